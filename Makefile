@@ -1,0 +1,55 @@
+# Each target sets up what it needs in .venv, from nothing but python3 (>= 3.11), pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA_DIR ?=
+OUT ?= demo
+PYTEST_DATA := $(if $(DATA_DIR),--data-dir $(abspath $(DATA_DIR)),)
+# Without this, running Python from here would make the folder `datasets` an importable package.
+export PYTHONSAFEPATH := 1
+
+.PHONY: demo test lint types layers wheel unit docs report bench clean
+
+demo: .venv/core
+	$(BIN)/tsattn demo --out $(OUT)
+
+test: lint types layers wheel unit docs
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy
+
+layers: .venv/dev
+	$(BIN)/lint-imports
+
+# The wheel and the sdist are built, the wheel is installed beside the checkout and every module is imported.
+wheel: .venv/dev
+	$(BIN)/python tests/check_wheel.py
+
+unit: .venv/dev
+	$(BIN)/python -m pytest -m "not slow and not network and not gpu" $(PYTEST_DATA)
+
+docs: .venv/dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b doctest docs docs/_build/doctest
+
+# Renders README's table and docs/benchmarks.md from the records in benchmarks/results.
+report: .venv/dev
+	$(BIN)/python benchmarks/report.py
+
+bench: .venv/core
+	$(BIN)/tsattn benchmark benchmarks/suite.toml --out benchmarks/results $(if $(DATA_DIR),--data-dir $(DATA_DIR),)
+
+.venv/core: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info demo docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
