@@ -1,0 +1,343 @@
+"""What does a table of series have to satisfy, and how does it become arrays and a table again?"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.calendar import future_times, season_length, ticks
+from tsattn.data.columns import (
+    MISSING,
+    Dialect,
+    check_frame,
+    find_time_col,
+    long_names,
+    plain,
+    read_ids,
+    read_numbers,
+    read_stamps,
+    require_columns,
+)
+from tsattn.data.tables import Table, regular
+
+__all__ = [
+    "MISSING",
+    "Dialect",
+    "Panel",
+    "from_long",
+    "from_wide",
+    "future_times",
+    "require_length",
+    "season_length",
+    "to_long",
+    "to_panel",
+    "to_wide",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """N series of regular stamps, stacked row by row; the one form in which data travel inside the library.
+
+    A long frame becomes N series with one channel, a wide frame one series with C channels. Build panels by
+    :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class takes for granted.
+
+    Attributes:
+        values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing`` is a policy).
+        starts: int64 [N + 1]; series n owns rows ``starts[n]:starts[n + 1]``, in the order of time.
+        ids: [N] names of the series, sorted; a single placeholder when the table named none.
+        times: [rows] stamps (time zone kept) or integers.
+        freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the step.
+        channels: C names: the value columns of a wide frame, the target column of a long one.
+        dialect: How the table looked.
+        missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never here.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    ids: np.ndarray
+    times: pd.Index
+    freq: str | int
+    channels: tuple[str, ...]
+    dialect: Dialect
+    missing: str = "error"
+
+    @property
+    def n_series(self) -> int:
+        """Number of series N."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of each series, int64 [N]."""
+        return np.diff(self.starts)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels C."""
+        return len(self.channels)
+
+    @property
+    def series_names(self) -> np.ndarray:
+        """Name of each (series, channel) pair: the ids of a long frame, the channels of a wide one."""
+        return self.ids if self.dialect.kind == "long" else np.array(self.channels, dtype=object)
+
+    def rows(self, start: int | None, stop: int | None) -> Panel:
+        """The same slice ``start:stop`` of every series, counted as Python slices are."""
+
+        def bound(value: int | None, default: np.ndarray) -> np.ndarray:
+            if value is None:
+                return default
+            return np.clip(self.lengths + value if value < 0 else value, 0, self.lengths)
+
+        return self._take(bound(start, np.zeros_like(self.lengths)), bound(stop, self.lengths))
+
+    def until(self, stops: np.ndarray | int) -> Panel:
+        """The first ``stops[n]`` rows of series n (one number serves all)."""
+        return self._take(np.zeros_like(self.lengths), np.clip(stops, 0, self.lengths))
+
+    def last(self, n: int) -> Panel:
+        """The last n rows of every series, or all of a shorter one."""
+        return self._take(np.maximum(self.lengths - n, 0), self.lengths)
+
+    def last_times(self) -> pd.Index:
+        """The last stamp of each series, [N]; every series must have a row."""
+        return self.times[self.starts[1:] - 1]
+
+    def fingerprint(self) -> str:
+        """Sha256 of ids, times, values, frequency and channels: equal data, equal print."""
+        zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
+        words = [zone, self.freq, *self.channels, None, *self.ids.tolist()]
+        digest = hashlib.sha256("\x1f".join(f"{type(w).__name__}:{w}" for w in words).encode())
+        values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
+        for array in (self.starts, ticks(self.times), values):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
+        """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series."""
+        counts = np.maximum(hi - lo, 0)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        pick: slice | np.ndarray
+        if self.n_series == 1:
+            pick = slice(int(lo[0]), int(lo[0] + counts[0]))
+        else:
+            pick = np.arange(starts[-1]) + np.repeat(self.starts[:-1] + lo - starts[:-1], counts)
+        return replace(self, values=self.values[pick], starts=starts, times=self.times[pick])
+
+
+def from_long(
+    df: pd.DataFrame,
+    *,
+    id_col: str | None = "unique_id",
+    time_col: str = "ds",
+    target_col: str = "y",
+    freq: Any = None,
+    missing: str = "error",
+) -> Panel:
+    """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
+
+    Rows may come in any order; the panel's series are sorted by id (categories by their order), rows by time. Columns
+    that are not named are ignored. Under the default names the dialect ``item_id, timestamp, target`` is understood
+    as well, and a frame without an id column is one series.
+
+    Args:
+        df: The table.
+        id_col: Column of the series' names; None for a frame of one series.
+        time_col: Column of stamps, of text that reads as stamps, or of integers.
+        target_col: Column of numbers.
+        freq: Frequency as for :func:`tsattn.data.calendar.parse_freq`; None infers it from all series.
+        missing: ``"error"`` refuses missing values and absent rows; under ``"interpolate"`` and ``"ffill"`` absent
+            rows are inserted as NaN and filled later, at each cutoff, with what is known there.
+
+    Returns:
+        The panel: N series, one channel.
+
+    Raises:
+        TypeError: If ``df`` is no DataFrame, or its time column holds no stamps.
+        ValueError: If a column is absent or doubled, the table is empty, or a value or stamp breaks a rule; the
+            message names the series, the first bad stamp, how many others there are, the rule and the remedy.
+    """
+    check_frame(df, missing)
+    id_col, time_col, target_col = long_names(df, id_col, time_col, target_col)
+    if id_col is None:
+        codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
+    else:
+        codes, ids = read_ids(df[id_col])
+    dialect = Dialect("long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype)
+    values, foreign = read_numbers(df[target_col])
+    table = Table(
+        codes, ids, pd.Index([]), values[:, None], foreign[:, None], [df[target_col]], (str(target_col),), dialect
+    )
+    times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]))
+    return _panel(replace(table, times=times), freq, missing)
+
+
+def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None, missing: str = "error") -> Panel:
+    """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is left as it was.
+
+    Args:
+        df: The table; its stamps stand in the index or in one column.
+        time_col: Column of stamps. None takes a DatetimeIndex; otherwise the column that is called date, ds,
+            timestamp, time or datetime, or the only column of datetimes; otherwise the index, as integers or text.
+        freq: As in :func:`from_long`.
+        missing: As in :func:`from_long`.
+
+    Returns:
+        The panel: one series, C channels.
+
+    Raises:
+        TypeError: As :func:`from_long`.
+        ValueError: As :func:`from_long`; and if several columns could be the time column.
+    """
+    check_frame(df, missing)
+    time_col = find_time_col(df) if time_col is None else time_col
+    if time_col is not None:
+        require_columns(df, {"time_col": time_col})
+    columns = [column for column in df.columns if time_col is None or column != time_col]
+    channels = tuple(str(column) for column in columns)
+    if not channels or len(set(channels)) < len(channels):
+        raise ValueError(
+            f"a wide frame needs at least one value column, each with its own name; got {list(channels)!r}"
+        )
+    values, foreign = zip(*(read_numbers(df[column]) for column in columns), strict=True)
+    index_name = df.index.name if time_col is None else None
+    table = Table(
+        codes=np.zeros(len(df), dtype=np.int64),
+        ids=np.array(["series"], dtype=object),
+        times=read_stamps(
+            df.index if time_col is None else df[time_col],
+            "the index" if time_col is None else f"column {time_col!r}",
+            lambda row: "the table",
+        ),
+        values=np.column_stack(values),
+        foreign=np.column_stack(foreign),
+        cells=[df[column] for column in columns],
+        channels=channels,
+        dialect=Dialect("wide", None, time_col, None, index_name),
+    )
+    return _panel(table, freq, missing)
+
+
+def to_panel(
+    data: pd.DataFrame | Panel,
+    *,
+    id_col: str | None = "unique_id",
+    time_col: str = "ds",
+    target_col: str = "y",
+    freq: Any = None,
+    missing: str = "error",
+) -> Panel:
+    """Recognise a table as long or wide and check it; a panel passes through as it is.
+
+    Long are frames that have the id column, or both the time and the target column (by the names given or, under
+    the default names, as ``item_id, timestamp, target``). A name other than the default must be in the frame.
+
+    Args:
+        data: Frame or panel.
+        id_col: As in :func:`from_long`.
+        time_col: As in :func:`from_long`; also the time column of a wide frame.
+        target_col: As in :func:`from_long`.
+        freq: As in :func:`from_long`.
+        missing: As in :func:`from_long`.
+
+    Returns:
+        The panel.
+
+    Raises:
+        TypeError: If ``data`` is neither frame nor panel.
+        ValueError: As :func:`from_long` and :func:`from_wide`.
+    """
+    if isinstance(data, Panel):
+        return data
+    check_frame(data, missing)
+    names = long_names(data, id_col, time_col, target_col, check=False)
+    have = [name in data.columns for name in names]
+    asked = id_col not in (None, "unique_id") or target_col != "y"
+    if have[0] or (have[1] and have[2]) or asked:
+        return from_long(data, id_col=id_col, time_col=time_col, target_col=target_col, freq=freq, missing=missing)
+    named = time_col in data.columns or time_col != "ds"
+    return from_wide(data, time_col=time_col if named else None, freq=freq, missing=missing)
+
+
+def to_long(panel: Panel) -> pd.DataFrame:
+    """The panel as a long frame, by series and time.
+
+    Args:
+        panel: Long panels come back under their own column names and id dtype; a wide one is melted into
+            ``unique_id`` (the channel), ``ds`` and ``y``.
+
+    Returns:
+        Frame with a RangeIndex.
+    """
+    dialect = panel.dialect
+    if dialect.kind == "long":
+        frame = {dialect.time_col: panel.times, dialect.target_col: panel.values[:, 0]}
+        if dialect.id_col is not None:
+            frame = {dialect.id_col: dialect.restore_ids(np.repeat(panel.ids, panel.lengths)), **frame}
+        return pd.DataFrame(frame)
+    rows, channels = panel.values.shape
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat(panel.series_names, rows),
+            "ds": panel.times[np.tile(np.arange(rows), channels)],
+            "y": panel.values.T.ravel(),
+        }
+    )
+
+
+def to_wide(panel: Panel) -> pd.DataFrame:
+    """The panel as a wide frame, one column per series or channel.
+
+    Args:
+        panel: Wide panels come back as they came, the stamps in their column (first) or in the index; a long one is
+            pivoted on an index of all its stamps, NaN where a series has none.
+
+    Returns:
+        Frame in the order of time.
+    """
+    dialect = panel.dialect
+    if dialect.kind == "wide":
+        frame = pd.DataFrame(panel.values.copy(), columns=list(panel.channels), index=panel.times)
+        frame.index.name = dialect.index_name if dialect.time_col is None else dialect.time_col
+        return frame if dialect.time_col is None else frame.reset_index()
+    row, stamps = pd.factorize(panel.times, sort=True)
+    values = np.full((len(stamps), panel.n_series), np.nan)
+    values[row, np.repeat(np.arange(panel.n_series), panel.lengths)] = panel.values[:, 0]
+    return pd.DataFrame(values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids))
+
+
+def require_length(panel: Panel, n_rows: int, reason: str) -> None:
+    """Refuse a panel with series of fewer rows than a task needs.
+
+    Args:
+        panel: The panel.
+        n_rows: Rows that each series must have.
+        reason: Who needs them, as the subject of a sentence: ``"a context of 96 and a horizon of 24"``.
+
+    Raises:
+        ValueError: Naming the first short series, where it begins and ends, how many others, and the remedy.
+    """
+    short = np.flatnonzero(panel.lengths < n_rows)
+    if not len(short):
+        return
+    shown = []
+    for n in short[:3]:
+        rows = panel.times[panel.starts[n] : panel.starts[n + 1]]
+        span = f", {rows[0]} to {rows[-1]}" if len(rows) else ""
+        who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
+        shown.append(f"{who} ({len(rows)} rows{span})")
+    others = f" and {len(short) - 3} more" if len(short) > 3 else ""
+    raise ValueError(
+        f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every series; "
+        "give more rows, leave these series out, or ask for less"
+    )
+
+
+def _panel(table: Table, freq: Any, missing: str) -> Panel:
+    table, starts, alias = regular(table, freq, missing)
+    return Panel(table.values, starts, table.ids, table.times, alias, table.channels, table.dialect, missing)
