@@ -1,0 +1,140 @@
+"""Splits, windows, filling and scaling against slow, obvious versions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tsattn.data.frames import from_long, from_wide
+from tsattn.data.windows import History, Split, WindowBatches, WindowSpec, make_scaler
+
+
+def wide(values, **kwargs):
+    times = pd.date_range("2024-01-01", periods=len(values), freq="h")
+    values = np.asarray(values, dtype=float).reshape(len(times), -1)
+    columns = [f"c{i}" for i in range(values.shape[1])]
+    return from_wide(pd.DataFrame(values, index=times, columns=columns), **kwargs)
+
+
+def long(*series, **kwargs):
+    frames = [
+        pd.DataFrame({"unique_id": i, "ds": pd.date_range("2024-01-01", periods=len(y), freq="D"), "y": y})
+        for i, y in enumerate(series)
+    ]
+    return from_long(pd.concat(frames), **kwargs)
+
+
+def test_split_of_published_shares():
+    split = Split.from_shares(52696, "0.7,0.1,0.2")
+    assert (split.train, split.valid, split.test) == (36887, 5270, 10539)
+    assert split.bounds == (36887, 42157, 52696)
+    assert Split.from_shares(26304, (0.7, 0.1, 0.2)) == Split(18412, 2632, 5260)
+
+
+@pytest.mark.parametrize("shares", ["0.7,0.3", "a,b,c", "0.7,0.2,0.2", (1.0, 0.0, 0.0), None])
+def test_bad_shares_are_named(shares):
+    with pytest.raises((ValueError, TypeError), match=r"split needs three shares|not iterable"):
+        Split.from_shares(100, shares)
+
+
+def test_empty_test_span_is_refused():
+    with pytest.raises(ValueError, match="train >= 1"):
+        Split(10, 5, 0)
+
+
+def test_window_ends_equal_a_loop():
+    panel = long(np.arange(30.0), np.arange(17.0), np.arange(9.0))
+    spec = WindowSpec(context=5, horizon=3)
+    first, stop = np.array([0, 8, 4]), np.array([20, 17, 9])
+    expected = [
+        panel.starts[n] + end
+        for n in range(3)
+        for end in range(5, panel.lengths[n] + 1)
+        if end >= first[n] and end + 3 <= stop[n]
+    ]
+    assert spec.ends(panel.starts, first, stop).tolist() == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batches_equal_slices_and_drop_nothing(batch_size):
+    values = torch.arange(60.0).view(30, 2)
+    spec = WindowSpec(context=6, horizon=2)
+    ends = np.array([6, 9, 10, 28])
+    batches = WindowBatches(values, ends, spec, batch_size=batch_size)
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert len(batches) == -(-4 // batch_size)
+    for i, end in enumerate(ends):
+        assert torch.equal(x[i], values[end - 6 : end])
+        assert torch.equal(y[i], values[end : end + 2])
+
+
+def test_shuffling_is_the_generators_alone():
+    values, spec, ends = torch.arange(40.0).view(40, 1), WindowSpec(2, 1), np.arange(2, 40)
+    passes = []
+    for _ in range(2):
+        state = torch.random.get_rng_state()
+        batches = WindowBatches(values, ends, spec, batch_size=5, generator=torch.Generator().manual_seed(3))
+        passes.append(torch.cat([y for _, y in batches]).flatten())
+        again = torch.cat([y for _, y in batches]).flatten()
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert not torch.equal(passes[-1], again)
+    assert torch.equal(*passes)
+    assert sorted(passes[0].tolist()) == ends.tolist()
+
+
+def test_windows_are_views_of_the_resident_tensor():
+    values = torch.zeros(1000, 4)
+    batches = WindowBatches(values, np.arange(100, 900), WindowSpec(100, 24), batch_size=8)
+    assert batches._windows.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+
+
+def brute_fill(values, end, policy):
+    """Fill one column up to ``end`` with nothing but what stands before ``end``."""
+    known = pd.Series(values[:end])
+    return (known.interpolate() if policy == "interpolate" else known.ffill()).to_numpy()
+
+
+@pytest.mark.parametrize("policy", ["interpolate", "ffill"])
+def test_filling_uses_only_what_was_known_at_the_cutoff(policy):
+    rng = np.random.default_rng(0)
+    columns = [np.where(rng.random(40) < 0.4, np.nan, rng.normal(size=40)) for _ in range(3)]
+    for column in columns:
+        column[0] = 1.0
+    panel = wide(np.stack(columns, axis=1), missing=policy)
+    history = History(panel)
+    for end in range(5, 41):
+        x = history.contexts(np.array([end]), 5)[0]
+        for c, column in enumerate(columns):
+            np.testing.assert_allclose(x[:, c], brute_fill(column, end, policy)[-5:], rtol=1e-12, err_msg=f"{end} {c}")
+
+
+def test_a_later_value_changes_no_earlier_context():
+    values = np.array([1.0, 2, np.nan, np.nan, 5, 6, np.nan, 8])
+    other = values.copy()
+    other[4] = 500.0
+    before = History(wide(values, missing="interpolate")).contexts(np.array([4]), 4)
+    after = History(wide(other, missing="interpolate")).contexts(np.array([4]), 4)
+    np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(before[0, :, 0], [1, 2, 2, 2])
+
+
+def test_futures_keep_what_is_missing():
+    panel = wide([1.0, 2, np.nan, 4], missing="ffill")
+    assert np.isnan(History(panel).futures(np.array([2]), 2)[0, 0, 0])
+
+
+def test_scaler_is_population_and_sees_only_the_first_rows():
+    rng = np.random.default_rng(1)
+    panel = wide(rng.normal(5, 3, size=(50, 2)))
+    scaler = make_scaler(panel, 30)
+    np.testing.assert_allclose(scaler.mean[0], panel.values[:30].mean(0), rtol=1e-13)
+    np.testing.assert_allclose(scaler.scale[0], panel.values[:30].std(0), rtol=1e-13)
+    x = panel.values[None, :10]
+    np.testing.assert_allclose(scaler.inverse(scaler.transform(x)), x, rtol=1e-13)
+
+
+def test_scaler_per_series_with_gaps_and_constants():
+    panel = long([1.0, np.nan, 3.0, 99.0], [7.0] * 5, [0.1, 0.1, 0.1, 0.2], missing="ffill")
+    scaler = make_scaler(panel, np.array([3, 5, 3]))
+    np.testing.assert_allclose(scaler.mean[:, 0], [2.0, 7.0, 0.1])
+    np.testing.assert_allclose(scaler.scale[:, 0], [1.0, 1.0, 1.0])

@@ -1,0 +1,246 @@
+"""Which rows does a forecast see, and which does it answer for? Splits, windows, filling and scaling."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tsattn.data.frames import Panel
+
+
+@dataclass(frozen=True)
+class Split:
+    """Contiguous training, validation and test rows, from the first row on.
+
+    Args:
+        train: Rows to learn from; scalers see these only.
+        valid: Rows for early stopping and calibration.
+        test: Rows to be judged on. Rows after them stay unused.
+
+    Raises:
+        ValueError: If a part is negative or train or test is empty.
+    """
+
+    train: int
+    valid: int
+    test: int
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.test < 1 or self.valid < 0:
+            raise ValueError(
+                f"a split needs train >= 1, valid >= 0 and test >= 1 rows; got {self.train}, {self.valid},"
+                f" {self.test}; change the shares or bring more rows"
+            )
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """First row after the training, validation and test span."""
+        return self.train, self.train + self.valid, self.train + self.valid + self.test
+
+    @classmethod
+    def from_shares(cls, n_rows: int, shares: str | Sequence[float]) -> "Split":
+        """Split ``n_rows`` as the published protocol does: int(a n) train, int(c n) test, the rest validation.
+
+        Args:
+            n_rows: Rows of the table.
+            shares: Three shares ``(a, b, c)`` or ``"a,b,c"`` that sum to 1.
+
+        Raises:
+            ValueError: If there are not three shares between 0 and 1 that sum to 1.
+        """
+        fields = shares.split(",") if isinstance(shares, str) else list(shares)
+        try:
+            parts = [float(field) for field in fields]
+        except (TypeError, ValueError):
+            parts = []
+        if len(parts) != 3 or any(not 0 <= part < 1 for part in parts) or abs(sum(parts) - 1) > 1e-9:
+            raise ValueError(f"split needs three shares that sum to 1, such as 0.7,0.1,0.2; got {shares!r}")
+        train, test = int(n_rows * parts[0]), int(n_rows * parts[2])
+        return cls(train, n_rows - train - test, test)
+
+
+class History:
+    """Contexts and futures of a panel, missing values filled with what was known at each cutoff.
+
+    A value that is missing between two known ones lies on the line through them (``interpolate``) only if the
+    later one stands before the cutoff; otherwise, and always under ``ffill``, the last known value holds. So no
+    forecast depends on a row after its cutoff.
+
+    Args:
+        panel: The series; ``panel.missing`` is the policy.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self._filled = panel.values
+        self._held: np.ndarray | None = None
+        self._next: np.ndarray | None = None
+        missing = np.isnan(panel.values)
+        if missing.any():
+            self._fill(missing)
+
+    def _fill(self, missing: np.ndarray) -> None:
+        values, n_rows = self.panel.values, len(self.panel.values)
+        lengths = np.diff(self.panel.starts)
+        first = np.repeat(self.panel.starts[:-1], lengths)[:, None]
+        stop = np.repeat(self.panel.starts[1:], lengths)[:, None]
+        row = np.arange(n_rows)[:, None]
+        before = np.maximum.accumulate(np.where(missing, -1, row), axis=0)
+        after = np.minimum.accumulate(np.where(missing, n_rows, row)[::-1], axis=0)[::-1]
+        unknown_before, unknown_after = before < first, after >= stop
+        # A slice may begin with missing values: its first known one stands in for them.
+        before = np.where(unknown_before, np.where(unknown_after, row, after), before)
+        held = np.take_along_axis(values, before, axis=0)
+        self._filled = held
+        if self.panel.missing == "interpolate":
+            later = np.where(unknown_after, before, after)
+            gap = np.maximum(later - before, 1)
+            slope = (np.take_along_axis(values, later, axis=0) - held) / gap
+            self._filled = np.where(missing, held + slope * np.clip(row - before, 0, None), values)
+            self._held, self._next = held, np.where(unknown_after, n_rows, after)
+
+    @property
+    def filled(self) -> np.ndarray:
+        """All rows filled with what is known at the end of each series, ``[rows, C]``."""
+        return self._filled
+
+    def contexts(self, ends: np.ndarray, context: int) -> np.ndarray:
+        """The ``context`` rows before each end.
+
+        Args:
+            ends: Absolute rows just after the last row of each context, ``[B]``.
+            context: Rows in each context.
+
+        Returns:
+            Filled values, ``[B, T, C]`` in float64.
+        """
+        rows = ends[:, None] + np.arange(-context, 0)
+        x = self._filled[rows]
+        if self._held is not None and self._next is not None:
+            x = np.where(self._next[rows] >= ends[:, None, None], self._held[rows], x)
+        return x
+
+    def futures(self, ends: np.ndarray, horizon: int) -> np.ndarray:
+        """The ``horizon`` rows from each end on, ``[B, F, C]``, NaN where the truth is missing."""
+        return self.panel.values[ends[:, None] + np.arange(horizon)]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean and population standard deviation per series and channel, ``[N, C]`` each.
+
+    A wide panel is one series. Channels that were constant in the training span have scale 1.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def transform(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
+        """Standardise ``[B, T, C]`` windows whose b-th comes from series ``series[b]``."""
+        return (values - self._pick(self.mean, series)) / self._pick(self.scale, series)
+
+    def inverse(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
+        """Undo :meth:`transform`."""
+        return values * self._pick(self.scale, series) + self._pick(self.mean, series)
+
+    @staticmethod
+    def _pick(table: np.ndarray, series: np.ndarray | int) -> np.ndarray:
+        return table[series][..., None, :]
+
+
+def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
+    """Statistics of the first ``stops`` rows of every series, missing values left out.
+
+    Args:
+        panel: The series.
+        stops: Rows that count, one number or one per series ``[N]``; ``None`` takes all rows.
+    """
+    part = panel if stops is None else panel.until(np.broadcast_to(stops, (panel.n_series,)))
+    seen = ~np.isnan(part.values)
+    zeroed = np.where(seen, part.values, 0.0)
+    cuts, lengths = part.starts[:-1], np.diff(part.starts)
+    count = np.maximum(np.add.reduceat(seen.astype(float), cuts, axis=0), 1.0)
+    mean = np.add.reduceat(zeroed, cuts, axis=0) / count
+    centred = np.where(seen, zeroed - np.repeat(mean, lengths, axis=0), 0.0)
+    scale = np.sqrt(np.add.reduceat(centred**2, cuts, axis=0) / count)
+    # A constant series leaves rounding dust, not zero; dividing by it would blow noise up.
+    constant = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
+    return Scaler(mean, np.where(constant, 1.0, scale))
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """Rows a window reads (``context``) and answers for (``horizon``)."""
+
+    context: int
+    horizon: int
+
+    @property
+    def length(self) -> int:
+        """Rows of context and horizon together."""
+        return self.context + self.horizon
+
+    def ends(self, starts: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Absolute end rows of all contexts whose future lies in rows ``first[n]:stop[n]`` of series n.
+
+        Contexts may reach back before ``first``, never before the series' own start.
+
+        Args:
+            starts: Offsets of the stacked series, ``[N + 1]``.
+            first: First row that may be answered for, within each series, ``[N]``.
+            stop: Row after the last that may be answered for, within each series, ``[N]``.
+
+        Returns:
+            Row numbers in the stacked table, ascending, ``[W]``.
+        """
+        lowest = np.maximum(first, self.context)
+        counts = np.maximum(stop - self.horizon - lowest + 1, 0)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(starts[:-1] + lowest, counts) + within
+
+
+class WindowBatches:
+    """Batches of windows, gathered from one resident tensor when they are asked for.
+
+    Windows are an ``unfold`` view; nothing is copied but the batch in hand.
+
+    Args:
+        values: The stacked series, ``[rows, C]``.
+        ends: Row after each context, ``[W]``.
+        spec: Lengths of a window.
+        batch_size: Windows a batch; the last batch may be short, none is dropped.
+        generator: Shuffles anew at each pass; ``None`` keeps the order.
+    """
+
+    def __init__(
+        self,
+        values: torch.Tensor,
+        ends: np.ndarray,
+        spec: WindowSpec,
+        *,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.spec = spec
+        self.batch_size = batch_size
+        self.generator = generator
+        self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
+        self._windows = values.unfold(0, spec.length, 1) if len(ends) else values[:0, :, None]
+
+    @property
+    def n_windows(self) -> int:
+        """Windows in one pass."""
+        return len(self._first)
+
+    def __len__(self) -> int:
+        return -(-self.n_windows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield ``(x [B, T, C], y [B, F, C])``."""
+        order = self._first
+        if self.generator is not None:
+            order = order[torch.randperm(self.n_windows, generator=self.generator)]
+        for chunk in order.split(self.batch_size):
+            window = self._windows[chunk.to(self._windows.device)].transpose(1, 2)
+            yield window[:, : self.spec.context], window[:, self.spec.context :]
