@@ -1,0 +1,137 @@
+"""Are the forecasts that must be beaten the ones that everybody means by their names?"""
+
+import doctest
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn.evaluate import baselines
+from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive
+
+
+def by_hand(kind, history, horizon, season=1):
+    """One series, one step at a time."""
+    out, history = [], list(history)
+    for step in range(1, horizon + 1):
+        if kind == "naive":
+            out.append(history[-1])
+        elif kind == "seasonal_naive":
+            back = season - (step - 1) % season
+            out.append(history[len(history) - back])
+        else:
+            slope = (history[-1] - history[-season]) / (season - 1)
+            out.append(history[-1] + step * slope)
+    return out
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 10])
+@pytest.mark.parametrize(
+    ("make", "kind", "season"),
+    [
+        (Naive, "naive", 1),
+        (lambda h: SeasonalNaive(h, 4), "seasonal_naive", 4),
+        (lambda h: SeasonalNaive(h, season_length=1), "naive", 1),
+        (lambda h: Drift(h, context=5), "drift", 5),
+        (lambda h: Drift(h, 2), "drift", 2),
+    ],
+)
+def test_each_rule_equals_its_definition(make, kind, season, horizon, assert_close):
+    x = np.random.default_rng(0).normal(size=(6, 12, 3))
+    actual = make(horizon).predict_windows(x)
+    expected = [[by_hand(kind, x[b, :, c], horizon, season) for c in range(3)] for b in range(6)]
+    assert_close(actual, np.swapaxes(expected, 1, 2), "float64")
+
+
+@pytest.mark.parametrize("make", [Naive, lambda h: SeasonalNaive(h, 4), Drift])
+def test_rows_before_the_context_do_not_matter(make):
+    forecaster = make(3)
+    x = np.random.default_rng(0).normal(size=(2, 20, 1))
+    np.testing.assert_array_equal(
+        forecaster.predict_windows(x), forecaster.predict_windows(x[:, -forecaster.context :])
+    )
+
+
+def frame_of(freq, n_rows=40):
+    stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq)
+    return pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.arange(n_rows, dtype=float)})
+
+
+@pytest.mark.parametrize(("freq", "season"), [("h", 24), ("D", 7), ("MS", 12), ("YS", 1)])
+def test_the_season_follows_the_frequency(freq, season):
+    forecaster = SeasonalNaive(2)
+    with pytest.raises(ValueError, match=r"call fit first or pass season_length="):
+        forecaster.predict_windows(np.zeros((1, 30, 1)))
+    forecaster.fit(frame_of(freq))
+    assert forecaster.season_length is None
+    assert forecaster.season_length_ == forecaster.context == season
+    assert forecaster.predict()["seasonal_naive"].tolist() == [40.0 - season, 40.0 - season + (season > 1)]
+
+
+def test_a_second_fit_takes_the_new_season():
+    forecaster = SeasonalNaive(2).fit(frame_of("h"))
+    assert forecaster.fit(frame_of("D")).context == 7
+
+
+def test_drift_over_the_whole_history_is_the_textbook_rule():
+    history = np.random.default_rng(1).normal(size=30).cumsum()
+    x = history.reshape(1, 30, 1)
+    slope = np.diff(history).mean()
+    np.testing.assert_allclose(
+        Drift(4, context=30).predict_windows(x).ravel(), history[-1] + slope * np.arange(1, 5), rtol=1e-12
+    )
+    assert Drift(4).context == 8
+
+
+@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift])
+def test_names_are_the_catalogues(make):
+    names = {Naive: "naive", SeasonalNaive: "seasonal_naive", Drift: "drift"}
+    assert make(2).alias == names[make]
+    assert make(2, alias="mine").alias == "mine"
+
+
+@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift])
+@pytest.mark.parametrize("ask", [{"level": 80}, {"quantiles": [0.1]}])
+def test_intervals_are_refused_with_the_remedy(make, ask):
+    forecaster = make(2).fit(frame_of("D"))
+    with pytest.raises(ValueError, match=rf"points only.*SplitConformal\({make.__name__}"):
+        forecaster.predict(**ask)
+    with pytest.raises(ValueError, match="SplitConformal"):
+        forecaster.predict_windows(np.zeros((1, 20, 1)), quantiles=(0.1,))
+    with pytest.raises(ValueError, match="SplitConformal"):
+        backtest(forecaster, frame_of("D"), n_windows=2, **ask)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Naive(0), "horizon must be an integer, at least 1; got 0"),
+        (lambda: Naive(2.5), "horizon must be an integer"),
+        (lambda: SeasonalNaive(2, 0), "season_length must be an integer number of rows, at least 1; got 0"),
+        (lambda: Drift(2, context=1), "context must be an integer number of rows, at least 2; got 1"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 5)), r"shape \[B, T, C\]"),
+        (np.zeros((2, 3, 1)), "T >= 4 rows"),
+        (np.full((2, 4, 1), np.nan), "finite"),
+        (np.full((2, 4, 1), np.inf), "finite"),
+    ],
+)
+def test_unfit_windows_are_refused(x, message):
+    with pytest.raises(ValueError, match=message):
+        SeasonalNaive(2, 4).predict_windows(x)
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    found = doctest.testmod(baselines)
+    assert found.attempted >= 3
+    assert found.failed == 0

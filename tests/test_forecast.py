@@ -1,0 +1,263 @@
+"""Do levels and quantiles name the same numbers, and does an answer look like the question?"""
+
+import doctest
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn import forecast as module
+from tsattn.data.frames import Panel, to_panel
+from tsattn.evaluate.baselines import Drift, Naive
+from tsattn.evaluate.conformal import SplitConformal
+from tsattn.forecast import (
+    Forecast,
+    alias_of,
+    answer,
+    check_request,
+    context_of,
+    forecast_panel,
+    level_to_quantiles,
+    quantiles_to_level,
+)
+
+H = 3
+
+
+def long_frame(n_series=2, n_rows=30, names=("unique_id", "ds", "y"), freq="D", tz=None):
+    rng = np.random.default_rng(0)
+    stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq, tz=tz)
+    return pd.concat(
+        [
+            pd.DataFrame({names[0]: f"s{i}", names[1]: stamps, names[2]: rng.normal(size=n_rows) + 10 * i})
+            for i in range(n_series)
+        ],
+        ignore_index=True,
+    )
+
+
+def wide_frame(n_rows=30, **index):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        rng.normal(size=(n_rows, 2)),
+        columns=["load", "heat"],
+        index=pd.date_range("2024-01-01", periods=n_rows, freq="h", **index),
+    )
+
+
+@pytest.mark.parametrize("level", [1, 50, 80, 90, 95, 97.5, 99, 99.9])
+def test_a_level_and_its_quantiles_are_one(level):
+    lower, upper = level_to_quantiles(level)
+    assert (lower, upper) == (float(str(lower)), float(str(upper)))
+    assert len(str(lower)) <= 7, "rounding dust would become part of a column name"
+    assert lower + upper == pytest.approx(1)
+    assert quantiles_to_level((lower, upper)) == (level,)
+    assert quantiles_to_level(lower) == quantiles_to_level(upper) == (level,)
+
+
+def test_every_typed_decimal_comes_back_exactly():
+    for permille in range(1, 500):
+        lower, upper = permille / 1000, (1000 - permille) / 1000
+        (level,) = quantiles_to_level((lower, upper))
+        assert level_to_quantiles(level) == (lower, upper)
+
+
+def test_requests_are_sorted_and_merged():
+    assert check_request([95, 80.0, 80], (0.9, 0.5)) == ((80, 95), (0.5, 0.9), (0.025, 0.1, 0.5, 0.9, 0.975))
+    assert check_request(None, None) == ((), (), ())
+    assert check_request(80, 0.1)[2] == (0.1, 0.9)
+    assert check_request(np.array([80]), np.array([0.1]))[2] == (0.1, 0.9)
+
+
+@pytest.mark.parametrize("level", [0, 100, -5, float("nan"), "80", True, [80, 120], None])
+def test_bad_levels_are_refused(level):
+    if level is None:
+        with pytest.raises(ValueError, match=r"strictly between 0 and 100.*got None"):
+            check_request([None], None)
+    else:
+        with pytest.raises(ValueError, match="strictly between 0 and 100"):
+            check_request(level, None)
+
+
+@pytest.mark.parametrize("quantiles", [0, 1, [0.1, 90], "0.1", [True]])
+def test_bad_quantiles_are_refused(quantiles):
+    with pytest.raises(ValueError, match="strictly between 0 and 1"):
+        check_request(None, quantiles)
+
+
+def test_a_lonely_quantile_is_no_level():
+    with pytest.raises(ValueError, match=r"quantile 0.2 has no mirror image.*add 0.8"):
+        quantiles_to_level((0.1, 0.2, 0.9))
+    assert quantiles_to_level((0.5,)) == ()
+
+
+def calibrated(data, **names):
+    return SplitConformal(Naive(H, **names), n_windows=9, step_size=1).fit(data)
+
+
+@pytest.mark.parametrize(
+    "names", [("unique_id", "ds", "y"), ("item_id", "timestamp", "target"), ("shop", "day", "sold")]
+)
+def test_long_in_long_out(names):
+    frame = long_frame(names=names)
+    kwargs = dict(zip(("id_col", "time_col", "target_col"), names, strict=True)) if names[0] == "shop" else {}
+    out = calibrated(frame, **kwargs).predict(level=[80], quantiles=[0.5, 0.1])
+    assert list(out.columns) == [*names[:2], "naive", "naive-lo-80", "naive-hi-80", "naive-q0.1", "naive-q0.5"]
+    assert isinstance(out.index, pd.RangeIndex)
+    assert list(out[names[0]]) == ["s0"] * H + ["s1"] * H
+    assert list(out[names[1]][:H]) == list(pd.date_range("2024-01-31", periods=H))
+    np.testing.assert_array_equal(out["naive-lo-80"], out["naive-q0.1"])
+    np.testing.assert_array_equal(out["naive"], out["naive-q0.5"])
+    last = frame.groupby(names[0])[names[2]].last()
+    np.testing.assert_array_equal(out["naive"], np.repeat(last.to_numpy(), H))
+
+
+def test_level_and_quantiles_are_the_same_bits():
+    fitted = calibrated(long_frame())
+    by_level, by_quantile = fitted.predict(level=80), fitted.predict(quantiles=(0.1, 0.9))
+    assert by_level["naive-lo-80"].tolist() == by_quantile["naive-q0.1"].tolist()
+    assert by_level["naive-hi-80"].tolist() == by_quantile["naive-q0.9"].tolist()
+    assert by_level["naive"].tolist() == by_quantile["naive"].tolist() == fitted.predict()["naive"].tolist()
+
+
+def test_wide_in_wide_out_by_index_and_by_column():
+    frame = wide_frame(tz="Europe/Berlin").rename_axis("when")
+    by_index = calibrated(frame).predict(level=80)
+    assert list(by_index.columns) == [
+        "load", "load-lo-80", "load-hi-80", "heat", "heat-lo-80", "heat-hi-80"
+    ]  # fmt: skip
+    assert by_index.index.name == "when"
+    assert str(by_index.index.tz) == "Europe/Berlin"
+    assert by_index.index[0] == frame.index[-1] + pd.Timedelta("1h")
+    np.testing.assert_array_equal(by_index["heat"], np.repeat(frame["heat"].iloc[-1], H))
+
+    by_column = calibrated(frame.reset_index(names="date")).predict(level=80)
+    assert list(by_column.columns) == ["date", *by_index.columns]
+    assert isinstance(by_column.index, pd.RangeIndex)
+    assert list(by_column["date"]) == list(by_index.index)
+    np.testing.assert_array_equal(by_column["heat-hi-80"], by_index["heat-hi-80"])
+
+
+def test_ids_keep_their_type():
+    frame = long_frame()
+    frame["unique_id"] = frame["unique_id"].astype("category")
+    assert Naive(H).fit(frame).predict()["unique_id"].dtype == frame["unique_id"].dtype
+    frame = long_frame()
+    frame["unique_id"] = frame["unique_id"].str[1:].astype("int64")
+    assert Naive(H).fit(frame).predict()["unique_id"].dtype == np.int64
+
+
+def test_a_frame_without_ids_is_one_series():
+    out = Naive(H).fit(long_frame(1).drop(columns="unique_id")).predict()
+    assert list(out.columns) == ["ds", "naive"]
+
+
+def test_a_fractional_level_names_its_columns():
+    fitted = SplitConformal(Naive(H), n_windows=20).fit(long_frame(4, 60))
+    assert list(fitted.predict(level=[97.5]).columns)[3:] == ["naive-lo-97.5", "naive-hi-97.5"]
+
+
+def test_a_panel_gives_a_forecast():
+    panel = to_panel(long_frame())
+    fitted = calibrated(panel)
+    for out in (fitted.predict(), fitted.predict(panel), answer(fitted, panel, panel)):
+        assert isinstance(out, Forecast)
+    out = fitted.predict(level=80)
+    assert out.point.shape == (2, H, 1)
+    assert out.horizon == H
+    assert set(out.quantiles) == {0.1, 0.9}
+    assert list(out.cutoffs) == [pd.Timestamp("2024-01-30")] * 2
+    pd.testing.assert_frame_equal(out.to_frame(), calibrated(long_frame()).predict(level=80))
+    assert isinstance(answer(fitted, None, panel), pd.DataFrame)
+
+
+def test_an_alias_may_not_hide_a_column():
+    with pytest.raises(ValueError, match="alias 'ds' is already the name"):
+        Naive(H, alias="ds").fit(long_frame()).predict()
+
+
+def test_a_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
+    panel = to_panel(long_frame())
+    fitted = Drift(H).fit(panel)
+    whole, part = forecast_panel(fitted, panel), forecast_panel(fitted, panel, horizon=2)
+    np.testing.assert_array_equal(part.point, whole.point[:, :2])
+    assert len(part.times) == 2 * panel.n_series
+    with pytest.raises(ValueError, match=r"horizon = 4 is longer than the 3 steps.*horizon=4"):
+        forecast_panel(fitted, panel, horizon=4)
+    with pytest.raises(ValueError, match="horizon must be an integer"):
+        forecast_panel(fitted, panel, horizon=0)
+
+
+def test_many_series_are_answered_in_chunks():
+    calls = []
+
+    class Counting(Naive):
+        def predict_windows(self, x, *, quantiles=()):
+            calls.append(len(x))
+            return super().predict_windows(x, quantiles=quantiles)
+
+    panel = to_panel(long_frame(1300, 5))
+    out = forecast_panel(Counting(H), panel)
+    assert calls == [512, 512, 276]
+    np.testing.assert_array_equal(out.point[:, 0, 0], panel.values[panel.starts[1:] - 1, 0])
+
+
+class Odd(Naive):
+    """Answers what it was told to."""
+
+    def __init__(self, returned):
+        super().__init__(H)
+        self.returned = returned
+
+    def predict_windows(self, x, *, quantiles=()):
+        return self.returned
+
+
+def test_a_wrong_shape_or_value_is_refused():
+    panel = to_panel(long_frame())
+    with pytest.raises(ValueError, match=r"must return shape \(2, 3, 1\); got \(2, 3\)"):
+        forecast_panel(Odd(np.zeros((2, 3))), panel)
+    bad = np.zeros((2, 3, 1))
+    bad[1, 2] = np.nan
+    with pytest.raises(ValueError, match="not finite for series 's1'"):
+        forecast_panel(Odd(bad), panel)
+
+
+def test_a_context_that_is_still_open_is_refused():
+    class Open(Naive):
+        context = None
+
+    class Fitted(Open):
+        context_ = 5
+        alias_ = "chosen"
+
+    with pytest.raises(ValueError, match="context = None: fit it first"):
+        context_of(Open(H))
+    assert context_of(Fitted(H)) == 5
+    named = Fitted(H)
+    assert alias_of(named) == "naive"
+    named.alias = None
+    assert alias_of(named) == "chosen"
+
+
+def test_new_data_may_be_shorter_than_a_frequency_needs():
+    fitted = Naive(H).fit(long_frame())
+    new = pd.DataFrame({"unique_id": ["new"], "ds": [pd.Timestamp("2025-06-01")], "y": [4.0]})
+    out = fitted.predict(new)
+    assert list(out["ds"]) == list(pd.date_range("2025-06-02", periods=H))
+    assert list(out["naive"]) == [4.0] * H
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    found = doctest.testmod(module)
+    assert found.attempted >= 7
+    assert found.failed == 0
+
+
+def test_forecasts_do_not_share_the_panel():
+    panel = to_panel(wide_frame())
+    assert isinstance(panel, Panel)
+    before = panel.values.copy()
+    out = Naive(H).fit(panel).predict()
+    out.point[:] = 0
+    np.testing.assert_array_equal(panel.values, before)

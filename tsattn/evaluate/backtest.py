@@ -1,0 +1,356 @@
+"""How would forecasters have done in the past? Rolling origins, refits, scores over every window, comparisons."""
+
+import copy
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.frames import Panel, require_length, season_length, to_panel
+from tsattn.data.windows import History, Scaler, make_scaler
+from tsattn.evaluate import metrics
+from tsattn.evaluate.rolling import (
+    Rolled,
+    judge_windows,
+    judged_rows,
+    ratios,
+    roll,
+    rolling_origins,
+    start_rolling,
+)
+from tsattn.forecast import Forecaster, alias_of, check_request, context_of, interval_columns
+
+__all__ = ["BacktestResult", "Comparison", "backtest", "compare", "roll", "rolling_origins", "seasonal_errors"]
+
+
+def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
+    """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series, ``[N, C]``."""
+    gap = panel.values[season:] - panel.values[:-season] if season < len(panel.values) else panel.values[:0]
+    row = np.arange(len(gap)) + season
+    owner = np.searchsorted(panel.starts, row, side="right") - 1
+    inside = (row - season >= panel.starts[owner]) & (row < panel.starts[owner] + stops[owner])
+    gap, owner = np.abs(gap[inside]), owner[inside]
+    total, count = (np.zeros((panel.n_series, panel.n_channels)) for _ in range(2))
+    if len(owner):
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        known = ~np.isnan(gap)
+        total[owner[first]] = np.add.reduceat(np.where(known, gap, 0.0), first, axis=0)
+        count[owner[first]] = np.add.reduceat(known.astype(np.float64), first, axis=0)
+    return ratios(total, count)
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestResult:
+    """What a backtest found.
+
+    Attributes:
+        panel: The series judged.
+        origins: Rows of history before each forecast, ``[N, W]``.
+        rolled: Windows and sums of each model by name.
+        levels: Central levels asked.
+        asked_quantiles: Quantiles asked.
+        season_length: Season of MASE in rows.
+        horizon: Steps ahead.
+        step_size: Rows between origins.
+    """
+
+    panel: Panel
+    origins: np.ndarray
+    rolled: Mapping[str, Rolled]
+    levels: tuple[float, ...]
+    asked_quantiles: tuple[float, ...]
+    season_length: int
+    horizon: int
+    step_size: int
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a model.
+
+        ``mse``, ``mae``: on the scale of the rows before the first cutoff. ``mse_original``, ``mae_original``,
+        ``rmse_original``: in units. ``smape``, ``mase``; ``wql`` and ``coverage-80`` where asked. ``n_windows``:
+        cutoffs judged in each series.
+        """
+        seasonal = seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
+        plain = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
+        rows = []
+        for rolled in self.rolled.values():
+            row: dict[str, float] = {name: getattr(rolled, name) for name in plain}
+            row["mase"] = rolled.mase(seasonal)
+            if rolled.quantiles:
+                row["wql"] = rolled.wql
+            row |= {f"coverage-{level}": share for level, share in rolled.coverage.items()}
+            rows.append(row | {"n_windows": self.origins.shape[1]})
+        return pd.DataFrame(rows, index=pd.Index(list(self.rolled), name="model"))
+
+    @cached_property
+    def by_step(self) -> pd.DataFrame:
+        """Mean absolute error on the standardised scale, one row a step ahead, one column a model."""
+        table = {name: rolled.mae_by_step for name, rolled in self.rolled.items()}
+        return pd.DataFrame(table, index=pd.RangeIndex(1, self.horizon + 1, name="step"))
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Every forecast beside the truth, always long: id, time, ``cutoff`` (last stamp used), y, models.
+
+        The names of a long frame stay; a wide frame becomes ``unique_id`` (its channels), ``ds`` and ``y``. Rows
+        are sorted by id, cutoff and time. Truths that were missing stay missing.
+
+        Raises:
+            ValueError: If forecasts were not kept.
+        """
+        panel, dialect = self.panel, self.panel.dialect
+        ends = next(iter(self.rolled.values())).ends
+        rows = ends[:, None] + np.arange(self.horizon)
+        # A wide table is read channel by channel, in the order of their names; a long one has one channel.
+        wide = dialect.kind == "wide"
+        order = np.argsort(np.array(panel.channels), kind="stable")
+        ids = np.repeat(panel.series_names[order] if wide else panel.ids, rows.size // panel.n_series)
+        picked = np.tile(rows.ravel(), len(order))
+        cutoffs = np.tile(np.repeat(ends - 1, self.horizon), len(order))
+        columns = _columns(panel)
+        stamps, last, truth = panel.times[picked], panel.times[cutoffs], panel.values[rows.ravel()][:, order].T.ravel()
+        named_ids = dialect.restore_ids(ids) if dialect.id_col else ids
+        data: dict[str, object] = dict(zip(columns, (named_ids, stamps, last, truth), strict=True))
+        for name, rolled in self.rolled.items():
+            for column, values in self._forecasts(name, rolled).items():
+                data[column] = np.moveaxis(values[..., order], -1, 0).ravel()
+        return pd.DataFrame(data)
+
+    def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
+        if rolled.point is None or rolled.bounds is None:
+            raise ValueError("the forecasts were not kept; run the backtest with keep=True to have its frame")
+        place = {q: i for i, q in enumerate(rolled.quantiles)}
+        columns = interval_columns(self.levels, self.asked_quantiles)
+        return {name: rolled.point} | {f"{name}-{s}": rolled.bounds[..., place[q]] for s, q in columns}
+
+    def window_errors(self, model: str, metric: str = "mae") -> np.ndarray:
+        """Error of each window on the standardised scale, ``[N, W]``; missing truths are left out.
+
+        Args:
+            model: Name of a model.
+            metric: ``"mae"`` or ``"mse"``.
+
+        Raises:
+            ValueError: If the model or metric is unknown or forecasts were not kept.
+        """
+        if model not in self.rolled or metric not in ("mae", "mse"):
+            raise ValueError(f"models are {sorted(self.rolled)} and metrics 'mae' and 'mse'; got {model!r}, {metric!r}")
+        rolled = self.rolled[model]
+        point = self._forecasts(model, rolled)[model]
+        series = np.repeat(np.arange(self.panel.n_series), self.origins.shape[1])
+        scale = rolled.tally.scale[series][:, None, :]
+        y = History(self.panel).futures(rolled.ends, self.horizon)
+        score = metrics.METRICS[metric](y / scale, point / scale, axis=(1, 2))
+        return score.reshape(self.origins.shape)
+
+
+def backtest(
+    forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
+    data: pd.DataFrame | Panel,
+    *,
+    n_windows: int | None = None,
+    step_size: int = 1,
+    test_size: int | None = None,
+    refit: bool | int = False,
+    level: float | Iterable[float] | None = None,
+    quantiles: float | Iterable[float] | None = None,
+    id_col: str = "unique_id",
+    time_col: str = "ds",
+    target_col: str = "y",
+    freq: str | int | None = None,
+    missing: str = "error",
+    season_length: int | None = None,
+    keep: bool = True,
+) -> BacktestResult:
+    """Judge forecasters on the last windows of every series.
+
+    Each is copied before it is fitted, so the caller's stay as they were; it is given a copy of the rows before
+    a cutoff and nothing else. Windows without a refit are answered by ``predict_windows`` in chunks.
+
+    Args:
+        forecasters: One, several (named by alias), or a mapping from names. All have one horizon.
+        data: Long or wide frame, or a ``Panel``.
+        n_windows: Windows a series; default 1.
+        step_size: Rows between cutoffs.
+        test_size: Rows judged, instead of ``n_windows``.
+        refit: ``False`` fits once, on the rows before the first cutoff; ``True`` before every cutoff; an integer
+            k before every k-th.
+        level: Central levels in percent.
+        quantiles: Quantiles.
+        id_col: Column of ids, where ``data`` is a frame.
+        time_col: Column of stamps.
+        target_col: Column of values.
+        freq: Frequency; ``None`` infers it.
+        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+        season_length: Season of MASE in rows; ``None`` takes the frequency's.
+        keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
+
+    Raises:
+        ValueError: If names repeat, horizons differ, a series is too short, or a forecaster refuses.
+    """
+    named = _by_name(forecasters)
+    horizon = _common_horizon(named)
+    levels, asked, every = check_request(level, quantiles)
+    names = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+    panel = to_panel(data, freq=freq, missing=missing, **names)
+    # Whatever can be refused is refused before anything is fitted.
+    _check_names(named, _columns(panel))
+    season = _season(panel, season_length)
+    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size, test_size=test_size)
+    fits = _fit_windows(refit, count)
+    require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
+    origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
+    history, scaler = History(panel), make_scaler(panel, origins[:, 0])
+    rolled = {name: _judge(name, each, history, origins, fits, scaler, every, keep) for name, each in named.items()}
+    return BacktestResult(panel, origins, rolled, levels, asked, season, horizon, step_size)
+
+
+def _judge(
+    name: str,
+    forecaster: Forecaster,
+    history: History,
+    origins: np.ndarray,
+    fits: list[int],
+    scaler: Scaler,
+    every: tuple[float, ...],
+    keep: bool,
+) -> Rolled:
+    panel, n_windows = history.panel, origins.shape[1]
+    ends = panel.starts[:-1, None] + origins
+    rolled = start_rolling(
+        name, panel, ends.ravel(), scaler.scale, horizon=forecaster.horizon, quantiles=every, keep=keep
+    )
+    slots = np.arange(ends.size).reshape(ends.shape)
+    for start, stop in zip(fits, [*fits[1:], n_windows], strict=True):
+        judged = int(panel.lengths[0] - origins[0, start])
+        fitted = _fit_copy(name, forecaster, panel.until(origins[:, start]), judged)
+        context = context_of(fitted)
+        require_length(panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
+        judge_windows(rolled, fitted, history, slots[:, start:stop].ravel())
+    return rolled
+
+
+def _fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int) -> Forecaster:
+    """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is changed."""
+    try:
+        return copy.deepcopy(forecaster).fit(replace(known, values=known.values.copy()))
+    except ValueError as error:
+        raise ValueError(f"{name}, fitted on the rows before the {judged} judged ones: {error}") from error
+
+
+def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]) -> dict[str, Forecaster]:
+    if isinstance(forecasters, Mapping):
+        named = dict(forecasters)
+    else:
+        several = list(forecasters) if isinstance(forecasters, Sequence) else [forecasters]
+        named = {alias_of(each): each for each in several}
+        if len(named) < len(several):
+            raise ValueError(
+                f"forecasters need names of their own; got {[alias_of(each) for each in several]}: set alias=, or"
+                " pass a dict from names"
+            )
+    if not named:
+        raise ValueError("there is no forecaster to judge; pass at least one")
+    return named
+
+
+def _common_horizon(named: Mapping[str, Forecaster]) -> int:
+    horizons = {name: each.horizon for name, each in named.items()}
+    if len(set(horizons.values())) > 1:
+        raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
+    return next(iter(horizons.values()))
+
+
+def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
+    """Windows before which the forecasters are fitted."""
+    if isinstance(refit, bool):
+        return list(range(n_windows)) if refit else [0]
+    if not isinstance(refit, Integral) or refit < 1:
+        raise ValueError(f"refit is False (once), True (every window) or every how many windows; got {refit!r}")
+    return list(range(0, n_windows, int(refit)))
+
+
+def _season(panel: Panel, given: int | None) -> int:
+    season = season_length(panel.freq) if given is None else given
+    if season < 1:
+        raise ValueError(f"season_length must be at least 1 row; got {season}")
+    return season
+
+
+def _columns(panel: Panel) -> tuple[str, str, str, str]:
+    """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
+    dialect = panel.dialect
+    time_col = dialect.time_col if dialect.kind == "long" else None
+    return dialect.id_col or "unique_id", time_col or "ds", "cutoff", dialect.target_col or "y"
+
+
+def _check_names(models: Iterable[str], columns: tuple[str, ...]) -> None:
+    for name in models:
+        if name in columns:
+            raise ValueError(f"model name {name!r} is also a column of the table; pass another alias=")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean difference of two models' errors, ``a - b``: negative where a is better.
+
+    Attributes:
+        a: First model.
+        b: Second model.
+        metric: ``"mae"`` or ``"mse"``, standardised scale.
+        difference: Mean over windows.
+        low: Lower bound of the interval.
+        high: Upper bound of the interval.
+        n_windows: Cutoffs compared.
+        share_better: Share of cutoffs at which a has the smaller error.
+    """
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    n_windows: int
+    share_better: float
+
+
+def compare(result: BacktestResult, a: str, b: str, *, metric: str = "mae", level: float = 95) -> Comparison:
+    """Paired differences of two models' errors over the same windows, with a normal interval.
+
+    Differences are averaged over series at each cutoff. Windows closer than the horizon overlap and share truths,
+    so their differences are correlated: the variance of the mean adds Bartlett-weighted covariances up to
+    ``ceil(horizon / step_size) - 1`` cutoffs apart (Newey and West, 1987). With few windows the interval is still
+    too narrow; treat it as a yardstick, not as a test.
+
+    Args:
+        result: Forecasts must have been kept.
+        a: A model.
+        b: Another.
+        metric: ``"mae"`` or ``"mse"``.
+        level: Of the interval, in percent.
+
+    Raises:
+        ValueError: If a name is unknown or there are fewer than two cutoffs.
+    """
+    check_request(level, None)
+    gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
+    known = ~np.isnan(gaps)
+    by_cutoff = ratios(np.where(known, gaps, 0.0).sum(axis=0), known.sum(axis=0))
+    by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
+    n = len(by_cutoff)
+    if n < 2:
+        raise ValueError(f"a comparison needs at least 2 judged windows; got {n}: raise n_windows")
+    mean = float(by_cutoff.mean())
+    centred = by_cutoff - mean
+    lags = min(-(-result.horizon // result.step_size) - 1, n - 1)
+    weights = [(1 - k / (lags + 1)) * (1 if k == 0 else 2) for k in range(lags + 1)]
+    variance = sum(w * float(centred[k:] @ centred[: n - k]) / n for k, w in enumerate(weights))
+    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * math.sqrt(max(variance, 0.0) / n)
+    return Comparison(a, b, metric, mean, mean - half, mean + half, n, float((by_cutoff < 0).mean()))

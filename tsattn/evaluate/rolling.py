@@ -1,0 +1,372 @@
+"""What do the errors of a fitted forecaster add up to, over any number of windows?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+
+from tsattn.data.frames import Panel
+from tsattn.data.windows import History, Scaler
+from tsattn.evaluate import metrics
+from tsattn.forecast import (
+    Forecaster,
+    alias_of,
+    call_windows,
+    check_request,
+    chunk_size,
+    context_of,
+    quantiles_to_level,
+)
+
+# Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
+_SLICE_VALUES = 2**17
+
+
+def judged_rows(
+    horizon: int, *, n_windows: int | None = None, step_size: int = 1, test_size: int | None = None
+) -> tuple[int, int]:
+    """Windows a series, and the rows at its end that they judge: ``horizon + step_size * (n_windows - 1)``.
+
+    Args:
+        horizon: Rows forecast ahead.
+        n_windows: Windows; ``None`` follows from ``test_size``, or is 1.
+        step_size: Rows between one origin and the next.
+        test_size: Rows judged, instead of ``n_windows``.
+
+    Raises:
+        ValueError: If a number is below 1 or the sizes do not fit one another.
+
+    Example:
+        >>> judged_rows(2, n_windows=3, step_size=2), judged_rows(96, test_size=2880)
+        ((3, 6), (2785, 2880))
+    """
+    given = {"horizon": horizon, "n_windows": n_windows, "step_size": step_size, "test_size": test_size}
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ValueError(f"{name} must be an integer, at least 1; got {value!r}")
+    if test_size is not None:
+        spare = test_size - horizon
+        fitting = spare // step_size + 1
+        if spare < 0 or spare % step_size or (n_windows is not None and n_windows != fitting):
+            raise ValueError(
+                f"test_size must be horizon + step_size * (n_windows - 1); got {test_size} with horizon"
+                f" {horizon}, step_size {step_size} and n_windows {n_windows}: give n_windows alone"
+            )
+        n_windows = fitting
+    n_windows = n_windows or 1
+    return int(n_windows), int(horizon + step_size * (n_windows - 1))
+
+
+def rolling_origins(
+    lengths: Sequence[int] | np.ndarray,
+    horizon: int,
+    *,
+    n_windows: int | None = None,
+    step_size: int = 1,
+    test_size: int | None = None,
+) -> np.ndarray:
+    """Rows of history before each forecast, the last window ending at each series' last row.
+
+    Args:
+        lengths: Rows of each series, ``[N]``.
+        horizon: As in :func:`judged_rows`.
+        n_windows: As in :func:`judged_rows`, W.
+        step_size: As in :func:`judged_rows`.
+        test_size: As in :func:`judged_rows`.
+
+    Returns:
+        int64, ``[N, W]``, ascending along W.
+
+    Raises:
+        ValueError: As :func:`judged_rows`, or if a series has no row left before its first window.
+
+    Example:
+        >>> rolling_origins([10], 2, n_windows=3, step_size=2)
+        array([[4, 6, 8]])
+    """
+    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size, test_size=test_size)
+    first = np.asarray(lengths, dtype=np.int64) - judged
+    if first.size and first.min() < 1:
+        raise ValueError(
+            f"{count} windows of {horizon} rows, {step_size} apart, judge {judged} rows and need one before"
+            f" them; got a series of {first.min() + judged} rows: lower n_windows or horizon"
+        )
+    return first[:, None] + step_size * np.arange(count)
+
+
+class Tally:
+    """Sums of errors, streamed: their size does not depend on the number of windows.
+
+    Args:
+        scale: Scale of each series and channel, ``[N, C]``.
+        horizon: Steps ahead F.
+        quantiles: The Q quantiles, ascending.
+    """
+
+    def __init__(self, scale: np.ndarray, horizon: int, quantiles: tuple[float, ...]) -> None:
+        n_series, n_channels = scale.shape
+        self.scale = scale
+        self.quantiles = np.asarray(quantiles)
+        by_step = (horizon, n_channels)
+        self.count, self.absolute, self.squared, self.smape = (np.zeros(by_step) for _ in range(4))
+        self.absolute_scaled, self.squared_scaled = np.zeros(by_step), np.zeros(by_step)
+        self.series_count, self.series_absolute = np.zeros((n_series, n_channels)), np.zeros((n_series, n_channels))
+        self.size = 0.0
+        self.pinball = np.zeros(len(quantiles))
+        mirrored = [q for q in quantiles if q < 0.5 and round(1 - q, 12) in quantiles]
+        self.pairs = {
+            quantiles_to_level(q)[0]: (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored
+        }
+        self.inside = dict.fromkeys(self.pairs, 0)
+
+    def add(self, y: np.ndarray, point: np.ndarray, bounds: np.ndarray, series: np.ndarray) -> None:
+        """Add windows, ``[B, F, C]`` and ``[B, F, C, Q]``, whose ``series [B]`` ascend."""
+        known = ~np.isnan(y)
+        complete = bool(known.all())
+        error = y - point if complete else np.where(known, y - point, 0.0)
+        terms = metrics.smape_terms(y, point)
+        absolute, first = np.abs(error), np.flatnonzero(np.diff(series, prepend=-1))
+        owners = series[first]
+        # [S, F, C], one sum for each of the S series in this slice
+        by_series = _sum_runs(absolute, first)
+        squares = _sum_runs(np.square(error, out=error), first)
+        counts = _sum_runs(known.astype(np.float64), first)
+        scale = self.scale[owners][:, None, :]
+        self.count += counts.sum(axis=0)
+        self.absolute += by_series.sum(axis=0)
+        self.squared += squares.sum(axis=0)
+        self.absolute_scaled += (by_series / scale).sum(axis=0)
+        self.squared_scaled += (squares / scale**2).sum(axis=0)
+        self.smape += (terms if complete else np.where(known, terms, 0.0)).sum(axis=0)
+        self.series_count[owners] += counts.sum(axis=1)
+        self.series_absolute[owners] += by_series.sum(axis=1)
+        if len(self.quantiles):
+            self._add_quantiles(y, bounds, known)
+
+    def _add_quantiles(self, y: np.ndarray, bounds: np.ndarray, known: np.ndarray) -> None:
+        terms = metrics.pinball_terms(y[..., None], bounds, self.quantiles)
+        self.pinball += np.where(known[..., None], terms, 0.0).sum(axis=(0, 1, 2))
+        self.size += float(np.abs(y[known]).sum())
+        for level, (lower, upper) in self.pairs.items():
+            self.inside[level] += int(((y >= bounds[..., lower]) & (y <= bounds[..., upper])).sum())
+
+
+def _sum_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sums over the leading axis of the runs that start at ``first``."""
+    if len(first) == 1:
+        return values.sum(axis=0, keepdims=True)
+    return np.add.reduceat(values, first, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Rolled:
+    """Scores of one forecaster over windows, and its forecasts where they were kept.
+
+    Attributes:
+        alias: Name of the forecaster.
+        ends: Absolute rows just after each context, ``[W]``, in the order asked.
+        point: ``[W, F, C]``, or ``None`` where forecasts were not kept.
+        bounds: Quantile forecasts, ``[W, F, C, Q]``, likewise.
+        quantiles: The Q quantiles.
+        tally: The sums behind the scores.
+    """
+
+    alias: str
+    ends: np.ndarray
+    point: np.ndarray | None
+    bounds: np.ndarray | None
+    quantiles: tuple[float, ...]
+    tally: Tally
+
+    @property
+    def n_windows(self) -> int:
+        """Windows judged, of all series together."""
+        return len(self.ends)
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error on the scaler's scale, every window, step and channel weighing the same."""
+        return ratio(self.tally.absolute_scaled.sum(), self.tally.count.sum())
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error on the scaler's scale."""
+        return ratio(self.tally.squared_scaled.sum(), self.tally.count.sum())
+
+    @property
+    def mae_original(self) -> float:
+        """Mean absolute error in the units of the data."""
+        return ratio(self.tally.absolute.sum(), self.tally.count.sum())
+
+    @property
+    def mse_original(self) -> float:
+        """Mean squared error in the units of the data."""
+        return ratio(self.tally.squared.sum(), self.tally.count.sum())
+
+    @property
+    def rmse_original(self) -> float:
+        """Root mean squared error in the units of the data."""
+        return math.sqrt(self.mse_original)
+
+    @property
+    def smape(self) -> float:
+        """As :func:`tsattn.evaluate.metrics.smape`."""
+        return ratio(self.tally.smape.sum(), self.tally.count.sum())
+
+    @property
+    def wql(self) -> float:
+        """As :func:`tsattn.evaluate.metrics.wql`, NaN where no quantiles were asked."""
+        if not self.quantiles:
+            return math.nan
+        total = 2 * self.tally.pinball.sum() / len(self.quantiles)
+        return metrics.relative_to(total, self.tally.size, not self.tally.count.any())
+
+    @property
+    def coverage(self) -> dict[float, float]:
+        """Share of truths inside each central level whose two bounds are among the quantiles."""
+        return {level: ratio(n, self.tally.count.sum()) for level, n in self.tally.inside.items()}
+
+    @property
+    def mae_by_step(self) -> np.ndarray:
+        """Mean absolute error on the scaler's scale, ``[F]``."""
+        return ratios(self.tally.absolute_scaled.sum(axis=1), self.tally.count.sum(axis=1))
+
+    @property
+    def mse_by_step(self) -> np.ndarray:
+        """Mean squared error on the scaler's scale, ``[F]``."""
+        return ratios(self.tally.squared_scaled.sum(axis=1), self.tally.count.sum(axis=1))
+
+    @property
+    def mae_by_channel(self) -> np.ndarray:
+        """Mean absolute error on the scaler's scale, ``[C]``."""
+        return ratios(self.tally.absolute_scaled.sum(axis=0), self.tally.count.sum(axis=0))
+
+    @property
+    def mse_by_channel(self) -> np.ndarray:
+        """Mean squared error on the scaler's scale, ``[C]``."""
+        return ratios(self.tally.squared_scaled.sum(axis=0), self.tally.count.sum(axis=0))
+
+    def mase(self, seasonal: np.ndarray) -> float:
+        """Mean over series and channels of MAE over the training span's seasonal error.
+
+        Args:
+            seasonal: Seasonal-naive error of each series and channel, ``[N, C]``.
+
+        Returns:
+            Series without a scale are left out with a warning; NaN where none is left.
+        """
+        each = ratios(self.tally.series_absolute, self.tally.series_count)
+        judged = self.tally.series_count > 0
+        if not judged.any():
+            return math.nan
+        scaled = np.atleast_1d(metrics.scaled_by(each[judged], seasonal[judged], "mase"))
+        return ratio(np.nansum(scaled), np.isfinite(scaled).sum())
+
+
+def ratio(total: float, count: float) -> float:
+    """``total / count``, NaN where nothing was counted."""
+    return float(total / count) if count else math.nan
+
+
+def ratios(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """:func:`ratio` element by element."""
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def roll(
+    forecaster: Forecaster,
+    panel: Panel,
+    ends: np.ndarray,
+    *,
+    scaler: Scaler | None = None,
+    quantiles: Sequence[float] = (),
+    chunk: int | None = None,
+    keep: bool = True,
+) -> Rolled:
+    """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_windows`` is called.
+
+    Args:
+        forecaster: Fitted.
+        panel: The series.
+        ends: Absolute rows just after each context, any shape, read flat: ``panel.starts[n]`` and the rows of
+            history. Contexts may reach back as far as the series does.
+        scaler: Scale of ``mse`` and ``mae``; ``None`` leaves them in the units of the data.
+        quantiles: Quantiles to ask for.
+        chunk: Windows in one call; ``None`` bounds number and memory. Scores do not depend on it.
+        keep: Keep forecasts. Without them memory does not grow with the number of windows.
+
+    Raises:
+        ValueError: If a window leaves its series, or a forecast has the wrong shape or is not finite.
+    """
+    asked = check_request(None, quantiles)[2]
+    ends = np.asarray(ends, dtype=np.int64).ravel()
+    scale = np.ones((panel.n_series, panel.n_channels)) if scaler is None else scaler.scale
+    rolled = start_rolling(
+        alias_of(forecaster), panel, ends, scale, horizon=forecaster.horizon, quantiles=asked, keep=keep
+    )
+    judge_windows(rolled, forecaster, History(panel), np.argsort(ends, kind="stable"), chunk=chunk)
+    return rolled
+
+
+def start_rolling(
+    alias: str,
+    panel: Panel,
+    ends: np.ndarray,
+    scale: np.ndarray,
+    *,
+    horizon: int,
+    quantiles: tuple[float, ...],
+    keep: bool,
+) -> Rolled:
+    """A result with no window judged yet; :func:`judge_windows` fills it, in several calls where models refit."""
+    scale = np.broadcast_to(scale, (panel.n_series, panel.n_channels))
+    shape = (len(ends), horizon, panel.n_channels)
+    point = np.empty(shape) if keep else None
+    bounds = np.empty((*shape, len(quantiles))) if keep else None
+    return Rolled(alias, ends, point, bounds, quantiles, Tally(scale, horizon, quantiles))
+
+
+def judge_windows(
+    rolled: Rolled, forecaster: Forecaster, history: History, slots: np.ndarray, *, chunk: int | None = None
+) -> None:
+    """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``."""
+    panel, context, steps = history.panel, context_of(forecaster), forecaster.horizon
+    ends = rolled.ends[slots]
+    series = _owners(panel, ends, context, steps)
+    width = steps * panel.n_channels * (1 + len(rolled.quantiles))
+    chunk = chunk or chunk_size(context * panel.n_channels + width)
+    size = max(1, _SLICE_VALUES // width)
+    for begin in range(0, len(slots), chunk):
+        part = slice(begin, begin + chunk)
+        point, bounds = call_windows(forecaster, history.contexts(ends[part], context), rolled.quantiles)
+        if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
+            _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
+        if rolled.point is not None and rolled.bounds is not None:
+            rolled.point[slots[part]], rolled.bounds[slots[part]] = point, bounds
+        for first in range(0, len(point), size):
+            inner = slice(first, first + size)
+            y = history.futures(ends[part][inner], steps)
+            rolled.tally.add(y, point[inner], bounds[inner], series[part][inner])
+
+
+def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.ndarray:
+    """Series of each window, after checking that it lies within."""
+    series = np.searchsorted(panel.starts, ends - 1, side="right") - 1
+    inside = (series >= 0) & (series < panel.n_series)
+    series = np.where(inside, series, 0)
+    inside &= (ends - context >= panel.starts[series]) & (ends + horizon <= panel.starts[series + 1])
+    if not inside.all():
+        raise ValueError(
+            f"a window needs {context} rows before its end row and {horizon} from it on, within one series; got"
+            f" end row {ends[int(np.argmin(inside))]}: move it, or use a smaller context or horizon"
+        )
+    return series
+
+
+def _refuse_not_finite(alias: str, panel: Panel, ends: np.ndarray, point: np.ndarray, bounds: np.ndarray) -> None:
+    bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))
+    if bad.any():
+        cutoff = panel.times[ends[int(np.argmax(bad))] - 1]
+        raise ValueError(f"{alias} gave a forecast that is not finite after {cutoff}; look at the scale of its values")
