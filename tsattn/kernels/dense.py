@@ -1,0 +1,465 @@
+"""How is exact attention computed fast while the score matrix of a few sequences still fits the cache?
+
+Every way here is one loop over slices of the batch. A slice is so small that its scores stay in the cache between the
+product that makes them, the softmax, and the product that uses them; the backward pass is written by hand for the
+same reason. A *way* says only how the scores of a slice are made and how their gradient goes back to q and k.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.reference import attention_mask, shared_blocks
+
+# Scores of one slice on a CPU: large enough to drown the cost of a call, small enough for a shared cache.
+SLICE_BYTES = 4 * 2**20
+# The same on other devices, where launches cost more than traffic.
+DEVICE_SLICE_BYTES = 256 * 2**20
+# Rows of features of at least this size are read where they lie instead of being copied side by side.
+WIDE_ROW_BYTES = 128
+# Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed again.
+KEPT_BYTES = 256 * 2**20
+# Masks of longer sequences are built for every call instead of being remembered.
+REMEMBERED_PAIRS = 512 * 512
+
+
+def _of(mask: Tensor, heads: slice) -> Tensor:
+    """What a mask holds for some heads: [1 or H, ...]."""
+    return mask if mask.shape[0] == 1 else mask[heads]
+
+
+class _Expanded:
+    """Scores as one product of wider features: level l's slice stands in its block's slot, zeros elsewhere."""
+
+    def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
+        start = torch.arange(sum(geometry.ranks), dtype=torch.long).split(geometry.ranks)
+        sources, factors, levels, slots = [], [], [], []
+        for level, n_slots in enumerate(geometry.n_slots):
+            for slot in range(n_slots):
+                sources.append(start[level])
+                factors += [geometry.factors[level]] * geometry.ranks[level]
+                levels += [level] * geometry.ranks[level]
+                slots += [slot] * geometry.ranks[level]
+        shift = geometry.n_keys - geometry.n_queries
+        here = torch.arange(shift, geometry.n_keys)
+        in_slot = functools.partial(self._in_slot, geometry, torch.tensor(levels), torch.tensor(slots))
+        weight = torch.tensor(factors, dtype=dtype)
+        self.q_mask = (in_slot(here) * weight).to(device)  # [h Lq R]
+        self.k_mask = in_slot(torch.arange(geometry.n_keys)).to(dtype).to(device)  # [h Lk R]
+        self.spread = torch.eye(sum(geometry.ranks), dtype=dtype)[:, torch.cat(sources)].to(device)  # [K R]
+
+    @staticmethod
+    def _in_slot(geometry: Geometry, levels: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
+        sizes = torch.tensor(geometry.block_sizes)[levels]
+        masks = []
+        for offset in geometry.offsets:
+            firsts = torch.tensor([geometry.touched(level, offset)[0] for level in range(len(geometry.ranks))])
+            blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
+            inside = blocks == firsts[levels] + slots
+            masks.append(inside | (levels < geometry.n_global_levels))
+        return torch.stack(masks)
+
+    def _spread(self, x: Tensor, mask: Tensor, heads: slice) -> Tensor:
+        wide = x.reshape(-1, x.shape[3]) @ self.spread
+        return wide.view(*x.shape[:3], wide.shape[1]).mul_(_of(mask, heads))
+
+    def operands(self, q: Tensor, k: Tensor, heads: slice) -> tuple[Tensor, Tensor]:
+        """Wide queries and keys of a slice: [b h Lq R], [b h Lk R]."""
+        return self._spread(q, self.q_mask, heads), self._spread(k, self.k_mask, heads)
+
+    def scores(self, qx: Tensor, kx: Tensor, out: Tensor, heads: slice) -> None:
+        """Fill ``out`` [b h Lq Lk]."""
+        torch.bmm(_merge(qx), _merge(kx).transpose(1, 2), out=out.flatten(0, 1))
+
+    def gradients(self, ds: Tensor, qx: Tensor, kx: Tensor, dq: Tensor, dk: Tensor, heads: slice) -> None:
+        """From the gradient of the scores to those of q and k: only a token's own slots count."""
+        flat = ds.flatten(0, 1)
+        self._collect(dq, torch.bmm(flat, _merge(kx)), self.q_mask, heads)
+        self._collect(dk, torch.bmm(flat.transpose(1, 2), _merge(qx)), self.k_mask, heads)
+
+    def _collect(self, target: Tensor, wide: Tensor, mask: Tensor, heads: slice) -> None:
+        own = wide.view(*target.shape[:3], wide.shape[2]).mul_(_of(mask, heads))
+        target.copy_((own.flatten(0, 2) @ self.spread.T).view(target.shape))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """``count`` neighbouring blocks of one level with as many queries and as many keys each."""
+
+    features: slice
+    factor: float
+    query: int
+    key: int
+    n_queries: int
+    n_keys: int
+    count: int
+
+    @property
+    def query_rows(self) -> slice:
+        """Rows of the queries."""
+        return slice(self.query, self.query + self.count * self.n_queries)
+
+    @property
+    def key_rows(self) -> slice:
+        """Rows of the keys."""
+        return slice(self.key, self.key + self.count * self.n_keys)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """The run's own rows and features, a block at a time: [b h L K] -> [b*h*count n_queries r]."""
+        rows = x[:, :, self.query_rows, self.features]
+        return rows.reshape(-1, self.n_queries, rows.shape[3])
+
+    def keys(self, x: Tensor) -> Tensor:
+        """The same for keys."""
+        rows = x[:, :, self.key_rows, self.features]
+        return rows.reshape(-1, self.n_keys, rows.shape[3])
+
+    def diagonal(self, scores: Tensor) -> Tensor:
+        """View of the run's blocks in the scores: [b h Lq Lk] -> [b h count n_queries n_keys]."""
+        blocks = scores[:, :, self.query_rows, self.key_rows].unflatten(3, (self.count, self.n_keys))
+        blocks = blocks.unflatten(2, (self.count, self.n_queries))
+        return blocks.diagonal(dim1=2, dim2=4).permute(0, 1, 4, 2, 3)
+
+
+class _Blocks:
+    """Scores as a sum: products over all pairs for the global levels, block products added on the diagonal."""
+
+    def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
+        # Neighbouring global levels of one factor are one product. For ordinary attention that is all there is.
+        self.common: list[tuple[slice, float]] = []
+        start = 0
+        for level in range(geometry.n_global_levels):
+            stop, factor = start + geometry.ranks[level], geometry.factors[level]
+            if self.common and self.common[-1][1] == factor:
+                start = self.common.pop()[0].start
+            self.common.append((slice(start, stop), factor))
+            start = stop
+        # Heads whose grids agree go together: (first head, head after the last, runs).
+        self.groups: list[tuple[int, int | None, list[_Run]]] = []
+        for head, offset in enumerate(geometry.offsets):
+            first, runs = head, _runs(geometry, offset)
+            if self.groups and self.groups[-1][2] == runs:
+                first = self.groups.pop()[0]
+            self.groups.append((first, head + 1, runs))
+        if len(geometry.offsets) == 1:
+            self.groups = [(0, None, self.groups[0][2])]
+
+    def _runs_of(self, heads: slice) -> list[tuple[slice, _Run]]:
+        chosen = []
+        for first, stop, runs in self.groups:
+            low = max(first, heads.start) - heads.start
+            high = (heads.stop if stop is None else min(stop, heads.stop)) - heads.start
+            if low < high:
+                chosen += [(slice(max(low, 0), high), run) for run in runs]
+        return chosen
+
+    def operands(self, q: Tensor, k: Tensor, heads: slice) -> tuple[Tensor, Tensor]:
+        """Queries and keys of a slice as they are."""
+        return q, k
+
+    def scores(self, qx: Tensor, kx: Tensor, out: Tensor, heads: slice) -> None:
+        """Fill ``out`` [b h Lq Lk]."""
+        flat = out.flatten(0, 1)
+        for position, (features, factor) in enumerate(self.common):
+            q, k = _merge(qx[..., features]), _merge(kx[..., features])
+            flat.baddbmm_(q, k.transpose(1, 2), beta=min(position, 1), alpha=factor)
+        for some, run in self._runs_of(heads):
+            blocks = run.diagonal(out[:, some])
+            part = torch.bmm(run.queries(qx[:, some]), run.keys(kx[:, some]).transpose(1, 2))
+            blocks.add_(part.view(blocks.shape), alpha=run.factor)
+
+    def gradients(self, ds: Tensor, qx: Tensor, kx: Tensor, dq: Tensor, dk: Tensor, heads: slice) -> None:
+        """From the gradient of the scores to those of q and k, block by block."""
+        flat = ds.flatten(0, 1)
+        for features, factor in self.common:
+            q, k = _merge(qx[..., features]), _merge(kx[..., features])
+            _fill(dq[..., features], flat, k, factor)
+            _fill(dk[..., features], flat.transpose(1, 2), q, factor)
+        if dq.shape[2] != dk.shape[2]:
+            # A query before the first key may belong to no block, and a block of keys may hold no query.
+            for target in (dq, dk):
+                target[..., self.common[-1][0].stop :] = 0
+        for some, run in self._runs_of(heads):
+            blocks = run.diagonal(ds[:, some]).reshape(-1, run.n_queries, run.n_keys)
+            q, k = run.queries(qx[:, some]), run.keys(kx[:, some])
+            _fill(dq[:, some, run.query_rows, run.features], blocks, k, run.factor)
+            _fill(dk[:, some, run.key_rows, run.features], blocks.transpose(1, 2), q, run.factor)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """Batch and heads as one axis, a view where the layout allows: [b h L K] -> [b*h L K]."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
+    """Write ``factor * left @ right`` where ``target`` points; batched products want a dense place, so maybe a copy."""
+    shape = (left.shape[0], left.shape[1], right.shape[2])
+    if target.is_contiguous() and target.dtype == left.dtype:
+        target.view(shape).baddbmm_(left, right, beta=0, alpha=factor)
+    else:
+        product = left.new_empty(shape).baddbmm_(left, right, beta=0, alpha=factor)
+        target.copy_(product.view(target.shape))
+
+
+def _runs(geometry: Geometry, offset: int) -> list[_Run]:
+    """Blocks of every level that is not global, neighbours of one size joined."""
+    runs: list[_Run] = []
+    shift = geometry.n_keys - geometry.n_queries
+    start = sum(geometry.ranks[: geometry.n_global_levels])
+    for level in range(geometry.n_global_levels, len(geometry.ranks)):
+        size, features = geometry.block_sizes[level], slice(start, start + geometry.ranks[level])
+        start = features.stop
+        first, last = geometry.touched(level, offset)
+        for block in range(first, last + 1):
+            # Positions of the block, cut to those that hold a key, then to those that hold a query.
+            low, high = max(block * size - offset, 0), min((block + 1) * size - offset, geometry.n_keys)
+            top, bottom = max(block * size - offset - shift, 0), high - shift
+            if bottom <= top:
+                continue
+            run = _Run(features, geometry.factors[level], top, low, bottom - top, high - low, 1)
+            if runs and _follows(runs[-1], run):
+                before = runs.pop()
+                run = replace(before, count=before.count + 1)
+            runs.append(run)
+    return runs
+
+
+def _follows(before: _Run, run: _Run) -> bool:
+    alike = (before.features, before.n_queries, before.n_keys) == (run.features, run.n_queries, run.n_keys)
+    return alike and before.query_rows.stop == run.query and before.key_rows.stop == run.key
+
+
+class _Plan:
+    """A way and the masks that go with it, ready for every slice of a call."""
+
+    def __init__(self, geometry: Geometry, way: str, dtype: torch.dtype, device: torch.device) -> None:
+        self.way = (_Expanded if way == "expanded" else _Blocks)(geometry, dtype, device)
+        sizes = (geometry.n_queries, geometry.n_keys)
+        self.hidden: Tensor | None = None
+        if geometry.causal or geometry.window is not None:
+            self.hidden = ~attention_mask(
+                *sizes,
+                causal=geometry.causal,
+                window=geometry.window,
+                n_global=geometry.n_global,
+                device=device,
+            )
+        # Without a key mask, only a query before the first key may see nothing.
+        self.may_be_empty = self.hidden is not None and geometry.n_queries > geometry.n_keys
+        self.share: Tensor | None = None
+        if geometry.mean_levels:
+            count = torch.ones((), dtype=dtype, device=device)
+            for size in geometry.block_sizes[1:]:
+                same = shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device)
+                count = count + same.to(dtype)
+            self.share = count.reciprocal().expand(len(geometry.offsets), *sizes)
+
+    def weights(self, qx: Tensor, kx: Tensor, unseen: Tensor | None, heads: slice, raw: Tensor, out: Tensor) -> None:
+        """Softmax weights of a slice into ``out``, by way of ``raw``; both [b h Lq Lk]."""
+        self.way.scores(qx, kx, raw, heads)
+        if self.share is not None:
+            raw.mul_(_of(self.share, heads))
+        for hidden in (self.hidden, unseen):
+            if hidden is not None:
+                raw.masked_fill_(hidden, -torch.inf)
+        torch.softmax(raw, dim=-1, out=out)
+        if self.may_be_empty or unseen is not None:
+            # A row of minus infinities has become NaN: nothing visible weighs nothing.
+            for hidden in (self.hidden, unseen):
+                if hidden is not None:
+                    out.masked_fill_(hidden, 0.0)
+
+
+def _build(geometry: Geometry, way: str, dtype: torch.dtype, device: torch.device) -> _Plan:
+    # A plan made inside inference mode would be refused later by autograd.
+    with torch.inference_mode(False), torch.no_grad():
+        return _Plan(geometry, way, dtype, device)
+
+
+_remembered = functools.lru_cache(maxsize=64)(_build)
+
+
+class _Attention(torch.autograd.Function):
+    """The loop over slices, forward and backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, plan: _Plan, work: torch.dtype, keep: bool
+    ) -> Tensor:
+        shape = (*q.shape[:3], k.shape[2])
+        out = _like(q, v.shape[3])
+        kept = torch.empty(shape, dtype=work, device=q.device) if keep else None
+        for here, raw, weights in _walk(q, shape, work, kept):
+            qx, kx = plan.way.operands(q[here].to(work), k[here].to(work), here[1])
+            plan.weights(qx, kx, _unseen(key_mask, here), here[1], raw, weights)
+            _fill(out[here], weights.flatten(0, 1), _merge(v[here].to(work)), 1.0)
+        ctx.save_for_backward(q, k, v, key_mask, kept, out)
+        ctx.plan, ctx.work = plan, work
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, key_mask, kept, out = ctx.saved_tensors
+        gradients = _Gradients.apply(grad, q, k, v, key_mask, kept, out, ctx.plan, ctx.work)
+        return *gradients, None, None, None, None
+
+
+class _Gradients(torch.autograd.Function):
+    """The backward loop, a function of its own so that asking for its derivative is an error and not a silent zero."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None,
+        kept: Tensor | None,
+        out: Tensor,
+        plan: _Plan,
+        work: torch.dtype,
+    ) -> tuple[Tensor, ...]:
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        # The products must not be narrowed by an autocast around the call of backward().
+        with torch.autocast(q.device.type, enabled=False):
+            for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), work, kept):
+                qx, kx = plan.way.operands(q[here].to(work), k[here].to(work), here[1])
+                if kept is None:
+                    plan.weights(qx, kx, _unseen(key_mask, here), here[1], raw, weights)
+                g = grad[here].to(work)
+                _fill(dv[here], weights.flatten(0, 1).transpose(1, 2), _merge(g), 1.0)
+                torch.bmm(_merge(g), _merge(v[here].to(work)).transpose(1, 2), out=raw.flatten(0, 1))
+                # The row sums of weights times their gradient; from the result where that was not rounded.
+                sums = g * out[here] if work == q.dtype else raw * weights
+                raw.sub_(sums.sum(dim=-1, keepdim=True)).mul_(weights)
+                if plan.share is not None:
+                    raw.mul_(_of(plan.share, here[1]))
+                plan.way.gradients(raw, qx, kx, dq[here], dk[here], here[1])
+        return dq, dk, dv
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise RuntimeError(
+            "attention has first derivatives only on this way; for second ones call it with backend='reference'"
+        )
+
+
+# Index of the slice into the batch and the heads, room for raw scores, room for weights.
+_Slice = tuple[tuple[slice, slice], Tensor, Tensor]
+
+
+def _walk(q: Tensor, shape: tuple[int, ...], work: torch.dtype, kept: Tensor | None) -> Iterator[_Slice]:
+    """Slices of a call, the room for their scores used again by every one."""
+    n_sequences, n_heads = _slice_size(q, shape, work)
+    room = [torch.empty(n_sequences * n_heads * shape[2] * shape[3], dtype=work, device=q.device) for _ in range(2)]
+    for first in range(0, shape[0], n_sequences):
+        for head in range(0, shape[1], n_heads):
+            here = (slice(first, min(first + n_sequences, shape[0])), slice(head, min(head + n_heads, shape[1])))
+            size = (here[0].stop - first, here[1].stop - head, shape[2], shape[3])
+            raw, weights = (x[: size[0] * size[1] * size[2] * size[3]].view(size) for x in room)
+            yield here, raw, weights if kept is None else kept[here]
+
+
+def _slice_size(q: Tensor, shape: tuple[int, ...], work: torch.dtype) -> tuple[int, int]:
+    """Sequences and heads of one slice."""
+    batch, n_heads, n_queries, n_keys = shape
+    budget = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
+    room = max(1, budget // (n_queries * n_keys * work.itemsize))
+    wide = q.shape[3] * work.itemsize >= WIDE_ROW_BYTES
+    if wide and q.stride(1) < q.stride(2) and 8 * batch >= room:
+        # Heads lie side by side in memory: taken one at a time, they need no copy.
+        return min(batch, room), 1
+    return max(1, min(batch, room // n_heads)), min(n_heads, room)
+
+
+def _unseen(key_mask: Tensor | None, here: tuple[slice, slice]) -> Tensor | None:
+    return None if key_mask is None else ~key_mask[here[0], None, None, :]
+
+
+def _like(q: Tensor, n_features: int) -> Tensor:
+    """Empty result [B H Lq V] in the layout of q: heads next to features when q comes from one projection."""
+    batch, n_heads, length = q.shape[:3]
+    if q.stride(1) < q.stride(2):
+        return q.new_empty(batch, length, n_heads, n_features).transpose(1, 2)
+    return q.new_empty(batch, n_heads, length, n_features)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry, way: str) -> Tensor:
+    """Attention by one of the ways ``plain``, ``expanded`` and ``masked``, as ``geometry`` says.
+
+    Weights are kept for the backward pass while they are small and computed again when they are not. The result has
+    first derivatives only; a second one raises a RuntimeError.
+
+    Args:
+        q, k, v: As in :func:`tsattn.kernels.attention`, checked.
+        key_mask: True where a key may be seen [B Lk].
+        geometry: The rest of the call.
+        way: How scores are made; ``plain`` for one level.
+
+    Returns:
+        Attended values [B H Lq V] in the type of q, computed in float32 at least.
+    """
+    work = torch.promote_types(q.dtype, torch.float32)
+    pairs = geometry.n_queries * geometry.n_keys
+    plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, way, work, q.device)
+    learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
+    return _Attention.apply(q, k, v, key_mask, plan, work, keep)
+
+
+def attention_expanded(
+    q: Float[Tensor, "B H Lq K"],
+    k: Float[Tensor, "B H Lk K"],
+    v: Float[Tensor, "B H Lk V"],
+    *,
+    geometry: Geometry,
+    key_mask: Bool[Tensor, "B Lk"] | None = None,
+) -> Float[Tensor, "B H Lq V"]:
+    """Distance-dependent MLR attention with the levels written into wider features.
+
+    Level l's slice of a token goes into the slot of the token's block, zeros into the other slots; one ordinary
+    product of the wide features is then the score (docs/mathematics.md, section 4). Blocks need not be nested.
+
+    Args:
+        geometry: Ranks, blocks, scales and masks by position.
+        key_mask: True where a key may be seen.
+
+    Returns:
+        Attended values; rows with no visible key are zero.
+
+    Cost:
+        B H Lq Lk (sum of r_l p_l) multiply-adds for the scores, p_l the number of blocks that level l touches.
+    """
+    return attend(q, k, v, key_mask, geometry, "expanded")
+
+
+def attention_masked(
+    q: Float[Tensor, "B H Lq K"],
+    k: Float[Tensor, "B H Lk K"],
+    v: Float[Tensor, "B H Lk V"],
+    *,
+    geometry: Geometry,
+    key_mask: Bool[Tensor, "B Lk"] | None = None,
+) -> Float[Tensor, "B H Lq V"]:
+    """Distance-dependent MLR attention with block products added on the diagonal of the coarse scores.
+
+    Blocks need not be nested (docs/mathematics.md, section 4).
+
+    Args:
+        geometry: Ranks, blocks, scales and masks by position.
+        key_mask: True where a key may be seen.
+
+    Returns:
+        Attended values; rows with no visible key are zero.
+
+    Cost:
+        B H (sum over levels of r_l times the sum of its squared block lengths) multiply-adds for the scores.
+    """
+    return attend(q, k, v, key_mask, geometry, "masked")
