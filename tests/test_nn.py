@@ -1,0 +1,183 @@
+"""Networks: shapes, equivariance, explicit chance, and what the layers promise."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from torch import nn
+
+from tsattn.nn.attention import Attention, DotScore, LevelScore, Pattern, default_ranks
+from tsattn.nn.layers import Dropout, linear, set_generator
+from tsattn.nn.models import ModelConfig, build_model, moving_average
+from tsattn.nn.patching import RevIN, n_patches, patchify
+
+BACKBONES = ["mlr", "standard", "nlinear", "dlinear", "rlinear"]
+
+
+def small(backbone, **kwargs):
+    return ModelConfig(context=40, horizon=6, backbone=backbone, d_model=8, n_heads=2, d_ff=16, n_layers=2,
+                       patch_len=8, patch_stride=4, **kwargs)  # fmt: skip
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_shapes_channel_independence_and_float64(backbone):
+    model = build_model(small(backbone), generator=seeded()).eval()
+    x = torch.randn(3, 40, 2, generator=seeded(1))
+    y = model(x)
+    assert y.shape == (3, 6, 2)
+    torch.testing.assert_close(model(x[:, :, 1:]), y[:, :, 1:])
+    assert model.double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_building_draws_from_the_given_generator_alone(backbone):
+    state = torch.random.get_rng_state()
+    first = build_model(small(backbone), generator=seeded()).state_dict()
+    torch.rand(3)
+    second = build_model(small(backbone), generator=seeded()).state_dict()
+    other = build_model(small(backbone), generator=seeded(1)).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    torch.random.set_rng_state(state)
+    build_model(small(backbone), generator=seeded())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_equivariant_models_follow_shift_and_scale(backbone):
+    model = build_model(small(backbone, equivariant=True), generator=seeded()).double().eval()
+    x = torch.randn(3, 40, 2, generator=seeded(1), dtype=torch.float64)
+    torch.testing.assert_close(model(x * 1e3 - 70), model(x) * 1e3 - 70, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backbone", ["mlr", "standard", "rlinear"])
+def test_a_constant_window_gives_a_constant_forecast(backbone):
+    model = build_model(small(backbone), generator=seeded()).eval()
+    y = model(torch.full((1, 40, 1), 0.1))
+    torch.testing.assert_close(y, torch.full((1, 6, 1), 0.1))
+
+
+def test_revin_undoes_itself():
+    revin = RevIN("mean")
+    x = torch.randn(4, 30, generator=seeded(), dtype=torch.float64) * 7 + 3
+    level, spread = revin.statistics(x)
+    normal = revin(x, level, spread)
+    torch.testing.assert_close(normal.mean(-1), torch.zeros(4, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(normal.std(-1, unbiased=False), torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(revin.inverse(normal, level, spread), x)
+
+
+def test_patches_cover_the_newest_row_and_match_a_loop():
+    x = torch.arange(336.0)[None]
+    patches = patchify(x, 16, 8)
+    assert patches.shape == (1, n_patches(336, 16, 8), 16) == (1, 42, 16)
+    padded = [*range(336), *[335] * 8]
+    for i in range(42):
+        assert patches[0, i].tolist() == padded[8 * i : 8 * i + 16]
+
+
+def test_moving_average_matches_a_loop():
+    x = torch.randn(1, 1, 9, generator=seeded())
+    smooth = moving_average(x, 5)
+    for t in range(9):
+        rows = [min(max(i, 0), 8) for i in range(t - 2, t + 3)]
+        torch.testing.assert_close(smooth[0, 0, t], x[0, 0, rows].mean())
+
+
+def test_mlr_with_one_level_is_standard_attention():
+    x = torch.randn(2, 11, 8, generator=seeded())
+    plain = Attention(8, score=DotScore(8, 2, generator=seeded(1)), generator=seeded(2))
+    level = LevelScore(8, 2, length=11, ranks=(4,), generator=seeded(1))
+    torch.testing.assert_close(Attention(8, score=level, generator=seeded(2))(x), plain(x), rtol=1e-4, atol=1e-6)
+
+
+def test_causal_pattern_hides_the_future():
+    layer = Attention(
+        8, score=LevelScore(8, 2, length=11, generator=seeded()), pattern=Pattern(causal=True), generator=seeded(1)
+    )
+    x = torch.randn(1, 11, 8, generator=seeded())
+    changed = x.clone()
+    changed[:, 7:] += 5
+    torch.testing.assert_close(layer(x)[:, :7], layer(changed)[:, :7])
+    assert not torch.allclose(layer(x)[:, 7:], layer(changed)[:, 7:])
+
+
+@pytest.mark.parametrize(("d_head", "ranks"), [(1, (1,)), (2, (1, 1)), (3, (1, 2)), (4, (2, 1, 1)), (64, (32, 16, 16))])
+def test_default_ranks_leave_no_level_empty(d_head, ranks):
+    assert default_ranks(d_head) == ranks
+    assert sum(ranks) == d_head
+
+
+def test_dropout_keeps_the_mean_and_its_rate():
+    layer = Dropout(0.3)
+    layer.generator = seeded()
+    y = layer(torch.ones(1000, 1001))
+    assert abs(float((y == 0).float().mean()) - 77 / 256) < 2e-3
+    assert abs(float(y.mean()) - 1) < 2e-3
+    assert torch.equal(layer.eval()(y), y)
+
+
+def test_dropout_draws_from_its_generator_and_masks_the_gradient():
+    state = torch.random.get_rng_state()
+    outs = []
+    for _ in range(2):
+        model = nn.Sequential(Dropout(0.5))
+        set_generator(model, seeded(4))
+        x = torch.randn(33, 7, generator=seeded(), requires_grad=True)
+        y = model(x)
+        y.sum().backward()
+        assert torch.equal((y == 0), (x.grad == 0))
+        outs.append(y)
+    assert torch.equal(*outs)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_linear_starts_like_torch():
+    weight = linear(100, 50, generator=seeded()).weight.detach()
+    assert float(weight.abs().max()) <= 0.1
+    assert float(weight.std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"patch_len": 50}, "patch_len must be at most context; got patch_len = 50 for context = 40"),
+        ({"backbone": "sliding_window"}, "'sliding_window' is not built yet; use one of standard, mlr"),
+        ({"backbone": "nonsense"}, "no backbone is called 'nonsense'"),
+        ({"d_ff": 0}, "d_ff must be a whole number of at least 1; got 0"),
+    ],
+)
+def test_bad_settings_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**{"context": 40, "horizon": 6, **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"n_heads": 3}, "n_heads must divide d_model; got n_heads = 3 for d_model = 16"),
+        ({"ranks": (2, 1)}, r"ranks must sum to d_head; got sum\(\(2, 1\)\) = 3 for d_head = 8"),
+        ({"block_sizes": (42, 21)}, "block_sizes needs one size a level"),
+        ({"dropout": 1.0}, r"dropout must be at least 0 and below 1; got 1\.0"),
+    ],
+)
+def test_bad_sizes_are_named_when_the_network_is_built(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelConfig(context=40, horizon=6, **kwargs))
+
+
+def test_config_goes_through_plain_values():
+    config = small("mlr", ranks=(2, 1, 1), block_sizes=(10, 5, 3))
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
+    assert ModelConfig.from_dict(values) == config
+    with pytest.raises(ValueError, match="no setting 'colour'"):
+        ModelConfig.from_dict({**values, "colour": 1})
+
+
+def test_a_wrong_shape_is_caught_by_the_annotations():
+    model = build_model(small("mlr"), generator=seeded())
+    with pytest.raises(TypeCheckError, match="Type-check error"):
+        model(torch.randn(40, 2))

@@ -1,0 +1,1 @@
+"""Networks of the library: attention layers, transformer blocks, patching and heads; torch only."""

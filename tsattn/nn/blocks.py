@@ -1,0 +1,77 @@
+"""How do tokens become better tokens? Pre-norm transformer blocks and their stack."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsattn.nn.attention import Attention
+from tsattn.nn.layers import Dropout, linear
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between, for each token by itself.
+
+    Args:
+        d_model: Token width.
+        d_ff: Hidden width.
+        dropout: Rate on the hidden features.
+        generator: Source of the start values; ``None`` is torch's global one.
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, *, dropout: float = 0.0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.widen = linear(d_model, d_ff, generator=generator)
+        self.narrow = linear(d_ff, d_model, generator=generator)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Transform each token."""
+        return self.narrow(self.dropout(nn.functional.gelu(self.widen(x))))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then feed-forward; each reads normalised tokens and adds to the stream (pre-norm).
+
+    Args:
+        attention: The attention layer.
+        feed_forward: The feed-forward layer.
+        d_model: Token width.
+        dropout: Rate on what is added to the stream.
+    """
+
+    def __init__(self, attention: Attention, feed_forward: FeedForward, *, d_model: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.norm_attention = nn.LayerNorm(d_model)
+        self.norm_feed_forward = nn.LayerNorm(d_model)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """One block."""
+        x = x + self.dropout(self.attention(self.norm_attention(x)))
+        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+
+
+class TransformerStack(nn.Module):
+    """Blocks in a row and a last norm, which a pre-norm stream needs.
+
+    Args:
+        blocks: The blocks, first to last.
+        d_model: Token width.
+    """
+
+    def __init__(self, blocks: Sequence[TransformerBlock], *, d_model: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """All blocks."""
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
