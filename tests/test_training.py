@@ -1,0 +1,212 @@
+"""Training: it learns, it repeats, it resumes, it stays quiet and it touches nothing of the user's."""
+
+import logging
+import signal
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.nn.models import ModelConfig, build_model
+from tsattn.training import Checkpoint, Generators, TrainConfig, train
+
+CPU = torch.device("cpu")
+SPEC = WindowSpec(24, 4)
+
+
+def values():
+    t = torch.arange(300.0)
+    noise = torch.randn(300, generator=torch.Generator().manual_seed(0)) * 0.1
+    return (torch.sin(t * 2 * torch.pi / 12) + noise)[:, None]
+
+
+def fit(config, *, seed=0, backbone="mlr", checkpoint_dir=None, key="k" * 64, data=None, valid=True):
+    generators = Generators.from_seed(seed, CPU)
+    model = build_model(
+        ModelConfig(24, 4, backbone, d_model=8, n_heads=2, n_layers=1, d_ff=16, patch_len=6, patch_stride=3),
+        generator=generators.init,
+    )
+    data = values() if data is None else data
+    learn = WindowBatches(data, np.arange(24, 240), SPEC, batch_size=32, generator=generators.order)
+    check = WindowBatches(data, np.arange(244, 297), SPEC, batch_size=32) if valid else None
+    checkpoint = None if checkpoint_dir is None else Checkpoint(Path(checkpoint_dir), key, generators)
+    progress = train(model, learn, check, config, generators=generators, device=CPU, checkpoint=checkpoint)
+    return model, progress
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_it_learns_a_sine(loss):
+    _, progress = fit(TrainConfig(loss=loss, learning_rate=1e-2, max_epochs=6, patience=None))
+    losses = [entry["valid_loss"] for entry in progress.history]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_best_weights_are_restored_and_patience_stops():
+    model, progress = fit(TrainConfig(learning_rate=0.3, max_epochs=30, patience=2), seed=1)
+    scores = [entry["valid_loss"] for entry in progress.history]
+    assert progress.epoch == progress.best_epoch + 2 < 30
+    assert progress.best_score == min(scores)
+    x, y = next(iter(WindowBatches(values(), np.arange(244, 297), SPEC, batch_size=1000)))
+    with torch.inference_mode():
+        assert float(((model(x) - y) ** 2).mean()) == pytest.approx(progress.best_score, rel=1e-5)
+
+
+def test_validation_loss_does_not_depend_on_the_batch_size():
+    scores = []
+    for size in (1, 7, 1000):
+        generators = Generators.from_seed(0, CPU)
+        model = build_model(ModelConfig(24, 4, "nlinear"), generator=generators.init)
+        learn = WindowBatches(values(), np.arange(24, 60), SPEC, batch_size=36)
+        check = WindowBatches(values(), np.arange(244, 297), SPEC, batch_size=size)
+        scores.append(train(model, learn, check, TrainConfig(max_epochs=1), generators=generators, device=CPU))
+    assert scores[0].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
+    assert scores[1].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
+
+
+def test_the_rate_rises_and_falls():
+    _, progress = fit(TrainConfig(learning_rate=1e-2, max_epochs=10, patience=None, warmup=0.2), valid=False)
+    rates = [entry["learning_rate"] for entry in progress.history]
+    assert rates[1] == pytest.approx(1e-2)
+    assert rates[0] < rates[1] > rates[5] > rates[9] > 0
+    assert progress.best_epoch == 10
+    assert progress.best_score is None
+
+
+def test_same_seed_same_weights_whatever_happened_before():
+    config = TrainConfig(max_epochs=2)
+    first, _ = fit(config)
+    torch.rand(11)
+    np.random.seed(5)  # noqa: NPY002  (the global state is what must not matter)
+    second, _ = fit(config)
+    other, _ = fit(config, seed=1)
+    assert same(first, second)
+    assert not same(first, other)
+
+
+def test_global_state_is_neither_read_nor_set():
+    np.random.seed(3)  # noqa: NPY002
+    before = (torch.random.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads())  # noqa: NPY002
+    filters, level = list(warnings.filters), logging.getLogger("lightning.pytorch").level
+    fit(TrainConfig(max_epochs=1))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert before[2] == torch.get_num_threads()
+    assert filters == list(warnings.filters)
+    assert level == logging.getLogger("lightning.pytorch").level
+    assert torch.is_grad_enabled()
+
+
+def test_concurrent_fits_equal_serial_ones():
+    config = TrainConfig(max_epochs=2)
+    serial = [fit(config, seed=seed)[0] for seed in range(3)]
+    together: dict[int, torch.nn.Module] = {}
+    before = list(warnings.filters)
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.__setitem__(seed, fit(config, seed=seed)[0]))
+        for seed in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(serial[seed], together[seed]) for seed in range(3))
+    assert before == list(warnings.filters)
+
+
+def test_nothing_is_printed_or_written(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(TrainConfig(max_epochs=1))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("survived", [1, 2, 3])
+def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived):
+    config = TrainConfig(max_epochs=4, patience=None)
+    whole, whole_progress = fit(config)
+    write = Checkpoint.write
+
+    def write_then_die(self, module):
+        write(self, module)
+        if module.progress.epoch == survived:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "write", write_then_die)
+    with pytest.raises(Killed):
+        fit(config, checkpoint_dir=tmp_path)
+    monkeypatch.setattr(Checkpoint, "write", write)
+    resumed, progress = fit(config, checkpoint_dir=tmp_path)
+    assert same(whole, resumed)
+    assert [h["train_loss"] for h in progress.history] == [h["train_loss"] for h in whole_progress.history]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_finished_checkpoint_is_not_trained_again(tmp_path):
+    config = TrainConfig(max_epochs=2)
+    first, _ = fit(config, checkpoint_dir=tmp_path)
+    stamp = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    second, progress = fit(config, checkpoint_dir=tmp_path)
+    assert same(first, second)
+    assert progress.epoch == 2
+    assert stamp == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+
+
+def test_another_key_does_not_resume(tmp_path):
+    config = TrainConfig(max_epochs=1)
+    fit(config, checkpoint_dir=tmp_path, key="a" * 64)
+    _, progress = fit(config, checkpoint_dir=tmp_path, key="b" * 64, seed=1)
+    assert progress.step == 7
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_checkpoint_says_so(tmp_path):
+    fit(TrainConfig(max_epochs=1), checkpoint_dir=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"epoch-00001\.safetensors is damaged"):
+        fit(TrainConfig(max_epochs=1), checkpoint_dir=tmp_path)
+
+
+def test_a_loss_that_explodes_stops_with_a_message():
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        fit(TrainConfig(learning_rate=1e30, max_epochs=3), data=values() * 1e25)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"loss": "mape"}, "loss must be one of mse, mae, huber; got 'mape'"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
+        ({"max_epochs": 1.5}, "max_epochs must be a whole number"),
+        ({"patience": 0}, "patience must be a whole number"),
+    ],
+)
+def test_bad_settings_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**kwargs)
+
+
+def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(self, module):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(TrainConfig(max_epochs=2), checkpoint_dir=tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
