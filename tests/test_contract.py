@@ -1,0 +1,444 @@
+"""Does every forecaster keep the promises of the protocol, whoever wrote it?
+
+A new forecaster is one line in ``FORECASTERS``: a name, and how to make it for ``H`` steps with the arguments that
+say how to read a frame (``id_col``, ``time_col``, ``target_col``, ``freq``, ``missing``).
+"""
+
+import copy
+import functools
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tsattn.data.frames import Panel, to_panel
+from tsattn.data.windows import make_scaler
+from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.evaluate.backtest import backtest, roll
+from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive
+from tsattn.evaluate.conformal import SplitConformal
+from tsattn.forecast import Forecast, alias_of, context_of, forecast_panel
+from tsattn.nn.models import ATTENTION_KINDS, LINEAR_KINDS
+
+H = 4
+FIT = {"context": 12, "max_epochs": 2, "random_state": 0}
+NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "patch_stride": 2}
+
+FORECASTERS = {
+    "naive": lambda **reading: Naive(H, **reading),
+    "seasonal_naive": lambda **reading: SeasonalNaive(H, 6, **reading),
+    "seasonal_naive by frequency": lambda **reading: SeasonalNaive(H, **reading),
+    "drift": lambda **reading: Drift(H, **reading),
+    "conformal naive": lambda **reading: SplitConformal(Naive(H, **reading), n_windows=12),
+    "conformal drift": lambda **reading: SplitConformal(Drift(H, 5, **reading), n_windows=9, step_size=2),
+    **{kind: lambda kind=kind, **reading: LinearForecaster(H, kind, **FIT, **reading) for kind in LINEAR_KINDS},
+    **{
+        kind: lambda kind=kind, **r: AttentionForecaster(H, attention=kind, **NET, **FIT, **r)
+        for kind in ATTENTION_KINDS
+    },
+}
+
+
+@pytest.fixture(params=list(FORECASTERS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(name):
+    return FORECASTERS[name]
+
+
+def long_frame(lengths=(120, 96, 150), holes=()):
+    """Daily series of unlike size and length that end on one day; ``holes`` are rows from the end without value."""
+    rng = np.random.default_rng(7)
+    frames = []
+    for i, n in enumerate(lengths):
+        t = np.arange(n)
+        y = 10.0**i * (3 + np.sin(2 * np.pi * t / 6) + 0.3 * rng.normal(size=n) + 0.02 * t)
+        y[[n - row for row in holes]] = np.nan
+        stamps = pd.date_range(end="2024-06-30", periods=n, freq="D")
+        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def wide_frame(n_rows=130):
+    series = long_frame((n_rows, n_rows))
+    return series.pivot(index="ds", columns="unique_id", values="y").rename_axis(None, axis=1)
+
+
+@functools.cache
+def fitted(name, kind="long"):
+    """Fitted once for all tests that only ask it; a test that fits makes its own."""
+    return FORECASTERS[name]().fit(long_frame() if kind == "long" else wide_frame())
+
+
+def numbers(answer):
+    """The forecasts of a frame, without ids and stamps."""
+    return answer.select_dtypes("number").to_numpy()
+
+
+def last_contexts(panel, context):
+    return np.stack([panel.values[stop - context : stop] for stop in panel.starts[1:]])
+
+
+def intervals_of(forecaster, **ask):
+    """The answer with intervals, or None of a forecaster that refuses them by naming the remedy."""
+    try:
+        return forecaster.predict(**ask)
+    except ValueError as refusal:
+        assert "SplitConformal" in str(refusal)  # noqa: PT017  any other refusal is a failure
+        return None
+
+
+def test_it_names_its_horizon_context_and_columns(name):
+    forecaster = fitted(name)
+    assert forecaster.horizon == H
+    assert context_of(forecaster) >= 1
+    assert alias_of(forecaster) in fitted(name).predict().columns
+
+
+def test_fit_returns_self(make):
+    forecaster = make()
+    assert forecaster.fit(long_frame()) is forecaster
+
+
+def test_fit_twice_equals_once(name, make):
+    again = make().fit(wide_frame()).fit(long_frame())
+    np.testing.assert_array_equal(numbers(again.predict()), numbers(fitted(name).predict()))
+
+
+def test_predict_before_fit_is_refused(make):
+    with pytest.raises(ValueError, match="fit"):
+        make().predict(long_frame())
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_inputs_stay_as_they_were(make, kind):
+    frame = long_frame() if kind == "long" else wide_frame()
+    kept = frame.copy(deep=True)
+    forecaster = make().fit(frame)
+    forecaster.predict(frame)
+    pd.testing.assert_frame_equal(frame, kept)
+    panel = to_panel(frame)
+    values, print_before = panel.values.copy(), panel.fingerprint()
+    forecaster.fit(panel).predict(panel)
+    np.testing.assert_array_equal(panel.values, values)
+    assert panel.fingerprint() == print_before
+    x = last_contexts(panel, context_of(forecaster))
+    before = x.copy()
+    forecaster.predict_windows(x)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    threads, legacy, state = torch.get_num_threads(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    make().fit(long_frame()).predict()
+    assert not list(Path(tmp_path).iterdir())
+    assert capfd.readouterr() == ("", "")
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_predict_is_predict_windows_on_the_last_context(name, kind):
+    forecaster = fitted(name, kind)
+    panel = to_panel(long_frame() if kind == "long" else wide_frame())
+    windows = forecaster.predict_windows(last_contexts(panel, context_of(forecaster)))
+    assert windows.shape == (panel.n_series, H, panel.n_channels)
+    np.testing.assert_allclose(forecaster.predict(panel).point, windows, rtol=1e-6)
+
+
+def test_only_the_last_context_rows_count(name):
+    forecaster = fitted(name)
+    panel = to_panel(long_frame())
+    context = context_of(forecaster)
+    more = last_contexts(panel, min(96, context + 20))
+    np.testing.assert_allclose(
+        forecaster.predict_windows(more), forecaster.predict_windows(more[:, -context:]), rtol=1e-6
+    )
+
+
+def test_long_in_long_out(name):
+    forecaster = fitted(name)
+    out = forecaster.predict()
+    assert list(out.columns) == ["unique_id", "ds", alias_of(forecaster)]
+    assert out["unique_id"].tolist() == ["s0"] * H + ["s1"] * H + ["s2"] * H
+    assert out["ds"].tolist() == list(pd.date_range("2024-07-01", periods=H)) * 3
+    pd.testing.assert_frame_equal(out, forecaster.predict(long_frame()))
+
+
+def test_wide_in_wide_out(name, make):
+    out = fitted(name, "wide").predict()
+    assert list(out.columns) == ["s0", "s1"]
+    pd.testing.assert_index_equal(
+        out.index, pd.date_range("2024-07-01", periods=H, freq="D", name="ds"), exact="equiv", check_names=True
+    )
+    by_column = make().fit(wide_frame().reset_index(names="date")).predict()
+    assert list(by_column.columns) == ["date", "s0", "s1"]
+    np.testing.assert_array_equal(by_column[["s0", "s1"]], out)
+
+
+def test_a_panel_gives_a_forecast_with_the_same_numbers(name, make):
+    panel = to_panel(long_frame())
+    answer = fitted(name).predict(panel)
+    assert isinstance(answer, Forecast)
+    pd.testing.assert_frame_equal(answer.to_frame(), fitted(name).predict())
+    assert isinstance(make().fit(panel).predict(), Forecast)
+
+
+def test_unseen_series_are_forecast_without_fitting(name):
+    forecaster = fitted(name)
+    new = long_frame((100, 110)).replace({"unique_id": {"s0": "new", "s1": "newer"}})
+    out = forecaster.predict(new)
+    assert out["unique_id"].unique().tolist() == ["new", "newer"]
+    windows = forecaster.predict_windows(last_contexts(to_panel(new), context_of(forecaster)))
+    np.testing.assert_allclose(out[alias_of(forecaster)], windows.ravel(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (("shop", "day", "sold"), {"id_col": "shop", "time_col": "day", "target_col": "sold"}),
+        (("item_id", "timestamp", "target"), {}),
+    ],
+)
+def test_columns_may_have_other_names(name, make, names, given):
+    renamed = long_frame().set_axis(list(names), axis=1)
+    out = make(**given).fit(renamed).predict()
+    assert list(out.columns)[:2] == list(names[:2])
+    np.testing.assert_array_equal(numbers(out), numbers(fitted(name).predict()))
+
+
+def test_the_order_of_rows_and_series_does_not_matter(name, make):
+    shuffled = long_frame().sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(make().fit(shuffled).predict(), fitted(name).predict())
+    pd.testing.assert_frame_equal(fitted(name).predict(shuffled), fitted(name).predict())
+    # Series that change places keep their forecasts: none is told by its number.
+    turned = {"s0": "z", "s1": "y", "s2": "x"}
+    out = fitted(name).predict(long_frame().replace({"unique_id": turned}))
+    pairs = out.set_index(["unique_id", "ds"]).iloc[:, 0]
+    expected = fitted(name).predict().replace({"unique_id": turned}).set_index(["unique_id", "ds"]).iloc[:, 0]
+    np.testing.assert_allclose(pairs.sort_index(), expected.sort_index(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "Float64"])
+def test_numbers_of_any_kind_are_read(make, dtype):
+    whole = long_frame().assign(y=lambda frame: frame["y"].round())
+    expected = make().fit(whole).predict()
+    pd.testing.assert_frame_equal(make().fit(whole.astype({"y": dtype})).predict(), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32, 10_000])
+def test_forecasts_do_not_depend_on_the_batch(name, batch):
+    forecaster = fitted(name)
+    panel = to_panel(long_frame())
+    context = context_of(forecaster)
+    x = np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], context)[:, :, None]
+    whole = forecaster.predict_windows(x)
+    parts = [forecaster.predict_windows(x[first : first + batch]) for first in range(0, len(x), batch)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_chunk(name):
+    forecaster, panel = fitted(name, "wide"), to_panel(wide_frame())
+    ends = np.arange(60, 127)
+    scaler = make_scaler(panel, 60)
+    scores = []
+    for chunk in (1, 7, 32, 10_000):
+        rolled = roll(forecaster, panel, ends, scaler=scaler, chunk=chunk, keep=False)
+        scores.append((rolled.mse, rolled.mae, rolled.mse_original, rolled.smape))
+    np.testing.assert_allclose(scores, np.broadcast_to(scores[0], (4, 4)), rtol=1e-6)
+
+
+def test_no_window_is_no_error(name):
+    context = context_of(fitted(name))
+    assert fitted(name).predict_windows(np.empty((0, context, 1))).shape == (0, H, 1)
+
+
+@pytest.mark.parametrize("missing", ["ffill", "interpolate"])
+def test_forecasts_are_never_missing(make, missing):
+    holed = long_frame(holes=(1, 2, 7, 40, 41))
+    with pytest.raises(ValueError, match="missing"):
+        make().fit(holed)
+    forecaster = make(missing=missing).fit(holed)
+    assert np.isfinite(numbers(forecaster.predict())).all()
+    assert np.isfinite(numbers(forecaster.predict(holed))).all()
+    x = np.full((2, context_of(forecaster), 1), np.nan)
+    with pytest.raises(ValueError, match="finite"):
+        forecaster.predict_windows(x)
+
+
+def test_constant_series_have_finite_forecasts(make):
+    constant = long_frame().assign(y=5.0)
+    np.testing.assert_allclose(numbers(make().fit(constant).predict()), 5.0, rtol=1e-5)
+
+
+def test_a_short_series_is_one_clear_error(name, make):
+    context = context_of(fitted(name))
+    short = long_frame((120, max(context - 1, 1)))
+    if context == 1:  # one row suffices: a series of one is no error
+        assert len(fitted(name).predict(short)) == 2 * H
+        return
+    with pytest.raises(ValueError, match="too short: series 's1'") as caught:
+        fitted(name).predict(short)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"T >= \d+ rows"):
+        fitted(name).predict_windows(np.zeros((1, context - 1, 1)))
+
+
+def test_a_shorter_horizon_is_a_prefix(name):
+    panel = to_panel(long_frame())
+    whole = forecast_panel(fitted(name), panel)
+    for steps in range(1, H + 1):
+        part = forecast_panel(fitted(name), panel, horizon=steps)
+        np.testing.assert_array_equal(part.point, whole.point[:, :steps])
+    with pytest.raises(ValueError, match=f"horizon = {H + 1} is longer"):
+        forecast_panel(fitted(name), panel, horizon=H + 1)
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_levels_and_quantiles_are_one_and_do_not_cross(name, kind):
+    forecaster = fitted(name, kind)
+    by_level = intervals_of(forecaster, level=[50, 80])
+    if by_level is None:
+        return
+    by_quantile = forecaster.predict(quantiles=[0.1, 0.25, 0.5, 0.75, 0.9])
+    heads = ["s0", "s1"] if kind == "wide" else [alias_of(forecaster)]
+    for head in heads:
+        for level, lower, upper in ((50, 0.25, 0.75), (80, 0.1, 0.9)):
+            np.testing.assert_array_equal(by_level[f"{head}-lo-{level}"], by_quantile[f"{head}-q{lower}"])
+            np.testing.assert_array_equal(by_level[f"{head}-hi-{level}"], by_quantile[f"{head}-q{upper}"])
+        ladder = by_quantile[[f"{head}-q{q}" for q in (0.1, 0.25, 0.5, 0.75, 0.9)]].to_numpy()
+        assert (np.diff(ladder, axis=1) >= 0).all()
+        np.testing.assert_array_equal(by_level[head], by_quantile[head])
+        np.testing.assert_array_equal(by_level[head], forecaster.predict()[head])
+
+
+@pytest.mark.parametrize("ask", [{"level": 100}, {"level": [80, -1]}, {"quantiles": [0.5, 1.5]}])
+def test_bad_requests_are_refused(name, ask):
+    with pytest.raises(ValueError, match="strictly between 0 and"):
+        fitted(name).predict(**ask)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))], ids=["deepcopy", "pickle"])
+def test_copies_forecast_alike(name, twin):
+    other = twin(fitted(name))
+    assert other is not fitted(name)
+    pd.testing.assert_frame_equal(other.predict(), fitted(name).predict())
+    pd.testing.assert_frame_equal(other.predict(long_frame((97, 98))), fitted(name).predict(long_frame((97, 98))))
+
+
+# --- the leak test ---------------------------------------------------------------------------------------------
+
+N_WINDOWS, STEP = 4, 3
+READING = {"missing": "interpolate"}
+# Missing just before cutoffs, so that a fill that looks ahead gives itself away.
+HOLES = tuple(H + STEP * w + 1 for w in range(N_WINDOWS))
+
+
+def assert_blind(judge, frame):
+    """Nothing after a cutoff may matter: the rows from each origin on are changed, and all earlier windows compared.
+
+    Args:
+        judge: From a frame to the frame of a backtest.
+        frame: Long.
+    """
+    honest = judge(frame)
+    window = honest.groupby("unique_id")["cutoff"].rank(method="dense").astype(int) - 1
+    assert window.max() == N_WINDOWS - 1
+    from_end = frame.groupby("unique_id").cumcount(ascending=False)
+    columns = [c for c in honest.columns if c not in ("unique_id", "ds", "cutoff", "y")]
+    for w in range(N_WINDOWS):
+        after = from_end < H + STEP * (N_WINDOWS - 1 - w)
+        changed = frame.assign(y=frame["y"].where(~after, -30 * frame["y"] + 1000))
+        assert not changed.loc[after, "y"].equals(frame.loc[after, "y"])
+        earlier = (window <= w).to_numpy()
+        found = judge(changed).loc[earlier, columns].to_numpy()
+        expected = honest.loc[earlier, columns].to_numpy()
+        assert np.isfinite(expected).all()
+        if not np.allclose(found, expected, rtol=1e-6):
+            raise AssertionError(f"a forecast knew the future of its cutoff {w}")
+
+
+def judged(make, **kwargs):
+    def judge(frame):
+        return backtest(
+            make(**READING), frame, n_windows=N_WINDOWS, step_size=STEP, missing="interpolate", **kwargs
+        ).frame
+
+    return judge
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_no_forecast_knows_its_future(make, refit):
+    assert_blind(judged(make, refit=refit), long_frame(holes=HOLES))
+
+
+def test_no_interval_knows_its_future(name, make):
+    if intervals_of(fitted(name), level=50) is not None:
+        assert_blind(judged(make, level=[50]), long_frame(holes=HOLES))
+
+
+def test_a_forecaster_that_peeks_is_caught():
+    class Peeking(Naive):
+        """Looks its context up in the whole table, which it was handed by the back door."""
+
+        def __init__(self, panel, **reading):
+            super().__init__(H, **reading)
+            self.whole = panel.values[:, 0]
+
+        @property
+        def context(self):
+            return 12
+
+        def _forecast(self, x):
+            views = np.lib.stride_tricks.sliding_window_view(self.whole, 12)
+            places = [int(np.argmin(np.abs(views - window[:, 0]).sum(axis=1))) for window in x]
+            return np.stack([self.whole[at + 12 : at + 12 + H, None] for at in places])
+
+    def judge(frame):
+        panel = to_panel(frame)
+        return backtest(Peeking(panel), panel, n_windows=N_WINDOWS, step_size=STEP).frame
+
+    with pytest.raises(AssertionError, match="knew the future"):
+        assert_blind(judge, long_frame())
+
+
+class Mean(Naive):
+    """Learns one number from all rows that it is given."""
+
+    def fit(self, data):
+        super().fit(data)
+        self.mean_ = float(np.nanmean((data if isinstance(data, Panel) else to_panel(data)).values))
+        return self
+
+    def _forecast(self, x):
+        return np.full((x.shape[0], self.horizon, x.shape[2]), self.mean_)
+
+
+def test_a_backtest_that_fits_on_everything_is_caught():
+    def leaking(frame):
+        panel = to_panel(frame)
+        honest = backtest(Mean(H), panel, n_windows=N_WINDOWS, step_size=STEP)
+        ends = panel.starts[:-1, None] + honest.origins
+        rolled = roll(Mean(H).fit(panel), panel, ends)
+        return honest.frame.assign(naive=rolled.point.ravel())
+
+    assert_blind(lambda frame: backtest(Mean(H), frame, n_windows=N_WINDOWS, step_size=STEP).frame, long_frame())
+    with pytest.raises(AssertionError, match="knew the future"):
+        assert_blind(leaking, long_frame())
+
+
+def test_a_fill_that_looks_ahead_is_caught():
+    def leaking(frame):
+        filled = frame.assign(y=frame.groupby("unique_id")["y"].transform(lambda y: y.interpolate()))
+        return backtest(Naive(H), filled, n_windows=N_WINDOWS, step_size=STEP).frame
+
+    with pytest.raises(AssertionError, match="knew the future"):
+        assert_blind(leaking, long_frame(holes=HOLES))

@@ -1,0 +1,419 @@
+"""The trained forecasters: scikit-learn's rules, frames in and out, intervals, saving, chance."""
+
+import json
+import pickle
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from tsattn.data.frames import from_wide, to_panel
+from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.forecast import Forecast
+
+TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
+NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, "dropout": 0.1}
+
+
+def attention(horizon=4, **kwargs):
+    return AttentionForecaster(horizon, **{**TINY, **NET, **kwargs})
+
+
+def linear(horizon=4, kind="nlinear", **kwargs):
+    return LinearForecaster(horizon, kind, **{**TINY, **kwargs})
+
+
+MAKERS = [attention, lambda **k: attention(attention="standard", **k), linear, lambda **k: linear(kind="dlinear", **k)]
+EACH = pytest.mark.parametrize("make", MAKERS, ids=["mlr", "standard", "nlinear", "dlinear"])
+
+
+def long_frame(n_series=3, n=160, *, scale=10.0, freq="D"):
+    rng = np.random.default_rng(0)
+    t = np.arange(n)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "unique_id": f"s{i}",
+                "ds": pd.date_range("2024-01-01", periods=n, freq=freq),
+                "y": scale**i * (np.sin(t * 2 * np.pi / 12 + i) + 0.1 * rng.normal(size=n)),
+            }
+        )
+        for i in range(n_series)
+    ).reset_index(drop=True)
+
+
+def wide_frame(n=160):
+    frame = long_frame(2, n).pivot(index="ds", columns="unique_id", values="y")
+    frame.columns.name = None
+    return frame
+
+
+@EACH
+def test_constructor_stores_and_clone_forgets(make):
+    model = make(alias="mine", val_size=0.2)
+    params = model.get_params()
+    fitted = model.fit(long_frame())
+    assert fitted is model
+    assert model.get_params() == params
+    copy = clone(model)
+    assert copy.get_params() == params
+    with pytest.raises(NotFittedError):
+        copy.predict()
+
+
+@EACH
+def test_long_in_long_out(make):
+    df = long_frame()
+    before = df.copy()
+    answer = make(alias="m").fit(df).predict(level=[80], quantiles=[0.1, 0.9, 0.5])
+    pd.testing.assert_frame_equal(df, before)
+    assert answer.columns.tolist() == ["unique_id", "ds", "m", "m-lo-80", "m-hi-80", "m-q0.1", "m-q0.5", "m-q0.9"]
+    assert len(answer) == 3 * 4
+    assert answer["ds"].min() == df["ds"].max() + pd.Timedelta(days=1)
+    assert (answer["m-lo-80"] == answer["m-q0.1"]).all()
+    assert (answer["m-hi-80"] == answer["m-q0.9"]).all()
+    assert (answer["m-lo-80"] < answer["m"]).all()
+    assert (answer["m"] == answer["m-q0.5"]).all()
+
+
+@EACH
+def test_wide_in_wide_out_and_panel_in_forecast_out(make):
+    wide = wide_frame()
+    model = make().fit(wide)
+    answer = model.predict(level=80)
+    assert answer.columns.tolist() == [f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-80", "-hi-80")]
+    assert isinstance(answer.index, pd.DatetimeIndex)
+    forecast = model.predict(from_wide(wide))
+    assert isinstance(forecast, Forecast)
+    np.testing.assert_array_equal(forecast.point[0, :, 0], answer["s0"])
+
+
+def test_other_names_and_dialects():
+    df = long_frame().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"})
+    model = linear(id_col="shop", time_col="day", target_col="sales").fit(df)
+    assert model.predict().columns.tolist() == ["shop", "day", "nlinear"]
+    df = long_frame().rename(columns={"unique_id": "item_id", "ds": "timestamp", "y": "target"})
+    assert linear().fit(df).predict().columns.tolist() == ["item_id", "timestamp", "nlinear"]
+
+
+@EACH
+def test_fit_twice_equals_once_and_ignores_global_chance(make):
+    df = long_frame()
+    first = make().fit(df).predict()
+    torch.rand(5)
+    model = make().fit(long_frame(2))
+    again = model.fit(df).predict()
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.equals(make(random_state=1).fit(df).predict())
+
+
+@EACH
+def test_unseen_series_and_new_rows_need_no_refit(make):
+    df = long_frame()
+    model = make().fit(df)
+    new = long_frame(1, 60).assign(unique_id="new")
+    answer = model.predict(new)
+    assert answer["unique_id"].unique().tolist() == ["new"]
+    assert answer["ds"].min() == new["ds"].max() + pd.Timedelta(days=1)
+
+
+@EACH
+def test_long_forecasts_follow_each_series_scale(make):
+    """A series times a thousand is forecast times a thousand, seen or not."""
+    model = make().fit(long_frame(2))
+    new = long_frame(1, 60)
+    base = model.predict(new, level=80).drop(columns=["unique_id", "ds"])
+    large = model.predict(new.assign(y=new["y"] * 1000 + 5), level=80).drop(columns=["unique_id", "ds"])
+    np.testing.assert_allclose(large, base * 1000 + 5, rtol=1e-4, atol=1e-2)
+
+
+def test_wide_and_melted_long_train_alike():
+    """The same table in two dialects is the same windows on the same scale."""
+    wide = wide_frame()
+    long = wide.reset_index().melt(id_vars="ds", var_name="unique_id", value_name="y")
+    one = attention(batch_size=10_000, dropout=0.0, max_epochs=1).fit(wide)
+    two = attention(batch_size=10_000, dropout=0.0, max_epochs=1).fit(long)
+    flat = two.predict().pivot(index="ds", columns="unique_id", values="mlr")
+    np.testing.assert_allclose(one.predict()[["s0", "s1"]], flat[["s0", "s1"]], rtol=1e-3, atol=1e-3)
+
+
+@EACH
+def test_windows_and_panels_agree_in_any_chunk(make):
+    df = long_frame()
+    model = make().fit(df)
+    panel = to_panel(df)
+    x = np.stack([panel.values[stop - 24 : stop] for stop in panel.starts[1:]])
+    point = model.predict(panel).point
+    np.testing.assert_allclose(model.predict_windows(x), point, rtol=1e-6)
+    for i in range(3):
+        np.testing.assert_allclose(model.predict_windows(x[i : i + 1])[0], point[i], rtol=1e-5, atol=1e-6)
+    bounds = model.predict_windows(x, quantiles=(0.1, 0.5, 0.9))
+    assert bounds.shape == (3, 4, 1, 3)
+    assert (np.diff(bounds, axis=-1) >= 0).all()
+
+
+def test_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
+    model = attention(horizon=6).fit(wide_frame())
+    whole = model.predict(level=80)
+    pd.testing.assert_frame_equal(model.predict(level=80, horizon=2), whole.head(2))
+    with pytest.raises(ValueError, match="horizon = 7 is longer than the 6 steps"):
+        model.predict(horizon=7)
+    model.set_params(horizon=2)
+    pd.testing.assert_frame_equal(model.predict(level=80), whole.head(2))
+    model.set_params(horizon=9)
+    with pytest.raises(ValueError, match="fit again with the longer horizon"):
+        model.predict()
+
+
+@EACH
+def test_save_and_load_without_the_training_frame(make, tmp_path):
+    model = make().fit(long_frame())
+    model.save(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = type(model).load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=[80]), model.predict(level=[80]))
+    assert loaded.get_params() == model.get_params()
+    assert loaded.summary_ == model.summary_
+    pd.testing.assert_frame_equal(loaded.history_, model.history_)
+    model.save(tmp_path / "model")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_save_and_load_keep_zone_and_category(tmp_path, zone):
+    df = long_frame(freq="h").astype({"unique_id": "category"})
+    df["ds"] = df["ds"].dt.tz_localize(zone)
+    model = linear().fit(df)
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(LinearForecaster.load(tmp_path / "model").predict(), model.predict())
+
+
+def tamper_json(change):
+    def apply(folder):
+        facts = json.loads((folder / "config.json").read_text())
+        change(facts)
+        (folder / "config.json").write_text(json.dumps(facts))
+
+    return apply
+
+
+def tamper_bytes(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (tamper_bytes("config.json", b"{"), "no valid JSON"),
+        (tamper_bytes("config.json", b"[1]"), "must hold a JSON object"),
+        (tamper_bytes("config.json", b"\xff\xfe"), "no valid JSON"),
+        (tamper_bytes("model.safetensors", b"garbage"), "is damaged"),
+        (tamper_bytes("model.safetensors", pickle.dumps({})), "is damaged"),
+        (tamper_json(lambda f: f.update(format=99)), "this version reads 1"),
+        (tamper_json(lambda f: f.pop("panel")), "not what save"),
+        (tamper_json(lambda f: f["network"].update(d_model=12)), "not what save"),
+        (tamper_json(lambda f: f["network"].update(backbone="evil")), "no backbone is called 'evil'"),
+        (tamper_json(lambda f: f["parameters"].update(colour="red")), "not what save"),
+        (tamper_json(lambda f: f.update({"class": "LinearForecaster"})), "LinearForecaster.load"),
+    ],
+)
+def test_tampered_files_are_refused(tmp_path, tamper, message):
+    attention(max_epochs=1).fit(wide_frame()).save(tmp_path / "model")
+    tamper(tmp_path / "model")
+    with pytest.raises(ValueError, match=message):
+        AttentionForecaster.load(tmp_path / "model")
+
+
+def test_saving_never_overwrites_a_strangers_folder(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="is no saved model"):
+        linear().fit(wide_frame()).save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_cross_validation_leaves_the_estimator_alone():
+    df = long_frame()
+    model = attention().fit(df)
+    before = model.predict()
+    frame = model.cross_validation(df, n_windows=3, step_size=2, level=80)
+    assert frame.columns.tolist() == ["unique_id", "ds", "cutoff", "y", "mlr", "mlr-lo-80", "mlr-hi-80"]
+    assert len(frame) == 3 * 3 * 4
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+
+def test_score_is_minus_the_standardised_mae():
+    df = wide_frame()
+    model = linear().fit(df)
+    panel = from_wide(df)
+    stop = len(df) - 16
+    scale = panel.values[:stop].std(0)
+    errors = []
+    for end in range(24, len(df) - 4 + 1):
+        forecast = model.predict_windows(panel.values[None, end - 24 : end])[0]
+        errors.append(np.abs(forecast - panel.values[end : end + 4]) / scale)
+    assert model.score(df) == pytest.approx(-np.mean(errors), rel=1e-6)
+
+
+def test_score_scales_unseen_series_by_themselves():
+    model = linear().fit(long_frame(2))
+    seen, other = long_frame(1), long_frame(1).assign(unique_id="other")
+    assert model.score(other) == pytest.approx(model.score(seen), rel=0.05)
+    assert model.score(other.assign(y=other["y"] * 1e6)) == pytest.approx(model.score(other), rel=1e-4)
+
+
+def test_summary_and_history_tell_what_was_fitted():
+    model = attention(val_size=0.25).fit(wide_frame())
+    summary = model.summary_
+    assert summary["parameters"] == sum(p.numel() for p in model.network_.parameters())
+    assert (summary["context"], summary["patches"], summary["ranks"]) == (24, 8, (2, 1, 1))
+    assert summary["block_sizes"] == (8, 4, 2)
+    assert summary["train_windows"] == 120 - 28 + 1
+    assert summary["valid_windows"] == 40 - 4 + 1
+    assert model.history_["epoch"].tolist() == [1, 2]
+    assert summary["valid_loss"] == model.history_["valid_loss"].min()
+
+
+def test_the_default_context_adapts_to_what_there_is():
+    assert attention(context=None).fit(long_frame(1, 160)).context_ == (160 - 16 - 4) // 2
+    assert attention(context=None).fit(long_frame(1, 1000)).context_ == 96
+    with pytest.raises(ValueError, match="s0"):
+        attention(context=None).fit(long_frame(1, 12))
+
+
+def test_val_size_in_rows_gives_the_published_windows():
+    model = linear(horizon=4, val_size=40).fit(wide_frame(200))
+    assert model.summary_["train_windows"] == 160 - 24 - 4 + 1
+    assert model.summary_["valid_windows"] == 40 - 4 + 1
+    none = linear(val_size=0).fit(wide_frame())
+    assert none.summary_["valid_windows"] == 0
+    with pytest.raises(ValueError, match="val_size = 0 leaves nothing to calibrate"):
+        none.predict(level=80)
+
+
+def test_the_scaler_and_the_gradients_see_no_validation_row():
+    """Values of the validation span steer only the choice among epochs, not weights or scales."""
+    df = wide_frame()
+    changed = df.copy()
+    changed.iloc[-16:] *= 3
+    one = linear(patience=None, max_epochs=1).fit(df)
+    two = linear(patience=None, max_epochs=1).fit(changed)
+    np.testing.assert_array_equal(one.scaler_.mean, two.scaler_.mean)
+    for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gaps_are_filled_only_when_asked():
+    df = wide_frame()
+    df.iloc[50:53, 0] = np.nan
+    df.iloc[-1, 1] = np.nan
+    with pytest.raises(ValueError, match="missing"):
+        linear().fit(df)
+    answer = linear(missing="interpolate").fit(df).predict(level=80)
+    assert np.isfinite(answer.to_numpy()).all()
+
+
+def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    df = wide_frame()
+    plain = attention().fit(df)
+    assert not list(tmp_path.iterdir())
+    kept = attention(checkpoint_dir=tmp_path / "c").fit(df)
+    again = attention(checkpoint_dir=tmp_path / "c").fit(df)
+    pd.testing.assert_frame_equal(plain.predict(), kept.predict())
+    pd.testing.assert_frame_equal(plain.predict(), again.predict())
+    other = attention(checkpoint_dir=tmp_path / "c", learning_rate=1e-4).fit(df)
+    assert not other.predict().equals(plain.predict())
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_fit_and_predict_are_silent_and_leave_global_state(capfd):
+    before = torch.random.get_rng_state()
+    attention().fit(wide_frame()).predict(level=80)
+    out = capfd.readouterr()
+    assert (out.out, out.err) == ("", "")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_concurrent_fits_equal_serial_ones():
+    df = long_frame()
+    serial = [attention(random_state=s).fit(df).predict() for s in range(2)]
+    together: dict[int, pd.DataFrame] = {}
+    threads = [
+        threading.Thread(target=lambda s=s: together.__setitem__(s, attention(random_state=s).fit(df).predict()))
+        for s in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for s in range(2):
+        pd.testing.assert_frame_equal(serial[s], together[s])
+
+
+def test_a_numpy_generator_as_seed_is_drawn_from():
+    df = long_frame()
+    a = linear(random_state=np.random.default_rng(1)).fit(df).predict()
+    b = linear(random_state=np.random.default_rng(1)).fit(df).predict()
+    pd.testing.assert_frame_equal(a, b)
+    linear(random_state=None).fit(df)
+
+
+def test_pickle_keeps_the_forecast():
+    model = attention().fit(long_frame())
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(), model.predict())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: attention(horizon=0), "horizon must be a whole number"),
+        (lambda: attention(horizon=2.5), "horizon must be a whole number"),
+        (lambda: attention(context=-3), "context must be a whole number"),
+        (lambda: attention(attention="sliding_window"), "'sliding_window' is not built yet"),
+        (lambda: attention(attention="nlinear"), "attention must be one of standard, mlr"),
+        (lambda: attention(attention="standard", ranks=(2, 2)), "belong to attention='mlr'"),
+        (lambda: attention(ranks=(2, 1)), "ranks must sum to d_head"),
+        (lambda: linear(kind="mlr"), "kind must be one of nlinear, dlinear, rlinear; got 'mlr'"),
+        (lambda: linear(loss="mape"), "loss must be one of"),
+        (lambda: linear(val_size=1.5), "val_size must be a number of rows or a share"),
+        (lambda: linear(val_size=2), "val_size must hold at least one horizon"),
+        (lambda: linear(missing="drop"), "missing"),
+        (lambda: linear(device="tpu9"), "device"),
+        (lambda: linear(random_state="x"), "random_state must be"),
+        (lambda: linear(context=500), "s0"),
+    ],
+)
+def test_bad_parameters_stop_before_training(make, message, monkeypatch):
+    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(ValueError, match=message):
+        make().fit(long_frame(1))
+
+
+def test_a_failed_fit_keeps_the_old_one():
+    model = linear().fit(long_frame())
+    before = model.predict()
+    with pytest.raises(ValueError, match="ds"):
+        model.fit(pd.DataFrame({"unique_id": ["a"], "y": [1.0]}))
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+
+def test_strange_data_are_refused_at_predict():
+    model = linear().fit(wide_frame())
+    with pytest.raises(ValueError, match="fitted on the channels s0, s1; got s1, s0"):
+        model.predict(wide_frame()[["s1", "s0"]])
+    with pytest.raises(ValueError, match="needs at least 24 rows"):
+        model.predict(wide_frame().tail(3))
+    hourly = wide_frame()
+    hourly.index = pd.date_range("2024-01-01", periods=len(hourly), freq="h", name="ds")
+    with pytest.raises(ValueError, match="off the frequency 'D'"):
+        model.predict(hourly)
+    with pytest.raises(ValueError, match="fitted on frequency 'D'; got 'h'"):
+        model.predict(from_wide(hourly))
+    with pytest.raises(ValueError, match="must have the 2 fitted channels; got 1"):
+        model.predict_windows(np.zeros((1, 24, 1)))

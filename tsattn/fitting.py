@@ -1,0 +1,142 @@
+"""Which rows of a panel teach, which ones check, and what does the network get to see of them?"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsattn.data.frames import Panel, require_length
+from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
+
+# Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
+_CALIBRATION_WINDOWS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class FitPlan:
+    """Rows, windows and scale of one fit.
+
+    Args:
+        panel: All rows given to ``fit``.
+        stops: Rows of each series that teach; the rest checks. ``[N]``
+        spec: Lengths of a window.
+        scaler: Statistics of the rows that teach.
+    """
+
+    panel: Panel
+    stops: np.ndarray
+    spec: WindowSpec
+    scaler: Scaler
+
+    def batches(
+        self, batch_size: int, order: torch.Generator, device: torch.device
+    ) -> tuple[WindowBatches, WindowBatches | None]:
+        """Shuffled windows to learn from and ordered ones to check on (None without validation rows).
+
+        The rows live on ``device`` once; batches are gathered there.
+        """
+        values = torch.as_tensor(self._standardised()).to(device)
+        first = np.zeros(self.panel.n_series, dtype=np.int64)
+        ends = self.spec.ends(self.panel.starts, first, self.stops)
+        learn = WindowBatches(values, ends, self.spec, batch_size=batch_size, generator=order)
+        ends = self._check_ends()
+        return learn, WindowBatches(values, ends, self.spec, batch_size=batch_size) if len(ends) else None
+
+    def calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """Contexts ``[n, T, C]`` and true futures ``[n, F, C]`` of evenly spread windows of the checking rows."""
+        ends = self._check_ends()
+        chosen = np.unique(np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64))
+        history = History(self.panel)
+        return (
+            history.contexts(ends[chosen], self.spec.context),
+            history.futures(ends[chosen], self.spec.horizon),
+        )
+
+    def tail(self) -> Panel:
+        """The last context of every series, filled: all that a later forecast needs."""
+        tail = self.panel.last(self.spec.context)
+        filled = History(self.panel).contexts(self.panel.starts[1:], self.spec.context)
+        return dataclasses.replace(tail, values=filled.reshape(tail.values.shape))
+
+    def _check_ends(self) -> np.ndarray:
+        return self.spec.ends(self.panel.starts, self.stops, self.panel.lengths)
+
+    def _standardised(self) -> np.ndarray:
+        """All rows on the standardised scale in float32; teaching rows are filled without a look past their end."""
+        panel = self.panel
+        values = History(panel).filled
+        if np.isnan(panel.values).any():
+            within = np.arange(len(values)) - np.repeat(panel.starts[:-1], panel.lengths)
+            values = values.copy()
+            values[within < np.repeat(self.stops, panel.lengths)] = History(panel.until(self.stops)).filled
+        mean = np.repeat(self.scaler.mean, panel.lengths, axis=0)
+        scale = np.repeat(self.scaler.scale, panel.lengths, axis=0)
+        return ((values - mean) / scale).astype(np.float32)
+
+
+def plan_fit(
+    panel: Panel, *, horizon: int, context: int | None, shortest_context: int, val_size: int | float
+) -> FitPlan:
+    """Decide what teaches and what checks, before anything is trained.
+
+    Args:
+        panel: All rows.
+        horizon: Future steps.
+        context: Rows of history; ``None`` takes 3.5 horizons, at least 96 and at most 512, and not more than half
+            of what the shortest series leaves.
+        shortest_context: Rows the network needs at least.
+        val_size: Rows, or share of each series (at least one horizon), that check.
+
+    Raises:
+        ValueError: If a size is out of its range or a series is too short for one window.
+    """
+    _check_sizes(horizon, context, val_size)
+    if isinstance(val_size, float):
+        rows = (panel.lengths * val_size).astype(np.int64)
+        valid = np.maximum(rows, horizon) if val_size > 0 else rows
+    else:
+        valid = np.full(panel.n_series, int(val_size), dtype=np.int64)
+    least = shortest_context if context is None else context
+    reason = (
+        f"one window to learn from takes {least} rows of context and {horizon} of horizon beside"
+        f" {int(valid.max())} for validation (shorten context, horizon or val_size)"
+    )
+    require_length(panel, least + horizon + int(valid.max()), reason)
+    stops = panel.lengths - valid
+    if context is None:
+        wish = min(max(7 * horizon // 2, 96), 512)
+        context = max(min(wish, (int(stops.min()) - horizon) // 2), shortest_context)
+    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), make_scaler(panel, stops))
+
+
+def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
+    for name, value in {"horizon": horizon, **({} if context is None else {"context": context})}.items():
+        if not _is_whole(value) or not 1 <= value < 2**31:
+            raise ValueError(f"{name} must be a whole number of at least 1 (and below 2**31); got {value!r}")
+    if _is_whole(val_size) and 0 < val_size < horizon:
+        raise ValueError(
+            f"val_size must hold at least one horizon; got {val_size} rows for horizon = {horizon}; enlarge it,"
+            " or use 0 for none"
+        )
+    if not (_is_whole(val_size) and val_size >= 0) and not (isinstance(val_size, float) and 0 <= val_size < 1):
+        raise ValueError(f"val_size must be a number of rows or a share in [0, 1); got {val_size!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def seed_from(random_state: Any) -> int | None:
+    """An int as it is, None as it is; a numpy generator that the user passes is drawn from.
+
+    Raises:
+        ValueError: If it is anything else, or negative.
+    """
+    if random_state is None or (_is_whole(random_state) and random_state >= 0):
+        return None if random_state is None else int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    raise ValueError(f"random_state must be an int of at least 0, a numpy generator or None; got {random_state!r}")

@@ -1,0 +1,368 @@
+"""What do all trained forecasters do alike? Fit, predict, cross-validate, score, save and load."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from tsattn.data.frames import Panel, require_length
+from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
+from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.conformal import StepIntervals, scale_of
+from tsattn.evaluate.rolling import roll
+from tsattn.fitting import FitPlan, plan_fit, seed_from
+from tsattn.forecast import Forecast, answer, check_windows, panel_for
+from tsattn.nn.models import ATTENTION_KINDS, ModelConfig, build_model
+from tsattn.saving import load_forecaster, save_forecaster
+from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
+
+# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any laptop.
+_CHUNK = 4096
+
+
+class TrainedForecaster(BaseEstimator):
+    """What the trained forecasters share; the subclass says which network and carries the constructor."""
+
+    horizon: int
+    context: int | None
+    loss: str
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    patience: int | None
+    val_size: int | float
+    missing: str
+    id_col: str
+    time_col: str
+    target_col: str
+    freq: str | int | None
+    device: str
+    random_state: Any
+    alias: str | None
+    checkpoint_dir: str | Path | None
+    verbose: bool
+
+    def _model_config(self, context: int, *, equivariant: bool) -> ModelConfig:
+        raise NotImplementedError
+
+    def _shortest_context(self) -> int:
+        raise NotImplementedError
+
+    def fit(self, data: pd.DataFrame | Panel, y: None = None) -> Self:
+        """Learn from every series of ``data``; what was learnt before is forgotten.
+
+        The last ``val_size`` rows of each series decide when to stop and calibrate the intervals; scalers and
+        gradients see only the rows before them.
+
+        Args:
+            data: A long or wide frame, or a panel.
+            y: Ignored; scikit-learn passes it.
+
+        Returns:
+            The fitted forecaster.
+
+        Raises:
+            ValueError: If a parameter or the table is not usable; nothing has been trained then.
+        """
+        config = self._train_config()
+        panel = panel_for(self, data)
+        plan = plan_fit(
+            panel,
+            horizon=self.horizon,
+            context=self.context,
+            shortest_context=self._shortest_context(),
+            val_size=self.val_size,
+        )
+        model_config = self._model_config(plan.spec.context, equivariant=panel.dialect.kind == "long")
+        device = self.resolve_device(strict=True)
+        generators = Generators.from_seed(seed_from(self.random_state), device)
+        network = build_model(model_config, generator=generators.init)
+        learn, check = plan.batches(self.batch_size, generators.order, device)
+        self._forget()
+        started = time.perf_counter()
+        progress = train(
+            network,
+            learn,
+            check,
+            config,
+            generators=generators,
+            device=device,
+            checkpoint=self._checkpoint(panel, generators),
+            verbose=self.verbose,
+        )
+        self.config_, self.network_, self.scaler_ = model_config, network, plan.scaler
+        self.context_, self.panel_, self.panel_in_ = plan.spec.context, plan.tail(), isinstance(data, Panel)
+        self.history_ = pd.DataFrame(progress.history)
+        self.intervals_ = None if check is None else self._calibrate(plan)
+        self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started)
+        return self
+
+    def predict(
+        self,
+        data: pd.DataFrame | Panel | None = None,
+        *,
+        level: float | Sequence[float] | None = None,
+        quantiles: float | Sequence[float] | None = None,
+        horizon: int | None = None,
+    ) -> pd.DataFrame | Forecast:
+        """Forecast the rows after the end of each series, without refitting.
+
+        Args:
+            data: Series to continue, known or unseen; ``None`` continues those of ``fit``.
+            level: Central intervals in percent, such as 80 or ``[80, 95]``.
+            quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
+            horizon: Steps to give, at most the trained horizon (the default): a prefix of the whole forecast.
+
+        Returns:
+            A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
+
+        Raises:
+            ValueError: If a series is shorter than the context, the channels differ from the fitted ones, or
+                ``horizon`` exceeds the trained one.
+            sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
+        """
+        check_is_fitted(self, "network_")
+        self._steps()
+        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
+        given = panel if data is None and self.panel_in_ else data
+        return answer(self, given, panel, level=level, quantiles=quantiles, horizon=horizon)
+
+    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
+        """Forecast each window by itself; stateless, in a few batched passes.
+
+        Args:
+            x: Histories in original units, ``[B, T, C]`` with T at least ``context_``; only the last
+                ``context_`` rows are read.
+            quantiles: Probabilities; empty gives points.
+
+        Returns:
+            Points ``[B, F, C]``, or quantiles ``[B, F, C, Q]``.
+
+        Raises:
+            ValueError: If the shape does not fit, or intervals are asked of a model without validation span.
+        """
+        check_is_fitted(self, "network_")
+        x = self._contexts(x)
+        level, spread = self._level_and_spread(x)
+        scaled = ((x - level) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+        point = self._forward(scaled) * spread + level
+        steps = self._steps()
+        if not len(quantiles):
+            return point[:, :steps]
+        if self.intervals_ is None:
+            raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
+        return self.intervals_.apply(point, quantiles, scale=self._interval_scale(x))[:, :steps]
+
+    def cross_validation(
+        self,
+        df: pd.DataFrame | Panel,
+        *,
+        n_windows: int = 1,
+        step_size: int = 1,
+        refit: bool | int = False,
+        level: float | Sequence[float] | None = None,
+        quantiles: float | Sequence[float] | None = None,
+    ) -> pd.DataFrame:
+        """Forecast from several cutoffs, each on the rows before it; this estimator itself stays as it is.
+
+        Args:
+            df: A long or wide frame, or a panel.
+            n_windows: Cutoffs; the last forecast ends at the last row.
+            step_size: Rows between cutoffs.
+            refit: ``False`` fits once before the first cutoff, ``True`` before each, an int k before every k-th.
+            level: Central intervals in percent.
+            quantiles: The same by probability.
+
+        Returns:
+            Long frame with id, time, ``cutoff`` (last row used), target, and the forecast columns.
+        """
+        result = backtest(
+            self,
+            panel_for(self, df),
+            n_windows=n_windows,
+            step_size=step_size,
+            refit=refit,
+            level=level,
+            quantiles=quantiles,
+        )
+        return result.frame
+
+    def score(self, df: pd.DataFrame | Panel, y: None = None) -> float:
+        """Minus the mean absolute error over every window of ``df``, on the training-standardised scale.
+
+        Series that ``fit`` has not seen are standardised by their own statistics.
+        """
+        check_is_fitted(self, "network_")
+        panel = self._known(panel_for(self, df, self.panel_.freq))
+        require_length(panel, self.context_ + self.horizon, "score needs a context and a horizon")
+        ends = WindowSpec(self.context_, self.horizon).ends(
+            panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths
+        )
+        rolled = roll(self, panel, ends, scaler=self._scaler_for(panel), keep=False)
+        return -rolled.mae
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
+
+        Args:
+            path: The folder; an older save there is replaced in one step.
+        """
+        check_is_fitted(self, "network_")
+        save_forecaster(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote, on any machine; it runs no code from the files.
+
+        Raises:
+            ValueError: If files are missing, damaged or of another class.
+        """
+        return load_forecaster(cls, Path(path))
+
+    def _train_config(self) -> TrainConfig:
+        return TrainConfig(
+            loss=self.loss,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+        )
+
+    def _calibrate(self, plan: FitPlan) -> StepIntervals:
+        x, y = plan.calibration()
+        return StepIntervals(np.abs(y - self.predict_windows(x)) / self._interval_scale(x)[:, None])
+
+    def _checkpoint(self, panel: Panel, generators: Generators) -> Checkpoint | None:
+        if self.checkpoint_dir is None:
+            return None
+        facts = {k: v for k, v in self.get_params().items() if k not in {"checkpoint_dir", "verbose", "alias"}}
+        text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
+        return Checkpoint(Path(self.checkpoint_dir), hashlib.sha256(text.encode()).hexdigest(), generators)
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)
+
+    def _summarise(
+        self, learn: WindowBatches, check: WindowBatches | None, progress: Progress, seconds: float
+    ) -> dict[str, Any]:
+        config, panel = self.config_, self.panel_
+        facts: dict[str, Any] = {
+            "model": self.alias_,
+            "parameters": sum(p.numel() for p in self.network_.parameters()),
+            "context": self.context_,
+            "horizon": self.horizon,
+            "series": panel.n_series,
+            "channels": len(panel.channels),
+            "frequency": panel.freq,
+            "train_windows": learn.n_windows,
+            "valid_windows": 0 if check is None else check.n_windows,
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            "valid_loss": progress.best_score,
+            "fit_seconds": seconds,
+            "device": str(self.resolve_device()),
+        }
+        if config.backbone in ATTENTION_KINDS:
+            facts["patches"] = config.n_tokens
+        scores = [m for m in self.network_.modules() if hasattr(m, "block_sizes")]
+        if scores:
+            facts |= {"ranks": scores[0].ranks, "block_sizes": scores[0].block_sizes}
+        return facts
+
+    @property
+    def alias_(self) -> str:
+        """Name of the forecast column: the alias, or the network's own name."""
+        raise NotImplementedError
+
+    def _known(self, panel: Panel) -> Panel:
+        """Refuse channels that the network was not fitted on."""
+        fitted = self.panel_
+        if fitted.dialect.kind == "wide" and panel.channels != fitted.channels:
+            raise ValueError(
+                f"the model was fitted on the channels {', '.join(fitted.channels)}; got"
+                f" {', '.join(panel.channels)}; give the same columns in the same order"
+            )
+        if panel.freq != fitted.freq:
+            raise ValueError(
+                f"the model was fitted on frequency {fitted.freq!r}; got {panel.freq!r}; resample, or fit anew"
+            )
+        return panel
+
+    def _steps(self) -> int:
+        """Steps to answer with: ``horizon`` may have been lowered since the fit, not raised."""
+        if self.horizon > self.config_.horizon:
+            raise ValueError(
+                f"horizon = {self.horizon} is longer than the {self.config_.horizon} steps that were trained; fit"
+                " again with the longer horizon"
+            )
+        return self.horizon
+
+    def _contexts(self, x: np.ndarray) -> np.ndarray:
+        x = check_windows(x, self.context_)
+        if self.panel_.dialect.kind == "wide" and x.shape[2] != self.panel_.n_channels:
+            raise ValueError(f"windows must have the {self.panel_.n_channels} fitted channels; got {x.shape[2]}")
+        return x[:, -self.context_ :]
+
+    def _level_and_spread(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What windows are standardised by, ``[B, 1, C]`` each.
+
+        Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
+        so each window is its own measure; the network is then equivariant and no series needs a stored scale.
+        """
+        if self.config_.equivariant:
+            level, spread = x.mean(1, keepdims=True), x.std(1, keepdims=True)
+            return level, np.where(spread <= 1e-12 * np.abs(x).max(1, keepdims=True), 0.0, spread)
+        shape = (len(x), 1, x.shape[2])
+        return np.broadcast_to(self.scaler_.mean, shape), np.broadcast_to(self.scaler_.scale, shape)
+
+    def _interval_scale(self, x: np.ndarray) -> np.ndarray:
+        """Unit in which errors are pooled over windows, ``[B, C]``."""
+        if self.config_.equivariant:
+            return scale_of(x)
+        return np.broadcast_to(self.scaler_.scale, (len(x), x.shape[2]))
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        device = next(self.network_.parameters()).device
+        rows = max(_CHUNK // max(x.shape[2], 1), 1)
+        parts = [np.zeros((0, self.config_.horizon, x.shape[2]))]
+        with torch.inference_mode():
+            for first in range(0, len(x), rows):
+                y = self.network_(torch.as_tensor(x[first : first + rows]).to(device))
+                parts.append(y.cpu().numpy().astype(np.float64))
+        return np.concatenate(parts)
+
+    def _scaler_for(self, panel: Panel) -> Scaler:
+        own = make_scaler(panel)
+        if panel.dialect.kind == "wide":
+            return self.scaler_
+        index = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
+        seen = (index >= 0)[:, None]
+        return Scaler(
+            np.where(seen, self.scaler_.mean[index], own.mean),
+            np.where(seen, self.scaler_.scale[index], own.scale),
+        )
+
+    def resolve_device(self, *, strict: bool = False) -> torch.device:
+        """The device asked for; a loaded model falls back to the CPU where it is missing, a fit refuses."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {self.device!r}") from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            if strict:
+                raise ValueError(f"device {self.device!r} is not available here; use device='auto' or 'cpu'")
+            return torch.device("cpu")
+        return device
