@@ -1,0 +1,389 @@
+"""Does the suite judge every window, run nothing twice, and say where each record comes from?"""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn import benchmark
+from tsattn.benchmark import REQUIRED, Suite, current_commit, read_record, read_table, run_suite
+
+ROWS, HORIZON, SEASON = 120, 5, 7
+SHARES = "0.6,0.2,0.2"
+
+
+def make_table(path, *, rows=ROWS, seed=0):
+    chance = np.random.default_rng(seed)
+    days = pd.date_range("2024-01-01", periods=rows, freq="D")
+    noise = chance.normal(size=(rows, 2)).cumsum(axis=0)
+    pd.DataFrame({"date": days, "u": noise[:, 0], "v": 40 + 9 * noise[:, 1]}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    return make_table(tmp_path / "daily.csv")
+
+
+def suite_of(table, /, **changes):
+    given = {"table": table, "split": SHARES, "horizons": (HORIZON,), "models": ("naive", "seasonal_naive")}
+    return Suite(**given | changes)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Titles of the runs that were really run."""
+    done, execute = [], benchmark._Run.execute
+
+    def counting(run):
+        done.append(run.title)
+        return execute(run)
+
+    monkeypatch.setattr(benchmark._Run, "execute", counting)
+    return done
+
+
+def loop_scores(table, forecast):
+    """The scores by the slow way: one window after another, one cell after another."""
+    values = pd.read_csv(table).drop(columns="date").to_numpy()
+    train, test = int(ROWS * 0.6), int(ROWS * 0.2)
+    mean, scale = values[:train].mean(axis=0), values[:train].std(axis=0)
+    scaled, first = (values - mean) / scale, ROWS - test
+    errors = [
+        scaled[end + step, c] - forecast(scaled[:end, c], step)
+        for end in range(first, ROWS - HORIZON + 1)
+        for step in range(HORIZON)
+        for c in range(2)
+    ]
+    return np.mean(np.square(errors)), np.mean(np.abs(errors)), test - HORIZON + 1
+
+
+def test_naive_scores_equal_loops_over_every_window(table):
+    naive, seasonal = run_suite(suite_of(table))
+    mse, mae, n_windows = loop_scores(table, lambda past, step: past[-1])
+    assert (naive["mse"], naive["mae"]) == pytest.approx((mse, mae), rel=1e-12)
+    assert naive["n_windows"] == n_windows == 20
+    mse, mae, _ = loop_scores(table, lambda past, step: past[len(past) - SEASON + step % SEASON])
+    assert (seasonal["mse"], seasonal["mae"]) == pytest.approx((mse, mae), rel=1e-12)
+    assert seasonal["season_length"] == seasonal["context"] == SEASON
+
+
+def test_a_record_says_what_was_run_and_where_it_comes_from(table):
+    record = run_suite(suite_of(table, models=("seasonal_naive",), season_length=3, seeds=(4, 5)))[0]
+    assert set(REQUIRED) <= set(record)
+    assert json.loads(json.dumps(record)) == record
+    assert (record["dataset"], record["split"], record["horizon"]) == ("daily", [72, 24, 24], HORIZON)
+    assert (record["model"], record["seed"], record["params"], record["season_length"]) == ("seasonal_naive", 4, 0, 3)
+    assert set(record["versions"]) == {"python", "torch", "numpy", "pandas", "lightning", "tsattn"}
+    assert record["peak_mb"] > 10
+    assert record["fit_seconds"] >= 0
+    assert record["predict_seconds"] > 0
+
+
+def test_the_grid_is_run_in_order_and_naive_models_once(table, counted):
+    settings = {"nlinear": {"batch_size": 16}}
+    grid = suite_of(
+        table, models=("nlinear", "naive"), horizons=(2, 3), seeds=(0, 1), context=8, max_epochs=1, settings=settings
+    )
+    records = run_suite(grid)
+    assert [(r["horizon"], r["model"], r["seed"]) for r in records] == [
+        *((2, "nlinear", 0), (2, "nlinear", 1), (2, "naive", 0)),
+        *((3, "nlinear", 0), (3, "nlinear", 1), (3, "naive", 0)),
+    ]
+    trained = records[0]
+    assert (trained["context"], trained["params"]) == (8, 8 * 2 + 2)
+    assert (trained["config"]["batch_size"], trained["config"]["max_epochs"]) == (16, 1)
+    assert trained["mse"] != records[1]["mse"], "another seed is another fit"
+    assert len({r["config_hash"] for r in records if r["model"] == "nlinear"}) == 1
+
+
+def test_a_trained_run_repeats_itself(table):
+    once, twice = (
+        run_suite(suite_of(table, models=("nlinear",), context=8, max_epochs=2, seeds=(3,)))[0] for _ in "ab"
+    )
+    same = ("mse", "mae", "mse_original", "config_hash", "data_sha256")
+    assert [once[name] for name in same] == [twice[name] for name in same]
+
+
+def test_the_trained_models_see_training_and_validation_rows_only(table, tmp_path):
+    """Change every test row but the first contexts' reach: the fit, hence the first forecast, stays the same."""
+    frame = pd.read_csv(table)
+    changed = frame.copy()
+    changed.loc[96:, ["u", "v"]] += 1000.0
+    changed.to_csv(tmp_path / "other.csv", index=False)
+    fits = []
+
+    def keep(run):
+        model = benchmark.make_forecaster(run.model, run.horizon, **run.settings)
+        fits.append(model.fit(run.source.panel.rows(0, run.source.split.bounds[1])).history_)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark._Run, "execute", keep)
+        for path in (table, tmp_path / "other.csv"):
+            run_suite(suite_of(path, models=("nlinear",), context=8, max_epochs=2))
+    pd.testing.assert_frame_equal(*fits)
+
+
+def test_what_stands_in_the_folder_is_found_and_not_run(table, tmp_path, counted):
+    out = tmp_path / "new" / "records"
+    first = run_suite(suite_of(table), out=out)
+    assert len(counted) == len(list(out.iterdir())) == 2
+    again = run_suite(suite_of(table), out=out)
+    assert len(counted) == 2
+    assert again == first
+    more = run_suite(suite_of(table, models=("naive", "drift")), out=out)
+    assert counted[2:] == ["daily horizon 5 drift seed 0"]
+    assert more[0] == first[0]
+
+
+def test_a_killed_suite_goes_on_where_it_stopped(table, tmp_path, monkeypatch):
+    execute, done = benchmark._Run.execute, []
+
+    def dying(run):
+        if done:
+            raise KeyboardInterrupt
+        done.append(run.model)
+        return execute(run)
+
+    monkeypatch.setattr(benchmark._Run, "execute", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite_of(table), out=tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    monkeypatch.setattr(benchmark._Run, "execute", lambda run: done.append(run.model) or execute(run))
+    records = run_suite(suite_of(table), out=tmp_path / "out")
+    assert done == ["naive", "seasonal_naive"]
+    assert [record["model"] for record in records] == done
+
+
+@pytest.mark.parametrize("harm", ["half", "empty", "field", "other", "list"])
+def test_half_written_and_foreign_records_are_run_again(table, tmp_path, counted, harm):
+    out = tmp_path / "out"
+    (record,) = run_suite(suite_of(table, models=("naive",)), out=out)
+    (path,) = out.iterdir()
+    text = path.read_text()
+    spoilt = {
+        "half": text[: len(text) // 2],
+        "empty": "",
+        "field": json.dumps({k: v for k, v in record.items() if k != "mae"}),
+        "other": json.dumps(record | {"data_sha256": "0" * 64}),
+        "list": json.dumps([record]),
+    }
+    path.write_text(spoilt[harm])
+    (again,) = run_suite(suite_of(table, models=("naive",)), out=out)
+    assert len(counted) == 2
+    assert again["mse"] == record["mse"]
+    assert read_record(path) == again
+
+
+def test_changed_data_or_settings_are_another_run(table, tmp_path, counted):
+    out = tmp_path / "out"
+    run_suite(suite_of(table), out=out)
+    run_suite(suite_of(table, season_length=3, models=("seasonal_naive",)), out=out)
+    run_suite(suite_of(table, split="0.7,0.1,0.2", models=("naive",)), out=out)
+    make_table(table, seed=1)
+    run_suite(suite_of(table, models=("naive",)), out=out)
+    assert len(counted) == len(list(out.iterdir())) == 5
+
+
+def test_the_hash_covers_the_configuration_and_nothing_else(table, tmp_path):
+    def hashed(**changes):
+        source = benchmark._sources(suite_of(table, **changes), None)[0]
+        (run,) = benchmark._runs(suite_of(table, **changes), source)
+        return run.key["config_hash"]
+
+    small = {"models": ("mlr",), "context": 16}
+    plain = hashed(**small)
+    longer = make_table(tmp_path / "longer.csv", rows=300, seed=2)
+    assert hashed(**small, horizons=(3,)) == hashed(**small, seeds=(9,)) == plain
+    assert hashed(**small, table=longer, split="0.5,0.3,0.2") == plain
+    assert hashed(**small, max_epochs=3) != plain
+    assert hashed(**small | {"context": 24}) != plain
+    assert hashed(**small, settings={"mlr": {"dropout": 0.0}}) != plain
+    assert hashed(**small | {"models": ("standard",)}) != plain
+    lists, tuples = ({"mlr": {"ranks": kind((2, 1, 1))}} for kind in (list, tuple))
+    assert hashed(**small, settings=lists) == hashed(**small, settings=tuples)
+    assert hashed(models=("seasonal_naive",)) != hashed(models=("seasonal_naive",), season_length=SEASON)
+
+
+def test_long_tables_are_judged_series_by_series(tmp_path):
+    wide = pd.read_csv(make_table(tmp_path / "wide.csv"))
+    long = wide.melt("date", var_name="unique_id", value_name="y").rename(columns={"date": "ds"})
+    long.sample(frac=1, random_state=0).to_csv(tmp_path / "long.csv", index=False)
+    (by_channel,) = run_suite(suite_of(tmp_path / "wide.csv", models=("naive",)))
+    (by_series,) = run_suite(suite_of(tmp_path / "long.csv", models=("naive",)))
+    assert by_series["mse"] == pytest.approx(by_channel["mse"], rel=1e-12)
+    assert by_series["n_windows"] == 2 * by_channel["n_windows"]
+    long[:-3].to_csv(tmp_path / "long.csv", index=False)
+    with pytest.raises(ValueError, match="series of one length; 'v' has 117 rows of 120: cut all series"):
+        run_suite(suite_of(tmp_path / "long.csv"))
+
+
+def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
+    path = tmp_path / "suite.toml"
+    path.write_text('datasets = ["ETTh1"]\nhorizons = [96, 192]\nmodels = ["naive"]\n[settings.mlr]\ndropout = 0.1\n')
+    suite = Suite.from_toml(path, horizons=(24,), seeds=(), context=None)
+    assert (suite.datasets, suite.horizons, suite.models, suite.seeds) == (("ETTh1",), (24,), ("naive",), (0,))
+    assert suite.settings == {"mlr": {"dropout": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_windows = 10", "no field 'n_windows'; known are datasets, .*every window is judged"),
+        ("step = 24", "no field 'step'"),
+        ("drop_last = true", "no field 'drop_last'"),
+        ("horizons = 96", "horizons = 96 must be a list"),
+        ("horizons = ['a']", "horizon must be an integer"),
+        ("models = ['deepar']", "'deepar' is not built yet"),
+        ("seeds = [-1]", "a seed must be a whole number of at least 0; got -1"),
+        ("context = 0", "context must be a whole number of at least 1; got 0"),
+        ("settings = {mlr = 3}", "settings of mlr must be a table"),
+        ("horizons = [", "is no TOML file"),
+    ],
+)
+def test_bad_suites_are_refused(tmp_path, text, message):
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Suite.from_toml(path, datasets=("ETTh1",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"table": None, "split": None}, "nothing to judge on; name a data set"),
+        ({"split": None}, "a table and its split go together"),
+        ({"horizons": ()}, "no card that lists horizons"),
+        ({"models": ()}, "at least one model"),
+        ({"split": "0.7,0.2"}, "three shares that sum to 1, such as 0.7,0.1,0.2; got '0.7,0.2'"),
+        ({"horizons": (25,)}, "has 24 test rows, too few for horizon 25"),
+        ({"models": ("nlinear",)}, "72 training rows; nlinear needs 341"),
+        ({"models": ("nlinear",), "context": 8, "split": "0.7,0.02,0.28"}, "validation rows, too few for horizon 5"),
+        ({"models": ("mlr",), "context": 8}, "at least mlr's patch_len = 16; got 8"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_any_run(table, tmp_path, counted, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_suite(suite_of(table, **changes), out=tmp_path / "out")
+    assert counted == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
+    read = benchmark.read_table(table)
+
+    class Card:
+        name, file, seasonality, protocol = "x", "x.csv", 7, None
+
+    class Loaded:
+        card, panel, split = Card, read, benchmark.Split(72, 24, 24)
+
+    @dataclasses.dataclass(frozen=True)
+    class Protocol:
+        step: int = 1
+        drop_last: bool = False
+        context_reach: bool = True
+        context: int = 8
+        horizons: tuple = (2,)
+
+    monkeypatch.setattr(benchmark, "load_dataset", lambda name, data_dir: Loaded)
+    Card.protocol = Protocol()
+    assert run_suite(Suite(datasets=("x",), models=("naive",)))[0]["n_windows"] == 23
+    for wrong in ({"step": 2}, {"drop_last": True}, {"context_reach": False}):
+        Card.protocol = Protocol(**wrong)
+        with pytest.raises(ValueError, match=r"card x asks for .* make scores comparable"):
+            run_suite(Suite(datasets=("x",), models=("naive",)))
+
+
+def test_a_judge_that_loses_windows_is_caught(monkeypatch, table):
+    roll = benchmark.roll
+    monkeypatch.setattr(benchmark, "roll", lambda model, panel, ends, **kw: roll(model, panel, ends[:-1], **kw))
+    with pytest.raises(ValueError, match="naive was judged on 19 of 20 windows; all of them must count"):
+        run_suite(suite_of(table, models=("naive",)))
+
+
+def test_tables_that_are_none_are_refused(tmp_path):
+    cases = {"empty.csv": b"", "ragged.csv": b"a,b\n1,2\n1,2,3,4\n", "binary.csv": b"\xff\xfe\x00\x81\x82"}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is no readable CSV table"):
+            read_table(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.csv; check the path"):
+        read_table("nowhere.csv")
+
+
+def test_the_commit_is_the_checkouts_own_and_nobody_elses(tmp_path, monkeypatch):
+    package = tmp_path / "checkout" / "tsattn"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(benchmark, "__file__", str(package / "benchmark.py"))
+    assert current_commit() is None
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(package.parent)]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert current_commit() == head
+    installed = package.parent / "venv" / "tsattn"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(benchmark, "__file__", str(installed / "benchmark.py"))
+    assert current_commit() is None
+    monkeypatch.setenv("PATH", "")
+    assert current_commit() is None
+
+
+def test_peak_memory_is_that_of_the_run_where_the_kernel_can_tell():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("needs Linux's /proc")
+    block = np.ones(40_000_000)  # 320 MB
+    high = benchmark._peak_mb()
+    del block
+    benchmark._reset_peak()
+    assert benchmark._peak_mb() < high - 200
+
+
+# Test scores that need no parameters, at horizons 96, 192, 336 and 720: (MSE, MAE) to the four digits published.
+NAIVE = {
+    "ETTh1": [(1.2944, 0.7132), (1.3249, 0.7331), (1.3299, 0.7460), (1.3351, 0.7550)],
+    "ETTh2": [(0.4317, 0.4216), (0.5337, 0.4725), (0.5973, 0.5109), (0.5945, 0.5190)],
+    "ETTm1": [(1.2139, 0.6648), (1.2612, 0.6904), (1.2866, 0.7072), (1.3223, 0.7295)],
+    "ETTm2": [(0.2665, 0.3278), (0.3400, 0.3707), (0.4121, 0.4099), (0.5216, 0.4656)],
+    "weather": [(0.2591, 0.2542), (0.3092, 0.2917), (0.3764, 0.3377), (0.4652, 0.3935)],
+}
+SEASONAL = {
+    "ETTh1": [(0.5122, 0.4333), (0.5808, 0.4692), (0.6499, 0.5008), (0.6554, 0.5141)],
+    "ETTh2": [(0.3905, 0.3802), (0.4819, 0.4285), (0.5324, 0.4656), (0.5255, 0.4739)],
+    "ETTm1": [(0.4227, 0.3865), (0.4631, 0.4057), (0.4961, 0.4258), (0.5739, 0.4645)],
+    "ETTm2": [(0.2631, 0.3005), (0.3206, 0.3366), (0.3764, 0.3700), (0.4708, 0.4215)],
+    "weather": [(0.3167, 0.2880), (0.3426, 0.3049), (0.3827, 0.3309), (0.4431, 0.3701)],
+}
+WINDOWS = {"ETTh": [2785, 2689, 2545, 2161], "ETTm": [11425, 11329, 11185, 10801], "weat": [10444, 10348, 10204, 9820]}
+
+
+@pytest.mark.parametrize("name", NAIVE)
+def test_naive_models_score_what_is_published(name, data_dir):
+    records = run_suite(Suite(datasets=(name.upper(),), models=("naive", "seasonal_naive")), data_dir=data_dir)
+    by_model = {model: [r for r in records if r["model"] == model] for model in ("naive", "seasonal_naive")}
+    for model, expected in (("naive", NAIVE[name]), ("seasonal_naive", SEASONAL[name])):
+        found = by_model[model]
+        assert [(round(r["mse"], 4), round(r["mae"], 4)) for r in found] == expected
+        assert [r["n_windows"] for r in found] == WINDOWS[name[:4]]
+        assert {r["dataset"] for r in found} == {name}
+
+
+def test_the_same_numbers_come_from_a_table_without_card(data_dir, tmp_path):
+    """ETTh1 cut to its judged rows has the shares 0.6, 0.2, 0.2."""
+    pd.read_csv(data_dir / "ETTh1.csv", nrows=14400).to_csv(tmp_path / "own.csv", index=False)
+    suite = Suite(
+        table=tmp_path / "own.csv",
+        split="0.6,0.2,0.2",
+        horizons=(96,),
+        models=("naive", "seasonal_naive"),
+        season_length=24,
+    )
+    naive, seasonal = run_suite(suite)
+    assert (round(naive["mse"], 4), round(naive["mae"], 4), naive["n_windows"]) == (1.2944, 0.7132, 2785)
+    assert (round(seasonal["mse"], 4), round(seasonal["mae"], 4)) == (0.5122, 0.4333)

@@ -1,0 +1,61 @@
+"""Does every name of the command line make its forecaster, or say clearly why not?"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tsattn.catalogue import MODELS, PLANNED, find_model, make_forecaster, settings_for
+
+PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
+    naive seasonal_naive drift window_average ets theta autoreg ridge gbm deepar"""
+
+
+def test_every_promised_name_is_built_or_planned_and_never_both():
+    assert sorted([*MODELS, *PLANNED]) == sorted(PROMISED.split())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_name_makes_a_forecaster_that_bears_it(name):
+    forecaster = make_forecaster(name, 7)
+    assert all(callable(getattr(forecaster, method)) for method in ("fit", "predict", "predict_windows"))
+    assert (forecaster.horizon, forecaster.alias) == (7, name)
+    assert make_forecaster(name, 7, alias="other").alias == "other"
+
+
+def test_names_reach_the_right_class_and_kind():
+    assert make_forecaster("standard", 3).attention == "standard"
+    assert make_forecaster("mlr", 3).attention == "mlr"
+    assert make_forecaster("rlinear", 3).kind == "rlinear"
+    assert make_forecaster("seasonal_naive", 3, season_length=5).season_length == 5
+    assert make_forecaster("mlr", 3, max_epochs=2, context=32).max_epochs == 2
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_is_not_built_yet_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=rf"'{name}' is not built yet; use one of mlr, standard, .*drift$"):
+        make_forecaster(name, 3)
+
+
+def test_unknown_names_and_settings_are_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match="'arima' is unknown; use one of mlr, standard"):
+        find_model("arima")
+    with pytest.raises(ValueError, match="'naive' has no setting 'max_epochs'; it takes alias, "):
+        make_forecaster("naive", 3, max_epochs=2)
+    # What the name itself fixes is not a setting: "mlr" with another attention would lie.
+    with pytest.raises(ValueError, match="'mlr' has no setting 'attention'"):
+        make_forecaster("mlr", 3, attention="standard")
+
+
+def test_shared_settings_go_to_those_they_mean_something_to():
+    shared = {"context": 48, "max_epochs": 3, "season_length": 24, "random_state": None}
+    assert settings_for("mlr", **shared) == {"context": 48, "max_epochs": 3}
+    assert settings_for("seasonal_naive", **shared) == {"season_length": 24}
+    assert settings_for("naive", **shared) == {}
+    assert settings_for("drift", **shared) == {}
+
+
+def test_the_catalogue_itself_loads_no_trainer():
+    code = "import sys, tsattn.catalogue; print(sorted({'lightning', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

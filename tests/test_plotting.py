@@ -1,0 +1,149 @@
+"""Do pictures show the numbers they are given, and touch nothing else?"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+
+from tsattn.data.frames import future_times, to_panel
+from tsattn.forecast import Forecast, level_to_quantiles
+from tsattn.plotting import check_format, plot_forecast, save_plot
+
+STEPS = 6
+
+
+def panel_of(kind, *, tz=None, integer=False):
+    stamps = np.arange(40) if integer else pd.date_range("2024-01-01", periods=40, freq="D", tz=tz)
+    values = np.sin(np.arange(40)) + 3
+    if kind == "wide":
+        return to_panel(pd.DataFrame({"a": values, "b": 10 * values}, index=stamps))
+    frame = pd.DataFrame({"unique_id": np.repeat(["a", "b"], 40), "ds": [*stamps, *stamps]})
+    return to_panel(frame.assign(y=np.concatenate([values, 10 * values])))
+
+
+def forecast_of(panel, levels=(80, 95)):
+    shape = (panel.n_series, STEPS, panel.n_channels)
+    point = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    quantiles = {q: point + 20 * (q - 0.5) for q in level_to_quantiles(levels)}
+    return Forecast(
+        point=point,
+        ids=panel.ids,
+        channels=panel.channels,
+        times=future_times(panel.last_times(), panel.freq, STEPS),
+        cutoffs=panel.last_times(),
+        alias="model",
+        dialect=panel.dialect,
+        quantiles=quantiles,
+        levels=levels,
+    )
+
+
+def line(ax, label):
+    (found,) = [each for each in ax.get_lines() if each.get_label() == label]
+    return found
+
+
+def bands(ax):
+    """Lowest and highest y of each band, by label."""
+    found = [each for each in ax.collections if isinstance(each, PolyCollection)]
+    return {each.get_label(): each.get_paths()[0].vertices[:, 1] for each in found}
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_lines_and_bands_are_the_numbers_of_the_series_that_was_asked_for(kind):
+    panel = panel_of(kind)
+    forecast = forecast_of(panel)
+    ax = plot_forecast(panel, forecast, series="b", n_history=10)
+    at = (1, slice(None), 0) if kind == "long" else (0, slice(None), 1)
+    np.testing.assert_array_equal(line(ax, "model").get_ydata(), forecast.point[at])
+    np.testing.assert_allclose(line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3))
+    found = bands(ax)
+    assert list(found) == ["95% interval", "80% interval"]  # the wide one below the narrow one
+    for level in (80, 95):
+        lower, upper = (forecast.quantiles[q][at] for q in level_to_quantiles(level))
+        vertices = found[f"{level}% interval"]
+        assert set(vertices) == {*lower, *upper}
+    assert ax.get_title() == "b"
+
+
+def test_the_first_series_and_five_horizons_are_the_default():
+    panel = panel_of("long")
+    ax = plot_forecast(panel, forecast_of(panel, levels=()))
+    assert ax.get_title() == "a"
+    assert len(line(ax, "history").get_ydata()) == 5 * STEPS
+    assert bands(ax) == {}
+
+
+def test_forecasts_stand_after_the_history_at_their_own_stamps():
+    panel = panel_of("wide")
+    ax = plot_forecast(panel, forecast_of(panel))
+    past, future = line(ax, "history").get_xdata(), line(ax, "model").get_xdata()
+    assert past[-1] == np.datetime64("2024-02-09")
+    assert list(future) == list(pd.date_range("2024-02-10", periods=STEPS).to_numpy())
+
+
+def test_time_zones_show_local_time_and_integers_stay_integers():
+    zoned = panel_of("wide", tz="Europe/Berlin")
+    ax = plot_forecast(zoned, forecast_of(zoned))
+    assert line(ax, "model").get_xdata()[0] == np.datetime64("2024-02-10T00:00")
+    assert ax.get_xlabel() == "time (Europe/Berlin)"
+    counted = panel_of("wide", integer=True)
+    assert list(line(plot_forecast(counted, forecast_of(counted)), "model").get_xdata()) == [*range(40, 46)]
+
+
+def test_truth_is_drawn_beside_the_forecast_where_it_is_known():
+    panel = panel_of("long")
+    past = panel.rows(0, 36)
+    forecast = forecast_of(past)
+    ax = plot_forecast(past, forecast, truth=panel)
+    np.testing.assert_allclose(line(ax, "truth").get_ydata(), np.sin(np.arange(36, 40)) + 3)
+    with pytest.raises(ValueError, match="truth has no row after 2024-02-05"):
+        plot_forecast(past, forecast, truth=past)
+
+
+def test_axes_that_are_given_are_drawn_into():
+    axes = Figure().subplots(2)
+    panel = panel_of("long")
+    assert plot_forecast(panel, forecast_of(panel), ax=axes[1], title="mine") is axes[1]
+    assert axes[1].get_title() == "mine"
+    assert not axes[0].has_data()
+
+
+def test_mistakes_name_what_exists():
+    panel = panel_of("wide")
+    with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
+        plot_forecast(panel, forecast_of(panel), series="c")
+    with pytest.raises(ValueError, match="n_history must be at least 1 row; got 0"):
+        plot_forecast(panel, forecast_of(panel), n_history=0)
+
+
+def test_files_are_written_in_the_format_of_their_name_and_nothing_else_is(tmp_path):
+    panel = panel_of("wide")
+    ax = plot_forecast(panel, forecast_of(panel))
+    for name, start in {"a.png": b"\x89PNG", "b.pdf": b"%PDF", "c.SVG": b"<?xml"}.items():
+        save_plot(ax, tmp_path / "new" / name)
+        assert (tmp_path / "new" / name).read_bytes().startswith(start)
+    with pytest.raises(ValueError, match=r"d\.xyz names no picture format; end it in one of .*png"):
+        save_plot(ax, tmp_path / "new" / "d.xyz")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.png", "b.pdf", "c.SVG"]
+    assert check_format("x.png") == "png"
+
+
+def test_pyplot_stays_out_of_it():
+    code = """
+import sys
+import numpy as np, pandas as pd
+from tsattn import plotting
+assert "matplotlib" not in sys.modules, "importing the room must not import matplotlib"
+from tsattn.data.frames import to_panel
+from tsattn.evaluate.baselines import Naive
+panel = to_panel(pd.DataFrame({"a": np.arange(9.0)}, index=pd.date_range("2024", periods=9, freq="D")))
+plotting.plot_forecast(panel, Naive(2).fit(panel).predict(panel))
+assert "matplotlib.figure" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

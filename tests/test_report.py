@@ -1,0 +1,182 @@
+"""Do the pages say what the records say, and are records that do not compare refused?"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
+report = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(report)
+
+
+def record(model, *, horizon=96, seed=0, mse=0.5, dataset="ETTh1", **changes):
+    return {
+        "dataset": dataset,
+        "data_sha256": f"data of {dataset}",
+        "split": [8640, 2880, 2880],
+        "model": model,
+        "horizon": horizon,
+        "context": 336,
+        "seed": seed,
+        "n_windows": 2881 - horizon,
+        "mse": mse,
+        "mae": mse / 2,
+        "params": 0,
+        "fit_seconds": 61.23,
+        "predict_seconds": 0.5,
+        "peak_mb": 512.5,
+        "versions": {"torch": "2.6"},
+        "machine": "a machine",
+        "config": {},
+        "config_hash": f"hash of {model}",
+        "commit": "0123456789abcdef",
+        "finished": "2026-01-01T00:00:00+00:00",
+        **changes,
+    }
+
+
+ROWS = [
+    record("naive", mse=1.25),
+    record("seasonal_naive", mse=0.75),
+    record("mlr", mse=0.3, seed=0),
+    record("mlr", mse=0.4, seed=1),
+]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with a README and the records ``ROWS``, all of them in the headline."""
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "log.md").write_text("# Log\n\n{}\n{}\nwhat follows\n".format(*report.LEVERS))
+    write(tmp_path, ROWS, ROWS)
+    return tmp_path
+
+
+def write(root, rows, headline):
+    folder = root / "benchmarks" / "results"
+    for old in folder.iterdir():
+        old.unlink()
+    for number, row in enumerate(rows):
+        (folder / f"{number}.json").write_text(json.dumps(row))
+    (folder / "headline.jsonl").write_text("".join(json.dumps(row) + "\n" for row in headline))
+
+
+def run(root, *options):
+    return report.main([*options, "--root", str(root)])
+
+
+def test_the_table_holds_the_means_and_marks_the_best(checkout):
+    assert run(checkout) == 0
+    page = (checkout / "README.md").read_text()
+    assert page.startswith("# Name\n\nbefore\n")
+    assert page.endswith(f"{report.END}\nafter\n")
+    assert "| data set | horizon | windows | mlr | naive | seasonal_naive |" in page
+    assert "| ETTh1 | 96 | 2785 | **0.350 / 0.175** | 1.250 / 0.625 | 0.750 / 0.375 |" in page
+    assert "mean over up to 2 seeds" in page
+    assert "Commit `0123456789ab`; torch 2.6; a machine." in page
+
+
+def test_the_page_holds_every_record(checkout):
+    rows = [*ROWS, *(record("naive", horizon=h, mse=h / 100, dataset="Other") for h in (720, 96))]
+    write(checkout, rows, ROWS)
+    run(checkout)
+    page = (checkout / "docs" / "benchmarks.md").read_text()
+    assert "| 96 | mlr | 336 | 2 | 2785 | 0.3500 ± 0.0707 | 0.1750 ± 0.0354 | 0 | 61.2 | 0.5 | 512 |" in page
+    assert page.index("## ETTh1") < page.index("## Other") < page.index("| 96 | naive | 336 | 1 | 2785 | 0.9600")
+    assert page.index("0.9600") < page.index("7.2000"), "horizons in the order of numbers"
+    assert "8640 training, 2880 validation and 2880 test rows." in page
+
+
+def test_check_is_silent_on_rendered_pages_and_catches_a_typed_number(checkout, capsys):
+    assert run(checkout, "--check") == 1, "nothing was rendered yet"
+    run(checkout)
+    capsys.readouterr()
+    assert run(checkout, "--check") == 0
+    assert capsys.readouterr() == ("", "")
+    for name, number, typed in (("README.md", "0.350", "0.349"), ("docs/benchmarks.md", "0.7500", "0.7400")):
+        path = checkout / name
+        honest = path.read_text()
+        path.write_text(honest.replace(number, typed))
+        assert path.read_text() != honest
+        assert run(checkout, "--check") == 1
+        assert f"{name} differs from the records; run `make report`" in capsys.readouterr().err
+        assert typed in path.read_text(), "a check mends nothing"
+        path.write_text(honest)
+
+
+def test_text_around_the_marks_may_change(checkout):
+    run(checkout)
+    readme = checkout / "README.md"
+    readme.write_text(readme.read_text().replace("before", "other words"))
+    assert run(checkout, "--check") == 0
+
+
+def test_without_records_the_pages_say_so(checkout):
+    write(checkout, [], [])
+    assert run(checkout) == 0
+    assert "No run is recorded yet." in (checkout / "README.md").read_text()
+    assert "No run is recorded yet." in (checkout / "docs" / "benchmarks.md").read_text()
+
+
+def without(row, field):
+    return {name: value for name, value in row.items() if name != field}
+
+
+@pytest.mark.parametrize(
+    ("rows", "headline", "message"),
+    [
+        ([*ROWS, record("mlr", horizon=192, config_hash="b")], [], "model mlr has rows of more than one config_hash"),
+        ([*ROWS, record("drift", data_sha256="b")], [], "dataset ETTh1 has rows of more than one data_sha256"),
+        ([*ROWS, record("drift", split=[1, 2, 3])], [], "dataset ETTh1 has rows of more than one split"),
+        ([*ROWS, record("drift", commit=None)], [], "4.json does not say where it comes from: commit is None"),
+        ([*ROWS, record("drift", versions={})], [], "4.json does not say where it comes from: versions is {}"),
+        ([*ROWS, without(record("drift"), "commit")], [], "4.json is no whole record"),
+        ([*ROWS, without(record("drift"), "config_hash")], [], "4.json is no whole record"),
+        (ROWS, [*ROWS, record("drift")], "headline.jsonl, line 5: no record says this"),
+        (ROWS, [ROWS[0] | {"mse": 0.1}, *ROWS[1:]], "headline.jsonl, line 1: no record says this"),
+        (ROWS, [7, *ROWS], "headline.jsonl, line 1: not a JSON object"),
+        (ROWS, ROWS[1:], "ETTh1, horizon 96 lacks naive; add its row"),
+    ],
+)
+def test_rows_that_do_not_compare_are_refused(checkout, capsys, rows, headline, message):
+    run(checkout)
+    before = (checkout / "README.md").read_text()
+    write(checkout, rows, headline)
+    for options in ((), ("--check",)):
+        assert run(checkout, *options) == 2
+        said = capsys.readouterr()
+        assert message in said.err
+        assert said.err.count("\n") == 1
+        assert said.out == ""
+    assert (checkout / "README.md").read_text() == before
+
+
+def test_a_damaged_record_and_missing_marks_are_refused(checkout, capsys):
+    (checkout / "benchmarks" / "results" / "0.json").write_text('{"dataset": "ETTh1", "mse"')
+    assert run(checkout) == 2
+    assert "0.json is no whole record (it needs dataset, " in capsys.readouterr().err
+    write(checkout, ROWS, ROWS)
+    (checkout / "README.md").write_text("# Name\n")
+    assert run(checkout) == 2
+    assert "README.md lacks the marks '<!-- results:begin" in capsys.readouterr().err
+
+
+def test_the_pages_of_this_checkout_are_rendered_from_its_records():
+    assert report.main(["--check"]) == 0
+
+
+def test_the_log_shows_each_lever_with_its_origin(checkout):
+    row = record("mlr", setting="four heads", valid_mse=0.61234, valid_mae=0.5, best_epoch=7, parameters=99)
+    (checkout / "benchmarks" / "results" / "levers.jsonl").write_text(json.dumps(row) + "\n")
+    assert run(checkout) == 0
+    page = (checkout / "docs" / "log.md").read_text()
+    assert "| ETTh1 | 96 | four heads | 0.6123 | 0.5000 | 7 | 99 | 61 |" in page
+    assert page.endswith("\nwhat follows\n")
+    assert run(checkout, "--check") == 0
+    (checkout / "docs" / "log.md").write_text(page.replace("0.6123", "0.6000"))
+    assert run(checkout, "--check") == 1

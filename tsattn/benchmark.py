@@ -1,0 +1,471 @@
+"""How good is which model on which data set? The suite: every window judged, one record a run, resumable."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn import __version__
+from tsattn.catalogue import find_model, make_forecaster, settings_for
+from tsattn.data.cards import load_dataset
+from tsattn.data.frames import Panel, season_length, to_panel
+from tsattn.data.windows import Split, make_scaler
+from tsattn.evaluate.backtest import roll
+from tsattn.forecast import Forecaster, check_horizon, context_of
+from tsattn.storage import write_json
+
+# What a record must have to count as one: the place where it belongs, what it says, and where it came from.
+REQUIRED = (
+    *("dataset", "data_sha256", "split", "model", "horizon", "context", "seed", "n_windows", "mse", "mae"),
+    *("params", "fit_seconds", "predict_seconds", "peak_mb"),
+    *("versions", "machine", "config", "config_hash", "commit", "finished"),
+)
+# Settings that tell how a table is read or where a run happens, or stand in the record by themselves.
+_NOT_CONFIG = {
+    *("horizon", "alias", "id_col", "time_col", "target_col", "freq", "missing"),
+    *("random_state", "val_size", "checkpoint_dir", "verbose"),
+}
+_PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
+_PACKAGES = ("torch", "numpy", "pandas", "lightning")
+_DEFAULT_CONTEXT = 336  # what the cards say, for tables without one
+_DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is run: a grid of data sets, horizons, models and seeds.
+
+    Args:
+        datasets: Names of carded sets.
+        horizons: Rows to forecast; none takes the horizons of each card.
+        models: Names of the catalogue.
+        seeds: Seeds of the trained models; the others draw nothing and run once, under the first seed.
+        table: A CSV file without a card, judged beside the carded sets.
+        split: Its shares ``"a,b,c"`` of training, validation and test rows.
+        columns: How to read it: ``id_col``, ``time_col``, ``target_col``, ``freq``, ``missing``.
+        context: Rows of history of the trained models; default the card's.
+        season_length: Rows of a season; default the card's, or by frequency.
+        max_epochs: Passes over the training windows at most; default each model's own.
+        settings: Further settings of single models, by name.
+
+    Raises:
+        ValueError: If there is nothing to run, a name or number is not usable, or table and split do not go
+            together.
+    """
+
+    datasets: tuple[str, ...] = ()
+    horizons: tuple[int, ...] = ()
+    models: tuple[str, ...] = _DEFAULT_MODELS
+    seeds: tuple[int, ...] = (0,)
+    table: Path | None = None
+    split: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    context: int | None = None
+    season_length: int | None = None
+    max_epochs: int | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.datasets and self.table is None:
+            raise ValueError("nothing to judge on; name a data set (--dataset ETTh1) or a table (--data FILE.csv)")
+        if (self.table is None) != (self.split is None):
+            raise ValueError(
+                "a table and its split go together: --data FILE.csv --split 0.7,0.1,0.2 (carded sets bring theirs)"
+            )
+        if self.table is not None and not self.horizons:
+            raise ValueError(f"{self.table} has no card that lists horizons; name one, such as --horizon 96")
+        if not self.models or not self.seeds:
+            raise ValueError("a suite needs at least one model and one seed")
+        for name in (*self.models, *self.settings):
+            find_model(name)
+        for horizon in self.horizons:
+            check_horizon(horizon)
+        for seed in self.seeds:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                raise ValueError(f"a seed must be a whole number of at least 0; got {seed!r}")
+        for name, table in self.settings.items():
+            if not isinstance(table, Mapping):
+                raise ValueError(f"settings of {name} must be a table of names and values; got {table!r}")
+        for name in ("context", "season_length", "max_epochs"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **given: Any) -> "Suite":
+        """Read a suite from a file; what is ``given`` here stands above what is written there.
+
+        Args:
+            path: TOML with the fields of this class.
+            **given: Fields; ``None`` and empty ones leave the file's value.
+
+        Raises:
+            ValueError: If the file is no TOML, or has a field that a suite does not have.
+        """
+        known = [each.name for each in fields(cls) if each.name not in {"table", "split", "columns"}]
+        try:
+            written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no TOML file ({_one_line(error)}); see benchmarks/suite.toml") from None
+        for name, value in written.items():
+            if name not in known:
+                raise ValueError(
+                    f"{path}: a suite has no field {name!r}; known are {', '.join(known)} (every window is judged:"
+                    " nothing thins or caps them)"
+                )
+            if not isinstance(value, _TOML_TYPES[name]):
+                raise ValueError(f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}")
+        kept = {name: value for name, value in given.items() if value not in (None, (), {})}
+        merged: dict[str, Any] = {name: _tuple(value) for name, value in {**written, **kept}.items()}
+        return cls(**merged)
+
+
+_TOML_TYPES: dict[str, type] = {
+    **dict.fromkeys(("datasets", "horizons", "models", "seeds"), list),
+    **dict.fromkeys(("context", "season_length", "max_epochs"), int),
+    "settings": dict,
+}
+
+
+def run_suite(
+    suite: Suite,
+    *,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run what is asked and not yet recorded; every window of every test span is judged.
+
+    Names, tables and sizes are checked before the first run. A run is fitted on the training rows, with the
+    validation rows for early stopping, and forecasts from each cutoff of the test span, step 1. Scores are on
+    the scale of the training rows (population deviation, per channel), and in original units beside it.
+
+    Args:
+        suite: The grid.
+        data_dir: Folder with the files of carded sets.
+        out: Folder of records: one file a run, written in one step when the run is over. A run whose record
+            stands there is not run again. ``None`` writes nothing.
+        progress: Called with a line before each run.
+
+    Returns:
+        One record a run asked for, run now or found, in the order of the grid.
+
+    Raises:
+        ValueError: If a name, a table or a setting is not usable.
+        OSError: If a file cannot be read or written.
+    """
+    folder = None if out is None else Path(out)
+    runs = [run for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    records = []
+    for number, run in enumerate(runs, start=1):
+        record = None if folder is None else read_record(folder / run.file, run.key)
+        if progress is not None:
+            progress(f"[{number}/{len(runs)}] {'running' if record is None else 'found'}: {run.title}")
+        if record is None:
+            record = run.execute()
+            if folder is not None:
+                write_json(folder / run.file, record)
+        records.append(record)
+    return records
+
+
+def read_table(path: str | Path, **columns: Any) -> Panel:
+    """Read a CSV file, long or wide, plain or compressed.
+
+    Args:
+        path: The file; in a wide one the stamps are the column ``time_col``, or the first one.
+        **columns: As in :func:`tsattn.data.frames.to_panel`; ``None`` leaves its default.
+
+    Raises:
+        ValueError: If the file is no table, or the table is not usable.
+        OSError: If the file cannot be read.
+    """
+    try:
+        frame = pd.read_csv(path, float_precision="round_trip", low_memory=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}; check the path") from None
+    except ValueError as error:  # empty files, ragged rows and broken encodings are all among them
+        raise ValueError(f"{path} is no readable CSV table ({_one_line(error)}); save it as UTF-8 CSV") from None
+    given = {name: value for name, value in columns.items() if value is not None}
+    return to_panel(_split_cells(frame, {given.get("id_col"), given.get("time_col")}), **given)
+
+
+def _split_cells(frame: pd.DataFrame, names: set[Any]) -> pd.DataFrame:
+    """Numbers as numbers in columns that one stray word turned into text, so that an error names the word."""
+    for name in frame.select_dtypes(object).columns:
+        if name in names | {"unique_id", "ds", "item_id", "timestamp"}:
+            continue
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        if numbers.notna().any():
+            frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
+    return frame
+
+
+def read_record(path: Path, key: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """A record that stands in a file, or ``None`` where there is none, or half of one, or another run's.
+
+    Args:
+        path: The file.
+        key: Fields that must be equal.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(record, dict) or any(name not in record for name in REQUIRED):
+        return None
+    return record if key is None or all(record[name] == value for name, value in key.items()) else None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A panel cut to the rows that are judged or learnt from, and how it is split."""
+
+    name: str
+    panel: Panel
+    split: Split
+    seasonality: int
+    context: int
+    horizons: tuple[int, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        return self.panel.fingerprint()
+
+
+def _sources(suite: Suite, data_dir: str | Path | None) -> list[_Source]:
+    carded = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
+    return carded if suite.table is None else [*carded, _tabled(suite)]
+
+
+def _carded(name: str, data_dir: str | Path | None) -> _Source:
+    data = load_dataset(name, data_dir)
+    protocol = data.card.protocol
+    if protocol.step != 1 or protocol.drop_last or not protocol.context_reach:
+        raise ValueError(
+            f"card {data.card.name} asks for step = {protocol.step}, drop_last = {protocol.drop_last},"
+            f" context_reach = {protocol.context_reach}; only all windows, 1, false and true, make scores comparable"
+        )
+    panel = data.panel.rows(0, data.split.bounds[2])
+    # The published spelling of the name is that of the file: ETTh1.
+    title = Path(data.card.file).stem
+    return _Source(title, panel, data.split, data.card.seasonality, protocol.context, protocol.horizons)
+
+
+def _tabled(suite: Suite) -> _Source:
+    path, shares = Path(suite.table or ""), suite.split or ""
+    panel = read_table(path, **suite.columns)
+    if (panel.lengths != panel.lengths[0]).any():
+        short = int(np.argmin(panel.lengths))
+        raise ValueError(
+            f"one split needs series of one length; {panel.ids[short]!r} has {panel.lengths[short]} rows of"
+            f" {panel.lengths.max()}: cut all series to the same span"
+        )
+    split = Split.from_shares(int(panel.lengths[0]), shares)
+    name = path.name.removesuffix(".gz").removesuffix(".csv")
+    return _Source(name, panel, split, season_length(panel.freq), _DEFAULT_CONTEXT, ())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One cell of the grid."""
+
+    source: _Source
+    horizon: int
+    model: str
+    seed: int
+    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells this run from every other; the commit and the versions do not."""
+        split = self.source.split
+        return {
+            "dataset": self.source.name,
+            "data_sha256": self.source.sha256,
+            "split": [split.train, split.valid, split.test],
+            "model": self.model,
+            "horizon": self.horizon,
+            "seed": self.seed,
+            "season_length": self.settings.get("season_length"),
+            "config_hash": _digest(self.config),
+        }
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return f"{self.source.name} horizon {self.horizon} {self.model} seed {self.seed}"
+
+    @property
+    def file(self) -> str:
+        """Name of its record: readable, and different for different keys."""
+        name = re.sub(r"[^\w.-]", "_", self.source.name)
+        return f"{name}_{self.horizon}_{self.model}_seed{self.seed}_{_digest(self.key)[:8]}.json"
+
+    def execute(self) -> dict[str, Any]:
+        """Fit, forecast every window, and say what came of it."""
+        panel, (first, valid, stop) = self.source.panel, self.source.split.bounds
+        forecaster = make_forecaster(self.model, self.horizon, **self.settings)
+        ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon + 1)).ravel()
+        _reset_peak()
+        started = time.perf_counter()
+        forecaster.fit(panel.rows(0, valid))
+        fitted = time.perf_counter()
+        rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, first), keep=False)
+        predicted = time.perf_counter()
+        if rolled.n_windows != len(ends):
+            raise ValueError(
+                f"{self.model} was judged on {rolled.n_windows} of {len(ends)} windows; all of them must count"
+            )
+        return {
+            **self.key,
+            "context": context_of(forecaster),
+            "n_windows": rolled.n_windows,
+            "mse": rolled.mse,
+            "mae": rolled.mae,
+            "mse_original": rolled.mse_original,
+            "mae_original": rolled.mae_original,
+            "params": getattr(forecaster, "summary_", {}).get("parameters", 0),
+            "fit_seconds": round(fitted - started, 6),
+            "predict_seconds": round(predicted - fitted, 6),
+            "peak_mb": _peak_mb(),
+            "config": dict(self.config),
+            **provenance(forecaster),
+        }
+
+
+def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
+    for horizon in dict.fromkeys(suite.horizons or source.horizons):
+        if horizon > source.split.test:
+            raise ValueError(
+                f"{source.name} has {source.split.test} test rows, too few for horizon {horizon};"
+                " shorten the horizon or enlarge the test share"
+            )
+        for model in dict.fromkeys(suite.models):
+            trained = find_model(model).trained
+            for seed in dict.fromkeys(suite.seeds if trained else suite.seeds[:1]):
+                yield _plan(suite, source, horizon, model, seed)
+
+
+def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) -> _Run:
+    entry = find_model(model)
+    shared = {
+        "context": suite.context or source.context,
+        "max_epochs": suite.max_epochs,
+        "season_length": suite.season_length or source.seasonality,
+    }
+    settings = settings_for(model, **shared) | dict(suite.settings.get(model, {}))
+    if entry.trained:
+        settings |= {"random_state": seed, "val_size": source.split.valid}
+    forecaster = make_forecaster(model, horizon, **settings)
+    _check_rows(source, forecaster, model, int(settings.get("context") or 1))
+    # The season of a data set belongs to the data set; one that was asked for belongs to the configuration.
+    left_out = _NOT_CONFIG if suite.season_length else _NOT_CONFIG | {"season_length"}
+    names = [name for name in entry.settings() if name not in left_out]
+    config = {name: _plain(getattr(forecaster, name)) for name in names}
+    return _Run(source, horizon, model, seed, settings, {"model": model, "protocol": _PROTOCOL, **config})
+
+
+def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: int) -> None:
+    """Refuse before the first run what a model would refuse in the middle of the suite."""
+    split, horizon = source.split, forecaster.horizon
+    if split.train < context + horizon:
+        raise ValueError(
+            f"{source.name} has {split.train} training rows; {model} needs {context + horizon} (context +"
+            " horizon): shorten context or horizon, or enlarge the training share"
+        )
+    if find_model(model).trained and 0 < split.valid < horizon:
+        raise ValueError(
+            f"{source.name} has {split.valid} validation rows, too few for horizon {horizon}; enlarge the"
+            " validation share, or make it 0 to train without"
+        )
+    if context < (patch := getattr(forecaster, "patch_len", 1)):
+        raise ValueError(f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it")
+
+
+def provenance(forecaster: Forecaster) -> dict[str, Any]:
+    """Where a record comes from: versions, machine, commit and the time it was finished."""
+    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+    return {
+        "versions": {**versions, "tsattn": __version__},
+        "machine": _machine(forecaster),
+        "commit": current_commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def current_commit() -> str | None:
+    """The commit of the checkout that this package lies in; ``None`` for an installed package or without git."""
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    # A package installed below somebody else's checkout must not borrow that checkout's commit.
+    return said[1] if len(said) == 2 and Path(said[0]).resolve() == root else None
+
+
+def _machine(forecaster: Forecaster) -> str:
+    import torch
+
+    device = getattr(forecaster, "summary_", {}).get("device", "cpu")
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return f"{platform.system()} {name}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}"
+
+
+def _reset_peak() -> None:
+    """Let the kernel forget the highest memory use so far, where it can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float | None:
+    """Highest resident memory of the process in MB: of this run on Linux, elsewhere of its whole life."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them, so that a hash does not depend on tuple or list, numpy or not."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

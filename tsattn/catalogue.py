@@ -1,0 +1,148 @@
+"""Which forecaster does a name stand for, and which settings does it take?"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from tsattn.forecast import Forecaster
+
+
+def _attention() -> Callable[..., Forecaster]:
+    from tsattn.estimator import AttentionForecaster
+
+    return AttentionForecaster
+
+
+def _linear() -> Callable[..., Forecaster]:
+    from tsattn.estimator import LinearForecaster
+
+    return LinearForecaster
+
+
+def _naive() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.baselines import Naive
+
+    return Naive
+
+
+def _seasonal_naive() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.baselines import SeasonalNaive
+
+    return SeasonalNaive
+
+
+def _drift() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.baselines import Drift
+
+    return Drift
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name's forecaster: where its class is found and what the name fixes.
+
+    Args:
+        find: Imports and returns the class; only then is its module loaded.
+        fixed: Arguments that belong to the name.
+        trained: Whether it learns weights, so that context, seed and epochs mean something to it.
+    """
+
+    find: Callable[[], Callable[..., Forecaster]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = False
+
+    def settings(self) -> tuple[str, ...]:
+        """Names of the arguments that are left to choose, the horizon aside."""
+        names = inspect.signature(self.find()).parameters
+        return tuple(name for name in names if name != "horizon" and name not in self.fixed)
+
+    def __call__(self, horizon: int, **params: Any) -> Forecaster:
+        """Make the forecaster."""
+        return self.find()(horizon, **self.fixed, **params)
+
+
+MODELS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "mlr": Entry(_attention, {"attention": "mlr"}, trained=True),
+        "standard": Entry(_attention, {"attention": "standard"}, trained=True),
+        "nlinear": Entry(_linear, {"kind": "nlinear"}, trained=True),
+        "dlinear": Entry(_linear, {"kind": "dlinear"}, trained=True),
+        "rlinear": Entry(_linear, {"kind": "rlinear"}, trained=True),
+        "naive": Entry(_naive),
+        "seasonal_naive": Entry(_seasonal_naive),
+        "drift": Entry(_drift),
+    }
+)
+
+PLANNED = (
+    "sliding_window",
+    "global_local",
+    "bilinear_mlr",
+    "bilinear_btt",
+    "mlbtc",
+    "window_average",
+    "ets",
+    "theta",
+    "autoreg",
+    "ridge",
+    "gbm",
+    "deepar",
+)
+
+
+def find_model(name: str) -> Entry:
+    """The entry of a name.
+
+    Args:
+        name: One of ``MODELS``.
+
+    Raises:
+        ValueError: If the name is unknown or its model is not built yet.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    why = "is not built yet" if name in PLANNED else "is unknown"
+    raise ValueError(f"model {name!r} {why}; use one of {', '.join(MODELS)}")
+
+
+def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
+    """Make the forecaster that a name of the catalogue stands for.
+
+    Args:
+        name: One of ``MODELS``, such as ``"mlr"`` or ``"seasonal_naive"``.
+        horizon: Rows to forecast, at least 1.
+        **params: Further arguments of its class; ``alias`` defaults to ``name``.
+
+    Returns:
+        A forecaster that is not fitted yet.
+
+    Raises:
+        ValueError: If the name is unknown, its model is not built yet, or it has no such setting.
+
+    Example:
+        >>> make_forecaster("naive", 12).alias
+        'naive'
+    """
+    entry = find_model(name)
+    known = entry.settings()
+    for given in params:
+        if given not in known:
+            raise ValueError(f"model {name!r} has no setting {given!r}; it takes {', '.join(known)}")
+    return entry(horizon, **{"alias": name, **params})
+
+
+def settings_for(name: str, **params: Any) -> dict[str, Any]:
+    """Those of ``params`` that are given (not None) and mean something to a model.
+
+    A list of models shares one command line: ``context`` and ``max_epochs`` are for the trained ones,
+    ``season_length`` for the seasonal ones.
+
+    Args:
+        name: One of ``MODELS``.
+        **params: Settings, ``None`` where nothing was asked.
+    """
+    entry = find_model(name)
+    known = set(entry.settings()) - (set() if entry.trained else {"context"})
+    return {key: value for key, value in params.items() if value is not None and key in known}

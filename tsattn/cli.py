@@ -1,0 +1,480 @@
+"""What can be done from a shell? The commands of `tsattn`, thin, with one line for every mistake."""
+
+import itertools
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tsattn.data.frames import Panel
+
+# Heavy modules are imported inside the commands that need them: `tsattn --help` answers at once.
+
+# Exit codes: what the user can mend is 2, like every usage error; the others follow the shell's 128 + signal.
+_BAD_INPUT, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
+# typer has carried its own copy of click since 0.2x; this is the class of all usage errors in either.
+_UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="tsattn",
+    help="Time-series forecasting with structured attention.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+datasets = typer.Typer(help="Published data sets: what is known, where the files are.", rich_markup_mode=None)
+app.add_typer(datasets, name="datasets")
+
+Table = Annotated[Path, typer.Argument(metavar="DATA.csv", help="Table, long or wide, as CSV.")]
+Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
+IdCol = Annotated[str | None, typer.Option(help="Series column of a long table [unique_id].")]
+TimeCol = Annotated[str | None, typer.Option(help="Time column [ds; of a wide table its first].")]
+TargetCol = Annotated[str | None, typer.Option(help="Value column of a long table [y].")]
+Freq = Annotated[str | None, typer.Option(help="Frequency, such as h or W-SAT [inferred].")]
+Missing = Annotated[str | None, typer.Option(help="Missing values: error, interpolate or ffill [error].")]
+Context = Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon and length].")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training windows at most.")]
+Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
+Seed = Annotated[int, typer.Option(help="Seed of the trained models.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Args:
+        argv: Arguments after the program's name; default those of the process.
+
+    Returns:
+        0, or 2 when the input or its usage is wrong (one line on stderr says what), 130 when interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    command = typer.main.get_command(app)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        if "--quiet" not in arguments:
+            _mention(caught)
+    except _UsageError as error:
+        return _complain(_usage(error, arguments))
+    except (KeyboardInterrupt, typer.Abort):
+        return _INTERRUPTED
+    except SystemExit as left:
+        # Lightning turns an interrupt into an exit; typer does so when the reader of stdout has gone.
+        return _INTERRUPTED if isinstance(left.__context__, KeyboardInterrupt) else _BROKEN_PIPE
+    except BrokenPipeError:
+        # The same while flushing; what Python flushes at exit must not complain about it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:
+        return _complain(_os_error(error))
+    except (ValueError, TypeError, ImportError) as error:
+        return _complain(str(error))
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> int:
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    typer.echo(f"tsattn: {line}", err=True)
+    return _BAD_INPUT
+
+
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    where = error.ctx.command_path if error.ctx is not None else "tsattn"
+    names = getattr(getattr(error, "param", None), "opts", [])
+    # typer's own message names the option and the rule, not what stood there.
+    pairs = [*itertools.pairwise(arguments), *(each.partition("=")[::2] for each in arguments)]
+    given = [value for name, value in pairs if name in names and isinstance(error, typer.BadParameter)]
+    value = f", got {given[0]!r}" if given else ""
+    return f"{error.format_message().rstrip('.')}{value}; see `{where} --help`"
+
+
+def _os_error(error: OSError) -> str:
+    if error.filename is None or error.strerror is None:
+        return str(error)  # written by hand, with its remedy
+    return f"{error.filename}: {error.strerror}; check the path and its permissions"
+
+
+def _mention(caught: Iterable[warnings.WarningMessage]) -> None:
+    """Show what the library warns of, a line each; what other packages say to programmers is not for users."""
+    texts = [str(each.message) for each in caught if each.category in (UserWarning, RuntimeWarning)]
+    for text in dict.fromkeys(texts):
+        typer.echo(f"tsattn: warning: {' '.join(text.split())}", err=True)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        typer.echo(metadata.version("tsattn"))
+    elif context.invoked_subcommand is None:
+        raise ValueError("no command given; see `tsattn --help`")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for forecast.csv, backtest.csv, forecast.png.")] = Path("demo"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Forecast real data that ships with a dependency, with intervals, judged beside baselines."""
+    _check_target(out, folder=True)
+    from tsattn.demo import run_demo
+
+    result = run_demo(progress=_progress(quiet))
+    result.write(out)
+    if as_json:
+        _print_json(_score_rows(result.scores))
+    else:
+        typer.echo(result.report(out))
+
+
+@app.command()
+def fit(
+    data: Table,
+    horizon: Horizon,
+    out: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
+    attention: Annotated[str, typer.Option(help="mlr or standard.")] = "mlr",
+    context: Context = None,
+    max_epochs: Epochs = None,
+    seed: Seed = 0,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    target_col: TargetCol = None,
+    freq: Freq = None,
+    missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit an attention model to a table and save it in a folder."""
+    _check_target(out, folder=True)
+    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
+    model = _attention_model(attention, horizon, quiet, **asked).fit(panel)
+    model.save(out)
+    if as_json:
+        _print_json([{**model.summary_, "out": str(out)}])
+    else:
+        _print_facts({**model.summary_, "saved in": out})
+
+
+@app.command()
+def forecast(
+    data: Table,
+    horizon: Annotated[int | None, typer.Option(help="Rows to forecast [the model's, with --from].")] = None,
+    attention: Annotated[str | None, typer.Option(help="mlr or standard [mlr].")] = None,
+    saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
+    level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [stdout].")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
+    context: Context = None,
+    max_epochs: Epochs = None,
+    seed: Seed = 0,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    target_col: TargetCol = None,
+    freq: Freq = None,
+    missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Forecast the rows after a table, with intervals where asked."""
+    _check_forecast(saved, horizon, attention, plot)
+    for target in filter(None, (out, plot)):
+        _check_target(target)
+    from tsattn.forecast import check_request
+
+    check_request(level, None)
+    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    if saved is not None:
+        from tsattn.estimator import AttentionForecaster
+
+        model: Any = AttentionForecaster.load(saved)
+    else:
+        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
+        model = _attention_model(attention or "mlr", cast(int, horizon), quiet, **asked).fit(panel)
+    result = model.predict(panel, level=level, horizon=horizon)
+    frame = result.to_frame()
+    if plot is not None:
+        from tsattn.plotting import plot_forecast, save_plot
+
+        save_plot(plot_forecast(panel, result), plot)
+    if out is not None:
+        _write_csv(frame, out, index=result.dialect.time_col is None)
+    if as_json:
+        _print_json(_frame_rows(frame, result.dialect.time_col is None))
+    elif out is None:
+        typer.echo(frame.to_csv(index=result.dialect.time_col is None), nl=False)
+
+
+@app.command()
+def backtest(
+    data: Table,
+    horizon: Horizon,
+    model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
+    n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
+    step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth.")] = None,
+    context: Context = None,
+    max_epochs: Epochs = None,
+    season_length: Season = None,
+    seed: Seed = 0,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    target_col: TargetCol = None,
+    freq: Freq = None,
+    missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge models on the last windows of a table, each fitted on the rows before them."""
+    if out is not None:
+        _check_target(out)
+    from tsattn.catalogue import make_forecaster, settings_for
+    from tsattn.evaluate.backtest import backtest as judge
+
+    names = list(dict.fromkeys(model or ["mlr", "naive", "seasonal_naive"]))
+    asked: dict[str, Any] = {
+        "context": context,
+        "max_epochs": max_epochs,
+        "season_length": season_length,
+        "random_state": seed,
+        "verbose": _progress(quiet) is not None,
+    }
+    models = {name: make_forecaster(name, horizon, **settings_for(name, **asked)) for name in names}
+    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
+    if out is not None:
+        _write_csv(result.frame, out, index=False)
+    if as_json:
+        _print_json({"horizon": horizon, "step": step, **row} for row in _score_rows(result.scores))
+    else:
+        _print_table(result.scores)
+
+
+@app.command()
+def benchmark(
+    suite: Annotated[Path | None, typer.Argument(metavar="[SUITE.toml]", help="What to run.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Published data set; repeatable.")] = None,
+    data: Annotated[Path | None, typer.Option(help="CSV table without a card.")] = None,
+    split: Annotated[str | None, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")] = None,
+    horizon: Annotated[list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable [0].")] = None,
+    season_length: Season = None,
+    context: Annotated[int | None, typer.Option(help="Rows a trained model reads [the card's, or 336].")] = None,
+    max_epochs: Epochs = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of records; what stands there is not run.")] = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    target_col: TargetCol = None,
+    freq: Freq = None,
+    missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge models on published data sets by the published protocol, on every test window."""
+    if out is not None:
+        _check_target(out, folder=True)
+    from tsattn.benchmark import Suite, run_suite
+
+    given: dict[str, Any] = {
+        "datasets": tuple(dataset or ()),
+        "horizons": tuple(horizon or ()),
+        "models": tuple(model or ()),
+        "seeds": tuple(seed or ()),
+        "table": data,
+        "split": split,
+        "season_length": season_length,
+        "context": context,
+        "max_epochs": max_epochs,
+        "columns": _columns(id_col, time_col, target_col, freq, missing),
+    }
+    asked = {name: value for name, value in given.items() if value not in (None, (), {})}
+    plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
+    records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet))
+    if as_json:
+        _print_json(records)
+    else:
+        import pandas as pd
+
+        shown = ["dataset", "horizon", "model", "seed", "n_windows", "mse", "mae", "params", "fit_seconds"]
+        _print_table(pd.DataFrame(records)[shown].set_index("dataset"))
+
+
+@datasets.command("list")
+def list_datasets(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the data sets that have a card."""
+    from tsattn.data.cards import list_cards, read_card
+
+    cards = [read_card(name) for name in list_cards()]
+    if as_json:
+        _print_json({"name": c.name, "title": c.title, "rows": c.rows, "frequency": c.frequency} for c in cards)
+        return
+    for card in cards:
+        typer.echo(f"{card.name:<12} {card.rows:>6} rows  {card.frequency:<6} {card.title}")
+
+
+@datasets.command()
+def show(name: Name, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Show what the card of a data set says."""
+    from dataclasses import asdict
+
+    from tsattn.data.cards import read_card
+
+    facts = asdict(read_card(name))
+    if as_json:
+        _print_json([facts])
+    else:
+        _print_facts(facts)
+
+
+@datasets.command("fetch")
+def fetch_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Make sure that the file of a data set is here, downloading it if need be, and check it."""
+    from tsattn.data.cards import fetch
+
+    _print_checked(fetch(name, data_dir), as_json)
+
+
+@datasets.command("verify")
+def verify_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Check the file of a data set that is here, without downloading."""
+    from tsattn.data.cards import verify
+
+    _print_checked(verify(name, data_dir), as_json)
+
+
+# --- what the commands share ------------------------------------------------------------------------------------
+
+
+def _columns(*how: str | None) -> dict[str, Any]:
+    """How to read a table, from the values of the options in the order of the commands, where given."""
+    names = ("id_col", "time_col", "target_col", "freq", "missing")
+    given: dict[str, Any] = {name: each for name, each in zip(names, how, strict=True) if each is not None}
+    if (step := given.get("freq", "")).isascii() and step.isdigit():
+        given["freq"] = int(step)  # integer stamps
+    return given
+
+
+def _read(path: Path, *how: str | None) -> "Panel":
+    from tsattn.benchmark import read_table
+
+    return read_table(path, **_columns(*how))
+
+
+def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) -> Any:
+    from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
+
+    if "attention" not in find_model(attention).fixed:
+        kinds = ", ".join(name for name, entry in MODELS.items() if "attention" in entry.fixed)
+        raise ValueError(f"{attention!r} is a model without attention; use --attention with one of {kinds}")
+    verbose = _progress(quiet) is not None
+    return make_forecaster(attention, horizon, verbose=verbose, **settings_for(attention, **asked))
+
+
+def _check_forecast(saved: Path | None, horizon: int | None, attention: str | None, plot: Path | None) -> None:
+    if saved is None and horizon is None:
+        raise ValueError("--horizon is missing; say how many rows to forecast, such as --horizon 24")
+    if saved is not None and attention is not None:
+        raise ValueError("--attention fits a new model and --from takes a fitted one; give one of the two")
+    if plot is not None:
+        from tsattn.plotting import check_format
+
+        check_format(plot)
+
+
+def _check_target(path: Path, *, folder: bool = False) -> None:
+    """Refuse at once what could not be written after minutes of work."""
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("a file", "a folder") if folder else ("a folder", "a file")
+        raise ValueError(f"{path} is {kinds[0]}; name {kinds[1]} to write to")
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not folder and nearest == path:
+        nearest = path.absolute().parent
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file, so nothing can be written below it; name another place for {path.name}")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"{nearest} may not be written to; name another place for {path.name}")
+
+
+def _progress(quiet: bool) -> Callable[[str], None] | None:
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        return None
+    return lambda line: typer.echo(line, err=True)
+
+
+def _write_csv(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
+    from tsattn.storage import write_atomic
+
+    write_atomic(path, lambda aside: frame.to_csv(aside, index=index))
+
+
+def _score_rows(scores: "pd.DataFrame") -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], scores.reset_index().to_dict("records"))
+
+
+def _frame_rows(frame: "pd.DataFrame", index: bool) -> list[dict[str, Any]]:
+    named = frame.reset_index(names=frame.index.name or "ds") if index else frame
+    return cast(list[dict[str, Any]], named.to_dict("records"))
+
+
+def _print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    lines = [json.dumps(_jsonable(row), ensure_ascii=False, allow_nan=False) for row in rows]
+    typer.echo("\n".join(lines))
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no NaN, no stamps and no numpy: null, ISO text and plain numbers instead."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _print_table(table: "pd.DataFrame") -> None:
+    typer.echo(table.reset_index().to_string(index=False, float_format="{:.4f}".format))
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        typer.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+def _print_checked(report: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json([report])
+    else:
+        typer.echo(f"{report['name']}: {report['rows']} rows, checked by {report['checked_by']}, {report['path']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What does a forecast look like? Pictures of history, forecast and intervals, drawn and never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.frames import Panel
+from tsattn.forecast import Forecast, level_to_quantiles
+from tsattn.storage import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Dark enough for print, and told apart by colour-blind readers.
+_HISTORY, _FORECAST, _TRUTH = "#333333", "#0b6aa2", "#b3541e"
+
+
+def plot_forecast(
+    history: Panel,
+    forecast: Forecast,
+    *,
+    series: Any = None,
+    n_history: int | None = None,
+    truth: Panel | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one series: the end of its history, its forecast, and a band for each level, the widest lightest.
+
+    Args:
+        history: The series that were forecast.
+        forecast: What :func:`tsattn.forecast.forecast_panel` or ``predict(panel)`` returned for them.
+        series: Which one: an id of a long table, a channel of a wide one; default the first.
+        n_history: Rows of history to show; default five horizons.
+        truth: Panel that holds the rows after the cutoff, drawn beside the forecast.
+        title: Default: the name of the series.
+        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+
+    Returns:
+        The axes. ``ax.figure.savefig(...)`` or :func:`save_plot` writes them to a file.
+
+    Raises:
+        ValueError: If there is no such series, or nothing of it to show.
+        ImportError: If matplotlib is missing.
+    """
+    n, c = _find(forecast, series)
+    shown = n_history if n_history is not None else 5 * forecast.horizon
+    if shown < 1:
+        raise ValueError(f"n_history must be at least 1 row; got {shown}")
+    ax = _new_axes() if ax is None else ax
+    past, values = _tail(history, n, c, shown)
+    steps = _stamps(forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon])
+    ax.plot(past, values, color=_HISTORY, linewidth=1.2, label="history")
+    for level in sorted(forecast.levels, reverse=True):
+        lower, upper = (forecast.quantiles[q][n, :, c] for q in level_to_quantiles(level))
+        opacity = 0.12 + 0.9 * (1 - level / 100)
+        ax.fill_between(steps, lower, upper, color=_FORECAST, alpha=opacity, linewidth=0, label=f"{level:g}% interval")
+    if truth is not None:
+        actual = _after(truth, n, c, forecast)
+        ax.plot(steps[: len(actual)], actual, color=_TRUTH, linewidth=1.2, label="truth")
+    ax.plot(steps, forecast.point[n, :, c], color=_FORECAST, linewidth=1.6, label=forecast.alias)
+    _dress(ax, title if title is not None else _name(forecast, n, c), forecast.times)
+    return ax
+
+
+def save_plot(ax: Axes, path: str | Path) -> None:
+    """Write the figure of ``ax`` in one step, in the format that the file's name asks for.
+
+    Args:
+        ax: Axes of a figure.
+        path: File such as ``forecast.png``; its folder is made if need be.
+
+    Raises:
+        ValueError: If the format is unknown.
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    kind = check_format(path)
+    figure: Any = ax.figure.canvas.figure  # the whole figure, also of axes in a part of one
+    write_atomic(path, lambda aside: figure.savefig(aside, format=kind, dpi=130))
+
+
+def check_format(path: str | Path) -> str:
+    """The picture format that a file's name asks for.
+
+    Args:
+        path: File such as ``forecast.png``.
+
+    Raises:
+        ValueError: If matplotlib cannot write such a file.
+    """
+    known = sorted(_figure_class()().canvas.get_supported_filetypes())
+    kind = Path(path).suffix.removeprefix(".").lower()
+    if kind not in known:
+        raise ValueError(f"{path} names no picture format; end it in one of {', '.join(known)}")
+    return kind
+
+
+def _figure_class() -> Any:
+    # A Figure by itself draws through Agg or the format's own backend; pyplot would keep global state.
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("pictures need matplotlib; run `pip install matplotlib`") from None
+    return Figure
+
+
+def _new_axes() -> Axes:
+    return _figure_class()(figsize=(10, 4.5), layout="constrained").subplots()
+
+
+def _find(forecast: Forecast, series: Any) -> tuple[int, int]:
+    """Position (series, channel) of a name; long tables name series, wide ones channels."""
+    long = forecast.dialect.kind == "long"
+    names = [str(name) for name in (forecast.ids if long else forecast.channels)]
+    if series is None:
+        return 0, 0
+    if str(series) not in names:
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise ValueError(f"the forecast has no series {series!r}; it has {few}")
+    at = names.index(str(series))
+    return (at, 0) if long else (0, at)
+
+
+def _name(forecast: Forecast, n: int, c: int) -> str:
+    return str(forecast.ids[n] if forecast.dialect.kind == "long" else forecast.channels[c])
+
+
+def _tail(panel: Panel, n: int, c: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    last = slice(max(panel.starts[n], panel.starts[n + 1] - rows), panel.starts[n + 1])
+    return _stamps(panel.times[last]), panel.values[last, c]
+
+
+def _after(truth: Panel, n: int, c: int, forecast: Forecast) -> np.ndarray:
+    own = slice(truth.starts[n], truth.starts[n + 1])
+    later = truth.times[own] > forecast.cutoffs[n]
+    if not later.any():
+        raise ValueError(f"truth has no row after {forecast.cutoffs[n]}; pass the panel that reaches further")
+    return truth.values[own, c][later][: forecast.horizon]
+
+
+def _stamps(times: pd.Index) -> np.ndarray:
+    """Stamps as matplotlib reads them without pandas' converters: local wall time, or integers."""
+    if isinstance(times, pd.DatetimeIndex):
+        return times.tz_localize(None).to_numpy()
+    return times.to_numpy()
+
+
+def _dress(ax: Axes, title: str, times: pd.Index) -> None:
+    ax.set_title(title)
+    ax.margins(x=0.01)
+    ax.grid(visible=True, alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="upper left")
+    if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
+        ax.set_xlabel(f"time ({times.tz})")
