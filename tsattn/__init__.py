@@ -1,0 +1,70 @@
+"""What may a user of the library lean on? These names, each imported on first use and not before."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsattn.catalogue import make_forecaster
+    from tsattn.data.cards import load_dataset
+    from tsattn.data.frames import Panel
+    from tsattn.estimator import AttentionForecaster, LinearForecaster
+    from tsattn.evaluate.backtest import backtest
+    from tsattn.evaluate.conformal import SplitConformal
+    from tsattn.forecast import Forecast
+    from tsattn.kernels import attention, mlr_attention
+    from tsattn.nn.attention import Attention
+    from tsattn.nn.models import ModelConfig, build_model
+
+__all__ = [
+    "Attention",
+    "AttentionForecaster",
+    "Forecast",
+    "LinearForecaster",
+    "ModelConfig",
+    "Panel",
+    "SplitConformal",
+    "attention",
+    "backtest",
+    "build_model",
+    "load_dataset",
+    "make_forecaster",
+    "mlr_attention",
+]
+
+# A public name must not be the name of a room directly below tsattn (attention, backtest: none is): importing
+# that room would put the module where the name belongs.
+_HOMES = {
+    "Attention": "tsattn.nn.attention",
+    "AttentionForecaster": "tsattn.estimator",
+    "Forecast": "tsattn.forecast",
+    "LinearForecaster": "tsattn.estimator",
+    "ModelConfig": "tsattn.nn.models",
+    "Panel": "tsattn.data.frames",
+    "SplitConformal": "tsattn.evaluate.conformal",
+    "attention": "tsattn.kernels",
+    "backtest": "tsattn.evaluate.backtest",
+    "build_model": "tsattn.nn.models",
+    "load_dataset": "tsattn.data.cards",
+    "make_forecaster": "tsattn.catalogue",
+    "mlr_attention": "tsattn.kernels",
+}
+
+try:
+    __version__ = version("tsattn")
+except PackageNotFoundError:  # the sources stand on the path without having been installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name; Python calls this where the module has no such attribute yet."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tsattn' has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Names for completion, those not imported yet included."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,234 @@
+"""Does the documentation say what is so? Its code runs, its examples hold, its commands, options and links exist."""
+
+import ast
+import doctest
+import importlib
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
+SHELL_PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "contributing.md"]
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+_FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, language: str) -> list[tuple[int, str]]:
+    """Fenced blocks of a language with the number of their first line."""
+    found = [match for match in _FENCE.finditer(text) if match.group(1).strip() == language]
+    return [(text.count("\n", 0, match.start(2)) + 1, match.group(2)) for match in found]
+
+
+# --- blocks that run --------------------------------------------------------------------------------------------
+
+
+def run_blocks(path: Path, language: str = "python") -> dict[str, object]:
+    """Run the blocks of a page one after the other in one namespace; tracebacks name the line of the page."""
+    names: dict[str, object] = {"__name__": path.stem}
+    found = blocks(path.read_text(encoding="utf-8"), language)
+    assert found, f"{path.name} has no {language} block any more"
+    for line, source in found:
+        exec(compile("\n" * (line - 1) + source, str(path), "exec"), names)
+    return names
+
+
+def test_readme_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(ROOT / "README.md")
+    shown = capsys.readouterr().out
+    columns = ["unique_id", "ds", "mlr", "mlr-lo-80", "mlr-hi-80"]
+    assert names["model"].predict(level=80).columns.tolist() == columns
+    assert all(column in shown for column in (*columns, "mae", "naive"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_guide_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(ROOT / "docs" / "guide.md")
+    scores = names["result"].scores
+    assert list(scores.index) == ["mlr", "nlinear", "naive", "seasonal_naive"]
+    assert scores["mae"].notna().all()
+    # The page shows an error by printing it: it must be the one that the text speaks of.
+    assert "missing" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["shops"]
+
+
+def test_guide_reads_published_data(tmp_path, monkeypatch, data_dir):
+    (tmp_path / "data").symlink_to(data_dir.resolve(), target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(ROOT / "docs" / "guide.md", "{code-block} python")
+    assert names["scores"]["n_windows"].item() == names["etth1"].split.test - 96 + 1
+
+
+def test_broken_block_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError):
+        run_blocks(page)
+    page.write_text("# Page\n\n```sh\nmake\n```\n")
+    with pytest.raises(AssertionError, match="no python block"):
+        run_blocks(page)
+
+
+# --- examples in docstrings -------------------------------------------------------------------------------------
+
+
+def examples() -> list[tuple[str, str, int, str]]:
+    """Module, name, line and text of each docstring with an example.
+
+    They are read from the sources: a finder that looks at functions would pass over those that shape checks wrap.
+    """
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = []
+    for file in sorted((ROOT / "tsattn").rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        for node in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)):
+            text = ast.get_docstring(node) or ""
+            if ">>>" in text:
+                found.append((module, getattr(node, "name", "module"), node.body[0].lineno, text))
+    return found
+
+
+EXAMPLES = examples()
+
+
+def run_example(text: str, names: dict[str, object], name: str, line: int = 0) -> str:
+    """What is wrong with the examples in a docstring, empty when all of them hold."""
+    test = doctest.DocTestParser().get_doctest(text, dict(names), name, name, line)
+    assert test.examples
+    said: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=said.append)
+    return "".join(said)
+
+
+@pytest.mark.parametrize(("module", "name", "line", "text"), EXAMPLES, ids=[f"{m}:{n}" for m, n, _, _ in EXAMPLES])
+def test_example_holds(module, name, line, text):
+    said = run_example(text, vars(importlib.import_module(module)), f"{module}:{name}", line)
+    assert not said, said
+
+
+def test_wrong_example_is_seen():
+    assert "Expected" in run_example("Half of it:\n\n    >>> 1 + 1\n    1\n", {}, "wrong")
+
+
+def test_formulas_are_followed_by_examples():
+    """Every metric has its example, and so has the door to attention."""
+    from tsattn.evaluate.metrics import METRICS
+
+    having = {(module, name) for module, name, _, _ in EXAMPLES}
+    assert {("tsattn.evaluate.metrics", name) for name in METRICS} <= having
+    assert ("tsattn.kernels", "attention") in having
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def make_targets() -> set[str]:
+    """Targets of the Makefile that do not make a file."""
+    (line,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    defined = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(line.split()) == defined
+    return defined
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of each command line in the shell blocks of a page."""
+    lines = [line for _, block in blocks(text, "sh") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def unknown_words(words: list[str]) -> list[str]:
+    """What a command line names that does not exist: a target, a command, an option."""
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        return [target for target in targets if target not in make_targets()]
+    if words[0] == "tsattn":
+        from tsattn.cli import app
+
+        command, rest = typer.main.get_command(app), words[1:]
+        while rest and hasattr(command, "commands"):
+            if rest[0] not in command.commands:
+                return [rest[0]]
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        return [word for word in rest if word.startswith("-") and word.partition("=")[0] not in known]
+    return [] if words[:2] == ["pip", "install"] else words[:1]
+
+
+@pytest.mark.parametrize("page", SHELL_PAGES, ids=lambda page: page.name)
+def test_commands_exist(page):
+    lines = commands(page.read_text(encoding="utf-8"))
+    assert lines
+    assert {" ".join(words): unknown for words in lines if (unknown := unknown_words(words))} == {}
+
+
+def test_readme_begins_with_the_two_commands():
+    assert [words for words in commands((ROOT / "README.md").read_text()) if words[0] == "make"] == [
+        ["make", "demo"],
+        ["make", "test"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("make tests", ["tests"]),
+        ("tsattn predict DATA.csv", ["predict"]),
+        ("tsattn forecast DATA.csv --horizons 3", ["--horizons"]),
+        ("tsattn datasets get ETTh1", ["get"]),
+        ("curl there", ["curl"]),
+    ],
+)
+def test_unknown_command_is_seen(line, unknown):
+    assert [unknown_words(words) for words in commands(f"```sh\n{line}\n```\n")] == [unknown]
+
+
+# --- links and the results table --------------------------------------------------------------------------------
+
+
+def dead_links(path: Path, text: str) -> list[str]:
+    """Relative links of a page that lead nowhere."""
+    text = _FENCE.sub("", text)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and "://" not in target]
+    return [target for target in local if not (path.parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    assert dead_links(page, page.read_text(encoding="utf-8")) == []
+
+
+def test_dead_link_is_seen():
+    page = ROOT / "README.md"
+    assert dead_links(page, "[there](docs/guide.md#x) [web](https://example.org) [gone](docs/gone.md)") == [
+        "docs/gone.md"
+    ]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs" / "index.md").read_text()
+    ((_, toctree),) = blocks(index, "{toctree}")
+    listed = [line for line in toctree.splitlines() if line and not line.startswith(":")]
+    assert sorted(listed) == sorted(page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+
+
+def test_readme_has_a_place_for_the_results():
+    """Numbers outside it would have been typed."""
+    text = (ROOT / "README.md").read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    assert not re.search(r"\d\.\d{3}", _FENCE.sub("", before + after).replace("2509.07963", ""))
+
+
+def test_documentation_is_built_without_the_network():
+    settings = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    assert "sphinx.ext.intersphinx" not in settings["extensions"]
+    assert {"sphinx.ext.autodoc", "sphinx.ext.doctest"} <= set(settings["extensions"])

@@ -1,0 +1,465 @@
+"""Does the house keep its rules: one-way layers, light imports, the public list, plain code? Each rule can fail."""
+
+import ast
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from check_wheel import CheckFailed, check_contents
+
+import tsattn
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tsattn"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib")
+NETWORKS = ("tsattn.nn", "tsattn.kernels", "tsattn.training", "tsattn.estimator")
+# modules, imported together -> what must be absent from sys.modules then
+WALLS = {
+    "tsattn": ("torch", "numpy", "pandas", *HEAVY),
+    "tsattn.storage": ("pandas", *HEAVY, "tsattn.data"),
+    "tsattn.kernels": ("pandas", *HEAVY, "tsattn.nn", "tsattn.data"),
+    "tsattn.nn.models": ("pandas", *HEAVY, "tsattn.data", "tsattn.training"),
+    "tsattn.data.frames": ("torch", *HEAVY, *NETWORKS),
+    "tsattn.data.cards": ("pooch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
+    "tsattn.forecast": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
+    "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
+    "tsattn.evaluate.baselines tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
+    "tsattn.training": ("gluonts", "statsmodels", "sklearn", "tsattn.estimator", "tsattn.evaluate"),
+    "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
+    "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
+    "tsattn.cli": ("torch", "numpy", "pandas", *HEAVY),
+}
+
+
+# --- what an import loads ---------------------------------------------------------------------------------------
+
+
+def run_python(code: str, *flags: str, path: str | None = None, cwd: Path | None = None) -> str:
+    """What a fresh interpreter prints; ``path`` becomes the front of its module search."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if path is not None:
+        env["PYTHONPATH"] = path
+    done = subprocess.run([sys.executable, *flags, "-c", code], env=env, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded(modules: str, names: tuple[str, ...], path: str) -> list[str]:
+    """Those of ``names`` that importing the modules from the folder ``path`` loads."""
+    code = (
+        f"import json, sys, tsattn, {modules.replace(' ', ', ')}; from pathlib import Path;"
+        f"assert Path(tsattn.__file__).resolve().parents[1] == Path({path!r}).resolve(), tsattn.__file__;"
+        f"print(json.dumps([name for name in {names!r} if name in sys.modules]))"
+    )
+    return json.loads(run_python(code, path=path))
+
+
+@pytest.mark.parametrize("modules", WALLS)
+def test_wall_stands(modules):
+    assert loaded(modules, WALLS[modules], str(ROOT)) == []
+
+
+@pytest.mark.parametrize("modules", WALLS)
+def test_hole_in_a_wall_is_seen(modules, tmp_path):
+    """Every forbidden name is planted in a copy of the last module, empty stand-ins in the place of what it names."""
+    shutil.copytree(PACKAGE, tmp_path / "tsattn", ignore=shutil.ignore_patterns("__pycache__"))
+    names = WALLS[modules]
+    for name in names:
+        stand_in = tmp_path.joinpath(*name.split("."))
+        shutil.rmtree(stand_in, ignore_errors=True)
+        stand_in.with_suffix(".py").write_text("")
+    home = tmp_path.joinpath(*modules.split()[-1].split("."))
+    home = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
+    planted = "\n".join(f"import {name}" for name in names)
+    home.write_text(f"{home.read_text()}\n{planted}\n")
+    assert loaded(modules, names, str(tmp_path)) == list(names)
+
+
+def test_walls_name_modules_that_exist():
+    for name in {*" ".join(WALLS).split(), *(name for names in WALLS.values() for name in names)}:
+        assert importlib.util.find_spec(name) is not None, f"{name} is gone: a wall against nothing stands for ever"
+
+
+def test_import_takes_less_than_a_second():
+    code = "import time; t = time.perf_counter(); import tsattn; print(time.perf_counter() - t)"
+    assert float(run_python(code)) < 1
+
+
+def test_every_module_imports_first():
+    """No module leans on another one having been imported before it (a hidden circle would show here)."""
+    names = sorted(name for _, name, _ in pkgutil.walk_packages(tsattn.__path__, "tsattn."))
+    assert len(names) > 20
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    for old in [old for old in sys.modules if old == 'tsattn' or old.startswith('tsattn.')]:\n"
+        "        del sys.modules[old]\n"
+        "    importlib.import_module(name)\n"
+    )
+    run_python(code)
+
+
+# --- the public names -------------------------------------------------------------------------------------------
+
+
+def documented_names(text: str) -> list[str]:
+    """First column of the table below "Public names" in the reference."""
+    section = text.split("## Public names")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+
+
+def test_public_names_are_the_documented_ones():
+    names = documented_names((ROOT / "docs" / "api.md").read_text())
+    assert len(names) == len(set(names)) > 10
+    assert sorted(names) == sorted(tsattn.__all__)
+
+
+@pytest.mark.parametrize("name", tsattn.__all__)
+def test_public_name_resolves(name):
+    found = getattr(tsattn, name)
+    home = importlib.import_module(tsattn._HOMES[name])
+    assert found is getattr(home, name)
+    assert callable(found)
+    assert found.__doc__
+
+
+def test_facade_lists_and_refuses():
+    assert set(tsattn.__all__) == set(tsattn._HOMES)
+    assert set(tsattn.__all__) <= set(dir(tsattn))
+    assert re.match(r"\d+\.\d+\.\d+", tsattn.__version__)
+    with pytest.raises(AttributeError, match="module 'tsattn' has no attribute 'Atention'"):
+        tsattn.Atention  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Atention'"):
+        from tsattn import Atention  # noqa: F401
+
+
+def test_no_public_name_is_a_room():
+    """Importing ``tsattn.x`` sets the attribute x of tsattn: a public name x would be overwritten by a module."""
+    rooms = {name for _, name, _ in pkgutil.iter_modules(tsattn.__path__)}
+    assert {"data", "nn", "kernels", "forecast"} <= rooms
+    assert not rooms & set(tsattn.__all__)
+
+
+def test_public_names_survive_the_import_of_every_room():
+    names = sorted(name for _, name, _ in pkgutil.walk_packages(tsattn.__path__, "tsattn."))
+    code = (
+        "import importlib, inspect, json, tsattn\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(json.dumps([n for n in tsattn.__all__ if inspect.ismodule(getattr(tsattn, n))]))"
+    )
+    assert json.loads(run_python(code)) == []
+
+
+# --- layers -----------------------------------------------------------------------------------------------------
+
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+# contract -> (file, line that breaks it)
+BREACHES = {
+    "One-way layers": ("data/frames.py", "import tsattn.forecast"),
+    "The judge does not know the defendant": ("evaluate/metrics.py", "import tsattn.nn"),
+    "Data and forecasts know no network": ("forecast.py", "import tsattn.kernels"),
+    "Networks know torch only": ("nn/layers.py", "import pandas"),
+    "Lightning stays in training": ("estimator.py", "import lightning"),
+    "pandas stays at the borders": ("evaluate/metrics.py", "import pandas"),
+    "scikit-learn stays in the estimators": ("evaluate/backtest.py", "import sklearn"),
+}
+
+
+def lint_imports(folder: Path) -> tuple[int, str]:
+    """Exit status and report of import-linter on the package in ``folder``."""
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    env = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def copied_house(tmp_path):
+    """A copy of what import-linter reads, to break."""
+    shutil.copytree(PACKAGE, tmp_path / "tsattn", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_layers_are_kept(copied_house):
+    code, report = lint_imports(copied_house)
+    assert code == 0, report
+    assert f"{len(CONTRACTS)} kept, 0 broken" in report
+
+
+def test_every_contract_has_a_breach():
+    assert {contract["name"] for contract in CONTRACTS} == set(BREACHES)
+
+
+@pytest.mark.parametrize("contract", BREACHES)
+def test_breach_of_a_contract_is_seen(contract, copied_house):
+    name, line = BREACHES[contract]
+    file = copied_house / "tsattn" / name
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    code, report = lint_imports(copied_house)
+    assert code == 1, report
+    assert re.search(rf"^{re.escape(contract)} .*BROKEN$", report, flags=re.MULTILINE), report
+
+
+def test_module_without_a_layer_is_seen(copied_house):
+    (copied_house / "tsattn" / "attic.py").write_text('"""What is nobody told about?"""\n')
+    code, report = lint_imports(copied_house)
+    assert code == 1, report
+    assert "attic" in report
+
+
+# --- the folder datasets is no package --------------------------------------------------------------------------
+
+_WHERE = (
+    "from importlib.util import find_spec; spec = find_spec('datasets');"
+    "print(list(spec.submodule_search_locations or []) if spec else [])"
+)
+
+
+def points_into_checkout(locations: str) -> bool:
+    return str(ROOT / "datasets") in locations
+
+
+def test_datasets_folder_is_not_importable():
+    assert not list((ROOT / "datasets").rglob("*.py"))
+    assert not points_into_checkout(run_python(_WHERE, "-P", cwd=ROOT))
+    spec = importlib.util.find_spec("datasets")
+    assert spec is None or not points_into_checkout(str(list(spec.submodule_search_locations or [])))
+
+
+def test_importable_datasets_folder_is_seen():
+    # Without -P the working directory leads the search; -S leaves out installed packages that bear the name.
+    code = f"import sys; sys.path.insert(0, ''); {_WHERE}"
+    assert points_into_checkout(run_python(code, "-S", cwd=ROOT))
+
+
+@pytest.mark.parametrize("file", ["Makefile", ".ci/run"])
+def test_python_is_run_safely_from_the_root(file):
+    assert re.search(r"^export PYTHONSAFEPATH ?:?= ?1$", (ROOT / file).read_text(), flags=re.MULTILINE)
+
+
+# --- what is shipped (the rest is in check_wheel.py) ------------------------------------------------------------
+
+_SHIPPED = {"tsattn/__init__.py", "tsattn/py.typed", "tsattn/_datasets/a.toml"}
+_SOURCES = {"tsattn/__init__.py", "tsattn/py.typed", "datasets/a.toml", "LICENSE", "README.md", "pyproject.toml"}
+
+
+@pytest.fixture
+def small_sources(tmp_path):
+    """A package of one module and one card."""
+    for name in ("tsattn/__init__.py", "datasets/a.toml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_complete_archives_pass(small_sources):
+    check_contents(small_sources, _SHIPPED | {"tsattn-1.dist-info/METADATA"}, _SOURCES)
+
+
+@pytest.mark.parametrize("name", sorted(_SHIPPED))
+def test_gap_in_the_wheel_is_seen(name, small_sources):
+    with pytest.raises(CheckFailed, match=f"the wheel lacks {name}"):
+        check_contents(small_sources, _SHIPPED - {name}, _SOURCES)
+
+
+@pytest.mark.parametrize("name", sorted(_SOURCES))
+def test_gap_in_the_sdist_is_seen(name, small_sources):
+    with pytest.raises(CheckFailed, match=f"the sdist lacks {name}"):
+        check_contents(small_sources, _SHIPPED, _SOURCES - {name})
+
+
+def test_stray_file_in_the_wheel_is_seen(small_sources):
+    with pytest.raises(CheckFailed, match=r"the wheel also holds tests/test_x\.py"):
+        check_contents(small_sources, _SHIPPED | {"tests/test_x.py"}, _SOURCES)
+
+
+# --- rules of the code ------------------------------------------------------------------------------------------
+
+_FILE_LINES = 500
+_BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def broad_excepts(tree: ast.Module, text: str) -> list[str]:
+    """Handlers that catch everything."""
+    broad = {"Exception", "BaseException"}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            if any(each is None or (isinstance(each, ast.Name) and each.id in broad) for each in caught):
+                found.append(f"line {node.lineno} catches everything")
+    return found
+
+
+def prints(tree: ast.Module, text: str) -> list[str]:
+    """Calls of print."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [f"line {c.lineno} prints" for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+
+
+def asserted_arguments(tree: ast.Module, text: str) -> list[str]:
+    """Asserts about an argument of a public function: they vanish under ``python -O`` and name no remedy."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    places = [tree.body, *(node.body for node in classes)]
+    found = []
+    for function in (node for place in places for node in place if isinstance(node, ast.FunctionDef)):
+        if function.name.startswith("_") and not function.name.startswith("__"):
+            continue
+        args = function.args
+        given = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)} - {"self", "cls"}
+        asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
+        names = [{each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)} for node in asserts]
+        about = [node for node, used in zip(asserts, names, strict=True) if given & used]
+        found += [f"line {node.lineno} asserts what a caller passed" for node in about]
+    return found
+
+
+def long_files(tree: ast.Module, text: str) -> list[str]:
+    """Files beyond the size that one can read at a sitting."""
+    n = len(text.splitlines())
+    return [f"{n} lines, at most {_FILE_LINES}"] if n > _FILE_LINES else []
+
+
+def missing_questions(tree: ast.Module, text: str) -> list[str]:
+    """Files that do not open with a sentence on one line."""
+    docstring = ast.get_docstring(tree) or ""
+    first = docstring.splitlines()[0] if docstring else ""
+    return [] if re.search(r"\w.*[.?]$", first) else ["the file does not open with a sentence"]
+
+
+def relative_imports(tree: ast.Module, text: str) -> list[str]:
+    """Imports with dots."""
+    return [f"line {n.lineno}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+
+
+def undocumented(tree: ast.Module, text: str) -> list[str]:
+    """Public functions and classes at the top of a file without a docstring."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    top = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    return [f"{node.name} has no docstring" for node in top if not ast.get_docstring(node)]
+
+
+# rule -> (rule, a source that breaks it)
+RULES = {
+    "broad except": (broad_excepts, "try:\n    f()\nexcept (ValueError, Exception):\n    pass\n"),
+    "bare except": (broad_excepts, "try:\n    f()\nexcept:\n    pass\n"),
+    "print": (prints, "def f():\n    print(1)\n"),
+    "assert": (asserted_arguments, "def f(x):\n    assert x > 0\n"),
+    "assert in a method": (
+        asserted_arguments,
+        "class A:\n    def f(self, *, x=1):\n        assert isinstance(x, int)\n",
+    ),
+    "size": (long_files, "\n" * 501),
+    "opening": (missing_questions, '"""Parts and pieces"""\n'),
+    "no opening": (missing_questions, "x = 1\n"),
+    "relative import": (relative_imports, "from . import x\n"),
+    "docstring": (undocumented, "def f():\n    return 1\n"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_code_keeps_the_rule(rule):
+    check, _ = RULES[rule]
+    assert len(SOURCES) > 20
+    found = {}
+    for file in SOURCES:
+        text = file.read_text()
+        if findings := check(ast.parse(text), text):
+            found[str(file.relative_to(ROOT))] = findings
+    assert found == {}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_breach_of_a_rule_is_seen(rule):
+    check, planted = RULES[rule]
+    assert len(check(ast.parse(planted), planted)) == 1
+
+
+def test_no_drawer_for_odds_and_ends():
+    assert not {file.stem for file in SOURCES} & _BANNED_NAMES
+    assert not {folder.name for folder in PACKAGE.rglob("*") if folder.is_dir()} & _BANNED_NAMES
+
+
+def test_shapes_are_not_postponed():
+    """Shape checks read annotations; postponed ones would be strings."""
+    hooked = [file for room in ("nn", "kernels") for file in (PACKAGE / room).glob("*.py")]
+    assert len(hooked) > 8
+    assert [file.name for file in hooked if "from __future__ import annotations" in file.read_text()] == []
+
+
+# --- what is tracked --------------------------------------------------------------------------------------------
+
+# An absolute path of two parts or more after a blank, quote or bracket. Devices and /usr/bin/env are everywhere, and
+# /some/... stands for any place.
+_MACHINE_PATH = re.compile(r"""(?<![^\s"'`(\[=:,])/(?!usr/bin/env\b|dev/|proc/|some/)[A-Za-z_][\w.-]*/[\w.-]+""")
+_DRIVE_PATH = re.compile(r"\b[A-Z]:\\\w")
+_REGISTRY = re.compile(r"(?:index|find-links|trusted-host)[-_]?(?:url)?[\s=]+\S*https?:|pypi\.org|pythonhosted\.org")
+
+
+def local_traces(text: str) -> list[str]:
+    """Marks of the machine that a text was written on."""
+    patterns = (_MACHINE_PATH, _DRIVE_PATH, _REGISTRY)
+    return [match.group() for pattern in patterns for match in pattern.finditer(text)]
+
+
+def tracked_files() -> list[Path]:
+    """Text files under version control; without git, those in the places where such files live."""
+    git = shutil.which("git")
+    if git is not None and (ROOT / ".git").exists():
+        done = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        files = [ROOT / name for name in done.stdout.split("\0") if name]
+    else:
+        folders = ("tsattn", "tests", "docs", "datasets", "benchmarks", ".ci")
+        files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(f for folder in folders for f in (ROOT / folder).rglob("*"))]
+    text = {".py", ".md", ".toml", ".jsonl", ".json", ".yaml", ".yml", ".cfg", ".txt", ".csv", ".in", ""}
+    files = [file for file in files if file.is_file() and file.suffix in text and "_build" not in file.parts]
+    return [file for file in files if file.stat().st_size < 2**20]
+
+
+def test_tracked_files_are_at_home_anywhere():
+    files = tracked_files()
+    assert ROOT / "Makefile" in files
+    found = {str(f.relative_to(ROOT)): t for f in files if f != Path(__file__) and (t := local_traces(f.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        'open("/home/someone/ETTh1.csv")',
+        "DATA_DIR=/opt/data/x",
+        "see /srv/results/run.json",
+        r"read C:\Users\someone",
+        "pip install --index-url https://mirror.example/simple tsattn",
+        "https://pypi.org/simple",
+    ],
+)
+def test_local_trace_is_seen(trace):
+    assert local_traces(trace)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#!/usr/bin/env bash",
+        "https://github.com/zhouhaoyi/ETDataset",
+        "a/b/c and/or x",
+        "/some/x.csv",
+        "../shared/data",
+        "1 / 2 / 3",
+    ],
+)
+def test_ordinary_text_is_no_trace(text):
+    assert local_traces(text) == []
