@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA_DIR ?=
 OUT ?= demo
-PYTEST_DATA := $(if $(DATA_DIR),--data-dir $(abspath $(DATA_DIR)),)
+PYTEST_DATA := $(if $(DATA_DIR),--data-dir=$(abspath $(DATA_DIR)),)
 # Without this, running Python from here would make the folder `datasets` an importable package.
 export PYTHONSAFEPATH := 1
 

@@ -57,7 +57,7 @@ def plot_forecast(
     ax.plot(past, values, color=_HISTORY, linewidth=1.2, label="history")
     for level in sorted(forecast.levels, reverse=True):
         lower, upper = (forecast.quantiles[q][n, :, c] for q in level_to_quantiles(level))
-        opacity = 0.12 + 0.9 * (1 - level / 100)
+        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
         ax.fill_between(steps, lower, upper, color=_FORECAST, alpha=opacity, linewidth=0, label=f"{level:g}% interval")
     if truth is not None:
         actual = _after(truth, n, c, forecast)

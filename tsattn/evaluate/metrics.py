@@ -121,7 +121,7 @@ def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> S
         ValueError: If ``season_length`` is below 1.
 
     Example:
-        |3 - 1|, |6 - 2| and |3 - 3| with m = 2:
+        ``|3 - 1|``, ``|6 - 2|`` and ``|3 - 3|`` with m = 2:
 
         >>> seasonal_error([1.0, 2.0, 3.0, 6.0, 3.0], 2)
         2.0

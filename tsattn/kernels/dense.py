@@ -17,10 +17,12 @@ from torch import Tensor
 from tsattn.kernels.geometry import Geometry
 from tsattn.kernels.reference import attention_mask, shared_blocks
 
-# Scores of one slice on a CPU: large enough to drown the cost of a call, small enough for a shared cache.
-SLICE_BYTES = 4 * 2**20
+# Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than SLICES of them
+# while that is possible, for every product ends with the threads waiting for one another.
+SLICE_BYTES = (4 * 2**20, 16 * 2**20)
+SLICES = 4
 # The same on other devices, where launches cost more than traffic.
-DEVICE_SLICE_BYTES = 256 * 2**20
+DEVICE_SLICE_BYTES = (256 * 2**20, 256 * 2**20)
 # Rows of features of at least this size are read where they lie instead of being copied side by side.
 WIDE_ROW_BYTES = 128
 # Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed again.
@@ -34,8 +36,8 @@ def _of(mask: Tensor, heads: slice) -> Tensor:
     return mask if mask.shape[0] == 1 else mask[heads]
 
 
-class _Expanded:
-    """Scores as one product of wider features: level l's slice stands in its block's slot, zeros elsewhere."""
+class _Slots:
+    """Constants of the expanded way: which wide feature copies which, and where it is not zero."""
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         start = torch.arange(sum(geometry.ranks), dtype=torch.long).split(geometry.ranks)
@@ -46,12 +48,11 @@ class _Expanded:
                 factors += [geometry.factors[level]] * geometry.ranks[level]
                 levels += [level] * geometry.ranks[level]
                 slots += [slot] * geometry.ranks[level]
-        shift = geometry.n_keys - geometry.n_queries
-        here = torch.arange(shift, geometry.n_keys)
         in_slot = functools.partial(self._in_slot, geometry, torch.tensor(levels), torch.tensor(slots))
         weight = torch.tensor(factors, dtype=dtype)
-        self.q_mask = (in_slot(here) * weight).to(device)  # [h Lq R]
-        self.k_mask = in_slot(torch.arange(geometry.n_keys)).to(dtype).to(device)  # [h Lk R]
+        first = geometry.n_keys - geometry.n_queries
+        self.q_mask = (in_slot(torch.arange(first, geometry.n_keys)) * weight).to(device)  # [1 or H, Lq, R]
+        self.k_mask = in_slot(torch.arange(geometry.n_keys)).to(dtype).to(device)  # [1 or H, Lk, R]
         self.spread = torch.eye(sum(geometry.ranks), dtype=dtype)[:, torch.cat(sources)].to(device)  # [K R]
 
     @staticmethod
@@ -61,31 +62,18 @@ class _Expanded:
         for offset in geometry.offsets:
             firsts = torch.tensor([geometry.touched(level, offset)[0] for level in range(len(geometry.ranks))])
             blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
-            inside = blocks == firsts[levels] + slots
-            masks.append(inside | (levels < geometry.n_global_levels))
+            masks.append((blocks == firsts[levels] + slots) | (levels < geometry.n_global_levels))
         return torch.stack(masks)
 
-    def _spread(self, x: Tensor, mask: Tensor, heads: slice) -> Tensor:
+    def widen(self, x: Tensor, mask: Tensor, heads: slice) -> Tensor:
+        """[b h L K] -> [b h L R]."""
         wide = x.reshape(-1, x.shape[3]) @ self.spread
         return wide.view(*x.shape[:3], wide.shape[1]).mul_(_of(mask, heads))
 
-    def operands(self, q: Tensor, k: Tensor, heads: slice) -> tuple[Tensor, Tensor]:
-        """Wide queries and keys of a slice: [b h Lq R], [b h Lk R]."""
-        return self._spread(q, self.q_mask, heads), self._spread(k, self.k_mask, heads)
-
-    def scores(self, qx: Tensor, kx: Tensor, out: Tensor, heads: slice) -> None:
-        """Fill ``out`` [b h Lq Lk]."""
-        torch.bmm(_merge(qx), _merge(kx).transpose(1, 2), out=out.flatten(0, 1))
-
-    def gradients(self, ds: Tensor, qx: Tensor, kx: Tensor, dq: Tensor, dk: Tensor, heads: slice) -> None:
-        """From the gradient of the scores to those of q and k: only a token's own slots count."""
-        flat = ds.flatten(0, 1)
-        self._collect(dq, torch.bmm(flat, _merge(kx)), self.q_mask, heads)
-        self._collect(dk, torch.bmm(flat.transpose(1, 2), _merge(qx)), self.k_mask, heads)
-
-    def _collect(self, target: Tensor, wide: Tensor, mask: Tensor, heads: slice) -> None:
-        own = wide.view(*target.shape[:3], wide.shape[2]).mul_(_of(mask, heads))
-        target.copy_((own.flatten(0, 2) @ self.spread.T).view(target.shape))
+    def narrow(self, wide: Tensor, mask: Tensor, heads: slice, target: Tensor) -> None:
+        """The transpose of that, for gradients: only a token's own slots count."""
+        own = wide.mul_(_of(mask, heads)).flatten(0, 2)
+        target.copy_((own @ self.spread.T).view(target.shape))
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,7 @@ class _Run:
 class _Blocks:
     """Scores as a sum: products over all pairs for the global levels, block products added on the diagonal."""
 
-    def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         # Neighbouring global levels of one factor are one product. For ordinary attention that is all there is.
         self.common: list[tuple[slice, float]] = []
         start = 0
@@ -159,37 +147,32 @@ class _Blocks:
                 chosen += [(slice(max(low, 0), high), run) for run in runs]
         return chosen
 
-    def operands(self, q: Tensor, k: Tensor, heads: slice) -> tuple[Tensor, Tensor]:
-        """Queries and keys of a slice as they are."""
-        return q, k
-
-    def scores(self, qx: Tensor, kx: Tensor, out: Tensor, heads: slice) -> None:
+    def scores(self, q: Tensor, k: Tensor, out: Tensor, heads: slice) -> None:
         """Fill ``out`` [b h Lq Lk]."""
         flat = out.flatten(0, 1)
         for position, (features, factor) in enumerate(self.common):
-            q, k = _merge(qx[..., features]), _merge(kx[..., features])
-            flat.baddbmm_(q, k.transpose(1, 2), beta=min(position, 1), alpha=factor)
+            left, right = _merge(q[..., features]), _merge(k[..., features])
+            flat.baddbmm_(left, right.transpose(1, 2), beta=min(position, 1), alpha=factor)
         for some, run in self._runs_of(heads):
             blocks = run.diagonal(out[:, some])
-            part = torch.bmm(run.queries(qx[:, some]), run.keys(kx[:, some]).transpose(1, 2))
+            part = torch.bmm(run.queries(q[:, some]), run.keys(k[:, some]).transpose(1, 2))
             blocks.add_(part.view(blocks.shape), alpha=run.factor)
 
-    def gradients(self, ds: Tensor, qx: Tensor, kx: Tensor, dq: Tensor, dk: Tensor, heads: slice) -> None:
+    def gradients(self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, heads: slice) -> None:
         """From the gradient of the scores to those of q and k, block by block."""
         flat = ds.flatten(0, 1)
         for features, factor in self.common:
-            q, k = _merge(qx[..., features]), _merge(kx[..., features])
-            _fill(dq[..., features], flat, k, factor)
-            _fill(dk[..., features], flat.transpose(1, 2), q, factor)
+            _fill(dq[..., features], flat, _merge(k[..., features]), factor)
+            _fill(dk[..., features], flat.transpose(1, 2), _merge(q[..., features]), factor)
         if dq.shape[2] != dk.shape[2]:
             # A query before the first key may belong to no block, and a block of keys may hold no query.
             for target in (dq, dk):
                 target[..., self.common[-1][0].stop :] = 0
         for some, run in self._runs_of(heads):
             blocks = run.diagonal(ds[:, some]).reshape(-1, run.n_queries, run.n_keys)
-            q, k = run.queries(qx[:, some]), run.keys(kx[:, some])
-            _fill(dq[:, some, run.query_rows, run.features], blocks, k, run.factor)
-            _fill(dk[:, some, run.key_rows, run.features], blocks.transpose(1, 2), q, run.factor)
+            queries, keys = run.queries(q[:, some]), run.keys(k[:, some])
+            _fill(dq[:, some, run.query_rows, run.features], blocks, keys, run.factor)
+            _fill(dk[:, some, run.key_rows, run.features], blocks.transpose(1, 2), queries, run.factor)
 
 
 def _merge(x: Tensor) -> Tensor:
@@ -200,7 +183,7 @@ def _merge(x: Tensor) -> Tensor:
 def _fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
     """Write ``factor * left @ right`` where ``target`` points; batched products want a dense place, so maybe a copy."""
     shape = (left.shape[0], left.shape[1], right.shape[2])
-    if target.is_contiguous() and target.dtype == left.dtype:
+    if target.is_contiguous():
         target.view(shape).baddbmm_(left, right, beta=0, alpha=factor)
     else:
         product = left.new_empty(shape).baddbmm_(left, right, beta=0, alpha=factor)
@@ -239,7 +222,14 @@ class _Plan:
     """A way and the masks that go with it, ready for every slice of a call."""
 
     def __init__(self, geometry: Geometry, way: str, dtype: torch.dtype, device: torch.device) -> None:
-        self.way = (_Expanded if way == "expanded" else _Blocks)(geometry, dtype, device)
+        self.slots = _Slots(geometry, dtype, device) if way == "expanded" else None
+        if self.slots is not None:
+            # Over the wide features this is ordinary attention, scales included.
+            whole = (max(geometry.n_queries, geometry.n_keys),)
+            ordinary = replace(geometry, ranks=(geometry.width,), block_sizes=whole, offsets=(0,), factors=(1.0,))
+            self.blocks = _Blocks(ordinary)
+        else:
+            self.blocks = _Blocks(geometry)
         sizes = (geometry.n_queries, geometry.n_keys)
         self.hidden: Tensor | None = None
         if geometry.causal or geometry.window is not None:
@@ -260,9 +250,33 @@ class _Plan:
                 count = count + same.to(dtype)
             self.share = count.reciprocal().expand(len(geometry.offsets), *sizes)
 
-    def weights(self, qx: Tensor, kx: Tensor, unseen: Tensor | None, heads: slice, raw: Tensor, out: Tensor) -> None:
+    def operands(self, q: Tensor, k: Tensor, here: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+        """Queries and keys of a slice whose blocks are then multiplied."""
+        if self.slots is None:
+            return q[here], k[here]
+        slots, heads = self.slots, here[1]
+        return slots.widen(q[here], slots.q_mask, heads), slots.widen(k[here], slots.k_mask, heads)
+
+    def gradients(self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]) -> None:
+        """Gradients of q and k of a slice from that of its softmax, where ``q`` and ``k`` are operands."""
+        heads = here[1]
+        if self.share is not None:
+            raw.mul_(_of(self.share, heads))
+        if self.slots is None:
+            self.blocks.gradients(raw, q, k, dq[here], dk[here], heads)
+            return
+        wide_q, wide_k = torch.empty_like(q), torch.empty_like(k)
+        self.blocks.gradients(raw, q, k, wide_q, wide_k, heads)
+        self.slots.narrow(wide_q, self.slots.q_mask, heads, dq[here])
+        self.slots.narrow(wide_k, self.slots.k_mask, heads, dk[here])
+
+    def weights(
+        self, q: Tensor, k: Tensor, key_mask: Tensor | None, here: tuple[slice, slice], raw: Tensor, out: Tensor
+    ) -> None:
         """Softmax weights of a slice into ``out``, by way of ``raw``; both [b h Lq Lk]."""
-        self.way.scores(qx, kx, raw, heads)
+        sequences, heads = here
+        unseen = None if key_mask is None else ~key_mask[sequences, None, None, :]
+        self.blocks.scores(q, k, raw, heads)
         if self.share is not None:
             raw.mul_(_of(self.share, heads))
         for hidden in (self.hidden, unseen):
@@ -286,28 +300,23 @@ _remembered = functools.lru_cache(maxsize=64)(_build)
 
 
 class _Attention(torch.autograd.Function):
-    """The loop over slices, forward and backward."""
+    """The loop over slices, forward and backward, for inputs of float32 or wider."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, plan: _Plan, work: torch.dtype, keep: bool
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, plan: _Plan, keep: bool) -> Tensor:
         shape = (*q.shape[:3], k.shape[2])
         out = _like(q, v.shape[3])
-        kept = torch.empty(shape, dtype=work, device=q.device) if keep else None
-        for here, raw, weights in _walk(q, shape, work, kept):
-            qx, kx = plan.way.operands(q[here].to(work), k[here].to(work), here[1])
-            plan.weights(qx, kx, _unseen(key_mask, here), here[1], raw, weights)
-            _fill(out[here], weights.flatten(0, 1), _merge(v[here].to(work)), 1.0)
+        kept = q.new_empty(shape) if keep else None
+        for here, raw, weights in _walk(q, shape, kept):
+            plan.weights(*plan.operands(q, k, here), key_mask, here, raw, weights)
+            _fill(out[here], weights.flatten(0, 1), _merge(v[here]), 1.0)
         ctx.save_for_backward(q, k, v, key_mask, kept, out)
-        ctx.plan, ctx.work = plan, work
+        ctx.plan = plan
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, key_mask, kept, out = ctx.saved_tensors
-        gradients = _Gradients.apply(grad, q, k, v, key_mask, kept, out, ctx.plan, ctx.work)
-        return *gradients, None, None, None, None
+        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.plan), None, None, None
 
 
 class _Gradients(torch.autograd.Function):
@@ -324,24 +333,22 @@ class _Gradients(torch.autograd.Function):
         kept: Tensor | None,
         out: Tensor,
         plan: _Plan,
-        work: torch.dtype,
     ) -> tuple[Tensor, ...]:
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        # What the softmax takes off every row: the mean gradient of its weights, which is that of the result.
+        means = (grad * out).sum(dim=-1, keepdim=True)
+        grad = _laid_out(grad, v)
         # The products must not be narrowed by an autocast around the call of backward().
         with torch.autocast(q.device.type, enabled=False):
-            for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), work, kept):
-                qx, kx = plan.way.operands(q[here].to(work), k[here].to(work), here[1])
+            for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), kept):
+                operands = plan.operands(q, k, here)
                 if kept is None:
-                    plan.weights(qx, kx, _unseen(key_mask, here), here[1], raw, weights)
-                g = grad[here].to(work)
-                _fill(dv[here], weights.flatten(0, 1).transpose(1, 2), _merge(g), 1.0)
-                torch.bmm(_merge(g), _merge(v[here].to(work)).transpose(1, 2), out=raw.flatten(0, 1))
-                # The row sums of weights times their gradient; from the result where that was not rounded.
-                sums = g * out[here] if work == q.dtype else raw * weights
-                raw.sub_(sums.sum(dim=-1, keepdim=True)).mul_(weights)
-                if plan.share is not None:
-                    raw.mul_(_of(plan.share, here[1]))
-                plan.way.gradients(raw, qx, kx, dq[here], dk[here], here[1])
+                    plan.weights(*operands, key_mask, here, raw, weights)
+                g = _merge(grad[here])
+                _fill(dv[here], weights.flatten(0, 1).transpose(1, 2), g, 1.0)
+                torch.bmm(g, _merge(v[here]).transpose(1, 2), out=raw.flatten(0, 1))
+                raw.sub_(means[here]).mul_(weights)
+                plan.gradients(raw, *operands, dq, dk, here)
         return dq, dk, dv
 
     @staticmethod
@@ -355,38 +362,45 @@ class _Gradients(torch.autograd.Function):
 _Slice = tuple[tuple[slice, slice], Tensor, Tensor]
 
 
-def _walk(q: Tensor, shape: tuple[int, ...], work: torch.dtype, kept: Tensor | None) -> Iterator[_Slice]:
+def _walk(q: Tensor, shape: tuple[int, ...], kept: Tensor | None) -> Iterator[_Slice]:
     """Slices of a call, the room for their scores used again by every one."""
-    n_sequences, n_heads = _slice_size(q, shape, work)
-    room = [torch.empty(n_sequences * n_heads * shape[2] * shape[3], dtype=work, device=q.device) for _ in range(2)]
+    n_sequences, n_heads = _slice_size(q, shape)
+    pairs = shape[2] * shape[3]
+    room = [q.new_empty(n_sequences * n_heads * pairs) for _ in range(2 if kept is None else 1)]
     for first in range(0, shape[0], n_sequences):
         for head in range(0, shape[1], n_heads):
             here = (slice(first, min(first + n_sequences, shape[0])), slice(head, min(head + n_heads, shape[1])))
             size = (here[0].stop - first, here[1].stop - head, shape[2], shape[3])
-            raw, weights = (x[: size[0] * size[1] * size[2] * size[3]].view(size) for x in room)
-            yield here, raw, weights if kept is None else kept[here]
+            raw, *weights = (x[: size[0] * size[1] * pairs].view(size) for x in room)
+            yield here, raw, weights[0] if kept is None else kept[here]
 
 
-def _slice_size(q: Tensor, shape: tuple[int, ...], work: torch.dtype) -> tuple[int, int]:
+def _slice_size(q: Tensor, shape: tuple[int, ...]) -> tuple[int, int]:
     """Sequences and heads of one slice."""
     batch, n_heads, n_queries, n_keys = shape
-    budget = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
-    room = max(1, budget // (n_queries * n_keys * work.itemsize))
-    wide = q.shape[3] * work.itemsize >= WIDE_ROW_BYTES
-    if wide and q.stride(1) < q.stride(2) and 8 * batch >= room:
-        # Heads lie side by side in memory: taken one at a time, they need no copy.
+    pair_bytes = n_queries * n_keys * q.element_size()
+    least, most = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
+    room = max(1, min(max(batch * n_heads * pair_bytes // SLICES, least), most) // pair_bytes)
+    if _by_token(q) and 8 * batch >= room:
+        # Taken one at a time, heads that lie side by side need no copy.
         return min(batch, room), 1
     return max(1, min(batch, room // n_heads)), min(n_heads, room)
 
 
-def _unseen(key_mask: Tensor | None, here: tuple[slice, slice]) -> Tensor | None:
-    return None if key_mask is None else ~key_mask[here[0], None, None, :]
+def _by_token(x: Tensor) -> bool:
+    """Do the heads of a token lie side by side in memory, as they come from one projection?"""
+    return x.stride(1) < x.stride(2)
+
+
+def _laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """Narrow rows sequence by sequence in memory, wide ones as they are, since they are read well from anywhere."""
+    return x if like.shape[3] * like.element_size() >= WIDE_ROW_BYTES else x.contiguous()
 
 
 def _like(q: Tensor, n_features: int) -> Tensor:
-    """Empty result [B H Lq V] in the layout of q: heads next to features when q comes from one projection."""
+    """Empty result [B H Lq V] in the layout of q."""
     batch, n_heads, length = q.shape[:3]
-    if q.stride(1) < q.stride(2):
+    if _by_token(q):
         return q.new_empty(batch, length, n_heads, n_features).transpose(1, 2)
     return q.new_empty(batch, n_heads, length, n_features)
 
@@ -411,7 +425,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: G
     plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, way, work, q.device)
     learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
-    return _Attention.apply(q, k, v, key_mask, plan, work, keep)
+    dtype, (q, k, v) = q.dtype, (x.to(work) for x in (q, k, v))
+    q, k, v = (_laid_out(x, x) for x in (q, k, v))
+    return _Attention.apply(q, k, v, key_mask, plan, keep).to(dtype)
 
 
 def attention_expanded(
