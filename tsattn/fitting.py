@@ -112,8 +112,10 @@ def plan_fit(
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
     for name, value in {"horizon": horizon, **({} if context is None else {"context": context})}.items():
-        if not _is_whole(value) or not 1 <= value < 2**31:
-            raise ValueError(f"{name} must be a whole number of at least 1 (and below 2**31); got {value!r}")
+        if not _is_whole(value) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+        if value >= 2**31:
+            raise ValueError(f"{name} must be below 2**31 rows; got {value!r}")
     if _is_whole(val_size) and 0 < val_size < horizon:
         raise ValueError(
             f"val_size must hold at least one horizon; got {val_size} rows for horizon = {horizon}; enlarge it,"
