@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from tsattn import cli, demo
+from tsattn import cli, demo, trained
 from tsattn.data.frames import to_panel
 
 ROWS, HORIZON = 90, 4
@@ -456,7 +457,6 @@ def test_the_demos_data_have_the_gaps_that_they_are_known_for():
     assert int(np.isnan(panel.values).sum()) == 59
 
 
-@pytest.mark.slow
 def test_the_demo_keeps_its_word(folder, run):
     code, out, _ = run("demo", "--json")
     assert code == 0
@@ -470,3 +470,21 @@ def test_tables_read_the_same_from_file_and_from_memory(folder):
 
     assert read_table("long.csv").fingerprint() == to_panel(long_frame()).fingerprint()
     assert os.listdir(folder) == os.listdir(".")
+
+
+@pytest.mark.parametrize(("asked", "used"), [([], 1), (["--threads", "3"], 3)])
+def test_training_takes_the_threads_asked_for_and_gives_them_back(folder, run, monkeypatch, asked, used):
+    seen, train = [], trained.train
+
+    def watch(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(trained, "train", watch)
+    torch.set_num_threads(2)
+    commands = [["fit", "long.csv", "--out", "m"], ["forecast", "long.csv"], ["backtest", "long.csv", "--model", "mlr"]]
+    for command in commands:
+        assert run(*command, "--horizon", HORIZON, *SMALL, *asked)[0] == 0
+        assert torch.get_num_threads() == 2
+    assert seen == [used] * 3
+    assert run("fit", "long.csv", "--horizon", HORIZON, "--out", "n", "--threads", "0")[0] == 2

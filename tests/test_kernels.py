@@ -408,8 +408,6 @@ def test_work_is_chosen_by_shape():
 
 
 # --- refusals
-
-
 def without_hook(function):
     """The function itself: in the tests the shape checks would speak first."""
     while hasattr(function, "__wrapped__"):

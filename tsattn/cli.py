@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tsattn.threads import limit_threads
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,6 +47,7 @@ Context = Annotated[int | None, typer.Option(help="Rows of history a forecast re
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training windows at most.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
 Seed = Annotated[int, typer.Option(help="Seed of the trained models.")]
+Threads = Annotated[int, typer.Option(help="Threads of torch; small networks gain little from more.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -157,6 +160,7 @@ def fit(
     context: Context = None,
     max_epochs: Epochs = None,
     seed: Seed = 0,
+    threads: Threads = 1,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -169,7 +173,9 @@ def fit(
     _check_target(out, folder=True)
     panel = _read(data, id_col, time_col, target_col, freq, missing)
     asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
-    model = _attention_model(attention, horizon, quiet, **asked).fit(panel)
+    model = _attention_model(attention, horizon, quiet, **asked)
+    with limit_threads(threads):
+        model.fit(panel)
     model.save(out)
     if as_json:
         _print_json([{**model.summary_, "out": str(out)}])
@@ -189,6 +195,7 @@ def forecast(
     context: Context = None,
     max_epochs: Epochs = None,
     seed: Seed = 0,
+    threads: Threads = 1,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -205,14 +212,15 @@ def forecast(
 
     check_request(level, None)
     panel = _read(data, id_col, time_col, target_col, freq, missing)
-    if saved is not None:
-        from tsattn.estimator import AttentionForecaster
+    with limit_threads(threads):
+        if saved is not None:
+            from tsattn.estimator import AttentionForecaster
 
-        model: Any = AttentionForecaster.load(saved)
-    else:
-        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
-        model = _attention_model(attention or "mlr", cast(int, horizon), quiet, **asked).fit(panel)
-    result = model.predict(panel, level=level, horizon=horizon)
+            model: Any = AttentionForecaster.load(saved)
+        else:
+            asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
+            model = _attention_model(attention or "mlr", cast(int, horizon), quiet, **asked).fit(panel)
+        result = model.predict(panel, level=level, horizon=horizon)
     frame = result.to_frame()
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
@@ -238,6 +246,7 @@ def backtest(
     max_epochs: Epochs = None,
     season_length: Season = None,
     seed: Seed = 0,
+    threads: Threads = 1,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -262,7 +271,8 @@ def backtest(
     }
     models = {name: make_forecaster(name, horizon, **settings_for(name, **asked)) for name in names}
     panel = _read(data, id_col, time_col, target_col, freq, missing)
-    result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
+    with limit_threads(threads):
+        result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
     if out is not None:
         _write_csv(result.frame, out, index=False)
     if as_json:
@@ -283,6 +293,7 @@ def benchmark(
     season_length: Season = None,
     context: Annotated[int | None, typer.Option(help="Rows a trained model reads [the card's, or 336].")] = None,
     max_epochs: Epochs = None,
+    threads: Threads = 1,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of records; what stands there is not run.")] = None,
     id_col: IdCol = None,
@@ -312,7 +323,8 @@ def benchmark(
     }
     asked = {name: value for name, value in given.items() if value not in (None, (), {})}
     plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
-    records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet))
+    with limit_threads(threads):
+        records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet))
     if as_json:
         _print_json(records)
     else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tsattn.evaluate.backtest import BacktestResult, backtest
 from tsattn.forecast import Forecast
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic
+from tsattn.threads import limit_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
         progress: Called with a line before each step.
     """
     started, say = time.perf_counter(), progress or _silent
-    with _one_thread():
+    with limit_threads(1):
         judged, panel, forecast = _judge_and_forecast(say)
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead by MLR attention"
     picture = plot_forecast(panel, forecast, n_history=4 * _HORIZON, title=title)
@@ -107,19 +107,6 @@ def load_co2() -> Panel:
 
 def _make(name: str) -> Any:
     return make_forecaster(name, _HORIZON, **(_TRAINING if find_model(name).trained else {}))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The networks are so small that threads would spend their time waiting for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _silent(_: str) -> None:

@@ -32,7 +32,7 @@ PLANNED = ("bands",)
 # Up to this many numbers in a row of wide features, the expanded way costs less than block products.
 EXPANDED_WIDTH = 32
 # From this many keys on, torch's fused kernel beats three products over slices for ordinary attention.
-FUSED_LENGTH = 512
+FUSED_LENGTH = 96
 
 
 def available_backends() -> tuple[str, ...]:
