@@ -395,11 +395,19 @@ def test_bad_parameters_stop_before_training(make, message, monkeypatch):
         make().fit(long_frame(1))
 
 
-def test_a_failed_fit_keeps_the_old_one():
+def test_a_failed_fit_keeps_the_old_one(monkeypatch):
     model = linear().fit(long_frame())
     before = model.predict()
     with pytest.raises(ValueError, match="ds"):
         model.fit(pd.DataFrame({"unique_id": ["a"], "y": [1.0]}))
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsattn.trained.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(long_frame(2))
     pd.testing.assert_frame_equal(model.predict(), before)
 
 

@@ -443,7 +443,7 @@ def test_tracked_files_are_at_home_anywhere():
         "see /srv/results/run.json",
         r"read C:\Users\someone",
         "pip install --index-url https://mirror.example/simple tsattn",
-        "https://pypi.org/simple",
+        "https://pypi" + ".org/simple",
     ],
 )
 def test_local_trace_is_seen(trace):

@@ -87,7 +87,6 @@ class TrainedForecaster(BaseEstimator):
         generators = Generators.from_seed(seed_from(self.random_state), device)
         network = build_model(model_config, generator=generators.init)
         learn, check = plan.batches(self.batch_size, generators.order, device)
-        self._forget()
         started = time.perf_counter()
         progress = train(
             network,
@@ -99,6 +98,8 @@ class TrainedForecaster(BaseEstimator):
             checkpoint=self._checkpoint(panel, generators),
             verbose=self.verbose,
         )
+        # Only now: a fit that fails or is interrupted leaves the one before it.
+        self._forget()
         self.config_, self.network_, self.scaler_ = model_config, network, plan.scaler
         self.context_, self.panel_, self.panel_in_ = plan.spec.context, plan.tail(), isinstance(data, Panel)
         self.history_ = pd.DataFrame(progress.history)
