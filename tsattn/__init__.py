@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tsattn.evaluate.conformal import SplitConformal
     from tsattn.forecast import Forecast
     from tsattn.kernels import attention, mlr_attention
+    from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
     from tsattn.nn.models import ModelConfig, build_model
 
@@ -29,6 +30,7 @@ __all__ = [
     "build_model",
     "load_dataset",
     "make_forecaster",
+    "make_matrix",
     "mlr_attention",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "build_model": "tsattn.nn.models",
     "load_dataset": "tsattn.data.cards",
     "make_forecaster": "tsattn.catalogue",
+    "make_matrix": "tsattn.matrices",
     "mlr_attention": "tsattn.kernels",
 }
 

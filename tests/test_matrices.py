@@ -1,0 +1,486 @@
+"""Is every structure the matrix its formula says, in each product, gradient and count, with or without heads?"""
+
+import copy
+import itertools
+import math
+
+import matrix_oracles as oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matrix_rows import DOUBLE, LEVELS, ROWS, build, lists, normal, seeded, terms_of, truth
+from torch.utils.flop_counter import FlopCounterMode
+
+from tsattn.matrices import (
+    BTT,
+    MLBTC,
+    MLR,
+    STRUCTURES,
+    Butterfly,
+    Dense,
+    Kronecker,
+    Level,
+    LowRank,
+    Monarch,
+    StructuredMatrix,
+    default_factors,
+    make_matrix,
+)
+from tsattn.matrices.levels import block_starts
+
+every = pytest.mark.parametrize("row", ROWS)
+with_heads = pytest.mark.parametrize("heads", [None, 1, 3])
+
+
+# --- the matrix, its products and its derivatives
+
+
+@every
+@with_heads
+def test_the_dense_form_is_the_formula(row, heads, assert_close):
+    matrix = build(row, heads)
+    expected = truth(matrix) if heads is None else torch.stack([truth(matrix, head) for head in range(heads)])
+    assert_close(matrix.to_dense(), expected)
+
+
+@every
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+def test_products_are_those_of_the_dense_form(row, batch, assert_close):
+    matrix = build(row)
+    weight, x, y = truth(matrix), normal(*batch, matrix.n_in), normal(*batch, matrix.n_out, seed=2)
+    assert_close(matrix(x), x @ weight.T)
+    assert_close(matrix.rmatmul(y), y @ weight)
+    assert_close(matrix.bilinear(y, x), ((y @ weight) * x).sum(-1))
+    assert_close((matrix.query_features(y) * matrix.key_features(x)).sum(-1), ((y @ weight) * x).sum(-1))
+
+
+@every
+@pytest.mark.parametrize("given", [1, 3])
+@pytest.mark.parametrize("batch", [(), (5,), (2, 4)])
+def test_each_head_has_its_own_matrix(row, given, batch, assert_close):
+    """A head axis of one is given to all heads; nothing mixes."""
+    matrix = build(row, heads=3)
+    weights = torch.stack([truth(matrix, head) for head in range(3)])
+    x, y = normal(*batch, given, matrix.n_in), normal(*batch, given, matrix.n_out, seed=2)
+    whole_x, whole_y = x.expand(*batch, 3, -1), y.expand(*batch, 3, -1)
+    assert_close(matrix(x), torch.stack([whole_x[..., h, :] @ weights[h].T for h in range(3)], -2))
+    assert_close(matrix.rmatmul(y), torch.stack([whole_y[..., h, :] @ weights[h] for h in range(3)], -2))
+    forms = torch.stack([((whole_y[..., h, :] @ weights[h]) * whole_x[..., h, :]).sum(-1) for h in range(3)], -1)
+    assert_close(matrix.bilinear(y, x), forms)
+
+
+def test_scores_of_all_pairs_are_dot_products_of_features(assert_close):
+    matrix = build("mlr", heads=2)
+    x = normal(7, 1, 12)
+    scores = torch.einsum("ihf,jhf->hij", matrix.query_features(x), matrix.key_features(x))
+    assert matrix.query_features(x).shape == (7, 2, 3 + 2 * 2 + 4 * 2)
+    assert_close(scores, torch.einsum("iao,hok,jak->hij", x, matrix.to_dense(), x))
+
+
+@every
+@with_heads
+def test_products_are_linear(row, heads, assert_close):
+    matrix = build(row, heads)
+    lead = (4,) if heads is None else (4, heads)
+    x, y = normal(*lead, matrix.n_in), normal(*lead, matrix.n_in, seed=2)
+    assert_close(matrix(2.5 * x - 3 * y), 2.5 * matrix(x) - 3 * matrix(y))
+    x, y = normal(*lead, matrix.n_out), normal(*lead, matrix.n_out, seed=2)
+    assert_close(matrix.rmatmul(2.5 * x - 3 * y), 2.5 * matrix.rmatmul(x) - 3 * matrix.rmatmul(y))
+
+
+@every
+def test_gradients_are_those_of_the_loops(row, assert_close):
+    """The oracle's scalars carry their own graph, so the two derivatives share nothing but autograd."""
+    matrix = build(row)
+    x, g = normal(matrix.n_in).requires_grad_(), normal(matrix.n_out, seed=2)
+    cores = list(matrix.parameters())
+    expected, _ = oracles.apply(terms_of(matrix, lists), list(x))
+    right = torch.autograd.grad(torch.stack(expected) @ g, [x, *cores])
+    for actual, wanted in zip(torch.autograd.grad(matrix(x) @ g, [x, *cores]), right, strict=True):
+        assert_close(actual, wanted)
+    for actual, wanted in zip(torch.autograd.grad(matrix.rmatmul(g) @ x, [x, *cores]), right, strict=True):
+        assert_close(actual, wanted)
+    for actual, wanted in zip(torch.autograd.grad(matrix.bilinear(g, x), [x, *cores]), right, strict=True):
+        assert_close(actual, wanted)
+
+
+@every
+@with_heads
+def test_gradients_are_those_through_the_dense_form(row, heads, assert_close):
+    matrix = build(row, heads)
+    lead = (4,) if heads is None else (4, heads)
+    x, g = normal(*lead, matrix.n_in).requires_grad_(), normal(*lead, matrix.n_out, seed=2)
+    cores = list(matrix.parameters())
+    dense = torch.einsum("...i,...oi->...o", x, matrix.to_dense())
+    right = torch.autograd.grad((dense * g).sum(), [x, *cores])
+    for actual, wanted in zip(torch.autograd.grad((matrix(x) * g).sum(), [x, *cores]), right, strict=True):
+        assert_close(actual, wanted)
+
+
+@every
+@pytest.mark.parametrize("heads", [None, 2])
+def test_gradients_by_finite_differences(row, heads):
+    matrix = build(row, heads)
+    lead = () if heads is None else (heads,)
+    names = [name for name, _ in matrix.named_parameters()]
+
+    def products(x, y, *cores):
+        swapped = dict(zip(names, cores, strict=True))
+        call = torch.func.functional_call
+        return call(matrix, swapped, (x,)), call(_Transposed(matrix), {f"m.{n}": c for n, c in swapped.items()}, (y,))
+
+    x, y = (normal(*lead, size).requires_grad_() for size in (matrix.n_in, matrix.n_out))
+    assert torch.autograd.gradcheck(products, (x, y, *(p.detach().requires_grad_() for p in matrix.parameters())))
+
+
+class _Transposed(torch.nn.Module):
+    def __init__(self, matrix):
+        super().__init__()
+        self.m = matrix
+
+    def forward(self, y):
+        return self.m.rmatmul(y)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_mlr_is_the_formula(data):
+    n_in, n_out = data.draw(st.integers(1, 14), label="n_in"), data.draw(st.integers(1, 14), label="n_out")
+    n_levels = data.draw(st.integers(1, 4))
+    blocks = data.draw(st.lists(st.integers(1, min(n_in, n_out)), min_size=n_levels, max_size=n_levels), label="blocks")
+    ranks = data.draw(st.lists(st.integers(1, 3), min_size=n_levels, max_size=n_levels), label="ranks")
+    heads = data.draw(st.none() | st.integers(1, 2))
+    matrix = MLR(n_in, n_out, ranks=ranks, n_blocks=blocks, heads=heads, generator=seeded(), dtype=DOUBLE)
+    check_drawn(matrix, heads)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_block_tensor_train_and_kronecker_product_is_the_formula(data):
+    a, b, c, d = factors = tuple(data.draw(st.tuples(*[st.integers(1, 4)] * 4), label="factors"))
+    heads = data.draw(st.none() | st.integers(1, 2))
+    common = {"factors": factors, "heads": heads, "generator": seeded(), "dtype": DOUBLE}
+    check_drawn(BTT(c * d, a * b, tt_rank=data.draw(st.integers(1, 3)), **common), heads)
+    check_drawn(Kronecker(c * d, a * b, **common), heads)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_sum_of_levels_is_the_formula(data):
+    a, b, c, d = (data.draw(st.integers(1, 4)) for _ in range(4))
+    smaller = min(a * b, c * d)
+    plain = st.builds(
+        lambda p, r, alpha: Level(p, p, r, alpha=alpha), st.integers(1, smaller), st.integers(1, 2), st.floats(0.1, 3)
+    )
+    mixed = st.builds(lambda s, alpha: Level(b, c, s, True, alpha), st.integers(1, 2), st.floats(-3, -0.1))
+    levels = data.draw(st.lists(plain | mixed, min_size=1, max_size=3), label="levels")
+    check_drawn(MLBTC(c * d, a * b, levels=levels, generator=seeded(), dtype=DOUBLE), None)
+
+
+def check_drawn(matrix, heads):
+    expected = truth(matrix) if heads is None else torch.stack([truth(matrix, head) for head in range(heads)])
+    close = {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(matrix.to_dense().detach(), expected, **close)
+    y = normal(*(() if heads is None else (heads,)), matrix.n_out)
+    torch.testing.assert_close(matrix.rmatmul(y).detach(), torch.einsum("...o,...oi->...i", y, expected), **close)
+    assert matrix.n_parameters == sum(parameter.numel() for parameter in matrix.parameters())
+
+
+# --- counts
+
+
+@every
+@with_heads
+def test_counts_are_those_of_the_formula(row, heads):
+    """Parameters are counted in the module, multiply-adds by the loops that walk over the sparse factors."""
+    matrix = build(row, heads)
+    assert matrix.n_parameters == sum(parameter.numel() for parameter in matrix.parameters())
+
+    def read(core):
+        return (core if heads is None else core[0]).tolist()
+
+    vector = [1.0] * matrix.n_in
+    count = oracles.apply(terms_of(matrix, read), vector)[1]
+    if isinstance(matrix, Kronecker):
+        count = min(oracles.apply(terms, vector)[1] for terms in oracles.kronecker(read(matrix.a), read(matrix.b)))
+    assert matrix.flops == count * (heads or 1)
+
+
+@pytest.mark.parametrize("row", [name for name in ROWS if "butterfly" not in name and "uneven" not in name])
+@with_heads
+def test_torch_counts_the_same_multiply_adds(row, heads):
+    """Even blocks only: padding is work as well, and a butterfly's products are not those of matrices."""
+    matrix = build(row, heads)
+    if isinstance(matrix, MLBTC):
+        matrix = MLBTC(
+            12, 9, levels=(Level(3, 3, 2), Level(3, 2, 2, True)), heads=heads, dtype=DOUBLE, generator=seeded()
+        )
+    with FlopCounterMode(display=False) as counter:
+        matrix(normal(5, matrix.n_in) if heads is None else normal(5, 1, matrix.n_in))
+    assert counter.get_total_flops() == 2 * 5 * matrix.flops
+
+
+def test_counts_of_the_table():
+    n, r, s = 64, 6, 2
+    assert LowRank(n, n, rank=r).n_parameters == 2 * n * r
+    assert MLR(n, n, ranks=(4, 2)).n_parameters == 2 * n * 6
+    assert BTT(n, n, tt_rank=s).n_parameters == 2 * n**1.5 * s
+    assert Monarch(n, n).n_parameters == 2 * n**1.5
+    assert Butterfly(n, n).n_parameters == 2 * n * math.log2(n)
+    assert Kronecker(n, n).n_parameters == 2 * n
+    assert Dense(n, n).flops == n * n
+
+
+# --- one family
+
+
+def test_mlr_with_one_level_is_low_rank():
+    mlr, low = MLR(9, 6, ranks=(3,), generator=seeded()), LowRank(9, 6, rank=3, generator=seeded())
+    assert torch.equal(mlr.to_dense(), low.to_dense())
+    low = LowRank(9, 6, rank=3, generator=seeded(1))
+    mlr.load_state_dict(low.state_dict())
+    x = torch.randn(5, 9, generator=seeded())
+    assert torch.equal(mlr(x), low(x))
+
+
+@pytest.mark.parametrize("n", [4, 9, 16, 25])
+def test_btt_of_rank_one_on_square_factors_is_monarch(n, assert_close):
+    btt, monarch = BTT(n, n, generator=seeded(), dtype=DOUBLE), Monarch(n, n, generator=seeded(1), dtype=DOUBLE)
+    root = math.isqrt(n)
+    assert btt.factors == monarch.factors == (root,) * 4
+    monarch.load_state_dict(btt.state_dict())
+    expected = oracles.btt(btt.left[0].tolist(), btt.right[0].tolist(), (root,) * 4, 1)
+    assert_close(monarch.to_dense(), torch.tensor(oracles.entries(expected, n), dtype=DOUBLE))
+
+
+@every
+@with_heads
+def test_each_structure_is_an_instance_of_mlbtc(row, heads, assert_close):
+    matrix = build(row, heads)
+    instance = MLBTC.from_structure(matrix)
+    assert_close(instance.to_dense(), matrix.to_dense())
+    lead = () if heads is None else (heads,)
+    x, y = normal(*lead, matrix.n_in), normal(*lead, matrix.n_out)
+    assert_close(instance(x), matrix(x))
+    assert_close(instance.rmatmul(y), matrix.rmatmul(y))
+    assert instance.heads == heads
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in instance.parameters())
+    shared = {parameter.data_ptr() for parameter in matrix.parameters()}
+    assert not shared & {parameter.data_ptr() for parameter in instance.parameters()}
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (8, 8), (16, 16), (32, 32)])
+def test_a_butterfly_grouped_in_two_is_a_monarch_of_those_blocks(sizes, assert_close):
+    matrix = Butterfly(*sizes, generator=seeded(), dtype=DOUBLE)
+    level = MLBTC.from_structure(matrix).levels[0]
+    assert (level.left_blocks * level.right_blocks, level.rank, level.shuffled) == (sizes[0], 1, True)
+    factors = (level.right_blocks, level.left_blocks) * 2
+    factors = (factors[0], factors[1], factors[0], factors[1])
+    assert_close(Monarch.from_dense(matrix.to_dense(), factors=factors).to_dense(), matrix.to_dense())
+
+
+# --- beginnings
+
+
+def wide(name, n):
+    """The structure at width n, ranks growing with it."""
+    return {
+        "low_rank": {"rank": n // 8},
+        "mlr": {"ranks": (n // 8, n // 16, n // 16)},
+        "btt": {"tt_rank": 2},
+    }.get(name, {})
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_outputs_begin_with_a_variance_that_no_width_changes(name):
+    for n in (64, 256, 1024):
+        matrix = make_matrix(name, n, n, heads=8, generator=seeded(n), **wide(name, n))
+        y = matrix(torch.randn(32, 8, n, generator=seeded(n + 1)))
+        assert float(y.detach().square().mean()) == pytest.approx(1.0, rel=0.25)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_the_variance_holds_at_a_fixed_rank_and_in_uneven_blocks(rank):
+    for n in (63, 255, 1023):
+        matrix = MLR(n, n + 2, ranks=(rank, rank), n_blocks=(1, 20), heads=64, generator=seeded(n))
+        y = matrix(torch.randn(32, 64, n, generator=seeded(n + 1))).detach()
+        assert float(y.square().mean()) == pytest.approx(1.0, rel=0.25)
+        starts = block_starts(n, 20)
+        stds = [float(matrix.right[1][:, i:j].detach().std()) * (j - i) ** 0.5 for i, j in itertools.pairwise(starts)]
+        assert stds == pytest.approx([1.0] * 20, rel=0.25)
+
+
+def aligned(name, n, seed):
+    """Vectors for eight heads. The maps that share a Kronecker core get one input, or their gradients would cancel."""
+    if name != "kronecker":
+        return torch.randn(1, 8, n, generator=seeded(seed))
+    root = math.isqrt(n)
+    slow, fast = torch.randn(2, 1, 8, root, generator=seeded(seed))
+    return torch.einsum("bhc,bhd->bhcd", slow, fast).flatten(2)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_one_step_moves_outputs_by_an_amount_that_no_width_changes(name):
+    """The coordinate check of the maximal-update rule, with the signs of the gradient for Adam's first step."""
+    moves = []
+    for n in (64, 256, 1024):
+        matrix = make_matrix(name, n, n, heads=8, generator=seeded(n), **wide(name, n))
+        x, g = (aligned(name, n, seed=n + k) for k in (1, 2))
+        before = matrix(x)
+        names, cores = zip(*matrix.named_parameters(), strict=True)
+        slopes = torch.autograd.grad((before * g).sum(), cores)
+        factors = matrix.lr_multipliers(64)
+        with torch.no_grad():
+            for core_name, core, slope in zip(names, cores, slopes, strict=True):
+                core -= 1e-4 * factors[core_name] * slope.sign()
+            moves.append(float((matrix(x) - before).square().mean().sqrt()))
+    # A butterfly of n has log2 n factors, each of which moves: its depth, not its width, adds up.
+    spread = 3.0 if name == "butterfly" else 1.35
+    assert max(moves) <= spread * min(moves)
+
+
+def test_learning_rates_follow_the_fan_in_of_each_core():
+    assert Dense(256, 64).lr_multipliers(64) == {"weight": 0.25}
+    assert LowRank(256, 64, rank=8).lr_multipliers(64) == {"left.0": 8.0, "right.0": 0.25}
+    assert MLR(256, 64, ranks=(8, 4, 4)).lr_multipliers(64) == {
+        **dict.fromkeys(["left.0", "left.1", "left.2"], 4.0),
+        "right.0": 0.25,
+        "right.1": 0.5,
+        "right.2": 1.0,
+    }
+    assert BTT(256, 64, tt_rank=2).lr_multipliers(64) == {"left.0": 2.0, "right.0": 4.0}
+    assert Monarch(256, 256).lr_multipliers(256) == {"left.0": 16.0, "right.0": 16.0}
+    assert Kronecker(24, 6, factors=(3, 2, 6, 4)).lr_multipliers(24) == {"a": 4.0, "b": 6.0}
+    assert Butterfly(8, 8).lr_multipliers(8) == {"twiddle": 4.0}
+    for row in ROWS:
+        matrix = build(row)
+        assert set(matrix.lr_multipliers(1)) == {name for name, _ in matrix.named_parameters()}
+    with pytest.raises(ValueError, match="base_width must be at least 1; got 0"):
+        Dense(2, 2).lr_multipliers(0)
+
+
+@every
+def test_chance_comes_from_the_given_generator_alone(row):
+    state = torch.random.get_rng_state()
+    matrix, again, other = build(row), build(row), build(row, seed=1)
+    weight = matrix.to_dense().detach()
+    structure, _, options = ROWS[row]
+    first, second = (structure.from_dense(weight, **options).state_dict() for _ in range(2))
+    MLBTC.from_structure(matrix)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.equal(weight, again.to_dense())
+    assert not torch.equal(weight, other.to_dense())
+    # To rounding: sums may run in another order when buffers lie differently in memory.
+    assert all(torch.allclose(first[name], second[name], rtol=1e-9, atol=1e-9) for name in first)
+    again.reset_parameters(seeded(1))
+    assert torch.equal(again.to_dense(), other.to_dense())
+
+
+@every
+@pytest.mark.parametrize("heads", [None, 2])
+def test_a_state_dict_holds_the_matrix(row, heads):
+    matrix, other = build(row, heads), build(row, heads, seed=1)
+    other.load_state_dict(copy.deepcopy(matrix.state_dict()))
+    assert torch.equal(matrix.to_dense(), other.to_dense())
+    assert torch.equal(copy.deepcopy(matrix).to_dense(), matrix.to_dense())
+    half = matrix.to(torch.float32)
+    assert half(torch.ones(2, matrix.n_in)).dtype == torch.float32
+
+
+def test_nothing_travels_between_uneven_blocks():
+    matrix = MLR(10, 10, ranks=(1,), n_blocks=(4,), generator=seeded(), dtype=DOUBLE)
+    x = normal(10)
+    x[2] = torch.nan  # the second block is rows 2 to 4
+    assert matrix(x).isnan().tolist() == [2 <= row < 5 for row in range(10)]
+    assert matrix.rmatmul(x).isnan().tolist() == [2 <= row < 5 for row in range(10)]
+
+
+class _Shift(StructuredMatrix):
+    """The least a structure must have: everything else is inherited."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.size = torch.nn.Parameter(torch.full((), 2.0, dtype=DOUBLE))
+
+    def forward(self, x):
+        return self.size * x.roll(1, dims=-1)
+
+    @classmethod
+    def from_dense(cls, weight):
+        return cls(*weight.shape)
+
+    def fan_in(self):
+        return {"size": 1.0}
+
+
+def test_slow_defaults_serve_a_structure_that_has_the_least(assert_close):
+    matrix, weight = _Shift(4, 4), 2 * torch.eye(4, dtype=DOUBLE).roll(1, dims=0)
+    x, y = normal(3, 4), normal(3, 4, seed=2)
+    assert_close(matrix.to_dense(), weight)
+    assert_close(matrix.rmatmul(x), x @ weight)
+    assert_close(matrix.bilinear(x, y), ((x @ weight) * y).sum(-1))
+    assert (matrix.n_parameters, matrix.flops) == (1, 16)
+    assert_close(MLBTC.from_structure(matrix).to_dense(), weight)
+
+
+# --- names and refusals
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_every_name_builds_with_defaults(name):
+    matrix = make_matrix(name, 16, 16, heads=2, generator=seeded(), dtype=DOUBLE)
+    assert type(matrix) is STRUCTURES[name]
+    assert matrix(normal(3, 2, 16)).shape == (3, 2, 16)
+    assert repr(matrix).startswith(f"{type(matrix).__name__}(")
+    assert "n_in=16, n_out=16, heads=2" in repr(matrix)
+
+
+def test_options_reach_the_structure():
+    assert make_matrix("low_rank", 8, 6, rank=2).n_parameters == 28
+    assert make_matrix("mlr", 8, 8, ranks=(2, 1), n_blocks=(1, 4)).levels == (Level(1, 1, 2), Level(4, 4, 1))
+    assert make_matrix("btt", 8, 8, tt_rank=3, factors=(2, 4, 2, 4)).factors == (2, 4, 2, 4)
+    assert make_matrix("mlbtc", 10, 9, levels=LEVELS).levels == LEVELS
+    assert MLR(64, 64).levels == (Level(1, 1, 8), Level(2, 2, 4), Level(4, 4, 4))
+    assert MLR(4, 4).levels == (Level(1, 1, 1),)
+    assert MLR(9, 9, n_blocks=(1, 3)).levels == (Level(1, 1, 1), Level(3, 3, 1))
+    assert default_factors(7, 36) == (6, 6, 7, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_matrix("toeplitz", 4, 4), "name must be one of dense, .*; got 'toeplitz'; choose"),
+        (lambda: make_matrix("dense", 4, 4, rank=2), "rank is no option of 'dense', which has none; got 2; leave it"),
+        (lambda: make_matrix("btt", 4, 4, ranks=(2,)), "ranks is no option of 'btt', which has tt_rank, factors"),
+        (lambda: Dense(0, 4), "n_in of a structured matrix must be at least 1; got 0"),
+        (lambda: Dense(4, 4, heads=0), "heads of a structured matrix must be at least 1; got 0"),
+        (lambda: LowRank(4, 4, rank=0), "rank of a level must be at least 1; got 0; drop"),
+        (lambda: MLR(4, 4, ranks=(2, 1), n_blocks=(1,)), "one number a level; got 2 and 1; leave n_blocks out"),
+        (lambda: MLR(4, 3, ranks=(1, 1, 1)), "at most n_out blocks; got 4 for n_out = 3; take fewer"),
+        (lambda: MLR(4, 4, ranks=()), "at least one level; got none; give"),
+        (lambda: BTT(12, 12, factors=(3, 4, 5, 2)), r"a b = n_out and c d = n_in; got \(3, 4, 5, 2\).*leave them out"),
+        (lambda: Kronecker(4, 4, factors=(2, 2)), r"factors must be four positive numbers.*got \(2, 2\)"),
+        (lambda: BTT(4, 4, tt_rank=0), "rank of a level must be at least 1; got 0"),
+        (lambda: Butterfly(12, 12), "square and a power of two, at least 2; got n_out = 12, n_in = 12; pad"),
+        (lambda: Butterfly(8, 4), "got n_out = 4, n_in = 8"),
+        (lambda: Butterfly(1, 1), "at least 2; got n_out = 1"),
+        (lambda: MLBTC(6, 6, levels=(Level(4, 3, 1, True),)), "divide n_out; got 4 for n_out = 6; .* such as 2"),
+        (lambda: Level(2, 3), "as many left as right blocks; got 2 and 3; make them equal or set shuffled=True"),
+        (lambda: Level(alpha=0.0), "alpha of a level must be finite and not 0; got 0.0"),
+        (lambda: Level(alpha=math.nan), "alpha of a level must be finite and not 0; got nan"),
+        (lambda: Dense(4, 3)(torch.ones(2, 3)), r"last axis must have n_in = 4 features; got shape \(2, 3\)"),
+        (lambda: MLR(4, 3).rmatmul(torch.ones(2, 4)), r"n_out = 3 features; got shape \(2, 4\); transpose"),
+        (lambda: Dense(4, 3, heads=3)(torch.ones(2, 4)), r"heads = 3 or 1; got shape \(2, 4\); x.unsqueeze"),
+        (lambda: Dense(4, 3, heads=3)(torch.ones(4)), r"heads = 3 or 1; got shape \(4,\)"),
+        (lambda: MLR(4, 3).bilinear(torch.ones(4), torch.ones(4)), r"n_out = 3 features; got shape \(4,\)"),
+        (lambda: MLR(4, 3).bilinear(torch.ones(3), torch.ones(3)), r"n_in = 4 features; got shape \(3,\)"),
+        (lambda: LowRank.from_dense(torch.full((2, 2), torch.nan)), "finite to be projected; got NaN or inf"),
+        (lambda: LowRank.from_dense(torch.ones(2, 2, 2, 2)[0, :, :, :0]), r"not empty; got shape \(2, 2, 0\)"),
+        (lambda: Butterfly.from_dense(torch.ones(3, 3)), "power of two, at least 2; got n_out = 3"),
+    ],
+)
+def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

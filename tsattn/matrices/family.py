@@ -1,0 +1,337 @@
+"""Which matrices have fewer numbers than entries? Sums of low-rank levels, and every structure by its name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsattn.matrices.levels import Level
+from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
+from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix, read_dense
+
+
+def _default_rank(n_in: int, n_out: int) -> int:
+    return max(1, min(n_in, n_out) // 4)
+
+
+class LowRank(LeveledMatrix):
+    """``L R^T`` with ``rank`` columns: ``(n_in + n_out) rank`` numbers.
+
+    Args:
+        n_in: Columns.
+        n_out: Rows.
+        rank: Columns of the factors; ``None`` is a quarter of the smaller side.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If the rank is below 1.
+    """
+
+    options = ("rank",)
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        rank: int | None = None,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        level = Level(rank=_default_rank(n_in, n_out) if rank is None else rank)
+        super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
+
+    @classmethod
+    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"], *, rank: int | None = None) -> "LowRank":
+        """Nearest matrix of that rank, by SVD (Eckart and Young 1936)."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments, rank=rank).to(weight.device)._project(matrices)
+
+
+class MLR(LeveledMatrix):
+    """Multi-level low rank, contiguous: level l adds a block-diagonal matrix of p_l blocks of rank r_l.
+
+    ``(n_in + n_out) sum(ranks)`` numbers (Parshakova et al. 2023). Sizes need not divide by the numbers of blocks:
+    block k of p holds rows ``k n // p`` to ``(k + 1) n // p``, which differ by one row at most.
+
+    Args:
+        n_in: Columns.
+        n_out: Rows.
+        ranks: r_l, coarse to fine; ``None`` shares a quarter of the smaller side as a half, a quarter and the rest.
+        n_blocks: p_l; ``None`` is 1, 2, 4, ...
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If a rank or number of blocks is below 1, a level has more blocks than rows, or lengths differ.
+    """
+
+    options = ("ranks", "n_blocks")
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        ranks: Sequence[int] | None = None,
+        n_blocks: Sequence[int] | None = None,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if ranks is None:
+            whole = _default_rank(n_in, n_out)
+            half, quarter = -(-whole // 2), whole // 4
+            shares = (half, quarter, whole - half - quarter)
+            ranks = tuple(share for share in shares if share) if n_blocks is None else (1,) * len(n_blocks)
+        if n_blocks is None:
+            n_blocks = tuple(2**level for level in range(len(ranks)))
+        if len(ranks) != len(n_blocks):
+            raise ValueError(
+                f"ranks and n_blocks must have one number a level; got {len(ranks)} and {len(n_blocks)}; "
+                "leave n_blocks out for 1, 2, 4, ..."
+            )
+        levels = tuple(Level(p, p, r) for r, p in zip(ranks, n_blocks, strict=True))
+        super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
+
+    @classmethod
+    def from_dense(
+        cls,
+        weight: Float[Tensor, "*H n_out n_in"],
+        *,
+        ranks: Sequence[int] | None = None,
+        n_blocks: Sequence[int] | None = None,
+        n_steps: int | None = None,
+    ) -> "MLR":
+        """A near member: a fit, since no closed form is known (:func:`tsattn.matrices.projections.fit_levels`)."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments, ranks=ranks, n_blocks=n_blocks).to(weight.device)._project(matrices, n_steps)
+
+
+class BTT(LeveledMatrix):
+    """Block tensor train of two cores: ``P_L blockdiag(L) P_R blockdiag(R^T)`` (Qiu et al. 2024).
+
+    With ``n_out = a b`` and ``n_in = c d``, entry ``(i b + j, k d + l)`` is the sum over ``m < tt_rank`` of
+    ``L[j, i, k, m] R[k, l, j, m]``: each a x d block (j, k) has rank ``tt_rank``, in all ``(n_out c + n_in b) tt_rank``
+    numbers.
+
+    Args:
+        n_in: Columns, ``c d``; need not be a square.
+        n_out: Rows, ``a b``.
+        tt_rank: s, at least 1.
+        factors: (a, b, c, d); ``None`` is :func:`default_factors`.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If the factors do not multiply to the sizes or the rank is below 1.
+    """
+
+    options = ("tt_rank", "factors")
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        tt_rank: int = 1,
+        factors: Sequence[int] | None = None,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        chosen = check_factors(factors, n_in, n_out)
+        level = Level(chosen[1], chosen[2], tt_rank, shuffled=True)
+        super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
+        self.factors, self.tt_rank = chosen, tt_rank
+
+    @classmethod
+    def from_dense(
+        cls, weight: Float[Tensor, "*H n_out n_in"], *, tt_rank: int = 1, factors: Sequence[int] | None = None
+    ) -> "BTT":
+        """Nearest block tensor train, by an SVD of each of the b c blocks of the reshuffled matrix."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments, tt_rank=tt_rank, factors=factors).to(weight.device)._project(matrices)
+
+
+class Monarch(LeveledMatrix):
+    """``P blockdiag(L) P^T blockdiag(R)``: block tensor train of rank 1 (Dao et al. 2022).
+
+    Args:
+        n_in: Columns, ``c d``.
+        n_out: Rows, ``a b``.
+        factors: (a, b, c, d): b left blocks of a x c and c right blocks of b x d; ``None`` is :func:`default_factors`,
+            square blocks for a square number.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If the factors do not multiply to the sizes.
+    """
+
+    options = ("factors",)
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        factors: Sequence[int] | None = None,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        chosen = check_factors(factors, n_in, n_out)
+        level = Level(chosen[1], chosen[2], shuffled=True)
+        super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
+        self.factors = chosen
+
+    @classmethod
+    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"], *, factors: Sequence[int] | None = None) -> "Monarch":
+        """Nearest Monarch matrix, by an SVD of each block of the reshuffled matrix."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments, factors=factors).to(weight.device)._project(matrices)
+
+
+class MLBTC(LeveledMatrix):
+    """Multi-level block tensor contraction, the family that holds all others: a sum of :class:`tsattn.matrices.Level`.
+
+    ``sum_l alpha_l P_L (blockdiag_k' L_lk') P_R (blockdiag_k R_lk^T)`` (Kuang et al. 2025). ``left[l]`` is
+    ``[*H, n_out, features]``: row i is row i of the block-diagonal L, in the order before ``P_L``; ``right[l]`` is
+    ``[*H, n_in, features]``, row i that of the block-diagonal R.
+
+    Args:
+        n_in: Columns.
+        n_out: Rows.
+        levels: The terms; ``None`` is low rank (an eighth of the smaller side) plus a block tensor train of rank 1.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If there is no level, or one does not fit the sizes.
+    """
+
+    options = ("levels",)
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        levels: Sequence[Level] | None = None,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if levels is None:
+            _, b, c, _ = default_factors(n_in, n_out)
+            levels = (Level(rank=max(1, min(n_in, n_out) // 8)), Level(b, c, 1, shuffled=True))
+        super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
+
+    @classmethod
+    def from_dense(
+        cls,
+        weight: Float[Tensor, "*H n_out n_in"],
+        *,
+        levels: Sequence[Level] | None = None,
+        n_steps: int | None = None,
+    ) -> "MLBTC":
+        """A near member: exact for one level, a fit for several (:func:`tsattn.matrices.projections.fit_levels`)."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments, levels=levels).to(weight.device)._project(matrices, n_steps)
+
+    @classmethod
+    @torch.no_grad()
+    def from_structure(cls, matrix: StructuredMatrix) -> "MLBTC":
+        """The same matrix as a sum of levels, its cores copied: exact for every structure.
+
+        Cores that a structure shares (Kronecker) or multiplies (Butterfly, whose factors are grouped into a lower and
+        an upper half) are written out, so the number of parameters can grow.
+        """
+        levels, lefts, rights = matrix.to_levels()
+        built = cls(
+            matrix.n_in,
+            matrix.n_out,
+            levels=levels,
+            heads=matrix.heads,
+            generator=torch.Generator(),
+            dtype=lefts[0].dtype,
+        ).to(lefts[0].device)
+        for target, source in zip([*built.left, *built.right], [*lefts, *rights], strict=True):
+            target.copy_(source)
+        return built
+
+
+STRUCTURES: dict[str, type[StructuredMatrix]] = {
+    "dense": Dense,
+    "low_rank": LowRank,
+    "mlr": MLR,
+    "kronecker": Kronecker,
+    "monarch": Monarch,
+    "btt": BTT,
+    "butterfly": Butterfly,
+    "mlbtc": MLBTC,
+}
+
+
+def make_matrix(
+    name: str,
+    n_in: int,
+    n_out: int,
+    *,
+    rank: int | None = None,
+    ranks: Sequence[int] | None = None,
+    n_blocks: Sequence[int] | None = None,
+    tt_rank: int | None = None,
+    factors: Sequence[int] | None = None,
+    levels: Sequence[Level] | None = None,
+    heads: int | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> StructuredMatrix:
+    """Build a structured matrix by name; options left at ``None`` take the structure's default.
+
+    Args:
+        name: A key of ``STRUCTURES``.
+        n_in: Columns.
+        n_out: Rows.
+        rank: For ``low_rank``.
+        ranks: For ``mlr``.
+        n_blocks: For ``mlr``.
+        tt_rank: For ``btt``.
+        factors: For ``kronecker``, ``monarch`` and ``btt``.
+        levels: For ``mlbtc``.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If the name is unknown, or an option is given that the structure does not have.
+
+    Example:
+        >>> make_matrix("mlr", 64, 64, ranks=(8, 4)).n_parameters
+        1536
+    """
+    if name not in STRUCTURES:
+        raise ValueError(f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them")
+    structure: Any = STRUCTURES[name]
+    given: dict[str, Any] = {"rank": rank, "ranks": ranks, "n_blocks": n_blocks, "tt_rank": tt_rank}
+    given |= {"factors": factors, "levels": levels}
+    options = {option: value for option, value in given.items() if value is not None}
+    foreign = [option for option in options if option not in structure.options]
+    if foreign:
+        known = ", ".join(structure.options) or "none"
+        raise ValueError(
+            f"{foreign[0]} is no option of {name!r}, which has {known}; got {options[foreign[0]]}; leave it out"
+        )
+    matrix: StructuredMatrix = structure(n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options)
+    return matrix

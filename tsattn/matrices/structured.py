@@ -1,0 +1,344 @@
+"""What can every structured matrix do? The base of the family, and of its members that are sums of levels."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsattn.matrices.levels import Level, apply_level, apply_transpose, block_starts, left_features, right_features
+from tsattn.matrices.projections import fit_levels, project_level
+
+# Not typing.Self, which the shape checker of the tests cannot follow through single methods.
+_Matrix = TypeVar("_Matrix", bound="StructuredMatrix")
+_Leveled = TypeVar("_Leveled", bound="LeveledMatrix")
+
+
+class StructuredMatrix(nn.Module, ABC):
+    """A matrix of ``n_out`` rows and ``n_in`` columns, or one a head, known by its cores.
+
+    ``forward`` acts on the last axis like ``nn.Linear`` without bias. With ``heads`` every core has a leading axis of
+    that length, and so has the axis before the last of every vector: ``x`` is [..., H, n_in], or [..., 1, n_in] to give
+    all heads the same vector (``x.unsqueeze(-2)``); results are [..., H, n_out]. Nothing is guessed from sizes.
+
+    A subclass must have ``forward``, ``from_dense`` and ``fan_in``; the other methods have defaults, slow ones.
+
+    Args:
+        n_in: Columns, at least 1.
+        n_out: Rows, at least 1.
+        heads: Number of matrices, or ``None`` for one without a head axis.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
+        super().__init__()
+        for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"{name} of a structured matrix must be at least 1; got {value}; give a positive number"
+                )
+        self.n_in, self.n_out, self.heads = n_in, n_out, heads
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+        """The product ``M x``."""
+
+    @classmethod
+    @abstractmethod
+    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"]) -> "StructuredMatrix":
+        """The member nearest to a dense matrix, or one a head; exact for members where the class says so."""
+
+    @abstractmethod
+    def fan_in(self) -> dict[str, float]:
+        """Numbers that each entry of a core's product sums over, by the name of the parameter."""
+
+    def to_dense(self) -> Float[Tensor, "*H n_out n_in"]:
+        """All entries, differentiable: the product with every unit vector."""
+        parameter = next(self.parameters())
+        eye = torch.eye(self.n_in, dtype=parameter.dtype, device=parameter.device)
+        if self.heads is None:
+            return self(eye).T
+        return self(eye[:, None, :]).permute(1, 2, 0)
+
+    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
+        """The same matrix as a sum of levels, for :class:`tsattn.matrices.MLBTC`: all entries, times a unit matrix.
+
+        Returns:
+            Levels, and the left and right cores of each.
+        """
+        weight, rank = self.to_dense(), min(self.n_in, self.n_out)
+        unit = torch.eye(rank, dtype=weight.dtype, device=weight.device).expand(*weight.shape[:-2], rank, rank)
+        left, right = (weight, unit) if rank == self.n_in else (unit, weight.mT)
+        return (Level(rank=rank),), [left], [right]
+
+    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+        """The transpose product ``M^T x``."""
+        self.check_input(x, "n_out")
+        return torch.einsum("...o,...oi->...i", x, self.to_dense())
+
+    def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
+        """What ``x`` becomes so that its dot product with :meth:`key_features` of y is ``x^T M y``."""
+        self.check_input(x, "n_out")
+        return x
+
+    def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
+        """The other side of :meth:`query_features`."""
+        return self(y)
+
+    def bilinear(self, x: Float[Tensor, "... n_out"], y: Float[Tensor, "... n_in"]) -> Float[Tensor, "..."]:
+        """The form ``x^T M y``, one number a pair of vectors (and a head)."""
+        return (self.query_features(x) * self.key_features(y)).sum(dim=-1)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that are stored, by formula; all heads together."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of one product, by formula, all heads together; fixed factors alpha are not counted."""
+        return (self.heads or 1) * self.n_in * self.n_out
+
+    def lr_multipliers(self, base_width: int) -> dict[str, float]:
+        """Factor on the learning rate of each parameter, for Adam and its kin: ``base_width / fan_in``.
+
+        The maximal-update rule for a dense map starts its entries with variance 1 / fan-in and moves them at a rate
+        proportional to 1 / fan-in (Yang et al. 2022, Tensor Programs V, table 3). Qiu et al. 2024 (Compute Better
+        Spent, section 3) apply it to structured layers: each core is a batch of dense maps, with a fan-in of its own.
+        So a rate found for a dense layer of ``base_width`` inputs serves the core after multiplication with this
+        factor, at any width. Levels that add up share one left map, whose fan-in is the sum of their features.
+
+        Args:
+            base_width: Inputs of the dense layer at which the rate was found, at least 1.
+
+        Returns:
+            One factor per name of ``named_parameters()``.
+
+        Raises:
+            ValueError: If ``base_width`` is below 1.
+        """
+        if base_width < 1:
+            raise ValueError(f"base_width must be at least 1; got {base_width}; give the width the rate was found at")
+        return {name: base_width / fan for name, fan in self.fan_in().items()}
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw every core anew, normal with variance 1 / fan-in: independent inputs of variance 1 give such outputs.
+
+        Args:
+            generator: Source of the draws; ``None`` is torch's global one.
+        """
+        fans = self.fan_in()
+        for name, parameter in self.named_parameters():
+            parameter.normal_(0.0, fans[name] ** -0.5, generator=generator)
+
+    def extra_repr(self) -> str:
+        heads = "" if self.heads is None else f", heads={self.heads}"
+        return f"n_in={self.n_in}, n_out={self.n_out}{heads}"
+
+    def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
+        lead = () if self.heads is None else (self.heads,)
+        return nn.Parameter(torch.empty(*lead, *shape, dtype=dtype))
+
+    def check_input(self, x: Tensor, side: str) -> None:
+        """Refuse a vector that does not fit ``side``, "n_in" or "n_out".
+
+        Raises:
+            ValueError: If the last axis, or with heads the one before it, has another length.
+        """
+        size = getattr(self, side)
+        if x.shape[-1:] != (size,):
+            raise ValueError(
+                f"the last axis must have {side} = {size} features; got shape {tuple(x.shape)}; "
+                "transpose it or build the matrix for that size"
+            )
+        if self.heads is not None and (x.dim() < 2 or x.shape[-2] not in (1, self.heads)):
+            raise ValueError(
+                f"the axis before the last must be heads = {self.heads} or 1; got shape {tuple(x.shape)}; "
+                "x.unsqueeze(-2) gives every head the same vector"
+            )
+
+    @torch.no_grad()
+    def _write(self: _Matrix, cores: Sequence[dict[str, Tensor]]) -> _Matrix:
+        """Write cores, one set a head, into the parameters."""
+        for name, parameter in self.named_parameters():
+            values = [each[name] for each in cores]
+            parameter.copy_(values[0] if self.heads is None else torch.stack(values))
+        return self
+
+
+def read_dense(weight: Tensor) -> tuple[list[Tensor], dict[str, Any]]:
+    """The matrices of each head in float64, and the arguments that build a module for them.
+
+    Raises:
+        ValueError: If it is no matrix, or one a head, or not finite.
+    """
+    if weight.dim() not in (2, 3) or not weight.numel():
+        raise ValueError(
+            "a dense matrix must be [n_out, n_in] or [heads, n_out, n_in] and not empty; "
+            f"got shape {tuple(weight.shape)}; reshape it"
+        )
+    if not bool(weight.isfinite().all()):
+        raise ValueError("a dense matrix must be finite to be projected; got NaN or infinity; clean it first")
+    heads = None if weight.dim() == 2 else weight.shape[0]
+    exact = weight.detach().to("cpu", torch.float64)
+    # A generator of its own: the first values are overwritten and nobody's random numbers should be used up for them.
+    arguments = {"heads": heads, "dtype": weight.dtype, "generator": torch.Generator()}
+    return [exact] if heads is None else list(exact), {"n_in": weight.shape[-1], "n_out": weight.shape[-2], **arguments}
+
+
+class Dense(StructuredMatrix):
+    """A matrix without structure: the yardstick.
+
+    Args:
+        n_in: Columns.
+        n_out: Rows.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        heads: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(n_in, n_out, heads=heads)
+        self.weight = self._core(n_out, n_in, dtype=dtype)
+        self.reset_parameters(generator)
+
+    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+        self.check_input(x, "n_in")
+        return torch.einsum("...i,...oi->...o", x, self.weight)
+
+    def to_dense(self) -> Float[Tensor, "*H n_out n_in"]:
+        return self.weight
+
+    @classmethod
+    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"]) -> "Dense":
+        """The matrix itself, copied."""
+        matrices, arguments = read_dense(weight)
+        return cls(**arguments).to(weight.device)._write([{"weight": each} for each in matrices])
+
+    def fan_in(self) -> dict[str, float]:
+        return {"weight": float(self.n_in)}
+
+
+class LeveledMatrix(StructuredMatrix):
+    """A sum of levels, cores in ``left`` and ``right``; see :class:`tsattn.matrices.MLBTC`.
+
+    Args:
+        n_in: Columns.
+        n_out: Rows.
+        levels: The terms, at least one.
+        heads: Number of matrices; ``None`` is one without a head axis.
+        generator: Source of the first values; ``None`` is torch's global one.
+        dtype: Of the parameters; ``None`` is torch's default.
+
+    Raises:
+        ValueError: If there is no level, or one does not fit the sizes.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        levels: Sequence[Level],
+        *,
+        heads: int | None,
+        generator: torch.Generator | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__(n_in, n_out, heads=heads)
+        if not levels:
+            raise ValueError("a multi-level matrix needs at least one level; got none; give a Level or a rank")
+        for level in levels:
+            level.check(n_out, n_in)
+        self.levels = tuple(levels)
+        self.left = nn.ParameterList([self._core(n_out, each.left_features, dtype=dtype) for each in levels])
+        self.right = nn.ParameterList([self._core(n_in, each.right_features, dtype=dtype) for each in levels])
+        self.reset_parameters(generator)
+
+    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
+        return self.levels, list(self.left), list(self.right)
+
+    @property
+    def _parts(self) -> list[tuple[Level, Tensor, Tensor]]:
+        return list(zip(self.levels, self.left, self.right, strict=True))
+
+    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+        self.check_input(x, "n_in")
+        first, *others = (apply_level(level, x, left, right) for level, left, right in self._parts)
+        return sum(others, start=first)
+
+    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+        self.check_input(x, "n_out")
+        first, *others = (apply_transpose(level, x, left, right) for level, left, right in self._parts)
+        return sum(others, start=first)
+
+    def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
+        """Per-level projections side by side, or ``x`` itself where a shuffled level would make them wide."""
+        self.check_input(x, "n_out")
+        if any(level.shuffled for level in self.levels):
+            return x
+        return torch.cat(
+            [left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in self._parts], -1
+        )
+
+    def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
+        """The other side of :meth:`query_features`."""
+        if any(level.shuffled for level in self.levels):
+            return self(y)
+        self.check_input(y, "n_in")
+        return torch.cat([right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1)
+
+    @property
+    def n_parameters(self) -> int:
+        sides = (self.n_out * each.left_features + self.n_in * each.right_features for each in self.levels)
+        return (self.heads or 1) * sum(sides)
+
+    @property
+    def flops(self) -> int:
+        # Every stored number meets one number of the vector.
+        return self.n_parameters
+
+    def fan_in(self) -> dict[str, float]:
+        fans: dict[str, float] = {}
+        total = float(sum(level.left_features for level in self.levels))
+        for i, level in enumerate(self.levels):
+            fans |= {f"left.{i}": total, f"right.{i}": self.n_in / level.right_blocks}
+        return fans
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw as the base class does, with each right block's own number of rows where blocks are uneven."""
+        super().reset_parameters(generator)
+        for level, right in zip(self.levels, self.right, strict=True):
+            starts = block_starts(self.n_in, level.right_blocks)
+            for start, stop in itertools.pairwise(starts):
+                right[..., start:stop, :] *= (self.n_in / level.right_blocks / (stop - start)) ** 0.5
+
+    def _project(self: _Leveled, matrices: Sequence[Tensor], n_steps: int | None = None) -> _Leveled:
+        # Members are known only to the rounding of their own type.
+        tolerance = max(1e-13, torch.finfo(self.left[0].dtype).eps)
+        cores = []
+        for each in matrices:
+            if len(self.levels) == 1:
+                lefts, rights = ([core] for core in project_level(self.levels[0], each))
+            else:
+                fit = fit_levels(self.levels, each, n_steps=n_steps, tolerance=tolerance)
+                lefts, rights = fit.lefts, fit.rights
+            named = {f"left.{i}": core for i, core in enumerate(lefts)}
+            cores.append(named | {f"right.{i}": core for i, core in enumerate(rights)})
+        return self._write(cores)
