@@ -169,15 +169,17 @@ def test_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
         model.predict()
 
 
+@pytest.mark.parametrize("frame", [long_frame, wide_frame])
 @EACH
-def test_save_and_load_without_the_training_frame(make, tmp_path):
-    model = make().fit(long_frame())
+def test_save_and_load_without_the_training_frame(make, frame, tmp_path):
+    model = make().fit(frame())
     model.save(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
     loaded = type(model).load(tmp_path / "model")
     pd.testing.assert_frame_equal(loaded.predict(level=[80]), model.predict(level=[80]))
     assert loaded.get_params() == model.get_params()
     assert loaded.summary_ == model.summary_
+    assert loaded.score(frame()) == model.score(frame())
     pd.testing.assert_frame_equal(loaded.history_, model.history_)
     model.save(tmp_path / "model")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
