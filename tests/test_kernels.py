@@ -405,6 +405,10 @@ def test_work_is_chosen_by_shape():
     assert way(4, 4096, None, window=8) == "plain"
     assert way(4, 42, (2, 1, 1)) == "expanded"
     assert way(8, 42, (32, 16, 16)) == "masked"
+    assert way(4, 4096, (2, 1, 1)) == way(4, 1000, (32, 16, 16)) == "bands"
+    assert way(4, 4000, (2, 1, 1), window=8) == "expanded"
+    with pytest.warns(UserWarning, match="pair by pair, for bands need nested blocks; got block sizes 3000 and 900"):
+        assert way(4, 5001, (2, 1, 1), block_sizes=(5001, 3000, 900)) == "expanded"
 
 
 # --- refusals
@@ -432,8 +436,11 @@ BAD_NUMBERS = [
     ({"level_scales": (1.0,)}, "level_scales has a meaning only with ranks"),
     ({"mean_levels": True}, "mean_levels has a meaning only with ranks"),
     ({"offset": 2}, r"offset has a meaning only with ranks; got \(2,\)"),
-    ({"ranks": (2, 2), "backend": "bands"}, "backend 'bands' is not built yet; use one of auto, reference"),
-    ({"backend": "flash"}, "backend must be one of auto, reference, expanded, masked, dense; got 'flash'"),
+    (
+        {"ranks": (2, 2), "backend": "bands", "window": 3},
+        "bands do not serve window; got window = 3; use the reference",
+    ),
+    ({"backend": "flash"}, "backend must be one of auto, reference, expanded, masked, dense, bands; got 'flash'"),
     ({"backend": "dense"}, "backend 'dense' is for level scores and needs ranks"),
 ]
 
@@ -494,6 +501,6 @@ def test_the_shape_hook_is_awake():
 
 def test_backends_are_those_that_run():
     q, k, v, _ = draw(1, 1, 4, 4, 4, grad=False)
-    assert set(kernels.available_backends()) == set(WAYS)
+    assert set(kernels.available_backends()) == {*WAYS, "bands"}  # bands have a file of their own
     for backend in kernels.available_backends():
         assert attention(q, k, v, ranks=(2, 2), backend=backend).shape == (1, 1, 4, 3)

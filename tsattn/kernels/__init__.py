@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tsattn.kernels.bands import attend_bands, attention_bands
 from tsattn.kernels.dense import attend, attention_expanded, attention_masked
 from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.partition import refusal
 from tsattn.kernels.reference import attention_mask, attention_reference, default_block_sizes, level_scores
 
 __all__ = [
     "attention",
+    "attention_bands",
     "attention_expanded",
     "attention_mask",
     "attention_masked",
@@ -26,13 +30,16 @@ __all__ = [
     "mlr_attention",
 ]
 
-# What can be forced, and what is known by name but not there.
-BACKENDS = ("auto", "reference", "expanded", "masked", "dense")
-PLANNED = ("bands",)
+# What can be forced.
+BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands")
 # Up to this many numbers in a row of wide features, the expanded way costs less than block products.
 EXPANDED_WIDTH = 32
 # From this many keys on, torch's fused kernel beats three products over slices for ordinary attention.
 FUSED_LENGTH = 96
+# From this many keys on, fused kernels over bands beat products over slices for level scores.
+BANDS_LENGTH = 768
+# From more keys than this on, level scores that bands cannot serve are worth a warning.
+WARN_LENGTH = 4096
 
 
 def available_backends() -> tuple[str, ...]:
@@ -40,7 +47,7 @@ def available_backends() -> tuple[str, ...]:
 
     Example:
         >>> available_backends()
-        ('auto', 'reference', 'expanded', 'masked', 'dense')
+        ('auto', 'reference', 'expanded', 'masked', 'dense', 'bands')
     """
     return BACKENDS
 
@@ -79,7 +86,8 @@ def attention(
         n_global: Leading tokens that see, and are seen by, every token the mask allows in time.
         key_mask: True where a key may be seen.
         scale: Default ``K ** -0.5``.
-        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"`` or ``"dense"`` (the better of those two).
+        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better of those two) or
+            ``"bands"`` (long sequences, memory linear in their length, nested blocks only).
             All give the same numbers to rounding; only the reference has second derivatives.
 
     Returns:
@@ -138,6 +146,8 @@ def attention(
                 key_mask=key_mask,
                 scale=1.0,
             )
+        if way == "bands":
+            return attend_bands(q, k, v, key_mask, geometry)
         return attend(q, k, v, key_mask, geometry, way)
 
 
@@ -206,8 +216,13 @@ def mlr_attention(
 
 @functools.lru_cache(maxsize=256)
 def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool) -> str:
-    """``fused``, ``reference``, ``plain``, ``expanded`` or ``masked``."""
+    """``fused``, ``reference``, ``plain``, ``expanded``, ``masked`` or ``bands``."""
     if backend in {"reference", "expanded", "masked"}:
+        return backend
+    why_no_bands = refusal(geometry)
+    if backend == "bands":
+        if why_no_bands is not None:
+            raise ValueError(why_no_bands)
         return backend
     one_level = geometry.n_global_levels == len(geometry.ranks) and not geometry.mean_levels
     whole = not masked_keys and geometry.window is None
@@ -220,6 +235,12 @@ def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool
         return "reference"  # plain torch, which a compiler fuses by itself
     if one_level:
         return "plain"
+    if backend == "auto" and geometry.n_keys >= BANDS_LENGTH:
+        if why_no_bands is None:
+            return "bands"
+        if geometry.n_keys > WARN_LENGTH:
+            # Said once for a geometry: the choice is remembered.
+            warnings.warn(f"{geometry.n_keys} keys are compared pair by pair, for {why_no_bands}", stacklevel=3)
     return "expanded" if geometry.width <= EXPANDED_WIDTH else "masked"
 
 
@@ -297,13 +318,11 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> 
 
 
 def _check_backend(backend: str, ranks: tuple[int, ...] | None) -> None:
-    if backend in PLANNED:
-        raise ValueError(f"backend {backend!r} is not built yet; use one of {', '.join(BACKENDS)}")
     if backend not in BACKENDS:
         raise ValueError(
             f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}; leave it out to have it chosen"
         )
-    if backend in {"expanded", "masked", "dense"} and ranks is None:
+    if backend in {"expanded", "masked", "dense", "bands"} and ranks is None:
         raise ValueError(f"backend {backend!r} is for level scores and needs ranks; got None; use auto or reference")
 
 

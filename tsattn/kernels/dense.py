@@ -115,7 +115,7 @@ class _Run:
         return blocks.diagonal(dim1=2, dim2=4).permute(0, 1, 4, 2, 3)
 
 
-class _Blocks:
+class Blocks:
     """Scores as a sum: products over all pairs for the global levels, block products added on the diagonal."""
 
     def __init__(self, geometry: Geometry) -> None:
@@ -227,9 +227,9 @@ class _Plan:
             # Over the wide features this is ordinary attention, scales included.
             whole = (max(geometry.n_queries, geometry.n_keys),)
             ordinary = replace(geometry, ranks=(geometry.width,), block_sizes=whole, offsets=(0,), factors=(1.0,))
-            self.blocks = _Blocks(ordinary)
+            self.blocks = Blocks(ordinary)
         else:
-            self.blocks = _Blocks(geometry)
+            self.blocks = Blocks(geometry)
         sizes = (geometry.n_queries, geometry.n_keys)
         self.hidden: Tensor | None = None
         if geometry.causal or geometry.window is not None:

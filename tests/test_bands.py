@@ -1,0 +1,473 @@
+"""Do bands through fused kernels agree with the loops and the reference, in linear memory, with and without kernels?"""
+
+import itertools
+import subprocess
+import sys
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tsattn.kernels.bands as bands
+import tsattn.kernels.fused as fused
+from tsattn.kernels import attention_reference
+from tsattn.kernels.bands import attention_bands
+from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.partition import Run, make_plan, refusal
+
+DOUBLE = torch.float64
+# Calendar-like: a week of hours over days over quarters of a day, ragged at both ends.
+CALENDAR = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 168, 24, 6), "offset": 29}
+HALVING = {"ranks": (3, 1, 1, 1)}
+
+
+@pytest.fixture(params=[0, 16, 128], ids=lambda size: f"dense{size}")
+def dense_block(request, monkeypatch):
+    """Everything by fused kernels, small blocks by products, most by products."""
+    monkeypatch.setattr(bands, "DENSE_BLOCK", request.param)
+    return request.param
+
+
+@pytest.fixture(params=["fused", "plain"])
+def kernel(request, monkeypatch):
+    """With torch's private operators, and as if this torch had none."""
+    if request.param == "plain":
+        monkeypatch.setattr(fused, "serves", lambda *_: False)
+    return request.param
+
+
+def draw(batch, n_heads, length, width, n_values=None, *, dtype=DOUBLE, seed=0, by_token=False):
+    """q, k, v and a gradient of the result, heads side by side or one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, length, n_heads) if by_token else (batch, n_heads, length)
+    widths = (width, width, n_values or width, n_values or width)
+    drawn = (torch.randn(*shape, w, generator=generator, dtype=DOUBLE).to(dtype) for w in widths)
+    q, k, v, g = (x.transpose(1, 2) if by_token else x for x in drawn)
+    return [x.requires_grad_() for x in (q, k, v)] + [g]
+
+
+def draw_mask(batch, length):
+    """The first sequence sees nothing, the second no early key, the others most."""
+    mask = torch.rand(batch, length, generator=torch.Generator().manual_seed(1)) < 0.7
+    mask[0] = False
+    mask[1:2, : length // 2] = False
+    return mask
+
+
+def answers(function, q, k, v, g, **options):
+    """Result and gradients of q, k, v."""
+    out = function(q, k, v, **options)
+    return (out, *torch.autograd.grad(out, (q, k, v), g))
+
+
+def truth(q, k, v, g, **options):
+    """The same from the loops."""
+    if options.get("key_mask") is not None:
+        options["key_mask"] = options["key_mask"].tolist()
+    lists = oracles.attention_loops(*(x.tolist() for x in (q, k, v, g)), **options)
+    return [torch.tensor(x, dtype=DOUBLE) for x in lists]
+
+
+# --- against the loops
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 42, 65])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("options", [HALVING, CALENDAR], ids=["halving", "calendar"])
+def test_lengths_match_the_loops(length, causal, options, dense_block, kernel, assert_close):
+    tensors = draw(1, 2, length, 6)
+    expected = truth(*tensors, causal=causal, **options)
+    for actual, right in zip(answers(attention_bands, *tensors, causal=causal, **options), expected, strict=True):
+        assert_close(actual, right)
+
+
+@pytest.mark.parametrize("n_values", [2, 4, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_masks_scales_and_widths_match_the_loops(n_values, causal, masked, dense_block, kernel, assert_close):
+    tensors = draw(3, 2, 45, 4, n_values)
+    options = {"ranks": (1, 2, 1), "block_sizes": (50, 20, 4), "level_scales": (0.7, -1.5, 0.0), "scale": 0.3}
+    options |= {"causal": causal, "offset": 13, "key_mask": draw_mask(3, 45) if masked else None}
+    expected = truth(*tensors, **options)
+    for actual, right in zip(answers(attention_bands, *tensors, **options), expected, strict=True):
+        assert_close(actual, right)
+    if masked:
+        assert not any(x[0].any() for x in answers(attention_bands, *tensors, **options))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_any_nested_blocks_match_the_loops(data):
+    factors = data.draw(
+        st.lists(st.integers(1, 5), min_size=0, max_size=3), label="children of a block, fine to coarse"
+    )
+    sizes = [data.draw(st.integers(1, 6), label="finest")]
+    for factor in factors:
+        sizes.insert(0, sizes[0] * factor)
+    length = data.draw(st.integers(1, 40), label="length")
+    # The first level is one block whatever its size, so it need not be a multiple of anything.
+    sizes.insert(0, max(length, sizes[0]))
+    ranks = tuple(data.draw(st.lists(st.integers(1, 2), min_size=len(sizes), max_size=len(sizes)), label="ranks"))
+    options = {
+        "ranks": ranks,
+        "block_sizes": tuple(sizes),
+        "offset": data.draw(st.integers(0, 100), label="offset"),
+        "causal": data.draw(st.booleans(), label="causal"),
+        "key_mask": draw_mask(2, length) if data.draw(st.booleans(), label="masked") else None,
+    }
+    n_values, by_token = data.draw(st.integers(1, 5), label="V"), data.draw(st.booleans(), label="by token")
+    tensors = draw(2, 2, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
+    expected = truth(*tensors, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "DENSE_BLOCK", data.draw(st.sampled_from([0, 4, 16, 128]), label="dense block"))
+        for actual, right in zip(answers(attention_bands, *tensors, **options), expected, strict=True):
+            torch.testing.assert_close(actual.detach(), right, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_by_finite_differences(causal, dense_block, kernel):
+    q, k, v, _ = draw(2, 1, 18, 3, 2)
+    options = {"ranks": (1, 1, 1), "block_sizes": (24, 8, 2), "offset": 3, "causal": causal}
+    assert torch.autograd.gradcheck(lambda *x: attention_bands(*x, **options), (q, k, v), fast_mode=True)
+
+
+# --- against the reference
+
+
+@pytest.mark.parametrize("length", [257, 700])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", [{"ranks": (2, 1, 1, 1, 1)}, CALENDAR], ids=["halving", "calendar"])
+def test_long_sequences_match_the_reference(length, causal, masked, options, dense_block, kernel, assert_close):
+    tensors = draw(2, 2, length, 6, 5)
+    options = options | {"causal": causal, "key_mask": draw_mask(2, length) if masked else None}
+    expected = answers(attention_reference, *tensors, **options)
+    for actual, right in zip(answers(attention_bands, *tensors, **options), expected, strict=True):
+        assert_close(actual, right)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_float32_matches_the_reference(causal, masked, dense_block, kernel, assert_close):
+    tensors = draw(2, 2, 500, 16)
+    options = {"ranks": (8, 4, 2, 2), "causal": causal, "key_mask": draw_mask(2, 500) if masked else None}
+    expected = answers(attention_reference, *tensors, **options)
+    narrow = [x.detach().float().requires_grad_(x.requires_grad) for x in tensors]
+    for actual, right in zip(answers(attention_bands, *narrow, **options), expected, strict=True):
+        assert actual.dtype == torch.float32
+        assert_close(actual, right, "float32")
+
+
+def plain(q, k, v, *, ranks, block_sizes, causal, key_mask=None, **_):
+    """The formula in the type of its inputs, as anybody would write it."""
+    length, scores, start = q.shape[2], 0.0, 0
+    block = torch.arange(length)
+    for level, (rank, size) in enumerate(zip(ranks, block_sizes, strict=True)):
+        part = (q[..., start : start + rank] * q.shape[3] ** -0.5) @ k[..., start : start + rank].transpose(2, 3)
+        scores = scores + part * ((block[:, None] // size == block // size) | (level == 0))
+        start += rank
+    if causal:
+        scores = scores.masked_fill(block > block[:, None], -torch.inf)
+    if key_mask is not None:
+        scores = scores.masked_fill(~key_mask[:, None, None], -torch.inf)
+    return scores.softmax(dim=3) @ v
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_half_precision_is_no_worse_than_plain_torch(dtype, causal, masked, dense_block, kernel):
+    tensors = draw(2, 2, 256, 32, dtype=dtype)
+    options = {"ranks": (16, 8, 4, 4), "block_sizes": (256, 128, 64, 32), "causal": causal}
+    if masked:
+        options["key_mask"] = torch.arange(512).view(2, 256) % 5 != 3  # plain torch has NaN for a row that sees nothing
+    expected = answers(attention_reference, *(x.detach().double().requires_grad_() for x in tensors), **options)
+    ours, theirs = answers(attention_bands, *tensors, **options), answers(plain, *tensors, **options)
+    for actual, other, right in zip(ours, theirs, expected, strict=True):
+        assert actual.dtype == dtype
+        assert (actual.double() - right).abs().max() <= 2 * (other.double() - right).abs().max() + 1e-5
+        assert (actual.double() - right).norm() <= 5e-3 * right.norm()
+
+
+# --- layouts, pieces, memory
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("room", [1, 2**12, 2**22])
+def test_layouts_and_pieces_change_nothing(batch, causal, room, dense_block, monkeypatch, assert_close):
+    options = {"ranks": (2, 1, 1), "block_sizes": (120, 24, 8), "offset": 5, "causal": causal}
+    tensors = draw(batch, 3, 101, 4)
+    expected = answers(attention_reference, *tensors, **options)
+    monkeypatch.setattr(bands, "SLICE_BYTES", room)
+    monkeypatch.setattr(bands, "PIECE_BYTES", room)
+    monkeypatch.setattr(fused, "SLICE_PAIRS", room)
+    by_token = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
+    one_row = [torch.stack([x.detach()] * 2, dim=4)[..., 0] for x in tensors]  # features two apart in memory
+    for views in (tensors, by_token, one_row):
+        views = [x.requires_grad_() for x in views[:3]] + [views[3]]
+        for actual, right in zip(answers(attention_bands, *views, **options), expected, strict=True):
+            assert_close(actual, right)
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "serves", lambda *_: False)
+        for actual, right in zip(answers(attention_bands, *by_token, **options), expected, strict=True):
+            assert_close(actual, right)
+
+
+def test_expanded_inputs_and_gradients_are_read_right(assert_close):
+    q, k, v, _ = draw(1, 2, 60, 4)
+    wide = [x.detach().expand(3, -1, -1, -1).requires_grad_() for x in (q, k, v)]
+    for function in (lambda out: out.sum(), lambda out: out[:, :, ::2].mean()):
+        ours = torch.autograd.grad(function(attention_bands(*wide, ranks=(2, 2))), wide)
+        right = torch.autograd.grad(function(attention_reference(*wide, ranks=(2, 2))), wide)
+        for a, b in zip(ours, right, strict=True):
+            assert_close(a, b)
+
+
+def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypatch):
+    def poisoned(make):
+        def function(*args, **kwargs):
+            x = make(*args, **kwargs)
+            return x.fill_(torch.nan) if x.is_floating_point() else x
+
+        return function
+
+    tensors = draw(2, 2, 130, 6, 4)
+    options = CALENDAR | {"key_mask": draw_mask(2, 130), "causal": True}
+    expected = answers(attention_bands, *tensors, **options)
+    for module, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(module, name, poisoned(getattr(module, name)))
+    for actual, right in zip(answers(attention_bands, *tensors, **options), expected, strict=True):
+        assert actual.isfinite().all()
+        assert torch.equal(actual, right)
+
+
+def peak_bytes(function, length, **options):
+    """Most memory held at once by a training step, beyond its inputs, as the allocator reports it."""
+    q, k, v, g = draw(1, 4, length, 32, dtype=torch.float32)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        answers(function, q, k, v, g, **options)
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    assert len(events) > 4
+    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_memory_is_linear(masked, kernel, monkeypatch):
+    monkeypatch.setattr(bands, "DENSE_BLOCK", 128 * masked)  # blocks by kernels, and by products
+    for name in ("SLICE_BYTES", "PIECE_BYTES"):
+        monkeypatch.setattr(bands, name, 2**16)
+    monkeypatch.setattr(fused, "SLICE_PAIRS", 2**16)
+    peaks = []
+    for length in (1024, 2048):
+        options = {"ranks": (8,) * 4, "block_sizes": (length, 512, 256, 128)}
+        options["key_mask"] = draw_mask(1, length) if masked else None
+        peaks.append(peak_bytes(attention_bands, length, **options))
+    assert peaks[1] <= 2.1 * peaks[0]
+    assert peaks[1] < 0.5 * peak_bytes(attention_reference, 2048, ranks=(8,) * 4)
+    if kernel == "fused" and not masked:
+        assert peaks[1] <= 1.6 * peak_bytes(torch.nn.functional.scaled_dot_product_attention, 2048)
+
+
+# --- the plan
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("offset", [0, 5, 77])
+@pytest.mark.parametrize("dense", [0, 30, 500])
+def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dense):
+    sizes, ranks = (100, 48, 12, 12, 4), (1, 2, 3, 4, 5)
+    geometry = Geometry(90, 90, ranks, sizes, (offset,), (1.0,) * 5, causal=causal)
+    plan = make_plan(geometry, dense)
+    widths = torch.zeros(90, 90, dtype=torch.long)  # features counted for a pair; 0 for a pair not met
+    everything = [(run, 0) for run, _ in plan.dense]
+    everything += [(run, band.width) for band in (plan.base, *plan.bands) if band for run in band.runs]
+    for run, width in everything:
+        for number in range(run.count):
+            row, column = run.query + number * run.step, run.key + number * run.step
+            rows, columns = torch.arange(row, row + run.n_queries), torch.arange(column, column + run.n_keys)
+            assert (widths[rows[:, None], columns] == 0).all()
+            widths[rows[:, None], columns] = width or -1  # -1: block products, whose features are tested by numbers
+    met = widths.tolist()
+    for i, j in itertools.product(range(90), repeat=2):
+        shared = [level == 0 or (i + offset) // size == (j + offset) // size for level, size in enumerate(sizes)]
+        right = sum(itertools.compress(ranks, shared))
+        assert met[i][j] in {right, -1} or (causal and j > i and met[i][j] in {0, 15})
+        assert met[i][j] or (causal and j > i)
+
+
+def test_equal_stretches_are_one_call():
+    plan = make_plan(Geometry(4096, 4096, (32, 16, 8, 8), (4096, 2048, 1024, 512), factors=(0.125,) * 4), 128)
+    assert plan.base is not None
+    assert plan.base.runs == (Run(0, 512, 0, 512, 512, 8),)
+    assert [band.width for band in plan.bands] == [56, 48, 32]
+    assert plan.bands[0].runs == (Run(0, 512, 512, 512, 1024, 4), Run(512, 512, 0, 512, 1024, 4))
+    assert not plan.dense
+    assert (plan.scale, plan.relative) == (0.125, None)
+
+
+def test_one_level_is_one_call():
+    plan = make_plan(Geometry(4096, 4096, (64,), (4096,), causal=True), 128)
+    assert (plan.bands, plan.dense) == ((), ())
+    assert plan.base is not None
+    assert plan.base.runs == (Run(0, 4096, 0, 4096),)
+    assert plan.base.causal
+
+
+# --- what the formulas promise
+
+
+def test_fine_features_of_a_far_key_change_nothing(dense_block):
+    q, k, v, _ = draw(1, 2, 300, 8)
+    options = {"ranks": (4, 2, 2), "block_sizes": (300, 150, 75)}
+    before = attention_bands(q, k, v, **options)
+    moved = k.detach().clone()
+    moved[:, :, 299, 4:] += 3.0
+    after = attention_bands(q, moved, v, **options)
+    assert torch.equal(after[:, :, :150], before[:, :, :150])
+    assert not torch.allclose(after[:, :, 150:225], before[:, :, 150:225])
+
+
+def test_the_future_changes_nothing(dense_block):
+    tensors = [x.detach() for x in draw(2, 2, 300, 8)[:3]]
+    options = {"ranks": (4, 2, 2), "causal": True, "offset": 7}
+    before = attention_bands(*tensors, **options)
+    for x in tensors:
+        x[:, :, 200:] += 5.0
+    after = attention_bands(*tensors, **options)
+    assert torch.equal(before[:, :, :200], after[:, :, :200])
+    assert not torch.allclose(before[:, :, 200:], after[:, :, 200:])
+
+
+def test_inputs_stay_as_they_are(dense_block, kernel):
+    tensors = draw(1, 2, 150, 6)
+    copies = [x.detach().clone() for x in tensors]
+    for options in ({"ranks": (6,)}, CALENDAR, HALVING):
+        answers(attention_bands, *tensors, **options)
+    assert all(torch.equal(a, b) for a, b in zip(tensors, copies, strict=True))
+
+
+def test_autocast_narrows_nothing():
+    q, k, v, g = draw(2, 2, 300, 8, dtype=torch.float32)
+    expected = answers(attention_bands, q, k, v, g, ranks=(4, 2, 1, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attention_bands(q, k, v, ranks=(4, 2, 1, 1))
+        gradients = torch.autograd.grad(out, (q, k, v), g)
+    assert all(torch.equal(a, b) for a, b in zip((out, *gradients), expected, strict=True))
+
+
+def test_second_derivatives_are_refused():
+    q, k, v, g = draw(1, 1, 200, 4)
+    (first,) = torch.autograd.grad(attention_bands(q, k, v, ranks=(2, 2)), q, g, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"first derivatives only; .* backend='reference'"):
+        torch.autograd.grad(first.sum() + q.sum(), q)
+
+
+def test_no_sequence_at_all_gives_nothing():
+    q, k, v, g = draw(0, 2, 9, 4, 3)
+    out, *gradients = answers(attention_bands, q, k, v, g, ranks=(2, 2))
+    assert out.shape == (0, 2, 9, 3)
+    assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
+
+
+_COMPILED = """
+import torch
+from tsattn.kernels.bands import attention_bands
+
+q, k, v = (torch.randn(1, 2, 300, 8, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(3))
+function = lambda q, k, v: attention_bands(2 * q, k, v, ranks=(4, 4), causal=True) + 1
+results = [(out, *torch.autograd.grad(out.sum(), (q, k, v)))
+           for out in (function(q, k, v), torch.compile(function, backend="eager")(q, k, v))]
+for a, b in zip(*results):
+    torch.testing.assert_close(a, b)
+assert torch._dynamo.utils.counters["graph_break"], "nothing was compiled"
+"""
+
+
+def test_a_compiler_goes_around():
+    done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lru_cache" not in done.stderr
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"block_sizes": (64, 30, 7)},
+            r"nested blocks; got block sizes 30 and 7, .* use the reference, expanded or masked",
+        ),
+        ({"offset": (0, 3)}, r"one offset for all heads; got offset = \(0, 3\); use the reference"),
+        ({"mean_levels": True}, r"do not serve mean_levels; got mean_levels = True; use the reference"),
+        ({"window": 5}, r"do not serve window; got window = 5; use"),
+        ({"n_global": 2}, r"do not serve n_global; got n_global = 2; use"),
+        ({"ranks": (2, 2)}, r"sum to 6 features; got \(2, 2\); change"),
+        ({"ranks": (5, 1, 0)}, r"ranks must be at least 1"),
+        ({"block_sizes": (32, 16, 8)}, r"start with at least 64; got \(32, 16, 8\)"),
+        ({"block_sizes": (64, 8, 16)}, r"never grow .* got \(64, 8, 16\)"),
+        ({"block_sizes": (64, 32)}, r"one size a level"),
+        ({"level_scales": (1.0,)}, r"level_scales needs one number a level; got \(1.0,\)"),
+        ({"offset": -1}, r"offset must be at least 0; got -1"),
+    ],
+)
+def test_refusals_name_the_way_out(options, message):
+    q, k, v, _ = draw(1, 2, 64, 6)
+    with pytest.raises(ValueError, match=message) as error:
+        attention_bands(q, k, v, **({"ranks": (2, 2, 2)} | options))
+    assert "\n" not in str(error.value)
+
+
+def test_unequal_lengths_are_refused():
+    q, k, v, _ = draw(1, 2, 64, 6)
+    with pytest.raises(ValueError, match=r"as many queries as keys; got 10 and 64; use the reference"):
+        attention_bands(q[:, :, :10], k, v, ranks=(2, 2, 2))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_shapes_that_do_not_fit_are_refused(number, axis):
+    unhooked = getattr(attention_bands, "__wrapped__", attention_bands)  # the hook would be faster
+    tensors = draw(2, 2, 8, 6)[:3]
+    tensors[number] = tensors[number].narrow(axis, 0, 1)
+    if (number, axis) == (2, 3):
+        assert unhooked(*tensors, ranks=(2, 2, 2)).shape[3] == 1  # V is free
+    else:
+        with pytest.raises(ValueError, match=r"must fit together .* check their axes|as many queries as keys"):
+            unhooked(*tensors, ranks=(2, 2, 2))
+
+
+def test_what_can_be_computed_is_not_refused(assert_close):
+    # Sizes of levels that every pair shares have no part in the nesting, and equal offsets are one.
+    assert refusal(Geometry(20, 20, (1, 1, 1), (33, 25, 7), (0,), (1.0,) * 3)) is None
+    tensors = draw(1, 2, 20, 3)
+    options = {"ranks": (1, 1, 1), "block_sizes": (33, 25, 7), "offset": (4, 4)}
+    for actual, right in zip(answers(attention_bands, *tensors, **options), truth(*tensors, **options), strict=True):
+        assert_close(actual, right)
+
+
+# --- other devices
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("n_values", [32, 64])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_gpu_gives_the_same(dtype, n_values, causal, masked):
+    """Float32 may be multiplied in a narrower format there, so it is held to the rule of half precision."""
+    tensors = draw(2, 2, 700, 32, n_values, dtype=dtype)
+    options = {"ranks": (16, 8, 4, 4), "causal": causal, "offset": 3}
+    mask = draw_mask(2, 700) if masked else None
+    expected = answers(
+        attention_reference, *(x.detach().double().requires_grad_() for x in tensors), key_mask=mask, **options
+    )
+    there = [x.detach().cuda().requires_grad_(x.requires_grad) for x in tensors]
+    ours = answers(attention_bands, *there, key_mask=None if mask is None else mask.cuda(), **options)
+    for actual, right in zip(ours, expected, strict=True):
+        assert (actual.double().cpu() - right).norm() <= (1e-10 if dtype == DOUBLE else 5e-3) * right.norm()
