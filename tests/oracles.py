@@ -43,27 +43,27 @@ def softmax(scores):
     return [power / total for power in powers]
 
 
-def attend_one_head(q, k, v, grad, *, offset, seen_keys, pattern, levels):
+def weigh_row(row, q, k, *, offset, seen_keys, pattern, levels):
+    """Keys that one query sees, what each of their features is multiplied by, and their weights."""
+    i = row + len(k) - len(q)
+    keys = [j for j in range(len(k)) if seen_keys[j] and visible(i, j, **pattern)]
+    factors = [feature_factors(levels["ranks"], level_factors(i, j, offset=offset, **levels)) for j in keys]
+    scores = [
+        sum(f * a * b for f, a, b in zip(fs, q[row], k[j], strict=True)) for fs, j in zip(factors, keys, strict=True)
+    ]
+    return keys, factors, softmax(scores) if keys else []
+
+
+def attend_one_head(q, k, v, grad, **head):
     """Result and gradients of one head of one sequence; everything is a list of lists of floats.
 
     Gradients by the chain rule on paper: with weights p, result o and its gradient g, the score of a pair has the
     gradient p_j (g . v_j - sum over m of p_m g . v_m).
     """
-    n_queries, n_keys = len(q), len(k)
     out = [[0.0] * len(v[0]) for _ in q]
     dq, dk, dv = ([[0.0] * len(x[0]) for _ in x] for x in (q, k, v))
-    for row in range(n_queries):
-        i = row + n_keys - n_queries
-        keys = [j for j in range(n_keys) if seen_keys[j] and visible(i, j, **pattern)]
-        if not keys:
-            continue
-        factors = [feature_factors(levels["ranks"], level_factors(i, j, offset=offset, **levels)) for j in keys]
-        weights = softmax(
-            [
-                sum(f * a * b for f, a, b in zip(fs, q[row], k[j], strict=True))
-                for fs, j in zip(factors, keys, strict=True)
-            ]
-        )
+    for row in range(len(q)):
+        keys, factors, weights = weigh_row(row, q, k, **head)
         for p, j in zip(weights, keys, strict=True):
             for c, value in enumerate(v[j]):
                 out[row][c] += p * value
@@ -79,11 +79,9 @@ def attend_one_head(q, k, v, grad, *, offset, seen_keys, pattern, levels):
     return out, dq, dk, dv
 
 
-def attention_loops(
+def heads_of(
     q,
     k,
-    v,
-    grad,
     *,
     ranks=None,
     block_sizes=None,
@@ -96,10 +94,7 @@ def attention_loops(
     key_mask=None,
     scale=None,
 ):
-    """Attention of nested lists [B][H][L][...]: the result, and for its gradient ``grad`` those of q, k and v.
-
-    A query that sees no key gets zeros. The last query stands at the last key.
-    """
+    """What :func:`weigh_row` needs to know, for each sequence and each head of nested lists [B][H][L][K]."""
     n_queries, n_keys, width = len(q[0][0]), len(k[0][0]), len(q[0][0][0])
     ranks = ranks or (width,)
     levels = {
@@ -110,23 +105,46 @@ def attention_loops(
         "scale": 1 / math.sqrt(width) if scale is None else scale,
     }
     pattern = {"causal": causal, "window": window, "n_global": n_global}
-    answers = []
     for b in range(len(q)):
-        seen_keys = [True] * n_keys if key_mask is None else key_mask[b]
-        heads = []
         for h in range(len(q[b])):
-            shift = offset[h] if isinstance(offset, tuple) else offset
-            heads.append(
-                attend_one_head(
-                    q[b][h],
-                    k[b][h],
-                    v[b][h],
-                    grad[b][h],
-                    offset=shift,
-                    seen_keys=seen_keys,
-                    pattern=pattern,
-                    levels=levels,
-                )
+            yield (
+                b,
+                h,
+                {
+                    "offset": offset[h] if isinstance(offset, tuple) else offset,
+                    "seen_keys": [True] * n_keys if key_mask is None else key_mask[b],
+                    "pattern": pattern,
+                    "levels": levels,
+                },
             )
-        answers.append(heads)
-    return tuple([[head[part] for head in heads] for heads in answers] for part in range(4))
+
+
+def attention_loops(q, k, v, grad, **options):
+    """Attention of nested lists [B][H][L][...]: the result, and for its gradient ``grad`` those of q, k and v.
+
+    A query that sees no key gets zeros. The last query stands at the last key. Where k or v have fewer heads, as many
+    neighbouring heads of q share each, whose gradients add up.
+    """
+    dv = [[[[0.0] * len(row) for row in head] for head in sequence] for sequence in v]
+    out = [[None] * len(sequence) for sequence in q]
+    dq = [[None] * len(sequence) for sequence in q]
+    dk = [[[[0.0] * len(row) for row in head] for head in sequence] for sequence in k]
+    for b, h, head in heads_of(q, k, **options):
+        to_k, to_v = (math.floor(h * len(x[b]) / len(q[b])) for x in (k, v))
+        out[b][h], dq[b][h], part_k, part_v = attend_one_head(q[b][h], k[b][to_k], v[b][to_v], grad[b][h], **head)
+        for target, part in ((dk[b][to_k], part_k), (dv[b][to_v], part_v)):
+            for target_row, part_row in zip(target, part, strict=True):
+                for c, number in enumerate(part_row):
+                    target_row[c] += number
+    return out, dq, dk, dv
+
+
+def weights_loops(q, k, **options):
+    """Weights of attention, nested lists [B][H][Lq][Lk]; zero where nothing is seen."""
+    answer = [[[[0.0] * len(k[0][0]) for _ in head] for head in sequence] for sequence in q]
+    for b, h, head in heads_of(q, k, **options):
+        for row, weights in enumerate(answer[b][h]):
+            keys, _, seen = weigh_row(row, q[b][h], k[b][math.floor(h * len(k[b]) / len(q[b]))], **head)
+            for j, weight in zip(keys, seen, strict=True):
+                weights[j] = weight
+    return answer

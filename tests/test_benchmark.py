@@ -204,6 +204,10 @@ def test_the_hash_covers_the_configuration_and_nothing_else(table, tmp_path):
     assert hashed(**small, max_epochs=3) != plain
     assert hashed(**small | {"context": 24}) != plain
     assert hashed(**small, settings={"mlr": {"dropout": 0.0}}) != plain
+    assert hashed(**small, settings={"mlr": {"linear_skip": False}}) != plain
+    assert hashed(**small, settings={"mlr": {"patience": None}}) != plain
+    # What asks for nothing is as if it did not exist: an option of a later version leaves old records valid.
+    assert hashed(**small, settings={"mlr": {"ranks": None, "rotary": False}}) == plain
     assert hashed(**small | {"models": ("standard",)}) != plain
     lists, tuples = ({"mlr": {"ranks": kind((2, 1, 1))}} for kind in (list, tuple))
     assert hashed(**small, settings=lists) == hashed(**small, settings=tuples)

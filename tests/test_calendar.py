@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn.data.calendar import future_times, parse_freq, season_length
+from tsattn.data.calendar import calendar_cycles, future_times, parse_freq, season_length
 from tsattn.data.frames import from_long, from_wide
 
 FREQS = [
@@ -59,6 +59,15 @@ def test_unknown_frequencies_are_refused(freq):
 )  # fmt: skip
 def test_season_lengths(freq, season):
     assert season_length(freq) == season
+
+
+@pytest.mark.parametrize(
+    ("freq", "cycles"),
+    [("h", (168, 24)), ("15min", (672, 96)), ("10min", (1008, 144)), ("D", (7,)), ("B", (5,)), ("2D", ()), ("W", ()),
+     ("MS", ()), (3, ()), ("7h", (24,)), ("12h", (14, 2))],
+)  # fmt: skip
+def test_rows_of_a_week_and_a_day(freq, cycles):
+    assert calendar_cycles(freq) == cycles
 
 
 def test_days_follow_the_wall_clock_and_hours_the_elapsed_time():

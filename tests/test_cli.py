@@ -159,7 +159,7 @@ BAD_USAGE = {
     "fit long.csv --horizon 4 --out long.csv": "long.csv is a file; name a folder",
     "fit long.csv --horizon 4 --out long.csv/m": "long.csv is a file, so nothing can be written below it",
     "fit long.csv --horizon 4 --out m --attention naive": "'naive' is a model without attention; use .*mlr, standard",
-    "fit long.csv --horizon 4 --out m --attention bilinear_mlr": "'bilinear_mlr' is not built yet; use one of mlr",
+    "fit long.csv --horizon 4 --out m --attention fourier": "'fourier' is unknown; use one of mlr, standard",
     "fit long.csv --horizon 4 --out m --context 3": "context.*16|patch_len",
     "fit long.csv --horizon 4 --out m --max-epochs 0": "max_epochs must be .*at least 1; got 0",
     "fit long.csv --horizon 400 --out m": "rows",

@@ -21,7 +21,7 @@ from tsattn.evaluate.backtest import backtest, roll
 from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecast import Forecast, alias_of, context_of, forecast_panel
-from tsattn.nn.models import ATTENTION_KINDS, LINEAR_KINDS
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 
 H = 4
 FIT = {"context": 12, "max_epochs": 2, "random_state": 0}

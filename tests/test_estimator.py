@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from tsattn.data.frames import from_wide, to_panel
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.forecast import Forecast
+from tsattn.nn.config import ATTENTION_KINDS
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
 NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, "dropout": 0.1}
@@ -371,15 +372,71 @@ def test_pickle_keeps_the_forecast():
     pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(), model.predict())
 
 
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
+def test_attention_maps_of_the_last_contexts(kind):
+    df = long_frame()
+    model = attention(attention=kind, n_layers=2).fit(df)
+    maps = model.attention_maps()
+    patches = model.summary_["patches"]
+    assert maps.shape == (2, 3, 1, 2, patches, patches)
+    np.testing.assert_allclose(maps.sum(-1), 2 if kind == "global_local" else 1, rtol=1e-5)
+    np.testing.assert_array_equal(model.attention_maps(df), maps)
+    np.testing.assert_allclose(model.attention_maps(df[df["unique_id"] == "s1"])[:, 0], maps[:, 1], rtol=1e-4)
+    with pytest.raises(ValueError, match="needs at least 24 rows"):
+        model.attention_maps(df.groupby("unique_id").tail(5))
+
+
+def test_attention_maps_are_for_models_with_attention():
+    with pytest.raises(NotFittedError):
+        attention().attention_maps()
+    assert not hasattr(linear(), "attention_maps")
+
+
+def test_a_decoder_forecasts_patch_by_patch():
+    model = attention(architecture="decoder", patch_stride=6, linear_skip=False, horizon=15).fit(long_frame())
+    frame = model.predict(level=80)
+    assert len(frame) == 3 * 15
+    assert np.isfinite(frame.drop(columns=["unique_id", "ds"]).to_numpy()).all()
+    assert model.summary_["patches"] == 4 + 2
+
+
+@pytest.mark.parametrize(
+    ("freq", "stride", "context", "blocks"),
+    [("h", 8, 400, (50, 21, 3)), ("h", 8, 160, (20, 3)), ("D", 1, 50, (44, 7)), ("15min", 12, 200, (16, 8))],
+)
+def test_blocks_follow_the_calendar(freq, stride, context, blocks):
+    days = pd.date_range("2024-01-01", periods=600, freq=freq)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(600) / 5)})
+    length = 8 if stride == 1 else 2 * stride
+    model = attention(block_sizes="calendar", context=context, patch_len=length, patch_stride=stride, max_epochs=1)
+    assert model.fit(df).summary_["block_sizes"] == blocks
+    assert sum(model.summary_["ranks"]) == model.d_model // model.n_heads
+    assert len(model.summary_["ranks"]) == len(blocks)
+
+
+def test_a_calendar_needs_days_or_weeks_and_a_context_longer_than_one():
+    df = long_frame(1)
+    with pytest.raises(ValueError, match="finds no cycle between one patch and the context of 3 patches for frequency"):
+        attention(block_sizes="calendar", context=16, patch_len=7, patch_stride=7).fit(df)
+    df["ds"] = pd.date_range("1960-01-01", periods=len(df), freq="MS")
+    with pytest.raises(ValueError, match="needs a frequency with whole days or weeks; got 'MS'"):
+        attention(block_sizes="calendar").fit(df)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: attention(horizon=0), "horizon must be a whole number"),
         (lambda: attention(horizon=2.5), "horizon must be a whole number"),
         (lambda: attention(context=-3), "context must be a whole number"),
-        (lambda: attention(attention="sliding_window"), "'sliding_window' is not built yet"),
-        (lambda: attention(attention="nlinear"), "attention must be one of standard, mlr"),
-        (lambda: attention(attention="standard", ranks=(2, 2)), "belong to attention='mlr'"),
+        (lambda: attention(block_sizes="lunar"), "block_sizes must be numbers or 'calendar'; got 'lunar'"),
+        (lambda: attention(block_sizes="calendar", patch_stride=3), "patch_stride that divides a cycle of 7 rows"),
+        (
+            lambda: attention(attention="bilinear_mlr", block_sizes="calendar", patch_stride=1),
+            "does not take block_sizes",
+        ),
+        (lambda: attention(attention="nlinear"), "attention must be one of standard, sliding_window"),
+        (lambda: attention(attention="standard", ranks=(2, 2)), "'standard' does not take ranks"),
         (lambda: attention(ranks=(2, 1)), "ranks must sum to d_head"),
         (lambda: linear(kind="mlr"), "kind must be one of nlinear, dlinear, rlinear; got 'mlr'"),
         (lambda: linear(loss="mape"), "loss must be one of"),

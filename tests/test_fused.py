@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import tsattn.kernels.fused as fused
-from tsattn.kernels import attention_reference
-from tsattn.kernels.bands import attention_bands
+from tsattn.kernels import attention, attention_reference
 
 DOUBLE = torch.float64
 CPU = torch.device("cpu")
@@ -58,9 +57,9 @@ def test_the_operators_are_really_called(monkeypatch):
         return function
 
     tensors = draw(1, 2, 512, 8, dtype=torch.float32)
-    answers(attention_bands, *tensors, ranks=(4, 4))
+    answers(attention, *tensors, ranks=(4, 4), backend="bands")
     monkeypatch.setattr(fused, "operators", lambda _: (spy(0), spy(1)))
-    answers(attention_bands, *tensors, ranks=(4, 4))
+    answers(attention, *tensors, ranks=(4, 4), backend="bands")
     assert calls == [0, 0, 0, 1, 1, 1]  # the base, and either half on the other
 
 
@@ -117,7 +116,7 @@ def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monk
     tensors = draw(1, 1, 150, 4)
     assert fused.choose(*tensors[:2]) == "plain"
     expected = answers(attention_reference, *tensors, ranks=(2, 2))
-    for actual, value in zip(answers(attention_bands, *tensors, ranks=(2, 2)), expected, strict=True):
+    for actual, value in zip(answers(attention, *tensors, ranks=(2, 2), backend="bands"), expected, strict=True):
         assert_close(actual, value)
 
 

@@ -396,13 +396,13 @@ def test_work_is_chosen_by_shape():
     def way(n_heads, length, ranks, **options):
         settings = {"offset": (0,), "level_scales": None, "mean_levels": False, "causal": False}
         settings |= {"block_sizes": None, "window": None, "n_global": 0, "scale": None, **options}
-        width = sum(ranks) if ranks else 8
-        geometry = kernels._make_geometry(n_heads, length, length, width, ranks=ranks, **settings)
+        x = torch.zeros(1, n_heads, length, sum(ranks) if ranks else 8)
+        geometry = kernels.make_geometry(x, x, ranks=ranks, **settings)
         return kernels._choose(geometry, "auto", False, False)
 
     assert way(4, 42, None) == "plain"
     assert way(4, 4096, None) == "fused"
-    assert way(4, 4096, None, window=8) == "plain"
+    assert way(4, 4096, None, window=8) == "windowed"
     assert way(4, 42, (2, 1, 1)) == "expanded"
     assert way(8, 42, (32, 16, 16)) == "masked"
     assert way(4, 4096, (2, 1, 1)) == way(4, 1000, (32, 16, 16)) == "bands"
@@ -440,7 +440,10 @@ BAD_NUMBERS = [
         {"ranks": (2, 2), "backend": "bands", "window": 3},
         "bands do not serve window; got window = 3; use the reference",
     ),
-    ({"backend": "flash"}, "backend must be one of auto, reference, expanded, masked, dense, bands; got 'flash'"),
+    (
+        {"backend": "flash"},
+        "backend must be one of auto, reference, expanded, masked, dense, bands, windowed; got 'flash'",
+    ),
     ({"backend": "dense"}, "backend 'dense' is for level scores and needs ranks"),
 ]
 
@@ -457,7 +460,8 @@ def test_bad_numbers_are_refused(options, message):
 def test_fractions_are_no_counts(name, monkeypatch):
     q, k, v, _ = draw(2, 2, 9, 9, 4, grad=False)
     # As without the shape hook, which speaks first in the tests.
-    monkeypatch.setattr(kernels, "_check_backend", without_hook(kernels._check_backend))
+    for function in ("_check_backend", "make_geometry"):
+        monkeypatch.setattr(kernels, function, without_hook(getattr(kernels, function)))
     value = 2.5 if name in {"offset", "window", "n_global"} else (9.0, 2.0)
     with pytest.raises(TypeError, match=f"{name} must be made of integers"):
         without_hook(attention)(q, k, v, **{"ranks": (2, 2), name: value})
@@ -469,7 +473,14 @@ def ones(*shape, dtype=torch.float32):
 
 BAD_TENSORS = [
     ((ones(2, 9, 4), ones(2, 9, 4), ones(2, 9, 4)), None, r"must have the axes \(batch, heads, tokens, features\)"),
-    ((ones(2, 2, 9, 4), ones(2, 1, 9, 4), ones(2, 1, 9, 4)), None, "must agree in batch and heads"),
+    ((ones(2, 2, 9, 4), ones(1, 2, 9, 4), ones(2, 2, 9, 4)), None, "q, k and v must agree in batch; got q"),
+    (
+        (ones(2, 6, 9, 4), ones(2, 4, 9, 4), ones(2, 6, 9, 4)),
+        None,
+        r"heads of k must divide .* h // \(H // 4\); got",
+    ),
+    ((ones(2, 6, 9, 4), ones(2, 3, 9, 4), ones(2, 4, 9, 4)), None, r"heads of v must divide those of q.* change the"),
+    ((ones(2, 2, 9, 4), ones(2, 4, 9, 4), ones(2, 2, 9, 4)), None, "heads of k must divide"),
     ((ones(2, 2, 9, 4), ones(2, 2, 9, 5), ones(2, 2, 9, 4)), None, "q and k must have as many features"),
     ((ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 8, 4)), None, "k and v must have as many tokens"),
     ((ones(2, 2, 0, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4)), None, "at least one head, token and feature"),
@@ -501,6 +512,7 @@ def test_the_shape_hook_is_awake():
 
 def test_backends_are_those_that_run():
     q, k, v, _ = draw(1, 1, 4, 4, 4, grad=False)
-    assert set(kernels.available_backends()) == {*WAYS, "bands"}  # bands have a file of their own
+    assert set(kernels.available_backends()) == {*WAYS, "bands", "windowed"}  # these two have files of their own
     for backend in kernels.available_backends():
-        assert attention(q, k, v, ranks=(2, 2), backend=backend).shape == (1, 1, 4, 3)
+        options = {"window": 2} if backend == "windowed" else {"ranks": (2, 2)}
+        assert attention(q, k, v, backend=backend, **options).shape == (1, 1, 4, 3)

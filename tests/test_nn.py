@@ -5,12 +5,14 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from tsattn.nn.attention import Attention, DotScore, LevelScore, Pattern, default_ranks
+from tsattn.nn.attention import Attention, Pattern
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.layers import Dropout, linear, set_generator
-from tsattn.nn.models import ModelConfig, build_model, moving_average
+from tsattn.nn.models import build_model, moving_average
 from tsattn.nn.patching import RevIN, n_patches, patchify
+from tsattn.nn.scores import DotScore, LevelScore
 
-BACKBONES = ["mlr", "standard", "nlinear", "dlinear", "rlinear"]
+BACKBONES = [*ATTENTION_KINDS, *LINEAR_KINDS]
 
 
 def small(backbone, **kwargs):
@@ -53,7 +55,7 @@ def test_equivariant_models_follow_shift_and_scale(backbone):
     torch.testing.assert_close(model(x * 1e3 - 70), model(x) * 1e3 - 70, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("backbone", ["mlr", "standard", "rlinear"])
+@pytest.mark.parametrize("backbone", [*ATTENTION_KINDS, "rlinear"])
 def test_a_constant_window_gives_a_constant_forecast(backbone):
     model = build_model(small(backbone), generator=seeded()).eval()
     y = model(torch.full((1, 40, 1), 0.1))
@@ -105,12 +107,6 @@ def test_causal_pattern_hides_the_future():
     assert not torch.allclose(layer(x)[:, 7:], layer(changed)[:, 7:])
 
 
-@pytest.mark.parametrize(("d_head", "ranks"), [(1, (1,)), (2, (1, 1)), (3, (1, 2)), (4, (2, 1, 1)), (64, (32, 16, 16))])
-def test_default_ranks_leave_no_level_empty(d_head, ranks):
-    assert default_ranks(d_head) == ranks
-    assert sum(ranks) == d_head
-
-
 def test_dropout_keeps_the_mean_and_its_rate():
     layer = Dropout(0.3)
     layer.generator = seeded()
@@ -145,7 +141,6 @@ def test_linear_starts_like_torch():
     ("kwargs", "message"),
     [
         ({"patch_len": 50}, "patch_len must be at most context; got patch_len = 50 for context = 40"),
-        ({"backbone": "sliding_window"}, "'sliding_window' is not built yet; use one of standard, mlr"),
         ({"backbone": "nonsense"}, "no backbone is called 'nonsense'"),
         ({"d_ff": 0}, "d_ff must be a whole number of at least 1; got 0"),
     ],
@@ -160,7 +155,7 @@ def test_bad_settings_are_named(kwargs, message):
     [
         ({"n_heads": 3}, "n_heads must divide d_model; got n_heads = 3 for d_model = 16"),
         ({"ranks": (2, 1)}, r"ranks must sum to d_head; got sum\(\(2, 1\)\) = 3 for d_head = 8"),
-        ({"block_sizes": (42, 21)}, "block_sizes needs one size a level"),
+        ({"ranks": (4, 2, 2), "block_sizes": (42, 21)}, "block_sizes needs one size a level"),
         ({"dropout": 1.0}, r"dropout must be at least 0 and below 1; got 1\.0"),
     ],
 )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tsattn.data.frames import future_times, to_panel
 from tsattn.forecast import Forecast, level_to_quantiles
-from tsattn.plotting import check_format, plot_forecast, save_plot
+from tsattn.plotting import check_format, plot_attention, plot_forecast, save_plot
 
 STEPS = 6
 
@@ -147,3 +147,18 @@ assert "matplotlib.figure" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_an_attention_map_shows_its_weights_and_the_blocks_of_each_level(tmp_path):
+    weights = np.random.default_rng(0).dirichlet(np.ones(10), size=10)
+    ax = plot_attention(weights, block_sizes=(12, 6, 3), offset=1, title="layer 1")
+    assert np.array_equal(ax.images[0].get_array(), weights)
+    outlines = [(each.get_xdata().min() + 0.5, each.get_xdata().max() + 0.5) for each in ax.get_lines()]
+    # Blocks of (i + 1) // 6 and of (i + 1) // 3, cut to the ten patches.
+    assert outlines == [(0, 5), (5, 10), (0, 2), (2, 5), (5, 8), (8, 10)]
+    widths = [each.get_linewidth() for each in ax.get_lines()]
+    assert widths[0] == widths[1] > widths[2] == widths[5]
+    save_plot(ax, tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"one map has the shape .patches, patches.; got \(2, 10, 10\)"):
+        plot_attention(np.stack([weights, weights]))

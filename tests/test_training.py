@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tsattn.data.windows import WindowBatches, WindowSpec
-from tsattn.nn.models import ModelConfig, build_model
+from tsattn.nn.config import ModelConfig
+from tsattn.nn.models import build_model
 from tsattn.training import Checkpoint, Generators, TrainConfig, train
 
 CPU = torch.device("cpu")

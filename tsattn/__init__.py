@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
-    from tsattn.nn.models import ModelConfig, build_model
+    from tsattn.nn.config import ModelConfig
+    from tsattn.nn.models import build_model
 
 __all__ = [
     "Attention",
@@ -41,7 +42,7 @@ _HOMES = {
     "AttentionForecaster": "tsattn.estimator",
     "Forecast": "tsattn.forecast",
     "LinearForecaster": "tsattn.estimator",
-    "ModelConfig": "tsattn.nn.models",
+    "ModelConfig": "tsattn.nn.config",
     "Panel": "tsattn.data.frames",
     "SplitConformal": "tsattn.evaluate.conformal",
     "attention": "tsattn.kernels",

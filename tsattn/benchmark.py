@@ -304,7 +304,7 @@ class _Run:
             "horizon": self.horizon,
             "seed": self.seed,
             "season_length": self.settings.get("season_length"),
-            "config_hash": _digest(self.config),
+            "config_hash": _digest(asked(self.config)),
         }
 
     @property
@@ -450,6 +450,14 @@ def _peak_mb() -> float | None:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def asked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that ask for something; ``None`` and ``False`` ask for nothing.
+
+    An option that is added later, and left out, therefore leaves the hash of a configuration as it was.
+    """
+    return {name: value for name, value in config.items() if value is not None and value is not False}
 
 
 def _digest(value: Any) -> str:

@@ -63,10 +63,19 @@ class Entry:
         return self.find()(horizon, **self.fixed, **params)
 
 
+_ATTENTIONS = (
+    "mlr",
+    "standard",
+    "sliding_window",
+    "global_local",
+    "bilinear_mlr",
+    "bilinear_btt",
+    "mlbtc",
+)
+
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
-        "mlr": Entry(_attention, {"attention": "mlr"}, trained=True),
-        "standard": Entry(_attention, {"attention": "standard"}, trained=True),
+        **{name: Entry(_attention, {"attention": name}, trained=True) for name in _ATTENTIONS},
         "nlinear": Entry(_linear, {"kind": "nlinear"}, trained=True),
         "dlinear": Entry(_linear, {"kind": "dlinear"}, trained=True),
         "rlinear": Entry(_linear, {"kind": "rlinear"}, trained=True),
@@ -77,11 +86,6 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
 )
 
 PLANNED = (
-    "sliding_window",
-    "global_local",
-    "bilinear_mlr",
-    "bilinear_btt",
-    "mlbtc",
     "window_average",
     "ets",
     "theta",

@@ -36,6 +36,7 @@ app = typer.Typer(
 datasets = typer.Typer(help="Published data sets: what is known, where the files are.", rich_markup_mode=None)
 app.add_typer(datasets, name="datasets")
 
+_ATTENTIONS = "mlr, standard, sliding_window, global_local, bilinear_mlr, bilinear_btt or mlbtc"
 Table = Annotated[Path, typer.Argument(metavar="DATA.csv", help="Table, long or wide, as CSV.")]
 Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
 IdCol = Annotated[str | None, typer.Option(help="Series column of a long table [unique_id].")]
@@ -156,7 +157,7 @@ def fit(
     data: Table,
     horizon: Horizon,
     out: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
-    attention: Annotated[str, typer.Option(help="mlr or standard.")] = "mlr",
+    attention: Annotated[str, typer.Option(help=f"{_ATTENTIONS}.")] = "mlr",
     context: Context = None,
     max_epochs: Epochs = None,
     seed: Seed = 0,
@@ -187,7 +188,7 @@ def fit(
 def forecast(
     data: Table,
     horizon: Annotated[int | None, typer.Option(help="Rows to forecast [the model's, with --from].")] = None,
-    attention: Annotated[str | None, typer.Option(help="mlr or standard [mlr].")] = None,
+    attention: Annotated[str | None, typer.Option(help=f"{_ATTENTIONS} [mlr].")] = None,
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [stdout].")] = None,

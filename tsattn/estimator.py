@@ -1,9 +1,22 @@
 """How does a user forecast with a network? The attention forecaster and the linear ones."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tsattn.nn.models import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig, check_backbone
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from tsattn.data.calendar import calendar_cycles
+from tsattn.data.frames import Panel, require_length
+from tsattn.data.windows import History
+from tsattn.forecast import panel_for
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
+from tsattn.nn.decoder import PatchDecoder
+from tsattn.nn.models import PatchEncoder
 from tsattn.trained import TrainedForecaster
 
 
@@ -17,11 +30,27 @@ class AttentionForecaster(TrainedForecaster):
         horizon: Future steps to forecast.
         context: Rows of history read for each forecast. Default: 3.5 horizons, at least 96, at most 512, and not
             more than half of what the shortest series has.
-        attention: ``"mlr"`` (distance-dependent multi-level low rank) or ``"standard"``.
-        ranks: Features per level, coarse to fine, summing to ``d_model // n_heads``. Default: half, a quarter,
-            the rest.
-        block_sizes: Patches per block at each level. Default: halving from the whole context.
-        offset: Shift of the block grid in patches.
+        attention: ``"mlr"`` (distance-dependent multi-level low rank), ``"standard"``, ``"sliding_window"``,
+            ``"global_local"`` (two softmaxes over split features), or a bilinear score whose matrix is structured:
+            ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``. Settings that an attention does not have are refused.
+        ranks: Features per level, coarse to fine: for ``"mlr"`` summing to ``d_model // n_heads``, for
+            ``"bilinear_mlr"`` those of the matrix. Default: half of a head's features, a quarter, the rest.
+        block_sizes: Patches per block at each level. Default: halving from the whole context. ``"calendar"``: the
+            whole context, then a week and a day as far as the frequency has them and the context is longer.
+        offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or ``"heads"`` shifts
+            every second layer or head, so that borders of one grid lie inside blocks of the other.
+        scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys, each level
+            divided by its rank, each score by the number of levels that its pair shares.
+        learn_scales: Train a factor for each head and level of ``"mlr"``.
+        tt_rank: Rank of the block tensor train of ``"bilinear_btt"``, at least 1 (the default).
+        window: Patches seen in layers with a window, the patch itself included. Default: a quarter of all, so that
+            half of them are in view.
+        n_global: Leading patches exempt from the window.
+        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window, such as ``"GWW"``.
+        rotary: Turn queries and keys by their positions (needs even ranks).
+        n_kv_heads: Heads of keys and values, a divisor of ``n_heads``. Default: as many.
+        architecture: ``"encoder"`` maps all patches to the horizon at once. ``"decoder"`` forecasts patch by patch
+            and feeds on its forecasts; it needs ``patch_stride == patch_len`` and ``linear_skip=False``.
         d_model: Token width.
         n_heads: Attention heads.
         n_layers: Transformer blocks.
@@ -71,8 +100,17 @@ class AttentionForecaster(TrainedForecaster):
         context: int | None = None,
         attention: str = "mlr",
         ranks: tuple[int, ...] | None = None,
-        block_sizes: tuple[int, ...] | None = None,
-        offset: int | tuple[int, ...] = 0,
+        block_sizes: tuple[int, ...] | str | None = None,
+        offset: int | tuple[int, ...] | str = 0,
+        scaling: str = "default",
+        learn_scales: bool = False,
+        tt_rank: int | None = None,
+        window: int | None = None,
+        n_global: int = 0,
+        layer_pattern: str | None = None,
+        rotary: bool = False,
+        n_kv_heads: int | None = None,
+        architecture: str = "encoder",
         d_model: int = 16,
         n_heads: int = 2,
         n_layers: int = 3,
@@ -105,6 +143,15 @@ class AttentionForecaster(TrainedForecaster):
         self.ranks = ranks
         self.block_sizes = block_sizes
         self.offset = offset
+        self.scaling = scaling
+        self.learn_scales = learn_scales
+        self.tt_rank = tt_rank
+        self.window = window
+        self.n_global = n_global
+        self.layer_pattern = layer_pattern
+        self.rotary = rotary
+        self.n_kv_heads = n_kv_heads
+        self.architecture = architecture
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_layers = n_layers
@@ -136,32 +183,102 @@ class AttentionForecaster(TrainedForecaster):
         """Name of the forecast column."""
         return self.attention if self.alias is None else self.alias
 
+    def attention_maps(self, data: pd.DataFrame | Panel | None = None) -> np.ndarray:
+        """How much each patch of the last context of every series looks at each other one.
+
+        Args:
+            data: A long or wide frame, or a panel; ``None`` takes the series of ``fit``.
+
+        Returns:
+            ``[layers, series, channels, heads, looking patch, patch looked at]``. Rows sum to one, and to two for
+            ``"global_local"``, which adds two softmaxes. :func:`tsattn.plotting.plot_attention` draws one map.
+
+        Raises:
+            ValueError: If a series is shorter than the context, or the channels differ from the fitted ones.
+            sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
+        """
+        check_is_fitted(self, "network_")
+        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
+        require_length(panel, self.context_, "one context")
+        contexts = History(panel).contexts(panel.starts[1:], self.context_)
+        network = cast(PatchEncoder | PatchDecoder, self.network_)
+        device = next(network.parameters()).device
+        maps: np.ndarray = (
+            network.attention_maps(torch.as_tensor(self._standardise(contexts)[0]).to(device)).cpu().numpy()
+        )
+        return maps
+
     def _shortest_context(self) -> int:
         return int(self.patch_len)
 
-    def _model_config(self, context: int, *, equivariant: bool) -> ModelConfig:
-        check_backbone(self.attention)
+    def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}")
-        if self.attention == "standard" and (self.ranks is not None or self.block_sizes is not None):
-            raise ValueError("ranks and block_sizes belong to attention='mlr'; got them for 'standard'")
-        return ModelConfig(
+        config = ModelConfig(
             context=context,
             horizon=int(self.horizon),
             backbone=self.attention,
             equivariant=equivariant,
+            architecture=self.architecture,
             d_model=self.d_model,
             n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
             n_layers=self.n_layers,
             d_ff=self.d_ff,
             patch_len=self.patch_len,
             patch_stride=self.patch_stride,
             dropout=self.dropout,
-            ranks=None if self.ranks is None else tuple(self.ranks),
-            block_sizes=None if self.block_sizes is None else tuple(self.block_sizes),
-            offset=self.offset,
+            ranks=_as_tuple(self.ranks),
+            offset=tuple(self.offset) if isinstance(self.offset, list) else self.offset,
+            scaling=self.scaling,
+            learn_scales=self.learn_scales,
+            tt_rank=self.tt_rank,
+            window=self.window,
+            n_global=self.n_global,
+            layer_pattern=self.layer_pattern,
+            rotary=self.rotary,
             linear_skip=self.linear_skip,
         )
+        if self.block_sizes is None:
+            return config
+        if isinstance(self.block_sizes, str):
+            return replace(config, block_sizes=_calendar_blocks(self.block_sizes, config, freq))
+        return replace(config, block_sizes=_as_tuple(self.block_sizes))
+
+
+def _as_tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _calendar_blocks(name: str, config: ModelConfig, freq: str | int) -> tuple[int, ...]:
+    """The whole context, a week and a day in patches, as far as they are shorter than the context.
+
+    Raises:
+        ValueError: If the name is another, the frequency has neither, or they are no whole number of patches.
+    """
+    if name != "calendar":
+        raise ValueError(f"block_sizes must be numbers or 'calendar'; got {name!r}")
+    cycles = calendar_cycles(freq)
+    if not cycles:
+        raise ValueError(
+            f"block_sizes='calendar' needs a frequency with whole days or weeks; got {freq!r}; give sizes in patches"
+        )
+    sizes = [config.n_tokens]
+    for rows in cycles:
+        patches, rest = divmod(rows, config.patch_stride)
+        if rest:
+            raise ValueError(
+                f"block_sizes='calendar' needs a patch_stride that divides a cycle of {rows} rows; got patch_stride ="
+                f" {config.patch_stride}; take a divisor"
+            )
+        if 1 < patches < sizes[-1]:
+            sizes.append(patches)
+    if len(sizes) == 1:
+        raise ValueError(
+            f"block_sizes='calendar' finds no cycle between one patch and the context of {config.n_tokens} patches for"
+            f" frequency {freq!r}; lengthen the context or shorten patch_stride"
+        )
+    return tuple(sizes)
 
 
 class LinearForecaster(TrainedForecaster):
@@ -228,7 +345,7 @@ class LinearForecaster(TrainedForecaster):
     def _shortest_context(self) -> int:
         return 2
 
-    def _model_config(self, context: int, *, equivariant: bool) -> ModelConfig:
+    def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         if self.kind not in LINEAR_KINDS:
             raise ValueError(f"kind must be one of {', '.join(LINEAR_KINDS)}; got {self.kind!r}")
         return ModelConfig(context=context, horizon=int(self.horizon), backbone=self.kind, equivariant=equivariant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,50 @@ def plot_forecast(
     return ax
 
 
+def plot_attention(
+    weights: np.ndarray,
+    *,
+    block_sizes: Sequence[int] = (),
+    offset: int = 0,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one attention map, with the blocks of its levels outlined.
+
+    Args:
+        weights: How much each patch looks at each other one, ``[L, L]``: one layer, series, channel and head of
+            :meth:`tsattn.AttentionForecaster.attention_maps`.
+        block_sizes: Patches per block at each level, coarse to fine, as in ``summary_["block_sizes"]``; the finest
+            blocks are outlined thinnest.
+        offset: Shift of the block grid in patches.
+        title: Default none.
+        ax: Axes to draw into; default new ones on a figure of their own.
+
+    Returns:
+        The axes: looking patch down, patch looked at across, oldest first.
+
+    Raises:
+        ValueError: If ``weights`` is no square map.
+        ImportError: If matplotlib is missing.
+    """
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
+        raise ValueError(
+            f"one map has the shape [patches, patches]; got {weights.shape}; pick a layer, series and head"
+        )
+    ax = _new_axes((6.2, 5.4)) if ax is None else ax
+    image = ax.imshow(weights, cmap="viridis", vmin=0, interpolation="nearest")
+    length = len(weights)
+    finer = [size for size in block_sizes[1:] if size < length + offset]
+    for depth, size in enumerate(finer):
+        for start in range(-(offset % size), length, size):
+            low, high = max(start, 0) - 0.5, min(start + size, length) - 0.5
+            width = 2.2 / (depth + 1)
+            ax.plot([low, high, high, low, low], [low, low, high, high, low], color="white", linewidth=width)
+    ax.set(xlabel="patch looked at", ylabel="looking patch", title=title or "")
+    ax.figure.colorbar(image, ax=ax, label="weight")
+    return ax
+
+
 def save_plot(ax: Axes, path: str | Path) -> None:
     """Write the figure of ``ax`` in one step, in the format that the file's name asks for.
 
@@ -109,8 +154,8 @@ def _figure_class() -> Any:
     return Figure
 
 
-def _new_axes() -> Axes:
-    return _figure_class()(figsize=(10, 4.5), layout="constrained").subplots()
+def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
+    return _figure_class()(figsize=size, layout="constrained").subplots()
 
 
 def _find(forecast: Forecast, series: Any) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from tsattn.data.calendar import ticks
 from tsattn.data.frames import Dialect, Panel
 from tsattn.data.windows import Scaler
 from tsattn.evaluate.conformal import StepIntervals
-from tsattn.nn.models import ModelConfig, build_model
+from tsattn.nn.config import ModelConfig
+from tsattn.nn.models import build_model
 from tsattn.storage import read_json, read_tensors, write_folder, write_json, write_tensors
 
 if TYPE_CHECKING:

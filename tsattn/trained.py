@@ -20,7 +20,8 @@ from tsattn.evaluate.conformal import StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
 from tsattn.fitting import FitPlan, plan_fit, seed_from
 from tsattn.forecast import Forecast, answer, check_windows, panel_for
-from tsattn.nn.models import ATTENTION_KINDS, ModelConfig, build_model
+from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
+from tsattn.nn.models import build_model
 from tsattn.saving import load_forecaster, save_forecaster
 from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
 
@@ -51,7 +52,7 @@ class TrainedForecaster(BaseEstimator):
     checkpoint_dir: str | Path | None
     verbose: bool
 
-    def _model_config(self, context: int, *, equivariant: bool) -> ModelConfig:
+    def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         raise NotImplementedError
 
     def _shortest_context(self) -> int:
@@ -82,7 +83,8 @@ class TrainedForecaster(BaseEstimator):
             shortest_context=self._shortest_context(),
             val_size=self.val_size,
         )
-        model_config = self._model_config(plan.spec.context, equivariant=panel.dialect.kind == "long")
+        long = panel.dialect.kind == "long"
+        model_config = self._model_config(plan.spec.context, equivariant=long, freq=panel.freq)
         device = self.resolve_device(strict=True)
         generators = Generators.from_seed(seed_from(self.random_state), device)
         network = build_model(model_config, generator=generators.init)
@@ -153,8 +155,7 @@ class TrainedForecaster(BaseEstimator):
         """
         check_is_fitted(self, "network_")
         x = self._contexts(x)
-        level, spread = self._level_and_spread(x)
-        scaled = ((x - level) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+        scaled, level, spread = self._standardise(x)
         point = self._forward(scaled) * spread + level
         steps = self._steps()
         if not len(quantiles):
@@ -314,6 +315,11 @@ class TrainedForecaster(BaseEstimator):
         if self.panel_.dialect.kind == "wide" and x.shape[2] != self.panel_.n_channels:
             raise ValueError(f"windows must have the {self.panel_.n_channels} fitted channels; got {x.shape[2]}")
         return x[:, -self.context_ :]
+
+    def _standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Windows as the network reads them, and the level and spread that were taken off."""
+        level, spread = self._level_and_spread(x)
+        return ((x - level) / np.where(spread > 0, spread, 1.0)).astype(np.float32), level, spread
 
     def _level_and_spread(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What windows are standardised by, ``[B, 1, C]`` each.

@@ -154,6 +154,25 @@ def season_length(freq: str | int) -> int:
     return max(1, season // grid.step) if season % grid.step == 0 else 1
 
 
+def calendar_cycles(freq: str | int) -> tuple[int, ...]:
+    """Rows of a week and of a day, as far as a frequency has whole numbers of them above one.
+
+    Args:
+        freq: As for :func:`parse_freq`.
+
+    Returns:
+        Descending, for example ``h`` (168, 24), ``D`` (7,), ``B`` (5,), and nothing from weeks on and for integers.
+
+    Example:
+        >>> calendar_cycles("15min")
+        (672, 96)
+    """
+    grid = parse_freq(freq)
+    week = {"tick": 7 * _DAY, "day": 7 if grid.modulus == 1 else 0, "business": 5}.get(grid.unit, 0)
+    day = _DAY if grid.unit == "tick" else 0
+    return tuple(cycle // grid.step for cycle in (week, day) if cycle > grid.step and cycle % grid.step == 0)
+
+
 def ticks(times: pd.Index) -> np.ndarray:
     """Stamps as nanoseconds since 1970 in UTC, integers as they are; int64."""
     if not isinstance(times, pd.DatetimeIndex):

@@ -1,21 +1,28 @@
 """Which way computes this attention? The one door to all kernels: arguments are checked here, once."""
 
 import functools
-import operator
 import warnings
-from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.kernels.bands import attend_bands, attention_bands
+from tsattn.kernels.bands import attention_bands
+from tsattn.kernels.decode import decode
 from tsattn.kernels.dense import attend, attention_expanded, attention_masked
-from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.fused import pad
+from tsattn.kernels.geometry import Geometry, make_geometry
 from tsattn.kernels.partition import refusal
-from tsattn.kernels.reference import attention_mask, attention_reference, default_block_sizes, level_scores
+from tsattn.kernels.reference import (
+    attention_mask,
+    attention_reference,
+    default_block_sizes,
+    expand_heads,
+    level_scores,
+    weights_reference,
+)
+from tsattn.kernels.windowed import attention_windowed, window_refusal
 
 __all__ = [
     "attention",
@@ -24,20 +31,25 @@ __all__ = [
     "attention_mask",
     "attention_masked",
     "attention_reference",
+    "attention_weights",
+    "attention_windowed",
     "available_backends",
+    "decode",
     "default_block_sizes",
     "level_scores",
     "mlr_attention",
 ]
 
 # What can be forced.
-BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands")
+BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
 # Up to this many numbers in a row of wide features, the expanded way costs less than block products.
 EXPANDED_WIDTH = 32
 # From this many keys on, torch's fused kernel beats three products over slices for ordinary attention.
 FUSED_LENGTH = 96
 # From this many keys on, fused kernels over bands beat products over slices for level scores.
 BANDS_LENGTH = 768
+# From this many keys on, chunks of a sliding window beat products over slices.
+WINDOWED_LENGTH = 256
 # From more keys than this on, level scores that bands cannot serve are worth a warning.
 WARN_LENGTH = 4096
 
@@ -47,15 +59,15 @@ def available_backends() -> tuple[str, ...]:
 
     Example:
         >>> available_backends()
-        ('auto', 'reference', 'expanded', 'masked', 'dense', 'bands')
+        ('auto', 'reference', 'expanded', 'masked', 'dense', 'bands', 'windowed')
     """
     return BACKENDS
 
 
 def attention(
     q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
+    k: Float[Tensor, "B Hk Lk K"],
+    v: Float[Tensor, "B Hv Lk V"],
     *,
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
@@ -72,9 +84,13 @@ def attention(
     """Softmax attention, exact, with optional distance-dependent levels.
 
     Computes ``softmax(S + mask) @ v`` with ``S`` of docs/mathematics.md, section 3, after Kuang et al. 2025
-    (arXiv 2509.07963). Half-precision inputs are computed in float32.
+    (arXiv 2509.07963). Half-precision inputs are computed in float32. Query heads may share keys and values: query
+    head h uses key head ``h // (H // Hk)`` and value head ``h // (H // Hv)``.
 
     Args:
+        q: Queries of H heads.
+        k: Keys of Hk heads; Hk divides H.
+        v: Values of Hv heads; Hv divides H.
         ranks: Features per level, coarse to fine, summing to K. ``None`` is ordinary attention.
         block_sizes: Tokens per block at each level, non-increasing; the first covers the sequence. Default: halving
             sizes by :func:`default_block_sizes` of the longer of Lq and Lk.
@@ -86,8 +102,9 @@ def attention(
         n_global: Leading tokens that see, and are seen by, every token the mask allows in time.
         key_mask: True where a key may be seen.
         scale: Default ``K ** -0.5``.
-        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better of those two) or
-            ``"bands"`` (long sequences, memory linear in their length, nested blocks only).
+        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better of those two),
+            ``"bands"`` (long sequences, memory linear in their length, nested blocks only) or ``"windowed"`` (one
+            level and a window, as many queries as keys, time linear in their length).
             All give the same numbers to rounding; only the reference has second derivatives.
 
     Returns:
@@ -109,52 +126,46 @@ def attention(
     """
     _check_tensors(q, k, v, key_mask)
     _check_backend(backend, ranks)
-    geometry = _make_geometry(
-        q.shape[1],
-        q.shape[2],
-        k.shape[2],
-        q.shape[3],
-        ranks=None if ranks is None else _whole(ranks, "ranks"),
-        block_sizes=None if block_sizes is None else _whole(block_sizes, "block_sizes"),
-        offset=_whole(offset if isinstance(offset, (tuple, list)) else (offset,), "offset"),
-        level_scales=None if level_scales is None else tuple(float(x) for x in level_scales),
-        mean_levels=bool(mean_levels),
-        causal=bool(causal),
-        window=None if window is None else _whole((window,), "window")[0],
-        n_global=_whole((n_global,), "n_global")[0],
-        scale=None if scale is None else float(scale),
+    geometry = make_geometry(
+        q,
+        k,
+        ranks=ranks,
+        block_sizes=block_sizes,
+        offset=offset,
+        level_scales=level_scales,
+        mean_levels=mean_levels,
+        causal=causal,
+        window=window,
+        n_global=n_global,
+        scale=scale,
     )
     way = _choose(geometry, backend, key_mask is not None, torch.compiler.is_compiling())
     # Whatever an autocast around the call would narrow, scores and softmax are not.
     with torch.autocast(q.device.type, enabled=False):
-        if way == "fused":
-            factor = geometry.factors[0]
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=factor)
         if way == "reference":
-            return attention_reference(
-                q,
-                k,
-                v,
-                ranks=geometry.ranks,
-                block_sizes=geometry.block_sizes,
-                offset=geometry.offsets,
-                level_scales=geometry.factors,
-                mean_levels=mean_levels,
-                causal=causal,
-                window=window,
-                n_global=n_global,
-                key_mask=key_mask,
-                scale=1.0,
+            return attention_reference(q, k, v, key_mask=key_mask, **_numbers(geometry))
+        # Torch's kernels for the CPU read shared heads where they lie; elsewhere only some do, and slowly without.
+        shared = way == "fused" and q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
+        if not shared:
+            k, v = expand_heads(k, q.shape[1]), expand_heads(v, q.shape[1])
+        if way == "fused":
+            width = v.shape[3]
+            if not torch.compiler.is_compiling():
+                q, k, v = pad(q, k, v)  # with K != V torch would make all scores at once
+            out = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=geometry.causal, scale=geometry.factors[0], enable_gqa=shared
             )
-        if way == "bands":
-            return attend_bands(q, k, v, key_mask, geometry)
+            return out[..., :width]
+        if way in {"bands", "windowed"}:
+            long = attention_bands if way == "bands" else attention_windowed
+            return long(q, k, v, geometry=geometry, key_mask=key_mask)
         return attend(q, k, v, key_mask, geometry, way)
 
 
 def mlr_attention(
     q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
+    k: Float[Tensor, "B Hk Lk K"],
+    v: Float[Tensor, "B Hv Lk V"],
     *,
     ranks: tuple[int, ...],
     block_sizes: tuple[int, ...] | None = None,
@@ -171,6 +182,9 @@ def mlr_attention(
     """Distance-dependent MLR attention: :func:`attention` with ``ranks`` required.
 
     Args:
+        q: Queries of H heads.
+        k: Keys of Hk heads; Hk divides H.
+        v: Values of Hv heads; Hv divides H.
         ranks: Features per level, coarse to fine, summing to K.
         block_sizes: Tokens per block at each level; default halving.
         offset: Shift of the block grid in tokens, for all heads or one per head.
@@ -214,15 +228,97 @@ def mlr_attention(
     )
 
 
+def attention_weights(
+    q: Float[Tensor, "B H Lq K"],
+    k: Float[Tensor, "B Hk Lk K"],
+    *,
+    ranks: tuple[int, ...] | None = None,
+    block_sizes: tuple[int, ...] | None = None,
+    offset: int | tuple[int, ...] = 0,
+    level_scales: tuple[float, ...] | None = None,
+    mean_levels: bool = False,
+    causal: bool = False,
+    window: int | None = None,
+    n_global: int = 0,
+    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "B H Lq Lk"]:
+    """The weights with which :func:`attention` averages the values, for looking at them.
+
+    Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is ``attention(q, k, v, ...)``.
+
+    Args:
+        q: Queries of H heads.
+        k: Keys of Hk heads; Hk divides H, and query head h uses key head ``h // (H // Hk)``.
+        ranks: Features per level, coarse to fine, summing to K. ``None`` is ordinary attention.
+        block_sizes: Tokens per block at each level; default halving.
+        offset: Shift of the block grid in tokens, for all heads or one per head.
+        level_scales: Factor per level, default ones.
+        mean_levels: Divide each score by the number of levels its pair shares.
+        causal: See no later position than one's own.
+        window: Number of keys seen, itself included.
+        n_global: Leading tokens exempt from the window.
+        key_mask: True where a key may be seen.
+        scale: Default ``K ** -0.5``.
+
+    Returns:
+        Weights in the type of q, computed in float32 at least. Rows sum to one; those with no visible key are zero.
+
+    Raises:
+        ValueError: As :func:`attention`.
+        TypeError: As :func:`attention`.
+
+    Cost:
+        B H Lq Lk K multiply-adds, and memory for B H Lq Lk numbers a few times over.
+
+    Example:
+        >>> x = torch.zeros(1, 1, 2, 4)
+        >>> attention_weights(x, x, causal=True).tolist()
+        [[[[1.0, 0.0], [0.5, 0.5]]]]
+    """
+    _check_tensors(q, k, None, key_mask)
+    geometry = make_geometry(
+        q,
+        k,
+        ranks=ranks,
+        block_sizes=block_sizes,
+        offset=offset,
+        level_scales=level_scales,
+        mean_levels=mean_levels,
+        causal=causal,
+        window=window,
+        n_global=n_global,
+        scale=scale,
+    )
+    with torch.autocast(q.device.type, enabled=False):
+        return weights_reference(q, k, key_mask=key_mask, **_numbers(geometry)).to(q.dtype)
+
+
+def _numbers(geometry: Geometry) -> dict[str, Any]:
+    """A call in words that the reference understands."""
+    return {
+        "ranks": geometry.ranks,
+        "block_sizes": geometry.block_sizes,
+        "offset": geometry.offsets,
+        "level_scales": geometry.factors,
+        "mean_levels": geometry.mean_levels,
+        "causal": geometry.causal,
+        "window": geometry.window,
+        "n_global": geometry.n_global,
+        "scale": 1.0,  # it is in the factors
+    }
+
+
 @functools.lru_cache(maxsize=256)
 def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool) -> str:
-    """``fused``, ``reference``, ``plain``, ``expanded``, ``masked`` or ``bands``."""
+    """``fused``, ``reference``, ``plain``, ``expanded``, ``masked``, ``bands`` or ``windowed``."""
     if backend in {"reference", "expanded", "masked"}:
         return backend
-    why_no_bands = refusal(geometry)
-    if backend == "bands":
-        if why_no_bands is not None:
-            raise ValueError(why_no_bands)
+    why_no_bands, why_no_window = refusal(geometry), window_refusal(geometry)
+    if backend in {"bands", "windowed"}:
+        reason = why_no_bands if backend == "bands" else why_no_window
+        if reason is not None:
+            raise ValueError(reason)
         return backend
     one_level = geometry.n_global_levels == len(geometry.ranks) and not geometry.mean_levels
     whole = not masked_keys and geometry.window is None
@@ -233,6 +329,8 @@ def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool
         return "fused"
     if compiling and backend == "auto":
         return "reference"  # plain torch, which a compiler fuses by itself
+    if backend == "auto" and why_no_window is None and geometry.n_keys >= WINDOWED_LENGTH:
+        return "windowed"
     if one_level:
         return "plain"
     if backend == "auto" and geometry.n_keys >= BANDS_LENGTH:
@@ -244,68 +342,32 @@ def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool
     return "expanded" if geometry.width <= EXPANDED_WIDTH else "masked"
 
 
-@functools.lru_cache(maxsize=256)
-def _make_geometry(
-    n_heads: int,
-    n_queries: int,
-    n_keys: int,
-    n_features: int,
-    *,
-    ranks: tuple[int, ...] | None,
-    block_sizes: tuple[int, ...] | None,
-    offset: tuple[int, ...],
-    level_scales: tuple[float, ...] | None,
-    mean_levels: bool,
-    causal: bool,
-    window: int | None,
-    n_global: int,
-    scale: float | None,
-) -> Geometry:
-    """Check the numbers against one another and fill in the defaults."""
-    _check_positions(offset, n_heads, window, n_global)
-    if ranks is None:
-        _refuse_levels(
-            block_sizes=block_sizes, level_scales=level_scales, mean_levels=mean_levels, offset=any(offset) and offset
-        )
-        ranks = (n_features,)
-    _check_levels(ranks, block_sizes, level_scales, n_features, max(n_queries, n_keys))
-    scale = n_features**-0.5 if scale is None else scale
-    return Geometry(
-        n_queries=n_queries,
-        n_keys=n_keys,
-        ranks=ranks,
-        block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
-        offsets=offset[:1] if len(set(offset)) == 1 else offset,
-        factors=tuple(scale * factor for factor in (level_scales or (1.0,) * len(ranks))),
-        mean_levels=mean_levels,
-        causal=causal,
-        window=window,
-        n_global=n_global,
-    )
-
-
-def _check_tensors(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> None:
-    shapes = f"got q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
-    if not q.ndim == k.ndim == v.ndim == 4:
-        raise ValueError(
-            f"q, k and v must have the axes (batch, heads, tokens, features); {shapes}; add what is missing"
-        )
-    if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
-        raise ValueError(f"q, k and v must agree in batch and heads; {shapes}; expand the smaller ones")
+def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | None) -> None:
+    named = {"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}
+    names, tensors = " and ".join(named) if v is None else "q, k and v", list(named.values())
+    shapes = "got " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in named.items())
+    if any(x.ndim != 4 for x in tensors):
+        raise ValueError(f"{names} must have the axes (batch, heads, tokens, features); {shapes}; add what is missing")
+    if any(x.shape[0] != q.shape[0] for x in tensors):
+        raise ValueError(f"{names} must agree in batch; {shapes}; expand the smaller ones")
     if q.shape[3] != k.shape[3]:
         raise ValueError(f"q and k must have as many features; {shapes}; project both to one width")
-    if k.shape[2] != v.shape[2]:
+    if v is not None and k.shape[2] != v.shape[2]:
         raise ValueError(f"k and v must have as many tokens; {shapes}; give one value a key")
-    if 0 in (*q.shape[1:], *v.shape[2:]):
-        raise ValueError(f"q, k and v must have at least one head, token and feature; {shapes}; drop the empty call")
-    if not (q.dtype == k.dtype == v.dtype and q.is_floating_point()):
-        raise ValueError(
-            f"q, k and v must share one floating dtype; got {q.dtype}, {k.dtype}, {v.dtype}; convert them with .to()"
-        )
-    if not q.device == k.device == v.device:
-        raise ValueError(
-            f"q, k and v must be on one device; got {q.device}, {k.device}, {v.device}; move them with .to()"
-        )
+    if any(0 in x.shape[1:] for x in tensors):
+        raise ValueError(f"{names} must have at least one head, token and feature; {shapes}; drop the empty call")
+    for name, x in named.items():
+        if q.shape[1] % x.shape[1]:
+            raise ValueError(
+                f"the heads of {name} must divide those of q, so that query head h uses {name}'s head h // (H // "
+                f"{x.shape[1]}); {shapes}; change the number of heads of one"
+            )
+    if not (q.is_floating_point() and all(x.dtype == q.dtype for x in tensors)):
+        types = ", ".join(str(x.dtype) for x in tensors)
+        raise ValueError(f"{names} must share one floating dtype; got {types}; convert them with .to()")
+    if any(x.device != q.device for x in tensors):
+        places = ", ".join(str(x.device) for x in tensors)
+        raise ValueError(f"{names} must be on one device; got {places}; move them with .to()")
     if key_mask is None:
         return
     if key_mask.dtype != torch.bool:
@@ -324,63 +386,3 @@ def _check_backend(backend: str, ranks: tuple[int, ...] | None) -> None:
         )
     if backend in {"expanded", "masked", "dense", "bands"} and ranks is None:
         raise ValueError(f"backend {backend!r} is for level scores and needs ranks; got None; use auto or reference")
-
-
-def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
-    """Integers of any make as Python's own."""
-    try:
-        return tuple(operator.index(number) for number in numbers)
-    except TypeError:
-        raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
-
-
-def _check_levels(
-    ranks: tuple[int, ...],
-    block_sizes: tuple[int, ...] | None,
-    level_scales: tuple[float, ...] | None,
-    n_features: int,
-    length: int,
-) -> None:
-    if not ranks or min(ranks) < 1:
-        raise ValueError(f"ranks must hold at least one number, each at least 1; got {ranks}; leave out empty levels")
-    if sum(ranks) != n_features:
-        raise ValueError(
-            f"ranks must sum to the features of q and k; got sum({ranks}) = {sum(ranks)} for {n_features}; "
-            "change ranks or the projection"
-        )
-    for name, given in (("block_sizes", block_sizes), ("level_scales", level_scales)):
-        if given is not None and len(given) != len(ranks):
-            raise ValueError(
-                f"{name} needs one number a level; got {given} for ranks {ranks}; add or drop some, or leave it out"
-            )
-    if block_sizes is None:
-        return
-    if min(block_sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(block_sizes)):
-        raise ValueError(
-            f"block_sizes must be at least 1 and never grow from coarse to fine; got {block_sizes}; sort them downwards"
-        )
-    if block_sizes[0] < length:
-        raise ValueError(
-            f"the first of block_sizes must cover the sequence; got {block_sizes[0]} for {length} tokens; raise it, or "
-            "leave block_sizes out"
-        )
-
-
-def _refuse_levels(**given: object) -> None:
-    """Without ranks there are no levels for these to speak of."""
-    for name, value in given.items():
-        if value:
-            raise ValueError(f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out")
-
-
-def _check_positions(offset: tuple[int, ...], n_heads: int, window: int | None, n_global: int) -> None:
-    if len(offset) not in {1, n_heads}:
-        raise ValueError(
-            f"offset must be one number or one per head; got {len(offset)} numbers for {n_heads} heads; give one a head"
-        )
-    if min(offset) < 0:
-        raise ValueError(f"offset must be at least 0; got {min(offset)}; add a multiple of every block size")
-    if window is not None and window < 1:
-        raise ValueError(f"window must be at least 1, the token itself; got {window}; None sees everything")
-    if n_global < 0:
-        raise ValueError(f"n_global must be at least 0; got {n_global}; 0 is no global token")

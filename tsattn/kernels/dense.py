@@ -218,6 +218,25 @@ def _follows(before: _Run, run: _Run) -> bool:
     return alike and before.query_rows.stop == run.query and before.key_rows.stop == run.key
 
 
+def level_shares(geometry: Geometry, dtype: torch.dtype, device: torch.device, *, n_common: int = 1) -> Tensor:
+    """One divided by the number of levels that each pair shares.
+
+    Args:
+        geometry: Lengths, blocks and offsets.
+        dtype: Type of the result.
+        device: Its place.
+        n_common: How many levels the first one stands for.
+
+    Returns:
+        Shares, [1 Lq Lk] or [H Lq Lk] as there are offsets.
+    """
+    sizes = (geometry.n_queries, geometry.n_keys)
+    count = torch.full((), n_common, dtype=dtype, device=device)
+    for size in geometry.block_sizes[1:]:
+        count = count + shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device).to(dtype)
+    return count.reciprocal().expand(len(geometry.offsets), *sizes)
+
+
 class _Plan:
     """A way and the masks that go with it, ready for every slice of a call."""
 
@@ -244,11 +263,7 @@ class _Plan:
         self.may_be_empty = self.hidden is not None and geometry.n_queries > geometry.n_keys
         self.share: Tensor | None = None
         if geometry.mean_levels:
-            count = torch.ones((), dtype=dtype, device=device)
-            for size in geometry.block_sizes[1:]:
-                same = shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device)
-                count = count + same.to(dtype)
-            self.share = count.reciprocal().expand(len(geometry.offsets), *sizes)
+            self.share = level_shares(geometry, dtype, device)
 
     def operands(self, q: Tensor, k: Tensor, here: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         """Queries and keys of a slice whose blocks are then multiplied."""

@@ -139,12 +139,12 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def choose(
-    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b h Lk V"], bias: Float[Tensor, "b h 1 Lk"] | None = None
+    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b hv Lk V"], bias: Float[Tensor, "#b #h #Lq Lk"] | None = None
 ) -> str:
     """Which operators compute this: ``cpu``, ``flash``, ``efficient``, or ``plain`` torch.
 
     Args:
-        bias: What is added to the scores of every key.
+        bias: What is added to the scores.
 
     Returns:
         The kind.
@@ -158,7 +158,7 @@ def choose(
 
 
 def pad(
-    q: Float[Tensor, "b h Lq K"], k: Float[Tensor, "b h Lk K"], v: Float[Tensor, "b h Lk V"]
+    q: Float[Tensor, "b h Lq K"], k: Float[Tensor, "b hk Lk K"], v: Float[Tensor, "b hv Lk V"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros after the narrower features where the fused kernel wants K = V; the same tensors where it does not.
 
@@ -182,7 +182,7 @@ def forward(
     *,
     scale: float,
     causal: bool = False,
-    bias: Float[Tensor, "b h 1 Lk"] | None = None,
+    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
 ) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq"]]:
     """``softmax(scale * q @ k^T + bias) @ v`` and the logarithm of the sum that the softmax divides by.
 
@@ -191,8 +191,8 @@ def forward(
     Args:
         scale: Factor of the scores, above 0.
         causal: Query i sees keys 0 to i; wants Lq = Lk.
-        bias: Added to the scores of every key, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A row
-            that sees none has a log-sum-exp near it and a result without meaning.
+        bias: Added to the scores, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A row that sees none
+            has a log-sum-exp near it and a result without meaning.
 
     Returns:
         The result in the type of q, and the log-sum-exp in float32 at least.
@@ -213,7 +213,7 @@ def backward(
     *,
     scale: float,
     causal: bool = False,
-    bias: Float[Tensor, "b h 1 Lk"] | None = None,
+    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
 ) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
     """Gradients of q, k and v for that of the result.
 
@@ -317,7 +317,8 @@ def _scores(
     some, rows, keys = here
     scores = (q[some, :, rows].to(dtype) * scale) @ k[some, :, keys].to(dtype).transpose(2, 3)
     if bias is not None:
-        scores.add_(bias[some, :, :, keys])
+        bias = bias.expand(q.shape[0], -1, q.shape[2], -1)
+        scores.add_(bias[some, :, rows, keys])
     if causal:
         positions = torch.arange(keys.stop, device=q.device)
         scores.masked_fill_(positions > positions[rows, None], -torch.inf)

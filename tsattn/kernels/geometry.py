@@ -1,6 +1,15 @@
 """What is the same for every sequence of a call: lengths, levels, blocks and masks by position?"""
 
+import functools
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from tsattn.kernels.reference import default_block_sizes
 
 
 @dataclass(frozen=True)
@@ -59,3 +68,148 @@ class Geometry:
     def width(self) -> int:
         """Features of the expanded way: one slot of r_l features for every block of every level."""
         return sum(rank * slots for rank, slots in zip(self.ranks, self.n_slots, strict=True))
+
+
+def make_geometry(
+    q: Tensor,
+    k: Tensor,
+    *,
+    ranks: tuple[int, ...] | None = None,
+    block_sizes: tuple[int, ...] | None = None,
+    offset: int | tuple[int, ...] = 0,
+    level_scales: tuple[float, ...] | None = None,
+    mean_levels: bool = False,
+    causal: bool = False,
+    window: int | None = None,
+    n_global: int = 0,
+    scale: float | None = None,
+) -> Geometry:
+    """Check the numbers of a call against one another and fill in the defaults.
+
+    Args:
+        q: Queries [B H Lq K], of which only the shape counts.
+        k: Keys [B Hk Lk K], likewise.
+        ranks: This and the others as in :func:`tsattn.kernels.attention`.
+
+    Returns:
+        What is the same for every sequence of the call.
+
+    Raises:
+        ValueError: If a number is out of its range or does not fit the others.
+        TypeError: If what must be whole is not.
+    """
+    return _checked(
+        q.shape[1],
+        q.shape[2],
+        k.shape[2],
+        q.shape[3],
+        ranks=None if ranks is None else _whole(ranks, "ranks"),
+        block_sizes=None if block_sizes is None else _whole(block_sizes, "block_sizes"),
+        offset=_whole(offset if isinstance(offset, (tuple, list)) else (offset,), "offset"),
+        level_scales=None if level_scales is None else tuple(float(x) for x in level_scales),
+        mean_levels=bool(mean_levels),
+        causal=bool(causal),
+        window=None if window is None else _whole((window,), "window")[0],
+        n_global=_whole((n_global,), "n_global")[0],
+        scale=None if scale is None else float(scale),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _checked(
+    n_heads: int,
+    n_queries: int,
+    n_keys: int,
+    n_features: int,
+    *,
+    ranks: tuple[int, ...] | None,
+    block_sizes: tuple[int, ...] | None,
+    offset: tuple[int, ...],
+    level_scales: tuple[float, ...] | None,
+    mean_levels: bool,
+    causal: bool,
+    window: int | None,
+    n_global: int,
+    scale: float | None,
+) -> Geometry:
+    """Check the numbers against one another and fill in the defaults."""
+    _check_positions(offset, n_heads, window, n_global)
+    if ranks is None:
+        _refuse_levels(
+            block_sizes=block_sizes, level_scales=level_scales, mean_levels=mean_levels, offset=any(offset) and offset
+        )
+        ranks = (n_features,)
+    _check_levels(ranks, block_sizes, level_scales, n_features, max(n_queries, n_keys))
+    scale = n_features**-0.5 if scale is None else scale
+    return Geometry(
+        n_queries=n_queries,
+        n_keys=n_keys,
+        ranks=ranks,
+        block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
+        offsets=offset[:1] if len(set(offset)) == 1 else offset,
+        factors=tuple(scale * factor for factor in (level_scales or (1.0,) * len(ranks))),
+        mean_levels=mean_levels,
+        causal=causal,
+        window=window,
+        n_global=n_global,
+    )
+
+
+def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
+    """Integers of any make as Python's own."""
+    try:
+        return tuple(operator.index(number) for number in numbers)
+    except TypeError:
+        raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
+
+
+def _check_levels(
+    ranks: tuple[int, ...],
+    block_sizes: tuple[int, ...] | None,
+    level_scales: tuple[float, ...] | None,
+    n_features: int,
+    length: int,
+) -> None:
+    if not ranks or min(ranks) < 1:
+        raise ValueError(f"ranks must hold at least one number, each at least 1; got {ranks}; leave out empty levels")
+    if sum(ranks) != n_features:
+        raise ValueError(
+            f"ranks must sum to the features of q and k; got sum({ranks}) = {sum(ranks)} for {n_features}; "
+            "change ranks or the projection"
+        )
+    for name, given in (("block_sizes", block_sizes), ("level_scales", level_scales)):
+        if given is not None and len(given) != len(ranks):
+            raise ValueError(
+                f"{name} needs one number a level; got {given} for ranks {ranks}; add or drop some, or leave it out"
+            )
+    if block_sizes is None:
+        return
+    if min(block_sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(block_sizes)):
+        raise ValueError(
+            f"block_sizes must be at least 1 and never grow from coarse to fine; got {block_sizes}; sort them downwards"
+        )
+    if block_sizes[0] < length:
+        raise ValueError(
+            f"the first of block_sizes must cover the sequence; got {block_sizes[0]} for {length} tokens; raise it, or "
+            "leave block_sizes out"
+        )
+
+
+def _refuse_levels(**given: object) -> None:
+    """Without ranks there are no levels for these to speak of."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out")
+
+
+def _check_positions(offset: tuple[int, ...], n_heads: int, window: int | None, n_global: int) -> None:
+    if len(offset) not in {1, n_heads}:
+        raise ValueError(
+            f"offset must be one number or one per head; got {len(offset)} numbers for {n_heads} heads; give one a head"
+        )
+    if min(offset) < 0:
+        raise ValueError(f"offset must be at least 0; got {min(offset)}; add a multiple of every block size")
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1, the token itself; got {window}; None sees everything")
+    if n_global < 0:
+        raise ValueError(f"n_global must be at least 0; got {n_global}; 0 is no global token")

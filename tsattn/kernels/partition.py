@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from tsattn.kernels.dense import Blocks
+from tsattn.kernels.dense import Blocks, level_shares
 from tsattn.kernels.geometry import Geometry
 
 
@@ -40,11 +40,42 @@ class Run:
 
 @dataclass(frozen=True)
 class Band:
-    """Pairs of which the first ``width`` features count; ``causal`` if both sides are the same tokens in order."""
+    """Pairs that share the same levels.
+
+    Args:
+        width: Leading features that count.
+        runs: The pairs.
+        causal: Both sides are the same tokens in order, and none sees a later one.
+        scale: Factor of the scores, above 0.
+    """
 
     width: int
     runs: tuple[Run, ...]
     causal: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """Small blocks that are computed by block products, finer levels included.
+
+    Args:
+        run: The blocks.
+        blocks: The products of one.
+        geometry: The levels of one, those that all its pairs share taken as the first.
+        n_common: How many levels that are.
+    """
+
+    run: Run
+    blocks: Blocks
+    geometry: Geometry
+    n_common: int
+
+    def shares(self, like: Tensor) -> Tensor | None:
+        """What scores of a block are multiplied by [n n], or nothing where that is 1 everywhere."""
+        if not self.geometry.mean_levels:
+            return None
+        return level_shares(self.geometry, like.dtype, like.device, n_common=self.n_common)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +83,17 @@ class Plan:
     """What has to be computed, in this order: the base, which covers every token once, then bands from fine to coarse.
 
     Args:
-        scale: Factor of all scores, above 0.
-        relative: Factor per feature beside that, or nothing where it is 1 everywhere.
+        relative: Factor per feature beside the scale of a band, or nothing where it is 1 everywhere.
         causal: See no later position.
         base: Blocks of the base level by a fused kernel, or nothing.
         dense: The same by block products, where blocks are small or have finer levels inside.
         bands: The rest.
     """
 
-    scale: float
     relative: tuple[float, ...] | None
     causal: bool
     base: Band | None
-    dense: tuple[tuple[Run, Blocks], ...]
+    dense: tuple[Inside, ...]
     bands: tuple[Band, ...]
 
     def steps(self, operand: Tensor) -> Iterator[tuple[Band, Run]]:
@@ -89,6 +118,30 @@ class Plan:
         return factors.to(q.device)
 
 
+@functools.lru_cache(maxsize=256)
+def split_heads(geometry: Geometry) -> tuple[tuple[slice, Geometry], ...]:
+    """Heads whose blocks agree, together where they lie at regular distances.
+
+    Args:
+        geometry: The call.
+
+    Returns:
+        Some heads and the call for them alone, of one offset; every head once.
+    """
+    offsets = geometry.offsets
+    if len(offsets) == 1:
+        return ((slice(None), geometry),)
+    groups = []
+    for offset in dict.fromkeys(offsets):
+        heads = [head for head, other in enumerate(offsets) if other == offset]
+        steps = {after - before for before, after in pairwise(heads)} or {1}
+        regular = [slice(heads[0], heads[-1] + 1, min(steps))]
+        some = regular if len(steps) == 1 else [slice(head, head + 1) for head in heads]
+        groups += [(part, replace(geometry, offsets=(offset,))) for part in some]
+    return tuple(groups)
+
+
+@functools.lru_cache(maxsize=256)
 def refusal(geometry: Geometry) -> str | None:
     """Why bands cannot compute a call, in words for an error, or ``None`` when they can.
 
@@ -101,18 +154,13 @@ def refusal(geometry: Geometry) -> str | None:
     others = "use the reference, expanded or masked way"
     if geometry.n_queries != geometry.n_keys:
         return f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; {others}"
-    if len(set(geometry.offsets)) > 1:
-        return f"bands need one offset for all heads; got offset = {geometry.offsets}; {others}"
-    for name, value, wanted in (
-        ("mean_levels", geometry.mean_levels, False),
-        ("window", geometry.window, None),
-        ("n_global", geometry.n_global, 0),
-    ):
+    for name, value, wanted in (("window", geometry.window, None), ("n_global", geometry.n_global, 0)):
         if value != wanted:
             return f"bands do not serve {name}; got {name} = {value}; {others}"
-    for coarse, fine in pairwise(geometry.block_sizes[geometry.n_global_levels :]):
-        if coarse % fine:
-            return f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of it; {others}"
+    for _, part in split_heads(geometry):
+        for coarse, fine in pairwise(part.block_sizes[part.n_global_levels :]):
+            if coarse % fine:
+                return f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of it; {others}"
     return None
 
 
@@ -121,7 +169,7 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     """Work out which stretches of queries meet which stretches of keys.
 
     Args:
-        geometry: The call; :func:`refusal` lets it pass.
+        geometry: The call, of one offset; :func:`refusal` lets it pass.
         dense_block: Most tokens of a block that block products compute.
 
     Returns:
@@ -138,13 +186,13 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     for coarse in range(level - 1, first - 1, -1):
         runs = _join(_siblings(geometry, coarse))
         if runs:
-            bands.append(Band(widths[coarse], runs))
+            bands.append(Band(widths[coarse], runs, scale=scale / (coarse + 1 if geometry.mean_levels else 1)))
     blocks = [Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)]
+    share_all = scale / (len(geometry.ranks) if geometry.mean_levels else 1)
     return Plan(
-        scale=scale,
         relative=None if set(relative) == {1.0} else tuple(relative),
         causal=geometry.causal,
-        base=None if small else Band(widths[-1], _join(blocks), geometry.causal),
+        base=None if small else Band(widths[-1], _join(blocks), geometry.causal, share_all),
         dense=tuple(_inside(geometry, level, blocks, scale)) if small else (),
         bands=tuple(bands),
     )
@@ -190,7 +238,7 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
     return tuple(run for group in groups.values() for run in group)
 
 
-def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[tuple[Run, Blocks]]:
+def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
     """Blocks of a level with the finer levels inside them, those alike together."""
     finer = geometry.block_sizes[level + 1 :]
     n_coarse = len(geometry.ranks) - len(finer)
@@ -206,6 +254,7 @@ def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> 
             block_sizes=(length, *finer),
             offsets=(shift,),
             factors=(scale,) * (len(finer) + 1),
+            mean_levels=geometry.mean_levels,
         )
         for run in _join(group):
-            yield run, Blocks(inner)
+            yield Inside(run, Blocks(inner), inner, n_coarse)

@@ -148,10 +148,82 @@ def level_scores(
     return scores / count if mean_levels else scores
 
 
+def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B H L F"]:
+    """Repeat each head of keys or values for the group of query heads that shares it.
+
+    Args:
+        n_heads: Number of query heads H, a multiple of the heads of x.
+
+    Returns:
+        Head h is head ``h // (H // Hx)`` of x: x itself where nothing is shared, a view where one head serves all.
+    """
+    batch, own, length, width = x.shape
+    if own == n_heads:
+        return x
+    return x[:, :, None].expand(batch, own, n_heads // own, length, width).reshape(batch, n_heads, length, width)
+
+
+def weights_reference(
+    q: Float[Tensor, "B H Lq K"],
+    k: Float[Tensor, "B Hk Lk K"],
+    *,
+    ranks: tuple[int, ...] | None = None,
+    block_sizes: tuple[int, ...] | None = None,
+    offset: int | tuple[int, ...] = 0,
+    level_scales: tuple[float, ...] | None = None,
+    mean_levels: bool = False,
+    causal: bool = False,
+    window: int | None = None,
+    n_global: int = 0,
+    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "B H Lq Lk"]:
+    """Softmax weights of attention, in plain differentiable torch: the one definition of what is computed.
+
+    Arguments are those of :func:`tsattn.kernels.attention_weights`, which also checks them.
+
+    Args:
+        ranks: Features per level; ``None`` is ordinary attention.
+        block_sizes: Tokens per block at each level; ``None`` is :func:`default_block_sizes` of the longer side.
+        offset: Shift of the block grid in tokens, for all heads or one per head.
+        level_scales: Factor per level, default ones.
+        mean_levels: Divide each score by the number of levels its pair shares.
+        causal: See no later position than one's own.
+        window: Number of keys seen, itself included.
+        n_global: Leading tokens exempt from the window.
+        key_mask: True where a key may be seen.
+        scale: Default ``K ** -0.5``.
+
+    Returns:
+        Weights in float32 at least; rows sum to one, or are zero where no key is visible.
+    """
+    work = torch.promote_types(q.dtype, torch.float32)
+    n_queries, n_keys = q.shape[2], k.shape[2]
+    ranks = (q.shape[3],) if ranks is None else ranks
+    scores = level_scores(
+        q.to(work),
+        expand_heads(k, q.shape[1]).to(work),
+        ranks=ranks,
+        block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
+        offset=offset,
+        level_scales=level_scales,
+        mean_levels=mean_levels,
+        scale=scale,
+    )
+    visible = attention_mask(n_queries, n_keys, causal=causal, window=window, n_global=n_global, device=q.device)
+    if key_mask is not None:
+        visible = visible & key_mask[:, None, None, :]
+    # A row without a visible key would be 0/0: it is given finite scores and its weights are struck out afterwards,
+    # which leaves its gradients at zero instead of NaN.
+    empty = ~visible.any(dim=-1, keepdim=True)
+    weights = scores.masked_fill(~(visible | empty), -torch.inf).softmax(dim=-1)
+    return weights.masked_fill(~visible, 0.0)
+
+
 def attention_reference(
     q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
+    k: Float[Tensor, "B Hk Lk K"],
+    v: Float[Tensor, "B Hv Lk V"],
     *,
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
@@ -187,24 +259,18 @@ def attention_reference(
     Cost:
         Time B H Lq Lk (K + V) multiply-adds, memory B H Lq Lk numbers a few times over.
     """
-    work = torch.promote_types(q.dtype, torch.float32)
-    n_queries, n_keys = q.shape[2], k.shape[2]
-    ranks = (q.shape[3],) if ranks is None else ranks
-    scores = level_scores(
-        q.to(work),
-        k.to(work),
+    weights = weights_reference(
+        q,
+        k,
         ranks=ranks,
-        block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
+        block_sizes=block_sizes,
         offset=offset,
         level_scales=level_scales,
         mean_levels=mean_levels,
+        causal=causal,
+        window=window,
+        n_global=n_global,
+        key_mask=key_mask,
         scale=scale,
     )
-    visible = attention_mask(n_queries, n_keys, causal=causal, window=window, n_global=n_global, device=q.device)
-    if key_mask is not None:
-        visible = visible & key_mask[:, None, None, :]
-    # A row without a visible key would be 0/0: it is given finite scores and its weights are struck out afterwards,
-    # which leaves its gradients at zero instead of NaN.
-    empty = ~visible.any(dim=-1, keepdim=True)
-    weights = scores.masked_fill(~(visible | empty), -torch.inf).softmax(dim=-1)
-    return (weights.masked_fill(~visible, 0.0) @ v.to(work)).to(q.dtype)
+    return (weights @ expand_heads(v, q.shape[1]).to(weights.dtype)).to(q.dtype)

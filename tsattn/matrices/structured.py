@@ -83,6 +83,16 @@ class StructuredMatrix(nn.Module, ABC):
         self.check_input(x, "n_out")
         return torch.einsum("...o,...oi->...i", x, self.to_dense())
 
+    @property
+    def splits(self) -> bool:
+        """Whether both sides of a bilinear form become features; otherwise x meets ``M y``."""
+        return False
+
+    @property
+    def n_features(self) -> int:
+        """Length of :meth:`query_features` and :meth:`key_features`."""
+        return self.n_out
+
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
         """What ``x`` becomes so that its dot product with :meth:`key_features` of y is ``x^T M y``."""
         self.check_input(x, "n_out")
@@ -287,10 +297,20 @@ class LeveledMatrix(StructuredMatrix):
         first, *others = (apply_transpose(level, x, left, right) for level, left, right in self._parts)
         return sum(others, start=first)
 
+    @property
+    def splits(self) -> bool:
+        """Whether no level is shuffled: then each side has its own projections, side by side."""
+        return not any(level.shuffled for level in self.levels)
+
+    @property
+    def n_features(self) -> int:
+        """``sum(r_l p_l)`` where the form splits, otherwise ``n_out``."""
+        return sum(level.n_features for level in self.levels) if self.splits else self.n_out
+
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
         """Per-level projections side by side, or ``x`` itself where a shuffled level would make them wide."""
         self.check_input(x, "n_out")
-        if any(level.shuffled for level in self.levels):
+        if not self.splits:
             return x
         return torch.cat(
             [left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in self._parts], -1
@@ -298,7 +318,7 @@ class LeveledMatrix(StructuredMatrix):
 
     def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
         """The other side of :meth:`query_features`."""
-        if any(level.shuffled for level in self.levels):
+        if not self.splits:
             return self(y)
         self.check_input(y, "n_in")
         return torch.cat([right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsattn.kernels import attention, default_block_sizes
+from tsattn.kernels import attention, attention_weights
+from tsattn.nn.cache import Cache, make_cache
+from tsattn.nn.halves import AnyCache, HalvesCache
 from tsattn.nn.layers import linear
+from tsattn.nn.scores import DotScore, Score, group_heads, head_width
 
 
 @dataclass(frozen=True)
@@ -19,126 +22,38 @@ class Pattern:
         causal: A token sees itself and what came before.
         window: Number of keys seen, itself included; ``None`` is unlimited.
         n_global: Leading tokens that see, and are seen by, every token.
+
+    Raises:
+        ValueError: If a number is out of its range, or global tokens are asked for without a window.
     """
 
     causal: bool = False
     window: int | None = None
     n_global: int = 0
 
-
-class DotScore(nn.Module):
-    """Ordinary score: queries and keys are linear maps of the tokens, their dot product is the score.
-
-    Args:
-        d_model: Token width.
-        n_heads: Heads.
-        d_head: Features a head; default ``d_model // n_heads``.
-        generator: Source of the start values; ``None`` is torch's global one.
-
-    Raises:
-        ValueError: If no ``d_head`` is given and ``n_heads`` does not divide ``d_model``.
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        d_head: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.d_head = head_width(d_model, n_heads) if d_head is None else d_head
-        self.project = linear(d_model, 2 * n_heads * self.d_head, generator=generator)
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1, the token itself; got {self.window}; leave it out for all")
+        if self.n_global < 0:
+            raise ValueError(f"n_global must be at least 0; got {self.n_global}")
+        if self.n_global and self.window is None:
+            raise ValueError(f"n_global = {self.n_global} has no effect without a window; give one or leave it out")
 
     @property
     def kernel_arguments(self) -> dict[str, Any]:
-        """What the kernel has to know besides the features."""
-        return {}
-
-    def features(self, x: Float[Tensor, "B L D"]) -> tuple[Float[Tensor, "B H L K"], Float[Tensor, "B H L K"]]:
-        """Queries and keys."""
-        both = self.project(x).view(*x.shape[:2], 2, self.n_heads, self.d_head)
-        q, k = both.permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k
-
-
-class LevelScore(DotScore):
-    """Distance-dependent MLR score: feature slice l counts only inside a common block of level l.
-
-    Formula in docs/mathematics.md, section 3, after Kuang et al. 2025 (arXiv 2509.07963).
-
-    Args:
-        d_model: Token width.
-        n_heads: Heads.
-        length: Longest sequence; it fixes the default block sizes.
-        ranks: Features per level, coarse to fine, summing to ``d_head``. Default: half, a quarter, the rest.
-        block_sizes: Tokens per block at each level. Default: halving from the whole length.
-        offset: Shift of the block grid in tokens, one number or one per head.
-        level_scales: Factor per level; default ones.
-        mean_levels: Divide each score by the number of levels that its pair shares.
-        d_head: Features a head; default ``d_model // n_heads``.
-        generator: Source of the start values; ``None`` is torch's global one.
-
-    Raises:
-        ValueError: If ranks do not sum to ``d_head`` or do not match ``block_sizes``.
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        length: int,
-        ranks: tuple[int, ...] | None = None,
-        block_sizes: tuple[int, ...] | None = None,
-        offset: int | tuple[int, ...] = 0,
-        level_scales: tuple[float, ...] | None = None,
-        mean_levels: bool = False,
-        d_head: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(d_model, n_heads, d_head=d_head, generator=generator)
-        self.ranks = default_ranks(self.d_head) if ranks is None else tuple(ranks)
-        if sum(self.ranks) != self.d_head:
-            raise ValueError(
-                f"ranks must sum to d_head; got sum({self.ranks}) = {sum(self.ranks)} for d_head = {self.d_head};"
-                " change ranks, d_model or n_heads"
-            )
-        levels = len(self.ranks)
-        self.block_sizes = default_block_sizes(length, levels) if block_sizes is None else tuple(block_sizes)
-        if len(self.block_sizes) != levels:
-            raise ValueError(
-                f"block_sizes needs one size a level; got {self.block_sizes} for ranks {self.ranks}; leave it out"
-                " for halving blocks"
-            )
-        self.offset = offset
-        self.level_scales = level_scales
-        self.mean_levels = mean_levels
-
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """Ranks, blocks and scales for the kernel."""
-        return {
-            "ranks": self.ranks,
-            "block_sizes": self.block_sizes,
-            "offset": self.offset,
-            "level_scales": self.level_scales,
-            "mean_levels": self.mean_levels,
-        }
-
-    def extra_repr(self) -> str:
-        return f"ranks={self.ranks}, block_sizes={self.block_sizes}, offset={self.offset}"
+        """The same as arguments of the kernel."""
+        return {"causal": self.causal, "window": self.window, "n_global": self.n_global}
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: ``score`` gives features, ``pattern`` says who sees whom, the kernel does the rest.
+    """Multi-head attention: ``score`` gives features, ``pattern`` says who sees whom, the kernel does the rest.
 
     Args:
         d_model: Token width.
         score: Maps tokens to queries and keys, and says what the kernel must know about them.
-        pattern: Who sees whom.
+        pattern: Who sees whom; default everybody.
+        d_value: Features of a value in one head; default ``d_model // n_heads``.
+        n_value_heads: Heads of the values, a divisor of the score's heads; default as many.
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
@@ -146,51 +61,220 @@ class Attention(nn.Module):
         self,
         d_model: int,
         *,
-        score: DotScore,
+        score: Score,
         pattern: Pattern | None = None,
+        d_value: int | None = None,
+        n_value_heads: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.score = score
         self.pattern = Pattern() if pattern is None else pattern
-        width = score.n_heads * score.d_head
-        self.value = linear(d_model, width, generator=generator)
-        self.out = linear(width, d_model, generator=generator)
+        self.n_value_heads = group_heads(score.n_heads, n_value_heads)
+        self.d_value = head_width(d_model, score.n_heads) if d_value is None else d_value
+        self.value = linear(d_model, self.n_value_heads * self.d_value, generator=generator)
+        self.out = linear(score.n_heads * self.d_value, d_model, generator=generator)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Attend within each sequence."""
-        q, k = self.score.features(x)
-        v = self.value(x).view(*x.shape[:2], self.score.n_heads, self.score.d_head).transpose(1, 2)
-        seen = attention(
-            q,
-            k,
-            v,
-            causal=self.pattern.causal,
-            window=self.pattern.window,
-            n_global=self.pattern.n_global,
-            **self.score.kernel_arguments,
+    def forward(
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        key_mask: Bool[Tensor, "B Lk"] | None = None,
+    ) -> Float[Tensor, "B Lq D"]:
+        """Attend within each sequence, or from ``x`` to ``context``.
+
+        Args:
+            context: Tokens of another sequence to look at (cross-attention).
+            key_mask: True where a token may be looked at.
+
+        Raises:
+            ValueError: If ``context`` is given and the score or the pattern has no meaning for two sequences.
+        """
+        q, k = self._features(x, context)
+        seen = self._attend(q, k, self._values(x if context is None else context), key_mask)
+        return self._join(seen)
+
+    def weights(
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        key_mask: Bool[Tensor, "B Lk"] | None = None,
+    ) -> Float[Tensor, "B H Lq Lk"]:
+        """How much each token looks at each other one; rows sum to one.
+
+        Args:
+            context: As in :meth:`forward`.
+            key_mask: As in :meth:`forward`.
+        """
+        q, k = self._features(x, context)
+        return self._weigh(q, k, key_mask)
+
+    def make_cache(
+        self,
+        n_sequences: int,
+        max_length: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> AnyCache:
+        """Room for the keys and values that later tokens need.
+
+        Args:
+            n_sequences: Batch size B.
+            max_length: Tokens of the longest sequence.
+            dtype: Type of the numbers kept.
+            device: Where they are kept.
+
+        Raises:
+            ValueError: If the pattern is not causal.
+        """
+        sizes = {"batch": n_sequences, "max_length": max_length, "dtype": dtype, "device": device}
+        return self._cache_for(self.pattern, self.score.d_key, **sizes)
+
+    @torch.no_grad()
+    def step(self, x: Float[Tensor, "B n D"], cache: AnyCache) -> Float[Tensor, "B n D"]:
+        """The next tokens of each sequence, given what the cache holds of those before; equals the causal full pass.
+
+        Args:
+            cache: From :meth:`make_cache`; the new tokens are added to it.
+        """
+        start = cache.length
+        q, k = self.score.features(x, start=start)
+        v = self._values(x)
+        if start == 0 and x.shape[1] > 1:
+            cache.append(k, v)
+            return self._join(self._attend(q, k, v, None))
+        rows = []
+        for i in range(x.shape[1]):
+            cache.append(k[:, :, i : i + 1], v[:, :, i : i + 1])
+            rows.append(cache.attend(q[:, :, i : i + 1]))
+        return self._join(torch.cat(rows, dim=2))
+
+    def _features(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if context is not None:
+            self._check_context()
+        return self.score.features(x, context)
+
+    def _check_context(self) -> None:
+        self.score.check_context()
+        if self.pattern.causal or self.pattern.window is not None:
+            raise ValueError(
+                "causal and windowed patterns compare positions of one sequence, and queries and keys here come from"
+                f" two; got {self.pattern}; use Pattern() for cross-attention"
+            )
+
+    def _values(self, x: Tensor) -> Tensor:
+        return self.value(x).unflatten(2, (self.n_value_heads, self.d_value)).transpose(1, 2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        return attention(q, k, v, key_mask=key_mask, **self.pattern.kernel_arguments, **self.score.kernel_arguments)
+
+    def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
+        return attention_weights(
+            q, k, key_mask=key_mask, **self.pattern.kernel_arguments, **self.score.kernel_arguments
         )
+
+    def _join(self, seen: Tensor) -> Tensor:
         return self.out(seen.transpose(1, 2).flatten(2))
 
+    def _cache_for(self, pattern: Pattern, key_width: int, **sizes: Any) -> Cache:
+        if not pattern.causal:
+            raise ValueError("a cache is for causal attention; got a pattern that sees later tokens; use causal=True")
+        return make_cache(
+            n_key_heads=self.score.n_key_heads,
+            n_value_heads=self.n_value_heads,
+            key_width=key_width,
+            value_width=self.d_value,
+            window=pattern.window,
+            n_global=pattern.n_global,
+            **self.score.kernel_arguments,
+            **sizes,
+        )
 
-def head_width(d_model: int, n_heads: int) -> int:
-    """Features a head gets when the heads share the token width.
+
+class GlobalLocalAttention(Attention):
+    """Two softmaxes over the same values: half of each head's features sees everything, the other half a window.
+
+    A baseline of Kuang et al. 2025: ``(softmax(S_global) + softmax(S_local)) V``. Rows of the weights sum to **two**.
+    The layer's linear output map can undo the factor; the plain sum is kept because it is what the paper compares
+    with.
+
+    Args:
+        d_model: Token width.
+        n_heads: Heads.
+        window: Keys that the local half sees, the token itself included.
+        d_global: Features of the global half; default half of the head's, rounded up.
+        causal: A token sees itself and what came before.
+        n_key_heads: Heads of keys and values; default ``n_heads``.
+        norm: Normalise queries and keys over the features of each head.
+        generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If ``n_heads`` does not divide ``d_model``.
+        ValueError: If a head has fewer than two features, or ``d_global`` leaves one half empty.
     """
-    if n_heads < 1 or d_model % n_heads:
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        window: int,
+        d_global: int | None = None,
+        causal: bool = False,
+        n_key_heads: int | None = None,
+        norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        score = DotScore(d_model, n_heads, n_key_heads=n_key_heads, norm=norm, generator=generator)
+        pattern = Pattern(causal=causal)
+        super().__init__(d_model, score=score, pattern=pattern, n_value_heads=n_key_heads, generator=generator)
+        self.d_global = (score.d_key + 1) // 2 if d_global is None else d_global
+        if not 0 < self.d_global < score.d_key:
+            raise ValueError(
+                f"both halves of a head need features; got d_global = {self.d_global} of {score.d_key}; widen the heads"
+            )
+        self.local = Pattern(causal=causal, window=window)
+
+    def _check_context(self) -> None:
         raise ValueError(
-            f"n_heads must divide d_model; got n_heads = {n_heads} for d_model = {d_model}; change one of them"
+            "global+local attention has a window over one sequence, and queries and keys here come from two; use"
+            " Attention with DotScore or BilinearScore for cross-attention"
         )
-    return d_model // n_heads
 
+    def _halves(self, x: Tensor) -> list[Tensor]:
+        return list(x.split([self.d_global, x.shape[3] - self.d_global], dim=3))
 
-def default_ranks(d_head: int) -> tuple[int, ...]:
-    """Half of the head's features for the whole sequence, a quarter for its halves, the rest for its quarters.
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
+        far = attention(q_far, k_far, v, key_mask=key_mask, **self.pattern.kernel_arguments)
+        return far + attention(q_near, k_near, v, key_mask=key_mask, **self.local.kernel_arguments)
 
-    Heads of fewer than four features get as many levels as leave none empty.
-    """
-    coarse, middle = max(d_head // 2, 1), d_head // 4
-    ranks = (coarse, middle, d_head - coarse - middle)
-    return tuple(rank for rank in ranks if rank > 0)
+    def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
+        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
+        far = attention_weights(q_far, k_far, key_mask=key_mask, **self.pattern.kernel_arguments)
+        return far + attention_weights(q_near, k_near, key_mask=key_mask, **self.local.kernel_arguments)
+
+    def make_cache(
+        self,
+        n_sequences: int,
+        max_length: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> AnyCache:
+        """One cache a half; the values in the window are kept a second time.
+
+        Args:
+            n_sequences: Batch size B.
+            max_length: Tokens of the longest sequence.
+            dtype: Type of the numbers kept.
+            device: Where they are kept.
+
+        Raises:
+            ValueError: If the pattern is not causal.
+        """
+        sizes = {"batch": n_sequences, "max_length": max_length, "dtype": dtype, "device": device}
+        far = self._cache_for(self.pattern, self.d_global, **sizes)
+        return HalvesCache(far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes))

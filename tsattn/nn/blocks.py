@@ -1,12 +1,14 @@
 """How do tokens become better tokens? Pre-norm transformer blocks and their stack."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.attention import Attention
+from tsattn.nn.halves import AnyCache
 from tsattn.nn.layers import Dropout, linear
 
 
@@ -53,7 +55,18 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """One block."""
-        x = x + self.dropout(self.attention(self.norm_attention(x)))
+        return self._then_feed_forward(x, self.attention(self.norm_attention(x)))
+
+    def weights(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L L"]:
+        """How much each token looks at each other one in this block."""
+        return self.attention.weights(self.norm_attention(x))
+
+    def step(self, x: Float[Tensor, "B n D"], cache: AnyCache) -> Float[Tensor, "B n D"]:
+        """The next tokens of each sequence, given those in the cache."""
+        return self._then_feed_forward(x, self.attention.step(self.norm_attention(x), cache))
+
+    def _then_feed_forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        x = x + self.dropout(seen)
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 
 
@@ -72,6 +85,41 @@ class TransformerStack(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """All blocks."""
-        for block in self.blocks:
+        for block in self._blocks:
             x = block(x)
         return self.norm(x)
+
+    def weights(self, x: Float[Tensor, "B L D"]) -> list[Float[Tensor, "B H L L"]]:
+        """Attention maps, one a block."""
+        maps = []
+        for block in self._blocks:
+            maps.append(block.weights(x))
+            x = block(x)
+        return maps
+
+    def make_caches(
+        self,
+        n_sequences: int,
+        max_length: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> list[AnyCache]:
+        """One cache a block, as in :meth:`tsattn.nn.attention.Attention.make_cache`."""
+        blocks = self._blocks
+        return [b.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device) for b in blocks]
+
+    @torch.no_grad()
+    def step(self, x: Float[Tensor, "B n D"], caches: list[AnyCache]) -> Float[Tensor, "B n D"]:
+        """The next tokens of each sequence; equals the causal full pass.
+
+        Args:
+            caches: From :meth:`make_caches`; the new tokens are added to them.
+        """
+        for block, cache in zip(self._blocks, caches, strict=True):
+            x = block.step(x, cache)
+        return self.norm(x)
+
+    @property
+    def _blocks(self) -> list[TransformerBlock]:
+        return [cast(TransformerBlock, block) for block in self.blocks]

@@ -1,123 +1,15 @@
-"""Which network is it? A frozen description, the patch encoder, the linear models, and their builder."""
-
-from dataclasses import dataclass, fields
-from typing import Any
+"""What does a description become? The patch encoder, the linear models, and the builder of all networks."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.nn.attention import Attention, DotScore, LevelScore, Pattern
-from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
+from tsattn.nn.config import LINEAR_KINDS, ModelConfig
+from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import PointHead
 from tsattn.nn.layers import linear
-from tsattn.nn.patching import PatchEmbedding, RevIN, n_patches, patchify
-
-ATTENTION_KINDS = ("standard", "mlr")
-PLANNED_ATTENTION_KINDS = ("sliding_window", "global_local", "bilinear_mlr", "bilinear_btt", "mlbtc")
-LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that fixes a network's shape; JSON goes in and out through :meth:`to_dict`.
-
-    Args:
-        context: Rows a window reads.
-        horizon: Rows it answers for.
-        backbone: ``"standard"`` or ``"mlr"`` (patch encoders by their attention), ``"nlinear"``, ``"dlinear"``
-            or ``"rlinear"``.
-        equivariant: The forecast follows any shift and positive scale of the window, so that series of
-            different size need no scaler at prediction time. Patch encoders and ``"rlinear"`` always do.
-        d_model: Token width.
-        n_heads: Heads.
-        n_layers: Blocks.
-        d_ff: Hidden width of the feed-forward layers.
-        patch_len: Rows in a patch.
-        patch_stride: Rows between patch starts.
-        dropout: Rate in embedding, blocks and feed-forward layers.
-        head_dropout: Rate before the head.
-        ranks: Features per level of MLR attention; default half, a quarter, the rest.
-        block_sizes: Tokens per block at each level; default halving.
-        offset: Shift of the block grid in tokens.
-        linear_skip: Add a linear map of the normalised window to the forecast.
-
-    Raises:
-        ValueError: If a value is out of its range or the backbone is unknown.
-    """
-
-    context: int
-    horizon: int
-    backbone: str = "mlr"
-    equivariant: bool = False
-    d_model: int = 16
-    n_heads: int = 2
-    n_layers: int = 3
-    d_ff: int = 128
-    patch_len: int = 16
-    patch_stride: int = 8
-    dropout: float = 0.3
-    head_dropout: float = 0.0
-    ranks: tuple[int, ...] | None = None
-    block_sizes: tuple[int, ...] | None = None
-    offset: int | tuple[int, ...] = 0
-    linear_skip: bool = True
-
-    def __post_init__(self) -> None:
-        for name in (
-            "context",
-            "horizon",
-            "d_model",
-            "n_heads",
-            "n_layers",
-            "d_ff",
-            "patch_len",
-            "patch_stride",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
-        check_backbone(self.backbone)
-        if self.backbone in ATTENTION_KINDS and self.patch_len > self.context:
-            raise ValueError(
-                f"patch_len must be at most context; got patch_len = {self.patch_len} for context ="
-                f" {self.context}; shorten the patches or lengthen the context"
-            )
-
-    @property
-    def n_tokens(self) -> int:
-        """Patches a window has."""
-        return n_patches(self.context, self.patch_len, self.patch_stride)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Undo :meth:`to_dict`; JSON's lists become tuples.
-
-        Raises:
-            ValueError: If a name is unknown.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        known_values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**known_values)
-
-
-def check_backbone(name: str) -> None:
-    """Refuse a backbone that does not exist, or not yet, by name.
-
-    Raises:
-        ValueError: Naming those that can be built.
-    """
-    built = (*ATTENTION_KINDS, *LINEAR_KINDS)
-    if name in PLANNED_ATTENTION_KINDS:
-        raise ValueError(f"attention {name!r} is not built yet; use one of {', '.join(ATTENTION_KINDS)}")
-    if name not in built:
-        raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(built)}")
+from tsattn.nn.patching import PatchEmbedding, RevIN, patchify
+from tsattn.nn.variants import make_stack
 
 
 class PatchEncoder(nn.Module):
@@ -137,8 +29,7 @@ class PatchEncoder(nn.Module):
         length, width = config.n_tokens, config.d_model
         self.revin = RevIN("mean")
         self.embedding = PatchEmbedding(length, config.patch_len, width, dropout=config.dropout, generator=generator)
-        blocks = [_make_block(config, generator) for _ in range(config.n_layers)]
-        self.stack = TransformerStack(blocks, d_model=width)
+        self.stack = make_stack(config, generator=generator)
         self.head = PointHead(length, width, config.horizon, dropout=config.head_dropout, generator=generator)
         self.skip = linear(config.context, config.horizon, generator=generator) if config.linear_skip else None
 
@@ -147,11 +38,26 @@ class PatchEncoder(nn.Module):
         series = x.transpose(1, 2).flatten(0, 1)
         level, spread = self.revin.statistics(series)
         series = self.revin(series, level, spread)
-        patches = patchify(series, self.config.patch_len, self.config.patch_stride)
-        y = self.head(self.stack(self.embedding(patches)))
+        y = self.head(self.stack(self._embed(series)))
         if self.skip is not None:
             y = y + self.skip(series)
         return self.revin.inverse(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+    @torch.no_grad()
+    def attention_maps(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "N B C H L L"]:
+        """How much each patch looks at each other one, in every layer.
+
+        Returns:
+            Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and to two for
+            ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
+        """
+        series = x.transpose(1, 2).flatten(0, 1)
+        series = self.revin(series, *self.revin.statistics(series))
+        maps = torch.stack(self.stack.weights(self._embed(series)))
+        return maps.unflatten(1, (x.shape[0], x.shape[2]))
+
+    def _embed(self, series: Tensor) -> Tensor:
+        return self.embedding(patchify(series, self.config.patch_len, self.config.patch_stride))
 
 
 class LinearModel(nn.Module):
@@ -208,25 +114,7 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
         config: Sizes and backbone.
         generator: Source of the start values; ``None`` is torch's global one.
     """
-    kind = LinearModel if config.backbone in LINEAR_KINDS else PatchEncoder
-    return kind(config, generator=generator)
-
-
-def _make_block(config: ModelConfig, generator: torch.Generator | None) -> TransformerBlock:
-    width, heads = config.d_model, config.n_heads
-    score = (
-        DotScore(width, heads, generator=generator)
-        if config.backbone == "standard"
-        else LevelScore(
-            width,
-            heads,
-            length=config.n_tokens,
-            ranks=config.ranks,
-            block_sizes=config.block_sizes,
-            offset=config.offset,
-            generator=generator,
-        )
-    )
-    layer = Attention(width, score=score, pattern=Pattern(), generator=generator)
-    feed_forward = FeedForward(width, config.d_ff, dropout=config.dropout, generator=generator)
-    return TransformerBlock(layer, feed_forward, d_model=width, dropout=config.dropout)
+    if config.backbone in LINEAR_KINDS:
+        return LinearModel(config, generator=generator)
+    network = PatchDecoder if config.architecture == "decoder" else PatchEncoder
+    return network(config, generator=generator)

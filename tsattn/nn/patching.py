@@ -95,6 +95,10 @@ class PatchEmbedding(nn.Module):
         self.positions = nn.Parameter(start)
         self.dropout = Dropout(dropout)
 
-    def forward(self, patches: Float[Tensor, "B L P"]) -> Float[Tensor, "B L D"]:
-        """Embed and mark with positions."""
-        return self.dropout(self.project(patches) + self.positions)
+    def forward(self, patches: Float[Tensor, "B L P"], *, start: int = 0) -> Float[Tensor, "B L D"]:
+        """Embed and mark with positions.
+
+        Args:
+            start: Position of the first patch.
+        """
+        return self.dropout(self.project(patches) + self.positions[start : start + patches.shape[1]])

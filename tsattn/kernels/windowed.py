@@ -1,0 +1,282 @@
+"""How is exact attention within a sliding window computed, in time and memory that grow with length times window?
+
+Queries are taken in chunks of neighbours, each with the stretch of keys that its windows reach and the leading global
+keys, by a fused kernel. A mask by position cuts the stretch to the window of each query. Global queries see all keys
+and are a chunk of their own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tsattn.kernels import fused
+from tsattn.kernels.geometry import Geometry
+
+# Least and most queries of a chunk, and how many there are to a window in between: few waste no pairs outside the
+# windows, many keep the kernel busy.
+CHUNKS = (64, 256)
+CHUNKS_PER_WINDOW = 4
+# Masks that differ by sequence are made for so much at a time.
+MASK_BYTES = 4 * 2**20
+
+
+def window_refusal(geometry: Geometry) -> str | None:
+    """Why a call has no windowed way, in words for an error, or ``None`` when it has.
+
+    Args:
+        geometry: The call.
+
+    Returns:
+        One line that names what stands in the way, and which ways serve it.
+    """
+    if geometry.window is None:
+        return "the windowed way needs a window; got None; give one, or use auto"
+    if geometry.n_global_levels < len(geometry.ranks):
+        return (
+            f"the windowed way serves one level that all pairs share; got ranks {geometry.ranks} with blocks of "
+            f"{geometry.block_sizes} tokens; use the reference, expanded or masked way"
+        )
+    if geometry.n_queries != geometry.n_keys:
+        return (
+            f"the windowed way needs as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; use auto"
+        )
+    return None
+
+
+def attention_windowed(
+    q: Float[Tensor, "B H L K"],
+    k: Float[Tensor, "B H Lk K"],
+    v: Float[Tensor, "B H Lk V"],
+    *,
+    geometry: Geometry,
+    key_mask: Bool[Tensor, "B Lk"] | None = None,
+) -> Float[Tensor, "B H L V"]:
+    """Attention to the keys of a sliding window, and to leading global ones.
+
+    The result has first derivatives only.
+
+    Args:
+        geometry: Window, global tokens, scales and the rest of the call.
+        key_mask: True where a key may be seen.
+
+    Returns:
+        Attended values in the type of q, computed in float32 at least; rows with no visible key are zero.
+
+    Raises:
+        ValueError: If there is no window, more than one level, or not as many queries as keys.
+
+    Cost:
+        B H L (W + c + G) (K + V) multiply-adds, the window counted on both sides unless causal, for W keys of a
+        window, chunks of c queries and G global tokens, and B H G L (K + V) more for these; memory O(B H L (K + V)).
+    """
+    if torch.compiler.is_compiling():
+        # A loop over chunks and a choice of kernels at run time are nothing for a compiler: it goes around them.
+        return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
+    return _attend(q, k, v, key_mask, geometry)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
+    reason = window_refusal(geometry)
+    if reason is not None:
+        raise ValueError(reason)
+    dtype, width = q.dtype, v.shape[3]
+    if dtype == torch.float16:
+        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
+    if not len(q):
+        return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
+    with torch.autocast(q.device.type, enabled=False):
+        scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
+        if set(geometry.factors) != {scale}:
+            pairs = zip(geometry.ranks, geometry.factors, strict=True)
+            relative = [factor / scale for rank, factor in pairs for _ in range(rank)]
+            q = q * torch.tensor(relative, dtype=q.dtype).to(q.device)
+        if geometry.mean_levels:
+            scale /= len(geometry.ranks)
+        q, k, v = fused.pad(q, k, v)
+        q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+        out = _Windowed.apply(q, k, v, key_mask, geometry, scale)
+    return out[..., :width].to(dtype)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some queries and the keys they see.
+
+    Args:
+        rows: The queries.
+        n_global: Leading keys that all of them see.
+        near: Further keys.
+        banded: Of the further keys, only those in a query's window are seen.
+        causal: Queries and keys are the same tokens in order, and none sees a later one.
+    """
+
+    rows: slice
+    n_global: int
+    near: slice
+    banded: bool = True
+    causal: bool = False
+
+    def keys(self, x: Tensor) -> Tensor:
+        """Rows of the keys [B H L F], side by side."""
+        if not self.n_global:
+            return x[:, :, self.near]
+        if self.n_global == self.near.start:
+            return x[:, :, : self.near.stop]
+        return torch.cat([x[:, :, : self.n_global], x[:, :, self.near]], dim=2)
+
+    def add(self, x: Tensor, part: Tensor) -> None:
+        """Add to the rows of the keys what :meth:`keys` has side by side."""
+        x[:, :, : self.n_global] += part[:, :, : self.n_global]
+        x[:, :, self.near] += part[:, :, self.n_global :]
+
+
+def _chunks(geometry: Geometry, window: int) -> Iterator[_Chunk]:
+    """All queries, each once."""
+    length, n_global = geometry.n_queries, min(geometry.n_global, geometry.n_queries)
+    if n_global:
+        everything = slice(0, n_global if geometry.causal else length)
+        yield _Chunk(slice(0, n_global), 0, everything, banded=False, causal=geometry.causal)
+    size = chunk_length(window)
+    for start in range(n_global, length, size):
+        stop = min(start + size, length)
+        low = max(start - window + 1, n_global)
+        high = stop if geometry.causal else min(stop + window - 1, length)
+        yield _Chunk(slice(start, stop), n_global, slice(low, high))
+
+
+def chunk_length(window: int) -> int:
+    """Queries of one chunk.
+
+    Args:
+        window: Keys of a window.
+
+    Returns:
+        A part of the window, within bounds.
+    """
+    least, most = CHUNKS
+    return min(max(window // CHUNKS_PER_WINDOW, least), most)
+
+
+class _Masks:
+    """What is added to the scores of a chunk."""
+
+    def __init__(self, geometry: Geometry, window: int, like: Tensor) -> None:
+        self.window = window
+        # Of the first query of a chunk and its successors, to the first key it sees and its successors.
+        size = min(chunk_length(window), geometry.n_queries)
+        reach = size + window - 1 if geometry.causal else size + 2 * window - 2
+        ahead = torch.arange(reach, device=like.device) - (window - 1)
+        distance = ahead - torch.arange(size, device=like.device)[:, None]
+        unseen = (distance <= -window) | (distance > 0 if geometry.causal else distance >= window)
+        self.band = torch.zeros(size, reach, dtype=like.dtype, device=like.device).masked_fill_(unseen, fused.HIDDEN)
+
+    def of(self, chunk: _Chunk, key_mask: Tensor | None) -> Tensor | None:
+        """Zeros and :data:`fused.HIDDEN`, [1 or b 1 1 or rows keys]."""
+        band = None
+        if chunk.banded:
+            first = chunk.rows.start - self.window + 1
+            band = self.band[: chunk.rows.stop - chunk.rows.start, chunk.near.start - first : chunk.near.stop - first]
+            band = torch.nn.functional.pad(band, (chunk.n_global, 0))[None, None]
+        if key_mask is None:
+            return band
+        unseen = ~chunk.keys(key_mask[:, None, :, None]).transpose(2, 3)
+        if band is None:
+            return torch.zeros(unseen.shape, dtype=self.band.dtype, device=unseen.device).masked_fill_(
+                unseen, fused.HIDDEN
+            )
+        return band.masked_fill(unseen, fused.HIDDEN)
+
+
+def _walk(
+    geometry: Geometry, key_mask: Tensor | None, queries: list[Tensor], keys: list[Tensor]
+) -> Iterator[tuple[_Chunk, list[Tensor], list[Tensor], Tensor | None]]:
+    """Each chunk with its rows of the queries' tensors, the keys' tensors whole, and its mask.
+
+    One for all sequences, or a few sequences at a time where their masks differ.
+    """
+    window = min(geometry.window or 1, geometry.n_keys)
+    masks = _Masks(geometry, window, queries[0])
+    batch = len(queries[0])
+    for chunk in _chunks(geometry, window):
+        rows = [x[:, :, chunk.rows] for x in queries]
+        if key_mask is None:
+            yield chunk, rows, keys, masks.of(chunk, None)
+            continue
+        pairs = rows[0].shape[2] * (chunk.n_global + chunk.near.stop - chunk.near.start)
+        n_batch = max(1, MASK_BYTES // (pairs * masks.band.element_size()))
+        for first in range(0, batch, n_batch):
+            some = slice(first, first + n_batch)
+            yield chunk, [x[some] for x in rows], [x[some] for x in keys], masks.of(chunk, key_mask[some])
+
+
+class _Windowed(torch.autograd.Function):
+    """The loop over chunks, forward and backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry, scale: float
+    ) -> Tensor:
+        work = torch.promote_types(q.dtype, torch.float32)
+        out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
+        lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
+        for chunk, (a, o, s), (b, c), bias in _walk(geometry, key_mask, [q, out, lse], [k, v]):
+            part, part_lse = fused.forward(a, chunk.keys(b), chunk.keys(c), scale=scale, causal=chunk.causal, bias=bias)
+            o.copy_(part)
+            s.copy_(part_lse.unsqueeze(3))
+        if key_mask is not None:
+            # A row that has met hidden keys only: nothing comes out, and in its gradient no key weighs anything.
+            empty = lse < fused.HIDDEN / 2
+            out.masked_fill_(empty, 0.0)
+            lse.masked_fill_(empty, -fused.HIDDEN)
+        ctx.save_for_backward(q, k, v, key_mask, out, lse)
+        ctx.call = geometry, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_Gradients.apply(grad, *ctx.saved_tensors, *ctx.call), None, None, None
+
+
+class _Gradients(torch.autograd.Function):
+    """The backward pass, a function of its own so that asking for its derivative is an error and not a silent zero."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None,
+        out: Tensor,
+        lse: Tensor,
+        geometry: Geometry,
+        scale: float,
+    ) -> tuple[Tensor, ...]:
+        dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        dk, dv = (torch.zeros(x.shape, dtype=lse.dtype, device=x.device) for x in (k, v))
+        grad = grad if grad.stride(3) == 1 else grad.contiguous()
+        # Nothing here may be narrowed by an autocast around the call of backward().
+        with torch.autocast(q.device.type, enabled=False):
+            steps = _walk(geometry, key_mask, [q, grad, out, lse, dq], [k, v, dk, dv])
+            for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
+                part_q, *parts = fused.backward(
+                    *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
+                    scale=scale,
+                    causal=chunk.causal,
+                    bias=bias,
+                )
+                to_q.copy_(part_q)
+                for target, part in zip((to_k, to_v), parts, strict=True):
+                    chunk.add(target, part)
+        return dq, dk.to(k.dtype), dv.to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise RuntimeError(
+            "the windowed way has first derivatives only; for second ones call attention with backend='reference'"
+        )

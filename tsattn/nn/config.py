@@ -1,0 +1,197 @@
+"""Which network is it, in plain values? The frozen description, and which settings each attention takes."""
+
+from dataclasses import dataclass, fields
+from itertools import cycle, islice
+from typing import Any
+
+from tsattn.nn.patching import n_patches
+from tsattn.nn.scores import SCALINGS
+
+LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
+# Settings that mean something to some attentions only; asking another for them is an error.
+_EVERYWHERE = ("window", "n_global", "layer_pattern")
+_DOT = (*_EVERYWHERE, "n_kv_heads", "rotary")
+_TAKES = {
+    "standard": _DOT,
+    "sliding_window": ("window", "n_global", "n_kv_heads", "rotary"),
+    "global_local": ("window", "n_kv_heads"),
+    "mlr": (*_DOT, "ranks", "block_sizes", "offset", "scaling", "learn_scales"),
+    "bilinear_mlr": (*_EVERYWHERE, "ranks"),
+    "bilinear_btt": (*_EVERYWHERE, "tt_rank"),
+    "mlbtc": _EVERYWHERE,
+}
+ATTENTION_KINDS = tuple(_TAKES)
+ARCHITECTURES = ("encoder", "decoder")
+_SIZES = ("context", "horizon", "d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes a network's shape; JSON goes in and out through :meth:`to_dict`.
+
+    Args:
+        context: Rows a window reads.
+        horizon: Rows it answers for.
+        backbone: The attention of a patch transformer (``"standard"``, ``"sliding_window"``, ``"global_local"``,
+            ``"mlr"``, ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``), or a linear model (``"nlinear"``,
+            ``"dlinear"``, ``"rlinear"``).
+        equivariant: The forecast follows any shift and positive scale of the window, so that series of
+            different size need no scaler at prediction time. Patch transformers and ``"rlinear"`` always do.
+        architecture: ``"encoder"`` maps all patches to the horizon at once; ``"decoder"`` forecasts the next patch
+            from those before, again and again.
+        d_model: Token width.
+        n_heads: Heads.
+        n_kv_heads: Heads of keys and values, a divisor of ``n_heads``; default as many.
+        n_layers: Blocks.
+        d_ff: Hidden width of the feed-forward layers.
+        patch_len: Rows in a patch.
+        patch_stride: Rows between patch starts; the decoder's patches do not overlap.
+        dropout: Rate in embedding, blocks and feed-forward layers.
+        head_dropout: Rate before the head.
+        ranks: Features per level: of a head's queries and keys for ``"mlr"`` (default half, a quarter, the rest),
+            of the matrix for ``"bilinear_mlr"``.
+        block_sizes: Tokens per block at each level; default halving.
+        offset: Shift of the block grid in tokens, one number or one a head; ``"layers"`` or ``"heads"`` shifts every
+            second layer or head by a third of the second level's block.
+        scaling: ``"default"`` or ``"paper"``, as in :class:`tsattn.nn.scores.LevelScore`.
+        learn_scales: Train a factor for each head and level.
+        tt_rank: Rank of the block tensor train of ``"bilinear_btt"``; default 1.
+        window: Tokens seen in windowed layers, the token itself included; default a quarter of all, so that half
+            of the sequence is in view.
+        n_global: Leading tokens exempt from the window.
+        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window: ``"GWW"``. Default all ``"G"``.
+        rotary: Turn queries and keys by their positions, besides the learned vectors of the embedding.
+        linear_skip: Add a linear map of the normalised window to the forecast.
+
+    Raises:
+        ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting.
+    """
+
+    context: int
+    horizon: int
+    backbone: str = "mlr"
+    equivariant: bool = False
+    architecture: str = "encoder"
+    d_model: int = 16
+    n_heads: int = 2
+    n_kv_heads: int | None = None
+    n_layers: int = 3
+    d_ff: int = 128
+    patch_len: int = 16
+    patch_stride: int = 8
+    dropout: float = 0.3
+    head_dropout: float = 0.0
+    ranks: tuple[int, ...] | None = None
+    block_sizes: tuple[int, ...] | None = None
+    offset: int | tuple[int, ...] | str = 0
+    scaling: str = "default"
+    learn_scales: bool = False
+    tt_rank: int | None = None
+    window: int | None = None
+    n_global: int = 0
+    layer_pattern: str | None = None
+    rotary: bool = False
+    linear_skip: bool = True
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            _check_count(name, getattr(self, name))
+        for name in ("n_kv_heads", "tt_rank", "window"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
+        check_backbone(self.backbone)
+        if self.backbone in LINEAR_KINDS:
+            return
+        if self.patch_len > self.context:
+            raise ValueError(
+                f"patch_len must be at most context; got patch_len = {self.patch_len} for context ="
+                f" {self.context}; shorten the patches or lengthen the context"
+            )
+        self._check_architecture()
+        self._check_options()
+        self._check_pattern()
+
+    def _check_architecture(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}")
+        if self.architecture == "decoder" and self.patch_stride != self.patch_len:
+            raise ValueError(
+                "a decoder's patches must not overlap; got patch_stride ="
+                f" {self.patch_stride} for patch_len = {self.patch_len}; make them equal"
+            )
+        if self.architecture == "decoder" and self.linear_skip:
+            raise ValueError(
+                "a decoder has no map from the whole window to the horizon; got linear_skip = True; set False"
+            )
+
+    def _check_options(self) -> None:
+        neutral = {field.name: field.default for field in fields(self)}
+        for name in dict.fromkeys(option for options in _TAKES.values() for option in options):
+            if getattr(self, name) != neutral[name] and name not in _TAKES[self.backbone]:
+                takers = ", ".join(kind for kind, options in _TAKES.items() if name in options)
+                raise ValueError(
+                    f"attention {self.backbone!r} does not take {name}; got {getattr(self, name)!r}; leave it out, or"
+                    f" use one of {takers}"
+                )
+        if self.scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}; got {self.scaling!r}")
+        if isinstance(self.offset, str) and self.offset not in ("layers", "heads"):
+            raise ValueError(f"offset must be whole numbers, 'layers' or 'heads'; got {self.offset!r}")
+
+    def _check_pattern(self) -> None:
+        pattern = self.layer_pattern
+        if pattern is not None and (not pattern or set(pattern) - set("GW")):
+            raise ValueError(f"layer_pattern must be made of G and W, such as 'GWW'; got {pattern!r}")
+        windowed = self.backbone in ("sliding_window", "global_local") or "W" in (pattern or "")
+        for name in ("window", "n_global"):
+            if getattr(self, name) and not windowed:
+                raise ValueError(
+                    f"{name} needs a layer with a window; got {name} = {getattr(self, name)} without one; add"
+                    " layer_pattern='W' or leave it out"
+                )
+
+    @property
+    def n_tokens(self) -> int:
+        """Patches that the network sees at once."""
+        if self.architecture == "decoder":
+            return self.context // self.patch_len + -(-self.horizon // self.patch_len) - 1
+        return n_patches(self.context, self.patch_len, self.patch_stride)
+
+    @property
+    def layers(self) -> str:
+        """``"G"`` or ``"W"`` for each layer."""
+        pattern = "W" if self.backbone == "sliding_window" else self.layer_pattern or "G"
+        return "".join(islice(cycle(pattern), self.n_layers))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Undo :meth:`to_dict`; JSON's lists become tuples.
+
+        Raises:
+            ValueError: If a name is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        known_values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**known_values)
+
+
+def check_backbone(name: str) -> None:
+    """Refuse a backbone that does not exist.
+
+    Raises:
+        ValueError: Naming those that can be built.
+    """
+    built = (*ATTENTION_KINDS, *LINEAR_KINDS)
+    if name not in built:
+        raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(built)}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
