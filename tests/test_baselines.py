@@ -8,7 +8,7 @@ import pytest
 
 from tsattn.evaluate import baselines
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive
+from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive, WindowAverage
 
 
 def by_hand(kind, history, horizon, season=1):
@@ -20,6 +20,8 @@ def by_hand(kind, history, horizon, season=1):
         elif kind == "seasonal_naive":
             back = season - (step - 1) % season
             out.append(history[len(history) - back])
+        elif kind == "window_average":
+            out.append(sum(history[len(history) - season :]) / season)
         else:
             slope = (history[-1] - history[-season]) / (season - 1)
             out.append(history[-1] + step * slope)
@@ -35,6 +37,8 @@ def by_hand(kind, history, horizon, season=1):
         (lambda h: SeasonalNaive(h, season_length=1), "naive", 1),
         (lambda h: Drift(h, context=5), "drift", 5),
         (lambda h: Drift(h, 2), "drift", 2),
+        (lambda h: WindowAverage(h, context=5), "window_average", 5),
+        (lambda h: WindowAverage(h, 1), "naive", 1),
     ],
 )
 def test_each_rule_equals_its_definition(make, kind, season, horizon, assert_close):
@@ -44,7 +48,7 @@ def test_each_rule_equals_its_definition(make, kind, season, horizon, assert_clo
     assert_close(actual, np.swapaxes(expected, 1, 2), "float64")
 
 
-@pytest.mark.parametrize("make", [Naive, lambda h: SeasonalNaive(h, 4), Drift])
+@pytest.mark.parametrize("make", [Naive, lambda h: SeasonalNaive(h, 4), Drift, WindowAverage])
 def test_rows_before_the_context_do_not_matter(make):
     forecaster = make(3)
     x = np.random.default_rng(0).normal(size=(2, 20, 1))
@@ -82,16 +86,56 @@ def test_drift_over_the_whole_history_is_the_textbook_rule():
         Drift(4, context=30).predict_windows(x).ravel(), history[-1] + slope * np.arange(1, 5), rtol=1e-12
     )
     assert Drift(4).context == 8
+    assert WindowAverage(4).context == 4
 
 
-@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift])
+def two_series(freq):
+    rng = np.random.default_rng(4)
+    frames = []
+    for i, n in enumerate((50, 70)):
+        stamps = pd.date_range("2024-01-31", periods=n, freq=freq)
+        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": rng.normal(size=n).cumsum() + 10}))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize(("freq", "season"), [("D", 7), ("h", 24), ("MS", 12)])
+@pytest.mark.parametrize("horizon", [1, 5, 30])
+def test_the_rules_equal_statsforecasts(freq, season, horizon):
+    """An outside oracle, on the same frame; its drift takes the whole history, so each series is asked by itself."""
+    statsforecast = pytest.importorskip("statsforecast", reason="statsforecast is not installed")
+    models = pytest.importorskip("statsforecast.models", reason="statsforecast is not installed")
+    frame = two_series(freq)
+    theirs = statsforecast.StatsForecast(
+        models=[
+            models.Naive(),
+            models.SeasonalNaive(season),
+            models.WindowAverage(9),
+            models.RandomWalkWithDrift(),
+        ],
+        freq=freq,
+    ).forecast(df=frame, h=horizon)
+    ours = {
+        "Naive": Naive(horizon),
+        "SeasonalNaive": SeasonalNaive(horizon),
+        "WindowAverage": WindowAverage(horizon, 9),
+    }
+    for name, forecaster in ours.items():
+        answer = forecaster.fit(frame).predict()
+        pd.testing.assert_frame_equal(answer[["unique_id", "ds"]], theirs[["unique_id", "ds"]])
+        np.testing.assert_allclose(answer[forecaster.alias], theirs[name], rtol=1e-6)
+    for series, part in frame.groupby("unique_id"):
+        drift = Drift(horizon, context=len(part)).fit(part).predict()["drift"]
+        np.testing.assert_allclose(drift, theirs.loc[theirs["unique_id"] == series, "RWD"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift, WindowAverage])
 def test_names_are_the_catalogues(make):
-    names = {Naive: "naive", SeasonalNaive: "seasonal_naive", Drift: "drift"}
+    names = {Naive: "naive", SeasonalNaive: "seasonal_naive", Drift: "drift", WindowAverage: "window_average"}
     assert make(2).alias == names[make]
     assert make(2, alias="mine").alias == "mine"
 
 
-@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift])
+@pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift, WindowAverage])
 @pytest.mark.parametrize("ask", [{"level": 80}, {"quantiles": [0.1]}])
 def test_intervals_are_refused_with_the_remedy(make, ask):
     forecaster = make(2).fit(frame_of("D"))
@@ -109,6 +153,7 @@ def test_intervals_are_refused_with_the_remedy(make, ask):
         (lambda: Naive(0), "horizon must be an integer, at least 1; got 0"),
         (lambda: Naive(2.5), "horizon must be an integer"),
         (lambda: SeasonalNaive(2, 0), "season_length must be an integer number of rows, at least 1; got 0"),
+        (lambda: WindowAverage(2, context=0), "context must be an integer number of rows, at least 1; got 0"),
         (lambda: Drift(2, context=1), "context must be an integer number of rows, at least 2; got 1"),
     ],
 )
@@ -133,5 +178,5 @@ def test_unfit_windows_are_refused(x, message):
 
 def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(baselines)
-    assert found.attempted >= 3
+    assert found.attempted >= 4
     assert found.failed == 0

@@ -243,7 +243,7 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
         ("drop_last = true", "no field 'drop_last'"),
         ("horizons = 96", "horizons = 96 must be a list"),
         ("horizons = ['a']", "horizon must be an integer"),
-        ("models = ['deepar']", "'deepar' is not built yet"),
+        ("models = ['prophet']", "'prophet' is unknown; use one of"),
         ("seeds = [-1]", "a seed must be a whole number of at least 0; got -1"),
         ("context = 0", "context must be a whole number of at least 1; got 0"),
         ("settings = {mlr = 3}", "settings of mlr must be a table"),

@@ -396,7 +396,7 @@ def test_names_that_were_asked_for_must_be_there():
         to_panel(wide_frame(), time_col="when")
     with pytest.raises(ValueError, match=r"must be three columns; got \['unique_id', 'ds', 'ds'\]"):
         from_long(df, target_col="ds")
-    with pytest.raises(ValueError, match=r"missing must be one of error, interpolate, ffill; got 'drop'"):
+    with pytest.raises(ValueError, match=r"missing must be one of error, interpolate, ffill, mask; got 'drop'"):
         from_long(df, missing="drop")
 
 

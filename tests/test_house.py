@@ -35,6 +35,7 @@ WALLS = {
     "tsattn.forecast": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
     "tsattn.evaluate.baselines tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
+    "tsattn.evaluate.statistical tsattn.evaluate.regression tsattn.evaluate.deep": (*HEAVY, *NETWORKS),
     "tsattn.training": ("gluonts", "statsmodels", "sklearn", "tsattn.estimator", "tsattn.evaluate"),
     "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),

@@ -39,6 +39,30 @@ def _drift() -> Callable[..., Forecaster]:
     return Drift
 
 
+def _window_average() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.baselines import WindowAverage
+
+    return WindowAverage
+
+
+def _statsmodels() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.statistical import StatsmodelsForecaster
+
+    return StatsmodelsForecaster
+
+
+def _sklearn() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.regression import SklearnForecaster
+
+    return SklearnForecaster
+
+
+def _gluonts() -> Callable[..., Forecaster]:
+    from tsattn.evaluate.deep import GluonTSForecaster
+
+    return GluonTSForecaster
+
+
 @dataclass(frozen=True)
 class Entry:
     """One name's forecaster: where its class is found and what the name fixes.
@@ -82,17 +106,13 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "naive": Entry(_naive),
         "seasonal_naive": Entry(_seasonal_naive),
         "drift": Entry(_drift),
+        "window_average": Entry(_window_average),
+        **{name: Entry(_statsmodels, {"model": name}) for name in ("ets", "theta", "autoreg", "sarimax", "stl_ets")},
+        **{name: Entry(_sklearn, {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
+        "deepar": Entry(_gluonts, {"model": "deepar"}, trained=True),
+        "patchtst_gluonts": Entry(_gluonts, {"model": "patchtst"}, trained=True),
+        "dlinear_gluonts": Entry(_gluonts, {"model": "dlinear"}, trained=True),
     }
-)
-
-PLANNED = (
-    "window_average",
-    "ets",
-    "theta",
-    "autoreg",
-    "ridge",
-    "gbm",
-    "deepar",
 )
 
 
@@ -103,12 +123,11 @@ def find_model(name: str) -> Entry:
         name: One of ``MODELS``.
 
     Raises:
-        ValueError: If the name is unknown or its model is not built yet.
+        ValueError: If the name is unknown.
     """
     if name in MODELS:
         return MODELS[name]
-    why = "is not built yet" if name in PLANNED else "is unknown"
-    raise ValueError(f"model {name!r} {why}; use one of {', '.join(MODELS)}")
+    raise ValueError(f"model {name!r} is unknown; use one of {', '.join(MODELS)}")
 
 
 def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
@@ -123,7 +142,7 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
         A forecaster that is not fitted yet.
 
     Raises:
-        ValueError: If the name is unknown, its model is not built yet, or it has no such setting.
+        ValueError: If the name is unknown or has no such setting.
 
     Example:
         >>> make_forecaster("naive", 12).alias

@@ -67,7 +67,8 @@ class AttentionForecaster(TrainedForecaster):
         patience: Passes without a better validation loss before stopping; ``None`` never stops early.
         val_size: Rows (int) or share (float) cut from the end of every series for early stopping and
             calibration; a share gives at least one horizon.
-        missing: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+        missing: ``"error"`` refuses missing values, ``"interpolate"`` and ``"ffill"`` fill them with what was known at
+            each cutoff, ``"mask"`` leaves them out of context, attention and loss (encoders only).
         id_col: Name of the series column of long frames.
         time_col: Name of the time column.
         target_col: Name of the value column of long frames.
@@ -75,6 +76,13 @@ class AttentionForecaster(TrainedForecaster):
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
         random_state: Seed; ``None`` draws a new one from the operating system.
         alias: Name of the forecast column; default the attention's name.
+        target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original one;
+            ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
+        max_time: Time limit of ``fit``, such as ``"10m"`` or seconds; the best weights until then are kept. How far
+            it gets depends on the machine, so results under a limit are not reproducible.
+        warm_start: Whether ``fit`` goes on from the weights of the fit before it.
+        precision: ``"bf16"`` multiplies matrices in bfloat16 while training; ``None`` is float32.
+        compile: Train through ``torch.compile``.
         checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
         verbose: Show progress on stderr when that is a terminal.
 
@@ -134,6 +142,11 @@ class AttentionForecaster(TrainedForecaster):
         device: str = "auto",
         random_state: Any = None,
         alias: str | None = None,
+        target_transform: str | None = None,
+        max_time: str | float | None = None,
+        warm_start: bool = False,
+        precision: str | None = None,
+        compile: bool = False,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
@@ -175,6 +188,11 @@ class AttentionForecaster(TrainedForecaster):
         self.device = device
         self.random_state = random_state
         self.alias = alias
+        self.target_transform = target_transform
+        self.max_time = max_time
+        self.warm_start = warm_start
+        self.precision = precision
+        self.compile = compile
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose
 
@@ -238,6 +256,7 @@ class AttentionForecaster(TrainedForecaster):
             layer_pattern=self.layer_pattern,
             rotary=self.rotary,
             linear_skip=self.linear_skip,
+            masked=self.missing == "mask",
         )
         if self.block_sizes is None:
             return config
@@ -313,6 +332,11 @@ class LinearForecaster(TrainedForecaster):
         device: str = "auto",
         random_state: Any = None,
         alias: str | None = None,
+        target_transform: str | None = None,
+        max_time: str | float | None = None,
+        warm_start: bool = False,
+        precision: str | None = None,
+        compile: bool = False,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
@@ -334,6 +358,11 @@ class LinearForecaster(TrainedForecaster):
         self.device = device
         self.random_state = random_state
         self.alias = alias
+        self.target_transform = target_transform
+        self.max_time = max_time
+        self.warm_start = warm_start
+        self.precision = precision
+        self.compile = compile
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose
 
@@ -348,4 +377,10 @@ class LinearForecaster(TrainedForecaster):
     def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         if self.kind not in LINEAR_KINDS:
             raise ValueError(f"kind must be one of {', '.join(LINEAR_KINDS)}; got {self.kind!r}")
-        return ModelConfig(context=context, horizon=int(self.horizon), backbone=self.kind, equivariant=equivariant)
+        return ModelConfig(
+            context=context,
+            horizon=int(self.horizon),
+            backbone=self.kind,
+            equivariant=equivariant,
+            masked=self.missing == "mask",
+        )

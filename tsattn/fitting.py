@@ -1,6 +1,7 @@
 """Which rows of a panel teach, which ones check, and what does the network get to see of them?"""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,12 @@ class FitPlan:
         """
         values = torch.as_tensor(self._standardised()).to(device)
         first = np.zeros(self.panel.n_series, dtype=np.int64)
-        ends = self.spec.ends(self.panel.starts, first, self.stops)
+        ends = self._usable(self.spec.ends(self.panel.starts, first, self.stops))
+        if not len(ends):
+            raise ValueError(
+                "no training window shows a value both in its context and in its horizon; bring more known values, or"
+                " shorten context or horizon"
+            )
         learn = WindowBatches(values, ends, self.spec, batch_size=batch_size, generator=order)
         ends = self._check_ends()
         return learn, WindowBatches(values, ends, self.spec, batch_size=batch_size) if len(ends) else None
@@ -53,26 +59,37 @@ class FitPlan:
             history.futures(ends[chosen], self.spec.horizon),
         )
 
-    def tail(self) -> Panel:
-        """The last context of every series, filled: all that a later forecast needs."""
-        tail = self.panel.last(self.spec.context)
-        filled = History(self.panel).contexts(self.panel.starts[1:], self.spec.context)
-        return dataclasses.replace(tail, values=filled.reshape(tail.values.shape))
-
     def _check_ends(self) -> np.ndarray:
-        return self.spec.ends(self.panel.starts, self.stops, self.panel.lengths)
+        return self._usable(self.spec.ends(self.panel.starts, self.stops, self.panel.lengths))
+
+    def _usable(self, ends: np.ndarray) -> np.ndarray:
+        """Windows that show a value in the context and one in the horizon of the same channel."""
+        if self.panel.missing != "mask":
+            return ends
+        known = np.zeros((len(self.panel.values) + 1, self.panel.n_channels), dtype=np.int64)
+        np.cumsum(~np.isnan(self.panel.values), axis=0, out=known[1:])
+        before = known[ends] - known[ends - self.spec.context]
+        after = known[ends + self.spec.horizon] - known[ends]
+        return ends[((before > 0) & (after > 0)).any(axis=1)]
 
     def _standardised(self) -> np.ndarray:
         """All rows on the standardised scale in float32; teaching rows are filled without a look past their end."""
         panel = self.panel
         values = History(panel).filled
-        if np.isnan(panel.values).any():
+        if np.isnan(panel.values).any() and panel.missing != "mask":
             within = np.arange(len(values)) - np.repeat(panel.starts[:-1], panel.lengths)
             values = values.copy()
             values[within < np.repeat(self.stops, panel.lengths)] = History(panel.until(self.stops)).filled
         mean = np.repeat(self.scaler.mean, panel.lengths, axis=0)
         scale = np.repeat(self.scaler.scale, panel.lengths, axis=0)
         return ((values - mean) / scale).astype(np.float32)
+
+
+def tail_of(panel: Panel, context: int) -> Panel:
+    """The last ``context`` rows of every series, filled: all that a later forecast needs."""
+    tail = panel.last(context)
+    filled = History(panel).contexts(panel.starts[1:], context)
+    return dataclasses.replace(tail, values=filled.reshape(tail.values.shape))
 
 
 def plan_fit(
@@ -127,6 +144,24 @@ def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def seconds_from(max_time: Any) -> float | None:
+    """A time limit in seconds from ``"90s"``, ``"10m"``, ``"1.5h"`` or a number of seconds; ``None`` stays.
+
+    Raises:
+        ValueError: If it is anything else.
+
+    Example:
+        >>> seconds_from("10m"), seconds_from(90)
+        (600.0, 90.0)
+    """
+    if max_time is None or (isinstance(max_time, int | float) and not isinstance(max_time, bool)):
+        return None if max_time is None else float(max_time)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", max_time) if isinstance(max_time, str) else None
+    if found is None:
+        raise ValueError(f"max_time must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def seed_from(random_state: Any) -> int | None:

@@ -283,6 +283,36 @@ def panel_for(forecaster: Forecaster, data: pd.DataFrame | Panel, freq: str | in
     return to_panel(data, freq=freq if own is None else own, **given)
 
 
+def continued(
+    forecaster: Forecaster,
+    data: pd.DataFrame | Panel | None,
+    fitted: Panel | None,
+    *,
+    as_panel: bool,
+    reader: Forecaster | None = None,
+) -> tuple[pd.DataFrame | Panel | None, Panel]:
+    """The data after which ``predict(data)`` forecasts, as :func:`answer` takes them.
+
+    Args:
+        forecaster: Whose ``predict`` it is.
+        data: What the user gave; ``None`` stands for the fitted data.
+        fitted: Panel of the last ``fit``; ``None`` before it.
+        as_panel: Whether ``fit`` was given a ``Panel`` rather than a frame.
+        reader: Whose column names read ``data``; ``None`` takes the forecaster's own.
+
+    Returns:
+        What tells the kind of the answer, and the panel.
+
+    Raises:
+        ValueError: If the forecaster is not fitted or the table is faulty.
+    """
+    if fitted is None:
+        raise ValueError(f"{type(forecaster).__name__} is not fitted; call fit(data) before predict")
+    if data is None:
+        return (fitted if as_panel else None), fitted
+    return data, panel_for(forecaster if reader is None else reader, data, fitted.freq)
+
+
 def check_windows(x: np.ndarray, context: int) -> np.ndarray:
     """Return contexts as float64.
 

@@ -9,6 +9,7 @@ import torch
 
 from tsattn.data.calendar import ticks
 from tsattn.data.frames import Dialect, Panel
+from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.nn.config import ModelConfig
@@ -33,6 +34,8 @@ def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
     tensors |= {
         "scaler.mean": torch.as_tensor(forecaster.scaler_.mean),
         "scaler.scale": torch.as_tensor(forecaster.scaler_.scale),
+        "score.mean": torch.as_tensor(forecaster.score_scaler_.mean),
+        "score.scale": torch.as_tensor(forecaster.score_scaler_.scale),
         "tail.values": torch.as_tensor(forecaster.panel_.values),
         "tail.starts": torch.as_tensor(forecaster.panel_.starts),
         "tail.times": torch.as_tensor(ticks(forecaster.panel_.times).copy()),
@@ -88,6 +91,10 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     forecaster.network_ = network.to(forecaster.resolve_device()).eval()
     forecaster.scaler_ = Scaler(tensors["scaler.mean"].numpy(), tensors["scaler.scale"].numpy())
     forecaster.context_ = forecaster.config_.context
+    forecaster.transform_ = TargetTransform(forecaster.target_transform)
+    forecaster.score_scaler_ = forecaster.scaler_
+    if "score.mean" in tensors:  # files of 0.1 before target transforms have one scale only
+        forecaster.score_scaler_ = Scaler(tensors["score.mean"].numpy(), tensors["score.scale"].numpy())
     forecaster.panel_, forecaster.panel_in_ = _panel(facts["panel"], tensors), bool(facts["panel_in"])
     errors = tensors.get("intervals.errors")
     forecaster.intervals_ = None if errors is None else StepIntervals(errors.numpy())

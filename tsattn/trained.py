@@ -12,13 +12,15 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.frames import Panel, continued_panel, require_length
+from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, plan_fit, seed_from
+from tsattn.fitting import FitPlan, plan_fit, seconds_from, seed_from, tail_of
 from tsattn.forecast import Forecast, answer, check_windows, panel_for
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
@@ -51,6 +53,11 @@ class TrainedForecaster(BaseEstimator):
     alias: str | None
     checkpoint_dir: str | Path | None
     verbose: bool
+    target_transform: str | None
+    max_time: str | float | None
+    warm_start: bool
+    precision: str | None
+    compile: bool
 
     def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         raise NotImplementedError
@@ -59,7 +66,7 @@ class TrainedForecaster(BaseEstimator):
         raise NotImplementedError
 
     def fit(self, data: pd.DataFrame | Panel, y: None = None) -> Self:
-        """Learn from every series of ``data``; what was learnt before is forgotten.
+        """Learn from every series of ``data``; what was learnt before is forgotten, unless ``warm_start`` is set.
 
         The last ``val_size`` rows of each series decide when to stop and calibrate the intervals; scalers and
         gradients see only the rows before them.
@@ -76,8 +83,9 @@ class TrainedForecaster(BaseEstimator):
         """
         config = self._train_config()
         panel = panel_for(self, data)
+        transform = TargetTransform(self.target_transform)
         plan = plan_fit(
-            panel,
+            transform.panel(panel),
             horizon=self.horizon,
             context=self.context,
             shortest_context=self._shortest_context(),
@@ -88,6 +96,8 @@ class TrainedForecaster(BaseEstimator):
         device = self.resolve_device(strict=True)
         generators = Generators.from_seed(seed_from(self.random_state), device)
         network = build_model(model_config, generator=generators.init)
+        if self.warm_start and hasattr(self, "network_"):
+            self._start_from(network, model_config)
         learn, check = plan.batches(self.batch_size, generators.order, device)
         started = time.perf_counter()
         progress = train(
@@ -103,10 +113,30 @@ class TrainedForecaster(BaseEstimator):
         # Only now: a fit that fails or is interrupted leaves the one before it.
         self._forget()
         self.config_, self.network_, self.scaler_ = model_config, network, plan.scaler
-        self.context_, self.panel_, self.panel_in_ = plan.spec.context, plan.tail(), isinstance(data, Panel)
+        self.transform_, self.score_scaler_ = transform, make_scaler(panel, plan.stops)
+        self.context_, self.panel_in_ = plan.spec.context, isinstance(data, Panel)
+        self.panel_ = tail_of(panel, self.context_)
         self.history_ = pd.DataFrame(progress.history)
         self.intervals_ = None if check is None else self._calibrate(plan)
         self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started)
+        return self
+
+    def update(self, data: pd.DataFrame | Panel) -> Self:
+        """Take in rows that have come since ``fit``, without refitting; later forecasts start after them.
+
+        Args:
+            data: The next rows of known series, as a frame or panel of the fitted kind; rows that are known already
+                count as they stand in ``data``. Series that ``fit`` has not seen need a whole context.
+
+        Raises:
+            ValueError: If rows are missing in between, the channels differ, or a new series is too short. Nothing is
+                changed then.
+        """
+        check_is_fitted(self, "network_")
+        new = self._known(panel_for(self, data, self.panel_.freq))
+        panel = continued_panel(self.panel_, new)
+        require_length(panel, self.context_, f"the context of {self.alias_}")
+        self.panel_ = tail_of(panel, self.context_)
         return self
 
     def predict(
@@ -154,15 +184,14 @@ class TrainedForecaster(BaseEstimator):
             ValueError: If the shape does not fit, or intervals are asked of a model without validation span.
         """
         check_is_fitted(self, "network_")
-        x = self._contexts(x)
-        scaled, level, spread = self._standardise(x)
-        point = self._forward(scaled) * spread + level
-        steps = self._steps()
+        x = self.transform_.windows(self._contexts(x))
+        point, steps = self._points(x), self._steps()
         if not len(quantiles):
-            return point[:, :steps]
+            return self.transform_.inverse(point[:, :steps])
         if self.intervals_ is None:
             raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
-        return self.intervals_.apply(point, quantiles, scale=self._interval_scale(x))[:, :steps]
+        bounds = self.intervals_.apply(point, quantiles, scale=self._interval_scale(x))
+        return self.transform_.inverse(bounds[:, :steps])
 
     def cross_validation(
         self,
@@ -238,11 +267,14 @@ class TrainedForecaster(BaseEstimator):
             batch_size=self.batch_size,
             max_epochs=self.max_epochs,
             patience=self.patience,
+            max_seconds=seconds_from(self.max_time),
+            precision=self.precision,
+            compile=self.compile,
         )
 
     def _calibrate(self, plan: FitPlan) -> StepIntervals:
         x, y = plan.calibration()
-        return StepIntervals(np.abs(y - self.predict_windows(x)) / self._interval_scale(x)[:, None])
+        return StepIntervals(np.abs(y - self._points(x)) / self._interval_scale(x)[:, None])
 
     def _checkpoint(self, panel: Panel, generators: Generators) -> Checkpoint | None:
         if self.checkpoint_dir is None:
@@ -272,6 +304,7 @@ class TrainedForecaster(BaseEstimator):
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             "valid_loss": progress.best_score,
+            "timed_out": progress.timed_out,
             "fit_seconds": seconds,
             "device": str(self.resolve_device()),
         }
@@ -311,15 +344,48 @@ class TrainedForecaster(BaseEstimator):
         return self.horizon
 
     def _contexts(self, x: np.ndarray) -> np.ndarray:
-        x = check_windows(x, self.context_)
+        x = self._check_known(x) if self.config_.masked else check_windows(x, self.context_)
         if self.panel_.dialect.kind == "wide" and x.shape[2] != self.panel_.n_channels:
             raise ValueError(f"windows must have the {self.panel_.n_channels} fitted channels; got {x.shape[2]}")
         return x[:, -self.context_ :]
+
+    def _points(self, x: np.ndarray) -> np.ndarray:
+        """Forecasts of contexts, both on the scale of learning, ``[B, F, C]``."""
+        scaled, level, spread = self._standardise(x)
+        return self._forward(scaled) * spread + level
+
+    def _start_from(self, network: nn.Module, config: ModelConfig) -> None:
+        """Give ``network`` the weights of the last fit.
+
+        Raises:
+            ValueError: If that network had another shape.
+        """
+        if config != self.config_:
+            ours, theirs = config.to_dict(), self.config_.to_dict()
+            name = next(name for name in ours if ours[name] != theirs[name])
+            raise ValueError(
+                f"warm_start needs the network of the last fit; {name} was {theirs[name]!r} and is {ours[name]!r} now;"
+                " set warm_start=False to begin anew"
+            )
+        network.load_state_dict(self.network_.state_dict())
 
     def _standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Windows as the network reads them, and the level and spread that were taken off."""
         level, spread = self._level_and_spread(x)
         return ((x - level) / np.where(spread > 0, spread, 1.0)).astype(np.float32), level, spread
+
+    def _check_known(self, x: np.ndarray) -> np.ndarray:
+        """Windows that may miss values, but not all of a channel's."""
+        x = np.asarray(x, dtype=np.float64)
+        gone = np.isnan(x)
+        check_windows(np.where(gone, 0.0, x), self.context_)
+        if (empty := gone[:, -self.context_ :].all(axis=1)).any():
+            window, channel = np.argwhere(empty)[0]
+            raise ValueError(
+                f"the last {self.context_} rows of window {window}, channel {channel} hold no value to forecast from;"
+                " give a longer history or leave the series out"
+            )
+        return x
 
     def _level_and_spread(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What windows are standardised by, ``[B, 1, C]`` each.
@@ -328,8 +394,10 @@ class TrainedForecaster(BaseEstimator):
         so each window is its own measure; the network is then equivariant and no series needs a stored scale.
         """
         if self.config_.equivariant:
-            level, spread = x.mean(1, keepdims=True), x.std(1, keepdims=True)
-            return level, np.where(spread <= 1e-12 * np.abs(x).max(1, keepdims=True), 0.0, spread)
+            known = np.isfinite(x)
+            level = x.mean(1, keepdims=True, where=known)
+            spread, size = x.std(1, keepdims=True, where=known), np.abs(x).max(1, keepdims=True, where=known, initial=0)
+            return level, np.where(spread <= 1e-12 * size, 0.0, spread)
         shape = (len(x), 1, x.shape[2])
         return np.broadcast_to(self.scaler_.mean, shape), np.broadcast_to(self.scaler_.scale, shape)
 
@@ -352,12 +420,12 @@ class TrainedForecaster(BaseEstimator):
     def _scaler_for(self, panel: Panel) -> Scaler:
         own = make_scaler(panel)
         if panel.dialect.kind == "wide":
-            return self.scaler_
+            return self.score_scaler_
         index = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         seen = (index >= 0)[:, None]
         return Scaler(
-            np.where(seen, self.scaler_.mean[index], own.mean),
-            np.where(seen, self.scaler_.scale[index], own.scale),
+            np.where(seen, self.score_scaler_.mean[index], own.mean),
+            np.where(seen, self.score_scaler_.scale[index], own.scale),
         )
 
     def resolve_device(self, *, strict: bool = False) -> torch.device:

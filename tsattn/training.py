@@ -5,6 +5,7 @@ import math
 import secrets
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ class TrainConfig:
         max_epochs: Passes over the training windows at most.
         patience: Passes without a better validation loss before training stops; ``None`` never stops early.
         warmup: Share of all steps in which the rate rises from zero; after them it falls by a half cosine.
+        max_seconds: Time after which training stops at the next step and the best weights so far are kept; ``None``
+            is no limit. Counted from this call, also when it goes on from a checkpoint.
+        precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32 throughout.
+        compile: Run the network through ``torch.compile`` while training.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -54,6 +59,9 @@ class TrainConfig:
     max_epochs: int = 10
     patience: int | None = 3
     warmup: float = 0.1
+    max_seconds: float | None = None
+    precision: str | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -62,6 +70,10 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+        if self.precision not in (None, "bf16"):
+            raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"max_time must be above 0; got {self.max_seconds!r} seconds; leave it out for no limit")
         for name, low, high in (
             ("learning_rate", 0.0, math.inf),
             ("weight_decay", 0.0, math.inf),
@@ -101,6 +113,7 @@ class Progress:
         step: Steps done.
         best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one).
         best_score: Its validation loss.
+        timed_out: Whether the time limit ended it.
         history: One entry a pass: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),
             ``learning_rate``.
     """
@@ -109,6 +122,7 @@ class Progress:
     step: int = 0
     best_epoch: int = 0
     best_score: float | None = None
+    timed_out: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -142,6 +156,10 @@ class ForecastModule(lightning.LightningModule):
         self.best = copy.deepcopy(model.state_dict())
         self.after_epoch: list[Callable[[ForecastModule], None]] = []
         self._loss = LOSSES[config.loss]
+        self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
+        # Not a submodule: names of weights stay those of the plain network.
+        self._forward = [torch.compile(model) if config.compile else model]
+        self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
         self._n_steps = steps_per_epoch * config.max_epochs
         self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
 
@@ -173,19 +191,37 @@ class ForecastModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch ``(x [B, T, C], y [B, F, C])``."""
         x, y = batch
-        loss = self._loss(self.model(x), y)
-        self._train_sum += torch.stack((loss.detach() * len(x), loss.new_tensor(len(x))))
+        loss, count = self._judge(x, y)
+        self._train_sum += torch.stack((loss.detach() * count, loss.new_tensor(count)))
         self.progress.step += 1
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            # Lightning validates and books the pass that it ends early.
+            self.progress.timed_out = self.trainer.should_stop = True
         return loss
+
+    def _judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of a batch and the number of values behind it; missing ones have no part in either."""
+        forecast = self._network(x)
+        if not self.masked:
+            return self._loss(forecast, y), y.numel()
+        # A channel of which the context shows nothing has no forecast.
+        known = y.isfinite() & x.isfinite().any(1, keepdim=True)
+        count = int(known.sum())
+        return (self._loss(forecast[known], y[known]) if count else forecast.sum() * 0), count
+
+    def _network(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            y: Tensor = self._forward[0](x)
+        return y.to(x.dtype)
 
     def on_validation_epoch_start(self) -> None:
         self._valid_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Add up the loss so that every window counts the same, whatever the batch size."""
+        """Add up the loss so that every known value counts the same, whatever the batch size."""
         x, y = batch
-        loss = self._loss(self.model(x), y).double()
-        self._valid_sum += torch.stack((loss * len(x), loss.new_tensor(len(x))))
+        loss, count = self._judge(x, y)
+        self._valid_sum += torch.stack((loss.double() * count, self._valid_sum.new_tensor(count)))
 
     def on_train_epoch_end(self) -> None:
         """Book the pass, keep the best weights, stop when patience is over."""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from tsattn.data.calendar import more
 
-MISSING = ("error", "interpolate", "ffill")
+MISSING = ("error", "interpolate", "ffill", "mask")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
 _REACH = 2**61  # so that differences and future steps of integer time fit into int64
 _YEARS = (1678, 2261)  # whole years that nanoseconds in int64 can count

@@ -311,6 +311,35 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     return pd.DataFrame(values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids))
 
 
+def continued_panel(old: Panel, new: Panel) -> Panel:
+    """The rows of both panels, series by series; where both have a stamp, the new one counts.
+
+    Args:
+        old: Earlier rows.
+        new: Later rows of the same or other series, on the same frequency.
+
+    Raises:
+        ValueError: If the panels are of different kinds, or rows between them are missing and the policy of ``new``
+            is to refuse that.
+    """
+    if old.dialect.kind != new.dialect.kind:
+        raise ValueError(
+            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the same kind"
+        )
+    if old.dialect.kind == "wide":
+        table = pd.DataFrame(np.vstack([old.values, new.values]), columns=list(new.channels))
+        table.index = old.times.append(new.times)
+        table = table[~table.index.duplicated(keep="last")].sort_index()
+        joined = from_wide(table, freq=new.freq, missing=new.missing)
+    else:
+        ids = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
+        times = old.times.append(new.times)
+        table = pd.DataFrame({"unique_id": ids, "ds": times, "y": np.concatenate([old.values[:, 0], new.values[:, 0]])})
+        table = table.drop_duplicates(["unique_id", "ds"], keep="last")
+        joined = from_long(table, freq=new.freq, missing=new.missing)
+    return replace(joined, channels=new.channels, dialect=new.dialect)
+
+
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     """Refuse a panel with series of fewer rows than a task needs.
 

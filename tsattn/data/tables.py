@@ -176,6 +176,8 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             "missing='error' allows no missing values; fill them in, or pass missing='interpolate' or 'ffill'"
         )
     leading = gone[starts[:-1]]
+    if missing == "mask":
+        leading = np.logical_and.reduceat(gone, starts[:-1], axis=0)  # only a series without any value
     if leading.any():
         n, channel = (int(i) for i in np.argwhere(leading)[0])
         empty = bool(gone[starts[n] : starts[n + 1], channel].all())
@@ -188,5 +190,5 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         )
         raise ValueError(
             f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but missing={missing!r} "
-            f"fills only from values known before; {remedy}"
+            f"{'needs some value' if missing == 'mask' else 'fills only from values known before'}; {remedy}"
         )

@@ -65,7 +65,8 @@ class History:
 
     A value that is missing between two known ones lies on the line through them (``interpolate``) only if the
     later one stands before the cutoff; otherwise, and always under ``ffill``, the last known value holds. So no
-    forecast depends on a row after its cutoff.
+    forecast depends on a row after its cutoff. Under ``mask`` nothing is filled: contexts have NaN where a value is
+    missing, for forecasters that can look past them.
 
     Args:
         panel: The series; ``panel.missing`` is the policy.
@@ -77,7 +78,7 @@ class History:
         self._held: np.ndarray | None = None
         self._next: np.ndarray | None = None
         missing = np.isnan(panel.values)
-        if missing.any():
+        if missing.any() and panel.missing != "mask":
             self._fill(missing)
 
     def _fill(self, missing: np.ndarray) -> None:

@@ -8,10 +8,127 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.forecast import Forecast, alias_of, answer, check_horizon, check_windows, panel_for
+from tsattn.forecast import (
+    Forecast,
+    alias_of,
+    answer,
+    check_horizon,
+    check_request,
+    check_windows,
+    context_of,
+    continued,
+    panel_for,
+)
 
 
-class _Rule(ABC):
+class Baseline(ABC):
+    """What all baselines do alike: read a table, remember it, forecast after it, refuse what they cannot give.
+
+    Args:
+        horizon: Rows forecast ahead.
+        alias: Name of the column.
+        id_col: Column of ids, for frames.
+        time_col: Column of stamps.
+        target_col: Column of values.
+        freq: Frequency; ``None`` infers it.
+        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+
+    Raises:
+        ValueError: If ``horizon`` is not a positive integer.
+    """
+
+    _context: int | None = None
+    _gives_quantiles: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        alias: str,
+        id_col: str,
+        time_col: str,
+        target_col: str,
+        freq: str | int | None,
+        missing: str,
+    ) -> None:
+        self.horizon = check_horizon(horizon)
+        self.alias = alias
+        self.id_col = id_col
+        self.time_col = time_col
+        self.target_col = target_col
+        self.freq = freq
+        self.missing = missing
+        self._panel: Panel | None = None
+        self._data_was_panel = False
+
+    @abstractmethod
+    def _learn(self, panel: Panel) -> None:
+        """Learn from all rows, or refuse them."""
+
+    @abstractmethod
+    def _forecast(self, x: np.ndarray) -> np.ndarray:
+        """``[B, F, C]`` from checked contexts ``x [B, T, C]``."""
+
+    def _bounds(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+        """``[B, F, C, Q]`` from checked contexts; only called of a class with ``_gives_quantiles``."""
+        raise NotImplementedError
+
+    @property
+    def context(self) -> int | None:
+        """Rows of history that it needs; ``None`` where ``fit`` chooses them and puts them into ``context_``."""
+        return self._context
+
+    def fit(self, data: pd.DataFrame | Panel) -> Self:
+        """Check the data, learn from all their rows and remember them for ``predict()``; a second call starts afresh.
+
+        Raises:
+            ValueError: If the table is faulty or a series too short.
+        """
+        panel = panel_for(self, data)
+        self._learn(panel)
+        self._panel, self._data_was_panel = panel, isinstance(data, Panel)
+        return self
+
+    def predict(
+        self,
+        data: pd.DataFrame | Panel | None = None,
+        *,
+        level: Sequence[float] | float | None = None,
+        quantiles: Sequence[float] | float | None = None,
+    ) -> pd.DataFrame | Forecast:
+        """Forecast the rows after ``data``, or after the fitted data; series may be new.
+
+        Raises:
+            ValueError: If not fitted, if intervals are asked of a forecaster that has none, or if the table is
+                faulty or too short.
+        """
+        given, panel = continued(self, data, self._panel, as_panel=self._data_was_panel)
+        return answer(self, given, panel, level=level, quantiles=quantiles)
+
+    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
+        """Forecast from contexts.
+
+        Args:
+            x: ``[B, T, C]`` with T at least ``context``; the last ``context`` rows count.
+            quantiles: Ascending, strictly between 0 and 1; must be empty where the forecaster gives points only.
+
+        Returns:
+            ``[B, F, C]`` in float64, or ``[B, F, C, Q]`` where quantiles are asked.
+
+        Raises:
+            ValueError: If ``x`` is unfit, or quantiles are asked of a forecaster that has none.
+        """
+        if len(quantiles) and not self._gives_quantiles:
+            raise ValueError(
+                f"{alias_of(self)} gives points only, no level or quantiles; wrap it for intervals:"
+                f" SplitConformal({type(self).__name__}(...), n_windows=...)"
+            )
+        context = context_of(self)
+        x = check_windows(x, context)[:, -context:]
+        return self._bounds(x, check_request(None, quantiles)[2]) if len(quantiles) else self._forecast(x)
+
+
+class _Rule(Baseline):
     """A forecaster that learns nothing but reads its last ``context`` rows by a rule."""
 
     name: ClassVar[str]
@@ -27,80 +144,28 @@ class _Rule(ABC):
         freq: str | int | None,
         missing: str,
     ) -> None:
-        self.horizon = check_horizon(horizon)
-        self.alias = alias or self.name
-        self.id_col = id_col
-        self.time_col = time_col
-        self.target_col = target_col
-        self.freq = freq
-        self.missing = missing
-        self._panel: Panel | None = None
-        self._data_was_panel = False
+        super().__init__(
+            horizon,
+            alias=alias or self.name,
+            id_col=id_col,
+            time_col=time_col,
+            target_col=target_col,
+            freq=freq,
+            missing=missing,
+        )
 
     @property
     @abstractmethod
     def context(self) -> int:
         """Rows of history that the rule reads."""
 
-    @abstractmethod
-    def _forecast(self, x: np.ndarray) -> np.ndarray:
-        """``[B, F, C]`` from ``x [B, T, C]``, T at least ``context``."""
-
-    def fit(self, data: pd.DataFrame | Panel) -> Self:
-        """Check the data and remember them for ``predict()``.
-
-        Raises:
-            ValueError: If the table is faulty or a series shorter than ``context``.
-        """
-        panel = panel_for(self, data)
+    def _learn(self, panel: Panel) -> None:
         self._choose_context(panel)
         require_length(panel, self.context, f"the context of {self.alias}")
-        self._panel, self._data_was_panel = panel, isinstance(data, Panel)
-        return self
 
     def _choose_context(self, panel: Panel) -> None:
         """A rule that reads a season takes it from the frequency here; the others know their rows."""
         return
-
-    def predict(
-        self,
-        data: pd.DataFrame | Panel | None = None,
-        *,
-        level: Sequence[float] | float | None = None,
-        quantiles: Sequence[float] | float | None = None,
-    ) -> pd.DataFrame | Forecast:
-        """Forecast the rows after ``data``, or after the fitted data; series may be new.
-
-        Raises:
-            ValueError: If not fitted, if intervals are asked for, or if the table is faulty or too short.
-        """
-        if self._panel is None:
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        if data is None:
-            kind = self._panel if self._data_was_panel else None
-            return answer(self, kind, self._panel, level=level, quantiles=quantiles)
-        panel = panel_for(self, data, self._panel.freq)
-        return answer(self, data, panel, level=level, quantiles=quantiles)
-
-    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
-        """Forecast from contexts.
-
-        Args:
-            x: ``[B, T, C]`` with T at least ``context``; the last rows count.
-            quantiles: Must be empty: the rule has no intervals of its own.
-
-        Returns:
-            ``[B, F, C]`` in float64.
-
-        Raises:
-            ValueError: If quantiles are asked for or ``x`` is unfit.
-        """
-        if len(quantiles):
-            raise ValueError(
-                f"{alias_of(self)} gives points only, no level or quantiles; wrap it for intervals:"
-                f" SplitConformal({type(self).__name__}(...), n_windows=...)"
-            )
-        return self._forecast(check_windows(x, self.context))
 
 
 class Naive(_Rule):
@@ -204,7 +269,7 @@ class SeasonalNaive(_Rule):
             freq=freq,
             missing=missing,
         )
-        self.season_length = None if season_length is None else _rows("season_length", season_length, 1)
+        self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
 
     @property
     def context(self) -> int:
@@ -272,12 +337,12 @@ class Drift(_Rule):
             freq=freq,
             missing=missing,
         )
-        self._context = 2 * self.horizon if context is None else _rows("context", context, 2)
+        self._rows = 2 * self.horizon if context is None else check_rows("context", context, 2)
 
     @property
     def context(self) -> int:
         """Rows between which the slope is taken."""
-        return self._context
+        return self._rows
 
     def _forecast(self, x: np.ndarray) -> np.ndarray:
         first, last = x[:, -self.context, None], x[:, -1:]
@@ -285,7 +350,72 @@ class Drift(_Rule):
         return last + (last - first) * ahead / (self.context - 1)
 
 
-def _rows(name: str, value: object, least: int) -> int:
+class WindowAverage(_Rule):
+    """The mean of the last ``context`` rows, repeated.
+
+    Args:
+        horizon: Rows forecast ahead.
+        context: Rows averaged, at least 1. ``None`` is the horizon: as many rows as are forecast.
+        alias: Name of the column; default ``"window_average"``.
+        id_col: Column of ids, for frames.
+        time_col: Column of stamps.
+        target_col: Column of values.
+        freq: Frequency; ``None`` infers it.
+        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+
+    Raises:
+        ValueError: If ``horizon`` or ``context`` is not a positive integer.
+
+    Example:
+        >>> WindowAverage(2, context=2).predict_windows(np.array([[[9.0], [1.0], [4.0]]])).ravel()
+        array([2.5, 2.5])
+    """
+
+    name = "window_average"
+
+    def __init__(
+        self,
+        horizon: int,
+        context: int | None = None,
+        *,
+        alias: str | None = None,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        target_col: str = "y",
+        freq: str | int | None = None,
+        missing: str = "error",
+    ) -> None:
+        super().__init__(
+            horizon,
+            alias=alias,
+            id_col=id_col,
+            time_col=time_col,
+            target_col=target_col,
+            freq=freq,
+            missing=missing,
+        )
+        self._rows = self.horizon if context is None else check_rows("context", context, 1)
+
+    @property
+    def context(self) -> int:
+        """Rows averaged."""
+        return self._rows
+
+    def _forecast(self, x: np.ndarray) -> np.ndarray:
+        return np.repeat(x[:, -self.context :].mean(axis=1, keepdims=True), self.horizon, axis=1)
+
+
+def check_rows(name: str, value: object, least: int) -> int:
+    """Return a number of rows as an int.
+
+    Args:
+        name: The argument, for the message.
+        value: What was given.
+        least: The smallest number that serves.
+
+    Raises:
+        ValueError: If it is not an integer of at least ``least``.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be an integer number of rows, at least {least}; got {value!r}")
     return int(value)

@@ -2,16 +2,18 @@
 
 import copy
 import math
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pandas as pd
 
+from tsattn.data.calendar import ticks
 from tsattn.data.frames import Panel, require_length
-from tsattn.data.windows import History
-from tsattn.evaluate.rolling import judged_rows, rolling_origins
+from tsattn.data.windows import History, Scaler
+from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
+from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
 from tsattn.forecast import (
     Forecast,
     Forecaster,
@@ -22,103 +24,13 @@ from tsattn.forecast import (
     check_windows,
     chunk_size,
     context_of,
+    continued,
     panel_for,
     quantiles_to_level,
 )
 
 # Rows from which a long panel's series take their scale, where so many stand before the calibration span.
 _SCALE_ROWS = 32
-
-
-@dataclass(frozen=True, eq=False)
-class StepIntervals:
-    """Split conformal intervals, one width per step ahead and channel.
-
-    Args:
-        errors: Absolute calibration errors, ``[n, F, C]``, in any order, NaN where a truth was missing. They are
-            kept sorted along n.
-
-    Raises:
-        ValueError: If the shape is not ``[n, F, C]``, or an error is negative or infinite.
-
-    Example:
-        Nine errors 1 to 9; level 80 takes the ceil(10 * 0.8) = 8th:
-
-        >>> intervals = StepIntervals(np.arange(1.0, 10.0).reshape(9, 1, 1))
-        >>> intervals.widths(80)
-        array([[8.]])
-        >>> intervals.apply(np.full((1, 1, 1), 100.0), (0.1, 0.5, 0.9)).ravel()
-        array([ 92., 100., 108.])
-    """
-
-    errors: np.ndarray
-
-    def __post_init__(self) -> None:
-        errors = np.asarray(self.errors, dtype=np.float64)
-        if errors.ndim != 3 or (errors < 0).any() or np.isinf(errors).any():
-            raise ValueError(
-                f"calibration errors are absolute and finite, [n, F, C]; got shape {errors.shape}: pass |y - forecast|"
-            )
-        object.__setattr__(self, "errors", np.sort(errors, axis=0))
-
-    def widths(self, level: float) -> np.ndarray:
-        """Half the width of the interval of one central level, ``[F, C]``.
-
-        The ``ceil((n + 1) level / 100)``-th smallest of n errors; n counts the errors of that step and channel.
-
-        Raises:
-            ValueError: If n is too small for the level.
-        """
-        check_request(level, None)
-        n = np.sum(~np.isnan(self.errors), axis=0)
-        # Rounded, or dust would lift 99.9% of 1000 from the 999th error to the 1000th.
-        k = np.ceil(np.round((n + 1) * level / 100, 9)).astype(np.int64)
-        if (k > n).any():
-            fewest, least = int(n.min()), math.ceil(round(level / (100 - level), 9))
-            raise ValueError(
-                f"level {level} needs at least {least} calibration errors at every step; got n = {fewest}: use more"
-                f" calibration windows, or a level of at most {100 * fewest / (fewest + 1):.4g}"
-            )
-        return np.take_along_axis(self.errors, k[None] - 1, axis=0)[0]
-
-    def apply(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray | float = 1.0) -> np.ndarray:
-        """Quantiles around point forecasts, symmetric and monotone.
-
-        Args:
-            point: ``[B, F, C]``.
-            quantiles: 0.1 and 0.9 are the bounds of level 80, 0.5 is the point.
-            scale: Factor of the widths, one number or ``[B, C]``.
-
-        Returns:
-            ``[B, F, C, Q]``.
-
-        Raises:
-            ValueError: If a quantile is out of range or asks for more errors than there are.
-        """
-        factor = np.asarray(scale, dtype=np.float64)
-        factor = factor[:, None, :] if factor.ndim else factor
-        bounds = np.empty((*point.shape, len(quantiles)))
-        for i, q in enumerate(quantiles):
-            if q == 0.5:
-                bounds[..., i] = point
-                continue
-            (level,) = quantiles_to_level(float(q))
-            bounds[..., i] = point + math.copysign(1.0, q - 0.5) * self.widths(level) * factor
-        return bounds
-
-
-def scale_of(x: np.ndarray) -> np.ndarray:
-    """Size of the movements in each window, ``[B, C]`` from ``x [B, T, C]``, always positive.
-
-    The standard deviation over T; for a constant window its absolute value; 1 where that is 0 as well.
-
-    Example:
-        >>> scale_of(np.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]])).ravel()
-        array([1., 5., 1.])
-    """
-    deviation, size = x.std(axis=1), np.abs(x).max(axis=1)
-    # A constant window leaves rounding dust, not zero.
-    return np.where(deviation > 1e-12 * size, deviation, np.where(size > 0, size, 1.0))
 
 
 class SplitConformal:
@@ -226,11 +138,8 @@ class SplitConformal:
             ValueError: If not fitted, if there are too few calibration errors for a level, or if the table is
                 faulty or too short.
         """
-        panel = self._fitted()
-        if data is None:
-            kind = panel if self._data_was_panel else None
-            return answer(self, kind, panel, level=level, quantiles=quantiles)
-        return answer(self, data, panel_for(self.forecaster, data, panel.freq), level=level, quantiles=quantiles)
+        given, panel = continued(self, data, self._panel, as_panel=self._data_was_panel, reader=self.forecaster)
+        return answer(self, given, panel, level=level, quantiles=quantiles)
 
     def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
         """Forecast from contexts.
@@ -245,14 +154,193 @@ class SplitConformal:
         Raises:
             ValueError: If not fitted, ``x`` is unfit, or there are too few calibration errors.
         """
-        self._fitted()
+        if self._panel is None:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
         x = check_windows(x, self.context)
         point = self._point(x)
         if not len(quantiles):
             return point
-        return self.intervals_.apply(point, quantiles, self._scale(x))
+        return self._around(point, quantiles, self._scale(x))
 
-    def _fitted(self) -> Panel:
-        if self._panel is None:
-            raise ValueError("SplitConformal is not fitted; call fit(data) before predict")
-        return self._panel
+    def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
+        return self.intervals_.apply(point, quantiles, scale)
+
+    def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
+        """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
+        return self._scale(history.contexts(ends, self._scale_rows or 1))
+
+
+class AdaptiveConformal(SplitConformal):
+    """Calibrated intervals whose levels follow the misses, for streams that drift away from their calibration.
+
+    ``fit`` calibrates as :class:`SplitConformal` does. After that :meth:`update` is told truths as they become
+    known, moment by moment, and moves the level of each step ahead and channel (:class:`AdaptiveIntervals`); the
+    series of a long panel share theirs. ``predict`` and ``predict_windows`` only read that state, so ``backtest``
+    judges the levels as ``fit`` left them; :func:`roll_adaptive` judges them in motion.
+
+    Only the levels named here are followed, so only they can be asked for. With fewer calibration errors than a level
+    needs, ``fit`` refuses; beyond the largest error the intervals widen by doubling, see :class:`AdaptiveIntervals`.
+
+    Args:
+        forecaster: Any forecaster; it stays as it is.
+        n_windows: Calibration windows a series.
+        step_size: Rows between them.
+        levels: Central levels in percent that are followed.
+        gamma: How fast they follow, above 0. ``None`` takes 0.02, or 0.4 over the horizon where that is less: the
+            truth of the last step comes a horizon late, and a level that moves much meanwhile swings.
+
+    Attributes:
+        adaptive_: The levels in motion, an :class:`AdaptiveIntervals`, set by ``fit``.
+
+    Raises:
+        ValueError: If a level or ``gamma`` is out of range; in ``fit``, if windows do not fit into a series or are
+            too few for a level.
+    """
+
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        *,
+        n_windows: int,
+        step_size: int = 1,
+        levels: Sequence[float] = (80, 95),
+        gamma: float | None = None,
+    ) -> None:
+        super().__init__(forecaster, n_windows=n_windows, step_size=step_size)
+        self.levels = check_request(levels, None)[0]
+        if not self.levels:
+            raise ValueError("levels must name at least one level to follow, such as levels=(80, 95); got none")
+        if gamma is not None and not (isinstance(gamma, int | float) and 0 < gamma < math.inf):
+            raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
+        self.gamma = gamma
+
+    def fit(self, data: pd.DataFrame | Panel) -> Self:
+        """Fit and calibrate as :class:`SplitConformal` does, and start from the levels as they are named."""
+        super().fit(data)
+        gamma = min(0.02, 0.4 / self.horizon) if self.gamma is None else float(self.gamma)
+        self.adaptive_ = AdaptiveIntervals(self.intervals_, self.levels, gamma)
+        return self
+
+    def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
+        return bounds_around(point, self.adaptive_.widths(), self.places(quantiles), scale)
+
+    def places(self, quantiles: Sequence[float]) -> list[tuple[int | None, float]]:
+        """Index of the level that each quantile bounds and the side, -1 or 1; the median has none.
+
+        Raises:
+            ValueError: If a quantile bounds a level that is not followed.
+        """
+        places: list[tuple[int | None, float]] = []
+        for q in quantiles:
+            (level,) = quantiles_to_level(float(q)) or (None,)
+            if level is not None and level not in self.levels:
+                raise ValueError(
+                    f"{type(self).__name__} follows the levels {', '.join(map(str, self.levels))}; got {level}: name it"
+                    " in levels= and fit again"
+                )
+            places.append((None if level is None else self.levels.index(level), math.copysign(1.0, q - 0.5)))
+        return places
+
+    def update(self, x: np.ndarray, y: np.ndarray, *, widths: np.ndarray | None = None) -> None:
+        """Tell the truths of one moment's forecasts, in the order of time.
+
+        Args:
+            x: The contexts those forecasts were made from, ``[B, T, C]``; B series.
+            y: What came, ``[B, F, C]``, NaN where it is not known. A truth is to be told once: a later call may tell
+                the steps that an earlier one left out.
+            widths: ``adaptive_.widths()`` as it was when those forecasts were made; ``None`` takes today's.
+
+        Raises:
+            ValueError: If not fitted or a shape is wrong.
+        """
+        point = self.predict_windows(x)
+        y = np.asarray(y, dtype=np.float64)
+        if y.shape != point.shape:
+            raise ValueError(f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad with NaN")
+        errors = np.abs(y - point) / self._scale(check_windows(x, self.context))[:, None, :]
+        self.adaptive_.update(errors, widths)
+
+
+def roll_adaptive(
+    forecaster: AdaptiveConformal,
+    panel: Panel,
+    ends: np.ndarray,
+    *,
+    scaler: Scaler | None = None,
+    quantiles: Sequence[float] | None = None,
+    keep: bool = True,
+) -> Rolled:
+    """Judge windows in the order of their cutoffs while the levels follow what is known at each.
+
+    The truth at step h of a window is known at the first cutoff whose stamp is not before it; only then the miss
+    counts, against the width that the window was given. No interval depends on a row after its cutoff. The
+    forecaster itself stays as it is.
+
+    Args:
+        forecaster: Fitted; its state is where the levels start.
+        panel: The series.
+        ends: Absolute rows just after each context, any shape, read flat.
+        scaler: As in :func:`tsattn.evaluate.rolling.roll`.
+        quantiles: Quantiles to judge; ``None`` takes the bounds of all levels followed.
+        keep: Keep forecasts. Points are kept meanwhile in any case.
+
+    Raises:
+        ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is not followed.
+    """
+    asked = check_request(forecaster.levels if quantiles is None else None, quantiles)[2]
+    places = forecaster.places(asked)
+    points = roll(forecaster, panel, ends, scaler=scaler)
+    assert points.point is not None
+    ends, horizon = points.ends, forecaster.horizon
+    rolled = start_rolling(points.alias, panel, ends, points.tally.scale, horizon=horizon, quantiles=asked, keep=keep)
+    history, stamps = History(panel), ticks(panel.times)
+    feed = _Feed(copy.deepcopy(forecaster.adaptive_), horizon)
+    order = np.lexsort((ends, stamps[ends - 1]))
+    moments = np.flatnonzero(np.diff(stamps[ends[order] - 1])) + 1
+    for slots in np.split(order, moments) if len(order) else ():
+        at = ends[slots]
+        feed.learn(stamps[at[0] - 1])
+        scale = forecaster.scale_before(history, at)
+        point, y, widths = points.point[slots], history.futures(at, horizon), feed.adaptive.widths()
+        bounds = bounds_around(point, widths, places, scale)
+        feed.wait(stamps[at[0] + np.arange(horizon)], *tally_misses(np.abs(y - point) / scale[:, None, :], widths))
+        rolled.tally.add(y, point, bounds, np.searchsorted(panel.starts, at - 1, side="right") - 1)
+        if rolled.point is not None and rolled.bounds is not None:
+            rolled.point[slots], rolled.bounds[slots] = point, bounds
+    return rolled
+
+
+class _Feed:
+    """Misses that wait until their truths are known; each step ahead is fed in the order of the cutoffs."""
+
+    def __init__(self, adaptive: AdaptiveIntervals, horizon: int) -> None:
+        self.adaptive = adaptive
+        self._waiting: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque()
+        self._next = np.zeros(horizon, dtype=np.int64)  # which of those waiting is next, for each step
+
+    def wait(self, stamps: np.ndarray, missed: np.ndarray, largest: np.ndarray) -> None:
+        """Keep the misses ``[L, F, C]`` of one moment, whose truths come at ``stamps [F]``."""
+        self._waiting.append((stamps, missed, largest))
+
+    def learn(self, now: int) -> None:
+        """Feed what is known at the stamp ``now``, one moment a step at a time."""
+        while True:
+            ready = [
+                step
+                for step, place in enumerate(self._next)
+                if place < len(self._waiting) and self._waiting[place][0][step] <= now
+            ]
+            if not ready:
+                break
+            missed, largest = (
+                np.full_like(self.adaptive.alphas, np.nan),
+                np.full(self.adaptive.alphas.shape[1:], np.nan),
+            )
+            for step in ready:
+                _, waited, errors = self._waiting[self._next[step]]
+                missed[:, step], largest[step] = waited[:, step], errors[step]
+            self.adaptive.follow(missed, largest)
+            self._next[ready] += 1
+        while self._next.min() > 0:
+            self._waiting.popleft()
+            self._next -= 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tsattn.nn.attention import Attention
@@ -53,13 +53,21 @@ class TransformerBlock(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(d_model)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """One block."""
-        return self._then_feed_forward(x, self.attention(self.norm_attention(x)))
+    def forward(
+        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """One block.
 
-    def weights(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L L"]:
+        Args:
+            key_mask: True where a token may be looked at.
+        """
+        return self._then_feed_forward(x, self.attention(self.norm_attention(x), key_mask=key_mask))
+
+    def weights(
+        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B H L L"]:
         """How much each token looks at each other one in this block."""
-        return self.attention.weights(self.norm_attention(x))
+        return self.attention.weights(self.norm_attention(x), key_mask=key_mask)
 
     def step(self, x: Float[Tensor, "B n D"], cache: AnyCache) -> Float[Tensor, "B n D"]:
         """The next tokens of each sequence, given those in the cache."""
@@ -83,18 +91,30 @@ class TransformerStack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """All blocks."""
+    def forward(
+        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """All blocks.
+
+        Args:
+            key_mask: True where a token may be looked at.
+        """
         for block in self._blocks:
-            x = block(x)
+            x = block(x, key_mask=key_mask)
         return self.norm(x)
 
-    def weights(self, x: Float[Tensor, "B L D"]) -> list[Float[Tensor, "B H L L"]]:
-        """Attention maps, one a block."""
+    def weights(
+        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
+    ) -> list[Float[Tensor, "B H L L"]]:
+        """Attention maps, one a block.
+
+        Args:
+            key_mask: True where a token may be looked at.
+        """
         maps = []
         for block in self._blocks:
-            maps.append(block.weights(x))
-            x = block(x)
+            maps.append(block.weights(x, key_mask=key_mask))
+            x = block(x, key_mask=key_mask)
         return maps
 
     def make_caches(

@@ -62,6 +62,7 @@ class ModelConfig:
         layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window: ``"GWW"``. Default all ``"G"``.
         rotary: Turn queries and keys by their positions, besides the learned vectors of the embedding.
         linear_skip: Add a linear map of the normalised window to the forecast.
+        masked: Missing values may come in as NaN; for encoders.
 
     Raises:
         ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting.
@@ -92,6 +93,7 @@ class ModelConfig:
     layer_pattern: str | None = None
     rotary: bool = False
     linear_skip: bool = True
+    masked: bool = False
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -100,6 +102,12 @@ class ModelConfig:
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         check_backbone(self.backbone)
+        if self.masked and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
+            kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
+            raise ValueError(
+                f"missing='mask' is for attention encoders, which can look past missing values; got {kind!r}; use"
+                " missing='interpolate' or 'ffill'"
+            )
         if self.backbone in LINEAR_KINDS:
             return
         if self.patch_len > self.context:

@@ -16,7 +16,9 @@ class PatchEncoder(nn.Module):
     """Channel-independent transformer over patches: every channel is a sequence of its own, weights are shared.
 
     Window -> reversible normalisation -> overlapping patches -> blocks -> all states to the horizon -> back
-    to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm blocks.
+    to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm blocks. With
+    ``config.masked`` missing values (NaN) are left out of the normalisation and count as its mean after it, and no
+    patch looks at one that holds nothing else.
 
     Args:
         config: Sizes and attention.
@@ -35,10 +37,10 @@ class PatchEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
-        series = x.transpose(1, 2).flatten(0, 1)
-        level, spread = self.revin.statistics(series)
-        series = self.revin(series, level, spread)
-        y = self.head(self.stack(self._embed(series)))
+        series, seen = self._series(x)
+        level, spread = self.revin.statistics(series, seen=seen)
+        series = self._normal(series, seen, level, spread)
+        y = self.head(self.stack(self._embed(series), key_mask=self._key_mask(seen)))
         if self.skip is not None:
             y = y + self.skip(series)
         return self.revin.inverse(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
@@ -51,10 +53,25 @@ class PatchEncoder(nn.Module):
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and to two for
             ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
-        series = x.transpose(1, 2).flatten(0, 1)
-        series = self.revin(series, *self.revin.statistics(series))
-        maps = torch.stack(self.stack.weights(self._embed(series)))
+        series, seen = self._series(x)
+        series = self._normal(series, seen, *self.revin.statistics(series, seen=seen))
+        maps = torch.stack(self.stack.weights(self._embed(series), key_mask=self._key_mask(seen)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
+
+    def _series(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Channels as sequences of their own, and where they are known."""
+        series = x.transpose(1, 2).flatten(0, 1)
+        return series, series.isfinite() if self.config.masked else None
+
+    def _normal(self, series: Tensor, seen: Tensor | None, level: Tensor, spread: Tensor) -> Tensor:
+        normal = self.revin(series, level, spread)
+        return normal if seen is None else normal.where(seen, 0.0)
+
+    def _key_mask(self, seen: Tensor | None) -> Tensor | None:
+        """Patches that hold a known value."""
+        if seen is None:
+            return None
+        return patchify(seen, self.config.patch_len, self.config.patch_stride).any(-1)
 
     def _embed(self, series: Tensor) -> Tensor:
         return self.embedding(patchify(series, self.config.patch_len, self.config.patch_stride))

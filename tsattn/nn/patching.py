@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from tsattn.nn.layers import Dropout, linear
@@ -28,8 +28,16 @@ class RevIN(nn.Module):
         self.shift: Shift = shift
         self.scale = scale
 
-    def statistics(self, x: Float[Tensor, "*B T"]) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
-        """Shift and scale of each window along its last axis."""
+    def statistics(
+        self, x: Float[Tensor, "*B T"], *, seen: Bool[Tensor, "*B T"] | None = None
+    ) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
+        """Shift and scale of each window along its last axis.
+
+        Args:
+            seen: True where a value counts; the others may be NaN. For the shift ``"mean"`` only.
+        """
+        if seen is not None:
+            return self._seen_statistics(x, seen)
         mean = x.mean(-1, keepdim=True)
         level = {"mean": mean, "last": x[..., -1:], "none": torch.zeros_like(mean)}[self.shift]
         if not self.scale:
@@ -38,6 +46,15 @@ class RevIN(nn.Module):
         # Rounding leaves dust in a constant window; below this share of its size it counts as constant.
         dust = 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
         return level, torch.where(spread <= dust, torch.zeros_like(spread), spread)
+
+    @staticmethod
+    def _seen_statistics(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        # NaN times zero is NaN: what is missing is replaced before it is summed.
+        x, count = x.where(seen, 0.0), seen.sum(-1, keepdim=True).clamp(min=1)
+        mean = x.sum(-1, keepdim=True) / count
+        spread = ((x - mean).where(seen, 0.0).square().sum(-1, keepdim=True) / count).sqrt()
+        dust = 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
+        return mean, torch.where(spread <= dust, torch.zeros_like(spread), spread)
 
     def forward(
         self, x: Float[Tensor, "*B T"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
@@ -60,7 +77,7 @@ def n_patches(context: int, patch_len: int, patch_stride: int) -> int:
     return (context + patch_stride - patch_len) // patch_stride + 1
 
 
-def patchify(x: Float[Tensor, "*B T"], patch_len: int, patch_stride: int) -> Float[Tensor, "*B L P"]:
+def patchify(x: Shaped[Tensor, "*B T"], patch_len: int, patch_stride: int) -> Shaped[Tensor, "*B L P"]:
     """Overlapping patches; the last value is repeated for one stride, so that no recent row is lost.
 
     The end padding is that of PatchTST (Nie et al., ICLR 2023): L = (T - P) // stride + 2 patches.

@@ -1,0 +1,216 @@
+"""Do time limits, warm starts, updates, transforms and faster arithmetic do what they say, and nothing else?"""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_estimator import attention, linear, long_frame, wide_frame
+
+from tsattn.data.frames import from_long, from_wide
+from tsattn.data.transforms import TRANSFORMS, TargetTransform
+from tsattn.estimator import LinearForecaster
+from tsattn.fitting import seconds_from
+
+
+def positive_frame():
+    df = long_frame()
+    df["y"] = np.exp(df["y"] / df.groupby("unique_id")["y"].transform("std"))
+    return df
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_are_undone_and_monotone(name):
+    transform = TargetTransform(name)
+    values = np.array([0.0, 1e-9, 0.3, 7.0, 1e12])
+    np.testing.assert_allclose(transform.inverse(transform.forward(values)), values, rtol=1e-12)
+    wild = transform.inverse(np.linspace(-5, 5, 50))
+    assert (np.diff(wild) >= 0).all()
+    assert wild.min() == 0
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("make", [attention, linear])
+def test_forecasts_come_back_on_the_original_scale(make, name):
+    df = positive_frame()
+    model = make(target_transform=name).fit(df)
+    frame = model.predict(level=[80, 95])
+    numbers = frame.drop(columns=["unique_id", "ds"])
+    assert (numbers >= 0).all(axis=None)
+    assert (numbers.iloc[:, 1] <= numbers.iloc[:, 2]).all()
+    inner = df.groupby("unique_id")["y"].quantile([0, 1]).unstack()
+    point = frame.groupby("unique_id")[model.alias_].mean()
+    assert ((point > 0.2 * inner[0.0]) & (point < 5 * inner[1.0])).all()
+    x = np.stack([df[df["unique_id"] == "s0"]["y"].to_numpy()[-24:, None]])
+    np.testing.assert_allclose(model.predict_windows(x)[0, :, 0], frame[frame["unique_id"] == "s0"][model.alias_])
+
+
+def test_a_transform_is_a_fit_on_transformed_values():
+    df = positive_frame()
+    inside = linear(target_transform="sqrt").fit(df).predict()
+    outside = linear().fit(df.assign(y=np.sqrt(df["y"]))).predict()
+    np.testing.assert_allclose(inside["nlinear"], np.maximum(outside["nlinear"], 0) ** 2, rtol=1e-5)
+
+
+def test_a_transform_is_learnt_from_nothing_after_the_training_rows():
+    df = positive_frame()
+    changed = df.copy()
+    last = df["ds"] == df["ds"].max()
+    changed.loc[last, "y"] *= 50
+    first, second = (linear(target_transform="log1p", val_size=20).fit(each) for each in (df, changed))
+    np.testing.assert_array_equal(first.scaler_.mean, second.scaler_.mean)
+    np.testing.assert_array_equal(first.score_scaler_.scale, second.score_scaler_.scale)
+
+
+def test_score_is_judged_on_the_original_scale():
+    df = positive_frame()
+    plain, mapped = linear().fit(df), linear(target_transform="log1p").fit(df)
+    np.testing.assert_array_equal(plain.score_scaler_.mean, mapped.score_scaler_.mean)
+    assert 0.3 < mapped.score(df) / plain.score(df) < 3
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_negative_values_are_refused_before_training(name, monkeypatch):
+    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(ValueError, match=rf"'{name}' needs values of at least 0; series 's0' has -.* at 2024-01"):
+        linear(target_transform=name).fit(long_frame())
+    with pytest.raises(ValueError, match="target_transform must be one of log1p, sqrt, nonnegative or None; got 'box'"):
+        linear(target_transform="box").fit(long_frame())
+
+
+def test_negative_windows_are_refused_at_prediction():
+    model = linear(target_transform="sqrt").fit(positive_frame())
+    with pytest.raises(ValueError, match="needs values of at least 0; windows have -1"):
+        model.predict_windows(np.full((1, 24, 1), -1.0))
+
+
+def test_transforms_are_saved(tmp_path):
+    model = linear(target_transform="log1p").fit(positive_frame())
+    model.save(tmp_path / "m")
+    loaded = LinearForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), model.predict(level=80))
+    assert loaded.score(positive_frame()) == model.score(positive_frame())
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90s", 90), ("10m", 600), ("1.5h", 5400), (30, 30), (0.5, 0.5), (None, None), (" 2 m", 120)],
+)
+def test_time_limits_are_read(given, seconds):
+    assert seconds_from(given) == seconds
+
+
+@pytest.mark.parametrize("given", ["ten minutes", "10", "", "5d", True, [3]])
+def test_other_time_limits_are_refused(given):
+    with pytest.raises(ValueError, match="max_time must be seconds or a text such as '90s', '10m' or '2h'; got"):
+        linear(max_time=given).fit(long_frame())
+
+
+def test_a_time_limit_must_be_above_zero():
+    with pytest.raises(ValueError, match=r"max_time must be above 0; got 0\.0 seconds"):
+        linear(max_time=0).fit(long_frame())
+
+
+def test_a_time_limit_ends_training_and_keeps_the_best_weights(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("tsattn.training.time.monotonic", lambda: next(clock))
+    model = attention(max_epochs=500, patience=None, max_time=7.5, batch_size=64).fit(long_frame())
+    steps = -(-model.summary_["train_windows"] // 64)
+    assert model.summary_["timed_out"]
+    assert model.summary_["epochs"] == -(-8 // steps)
+    assert len(model.history_) == model.summary_["epochs"]
+    assert model.history_["valid_loss"].notna().all()
+    best = model.history_.set_index("epoch")["valid_loss"].idxmin()
+    assert model.summary_["best_epoch"] == best
+    unhurried = attention(max_epochs=2, max_time="1h").fit(long_frame())
+    assert not unhurried.summary_["timed_out"]
+
+
+@pytest.mark.parametrize("make", [attention, linear])
+def test_a_warm_start_goes_on_and_a_cold_one_begins_anew(make):
+    df = long_frame()
+    cold = make(max_epochs=2).fit(df)
+    again = {k: v.clone() for k, v in cold.network_.state_dict().items()}
+    cold.fit(df)
+    assert all(torch.equal(v, again[k]) for k, v in cold.network_.state_dict().items())
+    warm = make(max_epochs=2, warm_start=True, learning_rate=1e-9).fit(df)
+    begun = {k: v.clone() for k, v in warm.network_.state_dict().items()}
+    warm.random_state = 99
+    warm.fit(df)
+    for name, value in warm.network_.state_dict().items():
+        torch.testing.assert_close(value, begun[name], atol=1e-6, rtol=1e-5)
+
+
+def test_a_warm_start_needs_the_same_network():
+    model = linear(warm_start=True).fit(long_frame())
+    model.context = 30
+    with pytest.raises(ValueError, match="warm_start needs the network of the last fit; context was 24 and is 30 now"):
+        model.fit(long_frame())
+    assert model.context_ == 24
+
+
+@pytest.mark.parametrize("make", [attention, linear])
+def test_update_moves_the_forecast_on_without_learning(make):
+    df = long_frame()
+    cut = df["ds"].max() - pd.Timedelta(days=10)
+    model = make().fit(df[df["ds"] <= cut])
+    weights = {k: v.clone() for k, v in model.network_.state_dict().items()}
+    wanted = model.predict(df)
+    assert model.update(df[df["ds"] > cut]) is model
+    pd.testing.assert_frame_equal(model.predict(), wanted)
+    assert all(torch.equal(v, weights[k]) for k, v in model.network_.state_dict().items())
+
+
+def test_update_reads_wide_tables_and_panels_and_overlapping_rows():
+    df = wide_frame()
+    model = linear().fit(df[:-10])
+    wanted = model.predict(df)
+    model.update(df[-14:-5])
+    model.update(from_wide(df[-5:]))
+    pd.testing.assert_frame_equal(model.predict(), wanted)
+    corrected = df[-3:] + 1
+    model.update(corrected)
+    pd.testing.assert_frame_equal(model.predict(), model.predict(pd.concat([df[:-3], corrected])))
+
+
+def test_update_takes_in_one_series_and_new_ones():
+    df = long_frame()
+    cut = df["ds"].max() - pd.Timedelta(days=3)
+    model = linear().fit(df[(df["ds"] <= cut) & (df["unique_id"] != "s2")])
+    model.update(df[(df["unique_id"] == "s1") & (df["ds"] > cut)])
+    ends = model.predict().groupby("unique_id")["ds"].min()
+    assert ends["s1"] - ends["s0"] == pd.Timedelta(days=3)
+    model.update(df[df["unique_id"] == "s2"])
+    assert sorted(model.predict()["unique_id"].unique()) == ["s0", "s1", "s2"]
+
+
+def test_a_bad_update_changes_nothing():
+    df = long_frame()
+    cut = df["ds"].max() - pd.Timedelta(days=10)
+    model = linear().fit(df[df["ds"] <= cut])
+    before = model.predict()
+    with pytest.raises(ValueError, match=r"s0.*2024"):
+        model.update(df[df["ds"] > cut + pd.Timedelta(days=2)])
+    with pytest.raises(ValueError, match="the context of nlinear needs at least 24 rows"):
+        model.update(df.assign(unique_id="new").groupby("unique_id").tail(3))
+    with pytest.raises(ValueError, match="a long table cannot be continued by a wide one"):
+        model.update(wide_frame())
+    pd.testing.assert_frame_equal(model.predict(), before)
+    model.update(from_long(df[df["ds"] > cut]))
+
+
+def test_bfloat16_training_is_near_float32():
+    df = long_frame()
+    plain, fast = attention(dropout=0.0).fit(df), attention(dropout=0.0, precision="bf16").fit(df)
+    assert next(fast.network_.parameters()).dtype == torch.float32
+    assert fast.history_["valid_loss"].iloc[-1] == pytest.approx(plain.history_["valid_loss"].iloc[-1], rel=0.05)
+    assert fast.history_["valid_loss"].iloc[-1] != plain.history_["valid_loss"].iloc[-1]
+    with pytest.raises(ValueError, match="precision must be None or 'bf16'; got '16'"):
+        attention(precision="16").fit(df)
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_forecast():
+    df = long_frame()
+    plain, compiled = attention(dropout=0.0).fit(df), attention(dropout=0.0, compile=True).fit(df)
+    assert list(compiled.network_.state_dict()) == list(plain.network_.state_dict())
+    np.testing.assert_allclose(compiled.predict()["mlr"], plain.predict()["mlr"], rtol=1e-3)

@@ -1,0 +1,234 @@
+"""Is the regression on lags the one that its name says, taught by the windows that it may see?"""
+
+import doctest
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
+
+from tsattn.data.frames import to_panel
+from tsattn.evaluate import pooled
+from tsattn.evaluate.pooled import choose_context, standardise, training_windows
+from tsattn.evaluate.regression import SklearnForecaster
+
+
+def long(lengths=(60, 45), freq="D", seed=0):
+    rng, frames = np.random.default_rng(seed), []
+    for i, n in enumerate(lengths):
+        y = 10.0**i * (np.sin(np.arange(n) / 2) + 0.2 * rng.normal(size=n)) + 5
+        stamps = pd.date_range("2024-01-01", periods=n, freq=freq)
+        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def wide(n_rows=50, n_channels=3):
+    values = np.random.default_rng(1).normal(size=(n_rows, n_channels)).cumsum(axis=0)
+    return pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=n_rows), columns=list("abc")[:n_channels])
+
+
+def windows_by_hand(panel, context, horizon):
+    """All windows of all series and channels, one after the other."""
+    out = []
+    for n in range(panel.n_series):
+        values = panel.values[panel.starts[n] : panel.starts[n + 1]]
+        for end in range(context, len(values) - horizon + 1):
+            for c in range(panel.n_channels):
+                x, y = values[end - context : end, c], values[end : end + horizon, c]
+                out.append(((x - x[-1]) / x.std(), (y - x[-1]) / x.std()))
+    return np.array([x for x, _ in out]), np.array([y for _, y in out])
+
+
+@pytest.mark.parametrize("table", [long(), wide()], ids=["long", "wide"])
+def test_training_windows_are_those_of_all_series_and_channels(table, assert_close):
+    panel = to_panel(table)
+    generator = np.random.default_rng(0)
+    found = training_windows(panel, context=7, horizon=3, max_windows=10_000, generator=generator, centre="last")
+    for actual, expected in zip(found, windows_by_hand(panel, 7, 3), strict=True):
+        assert_close(actual, expected)
+
+
+def test_a_draw_of_windows_is_a_subset_and_bounds_their_number(monkeypatch):
+    monkeypatch.setattr(pooled, "chunk_size", lambda n_values: 4)  # several chunks, as a large panel has
+    panel = to_panel(wide())
+    whole = {tuple(np.round(row, 9)) for row in np.hstack(windows_by_hand(panel, 7, 3))}
+    drawn = []
+    for seed in (0, 0, 1):
+        x, y = training_windows(
+            panel, context=7, horizon=3, max_windows=40, generator=np.random.default_rng(seed), centre="last"
+        )
+        rows = [tuple(row) for row in np.round(np.hstack([x, y]), 9)]
+        assert len(rows) == len(set(rows)) == 40
+        assert set(rows) <= whole
+        drawn.append(rows)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_windows_that_teach_nothing_are_left_out():
+    values = np.arange(30.0)[:, None] ** 2
+    values[:12] = 3.0
+    values[20] = np.nan
+    panel = to_panel(pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=30)), missing="ffill")
+    x, y = training_windows(
+        panel, context=4, horizon=2, max_windows=99, generator=np.random.default_rng(0), centre="last"
+    )
+    assert np.isfinite(x).all()
+    assert np.isfinite(y).all()
+    # Contexts end after rows 13 to 28; the two whose future holds row 20 end after rows 19 and 20.
+    assert len(x) == len(range(13, 29)) - 2
+    constant = panel.until(10)
+    x, y = training_windows(
+        constant, context=4, horizon=2, max_windows=99, generator=np.random.default_rng(0), centre="last"
+    )
+    assert len(x) == 5, "constant windows teach where there are no others"
+    assert not x.any()
+    assert not y.any()
+
+
+def test_a_table_without_a_whole_future_is_refused():
+    values = np.arange(30.0)
+    values[10::2] = np.nan
+    frame = pd.DataFrame({"a": values}, index=pd.date_range("2024-01-01", periods=30))
+    with pytest.raises(ValueError, match="no window has 2 rows in a row that are all known"):
+        SklearnForecaster(2, context=10, missing="ffill").fit(frame)
+
+
+@pytest.mark.parametrize("centre", ["last", "mean"])
+@pytest.mark.parametrize("size", [1.0, 1e-200, 1e200])
+def test_windows_of_any_size_are_standardised(centre, size):
+    x = size * np.random.default_rng(0).normal(size=(5, 8, 2))
+    z, level, spread = standardise(x, centre=centre)
+    np.testing.assert_allclose(z * spread + level, x, rtol=1e-9)
+    np.testing.assert_allclose(z.std(axis=1), 1, rtol=1e-9)
+    np.testing.assert_allclose(z[:, -1] if centre == "last" else z.mean(axis=1), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("centre", ["last", "mean"])
+def test_rounding_dust_is_no_movement(centre):
+    x = np.array([0.3, 0.1 + 0.2, 0.3, 0.3]).reshape(1, 4, 1)
+    assert x.std() > 0
+    z, level, spread = standardise(x, centre=centre)
+    assert spread.item() == 0
+    assert np.abs(z).max() < 1e-12
+    assert level.item() == pytest.approx(0.3)
+
+
+def test_ridge_is_one_ridge_regression_on_the_lags(assert_close):
+    panel = to_panel(long())
+    forecaster = SklearnForecaster(3, context=7).fit(panel)
+    assert isinstance(forecaster.regressor_, Ridge)
+    x, y = windows_by_hand(panel, 7, 3)
+    assert forecaster.n_windows_ == len(x)
+    # Normal equations by hand; the intercept is not shrunk.
+    centred, target = x - x.mean(axis=0), y - y.mean(axis=0)
+    weights = np.linalg.solve(centred.T @ centred + np.eye(7), centred.T @ target)
+    new = np.random.default_rng(9).normal(size=(4, 7, 2))
+    last, spread = new[:, -1:], new.std(axis=1, keepdims=True)
+    scaled = (new - last) / spread
+    answer = np.einsum("btc,tf->bfc", scaled - x.mean(axis=0)[None, :, None], weights) + y.mean(axis=0)[None, :, None]
+    assert_close(forecaster.predict_windows(new), last + spread * answer, "golden")
+
+
+def test_a_linear_recurrence_is_learnt_exactly():
+    t = np.arange(200)
+    y = 3 + np.sin(t / 3) + 0.5 * np.cos(t / 5)
+    frame = pd.DataFrame({"y": y}, index=pd.date_range("2024-01-01", periods=200))
+    forecaster = SklearnForecaster(10, LinearRegression(), context=12).fit(frame[:150])
+    np.testing.assert_allclose(forecaster.predict_windows(y[None, 150:190, None])[0, :, 0], y[190:], atol=1e-6)
+
+
+def test_gbm_is_one_model_a_step_and_learns_what_is_not_linear():
+    rng = np.random.default_rng(0)
+    y = np.zeros(700)
+    for t in range(1, 700):
+        y[t] = 1 - 1.5 * y[t - 1] ** 2 / (1 + 0.02 * rng.normal())  # a chaotic map: no line fits it
+    frame = pd.DataFrame({"y": y}, index=pd.date_range("2024-01-01", periods=700))
+    x = np.lib.stride_tricks.sliding_window_view(y[600:], 10)[:, :8, None]
+    truth = np.lib.stride_tricks.sliding_window_view(y[600:], 10)[:, 8:, None]
+    errors = {}
+    for name in ("ridge", "gbm"):
+        forecaster = SklearnForecaster(2, name, context=8, random_state=0).fit(frame[:600])
+        errors[name] = np.abs(forecaster.predict_windows(x) - truth).mean()
+        assert forecaster.alias == name
+    assert isinstance(forecaster.regressor_, MultiOutputRegressor)
+    assert len(forecaster.regressor_.estimators_) == 2
+    assert errors["gbm"] < 0.6 * errors["ridge"]
+
+
+def test_any_regressor_serves_and_stays_as_it_was():
+    mine = make_pipeline(PolynomialFeatures(2), Ridge())
+    forecaster = SklearnForecaster(3, mine, context=4).fit(long())
+    assert forecaster.alias == "Pipeline"
+    assert not hasattr(mine[-1], "coef_")
+    assert np.isfinite(forecaster.predict()["Pipeline"]).all()
+    one = SklearnForecaster(1, GradientBoostingRegressor(n_estimators=3), context=4).fit(long())
+    assert one.predict_windows(np.random.default_rng(0).normal(size=(2, 4, 3))).shape == (2, 1, 3)
+
+
+def test_seeds_are_explicit():
+    def forecast(seed, **settings):
+        forest = RandomForestRegressor(n_estimators=3, **settings)
+        return SklearnForecaster(2, forest, context=5, random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
+
+    np.testing.assert_array_equal(forecast(0), forecast(0))
+    assert not np.array_equal(forecast(0), forecast(1))
+    np.testing.assert_array_equal(forecast(0, random_state=7), forecast(1, random_state=7))
+
+
+def test_forecasts_follow_shift_and_scale():
+    forecaster = SklearnForecaster(3, "ridge", context=7).fit(long())
+    x = np.random.default_rng(0).normal(size=(2, 7, 1))
+    np.testing.assert_allclose(
+        forecaster.predict_windows(1e4 + 1e3 * x), 1e4 + 1e3 * forecaster.predict_windows(x), rtol=1e-9
+    )
+
+
+def test_a_constant_window_forecasts_its_value_whatever_was_learnt():
+    forecaster = SklearnForecaster(3, DummyRegressor(strategy="constant", constant=[9.0] * 3), context=7).fit(long())
+    np.testing.assert_array_equal(forecaster.predict_windows(np.full((1, 7, 1), 0.1)).ravel(), [0.1] * 3)
+
+
+def test_context_follows_the_data():
+    assert SklearnForecaster(4).fit(long((200, 90))).context_ == 8
+    assert SklearnForecaster(4).fit(long((200, 90), "h")).context_ == 24, "a season is longer than two horizons"
+    assert SklearnForecaster(4).fit(long((200, 14))).context_ == 5, "half of what the shortest leaves"
+    assert SklearnForecaster(4).fit(long((200, 5))).context_ == 1
+    assert choose_context(to_panel(long((9, 9))), 4, None, least=5) == 5
+    assert SklearnForecaster(4).context is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"regressor": "lasso"}, ValueError, "regressor must be one of ridge, gbm or a regressor.*got 'lasso'"),
+        ({"regressor": 3}, TypeError, "regressor must have fit, predict and get_params.*got int"),
+        ({"context": 0}, ValueError, "context must be an integer number of rows, at least 1; got 0"),
+        ({"max_windows": 0}, ValueError, "max_windows must be an integer"),
+        ({"random_state": -1}, ValueError, "random_state must be an integer of at least 0, or None; got -1"),
+        ({"random_state": np.random.default_rng(0)}, ValueError, "random_state must be an integer"),
+    ],
+)
+def test_bad_settings_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        SklearnForecaster(2, **settings)
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="one window of 20 rows of context and 4 of horizon needs at least 24 rows"):
+        SklearnForecaster(4, context=20).fit(long((60, 23)))
+    fitted = SklearnForecaster(2, context=5).fit(long())
+    with pytest.raises(ValueError, match=r"ridge gives points only.*SplitConformal\(SklearnForecaster"):
+        fitted.predict(level=80)
+    with pytest.raises(ValueError, match="fit it first"):
+        SklearnForecaster(2).predict_windows(np.zeros((1, 9, 1)))
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    found = doctest.testmod(pooled)
+    assert found.attempted >= 2
+    assert found.failed == 0

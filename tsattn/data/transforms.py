@@ -1,0 +1,90 @@
+"""On which scale is a series easier to forecast? Fixed maps of the target and their inverses."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tsattn.data.frames import Panel
+
+TRANSFORMS = ("log1p", "sqrt", "nonnegative")
+
+
+@dataclass(frozen=True)
+class TargetTransform:
+    """A monotone map of the target before anything is learnt, undone in every forecast.
+
+    ``"log1p"`` is ``log(1 + y)`` and ``"sqrt"`` the square root, for values that are never negative and whose spread
+    grows with their level. ``"nonnegative"`` leaves the values as they are and cuts forecasts off at 0. A point
+    forecast that is a mean on the mapped scale is none on the original one: it lies below it for both maps.
+
+    Args:
+        name: One of ``TRANSFORMS``, or ``None`` for the identity.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> TargetTransform("sqrt").inverse(TargetTransform("sqrt").forward(np.array([0.0, 9.0]))).tolist()
+        [0.0, 9.0]
+    """
+
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.name not in TRANSFORMS:
+            raise ValueError(f"target_transform must be one of {', '.join(TRANSFORMS)} or None; got {self.name!r}")
+
+    def check(self, panel: Panel) -> None:
+        """Refuse values that the map has no image for.
+
+        Raises:
+            ValueError: Naming the first negative value, its series and stamp.
+        """
+        if self.name is None:
+            return
+        bad = np.argwhere(panel.values < 0)
+        if len(bad):
+            row, channel = bad[0]
+            series = int(np.searchsorted(panel.starts, row, side="right")) - 1
+            name = panel.channels[channel] if panel.dialect.kind == "wide" else panel.ids[series]
+            raise ValueError(
+                f"target_transform={self.name!r} needs values of at least 0; series {name!r} has"
+                f" {panel.values[row, channel]:g} at {panel.times[row]}; shift the values or leave the transform out"
+            )
+
+    def panel(self, panel: Panel) -> Panel:
+        """The same series on the scale of learning.
+
+        Raises:
+            ValueError: As :meth:`check`.
+        """
+        self.check(panel)
+        return panel if self.name in (None, "nonnegative") else replace(panel, values=self.forward(panel.values))
+
+    def windows(self, x: np.ndarray) -> np.ndarray:
+        """Contexts ``[B, T, C]`` on the scale of learning.
+
+        Raises:
+            ValueError: If a value is negative and the map is for values of at least 0.
+        """
+        if self.name is not None and (x < 0).any():
+            raise ValueError(
+                f"target_transform={self.name!r} needs values of at least 0; windows have {x.min():g}; shift them, or"
+                " fit without the transform"
+            )
+        return self.forward(x)
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        """Values on the scale of learning, missing ones stay missing."""
+        if self.name == "log1p":
+            return np.log1p(values)
+        return np.sqrt(values) if self.name == "sqrt" else values
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """Back to the original scale; what lies below the image of 0 becomes 0."""
+        if self.name is None:
+            return values
+        values = np.maximum(values, 0.0)
+        if self.name == "log1p":
+            return np.expm1(values)
+        return np.square(values) if self.name == "sqrt" else values

@@ -1,0 +1,346 @@
+"""What do the networks of GluonTS forecast?"""
+
+import copy
+import inspect
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from tempfile import TemporaryDirectory
+from threading import RLock
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsattn.data.frames import Panel, season_length
+from tsattn.evaluate.baselines import Baseline, check_rows
+from tsattn.evaluate.hush import ignored, silenced
+from tsattn.evaluate.pooled import check_seed, choose_context, standardise, training_windows
+
+_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
+# What GluonTS, Lightning and torch say of one another is no matter of the user's.
+_THEIR_OWN = (
+    (UserWarning, "Using `json`-module for json-handling"),
+    (UserWarning, "Using a non-tuple sequence for multidimensional indexing"),
+    (UserWarning, "The '.*_dataloader' does not have many workers"),
+    (UserWarning, "You defined a `validation_step` but have no `val_dataloader`"),
+    (UserWarning, "GPU available but not used"),
+    (UserWarning, "dropout option adds dropout after all but last recurrent layer"),
+    (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
+)
+# GluonTS draws from the random state of the process: fits and forecasts of several threads take turns.
+_LOCK = RLock()
+# Rows (windows x sample paths) in one pass of a network.
+_PASS_ROWS = 2**15
+
+
+class SharedNormal(torch.distributions.Normal):
+    """A normal distribution whose rows are consecutive groups of ``n_paths``, each drawn with the same noise.
+
+    So the paths of a window do not depend on the windows beside it.
+
+    Args:
+        loc: ``[B * S, ...]``, row ``b * S + s`` belonging to path s of window b.
+        scale: Likewise.
+        n_paths: S.
+    """
+
+    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, *, n_paths: int) -> None:
+        super().__init__(loc, scale, validate_args=False)
+        self.n_paths = n_paths
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """One draw a row; ``sample_shape`` must be empty."""
+        if len(sample_shape):
+            raise ValueError(f"SharedNormal draws one path a row; got sample_shape {tuple(sample_shape)}: repeat rows")
+        noise = torch.randn(self.n_paths, *self.loc.shape[1:], dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * noise.repeat(len(self.loc) // self.n_paths, *[1] * (self.loc.ndim - 1))
+
+
+def _deepar(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+    from gluonts.torch.distributions import NormalOutput
+    from gluonts.torch.model.deepar import DeepAREstimator
+
+    lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= max(context // 2, 1)]
+    return DeepAREstimator, {
+        "freq": "D",  # of the stand-in stamps; no time features are read
+        "prediction_length": horizon,
+        "context_length": context + 1 - lags[-1],  # so that both together reach back ``context`` rows
+        "lags_seq": lags,
+        "time_features": [],
+        "scaling": False,
+        "distr_output": NormalOutput(),
+    }
+
+
+def _patchtst(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+    from gluonts.torch.distributions import StudentTOutput
+    from gluonts.torch.model.patch_tst import PatchTSTEstimator
+
+    patch_len = min(16, context)
+    return PatchTSTEstimator, {
+        "prediction_length": horizon,
+        "context_length": context,
+        "patch_len": patch_len,
+        "stride": max(patch_len // 2, 1),
+        "scaling": None,
+        "distr_output": StudentTOutput(),
+    }
+
+
+def _dlinear(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+    from gluonts.torch.distributions import StudentTOutput
+    from gluonts.torch.model.d_linear import DLinearEstimator
+
+    return DLinearEstimator, {
+        "prediction_length": horizon,
+        "context_length": context,
+        "scaling": None,
+        "distr_output": StudentTOutput(),
+    }
+
+
+_MODELS: MappingProxyType[str, Callable[[int, int, int], tuple[Any, dict[str, Any]]]] = MappingProxyType(
+    {"deepar": _deepar, "patchtst": _patchtst, "dlinear": _dlinear}
+)
+
+
+class GluonTSForecaster(Baseline):
+    """A network of GluonTS, trained by its own estimator on windows of all series and channels.
+
+    Each window is standardised by its own mean and standard deviation instead of the estimator's scaling, so that
+    series of any size, seen or not, share the network and forecasts follow shifts and changes of scale; windows carry
+    no stamps, so no time features are read. A constant window forecasts its value with no spread.
+
+    - ``"deepar"`` (Salinas et al., 2020): points are the mean and quantiles those of ``n_paths`` sample paths of a
+      normal distribution. All windows are drawn with the same noise, so a forecast does not depend on its batch.
+    - ``"patchtst"`` (Nie et al., 2023) and ``"dlinear"`` (Zeng et al., 2023): points and quantiles of the Student-t
+      distribution at each step.
+
+    Training is Lightning's, without its words and files. It keeps the weights of the epoch with the least training
+    loss. The random state of the process is left as it was; threads that fit at the same time take turns. Forecasts
+    are computed in float64.
+
+    Args:
+        horizon: Rows forecast ahead.
+        model: ``"deepar"``, ``"patchtst"`` or ``"dlinear"``.
+        context: Rows of history, for ``"deepar"`` its lags included, at least 2. ``None`` takes two horizons or one
+            season, the longer, at most half of what the shortest series leaves beside one horizon.
+        max_epochs: Epochs of ``batches_per_epoch`` batches each.
+        batches_per_epoch: Batches in an epoch.
+        batch_size: Windows in a batch.
+        learning_rate: Of Adam, at first.
+        n_paths: Sample paths of ``"deepar"``.
+        max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
+        estimator_args: Further arguments of the GluonTS estimator, such as ``{"hidden_size": 64}``.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
+        random_state: Seed of the draw, the weights, the dropout and the paths.
+        alias: Name of the column; default ``model``, and ``"patchtst_gluonts"`` and ``"dlinear_gluonts"``.
+        id_col: Column of ids, for frames.
+        time_col: Column of stamps.
+        target_col: Column of values.
+        freq: Frequency; ``None`` infers it.
+        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``. Futures that miss
+            a value teach nothing.
+
+    Attributes:
+        context_: Rows of history read, set by ``fit``.
+        network_: The trained network, on the CPU, set by ``fit``.
+        n_windows_: Training windows used, set by ``fit``.
+
+    Raises:
+        ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window or
+            ``estimator_args`` name what the estimator does not know or this class decides.
+    """
+
+    _gives_quantiles = True
+
+    def __init__(
+        self,
+        horizon: int,
+        model: str = "deepar",
+        *,
+        context: int | None = None,
+        max_epochs: int = 20,
+        batches_per_epoch: int = 50,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        n_paths: int = 100,
+        max_windows: int = 20_000,
+        estimator_args: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: int | None = None,
+        alias: str | None = None,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        target_col: str = "y",
+        freq: str | int | None = None,
+        missing: str = "error",
+    ) -> None:
+        if model not in _MODELS:
+            raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
+        if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float) or not learning_rate > 0:
+            raise ValueError(f"learning_rate must be a number above 0; got {learning_rate!r}")
+        super().__init__(
+            horizon,
+            alias=alias or (model if model == "deepar" else f"{model}_gluonts"),
+            id_col=id_col,
+            time_col=time_col,
+            target_col=target_col,
+            freq=freq,
+            missing=missing,
+        )
+        self.model = model
+        self._context = None if context is None else check_rows("context", context, 2)
+        self.max_epochs = check_rows("max_epochs", max_epochs, 1)
+        self.batches_per_epoch = check_rows("batches_per_epoch", batches_per_epoch, 1)
+        self.batch_size = check_rows("batch_size", batch_size, 1)
+        self.learning_rate = learning_rate
+        self.n_paths = check_rows("n_paths", n_paths, 1)
+        self.max_windows = check_rows("max_windows", max_windows, 1)
+        self.estimator_args = dict(estimator_args or {})
+        self.device = device
+        self.random_state = check_seed(random_state)
+
+    def _learn(self, panel: Panel) -> None:
+        context = choose_context(panel, self.horizon, self.context, least=2)
+        generator = np.random.default_rng(self.random_state)
+        x, y = training_windows(
+            panel,
+            context=context,
+            horizon=self.horizon,
+            max_windows=self.max_windows,
+            generator=generator,
+            centre="mean",
+        )
+        order = generator.permutation(len(x))
+        windows = np.concatenate([x, y], axis=1).astype(np.float32)[order]
+        device, seed = self._device(), int(generator.integers(2**63))
+        with _seeded(seed, device), ignored(*_THEIR_OWN), silenced(*_LOGGERS), TemporaryDirectory() as folder:
+            estimator = self._estimator(context, season_length(panel.freq), folder, device)
+            with _interruptible():
+                trained = estimator.train_model(_entries(windows)).trained_net
+        network = trained.model.to("cpu", torch.float64).eval()
+        if self.model == "deepar":
+            network.distr_output.distr_cls = partial(SharedNormal, n_paths=self.n_paths)
+        self.network_, self.context_, self.n_windows_ = network, context, len(x)
+        self._path_seed = int(generator.integers(2**63))
+
+    def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
+        from gluonts.transform import ValidationSplitSampler
+
+        make, decided = _MODELS[self.model](self.horizon, context, season)
+        ours = {
+            "lr": self.learning_rate,
+            "batch_size": self.batch_size,
+            "num_batches_per_epoch": self.batches_per_epoch,
+            # Every entry is one window; it is cut where its context ends, never elsewhere.
+            "train_sampler": ValidationSplitSampler(min_future=self.horizon),
+            "trainer_kwargs": {
+                "accelerator": "gpu" if device.type == "cuda" else "cpu",
+                "devices": 1,
+                "max_epochs": self.max_epochs,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "default_root_dir": folder,
+            },
+        }
+        free = set(inspect.signature(make).parameters) - {"prediction_length", "context_length", *ours}
+        for name in self.estimator_args:
+            if name not in free:
+                raise ValueError(
+                    f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got {name!r}: leave it out,"
+                    " or use this class's own argument"
+                )
+        return make(**{**decided, **ours, **self.estimator_args})
+
+    def _device(self) -> torch.device:
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device = 'cuda', but torch sees no GPU; use device='auto' or 'cpu'")
+        wants = self.device != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda" if wants else "cpu")
+
+    def _forecast(self, x: np.ndarray) -> np.ndarray:
+        return self._answer(x, ())[..., 0]
+
+    def _bounds(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+        return self._answer(x, quantiles)[..., 1:]
+
+    def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+        """Point and quantiles, ``[B, F, C, 1 + Q]``."""
+        n_windows, context, n_channels = x.shape
+        z, level, spread = standardise(x, centre="mean")
+        flat = torch.as_tensor(z.swapaxes(1, 2).reshape(n_windows * n_channels, context))
+        device = self._device()
+        rows = max(1, _PASS_ROWS // (self.n_paths if self.model == "deepar" else 1))
+        parts = [np.zeros((0, self.horizon, 1 + len(quantiles)))]
+        with _LOCK, torch.inference_mode(), ignored(*_THEIR_OWN):
+            network = self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
+            for part in flat.to(device).split(rows) if len(flat) else ():
+                # Seeded at each pass: the noise belongs to the step and the path, never to the place in a batch.
+                with _seeded(self._path_seed, device):
+                    parts.append(self._pass(network, part, quantiles))
+        answer = np.concatenate(parts).reshape(n_windows, n_channels, self.horizon, 1 + len(quantiles)).swapaxes(1, 2)
+        return level[..., None] + spread[..., None] * answer
+
+    def _pass(self, network: Any, x: torch.Tensor, quantiles: Sequence[float]) -> np.ndarray:
+        observed = torch.ones_like(x)
+        if self.model == "deepar":
+            paths = self._paths(network, x, observed)
+            bounds = np.quantile(paths, quantiles, axis=1) if quantiles else np.empty((0, len(x), self.horizon))
+            return np.concatenate([paths.mean(axis=1)[..., None], np.moveaxis(bounds, 0, -1)], axis=-1)
+        args, loc, scale = network(x, observed)
+        spread = network.distr_output.distribution(args)
+        levels = [spread.mean, *(spread.icdf(torch.full_like(spread.mean, q)) for q in quantiles)]
+        return torch.stack([loc + scale * each for each in levels], dim=-1).cpu().numpy()
+
+    def _paths(self, network: Any, x: torch.Tensor, observed: torch.Tensor) -> np.ndarray:
+        """Sample paths, ``[B, S, F]``."""
+        n_windows, context = x.shape
+        # The age of a row, as the estimator's transformation counts it from the beginning of a training window.
+        age = torch.log10(2.0 + torch.arange(context + self.horizon, dtype=x.dtype, device=x.device))
+        age = age.expand(n_windows, -1)[..., None]
+        paths = network(
+            feat_static_cat=torch.zeros(n_windows, 1, dtype=torch.long, device=x.device),
+            feat_static_real=torch.zeros(n_windows, 1, dtype=x.dtype, device=x.device),
+            past_time_feat=age[:, :context],
+            past_target=x,
+            past_observed_values=observed,
+            future_time_feat=age[:, context:],
+            num_parallel_samples=self.n_paths,
+        )
+        return paths.cpu().numpy()
+
+
+def _entries(windows: np.ndarray) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    start = pd.Period("2000-01-01", freq="D")  # GluonTS asks for a stamp; nothing reads it
+    return [{"start": start, "target": window} for window in windows]
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random state from ``seed`` within, and as it was after."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with _LOCK, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None
+        raise

@@ -1,0 +1,125 @@
+"""Which windows teach one model for all series and channels, and on which scale?"""
+
+import numpy as np
+
+from tsattn.data.frames import Panel, require_length, season_length
+from tsattn.data.windows import History, WindowSpec
+from tsattn.forecast import chunk_size
+
+
+def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1) -> int:
+    """Rows of history for a pooled model.
+
+    Args:
+        panel: The series.
+        horizon: Rows forecast ahead.
+        given: The user's choice; ``None`` takes the longer of two horizons and one season, at most half of what the
+            shortest series leaves beside one horizon.
+        least: Rows that the model needs at least.
+
+    Raises:
+        ValueError: If a series has no room for one window.
+    """
+    context = least if given is None else given
+    require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
+    if given is not None:
+        return given
+    room = (int(panel.lengths.min()) - horizon) // 2
+    return max(least, min(max(2 * horizon, season_length(panel.freq)), room))
+
+
+def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put each window on its own scale, so that series of any size, seen or not, share one model.
+
+    Args:
+        x: ``[B, T, C]``.
+        centre: ``"last"`` takes the last value off, ``"mean"`` the mean.
+
+    Returns:
+        ``(x - level) / spread``, level and spread ``[B, 1, C]``. The spread is the standard deviation, and 0 of a
+        constant window, which is divided by 1: forecasts multiplied by it are then the level itself.
+
+    Example:
+        >>> z, level, spread = standardise(np.array([[[1.0], [3.0]], [[5.0], [5.0]]]), centre="last")
+        >>> z[0].ravel(), level.ravel(), spread.ravel()
+        (array([-2.,  0.]), array([3., 5.]), array([1., 0.]))
+    """
+    # In units of the largest value, so that the squares of tiny and huge values stay within range.
+    size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
+    size = np.where(size > 0, size, 1.0)
+    u = x / size
+    level = x[:, -1:] if centre == "last" else u.mean(axis=1, keepdims=True) * size
+    deviation = u.std(axis=1, keepdims=True)
+    # A constant window leaves rounding dust, not zero.
+    spread = np.where(deviation > 1e-12, deviation, 0.0) * size
+    return (x - level) / np.where(spread > 0, spread, 1.0), level, spread
+
+
+def training_windows(
+    panel: Panel,
+    *,
+    context: int,
+    horizon: int,
+    max_windows: int,
+    generator: np.random.Generator,
+    centre: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised contexts and futures of all series and channels, at most ``max_windows`` of them.
+
+    Windows whose future misses a value, and constant ones while there are others, teach nothing and are left out.
+    Memory follows ``max_windows``, not the panel.
+
+    Args:
+        panel: The series.
+        context: Rows before each cutoff.
+        horizon: Rows after it.
+        max_windows: Most windows; where there are more, so many are drawn without replacement.
+        generator: Draws them.
+        centre: As in :func:`standardise`.
+
+    Returns:
+        ``[n, T]`` and ``[n, F]``, in the order of series, time and channel.
+
+    Raises:
+        ValueError: If a series has no room for a window, or no future is complete.
+    """
+    require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
+    history, n_channels = History(panel), panel.n_channels
+    ends = WindowSpec(context, horizon).ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
+    total = len(ends) * n_channels
+    picked = np.arange(total)
+    if total > max_windows:
+        picked = np.sort(generator.choice(total, max_windows, replace=False, shuffle=False))
+    window, channel = np.divmod(picked, n_channels)
+    x, y = np.empty((len(picked), context)), np.empty((len(picked), horizon))
+    used = np.unique(window)
+    step = chunk_size((context + horizon) * n_channels)
+    for first in range(0, len(used), step):
+        part = used[first : first + step]
+        rows = slice(*np.searchsorted(window, [part[0], part[-1] + 1]))
+        at = np.searchsorted(part, window[rows]), slice(None), channel[rows]
+        x[rows], y[rows] = history.contexts(ends[part], context)[at], history.futures(ends[part], horizon)[at]
+    z, level, spread = standardise(x[..., None], centre=centre)
+    complete = ~np.isnan(y).any(axis=1)
+    if not complete.any():
+        raise ValueError(
+            f"no window has {horizon} rows in a row that are all known after its cutoff; give a table with fewer"
+            " missing values, or a shorter horizon"
+        )
+    moving = complete & (spread[:, 0, 0] > 0)
+    keep = moving if moving.any() else complete
+    scale = np.where(spread > 0, spread, 1.0)[:, 0]
+    return z[keep, :, 0], ((y - level[:, 0]) / scale)[keep]
+
+
+def check_seed(random_state: object) -> int | None:
+    """Return ``random_state`` as it is.
+
+    Raises:
+        ValueError: If it is neither None nor an integer of at least 0.
+    """
+    if random_state is None:
+        return None
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer) or random_state < 0:
+        raise ValueError(f"random_state must be an integer of at least 0, or None; got {random_state!r}")
+    return int(random_state)

@@ -1,0 +1,137 @@
+"""What does a regression of the next rows on the last ones forecast?"""
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tsattn.data.frames import Panel
+from tsattn.evaluate.baselines import Baseline, check_rows
+from tsattn.evaluate.pooled import check_seed, choose_context, standardise, training_windows
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import Ridge
+
+    return Ridge(alpha=1.0)
+
+
+def _gbm() -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(early_stopping=False)
+
+
+_REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType({"ridge": _ridge, "gbm": _gbm})
+
+
+class SklearnForecaster(Baseline):
+    """A regression of scikit-learn on lags: one answer for each step ahead, none fed back (direct multi-step).
+
+    Features are the last ``context`` values, targets the next ``horizon``. Windows of all series and channels teach
+    one model; each has its last value taken off and is divided by its standard deviation, so that series of any
+    size, seen or not, share it, and forecasts follow shifts and changes of scale. A constant window forecasts its
+    value.
+
+    A regressor that takes several targets is fitted once; another is fitted once a step, so ``"gbm"`` costs
+    ``horizon`` fits and as many passes a forecast. It gives points only; wrap it in
+    :class:`tsattn.evaluate.conformal.SplitConformal` for intervals.
+
+    Args:
+        horizon: Rows forecast ahead.
+        regressor: ``"ridge"`` (``Ridge(alpha=1)``), ``"gbm"`` (``HistGradientBoostingRegressor`` without early
+            stopping), or any regressor of scikit-learn, which is cloned.
+        context: Lags. ``None`` takes two horizons or one season, the longer, at most half of what the shortest
+            series leaves beside one horizon.
+        max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
+        random_state: Seed of the draw, and of the regressor where its own is ``None``.
+        alias: Name of the column; default the name, or that of the regressor's class.
+        id_col: Column of ids, for frames.
+        time_col: Column of stamps.
+        target_col: Column of values.
+        freq: Frequency; ``None`` infers it.
+        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``. Futures that miss
+            a value teach nothing.
+
+    Attributes:
+        context_: Lags read, set by ``fit``.
+        regressor_: The fitted regressor, set by ``fit``.
+        n_windows_: Training windows used, set by ``fit``.
+
+    Raises:
+        ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window.
+        TypeError: If ``regressor`` is neither a known name nor a regressor.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        regressor: Any = "ridge",
+        *,
+        context: int | None = None,
+        max_windows: int = 20_000,
+        random_state: int | None = None,
+        alias: str | None = None,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        target_col: str = "y",
+        freq: str | int | None = None,
+        missing: str = "error",
+    ) -> None:
+        named = isinstance(regressor, str)
+        if named and regressor not in _REGRESSORS:
+            raise ValueError(
+                f"regressor must be one of {', '.join(_REGRESSORS)} or a regressor of scikit-learn; got {regressor!r}"
+            )
+        if not named and not all(hasattr(regressor, each) for each in ("fit", "predict", "get_params")):
+            raise TypeError(
+                f"regressor must have fit, predict and get_params, as scikit-learn's do; got {type(regressor).__name__}"
+            )
+        super().__init__(
+            horizon,
+            alias=alias or (regressor if named else type(regressor).__name__),
+            id_col=id_col,
+            time_col=time_col,
+            target_col=target_col,
+            freq=freq,
+            missing=missing,
+        )
+        self.regressor = regressor
+        self._context = None if context is None else check_rows("context", context, 1)
+        self.max_windows = check_rows("max_windows", max_windows, 1)
+        self.random_state = check_seed(random_state)
+
+    def _learn(self, panel: Panel) -> None:
+        context = choose_context(panel, self.horizon, self.context)
+        generator = np.random.default_rng(self.random_state)
+        x, y = training_windows(
+            panel,
+            context=context,
+            horizon=self.horizon,
+            max_windows=self.max_windows,
+            generator=generator,
+            centre="last",
+        )
+        regressor = self._make(int(generator.integers(2**31)))
+        self.regressor_, self.context_, self.n_windows_ = regressor.fit(x, y), context, len(x)
+
+    def _make(self, seed: int) -> Any:
+        from sklearn.base import clone
+        from sklearn.multioutput import MultiOutputRegressor
+        from sklearn.utils import get_tags
+
+        regressor = _REGRESSORS[self.regressor]() if isinstance(self.regressor, str) else clone(self.regressor)
+        params = regressor.get_params()
+        open_seeds = [each for each in params if each.split("__")[-1] == "random_state" and params[each] is None]
+        regressor.set_params(**dict.fromkeys(open_seeds, seed))
+        return regressor if get_tags(regressor).target_tags.multi_output else MultiOutputRegressor(regressor)
+
+    def _forecast(self, x: np.ndarray) -> np.ndarray:
+        n_windows, context, n_channels = x.shape
+        if not x.size:
+            return np.zeros((n_windows, self.horizon, n_channels))
+        z, level, spread = standardise(x, centre="last")
+        flat = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
+        answer = np.asarray(self.regressor_.predict(flat), dtype=np.float64)
+        return level + spread * answer.reshape(n_windows, n_channels, self.horizon).swapaxes(1, 2)
