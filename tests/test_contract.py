@@ -62,6 +62,7 @@ FORECASTERS = {
         kind: lambda kind=kind, **r: AttentionForecaster(H, attention=kind, **NET, **FIT, **r)
         for kind in ATTENTION_KINDS
     },
+    "quantile head": lambda **r: AttentionForecaster(H, head="quantile", **NET, **FIT, **r),
 }
 
 

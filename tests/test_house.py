@@ -38,6 +38,7 @@ WALLS = {
     "tsattn.evaluate.statistical tsattn.evaluate.regression tsattn.evaluate.deep": (*HEAVY, *NETWORKS),
     "tsattn.training": ("gluonts", "statsmodels", "sklearn", "tsattn.estimator", "tsattn.evaluate"),
     "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
+    "tsattn.adapters": ("torch", "numpy", "pandas", *HEAVY, "sktime", "transformers"),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
     "tsattn.cli": ("torch", "numpy", "pandas", *HEAVY),
 }

@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from tsattn.data.frames import Panel
     from tsattn.estimator import AttentionForecaster, LinearForecaster
     from tsattn.evaluate.backtest import backtest
-    from tsattn.evaluate.conformal import SplitConformal
+    from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecast import Forecast
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
     from tsattn.nn.config import ModelConfig
     from tsattn.nn.models import build_model
+    from tsattn.regressor import AttentionRegressor
 
 __all__ = [
+    "AdaptiveConformal",
     "Attention",
     "AttentionForecaster",
+    "AttentionRegressor",
     "Forecast",
     "LinearForecaster",
     "ModelConfig",
@@ -38,8 +41,10 @@ __all__ = [
 # A public name must not be the name of a room directly below tsattn (attention, backtest: none is): importing
 # that room would put the module where the name belongs.
 _HOMES = {
+    "AdaptiveConformal": "tsattn.evaluate.conformal",
     "Attention": "tsattn.nn.attention",
     "AttentionForecaster": "tsattn.estimator",
+    "AttentionRegressor": "tsattn.regressor",
     "Forecast": "tsattn.forecast",
     "LinearForecaster": "tsattn.estimator",
     "ModelConfig": "tsattn.nn.config",

@@ -59,7 +59,12 @@ class AttentionForecaster(TrainedForecaster):
         patch_stride: Rows between patch starts.
         dropout: Rate in [0, 1), rounded to a multiple of 1/256.
         linear_skip: Add a linear map from window to horizon.
-        loss: ``"mse"``, ``"mae"`` or ``"huber"``, on the standardised scale.
+        loss: ``"mse"``, ``"mae"`` or ``"huber"``, on the standardised scale, for points; the other heads are trained by
+            the pinball loss or the likelihood.
+        head: What is forecast. ``None``: points, with intervals calibrated on the validation rows. ``"quantile"``,
+            ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts) or ``"log_normal"`` (positive values):
+            quantiles and samples of its own, and the median or the mean as point.
+        quantiles: Those that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
         learning_rate: Highest rate of AdamW; it rises over the first tenth of the steps and falls by a cosine.
         weight_decay: Decoupled decay of the matrices.
         batch_size: Windows a step.
@@ -128,6 +133,8 @@ class AttentionForecaster(TrainedForecaster):
         dropout: float = 0.3,
         linear_skip: bool = True,
         loss: str = "mse",
+        head: str | None = None,
+        quantiles: tuple[float, ...] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         batch_size: int = 128,
@@ -174,6 +181,8 @@ class AttentionForecaster(TrainedForecaster):
         self.dropout = dropout
         self.linear_skip = linear_skip
         self.loss = loss
+        self.head = head
+        self.quantiles = quantiles
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -257,7 +266,13 @@ class AttentionForecaster(TrainedForecaster):
             rotary=self.rotary,
             linear_skip=self.linear_skip,
             masked=self.missing == "mask",
+            head="point" if self.head is None else self.head,
+            quantiles=None if self.quantiles is None else tuple(self.quantiles),
         )
+        if self.head not in (None, "point") and self.loss != "mse":
+            raise ValueError(
+                f"loss is for points; got loss = {self.loss!r} with head = {self.head!r}; leave out either"
+            )
         if self.block_sizes is None:
             return config
         if isinstance(self.block_sizes, str):

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
+from tsattn.nn.config import ModelConfig
 
 # Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
 _CALIBRATION_WINDOWS = 500
@@ -85,6 +87,22 @@ class FitPlan:
         return ((values - mean) / scale).astype(np.float32)
 
 
+def start_from(network: nn.Module, config: ModelConfig, old: nn.Module, old_config: ModelConfig) -> None:
+    """Give a new network the weights of an old one.
+
+    Raises:
+        ValueError: If the old one had another shape.
+    """
+    if config != old_config:
+        ours, theirs = config.to_dict(), old_config.to_dict()
+        name = next(name for name in ours if ours[name] != theirs[name])
+        raise ValueError(
+            f"warm_start needs the network of the last fit; {name} was {theirs[name]!r} and is {ours[name]!r} now;"
+            " set warm_start=False to begin anew"
+        )
+    network.load_state_dict(old.state_dict())
+
+
 def tail_of(panel: Panel, context: int) -> Panel:
     """The last ``context`` rows of every series, filled: all that a later forecast needs."""
     tail = panel.last(context)
@@ -93,7 +111,13 @@ def tail_of(panel: Panel, context: int) -> Panel:
 
 
 def plan_fit(
-    panel: Panel, *, horizon: int, context: int | None, shortest_context: int, val_size: int | float
+    panel: Panel,
+    *,
+    horizon: int,
+    context: int | None,
+    shortest_context: int,
+    val_size: int | float,
+    scaled: bool = True,
 ) -> FitPlan:
     """Decide what teaches and what checks, before anything is trained.
 
@@ -104,6 +128,7 @@ def plan_fit(
             of what the shortest series leaves.
         shortest_context: Rows the network needs at least.
         val_size: Rows, or share of each series (at least one horizon), that check.
+        scaled: Whether values are standardised; otherwise they are learnt as they are.
 
     Raises:
         ValueError: If a size is out of its range or a series is too short for one window.
@@ -124,7 +149,10 @@ def plan_fit(
     if context is None:
         wish = min(max(7 * horizon // 2, 96), 512)
         context = max(min(wish, (int(stops.min()) - horizon) // 2), shortest_context)
-    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), make_scaler(panel, stops))
+    scaler = make_scaler(panel, stops)
+    if not scaled:
+        scaler = Scaler(np.zeros_like(scaler.mean), np.ones_like(scaler.scale))
+    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), scaler)
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:

@@ -16,13 +16,14 @@ from torch import nn
 
 from tsattn.data.frames import Panel, continued_panel, require_length
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
+from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, plan_fit, seconds_from, seed_from, tail_of
+from tsattn.fitting import FitPlan, plan_fit, seconds_from, seed_from, start_from, tail_of
 from tsattn.forecast import Forecast, answer, check_windows, panel_for
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
+from tsattn.nn.heads import DistributionHead, QuantileHead
 from tsattn.nn.models import build_model
 from tsattn.saving import load_forecaster, save_forecaster
 from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
@@ -58,6 +59,8 @@ class TrainedForecaster(BaseEstimator):
     warm_start: bool
     precision: str | None
     compile: bool
+    network_: nn.Module
+    config_: ModelConfig
 
     def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         raise NotImplementedError
@@ -90,14 +93,16 @@ class TrainedForecaster(BaseEstimator):
             context=self.context,
             shortest_context=self._shortest_context(),
             val_size=self.val_size,
+            scaled=self._scaled,
         )
         long = panel.dialect.kind == "long"
         model_config = self._model_config(plan.spec.context, equivariant=long, freq=panel.freq)
         device = self.resolve_device(strict=True)
         generators = Generators.from_seed(seed_from(self.random_state), device)
         network = build_model(model_config, generator=generators.init)
+        self._check_support(network, plan)
         if self.warm_start and hasattr(self, "network_"):
-            self._start_from(network, model_config)
+            start_from(network, model_config, self.network_, self.config_)
         learn, check = plan.batches(self.batch_size, generators.order, device)
         started = time.perf_counter()
         progress = train(
@@ -117,7 +122,8 @@ class TrainedForecaster(BaseEstimator):
         self.context_, self.panel_in_ = plan.spec.context, isinstance(data, Panel)
         self.panel_ = tail_of(panel, self.context_)
         self.history_ = pd.DataFrame(progress.history)
-        self.intervals_ = None if check is None else self._calibrate(plan)
+        calibrated = check is not None and self._head is None
+        self.intervals_ = self._calibrate(plan) if calibrated else None
         self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started)
         return self
 
@@ -185,7 +191,10 @@ class TrainedForecaster(BaseEstimator):
         """
         check_is_fitted(self, "network_")
         x = self.transform_.windows(self._contexts(x))
-        point, steps = self._points(x), self._steps()
+        steps = self._steps()
+        if self._head is not None:
+            return self.transform_.inverse(self._read_head(x, quantiles)[:, :steps])
+        point = self._points(x)
         if not len(quantiles):
             return self.transform_.inverse(point[:, :steps])
         if self.intervals_ is None:
@@ -349,25 +358,64 @@ class TrainedForecaster(BaseEstimator):
             raise ValueError(f"windows must have the {self.panel_.n_channels} fitted channels; got {x.shape[2]}")
         return x[:, -self.context_ :]
 
+    @property
+    def _head(self) -> QuantileHead | DistributionHead | None:
+        """The fitted network's head, if it knows more than points."""
+        head = getattr(self.network_, "head", None)
+        return head if isinstance(head, QuantileHead | DistributionHead) else None
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether data are standardised; heads for counts and positive values see them as they are."""
+        return getattr(self, "head", None) not in ("negative_binomial", "log_normal")
+
+    def _check_support(self, network: nn.Module, plan: FitPlan) -> None:
+        head = getattr(network, "head", None)
+        if isinstance(head, DistributionHead):
+            head.check_support(torch.as_tensor(plan.panel.values))
+
+    def _read_head(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+        """Points ``[B, F, C]`` or quantiles ``[B, F, C, Q]`` of contexts, from the head's parameters."""
+        head = self._head
+        assert head is not None
+        scaled, level, spread = self._standardise(x)
+        parameters = torch.as_tensor(self._forward(scaled))
+        if not len(quantiles):
+            return head.point(parameters).numpy() * spread + level
+        bounds: np.ndarray = head.quantiles(parameters, list(quantiles)).numpy()
+        return bounds * spread[..., None] + level[..., None]
+
+    def sample(
+        self, data: pd.DataFrame | Panel | None = None, *, n_samples: int = 100, random_state: Any = None
+    ) -> np.ndarray:
+        """Draws from the forecast of a distribution or quantile head, steps independent of one another.
+
+        Args:
+            data: Series to continue; ``None`` continues those of ``fit``.
+            n_samples: Draws for each step.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Returns:
+            ``[series, horizon, channels, n_samples]`` in original units.
+
+        Raises:
+            ValueError: If the head knows points only, or a series is too short.
+        """
+        check_is_fitted(self, "network_")
+        if self._head is None:
+            raise ValueError("samples need a head that knows a distribution; fit with head='student_t' or 'quantile'")
+        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
+        require_length(panel, self.context_, f"the context of {self.alias_}")
+        x = self.transform_.windows(self._contexts(History(panel).contexts(panel.starts[1:], self.context_)))
+        scaled, level, spread = self._standardise(x)
+        generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
+        draws = self._head.sample(torch.as_tensor(self._forward(scaled)), n_samples, generator).numpy()
+        return self.transform_.inverse(draws * spread[..., None] + level[..., None])[:, : self._steps()]
+
     def _points(self, x: np.ndarray) -> np.ndarray:
         """Forecasts of contexts, both on the scale of learning, ``[B, F, C]``."""
         scaled, level, spread = self._standardise(x)
         return self._forward(scaled) * spread + level
-
-    def _start_from(self, network: nn.Module, config: ModelConfig) -> None:
-        """Give ``network`` the weights of the last fit.
-
-        Raises:
-            ValueError: If that network had another shape.
-        """
-        if config != self.config_:
-            ours, theirs = config.to_dict(), self.config_.to_dict()
-            name = next(name for name in ours if ours[name] != theirs[name])
-            raise ValueError(
-                f"warm_start needs the network of the last fit; {name} was {theirs[name]!r} and is {ours[name]!r} now;"
-                " set warm_start=False to begin anew"
-            )
-        network.load_state_dict(self.network_.state_dict())
 
     def _standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Windows as the network reads them, and the level and spread that were taken off."""
@@ -393,6 +441,9 @@ class TrainedForecaster(BaseEstimator):
         Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
         so each window is its own measure; the network is then equivariant and no series needs a stored scale.
         """
+        if not self._scaled:
+            shape = (len(x), 1, x.shape[2])
+            return np.zeros(shape), np.ones(shape)
         if self.config_.equivariant:
             known = np.isfinite(x)
             level = x.mean(1, keepdims=True, where=known)
@@ -410,7 +461,8 @@ class TrainedForecaster(BaseEstimator):
     def _forward(self, x: np.ndarray) -> np.ndarray:
         device = next(self.network_.parameters()).device
         rows = max(_CHUNK // max(x.shape[2], 1), 1)
-        parts = [np.zeros((0, self.config_.horizon, x.shape[2]))]
+        extra = () if self._head is None else (self._head.n_parameters,)
+        parts = [np.zeros((0, self.config_.horizon, x.shape[2], *extra))]
         with torch.inference_mode():
             for first in range(0, len(x), rows):
                 y = self.network_(torch.as_tensor(x[first : first + rows]).to(device))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.data.windows import WindowBatches
+from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.storage import read_tensors, write_tensors
 
@@ -36,7 +37,8 @@ class TrainConfig:
     """How long and how fast to learn.
 
     Args:
-        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale.
+        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale; heads other than the point
+            head bring their own.
         learning_rate: Highest rate of AdamW.
         weight_decay: Decoupled decay, on matrices only.
         batch_size: Windows a step; every window brings all its channels.
@@ -156,6 +158,8 @@ class ForecastModule(lightning.LightningModule):
         self.best = copy.deepcopy(model.state_dict())
         self.after_epoch: list[Callable[[ForecastModule], None]] = []
         self._loss = LOSSES[config.loss]
+        head = getattr(model, "head", None)
+        self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
         # Not a submodule: names of weights stay those of the plain network.
         self._forward = [torch.compile(model) if config.compile else model]
@@ -201,13 +205,13 @@ class ForecastModule(lightning.LightningModule):
 
     def _judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, int]:
         """Mean loss of a batch and the number of values behind it; missing ones have no part in either."""
-        forecast = self._network(x)
-        if not self.masked:
+        forecast, head = self._network(x), self._head[0]
+        if head is None:
             return self._loss(forecast, y), y.numel()
         # A channel of which the context shows nothing has no forecast.
-        known = y.isfinite() & x.isfinite().any(1, keepdim=True)
-        count = int(known.sum())
-        return (self._loss(forecast[known], y[known]) if count else forecast.sum() * 0), count
+        known = y.isfinite() & x.isfinite().any(1, keepdim=True) if self.masked else None
+        kind = self.config.loss if isinstance(head, PointHead) else None
+        return head.loss(forecast, y, known, kind=kind), y.numel() if known is None else int(known.sum())
 
     def _network(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
@@ -321,7 +325,7 @@ def train(
     """Train ``model`` in place and leave the weights that were best on the validation windows in it.
 
     Args:
-        model: Maps ``[B, T, C]`` to ``[B, F, C]``.
+        model: Maps ``[B, T, C]`` to ``[B, F, C]``, or to the parameters of its head, ``[B, F, C, P]``.
         train_windows: What to learn from, on the standardised scale.
         valid_windows: What decides when to stop; ``None`` trains all epochs and keeps the last weights.
         config: How long and how fast.

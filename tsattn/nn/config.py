@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from itertools import cycle, islice
 from typing import Any
 
+from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
 
@@ -63,6 +64,9 @@ class ModelConfig:
         rotary: Turn queries and keys by their positions, besides the learned vectors of the embedding.
         linear_skip: Add a linear map of the normalised window to the forecast.
         masked: Missing values may come in as NaN; for encoders.
+        head: What an encoder forecasts: ``"point"``, ``"quantile"``, ``"student_t"``, ``"normal"``,
+            ``"negative_binomial"`` or ``"log_normal"`` (:mod:`tsattn.nn.heads`).
+        quantiles: Those that a quantile head trains.
 
     Raises:
         ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting.
@@ -94,6 +98,8 @@ class ModelConfig:
     rotary: bool = False
     linear_skip: bool = True
     masked: bool = False
+    head: str = "point"
+    quantiles: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -102,6 +108,7 @@ class ModelConfig:
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         check_backbone(self.backbone)
+        self._check_head()
         if self.masked and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
             kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
             raise ValueError(
@@ -118,6 +125,20 @@ class ModelConfig:
         self._check_architecture()
         self._check_options()
         self._check_pattern()
+
+    def _check_head(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}; got {self.head!r}")
+        if self.head != "point" and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
+            raise ValueError(
+                f"a decoder feeds on points and a linear model gives points; got head = {self.head!r}; use an attention"
+                " encoder, or calibrate intervals around the forecaster"
+            )
+        if self.masked and self.head in ("negative_binomial", "log_normal"):
+            raise ValueError(
+                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill missing values, or use"
+                " another head"
+            )
 
     def _check_architecture(self) -> None:
         if self.architecture not in ARCHITECTURES:

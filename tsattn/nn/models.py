@@ -1,12 +1,14 @@
 """What does a description become? The patch encoder, the linear models, and the builder of all networks."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.decoder import PatchDecoder
-from tsattn.nn.heads import PointHead
+from tsattn.nn.heads import make_head
 from tsattn.nn.layers import linear
 from tsattn.nn.patching import PatchEmbedding, RevIN, patchify
 from tsattn.nn.variants import make_stack
@@ -29,21 +31,29 @@ class PatchEncoder(nn.Module):
         super().__init__()
         self.config = config
         length, width = config.n_tokens, config.d_model
-        self.revin = RevIN("mean")
         self.embedding = PatchEmbedding(length, config.patch_len, width, dropout=config.dropout, generator=generator)
         self.stack = make_stack(config, generator=generator)
-        self.head = PointHead(length, width, config.horizon, dropout=config.head_dropout, generator=generator)
+        self.head = make_head(
+            config.head,
+            length,
+            width,
+            config.horizon,
+            quantiles=config.quantiles,
+            dropout=config.head_dropout,
+            generator=generator,
+        )
+        self.revin: nn.Module = self.head.normaliser()
         self.skip = linear(config.context, config.horizon, generator=generator) if config.linear_skip else None
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
-        """Forecast every channel of every window."""
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C *P"]:
+        """Forecast every channel of every window: a point a step, or what the head's parameters are."""
         series, seen = self._series(x)
-        level, spread = self.revin.statistics(series, seen=seen)
+        level, spread = self._statistics(series, seen)
         series = self._normal(series, seen, level, spread)
         y = self.head(self.stack(self._embed(series), key_mask=self._key_mask(seen)))
         if self.skip is not None:
-            y = y + self.skip(series)
-        return self.revin.inverse(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+            y = self.head.shift(y, self.skip(series))
+        return self.head.denormalise(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
     @torch.no_grad()
     def attention_maps(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "N B C H L L"]:
@@ -54,7 +64,7 @@ class PatchEncoder(nn.Module):
             ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
         series, seen = self._series(x)
-        series = self._normal(series, seen, *self.revin.statistics(series, seen=seen))
+        series = self._normal(series, seen, *self._statistics(series, seen))
         maps = torch.stack(self.stack.weights(self._embed(series), key_mask=self._key_mask(seen)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
 
@@ -63,7 +73,12 @@ class PatchEncoder(nn.Module):
         series = x.transpose(1, 2).flatten(0, 1)
         return series, series.isfinite() if self.config.masked else None
 
-    def _normal(self, series: Tensor, seen: Tensor | None, level: Tensor, spread: Tensor) -> Tensor:
+    def _statistics(self, series: Tensor, seen: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        if seen is None:
+            return cast(RevIN, self.revin).statistics(series)
+        return cast(RevIN, self.revin).statistics(series, seen=seen)
+
+    def _normal(self, series: Tensor, seen: Tensor | None, level: Tensor | None, spread: Tensor) -> Tensor:
         normal = self.revin(series, level, spread)
         return normal if seen is None else normal.where(seen, 0.0)
 
