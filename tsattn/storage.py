@@ -1,6 +1,8 @@
 """How does state reach the disk whole? Tensors as safetensors, facts as JSON, written aside and then renamed."""
 
+import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 
 _FACTS = "facts"
+_TURNS = 20  # tries of a writer whom others disturb
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -31,6 +34,9 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary folder, then exchange it for ``path``, whose old files go only then.
 
+    Whatever ends the process, :func:`standing_folder` finds the old files or the new ones, all of one kind. Writers
+    that meet take turns, and the last one stands.
+
     Args:
         path: Where the folder shall stand.
         write: Gets the temporary folder.
@@ -38,19 +44,68 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         ValueError: If ``path`` exists and is no folder that this function wrote (or an empty one).
     """
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / "config.json").is_file())):
+    path = path.resolve()  # a link stays, the folder behind it is exchanged
+    if not _may_be_exchanged(path):
         raise ValueError(f"{path} exists and is no saved model; choose another folder or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = _beside(path), _beside(path)
+    aside = _beside(path)
     aside.mkdir()
     try:
         write(aside)
-        if path.exists():
-            path.replace(old)
-        aside.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
+        for left in (*_set_aside(path), *_exchange(aside, path)):
+            shutil.rmtree(left, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def standing_folder(path: Path) -> Path:
+    """Where the files of ``path`` are: there, or set aside by a writer that was killed between its two renames."""
+    if path.exists():
+        return path
+    left = _set_aside(path.resolve())
+    return max(left, key=lambda folder: folder.stat().st_mtime_ns) if left else path
+
+
+def _may_be_exchanged(path: Path) -> bool:
+    """Whether there is nothing at ``path``, an empty folder, or one that was written here."""
+    for _ in range(_TURNS):
+        try:
+            seen = path.stat().st_ino
+            names = [entry.name for entry in path.iterdir()]
+            # What another writer moves away or clears while it is being listed tells nothing.
+            if path.stat().st_ino == seen:
+                return not names or "config.json" in names
+        except FileNotFoundError:
+            return True
+        except NotADirectoryError:
+            return False
+    return True  # so many exchanges in a row are the work of other writers
+
+
+def _exchange(aside: Path, path: Path) -> list[Path]:
+    """Put ``aside`` in the place of ``path``; the folders that stood there come back."""
+    moved = []
+    for attempt in range(_TURNS):
+        old = path.with_name(f".{path.name}.old.{secrets.token_hex(6)}")
+        try:
+            if path.exists():
+                path.replace(old)
+                moved.append(old)
+            aside.replace(path)
+        except OSError:  # another writer was here in between
+            if attempt == _TURNS - 1:
+                raise
+        else:
+            break
+    return moved
+
+
+def _set_aside(path: Path) -> list[Path]:
+    """Folders that made room for ``path`` and were not removed, since their writer was killed."""
+    if not path.parent.is_dir():
+        return []
+    form = re.compile(re.escape(f".{path.name}.old.") + "[0-9a-f]{12}")
+    return [each for each in path.parent.iterdir() if form.fullmatch(each.name)]
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
@@ -64,12 +119,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the file is missing or holds no JSON object.
     """
+    content = _bytes(path)
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; name a folder that save() wrote") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} holds no valid JSON ({error}); save the model anew") from None
+        facts = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds no valid JSON ({one_line(error)}); save the model anew") from None
     if not isinstance(facts, dict):
         raise ValueError(f"{path} must hold a JSON object; got a {type(facts).__name__}; save the model anew")
     return facts
@@ -80,28 +134,59 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
 
     Tensors are copied to the CPU first, so that a file made on any device loads on every machine.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomic(path, lambda aside: save_file(flat, aside, metadata={_FACTS: json.dumps(facts)}))
+    # As bytes: the library's own file could be read by its owner only, whatever the umask says.
+    content = save(flat, metadata={_FACTS: json.dumps(facts)})
+    write_atomic(path, lambda aside: _ignore(aside.write_bytes(content)))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def file_digest(path: Path) -> str:
+    """Sha256 of a file."""
+    return hashlib.sha256(_bytes(path)).hexdigest()
+
+
+def read_tensors(path: Path, *, digest: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what :func:`write_tensors` wrote, on the CPU; no code in the file is run.
 
-    Raises:
-        ValueError: If the file is missing, cut short or no safetensors file.
-    """
-    from safetensors import SafetensorError, safe_open
+    Args:
+        path: The file. It is read whole at once, so that nothing can change under the tensors.
+        digest: Its :func:`file_digest`, if that is known.
 
+    Raises:
+        ValueError: If the file is missing, cut short, changed or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = _bytes(path)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{path} is damaged (it is not the file that its config.json names); save the model anew")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (no mapping)
-    except FileNotFoundError:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts = json.loads(header.get("__metadata__", {}).get(_FACTS, "{}"))
+    except (SafetensorError, ValueError, KeyError, RecursionError, AssertionError) as error:
+        raise ValueError(f"{path} is damaged ({one_line(error)}); save the model anew") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} is damaged (its facts are no JSON object); save the model anew")
+    return tensors, facts
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} is missing; name a folder that save() wrote") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); save the model anew") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} must be a file; got a folder; name a folder that save() wrote") from None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length and without control characters."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "?" for c in text)[:300] or type(error).__name__
 
 
 def _beside(path: Path) -> Path:

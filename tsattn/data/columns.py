@@ -150,7 +150,9 @@ def read_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 def plain(name: Any) -> Any:
     """A numpy scalar as the Python value that people typed."""
-    return name.item() if isinstance(name, np.generic) and not isinstance(name, np.datetime64) else name
+    if isinstance(name, np.datetime64):
+        return str(pd.Timestamp(name))
+    return name.item() if isinstance(name, np.generic) else name
 
 
 def _float(number: Any) -> float:

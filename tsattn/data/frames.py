@@ -204,7 +204,9 @@ def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None
         raise ValueError(
             f"a wide frame needs at least one value column, each with its own name; got {list(channels)!r}"
         )
-    values, foreign = zip(*(read_numbers(df[column]) for column in columns), strict=True)
+    values, foreign = np.empty((len(df), len(columns))), np.empty((len(df), len(columns)), dtype=bool)
+    for c, column in enumerate(columns):
+        values[:, c], foreign[:, c] = read_numbers(df[column])
     index_name = df.index.name if time_col is None else None
     table = Table(
         codes=np.zeros(len(df), dtype=np.int64),
@@ -214,8 +216,8 @@ def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None
             "the index" if time_col is None else f"column {time_col!r}",
             lambda row: "the table",
         ),
-        values=np.column_stack(values),
-        foreign=np.column_stack(foreign),
+        values=values,
+        foreign=foreign,
         cells=[df[column] for column in columns],
         channels=channels,
         dialect=Dialect("wide", None, time_col, None, index_name),

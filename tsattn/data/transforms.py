@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 
 TRANSFORMS = ("log1p", "sqrt", "nonnegative")
@@ -46,7 +47,7 @@ class TargetTransform:
         if len(bad):
             row, channel = bad[0]
             series = int(np.searchsorted(panel.starts, row, side="right")) - 1
-            name = panel.channels[channel] if panel.dialect.kind == "wide" else panel.ids[series]
+            name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[series])
             raise ValueError(
                 f"target_transform={self.name!r} needs values of at least 0; series {name!r} has"
                 f" {panel.values[row, channel]:g} at {panel.times[row]}; shift the values or leave the transform out"

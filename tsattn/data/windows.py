@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
+
+# Statistics are taken of blocks of channels with about so many values: 8 MB in float64.
+_SCALER_VALUES = 2**20
 
 
 @dataclass(frozen=True)
@@ -156,18 +160,39 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
     Args:
         panel: The series.
         stops: Rows that count, one number or one per series ``[N]``; ``None`` takes all rows.
+
+    Raises:
+        ValueError: If values are so large that their squares leave float64.
     """
     part = panel if stops is None else panel.until(np.broadcast_to(stops, (panel.n_series,)))
-    seen = ~np.isnan(part.values)
-    zeroed = np.where(seen, part.values, 0.0)
-    cuts, lengths = part.starts[:-1], np.diff(part.starts)
-    count = np.maximum(np.add.reduceat(seen.astype(float), cuts, axis=0), 1.0)
-    mean = np.add.reduceat(zeroed, cuts, axis=0) / count
-    centred = np.where(seen, zeroed - np.repeat(mean, lengths, axis=0), 0.0)
-    scale = np.sqrt(np.add.reduceat(centred**2, cuts, axis=0) / count)
+    mean, scale = (np.empty((panel.n_series, panel.n_channels)) for _ in range(2))
+    # A few channels at a time, so that a wide table is not held several times over.
+    few = max(1, _SCALER_VALUES // max(len(part.values), 1))
+    for first in range(0, panel.n_channels, few):
+        block = slice(first, first + few)
+        mean[:, block], scale[:, block] = _moments(part.values[:, block], part.starts)
+    if not np.isfinite(scale).all():
+        n, channel = np.argwhere(~np.isfinite(scale))[0]
+        name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[n])
+        raise ValueError(
+            f"series {name!r}: values must have squares within float64; got up to {np.nanmax(np.abs(part.values)):.3g};"
+            " give them in a larger unit"
+        )
     # A constant series leaves rounding dust, not zero; dividing by it would blow noise up.
     constant = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
     return Scaler(mean, np.where(constant, 1.0, scale))
+
+
+def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation of the rows of each series, ``[N, C]``; they may be infinite."""
+    seen = ~np.isnan(values)
+    zeroed = np.where(seen, values, 0.0)
+    cuts, lengths = starts[:-1], np.diff(starts)
+    count = np.maximum(np.add.reduceat(seen.astype(float), cuts, axis=0), 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.add.reduceat(zeroed, cuts, axis=0) / count
+        centred = np.where(seen, zeroed - np.repeat(mean, lengths, axis=0), 0.0)
+        return mean, np.sqrt(np.add.reduceat(np.square(centred, out=centred), cuts, axis=0) / count)
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,8 @@ def judge_windows(
     ends = rolled.ends[slots]
     series = _owners(panel, ends, context, steps)
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
-    chunk = chunk or chunk_size(context * panel.n_channels + width)
+    # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
+    chunk = chunk or chunk_size(3 * (context * panel.n_channels + width))
     size = max(1, _SLICE_VALUES // width)
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)

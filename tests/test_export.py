@@ -1,0 +1,363 @@
+"""Does an exported network give what its forecaster gives, in a process without torch, for every network there is?"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from test_docs import ROOT, blocks
+from test_estimator import attention, linear, long_frame, wide_frame
+
+import tsattn.export
+from tsattn import make_forecaster
+from tsattn.data.transforms import TRANSFORMS
+from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.export import export_onnx, export_program, export_pt2
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
+
+CONTEXT, HORIZON = 24, 4
+SMALL = {"n_layers": 1, "d_ff": 16, "max_epochs": 1}
+
+
+# Left to the slow tests, where every kind is exported in every way.
+LATER = ("sliding_window", "bilinear_mlr", "mlbtc")
+
+
+def later(value, slow):
+    return pytest.param(value, marks=pytest.mark.slow) if slow else value
+
+
+def positive(frame):
+    """The same table without negative values."""
+    numbers = frame.select_dtypes("float").columns
+    return frame.assign(**{name: frame[name].abs() for name in numbers})
+
+
+def fit(kind, table="long", **changes):
+    frame = positive(long_frame() if table == "long" else wide_frame())
+    if kind in LINEAR_KINDS:
+        return linear(kind=kind, max_epochs=1, **changes).fit(frame)
+    return attention(attention=kind, **{**SMALL, **changes}).fit(frame)
+
+
+def windows(model, n, seed=0):
+    """Histories of quite different sizes: around zero if they may be, and large ones."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, CONTEXT, model.panel_.n_channels)).cumsum(1) * 10.0 ** rng.integers(-2, 4, size=(n, 1, 1))
+    return (np.abs(x) if model.target_transform else x).astype(np.float32)
+
+
+def assert_same(points, model, x):
+    """Equal to 1e-5 of the largest number of each forecast.
+
+    A wide model takes a fixed level off in float32, so for windows far below it that level is the measure.
+    """
+    expected = model.predict_windows(x)
+    assert points.dtype == np.float32
+    assert points.shape == expected.shape == (len(x), model.horizon, model.panel_.n_channels)
+    size = np.abs(expected).max(1, keepdims=True)
+    if not model.config_.equivariant:
+        size = np.maximum(size, model.transform_.inverse(np.abs(model.scaler_.mean) + model.scaler_.scale))
+    assert (np.abs(points - expected) <= 1e-5 * size).all(), (np.abs(points - expected) / size).max()
+
+
+def served(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session, lambda x: session.run(["points"], {"windows": x})[0]
+
+
+def traced(model):
+    program = export_program(model).module()
+    return lambda x: program(torch.as_tensor(x)).numpy()
+
+
+def written(model, path):
+    export_onnx(model, path)
+    return served(path)[1]
+
+
+def check(run, model):
+    for n in (1, 3, 64):
+        x = windows(model, n, seed=n)
+        assert_same(run(x), model, x)
+
+
+# --- the same numbers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [later(kind, kind in LATER) for kind in (*ATTENTION_KINDS, *LINEAR_KINDS)])
+def test_program_gives_the_same_points(kind):
+    model = fit(kind, "wide" if kind in ("mlr", "dlinear") else "long")
+    check(traced(model), model)
+
+
+@pytest.mark.parametrize(("kind", "table", "transform"), [("nlinear", "wide", "log1p"), ("dlinear", "long", None)])
+def test_onnx_gives_the_same_points(kind, table, transform, tmp_path):
+    model = fit(kind, table, target_transform=transform)
+    check(written(model, tmp_path / "model.onnx"), model)
+
+
+VARIANTS = [
+    {"learn_scales": True, "rotary": True, "n_kv_heads": 1, "ranks": (2, 2)},
+    {"scaling": "paper", "offset": (0, 2), "learn_scales": True},
+    {"layer_pattern": "GW", "n_layers": 2, "n_global": 1, "offset": "layers"},
+    {"missing": "mask"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["long", "wide"])
+@pytest.mark.parametrize("kind", [*ATTENTION_KINDS, *LINEAR_KINDS])
+def test_onnx_gives_the_same_points_everywhere(kind, table, tmp_path):
+    model = fit(kind, table)
+    check(written(model, tmp_path / "model.onnx"), model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: "-".join(changes))
+def test_onnx_of_every_setting(changes, tmp_path):
+    model = fit("mlr", "wide", **changes)
+    check(written(model, tmp_path / "model.onnx"), model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("kind", ["mlr", "rlinear"])
+def test_onnx_of_every_transform(kind, name, tmp_path):
+    for table in ("long", "wide"):
+        model = fit(kind, table, target_transform=name)
+        check(written(model, tmp_path / "model.onnx"), model)
+
+
+def decoder(kind):
+    return fit(kind, architecture="decoder", linear_skip=False, patch_len=3, patch_stride=3)
+
+
+def test_a_decoder_is_written_out_step_by_step():
+    model = decoder("standard")
+    with torch.no_grad():  # whatever the caller's mode, the way without caches is traced
+        run = traced(model)
+    check(run, model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
+def test_onnx_of_decoders(kind, tmp_path):
+    model = decoder(kind)
+    check(written(model, tmp_path / "model.onnx"), model)
+
+
+@pytest.mark.parametrize("table", ["long", later("wide", True)])
+def test_missing_values_are_masked(table):
+    model = fit("mlr", table, missing="mask")
+    run, x = traced(model), windows(model, 20)
+    x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
+    assert_same(run(x), model, x)
+    x[0, :, 0] = np.nan
+    x[1, 3, 0] = np.inf
+    points = run(x)
+    assert np.isnan(points[:2, :, 0]).all()
+    assert np.isfinite(points[2:]).all()
+    assert_same(points[2:], model, x[2:])
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_are_inside(name):
+    model = fit("nlinear", target_transform=name)
+    run = traced(model)
+    check(run, model)
+    # Falling series, whose forecasts would be negative without the cut.
+    falling = np.linspace(30, 0, CONTEXT, dtype=np.float32)[None, :, None] ** np.float32(2)
+    assert_same(run(falling), model, falling)
+
+
+def test_constant_windows_come_back_as_they_are():
+    model = fit("mlr")
+    run, x = traced(model), np.full((3, CONTEXT, 1), [[[0.1]], [[0.0]], [[-7e8]]], dtype=np.float32)
+    np.testing.assert_array_equal(run(x), x[:, :HORIZON])
+    assert_same(run(x), model, x)
+
+
+def test_a_level_costs_no_digits():
+    """Movement of a thousandth of the level: a scale in float32 would be off in its fourth digit."""
+    model = fit("rlinear", "wide")
+    x = (10_000 + np.random.default_rng(0).normal(size=(5, CONTEXT, 2))).astype(np.float32)
+    gap = traced(model)(x) - model.predict_windows(x)
+    assert np.abs(gap).max() < 2e-3  # two units in the last place of float32 at that level
+
+
+def test_the_horizon_is_that_of_the_forecaster():
+    model = fit("nlinear").set_params(horizon=3)
+    check(traced(model), model)
+    with pytest.raises(ValueError, match="horizon = 5 is longer than the 4 steps"):
+        export_program(model.set_params(horizon=5))
+
+
+def test_loaded_and_updated_forecasters_are_exported_too(tmp_path):
+    fit("dlinear", "wide").save(tmp_path / "model")
+    model = LinearForecaster.load(tmp_path / "model")
+    model.update(positive(wide_frame(180).tail(20)))
+    check(traced(model), model)
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+FRESH = """
+import json, sys
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+np.save("points.npy", session.run(["points"], {"windows": np.load("windows.npy")})[0])
+assert not {"torch", "tsattn", "onnx", "pandas"} & set(sys.modules), "more than a runtime was loaded"
+print(json.dumps(session.get_modelmeta().custom_metadata_map))
+"""
+
+
+def fresh(source, folder):
+    """Run a program in a process of its own."""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, capfd):
+    model = fit("mlr", "wide", target_transform="log1p", learn_scales=True)
+    before = model.predict()
+    monkeypatch.chdir(tmp_path)
+    filters, state = list(warnings.filters), torch.get_rng_state()
+    export_onnx(model, Path("model.onnx"))
+    export_pt2(model, "model.pt2")
+    assert capfd.readouterr() == ("", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
+    assert warnings.filters == filters
+    assert torch.equal(torch.get_rng_state(), state)
+    assert before.equals(model.predict())
+
+    x = windows(model, 7)
+    np.save(tmp_path / "windows.npy", x)
+    facts = json.loads(fresh(FRESH, tmp_path))
+    assert_same(np.load(tmp_path / "points.npy"), model, x)
+    told = {"context": "24", "horizon": "4", "channels": "2", "frequency": "D", "format": "1"}
+    assert facts == {**told, "model": "mlr", "table": "wide", "channel_names": '["s0", "s1"]'}
+
+    inside = {"facts.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=inside).module()
+    assert_same(program(torch.as_tensor(x)).numpy(), model, x)
+    plain = json.loads(inside["facts.json"])
+    assert {k: v if isinstance(v, str) else json.dumps(v) for k, v in plain.items()} == facts
+
+    session, run = served(tmp_path / "model.onnx")
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("windows", "tensor(float)", ["batch", 24, 2])
+    assert (made.name, made.type, made.shape) == ("points", "tensor(float)", ["batch", 4, 2])
+    assert_refused_windows_are_nan(run, model)
+    for name in ("model.onnx", "model.pt2"):
+        found = re.findall(rb"[\w./-]*/(?:tsattn|site-packages)/[\w./-]*", (tmp_path / name).read_bytes())
+        assert found == [], "a file tells where it was made"
+
+
+def assert_refused_windows_are_nan(run, model):
+    x = windows(model, 5)
+    clean = run(x)
+    x[0, 3, 1], x[1, -1, 0], x[2, 5, 0] = np.nan, np.inf, -0.01
+    with pytest.raises(ValueError, match="finite"):
+        model.predict_windows(x[:2])
+    with pytest.raises(ValueError, match="at least 0"):
+        model.predict_windows(x[2:3])
+    points, hurt = run(x), np.zeros((5, 4, 2), dtype=bool)
+    hurt[0, :, 1] = hurt[1, :, 0] = hurt[2, :, 0] = True
+    np.testing.assert_array_equal(np.isnan(points), hurt)
+    np.testing.assert_allclose(points[~hurt], clean[~hurt], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("export", "owner"), [(export_onnx, torch.onnx.ONNXProgram), (export_pt2, torch.export)], ids=["onnx", "pt2"]
+)
+def test_an_interrupted_export_leaves_the_old_file(export, owner, tmp_path, monkeypatch):
+    def break_off(program, file, **_):
+        Path(getattr(file, "name", file)).write_bytes(b"half")
+        raise OSError("disk full")
+
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(owner, "save", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        export(fit("nlinear"), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_serving_page_runs(tmp_path, monkeypatch):
+    """Its service runs alone in a process, which must not have loaded torch at the end."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "serving.md"
+    (_, first), (_, service), *rest = blocks(page.read_text(encoding="utf-8"), "python")
+    assert "onnxruntime" in service
+    assert len(service.strip().splitlines()) <= 25
+    assert set(re.findall(r"^(?:import|from) (\w+)", service, flags=re.MULTILINE)) == {"numpy", "onnxruntime"}
+    names = {}
+    exec(compile(first, str(page), "exec"), names)
+    fresh(service + "\nimport sys\nassert not {'torch', 'tsattn'} & set(sys.modules)\n", tmp_path)
+    for _, source in rest:
+        exec(compile(source, str(page), "exec"), names)
+    alone = {}
+    exec(compile(service, str(page), "exec"), alone)
+    recent = np.load("recent.npy")
+    for wrong in (recent[0], recent[:, :5], recent.repeat(2, axis=2), recent * np.nan):
+        with pytest.raises(ValueError, match="histories must be"):
+            alone["forecast"](wrong)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_only_fitted_networks_are_exported(tmp_path):
+    with pytest.raises(ValueError, match="LinearForecaster has not been fitted; call fit"):
+        export_onnx(linear(), tmp_path / "model.onnx")
+    with pytest.raises(TypeError, match="have a network to export; got Naive"):
+        export_pt2(make_forecaster("naive", 4), tmp_path / "model.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_numbers_are_refused(tmp_path):
+    class Corrected(LinearForecaster):
+        def _points(self, x):
+            return super()._points(x) * 1.001
+
+    model = Corrected(HORIZON, context=CONTEXT, max_epochs=1, random_state=0).fit(long_frame())
+    with pytest.raises(ValueError, match="Corrected cannot be exported: the program is off by"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
+    find = tsattn.export.find_spec
+    monkeypatch.setattr(tsattn.export, "find_spec", lambda name: None if name == missing else find(name))
+    with pytest.raises(ImportError, match=rf"needs {missing}, which is not installed; install tsattn\[onnx\]"):
+        export_onnx(fit("nlinear"), tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"attention": "bilinear_mlr"}, {"learn_scales": True}], ids=["einsum", "repeat"])
+def test_what_onnx_cannot_say_is_an_error(changes, tmp_path, monkeypatch):
+    """Without the translation of some operators torch breaks off, or writes a file that no runtime opens."""
+    monkeypatch.setattr(tsattn.export, "_spelt_out", lambda program: program)
+    model = AttentionForecaster(HORIZON, context=CONTEXT, random_state=0, **SMALL, patch_len=8, **changes)
+    with pytest.raises(ValueError, match=r"this network has no ONNX form .*; use export_pt2") as caught:
+        export_onnx(model.fit(long_frame()), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,190 @@
+"""Does a saved model answer alike in another process, on another machine, in another year?"""
+
+import json
+import os
+import pickle
+from dataclasses import replace
+from datetime import timedelta, timezone
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dateutil import tz
+from fresh import in_fresh_process
+from test_estimator import attention, linear, long_frame, wide_frame
+
+from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.saving import _time_facts
+from tsattn.storage import standing_folder, write_folder
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def models_of_all_kinds():
+    """Name, fitted model: tables, id types, zones, units, policies and outputs that a file must carry."""
+
+    def dated(frame):
+        return frame.assign(unique_id=pd.to_datetime(frame["unique_id"].map({"s0": "2024-02-01", "s1": "2024-01-01"})))
+
+    stamps = long_frame(2)["ds"].dt
+    frames = {
+        "long": long_frame(2),
+        "wide": wide_frame(),
+        "micro": long_frame(2).assign(ds=stamps.as_unit("us")),
+        "seconds": wide_frame().set_axis(wide_frame().index.as_unit("s")),
+        "integer": long_frame(2).assign(ds=np.tile(np.arange(160) * 7, 2)),
+        "ordered": long_frame(2).assign(
+            unique_id=lambda f: pd.Categorical(f["unique_id"], ["s1", "x", "s0"], ordered=True)
+        ),
+        "strings": long_frame(2).astype({"unique_id": "string"}),
+        "dates": dated(long_frame(2)),
+    }
+    return {name: linear(max_epochs=1).fit(frame) for name, frame in frames.items()} | {
+        "attention": attention(max_epochs=1).fit(long_frame(2)),
+        "decoder": attention(architecture="decoder", patch_stride=6, linear_skip=False).fit(long_frame(2)),
+        "masked": attention(missing="mask", max_epochs=1).fit(wide_frame()),
+        "log1p": linear(target_transform="log1p", max_epochs=1).fit(long_frame(2).assign(y=lambda f: f["y"].abs())),
+    }
+
+
+def answers(folder):
+    """Forecasts of all saved models of a folder, and what they were saved as."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        kind = {"LinearForecaster": LinearForecaster, "AttentionForecaster": AttentionForecaster}
+        model = kind[json.loads((path / "config.json").read_text())["class"]].load(path)
+        found[path.name] = model.predict(level=[50]), model.get_params(), model.history_, model.summary_
+    return found
+
+
+def answer_into(folder, path):
+    Path(path).write_bytes(pickle.dumps(answers(Path(folder))))
+
+
+def test_models_answer_alike_in_a_fresh_process_without_the_table(tmp_path):
+    models = models_of_all_kinds()
+    for name, model in models.items():
+        model.save(tmp_path / "models" / name)
+    folder, path = tmp_path / "models", tmp_path / "answers"
+    in_fresh_process(__file__, f"answer_into({str(folder)!r}, {str(path)!r})", variables={"CUDA_VISIBLE_DEVICES": ""})
+    found = pickle.loads(path.read_bytes())
+    assert sorted(found) == sorted(models)
+    for name, model in models.items():
+        frame, parameters, history, summary = found[name]
+        pd.testing.assert_frame_equal(frame, model.predict(level=[50]), check_exact=True, obj=name)
+        pd.testing.assert_frame_equal(history, model.history_, check_exact=True)
+        assert (parameters, summary) == (model.get_params(), model.summary_)
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        ZoneInfo("Europe/Berlin"),
+        "America/St_Johns",
+        timezone(timedelta(hours=5, minutes=30)),
+        timezone(timedelta(seconds=-3661)),
+        timezone(timedelta(hours=1), "CET"),
+        tz.tzoffset(None, 3600),
+        tz.tzutc(),
+    ],
+    ids=repr,
+)
+def test_zones_of_every_kind_are_saved(zone, tmp_path):
+    times = pd.date_range("2024-03-26", periods=160, freq="h", tz="UTC").tz_convert(zone)
+    model = linear(max_epochs=1).fit(pd.DataFrame({"ds": times, "y": np.sin(np.arange(160))}))
+    model.save(tmp_path / "model")
+    found, expected = LinearForecaster.load(tmp_path / "model").predict(), model.predict()
+    assert (found["ds"] == expected["ds"]).all()
+    assert (found["ds"].dt.tz_localize(None) == expected["ds"].dt.tz_localize(None)).all()
+    np.testing.assert_array_equal(found["nlinear"], expected["nlinear"])
+    if not type(zone).__module__.startswith("dateutil") and zone != timezone(timedelta(hours=1)):
+        assert found["ds"].dtype == expected["ds"].dtype
+
+
+def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
+    model = linear(max_epochs=1).fit(long_frame(2))
+    model.panel_ = replace(model.panel_, ids=np.array([pd.Period("2024"), pd.Period("2025")], dtype=object))
+    with pytest.raises(ValueError, match=r"^ids of type Period cannot be saved, only text and numbers; convert"):
+        model.save(tmp_path / "model")
+    wide = wide_frame().rename_axis(pd.Timestamp("2024-01-01"))
+    with pytest.raises(ValueError, match=r"^index_name of type Timestamp cannot be saved"):
+        linear(max_epochs=1).fit(wide).save(tmp_path / "model")
+    times = pd.date_range("2024-01-01", periods=48, freq="h", tz="UTC")
+    with pytest.raises(ValueError, match=r"has no name that a file could hold; convert the stamps to one that has"):
+        _time_facts(times.tz_convert(tz.gettz("Europe/Berlin")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_others_may_read_what_one_user_saved(tmp_path):
+    before = os.umask(0o022)
+    try:
+        linear(max_epochs=1).fit(wide_frame()).save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {"0o644"}
+
+
+def test_a_link_to_a_model_stays_a_link(tmp_path):
+    model = linear(max_epochs=1).fit(wide_frame())
+    model.save(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    model.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    pd.testing.assert_frame_equal(LinearForecaster.load(tmp_path / "link").predict(), model.predict())
+
+
+def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
+    def write(text):
+        return lambda folder: (folder / "config.json").write_text(text)
+
+    path, left = tmp_path / "model", tmp_path / ".model.old.0123456789ab"
+    (tmp_path / ".model.old.notes").mkdir()
+    write_folder(path, write("old"))
+    path.replace(left)
+    assert standing_folder(path) == left
+    write_folder(path, write("new"))
+    assert (standing_folder(path) / "config.json").read_text() == "new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".model.old.notes", "model"]
+    assert standing_folder(tmp_path / "no" / "model") == tmp_path / "no" / "model"
+
+
+def test_a_model_made_for_cuda_opens_without_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = linear(max_epochs=1).fit(wide_frame())
+    for device in ("cuda", "cuda:3"):
+        model.set_params(device=device).save(tmp_path / "model")
+        loaded = LinearForecaster.load(tmp_path / "model")
+        assert loaded.device == device
+        pd.testing.assert_frame_equal(loaded.predict(), model.predict())
+    with pytest.raises(ValueError, match="device 'cuda:3' is not available here"):
+        loaded.fit(wide_frame())
+
+
+@pytest.mark.gpu
+def test_a_model_trained_on_cuda_answers_on_the_cpu(tmp_path):
+    model = attention(device="cuda", max_epochs=1).fit(wide_frame())
+    model.save(tmp_path / "models" / "one")
+    path = tmp_path / "answers"
+    in_fresh_process(
+        __file__, f"answer_into({str(tmp_path / 'models')!r}, {str(path)!r})", variables={"CUDA_VISIBLE_DEVICES": ""}
+    )
+    frame = pickle.loads(path.read_bytes())["one"][0]
+    np.testing.assert_allclose(frame, model.predict(level=[50]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_an_older_version_answers_as_it_did():
+    """The folder was saved by version 0.1.0 of the first format; its forecast is the one of that day."""
+    expected = pd.read_csv(GOLDEN / "model_v1_forecast.csv")
+    assert sum(path.stat().st_size for path in (GOLDEN / "model_v1").iterdir()) < 30_000
+    model = AttentionForecaster.load(GOLDEN / "model_v1")
+    found = model.predict(level=80)
+    assert found.columns.tolist() == expected.columns.tolist()
+    assert found["unique_id"].dtype == pd.CategoricalDtype(["s0", "s1"])
+    assert found["ds"].astype(str).tolist() == expected["ds"].tolist()
+    for column in ("mlr", "mlr-lo-80", "mlr-hi-80"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-5)
+    assert "sha256" not in json.loads((GOLDEN / "model_v1" / "config.json").read_text())
