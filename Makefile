@@ -3,11 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA_DIR ?=
 OUT ?= demo
+SUITE ?=
+AGAIN ?=
 PYTEST_DATA := $(if $(DATA_DIR),--data-dir=$(abspath $(DATA_DIR)),)
 # Without this, running Python from here would make the folder `datasets` an importable package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test lint types layers wheel unit docs report bench clean
+.PHONY: demo test lint types layers wheel unit docs suites report bench clean
 
 demo: .venv/core
 	$(BIN)/tsattn demo --out $(OUT)
@@ -35,7 +37,12 @@ docs: .venv/dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b doctest docs docs/_build/doctest
 
-# Renders README's table and docs/benchmarks.md from the records in benchmarks/results.
+# The suites of other people and our own long tests, whole: a record of each in benchmarks/results/conformance.json.
+# SUITE names some of them; AGAIN=1 runs also what is recorded at this commit.
+suites: .venv/dev
+	$(BIN)/python benchmarks/conformance.py $(SUITE) $(if $(AGAIN),--again,) $(PYTEST_DATA)
+
+# Renders README's tables and the pages of benchmarks, speed and conformance from the records in benchmarks/results.
 report: .venv/dev
 	$(BIN)/python benchmarks/report.py
 

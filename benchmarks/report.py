@@ -1,10 +1,11 @@
-"""What do the records say? Renders the tables of README, log, docs/benchmarks.md and docs/speed.md, if rows compare.
+"""What do the records say? Renders the tables of README and log, and the pages of benchmarks, speed and conformance.
 
 Run it after `tsattn benchmark`; with ``--check`` it writes nothing and fails where a page says something else.
 """
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,19 @@ from typing import Any
 
 from tsattn.benchmark import REQUIRED, read_record
 from tsattn.catalogue import MODELS
+
+
+# Its own folder is not searched for modules (PYTHONSAFEPATH), so neighbours are loaded by their paths.
+def _neighbour(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+conformance, scale = _neighbour("conformance"), _neighbour("scale")
 
 Record = dict[str, Any]
 
@@ -59,7 +73,7 @@ def render(root: Path) -> dict[Path, str]:
         root: The checkout: records in ``benchmarks/results``.
 
     Returns:
-        The whole text of README.md and of benchmarks.md, speed.md and log.md in docs, by path.
+        The whole text of README.md and of the pages in docs that hold figures, by path.
 
     Raises:
         ValueError: If a record lacks a field, rows do not compare, or README has no marks.
@@ -67,12 +81,18 @@ def render(root: Path) -> dict[Path, str]:
     folder = root / "benchmarks" / "results"
     records = read_results(folder)
     headline = read_headline(folder / "headline.jsonl", records)
-    readme, docs, log = root / "README.md", root / "docs" / "benchmarks.md", root / "docs" / "log.md"
+    suites = conformance.read_complete(folder / conformance.FILE)
+    times = scale.read_record(folder / scale.FILE)
+    readme, docs, log = root / "README.md", root / "docs", root / "docs" / "log.md"
+    page = docs / "scale.md"
+    front = _between_marks(readme, _text(readme), headline_table(headline), BEGIN, END)
     return {
-        readme: _between_marks(readme, headline_table(headline), BEGIN, END),
-        docs: benchmarks_page(records),
-        root / "docs" / "speed.md": speed_page(read_speed(folder / "speed.jsonl")),
-        log: _between_marks(log, levers_table(folder / "levers.jsonl"), *LEVERS),
+        readme: _between_marks(readme, front, conformance.table(suites), *conformance.MARKS),
+        docs / "benchmarks.md": benchmarks_page(records),
+        docs / "speed.md": speed_page(read_speed(folder / "speed.jsonl")),
+        docs / "conformance.md": conformance.page(suites),
+        page: _between_marks(page, _text(page), scale.table(times), *scale.MARKS),
+        log: _between_marks(log, _text(log), levers_table(folder / "levers.jsonl"), *LEVERS),
     }
 
 
@@ -84,6 +104,8 @@ def read_results(folder: Path) -> list[Record]:
     """
     records = []
     for path in sorted(folder.glob("*.json")):
+        if path.name in (conformance.FILE, scale.FILE):
+            continue
         record = read_record(path)
         if record is None:
             raise ValueError(
@@ -205,8 +227,12 @@ def _check_alike(records: list[Record]) -> None:
                 raise ValueError(f"{owner} {name} has rows of more than one {field} ({both}); run all of them anew")
 
 
-def _between_marks(path: Path, text: str, begin: str, end: str) -> str:
-    page = path.read_text(encoding="utf-8") if path.exists() else ""
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _between_marks(path: Path, page: str, text: str, begin: str, end: str) -> str:
+    """The page of a path with a text between two marks."""
     head, opened, rest = page.partition(begin)
     _, closed, tail = rest.partition(end)
     if not opened or not closed:

@@ -130,7 +130,7 @@ def test_whole_suite_of_sktime(sk, number, record_testsuite_property):
     model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[number])
     results = sktime_results(sk, model)
     passed = sum(isinstance(result, str) and result == "PASSED" for result in results.values())
-    record_testsuite_property(f"sktime {number}", f"{passed} of {len(results)}")
+    record_testsuite_property(f"checks, {['linear', 'attention'][number]}", f"{passed} of {len(results)}")
     assert_all_passed(results, 350)
 
 

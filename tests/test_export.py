@@ -334,8 +334,8 @@ def test_only_fitted_networks_are_exported(tmp_path):
 
 def test_other_numbers_are_refused(tmp_path):
     class Corrected(LinearForecaster):
-        def _points(self, x):
-            return super()._points(x) * 1.001
+        def _points(self, x, *beside):
+            return super()._points(x, *beside) * 1.001
 
     model = Corrected(HORIZON, context=CONTEXT, max_epochs=1, random_state=0).fit(long_frame())
     with pytest.raises(ValueError, match="Corrected cannot be exported: the program is off by"):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tsattn import forecast as module
+from tsattn import levels
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.evaluate.conformal import SplitConformal
@@ -249,9 +250,9 @@ def test_new_data_may_be_shorter_than_a_frequency_needs():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(module)
-    assert found.attempted >= 7
-    assert found.failed == 0
+    found = [doctest.testmod(each) for each in (module, levels)]
+    assert sum(each.attempted for each in found) >= 7
+    assert sum(each.failed for each in found) == 0
 
 
 def test_forecasts_do_not_share_the_panel():

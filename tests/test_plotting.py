@@ -10,8 +10,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from tsattn.data.frames import future_times, to_panel
+from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.forecast import Forecast, level_to_quantiles
-from tsattn.plotting import check_format, plot_attention, plot_forecast, save_plot
+from tsattn.plotting import check_format, plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
 
 STEPS = 6
 
@@ -162,3 +164,52 @@ def test_an_attention_map_shows_its_weights_and_the_blocks_of_each_level(tmp_pat
     assert (tmp_path / "map.png").stat().st_size > 1000
     with pytest.raises(ValueError, match=r"one map has the shape .patches, patches.; got \(2, 10, 10\)"):
         plot_attention(np.stack([weights, weights]))
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_a_backtest_shows_truth_and_forecasts_from_the_cutoffs_asked_for(kind, tmp_path):
+    panel = panel_of(kind)
+    result = backtest([Naive(STEPS), Drift(STEPS)], panel, n_windows=9, step_size=2)
+    ax = plot_backtest(result, series="b", models=["drift"], n_cutoffs=3)
+    rows = np.sin(np.arange(40)) * 10 + 30
+    np.testing.assert_allclose(line(ax, "truth").get_ydata(), rows[18 - STEPS : 40])
+    drawn = [each for each in ax.get_lines() if len(each.get_ydata()) == STEPS]
+    at = (1, 0) if kind == "long" else (0, 1)
+    points = result.rolled["drift"].point.reshape(panel.n_series, 9, STEPS, panel.n_channels)[
+        at[0], [0, 4, 8], :, at[1]
+    ]
+    np.testing.assert_array_equal([each.get_ydata() for each in drawn], points)
+    assert [each.get_xdata()[0] for each in drawn] == [
+        *panel.times[panel.starts[0] + np.array([18, 26, 34])].to_numpy()
+    ]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["truth", "drift"]
+    assert ax.get_title() == "b"
+    save_plot(ax, tmp_path / "backtest.png")
+
+
+def test_scores_are_bars_with_the_best_on_top_or_lines_by_step():
+    result = backtest([Naive(STEPS), Drift(STEPS)], panel_of("long"), n_windows=4)
+    ax = plot_scores(result, metric="mse")
+    order = result.scores["mse"].sort_values(ascending=False)
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(order.index)
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], order.to_numpy())
+    ax = plot_scores(result, by_step=True)
+    np.testing.assert_array_equal(line(ax, "naive").get_ydata(), result.by_step["naive"])
+    assert list(line(ax, "drift").get_xdata()) == [*range(1, STEPS + 1)]
+
+
+def test_mistakes_about_a_backtest_name_what_exists():
+    panel = panel_of("long")
+    result = backtest(Naive(STEPS), panel, n_windows=2)
+    with pytest.raises(ValueError, match="no model 'best'; it has naive"):
+        plot_backtest(result, models=["best"])
+    with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
+        plot_backtest(result, series="c")
+    with pytest.raises(ValueError, match="n_cutoffs must be at least 1; got 0"):
+        plot_backtest(result, n_cutoffs=0)
+    with pytest.raises(ValueError, match="keep=True"):
+        plot_backtest(backtest(Naive(STEPS), panel, keep=False))
+    with pytest.raises(ValueError, match=r"metric must be one of mse, mae, .*got 'accuracy'"):
+        plot_scores(result, metric="accuracy")
+    with pytest.raises(ValueError, match="metric must be one of mae; got 'mse'"):
+        plot_scores(result, metric="mse", by_step=True)

@@ -54,7 +54,7 @@ def test_whole_suite_of_scikit_learn(record_testsuite_property):
     assert found["failed"] == []
     assert found["xfail"] == []
     assert set(found["skipped"]) <= {"check_array_api_input"}  # asks for a setting of SciPy's, see below
-    record_testsuite_property("scikit-learn", f"{len(found['passed'])} of {sum(map(len, found.values()))}")
+    record_testsuite_property("checks", f"{len(found['passed'])} of {sum(map(len, found.values()))}")
     assert len(found["passed"]) >= 50
     # What an estimator of theirs with the same abilities is asked, weights of samples aside.
     theirs = {name for name in outcomes(Ridge(copy_X=True))["passed"] if "sample_weight" not in name}
@@ -62,7 +62,7 @@ def test_whole_suite_of_scikit_learn(record_testsuite_property):
 
 
 @pytest.mark.slow
-def test_check_of_array_types_that_needs_a_setting():
+def test_check_of_array_types_that_needs_a_setting(record_testsuite_property):
     """The one check that the suite leaves out unless SciPy is told, before its import, to expect other arrays."""
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input\n"
@@ -74,6 +74,7 @@ def test_check_of_array_types_that_needs_a_setting():
     env = {**os.environ, "SCIPY_ARRAY_API": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout == "passed\n", done.stderr
+    record_testsuite_property("the check that the suite leaves out unless SciPy is told", "passed")
 
 
 class Forgetful(AttentionRegressor):

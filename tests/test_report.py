@@ -47,15 +47,21 @@ ROWS = [
 ]
 
 
+def make_checkout(root):
+    """A checkout with a README and the records ``ROWS``, all of them in the headline."""
+    (root / "benchmarks" / "results").mkdir(parents=True)
+    marks = "{}\n{}\n".format(*report.conformance.MARKS)
+    (root / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
+    (root / "docs").mkdir()
+    (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
+    (root / "docs" / "log.md").write_text("# Log\n\n{}\n{}\nwhat follows\n".format(*report.LEVERS))
+    write(root, ROWS, ROWS)
+    return root
+
+
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with a README and the records ``ROWS``, all of them in the headline."""
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    (tmp_path / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "log.md").write_text("# Log\n\n{}\n{}\nwhat follows\n".format(*report.LEVERS))
-    write(tmp_path, ROWS, ROWS)
-    return tmp_path
+    return make_checkout(tmp_path)
 
 
 def write(root, rows, headline):
@@ -75,7 +81,7 @@ def test_the_table_holds_the_means_and_marks_the_best(checkout):
     assert run(checkout) == 0
     page = (checkout / "README.md").read_text()
     assert page.startswith("# Name\n\nbefore\n")
-    assert page.endswith(f"{report.END}\nafter\n")
+    assert f"{report.END}\nafter\n" in page
     assert "| data set | horizon | windows | mlr | naive | seasonal_naive |" in page
     assert "| ETTh1 | 96 | 2785 | **0.350 / 0.175** | 1.250 / 0.625 | 0.750 / 0.375 |" in page
     assert "mean over up to 2 seeds" in page
@@ -327,3 +333,70 @@ def test_a_speed_record_cut_short_is_refused(checkout, capsys):
     path.write_text(path.read_text()[:-40])
     assert run(checkout, "--check") == 2
     assert "speed.jsonl, line 8: not a record" in capsys.readouterr().err
+
+
+# --- scale ------------------------------------------------------------------------------------------------------
+
+
+def spread(kind, size, ratio, **changes):
+    return {
+        "kind": kind,
+        "size": size,
+        "one_seconds": 10.0,
+        "two_seconds": 10 * ratio,
+        "ratio": ratio,
+        "ratio_low": ratio - 0.05,
+        "ratio_high": ratio + 0.05,
+        "rounds": 3,
+        "busy": 0.05,
+        **changes,
+    }
+
+
+SCALE = {
+    "rows": [
+        *(spread("training", size, ratio) for size, ratio in (("small", 4.0), ("middle", 0.85), ("large", 0.6))),
+        *(spread("grid", size, ratio) for size, ratio in (("small", 0.5), ("large", 0.95))),
+        spread("forecasts", "few", 0.55, busy=0.25),
+    ],
+    "start_seconds": 12.4,
+    "versions": {"torch": "2.6"},
+    "commit": "fedcba9876543210",
+    "machine": "a machine",
+    "finished": "2026-01-01T00:00:00+00:00",
+}
+
+
+def test_the_scale_page_says_from_which_size_processes_pay(checkout, capsys):
+    path, page = checkout / "benchmarks" / "results" / "scale.json", checkout / "docs" / "scale.md"
+    run(checkout)
+    assert "No run is recorded yet." in page.read_text()
+    path.write_text(json.dumps(SCALE))
+    assert run(checkout, "--check") == 1
+    assert "scale.md differs from the records" in capsys.readouterr().err
+    assert run(checkout) == 0
+    text = page.read_text()
+    assert text.startswith("# Scale\n")
+    assert text.endswith("\nwhat follows\n")
+    assert "| training | middle | 10.00 | 8.50 | 0.85 (0.80 to 0.90) |" in text
+    assert "- training: from middle on." in text
+    assert "- grid: not at large or below." in text
+    assert "- forecasts: at few already." in text
+    assert "took 12 s" in text
+    assert "at most 25% of the processors. Commit `fedcba987654`; torch 2.6; a machine." in text
+    page.write_text(text.replace("8.50", "7.50"))
+    assert run(checkout, "--check") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "scale.json is no record of times; remove it and run benchmarks/scale.py"),
+        (json.dumps({**SCALE, "rows": [without(SCALE["rows"][0], "ratio")]}), "scale.json is no record of times"),
+        (json.dumps({**SCALE, "commit": None}), "scale.json does not say where it comes from: commit; run"),
+    ],
+)
+def test_scale_records_that_say_too_little_are_refused(checkout, capsys, text, message):
+    (checkout / "benchmarks" / "results" / "scale.json").write_text(text)
+    assert run(checkout) == 2
+    assert message in capsys.readouterr().err

@@ -85,7 +85,24 @@ def test_shuffling_is_the_generators_alone():
 def test_windows_are_views_of_the_resident_tensor():
     values = torch.zeros(1000, 4)
     batches = WindowBatches(values, np.arange(100, 900), WindowSpec(100, 24), batch_size=8)
-    assert batches._windows.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+    assert batches._values.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_shares_of_a_batch_make_the_batch(size):
+    values, ends = torch.arange(40.0)[:, None], np.arange(5, 22)
+    spec = WindowSpec(4, 2)
+
+    def batches():
+        return WindowBatches(values, ends, spec, batch_size=6, generator=torch.Generator().manual_seed(0))
+
+    shares = [list(batches().share(rank, size)) for rank in range(size)]
+    for number, (x, y) in enumerate(batches()):
+        mine = [share[number] for share in shares]
+        assert [len(part[0]) for part in mine] == [len(range(rank, len(x), size)) for rank in range(size)]
+        for whole, parts in ((x, [part[0] for part in mine]), (y, [part[1] for part in mine])):
+            assert torch.cat(parts).flatten(1).sort(0)[0].equal(whole.flatten(1).sort(0)[0])
+    assert {len(share) for share in shares} == {len(batches())}
 
 
 def brute_fill(values, end, policy):

@@ -8,26 +8,30 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from tsattn import __version__
 from tsattn.catalogue import find_model, make_forecaster, settings_for
 from tsattn.data.cards import load_dataset
 from tsattn.data.frames import Panel, season_length, to_panel
 from tsattn.data.windows import Split, make_scaler
+from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
-from tsattn.forecast import Forecaster, check_horizon, context_of
-from tsattn.storage import write_json
+from tsattn.forecast import Forecaster, context_of
+from tsattn.storage import one_line, write_json
+from tsattn.suite import Suite
+from tsattn.threads import limit_threads
 
 # What a record must have to count as one: the place where it belongs, what it says, and where it came from.
 REQUIRED = (
@@ -43,103 +47,6 @@ _NOT_CONFIG = {
 _PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
 _PACKAGES = ("torch", "numpy", "pandas", "lightning")
 _DEFAULT_CONTEXT = 336  # what the cards say, for tables without one
-_DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
-
-
-@dataclass(frozen=True)
-class Suite:
-    """What is run: a grid of data sets, horizons, models and seeds.
-
-    Args:
-        datasets: Names of carded sets.
-        horizons: Rows to forecast; none takes the horizons of each card.
-        models: Names of the catalogue.
-        seeds: Seeds of the trained models; the others draw nothing and run once, under the first seed.
-        table: A CSV file without a card, judged beside the carded sets.
-        split: Its shares ``"a,b,c"`` of training, validation and test rows.
-        columns: How to read it: ``id_col``, ``time_col``, ``target_col``, ``freq``, ``missing``.
-        context: Rows of history of the trained models; default the card's.
-        season_length: Rows of a season; default the card's, or by frequency.
-        max_epochs: Passes over the training windows at most; default each model's own.
-        settings: Further settings of single models, by name.
-
-    Raises:
-        ValueError: If there is nothing to run, a name or number is not usable, or table and split do not go
-            together.
-    """
-
-    datasets: tuple[str, ...] = ()
-    horizons: tuple[int, ...] = ()
-    models: tuple[str, ...] = _DEFAULT_MODELS
-    seeds: tuple[int, ...] = (0,)
-    table: Path | None = None
-    split: str | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    context: int | None = None
-    season_length: int | None = None
-    max_epochs: int | None = None
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.datasets and self.table is None:
-            raise ValueError("nothing to judge on; name a data set (--dataset ETTh1) or a table (--data FILE.csv)")
-        if (self.table is None) != (self.split is None):
-            raise ValueError(
-                "a table and its split go together: --data FILE.csv --split 0.7,0.1,0.2 (carded sets bring theirs)"
-            )
-        if self.table is not None and not self.horizons:
-            raise ValueError(f"{self.table} has no card that lists horizons; name one, such as --horizon 96")
-        if not self.models or not self.seeds:
-            raise ValueError("a suite needs at least one model and one seed")
-        for name in (*self.models, *self.settings):
-            find_model(name)
-        for horizon in self.horizons:
-            check_horizon(horizon)
-        for seed in self.seeds:
-            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-                raise ValueError(f"a seed must be a whole number of at least 0; got {seed!r}")
-        for name, table in self.settings.items():
-            if not isinstance(table, Mapping):
-                raise ValueError(f"settings of {name} must be a table of names and values; got {table!r}")
-        for name in ("context", "season_length", "max_epochs"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
-
-    @classmethod
-    def from_toml(cls, path: str | Path, **given: Any) -> "Suite":
-        """Read a suite from a file; what is ``given`` here stands above what is written there.
-
-        Args:
-            path: TOML with the fields of this class.
-            **given: Fields; ``None`` and empty ones leave the file's value.
-
-        Raises:
-            ValueError: If the file is no TOML, or has a field that a suite does not have.
-        """
-        known = [each.name for each in fields(cls) if each.name not in {"table", "split", "columns"}]
-        try:
-            written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML file ({_one_line(error)}); see benchmarks/suite.toml") from None
-        for name, value in written.items():
-            if name not in known:
-                raise ValueError(
-                    f"{path}: a suite has no field {name!r}; known are {', '.join(known)} (every window is judged:"
-                    " nothing thins or caps them)"
-                )
-            if not isinstance(value, _TOML_TYPES[name]):
-                raise ValueError(f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}")
-        kept = {name: value for name, value in given.items() if value not in (None, (), {})}
-        merged: dict[str, Any] = {name: _tuple(value) for name, value in {**written, **kept}.items()}
-        return cls(**merged)
-
-
-_TOML_TYPES: dict[str, type] = {
-    **dict.fromkeys(("datasets", "horizons", "models", "seeds"), list),
-    **dict.fromkeys(("context", "season_length", "max_epochs"), int),
-    "settings": dict,
-}
 
 
 def run_suite(
@@ -148,6 +55,7 @@ def run_suite(
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    engine: Any = None,
 ) -> list[dict[str, Any]]:
     """Run what is asked and not yet recorded; every window of every test span is judged.
 
@@ -155,12 +63,16 @@ def run_suite(
     validation rows for early stopping, and forecasts from each cutoff of the test span, step 1. Scores are on
     the scale of the training rows (population deviation, per channel), and in original units beside it.
 
+    Several suites may fill one folder at the same time, from several machines too: each run is taken by one of them.
+
     Args:
         suite: The grid.
         data_dir: Folder with the files of carded sets.
         out: Folder of records: one file a run, written in one step when the run is over. A run whose record
             stands there is not run again. ``None`` writes nothing.
         progress: Called with a line before each run.
+        engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one after another.
+            Times of runs that share a machine compare with one another only.
 
     Returns:
         One record a run asked for, run now or found, in the order of the grid.
@@ -169,19 +81,73 @@ def run_suite(
         ValueError: If a name, a table or a setting is not usable.
         OSError: If a file cannot be read or written.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else Path(out).resolve()
     runs = [run for source in _sources(suite, data_dir) for run in _runs(suite, source)]
-    records = []
-    for number, run in enumerate(runs, start=1):
-        record = None if folder is None else read_record(folder / run.file, run.key)
-        if progress is not None:
-            progress(f"[{number}/{len(runs)}] {'running' if record is None else 'found'}: {run.title}")
+    say = progress or (lambda line: None)
+    records = [None if folder is None else read_record(folder / run.file, run.key) for run in runs]
+    if engine is not None:
+        return _run_elsewhere(runs, records, folder, engine, say)
+    # What another suite is at is left for the end: it will be there by then, or free.
+    for wait in (False, True):
+        for number, run in enumerate(runs):
+            if wait and records[number] is not None:
+                continue
+            say(f"[{number + 1}/{len(runs)}] {'running' if records[number] is None else 'found'}: {run.title}")
+            if records[number] is None:
+                records[number] = _take(run, folder, wait=wait)
+    return [record for record in records if record is not None]
+
+
+def _take(run: "_Run", folder: Path | None, *, wait: bool) -> dict[str, Any] | None:
+    """A run's record, run now or found; ``None`` while another process is at it and ``wait`` is not set."""
+    if folder is None:
+        return run.execute()
+    path = folder / run.file
+    folder.mkdir(parents=True, exist_ok=True)
+    # The system lets go of the lock of a process that dies.
+    lock = FileLock(path.with_name(f".{run.file}.lock"))
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        return None
+    try:
+        record = read_record(path, run.key)
         if record is None:
             record = run.execute()
-            if folder is not None:
-                write_json(folder / run.file, record)
-        records.append(record)
-    return records
+            write_json(path, record)
+    finally:
+        lock.release()
+    # Only now: whoever still waits for the lock, or makes a new one, finds the record.
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
+    return record
+
+
+def _run_elsewhere(
+    runs: "list[_Run]",
+    records: list[dict[str, Any] | None],
+    folder: Path | None,
+    engine: Any,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    import torch
+
+    open_ = [number for number, record in enumerate(records) if record is None]
+    say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
+    work = partial(_take_there, folder, torch.get_num_threads())
+    for number, record in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
+        # A worker on another machine may have had another folder under this name.
+        if folder is not None and read_record(folder / runs[number].file, runs[number].key) is None:
+            write_json(folder / runs[number].file, record)
+        records[number] = record
+    return [record for record in records if record is not None]
+
+
+def _take_there(folder: Path | None, n_threads: int, run: "_Run") -> dict[str, Any]:
+    with limit_threads(n_threads):
+        record = _take(run, folder, wait=True)
+    assert record is not None
+    return record
 
 
 def read_table(path: str | Path, **columns: Any) -> Panel:
@@ -200,7 +166,7 @@ def read_table(path: str | Path, **columns: Any) -> Panel:
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except ValueError as error:  # empty files, ragged rows and broken encodings are all among them
-        raise ValueError(f"{path} is no readable CSV table ({_one_line(error)}); save it as UTF-8 CSV") from None
+        raise ValueError(f"{path} is no readable CSV table ({one_line(error)}); save it as UTF-8 CSV") from None
     given = {name: value for name, value in columns.items() if value is not None}
     return to_panel(_split_cells(frame, {given.get("id_col"), given.get("time_col")}), **given)
 
@@ -448,16 +414,12 @@ def _peak_mb() -> float | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def asked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that ask for something; ``None`` and ``False`` ask for nothing.
+    """The settings that ask for something; ``None``, ``False`` and empty lists ask for nothing.
 
     An option that is added later, and left out, therefore leaves the hash of a configuration as it was.
     """
-    return {name: value for name, value in config.items() if value is not None and value is not False}
+    return {k: v for k, v in config.items() if v is not None and v is not False and v != () and v != []}
 
 
 def _digest(value: Any) -> str:
@@ -473,7 +435,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

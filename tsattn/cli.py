@@ -302,6 +302,7 @@ def benchmark(
     target_col: TargetCol = None,
     freq: Freq = None,
     missing: Missing = None,
+    engine: Annotated[str | None, typer.Option(help="Where runs go: a number of processes, ray, dask, spark.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -325,7 +326,7 @@ def benchmark(
     asked = {name: value for name, value in given.items() if value not in (None, (), {})}
     plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
     with limit_threads(threads):
-        records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet))
+        records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet), engine=engine)
     if as_json:
         _print_json(records)
     else:

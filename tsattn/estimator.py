@@ -11,9 +11,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from tsattn.data.calendar import calendar_cycles
+from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History
-from tsattn.forecast import panel_for
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.models import PatchEncoder
@@ -80,6 +80,16 @@ class AttentionForecaster(TrainedForecaster):
         freq: Frequency such as ``"h"`` or ``"W-SAT"``; default: inferred over all series.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
         random_state: Seed; ``None`` draws a new one from the operating system.
+        past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
+        future_cols: Columns that are known through the horizon as well, such as prices, promotions or weather
+            forecasts; ``predict`` takes their values as ``future=``. In a wide frame these and the past columns are no
+            channels, but belong to all of them.
+        static_cols: Columns with one value in a series of a long frame: numbers, or text and categories, which are told
+            apart by those seen in ``fit``.
+        calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``, ``"monthday"``, ``"month"``,
+            ``"yearday"``; ``"auto"`` takes those that fit the frequency and that the training rows show whole.
+        channel_mixing: Let the channels of a wide frame look at one another: an attention over channels at each token,
+            after each block. Covariates and mixing are for encoders.
         alias: Name of the forecast column; default the attention's name.
         target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original one;
             ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
@@ -88,11 +98,14 @@ class AttentionForecaster(TrainedForecaster):
         warm_start: Whether ``fit`` goes on from the weights of the fit before it.
         precision: ``"bf16"`` multiplies matrices in bfloat16 while training; ``None`` is float32.
         compile: Train through ``torch.compile``.
+        trainer: Several processes that train together, from :func:`tsattn.distributed.ddp_settings`; ``None`` trains
+            in this one. Where a fit ran is not saved with the model.
         checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
         verbose: Show progress on stderr when that is a terminal.
 
     Attributes:
         context_: Rows of history a forecast needs.
+        covariate_columns_: What is read beside the target, the cycles of the calendar chosen.
         summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation loss.
         history_: Losses and learning rate, one row an epoch.
         network_: The trained ``torch.nn.Module``.
@@ -148,12 +161,18 @@ class AttentionForecaster(TrainedForecaster):
         freq: str | int | None = None,
         device: str = "auto",
         random_state: Any = None,
+        past_cols: Sequence[Any] = (),
+        future_cols: Sequence[Any] = (),
+        static_cols: Sequence[Any] = (),
+        calendar: Sequence[str] | str = (),
+        channel_mixing: bool = False,
         alias: str | None = None,
         target_transform: str | None = None,
         max_time: str | float | None = None,
         warm_start: bool = False,
         precision: str | None = None,
         compile: bool = False,
+        trainer: Any = None,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
@@ -196,12 +215,18 @@ class AttentionForecaster(TrainedForecaster):
         self.freq = freq
         self.device = device
         self.random_state = random_state
+        self.past_cols = past_cols
+        self.future_cols = future_cols
+        self.static_cols = static_cols
+        self.calendar = calendar
+        self.channel_mixing = channel_mixing
         self.alias = alias
         self.target_transform = target_transform
         self.max_time = max_time
         self.warm_start = warm_start
         self.precision = precision
         self.compile = compile
+        self.trainer = trainer
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose
 
@@ -225,14 +250,18 @@ class AttentionForecaster(TrainedForecaster):
             sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
         """
         check_is_fitted(self, "network_")
-        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
+        panel = self._series(data)
         require_length(panel, self.context_, "one context")
         contexts = History(panel).contexts(panel.starts[1:], self.context_)
+        encoded: dict[str, np.ndarray] = {}
+        if self.covariates_ is not None:
+            windows = CovariateHistory(panel, self.covariate_columns_).windows(panel.starts[1:], self.context_, 0)
+            encoded = self.covariates_.encode(windows, self.config_.horizon)
         network = cast(PatchEncoder | PatchDecoder, self.network_)
         device = next(network.parameters()).device
-        maps: np.ndarray = (
-            network.attention_maps(torch.as_tensor(self._standardise(contexts)[0]).to(device)).cpu().numpy()
-        )
+        beside = {name: torch.as_tensor(values).to(device) for name, values in encoded.items()}
+        x = torch.as_tensor(self._standardise(contexts)[0]).to(device)
+        maps: np.ndarray = network.attention_maps(x, **beside).cpu().numpy()
         return maps
 
     def _shortest_context(self) -> int:
@@ -352,6 +381,7 @@ class LinearForecaster(TrainedForecaster):
         warm_start: bool = False,
         precision: str | None = None,
         compile: bool = False,
+        trainer: Any = None,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
     ) -> None:
@@ -378,6 +408,7 @@ class LinearForecaster(TrainedForecaster):
         self.warm_start = warm_start
         self.precision = precision
         self.compile = compile
+        self.trainer = trainer
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tsattn.data.windows import History
 from tsattn.evaluate.hush import ignored, silenced
+from tsattn.inference import refuse_covariates
 from tsattn.nn.models import build_model
 from tsattn.storage import write_atomic
 from tsattn.trained import TrainedForecaster
@@ -118,8 +119,8 @@ def export_program(forecaster: TrainedForecaster) -> "ExportedProgram":
 
     Raises:
         TypeError: If it is no such forecaster.
-        ValueError: If it has not been fitted, its ``horizon`` exceeds the trained one, or the program would not give
-            the same numbers on the last contexts of its series.
+        ValueError: If it has not been fitted, reads covariates, its ``horizon`` exceeds the trained one, or the
+            program would not give the same numbers on the last contexts of its series.
     """
     _check_fitted(forecaster)
     example = torch.zeros(2, forecaster.context_, forecaster.panel_.n_channels)
@@ -235,6 +236,7 @@ def _check_fitted(forecaster: TrainedForecaster) -> None:
         )
     if not hasattr(forecaster, "network_"):
         raise ValueError(f"{type(forecaster).__name__} has not been fitted; call fit before exporting it")
+    refuse_covariates(forecaster, "an exported program")
     forecaster._steps()
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.nn.config import ModelConfig
@@ -25,12 +27,19 @@ class FitPlan:
         stops: Rows of each series that teach; the rest checks. ``[N]``
         spec: Lengths of a window.
         scaler: Statistics of the rows that teach.
+        encoder: How covariates are read, learnt from the rows that teach; ``None`` where there are none.
     """
 
     panel: Panel
     stops: np.ndarray
     spec: WindowSpec
     scaler: Scaler
+    encoder: CovariateEncoder | None = None
+
+    @property
+    def covariate_sizes(self) -> dict[str, int]:
+        """Features of covariates that the network reads, as its configuration names them."""
+        return {} if self.encoder is None else self.encoder.sizes
 
     def batches(
         self, batch_size: int, order: torch.Generator, device: torch.device
@@ -47,19 +56,25 @@ class FitPlan:
                 "no training window shows a value both in its context and in its horizon; bring more known values, or"
                 " shorten context or horizon"
             )
-        learn = WindowBatches(values, ends, self.spec, batch_size=batch_size, generator=order)
+        encoded = {} if self.encoder is None else self.encoder.rows(self.panel)
+        beside: dict[str, Any] = {
+            "batch_size": batch_size,
+            "covariates": {name: torch.as_tensor(rows).to(device) for name, rows in encoded.items()},
+            "starts": self.panel.starts,
+        }
+        learn = WindowBatches(values, ends, self.spec, generator=order, **beside)
         ends = self._check_ends()
-        return learn, WindowBatches(values, ends, self.spec, batch_size=batch_size) if len(ends) else None
+        return learn, WindowBatches(values, ends, self.spec, **beside) if len(ends) else None
 
-    def calibration(self) -> tuple[np.ndarray, np.ndarray]:
-        """Contexts ``[n, T, C]`` and true futures ``[n, F, C]`` of evenly spread windows of the checking rows."""
+    def calibration(self) -> tuple[np.ndarray, np.ndarray, CovariateWindows | None]:
+        """Contexts ``[n, T, C]``, true futures ``[n, F, C]`` and covariates of evenly spread windows that check."""
         ends = self._check_ends()
-        chosen = np.unique(np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64))
-        history = History(self.panel)
-        return (
-            history.contexts(ends[chosen], self.spec.context),
-            history.futures(ends[chosen], self.spec.horizon),
-        )
+        chosen = ends[np.unique(np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64))]
+        history, context, horizon = History(self.panel), self.spec.context, self.spec.horizon
+        covariates = None
+        if self.encoder is not None:
+            covariates = CovariateHistory(self.panel, self.encoder.columns).windows(chosen, context, horizon)
+        return history.contexts(chosen, context), history.futures(chosen, horizon), covariates
 
     def _check_ends(self) -> np.ndarray:
         return self._usable(self.spec.ends(self.panel.starts, self.stops, self.panel.lengths))
@@ -103,6 +118,20 @@ def start_from(network: nn.Module, config: ModelConfig, old: nn.Module, old_conf
     network.load_state_dict(old.state_dict())
 
 
+def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:
+    """Refuse a warm start under which weights would be given other covariates.
+
+    Raises:
+        ValueError: If columns, cycles or categories are not those of the last fit.
+    """
+    now, before = (None if each is None else (each.columns, each.categories) for each in (ours, theirs))
+    if now != before:
+        raise ValueError(
+            f"warm_start needs the covariates of the last fit; they were {before} and are {now} now; set"
+            " warm_start=False to begin anew"
+        )
+
+
 def tail_of(panel: Panel, context: int) -> Panel:
     """The last ``context`` rows of every series, filled: all that a later forecast needs."""
     tail = panel.last(context)
@@ -118,6 +147,7 @@ def plan_fit(
     shortest_context: int,
     val_size: int | float,
     scaled: bool = True,
+    columns: CovariateColumns | None = None,
 ) -> FitPlan:
     """Decide what teaches and what checks, before anything is trained.
 
@@ -129,9 +159,10 @@ def plan_fit(
         shortest_context: Rows the network needs at least.
         val_size: Rows, or share of each series (at least one horizon), that check.
         scaled: Whether values are standardised; otherwise they are learnt as they are.
+        columns: Covariates to read, all of them in the panel.
 
     Raises:
-        ValueError: If a size is out of its range or a series is too short for one window.
+        ValueError: If a size is out of its range, a series is too short for one window, or a calendar does not fit.
     """
     _check_sizes(horizon, context, val_size)
     if isinstance(val_size, float):
@@ -152,7 +183,8 @@ def plan_fit(
     scaler = make_scaler(panel, stops)
     if not scaled:
         scaler = Scaler(np.zeros_like(scaler.mean), np.ones_like(scaler.scale))
-    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), scaler)
+    encoder = CovariateEncoder.fit(columns, panel, stops) if columns else None
+    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), scaler, encoder)
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:

@@ -2,18 +2,41 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import Dialect, Panel, future_times, require_length, to_panel
+from tsattn.data.future import read_future
 from tsattn.data.windows import History
+from tsattn.levels import check_request, interval_columns, level_to_quantiles, quantiles_to_level
 
-# Levels and quantiles are decimal numbers to their users: 1 - 0.9 must name the quantile 0.1.
-_DECIMALS = 12
+__all__ = [
+    "Forecast",
+    "Forecaster",
+    "alias_of",
+    "answer",
+    "call_windows",
+    "check_horizon",
+    "check_request",
+    "check_windows",
+    "chunk_size",
+    "columns_of",
+    "context_of",
+    "continued",
+    "covariate_history",
+    "forecast_panel",
+    "interval_columns",
+    "level_to_quantiles",
+    "panel_for",
+    "quantiles_to_level",
+]
+
 # A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
 _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
@@ -27,6 +50,10 @@ class Forecaster(Protocol):
         context: Rows of history that it needs, at least 1. An estimator whose constructor leaves the choice
             open stores ``None`` here and the choice in ``context_`` when it is fitted; see :func:`context_of`.
         alias: Name of its columns; see :func:`alias_of`.
+
+    One that reads covariates says so by a property ``covariate_columns``, and by ``covariate_columns_`` once it is
+    fitted (:func:`columns_of`). Then ``predict_windows`` takes them as ``covariates=``, a
+    :class:`tsattn.data.encoding.CovariateWindows`, and ``predict`` takes a frame ``future=``.
     """
 
     @property
@@ -130,113 +157,6 @@ class Forecast:
         return columns
 
 
-def interval_columns(levels: Sequence[float], quantiles: Sequence[float]) -> list[tuple[str, float]]:
-    """Column suffixes and the quantile that fills each: ``lo-80``, ``hi-80``, then ``q0.1``.
-
-    Example:
-        >>> interval_columns((80,), (0.5,))
-        [('lo-80', 0.1), ('hi-80', 0.9), ('q0.5', 0.5)]
-    """
-    pairs = [(level, level_to_quantiles(level)) for level in levels]
-    bounds = [(f"{side}-{level}", q) for level, both in pairs for side, q in zip(("lo", "hi"), both, strict=True)]
-    return bounds + [(f"q{q}", q) for q in quantiles]
-
-
-def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
-    """Quantiles that bound central levels: 80 is 0.1 and 0.9.
-
-    Args:
-        level: One level in percent or several, each strictly between 0 and 100.
-
-    Returns:
-        Ascending quantiles, two a level, rounded to decimals so that they equal what a user would type.
-
-    Raises:
-        ValueError: If a level is no number or out of range.
-
-    Example:
-        >>> level_to_quantiles(80)
-        (0.1, 0.9)
-        >>> level_to_quantiles([80, 95])
-        (0.025, 0.1, 0.9, 0.975)
-    """
-    lower = [round(0.5 - each / 200, _DECIMALS) for each in _levels(level)]
-    return tuple(sorted({*lower, *(round(1 - q, _DECIMALS) for q in lower)}))
-
-
-def quantiles_to_level(quantiles: float | Iterable[float]) -> tuple[float, ...]:
-    """Central levels whose bounds are these quantiles; the median belongs to none.
-
-    Args:
-        quantiles: Numbers strictly between 0 and 1; each but 0.5 needs its mirror image, except when one
-            number is given alone.
-
-    Returns:
-        Ascending levels in percent.
-
-    Raises:
-        ValueError: If a quantile is out of range or stands without its mirror image.
-
-    Example:
-        >>> quantiles_to_level((0.1, 0.5, 0.9))
-        (80,)
-        >>> quantiles_to_level(0.025)
-        (95,)
-    """
-    alone = isinstance(quantiles, Real)
-    asked = _quantiles(quantiles)
-    lonely = [q for q in asked if round(1 - q, _DECIMALS) not in asked]
-    if lonely and not alone:
-        raise ValueError(
-            f"quantile {lonely[0]} has no mirror image among {asked}; add {round(1 - lonely[0], _DECIMALS)}"
-            " or ask by quantiles= instead of level="
-        )
-    return tuple(sorted({_plain(round(abs(1 - 2 * q) * 100, _DECIMALS - 2)) for q in asked if q != 0.5}))
-
-
-def check_request(
-    level: float | Iterable[float] | None, quantiles: float | Iterable[float] | None
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Validate a request for intervals; levels and quantiles may be asked together.
-
-    Returns:
-        The levels, the quantiles, and all quantiles that serve both, each ascending without repeats.
-
-    Raises:
-        ValueError: If a level or a quantile is no number or out of range.
-
-    Example:
-        >>> check_request(80, [0.5])
-        ((80,), (0.5,), (0.1, 0.5, 0.9))
-    """
-    levels = () if level is None else _levels(level)
-    asked = () if quantiles is None else _quantiles(quantiles)
-    return levels, asked, tuple(sorted({*level_to_quantiles(levels), *asked}))
-
-
-def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
-    rule = "level is in percent, strictly between 0 and 100, such as level=[80, 95]"
-    return _numbers(level, upper=100, rule=rule)
-
-
-def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:
-    rule = "quantiles lie strictly between 0 and 1, such as quantiles=[0.1, 0.9]"
-    return _numbers(quantiles, upper=1, rule=rule)
-
-
-def _numbers(given: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
-    values: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < upper:
-            raise ValueError(f"{rule}; got {value!r}")
-    return tuple(sorted({_plain(round(float(value), _DECIMALS)) for value in values}))
-
-
-def _plain(value: float) -> float:
-    """80.0 becomes 80, so that column names read ``lo-80``."""
-    return int(value) if value == int(value) else value
-
-
 def context_of(forecaster: Forecaster) -> int:
     """Rows of history that a forecaster needs: ``context_`` once fitted, otherwise ``context``.
 
@@ -258,6 +178,29 @@ def alias_of(forecaster: Forecaster) -> str:
     return str(forecaster.alias or getattr(forecaster, "alias_", None) or type(forecaster).__name__)
 
 
+def columns_of(forecaster: Forecaster, *, fitted: bool = True) -> CovariateColumns:
+    """What a forecaster reads beside its target; nothing, if it does not speak of covariates.
+
+    Args:
+        forecaster: Any.
+        fitted: What it learnt to read at the last ``fit``, if there was one; otherwise what it would read at the next.
+    """
+    known = getattr(forecaster, "covariate_columns_", None) if fitted else None
+    columns: CovariateColumns = getattr(forecaster, "covariate_columns", CovariateColumns()) if known is None else known
+    return columns
+
+
+def covariate_history(forecaster: Forecaster, panel: Panel, ahead: np.ndarray | None = None) -> CovariateHistory | None:
+    """Where a fitted forecaster's covariates are cut from, as :class:`CovariateHistory`; ``None`` if it reads none.
+
+    Raises:
+        ValueError: If the panel lacks one of them.
+    """
+    columns = columns_of(forecaster)
+    to_panel(panel, covariate_cols=columns.moving, static_cols=columns.static)
+    return CovariateHistory(panel, columns, ahead) if columns else None
+
+
 def check_horizon(horizon: object) -> int:
     """Return ``horizon`` as an int.
 
@@ -269,18 +212,28 @@ def check_horizon(horizon: object) -> int:
     return int(horizon)
 
 
-def panel_for(forecaster: Forecaster, data: pd.DataFrame | Panel, freq: str | int | None = None) -> Panel:
+def panel_for(
+    forecaster: Forecaster, data: pd.DataFrame | Panel, freq: str | int | None = None, *, fitted: bool = False
+) -> Panel:
     """Read ``data`` with the column names, frequency and missing policy that the forecaster was given.
 
     Args:
         forecaster: Its ``id_col``, ``time_col``, ``target_col``, ``freq`` and ``missing`` count where it has them.
-        data: A frame; a ``Panel`` passes through.
+        data: A frame; a ``Panel`` passes through, if it has the covariates, without those that nobody reads.
         freq: Used where the forecaster names none: new data may be too short to infer it from.
+        fitted: Read the covariates of the last fit, not those of the next one.
     """
     names = {"id_col": "unique_id", "time_col": "ds", "target_col": "y", "missing": "error"}
     given = {name: getattr(forecaster, name, default) for name, default in names.items()}
     own = getattr(forecaster, "freq", None)
-    return to_panel(data, freq=freq if own is None else own, **given)
+    columns = columns_of(forecaster, fitted=fitted)
+    given |= {"covariate_cols": columns.moving, "static_cols": columns.static}
+    panel = to_panel(data, freq=freq if own is None else own, **given)
+    if panel.covariates is None:
+        return panel
+    # What nobody reads is left behind: it would travel, be kept and be told apart for nothing.
+    kept = panel.covariates.only(columns) if columns.moving or columns.static else None
+    return replace(panel, covariates=kept)
 
 
 def continued(
@@ -310,7 +263,7 @@ def continued(
         raise ValueError(f"{type(forecaster).__name__} is not fitted; call fit(data) before predict")
     if data is None:
         return (fitted if as_panel else None), fitted
-    return data, panel_for(forecaster if reader is None else reader, data, fitted.freq)
+    return data, panel_for(forecaster if reader is None else reader, data, fitted.freq, fitted=True)
 
 
 def check_windows(x: np.ndarray, context: int) -> np.ndarray:
@@ -348,7 +301,10 @@ def chunk_size(n_values: int) -> int:
 
 
 def call_windows(
-    forecaster: Forecaster, x: np.ndarray, quantiles: Sequence[float] = ()
+    forecaster: Forecaster,
+    x: np.ndarray,
+    quantiles: Sequence[float] = (),
+    covariates: CovariateWindows | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Point and quantile forecasts of one chunk, with their shapes checked.
 
@@ -356,6 +312,7 @@ def call_windows(
         forecaster: Fitted.
         x: Contexts, ``[B, T, C]``.
         quantiles: Ascending; none asks for none.
+        covariates: Of the same windows, for a forecaster that reads some; others are not told of them.
 
     Returns:
         ``[B, F, C]`` and ``[B, F, C, Q]``.
@@ -364,11 +321,13 @@ def call_windows(
         ValueError: If the forecaster returns another shape.
     """
     shape = (x.shape[0], forecaster.horizon, x.shape[2])
-    point = _shaped(forecaster, forecaster.predict_windows(x), shape)
+    beside: dict[str, Any] = {} if covariates is None else {"covariates": covariates}
+    point = _shaped(forecaster, forecaster.predict_windows(x, **beside), shape)
     if not len(quantiles):
         return point, np.empty((*shape, 0))
     asked = tuple(quantiles)
-    return point, _shaped(forecaster, forecaster.predict_windows(x, quantiles=asked), (*shape, len(asked)))
+    bounds = forecaster.predict_windows(x, quantiles=asked, **beside)
+    return point, _shaped(forecaster, bounds, (*shape, len(asked)))
 
 
 def _shaped(forecaster: Forecaster, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -388,6 +347,8 @@ def forecast_panel(
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
     horizon: int | None = None,
+    future: pd.DataFrame | None = None,
+    recursive: bool = False,
 ) -> Forecast:
     """Forecast the rows after each series of a panel from its last context, in chunks.
 
@@ -397,28 +358,37 @@ def forecast_panel(
         level: Central levels in percent.
         quantiles: Quantiles; ``(0.1, 0.9)`` are the bounds of level 80, bit for bit.
         horizon: Steps wanted; fewer than the forecaster's are the first of its steps. ``None`` takes all.
+        future: Values of the future columns after each series' end, as :func:`tsattn.data.future.read_future` takes
+            them, for a forecaster that reads some.
+        recursive: For more steps than the forecaster's, feed its points back and go on. Points only.
 
     Raises:
         ValueError: If the request is bad, a series is shorter than the context, the horizon is longer than the
-            forecaster's, or a forecast is not finite.
+            forecaster's and ``recursive`` is not set, ``future`` is not complete, or a forecast is not finite.
     """
     levels, asked, every = check_request(level, quantiles)
     steps = forecaster.horizon if horizon is None else check_horizon(horizon)
     if steps > forecaster.horizon:
-        raise ValueError(
-            f"horizon = {steps} is longer than the {forecaster.horizon} steps that {alias_of(forecaster)} was"
-            f" made for; make and fit one with horizon={steps}"
-        )
+        _check_recursive(forecaster, steps, recursive, every)
     context = context_of(forecaster)
     require_length(panel, context, f"the context of {alias_of(forecaster)}")
     history, ends = History(panel), panel.starts[1:]
+    ahead = read_future(future, panel, columns_of(forecaster), steps)
+    beside = covariate_history(forecaster, panel, ahead)
     point = np.empty((panel.n_series, steps, panel.n_channels))
     bounds = np.empty((*point.shape, len(every)))
-    chunk = chunk_size((context + forecaster.horizon * (1 + len(every))) * panel.n_channels)
+    reach = -(-steps // forecaster.horizon) * forecaster.horizon
+    width = (context + reach * (1 + len(every))) * panel.n_channels
+    chunk = chunk_size(width if beside is None else width + beside.width(context, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        given, spread = call_windows(forecaster, history.contexts(ends[part], context), every)
-        point[part], bounds[part] = given[:, :steps], spread[:, :steps]
+        x = history.contexts(ends[part], context)
+        covariates = None if beside is None else beside.windows(ends[part], context, reach)
+        if steps > forecaster.horizon:
+            point[part] = _fed_back(forecaster, x, covariates, steps)
+        else:
+            given, spread = call_windows(forecaster, x, every, covariates)
+            point[part], bounds[part] = given[:, :steps], spread[:, :steps]
     if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
         _refuse_not_finite(forecaster, panel, point, bounds)
     return Forecast(
@@ -433,6 +403,46 @@ def forecast_panel(
         levels=levels,
         asked_quantiles=asked,
     )
+
+
+def _check_recursive(forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]) -> None:
+    """Refuse more steps than a forecaster's where feeding forecasts back was not asked for, or is not honest."""
+    name, own = alias_of(forecaster), forecaster.horizon
+    if not recursive:
+        raise ValueError(
+            f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and fit one with"
+            f" horizon={steps}, or let its points be fed back by recursive=True"
+        )
+    if len(quantiles):
+        raise ValueError(
+            f"intervals reach {own} steps ahead, as far as {name} was trained, and horizon = {steps} is beyond: what is"
+            " fed back brings errors that nobody measured; ask for points, or make and fit one with"
+            f" horizon={steps}"
+        )
+    if past := columns_of(forecaster).past:
+        raise ValueError(
+            f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive forecast would need;"
+            f" make and fit one with horizon={steps}, or with that column among the future ones"
+        )
+
+
+def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: CovariateWindows | None, steps: int) -> np.ndarray:
+    """Points of ``steps`` steps ``[B, steps, C]``: each stretch is forecast from the context and the stretches before.
+
+    Args:
+        forecaster: Fitted.
+        x: Contexts, ``[B, T, C]``.
+        covariates: Of the same windows, their known columns for whole stretches.
+        steps: Steps wanted.
+    """
+    own, context = forecaster.horizon, x.shape[1]
+    for first in range(0, steps, own):
+        beside = covariates
+        if covariates is not None:
+            beside = replace(covariates, known=covariates.known[:, first : first + context + own])
+        point = call_windows(forecaster, x[:, first:], covariates=beside)[0]
+        x = np.concatenate([x, point], axis=1)
+    return x[:, context : context + steps]
 
 
 def _refuse_not_finite(forecaster: Forecaster, panel: Panel, point: np.ndarray, bounds: np.ndarray) -> None:
@@ -452,6 +462,8 @@ def answer(
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
     horizon: int | None = None,
+    future: pd.DataFrame | None = None,
+    recursive: bool = False,
 ) -> pd.DataFrame | Forecast:
     """Forecast after ``panel`` and answer in kind: a ``Panel`` gives a :class:`Forecast`, a frame a frame.
 
@@ -462,6 +474,16 @@ def answer(
         level: As in :func:`forecast_panel`.
         quantiles: As in :func:`forecast_panel`.
         horizon: As in :func:`forecast_panel`.
+        future: As in :func:`forecast_panel`.
+        recursive: As in :func:`forecast_panel`.
     """
-    forecast = forecast_panel(forecaster, panel, level=level, quantiles=quantiles, horizon=horizon)
+    forecast = forecast_panel(
+        forecaster,
+        panel,
+        level=level,
+        quantiles=quantiles,
+        horizon=horizon,
+        future=future,
+        recursive=recursive,
+    )
     return forecast if isinstance(data, Panel) else forecast.to_frame()

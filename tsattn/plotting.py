@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.frames import Panel
+from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecast import Forecast, level_to_quantiles
 from tsattn.storage import write_atomic
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Dark enough for print, and told apart by colour-blind readers.
 _HISTORY, _FORECAST, _TRUTH = "#333333", "#0b6aa2", "#b3541e"
+_MODELS = ("#0b6aa2", "#b3541e", "#2a7f3e", "#8a5a9e", "#b08a00", "#777777", "#1aa3a3", "#c2477f")
 
 
 def plot_forecast(
@@ -65,6 +67,105 @@ def plot_forecast(
         ax.plot(steps[: len(actual)], actual, color=_TRUTH, linewidth=1.2, label="truth")
     ax.plot(steps, forecast.point[n, :, c], color=_FORECAST, linewidth=1.6, label=forecast.alias)
     _dress(ax, title if title is not None else _name(forecast, n, c), forecast.times)
+    return ax
+
+
+def plot_backtest(
+    result: BacktestResult,
+    *,
+    series: Any = None,
+    models: Sequence[str] | None = None,
+    n_cutoffs: int = 4,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one series over the judged rows, and what each model forecast from some of the cutoffs.
+
+    Args:
+        result: What :func:`tsattn.backtest` returned, forecasts kept.
+        series: An id of a long table, a channel of a wide one; default the first.
+        models: Names of models, drawn in this order; default all.
+        n_cutoffs: Cutoffs to show, spread evenly and with the last one, each marked by a vertical line.
+        title: Default: the name of the series.
+        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If a name is unknown, ``n_cutoffs`` is below 1, or forecasts were not kept.
+        ImportError: If matplotlib is missing.
+    """
+    panel, names = result.panel, list(result.rolled) if models is None else list(models)
+    for name in names:
+        if name not in result.rolled:
+            raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")
+        if result.rolled[name].point is None:
+            raise ValueError("the forecasts were not kept; run the backtest with keep=True to draw them")
+    if n_cutoffs < 1:
+        raise ValueError(f"n_cutoffs must be at least 1; got {n_cutoffs}")
+    n, c = _place(panel.series_names, panel.dialect.kind == "long", series, "the result")
+    ax = _new_axes() if ax is None else ax
+    n_windows = result.origins.shape[1]
+    shown = np.unique(np.linspace(n_windows - 1, 0, min(n_cutoffs, n_windows)).round().astype(int))
+    first = panel.starts[n] + max(result.origins[n, shown[0]] - result.horizon, 0)
+    rows = slice(first, panel.starts[n] + result.origins[n, shown[-1]] + result.horizon)
+    ax.plot(_stamps(panel.times[rows]), panel.values[rows, c], color=_HISTORY, linewidth=1.2, label="truth")
+    for w in shown:
+        end = panel.starts[n] + result.origins[n, w]
+        ahead = _stamps(panel.times[end : end + result.horizon])
+        ax.axvline(_stamps(panel.times[end - 1 : end])[0], color="#bbbbbb", linewidth=0.8, linestyle=":")
+        for name in names:
+            point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, c]
+            ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=name if w == shown[0] else None)
+    _dress(ax, title if title is not None else str(panel.series_names[max(n, c)]), panel.times)
+    return ax
+
+
+def plot_scores(
+    result: BacktestResult,
+    *,
+    metric: str = "mae",
+    by_step: bool = False,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the scores of all models: a bar each, the best on top, or the error of each step ahead.
+
+    Args:
+        result: What :func:`tsattn.backtest` returned.
+        metric: A column of ``result.scores``, of those in which less is better. With ``by_step`` always ``"mae"``.
+        by_step: Draw the mean absolute error by steps ahead instead, one line a model.
+        title: Default: what is drawn.
+        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If there is no such metric.
+        ImportError: If matplotlib is missing.
+    """
+    known = [name for name in result.scores.columns if name != "n_windows" and not name.startswith("coverage")]
+    if metric not in known or (by_step and metric != "mae"):
+        allowed = ["mae"] if by_step else known
+        raise ValueError(f"metric must be one of {', '.join(allowed)}; got {metric!r}")
+    scores = result.scores[metric].sort_values(ascending=False)
+    colours = _colours(result)
+    if by_step:
+        ax = _new_axes() if ax is None else ax
+        for name in scores.index[::-1]:
+            ax.plot(result.by_step.index, result.by_step[name], color=colours[name], linewidth=1.5, label=name)
+        _dress(ax, title if title is not None else "error by steps ahead", result.by_step.index)
+        ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
+        return ax
+    ax = _new_axes((7, 0.8 + 0.4 * len(scores))) if ax is None else ax
+    bars = ax.barh(
+        [str(name) for name in scores.index], scores.to_numpy(), color=[colours[name] for name in scores.index]
+    )
+    ax.bar_label(bars, fmt="%.3g", padding=3)
+    ax.set(title=title if title is not None else metric, xlim=(0, 1.12 * np.nanmax([*scores, 1e-12])))
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -161,14 +262,23 @@ def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
 def _find(forecast: Forecast, series: Any) -> tuple[int, int]:
     """Position (series, channel) of a name; long tables name series, wide ones channels."""
     long = forecast.dialect.kind == "long"
-    names = [str(name) for name in (forecast.ids if long else forecast.channels)]
+    return _place(forecast.ids if long else forecast.channels, long, series, "the forecast")
+
+
+def _place(known: Sequence[Any] | np.ndarray, long: bool, series: Any, owner: str) -> tuple[int, int]:
+    names = [str(name) for name in known]
     if series is None:
         return 0, 0
     if str(series) not in names:
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ValueError(f"the forecast has no series {series!r}; it has {few}")
+        raise ValueError(f"{owner} has no series {series!r}; it has {few}")
     at = names.index(str(series))
     return (at, 0) if long else (0, at)
+
+
+def _colours(result: BacktestResult) -> dict[str, str]:
+    """One colour a model, the same in every picture of a result."""
+    return {name: _MODELS[i % len(_MODELS)] for i, name in enumerate(result.rolled)}
 
 
 def _name(forecast: Forecast, n: int, c: int) -> str:

@@ -1,6 +1,8 @@
 """How does a fitted forecaster live on? A folder with tensors and facts, no pickle, no code, no training frame."""
 
+import math
 import re
+from dataclasses import replace
 from datetime import timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +14,9 @@ import torch
 
 from tsattn.data.calendar import locate, parse_freq, ticks
 from tsattn.data.columns import MISSING
+from tsattn.data.covariates import CovariateColumns, Covariates
+from tsattn.data.cycles import choose_cycles
+from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.frames import Dialect, Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
@@ -39,6 +44,8 @@ _ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+_READS = ("n_past", "n_known", "n_static")
+_MEASURES = ("mean", "scale", "static_mean", "static_scale")
 _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, ImportError)
 _ForecasterT = TypeVar("_ForecasterT", bound="TrainedForecaster")
 
@@ -64,6 +71,11 @@ def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
         "tail.starts": torch.as_tensor(forecaster.panel_.starts),
         "tail.times": torch.as_tensor(ticks(forecaster.panel_.times).copy()),
     }
+    encoder = forecaster.covariates_
+    if encoder is not None:
+        tensors |= {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
+    if forecaster.panel_.covariates is not None:
+        tensors["tail.covariates"] = torch.as_tensor(forecaster.panel_.covariates.values)
     if forecaster.intervals_ is not None:
         tensors["intervals.errors"] = torch.as_tensor(forecaster.intervals_.errors)
     facts = {
@@ -72,6 +84,7 @@ def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
         "parameters": {name: _plain(value) for name, value in forecaster.get_params().items()},
         "network": forecaster.config_.to_dict(),
         "panel": _panel_facts(forecaster.panel_),
+        "covariates": None if encoder is None else _covariate_facts(encoder, forecaster.panel_),
         "panel_in": forecaster.panel_in_,
         "summary": _plain(forecaster.summary_),
         "history": forecaster.history_.to_dict("list"),
@@ -124,6 +137,11 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     _check_parameters(forecaster, config)
     panel = _panel(facts["panel"], tensors)
     _check_panel(panel, config.context)
+    # Files of 0.1 before covariates do not speak of them.
+    panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
+    sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
+    _require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
+    _require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
     weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
     _check_weights(weights, config, len(panel.values))
     network = build_model(config, generator=torch.Generator().manual_seed(0))
@@ -131,6 +149,7 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     forecaster.config_ = config
     forecaster.network_ = network.to(forecaster.resolve_device()).eval()
     forecaster.scaler_ = _scaler("scaler", tensors, panel)
+    forecaster.covariates_ = encoder
     forecaster.context_ = config.context
     forecaster.transform_ = TargetTransform(forecaster.target_transform)
     # Files of 0.1 before target transforms have one scale only.
@@ -161,7 +180,7 @@ def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows
     for name, tensor in weights.items():
         _require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
     largest = max((n_rows, len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
-    for name in ("context", "horizon", *(() if config.backbone in LINEAR_KINDS else _SIZES)):
+    for name in ("context", "horizon", *(() if config.backbone in LINEAR_KINDS else (*_SIZES, *_READS))):
         _require(getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor")
 
 
@@ -180,6 +199,56 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig, panel: Panel) -
     intervals = StepIntervals(errors.numpy())
     _require(intervals.errors.shape[1:] == (config.horizon, panel.n_channels), f"errors of shape {tuple(errors.shape)}")
     return intervals
+
+
+def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
+    columns, here = encoder.columns, panel.covariates
+    return {
+        **{name: [_exact(c, f"{name}_cols") for c in getattr(columns, name)] for name in ("past", "future", "static")},
+        "calendar": list(columns.calendar),
+        "categories": [None if each is None else list(each) for each in encoder.categories],
+        "series": [] if here is None else here.static.tolist(),
+    }
+
+
+def _covariates(
+    facts: dict[str, Any] | None, tensors: dict[str, torch.Tensor], panel: Panel
+) -> tuple[Panel, CovariateEncoder | None]:
+    """The panel with its covariates, and how they are read."""
+    if facts is None:
+        return panel, None
+    columns = CovariateColumns.checked(facts["past"], facts["future"], facts["static"], facts["calendar"])
+    for name in (*columns.moving, *columns.static):
+        _exact(name, "a covariate's name")
+    choose_cycles(columns.calendar, panel.freq, panel.times)
+    categories = tuple(None if each is None else tuple(each) for each in facts["categories"])
+    _require(len(categories) == len(columns.static) and columns.calendar != "auto", "static columns or calendar")
+    for each in categories:
+        _require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
+        _require(each is None or all(type(value) is str for value in each), "categories are no text")
+    sizes = {name: len(columns.static if name.startswith("static") else columns.moving) for name in _MEASURES}
+    measures = {name: tensors[f"covariates.{name}"].numpy() for name in _MEASURES}
+    for name, part in measures.items():
+        fits = part.shape == (sizes[name],) and part.dtype == np.float64 and bool(np.isfinite(part).all())
+        _require(fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates")
+    encoder = CovariateEncoder(columns, **measures, categories=categories)
+    if not columns.moving and not columns.static:
+        return panel, encoder
+    values = tensors["tail.covariates"].numpy()
+    whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
+    _require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
+    static = np.empty((panel.n_series, len(columns.static)), dtype=object)
+    for n, row in enumerate(facts["series"]):
+        static[n] = [_static(value) for value in row]
+    _require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
+    panel = replace(panel, covariates=Covariates(columns.moving, values, columns.static, static))
+    encoder.check_static(panel)
+    return panel, encoder
+
+
+def _static(value: Any) -> float | str:
+    _require(type(value) is str or (type(value) is float and math.isfinite(value)), f"static value {value!r:.40}")
+    return value
 
 
 def _require(holds: bool, what: str) -> None:

@@ -4,35 +4,37 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from tsattn.data.frames import Panel, continued_panel, require_length
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.frames import Panel, require_length
+from tsattn.data.future import future_frame, missing_frame
+from tsattn.data.joining import continued_panel
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
+from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.conformal import StepIntervals, scale_of
+from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, plan_fit, seconds_from, seed_from, start_from, tail_of
-from tsattn.forecast import Forecast, answer, check_windows, panel_for
-from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
-from tsattn.nn.heads import DistributionHead, QuantileHead
+from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seconds_from, seed_from, start_from, tail_of
+from tsattn.forecast import Forecast, answer, check_horizon, panel_for
+from tsattn.inference import WindowForecaster
+from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
+from tsattn.nn.heads import DistributionHead
 from tsattn.nn.models import build_model
+from tsattn.processes import processes_for
 from tsattn.saving import load_forecaster, save_forecaster
 from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
 
-# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any laptop.
-_CHUNK = 4096
 
-
-class TrainedForecaster(BaseEstimator):
+class TrainedForecaster(WindowForecaster):
     """What the trained forecasters share; the subclass says which network and carries the constructor."""
 
     horizon: int
@@ -59,14 +61,50 @@ class TrainedForecaster(BaseEstimator):
     warm_start: bool
     precision: str | None
     compile: bool
-    network_: nn.Module
-    config_: ModelConfig
+    trainer: Any
+
+    @property
+    def covariate_columns(self) -> CovariateColumns:
+        """What the next fit reads beside the target, as the constructor was told; nothing where it takes no columns.
+
+        Raises:
+            ValueError: If they are no lists of names, or the network cannot read what they name.
+        """
+        names = ("past_cols", "future_cols", "static_cols", "calendar")
+        columns = CovariateColumns.checked(*(getattr(self, name, ()) for name in names))
+        kind = getattr(self, "architecture", "linear")
+        for name in names:
+            what = name.removesuffix("_cols")
+            if getattr(columns, what) and what not in READS.get(kind, READS["encoder"]):
+                raise ValueError(
+                    f"a {kind} network reads no covariates; got {name} = {getattr(self, name)!r}; use"
+                    " architecture='encoder', or leave them out"
+                )
+        return columns
 
     def _model_config(self, context: int, *, equivariant: bool, freq: str | int) -> ModelConfig:
         raise NotImplementedError
 
     def _shortest_context(self) -> int:
         raise NotImplementedError
+
+    def _plan(self, panel: Panel) -> tuple[TrainConfig, TargetTransform, FitPlan, ModelConfig]:
+        """All of a fit that can be refused before there is a network."""
+        config = self._train_config()
+        transform = TargetTransform(self.target_transform)
+        plan = plan_fit(
+            transform.panel(panel),
+            horizon=self.horizon,
+            context=self.context,
+            shortest_context=self._shortest_context(),
+            val_size=self.val_size,
+            scaled=self._scaled,
+            columns=self.covariate_columns,
+        )
+        long = panel.dialect.kind == "long"
+        model_config = self._model_config(plan.spec.context, equivariant=long, freq=panel.freq)
+        sizes: dict[str, Any] = plan.covariate_sizes | {"mixed_channels": self._mixed_channels(panel)}
+        return config, transform, plan, replace(model_config, **sizes)
 
     def fit(self, data: pd.DataFrame | Panel, y: None = None) -> Self:
         """Learn from every series of ``data``; what was learnt before is forgotten, unless ``warm_start`` is set.
@@ -84,26 +122,17 @@ class TrainedForecaster(BaseEstimator):
         Raises:
             ValueError: If a parameter or the table is not usable; nothing has been trained then.
         """
-        config = self._train_config()
         panel = panel_for(self, data)
-        transform = TargetTransform(self.target_transform)
-        plan = plan_fit(
-            transform.panel(panel),
-            horizon=self.horizon,
-            context=self.context,
-            shortest_context=self._shortest_context(),
-            val_size=self.val_size,
-            scaled=self._scaled,
-        )
-        long = panel.dialect.kind == "long"
-        model_config = self._model_config(plan.spec.context, equivariant=long, freq=panel.freq)
+        config, transform, plan, model_config = self._plan(panel)
         device = self.resolve_device(strict=True)
-        generators = Generators.from_seed(seed_from(self.random_state), device)
+        processes, home = processes_for(self.trainer, device)
+        generators = Generators.from_seed(seed_from(self.random_state), home)
         network = build_model(model_config, generator=generators.init)
         self._check_support(network, plan)
         if self.warm_start and hasattr(self, "network_"):
             start_from(network, model_config, self.network_, self.config_)
-        learn, check = plan.batches(self.batch_size, generators.order, device)
+            check_same_covariates(plan.encoder, self.covariates_)
+        learn, check = plan.batches(self.batch_size, generators.order, home)
         started = time.perf_counter()
         progress = train(
             network,
@@ -114,10 +143,13 @@ class TrainedForecaster(BaseEstimator):
             device=device,
             checkpoint=self._checkpoint(panel, generators),
             verbose=self.verbose,
+            processes=processes,
+            after_epoch=getattr(self, "_after_epoch", None),  # tuning looks on, and may end a hopeless fit
         )
         # Only now: a fit that fails or is interrupted leaves the one before it.
         self._forget()
         self.config_, self.network_, self.scaler_ = model_config, network, plan.scaler
+        self.covariates_ = plan.encoder
         self.transform_, self.score_scaler_ = transform, make_scaler(panel, plan.stops)
         self.context_, self.panel_in_ = plan.spec.context, isinstance(data, Panel)
         self.panel_ = tail_of(panel, self.context_)
@@ -131,16 +163,16 @@ class TrainedForecaster(BaseEstimator):
         """Take in rows that have come since ``fit``, without refitting; later forecasts start after them.
 
         Args:
-            data: The next rows of known series, as a frame or panel of the fitted kind; rows that are known already
-                count as they stand in ``data``. Series that ``fit`` has not seen need a whole context.
+            data: The next rows of known series, as a frame or panel of the fitted kind, covariates included; rows that
+                are known already count as they stand in ``data``. Series that ``fit`` has not seen need a whole
+                context.
 
         Raises:
             ValueError: If rows are missing in between, the channels differ, or a new series is too short. Nothing is
                 changed then.
         """
         check_is_fitted(self, "network_")
-        new = self._known(panel_for(self, data, self.panel_.freq))
-        panel = continued_panel(self.panel_, new)
+        panel = continued_panel(self.panel_, self._read(data))
         require_length(panel, self.context_, f"the context of {self.alias_}")
         self.panel_ = tail_of(panel, self.context_)
         return self
@@ -152,6 +184,8 @@ class TrainedForecaster(BaseEstimator):
         level: float | Sequence[float] | None = None,
         quantiles: float | Sequence[float] | None = None,
         horizon: int | None = None,
+        future: pd.DataFrame | None = None,
+        recursive: bool = False,
     ) -> pd.DataFrame | Forecast:
         """Forecast the rows after the end of each series, without refitting.
 
@@ -159,48 +193,60 @@ class TrainedForecaster(BaseEstimator):
             data: Series to continue, known or unseen; ``None`` continues those of ``fit``.
             level: Central intervals in percent, such as 80 or ``[80, 95]``.
             quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
-            horizon: Steps to give, at most the trained horizon (the default): a prefix of the whole forecast.
+            horizon: Steps to give: up to the trained horizon (the default) a prefix of the whole forecast.
+            future: Id, time and future columns of the rows after each series' end (:meth:`make_future_frame`), in any
+                order; for a model with future columns, all steps of them. A wide table's has no ids.
+            recursive: For more steps than were trained, take the forecast for the history and go on, again and again.
+                Errors add up and nobody measured them, so there are points only.
 
         Returns:
             A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
 
         Raises:
-            ValueError: If a series is shorter than the context, the channels differ from the fitted ones, or
-                ``horizon`` exceeds the trained one.
+            ValueError: If a series is shorter than the context, the channels differ from the fitted ones, ``future``
+                is not complete, or ``horizon`` exceeds the trained one without ``recursive``.
             sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
         """
         check_is_fitted(self, "network_")
         self._steps()
-        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
+        panel = self._series(data)
         given = panel if data is None and self.panel_in_ else data
-        return answer(self, given, panel, level=level, quantiles=quantiles, horizon=horizon)
+        asked: dict[str, Any] = {"level": level, "quantiles": quantiles, "horizon": horizon}
+        return answer(self, given, panel, **asked, future=future, recursive=recursive)
 
-    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
-        """Forecast each window by itself; stateless, in a few batched passes.
+    def make_future_frame(
+        self, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """The rows that ``predict`` needs as ``future``, with the future columns empty, to be filled in.
 
         Args:
-            x: Histories in original units, ``[B, T, C]`` with T at least ``context_``; only the last
-                ``context_`` rows are read.
-            quantiles: Probabilities; empty gives points.
+            data: Series to continue; ``None`` continues those of ``fit``.
+            horizon: Steps; default the trained horizon.
 
         Returns:
-            Points ``[B, F, C]``, or quantiles ``[B, F, C, Q]``.
-
-        Raises:
-            ValueError: If the shape does not fit, or intervals are asked of a model without validation span.
+            Id, time and future columns, in the dialect of the table.
         """
         check_is_fitted(self, "network_")
-        x = self.transform_.windows(self._contexts(x))
-        steps = self._steps()
-        if self._head is not None:
-            return self.transform_.inverse(self._read_head(x, quantiles)[:, :steps])
-        point = self._points(x)
-        if not len(quantiles):
-            return self.transform_.inverse(point[:, :steps])
-        if self.intervals_ is None:
-            raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
-        bounds = self.intervals_.apply(point, quantiles, scale=self._interval_scale(x))
-        return self.transform_.inverse(bounds[:, :steps])
+        return future_frame(self._series(data), self.covariate_columns_, self._ahead(horizon))
+
+    def missing_future(
+        self, future: pd.DataFrame, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """What ``future`` still lacks for ``predict``.
+
+        Args:
+            future: The frame.
+            data: As in :meth:`make_future_frame`.
+            horizon: As in :meth:`make_future_frame`.
+
+        Returns:
+            Id, time and ``column`` of every missing value; no rows where nothing is missing.
+        """
+        check_is_fitted(self, "network_")
+        return missing_frame(future, self._series(data), self.covariate_columns_, self._ahead(horizon))
+
+    def _ahead(self, horizon: int | None) -> int:
+        return self._steps() if horizon is None else check_horizon(horizon)
 
     def cross_validation(
         self,
@@ -242,7 +288,7 @@ class TrainedForecaster(BaseEstimator):
         Series that ``fit`` has not seen are standardised by their own statistics.
         """
         check_is_fitted(self, "network_")
-        panel = self._known(panel_for(self, df, self.panel_.freq))
+        panel = self._read(df)
         require_length(panel, self.context_ + self.horizon, "score needs a context and a horizon")
         ends = WindowSpec(self.context_, self.horizon).ends(
             panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths
@@ -282,8 +328,9 @@ class TrainedForecaster(BaseEstimator):
         )
 
     def _calibrate(self, plan: FitPlan) -> StepIntervals:
-        x, y = plan.calibration()
-        return StepIntervals(np.abs(y - self._points(x)) / self._interval_scale(x)[:, None])
+        x, y, covariates = plan.calibration()
+        encoded = {} if covariates is None or plan.encoder is None else plan.encoder.encode(covariates, y.shape[1])
+        return StepIntervals(np.abs(y - self._points(x, encoded)) / self._interval_scale(x)[:, None])
 
     def _checkpoint(self, panel: Panel, generators: Generators) -> Checkpoint | None:
         if self.checkpoint_dir is None:
@@ -324,150 +371,22 @@ class TrainedForecaster(BaseEstimator):
             facts |= {"ranks": scores[0].ranks, "block_sizes": scores[0].block_sizes}
         return facts
 
-    @property
-    def alias_(self) -> str:
-        """Name of the forecast column: the alias, or the network's own name."""
-        raise NotImplementedError
-
-    def _known(self, panel: Panel) -> Panel:
-        """Refuse channels that the network was not fitted on."""
-        fitted = self.panel_
-        if fitted.dialect.kind == "wide" and panel.channels != fitted.channels:
+    def _mixed_channels(self, panel: Panel) -> int:
+        """Channels that look at one another, 0 if they are independent."""
+        if not getattr(self, "channel_mixing", False):
+            return 0
+        if panel.dialect.kind != "wide" or panel.n_channels < 2:
+            kind = "a long one" if panel.dialect.kind == "long" else "one channel"
             raise ValueError(
-                f"the model was fitted on the channels {', '.join(fitted.channels)}; got"
-                f" {', '.join(panel.channels)}; give the same columns in the same order"
+                f"channel_mixing needs a wide table with several channels, which share their stamps; got {kind};"
+                " pivot it into one column a series, or set channel_mixing=False"
             )
-        if panel.freq != fitted.freq:
-            raise ValueError(
-                f"the model was fitted on frequency {fitted.freq!r}; got {panel.freq!r}; resample, or fit anew"
-            )
-        return panel
-
-    def _steps(self) -> int:
-        """Steps to answer with: ``horizon`` may have been lowered since the fit, not raised."""
-        if self.horizon > self.config_.horizon:
-            raise ValueError(
-                f"horizon = {self.horizon} is longer than the {self.config_.horizon} steps that were trained; fit"
-                " again with the longer horizon"
-            )
-        return self.horizon
-
-    def _contexts(self, x: np.ndarray) -> np.ndarray:
-        x = self._check_known(x) if self.config_.masked else check_windows(x, self.context_)
-        if self.panel_.dialect.kind == "wide" and x.shape[2] != self.panel_.n_channels:
-            raise ValueError(f"windows must have the {self.panel_.n_channels} fitted channels; got {x.shape[2]}")
-        return x[:, -self.context_ :]
-
-    @property
-    def _head(self) -> QuantileHead | DistributionHead | None:
-        """The fitted network's head, if it knows more than points."""
-        head = getattr(self.network_, "head", None)
-        return head if isinstance(head, QuantileHead | DistributionHead) else None
-
-    @property
-    def _scaled(self) -> bool:
-        """Whether data are standardised; heads for counts and positive values see them as they are."""
-        return getattr(self, "head", None) not in ("negative_binomial", "log_normal")
+        return panel.n_channels
 
     def _check_support(self, network: nn.Module, plan: FitPlan) -> None:
         head = getattr(network, "head", None)
         if isinstance(head, DistributionHead):
             head.check_support(torch.as_tensor(plan.panel.values))
-
-    def _read_head(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-        """Points ``[B, F, C]`` or quantiles ``[B, F, C, Q]`` of contexts, from the head's parameters."""
-        head = self._head
-        assert head is not None
-        scaled, level, spread = self._standardise(x)
-        parameters = torch.as_tensor(self._forward(scaled))
-        if not len(quantiles):
-            return head.point(parameters).numpy() * spread + level
-        bounds: np.ndarray = head.quantiles(parameters, list(quantiles)).numpy()
-        return bounds * spread[..., None] + level[..., None]
-
-    def sample(
-        self, data: pd.DataFrame | Panel | None = None, *, n_samples: int = 100, random_state: Any = None
-    ) -> np.ndarray:
-        """Draws from the forecast of a distribution or quantile head, steps independent of one another.
-
-        Args:
-            data: Series to continue; ``None`` continues those of ``fit``.
-            n_samples: Draws for each step.
-            random_state: Seed; ``None`` draws a new one from the operating system.
-
-        Returns:
-            ``[series, horizon, channels, n_samples]`` in original units.
-
-        Raises:
-            ValueError: If the head knows points only, or a series is too short.
-        """
-        check_is_fitted(self, "network_")
-        if self._head is None:
-            raise ValueError("samples need a head that knows a distribution; fit with head='student_t' or 'quantile'")
-        panel = self.panel_ if data is None else self._known(panel_for(self, data, self.panel_.freq))
-        require_length(panel, self.context_, f"the context of {self.alias_}")
-        x = self.transform_.windows(self._contexts(History(panel).contexts(panel.starts[1:], self.context_)))
-        scaled, level, spread = self._standardise(x)
-        generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
-        draws = self._head.sample(torch.as_tensor(self._forward(scaled)), n_samples, generator).numpy()
-        return self.transform_.inverse(draws * spread[..., None] + level[..., None])[:, : self._steps()]
-
-    def _points(self, x: np.ndarray) -> np.ndarray:
-        """Forecasts of contexts, both on the scale of learning, ``[B, F, C]``."""
-        scaled, level, spread = self._standardise(x)
-        return self._forward(scaled) * spread + level
-
-    def _standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Windows as the network reads them, and the level and spread that were taken off."""
-        level, spread = self._level_and_spread(x)
-        return ((x - level) / np.where(spread > 0, spread, 1.0)).astype(np.float32), level, spread
-
-    def _check_known(self, x: np.ndarray) -> np.ndarray:
-        """Windows that may miss values, but not all of a channel's."""
-        x = np.asarray(x, dtype=np.float64)
-        gone = np.isnan(x)
-        check_windows(np.where(gone, 0.0, x), self.context_)
-        if (empty := gone[:, -self.context_ :].all(axis=1)).any():
-            window, channel = np.argwhere(empty)[0]
-            raise ValueError(
-                f"the last {self.context_} rows of window {window}, channel {channel} hold no value to forecast from;"
-                " give a longer history or leave the series out"
-            )
-        return x
-
-    def _level_and_spread(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What windows are standardised by, ``[B, 1, C]`` each.
-
-        Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
-        so each window is its own measure; the network is then equivariant and no series needs a stored scale.
-        """
-        if not self._scaled:
-            shape = (len(x), 1, x.shape[2])
-            return np.zeros(shape), np.ones(shape)
-        if self.config_.equivariant:
-            known = np.isfinite(x)
-            level = x.mean(1, keepdims=True, where=known)
-            spread, size = x.std(1, keepdims=True, where=known), np.abs(x).max(1, keepdims=True, where=known, initial=0)
-            return level, np.where(spread <= 1e-12 * size, 0.0, spread)
-        shape = (len(x), 1, x.shape[2])
-        return np.broadcast_to(self.scaler_.mean, shape), np.broadcast_to(self.scaler_.scale, shape)
-
-    def _interval_scale(self, x: np.ndarray) -> np.ndarray:
-        """Unit in which errors are pooled over windows, ``[B, C]``."""
-        if self.config_.equivariant:
-            return scale_of(x)
-        return np.broadcast_to(self.scaler_.scale, (len(x), x.shape[2]))
-
-    def _forward(self, x: np.ndarray) -> np.ndarray:
-        device = next(self.network_.parameters()).device
-        rows = max(_CHUNK // max(x.shape[2], 1), 1)
-        extra = () if self._head is None else (self._head.n_parameters,)
-        parts = [np.zeros((0, self.config_.horizon, x.shape[2], *extra))]
-        with torch.inference_mode():
-            for first in range(0, len(x), rows):
-                y = self.network_(torch.as_tensor(x[first : first + rows]).to(device))
-                parts.append(y.cpu().numpy().astype(np.float64))
-        return np.concatenate(parts)
 
     def _scaler_for(self, panel: Panel) -> Scaler:
         own = make_scaler(panel)
@@ -479,17 +398,3 @@ class TrainedForecaster(BaseEstimator):
             np.where(seen, self.score_scaler_.mean[index], own.mean),
             np.where(seen, self.score_scaler_.scale[index], own.scale),
         )
-
-    def resolve_device(self, *, strict: bool = False) -> torch.device:
-        """The device asked for; a loaded model falls back to the CPU where it is missing, a fit refuses."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {self.device!r}") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            if strict:
-                raise ValueError(f"device {self.device!r} is not available here; use device='auto' or 'cpu'")
-            return torch.device("cpu")
-        return device

@@ -1,29 +1,30 @@
-"""How does a network learn? A thin Lightning module, its data, early stopping, checkpoints and resumption."""
+"""How does a network learn? A thin Lightning module, its data, early stopping, in one process or several."""
 
 import copy
 import math
-import secrets
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging import LogRecord, getLogger
-from pathlib import Path
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from tsattn.checkpoint import Checkpoint, Generators, Progress
 from tsattn.data.windows import WindowBatches
 from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
-from tsattn.storage import read_tensors, write_tensors
+from tsattn.processes import DDPSettings, Team, run_processes
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": nn.functional.mse_loss,
@@ -86,48 +87,6 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least {low} and below {high}; got {value!r}")
 
 
-@dataclass(frozen=True)
-class Generators:
-    """Three independent sources of chance: start values, order of windows, dropout masks."""
-
-    init: torch.Generator
-    order: torch.Generator
-    masks: torch.Generator
-
-    @classmethod
-    def from_seed(cls, seed: int | None, device: torch.device) -> "Generators":
-        """Make them from one seed; ``None`` asks the operating system, never a global generator."""
-        entropy = secrets.randbits(63) if seed is None else seed
-        init, order, masks = (int(s.generate_state(1, np.uint64)[0]) for s in np.random.SeedSequence(entropy).spawn(3))
-        return cls(
-            torch.Generator().manual_seed(init),
-            torch.Generator().manual_seed(order),
-            torch.Generator(device=device).manual_seed(masks),
-        )
-
-
-@dataclass
-class Progress:
-    """Where training stands and what came of it.
-
-    Attributes:
-        epoch: Passes done.
-        step: Steps done.
-        best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one).
-        best_score: Its validation loss.
-        timed_out: Whether the time limit ended it.
-        history: One entry a pass: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),
-            ``learning_rate``.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best_score: float | None = None
-    timed_out: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
 class ForecastDataModule(lightning.LightningDataModule):
     """Hands the resident windows to Lightning as they are; no loader, no workers, no samples."""
 
@@ -150,13 +109,23 @@ class ForecastDataModule(lightning.LightningDataModule):
 class ForecastModule(lightning.LightningModule):
     """One network, one loss, AdamW with warm-up and decay; remembers the best weights on the validation span."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        *,
+        steps_per_epoch: int,
+        team: Team | None = None,
+        masks: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.progress = Progress()
         self.best = copy.deepcopy(model.state_dict())
         self.after_epoch: list[Callable[[ForecastModule], None]] = []
+        self.team = Team() if team is None else team
+        self._masks = masks
         self._loss = LOSSES[config.loss]
         head = getattr(model, "head", None)
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
@@ -187,25 +156,42 @@ class ForecastModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._train_sum = torch.zeros(2, device=self.device)
+        if self.team.size > 1 and self._masks is not None:
+            # Masks of its own for each process, anew at each pass, so that a resumed fit draws the same ones.
+            own = torch.Generator(self.device).manual_seed(self.team.own_seed(self._masks))
+            set_generator(self.model, own)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.rate(self.progress.step)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch ``(x [B, T, C], y [B, F, C])``."""
-        x, y = batch
-        loss, count = self._judge(x, y)
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
+        """Loss of one batch ``(x [B, T, C], y [B, F, C])``, or of this process's share of it, B perhaps 0.
+
+        A third part holds covariates by name, as the network takes them.
+        """
+        x, y, *rest = batch
+        loss, count = self._judge(x, y, *rest) if len(x) else (self._nothing(), 0)
         self._train_sum += torch.stack((loss.detach() * count, loss.new_tensor(count)))
         self.progress.step += 1
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if self.team.size > 1:
+            whole = self.team.total(torch.tensor([count, late], dtype=torch.float64, device=self.device))
+            # DDP takes the mean over processes: the sum over values, whoever has them, is what one process gets.
+            loss = loss * (count * self.team.size / whole[0]).to(loss.dtype)
+            late = self._deadline is not None and bool(whole[1] > 0)
+        if late:
             # Lightning validates and books the pass that it ends early.
             self.progress.timed_out = self.trainer.should_stop = True
         return loss
 
-    def _judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    def _nothing(self) -> Tensor:
+        """A loss of 0 that still has a gradient for every weight: the other processes wait for it."""
+        return 0.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
+
+    def _judge(self, x: Tensor, y: Tensor, covariates: Mapping[str, Tensor] | None = None) -> tuple[Tensor, int]:
         """Mean loss of a batch and the number of values behind it; missing ones have no part in either."""
-        forecast, head = self._network(x), self._head[0]
+        forecast, head = self._network(x, covariates or {}), self._head[0]
         if head is None:
             return self._loss(forecast, y), y.numel()
         # A channel of which the context shows nothing has no forecast.
@@ -213,26 +199,28 @@ class ForecastModule(lightning.LightningModule):
         kind = self.config.loss if isinstance(head, PointHead) else None
         return head.loss(forecast, y, known, kind=kind), y.numel() if known is None else int(known.sum())
 
-    def _network(self, x: Tensor) -> Tensor:
+    def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            y: Tensor = self._forward[0](x)
+            y: Tensor = self._forward[0](x, **covariates)
         return y.to(x.dtype)
 
     def on_validation_epoch_start(self) -> None:
         self._valid_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         """Add up the loss so that every known value counts the same, whatever the batch size."""
-        x, y = batch
-        loss, count = self._judge(x, y)
-        self._valid_sum += torch.stack((loss.double() * count, self._valid_sum.new_tensor(count)))
+        x, y, *rest = batch
+        if len(x):
+            loss, count = self._judge(x, y, *rest)
+            self._valid_sum += torch.stack((loss.double() * count, self._valid_sum.new_tensor(count)))
 
     def on_train_epoch_end(self) -> None:
         """Book the pass, keep the best weights, stop when patience is over."""
         progress, score = self.progress, None
-        train_loss = float(self._train_sum[0] / self._train_sum[1])
-        if self._valid_sum[1] > 0:
-            score = float(self._valid_sum[0] / self._valid_sum[1])
+        train_sum, valid_sum = self.team.total(self._train_sum), self.team.total(self._valid_sum.to(self.device))
+        train_loss = float(train_sum[0] / train_sum[1])
+        if valid_sum[1] > 0:
+            score = float(valid_sum[0] / valid_sum[1])
         if not math.isfinite(train_loss) or not math.isfinite(0.0 if score is None else score):
             raise ValueError(
                 f"the loss became {train_loss} in epoch {progress.epoch + 1}; lower learning_rate"
@@ -253,64 +241,6 @@ class ForecastModule(lightning.LightningModule):
             action(self)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Keeps the last finished epoch of one fit in a folder, one atomic file, and finds it again.
-
-    Args:
-        folder: Where to keep it.
-        key: Hash of data and parameters; a file of another key is not resumed from.
-        generators: Their states belong to the position.
-    """
-
-    folder: Path
-    key: str
-    generators: Generators
-
-    def path(self, epoch: int) -> Path:
-        """File of an epoch."""
-        return self.folder / f"{self.key[:16]}-epoch-{epoch:05d}.safetensors"
-
-    def files(self) -> list[Path]:
-        """Files of this key, oldest first."""
-        return sorted(self.folder.glob(f"{self.key[:16]}-epoch-*.safetensors"))
-
-    def write(self, module: ForecastModule) -> None:
-        """Write weights, best weights, optimiser, generators and position; then drop the epoch before."""
-        tensors = {f"model.{k}": v for k, v in module.model.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in module.best.items()}
-        for index, state in module.trainer.optimizers[0].state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": v for k, v in state.items()}
-        tensors["generator.order"] = self.generators.order.get_state()
-        tensors["generator.masks"] = self.generators.masks.get_state()
-        older = self.files()
-        facts = {"key": self.key, "stopped": module.trainer.should_stop, "progress": vars(module.progress)}
-        write_tensors(self.path(module.progress.epoch), tensors, facts)
-        for path in older:
-            if path != self.path(module.progress.epoch):
-                path.unlink(missing_ok=True)
-
-    def resume(self, module: ForecastModule, optimiser: torch.optim.Optimizer) -> bool:
-        """Load the newest file, if there is one; True when training had already stopped there."""
-        files = self.files()
-        if not files:
-            return False
-        tensors, facts = read_tensors(files[-1])
-        if facts.get("key") != self.key:
-            raise ValueError(f"{files[-1]} belongs to other data or parameters; remove it or change checkpoint_dir")
-        module.progress = Progress(**facts["progress"])
-        module.model.load_state_dict(_part(tensors, "model."))
-        module.best = _part(tensors, "best.")
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimiser.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        self.generators.order.set_state(tensors["generator.order"])
-        self.generators.masks.set_state(tensors["generator.masks"])
-        return bool(facts["stopped"])
-
-
 def train(
     model: nn.Module,
     train_windows: WindowBatches,
@@ -321,6 +251,8 @@ def train(
     device: torch.device,
     checkpoint: Checkpoint | None = None,
     verbose: bool = False,
+    processes: DDPSettings | None = None,
+    after_epoch: Callable[[ForecastModule], None] | None = None,
 ) -> Progress:
     """Train ``model`` in place and leave the weights that were best on the validation windows in it.
 
@@ -333,41 +265,105 @@ def train(
         device: Where to compute.
         checkpoint: Write each epoch there and go on from what stands there.
         verbose: Show progress on stderr when that is a terminal.
+        processes: Train in several processes, each on its share of every batch; ``None`` is this one alone.
+        after_epoch: Called after each epoch; what it raises ends the training. In this process only.
 
     Returns:
         What happened, epoch by epoch.
 
     Raises:
-        ValueError: If the loss stops being finite, or a checkpoint is damaged.
+        ValueError: If the loss stops being finite, a checkpoint is damaged, or processes do not find the same one.
+        RuntimeError: If one of several processes was lost.
     """
-    model.to(device)
+    if processes is not None and processes.starts_some:
+        windows = (train_windows, valid_windows)
+        return _train_elsewhere(model, windows, config, generators, device, checkpoint, verbose, processes)
+    team = Team(device=device) if processes is None or not processes.joins_some else processes.join(device)
+    train_windows = train_windows.share(team.rank, team.size).to(team.device)
+    if valid_windows is not None:
+        valid_windows = valid_windows.share(team.rank, team.size).to(team.device)
+    model.to(team.device)
+    team.begin_alike(model.state_dict(), generators.order, generators.masks)
     set_generator(model, generators.masks)
-    module = ForecastModule(model, config, steps_per_epoch=len(train_windows))
-    done = False
-    if checkpoint is not None:
-        optimiser = module.configure_optimizers()
-        done = checkpoint.resume(module, optimiser)
-        module.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
-        module.after_epoch.append(checkpoint.write)
+    module = ForecastModule(model, config, steps_per_epoch=len(train_windows), team=team, masks=generators.masks)
+    done = checkpoint is not None and _resume(module, checkpoint)
+    if after_epoch is not None:
+        module.after_epoch.append(after_epoch)
     if not done and module.progress.epoch < config.max_epochs:
-        _run(module, ForecastDataModule(train_windows, valid_windows), device, verbose)
+        _run(module, ForecastDataModule(train_windows, valid_windows), verbose, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
     model.eval()
     return module.progress
 
 
-def _run(module: ForecastModule, data: ForecastDataModule, device: torch.device, verbose: bool) -> None:
+def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
+    """Go on from where a checkpoint stands, and keep it; True when training had already stopped there."""
+    optimiser = module.configure_optimizers()
+    done = checkpoint.resume(module, optimiser)
+    module.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
+    if not module.team.agree((module.progress.step, done)):
+        raise ValueError(
+            f"processes that train together found different epochs in {checkpoint.folder}; checkpoint_dir must be one"
+            " folder that all of them see"
+        )
+    if module.team.rank == 0:
+        module.after_epoch.append(checkpoint.write)
+    return done
+
+
+def _train_elsewhere(
+    model: nn.Module,
+    windows: tuple[WindowBatches, WindowBatches | None],
+    config: TrainConfig,
+    generators: Generators,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    verbose: bool,
+    processes: DDPSettings,
+) -> Progress:
+    """Train in fresh processes and take over the weights that they found."""
+    job = (model, windows, config, generators, device, checkpoint, verbose)
+    weights, progress = run_processes(_train_here, job, processes, device)
+    model.load_state_dict(weights)
+    model.to(device).eval()
+    return cast(Progress, progress)
+
+
+def _train_here(
+    model: nn.Module,
+    windows: tuple[WindowBatches, WindowBatches | None],
+    config: TrainConfig,
+    generators: Generators,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    verbose: bool,
+) -> tuple[dict[str, Tensor], Progress]:
+    """What each process of :func:`_train_elsewhere` does."""
+    progress = train(
+        model,
+        *windows,
+        config,
+        generators=generators,
+        device=device,
+        checkpoint=checkpoint,
+        verbose=verbose,
+        processes=DDPSettings(),
+    )
+    return model.cpu().state_dict(), progress
+
+
+def _run(module: ForecastModule, data: ForecastDataModule, verbose: bool, processes: DDPSettings | None) -> None:
     """Hand the epochs that are left to Lightning, without its words and without its way to end the process."""
     on_interrupt = signal.getsignal(signal.SIGINT)
+    shown = verbose and sys.stderr.isatty() and module.team.rank == 0
     with _quiet():
         trainer = lightning.Trainer(
-            accelerator="gpu" if device.type == "cuda" else device.type,
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            **_places(module.team, processes),
             max_epochs=module.config.max_epochs - module.progress.epoch,
             gradient_clip_val=1.0,
             limit_val_batches=1.0 if data.has_validation else 0,
-            callbacks=[_ProgressLine()] if verbose and sys.stderr.isatty() else [],
+            callbacks=[_ProgressLine()] if shown else [],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -382,6 +378,23 @@ def _run(module: ForecastModule, data: ForecastDataModule, device: torch.device,
                 signal.signal(signal.SIGINT, on_interrupt)
                 raise KeyboardInterrupt from None
             raise
+
+
+def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
+    """Where Lightning computes: on this process's device, beside the other processes if there are some."""
+    device = team.device
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    if processes is None or not processes.joins_some:
+        return {"accelerator": accelerator, "devices": [device.index or 0] if device.type == "cuda" else 1}
+    return {
+        "accelerator": accelerator,
+        "devices": team.local_size,
+        "num_nodes": team.size // team.local_size,
+        "strategy": DDPStrategy(
+            cluster_environment=TorchElasticEnvironment(), process_group_backend=processes.backend_for(device)
+        ),
+        "use_distributed_sampler": False,  # batches are shared out before they get here
+    }
 
 
 class _ProgressLine(lightning.Callback):
@@ -447,7 +460,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(keep)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

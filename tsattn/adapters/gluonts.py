@@ -17,6 +17,7 @@ from tsattn.data.windows import History
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate.hush import ignored
 from tsattn.forecast import Forecaster, call_windows, check_request, context_of
+from tsattn.inference import refuse_covariates
 from tsattn.trained import TrainedForecaster
 
 # GluonTS would like a faster JSON library; that is no matter of the user's.
@@ -46,6 +47,7 @@ class TsattnEstimator(Estimator):
         self, forecaster: Forecaster, *, quantiles: Sequence[float] = _DECILES, drop: Collection[str] = ()
     ) -> None:
         super().__init__(lead_time=0)
+        refuse_covariates(forecaster, "the GluonTS adapter")
         self.forecaster = forecaster
         self.quantiles = check_request(None, quantiles)[1]
         self.drop = tuple(drop)
@@ -216,7 +218,7 @@ def to_gluonts(
         An estimator whose ``train`` gives a predictor.
 
     Raises:
-        ValueError: If a quantile is out of range.
+        ValueError: If a quantile is out of range, or the forecaster reads covariates.
 
     Example:
         >>> start, waves = pd.Period("2024-01-01", "h"), np.sin(np.arange(200) / 4)

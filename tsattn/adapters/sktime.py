@@ -13,6 +13,7 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from tsattn.data.frames import Panel, from_wide
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.forecast import context_of
+from tsattn.inference import refuse_covariates
 from tsattn.trained import TrainedForecaster
 
 
@@ -85,6 +86,7 @@ class TsattnForecaster(BaseForecaster):
                 "forecaster must be an AttentionForecaster or a LinearForecaster of tsattn; got"
                 f" {type(given).__name__}; sktime has its own rules for baselines"
             )
+        refuse_covariates(given, "the sktime adapter")
         steps = max(int(np.max(fh.to_relative(self.cutoff).to_numpy())), 1)
         model = clone(given).set_params(**shrunk(given, len(y), steps))
         if self.random_state is not None:
@@ -171,6 +173,7 @@ def to_sktime(forecaster: TrainedForecaster, *, random_state: int | None = None)
 
     Raises:
         TypeError: If it is another object.
+        ValueError: If it reads covariates.
 
     Example:
         >>> to_sktime(LinearForecaster(1, max_epochs=2)).get_tag("capability:pred_int")
@@ -181,6 +184,7 @@ def to_sktime(forecaster: TrainedForecaster, *, random_state: int | None = None)
             f"to_sktime takes an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__}; sktime has"
             " its own rules for baselines"
         )
+    refuse_covariates(forecaster, "the sktime adapter")
     return TsattnForecaster(forecaster, random_state=random_state)
 
 

@@ -175,10 +175,11 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
 
 
 def ticks(times: pd.Index) -> np.ndarray:
-    """Stamps as nanoseconds since 1970 in UTC, integers as they are; int64."""
+    """Stamps as nanoseconds since 1970 in UTC, integers as they are; int64, to be read only."""
     if not isinstance(times, pd.DatetimeIndex):
         return times.to_numpy(dtype=np.int64)
-    return times.as_unit("ns").to_numpy(dtype="datetime64[ns]").view(np.int64)
+    times = times if times.unit == "ns" else times.as_unit("ns")  # which would make a copy
+    return times.to_numpy(dtype="datetime64[ns]").view(np.int64)
 
 
 def clock_of(times: pd.Index, grid: Grid) -> np.ndarray:
@@ -427,7 +428,9 @@ def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, na
         ValueError: If series follow other frequencies, or a stamp does not lie on the grid.
     """
     if _is_even(times, starts, grid):
-        return np.arange(len(times)) - np.repeat(starts[:-1], np.diff(starts))
+        position = np.arange(len(times))
+        position -= np.repeat(starts[:-1], np.diff(starts))
+        return position
     owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     position, exact = locate(times, starts[owner], grid)
     inner = owner[1:] == owner[:-1]

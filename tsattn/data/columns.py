@@ -177,7 +177,7 @@ def read_stamps(column: pd.Series | pd.Index, label: str, name: Callable[[int], 
         TypeError: If the column holds neither stamps, text nor integers.
         ValueError: If a stamp is missing, cannot be read, or could be read day first or month first.
     """
-    series = pd.Series(column).reset_index(drop=True)
+    series = pd.Series(column.array, copy=False)  # rows by number; nothing is written to it
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind in ("integer", "floating", "datetime64", "datetime", "date", "string", "empty"):
         gone = np.flatnonzero(series.isna())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from tsattn.data.columns import (
     read_stamps,
     require_columns,
 )
+from tsattn.data.covariates import Covariates, check_covariate_cols, read_static
 from tsattn.data.tables import Table, regular
 
 __all__ = [
@@ -55,6 +57,10 @@ class Panel:
         channels: C names: the value columns of a wide frame, the target column of a long one.
         dialect: How the table looked.
         missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never here.
+        covariates: Columns beside the target, if any were read; those of a wide frame belong to all its channels.
+
+    Raises:
+        ValueError: If there are covariates for other rows or series.
     """
 
     values: np.ndarray
@@ -65,6 +71,16 @@ class Panel:
     channels: tuple[str, ...]
     dialect: Dialect
     missing: str = "error"
+    covariates: Covariates | None = None
+
+    def __post_init__(self) -> None:
+        if self.covariates is not None:
+            got = (len(self.covariates.values), len(self.covariates.static))
+            if got != (len(self.values), self.n_series):
+                raise ValueError(
+                    f"covariates must have the panel's {len(self.values)} rows and {self.n_series} series; got"
+                    f" {got[0]} and {got[1]}; cut them together, with Panel.rows, until or last"
+                )
 
     @property
     def n_series(self) -> int:
@@ -109,12 +125,15 @@ class Panel:
         return self.times[self.starts[1:] - 1]
 
     def fingerprint(self) -> str:
-        """Sha256 of ids, times, values, frequency and channels: equal data, equal print."""
+        """Sha256 of ids, times, values, frequency, channels and covariates: equal data, equal print."""
         zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
         words = [zone, self.freq, *self.channels, None, *self.ids.tolist()]
+        if self.covariates is not None:
+            words += [None, *self.covariates.words()]
         digest = hashlib.sha256("\x1f".join(f"{type(w).__name__}:{w}" for w in words).encode())
         values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
-        for array in (self.starts, ticks(self.times), values):
+        more = () if self.covariates is None else (self.covariates.values,)
+        for array in (self.starts, ticks(self.times), values, *more):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -127,7 +146,8 @@ class Panel:
             pick = slice(int(lo[0]), int(lo[0] + counts[0]))
         else:
             pick = np.arange(starts[-1]) + np.repeat(self.starts[:-1] + lo - starts[:-1], counts)
-        return replace(self, values=self.values[pick], starts=starts, times=self.times[pick])
+        covariates = None if self.covariates is None else self.covariates.take(pick)
+        return replace(self, values=self.values[pick], starts=starts, times=self.times[pick], covariates=covariates)
 
 
 def from_long(
@@ -138,6 +158,8 @@ def from_long(
     target_col: str = "y",
     freq: Any = None,
     missing: str = "error",
+    covariate_cols: Sequence[Hashable] = (),
+    static_cols: Sequence[Hashable] = (),
 ) -> Panel:
     """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
 
@@ -152,7 +174,10 @@ def from_long(
         target_col: Column of numbers.
         freq: Frequency as for :func:`tsattn.data.calendar.parse_freq`; None infers it from all series.
         missing: ``"error"`` refuses missing values and absent rows; under ``"interpolate"`` and ``"ffill"`` absent
-            rows are inserted as NaN and filled later, at each cutoff, with what is known there.
+            rows are inserted as NaN and filled later, at each cutoff, with what is known there. A missing covariate
+            takes the last value before it under every policy but ``"error"``.
+        covariate_cols: Columns of numbers that forecasters may read beside the target, as past or as future ones.
+        static_cols: Columns with one value in a series: numbers, text or categories.
 
     Returns:
         The panel: N series, one channel.
@@ -169,15 +194,25 @@ def from_long(
     else:
         codes, ids = read_ids(df[id_col])
     dialect = Dialect("long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype)
-    values, foreign = read_numbers(df[target_col])
-    table = Table(
-        codes, ids, pd.Index([]), values[:, None], foreign[:, None], [df[target_col]], (str(target_col),), dialect
-    )
+    taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+    check_covariate_cols(df, taken, covariate_cols, static_cols)
+    columns = [target_col, *covariate_cols]
+    values, foreign = _read_columns(df, columns)
+    cells, names = [df[column] for column in columns], (str(target_col), *covariate_cols)
+    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(covariate_cols))
     times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]))
-    return _panel(replace(table, times=times), freq, missing)
+    static = read_static(df, static_cols, codes, table.series) if static_cols else np.empty((len(ids), 0), dtype=object)
+    return _panel(replace(table, times=times), freq, missing, tuple(static_cols), static)
 
 
-def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None, missing: str = "error") -> Panel:
+def from_wide(
+    df: pd.DataFrame,
+    *,
+    time_col: str | None = None,
+    freq: Any = None,
+    missing: str = "error",
+    covariate_cols: Sequence[Hashable] = (),
+) -> Panel:
     """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is left as it was.
 
     Args:
@@ -186,6 +221,7 @@ def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None
             timestamp, time or datetime, or the only column of datetimes; otherwise the index, as integers or text.
         freq: As in :func:`from_long`.
         missing: As in :func:`from_long`.
+        covariate_cols: Columns that are no channels, but may be read beside all of them.
 
     Returns:
         The panel: one series, C channels.
@@ -198,15 +234,16 @@ def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None
     time_col = find_time_col(df) if time_col is None else time_col
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
-    columns = [column for column in df.columns if time_col is None or column != time_col]
+    check_covariate_cols(df, {"time_col": time_col}, covariate_cols)
+    apart = {*covariate_cols, *([] if time_col is None else [time_col])}
+    columns: list[Any] = [column for column in df.columns if column not in apart]
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(
             f"a wide frame needs at least one value column, each with its own name; got {list(channels)!r}"
         )
-    values, foreign = np.empty((len(df), len(columns))), np.empty((len(df), len(columns)), dtype=bool)
-    for c, column in enumerate(columns):
-        values[:, c], foreign[:, c] = read_numbers(df[column])
+    columns += covariate_cols
+    values, foreign = _read_columns(df, columns)
     index_name = df.index.name if time_col is None else None
     table = Table(
         codes=np.zeros(len(df), dtype=np.int64),
@@ -219,8 +256,9 @@ def from_wide(df: pd.DataFrame, *, time_col: str | None = None, freq: Any = None
         values=values,
         foreign=foreign,
         cells=[df[column] for column in columns],
-        channels=channels,
+        columns=(*channels, *covariate_cols),
         dialect=Dialect("wide", None, time_col, None, index_name),
+        n_covariates=len(covariate_cols),
     )
     return _panel(table, freq, missing)
 
@@ -233,6 +271,8 @@ def to_panel(
     target_col: str = "y",
     freq: Any = None,
     missing: str = "error",
+    covariate_cols: Sequence[Hashable] = (),
+    static_cols: Sequence[Hashable] = (),
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
@@ -246,24 +286,44 @@ def to_panel(
         target_col: As in :func:`from_long`.
         freq: As in :func:`from_long`.
         missing: As in :func:`from_long`.
+        covariate_cols: As in :func:`from_long`; a panel must have them.
+        static_cols: As in :func:`from_long`; a wide frame cannot have any.
 
     Returns:
         The panel.
 
     Raises:
         TypeError: If ``data`` is neither frame nor panel.
-        ValueError: As :func:`from_long` and :func:`from_wide`.
+        ValueError: As :func:`from_long` and :func:`from_wide`; or if a panel lacks a covariate.
     """
     if isinstance(data, Panel):
+        _require_covariates(data, covariate_cols, static_cols)
         return data
     check_frame(data, missing)
     names = long_names(data, id_col, time_col, target_col, check=False)
     have = [name in data.columns for name in names]
     asked = id_col not in (None, "unique_id") or target_col != "y"
+    reading: dict[str, Any] = {"freq": freq, "missing": missing, "covariate_cols": tuple(covariate_cols)}
     if have[0] or (have[1] and have[2]) or asked:
-        return from_long(data, id_col=id_col, time_col=time_col, target_col=target_col, freq=freq, missing=missing)
+        reading |= {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+        return from_long(data, **reading, static_cols=tuple(static_cols))
+    if len(static_cols):
+        raise ValueError(
+            f"static_cols need a long table, with rows of several series; got {list(static_cols)!r} for a wide one;"
+            " melt it, or leave them out"
+        )
     named = time_col in data.columns or time_col != "ds"
-    return from_wide(data, time_col=time_col if named else None, freq=freq, missing=missing)
+    return from_wide(data, time_col=time_col if named else None, **reading)
+
+
+def _require_covariates(panel: Panel, columns: Sequence[Hashable], statics: Sequence[Hashable]) -> None:
+    here = panel.covariates
+    known = set() if here is None else {*here.columns}, set() if here is None else {*here.statics}
+    for parameter, wanted, found in zip(("covariate_cols", "static_cols"), (columns, statics), known, strict=True):
+        if gone := [column for column in wanted if column not in found]:
+            raise ValueError(
+                f"the panel has no covariate {gone[0]!r}; make it by from_long or from_wide with {parameter}={gone!r}"
+            )
 
 
 def to_long(panel: Panel) -> pd.DataFrame:
@@ -271,33 +331,47 @@ def to_long(panel: Panel) -> pd.DataFrame:
 
     Args:
         panel: Long panels come back under their own column names and id dtype; a wide one is melted into
-            ``unique_id`` (the channel), ``ds`` and ``y``.
+            ``unique_id`` (the channel), ``ds`` and ``y``. Covariates follow under their names.
 
     Returns:
         Frame with a RangeIndex.
     """
     dialect = panel.dialect
     if dialect.kind == "long":
-        frame = {dialect.time_col: panel.times, dialect.target_col: panel.values[:, 0]}
+        frame: dict[Any, Any] = {dialect.time_col: panel.times, dialect.target_col: panel.values[:, 0]}
         if dialect.id_col is not None:
             frame = {dialect.id_col: dialect.restore_ids(np.repeat(panel.ids, panel.lengths)), **frame}
-        return pd.DataFrame(frame)
+        return pd.DataFrame(frame | covariate_series(panel))
     rows, channels = panel.values.shape
     return pd.DataFrame(
         {
             "unique_id": np.repeat(panel.series_names, rows),
             "ds": panel.times[np.tile(np.arange(rows), channels)],
             "y": panel.values.T.ravel(),
+            **{name: np.tile(column.to_numpy(), channels) for name, column in covariate_series(panel).items()},
         }
     )
+
+
+def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
+    """Covariates as columns of a frame by their names, static ones repeated row by row."""
+    here = panel.covariates
+    if here is None:
+        return {}
+    owners = np.repeat(np.arange(panel.n_series), panel.lengths)
+    found = {name: pd.Series(here.values[:, k]) for k, name in enumerate(here.columns)}
+    for s, name in enumerate(here.statics):
+        found[name] = pd.Series(here.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
+    return found
 
 
 def to_wide(panel: Panel) -> pd.DataFrame:
     """The panel as a wide frame, one column per series or channel.
 
     Args:
-        panel: Wide panels come back as they came, the stamps in their column (first) or in the index; a long one is
-            pivoted on an index of all its stamps, NaN where a series has none.
+        panel: Wide panels come back as they came, the stamps in their column (first) or in the index, covariates after
+            the channels; a long one is pivoted on an index of all its stamps, NaN where a series has none, and without
+            its covariates, which belong to single series.
 
     Returns:
         Frame in the order of time.
@@ -305,41 +379,14 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     dialect = panel.dialect
     if dialect.kind == "wide":
         frame = pd.DataFrame(panel.values.copy(), columns=list(panel.channels), index=panel.times)
+        for name, column in covariate_series(panel).items():
+            frame[name] = column.to_numpy()
         frame.index.name = dialect.index_name if dialect.time_col is None else dialect.time_col
         return frame if dialect.time_col is None else frame.reset_index()
     row, stamps = pd.factorize(panel.times, sort=True)
     values = np.full((len(stamps), panel.n_series), np.nan)
     values[row, np.repeat(np.arange(panel.n_series), panel.lengths)] = panel.values[:, 0]
     return pd.DataFrame(values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids))
-
-
-def continued_panel(old: Panel, new: Panel) -> Panel:
-    """The rows of both panels, series by series; where both have a stamp, the new one counts.
-
-    Args:
-        old: Earlier rows.
-        new: Later rows of the same or other series, on the same frequency.
-
-    Raises:
-        ValueError: If the panels are of different kinds, or rows between them are missing and the policy of ``new``
-            is to refuse that.
-    """
-    if old.dialect.kind != new.dialect.kind:
-        raise ValueError(
-            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the same kind"
-        )
-    if old.dialect.kind == "wide":
-        table = pd.DataFrame(np.vstack([old.values, new.values]), columns=list(new.channels))
-        table.index = old.times.append(new.times)
-        table = table[~table.index.duplicated(keep="last")].sort_index()
-        joined = from_wide(table, freq=new.freq, missing=new.missing)
-    else:
-        ids = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
-        times = old.times.append(new.times)
-        table = pd.DataFrame({"unique_id": ids, "ds": times, "y": np.concatenate([old.values[:, 0], new.values[:, 0]])})
-        table = table.drop_duplicates(["unique_id", "ds"], keep="last")
-        joined = from_long(table, freq=new.freq, missing=new.missing)
-    return replace(joined, channels=new.channels, dialect=new.dialect)
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
@@ -369,6 +416,25 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     )
 
 
-def _panel(table: Table, freq: Any, missing: str) -> Panel:
+def _read_columns(df: pd.DataFrame, columns: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of numbers side by side, and where a cell is no number."""
+    if len(columns) == 1:
+        values, foreign = read_numbers(df[columns[0]])
+        return values[:, None], foreign[:, None]
+    values, foreign = np.empty((len(df), len(columns))), np.empty((len(df), len(columns)), dtype=bool)
+    for c, column in enumerate(columns):
+        values[:, c], foreign[:, c] = read_numbers(df[column])
+    return values, foreign
+
+
+def _panel(
+    table: Table, freq: Any, missing: str, statics: tuple[Hashable, ...] = (), static: np.ndarray | None = None
+) -> Panel:
     table, starts, alias = regular(table, freq, missing)
-    return Panel(table.values, starts, table.ids, table.times, alias, table.channels, table.dialect, missing)
+    n = len(table.columns) - table.n_covariates
+    covariates = None
+    if table.n_covariates or statics:
+        static = np.empty((len(table.ids), 0), dtype=object) if static is None else static
+        covariates = Covariates(table.columns[n:], np.ascontiguousarray(table.values[:, n:]), statics, static)
+    values, channels = np.ascontiguousarray(table.targets), table.columns[:n]
+    return Panel(values, starts, table.ids, table.times, alias, channels, table.dialect, missing, covariates)

@@ -26,16 +26,25 @@ _MOST = 100  # a table may grow this much by inserted rows: beyond that a stamp 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a frame as arrays, row for row, before anything but their types was checked."""
+    """Columns of a frame as arrays, row for row, before anything but their types was checked.
+
+    The C channels come first, the K covariates last.
+    """
 
     codes: np.ndarray  # [rows] which series
     ids: np.ndarray  # [N]
     times: pd.Index  # [rows]
-    values: np.ndarray  # float64 [rows, C]
-    foreign: np.ndarray  # bool [rows, C], True where a cell is no number
-    cells: list[pd.Series]  # C columns as they came
-    channels: tuple[str, ...]
+    values: np.ndarray  # float64 [rows, C + K]
+    foreign: np.ndarray  # bool [rows, C + K], True where a cell is no number
+    cells: list[pd.Series]  # C + K columns as they came
+    columns: tuple[Any, ...]  # their names
     dialect: Dialect
+    n_covariates: int = 0
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The values without the covariates, [rows, C]."""
+        return self.values[:, : len(self.columns) - self.n_covariates] if self.n_covariates else self.values
 
     def series(self, n: int) -> str:
         """What to call series n in an error."""
@@ -43,27 +52,27 @@ class Table:
             return f"series {plain(self.ids[n])!r}"
         return "the table" if self.dialect.kind == "wide" else "the series"
 
-    def place(self, n: int, channel: int) -> str:
+    def place(self, n: int, column: int) -> str:
         """What to call a value's series in an error."""
         wide = self.dialect.kind == "wide"
-        return f"column {self.channels[channel]!r}" if wide else f"{self.series(n)}: column {self.channels[0]!r}"
+        return f"column {self.columns[column]!r}" if wide else f"{self.series(n)}: column {self.columns[column]!r}"
 
     def count(self, mask: np.ndarray) -> str:
-        """How many values a mask [rows, C] holds beyond the first, and of how many series or columns."""
-        row, channel = np.nonzero(mask)
+        """How many values a mask [rows, columns] holds beyond the first, and of how many series or columns."""
+        row, column = np.nonzero(mask)
         wide = self.dialect.kind == "wide"
-        owners = len(np.unique(channel if wide else self.codes[row]))
+        owners = len(np.unique(column if wide else self.codes[row]))
         return more(len(row), owners, "columns" if wide else "series")
 
     def sorted(self) -> Table:
         """Rows by series and time; equal stamps keep their order."""
-        clock, step = ticks(self.times), np.diff(self.codes)
-        if ((step > 0) | ((step == 0) & (np.diff(clock) >= 0))).all():
+        clock, codes = ticks(self.times), self.codes
+        if ((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1]))).all():
             return self
-        order = np.lexsort((clock, self.codes))
+        order = np.lexsort((clock, codes))
         return replace(
             self,
-            codes=self.codes[order],
+            codes=codes[order],
             times=self.times[order],
             values=self.values[order],
             foreign=self.foreign[order],
@@ -92,13 +101,14 @@ def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, s
     grid = infer_grid(table.times, starts, table.series) if freq is None else parse_freq(freq)
     check_kind(table.times, grid)
     position = place(table.times, starts, grid, inferred=freq is None, name=table.series)
-    gaps = np.where(np.diff(table.codes) == 0, np.diff(position) - 1, 0)
-    if gaps.any():
+    absent = (table.codes[1:] == table.codes[:-1]) & (position[1:] != position[:-1] + 1)
+    if absent.any():
+        gaps = np.where(absent, np.diff(position) - 1, 0)
         if missing == "error":
             _refuse_gap(table, starts, position, gaps, grid)
         table, starts = _insert_rows(table, starts, position, grid)
     _check_missing(table, starts, missing)
-    return table, starts, grid.alias
+    return _carry_covariates(table, starts, missing), starts, grid.alias
 
 
 def _refuse_gap(table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid) -> NoReturn:
@@ -127,7 +137,7 @@ def _insert_rows(table: Table, starts: np.ndarray, position: np.ndarray, grid: G
         )
     begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     codes = np.repeat(np.arange(len(lengths)), lengths)
-    values = np.full((begins[-1], len(table.channels)), np.nan)
+    values = np.full((begins[-1], len(table.columns)), np.nan)
     values[begins[table.codes] + position] = table.values
     clock = clock_of(table.times, grid)[starts[codes]]
     times = stamps_at(clock, np.arange(begins[-1]) - begins[codes], grid, table.times)
@@ -143,16 +153,17 @@ def _check_numbers(table: Table) -> None:
         (np.isinf(table.values), "values must be finite", "correct it, or make it NaN and choose a policy by missing="),
     ):
         if mask.any():
-            row, channel = (int(i) for i in np.argwhere(mask)[0])
-            cell = plain(table.cells[channel].iloc[row])
+            row, column = (int(i) for i in np.argwhere(mask)[0])
+            cell = plain(table.cells[column].iloc[row])
             raise ValueError(
-                f"{table.place(table.codes[row], channel)} holds {cell!r:.60} at {table.times[row]}"
+                f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
                 f"{table.count(mask)}, but {rule}; {remedy}"
             )
 
 
 def _check_duplicates(table: Table) -> None:
-    same = (table.times[1:] == table.times[:-1]) & (np.diff(table.codes) == 0)
+    clock, codes = ticks(table.times), table.codes
+    same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])
     if same.any():
         row = int(np.flatnonzero(same)[0])
         others = more(int(same.sum()), len(np.unique(table.codes[1:][same])))
@@ -166,7 +177,7 @@ def _check_duplicates(table: Table) -> None:
 
 
 def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
-    gone = np.isnan(table.values)
+    gone = np.isnan(table.targets)
     if not gone.any():
         return
     row, channel = (int(i) for i in np.argwhere(gone)[0])
@@ -192,3 +203,32 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but missing={missing!r} "
             f"{'needs some value' if missing == 'mask' else 'fills only from values known before'}; {remedy}"
         )
+
+
+def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
+    """Covariates that are missing take the last value before them, if a policy for missing values was chosen."""
+    n_targets = len(table.columns) - table.n_covariates
+    covariates = table.values[:, n_targets:]
+    gone = np.isnan(covariates)
+    if not gone.any():
+        return table
+    row, column = (int(i) for i in np.argwhere(gone)[0])
+    where = f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at {table.times[row]}"
+    where += table.count(gone)
+    if missing == "error":
+        raise ValueError(
+            f"{where}, but a covariate needs a value in every row; fill it in, or have the last value carried forward"
+            " by missing='ffill', 'interpolate' or 'mask'"
+        )
+    known = np.where(gone, -1, np.arange(len(gone))[:, None])
+    before = np.maximum.accumulate(known, axis=0)
+    early = before < starts[table.codes][:, None]
+    if early.any():
+        row, column = (int(i) for i in np.argwhere(early)[0])
+        raise ValueError(
+            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at {table.times[row]}"
+            f"{table.count(early)}, but nothing stands before it that could be carried forward; fill it in, or drop the"
+            " rows before its first value"
+        )
+    carried = np.take_along_axis(covariates, before, axis=0)
+    return replace(table, values=np.concatenate([table.targets, carried], axis=1))

@@ -1,7 +1,9 @@
 """Which rows does a forecast see, and which does it answer for? Splits, windows, filling and scaling."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -229,7 +231,7 @@ class WindowSpec:
 class WindowBatches:
     """Batches of windows, gathered from one resident tensor when they are asked for.
 
-    Windows are an ``unfold`` view; nothing is copied but the batch in hand.
+    Windows are an ``unfold`` view; nothing is copied but the batch in hand. Covariates are gathered in the same way.
 
     Args:
         values: The stacked series, ``[rows, C]``.
@@ -237,6 +239,8 @@ class WindowBatches:
         spec: Lengths of a window.
         batch_size: Windows a batch; the last batch may be short, none is dropped.
         generator: Shuffles anew at each pass; ``None`` keeps the order.
+        covariates: Resident tensors: ``past`` and ``known`` ``[rows, features]``, ``static`` ``[N, features]``.
+        starts: Rows at which series start, ``[N + 1]``; needed where there are static covariates.
     """
 
     def __init__(
@@ -247,26 +251,62 @@ class WindowBatches:
         *,
         batch_size: int,
         generator: torch.Generator | None = None,
+        covariates: Mapping[str, torch.Tensor] | None = None,
+        starts: np.ndarray | None = None,
     ) -> None:
         self.spec = spec
         self.batch_size = batch_size
         self.generator = generator
+        self._covariates = dict(covariates or {})
+        self._starts = torch.as_tensor([0] if starts is None else starts, dtype=torch.int64)
+        self._values = values
         self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
-        self._windows = values.unfold(0, spec.length, 1) if len(ends) else values[:0, :, None]
+        self._part = slice(None)
 
     @property
     def n_windows(self) -> int:
         """Windows in one pass."""
         return len(self._first)
 
+    def share(self, rank: int, size: int) -> Self:
+        """The same batches, of which only every ``size``-th window from ``rank`` on is handed out, perhaps none."""
+        mine = copy.copy(self)
+        mine._part = slice(rank, None, size)
+        return mine
+
+    def to(self, device: torch.device) -> Self:
+        """The same batches, gathered on a device."""
+        moved = copy.copy(self)
+        moved._values = self._values.to(device)
+        moved._covariates = {name: rows.to(device) for name, rows in self._covariates.items()}
+        return moved
+
     def __len__(self) -> int:
         return -(-self.n_windows // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield ``(x [B, T, C], y [B, F, C])``."""
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Yield ``(x [B, T, C], y [B, F, C])``, and covariates as a third part where there are any.
+
+        They are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static`` ``[B, S]``, by name.
+        """
         order = self._first
         if self.generator is not None:
             order = order[torch.randperm(self.n_windows, generator=self.generator)]
+        windows = self._values.unfold(0, self.spec.length, 1) if len(order) else self._values[:0, :, None]
         for chunk in order.split(self.batch_size):
-            window = self._windows[chunk.to(self._windows.device)].transpose(1, 2)
-            yield window[:, : self.spec.context], window[:, self.spec.context :]
+            first = chunk[self._part].to(windows.device)
+            window = windows[first].transpose(1, 2)
+            x, y = window[:, : self.spec.context], window[:, self.spec.context :]
+            yield (x, y, self._gather(first)) if self._covariates else (x, y)
+
+    def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Covariates of the windows that start at rows ``first``."""
+        found = {}
+        for name, rows in self._covariates.items():
+            if name == "static":
+                owner = torch.searchsorted(self._starts.to(first.device), first.contiguous(), right=True) - 1
+                found[name] = rows[owner]
+            else:
+                length = self.spec.context if name == "past" else self.spec.length
+                found[name] = rows.unfold(0, length, 1)[first].transpose(1, 2)
+        return found

@@ -1,16 +1,20 @@
 """How would forecasters have done in the past? Rolling origins, refits, scores over every window, comparisons."""
 
 import copy
+import functools
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, require_length, season_length, to_panel
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -23,9 +27,20 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecast import Forecaster, alias_of, check_request, context_of, interval_columns
+from tsattn.forecast import Forecaster, alias_of, check_request, columns_of, context_of, interval_columns
 
-__all__ = ["BacktestResult", "Comparison", "backtest", "compare", "roll", "rolling_origins", "seasonal_errors"]
+__all__ = [
+    "BacktestPlan",
+    "BacktestResult",
+    "Comparison",
+    "backtest",
+    "compare",
+    "fit_copy",
+    "judge_fits",
+    "roll",
+    "rolling_origins",
+    "seasonal_errors",
+]
 
 
 def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
@@ -42,6 +57,29 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
         total[owner[first]] = np.add.reduceat(np.where(known, gap, 0.0), first, axis=0)
         count[owner[first]] = np.add.reduceat(known.astype(np.float64), first, axis=0)
     return ratios(total, count)
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestPlan:
+    """What a backtest is to do, checked before anything is fitted.
+
+    Attributes:
+        named: The forecasters by name; they are copied before they are fitted.
+        panel: The series.
+        origins: Rows of history before each forecast, ``[N, W]``.
+        fits: Windows before which the forecasters are fitted, ascending, the first one 0.
+        scaler: Scale of the scores.
+        quantiles: All that are asked, ascending.
+        keep: Whether forecasts are kept.
+    """
+
+    named: Mapping[str, Forecaster]
+    panel: Panel
+    origins: np.ndarray
+    fits: tuple[int, ...]
+    scaler: Scaler
+    quantiles: tuple[float, ...]
+    keep: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +205,7 @@ def backtest(
     missing: str = "error",
     season_length: int | None = None,
     keep: bool = True,
+    judge: Callable[[BacktestPlan], Mapping[str, Rolled]] | None = None,
 ) -> BacktestResult:
     """Judge forecasters on the last windows of every series.
 
@@ -174,8 +213,9 @@ def backtest(
     a cutoff and nothing else. Windows without a refit are answered by ``predict_windows`` in chunks.
 
     Args:
-        forecasters: One, several (named by alias), or a mapping from names. All have one horizon.
-        data: Long or wide frame, or a ``Panel``.
+        forecasters: One, several (named by alias), or a mapping from names. All have one horizon; each reads the
+            covariates that it declares, if any.
+        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no channels of a wide frame for any.
         n_windows: Windows a series; default 1.
         step_size: Rows between cutoffs.
         test_size: Rows judged, instead of ``n_windows``.
@@ -190,6 +230,8 @@ def backtest(
         missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
         season_length: Season of MASE in rows; ``None`` takes the frequency's.
         keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
+        judge: Carries the plan out; ``None`` fits and judges here, one after another. See
+            :func:`tsattn.distributed.backtest_many`.
 
     Raises:
         ValueError: If names repeat, horizons differ, a series is too short, or a forecaster refuses.
@@ -198,7 +240,11 @@ def backtest(
     horizon = _common_horizon(named)
     levels, asked, every = check_request(level, quantiles)
     names = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    panel = to_panel(data, freq=freq, missing=missing, **names)
+    columns = functools.reduce(
+        CovariateColumns.join, (columns_of(each, fitted=False) for each in named.values()), CovariateColumns()
+    )
+    beside: dict[str, Any] = {"covariate_cols": columns.moving, "static_cols": columns.static}
+    panel = to_panel(data, freq=freq, missing=missing, **names, **beside)
     # Whatever can be refused is refused before anything is fitted.
     _check_names(named, _columns(panel))
     season = _season(panel, season_length)
@@ -206,40 +252,56 @@ def backtest(
     fits = _fit_windows(refit, count)
     require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
     origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-    history, scaler = History(panel), make_scaler(panel, origins[:, 0])
-    rolled = {name: _judge(name, each, history, origins, fits, scaler, every, keep) for name, each in named.items()}
+    plan = BacktestPlan(named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep)
+    rolled = _judge_here(plan) if judge is None else judge(plan)
     return BacktestResult(panel, origins, rolled, levels, asked, season, horizon, step_size)
 
 
-def _judge(
-    name: str,
-    forecaster: Forecaster,
-    history: History,
-    origins: np.ndarray,
-    fits: list[int],
-    scaler: Scaler,
-    every: tuple[float, ...],
-    keep: bool,
-) -> Rolled:
-    panel, n_windows = history.panel, origins.shape[1]
-    ends = panel.starts[:-1, None] + origins
+def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
+    history = History(plan.panel)
+    return {name: judge_fits(plan, name, history) for name in plan.named}
+
+
+def judge_fits(plan: BacktestPlan, name: str, history: History, first: int = 0, last: int | None = None) -> Rolled:
+    """Fit and judge one forecaster on the windows of some of its fits.
+
+    Args:
+        plan: The backtest.
+        name: The forecaster.
+        history: Of the plan's panel.
+        first: Number of the first fit.
+        last: Number of the fit after the last; ``None`` goes to the end.
+
+    Returns:
+        The windows of these fits, series by series.
+    """
+    forecaster, panel, n_windows = plan.named[name], plan.panel, plan.origins.shape[1]
+    edges = [*plan.fits, n_windows][first : (len(plan.fits) if last is None else last) + 1]
+    ends = (panel.starts[:-1, None] + plan.origins)[:, edges[0] : edges[-1]]
     rolled = start_rolling(
-        name, panel, ends.ravel(), scaler.scale, horizon=forecaster.horizon, quantiles=every, keep=keep
+        name,
+        panel,
+        ends.ravel(),
+        plan.scaler.scale,
+        horizon=forecaster.horizon,
+        quantiles=plan.quantiles,
+        keep=plan.keep,
     )
     slots = np.arange(ends.size).reshape(ends.shape)
-    for start, stop in zip(fits, [*fits[1:], n_windows], strict=True):
-        judged = int(panel.lengths[0] - origins[0, start])
-        fitted = _fit_copy(name, forecaster, panel.until(origins[:, start]), judged)
+    for start, stop in itertools.pairwise(edges):
+        judged = int(panel.lengths[0] - plan.origins[0, start])
+        fitted = fit_copy(name, forecaster, panel.until(plan.origins[:, start]), judged)
         context = context_of(fitted)
         require_length(panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
-        judge_windows(rolled, fitted, history, slots[:, start:stop].ravel())
+        judge_windows(rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel())
     return rolled
 
 
-def _fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int) -> Forecaster:
+def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int) -> Forecaster:
     """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is changed."""
     try:
-        return copy.deepcopy(forecaster).fit(replace(known, values=known.values.copy()))
+        beside = None if known.covariates is None else known.covariates.copy()
+        return copy.deepcopy(forecaster).fit(replace(known, values=known.values.copy(), covariates=beside))
     except ValueError as error:
         raise ValueError(f"{name}, fitted on the rows before the {judged} judged ones: {error}") from error
 

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.calendar import ticks
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
+from tsattn.data.future import future_frame, missing_frame
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
@@ -23,8 +26,10 @@ from tsattn.forecast import (
     check_request,
     check_windows,
     chunk_size,
+    columns_of,
     context_of,
     continued,
+    covariate_history,
     panel_for,
     quantiles_to_level,
 )
@@ -79,9 +84,25 @@ class SplitConformal:
         return alias_of(self.forecaster)
 
     @property
+    def covariate_columns(self) -> CovariateColumns:
+        """What the forecaster reads beside the target at its next fit."""
+        return columns_of(self.forecaster, fitted=False)
+
+    @property
+    def covariate_columns_(self) -> CovariateColumns:
+        """What the fitted copy reads."""
+        return columns_of(self.forecaster_)
+
+    @property
+    def _reader(self) -> Forecaster:
+        """Whose column names are read: the fitted copy's, once there is one."""
+        reader: Forecaster = getattr(self, "forecaster_", self.forecaster)
+        return reader
+
+    @property
     def context(self) -> int:
         """Rows of history needed, for the point and for the scale."""
-        inner = context_of(getattr(self, "forecaster_", self.forecaster))
+        inner = context_of(self._reader)
         return max(inner, self._scale_rows or 1)
 
     def fit(self, data: pd.DataFrame | Panel) -> Self:
@@ -109,16 +130,21 @@ class SplitConformal:
 
     def _errors(self, history: History, ends: np.ndarray) -> np.ndarray:
         errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
-        chunk = chunk_size((self.context + self.horizon) * history.panel.n_channels)
+        beside = covariate_history(self.forecaster_, history.panel)
+        more = 0 if beside is None else beside.width(self.context, self.horizon)
+        chunk = chunk_size((self.context + self.horizon) * history.panel.n_channels + more)
         for first in range(0, len(ends), chunk):
             part = slice(first, first + chunk)
             x = history.contexts(ends[part], self.context)
-            gap = np.abs(history.futures(ends[part], self.horizon) - self._point(x))
+            given = None if beside is None else beside.windows(ends[part], self.context, self.horizon)
+            gap = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
             errors[part] = gap / self._scale(x)[:, None, :]
         return errors
 
-    def _point(self, x: np.ndarray) -> np.ndarray:
-        return call_windows(self.forecaster_, x[:, -context_of(self.forecaster_) :])[0]
+    def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
+        inner = context_of(self.forecaster_)
+        given = None if covariates is None else covariates.cut(inner, self.horizon)
+        return call_windows(self.forecaster_, x[:, -inner:], covariates=given)[0]
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if self._scale_rows is None:
@@ -131,22 +157,39 @@ class SplitConformal:
         *,
         level: Sequence[float] | float | None = None,
         quantiles: Sequence[float] | float | None = None,
+        future: pd.DataFrame | None = None,
     ) -> pd.DataFrame | Forecast:
         """Forecast the rows after ``data``, or after the fitted data, without fitting again; series may be new.
 
+        ``future`` holds the future columns of a forecaster that reads some; ``make_future_frame`` gives its rows.
+
         Raises:
-            ValueError: If not fitted, if there are too few calibration errors for a level, or if the table is
+            ValueError: If not fitted, if there are too few calibration errors for a level, or if a table is
                 faulty or too short.
         """
-        given, panel = continued(self, data, self._panel, as_panel=self._data_was_panel, reader=self.forecaster)
-        return answer(self, given, panel, level=level, quantiles=quantiles)
+        given, panel = self._series(data)
+        return answer(self, given, panel, level=level, quantiles=quantiles, future=future)
 
-    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
+    def make_future_frame(self, data: pd.DataFrame | Panel | None = None) -> pd.DataFrame:
+        """Id, time and empty future columns of the rows after ``data``, or after the fitted data, to be filled in."""
+        return future_frame(self._series(data)[1], self.covariate_columns_, self.horizon)
+
+    def missing_future(self, future: pd.DataFrame, data: pd.DataFrame | Panel | None = None) -> pd.DataFrame:
+        """Id, time and ``column`` of every value that ``future`` still lacks for :meth:`predict`."""
+        return missing_frame(future, self._series(data)[1], self.covariate_columns_, self.horizon)
+
+    def _series(self, data: pd.DataFrame | Panel | None) -> tuple[pd.DataFrame | Panel | None, Panel]:
+        return continued(self, data, self._panel, as_panel=self._data_was_panel, reader=self._reader)
+
+    def predict_windows(
+        self, x: np.ndarray, *, quantiles: Sequence[float] = (), covariates: CovariateWindows | None = None
+    ) -> np.ndarray:
         """Forecast from contexts.
 
         Args:
             x: ``[B, T, C]`` with T at least ``context``.
             quantiles: Any whose level the calibration errors suffice for.
+            covariates: Of the same windows, for a forecaster that reads some.
 
         Returns:
             ``[B, F, C]``, or ``[B, F, C, Q]`` where quantiles are asked.
@@ -157,7 +200,7 @@ class SplitConformal:
         if self._panel is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
         x = check_windows(x, self.context)
-        point = self._point(x)
+        point = self._point(x, covariates)
         if not len(quantiles):
             return point
         return self._around(point, quantiles, self._scale(x))
@@ -241,7 +284,14 @@ class AdaptiveConformal(SplitConformal):
             places.append((None if level is None else self.levels.index(level), math.copysign(1.0, q - 0.5)))
         return places
 
-    def update(self, x: np.ndarray, y: np.ndarray, *, widths: np.ndarray | None = None) -> None:
+    def update(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        widths: np.ndarray | None = None,
+        covariates: CovariateWindows | None = None,
+    ) -> None:
         """Tell the truths of one moment's forecasts, in the order of time.
 
         Args:
@@ -249,11 +299,12 @@ class AdaptiveConformal(SplitConformal):
             y: What came, ``[B, F, C]``, NaN where it is not known. A truth is to be told once: a later call may tell
                 the steps that an earlier one left out.
             widths: ``adaptive_.widths()`` as it was when those forecasts were made; ``None`` takes today's.
+            covariates: Of the same windows, for a forecaster that reads some.
 
         Raises:
             ValueError: If not fitted or a shape is wrong.
         """
-        point = self.predict_windows(x)
+        point = self.predict_windows(x, covariates=covariates)
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:
             raise ValueError(f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad with NaN")

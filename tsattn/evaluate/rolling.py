@@ -17,6 +17,7 @@ from tsattn.forecast import (
     check_request,
     chunk_size,
     context_of,
+    covariate_history,
     quantiles_to_level,
 )
 
@@ -151,6 +152,16 @@ class Tally:
         self.size += float(np.abs(y[known]).sum())
         for level, (lower, upper) in self.pairs.items():
             self.inside[level] += int(((y >= bounds[..., lower]) & (y <= bounds[..., upper])).sum())
+
+    def include(self, other: "Tally", series: slice = slice(None)) -> None:
+        """Add the sums of other windows, of the series ``series`` among these."""
+        alike = ("count", "absolute", "squared", "smape", "absolute_scaled", "squared_scaled", "size", "pinball")
+        for name in alike:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.series_count[series] += other.series_count
+        self.series_absolute[series] += other.series_absolute
+        for level, inside in other.inside.items():
+            self.inside[level] += inside
 
 
 def _sum_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -325,13 +336,16 @@ def judge_windows(
     panel, context, steps = history.panel, context_of(forecaster), forecaster.horizon
     ends = rolled.ends[slots]
     series = _owners(panel, ends, context, steps)
+    beside = covariate_history(forecaster, panel)
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
     # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
-    chunk = chunk or chunk_size(3 * (context * panel.n_channels + width))
+    more = 0 if beside is None else beside.width(context, steps)
+    chunk = chunk or chunk_size(3 * (context * panel.n_channels + width + more))
     size = max(1, _SLICE_VALUES // width)
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)
-        point, bounds = call_windows(forecaster, history.contexts(ends[part], context), rolled.quantiles)
+        covariates = None if beside is None else beside.windows(ends[part], context, steps)
+        point, bounds = call_windows(forecaster, history.contexts(ends[part], context), rolled.quantiles, covariates)
         if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
             _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
         if rolled.point is not None and rolled.bounds is not None:

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.reference import attention_mask, shared_blocks
+from tsattn.kernels.geometry import Geometry, level_shares
+from tsattn.kernels.reference import attention_mask
 
 # Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than SLICES of them
 # while that is possible, for every product ends with the threads waiting for one another.
@@ -25,6 +25,8 @@ SLICES = 4
 DEVICE_SLICE_BYTES = (256 * 2**20, 256 * 2**20)
 # Rows of features of at least this size are read where they lie instead of being copied side by side.
 WIDE_ROW_BYTES = 128
+# Results with rows shorter than a vector register of the CPU are made the other way round, which fills it.
+NARROW_BYTES = 64
 # Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed again.
 KEPT_BYTES = 256 * 2**20
 # Masks of longer sequences are built for every call instead of being remembered.
@@ -183,7 +185,12 @@ def _merge(x: Tensor) -> Tensor:
 def _fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
     """Write ``factor * left @ right`` where ``target`` points; batched products want a dense place, so maybe a copy."""
     shape = (left.shape[0], left.shape[1], right.shape[2])
-    if target.is_contiguous():
+    if left.device.type == "cpu" and right.shape[2] * right.element_size() < NARROW_BYTES:
+        turned = left.new_empty((shape[0], shape[2], shape[1]))
+        turned.baddbmm_(right.transpose(1, 2), left.transpose(1, 2), beta=0, alpha=factor)
+        blocks = target.unflatten(2, (-1, shape[1]))
+        blocks.copy_(turned.view(*blocks.shape[:3], shape[2], shape[1]).transpose(3, 4))
+    elif target.is_contiguous():
         target.view(shape).baddbmm_(left, right, beta=0, alpha=factor)
     else:
         product = left.new_empty(shape).baddbmm_(left, right, beta=0, alpha=factor)
@@ -216,25 +223,6 @@ def _runs(geometry: Geometry, offset: int) -> list[_Run]:
 def _follows(before: _Run, run: _Run) -> bool:
     alike = (before.features, before.n_queries, before.n_keys) == (run.features, run.n_queries, run.n_keys)
     return alike and before.query_rows.stop == run.query and before.key_rows.stop == run.key
-
-
-def level_shares(geometry: Geometry, dtype: torch.dtype, device: torch.device, *, n_common: int = 1) -> Tensor:
-    """One divided by the number of levels that each pair shares.
-
-    Args:
-        geometry: Lengths, blocks and offsets.
-        dtype: Type of the result.
-        device: Its place.
-        n_common: How many levels the first one stands for.
-
-    Returns:
-        Shares, [1 Lq Lk] or [H Lq Lk] as there are offsets.
-    """
-    sizes = (geometry.n_queries, geometry.n_keys)
-    count = torch.full((), n_common, dtype=dtype, device=device)
-    for size in geometry.block_sizes[1:]:
-        count = count + shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device).to(dtype)
-    return count.reciprocal().expand(len(geometry.offsets), *sizes)
 
 
 class _Plan:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tsattn.kernels.reference import default_block_sizes
+from tsattn.kernels.reference import default_block_sizes, shared_blocks
 
 
 @dataclass(frozen=True)
@@ -213,3 +214,22 @@ def _check_positions(offset: tuple[int, ...], n_heads: int, window: int | None, 
         raise ValueError(f"window must be at least 1, the token itself; got {window}; None sees everything")
     if n_global < 0:
         raise ValueError(f"n_global must be at least 0; got {n_global}; 0 is no global token")
+
+
+def level_shares(geometry: Geometry, dtype: torch.dtype, device: torch.device, *, n_common: int = 1) -> Tensor:
+    """One divided by the number of levels that each pair shares.
+
+    Args:
+        geometry: Lengths, blocks and offsets.
+        dtype: Type of the result.
+        device: Its place.
+        n_common: How many levels the first one stands for.
+
+    Returns:
+        Shares, [1 Lq Lk] or [H Lq Lk] as there are offsets.
+    """
+    sizes = (geometry.n_queries, geometry.n_keys)
+    count = torch.full((), n_common, dtype=dtype, device=device)
+    for size in geometry.block_sizes[1:]:
+        count = count + shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device).to(dtype)
+    return count.reciprocal().expand(len(geometry.offsets), *sizes)

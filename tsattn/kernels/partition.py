@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from tsattn.kernels.dense import Blocks, level_shares
-from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.dense import Blocks
+from tsattn.kernels.geometry import Geometry, level_shares
 
 
 @dataclass(frozen=True)

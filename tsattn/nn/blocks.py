@@ -8,31 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tsattn.nn.attention import Attention
+from tsattn.nn.feedforward import FeedForward
 from tsattn.nn.halves import AnyCache
-from tsattn.nn.layers import Dropout, linear
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with a GELU between, for each token by itself.
-
-    Args:
-        d_model: Token width.
-        d_ff: Hidden width.
-        dropout: Rate on the hidden features.
-        generator: Source of the start values; ``None`` is torch's global one.
-    """
-
-    def __init__(
-        self, d_model: int, d_ff: int, *, dropout: float = 0.0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.widen = linear(d_model, d_ff, generator=generator)
-        self.narrow = linear(d_ff, d_model, generator=generator)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Transform each token."""
-        return self.narrow(self.dropout(nn.functional.gelu(self.widen(x))))
+from tsattn.nn.layers import Dropout
+from tsattn.nn.mixing import ChannelMixer
 
 
 class TransformerBlock(nn.Module):
@@ -84,11 +63,15 @@ class TransformerStack(nn.Module):
     Args:
         blocks: The blocks, first to last.
         d_model: Token width.
+        mixers: What lets channels look at one another after each block; none keeps them independent.
     """
 
-    def __init__(self, blocks: Sequence[TransformerBlock], *, d_model: int) -> None:
+    def __init__(
+        self, blocks: Sequence[TransformerBlock], *, d_model: int, mixers: Sequence[ChannelMixer] = ()
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
+        self.mixers = nn.ModuleList(mixers)
         self.norm = nn.LayerNorm(d_model)
 
     def forward(
@@ -99,8 +82,8 @@ class TransformerStack(nn.Module):
         Args:
             key_mask: True where a token may be looked at.
         """
-        for block in self._blocks:
-            x = block(x, key_mask=key_mask)
+        for i, block in enumerate(self._blocks):
+            x = self._mix(i, block(x, key_mask=key_mask), key_mask)
         return self.norm(x)
 
     def weights(
@@ -112,9 +95,9 @@ class TransformerStack(nn.Module):
             key_mask: True where a token may be looked at.
         """
         maps = []
-        for block in self._blocks:
+        for i, block in enumerate(self._blocks):
             maps.append(block.weights(x, key_mask=key_mask))
-            x = block(x, key_mask=key_mask)
+            x = self._mix(i, block(x, key_mask=key_mask), key_mask)
         return maps
 
     def make_caches(
@@ -139,6 +122,9 @@ class TransformerStack(nn.Module):
         for block, cache in zip(self._blocks, caches, strict=True):
             x = block.step(x, cache)
         return self.norm(x)
+
+    def _mix(self, layer: int, x: Tensor, key_mask: Tensor | None) -> Tensor:
+        return cast(ChannelMixer, self.mixers[layer])(x, key_mask=key_mask) if len(self.mixers) else x
 
     @property
     def _blocks(self) -> list[TransformerBlock]:

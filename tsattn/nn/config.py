@@ -23,6 +23,12 @@ _TAKES = {
 }
 ATTENTION_KINDS = tuple(_TAKES)
 ARCHITECTURES = ("encoder", "decoder")
+# What each kind of network can read beside the window itself; asking another for it is an error.
+READS: dict[str, tuple[str, ...]] = {
+    "encoder": ("past", "future", "static", "calendar", "mixing"),
+    "decoder": (),
+    "linear": (),
+}
 _SIZES = ("context", "horizon", "d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 
 
@@ -67,9 +73,14 @@ class ModelConfig:
         head: What an encoder forecasts: ``"point"``, ``"quantile"``, ``"student_t"``, ``"normal"``,
             ``"negative_binomial"`` or ``"log_normal"`` (:mod:`tsattn.nn.heads`).
         quantiles: Those that a quantile head trains.
+        n_past: Covariates that are known up to the cutoff.
+        n_known: Covariates that are known through the horizon, those of the calendar among them.
+        n_static: Covariates with one value in a series.
+        mixed_channels: Channels that look at one another; 0 keeps them independent.
 
     Raises:
-        ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting.
+        ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting or cannot
+            read covariates (:data:`READS`).
     """
 
     context: int
@@ -100,6 +111,10 @@ class ModelConfig:
     masked: bool = False
     head: str = "point"
     quantiles: tuple[float, ...] | None = None
+    n_past: int = 0
+    n_known: int = 0
+    n_static: int = 0
+    mixed_channels: int = 0
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -108,6 +123,7 @@ class ModelConfig:
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         check_backbone(self.backbone)
+        self._check_reads()
         self._check_head()
         if self.masked and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
             kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
@@ -125,6 +141,25 @@ class ModelConfig:
         self._check_architecture()
         self._check_options()
         self._check_pattern()
+
+    @property
+    def kind(self) -> str:
+        """``"linear"``, or the architecture: what :data:`READS` is told by."""
+        return "linear" if self.backbone in LINEAR_KINDS else self.architecture
+
+    def _check_reads(self) -> None:
+        counts = {"n_past": "past", "n_known": "future", "n_static": "static", "mixed_channels": "mixing"}
+        for name, what in counts.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name} must be a whole number of at least 0; got {value!r}")
+            if value and what not in READS.get(self.kind, ()):
+                raise ValueError(
+                    f"a {self.kind} network reads no covariates and mixes no channels; got {name} = {value}; use an"
+                    " attention encoder, or leave them out"
+                )
+        if self.mixed_channels == 1:
+            raise ValueError("mixed_channels must be at least 2, or 0 for independent channels; got 1")
 
     def _check_head(self) -> None:
         if self.head not in HEADS:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 # Masks are drawn a byte a number, so a rate is rounded to a multiple of 1/256.
@@ -39,6 +39,7 @@ class Dropout(nn.Module):
 
     Attributes:
         generator: Source of the masks; ``None`` is torch's global one. :func:`set_generator` sets it for a model.
+        n_dropped: Numbers of 256 that are set to zero.
 
     Raises:
         ValueError: If ``p`` is not in [0, 1).
@@ -50,18 +51,27 @@ class Dropout(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1; got {p}; 0 turns it off")
         self.p = p
         self.generator: torch.Generator | None = None
-        self._n_dropped = round(p * _LEVELS)
+        self.n_dropped = round(p * _LEVELS)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Mask in training, identity otherwise."""
-        if not self.training or self._n_dropped == 0:
+        if not self.training or self.n_dropped == 0:
             return x
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-        words.random_(-(2**63), None, generator=self.generator)
-        noise = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        keep = self.noise(x.shape, x.device) >= self.n_dropped
         # A float mask: multiplying floats by booleans is ten times slower on CPU.
-        keep = (noise >= self._n_dropped).to(x.dtype).mul_(_LEVELS / (_LEVELS - self._n_dropped))
-        return x * keep
+        return x * keep.to(x.dtype).mul_(self.factor(self.n_dropped))
+
+    def noise(self, shape: tuple[int, ...], device: torch.device) -> Shaped[Tensor, "..."]:
+        """Random bytes; a number is kept where its byte is at least ``n_dropped``."""
+        size = math.prod(shape)
+        words = torch.empty(-(-size // 8), dtype=torch.int64, device=device)
+        words.random_(-(2**63), None, generator=self.generator)
+        return words.view(torch.uint8)[:size].view(shape)
+
+    @staticmethod
+    def factor(n_dropped: int) -> float:
+        """What keeps the mean when ``n_dropped`` of 256 numbers are dropped."""
+        return _LEVELS / (_LEVELS - n_dropped)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
+from tsattn.nn.covariates import CovariateTokens, StepNetwork, require
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
 from tsattn.nn.layers import linear
@@ -21,6 +22,10 @@ class PatchEncoder(nn.Module):
     to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm blocks. With
     ``config.masked`` missing values (NaN) are left out of the normalisation and count as its mean after it, and no
     patch looks at one that holds nothing else.
+
+    Covariates of the context are added to the tokens, those of the horizon to the output of the head, step by step
+    (:mod:`tsattn.nn.covariates`); all channels of a window share them. With ``config.mixed_channels`` the channels
+    look at one another (:mod:`tsattn.nn.mixing`).
 
     Args:
         config: Sizes and attention.
@@ -44,20 +49,53 @@ class PatchEncoder(nn.Module):
         )
         self.revin: nn.Module = self.head.normaliser()
         self.skip = linear(config.context, config.horizon, generator=generator) if config.linear_skip else None
+        # Drawn last, so that the rest starts as it would without covariates.
+        reads = config.n_past or config.n_known or config.n_static
+        self.beside = CovariateTokens(config, generator=generator) if reads else None
+        parameters = self.head.n_parameters
+        self.ahead = StepNetwork(config.n_known, width, parameters, generator=generator) if config.n_known else None
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C *P"]:
-        """Forecast every channel of every window: a point a step, or what the head's parameters are."""
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        past: Float[Tensor, "B T P"] | None = None,
+        known: Float[Tensor, "B TF K"] | None = None,
+        static: Float[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B F C *Q"]:
+        """Forecast every channel of every window: a point a step, or what the head's parameters are.
+
+        Args:
+            past: Covariates over the context.
+            known: Covariates over context and horizon.
+            static: Covariates with one value a window.
+
+        Raises:
+            ValueError: If covariates are not those that the network was built for.
+        """
         series, seen = self._series(x)
         level, spread = self._statistics(series, seen)
         series = self._normal(series, seen, level, spread)
-        y = self.head(self.stack(self._embed(series), key_mask=self._key_mask(seen)))
+        tokens = self._embed(series, self._beside(x.shape[2], past, known, static))
+        states = self.stack(tokens, key_mask=self._key_mask(seen))
+        y = self.head(states)
+        if self.ahead is not None and known is not None:
+            steps = self.ahead(known[:, self.config.context :].repeat_interleave(x.shape[2], 0), states)
+            y = y + steps.reshape(y.shape)
         if self.skip is not None:
             y = self.head.shift(y, self.skip(series))
         return self.head.denormalise(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
     @torch.no_grad()
-    def attention_maps(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "N B C H L L"]:
-        """How much each patch looks at each other one, in every layer.
+    def attention_maps(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        past: Float[Tensor, "B T P"] | None = None,
+        known: Float[Tensor, "B TF K"] | None = None,
+        static: Float[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "N B C H L L"]:
+        """How much each patch looks at each other one, in every layer; arguments as in :meth:`forward`.
 
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and to two for
@@ -65,8 +103,18 @@ class PatchEncoder(nn.Module):
         """
         series, seen = self._series(x)
         series = self._normal(series, seen, *self._statistics(series, seen))
-        maps = torch.stack(self.stack.weights(self._embed(series), key_mask=self._key_mask(seen)))
+        tokens = self._embed(series, self._beside(x.shape[2], past, known, static))
+        maps = torch.stack(self.stack.weights(tokens, key_mask=self._key_mask(seen)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
+
+    def _beside(
+        self, n_channels: int, past: Tensor | None, known: Tensor | None, static: Tensor | None
+    ) -> Tensor | None:
+        """What the covariates add to the tokens of each channel."""
+        require(self.config, past, known, static)
+        if self.beside is None:
+            return None
+        return self.beside(past, known, static).repeat_interleave(n_channels, 0)
 
     def _series(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Channels as sequences of their own, and where they are known."""
@@ -88,8 +136,8 @@ class PatchEncoder(nn.Module):
             return None
         return patchify(seen, self.config.patch_len, self.config.patch_stride).any(-1)
 
-    def _embed(self, series: Tensor) -> Tensor:
-        return self.embedding(patchify(series, self.config.patch_len, self.config.patch_stride))
+    def _embed(self, series: Tensor, beside: Tensor | None) -> Tensor:
+        return self.embedding(patchify(series, self.config.patch_len, self.config.patch_stride), beside=beside)
 
 
 class LinearModel(nn.Module):

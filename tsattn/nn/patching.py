@@ -112,10 +112,14 @@ class PatchEmbedding(nn.Module):
         self.positions = nn.Parameter(start)
         self.dropout = Dropout(dropout)
 
-    def forward(self, patches: Float[Tensor, "B L P"], *, start: int = 0) -> Float[Tensor, "B L D"]:
+    def forward(
+        self, patches: Float[Tensor, "B L P"], *, start: int = 0, beside: Float[Tensor, "B L D"] | None = None
+    ) -> Float[Tensor, "B L D"]:
         """Embed and mark with positions.
 
         Args:
             start: Position of the first patch.
+            beside: What is known beside each patch, as tokens to be added.
         """
-        return self.dropout(self.project(patches) + self.positions[start : start + patches.shape[1]])
+        tokens = self.project(patches) + self.positions[start : start + patches.shape[1]]
+        return self.dropout(tokens if beside is None else tokens + beside)

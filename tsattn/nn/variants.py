@@ -6,6 +6,7 @@ from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
 from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
+from tsattn.nn.mixing import ChannelMixer
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
 
 _MATRICES = {"bilinear_mlr": "mlr", "bilinear_btt": "btt", "mlbtc": "mlbtc"}
@@ -23,7 +24,13 @@ def make_stack(config: ModelConfig, *, generator: torch.Generator | None = None)
         attention = make_attention(config, layer, generator=generator)
         feed_forward = FeedForward(width, config.d_ff, dropout=config.dropout, generator=generator)
         blocks.append(TransformerBlock(attention, feed_forward, d_model=width, dropout=config.dropout))
-    return TransformerStack(blocks, d_model=width)
+    # Drawn after the blocks, which are then the same with mixers and without.
+    n_mixers = config.n_layers if config.mixed_channels else 0
+    mixers = [
+        ChannelMixer(config.mixed_channels, width, config.n_heads, dropout=config.dropout, generator=generator)
+        for _ in range(n_mixers)
+    ]
+    return TransformerStack(blocks, d_model=width, mixers=mixers)
 
 
 def make_attention(config: ModelConfig, layer: int, *, generator: torch.Generator | None = None) -> Attention:

@@ -1,0 +1,163 @@
+"""What one of several processes does in test_distributed: it trains through many cases and writes down what came out.
+
+A launcher's variables say which process it is: ``python tests/ranks.py FOLDER CASE...``.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.nn.config import ModelConfig
+from tsattn.nn.layers import Dropout
+from tsattn.nn.models import build_model
+from tsattn.processes import DDPSettings
+from tsattn.training import Checkpoint, Generators, TrainConfig, train
+
+CPU = torch.device("cpu")
+SPEC = WindowSpec(24, 4)
+LEARN, CHECK = np.arange(24, 240), np.arange(244, 297)
+SMALL = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3}
+SETTINGS = {
+    "mlr": SMALL,
+    "standard": SMALL,
+    "sliding_window": SMALL,
+    "global_local": SMALL,
+    "bilinear_mlr": SMALL,
+    "bilinear_btt": SMALL,
+    "mlbtc": SMALL,
+    "learnt scales": {**SMALL, "backbone": "mlr", "learn_scales": True, "scaling": "paper"},
+    "decoder": {**SMALL, "backbone": "standard", "architecture": "decoder", "patch_stride": 6, "linear_skip": False},
+    "quantile": {**SMALL, "backbone": "mlr", "head": "quantile"},
+    "student_t": {**SMALL, "backbone": "mlr", "head": "student_t"},
+    "nlinear": {},
+    "dlinear": {},
+    "rlinear": {},
+}
+
+
+class Killed(Exception):
+    pass
+
+
+def values(*, missing=False):
+    t = torch.arange(300.0)
+    noise = torch.randn(300, generator=torch.Generator().manual_seed(0)) * 0.1
+    rows = (torch.sin(t * 2 * torch.pi / 12) + noise)[:, None]
+    if missing:
+        # Not spread evenly: the processes then hold different numbers of known values.
+        rows[60:120:2] = torch.nan
+    return rows
+
+
+def fit(
+    config,
+    *,
+    processes=None,
+    seed=0,
+    name="mlr",
+    dropout=0.0,
+    learn=LEARN,
+    check=CHECK,
+    missing=False,
+    checkpoint=None,
+    after_epoch=None,
+):
+    """Train one small network and say what came of it."""
+    generators = Generators.from_seed(seed, CPU)
+    given = {"backbone": name, "masked": missing, **SETTINGS[name]}
+    if SETTINGS[name]:
+        given["dropout"] = dropout
+    model = build_model(ModelConfig(24, 4, **given), generator=generators.init)
+    rows = values(missing=missing)
+    progress = train(
+        model,
+        WindowBatches(rows, learn, SPEC, batch_size=32, generator=generators.order),
+        WindowBatches(rows, check, SPEC, batch_size=2 if len(check) < 5 else 32) if len(check) else None,
+        config,
+        generators=generators,
+        device=CPU,
+        processes=processes,
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint, "k" * 64, generators),
+        after_epoch=after_epoch,
+    )
+    x = values()[None, -24:] if not missing else values(missing=True)[None, 100:124]
+    with torch.inference_mode():
+        forecast = model(x)
+    return {
+        "history": progress.history,
+        "best_epoch": progress.best_epoch,
+        "timed_out": progress.timed_out,
+        "step": progress.step,
+        "forecast": forecast,
+        "weights": model.state_dict(),
+    }
+
+
+# Cases that one process does as well, to be compared; the thin ones are run by default.
+THIN = ("long", "uneven", "one window", "missing", "patience", "model decoder", "model student_t")
+LONG = TrainConfig(learning_rate=1e-2, max_epochs=5, patience=None)
+SHORT = TrainConfig(learning_rate=1e-3, max_epochs=2, patience=None)
+CASES = {
+    "long": (LONG, {}),
+    "uneven": (LONG, {"learn": np.arange(24, 89), "check": np.arange(244, 247)}),
+    "one window": (LONG, {"learn": np.arange(24, 25), "check": np.arange(244, 245)}),
+    "no validation": (SHORT, {"check": np.arange(0)}),
+    "missing": (LONG, {"missing": True}),
+    "patience": (TrainConfig(learning_rate=0.3, max_epochs=30, patience=2), {"seed": 1}),
+    "huber": (TrainConfig(loss="huber", max_epochs=2), {}),
+    **{f"model {name}": (SHORT, {"name": name}) for name in SETTINGS},
+}
+
+
+def refusal(*args, **kwargs):
+    try:
+        fit(*args, **kwargs)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def main(folder, names):
+    torch.set_num_threads(1)
+    rank, together = int(os.environ["RANK"]), {"processes": DDPSettings()}
+    found = {name: fit(CASES[name][0], **together, **CASES[name][1]) for name in names}
+    dropped, seen, writes = {**together, "dropout": 0.3}, [], []
+    found["dropout"] = fit(LONG, **dropped)
+
+    def look(module):
+        (seed,) = {m.generator.initial_seed() for m in module.modules() if isinstance(m, Dropout)}
+        seen.append((float(module._train_sum[1]), float(module._valid_sum[1]), seed))
+
+    write = Checkpoint.write
+    Checkpoint.write = lambda self, module: writes.append(module.progress.epoch) or write(self, module)
+    found["dropout again"] = fit(LONG, **dropped, checkpoint=folder / "again", after_epoch=look)
+    found |= {"seen": seen, "writes": writes}
+    Checkpoint.write = write
+    found["own seeds"] = fit(LONG, **together, seed=rank)
+    # Only the second process's clock runs out.
+    late = TrainConfig(max_epochs=3, patience=None, max_seconds=1e-9 if rank else 1e9)
+    found["late"] = fit(late, **together)
+
+    def die(module):
+        if module.progress.epoch == 2:
+            raise Killed
+
+    try:
+        fit(LONG, **dropped, checkpoint=folder / "kept", after_epoch=die)
+    except Killed:
+        found["killed"] = True
+    found["resumed"] = fit(LONG, **dropped, checkpoint=folder / "kept")
+    if rank == 0:
+        fit(SHORT, checkpoint=folder / "apart-0")
+    found["apart"] = refusal(SHORT, **together, checkpoint=folder / f"apart-{rank}")
+    found["explosion"] = refusal(TrainConfig(learning_rate=1e30, max_epochs=3), **together)
+    torch.save(found, folder / f"found-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,78 @@
+"""Is the feed-forward layer, computed a few tokens at a time, the plain formula, masks and gradients included?"""
+
+import pytest
+import torch
+from torch import nn
+
+from tsattn.nn import feedforward
+from tsattn.nn.feedforward import FeedForward
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def plain(layer, x):
+    """The formula, with the mask that the layer draws."""
+    hidden = nn.functional.gelu(layer.widen(x))
+    if layer.training and layer.dropout.n_dropped:
+        noise = layer.dropout.noise(hidden.shape, x.device)
+        share = layer.dropout.n_dropped / 256
+        hidden = torch.where(noise >= layer.dropout.n_dropped, hidden / (1 - share), 0.0)
+    return layer.narrow(hidden)
+
+
+def outcome(forward, layer, x):
+    """Result and all gradients under one seed of the masks."""
+    layer.dropout.generator = seeded(3)
+    x = x.clone().requires_grad_()
+    y = forward(layer, x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("tokens", [1, 7, 21, 64])
+@pytest.mark.parametrize("room", [1, 100, 2**17])  # hidden numbers a step: one token, a few, all
+def test_steps_are_the_formula(rate, tokens, room, monkeypatch):
+    monkeypatch.setattr(feedforward, "_HIDDEN", room)
+    layer = FeedForward(5, 20, dropout=rate, generator=seeded()).double()
+    x = torch.randn(3, tokens, 5, dtype=torch.float64, generator=seeded(1))
+    for ours, truth in zip(outcome(FeedForward.forward, layer, x), outcome(plain, layer, x), strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-12)
+
+
+def test_a_wrong_mask_would_be_seen():
+    layer = FeedForward(5, 20, dropout=0.3, generator=seeded()).double()
+    x = torch.randn(3, 9, 5, dtype=torch.float64, generator=seeded(1))
+    layer.dropout.generator = seeded(3)
+    ours = layer(x)
+    layer.dropout.generator = seeded(4)
+    assert not torch.allclose(ours, plain(layer, x))
+
+
+def test_gradcheck_and_a_second_derivative_that_is_refused():
+    layer = FeedForward(3, 6, generator=seeded()).double()
+    x = torch.randn(2, 4, 3, dtype=torch.float64, generator=seeded(1), requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_evaluation_draws_nothing_and_tokens_may_lie_anywhere():
+    layer = FeedForward(5, 20, dropout=0.3, generator=seeded()).eval()
+    layer.dropout.generator = None
+    state = torch.random.get_rng_state()
+    x = torch.randn(4, 5, 6, generator=seeded(1)).transpose(1, 2)
+    torch.testing.assert_close(layer(x), layer(x.contiguous()))
+    torch.testing.assert_close(layer(x), plain(layer, x))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_autocast_chooses_the_types():
+    layer = FeedForward(5, 20, generator=seeded())
+    x = torch.randn(2, 3, 5, generator=seeded(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer(x).dtype == torch.float32

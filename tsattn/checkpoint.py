@@ -1,0 +1,119 @@
+"""Where does a fit stand? Its progress and its sources of chance, on disk after each epoch and found again there."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsattn.storage import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from tsattn.training import ForecastModule
+
+
+@dataclass(frozen=True)
+class Generators:
+    """Three independent sources of chance: start values, order of windows, dropout masks."""
+
+    init: torch.Generator
+    order: torch.Generator
+    masks: torch.Generator
+
+    @classmethod
+    def from_seed(cls, seed: int | None, device: torch.device) -> "Generators":
+        """Make them from one seed; ``None`` asks the operating system, never a global generator."""
+        entropy = secrets.randbits(63) if seed is None else seed
+        init, order, masks = (int(s.generate_state(1, np.uint64)[0]) for s in np.random.SeedSequence(entropy).spawn(3))
+        return cls(
+            torch.Generator().manual_seed(init),
+            torch.Generator().manual_seed(order),
+            torch.Generator(device=device).manual_seed(masks),
+        )
+
+
+@dataclass
+class Progress:
+    """Where training stands and what came of it.
+
+    Attributes:
+        epoch: Passes done.
+        step: Steps done.
+        best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one).
+        best_score: Its validation loss.
+        timed_out: Whether the time limit ended it.
+        history: One entry a pass: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),
+            ``learning_rate``.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_score: float | None = None
+    timed_out: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Keeps the last finished epoch of one fit in a folder, one atomic file, and finds it again.
+
+    Args:
+        folder: Where to keep it.
+        key: Hash of data and parameters; a file of another key is not resumed from.
+        generators: Their states belong to the position.
+    """
+
+    folder: Path
+    key: str
+    generators: Generators
+
+    def path(self, epoch: int) -> Path:
+        """File of an epoch."""
+        return self.folder / f"{self.key[:16]}-epoch-{epoch:05d}.safetensors"
+
+    def files(self) -> list[Path]:
+        """Files of this key, oldest first."""
+        return sorted(self.folder.glob(f"{self.key[:16]}-epoch-*.safetensors"))
+
+    def write(self, module: "ForecastModule") -> None:
+        """Write weights, best weights, optimiser, generators and position; then drop the epoch before."""
+        tensors = {f"model.{k}": v for k, v in module.model.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in module.best.items()}
+        for index, state in module.trainer.optimizers[0].state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": v for k, v in state.items()}
+        tensors["generator.order"] = self.generators.order.get_state()
+        tensors["generator.masks"] = self.generators.masks.get_state()
+        older = self.files()
+        facts = {"key": self.key, "stopped": module.trainer.should_stop, "progress": vars(module.progress)}
+        write_tensors(self.path(module.progress.epoch), tensors, facts)
+        for path in older:
+            if path != self.path(module.progress.epoch):
+                path.unlink(missing_ok=True)
+
+    def resume(self, module: "ForecastModule", optimiser: torch.optim.Optimizer) -> bool:
+        """Load the newest file, if there is one; True when training had already stopped there."""
+        files = self.files()
+        if not files:
+            return False
+        tensors, facts = read_tensors(files[-1])
+        if facts.get("key") != self.key:
+            raise ValueError(f"{files[-1]} belongs to other data or parameters; remove it or change checkpoint_dir")
+        module.progress = Progress(**facts["progress"])
+        module.model.load_state_dict(_part(tensors, "model."))
+        module.best = _part(tensors, "best.")
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimiser.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        self.generators.order.set_state(tensors["generator.order"])
+        self.generators.masks.set_state(tensors["generator.masks"])
+        return bool(facts["stopped"])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

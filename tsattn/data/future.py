@@ -1,0 +1,177 @@
+"""Which rows after the end of each series need values of the future columns, and which of them are there?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.calendar import future_times, more, ticks
+from tsattn.data.columns import check_frame, find_time_col, plain, read_numbers, read_stamps, require_columns
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.frames import Panel
+
+_FILL = "make_future_frame() gives the rows to fill in, missing_future() lists what is missing"
+
+
+def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
+    """The rows after the end of each series, with the future columns empty.
+
+    Args:
+        panel: The series.
+        columns: What a forecaster reads.
+        steps: Steps ahead F.
+
+    Returns:
+        In the dialect of the panel, by series and time: id, time and the future columns of NaN, ``N * F`` rows.
+    """
+    empty = np.full((panel.n_series, steps, len(columns.future)), np.nan)
+    return _frame(panel, columns.future, empty)
+
+
+def _frame(panel: Panel, names: tuple[Hashable, ...], values: np.ndarray) -> pd.DataFrame:
+    """Values ``[N, F, K]`` as a frame in the dialect of the panel."""
+    dialect, steps = panel.dialect, values.shape[1]
+    times = future_times(panel.last_times(), panel.freq, steps)
+    data: dict[Any, Any] = {}
+    if dialect.id_col is not None:
+        data[dialect.id_col] = dialect.restore_ids(np.repeat(panel.ids, steps))
+    if dialect.time_col is not None:
+        data[dialect.time_col] = times
+    data |= {name: values[:, :, k].ravel() for k, name in enumerate(names)}
+    return pd.DataFrame(data, index=None if dialect.time_col is not None else times.rename(dialect.index_name))
+
+
+def missing_frame(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
+    """Every value that is missing in a future frame, one row each.
+
+    Args:
+        future: The frame; ``None`` is one without rows.
+        panel: The series.
+        columns: What a forecaster reads.
+        steps: Steps ahead.
+
+    Returns:
+        Id and time as in the panel, and ``column``, the future column without a value there. A complete frame gives
+        no rows.
+
+    Raises:
+        ValueError: As :func:`read_future`, but for missing values.
+    """
+    values = _look_up(future, panel, columns, steps)
+    gone = np.isnan(values).reshape(-1, len(columns.future))
+    row, column = np.nonzero(gone)
+    found = _frame(panel, (), np.empty((*values.shape[:2], 0))).iloc[row]
+    names = np.empty(len(columns.future), dtype=object)
+    names[:] = columns.future
+    return found.assign(column=names[column]) if panel.dialect.time_col is None else _numbered(found, names[column])
+
+
+def _numbered(found: pd.DataFrame, column: np.ndarray) -> pd.DataFrame:
+    return found.reset_index(drop=True).assign(column=column)
+
+
+def read_future(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+    """Values of the future columns after the end of each series; rows may come in any order, others are not read.
+
+    Args:
+        future: Frame with the id and time columns of the panel and the future columns; for a wide panel without ids.
+        panel: The series.
+        columns: What a forecaster reads.
+        steps: Steps ahead F.
+
+    Returns:
+        float64 ``[N, F, K]`` without NaN; K = 0 where nothing is read.
+
+    Raises:
+        TypeError: If it is no frame, or its time column holds no stamps.
+        ValueError: If a frame is given that nobody reads, a column is absent, a value is no number, a row comes
+            twice, or one is missing: the message names the series, the stamp, the column, and how many there are.
+    """
+    if not columns.future:
+        if future is not None:
+            raise ValueError("future= was given, but the model reads no future columns; leave it out, or fit with some")
+        return np.empty((panel.n_series, steps, 0))
+    values = _look_up(future, panel, columns, steps)
+    gone = np.isnan(values)
+    if gone.any():
+        n, step, column = (int(i) for i in np.argwhere(gone)[0])
+        times = future_times(panel.last_times()[[n]], panel.freq, steps)
+        who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
+        others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
+        none = "future= was not given: " if future is None else ""
+        raise ValueError(
+            f"{none}{who}: column {columns.future[column]!r} of future= is missing at {times[step]}{others}, but a"
+            f" forecast needs the future columns at all {steps} steps; {_FILL}"
+        )
+    return values
+
+
+def _look_up(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+    """Values ``[N, F, K]``, NaN where the frame has none."""
+    values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
+    if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
+        return values.reshape(panel.n_series, steps, -1)
+    check_frame(future, "error")
+    times = _stamps(future, panel)
+    for column in columns.future:
+        require_columns(future, {"future_cols": column})
+    series = np.zeros(len(future), dtype=np.int64)
+    if panel.dialect.id_col is not None:
+        require_columns(future, {"id_col": panel.dialect.id_col})
+        series = pd.Index(panel.ids).get_indexer(pd.Index(np.asarray(future[panel.dialect.id_col])))
+    wanted = ticks(future_times(panel.last_times(), panel.freq, steps))
+    stamps, clock = np.unique(wanted, return_inverse=True)
+    slots = np.repeat(np.arange(panel.n_series), steps) * len(stamps) + clock  # ascending
+    place = np.searchsorted(stamps, ticks(times))
+    place[place == len(stamps)] = 0
+    read = (series >= 0) & (stamps[place] == ticks(times))
+    keys = series * len(stamps) + place
+    slot = np.searchsorted(slots, keys)
+    slot[slot == len(slots)] = 0
+    read &= slots[slot] == keys
+    rows = np.flatnonzero(read)
+    _refuse_twice(slot[rows], rows, times, series, panel)
+    for k, column in enumerate(columns.future):
+        numbers, foreign = read_numbers(future[column])
+        bad = rows[(foreign | np.isinf(numbers))[rows]]
+        if len(bad):
+            raise ValueError(
+                f"column {column!r} of future= holds {plain(future[column].iloc[bad[0]])!r:.60} at {times[bad[0]]}"
+                f"{more(len(bad))}, but values must be finite numbers; correct it"
+            )
+        values[slot[rows], k] = numbers[rows]
+    return values.reshape(panel.n_series, steps, -1)
+
+
+def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel) -> None:
+    first = np.unique(slot, return_index=True)[1]
+    if len(first) < len(slot):
+        again = rows[np.setdiff1d(np.arange(len(slot)), first)]
+        who = "" if panel.dialect.id_col is None else f" of series {plain(panel.ids[series[again[0]]])!r}"
+        raise ValueError(
+            f"future= has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may occur once; drop the"
+            " duplicates"
+        )
+
+
+def _stamps(future: pd.DataFrame, panel: Panel) -> pd.Index:
+    """The stamps of a future frame, of the kind that the panel has."""
+    time_col = panel.dialect.time_col
+    if panel.dialect.kind == "wide" and time_col not in future.columns:
+        time_col = find_time_col(future)
+    if time_col is not None:
+        require_columns(future, {"time_col": time_col})
+    column = future.index if time_col is None else future[time_col]
+    where = "the index of future=" if time_col is None else f"column {time_col!r} of future="
+    times = read_stamps(column, where, lambda row: "future=")
+    zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
+    if isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex) or zones[0] != zones[1]:
+        kinds = [
+            f"stamps {'in' if zoned else 'without'} a time zone" if isinstance(each, pd.DatetimeIndex) else "integers"
+            for each, zoned in zip((times, panel.times), zones, strict=True)
+        ]
+        raise ValueError(f"{where} holds {kinds[0]}, but the series have {kinds[1]}; give it the same kind")
+    return times

@@ -1,0 +1,63 @@
+"""How do later rows continue a panel?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.covariates import label
+from tsattn.data.frames import Panel, covariate_series, from_long, from_wide
+
+
+def continued_panel(old: Panel, new: Panel) -> Panel:
+    """The rows of both panels, series by series; where both have a stamp, the new one counts.
+
+    Args:
+        old: Earlier rows.
+        new: Later rows of the same or other series, on the same frequency and with the same covariates.
+
+    Raises:
+        ValueError: If the panels are of different kinds, rows between them are missing and the policy of ``new`` is to
+            refuse that, or a static value is another one now.
+    """
+    if old.dialect.kind != new.dialect.kind:
+        raise ValueError(
+            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the same kind"
+        )
+    here = new.covariates
+    columns, statics = ((), ()) if here is None else (here.columns, here.statics)
+    beside = _joined_covariates(old, new, columns, statics)
+    times = old.times.append(new.times)
+    reading: dict[str, Any] = {"freq": new.freq, "missing": new.missing, "covariate_cols": columns}
+    if old.dialect.kind == "wide":
+        values = np.vstack([old.values, new.values])
+        table = pd.DataFrame(values, columns=list(new.channels)).join(pd.DataFrame(beside))
+        table.index = times
+        table = table[~table.index.duplicated(keep="last")].sort_index()
+        joined = from_wide(table, **reading)
+    else:
+        # Their own names: a covariate may be called y, or ds.
+        given = {"id_col": "unique_id", "time_col": "ds", "target_col": "y"}
+        names = {parameter: getattr(new.dialect, parameter) or name for parameter, name in given.items()}
+        ids = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
+        values = np.concatenate([old.values[:, 0], new.values[:, 0]])
+        table = pd.DataFrame(dict(zip(names.values(), (ids, times, values), strict=True)) | beside)
+        table = table.drop_duplicates([names["id_col"], names["time_col"]], keep="last")
+        joined = from_long(table, **names, **reading, static_cols=statics)
+    return replace(joined, channels=new.channels, dialect=new.dialect)
+
+
+def _joined_covariates(
+    old: Panel, new: Panel, columns: tuple[Hashable, ...], statics: tuple[Hashable, ...]
+) -> dict[Any, pd.Series]:
+    """Columns of both, the old rows first."""
+    parts = [covariate_series(panel) for panel in (old, new)]
+    found = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in (*columns, *statics)}
+    for name in statics:
+        if found[name].dtype == object:  # perhaps numbers in one table and categories in the other
+            found[name] = found[name].map(label)
+    return found

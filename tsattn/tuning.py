@@ -1,0 +1,344 @@
+"""Which settings does a forecaster learn best with? A search by Optuna that sees validation losses and nothing else."""
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsattn.data.frames import Panel
+from tsattn.evaluate.hush import silenced
+from tsattn.fitting import seed_from
+from tsattn.forecast import panel_for
+from tsattn.nn.config import ModelConfig
+from tsattn.nn.models import build_model
+from tsattn.trained import TrainedForecaster
+
+if TYPE_CHECKING:
+    import optuna
+
+    from tsattn.training import ForecastModule
+
+# Settings that change what the validation loss is a loss of, or say where and from what a fit is made.
+_NOT_TUNED = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("horizon", "val_size", "loss", "head", "quantiles", "target_transform", "missing"),
+            "losses under different values do not compare",
+        ),
+        **dict.fromkeys(("id_col", "time_col", "target_col", "freq"), "it says how the table is read"),
+        **dict.fromkeys(
+            ("alias", "checkpoint_dir", "compile", "device", "max_time", "trainer", "verbose", "warm_start"),
+            "it says how a fit is run, not what is learnt",
+        ),
+        "random_state": "the best of several seeds is luck",
+    }
+)
+# Combinations of bounds and choices that are tried out before anything is trained.
+_MOST_CHECKED = 256
+_LOGGERS = ("optuna.storages._in_memory", "optuna.study.study", "optuna.study._optimize", "optuna.study._tell")
+# A fit is hopeless where its loss is above the median of the others at the same epoch; not before the first few.
+_PATIENT_TRIALS, _PATIENT_EPOCHS = 4, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What a search found.
+
+    Attributes:
+        forecaster: The best one, as it was fitted in its trial: on the training rows, stopped by the validation rows.
+        params: Its settings from the space.
+        valid_loss: Its validation loss.
+        trials: One row a trial, in order: ``valid_loss``, ``state`` (``"done"``, ``"pruned"`` or ``"failed"``),
+            ``epochs``, ``seconds``, ``error``, and a column for each name of the space.
+    """
+
+    forecaster: Any
+    params: Mapping[str, Any]
+    valid_loss: float
+    trials: pd.DataFrame
+
+
+def tune(
+    forecaster: TrainedForecaster,
+    data: pd.DataFrame | Panel,
+    space: Mapping[str, Any],
+    *,
+    n_trials: int = 20,
+    test_size: int = 0,
+    prune: bool = False,
+    random_state: Any = None,
+) -> Tuned:
+    """Search settings by Optuna, each judged by the validation loss that its own fit computed.
+
+    The first trial takes the forecaster's own settings where the space holds them. Each trial fits a copy; the
+    forecaster given stays as it is. The validation rows choose, so that their loss flatters the chosen one: judge it
+    on rows that were put aside (``test_size``), once.
+
+    Args:
+        forecaster: Its settings are those of all trials where the space names no others; ``val_size`` must be above 0.
+        data: A long or wide frame, or a panel.
+        space: Name of a setting -> a list of choices; or ``(low, high)``, two whole numbers or two others, or
+            ``(low, high, "log")`` to search by orders of magnitude; or a function that gets an Optuna trial.
+        n_trials: Fits.
+        test_size: Rows at the end of every series that are cut off first; nothing here reads them.
+        prune: End a fit early whose validation loss is above the median of the trials before at the same epoch.
+        random_state: Seed of the search, and of the fits where the forecaster has none; ``None`` draws a new one.
+
+    Returns:
+        The best forecaster, fitted, its settings, and a table of all trials.
+
+    Raises:
+        TypeError: If the forecaster is not one that is trained with a validation loss.
+        ValueError: If a name or value of the space or another argument is not usable, before anything is trained; or
+            if no trial could be fitted.
+        ImportError: If Optuna is not installed.
+
+    Example:
+        >>> from tsattn.estimator import LinearForecaster
+        >>> days = pd.date_range("2024-01-01", periods=120, freq="D")
+        >>> df = pd.DataFrame({"ds": days, "y": np.sin(np.arange(120.0))})
+        >>> model = LinearForecaster(7, context=14, max_epochs=2)
+        >>> found = tune(model, df, {"learning_rate": (1e-4, 1e-1, "log")}, n_trials=3, test_size=14, random_state=0)
+        >>> found.trials["state"].tolist(), found.forecaster.context_
+        (['done', 'done', 'done'], 14)
+    """
+    study_of = _study_maker()
+    _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
+    panel = _kept(panel_for(forecaster, data), test_size)
+    seeds = np.random.SeedSequence(seed_from(random_state)).generate_state(2)
+    own = seed_from(forecaster.random_state)
+    base = _copy(forecaster, random_state=int(seeds[1]) if own is None else own)
+    _check_corners(base, panel, space)
+    study = study_of(int(seeds[0]), prune, _first(base, space))
+    rows, best = [], None
+    with silenced(*_LOGGERS):
+        for _ in range(n_trials):
+            trial = study.ask()
+            params, row, fitted = _try(trial, base, panel, space, prune)
+            study.tell(trial, row["valid_loss"] if row["state"] == "done" else None, state=_state(row["state"]))
+            rows.append({**row, **params})
+            if fitted is not None and (best is None or row["valid_loss"] < best[1]):
+                best = fitted, row["valid_loss"], params
+    if best is None:
+        raise ValueError(f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}")
+    best[0].panel_in_ = isinstance(data, Panel)
+    return Tuned(best[0], MappingProxyType(best[2]), best[1], _table(rows, space))
+
+
+def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
+    """Optuna is asked for before anything else, so that its absence costs nobody a wait."""
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise ImportError("tune needs optuna; install it with: pip install 'tsattn[tune]'") from error
+
+    def study_of(seed: int, prune: bool, first: dict[str, Any]) -> "optuna.Study":
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if prune:
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=_PATIENT_TRIALS, n_warmup_steps=_PATIENT_EPOCHS)
+        with silenced(*_LOGGERS):
+            study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
+            study.enqueue_trial(first)
+        return study
+
+    return study_of
+
+
+def _state(name: str) -> "optuna.trial.TrialState":
+    from optuna.trial import TrialState
+
+    return {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[name]
+
+
+# --- before the first trial -------------------------------------------------------------------------------------
+
+
+def _check_arguments(
+    forecaster: Any, space: Any, n_trials: Any, test_size: Any, prune: bool, random_state: Any
+) -> None:
+    if not isinstance(forecaster, TrainedForecaster):
+        raise TypeError(
+            f"tune needs a forecaster with a validation loss, such as AttentionForecaster or LinearForecaster; got"
+            f" {type(forecaster).__name__}"
+        )
+    for name, value, least in (("n_trials", n_trials, 1), ("test_size", test_size, 0)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+    if not forecaster.val_size:
+        raise ValueError("tune compares validation losses, and val_size = 0 leaves none; set val_size above 0")
+    trainer = forecaster.trainer
+    if prune and trainer is not None and trainer.starts_some:
+        raise ValueError("prune=True looks at each epoch, which processes that fit starts keep to themselves; set one")
+    if not isinstance(space, Mapping) or not space:
+        raise ValueError(f"space must map names of settings to what may be tried; got {space!r}")
+    if trainer is not None and trainer.joins_some and random_state is None:
+        raise ValueError("processes of a launcher must search alike; give random_state")
+    known = [name for name in forecaster.get_params(deep=False) if name not in _NOT_TUNED]
+    for name, range_ in space.items():
+        if name in _NOT_TUNED:
+            raise ValueError(f"{name} cannot be tuned: {_NOT_TUNED[name]}; set it on the forecaster")
+        if name not in known:
+            raise ValueError(f"{type(forecaster).__name__} has no setting {name!r}; it has {', '.join(known)}")
+        _check_range(name, range_)
+
+
+def _check_range(name: str, range_: Any) -> None:
+    if callable(range_):
+        return
+    if isinstance(range_, list):
+        if not range_:
+            raise ValueError(f"{name} has no choices; list at least one")
+        return
+    if not isinstance(range_, tuple):
+        raise ValueError(
+            f"{name} must be a list of choices, a tuple (low, high) or (low, high, 'log'), or a function of a trial;"
+            f" got {range_!r}"
+        )
+    numbers = range_[:2]
+    if (
+        len(numbers) < 2
+        or range_[2:] not in ((), ("log",))
+        or any(isinstance(n, bool) or not isinstance(n, Real) or not math.isfinite(n) for n in numbers)
+    ):
+        raise ValueError(
+            f"{name} as a tuple must be (low, high) or (low, high, 'log') with two numbers; got {range_!r}: put choices"
+            " into a list"
+        )
+    low, high = numbers
+    if not low < high or (len(range_) == 3 and low <= 0):
+        above = " and, with 'log', above 0" if len(range_) == 3 else ""
+        raise ValueError(f"{name} must have low below high{above}; got {range_!r}")
+
+
+def _kept(panel: Panel, test_size: int) -> Panel:
+    """The rows that may be seen, in arrays of their own: what was cut off cannot be reached."""
+    if not test_size:
+        return panel
+    short = panel.lengths <= test_size
+    if short.any():
+        n = int(np.argmax(short))
+        raise ValueError(
+            f"test_size = {test_size} leaves nothing of series {panel.ids[n]!r}, which has {panel.lengths[n]} rows;"
+            " lower it, or leave the series out"
+        )
+    kept = panel.until(panel.lengths - test_size)
+    return copy.deepcopy(kept)
+
+
+def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Combinations of all choices and bounds, so many as can be looked at; functions are left out."""
+    values = {
+        name: range_ if isinstance(range_, list) else range_[:2]
+        for name, range_ in space.items()
+        if not callable(range_)
+    }
+    total = math.prod(len(each) for each in values.values())
+    if total <= _MOST_CHECKED:
+        return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    # Each choice and bound at least once, the others drawn.
+    generator, longest = np.random.default_rng(0), max(len(each) for each in values.values())
+    n = max(_MOST_CHECKED, longest)
+    drawn = {name: [each[i % len(each)] for i in generator.permutation(n)] for name, each in values.items()}
+    return [{name: drawn[name][i] for name in values} for i in range(n)]
+
+
+def _check_corners(base: TrainedForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
+    """Refuse a space with combinations that a fit would refuse."""
+    built: set[ModelConfig] = set()
+    for params in _corners(space):
+        try:
+            config = _copy(base, **params)._plan(panel)[-1]
+            if config not in built:
+                build_model(config, generator=torch.Generator().manual_seed(0))
+            built.add(config)
+        except (ValueError, TypeError) as error:
+            told = ", ".join(f"{name} = {value!r}" for name, value in params.items())
+            raise ValueError(f"the space allows what a fit refuses ({told}): {error}") from None
+
+
+def _first(base: TrainedForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
+    """What the first trial takes of the forecaster's own, as Optuna names it; it draws the rest."""
+    taken: dict[str, Any] = {}
+    for name, range_ in space.items():
+        own = getattr(base, name)
+        if isinstance(range_, list) and own in range_:
+            taken[name] = range_.index(own)
+        elif isinstance(range_, tuple) and isinstance(own, Real) and range_[0] <= own <= range_[1]:
+            taken[name] = own
+    return taken
+
+
+# --- one trial --------------------------------------------------------------------------------------------------
+
+
+def _copy(forecaster: TrainedForecaster, **params: Any) -> TrainedForecaster:
+    """A forecaster with the same settings but for ``params``, not fitted."""
+    return type(forecaster)(**{**copy.deepcopy(forecaster.get_params(deep=False)), **params})
+
+
+def _try(
+    trial: "optuna.Trial", base: TrainedForecaster, panel: Panel, space: Mapping[str, Any], prune: bool
+) -> tuple[dict[str, Any], dict[str, Any], TrainedForecaster | None]:
+    """Fit one combination: its settings, what came of it, and the fitted forecaster."""
+    import optuna
+
+    params = {name: _draw(trial, name, range_) for name, range_ in space.items()}
+    candidate = _copy(base, **params)
+    epochs: list[float] = []
+    candidate._after_epoch = partial(_look_on, trial, epochs, prune)
+    started = time.perf_counter()
+    row: dict[str, Any] = {"valid_loss": math.nan, "state": "failed", "error": None}
+    try:
+        candidate.fit(panel)
+    except optuna.TrialPruned:
+        row |= {"state": "pruned", "valid_loss": min(epochs)}
+    except ValueError as error:  # a loss that explodes, or a combination that only a function could draw
+        row["error"] = str(error)
+    else:
+        row |= {"state": "done", "valid_loss": float(candidate.summary_["valid_loss"])}
+    finally:
+        del candidate._after_epoch
+    row |= {"epochs": len(epochs), "seconds": time.perf_counter() - started}
+    return params, row, candidate if row["state"] == "done" else None
+
+
+def _draw(trial: "optuna.Trial", name: str, range_: Any) -> Any:
+    if callable(range_):
+        return range_(trial)
+    if isinstance(range_, list):
+        # By place: Optuna keeps numbers and text only, and choices may be tuples.
+        return range_[trial.suggest_categorical(name, list(range(len(range_))))]
+    low, high, log = range_[0], range_[1], len(range_) == 3
+    if isinstance(low, Integral) and isinstance(high, Integral):
+        return trial.suggest_int(name, int(low), int(high), log=log)
+    return trial.suggest_float(name, float(low), float(high), log=log)
+
+
+def _look_on(trial: "optuna.Trial", epochs: list[float], prune: bool, module: "ForecastModule") -> None:
+    """Book the validation loss of an epoch, and end a hopeless fit."""
+    import optuna
+
+    entry = module.progress.history[-1]
+    epochs.append(entry["valid_loss"])
+    trial.report(entry["valid_loss"], entry["epoch"])
+    if prune and trial.should_prune():
+        raise optuna.TrialPruned
+
+
+def _table(rows: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> pd.DataFrame:
+    names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
+    table = pd.DataFrame(rows, columns=names)
+    table.index.name = "trial"
+    return table
