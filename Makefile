@@ -31,7 +31,7 @@ wheel: .venv/dev
 	$(BIN)/python tests/check_wheel.py
 
 unit: .venv/dev
-	$(BIN)/python -m pytest -m "not slow and not network and not gpu" $(PYTEST_DATA)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not network and not gpu" $(PYTEST_DATA)
 
 docs: .venv/dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

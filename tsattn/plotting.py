@@ -208,6 +208,7 @@ def plot_attention(
             low, high = max(start, 0) - 0.5, min(start + size, length) - 0.5
             width = 2.2 / (depth + 1)
             ax.plot([low, high, high, low, low], [low, low, high, high, low], color="white", linewidth=width)
+    ax.locator_params(integer=True)
     ax.set(xlabel="patch looked at", ylabel="looking patch", title=title or "")
     ax.figure.colorbar(image, ax=ax, label="weight")
     return ax
