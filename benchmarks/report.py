@@ -28,7 +28,7 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-conformance, scale = _neighbour("conformance"), _neighbour("scale")
+conformance, intervals, scale = (_neighbour(name) for name in ("conformance", "intervals", "scale"))
 
 Record = dict[str, Any]
 
@@ -91,6 +91,7 @@ def render(root: Path) -> dict[Path, str]:
         docs / "benchmarks.md": benchmarks_page(records),
         docs / "speed.md": speed_page(read_speed(folder / "speed.jsonl")),
         docs / "conformance.md": conformance.page(suites),
+        docs / "intervals.md": intervals.page(intervals.read_rows(folder / intervals.FILE)),
         page: _between_marks(page, _text(page), scale.table(times), *scale.MARKS),
         log: _between_marks(log, _text(log), levers_table(folder / "levers.jsonl"), *LEVERS),
     }
@@ -104,7 +105,7 @@ def read_results(folder: Path) -> list[Record]:
     """
     records = []
     for path in sorted(folder.glob("*.json")):
-        if path.name in (conformance.FILE, scale.FILE):
+        if path.name in (conformance.FILE, intervals.FILE, scale.FILE):
             continue
         record = read_record(path)
         if record is None:

@@ -36,6 +36,7 @@ _FIELDS = {"kind", "size", "one_seconds", "two_seconds", "ratio", "ratio_low", "
 _ORIGIN = ("versions", "commit", "machine", "finished", "start_seconds")
 _BORDER = 0.9  # a ratio below it pays; above, the next run may say otherwise
 _QUIET = 0.1  # of the processors' time: less is nobody
+_CROWDED = 0.25  # more, and two processes were not given what they are said to use
 Run = Callable[[int | None], np.ndarray]
 
 
@@ -286,6 +287,8 @@ def line_of(row: dict[str, Any]) -> str:
 
 def verdict(rows: Sequence[dict[str, Any]]) -> str:
     """From which of the sizes on several processes pay."""
+    if max(row["busy"] for row in rows) > _CROWDED:
+        return "not known, since other programs took the processors meanwhile"
     paying = [row["ratio"] < _BORDER for row in rows]
     first = next((n for n in range(len(rows)) if all(paying[n:])), None)
     if first is None:

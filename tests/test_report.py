@@ -386,6 +386,10 @@ def test_the_scale_page_says_from_which_size_processes_pay(checkout, capsys):
     assert "at most 25% of the processors. Commit `fedcba987654`; torch 2.6; a machine." in text
     page.write_text(text.replace("8.50", "7.50"))
     assert run(checkout, "--check") == 1
+    path.write_text(json.dumps({**SCALE, "rows": [*SCALE["rows"], spread("grid", "huge", 0.5, busy=0.5)]}))
+    assert run(checkout) == 0
+    assert "- grid: not known, since other programs took the processors meanwhile." in page.read_text()
+    assert "- training: from middle on." in page.read_text()
 
 
 @pytest.mark.parametrize(
