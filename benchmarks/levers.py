@@ -1,41 +1,63 @@
 """Which settings are worth their cost? Trains each on one training span and records the validation loss.
 
-The test span is never read: defaults are chosen from these records alone (docs/log.md).
-Run: python benchmarks/levers.py --data-dir DIR [--dataset ETTh1] [--horizon 96] [--name NAME ...]
+The test span is never read: defaults and the configuration of the suite are chosen from these records alone
+(docs/log.md). Rows that stand in the record are not run again.
+Run: python benchmarks/levers.py --data-dir DIR [--dataset ETTh1 ...] [--horizon 96 ...] [--seed 0 ...]
+     [--name NAME ...]
 """
 
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
-from tsattn import AttentionForecaster, load_dataset
 from tsattn.benchmark import provenance
-from tsattn.evaluate.rolling import roll
+from tsattn.threads import limit_threads
 
-# A setting is what differs from the defaults of AttentionForecaster.
-SETTINGS: dict[str, dict[str, object]] = {
-    "default": {},
-    "no linear skip": {"linear_skip": False},
-    "four heads": {"n_heads": 4},
-    "standard attention": {"attention": "standard"},
-    "MAE loss": {"loss": "mae"},
-    "twice the rate": {"learning_rate": 2e-3},
-    "dropout 0.2": {"dropout": 0.2},
-    "patches of 8": {"patch_len": 8, "patch_stride": 8},
+FIRST, SECOND = "levers.jsonl", "levers2.jsonl"
+# What stands between these marks of docs/log.md is rendered from the record of that name.
+MARKS = {
+    FIRST: ("<!-- levers:begin -->", "<!-- levers:end -->"),
+    SECOND: ("<!-- levers2:begin -->", "<!-- levers2:end -->"),
 }
-RECORDS = Path(__file__).parent / "results" / "levers.jsonl"
+RESULTS = Path(__file__).resolve().parent / "results"
+_HUBER: dict[str, Any] = {"loss": "huber"}
+_NARROW: dict[str, Any] = {"loss": "huber", "head_rank": 8}
+# A setting is what differs from the defaults of the forecaster; those of the first round stand in its record.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rlinear": {"kind": "rlinear"},
+    "rlinear, Huber": {"kind": "rlinear", **_HUBER},
+    "one rate for all": {"skip_rate": 1.0},
+    "skip at five times the rate": {},
+    "Huber": _HUBER,
+    "Huber, rank 8": _NARROW,
+    "Huber, rank 8, standard": {**_NARROW, "attention": "standard"},
+    "Huber, rank 8, one layer": {**_NARROW, "n_layers": 1},
+    "Huber, rank 8, width 32": {**_NARROW, "d_model": 32, "n_heads": 4},
+    "Huber, rank 8, patches of 8": {**_NARROW, "patch_len": 8, "patch_stride": 8},
+    "Huber, rank 8, patches of 4": {**_NARROW, "patch_len": 4, "patch_stride": 4},
+    "Huber, rank 8, context 512": {**_NARROW, "context": 512},
+    "Huber, rank 8, MAE": {**_NARROW, "loss": "mae"},
+    "Huber, rank 8, dropout 0.5": {**_NARROW, "dropout": 0.5},
+    "Huber, rank 8, calendar blocks": {**_NARROW, "block_sizes": "calendar"},
+    "Huber, rank 8, shifted grids": {**_NARROW, "offset": "layers"},
+}
 
 
-def run(name: str, *, dataset: str, horizon: int, seed: int, data_dir: str | None) -> dict[str, object]:
-    """Train one setting; the score is the best validation MSE, whatever the loss, and the MAE beside it."""
+def run(name: str, *, dataset: str, horizon: int, seed: int, data_dir: str | None) -> dict[str, Any]:
+    """Train one setting; the scores are those of the best epoch on all validation windows."""
+    from tsattn.data.cards import load_dataset
+    from tsattn.estimator import AttentionForecaster, LinearForecaster
+    from tsattn.evaluate.rolling import roll
+
     data = load_dataset(dataset, data_dir=data_dir)
     split = data.split
     known = data.panel.rows(0, split.train + split.valid)
-    model = AttentionForecaster(
-        horizon, context=data.card.protocol.context, val_size=split.valid, random_state=seed, **SETTINGS[name]
-    ).fit(known)
+    settings = {"context": data.card.protocol.context, "val_size": split.valid, "random_state": seed, **SETTINGS[name]}
+    model = (LinearForecaster if "kind" in settings else AttentionForecaster)(horizon, **settings).fit(known)
     ends = np.arange(split.train, split.train + split.valid - horizon + 1)
     rolled = roll(model, known, ends, scaler=model.scaler_, keep=False)
     return {
@@ -53,24 +75,76 @@ def run(name: str, *, dataset: str, horizon: int, seed: int, data_dir: str | Non
     }
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a record, in the order in which they were run."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> str:
+    """The log's table of a record."""
+    return _one_by_one(rows) if name == FIRST else _by_task(rows)
+
+
+def _one_by_one(rows: list[dict[str, Any]]) -> str:
+    names = ("data set", "horizon", "setting", "validation MSE", "MAE", "best epoch", "parameters", "fit [s]")
+    lines = [_line(*names), _line(*["---"] * 3, *["---:"] * 5)]
+    for row in rows:
+        scores = (f"{row['valid_mse']:.4f}", f"{row['valid_mae']:.4f}", str(row["best_epoch"]), str(row["parameters"]))
+        lines.append(_line(row["dataset"], str(row["horizon"]), row["setting"], *scores, f"{row['fit_seconds']:.0f}"))
+    return "\n".join(lines)
+
+
+def _by_task(rows: list[dict[str, Any]]) -> str:
+    """Settings by data set and horizon: validation MSE / MAE, means over seeds, the least MSE bold."""
+    tasks = sorted({(row["dataset"], row["horizon"]) for row in rows})
+    cells: dict[tuple[str, tuple[str, int]], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["setting"], (row["dataset"], row["horizon"])), []).append(row)
+    scores = {
+        at: [fmean(row[name] for row in found) for name in ("valid_mse", "valid_mae")] for at, found in cells.items()
+    }
+    best = {task: min(score[0] for (_, at), score in scores.items() if at == task) for task in tasks}
+    lines = [_line("setting", *(f"{name} {horizon}" for name, horizon in tasks)), _line("---", *["---:"] * len(tasks))]
+    known = [*SETTINGS, *(row["setting"] for row in rows)]
+    names = [name for name in dict.fromkeys(known) if any(at[0] == name for at in cells)]
+    lines += [_line(name, *(_cell(scores.get((name, task)), best[task]) for task in tasks)) for name in names]
+    return "\n".join(lines)
+
+
+def _cell(score: list[float] | None, best: float) -> str:
+    if score is None:
+        return ""
+    text = f"{score[0]:.4f} / {score[1]:.4f}"
+    return f"**{text}**" if score[0] == best else text
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Run what is asked for and not recorded yet; append each record as it comes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir")
-    parser.add_argument("--dataset", default="ETTh1")
-    parser.add_argument("--horizon", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dataset", action="append")
+    parser.add_argument("--horizon", action="append", type=int)
+    parser.add_argument("--seed", action="append", type=int)
     parser.add_argument("--name", action="append", choices=list(SETTINGS))
+    parser.add_argument("--out", type=Path, default=RESULTS / SECOND)
     chosen = parser.parse_args()
-    done = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
-    for name in chosen.name or SETTINGS:
-        key = (name, SETTINGS[name], chosen.dataset.lower(), chosen.horizon, chosen.seed)
-        if key in [(r["setting"], r["changes"], r["dataset"], r["horizon"], r["seed"]) for r in done]:
-            continue
-        record = run(name, dataset=chosen.dataset, horizon=chosen.horizon, seed=chosen.seed, data_dir=chosen.data_dir)
-        with RECORDS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(f"{name}: validation MSE {record['valid_mse']:.4f}, {record['fit_seconds']:.0f} s")
+    done = {(r["setting"], r["dataset"], r["horizon"], r["seed"]) for r in read_rows(chosen.out)}
+    with limit_threads(1):
+        for name in chosen.name or SETTINGS:
+            for dataset in chosen.dataset or ["etth1", "etth2"]:
+                for horizon in chosen.horizon or [96, 336]:
+                    for seed in chosen.seed or [0]:
+                        if (name, dataset.lower(), horizon, seed) in done:
+                            continue
+                        record = run(name, dataset=dataset, horizon=horizon, seed=seed, data_dir=chosen.data_dir)
+                        with chosen.out.open("a") as file:
+                            file.write(json.dumps(record) + "\n")
+                        scores = f"{record['valid_mse']:.4f} / {record['valid_mae']:.4f}"
+                        print(f"{name}, {dataset} {horizon}: {scores}, {record['fit_seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,13 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-conformance, intervals, scale = (_neighbour(name) for name in ("conformance", "intervals", "scale"))
+conformance, intervals, levers, scale = (_neighbour(name) for name in ("conformance", "intervals", "levers", "scale"))
 
 Record = dict[str, Any]
 
 # What stands between these marks of README is written here and nowhere else; the log has the same for its levers.
 BEGIN = "<!-- results:begin -->"
 END = "<!-- results:end -->"
-LEVERS = ("<!-- levers:begin -->", "<!-- levers:end -->")
 _ALWAYS = ("naive", "seasonal_naive")
 _REPEATED = {"config_hash": "model", "data_sha256": "dataset", "split": "dataset"}
 _NONE = "No run is recorded yet."
@@ -85,6 +84,12 @@ def render(root: Path) -> dict[Path, str]:
     times = scale.read_record(folder / scale.FILE)
     readme, docs, log = root / "README.md", root / "docs", root / "docs" / "log.md"
     page = docs / "scale.md"
+    told = _text(log)
+    for name, marks in levers.MARKS.items():
+        rows = levers.read_rows(folder / name)
+        told = _between_marks(
+            log, told, "\n".join([levers.table(name, rows), "", _origin(rows)]) if rows else _NONE, *marks
+        )
     front = _between_marks(readme, _text(readme), headline_table(headline), BEGIN, END)
     return {
         readme: _between_marks(readme, front, conformance.table(suites), *conformance.MARKS),
@@ -93,7 +98,7 @@ def render(root: Path) -> dict[Path, str]:
         docs / "conformance.md": conformance.page(suites),
         docs / "intervals.md": intervals.page(intervals.read_rows(folder / intervals.FILE)),
         page: _between_marks(page, _text(page), scale.table(times), *scale.MARKS),
-        log: _between_marks(log, _text(log), levers_table(folder / "levers.jsonl"), *LEVERS),
+        log: told,
     }
 
 
@@ -179,19 +184,6 @@ def benchmarks_page(records: list[Record]) -> str:
         lines += [_line(*_full(cell)) for _, cell in _cells(rows, "horizon", "model")]
         lines += ["", _origin(rows), ""]
     return "\n".join(lines if records else [*lines, _NONE, ""])
-
-
-def levers_table(path: Path) -> str:
-    """The log's table of settings tried on validation rows, in the order in which they were run."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    if not rows:
-        return _NONE
-    names = ("data set", "horizon", "setting", "validation MSE", "MAE", "best epoch", "parameters", "fit [s]")
-    lines = [_line(*names), _line(*["---"] * 3, *["---:"] * 5)]
-    for row in rows:
-        scores = (f"{row['valid_mse']:.4f}", f"{row['valid_mae']:.4f}", str(row["best_epoch"]), str(row["parameters"]))
-        lines.append(_line(row["dataset"], str(row["horizon"]), row["setting"], *scores, f"{row['fit_seconds']:.0f}"))
-    return "\n".join([*lines, "", _origin(rows)])
 
 
 _HEADER = (

@@ -53,6 +53,7 @@ WALLS = {
 def run_python(code: str, *flags: str, path: str | None = None, cwd: Path | None = None) -> str:
     """What a fresh interpreter prints; ``path`` becomes the front of its module search."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["PYTHONSAFEPATH"] = "1"
     if path is not None:
         env["PYTHONPATH"] = path
     done = subprocess.run([sys.executable, *flags, "-c", code], env=env, cwd=cwd, capture_output=True, text=True)

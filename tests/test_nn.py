@@ -176,3 +176,26 @@ def test_a_wrong_shape_is_caught_by_the_annotations():
     model = build_model(small("mlr"), generator=seeded())
     with pytest.raises(TypeCheckError, match="Type-check error"):
         model(torch.randn(40, 2))
+
+
+def test_a_head_of_low_rank_is_two_thin_maps():
+    full, thin = (build_model(small("mlr", head_rank=rank), generator=seeded()) for rank in (None, 3))
+    x = torch.randn(4, 40, 2, generator=seeded(1))
+    assert thin(x).shape == full(x).shape
+    states = full.config.n_tokens * 8
+    assert full.head.project.weight.numel() == states * 6
+    assert [p.numel() for p in thin.head.project.parameters()] == [3 * states, 6 * 3, 6]
+    # What reaches the horizon has three dimensions, whatever the windows.
+    wide = torch.randn(50, states, generator=seeded(2))
+    assert torch.linalg.matrix_rank(thin.head.project(wide) - thin.head.project(0 * wide)) == 3
+    quantiles = build_model(small("mlr", head_rank=3, head="quantile", quantiles=(0.1, 0.5)), generator=seeded())
+    assert quantiles(x).shape == (4, 6, 2, 2)
+
+
+@pytest.mark.parametrize("changes", [{"backbone": "nlinear"}, {"architecture": "decoder"}])
+def test_networks_without_states_to_narrow_refuse_a_rank(changes):
+    backbone = changes.pop("backbone", "mlr")
+    with pytest.raises(ValueError, match="head_rank is for attention encoders; got 3"):
+        small(backbone, head_rank=3, **changes)
+    with pytest.raises(ValueError, match="head_rank must be a whole number of at least 1; got 0"):
+        small("mlr", head_rank=0)

@@ -54,7 +54,8 @@ def make_checkout(root):
     (root / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
     (root / "docs").mkdir()
     (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
-    (root / "docs" / "log.md").write_text("# Log\n\n{}\n{}\nwhat follows\n".format(*report.LEVERS))
+    marks = "\n".join(mark for pair in report.levers.MARKS.values() for mark in pair) + "\n"
+    (root / "docs" / "log.md").write_text(f"# Log\n\n{marks}what follows\n")
     write(root, ROWS, ROWS)
     return root
 
@@ -187,6 +188,21 @@ def test_the_log_shows_each_lever_with_its_origin(checkout):
     assert run(checkout, "--check") == 0
     (checkout / "docs" / "log.md").write_text(page.replace("0.6123", "0.6000"))
     assert run(checkout, "--check") == 1
+
+
+def test_the_log_shows_settings_by_task_with_means_over_seeds(checkout):
+    def lever(setting, dataset, mse, seed=0):
+        return record("mlr", dataset=dataset, setting=setting, valid_mse=mse, valid_mae=mse / 2, seed=seed)
+
+    rows = [lever("Huber", "etth1", 0.5), lever("Huber", "etth1", 0.7, seed=1), lever("rlinear", "etth1", 0.62)]
+    rows += [lever("Huber", "etth2", 0.25)]
+    path = checkout / "benchmarks" / "results" / "levers2.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(checkout) == 0
+    page = (checkout / "docs" / "log.md").read_text()
+    assert "| setting | etth1 96 | etth2 96 |" in page
+    assert "| rlinear | 0.6200 / 0.3100 |  |" in page
+    assert "| Huber | **0.6000 / 0.3000** | **0.2500 / 0.1250** |" in page
 
 
 # --- speed ------------------------------------------------------------------------------------------------------

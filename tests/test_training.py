@@ -5,6 +5,7 @@ import signal
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.training import Checkpoint, Generators, TrainConfig, train
+from tsattn.training import Checkpoint, ForecastModule, Generators, TrainConfig, train
 
 CPU = torch.device("cpu")
 SPEC = WindowSpec(24, 4)
@@ -79,6 +80,20 @@ def test_the_rate_rises_and_falls():
     assert rates[0] < rates[1] > rates[5] > rates[9] > 0
     assert progress.best_epoch == 10
     assert progress.best_score is None
+
+
+def test_the_linear_map_beside_the_transformer_has_a_rate_of_its_own():
+    model = build_model(ModelConfig(context=24, horizon=4, d_model=8, d_ff=8, n_layers=1, patch_len=6, patch_stride=6))
+    module = ForecastModule(model, TrainConfig(skip_rate=5.0, weight_decay=0.1), steps_per_epoch=1)
+    module.trainer = SimpleNamespace(optimizers=[module.configure_optimizers()])
+    module.on_train_batch_start(None, 0)
+    rates = {id(p): group["lr"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
+    decay = {
+        id(p): group["weight_decay"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == module.rate(0) * (5.0 if name.startswith("skip.") else 1.0), name
+        assert decay[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
 
 
 def test_same_seed_same_weights_whatever_happened_before():
@@ -191,6 +206,7 @@ def test_a_loss_that_explodes_stops_with_a_message():
     [
         ({"loss": "mape"}, "loss must be one of mse, mae, huber; got 'mape'"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"skip_rate": 0.0}, "skip_rate"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
         ({"max_epochs": 1.5}, "max_epochs must be a whole number"),
         ({"patience": 0}, "patience must be a whole number"),

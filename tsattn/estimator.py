@@ -59,6 +59,9 @@ class AttentionForecaster(TrainedForecaster):
         patch_stride: Rows between patch starts.
         dropout: Rate in [0, 1), rounded to a multiple of 1/256.
         linear_skip: Add a linear map from window to horizon.
+        skip_rate: Factor of the learning rate for that map, which is slower to learn than the rest.
+        head_rank: Numbers through which the transformer's states reach the horizon, fewer to learn on short series.
+            Default: all states reach every step by themselves.
         loss: ``"mse"``, ``"mae"`` or ``"huber"``, on the standardised scale, for points; the other heads are trained by
             the pinball loss or the likelihood.
         head: What is forecast. ``None``: points, with intervals calibrated on the validation rows. ``"quantile"``,
@@ -145,6 +148,8 @@ class AttentionForecaster(TrainedForecaster):
         patch_stride: int = 8,
         dropout: float = 0.3,
         linear_skip: bool = True,
+        skip_rate: float = 5.0,
+        head_rank: int | None = None,
         loss: str = "mse",
         head: str | None = None,
         quantiles: tuple[float, ...] | None = None,
@@ -199,6 +204,8 @@ class AttentionForecaster(TrainedForecaster):
         self.patch_stride = patch_stride
         self.dropout = dropout
         self.linear_skip = linear_skip
+        self.skip_rate = skip_rate
+        self.head_rank = head_rank
         self.loss = loss
         self.head = head
         self.quantiles = quantiles
@@ -294,6 +301,7 @@ class AttentionForecaster(TrainedForecaster):
             layer_pattern=self.layer_pattern,
             rotary=self.rotary,
             linear_skip=self.linear_skip,
+            head_rank=self.head_rank,
             masked=self.missing == "mask",
             head="point" if self.head is None else self.head,
             quantiles=None if self.quantiles is None else tuple(self.quantiles),

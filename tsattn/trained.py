@@ -318,6 +318,7 @@ class TrainedForecaster(WindowForecaster):
         return TrainConfig(
             loss=self.loss,
             learning_rate=self.learning_rate,
+            skip_rate=getattr(self, "skip_rate", 1.0),
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             max_epochs=self.max_epochs,

@@ -41,6 +41,7 @@ class TrainConfig:
         loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale; heads other than the point
             head bring their own.
         learning_rate: Highest rate of AdamW.
+        skip_rate: Factor of that rate for the linear map beside a transformer.
         weight_decay: Decoupled decay, on matrices only.
         batch_size: Windows a step; every window brings all its channels.
         max_epochs: Passes over the training windows at most.
@@ -57,6 +58,7 @@ class TrainConfig:
 
     loss: str = "mse"
     learning_rate: float = 1e-3
+    skip_rate: float = 1.0
     weight_decay: float = 0.0
     batch_size: int = 128
     max_epochs: int = 10
@@ -79,11 +81,12 @@ class TrainConfig:
             raise ValueError(f"max_time must be above 0; got {self.max_seconds!r} seconds; leave it out for no limit")
         for name, low, high in (
             ("learning_rate", 0.0, math.inf),
+            ("skip_rate", 0.0, math.inf),
             ("weight_decay", 0.0, math.inf),
             ("warmup", 0.0, 1.0),
         ):
             value = getattr(self, name)
-            if not low <= value < high or (name == "learning_rate" and value == 0):
+            if not low <= value < high or (name.endswith("_rate") and value == 0):
                 raise ValueError(f"{name} must be at least {low} and below {high}; got {value!r}")
 
 
@@ -138,12 +141,15 @@ class ForecastModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; vectors and scalars (norms, biases) are not decayed."""
-        named = list(self.model.named_parameters())
-        groups = [
-            {"params": [p for _, p in named if p.ndim > 1], "weight_decay": self.config.weight_decay},
-            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        decay, skip = self.config.weight_decay, self.config.skip_rate
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            groups.setdefault((name.startswith("skip."), parameter.ndim > 1), []).append(parameter)
+        described = [
+            {"params": group, "weight_decay": decay if matrices else 0.0, "factor": skip if beside else 1.0}
+            for (beside, matrices), group in sorted(groups.items(), key=lambda each: (each[0][0], not each[0][1]))
         ]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
+        return torch.optim.AdamW(described, lr=self.config.learning_rate, fused=True)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -163,7 +169,7 @@ class ForecastModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.rate(self.progress.step)
+            group["lr"] = self.rate(self.progress.step) * group["factor"]
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Loss of one batch ``(x [B, T, C], y [B, F, C])``, or of this process's share of it, B perhaps 0.

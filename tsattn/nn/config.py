@@ -55,6 +55,7 @@ class ModelConfig:
         patch_stride: Rows between patch starts; the decoder's patches do not overlap.
         dropout: Rate in embedding, blocks and feed-forward layers.
         head_dropout: Rate before the head.
+        head_rank: Numbers through which the states of an encoder reach the horizon; default as many as there are.
         ranks: Features per level: of a head's queries and keys for ``"mlr"`` (default half, a quarter, the rest),
             of the matrix for ``"bilinear_mlr"``.
         block_sizes: Tokens per block at each level; default halving.
@@ -97,6 +98,7 @@ class ModelConfig:
     patch_stride: int = 8
     dropout: float = 0.3
     head_dropout: float = 0.0
+    head_rank: int | None = None
     ranks: tuple[int, ...] | None = None
     block_sizes: tuple[int, ...] | None = None
     offset: int | tuple[int, ...] | str = 0
@@ -119,7 +121,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in _SIZES:
             _check_count(name, getattr(self, name))
-        for name in ("n_kv_heads", "tt_rank", "window"):
+        for name in ("n_kv_heads", "tt_rank", "window", "head_rank"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         check_backbone(self.backbone)
@@ -164,6 +166,10 @@ class ModelConfig:
     def _check_head(self) -> None:
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}; got {self.head!r}")
+        if self.head_rank is not None and self.kind != "encoder":
+            raise ValueError(
+                f"head_rank is for attention encoders; got {self.head_rank} for a {self.kind} network; drop it"
+            )
         if self.head != "point" and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
             raise ValueError(
                 f"a decoder feeds on points and a linear model gives points; got head = {self.head!r}; use an attention"

@@ -1,6 +1,7 @@
 """Which distribution do raw numbers name? Families called and parametrised as in gluonts, on torch.distributions."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -326,3 +327,19 @@ def _move(args: Args, loc: Tensor | None, scale: Tensor | None) -> Args:
 
 def _standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
+    """One axis of float64 on the CPU, each between 0 and 1."""
+    asked = torch.as_tensor(q, dtype=torch.float64, device="cpu")
+    if asked.ndim != 1 or not len(asked):
+        raise ValueError(f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]")
+    wrong = asked[~((asked > 0) & (asked < 1))]
+    if len(wrong):
+        raise ValueError(f"quantiles must lie between 0 and 1; got {float(wrong[0]):g}; write 0.9 for 90%")
+    return asked
+
+
+def shown(q: Sequence[float] | Tensor) -> str:
+    """Quantiles as an error message writes them."""
+    return str(q.tolist() if isinstance(q, Tensor) else list(q) if isinstance(q, Sequence) else q)

@@ -9,13 +9,13 @@ stands before is up to the model.
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributions, nn
 
-from tsattn.nn.distributions import FAMILIES, MeanScale
+from tsattn.nn.distributions import FAMILIES, MeanScale, check_quantiles, shown
 from tsattn.nn.layers import Dropout, linear
 from tsattn.nn.patching import RevIN
 
@@ -61,11 +61,17 @@ class Head(nn.Module):
         self.n_parameters = n_parameters
         self.shifts = True
         self.dropout = Dropout(dropout)
-        self.project = linear(n_tokens * d_model, horizon * n_parameters, generator=generator)
+        self.project: nn.Module = linear(n_tokens * d_model, horizon * n_parameters, generator=generator)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
         return self.project(self.dropout(states.flatten(1))).unflatten(1, (-1, self.n_parameters))
+
+    def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
+        """Let the states speak to the future through ``rank`` numbers only: two thin maps for the wide one."""
+        wide = cast(nn.Linear, self.project)
+        thin = linear(wide.in_features, rank, bias=False, generator=generator)
+        self.project = nn.Sequential(thin, linear(rank, wide.out_features, generator=generator))
 
     def normaliser(self) -> nn.Module:
         """How windows should be normalised for this head: by mean and deviation, or by the mean absolute value."""
@@ -137,7 +143,7 @@ class PointHead(Head):
             ValueError: A point head knows none.
         """
         raise ValueError(
-            f"a point head has no quantiles; got {_short(q)}; train head='quantile' or 'student_t', or calibrate"
+            f"a point head has no quantiles; got {shown(q)}; train head='quantile' or 'student_t', or calibrate"
             " intervals around the forecaster"
         )
 
@@ -204,9 +210,9 @@ class QuantileHead(Head):
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        given = [float(q) for q in _check_quantiles(quantiles)]
+        given = [float(q) for q in check_quantiles(quantiles)]
         if any(b - a <= _SAME for a, b in pairwise(given)):
-            raise ValueError(f"quantiles must rise; got {_short(given)}; sort them and drop repeated ones")
+            raise ValueError(f"quantiles must rise; got {shown(given)}; sort them and drop repeated ones")
         trained = given if any(abs(q - 0.5) <= _SAME for q in given) else sorted([*given, 0.5])
         super().__init__(n_tokens, d_model, horizon, len(trained), dropout=dropout, generator=generator)
         self.trained = tuple(trained)
@@ -251,7 +257,7 @@ class QuantileHead(Head):
         Raises:
             ValueError: If one is outside the trained range.
         """
-        asked = _check_quantiles(q)
+        asked = check_quantiles(q)
         low, high = self.trained[0], self.trained[-1]
         beyond = (asked < low - _SAME) | (asked > high + _SAME)
         if beyond.any():
@@ -380,7 +386,7 @@ class DistributionHead(Head):
             ValueError: If one is not between 0 and 1.
         """
         args = tuple(parameters.detach().cpu().double().unbind(-1))
-        return self.family.icdf(args, _check_quantiles(q)).to(parameters)
+        return self.family.icdf(args, check_quantiles(q)).to(parameters)
 
     @torch.no_grad()
     def sample(self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator) -> Float[Tensor, "*N n"]:
@@ -462,27 +468,10 @@ def make_head(
         chosen = QUANTILES if quantiles is None else quantiles
         return QuantileHead(n_tokens, d_model, horizon, quantiles=chosen, dropout=dropout, generator=generator)
     if quantiles is not None:
-        raise ValueError(
-            f"head {kind!r} trains no quantiles; got {_short(quantiles)}; leave them out or use 'quantile'"
-        )
+        raise ValueError(f"head {kind!r} trains no quantiles; got {shown(quantiles)}; leave them out or use 'quantile'")
     if kind == "point":
         return PointHead(n_tokens, d_model, horizon, dropout=dropout, generator=generator)
     return DistributionHead(n_tokens, d_model, horizon, family=kind, dropout=dropout, generator=generator)
-
-
-def _check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
-    """One axis of float64 on the CPU, each between 0 and 1."""
-    asked = torch.as_tensor(q, dtype=torch.float64, device="cpu")
-    if asked.ndim != 1 or not len(asked):
-        raise ValueError(f"quantiles must be a list of at least one number; got {_short(q)}; write [0.5]")
-    wrong = asked[~((asked > 0) & (asked < 1))]
-    if len(wrong):
-        raise ValueError(f"quantiles must lie between 0 and 1; got {float(wrong[0]):g}; write 0.9 for 90%")
-    return asked
-
-
-def _short(q: Sequence[float] | Tensor) -> str:
-    return str(q.tolist() if isinstance(q, Tensor) else list(q) if isinstance(q, Sequence) else q)
 
 
 def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:

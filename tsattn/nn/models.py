@@ -47,6 +47,8 @@ class PatchEncoder(nn.Module):
             dropout=config.head_dropout,
             generator=generator,
         )
+        if config.head_rank is not None:
+            self.head.narrow(config.head_rank, generator=generator)
         self.revin: nn.Module = self.head.normaliser()
         self.skip = linear(config.context, config.horizon, generator=generator) if config.linear_skip else None
         # Drawn last, so that the rest starts as it would without covariates.
