@@ -109,6 +109,26 @@ def test_a_trained_run_repeats_itself(table):
     assert [once[name] for name in same] == [twice[name] for name in same]
 
 
+def test_a_record_says_how_errors_grow_and_how_training_went(table):
+    trained, naive = run_suite(suite_of(table, models=("nlinear", "naive"), horizons=(3,), context=8, max_epochs=2))
+    for record in (trained, naive):
+        for name in ("mse", "mae"):
+            assert len(record[f"{name}_by_step"]) == 3
+            assert np.mean(record[f"{name}_by_step"]) == pytest.approx(record[name], abs=1e-5)
+    assert trained["epochs"] == 2
+    assert trained["best_epoch"] in (1, 2)
+    assert trained["valid_loss"] > 0
+    assert trained["timed_out"] is False
+    assert "epochs" not in naive
+
+
+def test_a_suite_limits_the_time_of_every_fit(table):
+    (record,) = run_suite(suite_of(table, models=("nlinear",), context=8, max_epochs=500, max_time="0.2s"))
+    assert record["timed_out"]
+    assert record["epochs"] < 500
+    assert record["config"]["max_time"] == "0.2s"
+
+
 def test_the_trained_models_see_training_and_validation_rows_only(table, tmp_path):
     """Change every test row but the first contexts' reach: the fit, hence the first forecast, stays the same."""
     frame = pd.read_csv(table)
@@ -245,6 +265,7 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
         ("horizons = ['a']", "horizon must be an integer"),
         ("models = ['prophet']", "'prophet' is unknown; use one of"),
         ("seeds = [-1]", "a seed must be a whole number of at least 0; got -1"),
+        ("max_time = '15 parsecs'", "max_time must be seconds or a text such as '90s'"),
         ("context = 0", "context must be a whole number of at least 1; got 0"),
         ("settings = {mlr = 3}", "settings of mlr must be a table"),
         ("horizons = [", "is no TOML file"),

@@ -10,7 +10,7 @@ from test_estimator import attention, linear, long_frame, wide_frame
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.transforms import TRANSFORMS, TargetTransform
 from tsattn.estimator import LinearForecaster
-from tsattn.fitting import seconds_from
+from tsattn.forecast import seconds_from
 
 
 def positive_frame():
@@ -42,7 +42,9 @@ def test_forecasts_come_back_on_the_original_scale(make, name):
     point = frame.groupby("unique_id")[model.alias_].mean()
     assert ((point > 0.2 * inner[0.0]) & (point < 5 * inner[1.0])).all()
     x = np.stack([df[df["unique_id"] == "s0"]["y"].to_numpy()[-24:, None]])
-    np.testing.assert_allclose(model.predict_windows(x)[0, :, 0], frame[frame["unique_id"] == "s0"][model.alias_])
+    # One window or several at once: float32 sums in another order, and the transform stretches the difference.
+    ours = frame[frame["unique_id"] == "s0"][model.alias_]
+    np.testing.assert_allclose(model.predict_windows(x)[0, :, 0], ours, rtol=1e-5)
 
 
 def test_a_transform_is_a_fit_on_transformed_values():

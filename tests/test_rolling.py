@@ -85,6 +85,7 @@ def test_scores_do_not_depend_on_the_chunk():
         assert found.coverage == pytest.approx(reference.coverage, rel=1e-6)
         np.testing.assert_allclose(found.point, reference.point, rtol=1e-12)
         np.testing.assert_allclose(found.mae_by_step, reference.mae_by_step, rtol=1e-12)
+        np.testing.assert_allclose(found.mse_by_step.mean(), reference.mse, rtol=1e-6)
         np.testing.assert_allclose(found.mse_by_channel, reference.mse_by_channel, rtol=1e-12)
 
 

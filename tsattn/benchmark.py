@@ -307,6 +307,9 @@ class _Run:
             "mae": rolled.mae,
             "mse_original": rolled.mse_original,
             "mae_original": rolled.mae_original,
+            "mse_by_step": [round(float(error), 6) for error in rolled.mse_by_step],
+            "mae_by_step": [round(float(error), 6) for error in rolled.mae_by_step],
+            **_course(forecaster),
             "params": getattr(forecaster, "summary_", {}).get("parameters", 0),
             "fit_seconds": round(fitted - started, 6),
             "predict_seconds": round(predicted - fitted, 6),
@@ -314,6 +317,12 @@ class _Run:
             "config": dict(self.config),
             **provenance(forecaster),
         }
+
+
+def _course(forecaster: Forecaster) -> dict[str, Any]:
+    """How a training went, on the validation rows; nothing for models that are not trained by steps."""
+    summary = getattr(forecaster, "summary_", {})
+    return {name: summary[name] for name in ("epochs", "best_epoch", "valid_loss", "timed_out") if name in summary}
 
 
 def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
@@ -334,6 +343,7 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
     shared = {
         "context": suite.context or source.context,
         "max_epochs": suite.max_epochs,
+        "max_time": suite.max_time,
         "season_length": suite.season_length or source.seasonality,
     }
     settings = settings_for(model, **shared) | dict(suite.settings.get(model, {}))

@@ -1,7 +1,6 @@
 """Which rows of a panel teach, which ones check, and what does the network get to see of them?"""
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -204,24 +203,6 @@ def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def seconds_from(max_time: Any) -> float | None:
-    """A time limit in seconds from ``"90s"``, ``"10m"``, ``"1.5h"`` or a number of seconds; ``None`` stays.
-
-    Raises:
-        ValueError: If it is anything else.
-
-    Example:
-        >>> seconds_from("10m"), seconds_from(90)
-        (600.0, 90.0)
-    """
-    if max_time is None or (isinstance(max_time, int | float) and not isinstance(max_time, bool)):
-        return None if max_time is None else float(max_time)
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", max_time) if isinstance(max_time, str) else None
-    if found is None:
-        raise ValueError(f"max_time must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def seed_from(random_state: Any) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsattn.catalogue import find_model
-from tsattn.forecast import check_horizon
+from tsattn.forecast import check_horizon, seconds_from
 from tsattn.storage import one_line
 
 _DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
@@ -28,6 +28,8 @@ class Suite:
         context: Rows of history of the trained models; default the card's.
         season_length: Rows of a season; default the card's, or by frequency.
         max_epochs: Passes over the training windows at most; default each model's own.
+        max_time: Time limit of one fit of a network of ours, such as ``"15m"``; the best weights until then are kept
+            and the record says how many epochs that were.
         settings: Further settings of single models, by name.
 
     Raises:
@@ -45,6 +47,7 @@ class Suite:
     context: int | None = None
     season_length: int | None = None
     max_epochs: int | None = None
+    max_time: str | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Suite:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+        seconds_from(self.max_time)
 
     @classmethod
     def from_toml(cls, path: str | Path, **given: Any) -> "Suite":
@@ -105,6 +109,7 @@ class Suite:
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("datasets", "horizons", "models", "seeds"), list),
     **dict.fromkeys(("context", "season_length", "max_epochs"), int),
+    "max_time": str,
     "settings": dict,
 }
 

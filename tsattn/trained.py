@@ -23,8 +23,8 @@ from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seconds_from, seed_from, start_from, tail_of
-from tsattn.forecast import Forecast, answer, check_horizon, panel_for
+from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, start_from, tail_of
+from tsattn.forecast import Forecast, answer, check_horizon, panel_for, seconds_from
 from tsattn.inference import WindowForecaster
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import DistributionHead

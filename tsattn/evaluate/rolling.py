@@ -245,6 +245,11 @@ class Rolled:
         return ratios(self.tally.absolute_scaled.sum(axis=1), self.tally.count.sum(axis=1))
 
     @property
+    def mse_by_step(self) -> np.ndarray:
+        """Mean squared error on the scaler's scale, ``[F]``."""
+        return ratios(self.tally.squared_scaled.sum(axis=1), self.tally.count.sum(axis=1))
+
+    @property
     def mse_by_channel(self) -> np.ndarray:
         """Mean squared error on the scaler's scale, ``[C]``."""
         return ratios(self.tally.squared_scaled.sum(axis=0), self.tally.count.sum(axis=0))
