@@ -24,26 +24,26 @@ MARKS = {
     SECOND: ("<!-- levers2:begin -->", "<!-- levers2:end -->"),
 }
 RESULTS = Path(__file__).resolve().parent / "results"
-_HUBER: dict[str, Any] = {"loss": "huber"}
-_NARROW: dict[str, Any] = {"loss": "huber", "head_rank": 8}
+# Where the second round starts; every other setting of it differs from this one in what its name says.
+_BASE: dict[str, Any] = {"loss": "huber", "head_rank": 8, "n_layers": 1}
 # A setting is what differs from the defaults of the forecaster; those of the first round stand in its record.
 SETTINGS: dict[str, dict[str, Any]] = {
     "rlinear": {"kind": "rlinear"},
-    "rlinear, Huber": {"kind": "rlinear", **_HUBER},
-    "one rate for all": {"skip_rate": 1.0},
-    "skip at five times the rate": {},
-    "Huber": _HUBER,
-    "Huber, rank 8": _NARROW,
-    "Huber, rank 8, standard": {**_NARROW, "attention": "standard"},
-    "Huber, rank 8, one layer": {**_NARROW, "n_layers": 1},
-    "Huber, rank 8, width 32": {**_NARROW, "d_model": 32, "n_heads": 4},
-    "Huber, rank 8, patches of 8": {**_NARROW, "patch_len": 8, "patch_stride": 8},
-    "Huber, rank 8, patches of 4": {**_NARROW, "patch_len": 4, "patch_stride": 4},
-    "Huber, rank 8, context 512": {**_NARROW, "context": 512},
-    "Huber, rank 8, MAE": {**_NARROW, "loss": "mae"},
-    "Huber, rank 8, dropout 0.5": {**_NARROW, "dropout": 0.5},
-    "Huber, rank 8, calendar blocks": {**_NARROW, "block_sizes": "calendar"},
-    "Huber, rank 8, shifted grids": {**_NARROW, "offset": "layers"},
+    "rlinear, Huber": {"kind": "rlinear", "loss": "huber"},
+    "base": _BASE,
+    "standard attention": {**_BASE, "attention": "standard"},
+    "no rank": {**_BASE, "head_rank": None},
+    "one rate for all": {**_BASE, "skip_rate": 1.0},
+    "no linear skip": {**_BASE, "linear_skip": False},
+    "MSE": {**_BASE, "loss": "mse"},
+    "MAE": {**_BASE, "loss": "mae"},
+    "patches of 4": {**_BASE, "patch_len": 4, "patch_stride": 4},
+    "context 512": {**_BASE, "context": 512},
+    "three layers": {**_BASE, "n_layers": 3},
+    "width 32": {**_BASE, "d_model": 32, "n_heads": 4},
+    "dropout 0.1": {**_BASE, "dropout": 0.1},
+    "calendar blocks": {**_BASE, "block_sizes": "calendar"},
+    "shifted grids": {**_BASE, "offset": "layers", "n_layers": 2},
 }
 
 

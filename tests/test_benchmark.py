@@ -255,6 +255,15 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
     assert suite.settings == {"mlr": {"dropout": 0.1}}
 
 
+def test_a_group_shares_settings_and_single_models_stand_above(table):
+    settings = {"linear": {"batch_size": 16, "loss": "huber"}, "dlinear": {"loss": "mae"}}
+    grid = suite_of(table, models=("nlinear", "dlinear", "naive"), context=8, max_epochs=1, settings=settings)
+    nlinear, dlinear, naive = run_suite(grid)
+    assert (nlinear["config"]["batch_size"], nlinear["config"]["loss"]) == (16, "huber")
+    assert (dlinear["config"]["batch_size"], dlinear["config"]["loss"]) == (16, "mae")
+    assert "loss" not in naive["config"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

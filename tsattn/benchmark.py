@@ -346,7 +346,7 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
         "max_time": suite.max_time,
         "season_length": suite.season_length or source.seasonality,
     }
-    settings = settings_for(model, **shared) | dict(suite.settings.get(model, {}))
+    settings = settings_for(model, **shared) | suite.settings_of(model)
     if entry.trained:
         settings |= {"random_state": seed, "val_size": source.split.valid}
     forecaster = make_forecaster(model, horizon, **settings)

@@ -97,12 +97,15 @@ _ATTENTIONS = (
     "mlbtc",
 )
 
+_LINEAR = ("nlinear", "dlinear", "rlinear")
+
+# Models that share a class, and so may share settings.
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"attention": _ATTENTIONS, "linear": _LINEAR})
+
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
         **{name: Entry(_attention, {"attention": name}, trained=True) for name in _ATTENTIONS},
-        "nlinear": Entry(_linear, {"kind": "nlinear"}, trained=True),
-        "dlinear": Entry(_linear, {"kind": "dlinear"}, trained=True),
-        "rlinear": Entry(_linear, {"kind": "rlinear"}, trained=True),
+        **{name: Entry(_linear, {"kind": name}, trained=True) for name in _LINEAR},
         "naive": Entry(_naive),
         "seasonal_naive": Entry(_seasonal_naive),
         "drift": Entry(_drift),

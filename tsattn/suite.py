@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tsattn.catalogue import find_model
+from tsattn.catalogue import GROUPS, find_model
 from tsattn.forecast import check_horizon, seconds_from
 from tsattn.storage import one_line
 
@@ -30,7 +30,8 @@ class Suite:
         max_epochs: Passes over the training windows at most; default each model's own.
         max_time: Time limit of one fit of a network of ours, such as ``"15m"``; the best weights until then are kept
             and the record says how many epochs that were.
-        settings: Further settings of single models, by name.
+        settings: Further settings by name: of all attention forecasters (``"attention"``), of all linear ones
+            (``"linear"``), or of single models, which stand above.
 
     Raises:
         ValueError: If there is nothing to run, a name or number is not usable, or table and split do not go
@@ -61,7 +62,7 @@ class Suite:
             raise ValueError(f"{self.table} has no card that lists horizons; name one, such as --horizon 96")
         if not self.models or not self.seeds:
             raise ValueError("a suite needs at least one model and one seed")
-        for name in (*self.models, *self.settings):
+        for name in (*self.models, *(name for name in self.settings if name not in GROUPS)):
             find_model(name)
         for horizon in self.horizons:
             check_horizon(horizon)
@@ -76,6 +77,11 @@ class Suite:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
         seconds_from(self.max_time)
+
+    def settings_of(self, model: str) -> dict[str, Any]:
+        """What ``settings`` says of a model."""
+        groups = [name for name, members in GROUPS.items() if model in members]
+        return {k: v for name in (*groups, model) for k, v in self.settings.get(name, {}).items()}
 
     @classmethod
     def from_toml(cls, path: str | Path, **given: Any) -> "Suite":
