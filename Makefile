@@ -42,7 +42,7 @@ docs: .venv/dev
 suites: .venv/dev
 	$(BIN)/python benchmarks/conformance.py $(SUITE) $(if $(AGAIN),--again,) $(PYTEST_DATA)
 
-# Renders README's tables and the pages of benchmarks, speed and conformance from the records in benchmarks/results.
+# Renders README's tables, the pages that hold figures, and docs/pictures/suite_*.svg from benchmarks/results.
 report: .venv/dev
 	$(BIN)/python benchmarks/report.py
 

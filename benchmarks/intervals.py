@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from tsattn.benchmark import provenance
+from tsattn.limits import limit_threads
 from tsattn.storage import write_json
-from tsattn.threads import limit_threads
 
 FILE = "intervals.json"
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tsattn.benchmark import provenance
-from tsattn.threads import limit_threads
+from tsattn.limits import limit_threads
 
 FIRST, SECOND = "levers.jsonl", "levers2.jsonl"
 # What stands between these marks of docs/log.md is rendered from the record of that name.

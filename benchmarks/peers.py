@@ -5,6 +5,7 @@ network cannot be made the same, the record says what differs. Training runs in 
 ours, ...), one torch thread unless --threads says otherwise, and the time between one step of the optimiser and the
 next is taken, so that start-up does not count. Records are appended to results/peers.jsonl.
 Run: pip install ".[peers]", then python benchmarks/peers.py --data-dir DIR [--setting width16] [--peer neuralforecast]
+They agree with what this library asks for: no environment of its own is needed. docs/peers.md shows the records.
 """
 
 import argparse

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tsattn import AttentionForecaster, LinearForecaster, backtest, make_forecaster
 from tsattn.demo import load_co2
+from tsattn.limits import limit_threads
 from tsattn.plotting import plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
-from tsattn.threads import limit_threads
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 HORIZON, CONTEXT = 52, 156

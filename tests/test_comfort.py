@@ -10,7 +10,7 @@ from test_estimator import attention, linear, long_frame, wide_frame
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.transforms import TRANSFORMS, TargetTransform
 from tsattn.estimator import LinearForecaster
-from tsattn.forecast import seconds_from
+from tsattn.limits import seconds_from
 
 
 def positive_frame():

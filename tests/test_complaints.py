@@ -252,7 +252,7 @@ def check_06(folder):
         assert record["config_hash"]
         assert (record["mse"], record["mae"]) == (twin["mse"], twin["mae"])
     assert len({record["mse"] for record in first}) == 3
-    page = report.benchmarks_page([{**record, "commit": "abc"} for record in first])
+    page = report.suite_page.page([{**record, "commit": "abc"} for record in first])
     (line,) = [line for line in page.splitlines() if "| nlinear |" in line]
     assert line.startswith("| 4 | nlinear | 24 | 3 |")
     assert "±" in line

@@ -21,7 +21,7 @@ def load(name):
     return module
 
 
-speed, report = load("speed"), load("report")
+speed, speed_page = load("speed"), load("speed_page")
 TINY = speed.Case(2, 2, 42, 64)
 NARROW = speed.Case(3, 2, 10, 4)
 
@@ -169,7 +169,7 @@ def test_records_are_whole_and_measured_once(only_tiny, monkeypatch, tmp_path, c
     out = tmp_path / "speed.jsonl"
     assert run(out, "--case", NARROW.name, "--variant", "mlr3", "--variant", "bilinear_btt") == 0
     first = out.read_bytes()
-    rows = report.read_speed(out)
+    rows = speed_page.read_rows(out)
     assert {(row["variant"], row["way"]) for row in rows} >= {("mlr3", "auto"), ("mlr3", "bands")}
     row = next(row for row in rows if (row["variant"], row["way"], row["mode"]) == ("mlr3", "auto", "step"))
     assert (row["levels"], row["shape"], row["threads"], row["rounds"]) == ([2, 1, 1], [3, 2, 10, 4], 1, 2)
@@ -292,7 +292,7 @@ def test_memory_is_recorded_beside_the_baseline(only_tiny, monkeypatch, tmp_path
     monkeypatch.setattr(speed, "memory_in_child", lambda variant, case: {"sdpa": 10.0, "mlr4": 15.0}[variant])
     out = tmp_path / "speed.jsonl"
     assert run(out, "--case", TINY.name, "--variant", "mlr4") == 0
-    (row,) = [row for row in report.read_speed(out) if row["kind"] == "memory"]
+    (row,) = [row for row in speed_page.read_rows(out) if row["kind"] == "memory"]
     assert (row["ratio"], row["increase_mb"], row["baseline_mb"], row["mode"]) == (1.5, 15.0, 10.0, "step")
     assert (row["way"], row["levels"]) == ("auto", [32, 16, 8, 8])
 
@@ -307,9 +307,9 @@ def test_the_plot_is_the_same_for_the_same_records_and_names_them(only_tiny, tmp
     first = plot.read_text()
     assert ">mlr4<" in first
     assert len(first) < 100_000
-    assert not report.plot_is_outdated(tmp_path)
+    assert not speed_page.plot_is_outdated(tmp_path)
     speed.draw(out, plot)
     assert plot.read_text() == first
     row = json.loads(out.read_text().splitlines()[0])
     speed.add_records(out, [row | {"ratio": row["ratio"] + 1}])
-    assert report.plot_is_outdated(tmp_path)
+    assert speed_page.plot_is_outdated(tmp_path)

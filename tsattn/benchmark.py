@@ -29,9 +29,9 @@ from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
 from tsattn.forecast import Forecaster, context_of
+from tsattn.limits import limit_threads
 from tsattn.storage import one_line, write_json
 from tsattn.suite import Suite
-from tsattn.threads import limit_threads
 
 # What a record must have to count as one: the place where it belongs, what it says, and where it came from.
 REQUIRED = (

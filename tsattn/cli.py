@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tsattn.threads import limit_threads
+from tsattn.limits import limit_threads
 
 if TYPE_CHECKING:
     import pandas as pd

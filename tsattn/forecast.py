@@ -1,7 +1,6 @@
 """What does a forecaster promise, and what does its answer look like as arrays and as a frame?"""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -36,7 +35,6 @@ __all__ = [
     "level_to_quantiles",
     "panel_for",
     "quantiles_to_level",
-    "seconds_from",
 ]
 
 # A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
@@ -212,24 +210,6 @@ def check_horizon(horizon: object) -> int:
     if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
         raise ValueError(f"horizon must be an integer, at least 1; got {horizon!r}")
     return int(horizon)
-
-
-def seconds_from(max_time: Any) -> float | None:
-    """A time limit in seconds from ``"90s"``, ``"10m"``, ``"1.5h"`` or a number of seconds; ``None`` stays.
-
-    Raises:
-        ValueError: If it is anything else.
-
-    Example:
-        >>> seconds_from("10m"), seconds_from(90)
-        (600.0, 90.0)
-    """
-    if max_time is None or (isinstance(max_time, int | float) and not isinstance(max_time, bool)):
-        return None if max_time is None else float(max_time)
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", max_time) if isinstance(max_time, str) else None
-    if found is None:
-        raise ValueError(f"max_time must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def panel_for(

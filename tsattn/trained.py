@@ -24,8 +24,9 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
 from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, start_from, tail_of
-from tsattn.forecast import Forecast, answer, check_horizon, panel_for, seconds_from
+from tsattn.forecast import Forecast, answer, check_horizon, panel_for
 from tsattn.inference import WindowForecaster
+from tsattn.limits import seconds_from
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import DistributionHead
 from tsattn.nn.models import build_model
