@@ -41,7 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "context 512": {**_BASE, "context": 512},
     "three layers": {**_BASE, "n_layers": 3},
     "width 32": {**_BASE, "d_model": 32, "n_heads": 4},
-    "dropout 0.1": {**_BASE, "dropout": 0.1},
+    "slower network": {**_BASE, "learning_rate": 3e-4, "skip_rate": 16.0},
+    "dropout 0.5": {**_BASE, "dropout": 0.5},
     "calendar blocks": {**_BASE, "block_sizes": "calendar"},
     "shifted grids": {**_BASE, "offset": "layers", "n_layers": 2},
 }
