@@ -11,6 +11,7 @@ import pytest
 
 from tsattn import benchmark
 from tsattn.benchmark import REQUIRED, Suite, current_commit, read_record, read_table, run_suite
+from tsattn.catalogue import MODELS
 
 ROWS, HORIZON, SEASON = 120, 5, 7
 SHARES = "0.6,0.2,0.2"
@@ -253,6 +254,21 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
     suite = Suite.from_toml(path, horizons=(24,), seeds=(), context=None)
     assert (suite.datasets, suite.horizons, suite.models, suite.seeds) == (("ETTh1",), (24,), ("naive",), (0,))
     assert suite.settings == {"mlr": {"dropout": 0.1}}
+
+
+def test_every_model_of_the_catalogue_can_be_planned(table):
+    grid = suite_of(table, models=tuple(MODELS), context=24, horizons=(3,), seeds=(5,))
+    planned = {run.model: run for run in benchmark._runs(grid, benchmark._sources(grid, None)[0])}
+    assert set(planned) == set(MODELS)
+    assert planned["mlr"].settings["val_size"] == planned["mlr"].source.split.valid > 0
+    for name in ("mlr", "rlinear", "ridge", "gbm", "deepar"):
+        assert planned[name].settings["random_state"] == 5, name
+
+
+def test_models_without_a_validation_span_learn_from_all_rows_before_the_test(table):
+    (record,) = run_suite(suite_of(table, models=("ridge",), context=24, horizons=(3,)))
+    assert record["config"]["context"] == 24
+    assert np.isfinite(record["mse"])
 
 
 def test_a_group_shares_settings_and_single_models_stand_above(table):

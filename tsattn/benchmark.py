@@ -348,7 +348,7 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
     }
     settings = settings_for(model, **shared) | suite.settings_of(model)
     if entry.trained:
-        settings |= {"random_state": seed, "val_size": source.split.valid}
+        settings |= settings_for(model, random_state=seed, val_size=source.split.valid)
     forecaster = make_forecaster(model, horizon, **settings)
     _check_rows(source, forecaster, model, int(settings.get("context") or 1))
     # The season of a data set belongs to the data set; one that was asked for belongs to the configuration.
