@@ -3,7 +3,8 @@
 All sides get the same rows, context, horizon, sizes, dropout and number of series windows in a step; where a peer's
 network cannot be made the same, the record says what differs. Training runs in turns within one process (ours, theirs,
 ours, ...), one torch thread unless --threads says otherwise, and the time between one step of the optimiser and the
-next is taken, so that start-up does not count. Records are appended to results/peers.jsonl.
+next is taken, so that start-up does not count. A profile says what our own steps spend their time on. Records are
+appended to results/peers.jsonl.
 Run: pip install ".[peers]", then python benchmarks/peers.py --data-dir DIR [--setting width16] [--peer neuralforecast]
 They agree with what this library asks for: no environment of its own is needed. docs/peers.md shows the records.
 """
@@ -321,6 +322,46 @@ def rolling(turns: int, data_dir: str | None) -> list[dict[str, Any]]:
     ]
 
 
+# Operations of torch by what they are for; the rest is views, small operations and Python.
+WORK = {
+    "matrix products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::baddbmm_"),
+    "softmax": ("aten::_softmax", "aten::_softmax_backward_data"),
+    "activation": ("aten::gelu", "aten::gelu_backward"),
+    "norms": ("aten::native_layer_norm", "aten::native_layer_norm_backward"),
+    "dropout masks": ("aten::random_", "aten::ge"),
+    "sums and products by element": ("aten::mul", "aten::mul_", "aten::add", "aten::add_", "aten::sub_", "aten::sum"),
+    "copies": ("aten::copy_", "aten::cat"),
+    "optimiser": ("Optimizer.step#AdamW.step", "aten::_fused_adamw_"),
+}
+
+
+def profiled(name: str, steps: int, panel: Panel) -> dict[str, Any]:
+    """Where the time of our training steps goes, start-up left out: shares by kind of operation."""
+    seen = {"steps": 0, "begin": 0.0, "seconds": 0.0}
+    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+
+    def mark(*_: Any) -> None:
+        seen["steps"] += 1
+        if seen["steps"] == WARM:
+            profiler.start()
+            seen["begin"] = time.perf_counter()
+        elif seen["steps"] == steps:
+            seen["seconds"] = time.perf_counter() - seen["begin"]
+            profiler.stop()
+
+    handle = register_optimizer_step_post_hook(mark)
+    try:
+        with hushed():
+            OURS["mlr"](SETTINGS[name], steps, panel)
+    finally:
+        handle.remove()
+    own = {event.key: event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}
+    shares = {kind: sum(own.get(each, 0.0) for each in names) / seen["seconds"] for kind, names in WORK.items()}
+    shares["everything else"] = 1 - sum(shares.values())
+    rounded = {kind: round(share, 3) for kind, share in shares.items()}
+    return {"kind": "profile", "setting": name, "model": "mlr", "steps": steps - WARM, "shares": rounded}
+
+
 def bare_pass(model: AttentionForecaster, contexts: torch.Tensor) -> None:
     """The network alone over ready windows, in chunks as large as those of the evaluation."""
     network = model.network_.eval()
@@ -364,6 +405,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=16, help="of the optimiser in one run, the first few not counted")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-rolling", action="store_true")
+    parser.add_argument("--no-profile", action="store_true")
     parser.add_argument("--out", type=Path, default=RECORDS)
     options = parser.parse_args(argv)
     if options.steps <= WARM + 1 or options.turns < 1:
@@ -379,6 +421,8 @@ def main(argv: list[str] | None = None) -> int:
                 keep(options.out, [record | origin for record in records])
                 for r in records:
                     print(f"{name}, {r['model']}: {r['ratio']:.2f} times {peer}", flush=True)
+            if not options.no_profile:
+                keep(options.out, [profiled(name, options.steps, panel) | origin])
         if not options.no_rolling:
             records = rolling(options.turns, options.data_dir)
             keep(options.out, [record | origin for record in records])

@@ -20,15 +20,14 @@ def _neighbour(name: str) -> Any:
 tables = _neighbour("tables")
 
 FILE = "peers.jsonl"
-_BOTH = {
-    *("kind", "setting", "peer", "peer_version", "model", "ratio", "turns", "threads"),
-    *("commit", "versions", "machine", "finished"),
-}
+_ALL = {*("kind", "setting", "model", "threads"), *("commit", "versions", "machine", "finished")}
+_BOTH = _ALL | {"peer", "peer_version", "ratio", "turns"}
 _FIELDS = {
     "training": _BOTH
     | {"ratio_low", "ratio_high", "cpu_ratio", "steps", "windows_per_second", "peer_windows_per_second"}
     | {"parameters", "peer_parameters", "differs"},
     "rolling": _BOTH | {"windows", "seconds", "peer_seconds"},
+    "profile": _ALL | {"steps", "shares"},
 }
 _SETTINGS = {
     "width16": "the published sizes for ETTh1: width 16, 4 heads, feed-forward 128, 128 windows a step",
@@ -55,6 +54,10 @@ Forecasts of all test windows of ETTh1, with their scores on our side. "One bare
 that stand ready: what a rolling evaluation cannot go below. A ratio above 1 says how many times as long the other side
 took."""
 
+_PROFILE_NOTE = """\
+What is left of a training step of ours: shares of the time by the clock, from torch's profiler (which itself takes a
+little). Matrix products are the network's own arithmetic; attention scores are among them."""
+
 
 def read_rows(path: Path) -> list[Record]:
     """The records of peers.py, each whole, known once, and those of one number of threads of one machine.
@@ -67,7 +70,9 @@ def read_rows(path: Path) -> list[Record]:
         some = [row for row in rows if row["threads"] == threads]
         tables.check_one(some, path.name, "machine", lambda row: row["machine"])
         tables.check_one(some, path.name, "torch", lambda row: row["versions"]["torch"])
-    tables.check_once(rows, path.name, "kind", "setting", "peer", "model", "threads")
+    for kind, names in (("training", ("peer",)), ("rolling", ("peer",)), ("profile", ())):
+        some = [row for row in rows if row["kind"] == kind]
+        tables.check_once(some, path.name, "kind", "setting", *names, "model", "threads")
     return rows
 
 
@@ -84,6 +89,8 @@ def page(rows: list[Record]) -> str:
         lines += ["What differs:", "", *_different(trained), ""]
     if rolled := [row for row in rows if row["kind"] == "rolling"]:
         lines += ["## Rolling forecasts", "", _ROLLING_NOTE, "", *_rolling(rolled), ""]
+    if shares := [row for row in rows if row["kind"] == "profile"]:
+        lines += ["## Where our time goes", "", _PROFILE_NOTE, "", *_shares(shares), ""]
     return "\n".join([*lines, tables.origin(rows), ""])
 
 
@@ -111,6 +118,14 @@ def _rolling(rows: list[Record]) -> list[str]:
         counts = (str(row[name]) for name in ("turns", "threads"))
         against = "one bare pass" if row["peer"] == "bare" else f"{_peer(row)}, `cross_validation`"
         lines.append(tables.line(against, row["setting"], row["model"], str(row["windows"]), *seconds, *counts))
+    return lines
+
+
+def _shares(rows: list[Record]) -> list[str]:
+    kinds = dict.fromkeys(kind for row in rows for kind in row["shares"])
+    lines = tables.head(1, "work", *(f"`{row['setting']}`, {row['model']}" for row in rows))
+    for kind in kinds:
+        lines.append(tables.line(kind, *(f"{100 * row['shares'].get(kind, 0.0):.0f}%" for row in rows)))
     return lines
 
 

@@ -336,6 +336,7 @@ def measured(kind, peer, **changes):
             "differs": "batch norm",
         },
         "rolling": {"windows": 19495, "seconds": 4.0, "peer_seconds": 6.0},
+        "profile": {"steps": 12, "shares": {"copies": 0.25, "everything else": 0.75}},
     }
     return row | more[kind] | changes
 
@@ -345,6 +346,9 @@ PEERS = [
     measured("rolling", "bare", peer_version=None, ratio=0.66, peer_seconds=2.64),
     measured("rolling", "neuralforecast"),
 ]
+
+
+PROFILE = {k: v for k, v in measured("profile", "").items() if k not in ("peer", "peer_version", "ratio", "turns")}
 
 
 def write_peers(root, rows):
@@ -368,10 +372,12 @@ def test_the_page_of_peers_holds_ratios_versions_and_what_differs(checkout):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([*PEERS, 7], "peers.jsonl, line 4: not a record of training or rolling"),
+        ([*PEERS, 7], "peers.jsonl, line 4: not a record of training or rolling or profile"),
         ([without(PEERS[0], "differs")], "peers.jsonl, line 1 lacks differs; remove it and run peers.py again"),
         ([PEERS[0] | {"commit": None}], "peers.jsonl, line 1 does not say where it comes from: commit is None"),
         ([*PEERS, measured("training", "gluonts", machine="b")], "peers.jsonl has rows of more than one machine"),
+        ([PROFILE, PROFILE], "peers.jsonl says two things of ('profile', 'width16', 'mlr', 1)"),
+        ([without(PROFILE, "shares")], "peers.jsonl, line 1 lacks shares"),
         ([*PEERS, PEERS[0]], "peers.jsonl says two things of ('training', 'width16', 'neuralforecast', 'mlr', 1)"),
     ],
 )
@@ -379,6 +385,14 @@ def test_records_of_peers_that_do_not_compare_are_refused(checkout, capsys, rows
     write_peers(checkout, rows)
     assert run(checkout) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_page_of_peers_says_where_our_time_goes(checkout):
+    write_peers(checkout, [*PEERS, PROFILE, PROFILE | {"setting": "width128", "shares": {"copies": 0.125}}])
+    text = page(checkout, "peers.md")
+    assert "| work | `width16`, mlr | `width128`, mlr |" in text
+    assert "| copies | 25% | 12% |" in text
+    assert "| everything else | 75% | 0% |" in text
 
 
 def test_other_numbers_of_threads_may_come_from_a_run_of_their_own(checkout):
