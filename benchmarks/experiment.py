@@ -1,0 +1,294 @@
+"""What do the paper's experiments share? A causal transformer by the name of its score, its cost, its training, and
+records of runs that are never lost, half written or done twice."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from tsattn.benchmark import provenance
+from tsattn.matrices import make_matrix
+from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
+from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
+from tsattn.nn.layers import linear
+from tsattn.nn.rates import maximal_update_groups
+from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+# The width at which learning rates are meant; the factor of the scores is that of ordinary attention there.
+BASE_WIDTH = 64
+# What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
+_PLAIN = ("standard", "sliding_window", "global_local", "mlr")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A causal transformer, without what reads and writes its tokens.
+
+    Args:
+        score: ``"standard"``, ``"sliding_window"``, ``"global_local"``, ``"mlr"`` (over positions), or the name of a
+            structured matrix for a bilinear score, such as ``"btt"``.
+        width: Token width D.
+        n_heads: Heads.
+        n_layers: Blocks.
+        length: Most tokens of a sequence.
+        ranks: Of ``"mlr"`` over positions (they sum to ``width // n_heads``), or of a bilinear MLR matrix.
+        window: Keys seen by ``"sliding_window"`` and the local half of ``"global_local"``.
+        shifted: Shift the block grid of ``"mlr"`` in every second layer.
+        maximal_update: Scores are divided by their features, and rates follow the width; otherwise by the square
+            root, and one rate serves all.
+    """
+
+    score: str
+    width: int
+    n_heads: int
+    n_layers: int
+    length: int
+    ranks: tuple[int, ...] | None = None
+    window: int | None = None
+    shifted: bool = False
+    maximal_update: bool = True
+
+    def scale(self, n_features: int, base: int) -> float:
+        """Factor of the scores of ``n_features`` features, the usual ``n ** -0.5`` where there are ``base``."""
+        return math.sqrt(base) / n_features if self.maximal_update else n_features**-0.5
+
+
+class CausalTransformer(nn.Module):
+    """Tokens in, tokens out: a map to the width, learned positions, pre-norm blocks, and a last map that starts at 0.
+
+    Args:
+        network: Sizes and score.
+        read_in: Maps what is read to ``[B L D]``.
+        n_out: Numbers written for each token.
+        generator: Source of the start values.
+    """
+
+    def __init__(self, network: Network, read_in: nn.Module, n_out: int, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.network = network
+        self.read_in = read_in
+        self.positions = nn.Parameter(0.02 * torch.randn(network.length, network.width, generator=generator))
+        width = network.width
+        blocks = []
+        for layer in range(network.n_layers):
+            attention = make_attention(network, layer, generator=generator)
+            feed_forward = FeedForward(width, 4 * width, generator=generator)
+            blocks.append(TransformerBlock(attention, feed_forward, d_model=width))
+        self.stack = TransformerStack(blocks, d_model=width)
+        self.read_out = linear(width, n_out, generator=generator)
+        nn.init.zeros_(self.read_out.weight)
+        nn.init.zeros_(self.read_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is written at each token, which has seen itself and those before."""
+        tokens = self.read_in(x)
+        return self.read_out(self.stack(tokens + self.positions[: tokens.shape[1]]))
+
+    @torch.no_grad()
+    def step(self, x: Tensor, caches: list[Any]) -> Tensor:
+        """The same for the next tokens, given the caches of ``self.stack.make_caches``."""
+        start, tokens = caches[0].length, self.read_in(x)
+        return self.read_out(self.stack.step(tokens + self.positions[start : start + tokens.shape[1]], caches))
+
+
+def make_attention(network: Network, layer: int, *, generator: torch.Generator) -> Attention:
+    """The attention of one block.
+
+    Raises:
+        ValueError: If the score is unknown.
+    """
+    width, n_heads, name = network.width, network.n_heads, network.score
+    if name == "global_local":
+        return GlobalLocalAttention(
+            width, n_heads, window=_window(network), causal=True, norm=True, generator=generator
+        )
+    pattern = Pattern(causal=True, window=_window(network) if name == "sliding_window" else None)
+    return Attention(width, score=_make_score(network, layer, generator), pattern=pattern, generator=generator)
+
+
+def _make_score(network: Network, layer: int, generator: torch.Generator) -> Score:
+    width, n_heads, name = network.width, network.n_heads, network.score
+    if name == "mlr":
+        score = LevelScore(
+            width, n_heads, length=network.length, ranks=network.ranks, scaling="paper", generator=generator
+        )
+        if network.shifted and layer % 2 and len(score.block_sizes) > 1:
+            score.offset = score.block_sizes[1] // 3
+        return score
+    if name in _PLAIN:
+        n_features = width // n_heads
+        scale = network.scale(n_features, BASE_WIDTH // n_heads)
+        return DotScore(width, n_heads, norm=True, scale=scale, generator=generator)
+    ranks = network.ranks if name == "mlr_matrix" else None
+    matrix = make_matrix(
+        "mlr" if name == "mlr_matrix" else name, width, width, ranks=ranks, heads=n_heads, generator=generator
+    )
+    n_features = matrix.n_features if matrix.splits else width
+    return BilinearScore(matrix, norm=True, scale=network.scale(n_features, BASE_WIDTH))
+
+
+def _window(network: Network) -> int:
+    return network.window or -(-network.length // 2)
+
+
+# --- cost -------------------------------------------------------------------------------------------------------
+
+
+def multiply_adds(model: CausalTransformer) -> int:
+    """Multiply-adds of one pass over one sequence of full length, without what reads and writes tokens.
+
+    Scores and values are counted for the pairs that the pattern shows, each level's scores inside its blocks.
+    """
+    network = model.network
+    maps = 0
+    for module in model.stack.modules():
+        if isinstance(module, nn.Linear):
+            maps += module.in_features * module.out_features
+        elif isinstance(module, BilinearScore):
+            maps += module.matrix.flops
+    return maps * network.length + sum(_pair_work(block.attention, network) for block in model.stack.blocks)
+
+
+def _pair_work(attention: Any, network: Network) -> int:
+    length, n_heads, score = network.length, network.n_heads, attention.score
+    whole = _pairs(length)
+    if isinstance(attention, GlobalLocalAttention):
+        near, far = _pairs(length, _window(network)), attention.d_global
+        return n_heads * (whole * (far + attention.d_value) + near * (score.d_key - far + attention.d_value))
+    seen = _pairs(length, attention.pattern.window)
+    if isinstance(score, LevelScore):
+        levels = zip(score.ranks, score.block_sizes, strict=True)
+        scores = sum(
+            rank * _block_pairs(length, size, _shift(score, number)) for number, (rank, size) in enumerate(levels)
+        )
+        return n_heads * (scores + seen * attention.d_value)
+    return n_heads * seen * (score.d_key + attention.d_value)
+
+
+def _shift(score: LevelScore, level: int) -> int:
+    # The first level is one block wherever the grid lies.
+    return score.offset if level and isinstance(score.offset, int) else 0
+
+
+def _pairs(length: int, window: int | None = None) -> int:
+    """Pairs of a token and one that it sees, itself included."""
+    window = length if window is None else min(window, length)
+    return window * (window + 1) // 2 + (length - window) * window
+
+
+def _block_pairs(length: int, size: int, offset: int) -> int:
+    cuts = [0, *range(size - offset % size, length, size), length]
+    return sum(_pairs(stop - start) for start, stop in pairwise(cuts))
+
+
+def n_parameters(model: CausalTransformer) -> int:
+    """Numbers that the blocks learn."""
+    return sum(parameter.numel() for parameter in model.stack.parameters())
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def make_optimizer(model: CausalTransformer, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW as in the paper (0.9, 0.95, no decay), with a rate for each parameter by the rule of the network."""
+    groups = [{"params": list(model.parameters()), "lr": learning_rate}]
+    if model.network.maximal_update:
+        groups = maximal_update_groups(model, learning_rate, base_width=BASE_WIDTH, inputs=(model.read_in,))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
+
+def train(
+    model: CausalTransformer,
+    losses: Iterable[Callable[[], Tensor]],
+    *,
+    learning_rate: float,
+    n_warmup: int = 100,
+    after: Callable[[int], None] | None = None,
+) -> float:
+    """Minimise one loss after another at a rate that rises over the first steps and then stays.
+
+    Args:
+        model: What learns.
+        losses: One function a step.
+        learning_rate: Highest rate, at the base width.
+        n_warmup: Steps over which the rate rises.
+        after: Called after each step with the number of steps done; its time does not count.
+
+    Returns:
+        Seconds of the steps themselves.
+    """
+    optimizer = make_optimizer(model, learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / n_warmup))
+    seconds = 0.0
+    for step, loss in enumerate(losses, start=1):
+        started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        seconds += time.perf_counter() - started
+        if after is not None:
+            after(step)
+    return seconds
+
+
+# --- records ----------------------------------------------------------------------------------------------------
+
+
+class Records:
+    """Rows of a file of JSON lines, each told from the others by some of its fields.
+
+    Several processes may fill one file. A row is added by writing the whole file beside it and renaming.
+
+    Args:
+        path: The file.
+        key: Fields that tell one run from another.
+    """
+
+    def __init__(self, path: Path, key: tuple[str, ...]) -> None:
+        self.path, self.key = path, key
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is recorded, in the order in which it came."""
+        if not self.path.exists():
+            return []
+        return [json.loads(text) for text in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def missing(self, cells: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Those runs that nobody has recorded yet, asked anew before each."""
+        for cell in cells:
+            wanted = self._key(cell)
+            if not any(self._key(row) == wanted for row in self.rows()):
+                yield dict(cell)
+
+    def add(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Record a run, with where it comes from.
+
+        Raises:
+            ValueError: If a field of the key is absent.
+        """
+        if absent := set(self.key) - set(row):
+            raise ValueError(f"a row of {self.path.name} needs {', '.join(sorted(absent))}; got {sorted(row)}")
+        whole = {**row, **provenance(None)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+            beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            beside.write_text(text + json.dumps(whole) + "\n", encoding="utf-8")
+            os.replace(beside, self.path)
+        return whole
+
+    def _key(self, row: Mapping[str, Any]) -> str:
+        return json.dumps([row.get(name) for name in self.key], sort_keys=True)
