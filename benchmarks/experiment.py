@@ -283,7 +283,7 @@ class Records:
             raise ValueError(f"a row of {self.path.name} needs {', '.join(sorted(absent))}; got {sorted(row)}")
         whole = {**row, **provenance(None)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
             text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
             beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             beside.write_text(text + json.dumps(whole) + "\n", encoding="utf-8")
