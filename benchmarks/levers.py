@@ -30,6 +30,8 @@ _BASE: dict[str, Any] = {"loss": "huber", "head_rank": 8, "n_layers": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "rlinear": {"kind": "rlinear"},
     "rlinear, Huber": {"kind": "rlinear", "loss": "huber"},
+    "rlinear, Huber, 30 passes": {"kind": "rlinear", "loss": "huber", "max_epochs": 30, "patience": 10},
+    "least squares": {"kind": "rlinear", "closed_form": True},
     "base": _BASE,
     "standard attention": {**_BASE, "attention": "standard"},
     "no rank": {**_BASE, "head_rank": None},
@@ -43,6 +45,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "width 32": {**_BASE, "d_model": 32, "n_heads": 4},
     "slower network": {**_BASE, "learning_rate": 3e-4, "skip_rate": 16.0},
     "dropout 0.5": {**_BASE, "dropout": 0.5},
+    "solved skip": {**_BASE, "learning_rate": 3e-4, "linear_skip": "least_squares"},
+    "solved skip, dropout 0.5": {**_BASE, "learning_rate": 3e-4, "linear_skip": "least_squares", "dropout": 0.5},
+    "solved skip, slower": {**_BASE, "learning_rate": 1e-4, "linear_skip": "least_squares"},
+    "solved skip, slower, dropout 0.5": {
+        **_BASE,
+        "learning_rate": 1e-4,
+        "linear_skip": "least_squares",
+        "dropout": 0.5,
+    },
     "calendar blocks": {**_BASE, "block_sizes": "calendar"},
     "shifted grids": {**_BASE, "offset": "layers", "n_layers": 2},
 }

@@ -106,6 +106,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
     {
         **{name: Entry(_attention, {"attention": name}, trained=True) for name in _ATTENTIONS},
         **{name: Entry(_linear, {"kind": name}, trained=True) for name in _LINEAR},
+        "least_squares": Entry(_linear, {"kind": "rlinear", "closed_form": True}, trained=True),
         "naive": Entry(_naive),
         "seasonal_naive": Entry(_seasonal_naive),
         "drift": Entry(_drift),

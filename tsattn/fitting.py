@@ -1,7 +1,7 @@
 """Which rows of a panel teach, which ones check, and what does the network get to see of them?"""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,9 +12,14 @@ from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWi
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.nn.config import ModelConfig
+from tsattn.nn.models import LinearModel, PatchEncoder
+from tsattn.nn.patching import RevIN
 
 # Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
 _CALIBRATION_WINDOWS = 500
+# Penalty of a least-squares map, as a share of the mean square of what it reads. It settles directions in which no
+# window moves, and hardly touches the others.
+_RIDGE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +120,46 @@ def start_from(network: nn.Module, config: ModelConfig, old: nn.Module, old_conf
             " set warm_start=False to begin anew"
         )
     network.load_state_dict(old.state_dict())
+
+
+@torch.no_grad()
+def solve_linear(network: PatchEncoder | LinearModel, windows: WindowBatches) -> None:
+    """Give the linear map of a network its least-squares solution over all windows, and hold it there.
+
+    The sum of squared errors on the standardised scale is least, up to a small penalty (ridge regression). Dividing a
+    window and its forecast by the same number changes nothing in a linear map, so windows are only shifted here. A
+    transformer beside the map starts by adding nothing to it. Windows with a missing value are left out.
+
+    Args:
+        network: A patch encoder with a map beside it, or a linear model of one map; changed in place.
+        windows: What to learn from; their order is not drawn.
+
+    Raises:
+        ValueError: If every window misses a value.
+    """
+    layer = cast(nn.Linear, network.map if isinstance(network, LinearModel) else network.skip)
+    length, device = layer.in_features, layer.weight.device
+    products, count = torch.zeros(length, length + layer.out_features, dtype=torch.float64, device=device), 0
+    for x, y, *_ in windows.in_order():
+        rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
+        rows = rows[rows.isfinite().all(1)]
+        rows = (rows - cast(RevIN, network.revin).statistics(rows[:, :length])[0]).double()
+        products += rows[:, :length].T @ rows
+        count += len(rows)
+    if not count:
+        raise ValueError(
+            "a least-squares map needs windows without missing values, and every window has one; fill them"
+            " (missing='interpolate'), or learn the map (linear_skip=True)"
+        )
+    scatter, targets = products[:, :length], products[:, length:]
+    # A table of constants has no scatter: any penalty then gives the map that forecasts the shift itself.
+    penalty = _RIDGE * scatter.trace() / length
+    scatter.diagonal().add_(penalty if penalty > 0 else 1.0)
+    layer.weight.copy_(torch.linalg.solve(scatter, targets).T)
+    layer.bias.zero_()
+    layer.requires_grad_(False)
+    if isinstance(network, PatchEncoder):
+        network.head.start_at_zero()
 
 
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -23,16 +23,18 @@ from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, start_from, tail_of
+from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, solve_linear, start_from, tail_of
 from tsattn.forecast import Forecast, answer, check_horizon, panel_for
 from tsattn.inference import WindowForecaster
 from tsattn.limits import seconds_from
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import DistributionHead
-from tsattn.nn.models import build_model
+from tsattn.nn.models import LinearModel, PatchEncoder, build_model
 from tsattn.processes import processes_for
 from tsattn.saving import load_forecaster, save_forecaster
 from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
+
+_COURSE = ("epoch", "train_loss", "valid_loss", "learning_rate")
 
 
 class TrainedForecaster(WindowForecaster):
@@ -130,12 +132,15 @@ class TrainedForecaster(WindowForecaster):
         generators = Generators.from_seed(seed_from(self.random_state), home)
         network = build_model(model_config, generator=generators.init)
         self._check_support(network, plan)
-        if self.warm_start and hasattr(self, "network_"):
+        warm = self.warm_start and hasattr(self, "network_")
+        if warm:
             start_from(network, model_config, self.network_, self.config_)
             check_same_covariates(plan.encoder, self.covariates_)
         learn, check = plan.batches(self.batch_size, generators.order, home)
         started = time.perf_counter()
-        progress = train(
+        if self._solved:
+            self._solve(network.to(home), learn, warm=warm)
+        progress = self._nothing_to_train(network) or train(
             network,
             learn,
             check,
@@ -154,7 +159,7 @@ class TrainedForecaster(WindowForecaster):
         self.transform_, self.score_scaler_ = transform, make_scaler(panel, plan.stops)
         self.context_, self.panel_in_ = plan.spec.context, isinstance(data, Panel)
         self.panel_ = tail_of(panel, self.context_)
-        self.history_ = pd.DataFrame(progress.history)
+        self.history_ = pd.DataFrame(progress.history, columns=list(_COURSE))
         calibrated = check is not None and self._head is None
         self.intervals_ = self._calibrate(plan) if calibrated else None
         self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started)
@@ -314,6 +319,27 @@ class TrainedForecaster(WindowForecaster):
             ValueError: If files are missing, damaged or of another class.
         """
         return load_forecaster(cls, Path(path))
+
+    @property
+    def _solved(self) -> bool:
+        """Whether the linear map is solved instead of learnt."""
+        return False
+
+    @staticmethod
+    def _solve(network: nn.Module, learn: WindowBatches, *, warm: bool) -> None:
+        if warm and isinstance(network, PatchEncoder):
+            # What the transformer has learnt is what the map of the last fit left over.
+            cast(nn.Module, network.skip).requires_grad_(False)
+            return
+        solve_linear(cast(PatchEncoder | LinearModel, network), learn)
+
+    @staticmethod
+    def _nothing_to_train(network: nn.Module) -> Progress | None:
+        """An empty course where every weight is held; ``None`` where there is something to learn."""
+        if any(parameter.requires_grad for parameter in network.parameters()):
+            return None
+        network.eval()
+        return Progress()
 
     def _train_config(self) -> TrainConfig:
         return TrainConfig(

@@ -274,6 +274,12 @@ class WindowBatches:
         mine._part = slice(rank, None, size)
         return mine
 
+    def in_order(self) -> Self:
+        """The same batches, never shuffled; no generator is drawn from."""
+        plain = copy.copy(self)
+        plain.generator = None
+        return plain
+
     def to(self, device: torch.device) -> Self:
         """The same batches, gathered on a device."""
         moved = copy.copy(self)

@@ -73,6 +73,12 @@ class Head(nn.Module):
         thin = linear(wide.in_features, rank, bias=False, generator=generator)
         self.project = nn.Sequential(thin, linear(rank, wide.out_features, generator=generator))
 
+    def start_at_zero(self) -> None:
+        """Let the states say nothing at first."""
+        last = self.project[-1] if isinstance(self.project, nn.Sequential) else self.project
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
     def normaliser(self) -> nn.Module:
         """How windows should be normalised for this head: by mean and deviation, or by the mean absolute value."""
         return RevIN("mean") if self.shifts else MeanScale()
