@@ -26,6 +26,8 @@ MARKS = {
 RESULTS = Path(__file__).resolve().parent / "results"
 # Where the second round starts; every other setting of it differs from this one in what its name says.
 _BASE: dict[str, Any] = {"loss": "huber", "head_rank": 8, "n_layers": 1}
+# Where the third starts: the linear map is solved, and the transformer learns slowly what it leaves over.
+_SOLVED: dict[str, Any] = {**_BASE, "learning_rate": 1e-4, "dropout": 0.5, "linear_skip": "least_squares"}
 # A setting is what differs from the defaults of the forecaster; those of the first round stand in its record.
 SETTINGS: dict[str, dict[str, Any]] = {
     "rlinear": {"kind": "rlinear"},
@@ -45,15 +47,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "width 32": {**_BASE, "d_model": 32, "n_heads": 4},
     "slower network": {**_BASE, "learning_rate": 3e-4, "skip_rate": 16.0},
     "dropout 0.5": {**_BASE, "dropout": 0.5},
-    "solved skip": {**_BASE, "learning_rate": 3e-4, "linear_skip": "least_squares"},
-    "solved skip, dropout 0.5": {**_BASE, "learning_rate": 3e-4, "linear_skip": "least_squares", "dropout": 0.5},
-    "solved skip, slower": {**_BASE, "learning_rate": 1e-4, "linear_skip": "least_squares"},
-    "solved skip, slower, dropout 0.5": {
-        **_BASE,
-        "learning_rate": 1e-4,
-        "linear_skip": "least_squares",
-        "dropout": 0.5,
-    },
+    "solved": _SOLVED,
+    "solved, rate 3e-4": {**_SOLVED, "learning_rate": 3e-4},
+    "solved, rate 3e-5": {**_SOLVED, "learning_rate": 3e-5},
+    "solved, dropout 0.3": {**_SOLVED, "dropout": 0.3},
+    "solved, MSE": {**_SOLVED, "loss": "mse"},
+    "solved, MAE": {**_SOLVED, "loss": "mae"},
+    "solved, rank 4": {**_SOLVED, "head_rank": 4},
+    "solved, standard attention": {**_SOLVED, "attention": "standard"},
     "calendar blocks": {**_BASE, "block_sizes": "calendar"},
     "shifted grids": {**_BASE, "offset": "layers", "n_layers": 2},
 }
