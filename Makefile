@@ -26,7 +26,8 @@ types: .venv/dev
 layers: .venv/dev
 	$(BIN)/lint-imports
 
-# The wheel and the sdist are built, the wheel is installed beside the checkout and every module is imported.
+# The wheel and the sdist are built and checked by twine, the wheel is installed beside the checkout, and every module is
+# imported.
 wheel: .venv/dev
 	$(BIN)/python tests/check_wheel.py
 

@@ -16,9 +16,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from tsattn.benchmark import provenance
+from tsattn.kernels import attention_mask
 from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
 from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
+from tsattn.nn.cache import CacheSizes, KVCache
 from tsattn.nn.layers import linear
 from tsattn.nn.rates import maximal_update_groups
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score
@@ -28,7 +30,7 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 # The width at which learning rates are meant; the factor of the scores is that of ordinary attention there.
 BASE_WIDTH = 64
 # What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
-_PLAIN = ("standard", "sliding_window", "global_local", "mlr")
+_PLAIN = ("standard", "sliding_window", "global_local", "global_local_one", "mlr")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Network:
     """A causal transformer, without what reads and writes its tokens.
 
     Args:
-        score: ``"standard"``, ``"sliding_window"``, ``"global_local"``, ``"mlr"`` (over positions), or the name of a
-            structured matrix for a bilinear score, such as ``"btt"``.
+        score: ``"standard"``, ``"sliding_window"``, ``"global_local"`` (a sum of two softmaxes),
+            ``"global_local_one"`` (one softmax), ``"mlr"`` (over positions), or the name of a structured matrix for a
+            bilinear score, such as ``"btt"``.
         width: Token width D.
         n_heads: Heads.
         n_layers: Blocks.
@@ -47,6 +50,8 @@ class Network:
         shifted: Shift the block grid of ``"mlr"`` in every second layer.
         maximal_update: Scores are divided by their features, and rates follow the width; otherwise by the square
             root, and one rate serves all.
+        base_features: Features of a head whose dot products are divided by the square root even so; default those of
+            as many heads at the base width. Where heads of one width grow in number, it is that width.
     """
 
     score: str
@@ -58,6 +63,7 @@ class Network:
     window: int | None = None
     shifted: bool = False
     maximal_update: bool = True
+    base_features: int | None = None
 
     def scale(self, n_features: int, base: int) -> float:
         """Factor of the scores of ``n_features`` features, the usual ``n ** -0.5`` where there are ``base``."""
@@ -113,6 +119,9 @@ def make_attention(network: Network, layer: int, *, generator: torch.Generator) 
         return GlobalLocalAttention(
             width, n_heads, window=_window(network), causal=True, norm=True, generator=generator
         )
+    if name == "global_local_one":
+        scale = _head_scale(network)
+        return OneSoftmaxAttention(width, n_heads, window=_window(network), scale=scale, generator=generator)
     pattern = Pattern(causal=True, window=_window(network) if name == "sliding_window" else None)
     return Attention(width, score=_make_score(network, layer, generator), pattern=pattern, generator=generator)
 
@@ -127,9 +136,7 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
             score.offset = score.block_sizes[1] // 3
         return score
     if name in _PLAIN:
-        n_features = width // n_heads
-        scale = network.scale(n_features, BASE_WIDTH // n_heads)
-        return DotScore(width, n_heads, norm=True, scale=scale, generator=generator)
+        return DotScore(width, n_heads, norm=True, scale=_head_scale(network), generator=generator)
     ranks = network.ranks if name == "mlr_matrix" else None
     matrix = make_matrix(
         "mlr" if name == "mlr_matrix" else name, width, width, ranks=ranks, heads=n_heads, generator=generator
@@ -138,8 +145,80 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
     return BilinearScore(matrix, norm=True, scale=network.scale(n_features, BASE_WIDTH))
 
 
+def _head_scale(network: Network) -> float:
+    n_heads = network.n_heads
+    return network.scale(network.width // n_heads, network.base_features or BASE_WIDTH // n_heads)
+
+
 def _window(network: Network) -> int:
     return network.window or -(-network.length // 2)
+
+
+# --- global and local scores under one softmax ------------------------------------------------------------------
+
+
+class OneSoftmaxAttention(GlobalLocalAttention):
+    """Scores of the first half of the features for every past key, and those of the other half added in a window.
+
+    Unlike the sum of two softmaxes, rows of the weights sum to one. All scores are written out.
+
+    Args:
+        d_model: Token width.
+        n_heads: Heads.
+        window: Keys for which the local half counts, the token itself included.
+        scale: Factor of the scores.
+        generator: Source of the start values.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, window: int, scale: float, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(d_model, n_heads, window=window, causal=True, norm=True, generator=generator)
+        self.scale = scale
+
+    def make_cache(
+        self,
+        n_sequences: int,
+        max_length: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> KVCache:
+        """All keys and all values: under one softmax every value is needed once."""
+        sizes = CacheSizes(
+            batch=n_sequences,
+            n_key_heads=self.score.n_key_heads,
+            n_value_heads=self.n_value_heads,
+            key_width=self.score.d_key,
+            value_width=self.d_value,
+            max_length=max_length,
+            dtype=dtype,
+            device=device,
+        )
+        return _OneSoftmaxCache(sizes, self)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        return self._weigh(q, k, key_mask) @ v
+
+    def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
+        if key_mask is not None:
+            raise ValueError("one softmax over global and local scores takes no key_mask; give whole sequences")
+        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
+        sizes = {"n_queries": q.shape[2], "n_keys": k.shape[2], "device": q.device}
+        near = attention_mask(**sizes, **self.local.kernel_arguments)
+        seen = attention_mask(**sizes, **self.pattern.kernel_arguments)
+        scores = q_far @ k_far.mT + (q_near @ k_near.mT).masked_fill(~near, 0.0)
+        return torch.softmax((self.scale * scores).masked_fill(~seen, -math.inf), dim=3)
+
+
+class _OneSoftmaxCache(KVCache):
+    def __init__(self, sizes: CacheSizes, layer: OneSoftmaxAttention) -> None:
+        super().__init__(sizes, scale=layer.scale)
+        self._layer = layer
+
+    def _attend(self, q: Tensor) -> Tensor:
+        keys, values = self.keys[0][:, :, : self.length], self.values[:, :, : self.length]
+        return self._layer._attend(q, keys, values, None)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------
@@ -165,7 +244,9 @@ def _pair_work(attention: Any, network: Network) -> int:
     whole = _pairs(length)
     if isinstance(attention, GlobalLocalAttention):
         near, far = _pairs(length, _window(network)), attention.d_global
-        return n_heads * (whole * (far + attention.d_value) + near * (score.d_key - far + attention.d_value))
+        # Under one softmax the values are averaged once.
+        again = 0 if isinstance(attention, OneSoftmaxAttention) else attention.d_value
+        return n_heads * (whole * (far + attention.d_value) + near * (score.d_key - far + again))
     seen = _pairs(length, attention.pattern.window)
     if isinstance(score, LevelScore):
         levels = zip(score.ranks, score.block_sizes, strict=True)

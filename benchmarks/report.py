@@ -31,6 +31,9 @@ def _neighbour(name: str) -> Any:
 conformance, intervals, levers, scale = (_neighbour(name) for name in ("conformance", "intervals", "levers", "scale"))
 peers_page, published, speed_page = (_neighbour(name) for name in ("peers_page", "published", "speed_page"))
 suite_page, suite_pictures, tables = (_neighbour(name) for name in ("suite_page", "suite_pictures", "tables"))
+# Experiments of the paper: the page of a name is docs/<name>.md, with pictures of its own.
+_NAMES = ("in_context", "language_model", "paper_etth1", "width_sweep")
+experiments = {name: _neighbour(f"{name}_page") for name in _NAMES}
 
 # What stands between these marks of README is written here and nowhere else; the log has the same for its levers.
 BEGIN = "<!-- results:begin -->"
@@ -49,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         records = read_results(results)
         pages = render(options.root, records)
+        rows = {name: page.read_rows(results / page.FILE) for name, page in experiments.items()}
         undrawn = suite_pictures.outdated(pictures, records)
+        undrawn += [picture for name, page in experiments.items() for picture in page.outdated(pictures, rows[name])]
     except (ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
@@ -65,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(pages[path], encoding="utf-8")
     suite_pictures.update(pictures, records)
+    for name, page in experiments.items():
+        page.update(pictures, rows[name])
     return 1 if outdated else 0
 
 
@@ -93,7 +100,16 @@ def render(root: Path, records: list[Record]) -> dict[Path, str]:
         docs / "intervals.md": intervals.page(intervals.read_rows(folder / intervals.FILE)),
         docs / "scale.md": _scale(docs / "scale.md", scale.read_record(folder / scale.FILE)),
         docs / "log.md": _log(docs / "log.md", folder),
+        **{docs / f"{name}.md": _experiment(docs / f"{name}.md", page, folder) for name, page in experiments.items()},
     }
+
+
+def _experiment(path: Path, page: Any, folder: Path) -> str:
+    """A page that is written whole, or by hand around what stands between its marks."""
+    rows = page.read_rows(folder / page.FILE)
+    if not hasattr(page, "MARKS"):
+        return str(page.page(rows))
+    return str(tables.between_marks(path, _text(path), page.table(rows), *page.MARKS))
 
 
 def _readme(path: Path, headline: list[Record], suites: Record) -> str:

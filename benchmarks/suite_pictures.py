@@ -67,7 +67,7 @@ def outdated(folder: Path, records: list[Record]) -> list[str]:
     """Files of a folder that show other numbers, are missing, or show what is no longer on record."""
     due = wanted(records)
     present = {path.name: path for path in folder.glob(_FILES)}
-    stale = [name for name in due if name not in present or _mark(due[name]) not in present[name].read_text("utf-8")]
+    stale = [name for name in due if name not in present or mark(due[name]) not in present[name].read_text("utf-8")]
     return [*stale, *sorted(set(present) - set(due))]
 
 
@@ -79,18 +79,20 @@ def update(folder: Path, records: list[Record]) -> None:
             (folder / name).unlink()
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        _save(PICTURES[name].draw, due[name], folder / name)
+        save(PICTURES[name].draw, due[name], folder / name)
 
 
-def _mark(numbers: Any) -> str:
+def mark(numbers: Any) -> str:
+    """What is written into a picture, so that it can be told which numbers it shows."""
     return f"numbers sha256 {hashlib.sha256(json.dumps(numbers).encode()).hexdigest()}"
 
 
-def _save(draw: Callable[[Any], Any], numbers: Any, path: Path) -> None:
+def save(draw: Callable[[Any], Any], numbers: Any, path: Path) -> None:
+    """Draw numbers into an SVG file with their mark, whole or not at all."""
     import matplotlib as mpl
 
     # The same numbers make the same bytes: no date, and names inside the file that are no random ones.
-    metadata = {"Date": None, "Creator": None, "Description": _mark(numbers)}
+    metadata = {"Date": None, "Creator": None, "Description": mark(numbers)}
     with mpl.rc_context({"svg.hashsalt": "tsattn", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 9}):
         figure = draw(numbers)
         write_atomic(path, lambda aside: figure.savefig(aside, format="svg", metadata=metadata))
@@ -99,7 +101,7 @@ def _save(draw: Callable[[Any], Any], numbers: Any, path: Path) -> None:
 # --- parts of figures -------------------------------------------------------------------------------------------
 
 
-def _grid(count: int, height: float, rows_each: int = 1) -> tuple[Any, list[list[Any]]]:
+def grid(count: int, height: float, rows_each: int = 1) -> tuple[Any, list[list[Any]]]:
     """A figure and, for each of a number of panels, its axes from top to bottom."""
     from matplotlib.figure import Figure
 
@@ -114,7 +116,7 @@ def _grid(count: int, height: float, rows_each: int = 1) -> tuple[Any, list[list
     return figure, panels[:count]
 
 
-def _looks(models: list[str]) -> dict[str, dict[str, Any]]:
+def looks_of(models: list[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each model: eight colours, then the same with hollow marks and broken lines."""
     looks = {}
     for number, name in enumerate(models):
@@ -158,8 +160,8 @@ def _cost(records: list[Record]) -> Any:
 
 
 def _draw_cost(numbers: Any) -> Any:
-    figure, panels = _grid(len(numbers), 2.8)
-    looks = _looks(sorted({name for of in numbers.values() for name in of["models"]}, key=tables.rank))
+    figure, panels = grid(len(numbers), 2.8)
+    looks = looks_of(sorted({name for of in numbers.values() for name in of["models"]}, key=tables.rank))
     for (axes,), (dataset, of) in zip(panels, numbers.items(), strict=True):
         for name, (mse, seconds) in of["models"].items():
             axes.plot([seconds], [mse], label=name, ms=6, **looks[name] | {"ls": ""})
@@ -201,8 +203,8 @@ def _thinned(values: list[float], width: int) -> list[float]:
 
 
 def _draw_steps(numbers: Any) -> Any:
-    figure, panels = _grid(len(numbers), 4.6, rows_each=2)
-    looks = _looks(sorted({name for of in numbers.values() for name in of["models"]}, key=tables.rank))
+    figure, panels = grid(len(numbers), 4.6, rows_each=2)
+    looks = looks_of(sorted({name for of in numbers.values() for name in of["models"]}, key=tables.rank))
     for (above, below), (dataset, of) in zip(panels, numbers.items(), strict=True):
         base = of["models"].get(REFERENCE)
         for name, curve in of["models"].items():
@@ -238,7 +240,7 @@ def _seeds(records: list[Record]) -> Any:
 def _draw_seeds(numbers: Any) -> Any:
     models = sorted({name for of in numbers.values() for name in of}, key=tables.rank)
     horizons = sorted({h for of in numbers.values() for by in of.values() for h in by}, key=int)
-    figure, panels = _grid(len(numbers), max(2.4, 0.9 + 0.32 * len(models)))
+    figure, panels = grid(len(numbers), max(2.4, 0.9 + 0.32 * len(models)))
     for (axes,), (dataset, of) in zip(panels, numbers.items(), strict=True):
         for row, name in enumerate(models):
             for number, horizon in enumerate(horizons):

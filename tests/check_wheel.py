@@ -1,4 +1,4 @@
-"""Does what is shipped work where there is no checkout? Builds wheel and sdist, installs, imports, lists the cards.
+"""Does what is shipped work where there is no checkout? Builds wheel and sdist, checks, installs, imports, lists cards.
 
 Run as a script by ``make wheel``. Everything happens in a temporary folder; the network is not needed. The wheel is
 installed without its dependencies into an environment that borrows them from the running one.
@@ -109,6 +109,11 @@ def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
         raise CheckFailed("there is no card in datasets/")
 
 
+def check_metadata(*archives: Path) -> None:
+    """What a package index reads of wheel and sdist is whole: twine's check, its warnings counted as errors."""
+    run(sys.executable, "-m", "twine", "check", "--strict", *archives, cwd=archives[0].parent)
+
+
 def new_environment(folder: Path) -> Path:
     """Make an environment that borrows the installed packages of the running one; its Python.
 
@@ -133,6 +138,7 @@ def check(folder: Path) -> str:
     sdist = build("sdist", sources, folder / "sdist")
     wheel = build("wheel", sources, folder / "wheel")
     check_contents(sources, contents(wheel), contents(sdist))
+    check_metadata(sdist, wheel)
     with tarfile.open(sdist) as opened:
         opened.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()

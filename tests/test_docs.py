@@ -6,10 +6,19 @@ import importlib
 import re
 import runpy
 import shlex
+import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
+import yaml
+from check_wheel import CheckFailed, check_metadata
+
+import tsattn
+from tsattn.saving import _FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
@@ -72,6 +81,56 @@ def test_migration_page_runs(tmp_path, monkeypatch, capsys):
     names = run_blocks(ROOT / "docs" / "migration.md")
     assert names["search"].best_score_ < 0
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the walk through the code ----------------------------------------------------------------------------------
+
+WALK = ROOT / "docs" / "walkthrough.md"
+
+
+def test_walk_ends_where_predict_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(WALK)
+    pd.testing.assert_frame_equal(names["walked"], names["told"], rtol=1e-5)
+    assert list(names["walked"].columns) == ["unique_id", "ds", "mlr"]
+    assert "corner" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def imports_beside_its_room(file: Path) -> set[str]:
+    """Packages and rooms of tsattn that a file imports, without the standard library and its own room."""
+    parts = file.relative_to(ROOT / "tsattn").parts
+    own = parts[0] if len(parts) > 1 else file.stem
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    roots = {name.split(".")[1] if name.startswith("tsattn.") else name.split(".")[0] for name in names}
+    return roots - set(sys.stdlib_module_names) - {own}
+
+
+def stops(text: str) -> list[tuple[str, set[str]]]:
+    """File and imports of each row of the table of stops."""
+    rows = re.findall(r"^\| \[[^|]*\| `(tsattn/[^`]+)` \| ([^|]+) \|$", text, flags=re.MULTILINE)
+    return [(file, {name.strip(" `") for name in imports.split(",")}) for file, imports in rows]
+
+
+def test_stops_of_the_walk_import_what_the_page_says():
+    told = stops(WALK.read_text(encoding="utf-8"))
+    assert len(told) > 8
+    assert dict(told) == {file: imports_beside_its_room(ROOT / file) for file, _ in told}
+
+
+def test_imports_are_told_apart():
+    assert imports_beside_its_room(ROOT / "tsattn" / "nn" / "variants.py") == {"torch", "matrices"}
+    assert "data" in imports_beside_its_room(ROOT / "tsattn" / "forecast.py")
+
+
+@pytest.mark.parametrize("name", ["walkthrough.md", "policy.md"])
+def test_files_named_on_a_page_exist(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    files = re.findall(r"`((?:tsattn|benchmarks|tests|docs)/[\w./]+)`", text)
+    assert files
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_broken_block_is_seen(tmp_path):
@@ -221,11 +280,40 @@ def test_dead_link_is_seen():
     ]
 
 
+def pages_of_contents(index: str) -> list[str]:
+    """Pages in the tables of contents of the front page, in their order."""
+    lines = [line for _, toctree in blocks(index, "{toctree}") for line in toctree.splitlines()]
+    return [line for line in lines if line and not line.startswith(":")]
+
+
 def test_every_page_is_in_the_table_of_contents():
-    index = (ROOT / "docs" / "index.md").read_text()
-    ((_, toctree),) = blocks(index, "{toctree}")
-    listed = [line for line in toctree.splitlines() if line and not line.startswith(":")]
+    listed = pages_of_contents((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
     assert sorted(listed) == sorted(page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+
+
+def reached(start: Path) -> set[str]:
+    """Pages of a folder that links in sentences lead to from a page, directly or through others."""
+    found, waiting = {start.name}, [start]
+    while waiting:
+        text = _FENCE.sub("", waiting.pop().read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([\w-]+\.md)(?:#[\w-]*)?\)", text):
+            if target not in found and (start.parent / target).exists():
+                found.add(target)
+                waiting.append(start.parent / target)
+    return found
+
+
+def test_every_page_is_reached_by_links_in_sentences():
+    assert reached(ROOT / "docs" / "index.md") == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_page_that_nobody_links_is_seen(tmp_path):
+    (tmp_path / "index.md").write_text("[a](a.md)\n\n```{toctree}\na\nlost\n```\n")
+    (tmp_path / "a.md").write_text("[back](index.md#x) and [b](b.md#y)\n")
+    (tmp_path / "b.md").write_text("[gone](gone.md)\n")
+    (tmp_path / "lost.md").write_text("[a](a.md)\n")
+    assert reached(tmp_path / "index.md") == {"index.md", "a.md", "b.md"}
+    assert pages_of_contents((tmp_path / "index.md").read_text()) == ["a", "lost"]
 
 
 def test_readme_has_a_place_for_the_results():
@@ -242,3 +330,61 @@ def test_documentation_is_built_without_the_network():
     settings = runpy.run_path(str(ROOT / "docs" / "conf.py"))
     assert "sphinx.ext.intersphinx" not in settings["extensions"]
     assert {"sphinx.ext.autodoc", "sphinx.ext.doctest"} <= set(settings["extensions"])
+    assert settings["nitpicky"]
+
+
+# --- versions, deprecations, citation ---------------------------------------------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+POLICY = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+
+
+def test_policy_names_the_ranges_of_versions():
+    told = dict(re.findall(r"^\| (\w+) \| `([^`]+)` \|$", POLICY, flags=re.MULTILINE))
+    needs = dict(re.fullmatch(r"([\w-]+)(.*)", each).groups() for each in PROJECT["dependencies"])
+    needs["Python"] = PROJECT["requires-python"]
+    assert {"Python", "torch"} <= set(told)
+    assert told == {name: needs[name] for name in told}
+
+
+def test_policy_names_the_format_of_saved_models():
+    assert re.findall(r"today's is (\d+)", POLICY) == [str(_FORMAT)]
+    assert (ROOT / "tests" / "golden" / f"model_v{_FORMAT}").is_dir()
+
+
+def test_policy_knows_whether_something_is_deprecated():
+    warned = [file for file in (ROOT / "tsattn").rglob("*.py") if "DeprecationWarning" in file.read_text()]
+    assert ("No name is deprecated at present." in POLICY) == (not warned)
+
+
+def test_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["message"]
+    assert str(cited["version"]) == PROJECT["version"] == tsattn.__version__
+    assert (cited["title"], cited["license"]) == (PROJECT["name"], PROJECT["license"])
+    assert cited["authors"] == PROJECT["authors"]
+    assert cited["keywords"] == PROJECT["keywords"]
+    (paper,) = cited["references"]
+    assert [author["family-names"] for author in paper["authors"]] == [
+        *("Kuang", "Amsel", "Lotfi", "Qiu", "Potapczynski", "Wilson")
+    ]
+    assert (paper["year"], paper["identifiers"][0]["value"]) == (2025, "https://arxiv.org/abs/2509.07963")
+
+
+def test_package_without_a_description_is_seen(tmp_path):
+    def packed(name, description):
+        wheel = tmp_path / name / "small-1.0-py3-none-any.whl"
+        wheel.parent.mkdir()
+        facts = (
+            f"Metadata-Version: 2.4\nName: small\nVersion: 1.0\nDescription-Content-Type: text/markdown\n{description}"
+        )
+        with zipfile.ZipFile(wheel, "w") as opened:
+            opened.writestr("small-1.0.dist-info/METADATA", facts)
+            opened.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            opened.writestr("small-1.0.dist-info/RECORD", "")
+        return wheel
+
+    check_metadata(packed("whole", "\nWhat it is.\n"))
+    with pytest.raises(CheckFailed, match="long_description"):
+        check_metadata(packed("empty", ""))

@@ -429,7 +429,7 @@ def tracked_files() -> list[Path]:
     else:
         folders = ("tsattn", "tests", "docs", "datasets", "benchmarks", ".ci")
         files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(f for folder in folders for f in (ROOT / folder).rglob("*"))]
-    text = {".py", ".md", ".toml", ".jsonl", ".json", ".yaml", ".yml", ".cfg", ".txt", ".csv", ".in", ""}
+    text = {".py", ".md", ".toml", ".jsonl", ".json", ".yaml", ".yml", ".cff", ".cfg", ".txt", ".csv", ".in", ""}
     files = [file for file in files if file.is_file() and file.suffix in text and "_build" not in file.parts]
     return [file for file in files if file.stat().st_size < 2**20]
 

@@ -55,6 +55,9 @@ def make_checkout(root):
     (root / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
     (root / "docs").mkdir()
     (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
+    for name, page in report.experiments.items():
+        if hasattr(page, "MARKS"):
+            (root / "docs" / f"{name}.md").write_text("# Experiment\n\n{}\n{}\n".format(*page.MARKS))
     marks = "\n".join(mark for pair in report.levers.MARKS.values() for mark in pair) + "\n"
     (root / "docs" / "log.md").write_text(f"# Log\n\n{marks}what follows\n")
     write(root, ROWS, ROWS)
