@@ -140,7 +140,10 @@ def make_model(cell: dict[str, Any]) -> Any:
     generator = torch.Generator().manual_seed(cell["seed"])
     dim, width = cell["dim"], cell["width"]
     n_heads = 1 if cell["variant"] == ONE_HEAD else cell["heads"]
-    network = experiment.Network(VARIANTS[cell["variant"]], width, n_heads, cell["layers"], 4 * dim)
+    # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
+    # for its rank, not because its scores are held to a narrower range.
+    shape = {"n_heads": n_heads, "n_layers": cell["layers"], "length": 4 * dim, "base_features": experiment.BASE_WIDTH}
+    network = experiment.Network(VARIANTS[cell["variant"]], width, **shape)
     return experiment.CausalTransformer(network, linear(dim, width, generator=generator), 1, generator=generator)
 
 
