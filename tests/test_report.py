@@ -186,6 +186,23 @@ def test_the_pages_of_this_checkout_are_rendered_from_its_records():
     assert report.main(["--check"]) == 0
 
 
+def test_the_log_compares_levers_with_least_squares_over_both_spans(checkout):
+    def lever(setting, span, mse):
+        return record("mlr", setting=setting, span=span, valid_mse=mse, valid_mae=0.5)
+
+    rows = [lever("least squares", "validation", 0.5), lever("least squares", "earlier", 2.0)]
+    rows += [lever("solved", "earlier", 3.0), lever("solved", "validation", 0.4), lever("base", "earlier", 1.0)]
+    path = checkout / "benchmarks" / "results" / report.levers.THIRD
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(checkout) == 0
+    page = (checkout / "docs" / "log.md").read_text()
+    assert "| setting | ETTh1 96, validation | ETTh1 96, earlier | mean ratio |" in page
+    assert "| solved | 0.4000 | 3.0000 | 1.1500 |" in page
+    assert "| base |  | 1.0000 |  |" in page
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    assert run(checkout) == 2
+
+
 def test_the_log_shows_each_lever_with_its_origin(checkout):
     row = record("mlr", setting="four heads", valid_mse=0.61234, valid_mae=0.5, best_epoch=7, parameters=99)
     (checkout / "benchmarks" / "results" / "levers.jsonl").write_text(json.dumps(row) + "\n")
