@@ -160,6 +160,8 @@ def _cost(records: list[Record]) -> Any:
 
 
 def _draw_cost(numbers: Any) -> Any:
+    from matplotlib.ticker import NullFormatter
+
     figure, panels = grid(len(numbers), 2.8)
     looks = looks_of(sorted({name for of in numbers.values() for name in of["models"]}, key=tables.rank))
     for (axes,), (dataset, of) in zip(panels, numbers.items(), strict=True):
@@ -167,6 +169,8 @@ def _draw_cost(numbers: Any) -> Any:
             axes.plot([seconds], [mse], label=name, ms=6, **looks[name] | {"ls": ""})
         horizons = ", ".join(map(str, of["horizons"]))
         axes.set(xscale="log", xlabel="seconds of training", ylabel="MSE", title=f"{dataset} ({horizons})")
+        # Within two decades the steps between them would be written as well, one over the other.
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     _legend(figure, panels)
     return figure
