@@ -5,7 +5,7 @@ and predict each next character. Learning rates are chosen by validation loss wi
 one grid for all, and serve the other widths by the maximal-update rule. Runs are appended to
 results/language_model.jsonl; what is there is not run again. docs/language_model.md shows the records.
 Run: python benchmarks/language_model.py --text FILE [--width 64 ...] [--variant mlr_paper ...] [--generate 200]
-Without --text the English pages of Python's own help are read. --paper takes the sizes of the paper, for a large GPU.
+Without --text the English pages of Python's own help are read. --paper takes those of the paper: days of a processor.
 """
 
 import argparse
