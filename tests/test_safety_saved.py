@@ -16,9 +16,10 @@ from dateutil import tz
 from fresh import in_fresh_process
 from test_estimator import attention, linear, long_frame, wide_frame
 
+from tsattn import storage
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.saving import _time_facts
-from tsattn.storage import standing_folder, write_folder
+from tsattn.storage import read_json, standing_folder, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -150,6 +151,16 @@ def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
     assert (standing_folder(path) / "config.json").read_text() == "new"
     assert sorted(each.name for each in tmp_path.iterdir()) == [".model.old.notes", "model"]
     assert standing_folder(tmp_path / "no" / "model") == tmp_path / "no" / "model"
+
+
+def test_what_its_writer_clears_while_it_is_looked_for_is_no_fault(tmp_path, monkeypatch):
+    path, gone, left = (tmp_path / name for name in ("model", ".model.old.0123456789ab", ".model.old.0123456789ac"))
+    left.mkdir()
+    monkeypatch.setattr(storage, "_set_aside", lambda path: [gone, left])
+    assert standing_folder(path) == left
+    monkeypatch.setattr(storage, "_set_aside", lambda path: [gone])
+    with pytest.raises(ValueError, match="missing"):
+        read_json(standing_folder(path) / "config.json")
 
 
 def test_a_model_made_for_cuda_opens_without_it(tmp_path, monkeypatch):

@@ -276,7 +276,9 @@ def test_memory_is_the_increase_of_one_step(monkeypatch):
         return step(call, inputs), more.sum()
 
     monkeypatch.setattr(speed, "one_step", hungry)
-    assert 50 < speed.measure_memory("mlr4", speed.Case(1, 1, 64, 64)) - plain < 80
+    # Pages of files that the kernel takes away meanwhile hide an increase; nothing makes one up.
+    tries = [speed.measure_memory("mlr4", speed.Case(1, 1, 64, 64)) for _ in range(3)]
+    assert 50 < max(tries) - plain < 80
 
 
 def test_a_fresh_process_says_its_increase():

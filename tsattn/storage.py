@@ -63,7 +63,14 @@ def standing_folder(path: Path) -> Path:
     if path.exists():
         return path
     left = _set_aside(path.resolve())
-    return max(left, key=lambda folder: folder.stat().st_mtime_ns) if left else path
+    return max(left, key=_written) if left else path
+
+
+def _written(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:  # its writer has gone on and cleared it
+        return 0
 
 
 def _may_be_exchanged(path: Path) -> bool:
