@@ -29,6 +29,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 # The width at which learning rates are meant; the factor of the scores is that of ordinary attention there.
 BASE_WIDTH = 64
+# Letters and positions start at this size. At 0.02 or at 1 all variants stay longer on the plateau of a text's letter
+# pairs (docs/log.md).
+EMBEDDING_STD = 0.2
 # What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
 _PLAIN = ("standard", "sliding_window", "global_local", "global_local_one", "mlr")
 
@@ -50,6 +53,7 @@ class Network:
         shifted: Shift the block grid of ``"mlr"`` in every second layer.
         maximal_update: Scores are divided by their features, and rates follow the width; otherwise by the square
             root, and one rate serves all.
+        position_std: Size at which learned positions start, best near that of what is read.
         base_features: Features of a head whose dot products are divided by the square root even so; default those of
             as many heads at the base width. Where heads of one width grow in number, it is that width.
     """
@@ -63,6 +67,7 @@ class Network:
     window: int | None = None
     shifted: bool = False
     maximal_update: bool = True
+    position_std: float = EMBEDDING_STD
     base_features: int | None = None
 
     def scale(self, n_features: int, base: int) -> float:
@@ -84,7 +89,9 @@ class CausalTransformer(nn.Module):
         super().__init__()
         self.network = network
         self.read_in = read_in
-        self.positions = nn.Parameter(0.02 * torch.randn(network.length, network.width, generator=generator))
+        self.positions = nn.Parameter(
+            network.position_std * torch.randn(network.length, network.width, generator=generator)
+        )
         width = network.width
         blocks = []
         for layer in range(network.n_layers):

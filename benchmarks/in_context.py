@@ -142,7 +142,13 @@ def make_model(cell: dict[str, Any]) -> Any:
     n_heads = 1 if cell["variant"] == ONE_HEAD else cell["heads"]
     # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
     # for its rank, not because its scores are held to a narrower range.
-    shape = {"n_heads": n_heads, "n_layers": cell["layers"], "length": 4 * dim, "base_features": experiment.BASE_WIDTH}
+    shape = {
+        "n_heads": n_heads,
+        "n_layers": cell["layers"],
+        "length": 4 * dim,
+        "base_features": experiment.BASE_WIDTH,
+        "position_std": 0.02,
+    }
     network = experiment.Network(VARIANTS[cell["variant"]], width, **shape)
     return experiment.CausalTransformer(network, linear(dim, width, generator=generator), 1, generator=generator)
 

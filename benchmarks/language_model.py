@@ -222,7 +222,7 @@ def network_of(cell: dict[str, Any]) -> Any:
 
 def make_model(network: Any, n_symbols: int, generator: torch.Generator) -> Any:
     """Characters in, scores of the next character out."""
-    table = 0.02 * torch.randn(n_symbols, network.width, generator=generator)
+    table = experiment.EMBEDDING_STD * torch.randn(n_symbols, network.width, generator=generator)
     read_in = nn.Embedding.from_pretrained(table, freeze=False)
     return experiment.CausalTransformer(network, read_in, n_symbols, generator=generator)
 

@@ -75,11 +75,11 @@ def read_text() -> Text:
 
 
 def make_model(cell: dict[str, Any], n_letters: int) -> Any:
-    """The causal transformer of a run; what reads letters starts with variance 1 at every width."""
+    """The causal transformer of a run; what reads letters starts at one size at every width."""
     generator = torch.Generator().manual_seed(cell["seed"])
     sizes = {name: cell[name] for name in ("n_heads", "n_layers", "length")}
     network = experiment.Network(cell["structure"], cell["width"], maximal_update=RULES[cell["rule"]], **sizes)
-    letters = torch.randn(n_letters, cell["width"], generator=generator)
+    letters = experiment.EMBEDDING_STD * torch.randn(n_letters, cell["width"], generator=generator)
     read_in = nn.Embedding.from_pretrained(letters, freeze=False)
     return experiment.CausalTransformer(network, read_in, n_letters, generator=generator)
 

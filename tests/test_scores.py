@@ -154,6 +154,24 @@ def _norm(vector, norm):
     return (vector - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
 
+@pytest.mark.parametrize(("name", "side"), [x for x in SIDES if x[1] != "split" and x[0] not in ("mlr", "low_rank")])
+def test_many_tokens_meet_the_entries_and_few_the_cores(monkeypatch, name, side):
+    score = BilinearScore(make_matrix(name, WIDTH, WIDTH, heads=HEADS, generator=seeded()), side=side, norm=True)
+    x = tokens(batch=5).requires_grad_()  # 35 tokens, more than 4 a column
+    perturbed(score.double())
+    inputs, found, seen = [x, *score.parameters()], [], []
+    product = "rmatmul" if side == "query" else "forward"
+    plain = getattr(score.matrix, product)
+    monkeypatch.setattr(score.matrix, product, lambda rows: (seen.append(rows.shape), plain(rows))[1])
+    for width in (WIDTH, WIDTH - 1):
+        monkeypatch.setattr("tsattn.nn.scores.DENSE_WIDTH", width)
+        q, k = score.features(x)
+        found.append([q, k, *torch.autograd.grad((q[:, :, :1] * k).sin().sum(), inputs)])
+    assert seen == [(WIDTH, 1, WIDTH), (5, LENGTH, 1, WIDTH)]
+    for fast, slow in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(("causal", "groups", "d_global"), [(False, None, None), (True, 1, 1)])
 def test_global_local_sums_two_softmaxes(causal, groups, d_global):
     layer = GlobalLocalAttention(

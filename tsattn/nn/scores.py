@@ -1,6 +1,7 @@
 """How much does one token matter to another? Scores turn tokens into queries and keys for the kernel."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from tsattn.nn.rotary import RotaryEmbedding
 
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
+# A matrix that does not split is multiplied entry by entry up to this width, where there are so many tokens a column:
+# one large product is then several times faster than many small ones with fewer multiplications.
+DENSE_WIDTH, DENSE_TOKENS = 128, 4
 
 
 class Score(nn.Module, ABC):
@@ -300,15 +304,26 @@ class BilinearScore(Score):
         if self.side == "split":
             q, k = self.matrix.query_features(x), self.matrix.key_features(y)
         elif self.side == "key":
-            q, k = x.expand(-1, -1, self.n_heads, -1), self.matrix(y)
+            q, k = x.expand(-1, -1, self.n_heads, -1), self._transform(y, self.matrix)
         else:
-            q, k = self.matrix.rmatmul(x), y
-        q, k = q.transpose(1, 2), k.transpose(1, 2)
+            q, k = self._transform(x, self.matrix.rmatmul), y
+        # Before heads become an axis of their own, so that rows are normalised where they lie.
         if self.norm_query is not None:
             q = self.norm_query(q)
         if self.norm_key is not None:
             k = self.norm_key(k)
-        return q, k
+        return q.transpose(1, 2), k.transpose(1, 2)
+
+    def _transform(self, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a product with the matrix or its transpose makes of tokens: [B L 1 D] -> [B L H D]."""
+        width = x.shape[3]
+        if self.matrix.splits or width > DENSE_WIDTH or torch.compiler.is_compiling():
+            return product(x)
+        if x.shape[0] * x.shape[1] < DENSE_TOKENS * width:
+            return product(x)
+        unit = torch.eye(width, dtype=x.dtype, device=x.device)
+        entries = product(unit.unsqueeze(1))  # [D H D], what becomes of each unit vector
+        return (x.flatten(2) @ entries.flatten(1)).unflatten(2, entries.shape[1:])
 
     def extra_repr(self) -> str:
         return f"side={self.side!r}, scale={self.scale:.4g}"
