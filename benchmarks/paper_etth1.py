@@ -23,7 +23,8 @@ LEVELS: dict[str, tuple[int, ...]] = {"mlr2": (2, 2), "mlr4": (2, 4, 8, 8)}
 HORIZONS = (96, 192, 336)
 SEEDS = (0, 1, 2)
 RATES = (3e-4, 1e-3)
-PAPER_WIDTH = 512
+WIDTH, HEADS = 32, 4
+PAPER_WIDTH, PAPER_HEADS = 512, 8
 # What one run is told from others by.
 KEY = ("variant", "horizon", "seed", "learning_rate", "settings")
 
@@ -145,9 +146,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", action="append", type=int, help="default 0, 1, 2")
     parser.add_argument("--variant", action="append", choices=VARIANTS)
     parser.add_argument("--rate", action="append", type=float, help="several are compared by validation")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--paper", action="store_true", help=f"width {PAPER_WIDTH} and a feed-forward four times that")
-    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument(
+        "--paper", action="store_true", help=f"width {PAPER_WIDTH}, {PAPER_HEADS} heads, a feed-forward 4 times as wide"
+    )
+    parser.add_argument("--heads", type=int, default=HEADS)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--context", type=int, default=336)
     parser.add_argument("--patch-len", type=int, default=16, help="rows a token")
@@ -162,7 +165,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, default in given.items():
         setattr(options, name, tuple(dict.fromkeys(getattr(options, name) or default)))
     if options.paper:
-        options.width = PAPER_WIDTH
+        options.width, options.heads = PAPER_WIDTH, PAPER_HEADS
     if options.heads < 1 or options.width % options.heads:
         parser.error(f"--heads must divide the width; got {options.heads} for {options.width}")
     try:

@@ -64,8 +64,8 @@ def test_levels_share_the_features_of_a_head():
 
 def test_unusable_sizes_are_refused(tmp_path, capsys):
     for options, message in (
-        (["--width", "32"], "mlr4 needs a multiple of 8 features a head; got 4"),
-        (["--width", "60"], "--heads must divide the width; got 8 for 60"),
+        (["--width", "16"], "mlr4 needs a multiple of 8 features a head; got 4"),
+        (["--width", "60", "--heads", "8"], "--heads must divide the width; got 8 for 60"),
     ):
         with pytest.raises(SystemExit):
             paper.main([*options, "--out", str(tmp_path / "x")])
@@ -190,7 +190,7 @@ def test_few_seeds_have_no_interval_and_lone_runs_no_change():
 def test_other_settings_have_a_section_of_their_own_and_are_not_paired():
     wide = pairs({96: (0.01, 0.01, 0.01)}, d_model=512)
     text = page.page([*pairs(), *wide])
-    assert text.index("## Width 64, 42 tokens") < text.index("## Width 512, 42 tokens")
+    assert text.index("## Width 32, 42 tokens") < text.index("## Width 512, 42 tokens")
     apart = [*(r for r in pairs() if r["variant"] == "standard"), *(r for r in wide if r["variant"] == "mlr2")]
     assert page.numbers(apart) is None
     assert len(page.numbers([*pairs(), *wide])) == 2
