@@ -37,7 +37,7 @@ experiment = _neighbour("experiment")
 
 FILE = "in_context.jsonl"
 # What tells one run from another.
-SETTING = ("dim", "layers", "heads", "steps", "batch", "curriculum")
+SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum")
 KEY = ("kind", *SETTING, "variant", "width", "rate", "seed")
 # Name of the score in experiment.Network; every variant has the heads asked for, but this one has one.
 VARIANTS = {
@@ -57,7 +57,14 @@ N_MARKS = 20  # errors during training
 _FIRST_DIM = 4  # of the curriculum
 # Seeds of the fixed prompts, and what is added to a run's seed for its training prompts.
 _VALIDATION, _TEST, _DATA = 7_000_001, 7_000_002, 1_000_000
-_PAPER = {"dim": 128, "width": [16, 32, 64, 128, 256, 512, 1024], "layers": 6, "steps": 500_000, "curriculum": 0.06}
+_PAPER = {
+    "layout": "turns",
+    "dim": 128,
+    "width": [16, 32, 64, 128, 256, 512, 1024],
+    "layers": 6,
+    "steps": 500_000,
+    "curriculum": 0.06,
+}
 
 
 class Prompts(NamedTuple):
@@ -86,23 +93,48 @@ def draw(
     return Prompts(x, torch.einsum("bnd,bd->bn", x, w) / math.sqrt(dim))
 
 
-def tokens_of(prompts: Prompts) -> Tensor:
+def pairs(prompts: Prompts) -> Tensor:
+    """One token a point: x, and x and y of the point before it (of none: zeros); ``2 d + 1`` numbers."""
+    before = torch.cat((prompts.x, prompts.y.unsqueeze(2)), dim=2)[:, :-1]
+    return torch.cat((prompts.x, nn.functional.pad(before, (0, 0, 1, 0))), dim=2)
+
+
+def turns(prompts: Prompts) -> Tensor:
     """x_1, y_1, x_2, y_2, ... as vectors of d numbers, y in the first of them (Garg et al. 2022)."""
     value = torch.zeros_like(prompts.x)
     value[..., 0] = prompts.y
     return torch.stack((prompts.x, value), dim=2).flatten(1, 2)
 
 
-def squared_errors(model: nn.Module, prompts: Prompts) -> Tensor:
+class Layout(NamedTuple):
+    """How a prompt becomes tokens.
+
+    Args:
+        tokens: Of prompts, [B n q]; each y is predicted where its x is read.
+        per_point: Tokens a point, of which the first reads x.
+        per_dim: Numbers of a token, as factor of d and what is added.
+    """
+
+    tokens: Callable[[Prompts], Tensor]
+    per_point: int
+    per_dim: tuple[int, int]
+
+
+# In pairs the first layer can compare points at once; in turns it must first bring each x to its y.
+LAYOUTS = {"pairs": Layout(pairs, 1, (2, 1)), "turns": Layout(turns, 2, (1, 0))}
+
+
+def squared_errors(model: nn.Module, prompts: Prompts, layout: str) -> Tensor:
     """Squared error of each y, [B N], as predicted where its x is read."""
-    return (model(tokens_of(prompts))[:, ::2, 0] - prompts.y).square()
+    how = LAYOUTS[layout]
+    return (model(how.tokens(prompts))[:, :: how.per_point, 0] - prompts.y).square()
 
 
 @torch.no_grad()
-def errors_by_point(model: nn.Module, prompts: Prompts, batch: int = 64) -> list[float]:
+def errors_by_point(model: nn.Module, prompts: Prompts, layout: str, batch: int = 64) -> list[float]:
     """Mean squared error after 0, 1, ... points of a prompt."""
     parts = zip(prompts.x.split(batch), prompts.y.split(batch), strict=True)
-    summed = sum(squared_errors(model, Prompts(x, y)).double().sum(0) for x, y in parts)
+    summed = sum(squared_errors(model, Prompts(x, y), layout).double().sum(0) for x, y in parts)
     means: list[float] = (summed / len(prompts.y)).tolist()
     return means
 
@@ -138,19 +170,20 @@ def stage(step: int, n_steps: int, dim: int, share: float) -> tuple[int, int]:
 def make_model(cell: dict[str, Any]) -> Any:
     """The network of a run, its start values from the run's seed."""
     generator = torch.Generator().manual_seed(cell["seed"])
-    dim, width = cell["dim"], cell["width"]
+    dim, width, layout = cell["dim"], cell["width"], LAYOUTS[cell["layout"]]
+    n_in = layout.per_dim[0] * dim + layout.per_dim[1]
     n_heads = 1 if cell["variant"] == ONE_HEAD else cell["heads"]
     # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
     # for its rank, not because its scores are held to a narrower range.
     shape = {
         "n_heads": n_heads,
         "n_layers": cell["layers"],
-        "length": 4 * dim,
+        "length": 2 * dim * layout.per_point,
         "base_features": experiment.BASE_WIDTH,
         "position_std": 0.02,
     }
     network = experiment.Network(VARIANTS[cell["variant"]], width, **shape)
-    return experiment.CausalTransformer(network, linear(dim, width, generator=generator), 1, generator=generator)
+    return experiment.CausalTransformer(network, linear(n_in, width, generator=generator), 1, generator=generator)
 
 
 def losses(model: nn.Module, cell: dict[str, Any]) -> Iterator[Callable[[], Tensor]]:
@@ -161,7 +194,7 @@ def losses(model: nn.Module, cell: dict[str, Any]) -> Iterator[Callable[[], Tens
 
         def loss(used: int = used, n_points: int = n_points) -> Tensor:
             prompts = draw(cell["batch"], cell["dim"], n_points, generator=generator, n_active=used)
-            return squared_errors(model, prompts).mean()
+            return squared_errors(model, prompts, cell["layout"]).mean()
 
         yield loss
 
@@ -184,7 +217,7 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
 
     def after(step: int) -> None:
         if step % every == 0:
-            curve.append([step, errors_by_point(model, few)[-1]])
+            curve.append([step, errors_by_point(model, few, cell["layout"])[-1]])
             print(f"  step {step}: {curve[-1][1]:.4f}", flush=True)
 
     started = time.process_time()
@@ -195,11 +228,11 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
         n_warmup=max(1, min(100, cell["steps"] // 10)),
         after=after,
     )
-    by_point = errors_by_point(model, test)
+    by_point = errors_by_point(model, test, cell["layout"])
     if not math.isfinite(sum(by_point)):
         raise ArithmeticError(f"{_name(cell)} ended in numbers that are none; leave this rate out")
     return {
-        "validation_error": errors_by_point(model, validation)[-1],
+        "validation_error": errors_by_point(model, validation, cell["layout"])[-1],
         "error": by_point[-1],
         "by_point": by_point,
         "curve": curve,
@@ -288,8 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dim", type=int, default=16, help="length d of x; a prompt has 2 d points")
+    parser.add_argument(
+        "--layout", choices=list(LAYOUTS), default="pairs", help="x and y of a point in one token or two"
+    )
     parser.add_argument("--width", type=int, action="append", help="token width; may be repeated (default 64)")
-    parser.add_argument("--layers", type=int, default=2, help="blocks (the paper has 6)")
+    parser.add_argument("--layers", type=int, default=3, help="blocks (the paper has 6)")
     parser.add_argument("--heads", type=int, default=8, help="heads of all variants but standard_1")
     parser.add_argument("--steps", type=int, default=4000, help="steps of training")
     parser.add_argument("--batch", type=int, default=64, help="prompts a step")

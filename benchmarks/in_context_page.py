@@ -26,7 +26,7 @@ FILE = "in_context.jsonl"
 MARKS = ("<!-- in_context:begin -->", "<!-- in_context:end -->")
 # Errors below the first count as learned, above the second as not learned: of least squares' 0 and zero's 1.
 LEARNED, FAILED = 0.1, 0.5
-_SETTING = ("dim", "layers", "heads", "steps", "batch", "curriculum")
+_SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum")
 _KEY = ("kind", *_SETTING, "variant", "width", "rate", "seed")
 _ORDER = ("standard_8", "standard_1", "mlr", "btt", "monarch", "butterfly", "kronecker", "mlbtc")
 _REFERENCES = {"zero": "predicting zero", "least_squares": "least squares"}
@@ -103,8 +103,9 @@ def table(rows: list[Record]) -> str:
 
 
 def _title(setting: tuple[Any, ...]) -> str:
-    dim, layers, _, steps, batch, curriculum = setting
-    return f"d = {dim}, {layers} layers, {steps:,} steps of {batch} prompts, growing for {100 * curriculum:.0f}%"
+    layout, dim, layers, _, steps, batch, curriculum = setting
+    sizes = f"d = {dim}, points in {layout}, {layers} layers"
+    return f"{sizes}, {steps:,} steps of {batch} prompts, growing for {100 * curriculum:.0f}%"
 
 
 def _runs(runs: list[Record], rows: list[Record]) -> list[str]:

@@ -60,10 +60,17 @@ def test_unused_coordinates_are_zero_and_draws_repeat():
 
 def test_tokens_take_turns():
     x = torch.arange(12.0).reshape(1, 3, 4)
-    tokens = in_context.tokens_of(in_context.Prompts(x, torch.tensor([[7.0, 8.0, 9.0]])))
+    prompts = in_context.Prompts(x, torch.tensor([[7.0, 8.0, 9.0]]))
+    tokens = in_context.turns(prompts)
     assert tokens.shape == (1, 6, 4)
     assert torch.equal(tokens[0, ::2], x[0])
     assert tokens[0, 1::2].tolist() == [[7, 0, 0, 0], [8, 0, 0, 0], [9, 0, 0, 0]]
+    tokens = in_context.pairs(prompts)
+    assert tokens.shape == (1, 3, 9)
+    assert torch.equal(tokens[0, :, :4], x[0])
+    assert torch.equal(tokens[0, 1:, 4:8], x[0, :2])
+    assert tokens[0, 0, 4:].tolist() == [0] * 5
+    assert tokens[0, :, 8].tolist() == [0, 7, 8]
 
 
 class Echo(nn.Module):
@@ -73,16 +80,18 @@ class Echo(nn.Module):
         return tokens[..., :1]
 
 
-def test_predictions_are_read_where_x_stands():
+@pytest.mark.parametrize("layout", in_context.LAYOUTS)
+def test_predictions_are_read_where_x_stands(layout):
     prompts = in_context.draw(5, 3, 4, generator=seeded())
-    errors = in_context.squared_errors(Echo(), prompts)
+    errors = in_context.squared_errors(Echo(), prompts, layout)
     torch.testing.assert_close(errors, (prompts.x[..., 0] - prompts.y).square())
-    by_point = in_context.errors_by_point(Echo(), prompts, batch=2)
+    by_point = in_context.errors_by_point(Echo(), prompts, layout, batch=2)
     np.testing.assert_allclose(by_point, errors.double().mean(0).numpy(), rtol=1e-6)
 
 
-def test_a_network_does_not_see_the_answer():
-    cell = {"seed": 0, "dim": 4, "width": 16, "variant": "btt", "heads": 2, "layers": 1}
+@pytest.mark.parametrize("layout", in_context.LAYOUTS)
+def test_a_network_does_not_see_the_answer(layout):
+    cell = {"layout": layout, "seed": 0, "dim": 4, "width": 16, "variant": "btt", "heads": 2, "layers": 1}
     model = in_context.make_model(cell)
     nn.init.normal_(model.read_out.weight, generator=seeded())
     x, y = in_context.draw(2, 4, 8, generator=seeded())
@@ -90,7 +99,8 @@ def test_a_network_does_not_see_the_answer():
     other[:, 5] += 1
 
     def predict(answers):
-        return model(in_context.tokens_of(in_context.Prompts(x, answers)))[:, ::2, 0]
+        how = in_context.LAYOUTS[layout]
+        return model(how.tokens(in_context.Prompts(x, answers)))[:, :: how.per_point, 0]
 
     torch.testing.assert_close(predict(other)[:, :6], predict(y)[:, :6])
     assert (predict(other) - predict(y))[:, 6:].abs().min() > 0
@@ -118,7 +128,7 @@ def test_prompts_grow_in_equal_steps_and_are_whole_after_their_share():
 
 @pytest.mark.parametrize("variant", in_context.VARIANTS)
 def test_every_variant_is_built_as_named(variant):
-    cell = {"seed": 0, "dim": 4, "width": 32, "variant": variant, "heads": 8, "layers": 2}
+    cell = {"layout": "turns", "seed": 0, "dim": 4, "width": 32, "variant": variant, "heads": 8, "layers": 2}
     model = in_context.make_model(cell)
     score = model.stack.blocks[1].attention.score
     assert score.n_heads == (1 if variant == "standard_1" else 8)
@@ -126,12 +136,12 @@ def test_every_variant_is_built_as_named(variant):
     assert matrix == variant
     # The paper's question: only a head of standard_8 has fewer features than x can have coordinates.
     assert score.d_key == {"standard_8": 4, "mlr": 16}.get(variant, 32)
-    assert in_context.squared_errors(model, in_context.draw(2, 4, 8, generator=seeded())).shape == (2, 8)
+    assert in_context.squared_errors(model, in_context.draw(2, 4, 8, generator=seeded()), "turns").shape == (2, 8)
 
 
 def test_training_learns_and_is_the_same_again(few):
     cell = {"seed": 1, "dim": 1, "width": 16, "variant": "btt", "heads": 2, "layers": 2, "steps": 150, "batch": 32}
-    cell |= {"rate": 1e-2, "curriculum": 0.1}
+    cell |= {"layout": "turns", "rate": 1e-2, "curriculum": 0.1}
     found = in_context.run(cell)
     assert found["error"] == found["by_point"][-1]
     assert found["error"] < 0.7
@@ -170,6 +180,7 @@ def test_a_run_that_diverges_is_named_and_not_recorded(few, monkeypatch, tmp_pat
 def test_the_papers_sizes():
     options = in_context._parse(["--paper"])
     assert (options.dim, options.layers, options.steps, options.curriculum) == (128, 6, 500_000, 0.06)
+    assert options.layout == "turns"
     assert options.width == [16, 32, 64, 128, 256, 512, 1024]
     assert options.variant == list(in_context.VARIANTS)
 
