@@ -21,6 +21,7 @@ def _neighbour(name: str) -> Any:
 
 
 suite_pictures, tables = _neighbour("suite_pictures"), _neighbour("tables")
+drawings = suite_pictures.drawings
 
 FILE = "in_context.jsonl"
 MARKS = ("<!-- in_context:begin -->", "<!-- in_context:end -->")
@@ -290,28 +291,7 @@ def _legend(figure: Any, panels: Any) -> None:
     figure.legend([named[name] for name in shown], shown, loc="outside right center", frameon=False)
 
 
-PICTURES = {"in_context_cost.svg": (_cost, _draw_cost), "in_context_points.svg": (_points, _draw_points)}
-
-
-def outdated(folder: Path, rows: list[Record]) -> list[str]:
-    """Pictures of a folder that show other numbers, are missing, or show what is no longer on record."""
-    stale = []
-    for name, (numbers, _) in PICTURES.items():
-        due, path = numbers(rows), folder / name
-        if due is None:
-            fresh = not path.exists()
-        else:
-            fresh = path.exists() and suite_pictures.mark(due) in path.read_text("utf-8")
-        stale += [] if fresh else [name]
-    return stale
-
-
-def update(folder: Path, rows: list[Record]) -> None:
-    """Draw what is out of date, and remove what shows nothing any more."""
-    for name in outdated(folder, rows):
-        numbers, draw = PICTURES[name]
-        if (due := numbers(rows)) is None:
-            (folder / name).unlink()
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        suite_pictures.save(draw, due, folder / name)
+PICTURES = {
+    "in_context_cost.svg": drawings.Drawing(_cost, _draw_cost),
+    "in_context_points.svg": drawings.Drawing(_points, _draw_points),
+}

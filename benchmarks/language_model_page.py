@@ -22,6 +22,7 @@ def _neighbour(name: str) -> Any:
 
 
 suite_pictures, tables = (_neighbour(name) for name in ("suite_pictures", "tables"))
+drawings = suite_pictures.drawings
 
 FILE = "language_model.jsonl"
 PICTURE = "language_model.svg"
@@ -240,28 +241,7 @@ def _caches(rows: list[Record]) -> list[str]:
 # --- the figure -------------------------------------------------------------------------------------------------
 
 
-def outdated(folder: Path, rows: list[Record]) -> list[str]:
-    """The figure's name if it shows other numbers, is missing, or shows what is no longer on record."""
-    numbers, path = _numbers(rows), folder / PICTURE
-    if not numbers:
-        return [PICTURE] if path.exists() else []
-    fresh = path.exists() and suite_pictures.mark(numbers) in path.read_text("utf-8")
-    return [] if fresh else [PICTURE]
-
-
-def update(folder: Path, rows: list[Record]) -> None:
-    """Draw the figure if it is out of date, or remove it if there is nothing to show."""
-    if not outdated(folder, rows):
-        return
-    numbers = _numbers(rows)
-    if not numbers:
-        (folder / PICTURE).unlink()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    suite_pictures.save(_draw, numbers, folder / PICTURE)
-
-
-def _numbers(rows: list[Record]) -> Record:
+def _numbers(rows: list[Record]) -> Record | None:
     """By setting and variant: multiply-adds, and mean, least and largest test loss, width by width."""
     found: Record = {}
     for title, some in _settled(rows).items():
@@ -270,7 +250,7 @@ def _numbers(rows: list[Record]) -> Record:
                 losses = [row["test"] for row in seeds]
                 point = [seeds[0]["multiply_adds"], fmean(losses), min(losses), max(losses)]
                 found.setdefault(title, {}).setdefault(variant, []).append(point)
-    return found
+    return found or None
 
 
 def _draw(numbers: Record) -> Any:
@@ -290,3 +270,6 @@ def _draw(numbers: Record) -> Any:
         axes.grid(alpha=0.3, which="both")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
+
+
+PICTURES = {PICTURE: drawings.Drawing(_numbers, _draw)}

@@ -23,6 +23,7 @@ def _neighbour(name: str) -> Any:
 
 
 comparisons, pictures, tables = (_neighbour(name) for name in ("comparisons", "suite_pictures", "tables"))
+drawings = pictures.drawings
 
 FILE = "paper_etth1.jsonl"
 PICTURE = "paper_etth1.svg"
@@ -268,26 +269,6 @@ def numbers(rows: list[Record]) -> Any:
     return found or None
 
 
-def outdated(folder: Path, rows: list[Record]) -> list[str]:
-    """The picture's file name, if it shows other numbers, is missing, or shows what is no longer on record."""
-    due, path = numbers(rows), folder / PICTURE
-    if due is None:
-        return [PICTURE] if path.exists() else []
-    return [] if path.exists() and pictures.mark(due) in path.read_text("utf-8") else [PICTURE]
-
-
-def update(folder: Path, rows: list[Record]) -> None:
-    """Draw the picture if it is out of date, and remove it where there is nothing to draw."""
-    if not outdated(folder, rows):
-        return
-    due = numbers(rows)
-    if due is None:
-        (folder / PICTURE).unlink()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures.save(_draw, due, folder / PICTURE)
-
-
 def _draw(due: Any) -> Any:
     figure, panels = pictures.grid(len(due), 3.0)
     for (axes,), (title, by_variant) in zip(panels, due, strict=True):
@@ -310,3 +291,6 @@ def _draw(due: Any) -> Any:
         named |= dict(zip(labels, handles, strict=True))
     figure.legend(list(named.values()), list(named), loc="outside right center", frameon=False)
     return figure
+
+
+PICTURES = {PICTURE: drawings.Drawing(numbers, _draw)}

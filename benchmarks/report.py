@@ -31,6 +31,7 @@ def _neighbour(name: str) -> Any:
 conformance, intervals, levers, scale = (_neighbour(name) for name in ("conformance", "intervals", "levers", "scale"))
 peers_page, published, speed_page = (_neighbour(name) for name in ("peers_page", "published", "speed_page"))
 suite_page, suite_pictures, tables = (_neighbour(name) for name in ("suite_page", "suite_pictures", "tables"))
+drawings = suite_pictures.drawings
 # Experiments of the paper: the page of a name is docs/<name>.md, with pictures of its own.
 _NAMES = ("in_context", "language_model", "paper_etth1", "width_sweep")
 experiments = {name: _neighbour(f"{name}_page") for name in _NAMES}
@@ -53,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = read_results(results)
         pages = render(options.root, records)
         rows = {name: page.read_rows(results / page.FILE) for name, page in experiments.items()}
-        undrawn = suite_pictures.outdated(pictures, records)
-        undrawn += [picture for name, page in experiments.items() for picture in page.outdated(pictures, rows[name])]
+        drawn = [
+            (suite_pictures.PICTURES, records),
+            *((page.PICTURES, rows[name]) for name, page in experiments.items()),
+        ]
+        undrawn = [picture for each in drawn for picture in drawings.outdated(pictures, *each)]
     except (ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
@@ -69,9 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(pages[path], encoding="utf-8")
-    suite_pictures.update(pictures, records)
-    for name, page in experiments.items():
-        page.update(pictures, rows[name])
+    for each in drawn:
+        drawings.update(pictures, *each)
     return 1 if outdated else 0
 
 

@@ -180,7 +180,7 @@ def _ranked(records: list[Record]) -> list[str]:
 
 
 def _shown(records: list[Record]) -> list[str]:
-    wanted = pictures.wanted(records)
+    wanted = pictures.drawings.wanted(pictures.PICTURES, records)
     lines = ["## Pictures", ""] if wanted else []
     for name in wanted:
         picture = pictures.PICTURES[name]

@@ -1,19 +1,10 @@
-"""What do the records of the suite look like? Draws docs/pictures/suite_*.svg, and tells which are out of date.
+"""What do the records of the suite look like? Says what docs/pictures/suite_*.svg show and how they are drawn."""
 
-Each file carries a checksum of the numbers it shows, and is drawn when another one is due; remove a file to have it
-drawn anew.
-"""
-
-import hashlib
 import importlib.util
-import json
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
-
-from tsattn.storage import write_atomic
+from typing import Any
 
 Record = dict[str, Any]
 
@@ -28,74 +19,13 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-comparisons, tables = (_neighbour(name) for name in ("comparisons", "tables"))
+comparisons, drawings, tables = (_neighbour(name) for name in ("comparisons", "drawings", "tables"))
 
 REFERENCE = "standard"
 _POINTS = 48  # of a curve: more would be a large file and look the same
 _COLUMNS = 3
 _COLOURS = ("#0072b2", "#000000", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_FILES = "suite_*.svg"
-
-
-class Picture(NamedTuple):
-    """One picture.
-
-    Args:
-        title: What it shows, in a few words.
-        about: What to see in it, in a sentence or two.
-        numbers: From records, the numbers that are drawn; ``None`` where there is nothing to draw.
-        draw: From the numbers, the figure.
-    """
-
-    title: str
-    about: str
-    numbers: Callable[[list[Record]], Any]
-    draw: Callable[[Any], Any]
-
-
-# --- which are due ----------------------------------------------------------------------------------------------
-
-
-def wanted(records: list[Record]) -> dict[str, Any]:
-    """The numbers of each picture that there is something for, by the name of its file."""
-    found = {name: picture.numbers(records) for name, picture in PICTURES.items()}
-    return {name: numbers for name, numbers in found.items() if numbers is not None}
-
-
-def outdated(folder: Path, records: list[Record]) -> list[str]:
-    """Files of a folder that show other numbers, are missing, or show what is no longer on record."""
-    due = wanted(records)
-    present = {path.name: path for path in folder.glob(_FILES)}
-    stale = [name for name in due if name not in present or mark(due[name]) not in present[name].read_text("utf-8")]
-    return [*stale, *sorted(set(present) - set(due))]
-
-
-def update(folder: Path, records: list[Record]) -> None:
-    """Draw what is out of date, and remove what shows nothing any more."""
-    due = wanted(records)
-    for name in outdated(folder, records):
-        if name not in due:
-            (folder / name).unlink()
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        save(PICTURES[name].draw, due[name], folder / name)
-
-
-def mark(numbers: Any) -> str:
-    """What is written into a picture, so that it can be told which numbers it shows."""
-    return f"numbers sha256 {hashlib.sha256(json.dumps(numbers).encode()).hexdigest()}"
-
-
-def save(draw: Callable[[Any], Any], numbers: Any, path: Path) -> None:
-    """Draw numbers into an SVG file with their mark, whole or not at all."""
-    import matplotlib as mpl
-
-    # The same numbers make the same bytes: no date, and names inside the file that are no random ones.
-    metadata = {"Date": None, "Creator": None, "Description": mark(numbers)}
-    with mpl.rc_context({"svg.hashsalt": "tsattn", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 9}):
-        figure = draw(numbers)
-        write_atomic(path, lambda aside: figure.savefig(aside, format="svg", metadata=metadata))
 
 
 # --- parts of figures -------------------------------------------------------------------------------------------
@@ -307,25 +237,27 @@ def _draw_ranks(numbers: Any) -> Any:
 
 
 PICTURES = {
-    "suite_cost.svg": Picture(
+    "suite_cost.svg": drawings.Drawing(
+        _cost,
+        _draw_cost,
         "Accuracy against cost",
         "Accuracy against cost of the trained models: means over the horizons in brackets. Lower and further left is"
         " better; seconds compare only where the machine is the same.",
-        _cost,
-        _draw_cost,
     ),
-    "suite_steps.svg": Picture(
+    "suite_steps.svg": drawings.Drawing(
+        _steps,
+        _draw_steps,
         "Error by step ahead",
         f"Error by step ahead at the longest horizon that its models share, means over seeds (and over a few"
         f" neighbouring steps where it is long); below, the same in percent from `{REFERENCE}`.",
-        _steps,
-        _draw_steps,
     ),
-    "suite_seeds.svg": Picture(
-        "Spread of seeds", "How far each seed's MSE lies from the mean of its model and horizon.", _seeds, _draw_seeds
+    "suite_seeds.svg": drawings.Drawing(
+        _seeds, _draw_seeds, "Spread of seeds", "How far each seed's MSE lies from the mean of its model and horizon."
     ),
-    "suite_ranks.svg": Picture(
-        "Mean ranks", "Mean ranks; a bar joins models whose ranks differ by less than the critical difference.",
-        _ranks, _draw_ranks,
+    "suite_ranks.svg": drawings.Drawing(
+        _ranks,
+        _draw_ranks,
+        "Mean ranks",
+        "Mean ranks; a bar joins models whose ranks differ by less than the critical difference.",
     ),
-}  # fmt: skip
+}

@@ -20,6 +20,7 @@ def _neighbour(name: str) -> Any:
 
 
 pictures, tables = _neighbour("suite_pictures"), _neighbour("tables")
+drawings = pictures.drawings
 
 FILE = "width_sweep.jsonl"
 PICTURE = "width_sweep.svg"
@@ -273,26 +274,6 @@ def numbers(rows: list[Record]) -> Any:
     return found or None
 
 
-def outdated(folder: Path, rows: list[Record]) -> list[str]:
-    """The picture's file name, if it shows other numbers, is missing, or shows what is no longer on record."""
-    due, path = numbers(rows), folder / PICTURE
-    if due is None:
-        return [PICTURE] if path.exists() else []
-    return [] if path.exists() and pictures.mark(due) in path.read_text("utf-8") else [PICTURE]
-
-
-def update(folder: Path, rows: list[Record]) -> None:
-    """Draw the picture if it is out of date, and remove it where there is nothing to draw."""
-    if not outdated(folder, rows):
-        return
-    due = numbers(rows)
-    if due is None:
-        (folder / PICTURE).unlink()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures.save(_draw, due, folder / PICTURE)
-
-
 def _draw(due: Any) -> Any:
     figure, panels = pictures.grid(len(due), 4.2, rows_each=2)
     widths = sorted({width for of in due.values() for by in of.values() for width in by}, key=int)
@@ -328,3 +309,6 @@ def _line(axes: Any, points: list[list[Any]], colour: str, width: str) -> None:
         axes.plot([rate], [loss], "o", ms=7, mfc="none", color=colour)
     if lost := [rate for rate, loss in points if loss is None]:
         axes.plot(lost, [1.0] * len(lost), "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+PICTURES = {PICTURE: drawings.Drawing(numbers, _draw)}

@@ -26,6 +26,14 @@ in_context, in_context_page = load("in_context"), load("in_context_page")
 TINY = ["--dim", "4", "--width", "16", "--layers", "1", "--heads", "2", "--steps", "10", "--batch", "4"]
 
 
+def outdated(folder, rows):
+    return in_context_page.drawings.outdated(folder, in_context_page.PICTURES, rows)
+
+
+def update(folder, rows):
+    in_context_page.drawings.update(folder, in_context_page.PICTURES, rows)
+
+
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -255,27 +263,27 @@ def test_statements_follow_the_numbers(recorded):
 
 def test_without_records_the_page_says_so_and_no_picture_is_due(tmp_path):
     assert in_context_page.table([]) == "No run is recorded yet."
-    assert in_context_page.outdated(tmp_path, []) == []
+    assert outdated(tmp_path, []) == []
     (tmp_path / "in_context_cost.svg").write_text("old")
-    assert in_context_page.outdated(tmp_path, []) == ["in_context_cost.svg"]
-    in_context_page.update(tmp_path, [])
+    assert outdated(tmp_path, []) == ["in_context_cost.svg"]
+    update(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_the_same_for_the_same_records_and_tell_others(recorded, tmp_path):
     rows = in_context_page.read_rows(recorded)
-    in_context_page.update(tmp_path, rows)
+    update(tmp_path, rows)
     names = ["in_context_cost.svg", "in_context_points.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     first = {name: (tmp_path / name).read_bytes() for name in names}
     assert b">btt<" in first[names[0]]
     assert b">least squares<" in first[names[1]]
-    assert in_context_page.outdated(tmp_path, rows) == []
+    assert outdated(tmp_path, rows) == []
     other = change(rows, {("btt", 0): 0.123})
-    assert in_context_page.outdated(tmp_path, other) == ["in_context_cost.svg"]
+    assert outdated(tmp_path, other) == ["in_context_cost.svg"]
     for name in names:
         (tmp_path / name).unlink()
-    in_context_page.update(tmp_path, rows)
+    update(tmp_path, rows)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
 
 

@@ -29,6 +29,14 @@ CELL = {"width": 32, "length": 24, "layers": 2, "steps": 4, "batch": 3, "head": 
 TEXT = "".join("ab c"[(i * i // 3) % 4] for i in range(1200))
 
 
+def outdated(folder, rows):
+    return language_page.drawings.outdated(folder, language_page.PICTURES, rows)
+
+
+def update(folder, rows):
+    language_page.drawings.update(folder, language_page.PICTURES, rows)
+
+
 def made(variant, n_symbols=6):
     """A model in float64 whose next characters depend on what came before and where, as after training."""
     network = language_model.network_of({**CELL, "variant": variant})
@@ -357,20 +365,20 @@ def test_a_run_without_a_finite_loss_is_named():
 def test_the_figure_follows_the_numbers(tmp_path):
     rows = [choice(), row(), row(width=128, test=1.5, multiply_adds=3 * 10**6), row(seed=1, test=2.1)]
     picture = tmp_path / language_page.PICTURE
-    assert language_page.outdated(tmp_path, []) == []
-    assert language_page.outdated(tmp_path, rows) == [picture.name]
-    language_page.update(tmp_path, rows)
+    assert outdated(tmp_path, []) == []
+    assert outdated(tmp_path, rows) == [picture.name]
+    update(tmp_path, rows)
     drawn = picture.read_bytes()
-    assert language_page.outdated(tmp_path, rows) == []
+    assert outdated(tmp_path, rows) == []
     picture.unlink()
-    language_page.update(tmp_path, rows)
+    update(tmp_path, rows)
     assert picture.read_bytes() == drawn
     changed = [*rows[:-1], row(seed=1, test=2.2)]
-    assert language_page.outdated(tmp_path, changed) == [picture.name]
-    language_page.update(tmp_path, changed)
+    assert outdated(tmp_path, changed) == [picture.name]
+    update(tmp_path, changed)
     assert picture.read_bytes() != drawn
-    assert language_page.outdated(tmp_path, []) == [picture.name]
-    language_page.update(tmp_path, [])
+    assert outdated(tmp_path, []) == [picture.name]
+    update(tmp_path, [])
     assert not picture.exists()
 
 

@@ -33,6 +33,14 @@ ROWS, SPLIT = 120, Split(60, 30, 30)
 SIZES = ["--width", "16", "--heads", "2", "--layers", "1", "--context", "16", "--patch-len", "4", "--head-rank", "2"]
 
 
+def outdated(folder, rows):
+    return page.drawings.outdated(folder, page.PICTURES, rows)
+
+
+def update(folder, rows):
+    page.drawings.update(folder, page.PICTURES, rows)
+
+
 def table():
     chance, steps = np.random.default_rng(0), np.arange(ROWS)
     values = {name: np.sin(steps / phase) + 0.2 * chance.normal(size=ROWS) for name, phase in (("a", 2), ("b", 3))}
@@ -211,24 +219,24 @@ def test_the_rate_of_the_first_seeds_validation_counts():
 def test_without_runs_nothing_is_said_or_drawn(tmp_path):
     assert page.read_rows(tmp_path / "none.jsonl") == []
     assert page.page([]).rstrip().endswith("No run is recorded yet.")
-    assert page.outdated(tmp_path, []) == []
+    assert outdated(tmp_path, []) == []
     (tmp_path / page.PICTURE).write_text("old")
-    assert page.outdated(tmp_path, []) == [page.PICTURE]
-    page.update(tmp_path, [])
+    assert outdated(tmp_path, []) == [page.PICTURE]
+    update(tmp_path, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_picture_shows_these_numbers_and_is_drawn_the_same_again(tmp_path):
     rows = [*pairs(), *pairs({96: (0.01,)}, variant="mlr4", d_model=512)]
-    assert page.outdated(tmp_path, rows) == [page.PICTURE]
-    page.update(tmp_path, rows)
+    assert outdated(tmp_path, rows) == [page.PICTURE]
+    update(tmp_path, rows)
     drawn = (tmp_path / page.PICTURE).read_bytes()
-    assert page.outdated(tmp_path, rows) == []
+    assert outdated(tmp_path, rows) == []
     assert b"width 512, 42 tokens" in drawn
     (tmp_path / page.PICTURE).unlink()
-    page.update(tmp_path, rows)
+    update(tmp_path, rows)
     assert (tmp_path / page.PICTURE).read_bytes() == drawn
-    assert page.outdated(tmp_path, pairs()) == [page.PICTURE]
+    assert outdated(tmp_path, pairs()) == [page.PICTURE]
 
 
 @pytest.mark.parametrize(
@@ -250,4 +258,4 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path, changes, message
 def test_the_page_in_docs_is_the_page_of_the_records():
     rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
     assert (ROOT / "docs" / "paper_etth1.md").read_text(encoding="utf-8") == page.page(rows)
-    assert page.outdated(ROOT / "docs" / "pictures", rows) == []
+    assert outdated(ROOT / "docs" / "pictures", rows) == []

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.stats import friedmanchisquare, ttest_1samp
 from test_report import ROOT, ROWS, make_checkout, record, report, run, without, write
 
 comparisons, published, pictures = report.suite_page.comparisons, report.published, report.suite_pictures
+wanted = partial(report.drawings.wanted, pictures.PICTURES)
 HORIZONS = (96, 192, 336, 720)
 
 
@@ -259,10 +261,10 @@ def test_each_picture_is_drawn_linked_and_known_by_its_numbers(checkout, capsys)
 
 def test_pictures_follow_what_they_show_and_nothing_else(checkout):
     rows = stepped(grid({"mlr": 0.1, "standard": 0.2}, horizons=(96,)))
-    due = {name: json.dumps(numbers) for name, numbers in pictures.wanted(rows).items()}
+    due = {name: json.dumps(numbers) for name, numbers in wanted(rows).items()}
     assert set(due) == {"suite_cost.svg", "suite_steps.svg"}, "one seed, one cell"
     slower = [row | {"fit_seconds": 99.0} for row in rows]
-    changed = {name for name, numbers in pictures.wanted(slower).items() if json.dumps(numbers) != due[name]}
+    changed = {name for name, numbers in wanted(slower).items() if json.dumps(numbers) != due[name]}
     assert changed == {"suite_cost.svg"}
     write(checkout, rows, [])
     page(checkout)
@@ -274,20 +276,20 @@ def test_pictures_follow_what_they_show_and_nothing_else(checkout):
 
 def test_old_records_without_steps_and_models_without_training_are_not_drawn():
     rows = grid({"mlr": 0.1, "standard": 0.2, "naive": 0.9, "seasonal_naive": 0.8}, horizons=(96,))
-    due = pictures.wanted(rows)
+    due = wanted(rows)
     assert set(due) == {"suite_cost.svg"}
     assert set(due["suite_cost.svg"]["ETTh1"]["models"]) == {"mlr", "standard"}
-    steps = pictures.wanted(stepped(rows))["suite_steps.svg"]
+    steps = wanted(stepped(rows))["suite_steps.svg"]
     assert set(steps["ETTh1"]["models"]) == {"mlr", "standard"}
 
 
 def test_costs_and_steps_are_means_over_what_all_models_share():
     rows = grid({"mlr": 0.1, "standard": 0.2}, horizons=(96, 192)) + grid({"mlr": 0.1}, horizons=(720,))
-    of = pictures.wanted(rows)["suite_cost.svg"]["ETTh1"]
+    of = wanted(rows)["suite_cost.svg"]["ETTh1"]
     assert of["horizons"] == [96, 192]
     assert of["models"]["mlr"] == pytest.approx([0.1 * 144, 61.23])
     rising = [row | {"mse_by_step": list(range(row["horizon"]))} for row in rows]
-    steps = pictures.wanted(rising)["suite_steps.svg"]["ETTh1"]
+    steps = wanted(rising)["suite_steps.svg"]["ETTh1"]
     assert steps["horizon"] == 192
     assert steps["steps"][:2] == [2.5, 6.5], "means over four neighbours"
     assert steps["models"]["mlr"][:2] == [1.5, 5.5]
@@ -296,7 +298,7 @@ def test_costs_and_steps_are_means_over_what_all_models_share():
 
 def test_the_spread_of_seeds_is_in_percent_of_their_mean():
     rows = [record(name, seed=s, mse=mse) for name in ("mlr", "nlinear") for s, mse in enumerate((0.99, 1.0, 1.01))]
-    assert pictures.wanted(rows)["suite_seeds.svg"]["ETTh1"]["mlr"] == {"96": pytest.approx([-1, 0, 1])}
+    assert wanted(rows)["suite_seeds.svg"]["ETTh1"]["mlr"] == {"96": pytest.approx([-1, 0, 1])}
 
 
 def test_findings_are_linked_where_they_are_written(checkout):

@@ -25,6 +25,14 @@ sweep, page = load("width_sweep"), load("width_sweep_page")
 ORIGIN = {"commit": "c" * 40, "versions": {"torch": "2"}, "machine": "one", "finished": "now"}
 
 
+def outdated(folder, rows):
+    return page.drawings.outdated(folder, page.PICTURES, rows)
+
+
+def update(folder, rows):
+    page.drawings.update(folder, page.PICTURES, rows)
+
+
 def cell(**changes):
     told = {"structure": "standard", "rule": "with", "width": 16, "log2_rate": -6, "seed": 0, "text": "t"}
     return {**told, "steps": 6, "batch": 2, "length": 8, "n_layers": 1, "n_heads": 2, **changes}
@@ -188,24 +196,24 @@ def test_only_rates_that_all_seeds_have_make_a_curve():
 def test_without_runs_nothing_is_said_or_drawn(tmp_path):
     assert page.read_rows(tmp_path / "none.jsonl") == []
     assert page.page([]).rstrip().endswith("No run is recorded yet.")
-    assert page.outdated(tmp_path, []) == []
+    assert outdated(tmp_path, []) == []
     (tmp_path / page.PICTURE).write_text("old")
-    assert page.outdated(tmp_path, []) == [page.PICTURE]
-    page.update(tmp_path, [])
+    assert outdated(tmp_path, []) == [page.PICTURE]
+    update(tmp_path, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_picture_shows_these_numbers_and_is_drawn_the_same_again(tmp_path):
     rows = [*swept(), row("btt", "without", 128, -3, None)]
-    assert page.outdated(tmp_path, rows) == [page.PICTURE]
-    page.update(tmp_path, rows)
+    assert outdated(tmp_path, rows) == [page.PICTURE]
+    update(tmp_path, rows)
     drawn = (tmp_path / page.PICTURE).read_bytes()
-    assert page.outdated(tmp_path, rows) == []
+    assert outdated(tmp_path, rows) == []
     assert b"btt, without" in drawn
     (tmp_path / page.PICTURE).unlink()
-    page.update(tmp_path, rows)
+    update(tmp_path, rows)
     assert (tmp_path / page.PICTURE).read_bytes() == drawn
-    assert page.outdated(tmp_path, rows[1:]) == [page.PICTURE]
+    assert outdated(tmp_path, rows[1:]) == [page.PICTURE]
 
 
 @pytest.mark.parametrize(
@@ -229,4 +237,4 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path, changes, message
 def test_the_page_in_docs_is_the_page_of_the_records():
     rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
     assert (ROOT / "docs" / "width_sweep.md").read_text(encoding="utf-8") == page.page(rows)
-    assert page.outdated(ROOT / "docs" / "pictures", rows) == []
+    assert outdated(ROOT / "docs" / "pictures", rows) == []
