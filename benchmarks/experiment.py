@@ -302,22 +302,29 @@ def train(
     *,
     learning_rate: float,
     n_warmup: int = 100,
+    cooldown: tuple[int, int] | None = None,
     after: Callable[[int], None] | None = None,
 ) -> float:
-    """Minimise one loss after another at a rate that rises over the first steps and then stays.
+    """Minimise one loss after another at a rate that rises over the first steps and then stays, or falls at last.
 
     Args:
         model: What learns.
         losses: One function a step.
         learning_rate: Highest rate, at the base width.
         n_warmup: Steps over which the rate rises.
+        cooldown: First step from which the rate falls in a straight line, and the step at which it would be zero.
         after: Called after each step with the number of steps done; its time does not count.
 
     Returns:
         Seconds of the steps themselves.
     """
     optimizer = make_optimizer(model, learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / n_warmup))
+
+    def share(step: int) -> float:
+        begin, end = cooldown or (0, 0)
+        return min(1.0, (step + 1) / n_warmup, (end - step) / (end - begin) if cooldown else 1.0)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     seconds = 0.0
     for step, loss in enumerate(losses, start=1):
         started = time.perf_counter()

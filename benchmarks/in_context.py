@@ -37,7 +37,7 @@ experiment = _neighbour("experiment")
 
 FILE = "in_context.jsonl"
 # What tells one run from another.
-SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum")
+SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 KEY = ("kind", *SETTING, "variant", "width", "rate", "seed")
 # Name of the score in experiment.Network; every variant has the heads asked for, but this one has one.
 VARIANTS = {
@@ -64,6 +64,7 @@ _PAPER = {
     "layers": 6,
     "steps": 500_000,
     "curriculum": 0.06,
+    "cooldown": 0.0,
 }
 
 
@@ -199,6 +200,12 @@ def losses(model: nn.Module, cell: dict[str, Any]) -> Iterator[Callable[[], Tens
         yield loss
 
 
+def cooldown_of(n_steps: int, share: float) -> tuple[int, int] | None:
+    """The last part of a training, in which the rate falls; none where that is no whole step."""
+    begin = n_steps - round(share * n_steps)
+    return (begin, n_steps) if begin < n_steps else None
+
+
 def fixed_prompts(dim: int, seed: int, n_prompts: int = N_TEST) -> Prompts:
     """Prompts of full size that are the same for every run."""
     return draw(n_prompts, dim, 2 * dim, generator=torch.Generator().manual_seed(seed))
@@ -226,6 +233,7 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
         losses(model, cell),
         learning_rate=cell["rate"],
         n_warmup=max(1, min(100, cell["steps"] // 10)),
+        cooldown=cooldown_of(cell["steps"], cell["cooldown"]),
         after=after,
     )
     by_point = errors_by_point(model, test, cell["layout"])
@@ -327,9 +335,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=int, action="append", help="token width; may be repeated (default 64)")
     parser.add_argument("--layers", type=int, default=3, help="blocks (the paper has 6)")
     parser.add_argument("--heads", type=int, default=8, help="heads of all variants but standard_1")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of training")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of training")
     parser.add_argument("--batch", type=int, default=64, help="prompts a step")
     parser.add_argument("--curriculum", type=float, default=0.2, help="part in which prompts grow (the paper: 0.06)")
+    parser.add_argument("--cooldown", type=float, default=0.3, help="part at the end in which the rate falls to zero")
     parser.add_argument("--rate", type=float, action="append", help="learning rate at width 64; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="may be repeated (default 0, 1, 2)")
     parser.add_argument("--variant", choices=list(VARIANTS), action="append", help="may be repeated (default all)")
@@ -339,7 +348,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.paper:
         vars(options).update({name: value for name, value in _PAPER.items() if name != "width" or not options.width})
     options.width = options.width or [64]
-    options.rate = options.rate or [1e-3, 3e-3]
+    options.rate = options.rate or [3e-3, 6e-3]
     options.seed = options.seed or [0, 1, 2]
     options.variant = options.variant or list(VARIANTS)
     return options

@@ -27,7 +27,7 @@ FILE = "in_context.jsonl"
 MARKS = ("<!-- in_context:begin -->", "<!-- in_context:end -->")
 # Errors below the first count as learned, above the second as not learned: of least squares' 0 and zero's 1.
 LEARNED, FAILED = 0.1, 0.5
-_SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum")
+_SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 _KEY = ("kind", *_SETTING, "variant", "width", "rate", "seed")
 _ORDER = ("standard_8", "standard_1", "mlr", "btt", "monarch", "butterfly", "kronecker", "mlbtc")
 _REFERENCES = {"zero": "predicting zero", "least_squares": "least squares"}
@@ -104,7 +104,7 @@ def table(rows: list[Record]) -> str:
 
 
 def _title(setting: tuple[Any, ...]) -> str:
-    layout, dim, layers, _, steps, batch, curriculum = setting
+    layout, dim, layers, _, steps, batch, curriculum, _ = setting
     sizes = f"d = {dim}, points in {layout}, {layers} layers"
     return f"{sizes}, {steps:,} steps of {batch} prompts, growing for {100 * curriculum:.0f}%"
 

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -116,6 +118,26 @@ def test_what_reads_data_keeps_the_rate():
         maximal_update_groups(model, 1.0, base_width=8, inputs=(nn.Linear(1, 1),))
     with pytest.raises(ValueError, match="base_width must be at least 1; got 0"):
         maximal_update_groups(model, 1.0, base_width=0)
+
+
+class Slope(nn.Module):
+    """A loss of one constant gradient, by which Adam moves the weight as far as the rate says."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = SimpleNamespace(maximal_update=False)
+        self.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+
+def test_a_rate_rises_stays_and_falls():
+    def moves(**options):
+        model, at = Slope(), [0.0]
+        options = {"learning_rate": 0.1, "n_warmup": 2, **options}
+        experiment.train(model, [lambda: -model.weight] * 10, after=lambda _: at.append(model.weight.item()), **options)
+        return [(after - before) / 0.1 for before, after in pairwise(at)]
+
+    assert moves() == pytest.approx([0.5] + [1] * 9, abs=1e-6)
+    assert moves(cooldown=(6, 10)) == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25], abs=1e-6)
 
 
 def test_training_lowers_a_loss_with_and_without_the_rule():

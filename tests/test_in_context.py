@@ -131,6 +131,12 @@ def test_prompts_grow_in_equal_steps_and_are_whole_after_their_share():
     assert in_context.stage(0, 1000, 3, 0.5) == (3, 6)
 
 
+def test_a_rate_falls_in_the_last_part():
+    assert in_context.cooldown_of(3000, 0.3) == (2100, 3000)
+    assert in_context.cooldown_of(3000, 0.0) is None
+    assert in_context.cooldown_of(4, 0.1) is None
+
+
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +155,7 @@ def test_every_variant_is_built_as_named(variant):
 
 def test_training_learns_and_is_the_same_again(few):
     cell = {"seed": 1, "dim": 1, "width": 16, "variant": "btt", "heads": 2, "layers": 2, "steps": 150, "batch": 32}
-    cell |= {"layout": "turns", "rate": 1e-2, "curriculum": 0.1}
+    cell |= {"layout": "turns", "rate": 1e-2, "curriculum": 0.1, "cooldown": 0.2}
     found = in_context.run(cell)
     assert found["error"] == found["by_point"][-1]
     assert found["error"] < 0.7
