@@ -140,6 +140,16 @@ def without(row, field):
     return {name: value for name, value in row.items() if name != field}
 
 
+def test_a_headline_may_leave_errors_by_step_out(checkout):
+    rows = [row | {"mse_by_step": [row["mse"]] * row["horizon"]} for row in ROWS]
+    write(checkout, rows, rows)
+    assert run(checkout) == 0
+    told = (checkout / "README.md").read_text()
+    write(checkout, rows, ROWS)
+    assert run(checkout, "--check") == 0
+    assert (checkout / "README.md").read_text() == told
+
+
 @pytest.mark.parametrize(
     ("rows", "headline", "message"),
     [
