@@ -91,7 +91,7 @@ def table(rows: list[Record]) -> str:
     for title, some in settled.items():
         lines += [f"### {title}", "", *_verdicts(some), "", *_runs(some), ""]
     if rates := [row for row in rows if row["kind"] == "rate"]:
-        lines += ["### Learning rates", "", _RATES_NOTE, "", *_rates(rates), ""]
+        lines += ["### Learning rates", "", f"{_RATES_NOTE} {_edges(rates)}", "", *_rates(rates), ""]
     if caches := [row for row in rows if row["kind"] == "cache"]:
         note = _CACHE_NOTE.format(**caches[0])
         lines += ["### Cache", "", note, "", *_caches(caches), ""]
@@ -223,6 +223,12 @@ def _rates(rows: list[Record]) -> list[str]:
             texts.append(f"**{text}**" if rate == row["chosen"] else text)
         lines.append(tables.line(f"{row['steps']} of {row['batch']}", str(row["width"]), row["variant"], *texts))
     return lines
+
+
+def _edges(rows: list[Record]) -> str:
+    """How often the best rate has no neighbour to one side, where a better one may lie."""
+    ends = sum(row["chosen"] in (min(row["rates"]), max(row["rates"])) for row in rows)
+    return f"In {ends} of {len(rows)} choices it is the lowest or the highest that was tried."
 
 
 def _caches(rows: list[Record]) -> list[str]:

@@ -353,6 +353,9 @@ def test_losses_are_compared_seed_by_seed_and_at_equal_compute():
     assert "0.5" not in text, "a rate that was not chosen is no result"
     assert "| 64 | sliding_window" not in text, "nor is a run whose rate nobody has chosen"
     assert "| 64 | standard | 2.5000 | **2.0000** |" in text
+    assert "In 2 of 2 choices it is the lowest or the highest that was tried." in text
+    inner = choice(rates=[0.001, 0.01, 0.1], losses=[2.5, 2.0, 2.2])
+    assert "In 0 of 1 choices" in language_page.table([inner])
 
 
 def test_a_run_without_a_finite_loss_is_named():
