@@ -53,6 +53,7 @@ class Network:
         shifted: Shift the block grid of ``"mlr"`` in every second layer.
         maximal_update: Scores are divided by their features, and rates follow the width; otherwise by the square
             root, and one rate serves all.
+        head_features: Features that a head of ``"standard"`` compares; default ``width // n_heads``.
         position_std: Size at which learned positions start, best near that of what is read.
         base_features: Features of a head whose dot products are divided by the square root even so; default those of
             as many heads at the base width. Where heads of one width grow in number, it is that width.
@@ -67,6 +68,7 @@ class Network:
     window: int | None = None
     shifted: bool = False
     maximal_update: bool = True
+    head_features: int | None = None
     position_std: float = EMBEDDING_STD
     base_features: int | None = None
 
@@ -143,7 +145,8 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
             score.offset = score.block_sizes[1] // 3
         return score
     if name in _PLAIN:
-        return DotScore(width, n_heads, norm=True, scale=_head_scale(network), generator=generator)
+        d_head, scale = network.head_features, _head_scale(network)
+        return DotScore(width, n_heads, d_head=d_head, norm=True, scale=scale, generator=generator)
     ranks = network.ranks if name == "mlr_matrix" else None
     matrix = make_matrix(
         "mlr" if name == "mlr_matrix" else name, width, width, ranks=ranks, heads=n_heads, generator=generator
@@ -154,7 +157,8 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
 
 def _head_scale(network: Network) -> float:
     n_heads = network.n_heads
-    return network.scale(network.width // n_heads, network.base_features or BASE_WIDTH // n_heads)
+    n_features = network.head_features or network.width // n_heads
+    return network.scale(n_features, network.base_features or BASE_WIDTH // n_heads)
 
 
 def _window(network: Network) -> int:

@@ -39,10 +39,11 @@ FILE = "in_context.jsonl"
 # What tells one run from another.
 SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 KEY = ("kind", *SETTING, "variant", "width", "rate", "seed")
-# Name of the score in experiment.Network; every variant has the heads asked for, but this one has one.
+# Name of the score in experiment.Network; every variant has the heads asked for, but some have one.
 VARIANTS = {
     "standard_8": "standard",
     "standard_1": "standard",
+    "standard_1_of_8": "standard",
     "mlr": "mlr_matrix",
     "btt": "btt",
     "monarch": "monarch",
@@ -50,7 +51,8 @@ VARIANTS = {
     "kronecker": "kronecker",
     "mlbtc": "mlbtc",
 }
-ONE_HEAD = "standard_1"
+# One head of all features, and one that compares no more features than each of many.
+ONE_HEAD, ONE_NARROW_HEAD = "standard_1", "standard_1_of_8"
 N_TEST = 1280
 N_CURVE = 256  # of the validation prompts, for the errors during training
 N_MARKS = 20  # errors during training
@@ -173,11 +175,12 @@ def make_model(cell: dict[str, Any]) -> Any:
     generator = torch.Generator().manual_seed(cell["seed"])
     dim, width, layout = cell["dim"], cell["width"], LAYOUTS[cell["layout"]]
     n_in = layout.per_dim[0] * dim + layout.per_dim[1]
-    n_heads = 1 if cell["variant"] == ONE_HEAD else cell["heads"]
+    n_heads = 1 if cell["variant"] in (ONE_HEAD, ONE_NARROW_HEAD) else cell["heads"]
     # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
     # for its rank, not because its scores are held to a narrower range.
     shape = {
         "n_heads": n_heads,
+        "head_features": width // cell["heads"] if cell["variant"] == ONE_NARROW_HEAD else None,
         "n_layers": cell["layers"],
         "length": 2 * dim * layout.per_point,
         "base_features": experiment.BASE_WIDTH,
@@ -334,7 +337,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--width", type=int, action="append", help="token width; may be repeated (default 64)")
     parser.add_argument("--layers", type=int, default=3, help="blocks (the paper has 6)")
-    parser.add_argument("--heads", type=int, default=8, help="heads of all variants but standard_1")
+    parser.add_argument("--heads", type=int, default=8, help="heads of all variants but standard_1 and standard_1_of_8")
     parser.add_argument("--steps", type=int, default=3000, help="steps of training")
     parser.add_argument("--batch", type=int, default=64, help="prompts a step")
     parser.add_argument("--curriculum", type=float, default=0.2, help="part in which prompts grow (the paper: 0.06)")

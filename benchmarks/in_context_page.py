@@ -29,7 +29,7 @@ MARKS = ("<!-- in_context:begin -->", "<!-- in_context:end -->")
 LEARNED, FAILED = 0.1, 0.5
 _SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 _KEY = ("kind", *_SETTING, "variant", "width", "rate", "seed")
-_ORDER = ("standard_8", "standard_1", "mlr", "btt", "monarch", "butterfly", "kronecker", "mlbtc")
+_ORDER = ("standard_8", "standard_1", "standard_1_of_8", "mlr", "btt", "monarch", "butterfly", "kronecker", "mlbtc")
 _REFERENCES = {"zero": "predicting zero", "least_squares": "least squares"}
 _ALL = {"kind", "dim", "variant", "error", "by_point", "commit", "versions", "machine", "finished"}
 _FIELDS = {
@@ -144,7 +144,7 @@ def _verdicts(runs: list[Record]) -> list[str]:
     said = f"A head of `standard_8` has D / {heads} features: fewer than d = {dim} at {_widths(narrow)}"
     lines = [f"- {said}." if narrow else f"- No width here gives a head of `standard_8` fewer than d = {dim} features."]
     plain = {width: means["standard_8", width] for width in widths if ("standard_8", width) in means}
-    for name in _ORDER[2:]:
+    for name in _ORDER[3:]:
         pairs = [(width, means[name, width], plain[width]) for width in plain if (name, width) in means]
         if pairs:
             lines.append(f"- {_against(name, pairs)}")

@@ -145,11 +145,11 @@ def test_every_variant_is_built_as_named(variant):
     cell = {"layout": "turns", "seed": 0, "dim": 4, "width": 32, "variant": variant, "heads": 8, "layers": 2}
     model = in_context.make_model(cell)
     score = model.stack.blocks[1].attention.score
-    assert score.n_heads == (1 if variant == "standard_1" else 8)
+    assert score.n_heads == (1 if variant.startswith("standard_1") else 8)
     matrix = type(score.matrix).__name__.lower() if hasattr(score, "matrix") else variant
     assert matrix == variant
-    # The paper's question: only a head of standard_8 has fewer features than x can have coordinates.
-    assert score.d_key == {"standard_8": 4, "mlr": 16}.get(variant, 32)
+    # The paper's question: only heads of standard_8 and its single twin have fewer features than x coordinates.
+    assert score.d_key == {"standard_8": 4, "standard_1_of_8": 4, "mlr": 16}.get(variant, 32)
     assert in_context.squared_errors(model, in_context.draw(2, 4, 8, generator=seeded()), "turns").shape == (2, 8)
 
 
