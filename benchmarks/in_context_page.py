@@ -157,7 +157,7 @@ def _verdicts(runs: list[Record]) -> list[str]:
 
 def _against(name: str, pairs: list[tuple[int, float, float]]) -> str:
     better = [width for width, ours, theirs in pairs if ours < theirs]
-    ratios = ", ".join(f"{ours:.3f} against {theirs:.3f}" for _, ours, theirs in pairs)
+    ratios = "; ".join(f"{ours:.3f} against {theirs:.3f}, {theirs / ours:.1f} times" for _, ours, theirs in pairs)
     if len(better) == len(pairs):
         told = "smaller mean error than `standard_8` at every width"
     elif better:

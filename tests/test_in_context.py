@@ -250,7 +250,7 @@ def test_the_table_shows_the_chosen_rate_alone(recorded):
     assert "| 0.003 (0.003, 0.1) | 0.050 ± 0.014 |" in row
     assert {row["rate_chosen"] for row in in_context_page.chosen([*rows, *worse])} == {0.003}
     assert "fewer than d = 4 at width" not in text, "four features a head are as many as d"
-    assert "`btt`: smaller mean error than `standard_8` at every width (0.050 against 0.800)" in text
+    assert "`btt`: smaller mean error than `standard_8` at every width (0.050 against 0.800, 16.0 times)" in text
     assert "Learned (error below 0.1): `btt` at width 8." in text
     assert "| least squares |" in text
 
