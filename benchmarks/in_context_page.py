@@ -251,7 +251,7 @@ def _draw_cost(numbers: Any) -> Any:
             axes.set(xscale="log", yscale="log", xlabel=label)
             axes.grid(alpha=0.3)
         line[0].set(ylabel="error at the last point")
-        line[1].set_title(title)
+        line[1].set_title(title.replace("layers, ", "layers,\n"))
         widths = sorted({entry[0] for entries in variants.values() for entry in entries})
         line[0].set_xticks(widths, [str(width) for width in widths])
         for axes in line:
@@ -273,7 +273,9 @@ def _draw_points(numbers: Any) -> Any:
         for name, points in of["references"].items():
             left.plot(points, color="black", ls=_DOTS[name], lw=1, label=_REFERENCES[name])
         sizes, training = title.split(" layers, ")
-        left.set(xlabel="points seen", ylabel="error", title=f"{sizes} layers, width {of['width']}", ylim=(-0.05, 1.3))
+        sizes = f"{sizes} layers, width {of['width']}".replace("pairs, ", "pairs,\n").replace("turns, ", "turns,\n")
+        training = training.replace(", growing", ",\ngrowing")
+        left.set(xlabel="points seen", ylabel="error", title=sizes, ylim=(-0.05, 1.3))
         right.set(xlabel="steps of training", ylabel="error at the last point", yscale="log", title=training)
         for axes in (left, right):
             axes.grid(alpha=0.3)

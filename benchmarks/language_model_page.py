@@ -272,7 +272,7 @@ def _draw(numbers: Record) -> Any:
             axes.errorbar(compute, mean, yerr=bars, label=name, ms=4, lw=1.1, capsize=2, **looks[name])
         where, _, how = title.partition("), ")
         axes.set(xscale="log", xlabel="multiply-adds of a sequence", ylabel="test loss [nats a character]")
-        axes.set_title(f"{where.partition(' (')[0]}, {how}")
+        axes.set_title(f"{where.partition(' (')[0]},\n{how}")
         axes.grid(alpha=0.3, which="both")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
