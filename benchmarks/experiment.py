@@ -33,7 +33,7 @@ BASE_WIDTH = 64
 # pairs (docs/log.md).
 EMBEDDING_STD = 0.2
 # What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
-_PLAIN = ("standard", "sliding_window", "global_local", "global_local_one", "mlr")
+_PLAIN = ("standard", "standard_rotary", "sliding_window", "global_local", "global_local_one", "mlr")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Network:
     """A causal transformer, without what reads and writes its tokens.
 
     Args:
-        score: ``"standard"``, ``"sliding_window"``, ``"global_local"`` (a sum of two softmaxes),
+        score: ``"standard"``, ``"standard_rotary"`` (features turned by the positions of their tokens),
+            ``"sliding_window"``, ``"global_local"`` (a sum of two softmaxes),
             ``"global_local_one"`` (one softmax), ``"mlr"`` (over positions), or the name of a structured matrix for a
             bilinear score, such as ``"btt"``.
         width: Token width D.
@@ -145,8 +146,8 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
             score.offset = score.block_sizes[1] // 3
         return score
     if name in _PLAIN:
-        d_head, scale = network.head_features, _head_scale(network)
-        return DotScore(width, n_heads, d_head=d_head, norm=True, scale=scale, generator=generator)
+        shape = {"d_head": network.head_features, "norm": True, "rotary": name == "standard_rotary"}
+        return DotScore(width, n_heads, **shape, scale=_head_scale(network), generator=generator)
     ranks = network.ranks if name == "mlr_matrix" else None
     matrix = make_matrix(
         "mlr" if name == "mlr_matrix" else name, width, width, ranks=ranks, heads=n_heads, generator=generator

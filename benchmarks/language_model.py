@@ -50,7 +50,7 @@ SEEDS = (0, 1, 2)
 # Features a level, coarse to fine, of heads of 64; other heads share theirs in the same proportions.
 SHARES = {"mlr_paper": (32, 8, 6, 4, 4, 4, 4, 2), "mlr_equal": (8,) * 8, "mlr_two": (32, 32)}
 SHARES["mlr_shifted"] = SHARES["mlr_paper"]
-VARIANTS = ("standard", "sliding_window", "global_local", "global_local_one", *SHARES)
+VARIANTS = ("standard", "standard_rotary", "sliding_window", "global_local", "global_local_one", *SHARES)
 _KEYS = {
     "run": ("kind", "variant", "width", *SIZES, "rate", "seed", "text_sha256"),
     "rate": ("kind", "variant", "width", *SIZES, "rates", "text_sha256"),

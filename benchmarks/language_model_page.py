@@ -32,6 +32,7 @@ REFERENCE = "standard"
 # In the order of the tables.
 VARIANTS = {
     "standard": "every earlier token, all features",
+    "standard_rotary": "the same, features turned by the positions of their tokens (Su et al. 2021)",
     "sliding_window": "the last tokens, half of the length",
     "global_local": "the paper's sum of two softmaxes: half of the features over all, half over such a window",
     "global_local_one": "the same halves under one softmax: local scores count only inside the window",

@@ -120,6 +120,8 @@ def test_networks_are_what_their_names_say():
     assert shifted == [False, True]
     assert made("mlr_two").stack.blocks[0].attention.score.block_sizes == (24, 12)
     assert made("sliding_window").stack.blocks[0].attention.pattern.window == 12
+    turned = {name: made(name).stack.blocks[0].attention.score.rotary is not None for name in VARIANTS[:3]}
+    assert turned == {"standard": False, "standard_rotary": True, "sliding_window": False}
     with pytest.raises(ValueError, match="width must be a multiple of the heads' 16 features; got 40"):
         language_model.network_of({**CELL, "width": 40, "variant": "standard"})
 
