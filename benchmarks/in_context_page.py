@@ -126,7 +126,17 @@ def _runs(runs: list[Record], rows: list[Record]) -> list[str]:
             blank = ["-"] * 3
             errors = (f"{row['error']:.3f}", f"{row['by_point'][dim]:.3f}")
             lines.append(tables.line(_REFERENCES[row["variant"]], *blank, *errors, *blank, "-"))
-    return lines
+    errors = (f"{one_step(dim, 2 * dim - 1):.3f}", f"{one_step(dim, dim):.3f}")
+    return [*lines, tables.line("one gradient step", *["-"] * 3, *errors, *["-"] * 4)]
+
+
+def one_step(dim: int, n_points: int) -> float:
+    """Mean error of one step of gradient descent from zero on the squared errors of the points, at its best rate.
+
+    For standard normal x, ``S = sum x x^T`` has ``E S = n I`` and ``E S^2 = n (n + d + 1) I``, so ``c S w`` misses a
+    random w by ``1 - 2 c n + c^2 n (n + d + 1)`` of its size, least at ``c = 1 / (n + d + 1)``.
+    """
+    return (dim + 1) / (n_points + dim + 1)
 
 
 def spread(runs: list[Record]) -> str:

@@ -120,6 +120,14 @@ def test_least_squares_needs_as_many_points_as_coordinates():
     assert max(found[4:]) < 1e-6
 
 
+def test_one_gradient_step_leaves_what_its_formula_says():
+    x, y = in_context.draw(20_000, 4, 8, generator=seeded())
+    dim, n_points = 4, 7
+    weights = torch.einsum("bnd,bn->bd", x[:, :n_points], y[:, :n_points]) / (n_points + dim + 1)
+    error = ((x[:, n_points] * weights).sum(1) - y[:, n_points]).square().mean().item()
+    assert error == pytest.approx(in_context_page.one_step(dim, n_points), abs=0.02)
+
+
 def test_prompts_grow_in_equal_steps_and_are_whole_after_their_share():
     stages = [in_context.stage(step, 1000, 10, 0.06) for step in range(1000)]
     assert stages[0] == (4, 8)
