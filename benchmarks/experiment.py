@@ -51,6 +51,7 @@ class Network:
         length: Most tokens of a sequence.
         ranks: Of ``"mlr"`` over positions (they sum to ``width // n_heads``), or of a bilinear MLR matrix.
         window: Keys seen by ``"sliding_window"`` and the local half of ``"global_local"``.
+        rotary: Turn the features of each level of ``"mlr"`` by the positions of their tokens; wants even ranks.
         shifted: Shift the block grid of ``"mlr"`` in every second layer.
         maximal_update: Scores are divided by their features, and rates follow the width; otherwise by the square
             root, and one rate serves all.
@@ -67,6 +68,7 @@ class Network:
     length: int
     ranks: tuple[int, ...] | None = None
     window: int | None = None
+    rotary: bool = False
     shifted: bool = False
     maximal_update: bool = True
     head_features: int | None = None
@@ -139,9 +141,8 @@ def make_attention(network: Network, layer: int, *, generator: torch.Generator) 
 def _make_score(network: Network, layer: int, generator: torch.Generator) -> Score:
     width, n_heads, name = network.width, network.n_heads, network.score
     if name == "mlr":
-        score = LevelScore(
-            width, n_heads, length=network.length, ranks=network.ranks, scaling="paper", generator=generator
-        )
+        shape = {"length": network.length, "ranks": network.ranks, "rotary": network.rotary}
+        score = LevelScore(width, n_heads, **shape, scaling="paper", generator=generator)
         if network.shifted and layer % 2 and len(score.block_sizes) > 1:
             score.offset = score.block_sizes[1] // 3
         return score

@@ -50,6 +50,8 @@ SEEDS = (0, 1, 2)
 # Features a level, coarse to fine, of heads of 64; other heads share theirs in the same proportions.
 SHARES = {"mlr_paper": (32, 8, 6, 4, 4, 4, 4, 2), "mlr_equal": (8,) * 8, "mlr_two": (32, 32)}
 SHARES["mlr_shifted"] = SHARES["mlr_paper"]
+# Pairs of features are turned, so ranks have to be even: five levels, also in narrow heads.
+SHARES["mlr_rotary"] = (32, 8, 8, 8, 8)
 VARIANTS = ("standard", "standard_rotary", "sliding_window", "global_local", "global_local_one", *SHARES)
 _KEYS = {
     "run": ("kind", "variant", "width", *SIZES, "rate", "seed", "text_sha256"),
@@ -215,6 +217,7 @@ def network_of(cell: dict[str, Any]) -> Any:
         cell["layers"],
         cell["length"],
         ranks=spread_ranks(SHARES[variant], head) if variant in SHARES else None,
+        rotary=variant == "mlr_rotary",
         shifted=variant == "mlr_shifted",
         base_features=head,
     )

@@ -40,6 +40,7 @@ VARIANTS = {
     "mlr_equal": "the same with eight equal ranks",
     "mlr_two": "the same with two equal ranks: blocks of the length and of half of it",
     "mlr_shifted": "`mlr_paper` with the block grid shifted in every second layer",
+    "mlr_rotary": "MLR of five levels with even ranks, features turned by the positions of their tokens",
 }
 _SETTING = ("text", "text_sha256", "length", "layers", "steps", "batch", "head")
 _ORIGIN = {"commit", "versions", "machine", "finished"}
