@@ -29,6 +29,8 @@ PICTURE = "language_model.svg"
 # What stands between these marks of docs/language_model.md is rendered from the records.
 MARKS = ("<!-- language_model:begin -->", "<!-- language_model:end -->")
 REFERENCE = "standard"
+# Besides, the two whose features are turned by positions.
+_TURNED = ("mlr_rotary", "standard_rotary")
 # In the order of the tables.
 VARIANTS = {
     "standard": "every earlier token, all features",
@@ -177,6 +179,16 @@ def _verdicts(rows: list[Record]) -> list[str]:
         if equal:
             text += f", and at equal compute at {sum(d < 0 for d in equal)} of {len(equal)} widths"
         lines.append(f"{text}.")
+    pairs = [
+        each
+        for (width, name), some in cells.items()
+        if name == _TURNED[0]
+        for each in _apart(some, cells.get((width, _TURNED[1]), []))
+    ]
+    if pairs:
+        ours, theirs = _TURNED
+        told = f"lower in {sum(d < 0 for d in pairs)} of {len(pairs)} pairs of runs, by {-fmean(pairs):.4f} in the mean"
+        lines.append(f"- `{ours}` against `{theirs}`, both of which know positions from the start: {told}.")
     return lines
 
 

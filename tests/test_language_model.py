@@ -360,6 +360,14 @@ def test_losses_are_compared_seed_by_seed_and_at_equal_compute():
     assert "In 0 of 1 choices" in language_page.table([inner])
 
 
+def test_levels_and_standard_attention_with_positions_are_compared():
+    rows = [choice(name) for name in ("standard_rotary", "mlr_rotary")]
+    rows += [row("standard_rotary", seed=seed, test=2.0) for seed in (0, 1)]
+    rows += [row("mlr_rotary", seed=seed, test=test) for seed, test in ((0, 1.8), (1, 2.1), (2, 0.1))]
+    told = "from the start: lower in 1 of 2 pairs of runs, by 0.0500 in the mean."
+    assert f"`mlr_rotary` against `standard_rotary`, both of which know positions {told}" in language_page.table(rows)
+
+
 def test_a_run_without_a_finite_loss_is_named():
     rows = [choice(), row(), row(width=128, test=None, validation=None)]
     text = language_page.table(rows)
