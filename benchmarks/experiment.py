@@ -375,7 +375,7 @@ class Records:
                 yield dict(cell)
 
     def add(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Record a run, with where it comes from.
+        """Record a run, with where it comes from, unless another process has recorded it meanwhile; what is recorded.
 
         Raises:
             ValueError: If a field of the key is absent.
@@ -385,6 +385,8 @@ class Records:
         whole = {**row, **provenance(None)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            if known := [other for other in self.rows() if self._key(other) == self._key(whole)]:
+                return known[0]
             text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
             beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             beside.write_text(text + json.dumps(whole) + "\n", encoding="utf-8")

@@ -168,6 +168,10 @@ def test_a_run_is_recorded_once_and_with_its_origin(tmp_path):
     assert [row["seed"] for row in rows] == [0, 1]
     assert all({"commit", "versions", "machine", "finished"} <= set(row) for row in rows)
     assert [cell["seed"] for cell in records.missing([*cells, {"width": 8, "seed": 2}])] == [2]
+    assert records.add({"width": 8, "seed": 1, "loss": 0.9})["loss"] == 0.5, (
+        "two processes at one run: the first counts"
+    )
+    assert records.rows() == rows
     with pytest.raises(ValueError, match=r"a row of runs\.jsonl needs seed"):
         records.add({"width": 8})
 
