@@ -43,7 +43,7 @@ experiment = sys.modules.get("experiment") or _neighbour("experiment")
 FILE = "language_model.jsonl"
 # Sizes of a run; where the paper trains, and what two cores can do.
 SIZES = ("length", "layers", "steps", "batch", "head")
-DEFAULTS = {"length": 256, "layers": 2, "steps": 1200, "batch": 16, "head": 32, "width": [64, 96, 128]}
+DEFAULTS = {"length": 256, "layers": 2, "steps": 1500, "batch": 8, "head": 32, "width": [32, 64, 128]}
 PAPER = {"length": 1024, "layers": 6, "steps": 100_000, "batch": 32, "head": 64, "width": [256, 384, 512, 768]}
 RATES = (1e-3, 3e-3, 1e-2)
 SEEDS = (0, 1, 2)

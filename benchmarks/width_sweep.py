@@ -164,7 +164,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", action="append", type=int, help=f"default {', '.join(map(str, WIDTHS))}")
     parser.add_argument("--rate", action="append", type=int, metavar="LOG2", help="powers of two, such as -8")
     parser.add_argument("--seed", action="append", type=int, help="default 0")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--batch", type=int, default=8, help="pieces of text a step")
     parser.add_argument("--length", type=int, default=64, help="letters a piece")
     parser.add_argument("--layers", type=int, default=2, dest="n_layers")
