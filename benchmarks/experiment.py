@@ -327,8 +327,11 @@ def train(
     optimizer = make_optimizer(model, learning_rate)
 
     def share(step: int) -> float:
-        begin, end = cooldown or (0, 0)
-        return min(1.0, (step + 1) / n_warmup, (end - step) / (end - begin) if cooldown else 1.0)
+        rising = min(1.0, (step + 1) / n_warmup)
+        if cooldown is None:
+            return rising
+        begin, end = cooldown
+        return min(rising, (end - step) / (end - begin))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     seconds = 0.0

@@ -115,16 +115,14 @@ class Layout(NamedTuple):
     Args:
         tokens: Of prompts, [B n q]; each y is predicted where its x is read.
         per_point: Tokens a point, of which the first reads x.
-        per_dim: Numbers of a token, as factor of d and what is added.
     """
 
     tokens: Callable[[Prompts], Tensor]
     per_point: int
-    per_dim: tuple[int, int]
 
 
 # In pairs the first layer can compare points at once; in turns it must first bring each x to its y.
-LAYOUTS = {"pairs": Layout(pairs, 1, (2, 1)), "turns": Layout(turns, 2, (1, 0))}
+LAYOUTS = {"pairs": Layout(pairs, 1), "turns": Layout(turns, 2)}
 
 
 def squared_errors(model: nn.Module, prompts: Prompts, layout: str) -> Tensor:
@@ -174,7 +172,7 @@ def make_model(cell: dict[str, Any]) -> Any:
     """The network of a run, its start values from the run's seed."""
     generator = torch.Generator().manual_seed(cell["seed"])
     dim, width, layout = cell["dim"], cell["width"], LAYOUTS[cell["layout"]]
-    n_in = layout.per_dim[0] * dim + layout.per_dim[1]
+    n_in = layout.tokens(Prompts(torch.zeros(1, 1, dim), torch.zeros(1, 1))).shape[2]
     n_heads = 1 if cell["variant"] in (ONE_HEAD, ONE_NARROW_HEAD) else cell["heads"]
     # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
     # for its rank, not because its scores are held to a narrower range.
