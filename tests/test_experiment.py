@@ -1,30 +1,16 @@
 """Do the paper's experiments count, train and record what they say?"""
 
-import importlib.util
 import json
-import sys
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from scripts import load
 from torch import nn
 
 from tsattn.matrices import BTT
 from tsattn.nn.rates import maximal_update_groups
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 experiment = load("experiment")
 SCORES = ("standard", "sliding_window", "global_local", "mlr", "mlr_matrix", "btt", "monarch", "butterfly", "kronecker")

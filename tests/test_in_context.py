@@ -1,37 +1,17 @@
 """Are prompts of in-context regression what they should be, runs recorded once, and pages made from records alone?"""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import ROOT, Pictures, load
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 in_context, in_context_page = load("in_context"), load("in_context_page")
+pictures = Pictures(in_context_page)
 TINY = ["--dim", "4", "--width", "16", "--layers", "1", "--heads", "2", "--steps", "10", "--batch", "4"]
-
-
-def outdated(folder, rows):
-    return in_context_page.drawings.outdated(folder, in_context_page.PICTURES, rows)
-
-
-def update(folder, rows):
-    in_context_page.drawings.update(folder, in_context_page.PICTURES, rows)
 
 
 def seeded(seed=0):
@@ -277,27 +257,27 @@ def test_statements_follow_the_numbers(recorded):
 
 def test_without_records_the_page_says_so_and_no_picture_is_due(tmp_path):
     assert in_context_page.table([]) == "No run is recorded yet."
-    assert outdated(tmp_path, []) == []
+    assert pictures.outdated(tmp_path, []) == []
     (tmp_path / "in_context_cost.svg").write_text("old")
-    assert outdated(tmp_path, []) == ["in_context_cost.svg"]
-    update(tmp_path, [])
+    assert pictures.outdated(tmp_path, []) == ["in_context_cost.svg"]
+    pictures.update(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_the_same_for_the_same_records_and_tell_others(recorded, tmp_path):
     rows = in_context_page.read_rows(recorded)
-    update(tmp_path, rows)
+    pictures.update(tmp_path, rows)
     names = ["in_context_cost.svg", "in_context_points.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     first = {name: (tmp_path / name).read_bytes() for name in names}
     assert b">btt<" in first[names[0]]
     assert b">least squares<" in first[names[1]]
-    assert outdated(tmp_path, rows) == []
+    assert pictures.outdated(tmp_path, rows) == []
     other = change(rows, {("btt", 0): 0.123})
-    assert outdated(tmp_path, other) == ["in_context_cost.svg"]
+    assert pictures.outdated(tmp_path, other) == ["in_context_cost.svg"]
     for name in names:
         (tmp_path / name).unlink()
-    update(tmp_path, rows)
+    pictures.update(tmp_path, rows)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
 
 

@@ -1,20 +1,14 @@
 """Does the page about intervals say what its record says, and does each way judge every window?"""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from scripts import load
 
 
 @pytest.fixture(scope="module")
 def intervals():
-    spec = importlib.util.spec_from_file_location("intervals", ROOT / "benchmarks" / "intervals.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("intervals")
 
 
 def row(way, eighty=80.0, ninety_five=95.0):

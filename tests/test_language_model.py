@@ -1,40 +1,19 @@
 """Are texts cut, scored, chosen by and generated from as docs/language_model.md says?"""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from scripts import ROOT, Pictures, load
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 language_model, language_page = load("language_model"), load("language_model_page")
+pictures = Pictures(language_page)
 experiment = language_model.experiment
 VARIANTS = language_model.VARIANTS
 CELL = {"width": 32, "length": 24, "layers": 2, "steps": 4, "batch": 3, "head": 16, "rate": 1e-2, "seed": 0}
 TEXT = "".join("ab c"[(i * i // 3) % 4] for i in range(1200))
-
-
-def outdated(folder, rows):
-    return language_page.drawings.outdated(folder, language_page.PICTURES, rows)
-
-
-def update(folder, rows):
-    language_page.drawings.update(folder, language_page.PICTURES, rows)
 
 
 def made(variant, n_symbols=6):
@@ -378,20 +357,20 @@ def test_a_run_without_a_finite_loss_is_named():
 def test_the_figure_follows_the_numbers(tmp_path):
     rows = [choice(), row(), row(width=128, test=1.5, multiply_adds=3 * 10**6), row(seed=1, test=2.1)]
     picture = tmp_path / language_page.PICTURE
-    assert outdated(tmp_path, []) == []
-    assert outdated(tmp_path, rows) == [picture.name]
-    update(tmp_path, rows)
+    assert pictures.outdated(tmp_path, []) == []
+    assert pictures.outdated(tmp_path, rows) == [picture.name]
+    pictures.update(tmp_path, rows)
     drawn = picture.read_bytes()
-    assert outdated(tmp_path, rows) == []
+    assert pictures.outdated(tmp_path, rows) == []
     picture.unlink()
-    update(tmp_path, rows)
+    pictures.update(tmp_path, rows)
     assert picture.read_bytes() == drawn
     changed = [*rows[:-1], row(seed=1, test=2.2)]
-    assert outdated(tmp_path, changed) == [picture.name]
-    update(tmp_path, changed)
+    assert pictures.outdated(tmp_path, changed) == [picture.name]
+    pictures.update(tmp_path, changed)
     assert picture.read_bytes() != drawn
-    assert outdated(tmp_path, []) == [picture.name]
-    update(tmp_path, [])
+    assert pictures.outdated(tmp_path, []) == [picture.name]
+    pictures.update(tmp_path, [])
     assert not picture.exists()
 
 

@@ -1,44 +1,22 @@
 """Does the paper's forecasting experiment judge every window of alike trained variants, and does its page say so?"""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
+from scripts import ORIGIN, ROOT, Pictures, load
 
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import Split
 from tsattn.estimator import AttentionForecaster
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 paper, page = load("paper_etth1"), load("paper_etth1_page")
-ORIGIN = {"commit": "c" * 40, "versions": {"torch": "2"}, "machine": "one", "finished": "now"}
+pictures = Pictures(page)
 ROWS, SPLIT = 120, Split(60, 30, 30)
 SIZES = ["--width", "16", "--heads", "2", "--layers", "1", "--context", "16", "--patch-len", "4", "--head-rank", "2"]
-
-
-def outdated(folder, rows):
-    return page.drawings.outdated(folder, page.PICTURES, rows)
-
-
-def update(folder, rows):
-    page.drawings.update(folder, page.PICTURES, rows)
 
 
 def table():
@@ -219,24 +197,24 @@ def test_the_rate_of_the_first_seeds_validation_counts():
 def test_without_runs_nothing_is_said_or_drawn(tmp_path):
     assert page.read_rows(tmp_path / "none.jsonl") == []
     assert page.page([]).rstrip().endswith("No run is recorded yet.")
-    assert outdated(tmp_path, []) == []
+    assert pictures.outdated(tmp_path, []) == []
     (tmp_path / page.PICTURE).write_text("old")
-    assert outdated(tmp_path, []) == [page.PICTURE]
-    update(tmp_path, [])
+    assert pictures.outdated(tmp_path, []) == [page.PICTURE]
+    pictures.update(tmp_path, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_picture_shows_these_numbers_and_is_drawn_the_same_again(tmp_path):
     rows = [*pairs(), *pairs({96: (0.01,)}, variant="mlr4", d_model=512)]
-    assert outdated(tmp_path, rows) == [page.PICTURE]
-    update(tmp_path, rows)
+    assert pictures.outdated(tmp_path, rows) == [page.PICTURE]
+    pictures.update(tmp_path, rows)
     drawn = (tmp_path / page.PICTURE).read_bytes()
-    assert outdated(tmp_path, rows) == []
+    assert pictures.outdated(tmp_path, rows) == []
     assert b"width 512, 42 tokens" in drawn
     (tmp_path / page.PICTURE).unlink()
-    update(tmp_path, rows)
+    pictures.update(tmp_path, rows)
     assert (tmp_path / page.PICTURE).read_bytes() == drawn
-    assert outdated(tmp_path, pairs()) == [page.PICTURE]
+    assert pictures.outdated(tmp_path, pairs()) == [page.PICTURE]
 
 
 @pytest.mark.parametrize(
@@ -258,4 +236,4 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path, changes, message
 def test_the_page_in_docs_is_the_page_of_the_records():
     rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
     assert (ROOT / "docs" / "paper_etth1.md").read_text(encoding="utf-8") == page.page(rows)
-    assert outdated(ROOT / "docs" / "pictures", rows) == []
+    assert pictures.outdated(ROOT / "docs" / "pictures", rows) == []

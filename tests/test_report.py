@@ -1,16 +1,12 @@
 """Do the pages say what the records say, and are records that do not compare refused?"""
 
 import hashlib
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from scripts import load
 
-ROOT = Path(__file__).resolve().parents[1]
-_spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
-report = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(report)
+report = load("report")
 
 
 def record(model, *, horizon=96, seed=0, mse=0.5, dataset="ETTh1", **changes):

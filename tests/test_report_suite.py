@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare, ttest_1samp
-from test_report import ROOT, ROWS, make_checkout, record, report, run, without, write
+from scripts import ROOT
+from test_report import ROWS, make_checkout, record, report, run, without, write
 
 comparisons, published, pictures = report.suite_page.comparisons, report.published, report.suite_pictures
 wanted = partial(report.drawings.wanted, pictures.PICTURES)

@@ -1,26 +1,15 @@
 """Is nothing timed before its numbers are right, and do the records hold what the page needs?"""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fresh import in_fresh_process
 from oracles import attend_one_head
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from scripts import ROOT, load
 
 speed, speed_page = load("speed"), load("speed_page")
 TINY = speed.Case(2, 2, 42, 64)

@@ -1,36 +1,14 @@
 """Does the sweep over widths train what it says, and does its page say what was recorded?"""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
+from scripts import ORIGIN, ROOT, Pictures, load
 
 sweep, page = load("width_sweep"), load("width_sweep_page")
-ORIGIN = {"commit": "c" * 40, "versions": {"torch": "2"}, "machine": "one", "finished": "now"}
-
-
-def outdated(folder, rows):
-    return page.drawings.outdated(folder, page.PICTURES, rows)
-
-
-def update(folder, rows):
-    page.drawings.update(folder, page.PICTURES, rows)
+pictures = Pictures(page)
 
 
 def cell(**changes):
@@ -196,24 +174,24 @@ def test_only_rates_that_all_seeds_have_make_a_curve():
 def test_without_runs_nothing_is_said_or_drawn(tmp_path):
     assert page.read_rows(tmp_path / "none.jsonl") == []
     assert page.page([]).rstrip().endswith("No run is recorded yet.")
-    assert outdated(tmp_path, []) == []
+    assert pictures.outdated(tmp_path, []) == []
     (tmp_path / page.PICTURE).write_text("old")
-    assert outdated(tmp_path, []) == [page.PICTURE]
-    update(tmp_path, [])
+    assert pictures.outdated(tmp_path, []) == [page.PICTURE]
+    pictures.update(tmp_path, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_picture_shows_these_numbers_and_is_drawn_the_same_again(tmp_path):
     rows = [*swept(), row("btt", "without", 128, -3, None)]
-    assert outdated(tmp_path, rows) == [page.PICTURE]
-    update(tmp_path, rows)
+    assert pictures.outdated(tmp_path, rows) == [page.PICTURE]
+    pictures.update(tmp_path, rows)
     drawn = (tmp_path / page.PICTURE).read_bytes()
-    assert outdated(tmp_path, rows) == []
+    assert pictures.outdated(tmp_path, rows) == []
     assert b"btt, without" in drawn
     (tmp_path / page.PICTURE).unlink()
-    update(tmp_path, rows)
+    pictures.update(tmp_path, rows)
     assert (tmp_path / page.PICTURE).read_bytes() == drawn
-    assert outdated(tmp_path, rows[1:]) == [page.PICTURE]
+    assert pictures.outdated(tmp_path, rows[1:]) == [page.PICTURE]
 
 
 @pytest.mark.parametrize(
@@ -237,4 +215,4 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path, changes, message
 def test_the_page_in_docs_is_the_page_of_the_records():
     rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
     assert (ROOT / "docs" / "width_sweep.md").read_text(encoding="utf-8") == page.page(rows)
-    assert outdated(ROOT / "docs" / "pictures", rows) == []
+    assert pictures.outdated(ROOT / "docs" / "pictures", rows) == []
