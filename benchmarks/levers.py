@@ -62,6 +62,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "solved, rate 3e-4": {**_SOLVED, "learning_rate": 3e-4},
     "solved, rate 3e-5": {**_SOLVED, "learning_rate": 3e-5},
     "solved, dropout 0.3": {**_SOLVED, "dropout": 0.3},
+    "solved, where clearly better": {**_SOLVED, "skip_level": 95},
     "solved, Huber": {**_SOLVED, "loss": "huber"},
     "solved, Huber, rate 3e-5": {**_SOLVED, "loss": "huber", "learning_rate": 3e-5},
     "solved, MAE": {**_SOLVED, "loss": "mae"},

@@ -98,7 +98,16 @@ def fit(
 
 
 # Cases that one process does as well, to be compared; the thin ones are run by default.
-THIN = ("long", "uneven", "one window", "missing", "patience", "model decoder", "model student_t")
+THIN = (
+    "long",
+    "uneven",
+    "one window",
+    "missing",
+    "patience",
+    "model decoder",
+    "model student_t",
+    "better than the start",
+)
 LONG = TrainConfig(learning_rate=1e-2, max_epochs=5, patience=None)
 SHORT = TrainConfig(learning_rate=1e-3, max_epochs=2, patience=None)
 CASES = {
@@ -108,6 +117,8 @@ CASES = {
     "no validation": (SHORT, {"check": np.arange(0)}),
     "missing": (LONG, {"missing": True}),
     "patience": (TrainConfig(learning_rate=0.3, max_epochs=30, patience=2), {"seed": 1}),
+    "no better than the start": (TrainConfig(learning_rate=1e-9, max_epochs=2, skip_level=95), {}),
+    "better than the start": (TrainConfig(learning_rate=1e-2, max_epochs=5, skip_level=95), {}),
     "huber": (TrainConfig(loss="huber", max_epochs=2), {}),
     **{f"model {name}": (SHORT, {"name": name}) for name in SETTINGS},
 }

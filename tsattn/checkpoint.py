@@ -42,7 +42,8 @@ class Progress:
     Attributes:
         epoch: Passes done.
         step: Steps done.
-        best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one).
+        best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one); 0
+            if the start was kept.
         best_score: Its validation loss.
         timed_out: Whether the time limit ended it.
         history: One entry a pass: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),

@@ -62,6 +62,11 @@ class AttentionForecaster(TrainedForecaster):
             on the training windows and holds it, so that the transformer learns what it leaves over; for points,
             quantiles, ``"student_t"`` and ``"normal"``.
         skip_rate: Factor of the learning rate for a map that is learnt, which is slower to learn than the rest.
+        skip_level: Percent of confidence, such as 95, with which the validation windows must show that the transformer
+            improves on the map of ``linear_skip="least_squares"``, by Student's t over blocks of windows as long as the
+            horizon; where they do not, ``fit`` keeps the map alone (``summary_["best_epoch"]`` is 0). Default: the pass
+            with the smallest validation loss is kept, however small its lead, and also one behind the map. With
+            ``warm_start`` it is the fit before that has to be improved on.
         head_rank: Numbers through which the transformer's states reach the horizon, fewer to learn on short series.
             Default: all states reach every step by themselves.
         loss: ``"mse"``, ``"mae"`` or ``"huber"``, on the standardised scale, for points; the other heads are trained by
@@ -151,6 +156,7 @@ class AttentionForecaster(TrainedForecaster):
         dropout: float = 0.3,
         linear_skip: bool | str = True,
         skip_rate: float = 5.0,
+        skip_level: float | None = None,
         head_rank: int | None = None,
         loss: str = "mse",
         head: str | None = None,
@@ -207,6 +213,7 @@ class AttentionForecaster(TrainedForecaster):
         self.dropout = dropout
         self.linear_skip = linear_skip
         self.skip_rate = skip_rate
+        self.skip_level = skip_level
         self.head_rank = head_rank
         self.loss = loss
         self.head = head
@@ -283,6 +290,11 @@ class AttentionForecaster(TrainedForecaster):
     def _check_skip(self) -> None:
         if self.linear_skip not in (True, False, "least_squares"):
             raise ValueError(f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}")
+        if self.skip_level is not None and not self._solved:
+            raise ValueError(
+                f"skip_level = {self.skip_level} asks whether the transformer improves on a solved map, and linear_skip"
+                f" is {self.linear_skip!r}; take linear_skip='least_squares' or leave skip_level out"
+            )
         if self._solved and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
                 f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r} moves a logarithm;"

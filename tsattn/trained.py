@@ -346,6 +346,7 @@ class TrainedForecaster(WindowForecaster):
             loss=self.loss,
             learning_rate=self.learning_rate,
             skip_rate=getattr(self, "skip_rate", 1.0),
+            skip_level=getattr(self, "skip_level", None),
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             max_epochs=self.max_epochs,

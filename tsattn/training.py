@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tsattn.checkpoint import Checkpoint, Generators, Progress
 from tsattn.data.windows import WindowBatches
+from tsattn.evidence import check_blocks, keep_start_unless_better
 from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.processes import DDPSettings, Team, run_processes
@@ -46,6 +47,9 @@ class TrainConfig:
         batch_size: Windows a step; every window brings all its channels.
         max_epochs: Passes over the training windows at most.
         patience: Passes without a better validation loss before training stops; ``None`` never stops early.
+        skip_level: Confidence in percent with which the validation windows must show that the best pass is better than
+            the weights that training starts from, which hold a solved linear map; where they do not, those are kept.
+            ``None`` keeps the best pass.
         warmup: Share of all steps in which the rate rises from zero; after them it falls by a half cosine.
         max_seconds: Time after which training stops at the next step and the best weights so far are kept; ``None``
             is no limit. Counted from this call, also when it goes on from a checkpoint.
@@ -63,6 +67,7 @@ class TrainConfig:
     batch_size: int = 128
     max_epochs: int = 10
     patience: int | None = 3
+    skip_level: float | None = None
     warmup: float = 0.1
     max_seconds: float | None = None
     precision: str | None = None
@@ -79,6 +84,8 @@ class TrainConfig:
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"max_time must be above 0; got {self.max_seconds!r} seconds; leave it out for no limit")
+        if self.skip_level is not None and not 0 < self.skip_level < 100:
+            raise ValueError(f"skip_level must be None or lie between 0 and 100; got {self.skip_level!r}")
         for name, low, high in (
             ("learning_rate", 0.0, math.inf),
             ("skip_rate", 0.0, math.inf),
@@ -177,7 +184,7 @@ class ForecastModule(lightning.LightningModule):
         A third part holds covariates by name, as the network takes them.
         """
         x, y, *rest = batch
-        loss, count = self._judge(x, y, *rest) if len(x) else (self._nothing(), 0)
+        loss, count = self.judge(x, y, *rest) if len(x) else (self._nothing(), 0)
         self._train_sum += torch.stack((loss.detach() * count, loss.new_tensor(count)))
         self.progress.step += 1
         late = self._deadline is not None and time.monotonic() > self._deadline
@@ -195,7 +202,7 @@ class ForecastModule(lightning.LightningModule):
         """A loss of 0 that still has a gradient for every weight: the other processes wait for it."""
         return 0.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
 
-    def _judge(self, x: Tensor, y: Tensor, covariates: Mapping[str, Tensor] | None = None) -> tuple[Tensor, int]:
+    def judge(self, x: Tensor, y: Tensor, covariates: Mapping[str, Tensor] | None = None) -> tuple[Tensor, int]:
         """Mean loss of a batch and the number of values behind it; missing ones have no part in either."""
         forecast, head = self._network(x, covariates or {}), self._head[0]
         if head is None:
@@ -217,7 +224,7 @@ class ForecastModule(lightning.LightningModule):
         """Add up the loss so that every known value counts the same, whatever the batch size."""
         x, y, *rest = batch
         if len(x):
-            loss, count = self._judge(x, y, *rest)
+            loss, count = self.judge(x, y, *rest)
             self._valid_sum += torch.stack((loss.double() * count, self._valid_sum.new_tensor(count)))
 
     def on_train_epoch_end(self) -> None:
@@ -278,9 +285,12 @@ def train(
         What happened, epoch by epoch.
 
     Raises:
-        ValueError: If the loss stops being finite, a checkpoint is damaged, or processes do not find the same one.
+        ValueError: If the loss stops being finite, a checkpoint is damaged, processes do not find the same one, or the
+            validation windows are too few for ``skip_level``; nothing has been trained in the last case.
         RuntimeError: If one of several processes was lost.
     """
+    if config.skip_level is not None:
+        check_blocks(valid_windows, config.skip_level)
     if processes is not None and processes.starts_some:
         windows = (train_windows, valid_windows)
         return _train_elsewhere(model, windows, config, generators, device, checkpoint, verbose, processes)
@@ -292,6 +302,7 @@ def train(
     team.begin_alike(model.state_dict(), generators.order, generators.masks)
     set_generator(model, generators.masks)
     module = ForecastModule(model, config, steps_per_epoch=len(train_windows), team=team, masks=generators.masks)
+    start = module.best
     done = checkpoint is not None and _resume(module, checkpoint)
     if after_epoch is not None:
         module.after_epoch.append(after_epoch)
@@ -300,6 +311,8 @@ def train(
     set_generator(model, None)
     model.load_state_dict(module.best)
     model.eval()
+    if config.skip_level is not None and valid_windows is not None:
+        keep_start_unless_better(module, start, valid_windows, config.skip_level)
     return module.progress
 
 

@@ -268,6 +268,16 @@ class WindowBatches:
         """Windows in one pass."""
         return len(self._first)
 
+    @property
+    def first(self) -> np.ndarray:
+        """Row at which each window of a pass begins, in their order, ``[W]``; whole, also of a share."""
+        rows: np.ndarray = self._first.numpy()
+        return rows
+
+    def deal(self, values: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What belongs to the windows of each batch in order, of ``values`` with one entry a window, ``[W]``."""
+        return (chunk[self._part] for chunk in values.split(self.batch_size))
+
     def share(self, rank: int, size: int) -> Self:
         """The same batches, of which only every ``size``-th window from ``rank`` on is handed out, perhaps none."""
         mine = copy.copy(self)
