@@ -30,7 +30,8 @@ _HEAD = """\
 
 Protocol: fitted on the published training rows, stopped early on the validation rows, judged on every
 window of the test rows, one step apart. Scores are on the scale of the training rows. Several seeds are
-given as mean ± standard deviation.
+given as mean ± standard deviation. "kept" is the pass over the training windows whose weights were kept, seed by
+seed; 0 is what training started from, for attention models the solved linear map alone.
 """
 _PAIRED_NOTE = f"""\
 Runs of `{OURS}` and `{THEIRS}` whose data, horizon, seed and settings are equal, so that nothing differs but the
@@ -40,8 +41,9 @@ there is no difference at all, one interval in twenty leaves out zero by chance.
 """
 _RANKS_NOTE = """\
 Models ranked by MSE (means over seeds) in every cell, a data set and a horizon, that all of them were run on; 1 is
-best. Mean ranks that differ by less than the critical difference (Nemenyi, 5%) are not told apart by it. The test takes
-the cells for independent; those of one data set are not, so it is surer of itself than it should be.
+best, and models whose MSE is the same to five decimals share a rank. Mean ranks that differ by less than the critical
+difference (Nemenyi, 5%) are not told apart by it. The test takes the cells for independent; those of one data set are
+not, so it is surer of itself than it should be.
 """
 _PUBLISHED_NOTE = """\
 MSE / MAE that others published for the same data and horizons, with other settings and often another look-back: nothing
@@ -72,7 +74,7 @@ def page(records: list[Record], known: Record | None = None, *, findings: bool =
 
 _HEADER = (
     *("horizon", "model", "context", "seeds", "windows", "MSE", "MAE"),
-    *("parameters", "fit [s]", "predict [s]", "peak [MB]"),
+    *("kept", "parameters", "fit [s]", "predict [s]", "peak [MB]"),
 )
 
 
@@ -91,6 +93,7 @@ def _full(rows: list[Record]) -> list[str]:
         *(str(first[name]) for name in ("horizon", "model", "context")),
         *(str(len(rows)), str(first["n_windows"])),
         *(tables.spread(rows, name) for name in ("mse", "mae")),
+        ", ".join(str(row["best_epoch"]) for row in sorted(rows, key=lambda row: row["seed"]) if row.get("epochs")),
         str(first["params"]),
         *(f"{tables.mean(rows, name):.1f}" for name in ("fit_seconds", "predict_seconds")),
         f"{fmean(peaks):.0f}" if peaks else "",
@@ -156,7 +159,10 @@ def _tallied(found: list[Any]) -> list[str]:
         below = sum(pair.mean(score) < 0 for pair in found)
         sure = [comparisons.interval(list(pair.differences[score].values())) for pair in found]
         with_interval = [each for each in sure if each is not None]
+        same = sum(pair.mean(score) == 0 for pair in found)
         text = f"- {score.upper()}: `{OURS}` is lower in {below} of {len(found)} cells"
+        if same:
+            text += f", equal in {same}"
         if with_interval:
             lower, higher = sum(high < 0 for _, high in with_interval), sum(low > 0 for low, _ in with_interval)
             text += f"; of {len(with_interval)} intervals, {lower} lie below zero and {higher} above"

@@ -53,6 +53,28 @@ def test_the_difference_is_paired_by_seed_with_students_interval(checkout):
     assert "- MSE: `mlr` is lower in 1 of 1 cells; of 1 intervals, 0 lie below zero and 0 above." in text
 
 
+def test_runs_that_are_the_same_count_as_equal(checkout):
+    other = [*twins([0.0, 0.0, 0.0], horizon=192), *twins([0.01, 0.02, 0.03])]
+    write(checkout, other, [])
+    text = section(page(checkout), "mlr against standard attention")
+    assert "- MSE: `mlr` is lower in 0 of 2 cells, equal in 1; of 2 intervals, 0 lie below zero and 0 above." in text
+    assert "| ETTh1 | 192 | 3 | +0.0000 | +0.00 | +0.0000 to +0.0000 |" in text
+
+
+def test_the_pass_that_was_kept_stands_beside_its_scores_seed_by_seed(checkout):
+    rows = [record("mlr", seed=seed, mse=0.3, epochs=5, best_epoch=kept) for seed, kept in ((1, 0), (0, 3))]
+    write(checkout, [*rows, record("least_squares", mse=0.2, epochs=0, best_epoch=0)], [])
+    text = section(page(checkout), "ETTh1")
+    assert "| MAE | kept | parameters |" in text
+    assert re.search(r"\| 96 \| mlr \| 336 \| 2 \| .* \| 3, 0 \| 0 \|", text)
+    assert re.search(r"\| 96 \| least_squares \| 336 \| 1 \| [^|]* \| [^|]* \| [^|]* \|  \| 0 \|", text)
+
+
+def test_a_model_that_is_another_one_shares_its_rank():
+    found = comparisons.ranks(grid({"mlr": 0.1 + 1e-9, "standard": 0.1, "naive": 0.4}))
+    assert found.models == {"mlr": 1.5, "standard": 1.5, "naive": 3.0}
+
+
 @pytest.mark.parametrize(("seeds", "said"), [(1, "one seed: no interval"), (2, "two seeds: no interval")])
 def test_few_seeds_get_no_interval_and_a_loss_is_told(checkout, seeds, said):
     write(checkout, twins([0.02] * seeds), [])
