@@ -244,9 +244,10 @@ def test_what_cannot_be_tested_is_refused_before_training(changes, message, monk
 def test_the_settings_of_a_training_are_checked_alone_too():
     with pytest.raises(ValueError, match="skip_level"):
         replace(TrainConfig(), skip_level=-1)
-    with pytest.raises(ValueError, match="got 0"):
-        check_blocks(None, 95)
     spec = WindowSpec(3, 2)
+    for nothing in (None, SimpleNamespace(first=np.arange(0), spec=spec)):
+        with pytest.raises(ValueError, match="got 0"):
+            check_blocks(nothing, 95)
     check_blocks(SimpleNamespace(first=np.arange(4), spec=spec), 95)
     with pytest.raises(ValueError, match="got 1"):
         check_blocks(SimpleNamespace(first=np.arange(3), spec=spec), 95)
