@@ -98,7 +98,12 @@ def render(root: Path, records: list[Record]) -> dict[Path, str]:
     known = published.read(root / "benchmarks" / published.FILE)
     return {
         root / "README.md": _readme(root / "README.md", read_headline(folder / "headline.jsonl", records), suites),
-        docs / "benchmarks.md": suite_page.page(records, known, findings=(docs / "findings.md").exists()),
+        docs / "benchmarks.md": suite_page.page(
+            records,
+            known,
+            best_pass=read_results(folder / suite_page.BEST_PASS),
+            findings=(docs / "findings.md").exists(),
+        ),
         docs / "speed.md": speed_page.page(speed_page.read_rows(folder / "speed.jsonl")),
         docs / "peers.md": peers_page.page(peers_page.read_rows(folder / peers_page.FILE)),
         docs / "conformance.md": conformance.page(suites),

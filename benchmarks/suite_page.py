@@ -1,6 +1,7 @@
 """What do the records of the suite say? Renders docs/benchmarks.md: tables, comparisons, and links to the pictures."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +24,7 @@ comparisons, pictures, published, tables = (
 )
 
 OURS, THEIRS = "mlr", "standard"
+BEST_PASS = "best_pass"  # folder of records, beside those of the suite
 _HEAD = """\
 <!-- written by benchmarks/report.py from benchmarks/results; change the records, not this page -->
 
@@ -50,12 +52,25 @@ MSE / MAE that others published for the same data and horizons, with other setti
 here was run by us. Grades and sources stand under [published numbers](#published-numbers)."""
 
 
-def page(records: list[Record], known: Record | None = None, *, findings: bool = False) -> str:
+_BEST_NOTE = f"""\
+Where a fit keeps the solved map in both runs there is no difference to see. So these are runs of the same two models
+that keep the pass with the smallest validation loss, however small its lead, and even where it is behind the map; they
+stand in benchmarks/results/{BEST_PASS}."""
+
+
+def page(
+    records: list[Record],
+    known: Record | None = None,
+    *,
+    best_pass: Sequence[Record] = (),
+    findings: bool = False,
+) -> str:
     """docs/benchmarks.md: comparisons, pictures, and every record, a table for each data set.
 
     Args:
         records: Those of the suite.
         known: What :func:`published.read` gave.
+        best_pass: Records of runs that kept their best pass in any case, for a second comparison.
         findings: Is there a page that says in words what was found?
     """
     lines = [_HEAD]
@@ -63,7 +78,7 @@ def page(records: list[Record], known: Record | None = None, *, findings: bool =
         lines += ["[What we found](findings.md) says in words what these tables say in numbers.", ""]
     if not records:
         return "\n".join([*lines, tables.NONE, ""])
-    lines += [*_paired(records), *_ranked(records), *_shown(records)]
+    lines += [*_paired(records), *_best_pass(best_pass, records), *_ranked(records), *_shown(records)]
     for (dataset,), rows in tables.cells(records, "dataset"):
         lines += [*_dataset(dataset, rows), *_published(known, dataset, rows)]
     if known:
@@ -117,17 +132,37 @@ def _published(known: Record | None, dataset: str, rows: list[Record]) -> list[s
 def _paired(records: list[Record]) -> list[str]:
     if not {OURS, THEIRS} <= {row["model"] for row in records}:
         return []
-    title = [f"## {OURS} against {THEIRS} attention", "", _PAIRED_NOTE]
+    return [f"## {OURS} against {THEIRS} attention", "", _PAIRED_NOTE, *_pair_table(records), ""]
+
+
+def _best_pass(records: Sequence[Record], chosen: list[Record]) -> list[str]:
+    if not records:
+        return []
+    title = [f"### {OURS} against {THEIRS}, the best pass kept", "", f"{_BEST_NOTE} {_settings(records, chosen)}", ""]
+    return [*title, *_pair_table(list(records)), "", tables.origin(list(records)), ""]
+
+
+def _settings(records: Sequence[Record], others: list[Record]) -> str:
+    """What differs in the settings of our model."""
+    mine, theirs = ([row["config"] for row in rows if row["model"] == OURS] for rows in (records, others))
+    if not theirs:
+        return ""
+    names = sorted(name for name in mine[0].keys() | theirs[0].keys() if mine[0].get(name) != theirs[0].get(name))
+    told = (f"`{name}` is {mine[0].get(name)} in place of {theirs[0].get(name)}" for name in names)
+    return f"Settings that differ: {', '.join(told)}."
+
+
+def _pair_table(records: list[Record]) -> list[str]:
     found = comparisons.pairs(records, OURS, THEIRS)
     if not found:
-        return [*title, "No two runs with equal settings are recorded.", ""]
+        return ["No two runs with equal settings are recorded."]
     names = [f"{score}{what}" for score in ("MSE", "MAE") for what in (" difference", " in %", ", 95% interval")]
     lines = tables.head(1, "data set", "horizon", "seeds", *names)
     for pair in found:
         cells = [text for score in ("mse", "mae") for text in _difference(pair, score)]
         lines.append(tables.line(pair.cell[0], str(pair.cell[1]), str(len(pair.seeds)), *cells))
     lines.append(tables.line(*_over_all(found)))
-    return [*title, *lines, "", *_tallied(found), ""]
+    return [*lines, "", *_tallied(found)]
 
 
 def _difference(pair: Any, score: str) -> list[str]:

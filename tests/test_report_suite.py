@@ -1,5 +1,6 @@
 """Are comparisons, published numbers, pictures and peers computed and shown as the records have them?"""
 
+import hashlib
 import json
 import re
 from functools import partial
@@ -59,6 +60,24 @@ def test_runs_that_are_the_same_count_as_equal(checkout):
     text = section(page(checkout), "mlr against standard attention")
     assert "- MSE: `mlr` is lower in 0 of 2 cells, equal in 1; of 2 intervals, 0 lie below zero and 0 above." in text
     assert "| ETTh1 | 192 | 3 | +0.0000 | +0.00 | +0.0000 to +0.0000 |" in text
+
+
+def test_runs_that_kept_their_best_pass_are_compared_apart(checkout):
+    config = {"model": "mlr", "context": 336, "rate": 0.5, "skip_level": 95}
+    kept = twins([0.0, 0.0, 0.0])
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    write(checkout, [r if r["model"] != "mlr" else {**r, "config": config, "config_hash": digest} for r in kept], [])
+    assert "best pass kept" not in page(checkout)
+    folder = checkout / "benchmarks" / "results" / "best_pass"
+    folder.mkdir()
+    for number, row in enumerate(twins([0.01, 0.02, 0.03])):
+        (folder / f"{number}.json").write_text(json.dumps(row))
+    text = page(checkout)
+    apart = text.split("### mlr against standard, the best pass kept")[1].split("\n## ")[0]
+    assert "| ETTh1 | 96 | 3 | +0.0200 |" in apart
+    assert "Settings that differ: `rate` is None in place of 0.5, `skip_level` is None in place of 95." in apart
+    assert "Commit `0123456789ab`" in apart
+    assert "| ETTh1 | 96 | 3 | +0.0200 |" not in text.replace(apart, "")
 
 
 def test_the_pass_that_was_kept_stands_beside_its_scores_seed_by_seed(checkout):
