@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -274,11 +275,20 @@ def _name(cell: dict[str, Any]) -> str:
 # --- all runs ---------------------------------------------------------------------------------------------------
 
 
-def best_rate(rows: Sequence[dict[str, Any]], cell: dict[str, Any], rates: Sequence[float]) -> float | None:
-    """The rate with the smallest validation error among the runs like ``cell`` with its seed; none without runs."""
-    same = [name for name in KEY if name != "rate"]
-    tried = [row for row in rows if row["rate"] in rates and all(row[name] == cell[name] for name in same)]
-    return min(tried, key=lambda row: row["validation_error"])["rate"] if tried else None
+def best_rate(
+    rows: Sequence[dict[str, Any]], cell: dict[str, Any], rates: Sequence[float], seeds: Sequence[int]
+) -> float | None:
+    """The rate with the smallest validation error of runs like ``cell``, mean over the seeds; none without runs.
+
+    A rate that diverged with one of the seeds is no candidate.
+    """
+    same = [name for name in KEY if name not in ("rate", "seed")]
+    errors: dict[float, list[float]] = {}
+    for row in rows:
+        if row["rate"] in rates and row["seed"] in seeds and all(row[name] == cell[name] for name in same):
+            errors.setdefault(row["rate"], []).append(row["validation_error"])
+    means = {rate: fmean(found) for rate, found in errors.items() if len(found) == len(seeds)}
+    return min(means, key=lambda rate: means[rate]) if means else None
 
 
 def run_all(options: argparse.Namespace, records: Any) -> int:
@@ -297,8 +307,9 @@ def run_all(options: argparse.Namespace, records: Any) -> int:
             for variant in options.variant:
                 cell = {"kind": "run", **setting, "variant": variant, "width": width, "seed": seed}
                 rates = options.rate
-                if number:
-                    best = best_rate(records.rows(), {**cell, "seed": options.seed[0]}, options.rate)
+                if number >= options.tuning_seeds:
+                    tuned = options.seed[: options.tuning_seeds]
+                    best = best_rate(records.rows(), cell, options.rate, tuned)
                     rates = [] if best is None else [best]
                 failed += _run_missing([{**cell, "rate": rate} for rate in rates], records, options.rate)
     return failed
@@ -341,6 +352,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--curriculum", type=float, default=0.2, help="part in which prompts grow (the paper: 0.06)")
     parser.add_argument("--cooldown", type=float, default=0.3, help="part at the end in which the rate falls to zero")
     parser.add_argument("--rate", type=float, action="append", help="learning rate at width 64; may be repeated")
+    parser.add_argument("--tuning-seeds", type=int, default=1, help="seeds with which every rate is run; then the best")
     parser.add_argument("--seed", type=int, action="append", help="may be repeated (default 0, 1, 2)")
     parser.add_argument("--variant", choices=list(VARIANTS), action="append", help="may be repeated (default all)")
     parser.add_argument("--out", type=Path, default=experiment.RESULTS / FILE, help="file of the records")

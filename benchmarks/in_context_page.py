@@ -42,7 +42,8 @@ _DOTS = {"zero": "-.", "least_squares": ":"}
 _NOTE = """\
 Errors are mean squared errors at the last point of a prompt, of the same test prompts for all, divided by d: predicting
 zero has 1, least squares 0. ± is the standard deviation over seeds. "Features" is the length of what a head compares;
-"rate" the one with the smallest validation error of the first seed, of those in brackets."""
+"rate" is, of those in brackets, the one with the smallest validation error: the mean over the seeds with which all of
+them were run, which may be the first seed alone."""
 
 
 def read_rows(path: Path) -> list[Record]:
@@ -61,18 +62,31 @@ def read_rows(path: Path) -> list[Record]:
 
 
 def chosen(rows: Iterable[Record]) -> list[Record]:
-    """Runs with the rate that their variant and width chose: the smallest validation error with the first seed."""
+    """Runs with the rate that their variant and width chose by validation error: the smallest mean.
+
+    It is taken over the seeds with which all rates were run that were run with the first seed.
+    """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for row in rows:
         if row["kind"] == "run":
             groups.setdefault(tuple(row[name] for name in (*_SETTING, "width", "variant")), []).append(row)
     kept: list[Record] = []
     for key in sorted(groups, key=_place):
-        first = min(row["seed"] for row in groups[key])
-        best = min((row for row in groups[key] if row["seed"] == first), key=lambda row: row["validation_error"])
-        same = [row for row in groups[key] if row["rate"] == best["rate"]]
-        kept += [row | {"rate_chosen": best["rate"]} for row in sorted(same, key=lambda row: row["seed"])]
+        best = _best_rate(groups[key])
+        same = [row for row in groups[key] if row["rate"] == best]
+        kept += [row | {"rate_chosen": best} for row in sorted(same, key=lambda row: row["seed"])]
     return kept
+
+
+def _best_rate(runs: list[Record]) -> float:
+    first = min(row["seed"] for row in runs)
+    rates = [row["rate"] for row in runs if row["seed"] == first]
+    shared = set.intersection(*({row["seed"] for row in runs if row["rate"] == rate} for rate in rates))
+
+    def mean(rate: float) -> float:
+        return fmean(row["validation_error"] for row in runs if row["rate"] == rate and row["seed"] in shared)
+
+    return min(rates, key=mean)
 
 
 def _place(key: tuple[Any, ...]) -> tuple[Any, ...]:

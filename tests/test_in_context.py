@@ -170,6 +170,50 @@ def test_the_best_rate_of_the_first_seed_serves_the_others(few, monkeypatch, tmp
     assert len(ran) == 6, "nothing is run twice"
 
 
+def test_rates_may_be_tried_with_more_seeds_than_one(few, monkeypatch, tmp_path):
+    ran = []
+    # The best with the first seed fails with the second.
+    errors = {(0, 0.1): 0.1, (0, 0.2): 0.2, (1, 0.1): 0.9, (1, 0.2): 0.3, (2, 0.2): 0.25}
+
+    def run(cell):
+        ran.append((cell["seed"], cell["rate"]))
+        return {"validation_error": errors[ran[-1]], "error": 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(in_context, "run", run)
+    options = [*TINY, "--out", str(tmp_path / "runs.jsonl"), "--variant", "btt", "--tuning-seeds", "2"]
+    assert in_context.main([*options, "--rate", "0.1", "--rate", "0.2"]) == 0
+    assert ran == [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2), (2, 0.2)]
+
+
+def test_a_rate_that_diverged_with_a_seed_is_no_candidate(few, monkeypatch, tmp_path):
+    def run(cell):
+        if (cell["seed"], cell["rate"]) == (1, 0.1):
+            raise ArithmeticError("no number")
+        return {"validation_error": cell["rate"], "error": 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(in_context, "run", run)
+    options = [*TINY, "--out", str(tmp_path / "runs.jsonl"), "--variant", "btt", "--tuning-seeds", "2"]
+    assert in_context.main([*options, "--rate", "0.1", "--rate", "0.2"]) == 1
+    rows = in_context.experiment.Records(tmp_path / "runs.jsonl", in_context.KEY).rows()
+    assert [(row["seed"], row["rate"]) for row in rows if row["kind"] == "run"] == [
+        (0, 0.1),
+        (0, 0.2),
+        (1, 0.2),
+        (2, 0.2),
+    ]
+
+
+def test_the_page_takes_the_rate_that_is_best_over_the_seeds_that_all_rates_have():
+    def row(seed, rate, error):
+        told = dict.fromkeys(in_context_page._KEY) | {"kind": "run", "variant": "btt", "width": 16, "dim": 4}
+        return told | {"seed": seed, "rate": rate, "validation_error": error}
+
+    both = [row(0, 0.1, 0.1), row(0, 0.2, 0.2), row(1, 0.1, 0.9), row(1, 0.2, 0.3), row(2, 0.2, 0.8)]
+    assert [(r["seed"], r["rate"]) for r in in_context_page.chosen(both)] == [(0, 0.2), (1, 0.2), (2, 0.2)]
+    first = [each for each in both if (each["seed"], each["rate"]) != (1, 0.2)]
+    assert [(r["seed"], r["rate"]) for r in in_context_page.chosen(first)] == [(0, 0.1), (1, 0.1)]
+
+
 def test_a_run_that_diverges_is_named_and_not_recorded(few, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(in_context, "errors_by_point", lambda *_: [float("nan")])
     options = [*TINY, "--out", str(tmp_path / "runs.jsonl"), "--variant", "btt", "--rate", "0.1"]
