@@ -139,7 +139,22 @@ def _best_pass(records: Sequence[Record], chosen: list[Record]) -> list[str]:
     if not records:
         return []
     title = [f"### {OURS} against {THEIRS}, the best pass kept", "", f"{_BEST_NOTE} {_settings(records, chosen)}", ""]
-    return [*title, *_pair_table(list(records)), "", tables.origin(list(records)), ""]
+    return [*title, *_pair_table(list(records)), "", *_errors(list(records)), "", tables.origin(list(records)), ""]
+
+
+def _errors(records: list[Record]) -> list[str]:
+    """MSE / MAE of every model, a line for each data set and horizon."""
+    models = sorted({row["model"] for row in records}, key=tables.rank)
+    lines = ["MSE / MAE of these runs, means over seeds:", "", *tables.head(1, "data set", "horizon", *models)]
+    for (dataset, horizon), cell in tables.cells(records, "dataset", "horizon"):
+        by_model = {name: rows for (name,), rows in tables.cells(cell, "model")}
+        scores = [_both(by_model.get(name, [])) for name in models]
+        lines.append(tables.line(dataset, str(horizon), *scores))
+    return lines
+
+
+def _both(rows: list[Record]) -> str:
+    return f"{tables.mean(rows, 'mse'):.4f} / {tables.mean(rows, 'mae'):.4f}" if rows else ""
 
 
 def _settings(records: Sequence[Record], others: list[Record]) -> str:

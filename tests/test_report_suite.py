@@ -76,6 +76,8 @@ def test_runs_that_kept_their_best_pass_are_compared_apart(checkout):
     apart = text.split("### mlr against standard, the best pass kept")[1].split("\n## ")[0]
     assert "| ETTh1 | 96 | 3 | +0.0200 |" in apart
     assert "Settings that differ: `rate` is None in place of 0.5, `skip_level` is None in place of 95." in apart
+    assert "| data set | horizon | mlr | standard |" in apart
+    assert re.search(r"\n\| ETTh1 \| 96 \| 0\.\d{4} / 0\.\d{4} \| 0\.\d{4} / 0\.\d{4} \|\n", apart)
     assert "Commit `0123456789ab`" in apart
     assert "| ETTh1 | 96 | 3 | +0.0200 |" not in text.replace(apart, "")
 
