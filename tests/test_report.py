@@ -90,6 +90,14 @@ def test_the_table_holds_the_means_and_marks_the_best(checkout):
     assert "Commit `0123456789ab`; torch 2.6; a machine." in page
 
 
+def test_models_that_are_the_same_are_bold_together(checkout):
+    rows = [*ROWS[:2], record("mlr", mse=0.3), record("standard", mse=0.3 + 1e-9), record("dlinear", mse=0.30002)]
+    write(checkout, rows, rows)
+    run(checkout)
+    line = next(each for each in (checkout / "README.md").read_text().splitlines() if each.startswith("| ETTh1"))
+    assert line.count("**0.300 / 0.150**") == 2
+
+
 def test_the_page_holds_every_record(checkout):
     rows = [*ROWS, *(record("naive", horizon=h, mse=h / 100, dataset="Other") for h in (720, 96))]
     write(checkout, rows, ROWS)
