@@ -229,6 +229,7 @@ def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss(
     [
         ({"linear_skip": True}, "skip_level = 95 asks whether .* and linear_skip is True; take"),
         ({"skip_level": 100}, "skip_level must be None or lie between 0 and 100; got 100"),
+        ({"skip_level": "95"}, "skip_level must be None or lie between 0 and 100; got '95'"),
         ({"skip_level": 0}, "skip_level must be None or lie between 0 and 100; got 0"),
         ({"val_size": 10}, "skip_level = 95 compares .* two at least; got 1; raise val_size to three horizons"),
         ({"val_size": 0}, "got 0; raise val_size"),

@@ -83,7 +83,7 @@ def test_the_loss_is_the_mean_over_what_is_known(loss):
     x, y = windows(), windows(3)[:, :4]
     y[0, 1, 0], y[2, :, 1] = float("nan"), float("nan")
     x[1, :, 0] = float("nan")
-    value, count = module._judge(x, y)
+    value, count = module.judge(x, y)
     forecast = model(x).detach()
     terms = []
     for b in range(3):

@@ -84,7 +84,7 @@ class TrainConfig:
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"max_time must be above 0; got {self.max_seconds!r} seconds; leave it out for no limit")
-        if self.skip_level is not None and not 0 < self.skip_level < 100:
+        if self.skip_level is not None and not (isinstance(self.skip_level, int | float) and 0 < self.skip_level < 100):
             raise ValueError(f"skip_level must be None or lie between 0 and 100; got {self.skip_level!r}")
         for name, low, high in (
             ("learning_rate", 0.0, math.inf),
