@@ -136,8 +136,7 @@ def ranks(records: list[Record]) -> Ranks | None:
     from scipy.stats import rankdata
 
     rows = dict(tables.cells(records, "dataset", "horizon", "model"))
-    # A model that is another one under its own name differs from it in the last bits.
-    errors = [[round(tables.mean(rows[(*cell, name)], "mse"), 5) for name in models] for cell in shared]
+    errors = [[tables.level(rows[(*cell, name)]) for name in models] for cell in shared]
     means = dict(zip(models, rankdata(errors, axis=1).mean(axis=0).tolist(), strict=True))
     absent = sorted({row["model"] for row in records} - set(models), key=tables.rank)
     ordered = dict(sorted(means.items(), key=lambda item: item[1]))

@@ -198,7 +198,7 @@ def headline_table(rows: list[Record]) -> str:
     lines = [["data set", "horizon", "windows", *models]]
     for (dataset, horizon), cell in tables.cells(rows, "dataset", "horizon"):
         by_model = {name: group for (name,), group in tables.cells(cell, "model")}
-        best = min(tables.mean(group, "mse") for group in by_model.values())
+        best = min(tables.level(group) for group in by_model.values())
         scores = [_score(by_model.get(name, []), best) for name in models]
         lines.append([dataset, str(horizon), str(cell[0]["n_windows"]), *scores])
     most = max(len(group) for _, group in tables.cells(rows, "dataset", "horizon", "model"))
@@ -211,8 +211,7 @@ def _score(rows: list[Record], best: float) -> str:
     if not rows:
         return ""
     text = f"{tables.mean(rows, 'mse'):.3f} / {tables.mean(rows, 'mae'):.3f}"
-    # A model that is another one under its own name differs from it in the last bits.
-    return f"**{text}**" if round(tables.mean(rows, "mse"), 5) == round(best, 5) else text
+    return f"**{text}**" if tables.level(rows) == best else text
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
