@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -34,12 +33,13 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-experiment = _neighbour("experiment")
+experiment, in_context_page = _neighbour("experiment"), _neighbour("in_context_page")
 
 FILE = "in_context.jsonl"
 # What tells one run from another.
 SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 KEY = ("kind", *SETTING, "variant", "width", "rate", "seed")
+_SAME = tuple(name for name in KEY if name not in ("rate", "seed"))
 # Name of the score in experiment.Network; every variant has the heads asked for, but some have one.
 VARIANTS = {
     "standard_8": "standard",
@@ -275,22 +275,6 @@ def _name(cell: dict[str, Any]) -> str:
 # --- all runs ---------------------------------------------------------------------------------------------------
 
 
-def best_rate(
-    rows: Sequence[dict[str, Any]], cell: dict[str, Any], rates: Sequence[float], seeds: Sequence[int]
-) -> float | None:
-    """The rate with the smallest validation error of runs like ``cell``, mean over the seeds; none without runs.
-
-    A rate that diverged with one of the seeds is no candidate.
-    """
-    same = [name for name in KEY if name not in ("rate", "seed")]
-    errors: dict[float, list[float]] = {}
-    for row in rows:
-        if row["rate"] in rates and row["seed"] in seeds and all(row[name] == cell[name] for name in same):
-            errors.setdefault(row["rate"], []).append(row["validation_error"])
-    means = {rate: fmean(found) for rate, found in errors.items() if len(found) == len(seeds)}
-    return min(means, key=lambda rate: means[rate]) if means else None
-
-
 def run_all(options: argparse.Namespace, records: Any) -> int:
     """Every run that is missing; the number of those that diverged."""
     setting = {name: getattr(options, name) for name in SETTING}
@@ -308,8 +292,8 @@ def run_all(options: argparse.Namespace, records: Any) -> int:
                 cell = {"kind": "run", **setting, "variant": variant, "width": width, "seed": seed}
                 rates = options.rate
                 if number >= options.tuning_seeds:
-                    tuned = options.seed[: options.tuning_seeds]
-                    best = best_rate(records.rows(), cell, options.rate, tuned)
+                    like = [row for row in records.rows() if all(row[name] == cell[name] for name in _SAME)]
+                    best = in_context_page.best_rate(like, options.rate, options.seed[: options.tuning_seeds])
                     rates = [] if best is None else [best]
                 failed += _run_missing([{**cell, "rate": rate} for rate in rates], records, options.rate)
     return failed

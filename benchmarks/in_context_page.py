@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -72,21 +72,31 @@ def chosen(rows: Iterable[Record]) -> list[Record]:
             groups.setdefault(tuple(row[name] for name in (*_SETTING, "width", "variant")), []).append(row)
     kept: list[Record] = []
     for key in sorted(groups, key=_place):
-        best = _best_rate(groups[key])
-        same = [row for row in groups[key] if row["rate"] == best]
+        runs = groups[key]
+        best = best_rate(runs, *_compared(runs))
+        same = [row for row in runs if row["rate"] == best]
         kept += [row | {"rate_chosen": best} for row in sorted(same, key=lambda row: row["seed"])]
     return kept
 
 
-def _best_rate(runs: list[Record]) -> float:
+def _compared(runs: list[Record]) -> tuple[list[float], set[int]]:
+    """The rates that were run with the first seed, and the seeds that all of them were run with."""
     first = min(row["seed"] for row in runs)
     rates = [row["rate"] for row in runs if row["seed"] == first]
-    shared = set.intersection(*({row["seed"] for row in runs if row["rate"] == rate} for rate in rates))
+    return rates, set.intersection(*({row["seed"] for row in runs if row["rate"] == rate} for rate in rates))
 
-    def mean(rate: float) -> float:
-        return fmean(row["validation_error"] for row in runs if row["rate"] == rate and row["seed"] in shared)
 
-    return min(rates, key=mean)
+def best_rate(runs: Iterable[Record], rates: Collection[float], seeds: Collection[int]) -> float | None:
+    """Of some rates the one with the smallest validation error, mean over some seeds; none where nothing was run.
+
+    A rate without a run of each of the seeds, since one of them diverged, is no candidate.
+    """
+    errors: dict[float, list[float]] = {}
+    for row in runs:
+        if row["rate"] in rates and row["seed"] in seeds:
+            errors.setdefault(row["rate"], []).append(row["validation_error"])
+    means = {rate: fmean(found) for rate, found in errors.items() if len(found) == len(seeds)}
+    return min(means, key=lambda rate: means[rate]) if means else None
 
 
 def _place(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -113,7 +123,7 @@ def table(rows: list[Record]) -> str:
     for name, about in (("points", "Error by the number of points seen"), ("cost", "Error against size and cost")):
         lines += [f"![{about}](pictures/in_context_{name}.svg)", ""]
     for setting, runs in _by(kept, *_SETTING).items():
-        lines += [f"### {_title(setting)}", "", *_runs(runs, rows), "", *_verdicts(runs), ""]
+        lines += [f"### {_title(setting)}", "", *_runs(runs, rows), "", *_verdicts(runs), "", *_rates(setting, rows)]
     return "\n".join([*lines, tables.origin(kept)])
 
 
@@ -142,6 +152,22 @@ def _runs(runs: list[Record], rows: list[Record]) -> list[str]:
             lines.append(tables.line(_REFERENCES[row["variant"]], *blank, *errors, *blank, "-"))
     errors = (f"{one_step(dim, 2 * dim - 1):.3f}", f"{one_step(dim, dim):.3f}")
     return [*lines, tables.line("one gradient step", *["-"] * 3, *errors, *["-"] * 4)]
+
+
+def _rates(setting: tuple[Any, ...], rows: list[Record]) -> list[str]:
+    """The errors of every run by rate and seed, where a variant has runs with rates that it did not choose."""
+    runs = [row for row in rows if row["kind"] == "run" and tuple(row[name] for name in _SETTING) == setting]
+    runs.sort(key=lambda row: (_ORDER.index(row["variant"]), row["width"], row["rate"], row["seed"]))
+    several = [some for some in _by(runs, "variant", "width").values() if len({row["rate"] for row in some}) > 1]
+    if not several:
+        return []
+    seeds = sorted({row["seed"] for some in several for row in some})
+    lines = ["All rates that were run, with the error of each seed:", ""]
+    lines += tables.head(1, "variant", "width", "rate", *(f"seed {seed}" for seed in seeds))
+    for (name, width, rate), same in _by([row for some in several for row in some], "variant", "width", "rate").items():
+        errors = {row["seed"]: f"{row['error']:.3f}" for row in same}
+        lines.append(tables.line(f"`{name}`", str(width), f"{rate:g}", *(errors.get(seed, "") for seed in seeds)))
+    return [*lines, ""]
 
 
 def one_step(dim: int, n_points: int) -> float:

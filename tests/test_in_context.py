@@ -273,13 +273,15 @@ def change(rows, errors, **fields):
     return changed
 
 
-def test_the_table_shows_the_chosen_rate_alone(recorded):
+def test_the_table_shows_the_chosen_rate_and_the_errors_of_all(recorded):
     rows = [row for row in in_context_page.read_rows(recorded) if row["width"] in (None, 8)]
     rows = change(rows, {("btt", 0): 0.04, ("btt", 1): 0.06, ("standard_8", 0): 0.9, ("standard_8", 1): 0.7})
     worse = [row | {"rate": 0.1, "validation_error": 0.05, "error": 0.0} for row in rows if row["variant"] == "btt"]
     text = in_context_page.table([*rows, *worse])
-    (row,) = [line for line in text.splitlines() if line.startswith("| `btt`")]
+    row, chosen, other = [line for line in text.splitlines() if line.startswith("| `btt`")]
     assert "| 0.003 (0.003, 0.1) | 0.050 ± 0.014 |" in row
+    assert (chosen, other) == ("| `btt` | 8 | 0.003 | 0.040 | 0.060 |", "| `btt` | 8 | 0.1 | 0.000 | 0.000 |")
+    assert "All rates" not in in_context_page.table(rows), "one rate has no choice to show"
     assert {row["rate_chosen"] for row in in_context_page.chosen([*rows, *worse])} == {0.003}
     assert "fewer than d = 4 at width" not in text, "four features a head are as many as d"
     assert "`btt`: smaller mean error than `standard_8` at every width (0.050 against 0.800, 16.0 times)" in text
