@@ -22,7 +22,8 @@ from tsattn.saving import _FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
-SHELL_PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "contributing.md"]
+_SHELL = ("guide", "covariates", "contributing")
+SHELL_PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _SHELL)]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)

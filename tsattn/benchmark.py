@@ -161,14 +161,29 @@ def read_table(path: str | Path, **columns: Any) -> Panel:
         ValueError: If the file is no table, or the table is not usable.
         OSError: If the file cannot be read.
     """
+    given = {name: value for name, value in columns.items() if value is not None}
+    text = {given.get("id_col"), given.get("time_col"), *given.get("static_cols", ())}
+    return to_panel(read_csv(path, text), **given)
+
+
+def read_csv(path: str | Path, text: set[Any]) -> pd.DataFrame:
+    """Read a CSV file, plain or compressed, as it is.
+
+    Args:
+        path: The file.
+        text: Columns that need not hold numbers.
+
+    Raises:
+        ValueError: If the file is no table.
+        OSError: If the file cannot be read.
+    """
     try:
         frame = pd.read_csv(path, float_precision="round_trip", low_memory=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except ValueError as error:  # empty files, ragged rows and broken encodings are all among them
         raise ValueError(f"{path} is no readable CSV table ({one_line(error)}); save it as UTF-8 CSV") from None
-    given = {name: value for name, value in columns.items() if value is not None}
-    return to_panel(_split_cells(frame, {given.get("id_col"), given.get("time_col")}), **given)
+    return _split_cells(frame, text)
 
 
 def _split_cells(frame: pd.DataFrame, names: set[Any]) -> pd.DataFrame:

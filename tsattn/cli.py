@@ -1,28 +1,28 @@
 """What can be done from a shell? The commands of `tsattn`, thin, with one line for every mistake."""
 
 import itertools
-import json
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tsattn import console
 from tsattn.limits import limit_threads
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tsattn.data.covariates import CovariateColumns
     from tsattn.data.frames import Panel
 
 # Heavy modules are imported inside the commands that need them: `tsattn --help` answers at once.
 
-# Exit codes: what the user can mend is 2, like every usage error; the others follow the shell's 128 + signal.
-_BAD_INPUT, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
+# Exit codes beside console.BAD_INPUT follow the shell's 128 + signal.
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
 # typer has carried its own copy of click since 0.2x; this is the class of all usage errors in either.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -44,6 +44,10 @@ TimeCol = Annotated[str | None, typer.Option(help="Time column [ds; of a wide ta
 TargetCol = Annotated[str | None, typer.Option(help="Value column of a long table [y].")]
 Freq = Annotated[str | None, typer.Option(help="Frequency, such as h or W-SAT [inferred].")]
 Missing = Annotated[str | None, typer.Option(help="Missing values: error, interpolate or ffill [error].")]
+PastCol = Annotated[list[str] | None, typer.Option(help="Column known up to the cutoff; repeatable.")]
+FutureCol = Annotated[list[str] | None, typer.Option(help="Column known through the horizon as well; repeatable.")]
+StaticCol = Annotated[list[str] | None, typer.Option(help="Column with one value in a series; repeatable.")]
+Calendar = Annotated[list[str] | None, typer.Option(help="Cycle such as weekday, or auto; repeatable.")]
 Context = Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon and length].")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training windows at most.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
@@ -73,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         if "--quiet" not in arguments:
-            _mention(caught)
+            console.mention(caught)
     except _UsageError as error:
-        return _complain(_usage(error, arguments))
+        return console.complain(_usage(error, arguments))
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
     except SystemExit as left:
@@ -86,16 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
-        return _complain(_os_error(error))
+        return console.complain(console.os_error(error))
     except (ValueError, TypeError, ImportError) as error:
-        return _complain(str(error))
+        return console.complain(str(error))
     return code if isinstance(code, int) else 0
-
-
-def _complain(message: str) -> int:
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    typer.echo(f"tsattn: {line}", err=True)
-    return _BAD_INPUT
 
 
 def _usage(error: Any, arguments: Sequence[str]) -> str:
@@ -106,19 +104,6 @@ def _usage(error: Any, arguments: Sequence[str]) -> str:
     given = [value for name, value in pairs if name in names and isinstance(error, typer.BadParameter)]
     value = f", got {given[0]!r}" if given else ""
     return f"{error.format_message().rstrip('.')}{value}; see `{where} --help`"
-
-
-def _os_error(error: OSError) -> str:
-    if error.filename is None or error.strerror is None:
-        return str(error)  # written by hand, with its remedy
-    return f"{error.filename}: {error.strerror}; check the path and its permissions"
-
-
-def _mention(caught: Iterable[warnings.WarningMessage]) -> None:
-    """Show what the library warns of, a line each; what other packages say to programmers is not for users."""
-    texts = [str(each.message) for each in caught if each.category in (UserWarning, RuntimeWarning)]
-    for text in dict.fromkeys(texts):
-        typer.echo(f"tsattn: warning: {' '.join(text.split())}", err=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -141,13 +126,13 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Forecast real data that ships with a dependency, with intervals, judged beside baselines."""
-    _check_target(out, folder=True)
+    console.check_target(out, folder=True)
     from tsattn.demo import run_demo
 
-    result = run_demo(progress=_progress(quiet))
+    result = run_demo(progress=console.progress(quiet))
     result.write(out)
     if as_json:
-        _print_json(_score_rows(result.scores))
+        console.print_json(console.score_rows(result.scores))
     else:
         typer.echo(result.report(out))
 
@@ -167,21 +152,26 @@ def fit(
     target_col: TargetCol = None,
     freq: Freq = None,
     missing: Missing = None,
+    past_col: PastCol = None,
+    future_col: FutureCol = None,
+    static_col: StaticCol = None,
+    calendar: Calendar = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit an attention model to a table and save it in a folder."""
-    _check_target(out, folder=True)
-    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    console.check_target(out, folder=True)
+    reads = _covariates(past_col, future_col, static_col, calendar)
+    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
     asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
-    model = _attention_model(attention, horizon, quiet, **asked)
+    model = _attention_model(attention, horizon, quiet, **asked, **_settings(reads))
     with limit_threads(threads):
         model.fit(panel)
     model.save(out)
     if as_json:
-        _print_json([{**model.summary_, "out": str(out)}])
+        console.print_json([{**model.summary_, "out": str(out)}])
     else:
-        _print_facts({**model.summary_, "saved in": out})
+        console.print_facts({**model.summary_, "saved in": out})
 
 
 @app.command()
@@ -191,6 +181,7 @@ def forecast(
     attention: Annotated[str | None, typer.Option(help=f"{_ATTENTIONS} [mlr].")] = None,
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
+    future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [stdout].")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
     context: Context = None,
@@ -202,35 +193,39 @@ def forecast(
     target_col: TargetCol = None,
     freq: Freq = None,
     missing: Missing = None,
+    past_col: PastCol = None,
+    future_col: FutureCol = None,
+    static_col: StaticCol = None,
+    calendar: Calendar = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Forecast the rows after a table, with intervals where asked."""
     _check_forecast(saved, horizon, attention, plot)
     for target in filter(None, (out, plot)):
-        _check_target(target)
+        console.check_target(target)
     from tsattn.forecast import check_request
 
     check_request(level, None)
-    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    reads = _covariates(past_col, future_col, static_col, calendar)
+    if saved is not None:
+        model, reads = _saved_model(saved, reads)
+    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
+    ahead = _read_future(future, panel, reads, model.horizon if horizon is None else horizon)
     with limit_threads(threads):
-        if saved is not None:
-            from tsattn.estimator import AttentionForecaster
-
-            model: Any = AttentionForecaster.load(saved)
-        else:
-            asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
+        if saved is None:
+            asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, **_settings(reads)}
             model = _attention_model(attention or "mlr", cast(int, horizon), quiet, **asked).fit(panel)
-        result = model.predict(panel, level=level, horizon=horizon)
+        result = model.predict(panel, level=level, horizon=horizon, future=ahead)
     frame = result.to_frame()
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
 
         save_plot(plot_forecast(panel, result), plot)
     if out is not None:
-        _write_csv(frame, out, index=result.dialect.time_col is None)
+        console.write_csv(frame, out, index=result.dialect.time_col is None)
     if as_json:
-        _print_json(_frame_rows(frame, result.dialect.time_col is None))
+        console.print_json(console.frame_rows(frame, result.dialect.time_col is None))
     elif out is None:
         typer.echo(frame.to_csv(index=result.dialect.time_col is None), nl=False)
 
@@ -253,12 +248,16 @@ def backtest(
     target_col: TargetCol = None,
     freq: Freq = None,
     missing: Missing = None,
+    past_col: PastCol = None,
+    future_col: FutureCol = None,
+    static_col: StaticCol = None,
+    calendar: Calendar = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
     if out is not None:
-        _check_target(out)
+        console.check_target(out)
     from tsattn.catalogue import make_forecaster, settings_for
     from tsattn.evaluate.backtest import backtest as judge
 
@@ -268,18 +267,22 @@ def backtest(
         "max_epochs": max_epochs,
         "season_length": season_length,
         "random_state": seed,
-        "verbose": _progress(quiet) is not None,
+        "verbose": console.progress(quiet) is not None,
     }
-    models = {name: make_forecaster(name, horizon, **settings_for(name, **asked)) for name in names}
-    panel = _read(data, id_col, time_col, target_col, freq, missing)
+    reads = _covariates(past_col, future_col, static_col, calendar)
+    settings = {name: settings_for(name, **asked, **_settings(reads)) for name in names}
+    if reads and not any("past_cols" in each for each in settings.values()):
+        raise ValueError(f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr")
+    models = {name: make_forecaster(name, horizon, **each) for name, each in settings.items()}
+    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
     with limit_threads(threads):
         result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
     if out is not None:
-        _write_csv(result.frame, out, index=False)
+        console.write_csv(result.frame, out, index=False)
     if as_json:
-        _print_json({"horizon": horizon, "step": step, **row} for row in _score_rows(result.scores))
+        console.print_json({"horizon": horizon, "step": step, **row} for row in console.score_rows(result.scores))
     else:
-        _print_table(result.scores)
+        console.print_table(result.scores)
 
 
 @app.command()
@@ -308,7 +311,7 @@ def benchmark(
 ) -> None:
     """Judge models on published data sets by the published protocol, on every test window."""
     if out is not None:
-        _check_target(out, folder=True)
+        console.check_target(out, folder=True)
     from tsattn.benchmark import Suite, run_suite
 
     given: dict[str, Any] = {
@@ -326,14 +329,14 @@ def benchmark(
     asked = {name: value for name, value in given.items() if value not in (None, (), {})}
     plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
     with limit_threads(threads):
-        records = run_suite(plan, data_dir=data_dir, out=out, progress=_progress(quiet), engine=engine)
+        records = run_suite(plan, data_dir=data_dir, out=out, progress=console.progress(quiet), engine=engine)
     if as_json:
-        _print_json(records)
+        console.print_json(records)
     else:
         import pandas as pd
 
         shown = ["dataset", "horizon", "model", "seed", "n_windows", "mse", "mae", "params", "fit_seconds"]
-        _print_table(pd.DataFrame(records)[shown].set_index("dataset"))
+        console.print_table(pd.DataFrame(records)[shown].set_index("dataset"))
 
 
 @datasets.command("list")
@@ -343,7 +346,7 @@ def list_datasets(as_json: Json = False, quiet: Quiet = False) -> None:
 
     cards = [read_card(name) for name in list_cards()]
     if as_json:
-        _print_json({"name": c.name, "title": c.title, "rows": c.rows, "frequency": c.frequency} for c in cards)
+        console.print_json({"name": c.name, "title": c.title, "rows": c.rows, "frequency": c.frequency} for c in cards)
         return
     for card in cards:
         typer.echo(f"{card.name:<12} {card.rows:>6} rows  {card.frequency:<6} {card.title}")
@@ -358,9 +361,9 @@ def show(name: Name, as_json: Json = False, quiet: Quiet = False) -> None:
 
     facts = asdict(read_card(name))
     if as_json:
-        _print_json([facts])
+        console.print_json([facts])
     else:
-        _print_facts(facts)
+        console.print_facts(facts)
 
 
 @datasets.command("fetch")
@@ -368,7 +371,7 @@ def fetch_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, q
     """Make sure that the file of a data set is here, downloading it if need be, and check it."""
     from tsattn.data.cards import fetch
 
-    _print_checked(fetch(name, data_dir), as_json)
+    console.print_checked(fetch(name, data_dir), as_json)
 
 
 @datasets.command("verify")
@@ -376,7 +379,7 @@ def verify_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, 
     """Check the file of a data set that is here, without downloading."""
     from tsattn.data.cards import verify
 
-    _print_checked(verify(name, data_dir), as_json)
+    console.print_checked(verify(name, data_dir), as_json)
 
 
 # --- what the commands share ------------------------------------------------------------------------------------
@@ -391,10 +394,49 @@ def _columns(*how: str | None) -> dict[str, Any]:
     return given
 
 
-def _read(path: Path, *how: str | None) -> "Panel":
+def _covariates(*named: list[str] | None) -> "CovariateColumns":
+    """What a model is to read, from the values of the options in the order of the commands."""
+    from tsattn.data.covariates import CovariateColumns
+
+    past, future, static, calendar = (each or [] for each in named)
+    return CovariateColumns.checked(past, future, static, "auto" if calendar == ["auto"] else calendar)
+
+
+def _settings(reads: "CovariateColumns") -> dict[str, Any]:
+    """The settings of a forecaster that reads them; none where it reads nothing."""
+    names = ("past_cols", "future_cols", "static_cols", "calendar")
+    return dict(zip(names, (reads.past, reads.future, reads.static, reads.calendar), strict=True)) if reads else {}
+
+
+def _read(path: Path, *how: str | None, reads: "CovariateColumns") -> "Panel":
     from tsattn.benchmark import read_table
 
-    return read_table(path, **_columns(*how))
+    return read_table(path, **_columns(*how), covariate_cols=reads.moving, static_cols=reads.static)
+
+
+def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", steps: int) -> "pd.DataFrame | None":
+    """The rows after each series, refused before any training where something is missing in them."""
+    from tsattn.benchmark import read_csv
+    from tsattn.data.future import read_future
+
+    if path is None and reads.future:
+        names = ", ".join(map(str, reads.future))
+        raise ValueError(f"--future is missing; give a CSV table with {names} for the {steps} rows after each series")
+    if path is not None and not reads.future:
+        raise ValueError("--future was given, but the model reads no future columns; name them by --future-col")
+    frame = None if path is None else read_csv(path, {panel.dialect.id_col, panel.dialect.time_col})
+    read_future(frame, panel, reads, steps)
+    return frame
+
+
+def _saved_model(path: Path, reads: "CovariateColumns") -> "tuple[Any, CovariateColumns]":
+    from tsattn.estimator import AttentionForecaster
+    from tsattn.forecast import columns_of
+
+    if reads:
+        raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")
+    model = AttentionForecaster.load(path)
+    return model, columns_of(model)
 
 
 def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) -> Any:
@@ -403,7 +445,7 @@ def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) ->
     if "attention" not in find_model(attention).fixed:
         kinds = ", ".join(name for name, entry in MODELS.items() if "attention" in entry.fixed)
         raise ValueError(f"{attention!r} is a model without attention; use --attention with one of {kinds}")
-    verbose = _progress(quiet) is not None
+    verbose = console.progress(quiet) is not None
     return make_forecaster(attention, horizon, verbose=verbose, **settings_for(attention, **asked))
 
 
@@ -416,78 +458,6 @@ def _check_forecast(saved: Path | None, horizon: int | None, attention: str | No
         from tsattn.plotting import check_format
 
         check_format(plot)
-
-
-def _check_target(path: Path, *, folder: bool = False) -> None:
-    """Refuse at once what could not be written after minutes of work."""
-    if path.exists() and path.is_dir() != folder:
-        kinds = ("a file", "a folder") if folder else ("a folder", "a file")
-        raise ValueError(f"{path} is {kinds[0]}; name {kinds[1]} to write to")
-    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not folder and nearest == path:
-        nearest = path.absolute().parent
-    if not nearest.is_dir():
-        raise ValueError(f"{nearest} is a file, so nothing can be written below it; name another place for {path.name}")
-    if not os.access(nearest, os.W_OK):
-        raise ValueError(f"{nearest} may not be written to; name another place for {path.name}")
-
-
-def _progress(quiet: bool) -> Callable[[str], None] | None:
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        return None
-    return lambda line: typer.echo(line, err=True)
-
-
-def _write_csv(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
-    from tsattn.storage import write_atomic
-
-    write_atomic(path, lambda aside: frame.to_csv(aside, index=index))
-
-
-def _score_rows(scores: "pd.DataFrame") -> list[dict[str, Any]]:
-    return cast(list[dict[str, Any]], scores.reset_index().to_dict("records"))
-
-
-def _frame_rows(frame: "pd.DataFrame", index: bool) -> list[dict[str, Any]]:
-    named = frame.reset_index(names=frame.index.name or "ds") if index else frame
-    return cast(list[dict[str, Any]], named.to_dict("records"))
-
-
-def _print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    lines = [json.dumps(_jsonable(row), ensure_ascii=False, allow_nan=False) for row in rows]
-    typer.echo("\n".join(lines))
-
-
-def _jsonable(value: Any) -> Any:
-    """JSON has no NaN, no stamps and no numpy: null, ISO text and plain numbers instead."""
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _print_table(table: "pd.DataFrame") -> None:
-    typer.echo(table.reset_index().to_string(index=False, float_format="{:.4f}".format))
-
-
-def _print_facts(facts: Mapping[str, Any]) -> None:
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-
-
-def _print_checked(report: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json([report])
-    else:
-        typer.echo(f"{report['name']}: {report['rows']} rows, checked by {report['checked_by']}, {report['path']}")
 
 
 if __name__ == "__main__":
