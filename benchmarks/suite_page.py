@@ -51,7 +51,11 @@ _PUBLISHED_NOTE = """\
 MSE / MAE that others published for the same data and horizons, with other settings and often another look-back: nothing
 here was run by us. Grades and sources stand under [published numbers](#published-numbers)."""
 
-
+_MAP = "least_squares"
+_BEYOND_NOTE = f"""\
+An attention model starts from the solved map of `{_MAP}` and keeps it, unless validation windows clearly show that what
+it learnt is better. Where some did: their scores less those of the map, on test rows that had no say.
+"""
 _BEST_NOTE = f"""\
 Where a fit keeps the solved map in both runs there is no difference to see. So these are runs of the same two models
 that keep the pass with the smallest validation loss, however small its lead, and even where it is behind the map; they
@@ -78,7 +82,8 @@ def page(
         lines += ["[What we found](findings.md) says in words what these tables say in numbers.", ""]
     if not records:
         return "\n".join([*lines, tables.NONE, ""])
-    lines += [*_paired(records), *_best_pass(best_pass, records), *_ranked(records), *_shown(records)]
+    lines += [*_paired(records), *_best_pass(best_pass, records), *_beyond(records)]
+    lines += [*_ranked(records), *_shown(records)]
     for (dataset,), rows in tables.cells(records, "dataset"):
         lines += [*_dataset(dataset, rows), *_published(known, dataset, rows)]
     if known:
@@ -140,6 +145,32 @@ def _best_pass(records: Sequence[Record], chosen: list[Record]) -> list[str]:
         return []
     title = [f"### {OURS} against {THEIRS}, the best pass kept", "", f"{_BEST_NOTE} {_settings(records, chosen)}", ""]
     return [*title, *_pair_table(list(records)), "", *_errors(list(records)), "", tables.origin(list(records)), ""]
+
+
+def _beyond(records: list[Record]) -> list[str]:
+    """What attention models that went beyond their solved map gained or lost by it."""
+    cells, rows = 0, []
+    for (dataset, horizon), cell in tables.cells(records, "dataset", "horizon"):
+        solved = [row for row in cell if row["model"] == _MAP]
+        learnt = [row for row in cell if row["config"].get("linear_skip") == _MAP] if solved else []
+        for (name,), runs in tables.cells(learnt, "model"):
+            cells += 1
+            beyond = sum(row["best_epoch"] > 0 for row in runs)
+            if beyond:
+                changes = [text for score in ("mse", "mae") for text in _change(runs, solved, score)]
+                rows.append(tables.line(dataset, str(horizon), name, f"{beyond} of {len(runs)}", *changes))
+    if not cells:
+        return []
+    said = f"Every seed keeps the map in {cells - len(rows)} of {cells} cells, each a model, a data set and a horizon."
+    names = [f"{score}{what}" for score in ("MSE", "MAE") for what in ("", " in %")]
+    table = [*tables.head(3, "data set", "horizon", "model", "seeds beyond", *names), *rows, ""] if rows else []
+    return ["## Beyond the solved map", "", _BEYOND_NOTE, *table, said, ""]
+
+
+def _change(runs: list[Record], others: list[Record], score: str) -> list[str]:
+    theirs = tables.mean(others, score)
+    change = tables.mean(runs, score) - theirs
+    return [f"{change:+z.4f}", f"{100 * change / theirs:+z.2f}"]
 
 
 def _errors(records: list[Record]) -> list[str]:

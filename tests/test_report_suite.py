@@ -82,6 +82,23 @@ def test_runs_that_kept_their_best_pass_are_compared_apart(checkout):
     assert "| ETTh1 | 96 | 3 | +0.0200 |" not in text.replace(apart, "")
 
 
+def test_what_was_learnt_beyond_the_solved_map_is_set_against_the_map(checkout):
+    def solved(model, horizon, seed, best_epoch, mse):
+        config = {"model": model, "context": 336, "linear_skip": "least_squares"}
+        return record(model, seed=seed, horizon=horizon, mse=mse, best_epoch=best_epoch, epochs=9, config=config)
+
+    maps = [record("least_squares", horizon=horizon, mse=0.4) for horizon in (96, 192)]
+    ours = [solved("mlr", 96, 0, 3, 0.36), solved("mlr", 96, 1, 0, 0.40)]
+    write(checkout, [*maps, *ours, solved("standard", 96, 0, 0, 0.4), solved("mlr", 192, 0, 0, 0.4)], [])
+    text = section(page(checkout), "Beyond the solved map")
+    rows = [line for line in text.splitlines() if line.startswith("| ETTh1")]
+    assert len(rows) == 1
+    assert rows[0].startswith("| ETTh1 | 96 | mlr | 1 of 2 | -0.0200 | -5.00 | -0.0100 |")
+    assert "Every seed keeps the map in 2 of 3 cells, each a model, a data set and a horizon." in text
+    write(checkout, ours, [])
+    assert "Beyond the solved map" not in page(checkout), "without the map there is nothing to compare with"
+
+
 def test_the_pass_that_was_kept_stands_beside_its_scores_seed_by_seed(checkout):
     rows = [record("mlr", seed=seed, mse=0.3, epochs=5, best_epoch=kept) for seed, kept in ((1, 0), (0, 3))]
     write(checkout, [*rows, record("least_squares", mse=0.2, epochs=0, best_epoch=0)], [])
