@@ -118,7 +118,22 @@ def _rolling(rows: list[Record]) -> list[str]:
         counts = (str(row[name]) for name in ("turns", "threads"))
         against = "one bare pass" if row["peer"] == "bare" else f"{_peer(row)}, `cross_validation`"
         lines.append(tables.line(against, row["setting"], row["model"], str(row["windows"]), *seconds, *counts))
-    return lines
+    return [*lines, *_bounds(rows)]
+
+
+def _bounds(rows: list[Record]) -> list[str]:
+    """How fast an evaluation could be at best beside each peer, since it runs the network at least once."""
+    bare = {(row["setting"], row["model"], row["threads"]): row for row in rows if row["peer"] == "bare"}
+    said = []
+    for row in rows:
+        ours = bare.get((row["setting"], row["model"], row["threads"]))
+        if ours is not None and row is not ours:
+            most = row["ratio"] / ours["ratio"]
+            said.append(
+                f"- `{row['setting']}`, {row['model']}: no evaluation that runs this network can be more than"
+                f" {most:.2f} times as fast as {_peer(row)}, for the bare pass is no faster."
+            )
+    return ["", *said] if said else []
 
 
 def _shares(rows: list[Record]) -> list[str]:

@@ -429,6 +429,7 @@ def test_the_page_of_peers_holds_ratios_versions_and_what_differs(checkout):
     assert "- neuralforecast: batch norm." in text
     assert "| one bare pass | width16 | mlr | 19495 | 4.00 | 2.64 | 0.66 | 7 | 1 |" in text
     assert "| neuralforecast 3.3.0, `cross_validation` | width16 | mlr | 19495 | 4.00 | 6.00 | 1.50 | 7 | 1 |" in text
+    assert "can be more than 2.27 times as fast as neuralforecast 3.3.0, for the bare pass is no faster." in text
     assert text.endswith("Commit `fedcba987654`; torch 2.6; a machine.\n")
 
 
