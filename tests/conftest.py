@@ -31,6 +31,19 @@ def data_dir(request):
     return folder
 
 
+@pytest.fixture
+def run(capsys):
+    """A command line: its exit code, and what it wrote to stdout and stderr."""
+    from tsattn import cli
+
+    def call(*argv):
+        capsys.readouterr()
+        code = cli.main([str(each) for each in argv])
+        return code, *capsys.readouterr()
+
+    return call
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()

@@ -44,16 +44,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def run(capsys):
-    def call(*argv):
-        capsys.readouterr()
-        code = cli.main([str(each) for each in argv])
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -222,7 +212,7 @@ def test_a_real_process_says_the_same(folder, fault):
     BAD_TABLES[fault][0]().to_csv("bad.csv", index=False)
     before = files(folder)
     argv = [str(each) for each in WRITERS["fit"]]
-    said = subprocess.run([sys.executable, "-m", "tsattn.cli", *argv], capture_output=True, text=True, timeout=120)
+    said = subprocess.run([sys.executable, "-m", "tsattn", *argv], capture_output=True, text=True, timeout=120)
     check_refusal((said.returncode, said.stdout, said.stderr), BAD_TABLES[fault][1])
     assert files(folder) == before
 

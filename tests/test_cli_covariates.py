@@ -1,14 +1,12 @@
 """Can the command line name what a model reads beside its target, and does it refuse what cannot be read?"""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import AttentionForecaster, cli, trained
+from tsattn import AttentionForecaster, trained
 
 ROWS, HORIZON = 90, 4
 DAYS = pd.date_range("2024-01-01", periods=ROWS + HORIZON, freq="D")
@@ -37,16 +35,6 @@ def folder(tmp_path, monkeypatch):
     table[known].to_csv("table.csv", index=False)
     table.loc[~known, ["unique_id", "ds", "promo"]].to_csv("future.csv", index=False)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*argv):
-        capsys.readouterr()
-        code = cli.main([str(each) for each in argv])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
@@ -132,10 +120,3 @@ def test_what_cannot_be_read_is_refused_before_training(folder, run, options, sp
     assert len(err.splitlines()) == 1
     assert said.format(day=DAYS[ROWS + 1].date()) in err
     assert sorted(folder.iterdir()) == before
-
-
-def test_the_package_runs_as_a_module():
-    argv = [sys.executable, "-m", "tsattn", "--version"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip().count(".") >= 1

@@ -458,7 +458,3 @@ def _check_forecast(saved: Path | None, horizon: int | None, attention: str | No
         from tsattn.plotting import check_format
 
         check_format(plot)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
