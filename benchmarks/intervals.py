@@ -92,7 +92,7 @@ def judge(way: str, data_dir: str | None) -> dict[str, Any]:
     from tsattn.data.windows import WindowSpec, make_scaler
     from tsattn.evaluate.conformal import AdaptiveConformal, roll_adaptive
     from tsattn.evaluate.rolling import roll
-    from tsattn.forecast import level_to_quantiles
+    from tsattn.forecaster import level_to_quantiles
 
     data = load_dataset(DATASET, data_dir=data_dir)
     split, context = data.split, data.card.protocol.context

@@ -58,7 +58,7 @@ _INSIDES = (
     "tsattn.distributed._T",
     "tsattn.evaluate.rolling.Rolled",
     "tsattn.evaluate.rolling.roll",
-    "tsattn.forecast.forecast_panel",
+    "tsattn.forecaster.forecast_panel",
     "tsattn.kernels.decode.decode",
     "tsattn.kernels.geometry.Geometry",
     "tsattn.matrices.projections.fit_levels",

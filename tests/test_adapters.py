@@ -16,7 +16,7 @@ from tsattn.data.frames import from_long
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate import metrics
 from tsattn.evaluate.baselines import Naive, SeasonalNaive
-from tsattn.forecast import Forecast
+from tsattn.forecaster import Forecast
 
 # Networks compute in float32, and where a window lies in memory moves the last digits.
 FLOAT32 = 1e-5

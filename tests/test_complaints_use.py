@@ -48,7 +48,7 @@ def test_08_unseen_series_are_forecast_after_their_last_stamp(freq, zone):
 
 
 def test_08_twin_the_last_stamp_again(monkeypatch):
-    monkeypatch.setattr("tsattn.forecast.future_times", lambda last, freq, n_steps: last.repeat(n_steps))
+    monkeypatch.setattr("tsattn.forecaster.future_times", lambda last, freq, n_steps: last.repeat(n_steps))
     with pytest.raises(AssertionError):
         check_08("h", None)
 

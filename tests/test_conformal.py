@@ -14,7 +14,7 @@ from tsattn.evaluate.baselines import Naive, SeasonalNaive
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
-from tsattn.forecast import level_to_quantiles
+from tsattn.forecaster import level_to_quantiles
 
 
 class Zero(Naive):

@@ -24,7 +24,7 @@ from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
 from tsattn.evaluate.deep import GluonTSForecaster
 from tsattn.evaluate.regression import SklearnForecaster
 from tsattn.evaluate.statistical import StatsmodelsForecaster
-from tsattn.forecast import Forecast, alias_of, context_of, forecast_panel
+from tsattn.forecaster import Forecast, alias_of, context_of, forecast_panel
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 
 H = 4

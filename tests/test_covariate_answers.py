@@ -18,7 +18,7 @@ from tsattn.data.future import future_frame, missing_frame, read_future
 from tsattn.estimator import LinearForecaster
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.export import export_program
-from tsattn.forecast import Forecast, columns_of
+from tsattn.forecaster import Forecast, columns_of
 
 KNOWN = {"future_cols": ["promo", "price"]}
 DECODER = {"architecture": "decoder", "patch_stride": 4, "linear_skip": False}

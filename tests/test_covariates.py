@@ -16,7 +16,7 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.baselines import Naive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
-from tsattn.forecast import panel_for
+from tsattn.forecaster import panel_for
 
 KINDS = {
     "past": {"past_cols": ["temp"]},

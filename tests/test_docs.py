@@ -123,7 +123,7 @@ def test_stops_of_the_walk_import_what_the_page_says():
 
 def test_imports_are_told_apart():
     assert imports_beside_its_room(ROOT / "tsattn" / "nn" / "variants.py") == {"torch", "matrices"}
-    assert "data" in imports_beside_its_room(ROOT / "tsattn" / "forecast.py")
+    assert "data" in imports_beside_its_room(ROOT / "tsattn" / "forecaster.py")
 
 
 @pytest.mark.parametrize("name", ["walkthrough.md", "policy.md"])

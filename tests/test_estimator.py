@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from tsattn.data.frames import from_wide, to_panel
 from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.forecast import Forecast
+from tsattn.forecaster import Forecast
 from tsattn.nn.config import ATTENTION_KINDS
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tsattn.data.frames import future_times, to_panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.baselines import Drift, Naive
-from tsattn.forecast import Forecast, level_to_quantiles
+from tsattn.forecaster import Forecast, level_to_quantiles
 from tsattn.plotting import check_format, plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
 
 STEPS = 6

@@ -12,7 +12,7 @@ from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import to_panel
 from tsattn.estimator import LinearForecaster
 from tsattn.evaluate.baselines import Naive
-from tsattn.forecast import forecast_panel
+from tsattn.forecaster import forecast_panel
 
 FIT = {"context": 12, "max_epochs": 1, "random_state": 0}
 MAKERS = {

@@ -13,7 +13,7 @@ from tsattn.data.frames import to_panel
 from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.baselines import SeasonalNaive
-from tsattn.forecast import _CHUNK_WINDOWS
+from tsattn.forecaster import _CHUNK_WINDOWS
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 

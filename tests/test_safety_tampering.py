@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.forecast import Forecast
+from tsattn.forecaster import Forecast
 from tsattn.storage import file_digest
 
 

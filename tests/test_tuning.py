@@ -13,7 +13,7 @@ from test_estimator import attention, linear, long_frame, wide_frame
 from tsattn.data.frames import from_long
 from tsattn.distributed import ddp_settings
 from tsattn.evaluate.baselines import Naive
-from tsattn.forecast import Forecast
+from tsattn.forecaster import Forecast
 from tsattn.tuning import Tuned, tune
 
 SPACE = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tsattn.estimator import AttentionForecaster, LinearForecaster
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-    from tsattn.forecast import Forecast
+    from tsattn.forecaster import Forecast
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
@@ -45,7 +45,7 @@ _HOMES = {
     "Attention": "tsattn.nn.attention",
     "AttentionForecaster": "tsattn.estimator",
     "AttentionRegressor": "tsattn.regressor",
-    "Forecast": "tsattn.forecast",
+    "Forecast": "tsattn.forecaster",
     "LinearForecaster": "tsattn.estimator",
     "ModelConfig": "tsattn.nn.config",
     "Panel": "tsattn.data.frames",

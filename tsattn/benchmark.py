@@ -28,7 +28,7 @@ from tsattn.data.frames import Panel, season_length, to_panel
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
-from tsattn.forecast import Forecaster, context_of
+from tsattn.forecaster import Forecaster, context_of
 from tsattn.limits import limit_threads
 from tsattn.storage import one_line, write_json
 from tsattn.suite import Suite

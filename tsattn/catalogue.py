@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tsattn.forecast import Forecaster
+from tsattn.forecaster import Forecaster
 
 
 def _attention() -> Callable[..., Forecaster]:

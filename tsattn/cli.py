@@ -204,7 +204,7 @@ def forecast(
     _check_forecast(saved, horizon, attention, plot)
     for target in filter(None, (out, plot)):
         console.check_target(target)
-    from tsattn.forecast import check_request
+    from tsattn.forecaster import check_request
 
     check_request(level, None)
     reads = _covariates(past_col, future_col, static_col, calendar)
@@ -431,7 +431,7 @@ def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", s
 
 def _saved_model(path: Path, reads: "CovariateColumns") -> "tuple[Any, CovariateColumns]":
     from tsattn.estimator import AttentionForecaster
-    from tsattn.forecast import columns_of
+    from tsattn.forecaster import columns_of
 
     if reads:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")

@@ -13,7 +13,7 @@ import pandas as pd
 from tsattn.catalogue import find_model, make_forecaster
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.backtest import BacktestResult, backtest
-from tsattn.forecast import Forecast
+from tsattn.forecaster import Forecast
 from tsattn.limits import limit_threads
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic

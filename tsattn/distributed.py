@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
-from tsattn.forecast import Forecast, Forecaster, context_of, panel_for
+from tsattn.forecaster import Forecast, Forecaster, context_of, panel_for
 from tsattn.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]

@@ -18,7 +18,7 @@ from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.conformal import StepIntervals, scale_of
 from tsattn.fitting import seed_from
-from tsattn.forecast import Forecaster, alias_of, check_windows, columns_of, covariate_history, panel_for
+from tsattn.forecaster import Forecaster, alias_of, check_windows, columns_of, covariate_history, panel_for
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.heads import DistributionHead, QuantileHead
 from tsattn.training import Generators

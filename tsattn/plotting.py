@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsattn.data.frames import Panel
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.forecast import Forecast, level_to_quantiles
+from tsattn.forecaster import Forecast, level_to_quantiles
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def plot_forecast(
 
     Args:
         history: The series that were forecast.
-        forecast: What :func:`tsattn.forecast.forecast_panel` or ``predict(panel)`` returned for them.
+        forecast: What :func:`tsattn.forecaster.forecast_panel` or ``predict(panel)`` returned for them.
         series: Which one: an id of a long table, a channel of a wide one; default the first.
         n_history: Rows of history to show; default five horizons.
         truth: Panel that holds the rows after the cutoff, drawn beside the forecast.

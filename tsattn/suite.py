@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsattn.catalogue import GROUPS, find_model
-from tsattn.forecast import check_horizon
+from tsattn.forecaster import check_horizon
 from tsattn.limits import seconds_from
 from tsattn.storage import one_line
 

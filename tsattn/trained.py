@@ -24,7 +24,7 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
 from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, solve_linear, start_from, tail_of
-from tsattn.forecast import Forecast, answer, check_horizon, panel_for
+from tsattn.forecaster import Forecast, answer, check_horizon, panel_for
 from tsattn.inference import WindowForecaster
 from tsattn.limits import seconds_from
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig

@@ -18,7 +18,7 @@ import torch
 from tsattn.data.frames import Panel
 from tsattn.evaluate.hush import silenced
 from tsattn.fitting import seed_from
-from tsattn.forecast import panel_for
+from tsattn.forecaster import panel_for
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.trained import TrainedForecaster

@@ -16,7 +16,7 @@ from tsattn.data.frames import Panel, from_long
 from tsattn.data.windows import History
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate.hush import ignored
-from tsattn.forecast import Forecaster, call_windows, check_request, context_of
+from tsattn.forecaster import Forecaster, call_windows, check_request, context_of
 from tsattn.inference import refuse_covariates
 from tsattn.trained import TrainedForecaster
 

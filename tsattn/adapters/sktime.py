@@ -12,7 +12,7 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from tsattn.data.frames import Panel, from_wide
 from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.forecast import context_of
+from tsattn.forecaster import context_of
 from tsattn.inference import refuse_covariates
 from tsattn.trained import TrainedForecaster
 

@@ -27,7 +27,7 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecast import Forecaster, alias_of, check_request, columns_of, context_of, interval_columns
+from tsattn.forecaster import Forecaster, alias_of, check_request, columns_of, context_of, interval_columns
 
 __all__ = [
     "BacktestPlan",

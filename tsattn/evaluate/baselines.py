@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.forecast import (
+from tsattn.forecaster import (
     Forecast,
     alias_of,
     answer,

@@ -17,7 +17,7 @@ from tsattn.data.future import future_frame, missing_frame
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
-from tsattn.forecast import (
+from tsattn.forecaster import (
     Forecast,
     Forecaster,
     alias_of,

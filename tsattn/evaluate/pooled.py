@@ -4,7 +4,7 @@ import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.windows import History, WindowSpec
-from tsattn.forecast import chunk_size
+from tsattn.forecaster import chunk_size
 
 
 def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1) -> int:

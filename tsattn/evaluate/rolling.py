@@ -10,7 +10,7 @@ import numpy as np
 from tsattn.data.frames import Panel
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate import metrics
-from tsattn.forecast import (
+from tsattn.forecaster import (
     Forecaster,
     alias_of,
     call_windows,

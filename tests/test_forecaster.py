@@ -11,7 +11,7 @@ from tsattn import levels
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecast import (
+from tsattn.forecaster import (
     Forecast,
     alias_of,
     answer,

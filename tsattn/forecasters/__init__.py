@@ -1,0 +1,1 @@
+"""Everything that forecasts, one file a family."""

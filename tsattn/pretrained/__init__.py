@@ -1,0 +1,1 @@
+"""The pretrained forecaster: synthetic series, season detection, network, pretraining and shipped weights."""
