@@ -20,7 +20,7 @@ from tsattn.pretrained.synthetic import make
 from tsattn.storage import write_atomic
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
-STEPS_A_MINUTE = 300
+STEPS_A_MINUTE = 150
 # Targets beyond this many deviations, in the space of the arcsinh, teach no more than those at it.
 _FARTHEST = 3.5
 # Steps between two looks at the validation series, and between two states on disk.
