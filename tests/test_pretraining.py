@@ -9,6 +9,7 @@ import torch
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork
 from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run
+from tsattn.pretrained.weights import read_network
 
 DOUBLE = torch.float64
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
@@ -272,3 +273,17 @@ def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeyp
     assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
     main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
     assert (tmp_path / "curve.svg").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("tiny")
+def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path):
+    work = trained(tmp_path / "run")
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"commit": "abc", "scores": {}, "bad_at": "everything"}))
+    main(["--state", str(tmp_path / "run"), "--export", str(tmp_path / "out"), "--name", "tiny", "--facts", str(facts)])
+    network = read_network(tmp_path / "out")
+    for name, value in work.average.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+    card = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    assert (card["steps"], card["windows"], card["commit"]) == (12, work.windows, "abc")
+    assert card["licence"] == "Apache-2.0"

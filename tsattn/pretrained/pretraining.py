@@ -254,7 +254,7 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
 
 
 def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -> None:
-    """Put the curve and the state on disk, each in one step; a curve that is ahead of its state is cut when it is read."""
+    """Put the curve and the state on disk, each in one step; a curve that is ahead is cut when it is read."""
 
     def write_curve(path: Path) -> None:
         path.write_text("".join(json.dumps(point) + "\n" for point in curve))
