@@ -166,6 +166,7 @@ def test_smoothing_follows_its_equations(monkeypatch):
     drift = change[~still]
     phi = drift[:, 1:2] / drift[:, :1]
     assert ((phi > 0.79) & (phi < 1.001)).all()
+    assert 0.3 < (phi < 0.999).mean() < 0.7
     assert np.allclose(drift, drift[:, :1] * phi ** np.arange(drift.shape[1]), atol=1e-3)
 
 
