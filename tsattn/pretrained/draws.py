@@ -127,17 +127,18 @@ def pieces(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
 def periods(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     """[n, 1] season lengths in steps.
 
-    Four in five from the calendar's list, one in five log-uniform from 3 to 400 (half of them whole numbers), some up
-    to twice the length. Those that do not fit twice are mostly drawn again from what does.
+    Four in five from the calendar's list, one in five log-uniform from 3 to 400 (half of them whole numbers). Those
+    that do not fit twice are mostly drawn again from what does; 3% are log-uniform from half the length to three times.
     """
     drawn = rng.choice(PERIODS, n, p=PERIOD_WEIGHTS / PERIOD_WEIGHTS.sum())
     free = np.exp(rng.uniform(np.log(3), np.log(400), n))
     free = np.where(rng.random(n) < 0.5, np.maximum(3, np.round(free)), free)
     drawn = np.where(rng.random(n) < 0.2, free, drawn)
-    drawn = np.where(rng.random(n) < 0.06, np.exp(rng.uniform(np.log(3), np.log(2 * length), n)), drawn)
     fits = max(4, length / 2) >= PERIODS
     again = rng.choice(PERIODS[fits], n, p=PERIOD_WEIGHTS[fits] / PERIOD_WEIGHTS[fits].sum())
-    return np.where((drawn > length / 2) & (rng.random(n) < 0.8), again, drawn)[:, None]
+    drawn = np.where((drawn > length / 2) & (rng.random(n) < 0.8), again, drawn)
+    long = length * np.exp(rng.uniform(np.log(0.5), np.log(3), n))
+    return np.where(rng.random(n) < 0.03, long, drawn)[:, None]
 
 
 def days(rng: np.random.Generator, n: int, length: int) -> np.ndarray:

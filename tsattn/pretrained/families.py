@@ -121,7 +121,7 @@ def _growing(x: np.ndarray, spread: np.ndarray) -> np.ndarray:
 def structural(rng: Rng, n: int, length: int) -> np.ndarray:
     """Trend + seasons + noise, or (70 : 30) exp(trend) (1 + seasons) with noise in proportion to the level."""
     level = trend(rng, n, length) * log_uniform(rng, n, 0.1, 3)
-    cycle = seasons(rng, n, length) * log_uniform(rng, n, 0.4, 2)
+    cycle = seasons(rng, n, length) * log_uniform(rng, n, 0.5, 3)
     rest = noise(rng, n, length) * log_uniform(rng, n, 0.02, 1)
     x = level + cycle + rest
     rows = np.flatnonzero(rng.random(n) < 0.3)
@@ -139,7 +139,7 @@ def _periodic(rng: Rng, n: int, length: int) -> np.ndarray:
 
 def gaussian_process(rng: Rng, n: int, length: int) -> np.ndarray:
     """Sums and products of one to four draws: squared exponential, rational, periodic, resonant, linear, white."""
-    kernels = (3, smooth), (2, rough), (3, _periodic), (1, oscillation), (1, _line), (0.6, normal)
+    kernels = (3, smooth), (2, rough), (5, _periodic), (1, oscillation), (1, _line), (0.6, normal)
     x = mix(rng, n, length, *kernels)
     for share in (0.75, 0.5, 0.3):
         rows = np.flatnonzero(rng.random(n) < share)
@@ -154,13 +154,13 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
     y_t = l + phi b + s_(t-m) + e_t, then l += phi b + alpha e_t, b = phi b + beta e_t, s_(t-m) += gamma e_t; alpha,
     beta / alpha and gamma log-uniform, beta = 0 in 45%, no season in 35%, phi from .8 to 1; exp(y) in 30%.
     """
-    alpha = log_uniform(rng, n, 0.005, 1)[:, 0]
+    alpha = log_uniform(rng, n, 0.002, 0.8)[:, 0]
     beta = alpha * log_uniform(rng, n, 0.001, 0.3)[:, 0] * (rng.random(n) < 0.55)
     phi = np.where(rng.random(n) < 0.5, 1 - log_uniform(rng, n, 0.005, 0.2)[:, 0], 1)
     seasonal = rng.random(n) < 0.65
     gamma = (1 - alpha) * log_uniform(rng, n, 0.001, 0.5)[:, 0] * seasonal
     m = np.clip(np.round(periods(rng, n, length)[:, 0]), 2, 400).astype(np.intp)
-    size = log_uniform(rng, n, 0.3, 10) * seasonal[:, None]
+    size = log_uniform(rng, n, 0.5, 15) * seasonal[:, None]
     table = unit(season(rng, m[:, None].astype(float), int(m.max()))) * size
     states = table.ravel()
     offset = np.arange(n) * table.shape[1]
@@ -195,7 +195,7 @@ def seasonal_autoregression(rng: Rng, n: int, length: int) -> np.ndarray:
 
 def _rates(rng: Rng, n: int, length: int) -> np.ndarray:
     """Logarithms of rates around 0: a season, a drift, changes of level."""
-    x = seasons(rng, n, length, none=0.3) * uniform(rng, n, 0.1, 1)
+    x = seasons(rng, n, length, none=0.25) * uniform(rng, n, 0.2, 1.3)
     x += mix(rng, n, length, (2, smooth), (1, walk), (1, pieces)) * uniform(rng, n, 0, 0.6)
     return np.clip(x, -4, 4)
 
@@ -389,14 +389,14 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "structural": (structural, 0.36),
-    "gaussian_process": (gaussian_process, 0.12),
+    "structural": (structural, 0.38),
+    "gaussian_process": (gaussian_process, 0.1),
     "exponential_smoothing": (exponential_smoothing, 0.1),
     "seasonal_autoregression": (seasonal_autoregression, 0.06),
     "counts": (counts, 0.04),
-    "low_frequency": (low_frequency, 0.06),
+    "low_frequency": (low_frequency, 0.05),
     "growth": (growth, 0.05),
-    "workdays": (workdays, 0.05),
+    "workdays": (workdays, 0.06),
     "telemetry": (telemetry, 0.04),
     "regimes": (regimes, 0.02),
     "bounded": (bounded, 0.02),
