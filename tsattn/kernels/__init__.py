@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tsattn.kernels.bands import attention_bands
@@ -72,6 +72,7 @@ def attention(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -95,6 +96,9 @@ def attention(
         block_sizes: Tokens per block at each level, non-increasing; the first covers the sequence. Default: halving
             sizes by :func:`default_block_sizes` of the longer of Lq and Lk.
         offset: Shift of the block grid in tokens, at least 0, for all heads or one per head.
+        groups: Instead of blocks, any partition of the positions: one tensor of integers for each level after the
+            first, ``[Lk]``, ``[B, Lk]`` or ``[B, H, Lk]``. Level l counts where query and key have the same number,
+            a negative one is in no part (docs/mathematics.md, section 3). By the reference or masked way.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: Query i stands at position i + Lk - Lq and sees keys up to its own position.
@@ -132,6 +136,7 @@ def attention(
         ranks=ranks,
         block_sizes=block_sizes,
         offset=offset,
+        groups=groups,
         level_scales=level_scales,
         mean_levels=mean_levels,
         causal=causal,
@@ -143,7 +148,7 @@ def attention(
     # Whatever an autocast around the call would narrow, scores and softmax are not.
     with torch.autocast(q.device.type, enabled=False):
         if way == "reference":
-            return attention_reference(q, k, v, key_mask=key_mask, **_numbers(geometry))
+            return attention_reference(q, k, v, key_mask=key_mask, **_numbers(geometry), groups=groups)
         # Torch's kernels for the CPU read shared heads where they lie; elsewhere only some do, and slowly without.
         shared = way == "fused" and q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
         if not shared:
@@ -159,7 +164,7 @@ def attention(
         if way in {"bands", "windowed"}:
             long = attention_bands if way == "bands" else attention_windowed
             return long(q, k, v, geometry=geometry, key_mask=key_mask)
-        return attend(q, k, v, key_mask, geometry, way)
+        return attend(q, k, v, key_mask, geometry, way, groups)
 
 
 def mlr_attention(
@@ -170,6 +175,7 @@ def mlr_attention(
     ranks: tuple[int, ...],
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -188,6 +194,7 @@ def mlr_attention(
         ranks: Features per level, coarse to fine, summing to K.
         block_sizes: Tokens per block at each level; default halving.
         offset: Shift of the block grid in tokens, for all heads or one per head.
+        groups: Parts of each level after the first, instead of blocks.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: See no later position than one's own.
@@ -217,6 +224,7 @@ def mlr_attention(
         ranks=ranks,
         block_sizes=block_sizes,
         offset=offset,
+        groups=groups,
         level_scales=level_scales,
         mean_levels=mean_levels,
         causal=causal,
@@ -235,6 +243,7 @@ def attention_weights(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -253,6 +262,7 @@ def attention_weights(
         ranks: Features per level, coarse to fine, summing to K. ``None`` is ordinary attention.
         block_sizes: Tokens per block at each level; default halving.
         offset: Shift of the block grid in tokens, for all heads or one per head.
+        groups: Parts of each level after the first, instead of blocks.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: See no later position than one's own.
@@ -283,6 +293,7 @@ def attention_weights(
         ranks=ranks,
         block_sizes=block_sizes,
         offset=offset,
+        groups=groups,
         level_scales=level_scales,
         mean_levels=mean_levels,
         causal=causal,
@@ -291,7 +302,7 @@ def attention_weights(
         scale=scale,
     )
     with torch.autocast(q.device.type, enabled=False):
-        return weights_reference(q, k, key_mask=key_mask, **_numbers(geometry)).to(q.dtype)
+        return weights_reference(q, k, key_mask=key_mask, **_numbers(geometry), groups=groups).to(q.dtype)
 
 
 def _numbers(geometry: Geometry) -> dict[str, Any]:
@@ -312,6 +323,10 @@ def _numbers(geometry: Geometry) -> dict[str, Any]:
 @functools.lru_cache(maxsize=256)
 def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool) -> str:
     """``fused``, ``reference``, ``plain``, ``expanded``, ``masked``, ``bands`` or ``windowed``."""
+    if geometry.grouped and backend in {"expanded", "windowed"}:
+        raise ValueError(
+            f"backend {backend!r} needs contiguous blocks; got levels by groups; use the reference or masked way"
+        )
     if backend in {"reference", "expanded", "masked"}:
         return backend
     why_no_bands, why_no_window = refusal(geometry), window_refusal(geometry)
@@ -320,6 +335,8 @@ def _choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool
         if reason is not None:
             raise ValueError(reason)
         return backend
+    if geometry.grouped:
+        return "reference" if compiling and backend == "auto" else "masked"
     one_level = geometry.n_global_levels == len(geometry.ranks) and not geometry.mean_levels
     whole = not masked_keys and geometry.window is None
     square = geometry.n_queries == geometry.n_keys or not geometry.causal

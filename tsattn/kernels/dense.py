@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels.geometry import Geometry, level_shares
-from tsattn.kernels.reference import attention_mask
+from tsattn.kernels.reference import attention_mask, shared_groups
 
 # Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than SLICES of them
 # while that is possible, for every product ends with the threads waiting for one another.
@@ -225,12 +225,62 @@ def _follows(before: _Run, run: _Run) -> bool:
     return alike and before.query_rows.stop == run.query and before.key_rows.stop == run.key
 
 
+class _Groups:
+    """Levels after the first whose parts are given: products over all pairs, counted where both are in one part."""
+
+    def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
+        self.levels: list[tuple[slice, float, Tensor]] = []
+        start = geometry.ranks[0]
+        for rank, factor, parts in zip(geometry.ranks[1:], geometry.factors[1:], groups, strict=True):
+            same = shared_groups(parts, geometry.n_queries).to(dtype)
+            self.levels.append((slice(start, start + rank), factor, same))
+            start += rank
+        self.share: Tensor | None = None
+        if geometry.mean_levels:
+            count = torch.ones((), dtype=dtype, device=groups[0].device if groups else None)
+            for *_, same in self.levels:
+                count = count + same
+            self.share = count.reciprocal().expand(*((1,) * (4 - count.ndim)), *count.shape)  # [1|B, 1|H, Lq, Lk]
+
+    def add(self, q: Tensor, k: Tensor, raw: Tensor, here: tuple[slice, slice]) -> None:
+        """Add the levels' scores of a slice to ``raw`` [b h Lq Lk]."""
+        for features, factor, same in self.levels:
+            part = torch.bmm(_merge(q[..., features]), _merge(k[..., features]).transpose(1, 2))
+            raw.addcmul_(part.view(raw.shape), _at(same, here), value=factor)
+        if self.share is not None:
+            raw.mul_(_at(self.share, here))
+
+    def gradients(self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]) -> None:
+        """From the gradient of a slice's scores to those of the levels' queries and keys."""
+        part = torch.empty_like(ds)
+        for features, factor, same in self.levels:
+            own = torch.mul(ds, _at(same, here), out=part).flatten(0, 1)
+            _fill(dq[..., features], own, _merge(k[..., features]), factor)
+            _fill(dk[..., features], own.transpose(1, 2), _merge(q[..., features]), factor)
+
+
+def _at(mask: Tensor, here: tuple[slice, slice]) -> Tensor:
+    """What a mask [1 or B, 1 or H, Lq, Lk] holds for a slice of the batch and the heads."""
+    sequences, heads = (part if size > 1 else slice(None) for part, size in zip(here, mask.shape[:2], strict=True))
+    return mask[sequences, heads]
+
+
 class _Plan:
     """A way and the masks that go with it, ready for every slice of a call."""
 
-    def __init__(self, geometry: Geometry, way: str, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        way: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        groups: tuple[Tensor, ...] | None = None,
+    ) -> None:
         self.slots = _Slots(geometry, dtype, device) if way == "expanded" else None
-        if self.slots is not None:
+        self.groups = None if groups is None else _Groups(geometry, groups, dtype)
+        if self.groups is not None:
+            self.blocks = Blocks(replace(geometry, ranks=geometry.ranks[:1], factors=geometry.factors[:1]))
+        elif self.slots is not None:
             # Over the wide features this is ordinary attention, scales included.
             whole = (max(geometry.n_queries, geometry.n_keys),)
             ordinary = replace(geometry, ranks=(geometry.width,), block_sizes=whole, offsets=(0,), factors=(1.0,))
@@ -250,7 +300,7 @@ class _Plan:
         # Without a key mask, only a query before the first key may see nothing.
         self.may_be_empty = self.hidden is not None and geometry.n_queries > geometry.n_keys
         self.share: Tensor | None = None
-        if geometry.mean_levels:
+        if geometry.mean_levels and self.groups is None:
             self.share = level_shares(geometry, dtype, device)
 
     def operands(self, q: Tensor, k: Tensor, here: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
@@ -263,10 +313,13 @@ class _Plan:
     def gradients(self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]) -> None:
         """Gradients of q and k of a slice from that of its softmax, where ``q`` and ``k`` are operands."""
         heads = here[1]
-        if self.share is not None:
-            raw.mul_(_of(self.share, heads))
+        share = self.share if self.groups is None else self.groups.share
+        if share is not None:
+            raw.mul_(_of(share, heads) if self.groups is None else _at(share, here))
         if self.slots is None:
             self.blocks.gradients(raw, q, k, dq[here], dk[here], heads)
+            if self.groups is not None:
+                self.groups.gradients(raw, q, k, dq[here], dk[here], here)
             return
         wide_q, wide_k = torch.empty_like(q), torch.empty_like(k)
         self.blocks.gradients(raw, q, k, wide_q, wide_k, heads)
@@ -280,6 +333,8 @@ class _Plan:
         sequences, heads = here
         unseen = None if key_mask is None else ~key_mask[sequences, None, None, :]
         self.blocks.scores(q, k, raw, heads)
+        if self.groups is not None:
+            self.groups.add(q, k, raw, here)
         if self.share is not None:
             raw.mul_(_of(self.share, heads))
         for hidden in (self.hidden, unseen):
@@ -293,10 +348,16 @@ class _Plan:
                     out.masked_fill_(hidden, 0.0)
 
 
-def _build(geometry: Geometry, way: str, dtype: torch.dtype, device: torch.device) -> _Plan:
+def _build(
+    geometry: Geometry,
+    way: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    groups: tuple[Tensor, ...] | None = None,
+) -> _Plan:
     # A plan made inside inference mode would be refused later by autograd.
     with torch.inference_mode(False), torch.no_grad():
-        return _Plan(geometry, way, dtype, device)
+        return _Plan(geometry, way, dtype, device, groups)
 
 
 _remembered = functools.lru_cache(maxsize=64)(_build)
@@ -408,7 +469,15 @@ def _like(q: Tensor, n_features: int) -> Tensor:
     return q.new_empty(batch, n_heads, length, n_features)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry, way: str) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_mask: Tensor | None,
+    geometry: Geometry,
+    way: str,
+    groups: tuple[Tensor, ...] | None = None,
+) -> Tensor:
     """Attention by one of the ways ``plain``, ``expanded`` and ``masked``, as ``geometry`` says.
 
     Weights are kept for the backward pass while they are small and computed again when they are not. The result has
@@ -419,13 +488,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: G
         key_mask: True where a key may be seen [B Lk].
         geometry: The rest of the call.
         way: How scores are made; ``plain`` for one level.
+        groups: Parts of the levels after the first, for the way ``masked``.
 
     Returns:
         Attended values [B H Lq V] in the type of q, computed in float32 at least.
     """
     work = torch.promote_types(q.dtype, torch.float32)
     pairs = geometry.n_queries * geometry.n_keys
-    plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, way, work, q.device)
+    if groups is not None:  # other parts in every call: nothing to remember
+        plan = _build(geometry, way, work, q.device, groups)
+    else:
+        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, way, work, q.device)
     learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
     dtype, (q, k, v) = q.dtype, (x.to(work) for x in (q, k, v))

@@ -28,6 +28,7 @@ class Geometry:
         causal: See no later position.
         window: Keys seen.
         n_global: Leading tokens exempt from the window.
+        grouped: Levels from the second on have parts of their own, given beside this; block sizes mean nothing then.
     """
 
     n_queries: int
@@ -40,10 +41,13 @@ class Geometry:
     causal: bool = False
     window: int | None = None
     n_global: int = 0
+    grouped: bool = False
 
     @property
     def n_global_levels(self) -> int:
         """Leading levels that every pair shares: the first, and those whose only block covers all positions."""
+        if self.grouped:
+            return 1
         first, last = min(0, self.n_keys - self.n_queries), self.n_keys - 1
         for level in range(1, len(self.ranks)):
             size = self.block_sizes[level]
@@ -78,6 +82,7 @@ def make_geometry(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Tensor, ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -99,6 +104,8 @@ def make_geometry(
         ValueError: If a number is out of its range or does not fit the others.
         TypeError: If what must be whole is not.
     """
+    if groups is not None:
+        _check_groups(groups, q, k, ranks, block_sizes, offset)
     return _checked(
         q.shape[1],
         q.shape[2],
@@ -113,6 +120,7 @@ def make_geometry(
         window=None if window is None else _whole((window,), "window")[0],
         n_global=_whole((n_global,), "n_global")[0],
         scale=None if scale is None else float(scale),
+        grouped=groups is not None,
     )
 
 
@@ -132,6 +140,7 @@ def _checked(
     window: int | None,
     n_global: int,
     scale: float | None,
+    grouped: bool,
 ) -> Geometry:
     """Check the numbers against one another and fill in the defaults."""
     _check_positions(offset, n_heads, window, n_global)
@@ -153,7 +162,45 @@ def _checked(
         causal=causal,
         window=window,
         n_global=n_global,
+        grouped=grouped,
     )
+
+
+def _check_groups(
+    groups: tuple[Tensor, ...],
+    q: Tensor,
+    k: Tensor,
+    ranks: tuple[int, ...] | None,
+    block_sizes: tuple[int, ...] | None,
+    offset: int | tuple[int, ...],
+) -> None:
+    """Refuse parts that do not fit the levels, the tensors or the other arguments."""
+    if ranks is None or len(groups) != len(ranks) - 1:
+        raise ValueError(
+            f"groups needs one tensor for each level after the first; got {len(groups)} for ranks {ranks}; give"
+            " ranks, and as many tensors as they have numbers, less one"
+        )
+    if block_sizes is not None or (any(offset) if isinstance(offset, tuple) else offset):
+        raise ValueError(
+            f"groups take the place of blocks; got block_sizes = {block_sizes}, offset = {offset} beside them; leave"
+            " those out, and give contiguous parts as groups too"
+        )
+    if q.shape[2] > k.shape[2]:
+        raise ValueError(
+            f"groups are of the keys' positions, so there may be no more queries than keys; got {q.shape[2]} and"
+            f" {k.shape[2]}; leave out the queries before the first key"
+        )
+    shapes = ((k.shape[2],), (k.shape[0], k.shape[2]), (q.shape[0], q.shape[1], k.shape[2]))
+    for tensor in groups:
+        if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+            raise ValueError(f"groups must hold integers; got {tensor.dtype}; convert them with .long()")
+        if tuple(tensor.shape) not in shapes:
+            raise ValueError(
+                "groups must have the shape (keys), (batch, keys) or (batch, heads, keys), here one of"
+                f" {', '.join(map(str, shapes))}; got {tuple(tensor.shape)}; give one number a position"
+            )
+        if tensor.device != k.device:
+            raise ValueError(f"groups must be where k is; got {tensor.device} and {k.device}; move them with .to()")
 
 
 def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:

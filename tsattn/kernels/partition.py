@@ -152,6 +152,8 @@ def refusal(geometry: Geometry) -> str | None:
         One line that names what stands in the way, and which ways serve it.
     """
     others = "use the reference, expanded or masked way"
+    if geometry.grouped:
+        return "bands need contiguous blocks; got levels by groups; use the reference or masked way"
     if geometry.n_queries != geometry.n_keys:
         return f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; {others}"
     for name, value, wanted in (("window", geometry.window, None), ("n_global", geometry.n_global, 0)):

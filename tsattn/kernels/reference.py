@@ -1,7 +1,7 @@
 """What is exact attention with distance-dependent levels, written down without any care for speed?"""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -102,6 +102,25 @@ def shared_blocks(
     return rows == columns
 
 
+def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor, "Bx Hx Lq Lk"]:
+    """Which query and key lie in the same part of one level that is given by groups.
+
+    Args:
+        groups: Part of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative number is in no part.
+        n_queries: Number of queries Lq, at most Lk; they are the last positions.
+
+    Returns:
+        True where both positions are in one part; the leading axes are 1 where the groups have none.
+
+    Example:
+        >>> shared_groups(torch.tensor([0, 1, 0, -1]), 2).int().tolist()
+        [[[[1, 0, 1, 0], [0, 0, 0, 0]]]]
+    """
+    there = groups.reshape((1,) * (3 - groups.ndim) + groups.shape) if groups.ndim != 2 else groups[:, None]
+    here = there[..., there.shape[2] - n_queries :, None]
+    return (here == there[..., None, :]) & (here >= 0)
+
+
 def level_scores(
     q: Float[Tensor, "B H Lq K"],
     k: Float[Tensor, "B H Lk K"],
@@ -109,17 +128,19 @@ def level_scores(
     ranks: tuple[int, ...],
     block_sizes: tuple[int, ...],
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """Scores of distance-dependent MLR attention, materialised (docs/mathematics.md, section 3).
 
-    ``S[i, j] = scale * sum over l of level_scales[l] * [l is the first, or i and j share a block] * q_l[i] . k_l[j]``.
+    ``S[i, j] = scale * sum over l of level_scales[l] * [l is the first, or i and j share a part] * q_l[i] . k_l[j]``.
 
     Args:
         ranks: Features per level, coarse to fine, summing to K.
-        block_sizes: Tokens per block at each level.
+        block_sizes: Tokens per block at each level; not read where groups are given.
+        groups: Parts of each level from the second on, where they are no contiguous blocks.
         offset: Shift of the block grid in tokens, for all heads or one per head.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels that its pair shares.
@@ -141,7 +162,10 @@ def level_scores(
     for level, (q_level, k_level, block_size, factor) in enumerate(parts):
         part = (q_level * (scale * factor)) @ k_level.transpose(2, 3)
         if level > 0:
-            same = shared_blocks(n_queries, n_keys, block_size=block_size, offsets=offsets, device=q.device)
+            if groups is None:
+                same = shared_blocks(n_queries, n_keys, block_size=block_size, offsets=offsets, device=q.device)
+            else:
+                same = shared_groups(groups[level - 1], n_queries)
             part = part * same
             count = count + same.to(q.dtype)
         scores = scores + part
@@ -170,6 +194,7 @@ def weights_reference(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -186,6 +211,7 @@ def weights_reference(
         ranks: Features per level; ``None`` is ordinary attention.
         block_sizes: Tokens per block at each level; ``None`` is :func:`default_block_sizes` of the longer side.
         offset: Shift of the block grid in tokens, for all heads or one per head.
+        groups: Parts of each level from the second on, instead of blocks.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: See no later position than one's own.
@@ -206,6 +232,7 @@ def weights_reference(
         ranks=ranks,
         block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
         offset=offset,
+        groups=groups,
         level_scales=level_scales,
         mean_levels=mean_levels,
         scale=scale,
@@ -228,6 +255,7 @@ def attention_reference(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
+    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -245,6 +273,7 @@ def attention_reference(
         ranks: Features per level; ``None`` is ordinary attention.
         block_sizes: Tokens per block at each level; ``None`` is :func:`default_block_sizes` of the longer side.
         offset: Shift of the block grid in tokens, for all heads or one per head.
+        groups: Parts of each level from the second on, instead of blocks.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: See no later position than one's own.
@@ -265,6 +294,7 @@ def attention_reference(
         ranks=ranks,
         block_sizes=block_sizes,
         offset=offset,
+        groups=groups,
         level_scales=level_scales,
         mean_levels=mean_levels,
         causal=causal,

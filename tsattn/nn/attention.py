@@ -11,7 +11,7 @@ from tsattn.kernels import attention, attention_weights
 from tsattn.nn.cache import Cache, make_cache
 from tsattn.nn.halves import AnyCache, HalvesCache
 from tsattn.nn.layers import linear
-from tsattn.nn.scores import DotScore, Score, group_heads, head_width
+from tsattn.nn.scores import DotScore, GroupLevelScore, Places, Score, group_heads, head_width
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,24 @@ class Attention(nn.Module):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         key_mask: Bool[Tensor, "B Lk"] | None = None,
-    ) -> Float[Tensor, "B Lq D"]:
+        places: Places | None = None,
+        n_last: int | None = None,
+    ) -> Float[Tensor, "B Lo D"]:
         """Attend within each sequence, or from ``x`` to ``context``.
 
         Args:
             context: Tokens of another sequence to look at (cross-attention).
             key_mask: True where a token may be looked at.
+            places: Where the tokens stand, for a score by groups.
+            n_last: With places: only so many last tokens look, and only they are answered.
 
         Raises:
             ValueError: If ``context`` is given and the score or the pattern has no meaning for two sequences.
         """
+        if places is not None and isinstance(self.score, GroupLevelScore):
+            q, k = self.score.features_at(x, places, n_last)
+            told = {**self.pattern.kernel_arguments, **self.score.kernel_arguments}
+            return self._join(attention(q, k, self._values(x), key_mask=key_mask, groups=places.groups, **told))
         q, k = self._features(x, context)
         seen = self._attend(q, k, self._values(x if context is None else context), key_mask)
         return self._join(seen)

@@ -12,6 +12,7 @@ from tsattn.nn.feedforward import FeedForward
 from tsattn.nn.halves import AnyCache
 from tsattn.nn.layers import Dropout
 from tsattn.nn.mixing import ChannelMixer
+from tsattn.nn.scores import Places
 
 
 class TransformerBlock(nn.Module):
@@ -33,14 +34,22 @@ class TransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
-    ) -> Float[Tensor, "B L D"]:
+        self,
+        x: Float[Tensor, "B L D"],
+        *,
+        key_mask: Bool[Tensor, "B L"] | None = None,
+        places: Places | None = None,
+        n_last: int | None = None,
+    ) -> Float[Tensor, "B Lo D"]:
         """One block.
 
         Args:
             key_mask: True where a token may be looked at.
+            places: Where the tokens stand, for a score by groups.
+            n_last: With places: answer so many last tokens only.
         """
-        return self._then_feed_forward(x, self.attention(self.norm_attention(x), key_mask=key_mask))
+        seen = self.attention(self.norm_attention(x), key_mask=key_mask, places=places, n_last=n_last)
+        return self._then_feed_forward(x if n_last is None else x[:, x.shape[1] - n_last :], seen)
 
     def weights(
         self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None

@@ -25,18 +25,25 @@ class FeedForward(nn.Module):
         d_model: Token width.
         d_ff: Hidden width.
         dropout: Rate on the hidden features.
+        d_out: Width of the result; default ``d_model``.
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
     def __init__(
-        self, d_model: int, d_ff: int, *, dropout: float = 0.0, generator: torch.Generator | None = None
+        self,
+        d_model: int,
+        d_ff: int,
+        *,
+        dropout: float = 0.0,
+        d_out: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.widen = linear(d_model, d_ff, generator=generator)
-        self.narrow = linear(d_ff, d_model, generator=generator)
+        self.narrow = linear(d_ff, d_model if d_out is None else d_out, generator=generator)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Do"]:
         """Transform each token."""
         # A compiler fuses by itself, and an autocast wants to choose the types of the products.
         if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
@@ -46,7 +53,7 @@ class FeedForward(nn.Module):
             noise = self.dropout.noise((len(tokens), self.widen.out_features), x.device)
         widen, narrow, n_dropped = self.widen, self.narrow, self.dropout.n_dropped
         out: Tensor = _InSteps.apply(tokens, widen.weight, widen.bias, narrow.weight, narrow.bias, noise, n_dropped)
-        return out.view(x.shape)
+        return out.view(*x.shape[:-1], -1)
 
 
 class _InSteps(torch.autograd.Function):

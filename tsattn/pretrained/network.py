@@ -1,0 +1,367 @@
+"""The network of the pretrained forecaster: tokens cut at the season, levels by season, quantiles of the future."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tsattn.nn.attention import Attention
+from tsattn.nn.blocks import TransformerBlock, TransformerStack
+from tsattn.nn.feedforward import FeedForward
+from tsattn.nn.layers import linear
+from tsattn.nn.scores import GroupLevelScore, Places
+from tsattn.pretrained.period import detect_period
+
+ATTENTIONS = ("season", "blocks", "standard")
+QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
+# Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
+_FAR = 9.0
+# Numbers about a whole series that every token of it is told.
+_N_FACTS = 4
+
+
+@dataclass(frozen=True)
+class ZeroConfig:
+    """What fixes the network; JSON goes in and out through ``to_dict`` and ``from_dict``.
+
+    Args:
+        attention: ``"season"``: levels for all pairs, for tokens of one phase and for near tokens; ``"blocks"``: the
+            same with halving blocks in place of the phases; ``"standard"``: ordinary attention.
+        cut: Cut tokens at the series' own season; otherwise they are ``token_len`` steps each.
+        copies: Tell each token the values one season earlier.
+        d_model: Token width.
+        n_heads: Heads.
+        n_layers: Blocks.
+        d_ff: Hidden width of the feed-forward layers.
+        token_len: Steps of a token, about.
+        max_len: Steps of the longest token.
+        max_tokens: Tokens of the context at most.
+        near: Tokens of a near block.
+        quantiles: Probabilities of the answer, ascending, 0.5 among them.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    attention: str = "season"
+    cut: bool = True
+    copies: bool = False
+    d_model: int = 96
+    n_heads: int = 4
+    n_layers: int = 4
+    d_ff: int = 384
+    token_len: int = 8
+    max_len: int = 12
+    max_tokens: int = 256
+    near: int = 8
+    quantiles: tuple[float, ...] = QUANTILES
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}; got {self.attention!r}")
+        if self.d_model % self.n_heads or self.d_model // self.n_heads % 8:
+            raise ValueError(
+                f"a head's width must be a multiple of 8, for half and two quarters in pairs; got d_model ="
+                f" {self.d_model} for {self.n_heads} heads; change one of them"
+            )
+        if not 1.5 * self.token_len <= self.max_len:
+            raise ValueError(f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}")
+        if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
+            raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles}")
+
+    @property
+    def max_context(self) -> int:
+        """Steps of the context that are read at most, where tokens have their usual length."""
+        return self.max_tokens * self.token_len
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Features of a head by level."""
+        width = self.d_model // self.n_heads
+        return (width,) if self.attention == "standard" else (width // 2, width // 4, width // 4)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "quantiles": list(self.quantiles)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ZeroConfig":
+        """Undo :meth:`to_dict`.
+
+        Raises:
+            ValueError: If a name is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"the network has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return cls(**{**values, "quantiles": tuple(values.get("quantiles", QUANTILES))})
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """How the steps around an origin are cut into tokens; step 0 is the first of the future, -1 the last known one.
+
+    A cycle of ``steps`` steps has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat
+    with the cycle.
+
+    Args:
+        steps: Steps of a cycle of each series.
+        count: Tokens of a cycle.
+        index: Number j of each token, the same for all series, consecutive; those below 0 are the context.
+        max_len: Steps of the longest token.
+    """
+
+    steps: Int[Tensor, " B"]
+    count: Int[Tensor, " B"]
+    index: Int[Tensor, " L"]
+    max_len: int
+
+    def starts(self) -> Int[Tensor, "B L"]:
+        """First step of each token."""
+        return self._start(self.index)
+
+    def lengths(self) -> Int[Tensor, "B L"]:
+        """Steps of each token."""
+        return self._start(self.index + 1) - self._start(self.index)
+
+    def slots(self) -> tuple[Int[Tensor, "B L P"], Bool[Tensor, "B L P"]]:
+        """Step of each slot of each token, and whether the token is long enough to have it."""
+        slot = torch.arange(self.max_len, device=self.index.device)
+        return self.starts()[..., None] + slot, slot < self.lengths()[..., None]
+
+    def cycle(self) -> Int[Tensor, "B L"]:
+        """Which cycle a token is in, counted from the origin."""
+        return _floor(self.index[None], self.count[:, None])
+
+    def phase(self) -> Int[Tensor, "B L"]:
+        """Which token of its cycle it is."""
+        return self.index[None] - self.cycle() * self.count[:, None]
+
+    def find(self, n_steps: int) -> tuple[Int[Tensor, "B F"], Int[Tensor, "B F"]]:
+        """Token number and slot of each of the first steps of the future."""
+        step = torch.arange(n_steps, device=self.index.device)[None]
+        steps, count = self.steps[:, None], self.count[:, None]
+        token = -_floor(-(step + 1) * count, steps) - 1
+        return token, step - _floor(token * steps, count)
+
+    def _start(self, index: Tensor) -> Tensor:
+        return _floor(index[None] * self.steps[:, None], self.count[:, None])
+
+
+class ZeroNetwork(nn.Module):
+    """An encoder over the tokens of a context and of the future, which answers quantiles of every future step at once.
+
+    A window is measured by the mean and deviation of what is known of it and squeezed by the arcsinh. Tokens of about
+    ``token_len`` steps are cut at the season that :func:`tsattn.pretrained.period.detect_period` finds, so that
+    tokens of one phase are alike; the future has tokens without values. Attention has three levels of features: for
+    all pairs, for tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
+    future tokens only.
+
+    Args:
+        config: Sizes and kinds.
+        generator: Source of the start values; ``None`` is torch's global one.
+    """
+
+    def __init__(self, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_model
+        n_inputs = config.max_len * (5 if config.copies else 3) + _N_FACTS
+        self.embed = linear(n_inputs, width, generator=generator)
+        self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
+        self.future = nn.Parameter(torch.zeros(width))
+        self.stack = TransformerStack([self._block(generator) for _ in range(config.n_layers)], d_model=width)
+        self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
+        with torch.no_grad():
+            for layer in (self.head, self.refine.narrow):
+                layer.weight.zero_()
+                layer.bias.zero_()
+
+    def _block(self, generator: torch.Generator | None) -> TransformerBlock:
+        config = self.config
+        score = GroupLevelScore(
+            config.d_model, config.n_heads, ranks=config.ranks, rotary_base=1000.0, norm=True, generator=generator
+        )
+        attention = Attention(config.d_model, score=score, generator=generator)
+        feed_forward = FeedForward(config.d_model, config.d_ff, generator=generator)
+        with torch.no_grad():
+            for layer in (attention.out, feed_forward.narrow):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        return TransformerBlock(attention, feed_forward, d_model=config.d_model)
+
+    @property
+    def quantile_levels(self) -> tuple[float, ...]:
+        """Probabilities of the quantiles that are answered, ascending."""
+        return self.config.quantiles
+
+    def forward(
+        self, x: Float[Tensor, "B T"], horizon: int, max_tokens: int | None = None
+    ) -> tuple[Float[Tensor, "B M P Q"], Tokens, Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+        """Quantiles of the future in the space of the arcsinh, slot by slot.
+
+        Args:
+            x: Contexts; NaN is missing, at the left also a history that begins later. A series is cut to what fits
+                into the context's tokens.
+            horizon: Steps ahead, at least 1.
+            max_tokens: Tokens of the context at most; default that of the settings.
+
+        Returns:
+            Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
+            measured by, float64.
+        """
+        period, ratio = detect_period(x[:, -self.config.max_context :], horizon)
+        tokens = self._cut(period, x.shape[1], horizon, max_tokens or self.config.max_tokens)
+        index, inside = tokens.slots()
+        values, known = _read(x, index, inside)
+        scaled, level, spread = _measure(values, known)
+        known = known.to(scaled.dtype)
+        inputs = [scaled, known, inside.to(scaled.dtype)]
+        if self.config.copies:
+            inputs += self._copies(x, period, index, level, spread)
+        facts = self._facts(period, ratio, x)[:, None].expand(-1, index.shape[1], -1)
+        inputs.append(facts.to(scaled.dtype))
+        states = self._embed(torch.cat(inputs, dim=2), tokens)
+        n_future = int((tokens.index >= 0).sum())
+        # Tokens beyond the horizon are there because other series of the batch have shorter ones.
+        key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
+        states = self._mix(states, tokens, period, key_mask, n_future)
+        return self._answer(states, scaled, known, tokens), self._only_future(tokens), level, spread
+
+    @torch.inference_mode()
+    def forecast(self, x: Float[Tensor, "B T"], horizon: int) -> Float[Tensor, "B F Q"]:
+        """Quantiles of the next steps in the units of the series.
+
+        Args:
+            x: Contexts in any units; NaN is missing, at the left also a history that begins later. Every row must hold
+                a value.
+            horizon: Steps ahead, at least 1.
+
+        Returns:
+            Ascending quantiles, float64; the constant itself for a constant series.
+        """
+        slots, tokens, level, spread = self(x.to(torch.float64), horizon)
+        token, slot = tokens.find(horizon)
+        flat = slots.flatten(1, 2)
+        at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
+        squeezed = flat.gather(1, at).to(torch.float64).clamp(-_FAR, _FAR).sort(dim=2).values
+        return level[..., None] + spread[..., None] * squeezed.sinh()
+
+    def squeeze(
+        self, y: Float[Tensor, "B F"], tokens: Tokens, level: Float[Tensor, "B 1"], spread: Float[Tensor, "B 1"]
+    ) -> Float[Tensor, "B M P"]:
+        """Future values slot by slot in the space of the arcsinh, what training compares with; NaN where none is."""
+        index, inside = tokens.slots()
+        at = index.clamp(0, y.shape[1] - 1)
+        values = y.gather(1, at.flatten(1)).view(at.shape).to(torch.float64)
+        unit = torch.where(spread > 0, spread, 1.0)[..., None]
+        scaled = torch.asinh((values - level[..., None]) / unit)
+        return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
+
+    def _cut(self, period: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
+        config = self.config
+        cycle = period if config.cut else torch.zeros_like(period)
+        steps = torch.where(cycle >= 2, cycle, config.token_len)
+        # Short cycles are taken together until they fill a token.
+        steps = torch.where(
+            steps < 6, steps * torch.div(config.token_len + steps // 2, steps, rounding_mode="floor"), steps
+        )
+        count = _floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
+        n_context = min(int((-_floor(-n_steps * count, steps)).max()), max_tokens)
+        n_future = int((-_floor(-horizon * count, steps)).max())
+        index = torch.arange(-n_context, n_future, device=period.device)
+        return Tokens(steps, count, index, config.max_len)
+
+    def _facts(self, period: Tensor, ratio: Tensor, x: Tensor) -> Tensor:
+        """Season or none, its length, how well it repeats, and how much is known of a series, [B 4]."""
+        known = x[:, -self.config.max_context :].isfinite().sum(1).clamp_min(1).log() / 8
+        return torch.stack(
+            [(period > 0).to(known), period.clamp_min(1).log() / 8, ratio.clamp(0, 2).to(known), known], 1
+        )
+
+    def _copies(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+        """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
+        season = torch.where(period > 0, period, 1)[:, None, None]
+        back = torch.where(index >= 0, _floor(index, season) + 1, 1) * season
+        values, known = _read(x, index - back, (period > 0)[:, None, None].expand_as(index))
+        scaled = _scale(values, known, level, spread)
+        return [scaled, known.to(scaled.dtype)]
+
+    def _embed(self, inputs: Tensor, tokens: Tokens) -> Tensor:
+        states = self.embed(inputs) + self.refine(inputs)
+        return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
+
+    def _places(self, tokens: Tokens, period: Tensor) -> Places:
+        """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
+        config = self.config
+        time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
+        score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
+        if config.attention == "standard":
+            return score.place((), (time,))
+        # A block lies across the origin, so that the first future token has near ones before it.
+        near = _floor(tokens.index + config.near // 2, config.near)
+        wide = _floor(tokens.index + 2 * config.near, 4 * config.near)
+        if config.attention == "blocks":
+            return score.place((wide, near), (time, time, time))
+        seasonal = (period > 0)[:, None]
+        phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
+        turn = torch.where(seasonal, tokens.cycle().to(time), time)
+        return score.place((phase, near), (time, turn, time))
+
+    def _mix(self, states: Tensor, tokens: Tokens, period: Tensor, key_mask: Tensor, n_future: int) -> Tensor:
+        places = self._places(tokens, period)
+        blocks: Iterator[Any] = iter(self.stack.blocks)
+        for layer, block in enumerate(blocks, 1):
+            last = n_future if layer == len(self.stack.blocks) else None
+            states = block(states, key_mask=key_mask, places=places, n_last=last)
+        mixed: Tensor = self.stack.norm(states)
+        return mixed
+
+    def _answer(self, states: Tensor, scaled: Tensor, known: Tensor, tokens: Tokens) -> Tensor:
+        """Quantiles of future slots: what the head says, and a learned share of the last known value."""
+        given = self.head(states)
+        slots = given[..., :-1].unflatten(2, (self.config.max_len, -1))
+        flat, seen = scaled.flatten(1), known.flatten(1)
+        where = torch.arange(flat.shape[1], device=flat.device)
+        last = flat.gather(1, (seen * (where + 1)).argmax(1, keepdim=True))
+        return slots + (given[..., -1] * last)[..., None, None]
+
+    @staticmethod
+    def _only_future(tokens: Tokens) -> Tokens:
+        return Tokens(tokens.steps, tokens.count, tokens.index[tokens.index >= 0], tokens.max_len)
+
+
+def _floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
+    return torch.div(numerator, denominator, rounding_mode="floor")
+
+
+def _read(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of slots of the context [B L P], 0 where there is none, and whether there is one."""
+    n_steps = x.shape[1]
+    place = index + n_steps
+    held = inside & (place >= 0) & (place < n_steps)
+    values = x.gather(1, place.clamp(0, n_steps - 1).flatten(1)).view(index.shape)
+    known = held & values.isfinite()
+    return torch.where(known, values, 0.0), known
+
+
+def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were measured by."""
+    values, weight = values.to(torch.float64), known.to(torch.float64)
+    count = weight.sum((1, 2)).clamp_min(1)
+    level = (values * weight).sum((1, 2)) / count
+    spread = ((values - level[:, None, None]).square() * weight).sum((1, 2)).div(count).sqrt()
+    # A constant series has a deviation of rounding errors.
+    size = (values.abs() * weight).amax((1, 2))
+    spread = torch.where(spread > 1e-12 * size, spread, 0.0)
+    level, spread = level[:, None], spread[:, None]
+    return _scale(values, known, level, spread), level, spread
+
+
+def _scale(values: Tensor, known: Tensor, level: Tensor, spread: Tensor) -> Tensor:
+    unit = torch.where(spread > 0, spread, 1.0)[..., None]
+    scaled = torch.asinh((values - level[..., None]) / unit)
+    return torch.where(known, scaled, 0.0).to(torch.float32)

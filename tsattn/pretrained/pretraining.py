@@ -1,0 +1,339 @@
+"""Pretraining on synthetic series: batches, loss, schedule, and a resumable run as a command."""
+
+import argparse
+import functools
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
+from tsattn.pretrained.synthetic import make
+from tsattn.storage import write_atomic
+
+# Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
+STEPS_A_MINUTE = 300
+# Targets beyond this many deviations, in the space of the arcsinh, teach no more than those at it.
+_FARTHEST = 3.5
+# Steps between two looks at the validation series, and between two states on disk.
+_LOOK, _SAVE = 500, 250
+# Draws of validation series are no draws of training series.
+_VALIDATION = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One kind of batch.
+
+    Args:
+        n_tokens: Tokens of the context.
+        horizon: Steps ahead.
+        n_windows: Windows of a batch; all shapes cost about as much a step.
+        share: Of the steps.
+    """
+
+    n_tokens: int
+    horizon: int
+    n_windows: int
+    share: float
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the context: enough to fill tokens of nine steps."""
+        return 9 * self.n_tokens
+
+
+SHAPES = (
+    Shape(12, 24, 256, 0.14),
+    Shape(32, 48, 112, 0.18),
+    Shape(64, 64, 64, 0.28),
+    Shape(128, 128, 28, 0.16),
+    Shape(256, 192, 14, 0.12),
+    Shape(128, 720, 18, 0.12),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network learns: warm-up, a constant rate, a decay to zero.
+
+    Args:
+        n_steps: Steps in all.
+        seed: Of the start values and of every series.
+        rate: Of Muon, which moves the matrices inside the blocks.
+        other_rate: Of AdamW, which moves the rest.
+        warmup: Share of the steps in which the rates rise from zero.
+        decay: Share of the steps, the last ones, in which they fall to zero.
+        average: Share of the running average of weights that stays at each step.
+    """
+
+    n_steps: int
+    seed: int = 0
+    rate: float = 0.02
+    other_rate: float = 2e-3
+    warmup: float = 0.05
+    decay: float = 0.35
+    average: float = 0.998
+
+    def factor(self, step: int) -> float:
+        """What the rates of a step, counted from 0, are multiplied by."""
+        rise = max(round(min(self.warmup * self.n_steps, 1000)), 1)
+        left = (self.n_steps - step) / max(self.decay * self.n_steps, 1)
+        return min((step + 1) / rise, 1.0, left)
+
+
+def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Windows of fresh synthetic series: contexts [B T] and futures [B F], NaN where missing.
+
+    Three in ten contexts are shortened to a random length from 8 steps up, as short series come.
+    """
+    series = make(shape.n_windows, shape.n_steps + shape.horizon, seed=rng)
+    x, y = series[:, : shape.n_steps].copy(), series[:, shape.n_steps :]
+    keep = np.exp(rng.uniform(math.log(8), math.log(shape.n_steps), len(x))).astype(int)
+    first = np.where(rng.random(len(x)) < 0.3, shape.n_steps - keep, 0)
+    x[np.arange(shape.n_steps) < first[:, None]] = np.nan
+    return torch.from_numpy(x), torch.from_numpy(y.copy())
+
+
+def pinball(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int) -> Tensor:
+    """Mean pinball loss of a batch in the space of the arcsinh, steps far ahead counting less.
+
+    A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are known, or whose
+    context does not vary, teach nothing.
+    """
+    slots, tokens, level, spread = network(x, y.shape[1], n_tokens)
+    target = network.squeeze(y, tokens, level, spread).clamp(-_FARTHEST, _FARTHEST)
+    usable = (x.isfinite().sum(1) >= 3) & (spread[:, 0] > 0)
+    weight = (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt()
+    weight = weight * target.isfinite() * usable[:, None, None]
+    levels = torch.tensor(network.quantile_levels, device=slots.device)
+    error = target.nan_to_num(0.0)[..., None] - slots
+    losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
+    return (losses * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+class Pretraining:
+    """A run that can be stopped after any step and goes on to the same weights.
+
+    The windows of a step depend on the seed and the step alone, so the state is weights, their running average, the
+    optimizers and a count.
+
+    Args:
+        config: The network.
+        recipe: How it learns.
+        device: Where.
+    """
+
+    def __init__(self, config: ZeroConfig, recipe: Recipe, *, device: str = "cpu") -> None:
+        self.config, self.recipe, self.device = config, recipe, torch.device(device)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.network = ZeroNetwork(config, generator=generator).to(self.device)
+        self.average = ZeroNetwork(config, generator=generator).to(self.device).requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        inside = [p for name, p in self.network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
+        others = [p for p in self.network.parameters() if all(p is not q for q in inside)]
+        self.optimizers = (
+            torch.optim.Muon(inside, lr=recipe.rate, weight_decay=0.0),
+            torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        )
+        self.rates = (recipe.rate, recipe.other_rate)
+        self.step, self.windows, self.seconds = 0, 0, 0.0
+
+    def advance(self) -> float:
+        """One step; its loss."""
+        rng = np.random.default_rng([self.recipe.seed, self.step])
+        shape = SHAPES[rng.choice(len(SHAPES), p=[shape.share for shape in SHAPES])]
+        x, y = (part.to(self.device) for part in draw_batch(shape, rng))
+        factor = self.recipe.factor(self.step)
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        loss = pinball(self.network, x, y, shape.n_tokens)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self._follow()
+        self.step += 1
+        self.windows += len(x)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running average; at first it follows fast."""
+        share = 1 - min(self.recipe.average, (self.step + 1) / (self.step + 10))
+        for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(now, share)
+
+    @torch.no_grad()
+    def validate(self, n_batches: int = 2) -> float:
+        """Loss of the average weights on series that are never trained on, the mean over shapes."""
+        losses = []
+        for number, shape in enumerate(SHAPES):
+            for batch in range(n_batches):
+                rng = np.random.default_rng([_VALIDATION, number, batch])
+                x, y = (part.to(self.device) for part in draw_batch(shape, rng))
+                losses.append(float(pinball(self.average, x, y, shape.n_tokens)))
+        return float(np.mean(losses))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "config": self.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "windows": self.windows,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: If it is of another network or another recipe, the number of steps and the decay aside.
+        """
+        mine, free = {**self.config.to_dict(), **asdict(self.recipe)}, ("n_steps", "decay", "warmup")
+        theirs = {**state["config"], **state["recipe"]}
+        for name in mine:
+            if name not in free and mine[name] != theirs.get(name):
+                raise ValueError(
+                    f"the state was trained with {name} = {theirs.get(name)!r}; got {mine[name]!r}; give the same, or"
+                    " another --state folder"
+                )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self.step, self.windows, self.seconds = state["step"], state["windows"], state["seconds"]
+
+
+def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> None:
+    """Train to the end of the recipe, or to step ``until``; state and curve lie in ``folder``.
+
+    Progress is shown on a terminal only. Killed at any moment, the next call goes on from the last state to the same
+    weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "state.pt"
+    if file.exists():
+        pretraining.restore(torch.load(file, map_location=pretraining.device, weights_only=True))
+    curve = [point for point in _read_curve(folder / "curve.jsonl") if point["step"] <= pretraining.step]
+    stop = pretraining.recipe.n_steps if until is None else min(until, pretraining.recipe.n_steps)
+    started, before, losses = time.monotonic(), pretraining.seconds, []
+    while pretraining.step < stop:
+        losses.append(pretraining.advance())
+        pretraining.seconds = before + time.monotonic() - started
+        if pretraining.step % _LOOK == 0 or pretraining.step == pretraining.recipe.n_steps:
+            curve.append(
+                {
+                    "step": pretraining.step,
+                    "windows": pretraining.windows,
+                    "seconds": round(pretraining.seconds, 1),
+                    "loss": float(np.mean(losses[-_LOOK:])),
+                    "validation": pretraining.validate(),
+                }
+            )
+        if pretraining.step % _SAVE == 0 or pretraining.step == stop:
+            _keep(pretraining, curve, folder)
+        _show(pretraining, stop, losses, curve, started)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+
+
+def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -> None:
+    """Put the curve and the state on disk, each in one step; a curve that is ahead of its state is cut when it is read."""
+
+    def write_curve(path: Path) -> None:
+        path.write_text("".join(json.dumps(point) + "\n" for point in curve))
+
+    write_atomic(folder / "curve.jsonl", write_curve)
+    write_atomic(folder / "state.pt", functools.partial(torch.save, pretraining.state()))
+
+
+def _read_curve(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from (json.loads(line) for line in path.read_text().splitlines())
+
+
+def _show(
+    pretraining: Pretraining, stop: int, losses: list[float], curve: list[dict[str, Any]], started: float
+) -> None:
+    """One line on a terminal: step of how many, losses, windows a second, time left."""
+    if not sys.stderr.isatty() or len(losses) % 10:
+        return
+    pace = (time.monotonic() - started) / len(losses)
+    left = round(pace * (stop - pretraining.step))
+    validation = f"{curve[-1]['validation']:.4f}" if curve else "-"
+    rate = pretraining.windows / max(pretraining.seconds, 1e-9)
+    sys.stderr.write(
+        f"\rstep {pretraining.step} of {stop}  loss {np.mean(losses[-100:]):.4f}  validation {validation}"
+        f"  {rate:.0f} windows/s  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left  "
+    )
+    sys.stderr.flush()
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tsattn.pretrained.pretraining", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True, help="folder of the state and the curve")
+    parser.add_argument("--minutes", type=float, help=f"length of the run, {STEPS_A_MINUTE} steps each")
+    parser.add_argument("--until", type=int, help="stop at this step; a later call goes on")
+    parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--attention", default="season", help="season, blocks or standard")
+    parser.add_argument("--plain-tokens", action="store_true", help="do not cut tokens at the season")
+    parser.add_argument("--copies", action="store_true", help="tell each token the values one season earlier")
+    parser.add_argument("--d-model", type=int, default=96)
+    parser.add_argument("--n-layers", type=int, default=4)
+    parser.add_argument("--picture", type=Path, help="draw the curve of the state into this file and stop")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    asked = _parse(argv)
+    if asked.picture is not None:
+        draw_curve(asked.state, asked.picture)
+        return
+    torch.set_num_threads(asked.threads)
+    config = ZeroConfig(
+        attention=asked.attention,
+        cut=not asked.plain_tokens,
+        copies=asked.copies,
+        d_model=asked.d_model,
+        d_ff=4 * asked.d_model,
+        n_layers=asked.n_layers,
+    )
+    recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay)
+    run(Pretraining(config, recipe, device=asked.device), asked.state, until=asked.until)
+
+
+def draw_curve(folder: Path, file: Path) -> None:
+    """A picture of the losses of a run against its windows."""
+    from matplotlib.figure import Figure
+
+    points = list(_read_curve(folder / "curve.jsonl"))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in ("loss", "validation"):
+        axes.plot([p["windows"] for p in points], [p[name] for p in points], label=name)
+    axes.set(xscale="log", xlabel="windows", ylabel="pinball loss")
+    axes.legend(frameon=False)
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Synthetic series for pretraining: draws from families, mixed, disturbed and standardised, out of nothing but random numbers."""
+
+import numpy as np
+
+from tsattn.pretrained.draws import chance, changes, hold, leak, log_uniform, normal, periods, uniform, unit
+from tsattn.pretrained.families import FAMILIES
+
+_BLOCK = 1024  # series made at once: enough for loops over time, little enough for memory
+
+
+def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
+    """Draw n synthetic series.
+
+    Families are drawn with the weights of ``FAMILIES``. 15% of the series become the sum of two; then level shifts (12%), spikes (15%),
+    regular events (5%), floors (5%), rounding (6%), a change of sign (20%), a reversal of time (3%) and missing values (8%) are laid on top.
+
+    Args:
+        n: Series, at least 0.
+        length: Steps of each, from 16 to 4,096.
+        seed: A number, or a generator, which moves on.
+
+    Returns:
+        [n, length] float32, NaN where missing; of what is observed each series has mean 0 and deviation 1, or is 0 where it does not vary.
+
+    Raises:
+        ValueError: If n is negative or length is not from 16 to 4,096.
+
+    Example:
+        >>> make(2, 64, seed=0).shape
+        (2, 64)
+    """
+    if n < 0:
+        raise ValueError(f"n must be at least 0; got {n}")
+    if not 16 <= length <= 4096:
+        raise ValueError(f"length must be from 16 to 4096; got {length}: cut longer series into pieces")
+    rng = np.random.default_rng(seed)
+    out = np.empty((n, length), np.float32)
+    for start in range(0, n, _BLOCK):
+        out[start : start + _BLOCK] = _block(rng, min(_BLOCK, n - start), length)
+    return out
+
+
+def standardise(x: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 of what is observed [N, T]; series that do not vary become 0, missing values stay."""
+    seen = ~np.isnan(x)
+    count = np.maximum(seen.sum(1, keepdims=True), 1)
+    mean = np.where(seen, x, 0).sum(1, keepdims=True, dtype=float) / count
+    x = x - mean
+    deviation = np.sqrt(np.where(seen, x * x, 0).sum(1, keepdims=True) / count)
+    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    x = np.where(constant & seen, 0, x / np.where(constant, 1, deviation))
+    return x.astype(np.float32)
+
+
+def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+    """One block of finished series."""
+    n_pairs = round(0.15 * n)
+    x = _draw(rng, n + n_pairs, length)
+    x, other = x[:n], x[n:]
+    x[:n_pairs] += other * log_uniform(rng, n_pairs, 0.1, 1)
+    x = x[rng.permutation(n)]
+    for share, change in _ON_TOP:
+        rows = np.flatnonzero(rng.random(n) < share)
+        if rows.size:
+            x[rows] = change(rng, x[rows])
+    return standardise(x)
+
+
+def _draw(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+    """Series of all families with deviation 1, in random order."""
+    weights = np.array([weight for _, weight in FAMILIES.values()])
+    counts = rng.multinomial(n, weights / weights.sum())
+    blocks = [unit(family(rng, int(k), length)) for k, (family, _) in zip(counts, FAMILIES.values(), strict=True) if k]
+    return np.concatenate(blocks)[rng.permutation(n)]
+
+
+def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """The level changes at one to five random steps."""
+    n, length = x.shape
+    at = rng.random((n, length)) < rng.integers(1, 6, (n, 1)) / length
+    return x + np.cumsum(at * normal(rng, n, length) * uniform(rng, n, 0.5, 3), 1)
+
+
+def _spikes(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Outliers of 2 to 8 deviations at random steps, up, down or both, gone at once or decaying."""
+    n, length = x.shape
+    at = changes(rng, n, length, 20, 2 * length)
+    sign = np.where(chance(rng, n, 0.3), rng.choice([-1, 1], (n, length)), rng.choice([-1, 1], (n, 1)))
+    size = at * sign * rng.uniform(2, 8, (n, length)) * uniform(rng, n, 0.3, 1)
+    return x + leak(uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3), size)
+
+
+def _events(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """An event of some steps that comes back regularly and adds or takes a fixed amount."""
+    n, length = x.shape
+    every = np.maximum(4, np.round(periods(rng, n, length)))
+    place = (np.arange(length) + rng.integers(0, 10_000, (n, 1))) % every
+    lasting = np.maximum(1, np.round(every * uniform(rng, n, 0, 0.15)))
+    return x + (place < lasting) * rng.choice([-1, 1], (n, 1)) * uniform(rng, n, 1, 5)
+
+
+def _floor(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Values below a quantile from .02 to .5 become that quantile; above it in a third of the series."""
+    level = np.quantile(x, rng.uniform(0.02, 0.5, len(x)), axis=1).diagonal()[:, None]
+    flip = np.where(chance(rng, len(x), 1 / 3), -1, 1)
+    return flip * np.maximum(flip * x, flip * level)
+
+
+def _round(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Rounded to a step from .02 to 1 deviation."""
+    step = log_uniform(rng, len(x), 0.02, 1)
+    return np.round(x / step) * step
+
+
+def _negate(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """The other sign."""
+    return -x
+
+
+def _reverse(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Time runs backwards."""
+    return x[:, ::-1]
+
+
+def _missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Values missing at random (1 to 30%), in blocks, or both; two values at least stay."""
+    n, length = x.shape
+    single = rng.random((n, length)) < log_uniform(rng, n, 0.01, 0.3)
+    blocks = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3)) < uniform(rng, n, 0.02, 0.3)
+    kind = rng.integers(0, 3, (n, 1))
+    gone = np.where(kind == 0, single, np.where(kind == 1, blocks, single | blocks))
+    gone &= gone.mean(1, keepdims=True) < 0.6
+    gone[:, :2] = False
+    return np.where(gone, np.nan, x)
+
+
+_ON_TOP = (
+    (0.12, _shift),
+    (0.15, _spikes),
+    (0.05, _events),
+    (0.05, _floor),
+    (0.06, _round),
+    (0.2, _negate),
+    (0.03, _reverse),
+    (0.08, _missing),
+)
