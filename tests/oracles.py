@@ -20,10 +20,16 @@ def visible(i, j, *, causal=False, window=None, n_global=0):
     return abs(i - j) <= window - 1
 
 
-def level_factors(i, j, *, ranks, block_sizes, offset, level_scales, mean_levels, scale):
-    """What each level's dot product is multiplied by for one pair of positions: zero where no block is shared."""
+def level_factors(i, j, *, ranks, block_sizes, offset, level_scales, mean_levels, scale, parts=None):
+    """What each level's dot product is multiplied by for one pair of positions: zero where no block is shared.
+
+    ``parts`` [levels after the first][positions] take the place of blocks; negative numbers share nothing.
+    """
     shared = []
     for level in range(len(ranks)):
+        if level > 0 and parts is not None:
+            shared.append(parts[level - 1][i] == parts[level - 1][j] >= 0)
+            continue
         here, there = math.floor((i + offset) / block_sizes[level]), math.floor((j + offset) / block_sizes[level])
         shared.append(level == 0 or here == there)
     divisor = sum(shared) if mean_levels else 1
@@ -43,11 +49,12 @@ def softmax(scores):
     return [power / total for power in powers]
 
 
-def weigh_row(row, q, k, *, offset, seen_keys, pattern, levels):
+def weigh_row(row, q, k, *, offset, seen_keys, pattern, levels, parts=None):
     """Keys that one query sees, what each of their features is multiplied by, and their weights."""
     i = row + len(k) - len(q)
     keys = [j for j in range(len(k)) if seen_keys[j] and visible(i, j, **pattern)]
-    factors = [feature_factors(levels["ranks"], level_factors(i, j, offset=offset, **levels)) for j in keys]
+    shared = {"offset": offset, "parts": parts, **levels}
+    factors = [feature_factors(levels["ranks"], level_factors(i, j, **shared)) for j in keys]
     scores = [
         sum(f * a * b for f, a, b in zip(fs, q[row], k[j], strict=True)) for fs, j in zip(factors, keys, strict=True)
     ]
@@ -86,6 +93,7 @@ def heads_of(
     ranks=None,
     block_sizes=None,
     offset=0,
+    groups=None,
     level_scales=None,
     mean_levels=False,
     causal=False,
@@ -115,8 +123,16 @@ def heads_of(
                     "seen_keys": [True] * n_keys if key_mask is None else key_mask[b],
                     "pattern": pattern,
                     "levels": levels,
+                    "parts": None if groups is None else [_of_head(level, b, h) for level in groups],
                 },
             )
+
+
+def _of_head(parts, b, h):
+    """Parts of the positions of one head, where they are given as [L], [B][L] or [B][H][L]."""
+    if not isinstance(parts[0], list):
+        return parts
+    return parts[b][h] if isinstance(parts[0][0], list) else parts[b]
 
 
 def attention_loops(q, k, v, grad, **options):

@@ -20,17 +20,20 @@ def mix(rng: np.random.Generator, n: int, length: int, *choices: tuple[float | i
     weights = np.array([weight for weight, _ in choices])
     counts = rng.multinomial(n, weights / weights.sum())
     blocks = [family(rng, int(k), length) for k, (_, family) in zip(counts, choices, strict=True) if k]
-    return np.concatenate(blocks)[rng.permutation(n)] if blocks else np.zeros((0, length), np.float32)
+    order, x = rng.permutation(n), np.empty((n, length), np.float32)
+    for block, rows in zip(blocks, np.split(order, np.cumsum([len(block) for block in blocks])), strict=False):
+        x[rows] = block
+    return x
 
 
 def uniform(rng: np.random.Generator, n: int, low: float | int, high: float | int) -> np.ndarray:
     """[n, 1] uniform numbers."""
-    return rng.uniform(low, high, (n, 1))
+    return rng.uniform(low, high, (n, 1)).astype(np.float32)
 
 
 def log_uniform(rng: np.random.Generator, n: int, low: float | int, high: float | int) -> np.ndarray:
     """[n, 1] numbers whose logarithm is uniform: every order of magnitude is as likely."""
-    return np.exp(rng.uniform(np.log(low), np.log(high), (n, 1)))
+    return np.exp(rng.uniform(np.log(low), np.log(high), (n, 1))).astype(np.float32)
 
 
 def chance(rng: np.random.Generator, n: int, probability: float | int) -> np.ndarray:
@@ -53,8 +56,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 def spectral(rng: np.random.Generator, n: int, length: int, density: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Stationary Gaussian series of a spectral density, deviation 1.
 
-    Independent complex normals at the Fourier frequencies times the root of the density, transformed back; the circle is at least a
-    quarter longer than the series, so that its ends do not meet.
+    Independent complex normals at the Fourier frequencies times the root of the density, transformed back; the
+    circle is at least a quarter longer than the series, so that its ends do not meet.
 
     Args:
         rng: Source of randomness.
@@ -73,7 +76,7 @@ def spectral(rng: np.random.Generator, n: int, length: int, density: Callable[[n
     return unit(np.fft.irfft(waves, size)[:, :length])
 
 
-def smooth(rng: np.random.Generator, n: int, length: int, *, shortest: float | int = 4.0) -> np.ndarray:
+def smooth(rng: np.random.Generator, n: int, length: int, *, shortest: float | int = 4) -> np.ndarray:
     """Gaussian process with kernel exp(-(d / s)^2 / 2), s log-uniform from ``shortest`` to the length."""
     scale = log_uniform(rng, n, shortest, max(2 * shortest, length))
     return spectral(rng, n, length, lambda w: np.exp(-0.5 * np.minimum((w * scale) ** 2, 150)) + 1e-12)
@@ -124,8 +127,8 @@ def pieces(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
 def periods(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     """[n, 1] season lengths in steps.
 
-    Four in five from the calendar's list, one in five log-uniform from 3 to 400 (half of them whole numbers), some up to twice the
-    length. Those that do not fit twice are mostly drawn again from what does.
+    Four in five from the calendar's list, one in five log-uniform from 3 to 400 (half of them whole numbers), some up
+    to twice the length. Those that do not fit twice are mostly drawn again from what does.
     """
     drawn = rng.choice(PERIODS, n, p=PERIOD_WEIGHTS / PERIOD_WEIGHTS.sum())
     free = np.exp(rng.uniform(np.log(3), np.log(400), n))
@@ -135,6 +138,13 @@ def periods(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     fits = max(4, length / 2) >= PERIODS
     again = rng.choice(PERIODS[fits], n, p=PERIOD_WEIGHTS[fits] / PERIOD_WEIGHTS[fits].sum())
     return np.where((drawn > length / 2) & (rng.random(n) < 0.8), again, drawn)[:, None]
+
+
+def days(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+    """[n, 1] steps of a day: hours and parts of them, or a few hours where the series is short."""
+    steps = np.array([4.0, 6.0, 8.0, 12.0, 24.0, 48.0, 96.0, 144.0, 288.0])
+    weights = np.array([1, 1, 1, 3, 44, 20, 16, 9, 5]) * (steps <= max(4, length / 2))
+    return rng.choice(steps, (n, 1), p=weights / weights.sum())
 
 
 def _harmonics(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
@@ -175,7 +185,7 @@ def _cut(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
 
 
 def steps_of_cycle(rng: np.random.Generator, period: np.ndarray) -> np.ndarray:
-    """Tables [N, CELLS] of independent levels for each step of the cycle, or one level most steps and another for the last ones."""
+    """Tables [N, CELLS] of independent levels for each step, or of one level for most steps, another for the last."""
     n = len(period)
     step = (np.arange(CELLS) / CELLS * np.clip(period, 2, CELLS)).astype(int)
     free = np.take_along_axis(normal(rng, n, CELLS), step, 1)
@@ -185,7 +195,7 @@ def steps_of_cycle(rng: np.random.Generator, period: np.ndarray) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, period: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tables [N, CELLS] of one cycle with mean 0 and deviation 1, and [N, 1] whether they are read with interpolation."""
+    """Tables [N, CELLS] of one cycle, mean 0 and deviation 1, and [N, 1] whether they are read with interpolation."""
     n = len(period)
     curves = mix(rng, n, CELLS, (4, _harmonics), (2, _bumps), (1.5, _plateau), (0.7, _sawtooth), (1, _cut))
     stepped = chance(rng, n, 0.25)
@@ -205,15 +215,14 @@ def read(table: np.ndarray, phase: np.ndarray, smoothly: np.ndarray | bool = Tru
 
 
 def season(rng: np.random.Generator, period: np.ndarray, length: int) -> np.ndarray:
-    """Seasons of these periods [N, 1] with random profiles and phases; in 30% the amplitude drifts, in 5% the period does."""
+    """Seasons of these periods [N, 1], random profiles and phases; in 30% the amplitude drifts, in 5% the period."""
     n = len(period)
     table, smoothly = profile(rng, period)
     phase = (np.arange(length) + 0.5 + rng.integers(0, 10_000, (n, 1))) / period
     rows = np.flatnonzero(rng.random(n) < 0.05)
-    phase[rows] += 0.3 * smooth(rng, rows.size, length, shortest=max(8.0, length / 8))
+    phase[rows] += 0.3 * smooth(rng, rows.size, length, shortest=max(8, length // 8))
     x = read(table, phase, smoothly)
     rows = np.flatnonzero(rng.random(n) < 0.3)
-    x[rows] *= np.exp(
-        uniform(rng, rows.size, 0.1, 0.8) * smooth(rng, rows.size, length, shortest=max(8.0, length / 16))
-    )
+    change = smooth(rng, rows.size, length, shortest=max(8, length // 16))
+    x[rows] *= np.exp(uniform(rng, rows.size, 0.1, 0.8) * change)
     return x

@@ -1,4 +1,4 @@
-"""Families of synthetic series: each a function (rng, n, length) to n series, neither scaled nor with missing values."""
+"""Families of synthetic series: each a function (rng, n, length) -> [n, length], not yet scaled, nothing missing."""
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from tsattn.pretrained.draws import (
     Family,
     chance,
     changes,
+    days,
     hold,
     leak,
     log_uniform,
@@ -97,7 +98,7 @@ def noise(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> np.ndarray:
-    """Sum of up to three seasons; later ones mostly multiples of the first that calendars have, some scale the first."""
+    """Sum of up to three seasons; later ones are mostly multiples of the first as calendars have; some scale it."""
     first = periods(rng, n, length)
     x = season(rng, first, length)
     for share in (0.45, 0.12):
@@ -111,6 +112,12 @@ def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> np.nd
     return x * ~chance(rng, n, none)
 
 
+def _growing(x: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """exp(x), where x is stretched so that its largest value is e^spread times its smallest."""
+    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
+    return np.exp(spread * (x - low) / np.maximum(high - low, 1e-6))
+
+
 def structural(rng: Rng, n: int, length: int) -> np.ndarray:
     """Trend + seasons + noise, or (70 : 30) exp(trend) (1 + seasons) with noise in proportion to the level."""
     level = trend(rng, n, length) * log_uniform(rng, n, 0.1, 3)
@@ -119,7 +126,7 @@ def structural(rng: Rng, n: int, length: int) -> np.ndarray:
     x = level + cycle + rest
     rows = np.flatnonzero(rng.random(n) < 0.3)
     k = rows.size
-    level = np.exp(unit(level[rows]) * log_uniform(rng, k, 0.05, 1))
+    level = _growing(level[rows], log_uniform(rng, k, 0.1, 4))
     depth = uniform(rng, k, 0.05, 0.9) / np.maximum(np.abs(cycle[rows]).max(1, keepdims=True), 1e-6)
     x[rows] = level * (1 + depth * cycle[rows]) * (1 + log_uniform(rng, k, 0.005, 0.3) * unit(rest[rows]))
     return x
@@ -131,7 +138,7 @@ def _periodic(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def gaussian_process(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Sums and products of one to four draws of kernels: squared exponential, rational, periodic, resonant, linear, white."""
+    """Sums and products of one to four draws: squared exponential, rational, periodic, resonant, linear, white."""
     kernels = (3, smooth), (2, rough), (3, _periodic), (1, oscillation), (1, _line), (0.6, normal)
     x = mix(rng, n, length, *kernels)
     for share in (0.75, 0.5, 0.3):
@@ -144,8 +151,8 @@ def gaussian_process(rng: Rng, n: int, length: int) -> np.ndarray:
 def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
     """Innovations form of exponential smoothing with additive errors.
 
-    y_t = l + phi b + s_(t-m) + e_t, then l += phi b + alpha e_t, b = phi b + beta e_t, s_(t-m) += gamma e_t; alpha, beta / alpha and gamma
-    log-uniform, beta = 0 in 45%, gamma = 0 and no season in 35%, phi from .8 to 1; exp(y) in 30%.
+    y_t = l + phi b + s_(t-m) + e_t, then l += phi b + alpha e_t, b = phi b + beta e_t, s_(t-m) += gamma e_t; alpha,
+    beta / alpha and gamma log-uniform, beta = 0 in 45%, no season in 35%, phi from .8 to 1; exp(y) in 30%.
     """
     alpha = log_uniform(rng, n, 0.005, 1)[:, 0]
     beta = alpha * log_uniform(rng, n, 0.001, 0.3)[:, 0] * (rng.random(n) < 0.55)
@@ -153,9 +160,8 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
     seasonal = rng.random(n) < 0.65
     gamma = (1 - alpha) * log_uniform(rng, n, 0.001, 0.5)[:, 0] * seasonal
     m = np.clip(np.round(periods(rng, n, length)[:, 0]), 2, 400).astype(np.intp)
-    table = unit(season(rng, m[:, None].astype(float), int(m.max()))) * (
-        log_uniform(rng, n, 0.3, 10) * seasonal[:, None]
-    )
+    size = log_uniform(rng, n, 0.3, 10) * seasonal[:, None]
+    table = unit(season(rng, m[:, None].astype(float), int(m.max()))) * size
     states = table.ravel()
     offset = np.arange(n) * table.shape[1]
     errors = np.ascontiguousarray(mix(rng, n, length, (4, normal), (1, heavy)).T)
@@ -170,7 +176,7 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
         states[place] = s + gamma * e
     x = y.T.copy()
     rows = np.flatnonzero(rng.random(n) < 0.3)
-    x[rows] = np.exp(unit(x[rows]) * log_uniform(rng, rows.size, 0.1, 1))
+    x[rows] = _growing(x[rows], log_uniform(rng, rows.size, 0.3, 4))
     return x
 
 
@@ -217,7 +223,7 @@ def counts(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def regimes(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Ornstein-Uhlenbeck x += k (mu - x) + sigma e whose k, mu, sigma are those of one of two to four regimes at a time."""
+    """Ornstein-Uhlenbeck x += k (mu - x) + sigma e; k, mu, sigma are those of one of two to four regimes at a time."""
     n_states = rng.integers(2, 5, (n, 1))
     state = hold(rng.integers(0, 1 << 16, (n, length)) % n_states, changes(rng, n, length, 10, length))
 
@@ -232,7 +238,7 @@ def regimes(rng: Rng, n: int, length: int) -> np.ndarray:
 
 def _bursts(rng: Rng, n: int, length: int) -> np.ndarray:
     """Events with heavy-tailed sizes that decay at once or over some hundred steps, over a floor."""
-    events = changes(rng, n, length, 5, 300) * np.exp(normal(rng, n, length) * uniform(rng, n, 0.3, 1.2))
+    events = changes(rng, n, length, 5, 300) * np.exp(normal(rng, n, length) * uniform(rng, n, 0.3, 1))
     x = leak(1 - log_uniform(rng, n, 0.01, 1), events)
     return unit(x) + normal(rng, n, length) * log_uniform(rng, n, 0.01, 0.5)
 
@@ -264,7 +270,7 @@ def telemetry(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def bounded(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Shares: a latent series through a logistic curve, or cut at 0 and 100 per cent, in part with time at the bounds."""
+    """Shares: a latent series through a logistic curve, or cut at 0 and 1, some with long times at the bounds."""
     x = unit(mix(rng, n, length, (2, structural), (1, gaussian_process), (1, autoregression)))
     center, spread = uniform(rng, n, -1.5, 1.5), log_uniform(rng, n, 0.3, 3)
     soft = 1 / (1 + np.exp(-np.clip(center + spread * x, -30, 30)))
@@ -289,7 +295,7 @@ def audio(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def self_exciting(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Counts of a Hawkes process: rate_t = base_t + a (1 - d) sum_k d^(k-1) count_(t-k), branching ratio a from .2 to .95."""
+    """Hawkes counts: rate_t = base_t + a (1 - d) sum_k d^(k-1) count_(t-k), branching ratio a from .2 to .95."""
     d, a = 1 - log_uniform(rng, n, 0.01, 0.7)[:, 0], rng.uniform(0.2, 0.95, n)
     base = np.exp(_rates(rng, n, length)) * log_uniform(rng, n, 0.02, 5) * (1 - a[:, None])
     base, heat = np.ascontiguousarray(base.T), np.zeros(n)
@@ -301,21 +307,21 @@ def self_exciting(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def finance(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Log prices with stochastic volatility: sums of exp(h_t / 2) e_t, h persistent; prices, pulled back in some, or returns."""
+    """Stochastic volatility: log prices add up exp(h_t) e_t, h persistent; prices, some pulled back, or returns."""
     volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces)) * uniform(rng, n, 0.1, 1)
     returns = np.exp(np.clip(volatility, -4, 3)) * mix(rng, n, length, (1, normal), (1, heavy))
     returns += normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.1)
     pull = log_uniform(rng, n, 0.001, 0.1) * chance(rng, n, 0.3)
     log_price = leak(1 - pull, returns)
-    price = np.exp(unit(log_price) * log_uniform(rng, n, 0.02, 0.6))
+    price = _growing(log_price, log_uniform(rng, n, 0.05, 3))
     moved = np.where(chance(rng, n, 0.5), returns, np.log(np.abs(returns) + 0.05))
     return np.where(chance(rng, n, 0.85), price, moved)
 
 
 def cumulative(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Totals, or increments, of one to five waves with sudden rises and slower falls, reported with noise and a week."""
+    """Totals, or increments, of up to eight waves that rise fast and fall slower, reported with noise and a week."""
     t, x = np.arange(length), np.full((n, length), 1e-3)
-    for share in (1.0, 0.7, 0.5, 0.3, 0.3):
+    for share in (1.0, 0.7, 0.6, 0.5, 0.5, 0.4, 0.4, 0.3):
         at, width = uniform(rng, n, -0.1, 1.1) * length, log_uniform(rng, n, max(2, length / 200), length / 6)
         side = np.where(t < at, width, width * log_uniform(rng, n, 1, 3))
         x += chance(rng, n, share) * log_uniform(rng, n, 0.1, 1) / np.cosh(np.clip((t - at) / side, -20, 20))
@@ -326,57 +332,56 @@ def cumulative(rng: Rng, n: int, length: int) -> np.ndarray:
 
 def _drifts(rng: Rng, n: int, length: int) -> np.ndarray:
     """Drift a step: constant, piecewise constant, or damped towards 0 from shocks; deviation about 1."""
-    piecewise = np.where(
-        chance(rng, n, 0.3), rng.standard_normal((n, 1)), pieces(rng, n, length) + uniform(rng, n, -1, 1)
-    )
-    change = changes(rng, n, length, 15, length)
-    shocks = leak(uniform(rng, n, 0.7, 0.995), change * normal(rng, n, length) * 2)
-    return np.where(chance(rng, n, 0.3), shocks, piecewise)
+    constant = rng.standard_normal((n, 1)) * uniform(rng, n, 0.05, 1)
+    piecewise = np.where(chance(rng, n, 0.3), constant, pieces(rng, n, length) + uniform(rng, n, -1, 1))
+    shocks = changes(rng, n, length, 15, length) * normal(rng, n, length) * 2
+    return np.where(chance(rng, n, 0.3), leak(uniform(rng, n, 0.7, 0.995), shocks), piecewise)
 
 
 def low_frequency(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Yearly to monthly series: a level that walks with a strong, at times damped, drift; a weak season of 4 or 12; exp in half."""
-    level = np.cumsum(_drifts(rng, n, length) * log_uniform(rng, n, 0.05, 3) + normal(rng, n, length), 1)
+    """Yearly to monthly series: a walking level, strong, at times damped drift, a weak season of 4 or 12; half exp."""
+    level = np.cumsum(_drifts(rng, n, length) * log_uniform(rng, n, 0.05, 2) + normal(rng, n, length), 1)
     m = rng.choice([4.0, 12.0, 6.0, 3.0], (n, 1), p=[0.45, 0.45, 0.05, 0.05])
     weak = season(rng, m, length) * log_uniform(rng, n, 0.2, 5) * chance(rng, n, 0.5)
     x = level + weak + normal(rng, n, length) * log_uniform(rng, n, 0.05, 2)
-    return np.where(chance(rng, n, 0.5), np.exp(unit(x) * log_uniform(rng, n, 0.1, 1.2)), x)
+    return np.where(chance(rng, n, 0.5), _growing(x, log_uniform(rng, n, 0.3, 4)), x)
+
+
+def _swings(rng: Rng, n: int, length: int) -> np.ndarray:
+    """Smooth rises and falls that take from some 24 steps to the whole length, on a line."""
+    return smooth(rng, n, length, shortest=24) + _line(rng, n, length) * uniform(rng, n, 0, 1)
 
 
 def growth(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Growth with a season on top: exp(trend) (1 + depth season), period mostly 12 or 4, depth strong and slowly changing."""
-    curve = mix(rng, n, length, (2, _line), (2, _piecewise), (1, _integrated), (1, walk), (1, _logistic))
-    level = np.exp(unit(curve) * log_uniform(rng, n, 0.1, 1.1))
+    """Growth with a season on top, exp(trend) (1 + depth season); period mostly 12 or 4, depth changing in some."""
+    curve = mix(rng, n, length, (2, _line), (2, _piecewise), (1, _integrated), (1, walk), (1, _logistic), (2, _swings))
     m = rng.choice([12.0, 4.0, 7.0, 52.0, 24.0, 6.0], (n, 1), p=[0.5, 0.25, 0.1, 0.06, 0.05, 0.04])
     cycle = season(rng, m, length)
     depth = uniform(rng, n, 0.05, 0.95) / np.maximum(np.abs(cycle).max(1, keepdims=True), 1e-6)
-    return level * (1 + depth * cycle) * np.exp(noise(rng, n, length) * log_uniform(rng, n, 0.005, 0.15))
+    rest = np.exp(np.clip(noise(rng, n, length), -6, 6) * log_uniform(rng, n, 0.005, 0.15))
+    return _growing(curve, log_uniform(rng, n, 0.3, 4)) * (1 + depth * cycle) * rest
 
 
 def solar(rng: Rng, n: int, length: int) -> np.ndarray:
     """Power of the sun: max(0, cos(day) - c(t)) times the share that clouds let through; 0 at night."""
-    m = rng.choice([24.0, 48.0, 96.0, 144.0, 288.0], (n, 1), p=[0.4, 0.2, 0.2, 0.1, 0.1])
-    t = np.arange(length)
-    day = np.cos(2 * np.pi * (t / m + uniform(rng, n, 0, 1)))
-    night = uniform(rng, n, -0.2, 0.2) + uniform(rng, n, 0, 0.4) * np.sin(
-        2 * np.pi * (t / m / 365.25 + uniform(rng, n, 0, 1))
-    )
-    clouds = unit(leak(1 - 1 / (m * log_uniform(rng, n, 0.05, 2)), normal(rng, n, length)))
+    m, t = days(rng, n, length), np.arange(length)
+    day = np.cos(2 * np.pi * ((t / m + uniform(rng, n, 0, 1)) % 1).astype(np.float32))
+    year = np.sin(2 * np.pi * (t / m / 365.25 + uniform(rng, n, 0, 1)).astype(np.float32))
+    night = uniform(rng, n, -0.2, 0.2) + uniform(rng, n, 0, 0.4) * year
+    clouds = unit(leak(1 - 1 / np.maximum(2, m * log_uniform(rng, n, 0.05, 2)), normal(rng, n, length)))
     through = 1 / (1 + np.exp(-np.clip(uniform(rng, n, 0, 3) + uniform(rng, n, 0.3, 2) * clouds, -30, 30)))
     return np.maximum(0, day - night) * through
 
 
 def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
-    """A day's profile on workdays, another at weekends, over days of 24, 48, 96, 144 or 288 steps and a walking level."""
-    m = rng.choice([24.0, 48.0, 96.0, 144.0, 288.0], (n, 1), p=[0.5, 0.2, 0.15, 0.1, 0.05])
-    day = (np.arange(length) + 0.5 + np.floor(uniform(rng, n, 0, 7) * m)) / m
+    """A day's profile on workdays, another on days off, a walking level; days of 24 to 288 steps."""
+    m = days(rng, n, length)
+    day = (np.arange(length) + 0.5 + np.floor(rng.uniform(0, 7, (n, 1)) * m)) / m
     work, smoothly = profile(rng, m)
-    change = uniform(rng, n, 0, 1)
-    rest = work * uniform(rng, n, 0.2, 1) + profile(rng, m)[0] * 0.5 * change - change
-    weekday = np.floor(day).astype(int) % 7
-    off = (weekday >= np.where(chance(rng, n, 0.8), 5, 6)) | (
-        hold(rng.random((n, length)), day % 1 < 1.0001 / m) < 0.02
-    )
+    apart = uniform(rng, n, 0, 1)
+    rest = work * uniform(rng, n, 0.2, 1) + profile(rng, m)[0] * 0.5 * apart - apart
+    holiday = hold(rng.random((n, length), dtype=np.float32), day % 1 < 1.0001 / m) < 0.02
+    off = (np.floor(day) % 7 >= np.where(chance(rng, n, 0.8), 5, 6)) | holiday
     x = np.where(off, read(rest, day, smoothly), read(work, day, smoothly))
     x += mix(rng, n, length, (1, smooth), (1, walk), (1, autoregression)) * log_uniform(rng, n, 0.03, 0.8)
     x += noise(rng, n, length) * log_uniform(rng, n, 0.03, 0.6)

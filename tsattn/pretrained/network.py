@@ -213,7 +213,7 @@ class ZeroNetwork(nn.Module):
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        period, ratio = detect_period(x[:, -self.config.max_context :], horizon)
+        period, strength = detect_period(x[:, -self.config.max_context :])
         tokens = self._cut(period, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = _read(x, index, inside)
@@ -222,7 +222,7 @@ class ZeroNetwork(nn.Module):
         inputs = [scaled, known, inside.to(scaled.dtype)]
         if self.config.copies:
             inputs += self._copies(x, period, index, level, spread)
-        facts = self._facts(period, ratio, x)[:, None].expand(-1, index.shape[1], -1)
+        facts = self._facts(period, strength, x)[:, None].expand(-1, index.shape[1], -1)
         inputs.append(facts.to(scaled.dtype))
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
@@ -275,12 +275,10 @@ class ZeroNetwork(nn.Module):
         index = torch.arange(-n_context, n_future, device=period.device)
         return Tokens(steps, count, index, config.max_len)
 
-    def _facts(self, period: Tensor, ratio: Tensor, x: Tensor) -> Tensor:
+    def _facts(self, period: Tensor, strength: Tensor, x: Tensor) -> Tensor:
         """Season or none, its length, how well it repeats, and how much is known of a series, [B 4]."""
         known = x[:, -self.config.max_context :].isfinite().sum(1).clamp_min(1).log() / 8
-        return torch.stack(
-            [(period > 0).to(known), period.clamp_min(1).log() / 8, ratio.clamp(0, 2).to(known), known], 1
-        )
+        return torch.stack([(period > 0).to(known), period.clamp_min(1).log() / 8, strength.to(known), known], 1)
 
     def _copies(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
         """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""

@@ -1,119 +1,133 @@
-"""Detection of a season: the lag whose repetition would have forecast a series best."""
-
-import functools
+"""Detection of a season: the lag at which a series, its slow movement taken off, is most like itself."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# A season counts if repeating it has at most this share of the error of repeating the last value.
-CONVINCING = 0.8
-# A divisor of the best lag is preferred if its error is larger by at most this share, chance aside.
-DIVISOR_TOLERANCE = 0.05
-# Divisors that are tried.
-_DIVISORS = range(12, 1, -1)
-# Longest lag that is tried, in steps, and least number of pairs of values that judge a lag.
+# Longest season that is tried, in steps.
 MAX_PERIOD = 1440
+# Least number of pairs of values that judge a lag.
 _MIN_PAIRS = 4
+# What a correlation is charged for chance, in standard errors of n pairs, n^-1/2.
+_CHANCE = 2.0
+# The same for seasons of the calendar, which are expected.
+_CALENDAR_CHANCE = 1.2
+# A season's correlation, chance taken off, is at least this, and this much above the least at a shorter lag.
+_CONVINCING, _PROMINENT = 0.1, 0.2
+# A shorter season is preferred whose correlation is lower by at most this.
+_TOLERANCE = 0.05
+# Values this many deviations from the slow movement count as much as those at it.
+_FARTHEST = 3.0
+# Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
+_CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 144, 168, 288, 336, 365, 672, 1008, 1440)
 
 
-def detect_period(x: Float[Tensor, "B T"], horizon: int) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """The season of each series, in steps, and how well it repeats.
+def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """The season of each series, in steps, and how strong it is.
 
-    With ``E(m)`` the mean of ``(x_t - x_(t-m))^2`` over the pairs of which both values are known, taken off a straight
-    line, the error of repeating the last m values over the horizon is ``R(m)``, the mean of ``E(m ceil(i / m))`` over
-    ``i = 1 .. horizon``. A lag that n pairs of values judge is charged for its chance, ``R(m) (1 + n^-0.5)``. The
-    answer is the lag m of at least 2 that is least then, or a divisor of it that is as good within ``5% + n^-0.5``; it
-    is a season if it is below ``0.8 R(1)``. A lag is tried if one and a half of its cycles are in the context and four pairs
-    judge it. ``E`` comes from correlations by fast Fourier transform: T log T operations a series.
+    From the series, less a straight line, a centred moving average of w steps is taken off, w the least power of two
+    that is at least the lag m; ``r(m)`` is the correlation of what remains with itself m steps before, over the n
+    pairs of which both are known. From it ``2 (e / n)^1/2`` is taken off for chance (1.2 in place of 2 for a season of
+    the calendar), with Bartlett's ``e = 1 + 2 (r(1)^2 + ... + r(w / 2)^2)``. A season is a lag of at least 2 whose
+    ``r(m)`` is not below that of its neighbours, is 0.2 above the least at a shorter lag, and is at least 0.1 less
+    chance. Of those the best is taken, or the shortest that is worse by at most 0.05, or a season of the calendar
+    within 2 percent that is. A lag is tried if one and a half of its cycles are in the context and four pairs judge
+    it. Correlations come from fast Fourier transforms: T log^2 T operations a series.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
-        horizon: Steps to be forecast, at least 1.
 
     Returns:
-        The season of each series in steps, 0 where none convinces; and the ratio that was compared with 0.8, 1 where
-        no lag could be tried.
+        The season of each series in steps, 0 where none convinces; and its correlation less chance, 0 where there is
+        no season.
 
     Example:
-        >>> detect_period(torch.arange(60.0).remainder(7)[None], 7)[0].tolist()
+        >>> detect_period(torch.arange(60.0).remainder(7)[None])[0].tolist()
         [7]
     """
-    errors, pairs, tried = _lag_errors(x)
-    n_lags = errors.shape[1]
+    n_lags = min(int((x.shape[1] - 1) / 1.5), MAX_PERIOD)
     if n_lags < 2:
-        return x.new_zeros(len(x), dtype=torch.long), x.new_ones(len(x))
-    weights = _repetition(n_lags, horizon).to(errors)
-    known = tried.to(errors)
-    repeated = (errors * known) @ weights / (known @ weights).clamp_min(1e-12)  # [B n_lags]
-    naive = repeated[:, 0]
-    candidates = torch.where(tried, repeated * (1 + pairs.clamp_min(1).rsqrt()), torch.inf)
-    candidates[:, 0] = torch.inf
-    least, best = candidates.min(1)
-    chance = pairs.gather(1, best[:, None])[:, 0].clamp_min(1).rsqrt()
-    best = _prefer_divisors(candidates, best + 1, least * (1 + DIVISOR_TOLERANCE + chance))
-    least = candidates.gather(1, best[:, None] - 1)[:, 0]
-    ratio = torch.where(naive > 0, least / naive, 1.0)
-    found = ratio < CONVINCING
-    return torch.where(found, best, 0), torch.where(ratio.isfinite(), ratio, 1.0).to(x.dtype)
+        return x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x))
+    likeness, chance, tried = _likeness(x, n_lags)
+    beside = torch.nn.functional.pad(likeness, (1, 1), value=-1.0)
+    peak = (likeness >= beside[:, :-2]) & (likeness >= beside[:, 2:])
+    least = torch.nn.functional.pad(torch.where(tried, likeness, 1.0).cummin(1).values, (1, 0), value=1.0)[:, :-1]
+    score = likeness - chance
+    good = tried & peak & (score >= _CONVINCING) & (likeness - least >= _PROMINENT)
+    good[:, 0] = False
+    score = torch.where(good, score, -1.0)
+    near_best = good & (score >= score.amax(1, keepdim=True) - _TOLERANCE)
+    shortest = near_best.to(torch.int8).argmax(1)
+    found = good.any(1)
+    period = _by_calendar(shortest + 1, likeness - chance)
+    strength = (likeness - chance).gather(1, period[:, None] - 1)[:, 0]
+    return torch.where(found, period, 0), torch.where(found, strength, 0.0).to(x.dtype)
 
 
-def _lag_errors(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean squared difference at lags 1, 2, ..., of how many pairs, and whether that will do; [B n_lags] each."""
+def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
+    """The season of the calendar beside a period, by one step or 2 percent, where it is as good."""
+    own = score.gather(1, period[:, None] - 1)[:, 0]
+    chosen = period
+    for season in _CALENDAR:
+        if season <= score.shape[1]:
+            beside = (period - season).abs() <= max(1, round(0.02 * season))
+            chosen = torch.where(beside & (score[:, season - 1] >= own - _TOLERANCE), season, chosen)
+    return chosen
+
+
+def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
+    """Correlation at lags 1 to n_lags, what it is charged for chance, and whether a lag can be judged."""
     values, known = _detrended(x)
-    n_steps = x.shape[1]
-    first = (known.cumsum(1) == 0).sum(1)  # steps before the first known value
-    n_lags = min(int((n_steps - 1) / 1.5), MAX_PERIOD)
-    size = 2 ** (n_steps + n_lags).bit_length()
-    seen, level, power = (torch.fft.rfft(part, size) for part in (known, values, values.square()))
-    both = torch.fft.irfft(seen * seen.conj(), size)[:, 1 : n_lags + 1]
-    # Sum over t of x_t^2 + x_(t-m)^2 - 2 x_t x_(t-m), where both are known.
-    spectrum = power * seen.conj() + seen * power.conj() - 2 * level * level.conj()
-    sums = torch.fft.irfft(spectrum, size)[:, 1 : n_lags + 1]
-    pairs = both.round()
+    size = 2 ** (x.shape[1] + n_lags).bit_length()
+    pairs = _products(known, size, n_lags).round()
+    likeness, extent = torch.zeros_like(pairs[:, 1:]), torch.ones_like(pairs[:, 1:])
+    window, first = 4, 1
+    while first <= n_lags:
+        last = min(window, n_lags)
+        alike = _products(_without_slow(values, known, window), size, last) / pairs[:, : last + 1].clamp_min(1)
+        alike = (alike[:, 1:] / alike[:, :1].clamp_min(1e-9)).clamp(-1, 1)
+        likeness[:, first - 1 : last] = alike[:, first - 1 :]
+        # Bartlett: neighbours that are alike bring less news.
+        extent[:, first - 1 : last] = 1 + 2 * alike[:, : first // 2].square().sum(1, keepdim=True)
+        window, first = 2 * window, last + 1
     lags = torch.arange(1, n_lags + 1, device=x.device)
-    tried = (pairs >= _MIN_PAIRS) & (1.5 * lags <= (n_steps - first)[:, None])
-    return (sums / pairs.clamp_min(1)).clamp_min(0), pairs, tried
+    before = (known.cumsum(1) == 0).sum(1)  # steps before the first known value
+    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (1.5 * lags <= (x.shape[1] - before)[:, None])
+    charge = torch.full((n_lags,), _CHANCE, dtype=pairs.dtype, device=x.device)
+    charge[[season - 1 for season in _CALENDAR if season <= n_lags]] = _CALENDAR_CHANCE
+    chance = charge * (extent / pairs[:, 1:].clamp_min(1)).sqrt()
+    return torch.where(tried, likeness, -1.0), chance, tried
+
+
+def _products(x: Tensor, size: int, n_lags: int) -> Tensor:
+    """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms of ``size`` steps."""
+    spectrum = torch.fft.rfft(x, size)
+    return torch.fft.irfft(spectrum * spectrum.conj(), size)[:, : n_lags + 1]
 
 
 def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
     """Values less their straight line, in units of what remains, 0 where missing; and 1 where known. In float64."""
-    known = x.isfinite()
-    weight = known.to(torch.float64)
-    values = torch.where(known, x, 0.0).to(torch.float64)
-    count = weight.sum(1, keepdim=True).clamp_min(1)
+    known = x.isfinite().to(torch.float64)
+    values = torch.where(known > 0, x, 0.0).to(torch.float64)
+    count = known.sum(1, keepdim=True).clamp_min(1)
     time = torch.arange(x.shape[1], dtype=torch.float64, device=x.device).expand_as(values)
-    values = (values - values.sum(1, keepdim=True) / count) * weight
-    time = (time - (time * weight).sum(1, keepdim=True) / count) * weight
+    values = (values - values.sum(1, keepdim=True) / count) * known
+    scale = values.abs().amax(1, keepdim=True)
+    values = values / torch.where(scale > 0, scale, 1.0)
+    time = (time - (time * known).sum(1, keepdim=True) / count) * known
     slope = (time * values).sum(1, keepdim=True) / time.square().sum(1, keepdim=True).clamp_min(1)
     values = values - slope * time
-    size = (values.square().sum(1, keepdim=True) / count).sqrt()
-    return values / torch.where(size > 0, size, 1.0), weight
+    spread = (values.square().sum(1, keepdim=True) / count).sqrt()
+    return values / torch.where(spread > 1e-9, spread, torch.inf), known
 
 
-@functools.lru_cache(maxsize=32)
-def _repetition(n_lags: int, horizon: int) -> Tensor:
-    """Weights [n_lags n_lags] of ``E(j)`` in ``R(m)``: the share of the horizon whose value is j = k m steps old."""
-    with torch.inference_mode(False):
-        weights = torch.zeros(n_lags, n_lags)
-        lags = torch.arange(1, n_lags + 1)
-        for repeat in range(1, horizon + 1):
-            # Steps (repeat - 1) m + 1 .. repeat m of the horizon look back repeat m steps.
-            steps = (horizon - (repeat - 1) * lags).clamp(min=0).minimum(lags)
-            inside = (steps > 0) & (repeat * lags <= n_lags)
-            if not bool(inside.any()):
-                break
-            weights[repeat * lags[inside] - 1, lags[inside] - 1] += steps[inside].to(weights)
-        return weights / horizon
-
-
-def _prefer_divisors(candidates: Tensor, best: Tensor, most: Tensor) -> Tensor:
-    """The smallest divisor of each best lag whose error is at most ``most``, or the lag itself."""
-    chosen, done = best.clone(), torch.zeros_like(best, dtype=torch.bool)
-    for divisor in _DIVISORS:
-        part = torch.div(best + divisor // 2, divisor, rounding_mode="floor")
-        whole = part >= 2
-        error = candidates.gather(1, (part.clamp_min(1) - 1)[:, None])[:, 0]
-        better = whole & ~done & (error <= most)
-        chosen, done = torch.where(better, part, chosen), done | better
-    return chosen
+def _without_slow(values: Tensor, known: Tensor, window: int) -> Tensor:
+    """Values less their centred moving average of known ones, in units of what remains and bounded; 0 where missing."""
+    n_steps, half = values.shape[1], window // 2
+    sums, counts = (torch.nn.functional.pad(part.cumsum(1), (1, 0)) for part in (values, known))
+    step = torch.arange(n_steps, device=values.device)
+    low, high = (step - half).clamp_min(0), (step + window - half).clamp_max(n_steps)
+    average = (sums[:, high] - sums[:, low]) / (counts[:, high] - counts[:, low]).clamp_min(1)
+    rest = (values - average) * known
+    spread = (rest.square().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)).sqrt()
+    return (rest / torch.where(spread > 1e-9, spread, torch.inf)).clamp(-_FARTHEST, _FARTHEST)

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
+from tsattn.pretrained.weights import save_network
 from tsattn.storage import write_atomic
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
-STEPS_A_MINUTE = 300
+STEPS_A_MINUTE = 150
 # Targets beyond this many deviations, in the space of the arcsinh, teach no more than those at it.
 _FARTHEST = 3.5
 # Steps between two looks at the validation series, and between two states on disk.
@@ -145,7 +146,7 @@ class Pretraining:
             torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self.rates = (recipe.rate, recipe.other_rate)
-        self.step, self.windows, self.seconds = 0, 0, 0.0
+        self.step, self.windows, self.seconds = 0, 0, 0.0  # seconds of all cores
 
     def advance(self) -> float:
         """One step; its loss."""
@@ -231,10 +232,10 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
         pretraining.restore(torch.load(file, map_location=pretraining.device, weights_only=True))
     curve = [point for point in _read_curve(folder / "curve.jsonl") if point["step"] <= pretraining.step]
     stop = pretraining.recipe.n_steps if until is None else min(until, pretraining.recipe.n_steps)
-    started, before, losses = time.monotonic(), pretraining.seconds, []
+    started, spent, before, losses = time.monotonic(), time.process_time(), pretraining.seconds, []
     while pretraining.step < stop:
         losses.append(pretraining.advance())
-        pretraining.seconds = before + time.monotonic() - started
+        pretraining.seconds = before + time.process_time() - spent
         if pretraining.step % _LOOK == 0 or pretraining.step == pretraining.recipe.n_steps:
             curve.append(
                 {
@@ -253,7 +254,7 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
 
 
 def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -> None:
-    """Put the curve and the state on disk, each in one step; a curve that is ahead of its state is cut when it is read."""
+    """Put the curve and the state on disk, each in one step; a curve that is ahead is cut when it is read."""
 
     def write_curve(path: Path) -> None:
         path.write_text("".join(json.dumps(point) + "\n" for point in curve))
@@ -276,7 +277,7 @@ def _show(
     pace = (time.monotonic() - started) / len(losses)
     left = round(pace * (stop - pretraining.step))
     validation = f"{curve[-1]['validation']:.4f}" if curve else "-"
-    rate = pretraining.windows / max(pretraining.seconds, 1e-9)
+    rate = pretraining.windows / max(pretraining.step * pace, 1e-9)
     sys.stderr.write(
         f"\rstep {pretraining.step} of {stop}  loss {np.mean(losses[-100:]):.4f}  validation {validation}"
         f"  {rate:.0f} windows/s  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left  "
@@ -298,6 +299,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--copies", action="store_true", help="tell each token the values one season earlier")
     parser.add_argument("--d-model", type=int, default=96)
     parser.add_argument("--n-layers", type=int, default=4)
+    parser.add_argument("--export", type=Path, help="write weights and card of the state into this folder and stop")
+    parser.add_argument("--name", default="zero-1", help="name of the exported weights")
+    parser.add_argument("--facts", type=Path, help="JSON file of what the card tells besides: commit, scores, bad_at")
     parser.add_argument("--picture", type=Path, help="draw the curve of the state into this file and stop")
     return parser.parse_args(argv)
 
@@ -308,7 +312,19 @@ def main(argv: list[str] | None = None) -> None:
     if asked.picture is not None:
         draw_curve(asked.state, asked.picture)
         return
+    if asked.export is not None:
+        export(asked.state, asked.export, asked.name, json.loads(asked.facts.read_text()))
+        return
+    before = torch.get_num_threads()
     torch.set_num_threads(asked.threads)
+    try:
+        run(_asked(asked), asked.state, until=asked.until)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _asked(asked: argparse.Namespace) -> Pretraining:
+    """The run that the command line describes."""
     config = ZeroConfig(
         attention=asked.attention,
         cut=not asked.plain_tokens,
@@ -318,7 +334,29 @@ def main(argv: list[str] | None = None) -> None:
         n_layers=asked.n_layers,
     )
     recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay)
-    run(Pretraining(config, recipe, device=asked.device), asked.state, until=asked.until)
+    return Pretraining(config, recipe, device=asked.device)
+
+
+def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
+    """Write the averaged weights of a run and their card.
+
+    Args:
+        state: Folder of the run.
+        folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
+        name: Such as ``"zero-1"``.
+        facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
+    """
+    kept = torch.load(state / "state.pt", map_location="cpu", weights_only=True)
+    network = ZeroNetwork(ZeroConfig.from_dict(kept["config"]))
+    network.load_state_dict(kept["average"])
+    known = {
+        "learnt_from": "synthetic series of tsattn.pretrained.synthetic; no real series",
+        "steps": kept["step"],
+        "windows": kept["windows"],
+        "core_hours": round(kept["seconds"] / 3600, 2),
+        "recipe": kept["recipe"],
+    }
+    save_network(network, folder, name, {**known, **facts})
 
 
 def draw_curve(folder: Path, file: Path) -> None:

@@ -1,4 +1,7 @@
-"""Synthetic series for pretraining: draws from families, mixed, disturbed and standardised, out of nothing but random numbers."""
+"""Synthetic series for pretraining: drawn from families, mixed, disturbed, standardised; random numbers alone."""
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -11,8 +14,9 @@ _BLOCK = 1024  # series made at once: enough for loops over time, little enough 
 def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     """Draw n synthetic series.
 
-    Families are drawn with the weights of ``FAMILIES``. 15% of the series become the sum of two; then level shifts (12%), spikes (15%),
-    regular events (5%), floors (5%), rounding (6%), a change of sign (20%), a reversal of time (3%) and missing values (8%) are laid on top.
+    Families are drawn with the weights of ``FAMILIES``. 15% of the series join two draws. Then level shifts (12%),
+    spikes (15%), regular events (5%), floors (5%), bends (5%), stuck values (3%), rounding (6%), a change of sign
+    (20%), a reversal of time (3%) and missing values (8%) are laid on top.
 
     Args:
         n: Series, at least 0.
@@ -20,7 +24,8 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
         seed: A number, or a generator, which moves on.
 
     Returns:
-        [n, length] float32, NaN where missing; of what is observed each series has mean 0 and deviation 1, or is 0 where it does not vary.
+        [n, length] float32, NaN where missing. What is observed of a series has mean 0 and deviation 1, or is 0 where
+        it does not vary.
 
     Raises:
         ValueError: If n is negative or length is not from 16 to 4,096.
@@ -44,12 +49,13 @@ def standardise(x: np.ndarray) -> np.ndarray:
     """Mean 0 and deviation 1 of what is observed [N, T]; series that do not vary become 0, missing values stay."""
     seen = ~np.isnan(x)
     count = np.maximum(seen.sum(1, keepdims=True), 1)
-    mean = np.where(seen, x, 0).sum(1, keepdims=True, dtype=float) / count
-    x = x - mean
-    deviation = np.sqrt(np.where(seen, x * x, 0).sum(1, keepdims=True) / count)
-    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
-    x = np.where(constant & seen, 0, x / np.where(constant, 1, deviation))
-    return x.astype(np.float32)
+    filled = np.where(seen, x, 0)
+    mean = filled.sum(1, keepdims=True, dtype=float) / count
+    filled = np.where(seen, (filled - mean).astype(np.float32), np.float32(0))
+    deviation = np.sqrt(np.einsum("nt,nt->n", filled, filled)[:, None] / count)
+    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1)
+    filled *= np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32)
+    return np.where(seen, filled, np.float32(np.nan))
 
 
 def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
@@ -57,7 +63,7 @@ def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     n_pairs = round(0.15 * n)
     x = _draw(rng, n + n_pairs, length)
     x, other = x[:n], x[n:]
-    x[:n_pairs] += other * log_uniform(rng, n_pairs, 0.1, 1)
+    x[:n_pairs] = _join(rng, x[:n_pairs], other)
     x = x[rng.permutation(n)]
     for share, change in _ON_TOP:
         rows = np.flatnonzero(rng.random(n) < share)
@@ -74,11 +80,23 @@ def _draw(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     return np.concatenate(blocks)[rng.permutation(n)]
 
 
-def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """The level changes at one to five random steps."""
+def _join(rng: np.random.Generator, x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two draws as one: the sum (70%), the product x (1 + c other) (12%), or the other from a random step on (18%)."""
     n, length = x.shape
-    at = rng.random((n, length)) < rng.integers(1, 6, (n, 1)) / length
-    return x + np.cumsum(at * normal(rng, n, length) * uniform(rng, n, 0.5, 3), 1)
+    weight = log_uniform(rng, n, 0.1, 1)
+    late = np.arange(length) >= uniform(rng, n, 0.1, 0.9) * length
+    kind = rng.random((n, 1))
+    joined = np.where(kind < 0.82, x * (1 + weight * other), np.where(late, other, x))
+    return np.where(kind < 0.7, x + weight * other, joined)
+
+
+def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """The level changes at about one to five random steps; in 40% every second change goes back."""
+    n, length = x.shape
+    at = rng.random((n, length), dtype=np.float32) < rng.integers(1, 6, (n, 1)) / length
+    size = uniform(rng, n, 0.5, 3)
+    back = np.cumsum(at, 1) % 2 * rng.choice([-1, 1], (n, 1))
+    return x + size * np.where(chance(rng, n, 0.4), back, np.cumsum(at * normal(rng, n, length), 1))
 
 
 def _spikes(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -100,10 +118,24 @@ def _events(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def _floor(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Values below a quantile from .02 to .5 become that quantile; above it in a third of the series."""
-    level = np.quantile(x, rng.uniform(0.02, 0.5, len(x)), axis=1).diagonal()[:, None]
-    flip = np.where(chance(rng, len(x), 1 / 3), -1, 1)
-    return flip * np.maximum(flip * x, flip * level)
+    """Values below a quantile from .02 to .5 become that quantile; those above it in a third of the series."""
+    x = x * np.where(chance(rng, len(x), 1 / 3), -1, 1)
+    place = (rng.uniform(0.02, 0.5, (len(x), 1)) * x.shape[1]).astype(int)
+    return np.maximum(x, np.take_along_axis(np.sort(x, 1), place, 1))
+
+
+def _bend(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """A function of the values: tanh, a square with the sign or without, a hinge, a soft exponential."""
+    x, kind = x * uniform(rng, len(x), 0.5, 2), rng.integers(0, 5, (len(x), 1))
+    bent = [np.tanh(x), x * np.abs(x), x * x, np.maximum(x, 0) + 0.1 * x, np.logaddexp(2 * x, 0)]
+    return np.choose(kind, bent)
+
+
+def _stuck(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Stretches in which the last value stays, on 2 to 30% of the steps."""
+    n, length = x.shape
+    stuck = hold(rng.random((n, length), dtype=np.float32), changes(rng, n, length, 3, length / 3))
+    return hold(x, stuck >= uniform(rng, n, 0.02, 0.3))
 
 
 def _round(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -139,8 +171,59 @@ _ON_TOP = (
     (0.15, _spikes),
     (0.05, _events),
     (0.05, _floor),
+    (0.05, _bend),
+    (0.03, _stuck),
     (0.06, _round),
     (0.2, _negate),
     (0.03, _reverse),
     (0.08, _missing),
 )
+
+
+def picture(x: np.ndarray, *, columns: int = 5) -> str:
+    """Series [N, T] as panels of an SVG image, missing values as gaps, each panel from its least to its largest value.
+
+    Args:
+        x: Series, NaN where missing.
+        columns: Panels in a row.
+    """
+    width, height, gap = 200, 60, 8
+    n, length = x.shape
+    rows = -(-n // columns)
+    size = f"{columns * (width + gap) + gap} {rows * (height + gap) + gap}"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+    ]
+    for k, series in enumerate(x):
+        low, high = np.nanmin(series), np.nanmax(series)
+        y = height - height * (series - low) / max(float(high - low), 1e-9)
+        across, down = (part * (side + gap) + gap for part, side in ((k % columns, width), (k // columns, height)))
+        parts.append(
+            f'<g transform="translate({across} {down})"><rect width="{width}" height="{height}" fill="#f4f4f4"/>'
+        )
+        parts.append(f'<path fill="none" stroke="#1f5fa8" stroke-width=".8" d="{_path(y, width / (length - 1))}"/></g>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _path(y: np.ndarray, step: float) -> str:
+    """Commands of an SVG path through the points (i step, y_i) that are not NaN."""
+    seen = ~np.isnan(y)
+    points = (f"{'L' if i and seen[i - 1] else 'M'}{i * step:.1f} {y[i]:.1f}" for i in np.flatnonzero(seen))
+    return "".join(points)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write a picture of fifty synthetic series: ``python -m tsattn.pretrained.synthetic --picture FILE.svg``."""
+    parser = argparse.ArgumentParser(prog="python -m tsattn.pretrained.synthetic", description=main.__doc__)
+    parser.add_argument("--picture", type=Path, required=True, metavar="FILE.svg", help="where the picture goes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the series (default: 0)")
+    parser.add_argument("--length", type=int, default=384, help="steps of each series (default: 384)")
+    chosen = parser.parse_args(arguments)
+    if chosen.picture.suffix != ".svg":
+        parser.error(f"--picture must end in .svg; got {chosen.picture}")
+    chosen.picture.write_text(picture(make(50, chosen.length, seed=chosen.seed)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Detection of a season: known periods, noise, trends, missing values, short series, and no season as an answer."""
+
+import numpy as np
+import pytest
+import torch
+
+from tsattn.pretrained.period import MAX_PERIOD, detect_period
+
+DOUBLE = torch.float64
+
+
+def seasonal(period, length, *, noise=0.3, n=48, seed=0):
+    """Random profiles of a period, repeated, with white noise; [n, length]."""
+    generator = torch.Generator().manual_seed(seed)
+    profile = torch.randn(n, period, generator=generator, dtype=DOUBLE)
+    time = torch.arange(length)
+    return profile[:, time % period] + noise * torch.randn(n, length, generator=generator, dtype=DOUBLE)
+
+
+def found(x, period):
+    """Share of series whose answer is the period or a multiple of it, and share with the period itself."""
+    answer = detect_period(x)[0]
+    return float(((answer % period == 0) & (answer > 0)).double().mean()), float((answer == period).double().mean())
+
+
+@pytest.mark.parametrize(("period", "length"), [(4, 48), (7, 140), (12, 120), (24, 400), (96, 960), (365, 2000)])
+def test_known_periods_are_found(period, length):
+    whole, exact = found(seasonal(period, length), period)
+    assert whole > 0.95
+    assert exact > 0.7
+
+
+def test_a_sine_with_noise_and_drift_is_found():
+    time = torch.arange(480, dtype=DOUBLE)
+    x = torch.sin(2 * torch.pi * time / 24) + 0.3 * seasonal(1, 480, noise=1.0) + 0.02 * time
+    answer = detect_period(x)[0]
+    assert ((answer % 24 <= 1) | (answer % 24 == 23)).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, -3.0])
+def test_a_trend_does_not_hide_it(slope):
+    x = seasonal(12, 144) + slope * torch.arange(144)
+    assert found(x, 12)[0] > 0.95
+
+
+def test_missing_values_are_no_values():
+    x = seasonal(24, 480)
+    generator = torch.Generator().manual_seed(5)
+    x[torch.rand(x.shape, generator=generator) < 0.3] = torch.nan
+    x[:, 200:240] = torch.nan
+    assert found(x, 24)[0] > 0.95
+
+
+def test_no_season_is_an_answer():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, 300, generator=generator, dtype=DOUBLE)
+    assert float((detect_period(noise)[0] > 0).double().mean()) < 0.15
+    assert float((detect_period(noise.cumsum(1))[0] > 0).double().mean()) < 0.15
+    line = torch.arange(60.0, dtype=DOUBLE)[None]
+    period, ratio = detect_period(torch.cat([line, line * 0 + 3]))
+    assert period.tolist() == [0, 0]
+    assert torch.isfinite(ratio).all()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8])
+def test_short_series_have_no_season(length):
+    period, ratio = detect_period(torch.arange(float(length), dtype=DOUBLE)[None].sin())
+    assert period.tolist() == [0]
+    assert torch.isfinite(ratio).all()
+
+
+def test_two_cycles_are_enough_where_they_repeat():
+    assert found(seasonal(12, 24, noise=0.05), 12)[0] > 0.9
+
+
+def test_an_all_missing_series_has_none():
+    assert detect_period(torch.full((2, 50), torch.nan, dtype=DOUBLE))[0].tolist() == [0, 0]
+
+
+def test_the_season_follows_scale_and_level():
+    x = seasonal(7, 90)
+    before = detect_period(x)[0]
+    assert detect_period(1e9 * x - 5e11)[0].tolist() == before.tolist()
+    assert detect_period(1e-9 * x)[0].tolist() == before.tolist()
+
+
+def test_a_history_that_begins_later_is_a_shorter_one():
+    x = seasonal(7, 90)
+    padded = torch.cat([torch.full((len(x), 400), torch.nan, dtype=DOUBLE), x], 1)
+    for alone, beside in zip(detect_period(x), detect_period(padded), strict=True):
+        assert torch.allclose(alone.double(), beside.double())
+
+
+def test_rows_do_not_disturb_one_another():
+    x = torch.cat([seasonal(7, 90, n=3), seasonal(12, 90, n=3), seasonal(1, 90, n=3)])
+    together = detect_period(x)[0]
+    assert [int(detect_period(row[None])[0]) for row in x] == together.tolist()
+
+
+def by_loops(values):
+    """Score of every lag that can be judged, number by number from the formula: correlation, and less chance."""
+    known = ~np.isnan(values)
+    n_steps, time = len(values), np.arange(len(values))
+    rest = values - np.polyval(np.polyfit(time[known], values[known], 1), time)
+    likeness, score = {}, {}
+    for lag in range(1, int((n_steps - 1) / 1.5) + 1):
+        window = 4
+        while window < lag:
+            window *= 2
+        fast = np.full(n_steps, np.nan)
+        for t in range(n_steps):
+            around = [rest[s] for s in range(max(t - window // 2, 0), min(t + window // 2, n_steps)) if known[s]]
+            if known[t]:
+                fast[t] = rest[t] - np.mean(around)
+        fast = np.clip(fast / np.sqrt(np.nanmean(fast**2)), -3, 3)
+
+        def alike(m, fast=fast):
+            pairs = [fast[t] * fast[t - m] for t in range(m, n_steps) if known[t] and known[t - m]]
+            return np.mean(pairs) / np.nanmean(fast**2), len(pairs)
+
+        half = window // 2 + 1 if window > 4 else 1
+        extent = 1 + 2 * sum(min(max(alike(m)[0], -1), 1) ** 2 for m in range(1, half // 2 + 1))
+        value, n_pairs = alike(lag)
+        charge = 1.2 if lag in (4, 7, 12, 24) else 2.0
+        likeness[lag] = min(max(value, -1), 1)
+        score[lag] = likeness[lag] - charge * np.sqrt(extent / n_pairs)
+    return likeness, score
+
+
+@pytest.mark.parametrize("period", [5, 7, 11])
+def test_the_formula_against_loops(period):
+    x = seasonal(period, 40, n=1, noise=0.3, seed=2)
+    x[0, 11] = torch.nan
+    likeness, score = by_loops(x[0].numpy())
+    peaks = [
+        m
+        for m in range(2, max(likeness) + 1)
+        if likeness[m] >= max(likeness[m - 1], likeness.get(m + 1, -1))
+        and score[m] >= 0.1
+        and likeness[m] - min(likeness[k] for k in range(1, m)) >= 0.2
+    ]
+    best = max(score[m] for m in peaks)
+    chosen = min(m for m in peaks if score[m] >= best - 0.05)
+    answer, strength = detect_period(x)
+    assert int(answer) == chosen == period
+    assert float(strength) == pytest.approx(score[chosen], rel=1e-9)
+
+
+def test_a_season_of_the_calendar_is_preferred_to_its_neighbour():
+    time = torch.arange(24 * 30, dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(0)
+    wander = torch.randn(40, 24 * 30, generator=generator, dtype=DOUBLE).cumsum(1)
+    x = 4 * torch.sin(2 * torch.pi * time / 24) + wander
+    assert float((detect_period(x)[0] == 24).double().mean()) > 0.9
+
+
+def test_the_longest_lag_is_bounded():
+    x = seasonal(1000, 2 * MAX_PERIOD, n=4)
+    assert detect_period(x)[0].tolist() == [1000] * 4

@@ -1,0 +1,289 @@
+"""The pretrained network and its training: cuts, invariances, loss by loops, and runs that repeat to the bit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tsattn.pretrained import pretraining
+from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork
+from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run
+from tsattn.pretrained.weights import read_network
+
+DOUBLE = torch.float64
+SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shaken(**settings):
+    """A small network whose every weight does something."""
+    generator = torch.Generator().manual_seed(0)
+    network = ZeroNetwork(ZeroConfig(**{**SMALL, **settings}), generator=generator).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def some_series(n=6, length=150, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    wave = torch.sin(2 * torch.pi * torch.arange(length, dtype=DOUBLE) / 12)
+    return wave + 0.3 * torch.randn(n, length, generator=generator, dtype=DOUBLE)
+
+
+# --- tokens
+
+
+@pytest.mark.parametrize(("steps", "count"), [(7, 1), (12, 2), (24, 3), (365, 46), (8, 1)])
+def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
+    index = torch.arange(-3 * count - 2, 2 * count + 3)
+    tokens = Tokens(torch.tensor([steps]), torch.tensor([count]), index, 12)
+    starts, lengths = tokens.starts()[0], tokens.lengths()[0]
+    assert (starts[1:] == starts[:-1] + lengths[:-1]).all()
+    assert starts[index == 0] == 0
+    assert lengths.max() <= 12
+    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.cycle()[0], tokens.phase()[0], starts, strict=True)}
+    for (cycle, phase), start in where.items():
+        if (0, phase) in where:
+            assert start == where[0, phase] + cycle * steps
+        assert 0 <= phase < count
+
+
+def test_every_step_is_found_in_its_token():
+    steps, count = torch.tensor([7, 12, 30, 365]), torch.tensor([1, 2, 4, 46])
+    tokens = Tokens(steps, count, torch.arange(0, 120), 12)
+    token, slot = tokens.find(200)
+    index, inside = tokens.slots()
+    for row in range(4):
+        for step in range(200):
+            assert index[row, token[row, step], slot[row, step]] == step
+            assert inside[row, token[row, step], slot[row, step]]
+
+
+# --- answers
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"attention": "standard"}, {"attention": "blocks"}, {"cut": False}, {"copies": True}]
+)
+def test_rows_padding_and_order_change_nothing(settings):
+    network, x = shaken(**settings), some_series()
+    x[1, :100] = torch.nan
+    x[3, ::4] = torch.nan
+    whole = network.forecast(x, 30)
+    alone = torch.cat([network.forecast(row[None], 30) for row in x])
+    padded = network.forecast(torch.cat([torch.full((6, 70), torch.nan, dtype=DOUBLE), x], 1), 30)
+    turned = network.forecast(x.flip(0), 30).flip(0)
+    for other in (alone, padded, turned):
+        assert (whole - other).abs().max() < 1e-5
+    assert whole.std() > 0.1
+
+
+@pytest.mark.parametrize(("scale", "level"), [(1e-12, 0.0), (1e12, 0.0), (3.0, -200.0), (1e-3, 5.0)])
+def test_forecasts_follow_scale_and_level(scale, level):
+    network, x = shaken(), some_series()
+    before = network.forecast(x, 20)
+    after = network.forecast(scale * x + level, 20)
+    assert (after - (scale * before + level)).abs().max() < 1e-4 * scale
+
+
+def test_quantiles_ascend_for_any_horizon_and_length():
+    network = shaken()
+    for length, horizon in ((1, 1), (2, 5), (9, 100), (400, 1024)):
+        q = network.forecast(some_series(3, length), horizon)
+        assert q.shape == (3, horizon, len(QUANTILES))
+        assert (q.diff(dim=2) >= 0).all()
+        assert q.isfinite().all()
+
+
+def test_a_constant_is_continued():
+    x = torch.tensor([[3.0] * 50, [0.0] * 50, [1e12] * 50, [0.1] * 50], dtype=DOUBLE)
+    x[3, :49] = torch.nan
+    q = shaken().forecast(x, 7)
+    assert torch.allclose(q, x[:, -1][:, None, None].expand_as(q), rtol=1e-12, atol=0)
+
+
+def test_tokens_beyond_the_limit_are_not_read():
+    network, x = shaken(max_tokens=8), some_series(2, 400)
+    changed = x.clone()
+    changed[:, : 400 - 8 * 12] = torch.nan
+    period = torch.tensor([12, 12])
+    before, after = (network._cut(period, each.shape[1], 12, 8).starts().min() for each in (x, changed))
+    assert before == after >= -8 * 12
+
+
+def test_seasonal_levels_look_at_the_same_phase():
+    """A far token of the same phase changes a future token through the phase level; standard attention has none."""
+    network = shaken(n_layers=1)
+    period = torch.tensor([24])
+    tokens = network._cut(period, 240, 24, 32)
+    places = network._places(tokens, period)
+    phase = places.groups[0]
+    assert (phase[0] == (tokens.index % 3)).all()
+    assert network._places(tokens, torch.tensor([0])).groups[0].unique().numel() < len(tokens.index)
+    assert shaken(attention="standard")._places(tokens, period).groups == ()
+
+
+def test_settings_travel_as_json():
+    config = ZeroConfig(copies=True, **SMALL)
+    assert ZeroConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ValueError, match="no setting 'width'"):
+        ZeroConfig.from_dict({"width": 3})
+    with pytest.raises(ValueError, match="attention must be one of season, blocks, standard; got 'flash'"):
+        ZeroConfig(attention="flash")
+    with pytest.raises(ValueError, match="multiple of 8"):
+        ZeroConfig(d_model=20, n_heads=2)
+    with pytest.raises(ValueError, match=r"quantiles must ascend and hold 0\.5"):
+        ZeroConfig(quantiles=(0.1, 0.9))
+
+
+# --- loss
+
+
+def test_the_loss_against_loops():
+    network = shaken()
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.zero_()
+        network.head.bias[:-1] = torch.linspace(-1, 1, len(QUANTILES)).repeat(12)
+    x, y = some_series(3, 60).float(), some_series(3, 20, seed=1).float()
+    y[0, 4] = torch.nan  # a value that is not known teaches nothing
+    y[1, 7] = 1e6  # and one far away no more than one at the bound
+    x[2] = 1.0  # nor does a context that does not vary
+    answer = network.forecast(x, 20)
+    total = weights = 0.0
+    for row in (0, 1):
+        level, spread = x[row].double().mean(), x[row].double().std(correction=0)
+        for step in range(20):
+            if y[row, step].isnan():
+                continue
+            target = torch.asinh((y[row, step].double() - level) / spread).clamp(-3.5, 3.5)
+            given = torch.asinh((answer[row, step] - level) / spread)
+            weight = (1 + step / 16) ** -0.5
+            total += weight * np.mean(
+                [
+                    2 * max(q * float(target - g), (q - 1) * float(target - g))
+                    for q, g in zip(QUANTILES, given, strict=True)
+                ]
+            )
+            weights += weight
+    assert float(pinball(network, x, y, 32).detach()) == pytest.approx(total / weights, rel=1e-5)
+
+
+# --- batches and runs
+
+
+def test_shares_are_whole_and_batches_have_their_shapes():
+    assert sum(shape.share for shape in SHAPES) == pytest.approx(1)
+    shape = Shape(12, 24, 40, 1.0)
+    x, y = draw_batch(shape, np.random.default_rng(0))
+    assert x.shape == (40, 108)
+    assert y.shape == (40, 24)
+    short = x[:, :50].isnan().all(1)
+    assert 0 < int(short.sum()) < 20
+    again = draw_batch(shape, np.random.default_rng(0))
+    assert torch.equal(x.nan_to_num(9), again[0].nan_to_num(9))
+
+
+def test_the_rate_rises_stays_and_falls_to_zero():
+    recipe = Recipe(1000)
+    factors = [recipe.factor(step) for step in range(1000)]
+    assert factors[0] == pytest.approx(1 / 50)
+    assert set(factors[50:650]) == {1.0}
+    assert factors[999] == pytest.approx(1 / 350)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Batches and intervals so small that a run takes seconds."""
+    monkeypatch.setattr(pretraining, "SHAPES", (Shape(8, 12, 8, 0.5), Shape(16, 24, 4, 0.5)))
+    monkeypatch.setattr(pretraining, "_SAVE", 4)
+    monkeypatch.setattr(pretraining, "_LOOK", 5)
+
+
+def trained(folder, *, until=None, n_steps=12):
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(n_steps, seed=3))
+    run(work, folder, until=until)
+    return work
+
+
+def weights_of(work):
+    return {**work.network.state_dict(), **{f"mean.{k}": v for k, v in work.average.state_dict().items()}}
+
+
+def equal(a, b):
+    return all(torch.equal(x, weights_of(b)[name]) for name, x in weights_of(a).items())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_repeats_to_the_bit_and_goes_on_to_the_same_weights(tmp_path):
+    whole, again = trained(tmp_path / "a"), trained(tmp_path / "b")
+    assert equal(whole, again)
+    trained(tmp_path / "c", until=5)
+    # A kill between two states: the folder holds the state of step 5, and a curve that is ahead of it.
+    with (tmp_path / "c" / "curve.jsonl").open("a") as file:
+        file.write('{"step": 99}\n')
+    resumed = trained(tmp_path / "c")
+    assert equal(whole, resumed)
+    assert resumed.step == 12
+    curves = [(tmp_path / name / "curve.jsonl").read_text().splitlines() for name in ("a", "c")]
+    for left, right in zip(*(map(json.loads, lines) for lines in curves), strict=True):
+        assert left["validation"] == right["validation"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_another_seed_gives_other_weights_and_training_helps(tmp_path):
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(60, seed=0))
+    before = work.validate()
+    run(work, tmp_path)
+    assert work.validate() < 0.9 * before
+    other = Pretraining(ZeroConfig(**SMALL), Recipe(60, seed=1))
+    assert not torch.equal(other.network.embed.weight, work.network.embed.weight)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_state_of_another_network_is_refused(tmp_path):
+    trained(tmp_path, until=4)
+    with pytest.raises(ValueError, match="trained with d_ff = 32; got 64"):
+        run(Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), Recipe(12, seed=3)), tmp_path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_stable_run_can_decay_later(tmp_path):
+    trained(tmp_path, until=6, n_steps=1000)
+    ended = trained(tmp_path, n_steps=10)
+    assert ended.step == 10
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pretraining, "STEPS_A_MINUTE", 6)
+    before = torch.get_num_threads()
+    main(["--state", str(tmp_path), "--minutes", "1", "--d-model", "32", "--n-layers", "1"])
+    assert torch.get_num_threads() == before
+    assert capsys.readouterr() == ("", "")
+    assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
+    main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
+    assert (tmp_path / "curve.svg").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("tiny")
+def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path):
+    work = trained(tmp_path / "run")
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"commit": "abc", "scores": {}, "bad_at": "everything"}))
+    main(["--state", str(tmp_path / "run"), "--export", str(tmp_path / "out"), "--name", "tiny", "--facts", str(facts)])
+    network = read_network(tmp_path / "out")
+    for name, value in work.average.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+    card = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    assert (card["steps"], card["windows"], card["commit"]) == (12, work.windows, "abc")
+    assert card["licence"] == "Apache-2.0"
