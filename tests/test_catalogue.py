@@ -8,7 +8,7 @@ import pytest
 from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
 
 PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
-    least_squares naive seasonal_naive drift window_average ets theta autoreg sarimax stl_ets ridge gbm
+    least_squares zero naive seasonal_naive drift window_average ets theta autoreg sarimax stl_ets ridge gbm
     deepar patchtst_gluonts dlinear_gluonts"""
 
 

@@ -95,7 +95,19 @@ BAD_TABLES = {
 # Each would write into the working folder if it went well.
 WRITERS = {
     "fit": ["fit", "bad.csv", "--horizon", HORIZON, *SMALL, "--out", "model"],
-    "forecast": ["forecast", "bad.csv", "--horizon", HORIZON, *SMALL, "--out", "new/f.csv", "--plot", "new/f.png"],
+    "forecast": [
+        "forecast",
+        "bad.csv",
+        "--horizon",
+        HORIZON,
+        "--model",
+        "mlr",
+        *SMALL,
+        "--out",
+        "new/f.csv",
+        "--plot",
+        "new/f.png",
+    ],
     "backtest": ["backtest", "bad.csv", "--horizon", HORIZON, "--model", "naive", "--out", "new/b.csv"],
     "benchmark": [
         *("benchmark", "--data", "bad.csv", "--split", "0.6,0.2,0.2", "--horizon", HORIZON),
@@ -160,7 +172,12 @@ BAD_USAGE = {
     "forecast long.csv": "--horizon is missing; say how many rows",
     "forecast long.csv --horizon 4 --level 120": "level.*120",
     "forecast long.csv --horizon 4 --level x": "'--level': .* got 'x'",
-    "forecast long.csv --horizon 4 --from m --attention mlr": "give one of the two",
+    "forecast long.csv --horizon 4 --from m --model mlr": "give one of the two",
+    "forecast long.csv --horizon 4 --context 16": "--context means nothing to zero; .* --model mlr",
+    "forecast long.csv --horizon 4 --past-col x": "--past-col means nothing to zero",
+    "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; use one of mlr, standard",
+    "forecast long.csv --horizon 4 --model naive --level 80": "naive gives points only",
+    "forecast long.csv --horizon 2000": "horizon must be at most 1024 steps",
     "forecast long.csv --from nowhere": "nowhere.*is missing",
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
@@ -278,7 +295,7 @@ def test_a_model_is_fitted_saved_and_used_again(folder, run):
     assert (summary["context"], summary["horizon"], summary["out"]) == (16, HORIZON, "deep/model")
     assert files(folder / "deep" / "model") == ["config.json", "model.safetensors"]
     kept = run("forecast", "long.csv", "--from", "deep/model", "--level", 80)
-    fresh = run("forecast", "long.csv", "--horizon", HORIZON, *SMALL, "--level", "80")
+    fresh = run("forecast", "long.csv", "--horizon", HORIZON, "--model", "mlr", *SMALL, "--level", "80")
     assert kept == fresh, "one seed, one model"
     frame = pd.read_csv(folder / "long.csv")
     answer = pd.DataFrame([line.split(",") for line in kept[1].splitlines()])
@@ -296,7 +313,7 @@ def test_a_model_is_fitted_saved_and_used_again(folder, run):
 
 
 def test_a_forecast_goes_to_files_in_the_dialect_that_came(folder, run):
-    argv = ["forecast", "wide.csv", "--horizon", HORIZON, *SMALL, "--attention", "standard", "--level", "50"]
+    argv = ["forecast", "wide.csv", "--horizon", HORIZON, *SMALL, "--model", "standard", "--level", "50"]
     assert run(*argv, "--level", "80", "--out", "new/f.csv", "--plot", "new/f.png") == (0, "", "")
     frame = pd.read_csv("new/f.csv")
     assert list(frame.columns[:6]) == ["date", "a", "a-lo-50", "a-hi-50", "a-lo-80", "a-hi-80"]
@@ -471,7 +488,11 @@ def test_training_takes_the_threads_asked_for_and_gives_them_back(folder, run, m
 
     monkeypatch.setattr(trained, "train", watch)
     torch.set_num_threads(2)
-    commands = [["fit", "long.csv", "--out", "m"], ["forecast", "long.csv"], ["backtest", "long.csv", "--model", "mlr"]]
+    commands = [
+        ["fit", "long.csv", "--out", "m"],
+        ["forecast", "long.csv", "--model", "mlr"],
+        ["backtest", "long.csv", "--model", "mlr"],
+    ]
     for command in commands:
         assert run(*command, "--horizon", HORIZON, *SMALL, *asked)[0] == 0
         assert torch.get_num_threads() == 2

@@ -38,7 +38,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
-    code, _, err = run("forecast", "table.csv", *FIT, *READS, "--future", "future.csv", "--out", "f.csv")
+    code, _, err = run(
+        "forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv", "--out", "f.csv"
+    )
     assert (code, err) == (0, "")
     table, future = pd.read_csv("table.csv"), pd.read_csv("future.csv")
     model = AttentionForecaster(HORIZON, context=16, max_epochs=1, random_state=0, alias="mlr", **NAMED).fit(table)
@@ -54,7 +56,7 @@ def test_a_saved_model_knows_its_columns(folder, run):
     again = ["forecast", "table.csv", "--from", "model"]
     code, saved, _ = run(*again, "--future", "future.csv")
     assert code == 0
-    assert saved == run("forecast", "table.csv", *FIT, *READS, "--future", "future.csv")[1]
+    assert saved == run("forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv")[1]
     code, out, err = run(*again)
     assert (code, out) == (2, "")
     assert "--future is missing; give a CSV table with promo for the 4 rows after each series" in err
@@ -70,7 +72,7 @@ def test_wide_tables_keep_covariates_apart_from_channels(folder, run):
     wide.to_csv("wide.csv", index=False)
     pd.DataFrame({"date": DAYS[ROWS:], "promo": 1.0}).to_csv("ahead.csv", index=False)
     reads = ["--future-col", "promo", "--calendar", "auto", "--future", "ahead.csv"]
-    code, out, _ = run("forecast", "wide.csv", *FIT, *reads)
+    code, out, _ = run("forecast", "wide.csv", "--model", "mlr", *FIT, *reads)
     assert code == 0
     assert out.splitlines()[0] == "date,a,b"
     assert len(out.splitlines()) == 1 + HORIZON
@@ -115,7 +117,7 @@ def test_what_cannot_be_read_is_refused_before_training(folder, run, options, sp
     spoilt("future.csv", **spoil)
     monkeypatch.setattr(trained, "train", lambda *args, **kwargs: pytest.fail("training began"))
     before = sorted(folder.iterdir())
-    code, out, err = run("forecast", "table.csv", *FIT, *options, "--out", "f.csv")
+    code, out, err = run("forecast", "table.csv", "--model", "mlr", *FIT, *options, "--out", "f.csv")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert said.format(day=DAYS[ROWS + 1].date()) in err

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
+from tiny_network import tiny_network
 
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.windows import make_scaler
@@ -24,7 +25,8 @@ from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
 from tsattn.evaluate.deep import GluonTSForecaster
 from tsattn.evaluate.regression import SklearnForecaster
 from tsattn.evaluate.statistical import StatsmodelsForecaster
-from tsattn.forecaster import Forecast, alias_of, context_of, forecast_panel
+from tsattn.forecaster import Forecast, alias_of, context_of, forecast_panel, reach_of
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 
 H = 4
@@ -62,6 +64,11 @@ FORECASTERS = {
         kind: lambda kind=kind, **r: AttentionForecaster(H, attention=kind, **NET, **FIT, **r)
         for kind in ATTENTION_KINDS
     },
+    # It takes missing values as they are where it is not told to refuse them.
+    "zero": lambda **r: PretrainedForecaster(H, weights=tiny_network(), **{"missing": "error", **r}),
+    "conformal zero": lambda **r: SplitConformal(
+        PretrainedForecaster(H, weights=tiny_network(), **{"missing": "error", **r}), n_windows=12
+    ),
     "quantile head": lambda **r: AttentionForecaster(H, head="quantile", **NET, **FIT, **r),
 }
 
@@ -157,7 +164,7 @@ def test_inputs_stay_as_they_were(make, kind):
     forecaster.fit(panel).predict(panel)
     np.testing.assert_array_equal(panel.values, values)
     assert panel.fingerprint() == print_before
-    x = last_contexts(panel, context_of(forecaster))
+    x = last_contexts(panel, reach_of(forecaster))
     before = x.copy()
     forecaster.predict_windows(x)
     np.testing.assert_array_equal(x, before)
@@ -178,7 +185,7 @@ def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
 def test_predict_is_predict_windows_on_the_last_context(name, kind):
     forecaster = fitted(name, kind)
     panel = to_panel(long_frame() if kind == "long" else wide_frame())
-    windows = forecaster.predict_windows(last_contexts(panel, context_of(forecaster)))
+    windows = forecaster.predict_windows(last_contexts(panel, reach_of(forecaster)))
     assert windows.shape == (panel.n_series, H, panel.n_channels)
     np.testing.assert_allclose(forecaster.predict(panel).point, windows, rtol=1e-6)
 
@@ -186,7 +193,7 @@ def test_predict_is_predict_windows_on_the_last_context(name, kind):
 def test_only_the_last_context_rows_count(name):
     forecaster = fitted(name)
     panel = to_panel(long_frame())
-    context = context_of(forecaster)
+    context = reach_of(forecaster)
     more = last_contexts(panel, min(96, context + 20))
     np.testing.assert_allclose(
         forecaster.predict_windows(more), forecaster.predict_windows(more[:, -context:]), rtol=1e-6
@@ -226,7 +233,7 @@ def test_unseen_series_are_forecast_without_fitting(name):
     new = long_frame((100, 110)).replace({"unique_id": {"s0": "new", "s1": "newer"}})
     out = forecaster.predict(new)
     assert out["unique_id"].unique().tolist() == ["new", "newer"]
-    windows = forecaster.predict_windows(last_contexts(to_panel(new), context_of(forecaster)))
+    windows = forecaster.predict_windows(last_contexts(to_panel(new), reach_of(forecaster)))
     np.testing.assert_allclose(out[alias_of(forecaster)], windows.ravel(), rtol=1e-6)
 
 
@@ -267,7 +274,7 @@ def test_numbers_of_any_kind_are_read(make, dtype):
 def test_forecasts_do_not_depend_on_the_batch(name, batch):
     forecaster = fitted(name)
     panel = to_panel(long_frame())
-    context = context_of(forecaster)
+    context = reach_of(forecaster)
     x = some(name, np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], context)[:, :, None])
     whole = forecaster.predict_windows(x)
     parts = [forecaster.predict_windows(x[first : first + batch]) for first in range(0, len(x), batch)]
@@ -286,7 +293,7 @@ def test_scores_do_not_depend_on_the_chunk(name):
 
 
 def test_no_window_is_no_error(name):
-    context = context_of(fitted(name))
+    context = reach_of(fitted(name))
     assert fitted(name).predict_windows(np.empty((0, context, 1))).shape == (0, H, 1)
 
 
@@ -298,7 +305,7 @@ def test_forecasts_are_never_missing(make, missing):
     forecaster = make(missing=missing).fit(holed)
     assert np.isfinite(numbers(forecaster.predict())).all()
     assert np.isfinite(numbers(forecaster.predict(holed))).all()
-    x = np.full((2, context_of(forecaster), 1), np.nan)
+    x = np.full((2, reach_of(forecaster), 1), np.nan)
     with pytest.raises(ValueError, match="finite"):
         forecaster.predict_windows(x)
 

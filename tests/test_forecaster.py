@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import forecast as module
+from tsattn import forecaster as module
 from tsattn import levels
+from tsattn.data import windows
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.evaluate.conformal import SplitConformal
@@ -250,7 +251,7 @@ def test_new_data_may_be_shorter_than_a_frequency_needs():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = [doctest.testmod(each) for each in (module, levels)]
+    found = [doctest.testmod(each) for each in (module, levels, windows)]
     assert sum(each.attempted for each in found) >= 7
     assert sum(each.failed for each in found) == 0
 

@@ -43,6 +43,7 @@ WALLS = {
     "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.adapters": ("torch", "numpy", "pandas", *HEAVY, "sktime", "transformers"),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
+    "tsattn.forecasters.pretrained": (*HEAVY, "scipy.stats", "tsattn.training", "tsattn.estimator", "tsattn.evaluate"),
     "tsattn.cli tsattn.console tsattn.__main__": ("torch", "numpy", "pandas", *HEAVY),
 }
 
@@ -153,7 +154,7 @@ def test_facade_lists_and_refuses():
 def test_no_public_name_is_a_room():
     """Importing ``tsattn.x`` sets the attribute x of tsattn: a public name x would be overwritten by a module."""
     rooms = {name for _, name, _ in pkgutil.iter_modules(tsattn.__path__)}
-    assert {"data", "nn", "kernels", "forecast"} <= rooms
+    assert {"data", "nn", "kernels", "forecaster"} <= rooms
     assert not rooms & set(tsattn.__all__)
 
 

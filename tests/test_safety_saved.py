@@ -17,8 +17,8 @@ from fresh import in_fresh_process
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn import storage
+from tsattn.data.stored import time_facts as _time_facts
 from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.saving import _time_facts
 from tsattn.storage import read_json, standing_folder, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,10 +10,10 @@ import torch
 from fresh import in_fresh_process, measured
 
 from tsattn.data.frames import to_panel
+from tsattn.data.windows import _CHUNK_WINDOWS
 from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.baselines import SeasonalNaive
-from tsattn.forecaster import _CHUNK_WINDOWS
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 

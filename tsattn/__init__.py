@@ -5,13 +5,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsattn.catalogue import make_forecaster
+    from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
     from tsattn.data.frames import Panel
     from tsattn.estimator import AttentionForecaster, LinearForecaster
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecaster import Forecast
+    from tsattn.forecasters.pretrained import PretrainedForecaster
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
@@ -28,10 +29,12 @@ __all__ = [
     "LinearForecaster",
     "ModelConfig",
     "Panel",
+    "PretrainedForecaster",
     "SplitConformal",
     "attention",
     "backtest",
     "build_model",
+    "forecast",
     "load_dataset",
     "make_forecaster",
     "make_matrix",
@@ -49,10 +52,12 @@ _HOMES = {
     "LinearForecaster": "tsattn.estimator",
     "ModelConfig": "tsattn.nn.config",
     "Panel": "tsattn.data.frames",
+    "PretrainedForecaster": "tsattn.forecasters.pretrained",
     "SplitConformal": "tsattn.evaluate.conformal",
     "attention": "tsattn.kernels",
     "backtest": "tsattn.evaluate.backtest",
     "build_model": "tsattn.nn.models",
+    "forecast": "tsattn.catalogue",
     "load_dataset": "tsattn.data.cards",
     "make_forecaster": "tsattn.catalogue",
     "make_matrix": "tsattn.matrices",

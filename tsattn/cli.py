@@ -178,7 +178,7 @@ def fit(
 def forecast(
     data: Table,
     horizon: Annotated[int | None, typer.Option(help="Rows to forecast [the model's, with --from].")] = None,
-    attention: Annotated[str | None, typer.Option(help=f"{_ATTENTIONS} [mlr].")] = None,
+    model: Annotated[str | None, typer.Option(help="Model [zero, which needs no training].")] = None,
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
     future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
@@ -200,23 +200,29 @@ def forecast(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Forecast the rows after a table, with intervals where asked."""
-    _check_forecast(saved, horizon, attention, plot)
+    """Forecast the rows after a table, with intervals where asked; without a model named, without training."""
+    _check_forecast(saved, horizon, model, plot)
     for target in filter(None, (out, plot)):
         console.check_target(target)
     from tsattn.forecaster import check_request
 
     check_request(level, None)
     reads = _covariates(past_col, future_col, static_col, calendar)
-    if saved is not None:
-        model, reads = _saved_model(saved, reads)
+    if saved is None:
+        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, **_settings(reads)}
+        forecaster = _model(model or "zero", cast(int, horizon), quiet, **asked)
+    else:
+        forecaster, reads = _saved_model(saved, reads)
+    missing = getattr(forecaster, "missing", None) if missing is None else missing
     panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    ahead = _read_future(future, panel, reads, model.horizon if horizon is None else horizon)
+    ahead = _read_future(future, panel, reads, forecaster.horizon if horizon is None else horizon)
+    # Baselines have one horizon and read no future: they are asked for neither.
+    more = {"horizon": horizon if saved is not None else None, "future": ahead}
     with limit_threads(threads):
         if saved is None:
-            asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, **_settings(reads)}
-            model = _attention_model(attention or "mlr", cast(int, horizon), quiet, **asked).fit(panel)
-        result = model.predict(panel, level=level, horizon=horizon, future=ahead)
+            forecaster.fit(panel)
+        given = {name: value for name, value in more.items() if value is not None}
+        result = forecaster.predict(panel, level=level, **given)
     frame = result.to_frame()
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
@@ -409,14 +415,14 @@ def _settings(reads: "CovariateColumns") -> dict[str, Any]:
 
 
 def _read(path: Path, *how: str | None, reads: "CovariateColumns") -> "Panel":
-    from tsattn.benchmark import read_table
+    from tsattn.data.files import read_table
 
     return read_table(path, **_columns(*how), covariate_cols=reads.moving, static_cols=reads.static)
 
 
 def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", steps: int) -> "pd.DataFrame | None":
     """The rows after each series, refused before any training where something is missing in them."""
-    from tsattn.benchmark import read_csv
+    from tsattn.data.files import read_csv
     from tsattn.data.future import read_future
 
     if path is None and reads.future:
@@ -439,6 +445,21 @@ def _saved_model(path: Path, reads: "CovariateColumns") -> "tuple[Any, Covariate
     return model, columns_of(model)
 
 
+def _model(name: str, horizon: int, quiet: bool, **asked: Any) -> Any:
+    """A forecaster of the catalogue, refused where an option was given that means nothing to it."""
+    from tsattn.catalogue import make_forecaster, settings_for
+
+    settings = settings_for(name, verbose=console.progress(quiet) is not None, **asked)
+    named = {"past_cols": "past-col", "future_cols": "future-col", "static_cols": "static-col"}
+    for setting, value in asked.items():
+        if value and setting not in settings and setting != "random_state":
+            option = f"--{named.get(setting, setting).replace('_', '-')}"
+            raise ValueError(
+                f"{option} means nothing to {name}; leave it out, or name another model, as by --model mlr"
+            )
+    return make_forecaster(name, horizon, **settings)
+
+
 def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) -> Any:
     from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
 
@@ -449,11 +470,11 @@ def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) ->
     return make_forecaster(attention, horizon, verbose=verbose, **settings_for(attention, **asked))
 
 
-def _check_forecast(saved: Path | None, horizon: int | None, attention: str | None, plot: Path | None) -> None:
+def _check_forecast(saved: Path | None, horizon: int | None, model: str | None, plot: Path | None) -> None:
     if saved is None and horizon is None:
         raise ValueError("--horizon is missing; say how many rows to forecast, such as --horizon 24")
-    if saved is not None and attention is not None:
-        raise ValueError("--attention fits a new model and --from takes a fitted one; give one of the two")
+    if saved is not None and model is not None:
+        raise ValueError("--model names a new model and --from takes a fitted one; give one of the two")
     if plot is not None:
         from tsattn.plotting import check_format
 

@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
-from tsattn.forecaster import Forecast, Forecaster, context_of, panel_for
+from tsattn.forecaster import Forecast, Forecaster, context_of, panel_for, reach_of
 from tsattn.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]
@@ -132,8 +132,8 @@ def predict_many(
     """
     fitted = getattr(forecaster, "panel_", None)
     panel = panel_for(forecaster, data, getattr(fitted, "freq", None), fitted=True)
-    # What lies before the context has no part in a forecast, except as what missing values are filled with.
-    short = panel if np.isnan(panel.values).any() else panel.last(context_of(forecaster))
+    # What lies before what it reads has no part in a forecast, except as what missing values are filled with.
+    short = panel if np.isnan(panel.values).any() else panel.last(reach_of(forecaster))
     edges = _edges(panel.n_series, engine, n_chunks)
     parts = [(_series(short, *edge), _ahead(panel, future, *edge)) for edge in edges]
     answers = distributed_map(partial(_predict, forecaster, asked), parts, engine=engine)

@@ -13,7 +13,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import Dialect, Panel, future_times, require_length, to_panel
 from tsattn.data.future import read_future
-from tsattn.data.windows import History
+from tsattn.data.windows import History, check_windows, chunk_size
 from tsattn.levels import check_request, interval_columns, level_to_quantiles, quantiles_to_level
 
 __all__ = [
@@ -35,11 +35,9 @@ __all__ = [
     "level_to_quantiles",
     "panel_for",
     "quantiles_to_level",
+    "reach_of",
+    "windows_before",
 ]
-
-# A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
-_CHUNK_VALUES = 2**22
-_CHUNK_WINDOWS = 512
 
 
 class Forecaster(Protocol):
@@ -54,6 +52,13 @@ class Forecaster(Protocol):
     One that reads covariates says so by a property ``covariate_columns``, and by ``covariate_columns_`` once it is
     fitted (:func:`columns_of`). Then ``predict_windows`` takes them as ``covariates=``, a
     :class:`tsattn.data.encoding.CovariateWindows`, and ``predict`` takes a frame ``future=``.
+
+    One that reads longer histories where there are some says how long by an attribute ``max_context``
+    (:func:`reach_of`). Its windows then begin with NaN where a series is shorter, and series of any lengths are handed
+    to it together (:func:`windows_before`).
+
+    One that gives points and quantiles in one pass has a method ``predict_both(x, *, quantiles)``, which returns
+    ``[B, F, C]`` and ``[B, F, C, Q]`` (:func:`call_windows`).
     """
 
     @property
@@ -173,6 +178,32 @@ def context_of(forecaster: Forecaster) -> int:
     return int(context)
 
 
+def reach_of(forecaster: Forecaster) -> int:
+    """Rows of history that a forecaster reads where there are so many: its ``max_context``, or else its context.
+
+    Raises:
+        ValueError: As :func:`context_of`.
+    """
+    most = getattr(forecaster, "max_context", None)
+    return max(context_of(forecaster), most or 0)
+
+
+def windows_before(forecaster: Forecaster, history: History, ends: np.ndarray) -> np.ndarray:
+    """The rows before each end that a forecaster reads, as its ``predict_windows`` takes them.
+
+    Args:
+        forecaster: Fitted.
+        history: Of the panel in which the ends lie, each with at least the forecaster's context before it.
+        ends: Absolute rows just after the last row of each window, ``[B]``.
+
+    Returns:
+        ``[B, T, C]``: T is the context, or up to ``max_context`` where a forecaster reads so far; then shorter
+        histories have NaN before their first row.
+    """
+    context, reach = context_of(forecaster), reach_of(forecaster)
+    return history.contexts(ends, context) if reach == context else history.reaching(ends, reach)
+
+
 def alias_of(forecaster: Forecaster) -> str:
     """Name of a forecaster's columns: its ``alias``, else ``alias_``, else the name of its class."""
     return str(forecaster.alias or getattr(forecaster, "alias_", None) or type(forecaster).__name__)
@@ -266,47 +297,13 @@ def continued(
     return data, panel_for(forecaster if reader is None else reader, data, fitted.freq, fitted=True)
 
 
-def check_windows(x: np.ndarray, context: int) -> np.ndarray:
-    """Return contexts as float64.
-
-    Args:
-        x: Contexts, ``[B, T, C]``.
-        context: Least T.
-
-    Raises:
-        ValueError: If the shape is wrong, T too short, or a value missing or infinite.
-    """
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 3 or x.shape[1] < context:
-        raise ValueError(
-            f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}: give longer"
-            " windows, or a forecaster with a smaller context"
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(
-            "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and missing="
-            "'interpolate' or 'ffill'"
-        )
-    return x
-
-
-def chunk_size(n_values: int) -> int:
-    """Windows in one call when each holds ``n_values`` values: bounded in number and in memory.
-
-    Example:
-        >>> chunk_size(100), chunk_size(2**20), chunk_size(2**30)
-        (512, 4, 1)
-    """
-    return max(1, min(_CHUNK_WINDOWS, _CHUNK_VALUES // max(1, n_values)))
-
-
 def call_windows(
     forecaster: Forecaster,
     x: np.ndarray,
     quantiles: Sequence[float] = (),
     covariates: CovariateWindows | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Point and quantile forecasts of one chunk, with their shapes checked.
+    """Point and quantile forecasts of one chunk, with their shapes checked; in one pass of a forecaster that can.
 
     Args:
         forecaster: Fitted.
@@ -320,12 +317,14 @@ def call_windows(
     Raises:
         ValueError: If the forecaster returns another shape.
     """
-    shape = (x.shape[0], forecaster.horizon, x.shape[2])
+    shape, asked = (x.shape[0], forecaster.horizon, x.shape[2]), tuple(quantiles)
     beside: dict[str, Any] = {} if covariates is None else {"covariates": covariates}
+    if (predict_both := getattr(forecaster, "predict_both", None)) is not None:
+        point, bounds = predict_both(x, quantiles=asked, **beside)
+        return _shaped(forecaster, point, shape), _shaped(forecaster, bounds, (*shape, len(asked)))
     point = _shaped(forecaster, forecaster.predict_windows(x, **beside), shape)
-    if not len(quantiles):
+    if not asked:
         return point, np.empty((*shape, 0))
-    asked = tuple(quantiles)
     bounds = forecaster.predict_windows(x, quantiles=asked, **beside)
     return point, _shaped(forecaster, bounds, (*shape, len(asked)))
 
@@ -378,11 +377,12 @@ def forecast_panel(
     point = np.empty((panel.n_series, steps, panel.n_channels))
     bounds = np.empty((*point.shape, len(every)))
     reach = -(-steps // forecaster.horizon) * forecaster.horizon
-    width = (context + reach * (1 + len(every))) * panel.n_channels
+    read = min(reach_of(forecaster), int(panel.lengths.max(initial=0)))
+    width = (read + reach * (1 + len(every))) * panel.n_channels
     chunk = chunk_size(width if beside is None else width + beside.width(context, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        x = history.contexts(ends[part], context)
+        x = windows_before(forecaster, history, ends[part])
         covariates = None if beside is None else beside.windows(ends[part], context, reach)
         if steps > forecaster.horizon:
             point[part] = _fed_back(forecaster, x, covariates, steps)

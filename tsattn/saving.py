@@ -1,23 +1,22 @@
 """How does a fitted forecaster live on? A folder with tensors and facts, no pickle, no code, no training frame."""
 
 import math
-import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.calendar import locate, parse_freq, ticks
+from tsattn.data.calendar import parse_freq
 from tsattn.data.columns import MISSING
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
-from tsattn.data.frames import Dialect, Panel
+from tsattn.data.frames import Panel
+from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
 from tsattn.evaluate.conformal import StepIntervals
@@ -40,14 +39,12 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _TENSORS, _FACTS = "model.safetensors", "config.json"
 _TRIES = 3  # a writer may exchange the folder between two reads
-_ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[(s|ms|us|ns)\]")
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-_OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
 _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, ImportError)
 _ForecasterT = TypeVar("_ForecasterT", bound="TrainedForecaster")
+_AnyT = TypeVar("_AnyT")
 
 
 def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
@@ -67,9 +64,7 @@ def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
         "scaler.scale": torch.as_tensor(forecaster.scaler_.scale),
         "score.mean": torch.as_tensor(forecaster.score_scaler_.mean),
         "score.scale": torch.as_tensor(forecaster.score_scaler_.scale),
-        "tail.values": torch.as_tensor(forecaster.panel_.values),
-        "tail.starts": torch.as_tensor(forecaster.panel_.starts),
-        "tail.times": torch.as_tensor(ticks(forecaster.panel_.times).copy()),
+        **tail_tensors(forecaster.panel_),
     }
     encoder = forecaster.covariates_
     if encoder is not None:
@@ -79,20 +74,34 @@ def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
     if forecaster.intervals_ is not None:
         tensors["intervals.errors"] = torch.as_tensor(forecaster.intervals_.errors)
     facts = {
-        "format": _FORMAT,
-        "class": type(forecaster).__name__,
-        "parameters": {name: _plain(value) for name, value in forecaster.get_params().items()},
+        "parameters": {name: plain_value(value) for name, value in forecaster.get_params().items()},
         "network": forecaster.config_.to_dict(),
-        "panel": _panel_facts(forecaster.panel_),
+        "panel": panel_facts(forecaster.panel_),
         "covariates": None if encoder is None else _covariate_facts(encoder, forecaster.panel_),
         "panel_in": forecaster.panel_in_,
-        "summary": _plain(forecaster.summary_),
+        "summary": plain_value(forecaster.summary_),
         "history": forecaster.history_.to_dict("list"),
     }
+    write_model(path, type(forecaster).__name__, tensors, facts)
+
+
+def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into a folder, in one step.
+
+    Args:
+        path: A new folder, an empty one, or an older save.
+        kind: Name of the class that is saved.
+        tensors: By name.
+        facts: What JSON can hold.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
 
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": _FORMAT})
-        write_json(folder / _FACTS, facts | {"sha256": file_digest(folder / _TENSORS)})
+        known = {"format": _FORMAT, "class": kind, **facts, "sha256": file_digest(folder / _TENSORS)}
+        write_json(folder / _FACTS, known)
 
     write_folder(path, write)
 
@@ -106,6 +115,20 @@ def load_forecaster(cls: type[_ForecasterT], path: Path) -> _ForecasterT:
 
     Raises:
         ValueError: If files are missing, damaged, of another class or of a newer format.
+    """
+    return read_model(path, cls.__name__, lambda facts, tensors: _rebuild(cls, facts, tensors))
+
+
+def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]) -> _AnyT:
+    """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
+
+    Args:
+        path: The folder.
+        kind: Name of the class that must have been saved.
+        rebuild: Whatever it raises because of what stands in the files is told as damage to them.
+
+    Raises:
+        ValueError: As :func:`load_forecaster`.
     """
     for attempt in range(_TRIES):
         folder = standing_folder(path)
@@ -121,11 +144,11 @@ def load_forecaster(cls: type[_ForecasterT], path: Path) -> _ForecasterT:
         except ValueError:
             if attempt == _TRIES - 1:
                 raise
-    if facts.get("class") != cls.__name__:
+    if facts.get("class") != kind:
         told = f"{facts.get('class')!r:.60}".strip("'")
         raise ValueError(f"{path} holds a {told}; load it with {told}.load")
     try:
-        return _rebuild(cls, facts, tensors)
+        return rebuild(facts, tensors)
     except _DAMAGES as error:
         told = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
@@ -135,13 +158,13 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     forecaster = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["parameters"].items()})
     config = ModelConfig.from_dict(facts["network"])
     _check_parameters(forecaster, config)
-    panel = _panel(facts["panel"], tensors)
-    _check_panel(panel, config.context)
+    panel = tail_from(facts["panel"], tensors)
+    check_panel(panel, np.full(panel.n_series, config.context))
     # Files of 0.1 before covariates do not speak of them.
     panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
-    _require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
-    _require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
+    require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
+    require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
     weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
     _check_weights(weights, config, len(panel.values))
     network = build_model(config, generator=torch.Generator().manual_seed(0))
@@ -154,7 +177,7 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     forecaster.transform_ = TargetTransform(forecaster.target_transform)
     # Files of 0.1 before target transforms have one scale only.
     forecaster.score_scaler_ = _scaler("score", tensors, panel) if "score.mean" in tensors else forecaster.scaler_
-    _require(type(facts["panel_in"]) is bool, "panel_in")
+    require(type(facts["panel_in"]) is bool, "panel_in")
     forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
     forecaster.intervals_ = _intervals(tensors.get("intervals.errors"), config, panel)
     forecaster.summary_ = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["summary"].items()}
@@ -165,12 +188,12 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
 def _check_parameters(forecaster: "TrainedForecaster", config: ModelConfig) -> None:
     """Refuse settings that would fail only when a forecast is asked."""
     horizon = forecaster.horizon
-    _require(type(horizon) is int and 1 <= horizon <= config.horizon, f"horizon = {horizon!r:.40}")
+    require(type(horizon) is int and 1 <= horizon <= config.horizon, f"horizon = {horizon!r:.40}")
     for name in ("id_col", "time_col", "target_col", "alias"):
         value = getattr(forecaster, name)
-        _require(value is None or type(value) in (str, int), f"{name} = {value!r:.40}")
-    _require(forecaster.missing in MISSING, f"missing = {forecaster.missing!r:.40}")
-    _require(isinstance(forecaster.device, str), f"device = {forecaster.device!r:.40}")
+        require(value is None or type(value) in (str, int), f"{name} = {value!r:.40}")
+    require(forecaster.missing in MISSING, f"missing = {forecaster.missing!r:.40}")
+    require(isinstance(forecaster.device, str), f"device = {forecaster.device!r:.40}")
     if forecaster.freq is not None:
         parse_freq(forecaster.freq)
 
@@ -178,18 +201,18 @@ def _check_parameters(forecaster: "TrainedForecaster", config: ModelConfig) -> N
 def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
     """Refuse weights that are no numbers, and sizes that nothing in the file has, before memory is taken for them."""
     for name, tensor in weights.items():
-        _require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+        require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
     largest = max((n_rows, len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
     for name in ("context", "horizon", *(() if config.backbone in LINEAR_KINDS else (*_SIZES, *_READS))):
-        _require(getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor")
+        require(getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor")
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], panel: Panel) -> Scaler:
     mean, scale = tensors[f"{name}.mean"].numpy(), tensors[f"{name}.scale"].numpy()
     for part in (mean, scale):
         fits = part.shape == (panel.n_series, panel.n_channels) and part.dtype == np.float64
-        _require(fits and bool(np.isfinite(part).all()), f"{name} holds {part.dtype} of shape {part.shape}")
-    _require(bool((scale > 0).all()), f"{name} has a scale that is not above 0")
+        require(fits and bool(np.isfinite(part).all()), f"{name} holds {part.dtype} of shape {part.shape}")
+    require(bool((scale > 0).all()), f"{name} has a scale that is not above 0")
     return Scaler(mean, scale)
 
 
@@ -197,14 +220,24 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig, panel: Panel) -
     if errors is None:
         return None
     intervals = StepIntervals(errors.numpy())
-    _require(intervals.errors.shape[1:] == (config.horizon, panel.n_channels), f"errors of shape {tuple(errors.shape)}")
+    require(intervals.errors.shape[1:] == (config.horizon, panel.n_channels), f"errors of shape {tuple(errors.shape)}")
     return intervals
+
+
+def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
+    """The end of each series, to be written."""
+    return {f"tail.{name}": torch.as_tensor(array) for name, array in panel_arrays(panel).items()}
+
+
+def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Panel:
+    """The end of each series as it was written; errors as :func:`tsattn.data.stored.panel_from`."""
+    return panel_from(facts, {name: tensors[f"tail.{name}"].numpy() for name in ("values", "starts", "times")})
 
 
 def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
     columns, here = encoder.columns, panel.covariates
     return {
-        **{name: [_exact(c, f"{name}_cols") for c in getattr(columns, name)] for name in ("past", "future", "static")},
+        **{name: [exact(c, f"{name}_cols") for c in getattr(columns, name)] for name in ("past", "future", "static")},
         "calendar": list(columns.calendar),
         "categories": [None if each is None else list(each) for each in encoder.categories],
         "series": [] if here is None else here.static.tolist(),
@@ -219,193 +252,44 @@ def _covariates(
         return panel, None
     columns = CovariateColumns.checked(facts["past"], facts["future"], facts["static"], facts["calendar"])
     for name in (*columns.moving, *columns.static):
-        _exact(name, "a covariate's name")
+        exact(name, "a covariate's name")
     choose_cycles(columns.calendar, panel.freq, panel.times)
     categories = tuple(None if each is None else tuple(each) for each in facts["categories"])
-    _require(len(categories) == len(columns.static) and columns.calendar != "auto", "static columns or calendar")
+    require(len(categories) == len(columns.static) and columns.calendar != "auto", "static columns or calendar")
     for each in categories:
-        _require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
-        _require(each is None or all(type(value) is str for value in each), "categories are no text")
+        require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
+        require(each is None or all(type(value) is str for value in each), "categories are no text")
     sizes = {name: len(columns.static if name.startswith("static") else columns.moving) for name in _MEASURES}
     measures = {name: tensors[f"covariates.{name}"].numpy() for name in _MEASURES}
     for name, part in measures.items():
         fits = part.shape == (sizes[name],) and part.dtype == np.float64 and bool(np.isfinite(part).all())
-        _require(fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates")
+        require(fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates")
     encoder = CovariateEncoder(columns, **measures, categories=categories)
     if not columns.moving and not columns.static:
         return panel, encoder
     values = tensors["tail.covariates"].numpy()
     whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
-    _require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
+    require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
     static = np.empty((panel.n_series, len(columns.static)), dtype=object)
     for n, row in enumerate(facts["series"]):
         static[n] = [_static(value) for value in row]
-    _require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
+    require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
     panel = replace(panel, covariates=Covariates(columns.moving, values, columns.static, static))
     encoder.check_static(panel)
     return panel, encoder
 
 
 def _static(value: Any) -> float | str:
-    _require(type(value) is str or (type(value) is float and math.isfinite(value)), f"static value {value!r:.40}")
+    require(type(value) is str or (type(value) is float and math.isfinite(value)), f"static value {value!r:.40}")
     return value
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
-def _panel_facts(panel: Panel) -> dict[str, Any]:
-    dialect, ids = panel.dialect, panel.ids
-    categories = getattr(dialect.id_dtype, "categories", None)
-    names = {name: _exact(getattr(dialect, name), name) for name in ("id_col", "time_col", "target_col", "index_name")}
-    return {
-        "ids": [_exact(value, "ids") for value in (ids.view(np.int64) if ids.dtype.kind == "M" else ids).tolist()],
-        "ids_dtype": str(ids.dtype),
-        **_time_facts(panel.times),
-        "freq": panel.freq,
-        "channels": list(panel.channels),
-        "missing": panel.missing,
-        "dialect": {
-            "kind": dialect.kind,
-            **names,
-            "id_dtype": None if dialect.id_dtype is None else str(dialect.id_dtype),
-            "id_categories": None if categories is None else [_exact(v, "ids") for v in categories.tolist()],
-            "id_categories_dtype": None if categories is None else str(categories.dtype),
-            "id_ordered": bool(getattr(dialect.id_dtype, "ordered", False)),
-        },
-    }
-
-
-def _panel(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Panel:
-    clock = tensors["tail.times"].numpy()
-    _require(clock.dtype == np.int64 and clock.ndim == 1, f"times of {clock.dtype}")
-    times: pd.Index = pd.Index(clock)
-    if facts["times"] != "integer":
-        stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))
-        zone = facts["times"].removeprefix("stamps").removeprefix(" in ")
-        if zone:
-            stamps = stamps.tz_localize("UTC").tz_convert(_zone(zone, bool(facts.get("zoneinfo"))))
-        times = stamps.as_unit(facts.get("unit") or "ns")
-    _require(bool(_ID_TYPES.fullmatch(facts["ids_dtype"])), f"ids of {facts['ids_dtype']!r:.40}")
-    ids = np.array([_exact(value, "ids") for value in facts["ids"]], dtype=facts["ids_dtype"])
-    return Panel(
-        values=tensors["tail.values"].numpy(),
-        starts=tensors["tail.starts"].numpy(),
-        ids=ids,
-        times=times,
-        freq=facts["freq"],
-        channels=tuple(facts["channels"]),
-        dialect=_dialect(dict(facts["dialect"])),
-        missing=facts["missing"],
-    )
-
-
-def _dialect(told: dict[str, Any]) -> Dialect:
-    categories, dtype = told.pop("id_categories"), told.pop("id_categories_dtype", "object")
-    ordered = told.pop("id_ordered", False)
-    if categories is not None:
-        told["id_dtype"] = pd.CategoricalDtype(pd.Index(categories, dtype=dtype), ordered=ordered)
-    elif told["id_dtype"] is not None:
-        told["id_dtype"] = pd.api.types.pandas_dtype(told["id_dtype"])
-    for name in ("id_col", "time_col", "target_col", "index_name"):
-        _exact(told[name], name)
-    return Dialect(**told)
-
-
-def _check_panel(panel: Panel, context: int) -> None:
-    """Refuse a panel that no table could have become: loading skips the checks that reading a frame makes."""
-    values, starts, dialect = panel.values, panel.starts, panel.dialect
-    _require(all(isinstance(name, str) for name in panel.channels), "channels are no names")
-    _require(values.dtype == np.float64 and values.shape == (len(panel.times), panel.n_channels), "values do not fit")
-    _require(panel.missing in MISSING and not np.isinf(values).any(), "values or their policy are wrong")
-    _require(panel.missing == "mask" or not np.isnan(values).any(), "values are missing")
-    whole = starts.dtype == np.int64 and np.array_equal(starts, np.arange(len(panel.ids) + 1) * context)
-    _require(whole and len(panel.ids) > 0 and starts[-1] == len(values), "series do not fit the rows")
-    _require(pd.Index(panel.ids).is_unique, "ids occur twice")
-    grid = parse_freq(panel.freq)
-    _require(grid.alias == panel.freq and isinstance(panel.times, pd.DatetimeIndex) == (grid.unit != "integer"), "freq")
-    position, exact = locate(panel.times, np.repeat(starts[:-1], context), grid)
-    steps = np.tile(np.arange(context), panel.n_series)
-    _require(bool(exact.all()) and np.array_equal(position, steps), f"stamps are off frequency {panel.freq!r:.40}")
-    long = dialect.kind == "long" and panel.n_channels == 1 and None not in (dialect.time_col, dialect.target_col)
-    wide = dialect.kind == "wide" and panel.n_series == 1 and dialect.id_col is None
-    _require(long or wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
-    if dialect.id_col is not None:
-        _require(not dialect.restore_ids(panel.ids).isna().any(), "ids do not fit their type")
-
-
-def _time_facts(times: pd.Index) -> dict[str, Any]:
-    """How ticks are to be read: their unit, and their zone by a name or an offset that every machine knows.
-
-    Raises:
-        ValueError: If the zone has neither, such as a machine's own local time.
-    """
-    if not isinstance(times, pd.DatetimeIndex):
-        return {"times": "integer"}
-    if times.tz is None:
-        return {"times": "stamps", "unit": times.unit}
-    known = isinstance(times.tz, ZoneInfo)
-    # A zone with summer time has no offset at no time.
-    for name in (str(times.tz), _offset_name(times.tz.utcoffset(None))):
-        try:
-            same = times.tz_convert(_zone(name, known)).tz_localize(None).equals(times.tz_localize(None))
-        except ValueError:
-            continue
-        if same:
-            return {"times": f"stamps in {name}", "zoneinfo": known, "unit": times.unit}
-    raise ValueError(
-        f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to one that has"
-        " a name, such as tz_convert('UTC'), before fit"
-    )
-
-
-def _offset_name(offset: timedelta | None) -> str:
-    if offset is None:
-        return ""
-    seconds = int(offset.total_seconds())
-    hours, rest = divmod(abs(seconds), 3600)
-    return f"UTC{'-' if seconds < 0 else '+'}{hours:02}:{rest // 60:02}:{rest % 60:02}"
-
-
-def _zone(name: str, known: bool) -> str | tzinfo:
-    """What pandas takes for a zone; only names and offsets, since it would also read any file as one.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if fixed := _OFFSET.fullmatch(name):
-        sign = -1 if fixed[1] == "-" else 1
-        return timezone(sign * timedelta(hours=int(fixed[2]), minutes=int(fixed[3]), seconds=int(fixed[4] or 0)))
-    if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
-        raise ValueError(f"{name!r:.60} names no time zone")
-    try:
-        return ZoneInfo(name) if known else str(pd.Timestamp(0, tz=name).tz)
-    except LookupError:
-        raise ValueError(f"{name!r:.60} names no time zone") from None
-
-
-def _exact(value: Any, what: str) -> Any:
-    """A value that JSON gives back as it was.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    value = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    raise ValueError(
-        f"{what} of type {type(value).__name__} cannot be saved, only text and numbers; convert them to text before fit"
-    )
-
-
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """What JSON can hold; an object without a plain form (a numpy generator as seed) becomes None."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain_value(v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):

@@ -16,7 +16,7 @@ from tsattn.data.frames import Panel, from_long
 from tsattn.data.windows import History
 from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate.hush import ignored
-from tsattn.forecaster import Forecaster, call_windows, check_request, context_of
+from tsattn.forecaster import Forecaster, call_windows, check_request, context_of, reach_of, windows_before
 from tsattn.inference import refuse_covariates
 from tsattn.trained import TrainedForecaster
 
@@ -126,8 +126,8 @@ class TsattnPredictor(Predictor):
                 )
 
     def _windows(self, chunk: list[Mapping[str, Any]]) -> np.ndarray:
-        """The last context of each entry, ``[B, T, 1]``."""
-        need = context_of(self.forecaster)
+        """What the forecaster reads of each entry, ``[B, T, 1]``."""
+        need, reach = context_of(self.forecaster), reach_of(self.forecaster)
         for number, entry in enumerate(chunk):
             target, freq = _checked(entry, self.drop)
             if freq != self.freq:
@@ -141,15 +141,16 @@ class TsattnPredictor(Predictor):
                     " longer entries, or train with a smaller context"
                 )
         # Counted rows will do: only the last ones are read, and a forecast does not depend on its stamp.
+        targets = [np.asarray(entry["target"], dtype=np.float64)[-reach:] for entry in chunk]
         frame = pd.DataFrame(
             {
-                "unique_id": np.repeat(np.arange(len(chunk)), need),
-                "ds": np.tile(np.arange(need), len(chunk)),
-                "y": np.concatenate([np.asarray(entry["target"], dtype=np.float64)[-need:] for entry in chunk]),
+                "unique_id": np.repeat(np.arange(len(chunk)), [len(target) for target in targets]),
+                "ds": np.concatenate([np.arange(len(target)) for target in targets]),
+                "y": np.concatenate(targets),
             }
         )
         panel = from_long(frame, freq=1, missing=getattr(self.forecaster, "missing", "error"))
-        return History(panel).contexts(panel.starts[1:], need)
+        return windows_before(self.forecaster, History(panel), panel.starts[1:])
 
     def serialize(self, path: Path) -> None:
         """Write ``gluonts-config.json``, ``tsattn.json`` and the folder ``forecaster``, no pickle.

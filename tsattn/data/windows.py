@@ -11,6 +11,9 @@ import torch
 from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 
+# A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
+_CHUNK_VALUES = 2**22
+_CHUNK_WINDOWS = 512
 # Statistics are taken of blocks of channels with about so many values: 8 MB in float64.
 _SCALER_VALUES = 2**20
 
@@ -122,7 +125,29 @@ class History:
         Returns:
             Filled values, ``[B, T, C]`` in float64.
         """
-        rows = ends[:, None] + np.arange(-context, 0)
+        return self._at(ends[:, None] + np.arange(-context, 0), ends)
+
+    def reaching(self, ends: np.ndarray, reach: int) -> np.ndarray:
+        """The rows before each end, as many as its series has there, ``reach`` at most.
+
+        Args:
+            ends: Absolute rows just after the last row of each context, ``[B]``; each has a row before it.
+            reach: Most rows in a context, at least 1.
+
+        Returns:
+            Filled values, ``[B, T, C]`` in float64, T the rows of the longest of these contexts. A shorter one has NaN
+            before the first row of its series.
+        """
+        owner = np.searchsorted(self.panel.starts, ends - 1, side="right") - 1
+        first = np.maximum(self.panel.starts[owner], ends - reach)
+        rows = ends[:, None] + np.arange(-int((ends - first).max(initial=0)), 0)
+        before = rows < first[:, None]
+        x = self._at(np.where(before, first[:, None], rows), ends)
+        x[before] = np.nan
+        return x
+
+    def _at(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Values of ``rows [B, T]`` filled with what is known before ``ends [B]``, ``[B, T, C]``."""
         x = self._filled[rows]
         if self._held is not None and self._next is not None:
             x = np.where(self._next[rows] >= ends[:, None, None], self._held[rows], x)
@@ -131,6 +156,40 @@ class History:
     def futures(self, ends: np.ndarray, horizon: int) -> np.ndarray:
         """The ``horizon`` rows from each end on, ``[B, F, C]``, NaN where the truth is missing."""
         return self.panel.values[ends[:, None] + np.arange(horizon)]
+
+
+def check_windows(x: np.ndarray, context: int) -> np.ndarray:
+    """Return contexts as float64.
+
+    Args:
+        x: Contexts, ``[B, T, C]``.
+        context: Least T.
+
+    Raises:
+        ValueError: If the shape is wrong, T too short, or a value missing or infinite.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 3 or x.shape[1] < context:
+        raise ValueError(
+            f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}: give longer"
+            " windows, or a forecaster with a smaller context"
+        )
+    if not np.isfinite(x).all():
+        raise ValueError(
+            "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and missing="
+            "'interpolate' or 'ffill'"
+        )
+    return x
+
+
+def chunk_size(n_values: int) -> int:
+    """Windows in one call when each holds ``n_values`` values: bounded in number and in memory.
+
+    Example:
+        >>> chunk_size(100), chunk_size(2**20), chunk_size(2**30)
+        (512, 4, 1)
+    """
+    return max(1, min(_CHUNK_WINDOWS, _CHUNK_VALUES // max(1, n_values)))
 
 
 @dataclass(frozen=True)

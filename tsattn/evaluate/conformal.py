@@ -32,6 +32,8 @@ from tsattn.forecaster import (
     covariate_history,
     panel_for,
     quantiles_to_level,
+    reach_of,
+    windows_before,
 )
 
 # Rows from which a long panel's series take their scale, where so many stand before the calibration span.
@@ -105,6 +107,12 @@ class SplitConformal:
         inner = context_of(self._reader)
         return max(inner, self._scale_rows or 1)
 
+    @property
+    def max_context(self) -> int | None:
+        """Rows of history that the forecaster reads where there are so many; ``None`` if that is its context."""
+        inner = self._reader
+        return max(reach_of(inner), self.context) if getattr(inner, "max_context", None) else None
+
     def fit(self, data: pd.DataFrame | Panel) -> Self:
         """Fit before the calibration span and calibrate on it.
 
@@ -132,17 +140,17 @@ class SplitConformal:
         errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
         beside = covariate_history(self.forecaster_, history.panel)
         more = 0 if beside is None else beside.width(self.context, self.horizon)
-        chunk = chunk_size((self.context + self.horizon) * history.panel.n_channels + more)
+        chunk = chunk_size((reach_of(self) + self.horizon) * history.panel.n_channels + more)
         for first in range(0, len(ends), chunk):
             part = slice(first, first + chunk)
-            x = history.contexts(ends[part], self.context)
+            x = windows_before(self, history, ends[part])
             given = None if beside is None else beside.windows(ends[part], self.context, self.horizon)
             gap = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
             errors[part] = gap / self._scale(x)[:, None, :]
         return errors
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
-        inner = context_of(self.forecaster_)
+        inner = reach_of(self.forecaster_)
         given = None if covariates is None else covariates.cut(inner, self.horizon)
         return call_windows(self.forecaster_, x[:, -inner:], covariates=given)[0]
 
@@ -199,11 +207,19 @@ class SplitConformal:
         """
         if self._panel is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        x = check_windows(x, self.context)
+        x = self._checked(x)
         point = self._point(x, covariates)
         if not len(quantiles):
             return point
         return self._around(point, quantiles, self._scale(x))
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """Contexts in float64; what lies before the rows of the context may be missing, if the forecaster reads it."""
+        if self.max_context is None:
+            return check_windows(x, self.context)
+        x = np.asarray(x, dtype=np.float64)
+        check_windows(x[:, -self.context :] if x.ndim == 3 else x, self.context)
+        return x
 
     def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
         return self.intervals_.apply(point, quantiles, scale)
@@ -308,7 +324,7 @@ class AdaptiveConformal(SplitConformal):
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:
             raise ValueError(f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad with NaN")
-        errors = np.abs(y - point) / self._scale(check_windows(x, self.context))[:, None, :]
+        errors = np.abs(y - point) / self._scale(self._checked(x))[:, None, :]
         self.adaptive_.update(errors, widths)
 
 

@@ -19,6 +19,8 @@ from tsattn.forecaster import (
     context_of,
     covariate_history,
     quantiles_to_level,
+    reach_of,
+    windows_before,
 )
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
@@ -345,12 +347,14 @@ def judge_windows(
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
     # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
     more = 0 if beside is None else beside.width(context, steps)
-    chunk = chunk or chunk_size(3 * (context * panel.n_channels + width + more))
+    read = min(reach_of(forecaster), int(panel.lengths.max(initial=0)))
+    chunk = chunk or chunk_size(3 * (read * panel.n_channels + width + more))
     size = max(1, _SLICE_VALUES // width)
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)
         covariates = None if beside is None else beside.windows(ends[part], context, steps)
-        point, bounds = call_windows(forecaster, history.contexts(ends[part], context), rolled.quantiles, covariates)
+        x = windows_before(forecaster, history, ends[part])
+        point, bounds = call_windows(forecaster, x, rolled.quantiles, covariates)
         if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
             _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
         if rolled.point is not None and rolled.bounds is not None:

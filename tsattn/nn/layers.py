@@ -19,11 +19,12 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
         bias: Whether a constant is added.
         generator: Source of the draws; ``None`` is torch's global one.
     """
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
+    # What is made on the meta device draws nothing. torch.nn.utils.skip_init does the same, and loads sympy for it.
+    layer = nn.Linear(n_in, n_out, bias=bias, device="meta")
     bound = 1 / math.sqrt(n_in)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
+    for name, empty in list(layer.named_parameters()):
+        start = torch.empty(empty.shape, dtype=empty.dtype, device="cpu").uniform_(-bound, bound, generator=generator)
+        setattr(layer, name, nn.Parameter(start))
     return layer
 
 

@@ -73,5 +73,6 @@ class RotaryEmbedding(nn.Module):
 
 def _alike(parts: list[Tensor]) -> list[Tensor]:
     """The parts with the same leading axes."""
-    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    # torch.broadcast_shapes would load sympy.
+    lead = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
     return [part.expand(*lead, part.shape[-1]) for part in parts]
