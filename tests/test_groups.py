@@ -11,8 +11,9 @@ from tsattn.kernels import attention, attention_weights, level_scores
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock
 from tsattn.nn.feedforward import FeedForward
+from tsattn.nn.groups import GroupLevelScore
 from tsattn.nn.rotary import RotaryEmbedding
-from tsattn.nn.scores import DotScore, GroupLevelScore
+from tsattn.nn.scores import DotScore
 
 WAYS = ("reference", "masked", "dense", "auto")
 

@@ -230,9 +230,7 @@ class PretrainedForecaster:
     def _threads(self) -> int:
         n_threads = self.n_threads
         if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1):
-            raise ValueError(
-                f"n_threads must be a whole number of at least 1; got {n_threads!r}; or leave it out"
-            )
+            raise ValueError(f"n_threads must be a whole number of at least 1; got {n_threads!r}; or leave it out")
         return torch.get_num_threads() if n_threads is None else n_threads
 
     def save(self, path: str | Path) -> None:

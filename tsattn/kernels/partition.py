@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from tsattn.kernels.dense import Blocks
+from tsattn.kernels.blocks import Blocks
 from tsattn.kernels.geometry import Geometry, level_shares
 
 

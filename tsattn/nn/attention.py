@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tsattn.kernels import attention, attention_weights
 from tsattn.nn.cache import Cache, make_cache
+from tsattn.nn.groups import GroupLevelScore, Places
 from tsattn.nn.halves import AnyCache, HalvesCache
 from tsattn.nn.layers import linear
-from tsattn.nn.scores import DotScore, GroupLevelScore, Places, Score, group_heads, head_width
+from tsattn.nn.scores import DotScore, Score, group_heads, head_width
 
 
 @dataclass(frozen=True)

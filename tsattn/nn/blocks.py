@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tsattn.nn.attention import Attention
 from tsattn.nn.feedforward import FeedForward
+from tsattn.nn.groups import Places
 from tsattn.nn.halves import AnyCache
 from tsattn.nn.layers import Dropout
 from tsattn.nn.mixing import ChannelMixer
-from tsattn.nn.scores import Places
 
 
 class TransformerBlock(nn.Module):
