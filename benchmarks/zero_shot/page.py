@@ -18,7 +18,18 @@ FILE, PUBLISHED, PICTURE = "zero_shot.jsonl", "zero_shot_published.json", "zero_
 MARKS = ("<!-- zero_shot:begin -->", "<!-- zero_shot:end -->")
 _FIELDS = {
     *("suite", "task", "split", "model", "settings", "weights", "horizon", "n_instances", "mase", "wql"),
-    *("rel_mase", "rel_wql", "coverage80", "seconds", "params", "peak_mb", "commit", "versions", "machine"),
+    *(
+        "rel_mase",
+        "rel_wql",
+        "coverage80",
+        "seconds",
+        "cpu_seconds",
+        "params",
+        "peak_mb",
+        "commit",
+        "versions",
+        "machine",
+    ),
 }
 # Millions of parameters, as their authors say, some in the name.
 _MILLIONS = {
@@ -108,7 +119,7 @@ def _models(rows: list[Record], mine: dict[Model, dict[str, Record]]) -> list[st
         whole = judged and all(isinstance(means[number], list) for number in _SHOWN)
         costs = [f"{100 * fmean(row['coverage80'] for row in judged):.1f}%" if whole else ""]
         costs += [f"{max(row['params'] for row in by.values()):,}"]
-        costs += [f"{sum(row['seconds'] for row in judged):.1f}" if whole else ""]
+        costs += [f"{sum(row['cpu_seconds'] for row in judged):.1f}" if whole else ""]
         counts = [column(rows, by, number)[1] for number in range(len(COLUMNS))]
         shown = [_pair(mean) or f"{mean} of {n} tasks" if mean else "" for mean, n in zip(means, counts, strict=True)]
         bold = [f"**{cell}**" if cell else "" for cell in (_name(model), *shown, *costs)]
@@ -162,7 +173,7 @@ def numbers(rows: list[Record]) -> Any:
         for model, by in ours(rows).items():
             have, count = column(rows, by, number)
             if have and len(have) == count:
-                pace = 1e3 * sum(row["seconds"] for row in have) / sum(row["n_instances"] for row in have)
+                pace = 1e3 * sum(row["cpu_seconds"] for row in have) / sum(row["n_instances"] for row in have)
                 points.append([_name(model), True, have[0]["params"], pace, *aggregates(rows, by)[number]])
         found.append(points)
     return found if any(point[1] for points in found for point in points) else None

@@ -148,16 +148,16 @@ def execute(
     task, model, at_most = pack.tasks[cell["task"]], cell["model"], cell["settings"].get("max_instances")
     instances = pack.instances(task, at_most)
     _reset_peak()
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     answer = forecast(model, task, instances, done, weights)
-    seconds, peak = time.perf_counter() - started, _peak_mb()
+    seconds, cpu_seconds = time.perf_counter() - started[0], time.process_time() - started[1]
+    cost: dict[str, Any] = {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3), "peak_mb": _peak_mb()}
     scores = score(task, instances, answer)
     base = {name.lower(): value for name, value in task.published["seasonal_naive"].items()}
     if at_most is not None:
         base = score(task, instances, seasonal_naive(task, instances))
     scores |= {f"rel_{name}": scores[name] / base[name] for name in METRICS}
-    params = sum(array.size for array in _network(make(model, task, weights=weights)).values())
-    cost = {"seconds": round(seconds, 3), "params": params, "peak_mb": peak}
+    cost["params"] = sum(array.size for array in _network(make(model, task, weights=weights)).values())
     sizes = {"horizon": task.horizon, "n_instances": len(instances)}
     return {"kind": "task", **cell, **sizes, **{name: float(f"{value:.9g}") for name, value in scores.items()}, **cost}
 
