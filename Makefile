@@ -2,14 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA_DIR ?=
+PACK ?=
 OUT ?= demo
 SUITE ?=
 AGAIN ?=
 PYTEST_DATA := $(if $(DATA_DIR),--data-dir=$(abspath $(DATA_DIR)),)
+PYTEST_PACK := $(if $(PACK),--pack=$(abspath $(PACK)),)
 # Without this, running Python from here would make the folder `datasets` an importable package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test lint types layers wheel unit docs suites report bench clean
+.PHONY: demo test lint types layers wheel unit docs suites report bench zeroshot clean
 
 demo: .venv/core
 	$(BIN)/tsattn demo --out $(OUT)
@@ -32,7 +34,7 @@ wheel: .venv/dev
 	$(BIN)/python tests/check_wheel.py
 
 unit: .venv/dev
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not network and not gpu" $(PYTEST_DATA)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not network and not gpu" $(PYTEST_DATA) $(PYTEST_PACK)
 
 docs: .venv/dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
@@ -43,9 +45,10 @@ docs: .venv/dev
 suites: .venv/dev
 	$(BIN)/python benchmarks/conformance.py $(SUITE) $(if $(AGAIN),--again,) $(PYTEST_DATA)
 
-# Renders README's tables, the pages that hold figures, and docs/pictures/suite_*.svg from benchmarks/results.
+# Renders README's tables, the pages that hold figures, and their pictures from benchmarks/results. Scripts of
+# benchmarks/ that use one another are found by PYTHONPATH.
 report: .venv/dev
-	$(BIN)/python benchmarks/report.py
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/report.py
 
 bench: .venv/core
 	$(BIN)/tsattn benchmark benchmarks/suite.toml --out benchmarks/results $(if $(DATA_DIR),--data-dir $(DATA_DIR),)
@@ -58,6 +61,10 @@ bench: .venv/core
 .venv/dev: .venv/core
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
+
+# Runs the development tasks of the zero-shot pack (PACK=DIR) that are not on record yet.
+zeroshot: .venv/core
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/zero_shot/run.py --pack $(or $(PACK),$(error name it: PACK=DIR))
 
 clean:
 	rm -rf .venv build dist *.egg-info demo docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

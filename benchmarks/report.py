@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zero_shot import page as zero_shot_page
+
 from tsattn.benchmark import REQUIRED, asked, read_record
 
 Record = dict[str, Any]
@@ -32,9 +34,9 @@ conformance, intervals, levers, scale = (_neighbour(name) for name in ("conforma
 peers_page, published, speed_page = (_neighbour(name) for name in ("peers_page", "published", "speed_page"))
 suite_page, suite_pictures, tables = (_neighbour(name) for name in ("suite_page", "suite_pictures", "tables"))
 drawings = suite_pictures.drawings
-# Experiments of the paper: the page of a name is docs/<name>.md, with pictures of its own.
+# The page of a name is docs/<name>.md, with pictures of its own: experiments of the paper, and zero-shot forecasts.
 _NAMES = ("in_context", "language_model", "paper_etth1", "width_sweep")
-experiments = {name: _neighbour(f"{name}_page") for name in _NAMES}
+experiments = {name: _neighbour(f"{name}_page") for name in _NAMES} | {"zero-shot": zero_shot_page}
 
 # What stands between these marks of README is written here and nowhere else; the log has the same for its levers.
 BEGIN = "<!-- results:begin -->"
@@ -148,7 +150,7 @@ def read_results(folder: Path) -> list[Record]:
     """
     records = []
     for path in sorted(folder.glob("*.json")):
-        if path.name in (conformance.FILE, intervals.FILE, scale.FILE):
+        if path.name in (conformance.FILE, intervals.FILE, scale.FILE, zero_shot_page.PUBLISHED):
             continue
         record = read_record(path)
         if record is None:

@@ -18,6 +18,7 @@ TOL = {
 
 def pytest_addoption(parser):
     parser.addoption("--data-dir", default=None, help="folder with the real data sets (ETTh1.csv, ...)")
+    parser.addoption("--pack", default=None, help="folder of the zero-shot pack (tasks.json, score.py, ...)")
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,17 @@ def data_dir(request):
         pytest.skip("needs the real data: name its folder with --data-dir")
     folder = Path(given)
     assert folder.is_dir(), f"--data-dir {given} is no folder"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pack_dir(request):
+    """The folder of the zero-shot pack; a test that needs it is skipped only when none was named."""
+    given = request.config.getoption("--pack")
+    if given is None:
+        pytest.skip("needs the zero-shot pack: name its folder, shared/zero_shot, with --pack")
+    folder = Path(given)
+    assert folder.is_dir(), f"--pack {given} is no folder"
     return folder
 
 
