@@ -125,7 +125,9 @@ def _experiment(path: Path, page: Any, folder: Path) -> str:
 
 
 def _readme(path: Path, headline: list[Record], suites: Record) -> str:
-    front: str = tables.between_marks(path, _text(path), headline_table(headline), BEGIN, END)
+    rows = zero_shot_page.read_rows(path.parent / "benchmarks" / "results" / zero_shot_page.FILE)
+    front: str = tables.between_marks(path, _text(path), zero_shot_page.summary(rows), *zero_shot_page.README_MARKS)
+    front = tables.between_marks(path, front, headline_table(headline), BEGIN, END)
     return tables.between_marks(path, front, conformance.table(suites), *conformance.MARKS)
 
 

@@ -48,7 +48,8 @@ def make_checkout(root):
     """A checkout with a README and the records ``ROWS``, all of them in the headline."""
     (root / "benchmarks" / "results").mkdir(parents=True)
     marks = "{}\n{}\n".format(*report.conformance.MARKS)
-    (root / "README.md").write_text(f"# Name\n\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
+    zero = "\n".join(report.zero_shot_page.README_MARKS)
+    (root / "README.md").write_text(f"# Name\n\n{zero}\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
     (root / "docs").mkdir()
     (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
     for name, page in report.experiments.items():

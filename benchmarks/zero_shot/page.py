@@ -16,6 +16,9 @@ Model = tuple[str, str | None]  # name and weights
 
 FILE, PUBLISHED, PICTURE = "zero_shot.jsonl", "zero_shot_published.json", "zero_shot.svg"
 MARKS = ("<!-- zero_shot:begin -->", "<!-- zero_shot:end -->")
+README_MARKS = ("<!-- zero:begin -->", "<!-- zero:end -->")
+# What README shows of it: our model, and some published ones of all kinds.
+_BESIDE = ("chronos-2", "tirex", "tempopfn", "ttm-r3", "chronos_bolt_base", "chronos_bolt_tiny", "patchtst", "auto_ets")
 _FIELDS = {
     *("suite", "task", "split", "model", "settings", "weights", "horizon", "n_instances", "mase", "wql"),
     *(
@@ -129,6 +132,34 @@ def _models(rows: list[Record], mine: dict[Model, dict[str, Record]]) -> list[st
         cells = (row["model"], *map(_pair, row["columns"]), "", size, "", row["note"])
         lines.append((_place(row["columns"]), tables.line(*cells)))
     return head + [line for _, line in sorted(lines)]
+
+
+def summary(rows: list[Record]) -> str:
+    """README's table: our pretrained model beside published ones, all tasks of either suite and split."""
+    wanted = [number for number, each in enumerate(COLUMNS) if not each.most]
+    lines = []
+    for model, by in ours(rows).items():
+        means = aggregates(rows, by)
+        if model[1] is not None and all(isinstance(means[number], list) for number in _SHOWN):
+            params = max(row["params"] for row in by.values())
+            lines.append((_place(means), f"**{model[0]}**", f"{params / 1e6:.1f} M", means, "synthetic series"))
+    if not lines:
+        return str(tables.NONE)
+    for row in _of(rows, "published model"):
+        if row["model"] in _BESIDE:
+            size = f"{_MILLIONS[row['model']]:g} M" if row["model"] in _MILLIONS else ""
+            lines.append((_place(row["columns"]), row["model"], size, row["columns"], row["note"]))
+    head = tables.head(
+        1, "model", "parameters", *(f"{COLUMNS[n].suite} {COLUMNS[n].split}" for n in wanted), "learnt from"
+    )
+    body = [
+        tables.line(name, size, *(_pair(means[n]) for n in wanted), note)
+        for _, name, size, means, note in sorted(lines, key=lambda each: each[0])
+    ]
+    told = (
+        "MASE / WQL over those of seasonal naive, geometric mean over the tasks of two public suites; less is better."
+    )
+    return "\n".join([*head, *body, "", f"{told} {tables.origin(_of(rows, 'task'))}"])
 
 
 def _place(means: list[Any]) -> float:
