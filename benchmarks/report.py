@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zero_shot import arms
 from zero_shot import page as zero_shot_page
 
 from tsattn.benchmark import REQUIRED, asked, read_record
@@ -121,7 +122,10 @@ def _experiment(path: Path, page: Any, folder: Path) -> str:
     rows = page.read_rows(folder / page.FILE)
     if not hasattr(page, "MARKS"):
         return str(page.page(rows))
-    return str(tables.between_marks(path, _text(path), page.table(rows), *page.MARKS))
+    text = str(tables.between_marks(path, _text(path), page.table(rows), *page.MARKS))
+    if page is not zero_shot_page:
+        return text
+    return str(tables.between_marks(path, text, arms.table(arms.read_rows(folder / arms.FILE)), *arms.MARKS))
 
 
 def _readme(path: Path, headline: list[Record], suites: Record) -> str:
