@@ -4,6 +4,7 @@ import doctest
 import inspect
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -753,43 +754,62 @@ def test_a_saved_forecaster_that_was_changed_is_refused(tmp_path):
 # --- what is loaded, and the command line -----------------------------------------------------------------------
 
 HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib", "scipy.stats")
-CALLS = {
-    "function": "tsattn.forecast(pd.DataFrame({'ds': range(30), 'y': np.sin(np.arange(30.0))}), 4, level=80)",
-    "saved": "tsattn.PretrainedForecaster.load('model').predict(level=80)",
-    "command": "assert cli.main('forecast table.csv --horizon 4 --level 80 --out f.csv'.split()) == 0",
-}
+COMMAND = "assert cli.main('forecast table.csv --horizon 4 --level 80 --out f.csv'.split()) == 0"
+CALLS = (
+    "tsattn.forecast(pd.DataFrame({'ds': range(30), 'y': np.sin(np.arange(30.0))}), 4, level=80)",
+    "tsattn.PretrainedForecaster.load('model').predict(level=80)",
+    COMMAND,
+)
 
 
-def heavy_modules(call, folder, *planted):
-    """Which heavy packages a call loads in a process of its own, and which where an import is planted before it."""
-    code = (
-        "import json, sys\nfrom pathlib import Path\nimport tsattn.pretrained.weights as weights\n"
-        f"weights._shipped = lambda: Path({str(folder / 'shipped')!r})\n"
-        f"import numpy as np, pandas as pd, tsattn\nfrom tsattn import cli\n{chr(10).join(planted)}\n{call}\n"
-        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
-    )
+def fresh_python(folder, *lines):
+    """What lines print in a process of its own, and the seconds of a processor that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     env = os.environ | {"PYTHONPATH": str(Path(tsattn.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    call = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 @pytest.fixture
 def light_folder(shipped, tmp_path):
-    table(40, 3).to_csv(tmp_path / "table.csv", index=False)
+    table(1000, 3).to_csv(tmp_path / "table.csv", index=False)
     fitted().save(tmp_path / "model")
     assert shipped.parent == tmp_path
     return tmp_path
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_forecast_loads_nothing_heavy(light_folder, call):
-    assert heavy_modules(CALLS[call], light_folder) == []
+def begin(folder):
+    """Lines with which a process takes the weights of the folder for those that are shipped."""
+    return (
+        "import json, sys",
+        "from pathlib import Path",
+        "import tsattn.pretrained.weights as weights",
+        f"weights._shipped = lambda: Path({str(folder / 'shipped')!r})",
+        "from tsattn import cli",
+    )
+
+
+def heavy_modules(folder, *planted):
+    """Which heavy packages a process loads that forecasts in every way, and imports what is planted."""
+    told = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    lines = (*begin(folder), "import numpy as np, pandas as pd, tsattn", *planted, *CALLS, told)
+    return json.loads(fresh_python(folder, *lines)[0].splitlines()[-1])
+
+
+def test_a_forecast_loads_nothing_heavy(light_folder):
+    assert heavy_modules(light_folder) == []
 
 
 def test_a_heavy_import_would_be_seen(light_folder):
-    planted = [f"import {name}" for name in HEAVY]
-    assert heavy_modules(CALLS["function"], light_folder, *planted) == list(HEAVY)
+    assert heavy_modules(light_folder, "import sklearn, scipy.stats") == ["sklearn", "scipy.stats"]
+
+
+def test_a_command_in_a_cold_process_takes_little_more_than_torch(light_folder):
+    torch_alone = fresh_python(light_folder, "import torch")[1]
+    assert fresh_python(light_folder, *begin(light_folder), COMMAND)[1] - torch_alone < 1.5
 
 
 @pytest.mark.usefixtures("shipped")
