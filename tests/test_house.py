@@ -43,7 +43,7 @@ WALLS = {
     "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.adapters": ("torch", "numpy", "pandas", *HEAVY, "sktime", "transformers"),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
-    "tsattn.forecasters.pretrained": (*HEAVY, "scipy.stats", "tsattn.training", "tsattn.estimator", "tsattn.evaluate"),
+    "tsattn.forecasters.pretrained": (*HEAVY, "tsattn.training", "tsattn.estimator", "tsattn.evaluate"),
     "tsattn.cli tsattn.console tsattn.__main__": ("torch", "numpy", "pandas", *HEAVY),
 }
 
