@@ -182,7 +182,7 @@ def forecast(
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
     future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [stdout].")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [-, standard output].")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
     context: Context = None,
     max_epochs: Epochs = None,
@@ -203,7 +203,7 @@ def forecast(
     """Forecast the rows after a table, with intervals where asked."""
     _check_forecast(saved, horizon, attention, plot)
     for target in filter(None, (out, plot)):
-        console.check_target(target)
+        console.check_target(target, as_json=as_json)
     from tsattn.forecaster import check_request
 
     check_request(level, None)
@@ -237,7 +237,7 @@ def backtest(
     model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth; - is stdout.")] = None,
     context: Context = None,
     max_epochs: Epochs = None,
     season_length: Season = None,
@@ -257,7 +257,7 @@ def backtest(
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
     if out is not None:
-        console.check_target(out)
+        console.check_target(out, as_json=as_json)
     from tsattn.catalogue import make_forecaster, settings_for
     from tsattn.evaluate.backtest import backtest as judge
 
@@ -279,6 +279,8 @@ def backtest(
         result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
     if out is not None:
         console.write_csv(result.frame, out, index=False)
+    if console.is_stdout(out):
+        return
     if as_json:
         console.print_json({"horizon": horizon, "step": step, **row} for row in console.score_rows(result.scores))
     else:
