@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib import metadata
@@ -70,7 +70,8 @@ def run_suite(
         data_dir: Folder with the files of carded sets.
         out: Folder of records: one file a run, written in one step when the run is over. A run whose record
             stands there is not run again. ``None`` writes nothing.
-        progress: Called with a line before each run.
+        progress: Called with a line before each run; where it is given, a training also shows its progress on stderr
+            if that is a terminal.
         engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one after another.
             Times of runs that share a machine compare with one another only.
 
@@ -82,7 +83,9 @@ def run_suite(
         OSError: If a file cannot be read or written.
     """
     folder = None if out is None else Path(out).resolve()
-    runs = [run for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    # Lines of several workers would overwrite one another.
+    how = {"verbose": True} if progress is not None and engine is None else {}
+    runs = [run.told(**how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
     say = progress or (lambda line: None)
     records = [None if folder is None else read_record(folder / run.file, run.key) for run in runs]
     if engine is not None:
@@ -272,6 +275,10 @@ class _Run:
     seed: int
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
+
+    def told(self, **how: Any) -> "_Run":
+        """The same run with settings that say how it is made, as far as they are given and the model has them."""
+        return replace(self, settings={**self.settings, **settings_for(self.model, **how)})
 
     @property
     def key(self) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class TrainedForecaster(WindowForecaster):
             generators=generators,
             device=device,
             checkpoint=self._checkpoint(panel, generators),
-            verbose=self.verbose,
+            title=str(self.alias_) if self.verbose else None,
             processes=processes,
             after_epoch=getattr(self, "_after_epoch", None),  # tuning looks on, and may end a hopeless fit
         )
