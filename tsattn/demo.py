@@ -14,7 +14,6 @@ from tsattn.catalogue import find_model, make_forecaster
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.backtest import BacktestResult, backtest
 from tsattn.forecaster import Forecast
-from tsattn.limits import limit_threads
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic
 
@@ -79,8 +78,7 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
             if that is a terminal.
     """
     started, say = time.perf_counter(), progress or _silent
-    with limit_threads(1):
-        judged, panel, forecast = _judge_and_forecast(say, verbose=progress is not None)
+    judged, panel, forecast = _judge_and_forecast(say, verbose=progress is not None)
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead by MLR attention"
     picture = plot_forecast(panel, forecast, n_history=4 * _HORIZON, title=title)
     seconds = time.perf_counter() - started

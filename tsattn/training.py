@@ -54,7 +54,6 @@ class TrainConfig:
         max_seconds: Time after which training stops at the next step and the best weights so far are kept; ``None``
             is no limit. Counted from this call, also when it goes on from a checkpoint.
         precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32 throughout.
-        compile: Run the network through ``torch.compile`` while training.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -71,7 +70,6 @@ class TrainConfig:
     warmup: float = 0.1
     max_seconds: float | None = None
     precision: str | None = None
-    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -141,8 +139,6 @@ class ForecastModule(lightning.LightningModule):
         head = getattr(model, "head", None)
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
-        # Not a submodule: names of weights stay those of the plain network.
-        self._forward = [torch.compile(model) if config.compile else model]
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
         self.n_steps = steps_per_epoch * config.max_epochs
         self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
@@ -221,7 +217,7 @@ class ForecastModule(lightning.LightningModule):
 
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            y: Tensor = self._forward[0](x, **covariates)
+            y: Tensor = self.model(x, **covariates)
         return y.to(x.dtype)
 
     def on_validation_epoch_start(self) -> None:
