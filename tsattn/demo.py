@@ -14,7 +14,6 @@ from tsattn.catalogue import find_model, make_forecaster
 from tsattn.data.frames import Panel, to_panel
 from tsattn.evaluate.backtest import BacktestResult, backtest
 from tsattn.forecaster import Forecast
-from tsattn.limits import limit_threads
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic
 
@@ -75,24 +74,24 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
     """Fit, forecast a year ahead with intervals, and judge beside baselines on rolling windows.
 
     Args:
-        progress: Called with a line before each step.
+        progress: Called with a line before each step; where it is given, a training also shows its progress on stderr
+            if that is a terminal.
     """
     started, say = time.perf_counter(), progress or _silent
-    with limit_threads(1):
-        judged, panel, forecast = _judge_and_forecast(say)
+    judged, panel, forecast = _judge_and_forecast(say, verbose=progress is not None)
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead by MLR attention"
     picture = plot_forecast(panel, forecast, n_history=4 * _HORIZON, title=title)
     seconds = time.perf_counter() - started
     return Demo(judged.scores, forecast.to_frame(), judged.frame, picture, seconds)
 
 
-def _judge_and_forecast(say: Callable[[str], None]) -> tuple[BacktestResult, Panel, Forecast]:
+def _judge_and_forecast(say: Callable[[str], None], *, verbose: bool) -> tuple[BacktestResult, Panel, Forecast]:
     panel = load_co2()
-    models = {name: _make(name) for name in _MODELS}
+    models = {name: _make(name, verbose) for name in _MODELS}
     say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
     judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP)
     say("fitting MLR attention to the whole series and forecasting the year after it")
-    forecast = _make("mlr").fit(panel).predict(panel, level=list(_LEVELS))
+    forecast = _make("mlr", verbose).fit(panel).predict(panel, level=list(_LEVELS))
     return judged, panel, forecast
 
 
@@ -105,8 +104,8 @@ def load_co2() -> Panel:
     return to_panel(frame, freq="W-SAT", missing="interpolate")
 
 
-def _make(name: str) -> Any:
-    return make_forecaster(name, _HORIZON, **(_TRAINING if find_model(name).trained else {}))
+def _make(name: str, verbose: bool) -> Any:
+    return make_forecaster(name, _HORIZON, **(_TRAINING | {"verbose": verbose} if find_model(name).trained else {}))
 
 
 def _silent(_: str) -> None:
