@@ -171,6 +171,6 @@ def test_the_seasons_of_real_series_are_found(pack_dir):
         ("us_births/W/short", 52, 1.0),
         ("us_births/M/short", 12, 1.0),
     ):
-        pasts = [torch.as_tensor(each.past[-2048:]) for each in pack.instances(pack.tasks[name])]
+        pasts = [torch.tensor(each.past[-2048:]) for each in pack.instances(pack.tasks[name])]
         answers = torch.cat([detect_period(past[None])[0] for past in pasts])
         assert float((answers == season).double().mean()) >= share, name
