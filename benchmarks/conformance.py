@@ -159,7 +159,7 @@ SUITES = (
     ),
     Suite(
         "training-options",
-        "time limits, warm starts, updates, transforms, bfloat16 and compiled training",
+        "time limits, warm starts, updates, transforms and bfloat16 training",
         ("tests/test_comfort.py",),
         least=30,
     ),

@@ -4,6 +4,7 @@ Run as a script by ``make wheel``. Everything happens in a temporary folder; the
 installed without its dependencies into an environment that borrows them from the running one.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +45,17 @@ spec = importlib.util.find_spec("datasets")
 places = [] if spec is None else list(spec.submodule_search_locations or [])
 assert not any(Path(p).resolve().is_relative_to(home.parent / "datasets") for p in places), "datasets is importable"
 print(len(names))
+"""
+
+
+# Where the pretrained forecaster's weights and their card are, and how large they may be together.
+_WEIGHTS, _MOST_BYTES = "tsattn/pretrained/weights", 5_000_000
+
+# A forecast without training, to be compared between two installations.
+_FORECAST = """
+import json, numpy as np, tsattn
+y = np.sin(np.arange(300) * np.pi / 12) * 3 + np.random.default_rng(0).normal(0, 0.3, 300)
+print(json.dumps(tsattn.forecast(y, 24, level=80).to_numpy().tolist()))
 """
 
 
@@ -95,6 +109,7 @@ def contents(archive: Path) -> set[str]:
 def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
     """Every source and card is in both, and the wheel holds nothing beside the package."""
     code = {str(path.relative_to(sources)) for path in (sources / "tsattn").rglob("*.py")} | {"tsattn/py.typed"}
+    code |= {str(path.relative_to(sources)) for path in sources.glob(f"{_WEIGHTS}/*")}
     cards = {str(path.relative_to(sources)) for path in (sources / "datasets").glob("*.toml")}
     samples = {str(path.relative_to(sources)) for path in (sources / "datasets").glob("samples/*.csv")}
     data = cards | samples
@@ -107,6 +122,16 @@ def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
         raise CheckFailed(f"the wheel also holds {', '.join(stray)}; see [tool.setuptools] in pyproject.toml")
     if not cards:
         raise CheckFailed("there is no card in datasets/")
+
+
+def check_weights(sources: Path, here: str, installed: str) -> None:
+    """The weights are small, and what is installed forecasts what the checkout forecasts, to 1e-6."""
+    size = sum(path.stat().st_size for path in sources.glob(f"{_WEIGHTS}/*"))
+    if not 0 < size <= _MOST_BYTES:
+        raise CheckFailed(f"weights and card must be at most {_MOST_BYTES} bytes; got {size}")
+    pairs = zip(*(np.ravel(json.loads(each)) for each in (here, installed)), strict=True)
+    if (gap := max(abs(a - b) for a, b in pairs)) > 1e-6:
+        raise CheckFailed(f"the installed wheel forecasts other numbers than the checkout, by up to {gap}")
 
 
 def check_metadata(*archives: Path) -> None:
@@ -154,6 +179,7 @@ def check(folder: Path) -> str:
     cards = sorted(path.stem for path in (sources / "datasets").glob("*.toml"))
     n_modules = run(python, "-I", "-c", _LOOK, folder / "environment", *cards, cwd=elsewhere)
     run(python.parent / "tsattn", "datasets", "list", cwd=elsewhere)
+    check_weights(sources, *(run(each, "-I", "-c", _FORECAST, cwd=elsewhere) for each in (sys.executable, python)))
     if left := sorted(path.name for path in elsewhere.iterdir()):
         raise CheckFailed(f"importing tsattn leaves files behind: {', '.join(left)}")
     return f"{wheel.name} and {sdist.name}: {n_modules} modules imported, {len(cards)} cards listed"

@@ -451,8 +451,8 @@ def test_the_demo_writes_its_three_files(folder, run, monkeypatch):
     assert list(judged.columns) == ["unique_id", "ds", "cutoff", "y", *demo._MODELS]
     assert judged["cutoff"].nunique() >= 10
     forecast = pd.read_csv("here/forecast.csv", parse_dates=["ds"])
-    bounds = [f"mlr-{side}-{level}" for level in (80, 95) for side in ("lo", "hi")]
-    assert list(forecast.columns) == ["unique_id", "ds", "mlr", *bounds]
+    bounds = [f"zero-{side}-{level}" for level in (80, 95) for side in ("lo", "hi")]
+    assert list(forecast.columns) == ["unique_id", "ds", "zero", *bounds]
     assert (forecast["ds"].iloc[0] - judged["ds"].max()).days == 7
     assert Path("here/forecast.png").read_bytes().startswith(b"\x89PNG")
 

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fresh import in_fresh_process
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long, from_wide
@@ -209,17 +208,3 @@ def test_bfloat16_training_is_near_float32():
     assert fast.history_["valid_loss"].iloc[-1] != plain.history_["valid_loss"].iloc[-1]
     with pytest.raises(ValueError, match="precision must be None or 'bf16'; got '16'"):
         attention(precision="16").fit(df)
-
-
-def compare_compiled():
-    df = long_frame()
-    plain, compiled = attention(dropout=0.0).fit(df), attention(dropout=0.0, compile=True).fit(df)
-    assert list(compiled.network_.state_dict()) == list(plain.network_.state_dict())
-    np.testing.assert_allclose(compiled.predict()["mlr"], plain.predict()["mlr"], rtol=1e-3)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-
-
-@pytest.mark.slow
-def test_compiled_training_gives_the_same_forecast():
-    """In a process of its own: the compiler does not understand the checks of shapes that the tests add."""
-    in_fresh_process(__file__, "compare_compiled()", limit=580)

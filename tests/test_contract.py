@@ -278,7 +278,9 @@ def test_forecasts_do_not_depend_on_the_batch(name, batch):
     x = some(name, np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], context)[:, :, None])
     whole = forecaster.predict_windows(x)
     parts = [forecaster.predict_windows(x[first : first + batch]) for first in range(0, len(x), batch)]
-    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6)
+    # A network in single precision sums in another order in another batch.
+    scale = 1e-6 * np.abs(whole).max() if "zero" in name else 0
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
 
 
 def test_scores_do_not_depend_on_the_chunk(name):

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from check_wheel import CheckFailed, check_contents
+from check_wheel import CheckFailed, check_contents, check_weights
 
 import tsattn
 
@@ -292,6 +292,17 @@ def test_gap_in_the_sdist_is_seen(name, small_sources):
 def test_stray_file_in_the_wheel_is_seen(small_sources):
     with pytest.raises(CheckFailed, match=r"the wheel also holds tests/test_x\.py"):
         check_contents(small_sources, _SHIPPED | {"tests/test_x.py"}, _SOURCES)
+
+
+def test_weights_too_large_or_other_forecasts_are_seen(tmp_path):
+    folder = tmp_path / "tsattn" / "pretrained" / "weights"
+    folder.mkdir(parents=True)
+    with pytest.raises(CheckFailed, match="at most 5000000 bytes; got 0"):
+        check_weights(tmp_path, "[[1.0]]", "[[1.0]]")
+    (folder / "zero-1.json").write_text("{}")
+    check_weights(tmp_path, "[[1.0]]", "[[1.0000001]]")
+    with pytest.raises(CheckFailed, match="forecasts other numbers"):
+        check_weights(tmp_path, "[[1.0]]", "[[1.00001]]")
 
 
 # --- rules of the code ------------------------------------------------------------------------------------------

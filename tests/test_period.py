@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import scripts  # noqa: F401 - it finds benchmarks/
 import torch
+from zero_shot.pack import Pack
 
 from tsattn.pretrained.period import MAX_PERIOD, detect_period
 
@@ -157,3 +159,18 @@ def test_a_season_of_the_calendar_is_preferred_to_its_neighbour():
 def test_the_longest_lag_is_bounded():
     x = seasonal(1000, 2 * MAX_PERIOD, n=4)
     assert detect_period(x)[0].tolist() == [1000] * 4
+
+
+def test_the_seasons_of_real_series_are_found(pack_dir):
+    """On development tasks: the day of hourly and quarter-hourly load, the week of births, the year of births."""
+    pack = Pack(pack_dir)
+    for name, season, share in (
+        ("ett1/H/short", 24, 0.95),
+        ("ett1/15T/short", 96, 0.95),
+        ("us_births/D/short", 7, 1.0),
+        ("us_births/W/short", 52, 1.0),
+        ("us_births/M/short", 12, 1.0),
+    ):
+        pasts = [torch.tensor(each.past[-2048:]) for each in pack.instances(pack.tasks[name])]
+        answers = torch.cat([detect_period(past[None])[0] for past in pasts])
+        assert float((answers == season).double().mean()) >= share, name

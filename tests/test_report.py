@@ -54,7 +54,8 @@ def make_checkout(root):
     (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
     for name, page in report.experiments.items():
         if hasattr(page, "MARKS"):
-            (root / "docs" / f"{name}.md").write_text("# Experiment\n\n{}\n{}\n".format(*page.MARKS))
+            marks = [*page.MARKS, *(report.arms.MARKS if name == "zero-shot" else ())]
+            (root / "docs" / f"{name}.md").write_text("\n".join(["# Experiment", "", *marks, ""]))
     marks = "\n".join(mark for pair in report.levers.MARKS.values() for mark in pair) + "\n"
     (root / "docs" / "log.md").write_text(f"# Log\n\n{marks}what follows\n")
     write(root, ROWS, ROWS)
@@ -82,7 +83,7 @@ def run(root, *options):
 def test_the_table_holds_the_means_and_marks_the_best(checkout):
     assert run(checkout) == 0
     page = (checkout / "README.md").read_text()
-    assert page.startswith("# Name\n\nbefore\n")
+    assert "before\n<!-- results:begin -->\n" in page
     assert f"{report.END}\nafter\n" in page
     assert "| data set | horizon | windows |               mlr |         naive | seasonal_naive |" in page
     assert "| -------- | ------- | ------- | ----------------: | ------------: | -------------: |" in page
@@ -194,7 +195,7 @@ def test_a_damaged_record_and_missing_marks_are_refused(checkout, capsys):
     write(checkout, ROWS, ROWS)
     (checkout / "README.md").write_text("# Name\n")
     assert run(checkout) == 2
-    assert "README.md lacks the marks '<!-- results:begin" in capsys.readouterr().err
+    assert "README.md lacks the marks '<!-- zero:begin" in capsys.readouterr().err
 
 
 def test_the_pages_of_this_checkout_are_rendered_from_its_records():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
@@ -199,3 +200,32 @@ def test_a_model_of_an_older_version_answers_as_it_did():
     for column in ("mlr", "mlr-lo-80", "mlr-hi-80"):
         np.testing.assert_allclose(found[column], expected[column], rtol=1e-5)
     assert "sha256" not in json.loads((GOLDEN / "model_v1" / "config.json").read_text())
+    assert (model.n_threads, hasattr(model, "compile")) == (None, False)
+
+
+def test_an_option_that_is_gone_does_not_bar_an_old_model(tmp_path):
+    shutil.copytree(GOLDEN / "model_v1", tmp_path / "old")
+    facts = json.loads((GOLDEN / "model_v1" / "config.json").read_text())
+    for value in (True, False):
+        assert "compile" in facts["parameters"]
+        facts["parameters"]["compile"] = value
+        (tmp_path / "old" / "config.json").write_text(json.dumps(facts))
+        model = AttentionForecaster.load(tmp_path / "old")
+        model.save(tmp_path / "new")
+        assert "compile" not in json.loads((tmp_path / "new" / "config.json").read_text())["parameters"]
+    facts["parameters"]["other"] = 1
+    (tmp_path / "old" / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="unexpected keyword argument 'other'"):
+        AttentionForecaster.load(tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_threads", 0), ("n_threads", "2"), ("batch_size", "9"), ("batch_size", None)]
+)
+def test_settings_that_would_fail_in_a_forecast_are_refused(tmp_path, name, value):
+    shutil.copytree(GOLDEN / "model_v1", tmp_path / "old")
+    facts = json.loads((tmp_path / "old" / "config.json").read_text())
+    facts["parameters"][name] = value
+    (tmp_path / "old" / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=f"is not what save.* {name} = "):
+        AttentionForecaster.load(tmp_path / "old")

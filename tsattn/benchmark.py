@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib import metadata
@@ -29,7 +29,7 @@ from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
 from tsattn.forecaster import Forecaster, reach_of
-from tsattn.limits import limit_threads
+from tsattn.limits import check_threads
 from tsattn.storage import write_json
 from tsattn.suite import Suite
 
@@ -42,7 +42,7 @@ REQUIRED = (
 # Settings that tell how a table is read or where a run happens, or stand in the record by themselves.
 _NOT_CONFIG = {
     *("horizon", "alias", "id_col", "time_col", "target_col", "freq", "missing"),
-    *("random_state", "val_size", "checkpoint_dir", "verbose"),
+    *("random_state", "val_size", "checkpoint_dir", "n_threads", "verbose"),
 }
 _PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
 _PACKAGES = ("torch", "numpy", "pandas", "lightning")
@@ -56,6 +56,7 @@ def run_suite(
     out: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
     engine: Any = None,
+    n_threads: int | None = None,
 ) -> list[dict[str, Any]]:
     """Run what is asked and not yet recorded; every window of every test span is judged.
 
@@ -70,9 +71,12 @@ def run_suite(
         data_dir: Folder with the files of carded sets.
         out: Folder of records: one file a run, written in one step when the run is over. A run whose record
             stands there is not run again. ``None`` writes nothing.
-        progress: Called with a line before each run.
+        progress: Called with a line before each run; where it is given, a training also shows its progress on stderr
+            if that is a terminal.
         engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one after another.
             Times of runs that share a machine compare with one another only.
+        n_threads: Threads of torch for each run; ``None``: one for small networks, as in
+            :class:`tsattn.AttentionForecaster`.
 
     Returns:
         One record a run asked for, run now or found, in the order of the grid.
@@ -82,7 +86,10 @@ def run_suite(
         OSError: If a file cannot be read or written.
     """
     folder = None if out is None else Path(out).resolve()
-    runs = [run for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
+    if progress is not None and engine is None:  # lines of several workers would overwrite one another
+        how["verbose"] = True
+    runs = [run.told(**how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
     say = progress or (lambda line: None)
     records = [None if folder is None else read_record(folder / run.file, run.key) for run in runs]
     if engine is not None:
@@ -130,11 +137,9 @@ def _run_elsewhere(
     engine: Any,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    import torch
-
     open_ = [number for number, record in enumerate(records) if record is None]
     say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
-    work = partial(_take_there, folder, torch.get_num_threads())
+    work = partial(_take_there, folder)
     for number, record in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
         # A worker on another machine may have had another folder under this name.
         if folder is not None and read_record(folder / runs[number].file, runs[number].key) is None:
@@ -143,9 +148,8 @@ def _run_elsewhere(
     return [record for record in records if record is not None]
 
 
-def _take_there(folder: Path | None, n_threads: int, run: "_Run") -> dict[str, Any]:
-    with limit_threads(n_threads):
-        record = _take(run, folder, wait=True)
+def _take_there(folder: Path | None, run: "_Run") -> dict[str, Any]:
+    record = _take(run, folder, wait=True)
     assert record is not None
     return record
 
@@ -225,6 +229,10 @@ class _Run:
     seed: int
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
+
+    def told(self, **how: Any) -> "_Run":
+        """The same run with settings that say how it is made, as far as they are given and the model has them."""
+        return replace(self, settings={**self.settings, **settings_for(self.model, **how)})
 
     @property
     def key(self) -> dict[str, Any]:
@@ -369,9 +377,10 @@ def current_commit() -> str | None:
 def _machine(forecaster: Forecaster) -> str:
     import torch
 
-    device = getattr(forecaster, "summary_", {}).get("device", "cpu")
+    summary = getattr(forecaster, "summary_", {})
+    device, n_threads = summary.get("device", "cpu"), summary.get("threads", 1)  # what is no network runs on one
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return f"{platform.system()} {name}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}"
+    return f"{platform.system()} {name}, {os.cpu_count()} cores, {n_threads} torch threads, {device}"
 
 
 def _reset_peak() -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tsattn import console
-from tsattn.limits import limit_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +51,7 @@ Context = Annotated[int | None, typer.Option(help="Rows of history a forecast re
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training windows at most.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
 Seed = Annotated[int, typer.Option(help="Seed of the trained models.")]
-Threads = Annotated[int, typer.Option(help="Threads of torch; small networks gain little from more.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -146,7 +145,7 @@ def fit(
     context: Context = None,
     max_epochs: Epochs = None,
     seed: Seed = 0,
-    threads: Threads = 1,
+    threads: Threads = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -163,10 +162,8 @@ def fit(
     console.check_target(out, folder=True)
     reads = _covariates(past_col, future_col, static_col, calendar)
     panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    asked = {"context": context, "max_epochs": max_epochs, "random_state": seed}
-    model = _attention_model(attention, horizon, quiet, **asked, **_settings(reads))
-    with limit_threads(threads):
-        model.fit(panel)
+    asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
+    model = _attention_model(attention, horizon, quiet, **asked, **_settings(reads)).fit(panel)
     model.save(out)
     if as_json:
         console.print_json([{**model.summary_, "out": str(out)}])
@@ -182,12 +179,12 @@ def forecast(
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
     future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [stdout].")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [-, standard output].")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
     context: Context = None,
     max_epochs: Epochs = None,
     seed: Seed = 0,
-    threads: Threads = 1,
+    threads: Threads = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -203,26 +200,25 @@ def forecast(
     """Forecast the rows after a table, with intervals where asked; without a model named, without training."""
     _check_forecast(saved, horizon, model, plot)
     for target in filter(None, (out, plot)):
-        console.check_target(target)
+        console.check_target(target, as_json=as_json)
     from tsattn.forecaster import check_request
 
     check_request(level, None)
     reads = _covariates(past_col, future_col, static_col, calendar)
     if saved is None:
-        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, **_settings(reads)}
-        forecaster = _model(model or "zero", cast(int, horizon), quiet, **asked)
+        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
+        forecaster = _model(model or "zero", cast(int, horizon), quiet, **asked, **_settings(reads))
     else:
-        forecaster, reads = _saved_model(saved, reads)
+        forecaster, reads = _saved_model(saved, reads, threads)
     missing = getattr(forecaster, "missing", None) if missing is None else missing
     panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
     ahead = _read_future(future, panel, reads, forecaster.horizon if horizon is None else horizon)
     # Baselines have one horizon and read no future: they are asked for neither.
     more = {"horizon": horizon if saved is not None else None, "future": ahead}
-    with limit_threads(threads):
-        if saved is None:
-            forecaster.fit(panel)
-        given = {name: value for name, value in more.items() if value is not None}
-        result = forecaster.predict(panel, level=level, **given)
+    if saved is None:
+        forecaster.fit(panel)
+    given = {name: value for name, value in more.items() if value is not None}
+    result = forecaster.predict(panel, level=level, **given)
     frame = result.to_frame()
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
@@ -243,12 +239,12 @@ def backtest(
     model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth; - is stdout.")] = None,
     context: Context = None,
     max_epochs: Epochs = None,
     season_length: Season = None,
     seed: Seed = 0,
-    threads: Threads = 1,
+    threads: Threads = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     target_col: TargetCol = None,
@@ -263,7 +259,7 @@ def backtest(
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
     if out is not None:
-        console.check_target(out)
+        console.check_target(out, as_json=as_json)
     from tsattn.catalogue import make_forecaster, settings_for
     from tsattn.evaluate.backtest import backtest as judge
 
@@ -273,6 +269,7 @@ def backtest(
         "max_epochs": max_epochs,
         "season_length": season_length,
         "random_state": seed,
+        "n_threads": threads,
         "verbose": console.progress(quiet) is not None,
     }
     reads = _covariates(past_col, future_col, static_col, calendar)
@@ -281,10 +278,11 @@ def backtest(
         raise ValueError(f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr")
     models = {name: make_forecaster(name, horizon, **each) for name, each in settings.items()}
     panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    with limit_threads(threads):
-        result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
+    result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
     if out is not None:
         console.write_csv(result.frame, out, index=False)
+    if console.is_stdout(out):
+        return
     if as_json:
         console.print_json({"horizon": horizon, "step": step, **row} for row in console.score_rows(result.scores))
     else:
@@ -303,7 +301,7 @@ def benchmark(
     season_length: Season = None,
     context: Annotated[int | None, typer.Option(help="Rows a trained model reads [the card's, or 336].")] = None,
     max_epochs: Epochs = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of records; what stands there is not run.")] = None,
     id_col: IdCol = None,
@@ -334,8 +332,8 @@ def benchmark(
     }
     asked = {name: value for name, value in given.items() if value not in (None, (), {})}
     plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
-    with limit_threads(threads):
-        records = run_suite(plan, data_dir=data_dir, out=out, progress=console.progress(quiet), engine=engine)
+    asked = {"progress": console.progress(quiet), "engine": engine, "n_threads": threads}
+    records = run_suite(plan, data_dir=data_dir, out=out, **asked)
     if as_json:
         console.print_json(records)
     else:
@@ -435,13 +433,15 @@ def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", s
     return frame
 
 
-def _saved_model(path: Path, reads: "CovariateColumns") -> "tuple[Any, CovariateColumns]":
+def _saved_model(path: Path, reads: "CovariateColumns", threads: int | None) -> "tuple[Any, CovariateColumns]":
     from tsattn.estimator import AttentionForecaster
     from tsattn.forecaster import columns_of
 
     if reads:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")
     model = AttentionForecaster.load(path)
+    if threads is not None:
+        model.set_params(n_threads=threads)
     return model, columns_of(model)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from tsattn.storage import is_special, write_atomic
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,14 +27,40 @@ def progress(quiet: bool) -> Callable[[str], None] | None:
     return lambda line: typer.echo(line, err=True)
 
 
-def check_target(path: Path, *, folder: bool = False) -> None:
-    """Refuse at once what could not be written after minutes of work."""
+def is_stdout(path: Path | None) -> bool:
+    """Whether ``--out`` names standard output; to open the device anew would begin at the head of a file behind it."""
+    return path is not None and str(path) in ("-", "/dev/stdout")
+
+
+def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> None:
+    """Refuse at once what could not be written after minutes of work.
+
+    Args:
+        path: Where to write.
+        folder: Whether that is to be a folder.
+        as_json: Whether standard output is taken by JSON.
+
+    Raises:
+        ValueError: If it cannot be written to.
+        OSError: If links point at one another.
+    """
+    if is_stdout(path):
+        if folder:
+            raise ValueError(f"--out {path} is standard output; name a folder to write to")
+        if as_json:
+            raise ValueError(f"--out {path} and --json both take standard output; leave out one of them")
+        return
+    if is_special(path) and not folder:
+        if not os.access(path, os.W_OK):
+            raise ValueError(f"{path} may not be written to; name another place")
+        return
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder") if folder else ("a folder", "a file")
         raise ValueError(f"{path} is {kinds[0]}; name {kinds[1]} to write to")
-    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not folder and nearest == path:
-        nearest = path.absolute().parent
+    target = path.resolve()  # what a link points to is exchanged, there
+    nearest = next(parent for parent in (target, *target.parents) if parent.exists())
+    if not folder and nearest == target:
+        nearest = target.parent
     if not nearest.is_dir():
         raise ValueError(f"{nearest} is a file, so nothing can be written below it; name another place for {path.name}")
     if not os.access(nearest, os.W_OK):
@@ -40,9 +68,10 @@ def check_target(path: Path, *, folder: bool = False) -> None:
 
 
 def write_csv(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
-    """Write a table whole or not at all."""
-    from tsattn.storage import write_atomic
-
+    """Write a table whole or not at all; to standard output where the path says so."""
+    if is_stdout(path):
+        typer.echo(frame.to_csv(index=index), nl=False)
+        return
     write_atomic(path, lambda aside: frame.to_csv(aside, index=index))
 
 

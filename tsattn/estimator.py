@@ -14,6 +14,7 @@ from tsattn.data.calendar import calendar_cycles
 from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History
+from tsattn.limits import limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.models import PatchEncoder
@@ -107,7 +108,9 @@ class AttentionForecaster(TrainedForecaster):
             it gets depends on the machine, so results under a limit are not reproducible.
         warm_start: Whether ``fit`` goes on from the weights of the fit before it.
         precision: ``"bf16"`` multiplies matrices in bfloat16 while training; ``None`` is float32.
-        compile: Train through ``torch.compile``.
+        n_threads: Threads of torch in ``fit`` and forecasts, after which torch's own number is set again; processes of
+            ``trainer`` share them. Default: one for a small network, which more threads make hardly faster, and much
+            slower where other programs want the cores; all of torch's for a large one.
         trainer: Several processes that train together, from :func:`tsattn.distributed.ddp_settings`; ``None`` trains
             in this one. Where a fit ran is not saved with the model.
         checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
@@ -184,7 +187,7 @@ class AttentionForecaster(TrainedForecaster):
         max_time: str | float | None = None,
         warm_start: bool = False,
         precision: str | None = None,
-        compile: bool = False,
+        n_threads: int | None = None,
         trainer: Any = None,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
@@ -241,7 +244,7 @@ class AttentionForecaster(TrainedForecaster):
         self.max_time = max_time
         self.warm_start = warm_start
         self.precision = precision
-        self.compile = compile
+        self.n_threads = n_threads
         self.trainer = trainer
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose
@@ -277,7 +280,8 @@ class AttentionForecaster(TrainedForecaster):
         device = next(network.parameters()).device
         beside = {name: torch.as_tensor(values).to(device) for name, values in encoded.items()}
         x = torch.as_tensor(self._standardise(contexts)[0]).to(device)
-        maps: np.ndarray = network.attention_maps(x, **beside).cpu().numpy()
+        with limit_threads(self._choose_threads(network, self.config_, *contexts.shape[::2])):
+            maps: np.ndarray = network.attention_maps(x, **beside).cpu().numpy()
         return maps
 
     def _shortest_context(self) -> int:
@@ -420,7 +424,7 @@ class LinearForecaster(TrainedForecaster):
         max_time: str | float | None = None,
         warm_start: bool = False,
         precision: str | None = None,
-        compile: bool = False,
+        n_threads: int | None = None,
         trainer: Any = None,
         checkpoint_dir: str | Path | None = None,
         verbose: bool = False,
@@ -448,7 +452,7 @@ class LinearForecaster(TrainedForecaster):
         self.max_time = max_time
         self.warm_start = warm_start
         self.precision = precision
-        self.compile = compile
+        self.n_threads = n_threads
         self.trainer = trainer
         self.checkpoint_dir = checkpoint_dir
         self.verbose = verbose

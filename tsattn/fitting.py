@@ -11,7 +11,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
-from tsattn.nn.config import ModelConfig
+from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
 
@@ -160,6 +160,24 @@ def solve_linear(network: PatchEncoder | LinearModel, windows: WindowBatches) ->
     layer.requires_grad_(False)
     if isinstance(network, PatchEncoder):
         network.head.start_at_zero()
+
+
+def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
+    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one channel costs.
+
+    Args:
+        network: Built by ``config``.
+        config: Says how many tokens pass the blocks.
+    """
+    if config.backbone not in ATTENTION_KINDS:
+        return sum(p.numel() for p in network.parameters() if p.ndim > 1)
+    tokens, total = config.n_tokens, 2 * config.n_layers * config.n_tokens**2 * config.d_model
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1 and name != "embedding.positions":
+            # An encoder's head reads all tokens at once, and the map beside it the window.
+            once = config.architecture == "encoder" and name.startswith(("head.", "skip."))
+            total += parameter.numel() * (1 if once else tokens)
+    return total
 
 
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:

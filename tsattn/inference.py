@@ -17,8 +17,9 @@ from tsattn.data.future import read_future
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.conformal import StepIntervals, scale_of
-from tsattn.fitting import seed_from
+from tsattn.fitting import multiply_adds, seed_from
 from tsattn.forecaster import Forecaster, alias_of, check_windows, columns_of, covariate_history, panel_for
+from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.heads import DistributionHead, QuantileHead
 from tsattn.training import Generators
@@ -31,7 +32,9 @@ class WindowForecaster(BaseEstimator):
     """What a fitted forecaster needs to answer windows; the subclass fits it."""
 
     horizon: int
+    batch_size: int
     device: str
+    n_threads: int | None
     network_: nn.Module
     config_: ModelConfig
     context_: int
@@ -73,11 +76,20 @@ class WindowForecaster(BaseEstimator):
         check_is_fitted(self, "network_")
         contexts, steps = self._contexts(x), self._steps()
         beside, unknown = self._beside(covariates, np.shape(x))
-        y = self._answer(self.transform_.windows(contexts), quantiles, beside)
+        with limit_threads(self._choose_threads(self.network_, self.config_, *contexts.shape[::2])):
+            y = self._answer(self.transform_.windows(contexts), quantiles, beside)
         y = self.transform_.inverse(y[:, :steps])
         if unknown is not None and unknown.any():
             y[unknown] = np.nan
         return y
+
+    def _choose_threads(self, network: nn.Module, config: ModelConfig, n_windows: int, n_channels: int) -> int:
+        """Threads for windows that pass a network together.
+
+        A small network stays on one thread however many windows it is to forecast: its operations stay short ones.
+        """
+        sequences = min(n_windows, self.batch_size) * n_channels
+        return choose_threads(self.n_threads, sequences * multiply_adds(network, config))
 
     def _answer(self, x: np.ndarray, quantiles: Sequence[float], beside: Mapping[str, np.ndarray]) -> np.ndarray:
         """Points ``[B, F, C]`` or quantiles ``[B, F, C, Q]`` of checked contexts, on the scale of learning."""
@@ -136,7 +148,8 @@ class WindowForecaster(BaseEstimator):
         beside, _ = self._beside(given, x.shape)
         scaled, level, spread = self._standardise(self.transform_.windows(self._contexts(x)))
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
-        draws = self._head.sample(torch.as_tensor(self._forward(scaled, beside)), n_samples, generator).numpy()
+        with limit_threads(self._choose_threads(self.network_, self.config_, *x.shape[::2])):
+            draws = self._head.sample(torch.as_tensor(self._forward(scaled, beside)), n_samples, generator).numpy()
         return self.transform_.inverse(draws * spread[..., None] + level[..., None])[:, :steps]
 
     def _series(self, data: pd.DataFrame | Panel | None) -> Panel:

@@ -9,7 +9,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
-from tsattn.fitting import seed_from
+from tsattn.fitting import multiply_adds, seed_from
+from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.training import Generators, TrainConfig, train
@@ -133,9 +134,10 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         values = torch.as_tensor(scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
         check = self._batches(values, np.arange(n_learn, len(x)), config, None)
-        progress = train(
-            network, learn, check if check.n_windows else None, settings, generators=generators, device=device
-        )
+        with limit_threads(self._choose_threads(network, config, n_learn)):
+            progress = train(
+                network, learn, check if check.n_windows else None, settings, generators=generators, device=device
+            )
         # In double precision the forecast of a window does not depend on the windows computed beside it.
         self.network_, self.config_, self.scaler_ = network.double(), config, scaler
         self.n_iter_, self._flat = progress.epoch, future.ndim == 1
@@ -158,7 +160,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         x = self.scaler_.transform(self._windows(validate_data(self, X, dtype=np.float64, reset=False), "X"))
         device = next(self.network_.parameters()).device
         rows = max(_CHUNK // x.shape[2], 1)
-        with torch.inference_mode():
+        n_threads = self._choose_threads(self.network_, self.config_, len(x))
+        with limit_threads(n_threads), torch.inference_mode():
             parts = [self.network_(torch.as_tensor(part).to(device)).cpu().numpy() for part in _chunks(x, rows)]
         y = self.scaler_.inverse(np.concatenate(parts))
         return y.ravel() if self._flat else y.reshape(len(y), -1)
@@ -169,6 +172,11 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         # Any columns will do to scikit-learn's checks; here they have to be one series' past.
         tags.regressor_tags.poor_score = True
         return tags
+
+    def _choose_threads(self, network: torch.nn.Module, config: ModelConfig, n_windows: int) -> int:
+        """Threads for windows that pass a network together: one for a small network."""
+        sequences = min(n_windows, self.batch_size) * self.n_channels
+        return choose_threads(None, sequences * multiply_adds(network, config))
 
     def _windows(self, rows: np.ndarray, name: str) -> np.ndarray:
         """``[n, T * C]`` as ``[n, T, C]``."""

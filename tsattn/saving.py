@@ -42,6 +42,7 @@ _TRIES = 3  # a writer may exchange the folder between two reads
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
+_GONE = ("compile",)  # options of earlier versions that say nothing about a fitted network
 _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, ImportError)
 _ForecasterT = TypeVar("_ForecasterT", bound="TrainedForecaster")
 _AnyT = TypeVar("_AnyT")
@@ -155,7 +156,8 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
 
 
 def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> _ForecasterT:
-    forecaster = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["parameters"].items()})
+    given = {k: v for k, v in facts["parameters"].items() if k not in _GONE}
+    forecaster = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     config = ModelConfig.from_dict(facts["network"])
     _check_parameters(forecaster, config)
     panel = tail_from(facts["panel"], tensors)
@@ -194,6 +196,10 @@ def _check_parameters(forecaster: "TrainedForecaster", config: ModelConfig) -> N
         require(value is None or type(value) in (str, int), f"{name} = {value!r:.40}")
     require(forecaster.missing in MISSING, f"missing = {forecaster.missing!r:.40}")
     require(isinstance(forecaster.device, str), f"device = {forecaster.device!r:.40}")
+    for name in ("batch_size", "n_threads"):
+        value = getattr(forecaster, name)
+        whole = type(value) is int and value >= 1
+        require(whole or (name == "n_threads" and value is None), f"{name} = {value!r:.40}")
     if forecaster.freq is not None:
         parse_freq(forecaster.freq)
 

@@ -5,11 +5,14 @@ import json
 import re
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _FACTS = "facts"
 _TURNS = 20  # tries of a writer whom others disturb
@@ -18,10 +21,24 @@ _TURNS = 20  # tries of a writer whom others disturb
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
+    A symbolic link stays, and the file that it points to is exchanged. What is no file, such as a device or a FIFO,
+    stays as well: the content is written into it once it is complete.
+
     Args:
         path: Where the file shall stand; its folder is made if need be.
         write: Gets the temporary path.
+
+    Raises:
+        OSError: If the file cannot be written, or links point at one another.
     """
+    if is_special(path):
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / path.name
+            write(whole)
+            with whole.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _beside(path)
     try:
@@ -29,6 +46,19 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether something stands at ``path`` that is neither file nor folder, behind a symbolic link too.
+
+    Raises:
+        OSError: If links point at one another, or a folder on the way may not be looked into.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
@@ -136,7 +166,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return facts
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", facts: Mapping[str, Any]) -> None:
     """Write named tensors and a small JSON header into one safetensors file.
 
     Tensors are copied to the CPU first, so that a file made on any device loads on every machine.
@@ -154,7 +184,7 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(_bytes(path)).hexdigest()
 
 
-def read_tensors(path: Path, *, digest: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_tensors(path: Path, *, digest: str | None = None) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     """Read what :func:`write_tensors` wrote, on the CPU; no code in the file is run.
 
     Args:

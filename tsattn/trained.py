@@ -26,7 +26,7 @@ from tsattn.evaluate.rolling import roll
 from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, solve_linear, start_from, tail_of
 from tsattn.forecaster import Forecast, answer, check_horizon, panel_for
 from tsattn.inference import WindowForecaster
-from tsattn.limits import seconds_from
+from tsattn.limits import check_threads, limit_threads, seconds_from
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import DistributionHead
 from tsattn.nn.models import LinearModel, PatchEncoder, build_model
@@ -63,7 +63,6 @@ class TrainedForecaster(WindowForecaster):
     max_time: str | float | None
     warm_start: bool
     precision: str | None
-    compile: bool
     trainer: Any
 
     @property
@@ -94,6 +93,8 @@ class TrainedForecaster(WindowForecaster):
     def _plan(self, panel: Panel) -> tuple[TrainConfig, TargetTransform, FitPlan, ModelConfig]:
         """All of a fit that can be refused before there is a network."""
         config = self._train_config()
+        if self.n_threads is not None:
+            check_threads(self.n_threads)
         transform = TargetTransform(self.target_transform)
         plan = plan_fit(
             transform.panel(panel),
@@ -138,20 +139,21 @@ class TrainedForecaster(WindowForecaster):
             check_same_covariates(plan.encoder, self.covariates_)
         learn, check = plan.batches(self.batch_size, generators.order, home)
         started = time.perf_counter()
-        if self._solved:
-            self._solve(network.to(home), learn, warm=warm)
-        progress = self._nothing_to_train(network) or train(
-            network,
-            learn,
-            check,
-            config,
-            generators=generators,
-            device=device,
-            checkpoint=self._checkpoint(panel, generators),
-            verbose=self.verbose,
-            processes=processes,
-            after_epoch=getattr(self, "_after_epoch", None),  # tuning looks on, and may end a hopeless fit
-        )
+        with limit_threads(self._choose_threads(network, model_config, learn.n_windows, panel.n_channels)) as n_threads:
+            if self._solved:
+                self._solve(network.to(home), learn, warm=warm)
+            progress = self._nothing_to_train(network) or train(
+                network,
+                learn,
+                check,
+                config,
+                generators=generators,
+                device=device,
+                checkpoint=self._checkpoint(panel, generators),
+                title=str(self.alias_) if self.verbose else None,
+                processes=processes,
+                after_epoch=getattr(self, "_after_epoch", None),  # tuning looks on, and may end a hopeless fit
+            )
         # Only now: a fit that fails or is interrupted leaves the one before it.
         self._forget()
         self.config_, self.network_, self.scaler_ = model_config, network, plan.scaler
@@ -161,8 +163,9 @@ class TrainedForecaster(WindowForecaster):
         self.panel_ = tail_of(panel, self.context_)
         self.history_ = pd.DataFrame(progress.history, columns=list(_COURSE))
         calibrated = check is not None and self._head is None
-        self.intervals_ = self._calibrate(plan) if calibrated else None
-        self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started)
+        with limit_threads(n_threads):
+            self.intervals_ = self._calibrate(plan) if calibrated else None
+        self.summary_ = self._summarise(learn, check, progress, time.perf_counter() - started, n_threads)
         return self
 
     def update(self, data: pd.DataFrame | Panel) -> Self:
@@ -353,7 +356,6 @@ class TrainedForecaster(WindowForecaster):
             patience=self.patience,
             max_seconds=seconds_from(self.max_time),
             precision=self.precision,
-            compile=self.compile,
         )
 
     def _calibrate(self, plan: FitPlan) -> StepIntervals:
@@ -364,7 +366,8 @@ class TrainedForecaster(WindowForecaster):
     def _checkpoint(self, panel: Panel, generators: Generators) -> Checkpoint | None:
         if self.checkpoint_dir is None:
             return None
-        facts = {k: v for k, v in self.get_params().items() if k not in {"checkpoint_dir", "verbose", "alias"}}
+        beside = {"checkpoint_dir", "verbose", "alias", "n_threads"}  # a fit with another of these may go on
+        facts = {name: value for name, value in self.get_params().items() if name not in beside}
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
         return Checkpoint(Path(self.checkpoint_dir), hashlib.sha256(text.encode()).hexdigest(), generators)
 
@@ -373,7 +376,7 @@ class TrainedForecaster(WindowForecaster):
             delattr(self, name)
 
     def _summarise(
-        self, learn: WindowBatches, check: WindowBatches | None, progress: Progress, seconds: float
+        self, learn: WindowBatches, check: WindowBatches | None, progress: Progress, seconds: float, n_threads: int
     ) -> dict[str, Any]:
         config, panel = self.config_, self.panel_
         facts: dict[str, Any] = {
@@ -392,6 +395,7 @@ class TrainedForecaster(WindowForecaster):
             "timed_out": progress.timed_out,
             "fit_seconds": seconds,
             "device": str(self.resolve_device()),
+            "threads": n_threads,
         }
         if config.backbone in ATTENTION_KINDS:
             facts["patches"] = config.n_tokens

@@ -3,7 +3,6 @@
 import copy
 import math
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from tsattn.evidence import check_blocks, keep_start_unless_better
 from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.processes import DDPSettings, Team, run_processes
+from tsattn.terminal import ProgressLine, progress_line
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": nn.functional.mse_loss,
@@ -54,7 +54,6 @@ class TrainConfig:
         max_seconds: Time after which training stops at the next step and the best weights so far are kept; ``None``
             is no limit. Counted from this call, also when it goes on from a checkpoint.
         precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32 throughout.
-        compile: Run the network through ``torch.compile`` while training.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -71,7 +70,6 @@ class TrainConfig:
     warmup: float = 0.1
     max_seconds: float | None = None
     precision: str | None = None
-    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -134,16 +132,15 @@ class ForecastModule(lightning.LightningModule):
         self.progress = Progress()
         self.best = copy.deepcopy(model.state_dict())
         self.after_epoch: list[Callable[[ForecastModule], None]] = []
+        self.line: ProgressLine | None = None
         self.team = Team() if team is None else team
         self._masks = masks
         self._loss = LOSSES[config.loss]
         head = getattr(model, "head", None)
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
-        # Not a submodule: names of weights stay those of the plain network.
-        self._forward = [torch.compile(model) if config.compile else model]
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-        self._n_steps = steps_per_epoch * config.max_epochs
+        self.n_steps = steps_per_epoch * config.max_epochs
         self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -160,11 +157,11 @@ class ForecastModule(lightning.LightningModule):
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        rise = max(round(self.config.warmup * self._n_steps), 1)
+        rise = max(round(self.config.warmup * self.n_steps), 1)
         if step < rise:
             share = (step + 1) / rise
         else:
-            share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(self._n_steps - rise, 1)))
+            share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(self.n_steps - rise, 1)))
         return self.config.learning_rate * share
 
     def on_train_epoch_start(self) -> None:
@@ -198,6 +195,12 @@ class ForecastModule(lightning.LightningModule):
             self.progress.timed_out = self.trainer.should_stop = True
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        progress = self.progress
+        if self.line is not None and self.line.due:
+            valid = progress.history[-1]["valid_loss"] if progress.history else None
+            self.line.draw(progress.epoch + 1, progress.step, float(self._train_sum[0] / self._train_sum[1]), valid)
+
     def _nothing(self) -> Tensor:
         """A loss of 0 that still has a gradient for every weight: the other processes wait for it."""
         return 0.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
@@ -214,7 +217,7 @@ class ForecastModule(lightning.LightningModule):
 
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            y: Tensor = self._forward[0](x, **covariates)
+            y: Tensor = self.model(x, **covariates)
         return y.to(x.dtype)
 
     def on_validation_epoch_start(self) -> None:
@@ -250,6 +253,8 @@ class ForecastModule(lightning.LightningModule):
         patience = self.config.patience
         if score is not None and patience is not None and progress.epoch - progress.best_epoch >= patience:
             self.trainer.should_stop = True
+        if self.line is not None:
+            self.line.draw(progress.epoch, progress.step, train_loss, score)
         for action in self.after_epoch:
             action(self)
 
@@ -263,7 +268,7 @@ def train(
     generators: Generators,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
-    verbose: bool = False,
+    title: str | None = None,
     processes: DDPSettings | None = None,
     after_epoch: Callable[[ForecastModule], None] | None = None,
 ) -> Progress:
@@ -277,7 +282,7 @@ def train(
         generators: Order and dropout masks.
         device: Where to compute.
         checkpoint: Write each epoch there and go on from what stands there.
-        verbose: Show progress on stderr when that is a terminal.
+        title: Name under which progress is shown on stderr where that is a terminal; ``None`` shows nothing.
         processes: Train in several processes, each on its share of every batch; ``None`` is this one alone.
         after_epoch: Called after each epoch; what it raises ends the training. In this process only.
 
@@ -293,7 +298,7 @@ def train(
         check_blocks(valid_windows, config.skip_level)
     if processes is not None and processes.starts_some:
         windows = (train_windows, valid_windows)
-        return _train_elsewhere(model, windows, config, generators, device, checkpoint, verbose, processes)
+        return _train_elsewhere(model, windows, config, generators, device, checkpoint, title, processes)
     team = Team(device=device) if processes is None or not processes.joins_some else processes.join(device)
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
     if valid_windows is not None:
@@ -307,7 +312,7 @@ def train(
     if after_epoch is not None:
         module.after_epoch.append(after_epoch)
     if not done and module.progress.epoch < config.max_epochs:
-        _run(module, ForecastDataModule(train_windows, valid_windows), verbose, processes)
+        _run(module, ForecastDataModule(train_windows, valid_windows), title, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
     model.eval()
@@ -338,11 +343,11 @@ def _train_elsewhere(
     generators: Generators,
     device: torch.device,
     checkpoint: Checkpoint | None,
-    verbose: bool,
+    title: str | None,
     processes: DDPSettings,
 ) -> Progress:
     """Train in fresh processes and take over the weights that they found."""
-    job = (model, windows, config, generators, device, checkpoint, verbose)
+    job = (model, windows, config, generators, device, checkpoint, title)
     weights, progress = run_processes(_train_here, job, processes, device)
     model.load_state_dict(weights)
     model.to(device).eval()
@@ -356,7 +361,7 @@ def _train_here(
     generators: Generators,
     device: torch.device,
     checkpoint: Checkpoint | None,
-    verbose: bool,
+    title: str | None,
 ) -> tuple[dict[str, Tensor], Progress]:
     """What each process of :func:`_train_elsewhere` does."""
     progress = train(
@@ -366,23 +371,28 @@ def _train_here(
         generators=generators,
         device=device,
         checkpoint=checkpoint,
-        verbose=verbose,
+        title=title,
         processes=DDPSettings(),
     )
     return model.cpu().state_dict(), progress
 
 
-def _run(module: ForecastModule, data: ForecastDataModule, verbose: bool, processes: DDPSettings | None) -> None:
+def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, processes: DDPSettings | None) -> None:
     """Hand the epochs that are left to Lightning, without its words and without its way to end the process."""
     on_interrupt = signal.getsignal(signal.SIGINT)
-    shown = verbose and sys.stderr.isatty() and module.team.rank == 0
-    with _quiet():
+    config, progress = module.config, module.progress
+    shown = progress_line(
+        title if module.team.rank == 0 else None,
+        n_epochs=config.max_epochs,
+        n_steps=module.n_steps,
+        seconds=config.max_seconds,
+    )
+    with _quiet(), shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
-            max_epochs=module.config.max_epochs - module.progress.epoch,
+            max_epochs=config.max_epochs - progress.epoch,
             gradient_clip_val=1.0,
             limit_val_batches=1.0 if data.has_validation else 0,
-            callbacks=[_ProgressLine()] if shown else [],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -397,6 +407,9 @@ def _run(module: ForecastModule, data: ForecastDataModule, verbose: bool, proces
                 signal.signal(signal.SIGINT, on_interrupt)
                 raise KeyboardInterrupt from None
             raise
+        if module.line is not None:
+            early = "stopped by max_time" if progress.timed_out else f"stopped, best was epoch {progress.best_epoch}"
+            module.line.finish("done" if progress.epoch == config.max_epochs else early)
 
 
 def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
@@ -414,20 +427,6 @@ def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
         ),
         "use_distributed_sampler": False,  # batches are shared out before they get here
     }
-
-
-class _ProgressLine(lightning.Callback):
-    """One line on stderr that is written over after each epoch."""
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, ForecastModule)
-        last = pl_module.progress.history[-1]
-        valid = "" if last["valid_loss"] is None else f", validation {last['valid_loss']:.4f}"
-        sys.stderr.write(f"\repoch {last['epoch']}: training {last['train_loss']:.4f}{valid}  ")
-        sys.stderr.flush()
-
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        sys.stderr.write("\n")
 
 
 class _OneWarning:

@@ -37,7 +37,7 @@ _NOT_TUNED = MappingProxyType(
         ),
         **dict.fromkeys(("id_col", "time_col", "target_col", "freq"), "it says how the table is read"),
         **dict.fromkeys(
-            ("alias", "checkpoint_dir", "compile", "device", "max_time", "trainer", "verbose", "warm_start"),
+            ("alias", "checkpoint_dir", "device", "max_time", "n_threads", "trainer", "verbose", "warm_start"),
             "it says how a fit is run, not what is learnt",
         ),
         "random_state": "the best of several seeds is luck",

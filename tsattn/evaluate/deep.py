@@ -18,6 +18,7 @@ from tsattn.data.frames import Panel, season_length
 from tsattn.evaluate.baselines import Baseline, check_rows
 from tsattn.evaluate.hush import ignored, silenced
 from tsattn.evaluate.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.limits import limit_threads
 
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 # What GluonTS, Lightning and torch say of one another is no matter of the user's.
@@ -222,7 +223,7 @@ class GluonTSForecaster(Baseline):
         device, seed = self._device(), int(generator.integers(2**63))
         with _seeded(seed, device), ignored(*_THEIR_OWN), silenced(*_LOGGERS), TemporaryDirectory() as folder:
             estimator = self._estimator(context, season_length(panel.freq), folder, device)
-            with _interruptible():
+            with _interruptible(), limit_threads(1):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
         network = trained.model.to("cpu", torch.float64).eval()
         if self.model == "deepar":
@@ -279,7 +280,7 @@ class GluonTSForecaster(Baseline):
         device = self._device()
         rows = max(1, _PASS_ROWS // (self.n_paths if self.model == "deepar" else 1))
         parts = [np.zeros((0, self.horizon, 1 + len(quantiles)))]
-        with _LOCK, torch.inference_mode(), ignored(*_THEIR_OWN):
+        with _LOCK, torch.inference_mode(), ignored(*_THEIR_OWN), limit_threads(1):
             network = self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
             for part in flat.to(device).split(rows) if len(flat) else ():
                 # Seeded at each pass: the noise belongs to the step and the path, never to the place in a batch.

@@ -15,7 +15,7 @@ import torch
 from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 from tsattn.forecaster import Forecast, alias_of, answer, check_horizon, check_request, continued, panel_for
-from tsattn.limits import limit_threads
+from tsattn.limits import check_threads, limit_threads
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.weights import SHIPPED, load_network, read_network
 
@@ -228,10 +228,7 @@ class PretrainedForecaster:
         return found[..., -1], found[..., :-1]
 
     def _threads(self) -> int:
-        n_threads = self.n_threads
-        if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1):
-            raise ValueError(f"n_threads must be a whole number of at least 1; got {n_threads!r}; or leave it out")
-        return torch.get_num_threads() if n_threads is None else n_threads
+        return torch.get_num_threads() if self.n_threads is None else check_threads(self.n_threads)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted forecaster, weights and the end of each series included, into a folder; no pickle.
