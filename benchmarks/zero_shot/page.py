@@ -142,7 +142,15 @@ def summary(rows: list[Record]) -> str:
         means = aggregates(rows, by)
         if model[1] is not None and all(isinstance(means[number], list) for number in _SHOWN):
             params = max(row["params"] for row in by.values())
-            lines.append((_place(means), f"**{model[0]}**", f"{params / 1e6:.1f} M", means, "synthetic series"))
+            lines.append(
+                (
+                    _place(means),
+                    f"**{model[0]}**",
+                    f"{params / 1e6:.1f} M",
+                    means,
+                    "synthetic series only, in the wheel",
+                )
+            )
     if not lines:
         return str(tables.NONE)
     for row in _of(rows, "published model"):
