@@ -831,7 +831,9 @@ def test_the_command_line_forecasts_without_a_model_named(tmp_path, run, monkeyp
     code, out, err = run("forecast", "table.csv", "--horizon", H, "--level", 99)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "levels up to 98" in err
-    code, out, _ = run("forecast", "table.csv", "--horizon", H, "--model", "naive", "--missing", "ffill")
+    code, out, _ = run(
+        "forecast", "table.csv", "--horizon", H, "--model", "naive", "--missing", "ffill", "--threads", 2
+    )
     assert code == 0
     assert out.startswith("unique_id,ds,naive\n")
 

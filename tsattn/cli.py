@@ -452,7 +452,7 @@ def _model(name: str, horizon: int, quiet: bool, **asked: Any) -> Any:
     settings = settings_for(name, verbose=console.progress(quiet) is not None, **asked)
     named = {"past_cols": "past-col", "future_cols": "future-col", "static_cols": "static-col"}
     for setting, value in asked.items():
-        if value and setting not in settings and setting != "random_state":
+        if value and setting not in settings and setting not in ("random_state", "n_threads"):
             option = f"--{named.get(setting, setting).replace('_', '-')}"
             raise ValueError(
                 f"{option} means nothing to {name}; leave it out, or name another model, as by --model mlr"
