@@ -103,6 +103,7 @@ def make_ours(setting: Setting, attention: str, **changes: Any) -> AttentionFore
         max_epochs=1,
         val_size=0,
         random_state=0,
+        n_threads=torch.get_num_threads(),  # as many as the peer has
         **changes,
     )
 

@@ -351,7 +351,7 @@ def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: in
         raise ValueError(f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it")
 
 
-def provenance(forecaster: Forecaster) -> dict[str, Any]:
+def provenance(forecaster: Forecaster | None) -> dict[str, Any]:
     """Where a record comes from: versions, machine, commit and the time it was finished."""
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
     return {
@@ -374,11 +374,13 @@ def current_commit() -> str | None:
     return said[1] if len(said) == 2 and Path(said[0]).resolve() == root else None
 
 
-def _machine(forecaster: Forecaster) -> str:
+def _machine(forecaster: Forecaster | None) -> str:
     import torch
 
     summary = getattr(forecaster, "summary_", {})
-    device, n_threads = summary.get("device", "cpu"), summary.get("threads", 1)  # what is no network runs on one
+    # Without a forecaster, what torch would use; forecasters that do not say run on one thread of torch.
+    n_threads = torch.get_num_threads() if forecaster is None else summary.get("threads", 1)
+    device = summary.get("device", "cpu")
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return f"{platform.system()} {name}, {os.cpu_count()} cores, {n_threads} torch threads, {device}"
 
