@@ -157,9 +157,7 @@ def summary(rows: list[Record]) -> str:
         if row["model"] in _BESIDE:
             size = f"{_MILLIONS[row['model']]:g} M" if row["model"] in _MILLIONS else ""
             lines.append((_place(row["columns"]), row["model"], size, row["columns"], row["note"]))
-    head = tables.head(
-        1, "model", "parameters", *(f"{COLUMNS[n].suite} {COLUMNS[n].split}" for n in wanted), "learnt from"
-    )
+    head = tables.head(1, "model", "parameters", *(f"{COLUMNS[n].suite} {COLUMNS[n].split}" for n in wanted), "note")
     body = [
         tables.line(name, size, *(_pair(means[n]) for n in wanted), note)
         for _, name, size, means, note in sorted(lines, key=lambda each: each[0])
