@@ -255,7 +255,7 @@ def test_pages_show_what_is_recorded(pages):
     readme = (pages / "README.md").read_text()
     assert "| passing (pytest 8.3) | 5 of 5 | checks: 353 of 353 |" in readme
     assert "Commit `0123456789ab`, `0123456789ab` with uncommitted changes; Python 3.11.7, torch 2.6" in readme
-    assert readme.startswith("# Name\n\nbefore\n")
+    assert readme.startswith("# Name\n")
     page = (pages / "docs" / "conformance.md").read_text()
     assert "| passing (pytest 8.3) | what passes | 5 of 5 | 0 | 0 | 12 |" in page
     assert "| failing (no-such-package not installed) | what fails | 4 of 5 | 1 | 1 | 12 |" in page

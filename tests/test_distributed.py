@@ -174,7 +174,7 @@ def test_fit_in_two_processes_equals_fit_in_one(tmp_path):
     assert dict(os.environ) == variables
     np.testing.assert_allclose(two.history_, one.history_, rtol=LOSS_RTOL)
     ours, theirs = (each.predict(level=80) for each in (two, one))
-    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-5)
     assert len(list((tmp_path / "epochs").iterdir())) == 1
     two.save(tmp_path / "model")
     loaded = AttentionForecaster.load(tmp_path / "model")
@@ -355,9 +355,9 @@ def test_covariates_go_with_their_series():
     future = covariate_tables.filled(model.make_future_frame())
     whole = model.predict(df, future=future)
     for order in (future, future.sample(frac=1, random_state=0)):
-        pd.testing.assert_frame_equal(predict_many(model, df, n_chunks=2, future=order), whole, rtol=1e-5)
+        pd.testing.assert_frame_equal(predict_many(model, df, n_chunks=2, future=order), whole, rtol=1e-4, atol=1e-5)
     judged = {"n_windows": 3, "refit": 2}
-    same_results(backtest_many(model, df, by="series", n_chunks=3, **judged), backtest(model, df, **judged), rtol=1e-5)
+    same_results(backtest_many(model, df, by="series", n_chunks=3, **judged), backtest(model, df, **judged), rtol=1e-4)
 
 
 def test_gaps_are_filled_from_the_whole_history():

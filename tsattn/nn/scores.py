@@ -376,6 +376,11 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
 
 
 def level_ranks(d_head: int, ranks: tuple[int, ...] | None, sizes: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Features of a head by level: those given, or the default for as many levels as there are block sizes.
+
+    Raises:
+        ValueError: If they do not sum to ``d_head``.
+    """
     if ranks is None:
         return default_ranks(d_head) if sizes is None else default_ranks(d_head, len(sizes))
     if sum(ranks) != d_head:
