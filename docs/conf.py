@@ -67,8 +67,9 @@ _INSIDES = (
     "tsattn.trained.TrainedForecaster",
     "tsattn.training.ForecastModule",
     *("AdaptiveConformal.places", "Cache.append", "Cache.attend"),
-    *("CYCLES", "HEADS", "MISSING", "QUANTILES", "READS"),
-    *("alias_of", "columns_of", "context_of", "judged_rows", "parse_freq", "run_processes"),
+    *("CYCLES", "FACTS", "HEADS", "MISSING", "QUANTILES", "READS"),
+    *("alias_of", "call_windows", "columns_of", "context_of", "judged_rows", "parse_freq", "reach_of", "run_processes"),
+    "windows_before",
 )
 nitpick_ignore_regex = [
     (r"py:class", r"(?!tsattn\.).*"),
