@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scripts import ORIGIN, Pictures
+from scripts import ORIGIN, ROOT, Pictures
 from test_report import make_checkout, report
 from zero_shot import page, run
 from zero_shot.pack import COLUMNS, LEVELS, Instance, Pack, Task, fill, geometric_mean, score, seasonal_naive
@@ -507,3 +507,10 @@ def test_records_that_are_not_usable_are_refused(tmp_path, rows, message):
     write(root, rows)
     with pytest.raises(ValueError, match=message):
         page.read_rows(root / "benchmarks" / "results" / page.FILE)
+
+
+def test_our_seasonal_naive_is_the_published_one_on_record():
+    rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
+    found = [row["rel_mase"] for row in rows if row["kind"] == "task" and row["model"] == "seasonal_naive"]
+    assert len(found) >= 27
+    np.testing.assert_allclose(found, 1.0, rtol=0.002)
