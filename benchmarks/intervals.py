@@ -39,13 +39,13 @@ _SETTINGS: dict[str, Any] = {"random_state": SEED}
 
 
 def _mlr(context: int, valid: int, **settings: Any) -> Any:
-    from tsattn.estimator import AttentionForecaster
+    from tsattn.forecasters.attention import AttentionForecaster
 
     return AttentionForecaster(HORIZON, context=context, **_SETTINGS, **settings)
 
 
 def _rlinear(context: int) -> Any:
-    from tsattn.estimator import LinearForecaster
+    from tsattn.forecasters.attention import LinearForecaster
 
     return LinearForecaster(HORIZON, "rlinear", context=context, **_SETTINGS)
 

@@ -78,8 +78,8 @@ def run(
 ) -> dict[str, Any]:
     """Train one setting; the scores are those of the best epoch on all windows of the validation rows."""
     from tsattn.data.cards import load_dataset
-    from tsattn.estimator import AttentionForecaster, LinearForecaster
     from tsattn.evaluate.rolling import roll
+    from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 
     data = load_dataset(dataset, data_dir=data_dir)
     split = data.split

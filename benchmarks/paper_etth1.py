@@ -74,8 +74,8 @@ def run(cell: dict[str, Any], data: Any) -> dict[str, Any]:
         The cell with its scores on the scale of the training rows.
     """
     from tsattn.data.windows import make_scaler
-    from tsattn.estimator import AttentionForecaster
     from tsattn.evaluate.rolling import roll
+    from tsattn.forecasters.attention import AttentionForecaster
 
     settings, horizon = cell["settings"], cell["horizon"]
     first, valid, stop = data.split.bounds

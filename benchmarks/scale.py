@@ -21,8 +21,8 @@ import torch
 
 from tsattn.benchmark import Suite, provenance, run_suite
 from tsattn.distributed import backtest_many, ddp_settings, distributed_map, predict_many
-from tsattn.evaluate.baselines import Naive
-from tsattn.evaluate.statistical import StatsmodelsForecaster
+from tsattn.forecasters.classical import StatsmodelsForecaster
+from tsattn.forecasters.naive import Naive
 from tsattn.storage import write_json
 
 FILE = "scale.json"
@@ -65,7 +65,7 @@ def table_of(n_series: int, n_rows: int) -> pd.DataFrame:
 def network(**settings: Any) -> Any:
     """The attention forecaster of these measurements; without dropout, so that both sides learn the same."""
     # Here, since report.py reads this file for its table only.
-    from tsattn.estimator import AttentionForecaster
+    from tsattn.forecasters.attention import AttentionForecaster
 
     given = {"context": 96, "dropout": 0.0, "max_epochs": 1, "patience": None, "freq": 1, "random_state": 0}
     return AttentionForecaster(24, **given | settings)
@@ -97,7 +97,7 @@ def by_series(n_series: int) -> Run:
 
 def by_fold(n_series: int) -> Run:
     """Rolling evaluation of a linear network that is fitted before each of eight cutoffs."""
-    from tsattn.estimator import LinearForecaster
+    from tsattn.forecasters.attention import LinearForecaster
 
     df, model = table_of(n_series, 600), LinearForecaster(24, context=96, max_epochs=3, freq=1, random_state=0)
     options = {"n_windows": 8, "step_size": 24, "refit": True, "freq": 1, "season_length": 24}
@@ -174,9 +174,9 @@ def start_seconds() -> float:
 
 
 def _load(_: int) -> str:
-    import tsattn.estimator
+    import tsattn.forecasters.attention
 
-    return tsattn.estimator.__name__
+    return tsattn.forecasters.attention.__name__
 
 
 def measure(task: Task, *, rounds: int, patience: float) -> dict[str, Any] | None:

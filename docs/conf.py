@@ -49,9 +49,9 @@ doctest_global_setup = "\n".join(f"from {module} import *" for module in _shown)
 # packages, whose own pages would have to be fetched, and the insides below, which the reference leaves out on purpose.
 nitpicky = True
 _INSIDES = (
-    "tsattn.checkpoint.Checkpoint",
-    "tsattn.checkpoint.Generators",
-    "tsattn.checkpoint.Progress",
+    "tsattn.training.state.Checkpoint",
+    "tsattn.training.state.Generators",
+    "tsattn.training.state.Progress",
     "tsattn.data.calendar.parse_freq",
     "tsattn.data.cycles.CYCLES",
     "tsattn.distributed._R",
@@ -63,9 +63,9 @@ _INSIDES = (
     "tsattn.kernels.geometry.Geometry",
     "tsattn.matrices.projections.fit_levels",
     "tsattn.nn.feedforward.FeedForward",
-    "tsattn.processes.Team",
-    "tsattn.trained.TrainedForecaster",
-    "tsattn.training.ForecastModule",
+    "tsattn.training.processes.Team",
+    "tsattn.forecasters.trained.TrainedForecaster",
+    "tsattn.training.loop.ForecastModule",
     *("AdaptiveConformal.places", "Cache.append", "Cache.attend"),
     *("CYCLES", "FACTS", "HEADS", "MISSING", "QUANTILES", "READS"),
     *("alias_of", "call_windows", "columns_of", "context_of", "judged_rows", "parse_freq", "reach_of", "run_processes"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from tsattn.estimator import AttentionForecaster
+from tsattn.forecasters.attention import AttentionForecaster
 
 TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
 NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "patch_stride": 2, "dropout": 0.1}

@@ -14,8 +14,10 @@ from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import Dropout
 from tsattn.nn.models import build_model
-from tsattn.processes import DDPSettings
-from tsattn.training import Checkpoint, Generators, TrainConfig, train
+from tsattn.random import Generators
+from tsattn.training.loop import TrainConfig, train
+from tsattn.training.processes import DDPSettings
+from tsattn.training.state import Checkpoint
 
 CPU = torch.device("cpu")
 SPEC = WindowSpec(24, 4)

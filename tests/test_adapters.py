@@ -13,10 +13,10 @@ import pytest
 
 import tsattn.adapters
 from tsattn.data.frames import from_long
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate import metrics
-from tsattn.evaluate.baselines import Naive, SeasonalNaive
 from tsattn.forecaster import Forecast
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.naive import Naive, SeasonalNaive
 
 # Networks compute in float32, and where a window lies in memory moves the last digits.
 FLOAT32 = 1e-5

@@ -10,8 +10,8 @@ import pytest
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate.backtest import backtest, compare, roll, seasonal_errors
-from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive
 from tsattn.evaluate.conformal import SplitConformal
+from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 
 NAMES = ("unique_id", "ds", "y")
 

@@ -8,7 +8,7 @@ import pytest
 
 from tsattn.evaluate import baselines
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive, WindowAverage
+from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 
 
 def by_hand(kind, history, horizon, season=1):

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tsattn import cli, demo, trained
+from tsattn import cli, demo
 from tsattn.data.frames import to_panel
+from tsattn.forecasters import trained
 
 ROWS, HORIZON = 90, 4
 SMALL = ["--context", "16", "--max-epochs", "1"]

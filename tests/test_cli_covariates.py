@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import AttentionForecaster, trained
+from tsattn import AttentionForecaster
+from tsattn.forecasters import trained
 
 ROWS, HORIZON = 90, 4
 DAYS = pd.date_range("2024-01-01", periods=ROWS + HORIZON, freq="D")

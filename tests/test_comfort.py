@@ -8,7 +8,7 @@ from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.transforms import TRANSFORMS, TargetTransform
-from tsattn.estimator import LinearForecaster
+from tsattn.forecasters.attention import LinearForecaster
 from tsattn.limits import seconds_from
 
 
@@ -72,7 +72,7 @@ def test_score_is_judged_on_the_original_scale():
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_negative_values_are_refused_before_training(name, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=rf"'{name}' needs values of at least 0; series 's0' has -.* at 2024-01"):
         linear(target_transform=name).fit(long_frame())
     with pytest.raises(ValueError, match="target_transform must be one of log1p, sqrt, nonnegative or None; got 'box'"):
@@ -114,7 +114,7 @@ def test_a_time_limit_must_be_above_zero():
 
 def test_a_time_limit_ends_training_and_keeps_the_best_weights(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("tsattn.training.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tsattn.training.loop.time.monotonic", lambda: next(clock))
     model = attention(max_epochs=500, patience=None, max_time=7.5, batch_size=64).fit(long_frame())
     steps = -(-model.summary_["train_windows"] // 64)
     assert model.summary_["timed_out"]

@@ -23,11 +23,12 @@ from tsattn.benchmark import REQUIRED, Suite, run_suite
 from tsattn.data.cards import load_dataset, read_card
 from tsattn.data.frames import Panel, from_wide
 from tsattn.data.windows import History, make_scaler
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest, roll
-from tsattn.evaluate.baselines import Naive
 from tsattn.evaluate.rolling import rolling_origins
-from tsattn.training import Generators, train
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.naive import Naive
+from tsattn.random import Generators
+from tsattn.training.loop import train
 
 TESTS = Path(__file__).parent
 
@@ -116,7 +117,7 @@ def check_02(monkeypatch, **settings):
     model = linear(max_epochs=1, **settings).fit(df.groupby("unique_id").head(60))
     before = {name: value.clone() for name, value in model.network_.state_dict().items()}
     with monkeypatch.context() as patched:
-        patched.setattr("tsattn.trained.train", counted)
+        patched.setattr("tsattn.forecasters.trained.train", counted)
         for refit, times in ((False, 1), (True, 5), (2, 3)):
             fits.clear()
             model.cross_validation(df, n_windows=5, refit=refit)
@@ -264,7 +265,7 @@ def test_06_every_score_says_where_it_comes_from_and_comes_again(tmp_path):
 
 
 def test_06_twin_the_seed_is_ignored(tmp_path, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.seed_from", lambda given: None)
+    monkeypatch.setattr("tsattn.forecasters.trained.seed_from", lambda given: None)
     with pytest.raises(AssertionError):
         check_06(tmp_path)
 

@@ -15,12 +15,12 @@ import torch
 from test_complaints import TESTS, processor_seconds, stands
 from test_estimator import attention, linear, long_frame, wide_frame
 
-import tsattn.training
+import tsattn.training.loop
+from tsattn.adapters.export import export_onnx
 from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.frames import from_long, from_wide
-from tsattn.estimator import LinearForecaster
 from tsattn.evaluate.backtest import roll
-from tsattn.export import export_onnx
+from tsattn.forecasters.attention import LinearForecaster
 from tsattn.nn.models import PatchEncoder
 
 # --- 8: no way to forecast the real future, or series that training has not seen --------------------------------
@@ -64,7 +64,7 @@ def holed():
 
 def check_09_refused(monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("tsattn.trained.train", lambda *args, **kwargs: pytest.fail("training began"))
+        patched.setattr("tsattn.forecasters.trained.train", lambda *args, **kwargs: pytest.fail("training began"))
         with pytest.raises(
             ValueError, match=r"series 's0': column 'y' is missing \(NaN\) at 2024-01-31 .*\(and 3 more"
         ):
@@ -213,7 +213,7 @@ def strict(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unguarded(tmp_path_factory):
     """How it goes where neither loggers nor warnings are filtered."""
-    spoilt = f"import contextlib, tsattn.training as t; t._quiet = contextlib.nullcontext\n{WORK}"
+    spoilt = f"import contextlib, tsattn.training.loop as t; t._quiet = contextlib.nullcontext\n{WORK}"
     return strictly(spoilt, tmp_path_factory.mktemp("unguarded"))
 
 
@@ -239,21 +239,21 @@ def test_14_twin_a_deprecated_call_is_an_error(unguarded):
 
 def test_12_the_users_own_loggers_are_left_alone():
     names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")
-    before = [(list(log.filters), log.level, list(log.handlers)) for log in map(tsattn.training.getLogger, names)]
+    before = [(list(log.filters), log.level, list(log.handlers)) for log in map(tsattn.training.loop.getLogger, names)]
     during = []
     model = attention(max_epochs=1)
     with pytest.MonkeyPatch.context() as patched:
-        fit = tsattn.training.lightning.Trainer.fit
+        fit = tsattn.training.loop.lightning.Trainer.fit
 
         def listening(self, *args, **kwargs):
-            during.extend(len(tsattn.training.getLogger(name).filters) for name in names)
+            during.extend(len(tsattn.training.loop.getLogger(name).filters) for name in names)
             return fit(self, *args, **kwargs)
 
-        patched.setattr(tsattn.training.lightning.Trainer, "fit", listening)
+        patched.setattr(tsattn.training.loop.lightning.Trainer, "fit", listening)
         model.fit(wide_frame())
     assert during == [len(filters) + 1 for filters, _, _ in before], "silence is a filter of the loggers"
     assert before == [
-        (list(log.filters), log.level, list(log.handlers)) for log in map(tsattn.training.getLogger, names)
+        (list(log.filters), log.level, list(log.handlers)) for log in map(tsattn.training.loop.getLogger, names)
     ]
 
 
@@ -291,13 +291,13 @@ def test_13_validation_is_the_end_patience_counts_epochs_and_the_best_stays():
 
 
 def test_13_twin_the_last_weights_stay(monkeypatch):
-    right = tsattn.training.ForecastModule.on_train_epoch_end
+    right = tsattn.training.loop.ForecastModule.on_train_epoch_end
 
     def forgetful(self):
         right(self)
         self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    monkeypatch.setattr(tsattn.training.ForecastModule, "on_train_epoch_end", forgetful)
+    monkeypatch.setattr(tsattn.training.loop.ForecastModule, "on_train_epoch_end", forgetful)
     with pytest.raises(AssertionError):
         check_13()
 
@@ -334,7 +334,7 @@ def check_15_covariates(monkeypatch):
     assert not np.allclose(quiet["mlr"], loud["mlr"], rtol=1e-6)
     other = model.predict(df.assign(heat=-df["heat"]), future=ahead.assign(promo=0.0))
     assert not np.allclose(quiet["mlr"], other["mlr"], rtol=1e-6)
-    monkeypatch.setattr("tsattn.trained.train", lambda *args, **kwargs: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *args, **kwargs: pytest.fail("training began"))
     with pytest.raises(TypeError, match="future_cols"):
         linear(future_cols=["promo"])
     with pytest.raises(ValueError, match="a decoder network reads no covariates"):

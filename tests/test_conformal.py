@@ -10,11 +10,11 @@ import pytest
 from tsattn.data.frames import to_panel
 from tsattn.evaluate import conformal, intervals
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Naive, SeasonalNaive
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
 from tsattn.forecaster import level_to_quantiles
+from tsattn.forecasters.naive import Naive, SeasonalNaive
 
 
 class Zero(Naive):

@@ -18,15 +18,15 @@ from tiny_network import tiny_network
 
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.windows import make_scaler
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate.backtest import backtest, roll
-from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive, WindowAverage
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-from tsattn.evaluate.deep import GluonTSForecaster
-from tsattn.evaluate.regression import SklearnForecaster
-from tsattn.evaluate.statistical import StatsmodelsForecaster
 from tsattn.forecaster import Forecast, alias_of, context_of, forecast_panel, reach_of
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.classical import StatsmodelsForecaster
+from tsattn.forecasters.gluonts import GluonTSForecaster
+from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 
 H = 4

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsattn import make_forecaster
+from tsattn.adapters.export import export_program
 from tsattn.adapters.gluonts import to_gluonts
 from tsattn.adapters.sktime import to_sktime
 from tsattn.benchmark import asked
@@ -15,10 +16,9 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import from_long, from_wide, to_panel
 from tsattn.data.future import future_frame, missing_frame, read_future
-from tsattn.estimator import LinearForecaster
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
-from tsattn.export import export_program
 from tsattn.forecaster import Forecast, columns_of
+from tsattn.forecasters.attention import LinearForecaster
 
 KNOWN = {"future_cols": ["promo", "price"]}
 DECODER = {"architecture": "decoder", "patch_stride": 4, "linear_skip": False}
@@ -263,7 +263,7 @@ def test_covariates_that_nobody_reads_are_refused(model):
     ],
 )
 def test_what_cannot_be_read_is_refused_before_training(kwargs, message, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message) as caught:
         attention(**kwargs).fit(long_frame())
     assert "\n" not in str(caught.value)

@@ -11,12 +11,12 @@ from sklearn.base import clone
 
 from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import to_panel
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Naive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
 from tsattn.forecaster import panel_for
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.naive import Naive
 
 KINDS = {
     "past": {"past_cols": ["temp"]},

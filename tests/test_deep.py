@@ -16,10 +16,10 @@ from scipy import stats
 from tsattn.data.frames import to_panel
 from tsattn.evaluate import deep
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Naive, WindowAverage
-from tsattn.evaluate.deep import GluonTSForecaster, SharedNormal
-from tsattn.evaluate.hush import collected, ignored, silenced
-from tsattn.evaluate.pooled import training_windows
+from tsattn.forecasters.gluonts import GluonTSForecaster, SharedNormal
+from tsattn.forecasters.naive import Naive, WindowAverage
+from tsattn.forecasters.pooled import training_windows
+from tsattn.forecasters.silence import collected, ignored, silenced
 
 with ignored(*deep._THEIR_OWN):
     from gluonts.torch.model.d_linear import DLinearEstimator

@@ -28,11 +28,11 @@ from tsattn.benchmark import Suite, read_record, run_suite
 from tsattn.cli import main
 from tsattn.data.frames import from_long
 from tsattn.distributed import backtest_many, ddp_settings, distributed_map, predict_many
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Naive, SeasonalNaive
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.processes import DDPSettings, processes_for, run_processes
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.naive import Naive, SeasonalNaive
+from tsattn.training.processes import DDPSettings, processes_for, run_processes
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,7 +201,7 @@ def test_lost_processes_are_told_of():
 @pytest.mark.slow
 def test_processes_leave_with_the_one_that_started_them(tmp_path):
     code = (
-        "import time, torch; from tsattn.processes import DDPSettings, run_processes;"
+        "import time, torch; from tsattn.training.processes import DDPSettings, run_processes;"
         "run_processes(time.sleep, (300,), DDPSettings(2), torch.device('cpu'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, cwd=ROOT)
@@ -244,7 +244,7 @@ def test_started_processes_start_no_others(monkeypatch):
 
 
 def test_a_bad_trainer_is_refused_before_training(monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(TypeError, match=r"None or what tsattn\.distributed\.ddp_settings\(\) gives; got int"):
         linear(trainer=2).fit(long_frame())
     with pytest.raises(ValueError, match="needs a launcher such as torchrun"):

@@ -18,7 +18,7 @@ import yaml
 from check_wheel import CheckFailed, check_metadata
 
 import tsattn
-from tsattn.saving import _FORMAT
+from tsattn.forecasters.saving import _FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from tsattn.data.frames import from_wide, to_panel
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.forecaster import Forecast
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 from tsattn.nn.config import ATTENTION_KINDS
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
@@ -449,7 +449,7 @@ def test_a_calendar_needs_days_or_weeks_and_a_context_longer_than_one():
     ],
 )
 def test_bad_parameters_stop_before_training(make, message, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         make().fit(long_frame(1))
 
@@ -464,7 +464,7 @@ def test_a_failed_fit_keeps_the_old_one(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tsattn.trained.train", interrupted)
+    monkeypatch.setattr("tsattn.forecasters.trained.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(long_frame(2))
     pd.testing.assert_frame_equal(model.predict(), before)

@@ -11,8 +11,8 @@ from scipy.stats import ttest_1samp
 
 from tsattn import AttentionForecaster, make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
-from tsattn.evidence import block_losses, block_of_windows, check_blocks, clearly_lower
-from tsattn.training import TrainConfig
+from tsattn.training.evidence import block_losses, block_of_windows, check_blocks, clearly_lower
+from tsattn.training.loop import TrainConfig
 
 HORIZON = 4
 SMALL = {"context": 16, "random_state": 0, "val_size": 120}
@@ -236,7 +236,7 @@ def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss(
     ],
 )
 def test_what_cannot_be_tested_is_refused_before_training(changes, message, monkeypatch):
-    monkeypatch.setattr("tsattn.training._run", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop._run", lambda *_: pytest.fail("training began"))
     settings = {**TINY, "linear_skip": "least_squares", "skip_level": 95, **changes}
     with pytest.raises(ValueError, match=message):
         AttentionForecaster(HORIZON, **settings).fit(noise())

@@ -15,11 +15,11 @@ import torch
 from test_docs import ROOT, blocks
 from test_estimator import attention, linear, long_frame, wide_frame
 
-import tsattn.export
+import tsattn.adapters.export
 from tsattn import make_forecaster
+from tsattn.adapters.export import export_onnx, export_program, export_pt2
 from tsattn.data.transforms import TRANSFORMS
-from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.export import export_onnx, export_program, export_pt2
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 
 CONTEXT, HORIZON = 24, 4
@@ -345,8 +345,8 @@ def test_other_numbers_are_refused(tmp_path):
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
-    find = tsattn.export.find_spec
-    monkeypatch.setattr(tsattn.export, "find_spec", lambda name: None if name == missing else find(name))
+    find = tsattn.adapters.export.find_spec
+    monkeypatch.setattr(tsattn.adapters.export, "find_spec", lambda name: None if name == missing else find(name))
     with pytest.raises(ImportError, match=rf"needs {missing}, which is not installed; install tsattn\[onnx\]"):
         export_onnx(fit("nlinear"), tmp_path / "model.onnx")
 
@@ -355,7 +355,7 @@ def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
 @pytest.mark.parametrize("changes", [{"attention": "bilinear_mlr"}, {"learn_scales": True}], ids=["einsum", "repeat"])
 def test_what_onnx_cannot_say_is_an_error(changes, tmp_path, monkeypatch):
     """Without the translation of some operators torch breaks off, or writes a file that no runtime opens."""
-    monkeypatch.setattr(tsattn.export, "_spelt_out", lambda program: program)
+    monkeypatch.setattr(tsattn.adapters.export, "_spelt_out", lambda program: program)
     model = AttentionForecaster(HORIZON, context=CONTEXT, random_state=0, **SMALL, patch_len=8, **changes)
     with pytest.raises(ValueError, match=r"this network has no ONNX form .*; use export_pt2") as caught:
         export_onnx(model.fit(long_frame()), tmp_path / "model.onnx")

@@ -10,7 +10,6 @@ from tsattn import forecaster as module
 from tsattn import levels
 from tsattn.data import windows
 from tsattn.data.frames import Panel, to_panel
-from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import (
     Forecast,
@@ -22,6 +21,7 @@ from tsattn.forecaster import (
     level_to_quantiles,
     quantiles_to_level,
 )
+from tsattn.forecasters.naive import Drift, Naive
 
 H = 3
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from tsattn.data.frames import Panel, to_long
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.evaluate import metrics
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Drift, Naive, SeasonalNaive, WindowAverage
 from tsattn.evaluate.conformal import SplitConformal
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 
 KEYS = ["unique_id", "cutoff", "ds"]
 FREQS = ["D", "h", "15min", "MS", "ME", "W-SUN", "B", "QS", "YS", 1, 5]

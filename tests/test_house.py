@@ -23,27 +23,32 @@ PACKAGE = ROOT / "tsattn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib")
-NETWORKS = ("tsattn.nn", "tsattn.kernels", "tsattn.training", "tsattn.estimator")
+NETWORKS = ("tsattn.nn", "tsattn.kernels", "tsattn.training.loop", "tsattn.forecasters.attention")
 # modules, imported together -> what must be absent from sys.modules then
 WALLS = {
     "tsattn": ("torch", "numpy", "pandas", *HEAVY),
     "tsattn.storage": ("pandas", *HEAVY, "tsattn.data"),
     "tsattn.kernels": ("pandas", *HEAVY, "tsattn.nn", "tsattn.data"),
-    "tsattn.nn.models": ("pandas", *HEAVY, "tsattn.data", "tsattn.training"),
+    "tsattn.nn.models": ("pandas", *HEAVY, "tsattn.data", "tsattn.training.loop"),
     "tsattn.data.frames": ("torch", *HEAVY, *NETWORKS),
     "tsattn.data.cards": ("pooch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.forecaster": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
-    "tsattn.evaluate.baselines tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
-    "tsattn.evaluate.statistical tsattn.evaluate.regression tsattn.evaluate.deep": (*HEAVY, *NETWORKS),
-    "tsattn.training": ("gluonts", "statsmodels", "sklearn", "tsattn.estimator", "tsattn.evaluate"),
-    "tsattn.processes tsattn.checkpoint": ("pandas", *HEAVY, "tsattn.data", "tsattn.nn"),
+    "tsattn.forecasters.naive tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
+    "tsattn.forecasters.classical tsattn.forecasters.regression tsattn.forecasters.gluonts": (*HEAVY, *NETWORKS),
+    "tsattn.training.loop": ("gluonts", "statsmodels", "sklearn", "tsattn.forecasters.attention", "tsattn.evaluate"),
+    "tsattn.training.processes tsattn.training.state": ("pandas", *HEAVY, "tsattn.data", "tsattn.nn"),
     "tsattn.distributed": (*HEAVY, *NETWORKS, "joblib", "fugue"),
     "tsattn.tuning": ("optuna", "gluonts", "statsmodels", "tsattn.catalogue"),
-    "tsattn.estimator": ("gluonts", "statsmodels", "tsattn.catalogue"),
+    "tsattn.forecasters.attention": ("gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.adapters": ("torch", "numpy", "pandas", *HEAVY, "sktime", "transformers"),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
-    "tsattn.forecasters.pretrained": (*HEAVY, "tsattn.training", "tsattn.estimator", "tsattn.evaluate"),
+    "tsattn.forecasters.pretrained": (
+        *HEAVY,
+        "tsattn.training.loop",
+        "tsattn.forecasters.attention",
+        "tsattn.evaluate",
+    ),
     "tsattn.cli tsattn.console tsattn.__main__": ("torch", "numpy", "pandas", *HEAVY),
 }
 
@@ -178,10 +183,10 @@ BREACHES = {
     "The judge does not know the defendant": ("evaluate/metrics.py", "import tsattn.nn"),
     "Data and forecasts know no network": ("forecaster.py", "import tsattn.kernels"),
     "Networks know torch only": ("nn/layers.py", "import pandas"),
-    "Lightning stays in training": ("estimator.py", "import lightning"),
+    "Lightning stays in training": ("forecasters/attention.py", "import lightning"),
     "Pretraining needs no table": ("pretrained/period.py", "import pandas"),
     "pandas stays at the borders": ("evaluate/metrics.py", "import pandas"),
-    "scikit-learn stays in the estimators": ("evaluate/backtest.py", "import sklearn"),
+    "scikit-learn stays in the forecasters": ("evaluate/backtest.py", "import sklearn"),
 }
 
 
@@ -307,7 +312,7 @@ def test_weights_too_large_or_other_forecasts_are_seen(tmp_path):
 
 # --- rules of the code ------------------------------------------------------------------------------------------
 
-_FILE_LINES = 500
+_FILE_LINES = 600
 _BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -381,7 +386,7 @@ RULES = {
         asserted_arguments,
         "class A:\n    def f(self, *, x=1):\n        assert isinstance(x, int)\n",
     ),
-    "size": (long_files, "\n" * 501),
+    "size": (long_files, "\n" * 601),
     "opening": (missing_questions, '"""Parts and pieces"""\n'),
     "no opening": (missing_questions, "x = 1\n"),
     "relative import": (relative_imports, "from . import x\n"),

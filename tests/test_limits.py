@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn import AttentionForecaster, AttentionRegressor, LinearForecaster, limits
-from tsattn.fitting import multiply_adds
+from tsattn.forecasters.fitting import multiply_adds
 from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model

@@ -7,12 +7,12 @@ import torch
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
-from tsattn.estimator import AttentionForecaster
-from tsattn.evaluate.baselines import Naive
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.naive import Naive
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.nn.patching import RevIN
-from tsattn.training import ForecastModule, TrainConfig
+from tsattn.training.loop import ForecastModule, TrainConfig
 
 
 def holes(df, share=0.15, seed=0):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from covariate_tables import attention, filled, long_frame, wide_frame
 
+from tsattn.adapters.export import export_program
 from tsattn.data.frames import from_wide, to_panel
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.rolling import roll
-from tsattn.export import export_program
+from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.heads import HEADS
 from tsattn.nn.mixing import ChannelMixer
@@ -201,7 +201,7 @@ def test_windows_are_answered_alike_in_any_chunk(monkeypatch):
     model, panel = mixing().fit(three()), to_panel(three())
     x = np.stack([panel.values[end - 12 : end] for end in range(12, 60)])
     whole = model.predict_windows(x)
-    monkeypatch.setattr("tsattn.inference._CHUNK", 7)
+    monkeypatch.setattr("tsattn.forecasters.inference._CHUNK", 7)
     np.testing.assert_allclose(model.predict_windows(x), whole, rtol=1e-5)
 
 
@@ -240,6 +240,6 @@ def test_a_mixing_network_is_exported():
     ],
 )
 def test_tables_that_cannot_be_mixed_are_refused_before_training(make, message, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         make()

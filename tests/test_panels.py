@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import tsattn
 from tsattn.data.frames import future_times
-from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 
 PACKAGE = str(Path(tsattn.__file__).parent)
 NET = {"d_model": 4, "n_heads": 1, "n_layers": 1, "d_ff": 4, "patch_len": 4, "patch_stride": 2}

@@ -11,7 +11,7 @@ from scripts import ORIGIN, ROOT, Pictures, load
 
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import Split
-from tsattn.estimator import AttentionForecaster
+from tsattn.forecasters.attention import AttentionForecaster
 
 paper, page = load("paper_etth1"), load("paper_etth1_page")
 pictures = Pictures(page)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from tsattn.data.frames import future_times, to_panel
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.forecaster import Forecast, level_to_quantiles
+from tsattn.forecasters.naive import Drift, Naive
 from tsattn.plotting import check_format, plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
 
 STEPS = 6
@@ -142,7 +142,7 @@ import numpy as np, pandas as pd
 from tsattn import plotting
 assert "matplotlib" not in sys.modules, "importing the room must not import matplotlib"
 from tsattn.data.frames import to_panel
-from tsattn.evaluate.baselines import Naive
+from tsattn.forecasters.naive import Naive
 panel = to_panel(pd.DataFrame({"a": np.arange(9.0)}, index=pd.date_range("2024", periods=9, freq="D")))
 plotting.plot_forecast(panel, Naive(2).fit(panel).predict(panel))
 assert "matplotlib.figure" in sys.modules

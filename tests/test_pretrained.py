@@ -23,10 +23,10 @@ from tsattn.adapters.gluonts import TsattnPredictor
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.windows import History
 from tsattn.distributed import predict_many
-from tsattn.evaluate.baselines import Naive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import Forecast, call_windows, forecast_panel, reach_of
 from tsattn.forecasters import pretrained as module
+from tsattn.forecasters.naive import Naive
 from tsattn.pretrained import weights
 from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.weights import FACTS, load_card, load_network, read_network, save_network

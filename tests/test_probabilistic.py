@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_estimator import attention, linear, long_frame, wide_frame
 
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
+from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.nn.heads import HEADS
-from tsattn.training import LOSSES, TrainConfig
+from tsattn.training.loop import LOSSES, TrainConfig
 
 FAMILIES = tuple(head for head in HEADS if head != "point")
 LEVELS = [80, 95]
@@ -133,7 +133,7 @@ def test_heads_that_begin_at_zero_see_the_data_as_they_are(head):
     ],
 )
 def test_values_outside_the_support_stop_before_training(head, value, message, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     df = data_for(head)
     df.loc[40, "y"] = value
     with pytest.raises(ValueError, match=message):
@@ -155,7 +155,7 @@ def test_values_outside_the_support_stop_before_training(head, value, message, m
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(make, message, monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         make().fit(data_for("log_normal"))
 

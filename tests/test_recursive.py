@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tsattn.data.cycles import cycle_features
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import to_panel
-from tsattn.estimator import LinearForecaster
-from tsattn.evaluate.baselines import Naive
 from tsattn.forecaster import forecast_panel
+from tsattn.forecasters.attention import LinearForecaster
+from tsattn.forecasters.naive import Naive
 
 FIT = {"context": 12, "max_epochs": 1, "random_state": 0}
 MAKERS = {

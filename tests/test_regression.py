@@ -14,8 +14,8 @@ from sklearn.preprocessing import PolynomialFeatures
 
 from tsattn.data.frames import to_panel
 from tsattn.evaluate import pooled
-from tsattn.evaluate.pooled import choose_context, standardise, training_windows
-from tsattn.evaluate.regression import SklearnForecaster
+from tsattn.forecasters.pooled import choose_context, standardise, training_windows
+from tsattn.forecasters.regression import SklearnForecaster
 
 
 def long(lengths=(60, 45), freq="D", seed=0):

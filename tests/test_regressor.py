@@ -18,8 +18,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
-from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.regressor import AttentionRegressor
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.regressor import AttentionRegressor
 
 NET = {"d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 8, "batch_size": 512, "random_state": 0}
 
@@ -66,7 +66,7 @@ def test_check_of_array_types_that_needs_a_setting(record_testsuite_property):
     """The one check that the suite leaves out unless SciPy is told, before its import, to expect other arrays."""
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input\n"
-        "from tsattn.regressor import AttentionRegressor\n"
+        "from tsattn.forecasters.regressor import AttentionRegressor\n"
         f"model = AttentionRegressor(max_epochs=1, **{NET!r})\n"
         "check_array_api_input('AttentionRegressor', model, array_namespace='numpy', expect_only_array_outputs=False)\n"
         "print('passed')"
@@ -142,7 +142,7 @@ def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     windows = waves()
     model = regressor().fit(windows[:, :24], windows[:, 24:])
     whole = model.predict(windows[:, :24])
-    monkeypatch.setattr("tsattn.regressor._CHUNK", 7)
+    monkeypatch.setattr("tsattn.forecasters.regressor._CHUNK", 7)
     np.testing.assert_allclose(model.predict(windows[:, :24]), whole, rtol=1e-12)
 
 

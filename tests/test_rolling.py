@@ -10,9 +10,9 @@ import pytest
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate import rolling
-from tsattn.evaluate.baselines import Drift, Naive
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll, rolling_origins
+from tsattn.forecasters.naive import Drift, Naive
 
 
 def wide_panel(n_rows=60):

@@ -17,7 +17,7 @@ import torch
 from fresh import in_fresh_process
 from test_estimator import attention, linear, long_frame, wide_frame
 
-from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 

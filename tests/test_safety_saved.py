@@ -19,7 +19,7 @@ from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn import storage
 from tsattn.data.stored import time_facts as _time_facts
-from tsattn.estimator import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 from tsattn.storage import read_json, standing_folder, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"

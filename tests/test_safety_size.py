@@ -11,9 +11,9 @@ from fresh import in_fresh_process, measured
 
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import _CHUNK_WINDOWS
-from tsattn.estimator import AttentionForecaster
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.baselines import SeasonalNaive
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.naive import SeasonalNaive
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_estimator import attention, linear, long_frame, wide_frame
 
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.forecaster import Forecast
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
 from tsattn.storage import file_digest
 
 

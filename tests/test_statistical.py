@@ -13,9 +13,9 @@ from statsmodels.tsa.forecasting.theta import ThetaModel
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 
 from tsattn.data.frames import to_panel
-from tsattn.evaluate import statistical
 from tsattn.evaluate.backtest import backtest
-from tsattn.evaluate.statistical import StatsmodelsForecaster
+from tsattn.forecasters import classical
+from tsattn.forecasters.classical import StatsmodelsForecaster
 
 MODELS = ("ets", "theta", "autoreg", "sarimax", "stl_ets")
 SEASON, ROWS, H = 6, 60, 8
@@ -154,7 +154,7 @@ def broken(how):
 
 @pytest.mark.parametrize("how", ["raises", "nan"])
 def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypatch):
-    monkeypatch.setattr(statistical, "_MODELS", {**statistical._MODELS, "ets": broken(how)})
+    monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": broken(how)})
     y = series()
     forecaster = make("ets").fit(frame(y))
     with pytest.warns(RuntimeWarning, match="of 1 windows, 0 had .* and 1 a model that broke down"):
@@ -170,7 +170,7 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
         warnings.warn("did not converge", ConvergenceWarning, stacklevel=1)
         return np.zeros(setting.steps), None
 
-    monkeypatch.setattr(statistical, "_MODELS", {**statistical._MODELS, "ets": loud})
+    monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": loud})
     forecaster = make("ets").fit(frame(series()))
     with pytest.warns(UserWarning, match="look at me"), pytest.warns(RuntimeWarning, match="1 had an optimiser"):
         forecaster.predict_windows(series()[None, :, None])
@@ -178,7 +178,7 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
     def wrong(y, setting, with_errors):
         raise KeyError("a bug")
 
-    monkeypatch.setattr(statistical, "_MODELS", {**statistical._MODELS, "ets": wrong})
+    monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": wrong})
     with pytest.raises(KeyError, match="a bug"):
         forecaster.predict_windows(series()[None, :, None])
 

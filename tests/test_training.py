@@ -14,7 +14,9 @@ import torch
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.training import Checkpoint, ForecastModule, Generators, TrainConfig, train
+from tsattn.random import Generators
+from tsattn.training.loop import ForecastModule, TrainConfig, train
+from tsattn.training.state import Checkpoint
 
 CPU = torch.device("cpu")
 SPEC = WindowSpec(24, 4)

@@ -12,8 +12,8 @@ from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
 from tsattn.distributed import ddp_settings
-from tsattn.evaluate.baselines import Naive
 from tsattn.forecaster import Forecast
+from tsattn.forecasters.naive import Naive
 from tsattn.tuning import Tuned, tune
 
 SPACE = {
@@ -181,13 +181,13 @@ def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
     ],
 )
 def test_bad_requests_are_refused_before_training(monkeypatch, given, message):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         search(**given)
 
 
 def test_combinations_are_tried_out_before_training(monkeypatch):
-    monkeypatch.setattr("tsattn.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
     space = {"d_model": [8, 16], "n_heads": [2, 3]}
     with pytest.raises(ValueError, match=r"allows what a fit refuses \(d_model = 8, n_heads = 3\): "):
         search(attention(), space=space)

@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
     from tsattn.data.frames import Panel
-    from tsattn.estimator import AttentionForecaster, LinearForecaster
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecaster import Forecast
+    from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
     from tsattn.forecasters.pretrained import PretrainedForecaster
+    from tsattn.forecasters.regressor import AttentionRegressor
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
     from tsattn.nn.config import ModelConfig
     from tsattn.nn.models import build_model
-    from tsattn.regressor import AttentionRegressor
 
 __all__ = [
     "AdaptiveConformal",
@@ -46,10 +46,10 @@ __all__ = [
 _HOMES = {
     "AdaptiveConformal": "tsattn.evaluate.conformal",
     "Attention": "tsattn.nn.attention",
-    "AttentionForecaster": "tsattn.estimator",
-    "AttentionRegressor": "tsattn.regressor",
+    "AttentionForecaster": "tsattn.forecasters.attention",
+    "AttentionRegressor": "tsattn.forecasters.regressor",
     "Forecast": "tsattn.forecaster",
-    "LinearForecaster": "tsattn.estimator",
+    "LinearForecaster": "tsattn.forecasters.attention",
     "ModelConfig": "tsattn.nn.config",
     "Panel": "tsattn.data.frames",
     "PretrainedForecaster": "tsattn.forecasters.pretrained",

@@ -15,13 +15,13 @@ from tsattn.forecaster import Forecast, Forecaster
 
 
 def _attention() -> Callable[..., Forecaster]:
-    from tsattn.estimator import AttentionForecaster
+    from tsattn.forecasters.attention import AttentionForecaster
 
     return AttentionForecaster
 
 
 def _linear() -> Callable[..., Forecaster]:
-    from tsattn.estimator import LinearForecaster
+    from tsattn.forecasters.attention import LinearForecaster
 
     return LinearForecaster
 
@@ -33,43 +33,43 @@ def _pretrained() -> Callable[..., Forecaster]:
 
 
 def _naive() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.baselines import Naive
+    from tsattn.forecasters.naive import Naive
 
     return Naive
 
 
 def _seasonal_naive() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.baselines import SeasonalNaive
+    from tsattn.forecasters.naive import SeasonalNaive
 
     return SeasonalNaive
 
 
 def _drift() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.baselines import Drift
+    from tsattn.forecasters.naive import Drift
 
     return Drift
 
 
 def _window_average() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.baselines import WindowAverage
+    from tsattn.forecasters.naive import WindowAverage
 
     return WindowAverage
 
 
 def _statsmodels() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.statistical import StatsmodelsForecaster
+    from tsattn.forecasters.classical import StatsmodelsForecaster
 
     return StatsmodelsForecaster
 
 
 def _sklearn() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.regression import SklearnForecaster
+    from tsattn.forecasters.regression import SklearnForecaster
 
     return SklearnForecaster
 
 
 def _gluonts() -> Callable[..., Forecaster]:
-    from tsattn.evaluate.deep import GluonTSForecaster
+    from tsattn.forecasters.gluonts import GluonTSForecaster
 
     return GluonTSForecaster
 

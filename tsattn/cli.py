@@ -434,8 +434,8 @@ def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", s
 
 
 def _saved_model(path: Path, reads: "CovariateColumns", threads: int | None) -> "tuple[Any, CovariateColumns]":
-    from tsattn.estimator import AttentionForecaster
     from tsattn.forecaster import columns_of
+    from tsattn.forecasters.attention import AttentionForecaster
 
     if reads:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")

@@ -18,7 +18,7 @@ from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
 from tsattn.forecaster import Forecast, Forecaster, context_of, panel_for, reach_of
-from tsattn.processes import DDPSettings
+from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]
 

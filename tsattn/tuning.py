@@ -16,17 +16,17 @@ import pandas as pd
 import torch
 
 from tsattn.data.frames import Panel
-from tsattn.evaluate.hush import silenced
-from tsattn.fitting import seed_from
 from tsattn.forecaster import panel_for
+from tsattn.forecasters.silence import silenced
+from tsattn.forecasters.trained import TrainedForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.trained import TrainedForecaster
+from tsattn.random import seed_from
 
 if TYPE_CHECKING:
     import optuna
 
-    from tsattn.training import ForecastModule
+    from tsattn.training.loop import ForecastModule
 
 # Settings that change what the validation loss is a loss of, or say where and from what a fit is made.
 _NOT_TUNED = MappingProxyType(
@@ -104,7 +104,7 @@ def tune(
         ImportError: If Optuna is not installed.
 
     Example:
-        >>> from tsattn.estimator import LinearForecaster
+        >>> from tsattn.forecasters.attention import LinearForecaster
         >>> days = pd.date_range("2024-01-01", periods=120, freq="D")
         >>> df = pd.DataFrame({"ds": days, "y": np.sin(np.arange(120.0))})
         >>> model = LinearForecaster(7, context=14, max_epochs=2)

@@ -14,11 +14,11 @@ import torch
 
 from tsattn.data.frames import Panel, from_long
 from tsattn.data.windows import History
-from tsattn.estimator import AttentionForecaster, LinearForecaster
-from tsattn.evaluate.hush import ignored
 from tsattn.forecaster import Forecaster, call_windows, check_request, context_of, reach_of, windows_before
-from tsattn.inference import refuse_covariates
-from tsattn.trained import TrainedForecaster
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.inference import refuse_covariates
+from tsattn.forecasters.silence import ignored
+from tsattn.forecasters.trained import TrainedForecaster
 
 # GluonTS would like a faster JSON library; that is no matter of the user's.
 with ignored((UserWarning, "Using `json`-module for json-handling")):

@@ -11,10 +11,10 @@ from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from tsattn.data.frames import Panel, from_wide
-from tsattn.estimator import AttentionForecaster, LinearForecaster
 from tsattn.forecaster import context_of
-from tsattn.inference import refuse_covariates
-from tsattn.trained import TrainedForecaster
+from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.inference import refuse_covariates
+from tsattn.forecasters.trained import TrainedForecaster
 
 
 class TsattnForecaster(BaseForecaster):
@@ -46,7 +46,7 @@ class TsattnForecaster(BaseForecaster):
     --------
     >>> import pandas as pd
     >>> from tsattn.adapters.sktime import TsattnForecaster
-    >>> from tsattn.estimator import LinearForecaster
+    >>> from tsattn.forecasters.attention import LinearForecaster
     >>> y = pd.Series(range(60), index=pd.period_range("2020-01", periods=60, freq="M"), dtype=float)
     >>> model = TsattnForecaster(LinearForecaster(1, context=12, max_epochs=2), random_state=0)
     >>> model.fit(y, fh=[1, 3]).predict().index.astype(str).tolist()

@@ -8,8 +8,8 @@ import torch
 from tsattn.data.calendar import parse_freq
 from tsattn.data.columns import MISSING
 from tsattn.data.stored import check_panel, panel_facts, require
+from tsattn.forecasters.saving import plain_value, read_model, tail_from, tail_tensors, write_model
 from tsattn.pretrained.weights import build_network
-from tsattn.saving import plain_value, read_model, tail_from, tail_tensors, write_model
 
 if TYPE_CHECKING:
     from tsattn.forecasters.pretrained import PretrainedForecaster

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.frames import Panel
-from tsattn.evaluate.baselines import Baseline, check_rows
-from tsattn.evaluate.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
 
 
 def _ridge() -> Any:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.evaluate.baselines import Baseline, check_rows
-from tsattn.evaluate.hush import collected
-from tsattn.evaluate.pooled import standardise
+from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.forecasters.pooled import standardise
+from tsattn.forecasters.silence import collected
 
 # statsmodels' starting values for exponential smoothing need ten rows, and a season more where there are seasons;
 # its decompositions need two seasons.

@@ -9,11 +9,12 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
-from tsattn.fitting import multiply_adds, seed_from
+from tsattn.forecasters.fitting import multiply_adds
 from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.training import Generators, TrainConfig, train
+from tsattn.random import Generators, seed_from
+from tsattn.training.loop import TrainConfig, train
 
 # Sequences (windows x channels) in one forward pass.
 _CHUNK = 4096

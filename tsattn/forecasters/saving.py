@@ -34,7 +34,7 @@ from tsattn.storage import (
 )
 
 if TYPE_CHECKING:
-    from tsattn.trained import TrainedForecaster
+    from tsattn.forecasters.trained import TrainedForecaster
 
 _FORMAT = 1
 _TENSORS, _FACTS = "model.safetensors", "config.json"

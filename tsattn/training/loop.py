@@ -19,13 +19,14 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from tsattn.checkpoint import Checkpoint, Generators, Progress
 from tsattn.data.windows import WindowBatches
-from tsattn.evidence import check_blocks, keep_start_unless_better
 from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
-from tsattn.processes import DDPSettings, Team, run_processes
+from tsattn.random import Generators
 from tsattn.terminal import ProgressLine, progress_line
+from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
+from tsattn.training.processes import DDPSettings, Team, run_processes
+from tsattn.training.state import Checkpoint, Progress
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": nn.functional.mse_loss,
@@ -317,8 +318,34 @@ def train(
     model.load_state_dict(module.best)
     model.eval()
     if config.skip_level is not None and valid_windows is not None:
-        keep_start_unless_better(module, start, valid_windows, config.skip_level)
+        _keep_start_unless_better(module, start, valid_windows, config.skip_level)
     return module.progress
+
+
+def _keep_start_unless_better(
+    module: ForecastModule, start: Mapping[str, Tensor], windows: WindowBatches, level: float
+) -> None:
+    """Put the weights of the start back into the network where its best ones are not clearly better.
+
+    Args:
+        module: What was trained; its network holds its best weights, and its progress says of which pass.
+        start: Weights before the first step.
+        windows: Validation windows, or the share of one process; all processes come to the same end.
+        level: Percent, as in :func:`clearly_lower`.
+    """
+    team, progress = module.team, module.progress
+    module.to(team.device)  # Lightning leaves the network on the CPU
+
+    def losses() -> Tensor:
+        return team.total(block_losses(module.judge, windows).to(team.device)).cpu()
+
+    best = losses()
+    module.model.load_state_dict(start)
+    first = losses()
+    if clearly_lower(best, first, level):
+        module.model.load_state_dict(module.best)
+    else:
+        progress.best_epoch, progress.best_score = 0, float(first[0].sum() / first[1].sum())
 
 
 def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:

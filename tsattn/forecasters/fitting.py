@@ -266,18 +266,3 @@ def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def seed_from(random_state: Any) -> int | None:
-    """An int as it is, None as it is; a numpy generator that the user passes is drawn from.
-
-    Raises:
-        ValueError: If it is anything else, or negative.
-    """
-    if random_state is None or (_is_whole(random_state) and random_state >= 0):
-        return None if random_state is None else int(random_state)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63))
-    raise ValueError(f"random_state must be an int of at least 0, a numpy generator or None; got {random_state!r}")

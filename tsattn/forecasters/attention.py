@@ -14,11 +14,11 @@ from tsattn.data.calendar import calendar_cycles
 from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History
+from tsattn.forecasters.trained import TrainedForecaster
 from tsattn.limits import limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.models import PatchEncoder
-from tsattn.trained import TrainedForecaster
 
 
 class AttentionForecaster(TrainedForecaster):

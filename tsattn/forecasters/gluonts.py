@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from tsattn.data.frames import Panel, season_length
-from tsattn.evaluate.baselines import Baseline, check_rows
-from tsattn.evaluate.hush import ignored, silenced
-from tsattn.evaluate.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.silence import ignored, silenced
 from tsattn.limits import limit_threads
 
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")

@@ -7,16 +7,13 @@ evidence.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tsattn.data.windows import WindowBatches
-
-if TYPE_CHECKING:
-    from tsattn.training import ForecastModule
 
 # More blocks would add little to the evidence, and a pass of the network for each to the cost.
 _MOST_BLOCKS = 64
@@ -109,29 +106,3 @@ def clearly_lower(losses: Tensor, others: Tensor, level: float) -> bool:
 
     reach = stdtrit(len(gap) - 1, (1 + level / 100) / 2) * gap.std(ddof=1) / len(gap) ** 0.5
     return bool(gap.mean() + reach < 0)
-
-
-def keep_start_unless_better(
-    module: "ForecastModule", start: Mapping[str, Tensor], windows: WindowBatches, level: float
-) -> None:
-    """Put the weights of the start back into the network where its best ones are not clearly better.
-
-    Args:
-        module: What was trained; its network holds its best weights, and its progress says of which pass.
-        start: Weights before the first step.
-        windows: Validation windows, or the share of one process; all processes come to the same end.
-        level: Percent, as in :func:`clearly_lower`.
-    """
-    team, progress = module.team, module.progress
-    module.to(team.device)  # Lightning leaves the network on the CPU
-
-    def losses() -> Tensor:
-        return team.total(block_losses(module.judge, windows).to(team.device)).cpu()
-
-    best = losses()
-    module.model.load_state_dict(start)
-    first = losses()
-    if clearly_lower(best, first, level):
-        module.model.load_state_dict(module.best)
-    else:
-        progress.best_epoch, progress.best_score = 0, float(first[0].sum() / first[1].sum())

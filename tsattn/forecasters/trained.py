@@ -23,16 +23,18 @@ from tsattn.data.windows import Scaler, WindowBatches, WindowSpec, make_scaler
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import StepIntervals
 from tsattn.evaluate.rolling import roll
-from tsattn.fitting import FitPlan, check_same_covariates, plan_fit, seed_from, solve_linear, start_from, tail_of
 from tsattn.forecaster import Forecast, answer, check_horizon, panel_for
-from tsattn.inference import WindowForecaster
+from tsattn.forecasters.fitting import FitPlan, check_same_covariates, plan_fit, solve_linear, start_from, tail_of
+from tsattn.forecasters.inference import WindowForecaster
+from tsattn.forecasters.saving import load_forecaster, save_forecaster
 from tsattn.limits import check_threads, limit_threads, seconds_from
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import DistributionHead
 from tsattn.nn.models import LinearModel, PatchEncoder, build_model
-from tsattn.processes import processes_for
-from tsattn.saving import load_forecaster, save_forecaster
-from tsattn.training import Checkpoint, Generators, Progress, TrainConfig, train
+from tsattn.random import Generators, seed_from
+from tsattn.training.loop import TrainConfig, train
+from tsattn.training.processes import processes_for
+from tsattn.training.state import Checkpoint, Progress
 
 _COURSE = ("epoch", "train_loss", "valid_loss", "learning_rate")
 

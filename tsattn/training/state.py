@@ -1,38 +1,14 @@
 """Where does a fit stand? Its progress and its sources of chance, on disk after each epoch and found again there."""
 
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from tsattn.random import Generators
 from tsattn.storage import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from tsattn.training import ForecastModule
-
-
-@dataclass(frozen=True)
-class Generators:
-    """Three independent sources of chance: start values, order of windows, dropout masks."""
-
-    init: torch.Generator
-    order: torch.Generator
-    masks: torch.Generator
-
-    @classmethod
-    def from_seed(cls, seed: int | None, device: torch.device) -> "Generators":
-        """Make them from one seed; ``None`` asks the operating system, never a global generator."""
-        entropy = secrets.randbits(63) if seed is None else seed
-        init, order, masks = (int(s.generate_state(1, np.uint64)[0]) for s in np.random.SeedSequence(entropy).spawn(3))
-        return cls(
-            torch.Generator().manual_seed(init),
-            torch.Generator().manual_seed(order),
-            torch.Generator(device=device).manual_seed(masks),
-        )
 
 
 @dataclass
@@ -58,6 +34,15 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+class Learner(Protocol):
+    """What is kept of a network that is being trained."""
+
+    model: torch.nn.Module
+    best: dict[str, Tensor]
+    progress: Progress
+    trainer: Any
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Keeps the last finished epoch of one fit in a folder, one atomic file, and finds it again.
@@ -80,7 +65,7 @@ class Checkpoint:
         """Files of this key, oldest first."""
         return sorted(self.folder.glob(f"{self.key[:16]}-epoch-*.safetensors"))
 
-    def write(self, module: "ForecastModule") -> None:
+    def write(self, module: Learner) -> None:
         """Write weights, best weights, optimiser, generators and position; then drop the epoch before."""
         tensors = {f"model.{k}": v for k, v in module.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in module.best.items()}
@@ -95,7 +80,7 @@ class Checkpoint:
             if path != self.path(module.progress.epoch):
                 path.unlink(missing_ok=True)
 
-    def resume(self, module: "ForecastModule", optimiser: torch.optim.Optimizer) -> bool:
+    def resume(self, module: Learner, optimiser: torch.optim.Optimizer) -> bool:
         """Load the newest file, if there is one; True when training had already stopped there."""
         files = self.files()
         if not files:

@@ -17,12 +17,12 @@ from tsattn.data.future import read_future
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.conformal import StepIntervals, scale_of
-from tsattn.fitting import multiply_adds, seed_from
 from tsattn.forecaster import Forecaster, alias_of, check_windows, columns_of, covariate_history, panel_for
+from tsattn.forecasters.fitting import multiply_adds
 from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.heads import DistributionHead, QuantileHead
-from tsattn.training import Generators
+from tsattn.random import Generators, seed_from
 
 # Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any laptop.
 _CHUNK = 4096

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.data.windows import History
-from tsattn.evaluate.hush import ignored, silenced
-from tsattn.inference import refuse_covariates
+from tsattn.forecasters.inference import refuse_covariates
+from tsattn.forecasters.silence import ignored, silenced
+from tsattn.forecasters.trained import TrainedForecaster
 from tsattn.nn.models import build_model
 from tsattn.storage import write_atomic
-from tsattn.trained import TrainedForecaster
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
