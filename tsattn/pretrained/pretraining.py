@@ -293,7 +293,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
     parser.add_argument("--attention", default="season", help="season, blocks or standard")
     parser.add_argument("--plain-tokens", action="store_true", help="do not cut tokens at the season")
     parser.add_argument("--copies", action="store_true", help="tell each token the values one season earlier")
@@ -316,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
         export(asked.state, asked.export, asked.name, json.loads(asked.facts.read_text()))
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1)
     try:
         run(_asked(asked), asked.state, until=asked.until)
     finally:
@@ -333,7 +333,7 @@ def _asked(asked: argparse.Namespace) -> Pretraining:
         d_ff=4 * asked.d_model,
         n_layers=asked.n_layers,
     )
-    recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay)
+    recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay, rate=asked.rate)
     return Pretraining(config, recipe, device=asked.device)
 
 
