@@ -1,4 +1,4 @@
-"""How is exact level attention computed for long sequences, in memory that grows with their length only?
+"""Exact level attention of long sequences by bands, in memory that grows with their length only.
 
 Nested blocks split the pairs of tokens by the deepest level they share. The pairs of one level, a *band*, are ordinary
 attention between blocks that have a parent in common, over views of k and v, with the features of finer levels set to
@@ -8,7 +8,6 @@ the blocks of the *base* level all finer levels are added to one small matrix of
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from tsattn.kernels import fused
 from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.partition import Inside, Plan, Run, make_plan, refusal, split_heads
+from tsattn.kernels.gradients import Passes, differentiable
+from tsattn.kernels.partition import Inside, Plan, Run, bands_refusal, make_plan, split_heads
 
 # The coarsest level whose blocks have at most this many tokens is computed by block products, finer ones included.
 DENSE_BLOCK = 64
@@ -47,7 +47,7 @@ def attention_bands(
         Attended values in the type of q, merged in float32 at least; rows with no visible key are zero.
 
     Raises:
-        ValueError: If bands do not serve the geometry; the message names what stands in the way, and the ways that do.
+        ValueError: If bands do not serve the geometry; the message names the obstacle, and the backends that do.
 
     Cost:
         Time B H L L (K + V) multiply-adds, half of that when causal; memory O(B H L (K + V)).
@@ -59,7 +59,7 @@ def attention_bands(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
-    reason = refusal(geometry)
+    reason = bands_refusal(geometry)
     if reason is not None:
         raise ValueError(reason)
     dtype, width = q.dtype, v.shape[3]
@@ -72,69 +72,40 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
         shown = torch.zeros((), dtype=q.dtype, device=q.device)
         bias = torch.where(key_mask, shown, fused.HIDDEN)[:, None, :, None]
         bias = bias.expand(-1, q.shape[1], -1, -1).contiguous()  # [B H L 1]
-    with torch.autocast(q.device.type, enabled=False):
-        q, k, v = fused.pad(q, k, v)
-        q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
-        plans = [(heads, make_plan(part, DENSE_BLOCK)) for heads, part in split_heads(geometry)]
-        out = _Bands.apply(q, k, v, bias, plans)
-    return out[..., :width].to(dtype)
+    q, k, v = fused.dense_rows(*fused.pad(q, k, v))
+    plans = [(heads, make_plan(part, DENSE_BLOCK)) for heads, part in split_heads(geometry)]
+    return differentiable(q, k, v, bias, _Bands(plans))[..., :width].to(dtype)
 
 
-# Some heads, and what is to be done for them.
-_Plans = list[tuple[slice, Plan]]
+class _Bands(Passes):
+    """Base and bands.
 
+    Args:
+        plans: Some heads, and what is to be done for them; all heads together.
+    """
 
-class _Bands(torch.autograd.Function):
-    """Base and bands, forward and backward."""
+    def __init__(self, plans: list[tuple[slice, Plan]]) -> None:
+        self.plans = plans
 
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, plans: _Plans) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         work = torch.promote_types(q.dtype, torch.float32)
         out = torch.empty(*q.shape[:3], v.shape[3], dtype=work, device=q.device)
         lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
-        for heads, plan in plans:
-            _forward(plan, *(x[:, heads] for x in (q, k, v, out, lse, *_list(bias))))
-        if bias is not None:
-            # A row that has met hidden keys only: nothing comes out, and in its gradient no key weighs anything.
-            empty = lse < fused.HIDDEN / 2
-            out.masked_fill_(empty, 0.0)
-            lse.masked_fill_(empty, -fused.HIDDEN)
-        out = out.to(q.dtype)
-        ctx.save_for_backward(q, k, v, bias, out, lse)
-        ctx.plans = plans
-        return out
+        for heads, plan in self.plans:
+            _forward(plan, *(x[:, heads] for x in (q, k, v, out, lse, *_list(mask))))
+        if mask is not None:
+            fused.clear_hidden(out, lse)
+        return out.to(q.dtype), lse
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.plans), None, None
-
-
-class _Gradients(torch.autograd.Function):
-    """The backward pass, a function of its own so that asking for its derivative is an error and not a silent zero."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None,
-        out: Tensor,
-        lse: Tensor,
-        plans: _Plans,
-    ) -> tuple[Tensor, ...]:
-        dq, dk, dv = (torch.empty(x.shape, dtype=lse.dtype, device=x.device) for x in (q, k, v))
-        grad = grad if grad.stride(3) == 1 else grad.contiguous()
-        # Nothing here may be narrowed by an autocast around the call of backward().
-        with torch.autocast(q.device.type, enabled=False):
-            for heads, plan in plans:
-                _backward(plan, *(x[:, heads] for x in (grad, q, k, v, out, lse, dq, dk, dv, *_list(bias))))
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert kept is not None  # log-sum-exps
+        dq, dk, dv = (torch.empty(x.shape, dtype=kept.dtype, device=x.device) for x in (q, k, v))
+        (grad,) = fused.dense_rows(grad)
+        for heads, plan in self.plans:
+            _backward(plan, *(x[:, heads] for x in (grad, q, k, v, out, kept, dq, dk, dv, *_list(mask))))
         return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
-        raise RuntimeError("bands have first derivatives only; for second ones call attention with backend='reference'")
 
 
 def _forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *bias: Tensor) -> None:

@@ -59,19 +59,19 @@ class Blocks:
         self.common: list[tuple[slice, float]] = []
         start = 0
         for level in range(geometry.n_global_levels):
-            stop, factor = start + geometry.ranks[level], geometry.factors[level]
+            stop, factor = start + geometry.levels.ranks[level], geometry.factors[level]
             if self.common and self.common[-1][1] == factor:
                 start = self.common.pop()[0].start
             self.common.append((slice(start, stop), factor))
             start = stop
         # Heads whose grids agree go together: (first head, head after the last, runs).
         self.groups: list[tuple[int, int | None, list[Run]]] = []
-        for head, offset in enumerate(geometry.offsets):
+        for head, offset in enumerate(geometry.levels.offsets):
             first, runs = head, _runs(geometry, offset)
             if self.groups and self.groups[-1][2] == runs:
                 first = self.groups.pop()[0]
             self.groups.append((first, head + 1, runs))
-        if len(geometry.offsets) == 1:
+        if len(geometry.levels.offsets) == 1:
             self.groups = [(0, None, self.groups[0][2])]
 
     def _runs_of(self, heads: slice) -> list[tuple[slice, Run]]:
@@ -135,9 +135,10 @@ def _runs(geometry: Geometry, offset: int) -> list[Run]:
     """Blocks of every level that is not global, neighbours of one size joined."""
     runs: list[Run] = []
     shift = geometry.n_keys - geometry.n_queries
-    start = sum(geometry.ranks[: geometry.n_global_levels])
-    for level in range(geometry.n_global_levels, len(geometry.ranks)):
-        size, features = geometry.block_sizes[level], slice(start, start + geometry.ranks[level])
+    ranks = geometry.levels.ranks
+    start = sum(ranks[: geometry.n_global_levels])
+    for level in range(geometry.n_global_levels, len(ranks)):
+        size, features = geometry.block_sizes[level], slice(start, start + ranks[level])
         start = features.stop
         first, last = geometry.touched(level, offset)
         for block in range(first, last + 1):
@@ -164,13 +165,13 @@ class Groups:
 
     def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
         self.levels: list[tuple[slice, float, Tensor]] = []
-        start = geometry.ranks[0]
-        for rank, factor, parts in zip(geometry.ranks[1:], geometry.factors[1:], groups, strict=True):
+        start, *ranks = geometry.levels.ranks
+        for rank, factor, parts in zip(ranks, geometry.factors[1:], groups, strict=True):
             same = shared_groups(parts, geometry.n_queries).to(dtype)
             self.levels.append((slice(start, start + rank), factor, same))
             start += rank
         self.share: Tensor | None = None
-        if geometry.mean_levels:
+        if geometry.levels.mean:
             count = torch.ones((), dtype=dtype, device=groups[0].device if groups else None)
             for *_, same in self.levels:
                 count = count + same

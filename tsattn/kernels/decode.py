@@ -1,8 +1,10 @@
-"""What does the newest token see: how is one query held against the keys and values that a cache kept for it?"""
+"""Attention of the newest token over the keys and values that a cache kept."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from tsattn.kernels.geometry import Levels
 
 # A level's first position in its slots: one number for all key heads, or one a head.
 Start = int | tuple[int, ...]
@@ -13,9 +15,8 @@ def decode(
     keys: tuple[Float[Tensor, "B Hk _ _"], ...],
     values: Float[Tensor, "B Hv T V"],
     *,
+    levels: Levels | None = None,
     starts: tuple[Start, ...] | None = None,
-    level_scales: tuple[float, ...] | None = None,
-    mean_levels: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "B H 1 V"]:
     """Softmax attention of one query over T kept tokens, with the features of each level where that level counts.
@@ -29,10 +30,9 @@ def decode(
             level l holds the token ``starts[l] + s``; slots beyond the T tokens are never seen.
         values: One a token. The heads Hk and Hv divide H, each for itself: the query head h uses the key head
             ``h // (H // Hk)`` and the value head ``h // (H // Hv)``.
+        levels: Scales of the levels and whether to take their mean; block sizes and offset are in ``starts``.
         starts: First token that shares the query's block of each level, for all key heads or one per key head; 0 at
             the first level. Default: 0 at every level.
-        level_scales: Factor per level, default ones.
-        mean_levels: Divide each score by the number of levels that its pair shares.
         scale: Default ``K ** -0.5``.
 
     Returns:
@@ -53,9 +53,8 @@ def decode(
         3.0
     """
     starts = (0,) * len(keys) if starts is None else starts
-    level_scales = (1.0,) * len(keys) if level_scales is None else level_scales
     _check_shapes(q, keys, values)
-    _check_levels(q, keys, starts, level_scales)
+    _check_levels(q, keys, starts, levels)
     _check_starts(keys, starts, values.shape[2])
     n_batch, n_heads = q.shape[:2]
     n_tokens, width = values.shape[2:]
@@ -64,8 +63,9 @@ def decode(
     # Whatever an autocast around the call would narrow, scores and softmax are not.
     with torch.autocast(q.device.type, enabled=False):
         rows = q.to(work).reshape(n_batch, keys[0].shape[1], -1, q.shape[3])
-        scores = _scores(rows, keys, n_tokens, starts, tuple(scale * factor for factor in level_scales))
-        if mean_levels:
+        scales = levels.scales if levels is not None and levels.scales is not None else (1.0,) * len(keys)
+        scores = _scores(rows, keys, n_tokens, starts, tuple(scale * factor for factor in scales))
+        if levels is not None and levels.mean:
             scores /= _shared_levels(starts, scores)
         weights = scores.softmax(dim=3).reshape(n_batch, values.shape[1], -1, n_tokens)
         return (weights @ values.to(work)).reshape(n_batch, n_heads, 1, width).to(q.dtype)
@@ -135,20 +135,19 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
         raise ValueError(f"q, keys and values must share one type and device; got {found}; convert them with .to()")
 
 
-def _check_levels(
-    q: Tensor, keys: tuple[Tensor, ...], starts: tuple[Start, ...], level_scales: tuple[float, ...]
-) -> None:
+def _check_levels(q: Tensor, keys: tuple[Tensor, ...], starts: tuple[Start, ...], levels: Levels | None) -> None:
     widths = tuple(level.shape[3] for level in keys)
     if sum(widths) != q.shape[3]:
         raise ValueError(
             f"the keys of all levels must be as wide as q; got sum({widths}) = {sum(widths)} for {q.shape[3]}; "
             "give each level its slice of the features"
         )
-    for name, given in (("starts", starts), ("level_scales", level_scales)):
-        if len(given) != len(keys):
-            raise ValueError(
-                f"{name} needs one entry a level; got {given} for {len(keys)} levels; add or drop some, or leave it out"
-            )
+    if levels is not None and levels.ranks != widths:
+        raise ValueError(f"ranks must be the widths of the keys; got {levels.ranks} for {widths}; give each its level")
+    if len(starts) != len(keys):
+        raise ValueError(
+            f"starts needs one entry a level; got {starts} for {len(keys)} levels; add or drop some, or leave it out"
+        )
 
 
 def _check_starts(keys: tuple[Tensor, ...], starts: tuple[Start, ...], n_tokens: int) -> None:

@@ -1,22 +1,22 @@
-"""How is exact attention computed fast while the score matrix of a few sequences still fits the cache?
+"""Exact attention by the plain, expanded and masked backends, in slices whose score matrices fit the cache.
 
-Every way here is one loop over slices of the batch. A slice is so small that its scores stay in the cache between the
+All three are one loop over slices of the batch. A slice is so small that its scores stay in the cache between the
 product that makes them, the softmax, and the product that uses them; the backward pass is written by hand for the
-same reason. A *way* says only how the scores of a slice are made and how their gradient goes back to q and k.
+same reason. A backend says only how the scores of a slice are made and how their gradient goes back to q and k:
+*plain* is one product; *expanded* writes each level's features of a token into the slot of the token's block, zeros
+into the other slots, and multiplies these wide features; *masked* adds block products on the diagonal of the coarse
+scores (docs/mathematics.md, section 4). Blocks need not be nested.
 """
 
 import functools
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, NoReturn
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels.blocks import Blocks, Groups, at, fill, merge
-from tsattn.kernels.geometry import Geometry, level_shares
-from tsattn.kernels.reference import attention_mask
+from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels
+from tsattn.kernels.gradients import Passes, differentiable
 
 # Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than SLICES of them
 # while that is possible, for every product ends with the threads waiting for one another.
@@ -38,30 +38,31 @@ def _of(mask: Tensor, heads: slice) -> Tensor:
 
 
 class _Slots:
-    """Constants of the expanded way: which wide feature copies which, and where it is not zero."""
+    """Constants of the expanded backend: which wide feature copies which, and where it is not zero."""
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
-        start = torch.arange(sum(geometry.ranks), dtype=torch.long).split(geometry.ranks)
+        ranks = geometry.levels.ranks
+        start = torch.arange(sum(ranks), dtype=torch.long).split(ranks)
         sources, factors, levels, slots = [], [], [], []
         for level, n_slots in enumerate(geometry.n_slots):
             for slot in range(n_slots):
                 sources.append(start[level])
-                factors += [geometry.factors[level]] * geometry.ranks[level]
-                levels += [level] * geometry.ranks[level]
-                slots += [slot] * geometry.ranks[level]
+                factors += [geometry.factors[level]] * ranks[level]
+                levels += [level] * ranks[level]
+                slots += [slot] * ranks[level]
         in_slot = functools.partial(self._in_slot, geometry, torch.tensor(levels), torch.tensor(slots))
         weight = torch.tensor(factors, dtype=dtype)
         first = geometry.n_keys - geometry.n_queries
         self.q_mask = (in_slot(torch.arange(first, geometry.n_keys)) * weight).to(device)  # [1 or H, Lq, R]
         self.k_mask = in_slot(torch.arange(geometry.n_keys)).to(dtype).to(device)  # [1 or H, Lk, R]
-        self.spread = torch.eye(sum(geometry.ranks), dtype=dtype)[:, torch.cat(sources)].to(device)  # [K R]
+        self.spread = torch.eye(sum(ranks), dtype=dtype)[:, torch.cat(sources)].to(device)  # [K R]
 
     @staticmethod
     def _in_slot(geometry: Geometry, levels: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         sizes = torch.tensor(geometry.block_sizes)[levels]
         masks = []
-        for offset in geometry.offsets:
-            firsts = torch.tensor([geometry.touched(level, offset)[0] for level in range(len(geometry.ranks))])
+        for offset in geometry.levels.offsets:
+            firsts = torch.tensor([geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))])
             blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
             masks.append((blocks == firsts[levels] + slots) | (levels < geometry.n_global_levels))
         return torch.stack(masks)
@@ -78,42 +79,35 @@ class _Slots:
 
 
 class _Plan:
-    """A way and the masks that go with it, ready for every slice of a call."""
+    """A backend and the masks that go with it, ready for every slice of a call."""
 
     def __init__(
         self,
         geometry: Geometry,
-        way: str,
+        backend: str,
         dtype: torch.dtype,
         device: torch.device,
         groups: tuple[Tensor, ...] | None = None,
     ) -> None:
-        self.slots = _Slots(geometry, dtype, device) if way == "expanded" else None
+        sizes = (geometry.n_queries, geometry.n_keys)
+        self.slots = _Slots(geometry, dtype, device) if backend == "expanded" else None
         self.groups = None if groups is None else Groups(geometry, groups, dtype)
         if self.groups is not None:
-            self.blocks = Blocks(replace(geometry, ranks=geometry.ranks[:1], factors=geometry.factors[:1]))
+            first = Levels(geometry.levels.ranks[:1], (max(sizes),), scales=geometry.factors[:1])
+            self.blocks = Blocks(Geometry(*sizes, first))
         elif self.slots is not None:
             # Over the wide features this is ordinary attention, scales included.
-            whole = (max(geometry.n_queries, geometry.n_keys),)
-            ordinary = replace(geometry, ranks=(geometry.width,), block_sizes=whole, offsets=(0,), factors=(1.0,))
-            self.blocks = Blocks(ordinary)
+            self.blocks = Blocks(Geometry(*sizes, Levels((geometry.width,), (max(sizes),))))
         else:
             self.blocks = Blocks(geometry)
-        sizes = (geometry.n_queries, geometry.n_keys)
         self.hidden: Tensor | None = None
-        if geometry.causal or geometry.window is not None:
-            self.hidden = ~attention_mask(
-                *sizes,
-                causal=geometry.causal,
-                window=geometry.window,
-                n_global=geometry.n_global,
-                device=device,
-            )
-        # Without a key mask, only a query before the first key may see nothing.
-        self.may_be_empty = self.hidden is not None and geometry.n_queries > geometry.n_keys
+        if geometry.pattern != EVERYBODY:
+            self.hidden = ~geometry.pattern.mask(*sizes, device=device)
+        # Whether a query may see nothing without a key mask.
+        self.may_be_empty = self.hidden is not None and bool(self.hidden.all(dim=1).any())
         self.share: Tensor | None = None
-        if geometry.mean_levels and self.groups is None:
-            self.share = level_shares(geometry, dtype, device)
+        if geometry.levels.mean and self.groups is None:
+            self.share = geometry.shares(dtype, device)
 
     def operands(self, q: Tensor, k: Tensor, here: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         """Queries and keys of a slice whose blocks are then multiplied."""
@@ -162,76 +156,56 @@ class _Plan:
 
 def _build(
     geometry: Geometry,
-    way: str,
+    backend: str,
     dtype: torch.dtype,
     device: torch.device,
     groups: tuple[Tensor, ...] | None = None,
 ) -> _Plan:
     # A plan made inside inference mode would be refused later by autograd.
     with torch.inference_mode(False), torch.no_grad():
-        return _Plan(geometry, way, dtype, device, groups)
+        return _Plan(geometry, backend, dtype, device, groups)
 
 
 _remembered = functools.lru_cache(maxsize=64)(_build)
 
 
-class _Attention(torch.autograd.Function):
-    """The loop over slices, forward and backward, for inputs of float32 or wider."""
+class _Slices(Passes):
+    """The loop over slices, for inputs of float32 or wider.
 
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, plan: _Plan, keep: bool) -> Tensor:
+    Args:
+        plan: How the weights of a slice are made.
+        keep: Whether to keep them for the backward pass, which makes them again otherwise.
+    """
+
+    def __init__(self, plan: _Plan, keep: bool) -> None:
+        self.plan, self.keep = plan, keep
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shape = (*q.shape[:3], k.shape[2])
         out = _like(q, v.shape[3])
-        kept = q.new_empty(shape) if keep else None
+        kept = q.new_empty(shape) if self.keep else None
         for here, raw, weights in _walk(q, shape, kept):
-            plan.weights(*plan.operands(q, k, here), key_mask, here, raw, weights)
+            self.plan.weights(*self.plan.operands(q, k, here), mask, here, raw, weights)
             fill(out[here], weights.flatten(0, 1), merge(v[here]), 1.0)
-        ctx.save_for_backward(q, k, v, key_mask, kept, out)
-        ctx.plan = plan
-        return out
+        return out, kept
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.plan), None, None, None
-
-
-class _Gradients(torch.autograd.Function):
-    """The backward loop, a function of its own so that asking for its derivative is an error and not a silent zero."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        key_mask: Tensor | None,
-        kept: Tensor | None,
-        out: Tensor,
-        plan: _Plan,
-    ) -> tuple[Tensor, ...]:
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         # What the softmax takes off every row: the mean gradient of its weights, which is that of the result.
         means = (grad * out).sum(dim=-1, keepdim=True)
         grad = _laid_out(grad, v)
-        # The products must not be narrowed by an autocast around the call of backward().
-        with torch.autocast(q.device.type, enabled=False):
-            for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), kept):
-                operands = plan.operands(q, k, here)
-                if kept is None:
-                    plan.weights(*operands, key_mask, here, raw, weights)
-                g = merge(grad[here])
-                fill(dv[here], weights.flatten(0, 1).transpose(1, 2), g, 1.0)
-                torch.bmm(g, merge(v[here]).transpose(1, 2), out=raw.flatten(0, 1))
-                raw.sub_(means[here]).mul_(weights)
-                plan.gradients(raw, *operands, dq, dk, here)
+        for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), kept):
+            operands = self.plan.operands(q, k, here)
+            if kept is None:
+                self.plan.weights(*operands, mask, here, raw, weights)
+            g = merge(grad[here])
+            fill(dv[here], weights.flatten(0, 1).transpose(1, 2), g, 1.0)
+            torch.bmm(g, merge(v[here]).transpose(1, 2), out=raw.flatten(0, 1))
+            raw.sub_(means[here]).mul_(weights)
+            self.plan.gradients(raw, *operands, dq, dk, here)
         return dq, dk, dv
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
-        raise RuntimeError(
-            "attention has first derivatives only on this way; for second ones call it with backend='reference'"
-        )
 
 
 # Index of the slice into the batch and the heads, room for raw scores, room for weights.
@@ -281,89 +255,43 @@ def _like(q: Tensor, n_features: int) -> Tensor:
     return q.new_empty(batch, n_heads, length, n_features)
 
 
-def attend(
+def attention_dense(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    key_mask: Tensor | None,
+    *,
     geometry: Geometry,
-    way: str,
+    backend: str,
+    key_mask: Tensor | None = None,
     groups: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
-    """Attention by one of the ways ``plain``, ``expanded`` and ``masked``, as ``geometry`` says.
+    """Attention by one of the backends ``plain``, ``expanded`` and ``masked``.
 
     Weights are kept for the backward pass while they are small and computed again when they are not. The result has
     first derivatives only; a second one raises a RuntimeError.
 
     Args:
-        q, k, v: As in :func:`tsattn.kernels.attention`, checked.
-        key_mask: True where a key may be seen [B Lk].
+        q, k, v: As in :func:`tsattn.kernels.attention`, checked, with one number of heads.
         geometry: The rest of the call.
-        way: How scores are made; ``plain`` for one level.
-        groups: Parts of the levels after the first, for the way ``masked``.
+        backend: How scores are made; ``plain`` for one level.
+        key_mask: True where a key may be seen [B Lk].
+        groups: Parts of the levels after the first, for the masked backend.
 
     Returns:
         Attended values [B H Lq V] in the type of q, computed in float32 at least.
+
+    Cost:
+        For the scores B H Lq Lk (sum of r_l p_l) multiply-adds by ``expanded``, with p_l blocks that level l touches,
+        and B H (sum over levels of r_l times the sum of its squared block lengths) by ``masked``.
     """
     work = torch.promote_types(q.dtype, torch.float32)
     pairs = geometry.n_queries * geometry.n_keys
     if groups is not None:  # other parts in every call: nothing to remember
-        plan = _build(geometry, way, work, q.device, groups)
+        plan = _build(geometry, backend, work, q.device, groups)
     else:
-        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, way, work, q.device)
+        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, backend, work, q.device)
     learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
     dtype, (q, k, v) = q.dtype, (x.to(work) for x in (q, k, v))
     q, k, v = (_laid_out(x, x) for x in (q, k, v))
-    return _Attention.apply(q, k, v, key_mask, plan, keep).to(dtype)
-
-
-def attention_expanded(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
-    *,
-    geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
-) -> Float[Tensor, "B H Lq V"]:
-    """Distance-dependent MLR attention with the levels written into wider features.
-
-    Level l's slice of a token goes into the slot of the token's block, zeros into the other slots; one ordinary
-    product of the wide features is then the score (docs/mathematics.md, section 4). Blocks need not be nested.
-
-    Args:
-        geometry: Ranks, blocks, scales and masks by position.
-        key_mask: True where a key may be seen.
-
-    Returns:
-        Attended values; rows with no visible key are zero.
-
-    Cost:
-        B H Lq Lk (sum of r_l p_l) multiply-adds for the scores, p_l the number of blocks that level l touches.
-    """
-    return attend(q, k, v, key_mask, geometry, "expanded")
-
-
-def attention_masked(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
-    *,
-    geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
-) -> Float[Tensor, "B H Lq V"]:
-    """Distance-dependent MLR attention with block products added on the diagonal of the coarse scores.
-
-    Blocks need not be nested (docs/mathematics.md, section 4).
-
-    Args:
-        geometry: Ranks, blocks, scales and masks by position.
-        key_mask: True where a key may be seen.
-
-    Returns:
-        Attended values; rows with no visible key are zero.
-
-    Cost:
-        B H (sum over levels of r_l times the sum of its squared block lengths) multiply-adds for the scores.
-    """
-    return attend(q, k, v, key_mask, geometry, "masked")
+    return differentiable(q, k, v, key_mask, _Slices(plan, keep)).to(dtype)

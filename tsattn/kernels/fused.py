@@ -1,4 +1,4 @@
-"""Which fused kernel of torch computes one part of attention, its log-sum-exp, and its gradients?
+"""One part of attention, its log-sum-exp and its gradients by torch's fused kernels, or by plain torch without them.
 
 This is the one place that calls private operators of torch. They serve only if they exist with the arguments known
 here and give the right numbers for a small example; otherwise the same is computed in plain torch, slice by slice, so
@@ -175,6 +175,18 @@ def pad(
     return torch.nn.functional.pad(q, (0, more)), torch.nn.functional.pad(k, (0, more)), v
 
 
+def dense_rows(*tensors: Tensor) -> list[Tensor]:
+    """The same tensors with the features of a token side by side, as kernels read them."""
+    return [x if x.stride(3) == 1 else x.contiguous() for x in tensors]
+
+
+def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
+    """For rows that have met hidden keys only: nothing comes out, and in their gradient no key weighs anything."""
+    empty = lse < HIDDEN / 2
+    out.masked_fill_(empty, 0.0)
+    lse.masked_fill_(empty, -HIDDEN)
+
+
 def forward(
     q: Float[Tensor, "b h Lq K"],
     k: Float[Tensor, "b h Lk K"],
@@ -234,11 +246,6 @@ def backward(
     return _backward(choose(q, v, bias), grad, q, k, v, out, lse, scale, causal, bias)
 
 
-def _dense_rows(*tensors: Tensor) -> list[Tensor]:
-    """Kernels read the features of a token side by side."""
-    return [x if x.stride(3) == 1 else x.contiguous() for x in tensors]
-
-
 def _forward(
     kind: str, q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -247,7 +254,7 @@ def _forward(
     pair = operators(kind)
     assert pair is not None
     width = v.shape[3]
-    q, k, v = _dense_rows(*pad(q, k, v))
+    q, k, v = dense_rows(*pad(q, k, v))
     if kind == "cpu":
         out, lse = pair[0](q, k, v, 0.0, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
@@ -278,7 +285,7 @@ def _backward(
     q, k, v = pad(q, k, v)
     if v.shape[3] > widths[1]:
         grad, out = (torch.nn.functional.pad(x, (0, v.shape[3] - widths[1])) for x in (grad, out))
-    grad, q, k, v, out = _dense_rows(grad, q, k, v, out)
+    grad, q, k, v, out = dense_rows(grad, q, k, v, out)
     if kind == "cpu":
         dq, dk, dv = pair[1](grad, q, k, v, out, lse, 0.0, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":

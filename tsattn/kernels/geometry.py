@@ -1,47 +1,262 @@
-"""What is the same for every sequence of a call: lengths, levels, blocks and masks by position?"""
+"""Levels and patterns, and what they are for one call: the numbers that are the same for every sequence of a batch."""
 
 import functools
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.kernels.reference import default_block_sizes, shared_blocks
+
+def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
+    """Halving block sizes that are nested whatever the length.
+
+    Level l of n has blocks of ``2^(n-l) * ceil(length / 2^(n-1))`` tokens: ``length``, a half, a quarter and so on
+    where those are whole numbers, and rounded up together otherwise (docs/mathematics.md, section 3).
+
+    Args:
+        length: Tokens of the longest sequence the blocks have to serve, at least 1.
+        n_levels: Number of levels, at least 1.
+
+    Returns:
+        One size a level, coarse to fine; the first covers ``length``.
+
+    Raises:
+        ValueError: If either number is below 1.
+
+    Example:
+        >>> default_block_sizes(42, 3)
+        (44, 22, 11)
+    """
+    if length < 1 or n_levels < 1:
+        raise ValueError(
+            f"default_block_sizes needs length and n_levels of at least 1; got length = {length}, "
+            f"n_levels = {n_levels}; give the number of tokens and of ranks"
+        )
+    finest = -(-length // 2 ** (n_levels - 1))
+    return tuple(finest * 2 ** (n_levels - 1 - level) for level in range(n_levels))
+
+
+def _set(made: object, name: str, value: object) -> None:
+    """Give a frozen object a value while it is being made."""
+    object.__setattr__(made, name, value)
+
+
+def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
+    """Integers of any make as Python's own."""
+    try:
+        return tuple(operator.index(number) for number in numbers)
+    except TypeError:
+        raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How features are split into levels, and which pairs each level counts for (docs/mathematics.md, section 3).
+
+    Args:
+        ranks: Features per level, coarse to fine.
+        block_sizes: Tokens per block at each level, non-increasing. The first level counts for all pairs, the others
+            inside their blocks. ``None`` is :func:`default_block_sizes` of the longest sequence.
+        offset: Shift of the block grid in tokens, at least 0, for all heads or one per query head.
+        scales: Factor per level, default ones.
+        mean: Divide each score by the number of levels that its pair shares.
+
+    Raises:
+        ValueError: If a number is out of its range, or a level lacks one.
+        TypeError: If ``ranks``, ``block_sizes`` or ``offset`` hold anything but integers.
+
+    Example:
+        >>> Levels((4, 2, 2), offset=3).fit(n_features=8, length=42).block_sizes
+        (44, 22, 11)
+    """
+
+    ranks: tuple[int, ...]
+    block_sizes: tuple[int, ...] | None = None
+    offset: int | tuple[int, ...] = 0
+    scales: tuple[float, ...] | None = None
+    mean: bool = False
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.offset, tuple | list)
+        given: Any = self.offset if several else (self.offset,)
+        offsets = _whole(given, "offset")
+        _set(self, "ranks", _whole(self.ranks, "ranks"))
+        _set(self, "block_sizes", None if self.block_sizes is None else _whole(self.block_sizes, "block_sizes"))
+        _set(self, "offset", offsets if several else offsets[0])
+        _set(self, "scales", None if self.scales is None else tuple(float(x) for x in self.scales))
+        _set(self, "mean", bool(self.mean))
+        if not self.ranks or min(self.ranks) < 1:
+            raise ValueError(
+                f"ranks must hold at least one number, each at least 1; got {self.ranks}; leave out empty levels"
+            )
+        for name, given in (("block_sizes", self.block_sizes), ("level_scales", self.scales)):
+            if given is not None and len(given) != len(self.ranks):
+                raise ValueError(
+                    f"{name} needs one number a level; got {given} for ranks {self.ranks}; add or drop some, or leave"
+                    " it out"
+                )
+        if not offsets or min(offsets) < 0:
+            raise ValueError(f"offset must be at least 0; got {self.offset}; add a multiple of every block size")
+        sizes = self.block_sizes
+        if sizes is not None and (min(sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(sizes))):
+            raise ValueError(
+                f"block_sizes must be at least 1 and never grow from coarse to fine; got {sizes}; sort them downwards"
+            )
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """One offset for all heads, or one per query head where they differ."""
+        offsets = self.offset if isinstance(self.offset, tuple) else (self.offset,)
+        return offsets[:1] if len(set(offsets)) == 1 else offsets
+
+    def fit(self, n_features: int, length: int) -> "Levels":
+        """The same levels with block sizes, for so many features and for sequences of at most ``length`` tokens.
+
+        Args:
+            n_features: Features K of a query and a key.
+            length: Tokens of the longest sequence.
+
+        Raises:
+            ValueError: If ranks do not sum to ``n_features``, or the first block does not cover ``length``.
+        """
+        if sum(self.ranks) != n_features:
+            raise ValueError(
+                f"ranks must sum to d_head; got sum({self.ranks}) = {sum(self.ranks)} for d_head = {n_features}; change"
+                " ranks or the width of a head's queries and keys"
+            )
+        sizes = default_block_sizes(length, len(self.ranks)) if self.block_sizes is None else self.block_sizes
+        if sizes[0] < length:
+            raise ValueError(
+                f"the first of block_sizes must cover the sequence; got {sizes[0]} for {length} tokens; raise it, or "
+                "leave block_sizes out"
+            )
+        return replace(self, block_sizes=sizes)
+
+    def shared(
+        self, level: int, n_queries: int, n_keys: int, *, device: torch.device | str | None = None
+    ) -> Bool[Tensor, "heads Lq Lk"]:
+        """Which query and key lie in the same block of a level after the first, one mask for each of ``offsets``.
+
+        Args:
+            level: Number of the level, from 0.
+            n_queries: Number of queries Lq; the last one is level with the last key.
+            n_keys: Number of keys Lk.
+            device: Where the mask is made.
+        """
+        assert self.block_sizes is not None
+        shift = torch.tensor(self.offsets, device=device)[:, None]
+        here = torch.arange(n_keys - n_queries, n_keys, device=device) + shift
+        there = torch.arange(n_keys, device=device) + shift
+        rows = torch.div(here, self.block_sizes[level], rounding_mode="floor")[:, :, None]
+        columns = torch.div(there, self.block_sizes[level], rounding_mode="floor")[:, None, :]
+        return rows == columns
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Who sees whom by positions alone, whatever the score.
+
+    A further pattern is a field here, or in a subclass, that :meth:`mask` heeds. The reference and the masked backend
+    then serve it; faster backends and caches name the fields that they know and refuse the others by :meth:`beyond`.
+
+    Args:
+        causal: A token sees itself and what came before.
+        window: Number of keys seen, itself included: ``i - window < j <= i`` when causal, otherwise
+            ``|i - j| < window``. ``None`` is unlimited.
+        n_global: Leading tokens that see, and are seen by, every token in spite of the window (not of time).
+
+    Raises:
+        ValueError: If a number is out of its range, or global tokens are asked for without a window.
+        TypeError: If ``window`` or ``n_global`` is no integer.
+
+    Example:
+        >>> Pattern(causal=True, window=2).mask(3, 3).int().tolist()
+        [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    """
+
+    causal: bool = False
+    window: int | None = None
+    n_global: int = 0
+
+    def __post_init__(self) -> None:
+        _set(self, "causal", bool(self.causal))
+        _set(self, "window", None if self.window is None else _whole((self.window,), "window")[0])
+        _set(self, "n_global", _whole((self.n_global,), "n_global")[0])
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1, the token itself; got {self.window}; None sees everything")
+        if self.n_global < 0:
+            raise ValueError(f"n_global must be at least 0; got {self.n_global}; 0 is no global token")
+        if self.n_global and self.window is None:
+            raise ValueError(f"n_global = {self.n_global} has no effect without a window; give one or leave it out")
+
+    def mask(self, n_queries: int, n_keys: int, *, device: torch.device | str | None = None) -> Bool[Tensor, "Lq Lk"]:
+        """True where the key may be seen.
+
+        Args:
+            n_queries: Number of queries Lq; query i stands at position ``i + n_keys - n_queries``, so that the last
+                one is level with the last key.
+            n_keys: Number of keys Lk.
+            device: Where the mask is made.
+        """
+        here = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
+        there = torch.arange(n_keys, device=device)[None, :]
+        visible = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+        if self.window is not None:
+            near = (here - there).abs() < self.window
+            visible = near | (here < self.n_global) | (there < self.n_global)
+        if self.causal:
+            visible = visible & (there <= here)
+        return visible
+
+    def beyond(self, *known: str) -> str | None:
+        """What the pattern asks for beside the fields that are known, such as ``"window = 3"``, or nothing.
+
+        Args:
+            *known: Names of fields.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in known and value != field.default:
+                return f"{field.name} = {value}"
+        return None
+
+
+EVERYBODY = Pattern()
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything about a call that is the same for every sequence of a batch, hashable so that it can be remembered.
+    """A call without its tensors, hashable so that what is built for it can be remembered.
 
     Args:
         n_queries: Lq; the last query is level with the last key.
         n_keys: Lk.
-        ranks: Features per level, coarse to fine.
-        block_sizes: Tokens per block at each level.
-        offsets: Shift of the block grid: one for all heads, or one per head.
-        factors: What each level's scores are multiplied by, softmax scale included.
-        mean_levels: Divide each score by the number of levels its pair shares.
-        causal: See no later position.
-        window: Keys seen.
-        n_global: Leading tokens exempt from the window.
+        levels: With block sizes, and with the softmax scale in the scales.
+        pattern: Who sees whom.
         grouped: Levels from the second on have parts of their own, given beside this; block sizes mean nothing then.
     """
 
     n_queries: int
     n_keys: int
-    ranks: tuple[int, ...]
-    block_sizes: tuple[int, ...]
-    offsets: tuple[int, ...] = (0,)
-    factors: tuple[float, ...] = (1.0,)
-    mean_levels: bool = False
-    causal: bool = False
-    window: int | None = None
-    n_global: int = 0
+    levels: Levels
+    pattern: Pattern = EVERYBODY
     grouped: bool = False
+
+    @property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Tokens per block at each level."""
+        assert self.levels.block_sizes is not None
+        return self.levels.block_sizes
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """What each level's scores are multiplied by, softmax scale included."""
+        return self.levels.scales or (1.0,) * len(self.levels.ranks)
 
     @property
     def n_global_levels(self) -> int:
@@ -49,11 +264,15 @@ class Geometry:
         if self.grouped:
             return 1
         first, last = min(0, self.n_keys - self.n_queries), self.n_keys - 1
-        for level in range(1, len(self.ranks)):
-            size = self.block_sizes[level]
-            if any((first + offset) // size != (last + offset) // size for offset in self.offsets):
+        for level, size in enumerate(self.block_sizes[1:], 1):
+            if any((first + offset) // size != (last + offset) // size for offset in self.levels.offsets):
                 return level
-        return len(self.ranks)
+        return len(self.levels.ranks)
+
+    @property
+    def one_level(self) -> bool:
+        """Whether every pair shares all levels."""
+        return self.n_global_levels == len(self.levels.ranks)
 
     def touched(self, level: int, offset: int) -> tuple[int, int]:
         """First and last block of a level that holds a key."""
@@ -65,125 +284,91 @@ class Geometry:
     @property
     def n_slots(self) -> tuple[int, ...]:
         """Blocks per level, the most over the heads."""
-        levels = range(len(self.ranks))
-        spans = [[self.touched(level, offset) for offset in self.offsets] for level in levels]
+        spans = [[self.touched(level, o) for o in self.levels.offsets] for level in range(len(self.levels.ranks))]
         return tuple(max(last - first + 1 for first, last in span) for span in spans)
 
     @property
     def width(self) -> int:
-        """Features of the expanded way: one slot of r_l features for every block of every level."""
-        return sum(rank * slots for rank, slots in zip(self.ranks, self.n_slots, strict=True))
+        """Features of the expanded backend: one slot of r_l features for every block of every level."""
+        return sum(rank * slots for rank, slots in zip(self.levels.ranks, self.n_slots, strict=True))
+
+    def shares(self, dtype: torch.dtype, device: torch.device, *, n_common: int = 1) -> Float[Tensor, "heads Lq Lk"]:
+        """One divided by the number of levels that each pair shares, one matrix for each offset.
+
+        Args:
+            dtype: Type of the result.
+            device: Its place.
+            n_common: How many levels the first one stands for.
+        """
+        sizes = (self.n_queries, self.n_keys)
+        count = torch.full((), n_common, dtype=dtype, device=device)
+        for level in range(1, len(self.levels.ranks)):
+            count = count + self.levels.shared(level, *sizes, device=device).to(dtype)
+        return count.reciprocal().expand(len(self.levels.offsets), *sizes)
 
 
 def make_geometry(
     q: Tensor,
     k: Tensor,
     *,
-    ranks: tuple[int, ...] | None = None,
-    block_sizes: tuple[int, ...] | None = None,
-    offset: int | tuple[int, ...] = 0,
+    levels: Levels | None = None,
+    pattern: Pattern = EVERYBODY,
     groups: tuple[Tensor, ...] | None = None,
-    level_scales: tuple[float, ...] | None = None,
-    mean_levels: bool = False,
-    causal: bool = False,
-    window: int | None = None,
-    n_global: int = 0,
     scale: float | None = None,
 ) -> Geometry:
-    """Check the numbers of a call against one another and fill in the defaults.
+    """Check levels and pattern against the tensors of a call.
 
     Args:
         q: Queries [B H Lq K], of which only the shape counts.
         k: Keys [B Hk Lk K], likewise.
-        ranks: This and the others as in :func:`tsattn.kernels.attention`.
-
-    Returns:
-        What is the same for every sequence of the call.
+        levels: ``None`` is ordinary attention.
+        pattern: Who sees whom.
+        groups: Parts of each level after the first, instead of blocks.
+        scale: Factor of the scores, default ``K ** -0.5``.
 
     Raises:
-        ValueError: If a number is out of its range or does not fit the others.
-        TypeError: If what must be whole is not.
+        ValueError: If levels or groups do not fit the tensors.
     """
     if groups is not None:
-        _check_groups(groups, q, k, ranks, block_sizes, offset)
-    return _checked(
-        q.shape[1],
-        q.shape[2],
-        k.shape[2],
-        q.shape[3],
-        ranks=None if ranks is None else _whole(ranks, "ranks"),
-        block_sizes=None if block_sizes is None else _whole(block_sizes, "block_sizes"),
-        offset=_whole(offset if isinstance(offset, (tuple, list)) else (offset,), "offset"),
-        level_scales=None if level_scales is None else tuple(float(x) for x in level_scales),
-        mean_levels=bool(mean_levels),
-        causal=bool(causal),
-        window=None if window is None else _whole((window,), "window")[0],
-        n_global=_whole((n_global,), "n_global")[0],
-        scale=None if scale is None else float(scale),
-        grouped=groups is not None,
-    )
+        _check_groups(groups, q, k, levels)
+    sizes = (q.shape[1], q.shape[2], k.shape[2], q.shape[3])
+    return _fit(*sizes, levels, pattern, None if scale is None else float(scale), groups is not None)
 
 
 @functools.lru_cache(maxsize=256)
-def _checked(
+def _fit(
     n_heads: int,
     n_queries: int,
     n_keys: int,
     n_features: int,
-    *,
-    ranks: tuple[int, ...] | None,
-    block_sizes: tuple[int, ...] | None,
-    offset: tuple[int, ...],
-    level_scales: tuple[float, ...] | None,
-    mean_levels: bool,
-    causal: bool,
-    window: int | None,
-    n_global: int,
+    levels: Levels | None,
+    pattern: Pattern,
     scale: float | None,
     grouped: bool,
 ) -> Geometry:
-    """Check the numbers against one another and fill in the defaults."""
-    _check_positions(offset, n_heads, window, n_global)
-    if ranks is None:
-        _refuse_levels(
-            block_sizes=block_sizes, level_scales=level_scales, mean_levels=mean_levels, offset=any(offset) and offset
+    levels = (Levels((n_features,)) if levels is None else levels).fit(n_features, max(n_queries, n_keys))
+    if isinstance(levels.offset, tuple) and len(levels.offset) not in {1, n_heads}:
+        raise ValueError(
+            f"offset must be one number or one per head; got {len(levels.offset)} numbers for {n_heads} heads; give"
+            " one a head"
         )
-        ranks = (n_features,)
-    _check_levels(ranks, block_sizes, level_scales, n_features, max(n_queries, n_keys))
     scale = n_features**-0.5 if scale is None else scale
-    return Geometry(
-        n_queries=n_queries,
-        n_keys=n_keys,
-        ranks=ranks,
-        block_sizes=block_sizes or default_block_sizes(max(n_queries, n_keys), len(ranks)),
-        offsets=offset[:1] if len(set(offset)) == 1 else offset,
-        factors=tuple(scale * factor for factor in (level_scales or (1.0,) * len(ranks))),
-        mean_levels=mean_levels,
-        causal=causal,
-        window=window,
-        n_global=n_global,
-        grouped=grouped,
-    )
+    scales = tuple(scale * factor for factor in (levels.scales or (1.0,) * len(levels.ranks)))
+    return Geometry(n_queries, n_keys, replace(levels, offset=levels.offsets, scales=scales), pattern, grouped)
 
 
-def _check_groups(
-    groups: tuple[Tensor, ...],
-    q: Tensor,
-    k: Tensor,
-    ranks: tuple[int, ...] | None,
-    block_sizes: tuple[int, ...] | None,
-    offset: int | tuple[int, ...],
-) -> None:
-    """Refuse parts that do not fit the levels, the tensors or the other arguments."""
-    if ranks is None or len(groups) != len(ranks) - 1:
+def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Levels | None) -> None:
+    """Refuse parts that do not fit the levels or the tensors."""
+    if levels is None or len(groups) != len(levels.ranks) - 1:
         raise ValueError(
-            f"groups needs one tensor for each level after the first; got {len(groups)} for ranks {ranks}; give"
-            " ranks, and as many tensors as they have numbers, less one"
+            f"groups needs one tensor for each level after the first; got {len(groups)} for ranks"
+            f" {None if levels is None else levels.ranks}; give ranks, and as many tensors as they have numbers, less"
+            " one"
         )
-    if block_sizes is not None or (any(offset) if isinstance(offset, tuple) else offset):
+    if levels.block_sizes is not None or any(levels.offsets):
         raise ValueError(
-            f"groups take the place of blocks; got block_sizes = {block_sizes}, offset = {offset} beside them; leave"
-            " those out, and give contiguous parts as groups too"
+            f"groups take the place of blocks; got block_sizes = {levels.block_sizes}, offset = {levels.offset} beside"
+            " them; leave those out, and give contiguous parts as groups too"
         )
     if q.shape[2] > k.shape[2]:
         raise ValueError(
@@ -201,82 +386,3 @@ def _check_groups(
             )
         if tensor.device != k.device:
             raise ValueError(f"groups must be where k is; got {tensor.device} and {k.device}; move them with .to()")
-
-
-def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
-    """Integers of any make as Python's own."""
-    try:
-        return tuple(operator.index(number) for number in numbers)
-    except TypeError:
-        raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
-
-
-def _check_levels(
-    ranks: tuple[int, ...],
-    block_sizes: tuple[int, ...] | None,
-    level_scales: tuple[float, ...] | None,
-    n_features: int,
-    length: int,
-) -> None:
-    if not ranks or min(ranks) < 1:
-        raise ValueError(f"ranks must hold at least one number, each at least 1; got {ranks}; leave out empty levels")
-    if sum(ranks) != n_features:
-        raise ValueError(
-            f"ranks must sum to the features of q and k; got sum({ranks}) = {sum(ranks)} for {n_features}; "
-            "change ranks or the projection"
-        )
-    for name, given in (("block_sizes", block_sizes), ("level_scales", level_scales)):
-        if given is not None and len(given) != len(ranks):
-            raise ValueError(
-                f"{name} needs one number a level; got {given} for ranks {ranks}; add or drop some, or leave it out"
-            )
-    if block_sizes is None:
-        return
-    if min(block_sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(block_sizes)):
-        raise ValueError(
-            f"block_sizes must be at least 1 and never grow from coarse to fine; got {block_sizes}; sort them downwards"
-        )
-    if block_sizes[0] < length:
-        raise ValueError(
-            f"the first of block_sizes must cover the sequence; got {block_sizes[0]} for {length} tokens; raise it, or "
-            "leave block_sizes out"
-        )
-
-
-def _refuse_levels(**given: object) -> None:
-    """Without ranks there are no levels for these to speak of."""
-    for name, value in given.items():
-        if value:
-            raise ValueError(f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out")
-
-
-def _check_positions(offset: tuple[int, ...], n_heads: int, window: int | None, n_global: int) -> None:
-    if len(offset) not in {1, n_heads}:
-        raise ValueError(
-            f"offset must be one number or one per head; got {len(offset)} numbers for {n_heads} heads; give one a head"
-        )
-    if min(offset) < 0:
-        raise ValueError(f"offset must be at least 0; got {min(offset)}; add a multiple of every block size")
-    if window is not None and window < 1:
-        raise ValueError(f"window must be at least 1, the token itself; got {window}; None sees everything")
-    if n_global < 0:
-        raise ValueError(f"n_global must be at least 0; got {n_global}; 0 is no global token")
-
-
-def level_shares(geometry: Geometry, dtype: torch.dtype, device: torch.device, *, n_common: int = 1) -> Tensor:
-    """One divided by the number of levels that each pair shares.
-
-    Args:
-        geometry: Lengths, blocks and offsets.
-        dtype: Type of the result.
-        device: Its place.
-        n_common: How many levels the first one stands for.
-
-    Returns:
-        Shares, [1 Lq Lk] or [H Lq Lk] as there are offsets.
-    """
-    sizes = (geometry.n_queries, geometry.n_keys)
-    count = torch.full((), n_common, dtype=dtype, device=device)
-    for size in geometry.block_sizes[1:]:
-        count = count + shared_blocks(*sizes, block_size=size, offsets=geometry.offsets, device=device).to(dtype)
-    return count.reciprocal().expand(len(geometry.offsets), *sizes)

@@ -1,4 +1,4 @@
-"""Which stretches of queries meet which stretches of keys when nested blocks split an attention into bands?"""
+"""The bands of an attention with nested blocks: which stretches of queries meet which stretches of keys."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsattn.kernels.blocks import Blocks
-from tsattn.kernels.geometry import Geometry, level_shares
+from tsattn.kernels.geometry import Geometry, Levels
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Inside:
 
     def shares(self, like: Tensor) -> Tensor | None:
         """What scores of a block are multiplied by [n n], or nothing where that is 1 everywhere."""
-        if not self.geometry.mean_levels:
+        if not self.geometry.levels.mean:
             return None
-        return level_shares(self.geometry, like.dtype, like.device, n_common=self.n_common)[0]
+        return self.geometry.shares(like.dtype, like.device, n_common=self.n_common)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def split_heads(geometry: Geometry) -> tuple[tuple[slice, Geometry], ...]:
     Returns:
         Some heads and the call for them alone, of one offset; every head once.
     """
-    offsets = geometry.offsets
+    offsets = geometry.levels.offsets
     if len(offsets) == 1:
         return ((slice(None), geometry),)
     groups = []
@@ -137,28 +137,28 @@ def split_heads(geometry: Geometry) -> tuple[tuple[slice, Geometry], ...]:
         steps = {after - before for before, after in pairwise(heads)} or {1}
         regular = [slice(heads[0], heads[-1] + 1, min(steps))]
         some = regular if len(steps) == 1 else [slice(head, head + 1) for head in heads]
-        groups += [(part, replace(geometry, offsets=(offset,))) for part in some]
+        levels = replace(geometry.levels, offset=(offset,))
+        groups += [(part, replace(geometry, levels=levels)) for part in some]
     return tuple(groups)
 
 
 @functools.lru_cache(maxsize=256)
-def refusal(geometry: Geometry) -> str | None:
+def bands_refusal(geometry: Geometry) -> str | None:
     """Why bands cannot compute a call, in words for an error, or ``None`` when they can.
 
     Args:
         geometry: The call.
 
     Returns:
-        One line that names what stands in the way, and which ways serve it.
+        One line that names the obstacle, and which backends serve it.
     """
-    others = "use the reference, expanded or masked way"
+    others = "use the reference, expanded or masked backend"
     if geometry.grouped:
-        return "bands need contiguous blocks; got levels by groups; use the reference or masked way"
+        return "bands need contiguous blocks; got levels by groups; use the reference or masked backend"
     if geometry.n_queries != geometry.n_keys:
         return f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; {others}"
-    for name, value, wanted in (("window", geometry.window, None), ("n_global", geometry.n_global, 0)):
-        if value != wanted:
-            return f"bands do not serve {name}; got {name} = {value}; {others}"
+    if asked := geometry.pattern.beyond("causal"):
+        return f"bands serve no pattern but causal; got {asked}; {others}"
     for _, part in split_heads(geometry):
         for coarse, fine in pairwise(part.block_sizes[part.n_global_levels :]):
             if coarse % fine:
@@ -171,30 +171,31 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     """Work out which stretches of queries meet which stretches of keys.
 
     Args:
-        geometry: The call, of one offset; :func:`refusal` lets it pass.
+        geometry: The call, of one offset; :func:`bands_refusal` lets it pass.
         dense_block: Most tokens of a block that block products compute.
 
     Returns:
         The plan, for any batch, number of heads, type and device.
     """
-    first, last = geometry.n_global_levels - 1, len(geometry.ranks) - 1
+    ranks, mean = geometry.levels.ranks, geometry.levels.mean
+    first, last = geometry.n_global_levels - 1, len(ranks) - 1
     sizes = (geometry.n_keys, *geometry.block_sizes[first + 1 :])  # of the last global level and the finer ones
     small = [level for level, size in enumerate(sizes, first) if size <= dense_block]
     level = min([*small, last])
     scale = next((f for f in geometry.factors if f > 0), 1.0)
-    relative = [f / scale for f, rank in zip(geometry.factors, geometry.ranks, strict=True) for _ in range(rank)]
-    widths = list(accumulate(geometry.ranks))
+    relative = [f / scale for f, rank in zip(geometry.factors, ranks, strict=True) for _ in range(rank)]
+    widths = list(accumulate(ranks))
     bands = []
     for coarse in range(level - 1, first - 1, -1):
         runs = _join(_siblings(geometry, coarse))
         if runs:
-            bands.append(Band(widths[coarse], runs, scale=scale / (coarse + 1 if geometry.mean_levels else 1)))
+            bands.append(Band(widths[coarse], runs, scale=scale / (coarse + 1 if mean else 1)))
     blocks = [Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)]
-    share_all = scale / (len(geometry.ranks) if geometry.mean_levels else 1)
+    share_all = scale / (len(ranks) if mean else 1)
     return Plan(
         relative=None if set(relative) == {1.0} else tuple(relative),
-        causal=geometry.causal,
-        base=None if small else Band(widths[-1], _join(blocks), geometry.causal, share_all),
+        causal=geometry.pattern.causal,
+        base=None if small else Band(widths[-1], _join(blocks), geometry.pattern.causal, share_all),
         dense=tuple(_inside(geometry, level, blocks, scale)) if small else (),
         bands=tuple(bands),
     )
@@ -204,7 +205,7 @@ def _spans(geometry: Geometry, level: int) -> list[tuple[int, int]]:
     """First token and the one after the last of each block."""
     if level < geometry.n_global_levels:
         return [(0, geometry.n_keys)]
-    size, offset = geometry.block_sizes[level], geometry.offsets[0]
+    size, offset = geometry.block_sizes[level], geometry.levels.offsets[0]
     edges = [0, *range(size - offset % size, geometry.n_keys, size), geometry.n_keys]
     return list(pairwise(edges))
 
@@ -221,7 +222,7 @@ def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
             start, stop = next(children)
             if start > low:
                 yield Run(start, stop - start, low, start - low)
-            if stop < high and not geometry.causal:
+            if stop < high and not geometry.pattern.causal:
                 yield Run(start, stop - start, stop, high - stop)
 
 
@@ -242,21 +243,20 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
     """Blocks of a level with the finer levels inside them, those alike together."""
-    finer = geometry.block_sizes[level + 1 :]
-    n_coarse = len(geometry.ranks) - len(finer)
+    ranks, finer = geometry.levels.ranks, geometry.block_sizes[level + 1 :]
+    n_coarse = len(ranks) - len(finer)
     alike: dict[tuple[int, int], list[Run]] = {}
     for run in blocks:
-        shift = (run.query + geometry.offsets[0]) % finer[0] if finer else 0
+        shift = (run.query + geometry.levels.offsets[0]) % finer[0] if finer else 0
         alike.setdefault((run.n_queries, shift), []).append(run)
     for (length, shift), group in alike.items():
-        inner = Geometry(
-            n_queries=length,
-            n_keys=length,
-            ranks=(sum(geometry.ranks[:n_coarse]), *geometry.ranks[n_coarse:]),
-            block_sizes=(length, *finer),
-            offsets=(shift,),
-            factors=(scale,) * (len(finer) + 1),
-            mean_levels=geometry.mean_levels,
+        levels = Levels(
+            (sum(ranks[:n_coarse]), *ranks[n_coarse:]),
+            (max((length, *finer)), *finer),  # a block cut short may be shorter than the finer ones
+            offset=shift,
+            scales=(scale,) * (len(finer) + 1),
+            mean=geometry.levels.mean,
         )
+        inner = Geometry(length, length, levels)
         for run in _join(group):
             yield Inside(run, Blocks(inner), inner, n_coarse)

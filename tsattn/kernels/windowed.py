@@ -1,4 +1,4 @@
-"""How is exact attention within a sliding window computed, in time and memory that grow with length times window?
+"""Exact attention within a sliding window by chunks, in time and memory that grow with length times window.
 
 Queries are taken in chunks of neighbours, each with the stretch of keys that its windows reach and the leading global
 keys, by a fused kernel. A mask by position cuts the stretch to the window of each query. Global queries see all keys
@@ -7,7 +7,6 @@ and are a chunk of their own.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from tsattn.kernels import fused
 from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.gradients import Passes, differentiable
 
 # Least and most queries of a chunk, and how many there are to a window in between: few waste no pairs outside the
 # windows, many keep the kernel busy.
@@ -25,24 +25,30 @@ MASK_BYTES = 4 * 2**20
 
 
 def window_refusal(geometry: Geometry) -> str | None:
-    """Why a call has no windowed way, in words for an error, or ``None`` when it has.
+    """Why chunks cannot compute a call, in words for an error, or ``None`` when they can.
 
     Args:
         geometry: The call.
 
     Returns:
-        One line that names what stands in the way, and which ways serve it.
+        One line that names the obstacle, and which backends serve it.
     """
-    if geometry.window is None:
-        return "the windowed way needs a window; got None; give one, or use auto"
-    if geometry.n_global_levels < len(geometry.ranks):
+    levels = geometry.levels
+    if geometry.grouped:
+        return "the windowed backend needs contiguous blocks; got levels by groups; use the reference or masked backend"
+    if geometry.pattern.window is None:
+        return "the windowed backend needs a window; got None; give one, or use auto"
+    if asked := geometry.pattern.beyond("causal", "window", "n_global"):
+        return f"the windowed backend serves no other pattern; got {asked}; use the reference backend"
+    if not geometry.one_level:
         return (
-            f"the windowed way serves one level that all pairs share; got ranks {geometry.ranks} with blocks of "
-            f"{geometry.block_sizes} tokens; use the reference, expanded or masked way"
+            f"the windowed backend serves one level that all pairs share; got ranks {levels.ranks} with blocks of "
+            f"{geometry.block_sizes} tokens; use the reference, expanded or masked backend"
         )
     if geometry.n_queries != geometry.n_keys:
         return (
-            f"the windowed way needs as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; use auto"
+            f"the windowed backend needs as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; use"
+            " auto"
         )
     return None
 
@@ -88,18 +94,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
         q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
     if not len(q):
         return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
-    with torch.autocast(q.device.type, enabled=False):
-        scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
-        if set(geometry.factors) != {scale}:
-            pairs = zip(geometry.ranks, geometry.factors, strict=True)
-            relative = [factor / scale for rank, factor in pairs for _ in range(rank)]
-            q = q * torch.tensor(relative, dtype=q.dtype).to(q.device)
-        if geometry.mean_levels:
-            scale /= len(geometry.ranks)
-        q, k, v = fused.pad(q, k, v)
-        q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
-        out = _Windowed.apply(q, k, v, key_mask, geometry, scale)
-    return out[..., :width].to(dtype)
+    scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
+    if set(geometry.factors) != {scale}:
+        pairs = zip(geometry.levels.ranks, geometry.factors, strict=True)
+        relative = [factor / scale for rank, factor in pairs for _ in range(rank)]
+        q = q * torch.tensor(relative, dtype=q.dtype).to(q.device)
+    if geometry.levels.mean:
+        scale /= len(geometry.levels.ranks)
+    q, k, v = fused.dense_rows(*fused.pad(q, k, v))
+    return differentiable(q, k, v, key_mask, _Chunks(geometry, scale))[..., :width].to(dtype)
 
 
 @dataclass(frozen=True)
@@ -136,15 +139,16 @@ class _Chunk:
 
 def _chunks(geometry: Geometry, window: int) -> Iterator[_Chunk]:
     """All queries, each once."""
-    length, n_global = geometry.n_queries, min(geometry.n_global, geometry.n_queries)
+    causal, length = geometry.pattern.causal, geometry.n_queries
+    n_global = min(geometry.pattern.n_global, length)
     if n_global:
-        everything = slice(0, n_global if geometry.causal else length)
-        yield _Chunk(slice(0, n_global), 0, everything, banded=False, causal=geometry.causal)
+        everything = slice(0, n_global if causal else length)
+        yield _Chunk(slice(0, n_global), 0, everything, banded=False, causal=causal)
     size = chunk_length(window)
     for start in range(n_global, length, size):
         stop = min(start + size, length)
         low = max(start - window + 1, n_global)
-        high = stop if geometry.causal else min(stop + window - 1, length)
+        high = stop if causal else min(stop + window - 1, length)
         yield _Chunk(slice(start, stop), n_global, slice(low, high))
 
 
@@ -165,13 +169,13 @@ class _Masks:
     """What is added to the scores of a chunk."""
 
     def __init__(self, geometry: Geometry, window: int, like: Tensor) -> None:
-        self.window = window
+        self.window, causal = window, geometry.pattern.causal
         # Of the first query of a chunk and its successors, to the first key it sees and its successors.
         size = min(chunk_length(window), geometry.n_queries)
-        reach = size + window - 1 if geometry.causal else size + 2 * window - 2
+        reach = size + window - 1 if causal else size + 2 * window - 2
         ahead = torch.arange(reach, device=like.device) - (window - 1)
         distance = ahead - torch.arange(size, device=like.device)[:, None]
-        unseen = (distance <= -window) | (distance > 0 if geometry.causal else distance >= window)
+        unseen = (distance <= -window) | (distance > 0 if causal else distance >= window)
         self.band = torch.zeros(size, reach, dtype=like.dtype, device=like.device).masked_fill_(unseen, fused.HIDDEN)
 
     def of(self, chunk: _Chunk, key_mask: Tensor | None) -> Tensor | None:
@@ -198,7 +202,7 @@ def _walk(
 
     One for all sequences, or a few sequences at a time where their masks differ.
     """
-    window = min(geometry.window or 1, geometry.n_keys)
+    window = min(geometry.pattern.window or 1, geometry.n_keys)
     masks = _Masks(geometry, window, queries[0])
     batch = len(queries[0])
     for chunk in _chunks(geometry, window):
@@ -213,70 +217,42 @@ def _walk(
             yield chunk, [x[some] for x in rows], [x[some] for x in keys], masks.of(chunk, key_mask[some])
 
 
-class _Windowed(torch.autograd.Function):
-    """The loop over chunks, forward and backward."""
+class _Chunks(Passes):
+    """The loop over chunks."""
 
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry, scale: float
-    ) -> Tensor:
+    def __init__(self, geometry: Geometry, scale: float) -> None:
+        self.geometry, self.scale = geometry, scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         work = torch.promote_types(q.dtype, torch.float32)
         out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
         lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
-        for chunk, (a, o, s), (b, c), bias in _walk(geometry, key_mask, [q, out, lse], [k, v]):
-            part, part_lse = fused.forward(a, chunk.keys(b), chunk.keys(c), scale=scale, causal=chunk.causal, bias=bias)
+        for chunk, (a, o, s), (b, c), bias in _walk(self.geometry, mask, [q, out, lse], [k, v]):
+            part, part_lse = fused.forward(
+                a, chunk.keys(b), chunk.keys(c), scale=self.scale, causal=chunk.causal, bias=bias
+            )
             o.copy_(part)
             s.copy_(part_lse.unsqueeze(3))
-        if key_mask is not None:
-            # A row that has met hidden keys only: nothing comes out, and in its gradient no key weighs anything.
-            empty = lse < fused.HIDDEN / 2
-            out.masked_fill_(empty, 0.0)
-            lse.masked_fill_(empty, -fused.HIDDEN)
-        ctx.save_for_backward(q, k, v, key_mask, out, lse)
-        ctx.call = geometry, scale
-        return out
+        if mask is not None:
+            fused.clear_hidden(out, lse)
+        return out, lse
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_Gradients.apply(grad, *ctx.saved_tensors, *ctx.call), None, None, None
-
-
-class _Gradients(torch.autograd.Function):
-    """The backward pass, a function of its own so that asking for its derivative is an error and not a silent zero."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        key_mask: Tensor | None,
-        out: Tensor,
-        lse: Tensor,
-        geometry: Geometry,
-        scale: float,
-    ) -> tuple[Tensor, ...]:
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert kept is not None  # log-sum-exps
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        dk, dv = (torch.zeros(x.shape, dtype=lse.dtype, device=x.device) for x in (k, v))
-        grad = grad if grad.stride(3) == 1 else grad.contiguous()
-        # Nothing here may be narrowed by an autocast around the call of backward().
-        with torch.autocast(q.device.type, enabled=False):
-            steps = _walk(geometry, key_mask, [q, grad, out, lse, dq], [k, v, dk, dv])
-            for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
-                part_q, *parts = fused.backward(
-                    *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
-                    scale=scale,
-                    causal=chunk.causal,
-                    bias=bias,
-                )
-                to_q.copy_(part_q)
-                for target, part in zip((to_k, to_v), parts, strict=True):
-                    chunk.add(target, part)
+        dk, dv = (torch.zeros(x.shape, dtype=kept.dtype, device=x.device) for x in (k, v))
+        (grad,) = fused.dense_rows(grad)
+        steps = _walk(self.geometry, mask, [q, grad, out, kept, dq], [k, v, dk, dv])
+        for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
+            part_q, *parts = fused.backward(
+                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
+                scale=self.scale,
+                causal=chunk.causal,
+                bias=bias,
+            )
+            to_q.copy_(part_q)
+            for target, part in zip((to_k, to_v), parts, strict=True):
+                chunk.add(target, part)
         return dq, dk.to(k.dtype), dv.to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
-        raise RuntimeError(
-            "the windowed way has first derivatives only; for second ones call attention with backend='reference'"
-        )

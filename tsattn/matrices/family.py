@@ -1,15 +1,13 @@
-"""Which matrices have fewer numbers than entries? Sums of low-rank levels, and every structure by its name."""
+"""Structured matrices that are sums of levels, and every structure by its name."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from tsattn.matrices.levels import Level
 from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
-from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix, read_dense
+from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix
 
 
 def _default_rank(n_in: int, n_out: int) -> int:
@@ -45,12 +43,6 @@ class LowRank(LeveledMatrix):
     ) -> None:
         level = Level(rank=_default_rank(n_in, n_out) if rank is None else rank)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
-
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"], *, rank: int | None = None) -> "LowRank":
-        """Nearest matrix of that rank, by SVD (Eckart and Young 1936)."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments, rank=rank).to(weight.device)._project(matrices)
 
 
 class MLR(LeveledMatrix):
@@ -100,19 +92,6 @@ class MLR(LeveledMatrix):
         levels = tuple(Level(p, p, r) for r, p in zip(ranks, n_blocks, strict=True))
         super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
 
-    @classmethod
-    def from_dense(
-        cls,
-        weight: Float[Tensor, "*H n_out n_in"],
-        *,
-        ranks: Sequence[int] | None = None,
-        n_blocks: Sequence[int] | None = None,
-        n_steps: int | None = None,
-    ) -> "MLR":
-        """A near member: a fit, since no closed form is known (:func:`tsattn.matrices.projections.fit_levels`)."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments, ranks=ranks, n_blocks=n_blocks).to(weight.device)._project(matrices, n_steps)
-
 
 class BTT(LeveledMatrix):
     """Block tensor train of two cores: ``P_L blockdiag(L) P_R blockdiag(R^T)`` (Qiu et al. 2024).
@@ -152,14 +131,6 @@ class BTT(LeveledMatrix):
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
         self.factors, self.tt_rank = chosen, tt_rank
 
-    @classmethod
-    def from_dense(
-        cls, weight: Float[Tensor, "*H n_out n_in"], *, tt_rank: int = 1, factors: Sequence[int] | None = None
-    ) -> "BTT":
-        """Nearest block tensor train, by an SVD of each of the b c blocks of the reshuffled matrix."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments, tt_rank=tt_rank, factors=factors).to(weight.device)._project(matrices)
-
 
 class Monarch(LeveledMatrix):
     """``P blockdiag(L) P^T blockdiag(R)``: block tensor train of rank 1 (Dao et al. 2022).
@@ -193,12 +164,6 @@ class Monarch(LeveledMatrix):
         level = Level(chosen[1], chosen[2], shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
         self.factors = chosen
-
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"], *, factors: Sequence[int] | None = None) -> "Monarch":
-        """Nearest Monarch matrix, by an SVD of each block of the reshuffled matrix."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments, factors=factors).to(weight.device)._project(matrices)
 
 
 class MLBTC(LeveledMatrix):
@@ -236,39 +201,6 @@ class MLBTC(LeveledMatrix):
             _, b, c, _ = default_factors(n_in, n_out)
             levels = (Level(rank=max(1, min(n_in, n_out) // 8)), Level(b, c, 1, shuffled=True))
         super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
-
-    @classmethod
-    def from_dense(
-        cls,
-        weight: Float[Tensor, "*H n_out n_in"],
-        *,
-        levels: Sequence[Level] | None = None,
-        n_steps: int | None = None,
-    ) -> "MLBTC":
-        """A near member: exact for one level, a fit for several (:func:`tsattn.matrices.projections.fit_levels`)."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments, levels=levels).to(weight.device)._project(matrices, n_steps)
-
-    @classmethod
-    @torch.no_grad()
-    def from_structure(cls, matrix: StructuredMatrix) -> "MLBTC":
-        """The same matrix as a sum of levels, its cores copied: exact for every structure.
-
-        Cores that a structure shares (Kronecker) or multiplies (Butterfly, whose factors are grouped into a lower and
-        an upper half) are written out, so the number of parameters can grow.
-        """
-        levels, lefts, rights = matrix.to_levels()
-        built = cls(
-            matrix.n_in,
-            matrix.n_out,
-            levels=levels,
-            heads=matrix.heads,
-            generator=torch.Generator(),
-            dtype=lefts[0].dtype,
-        ).to(lefts[0].device)
-        for target, source in zip([*built.left, *built.right], [*lefts, *rights], strict=True):
-            target.copy_(source)
-        return built
 
 
 STRUCTURES: dict[str, type[StructuredMatrix]] = {

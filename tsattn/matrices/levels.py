@@ -1,4 +1,4 @@
-"""What is one level of a multi-level block matrix, and how does a vector pass through it?"""
+"""One level of a multi-level block matrix, and the products of a vector with it."""
 
 import math
 from dataclasses import dataclass

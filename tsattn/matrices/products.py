@@ -1,4 +1,4 @@
-"""Which structures are products of small matrices? Kronecker and Butterfly, and how a size is cut into factors."""
+"""Structured matrices that are products of small ones, Kronecker and Butterfly, and the factors of a size."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.matrices.levels import Level
-from tsattn.matrices.projections import nearest_kronecker, peel_butterfly
-from tsattn.matrices.structured import StructuredMatrix, read_dense
+from tsattn.matrices.structured import StructuredMatrix
 
 
 def _even(size: int) -> int:
@@ -98,30 +96,10 @@ class Kronecker(StructuredMatrix):
             return torch.einsum("...cb,...ac->...ab", torch.einsum("...cd,...bd->...cb", z, second), first).flatten(-2)
         return torch.einsum("...ad,...bd->...ab", torch.einsum("...cd,...ac->...ad", z, first), second).flatten(-2)
 
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"], *, factors: Sequence[int] | None = None) -> "Kronecker":
-        """Nearest Kronecker product, in closed form (Van Loan and Pitsianis 1993)."""
-        matrices, arguments = read_dense(weight)
-        built = cls(**arguments, factors=factors).to(weight.device)
-        cores = [nearest_kronecker(each, built.factors) for each in matrices]
-        return built._write([{"a": a, "b": b} for a, b in cores])
-
-    @property
-    def n_parameters(self) -> int:
-        a, b, c, d = self.factors
-        return (self.heads or 1) * (a * c + b * d)
-
     @property
     def flops(self) -> int:
         a, b, c, d = self.factors
         return (self.heads or 1) * min(b * c * (a + d), a * d * (b + c))
-
-    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
-        """One shuffled level: left block j is A for every j, right block k is B^T for every k."""
-        _, b, c, _ = self.factors
-        left = torch.stack([self.a] * b, dim=-3).flatten(-3, -2)
-        right = torch.stack([self.b.mT] * c, dim=-3).flatten(-3, -2)
-        return (Level(b, c, shuffled=True),), [left], [right]
 
     def fan_in(self) -> dict[str, float]:
         return {"a": float(self.factors[2]), "b": float(self.factors[3])}
@@ -185,33 +163,9 @@ class Butterfly(StructuredMatrix):
             z = torch.stack(both, dim=2).flatten(1, 3)
         return z.permute(2, 0, 1).reshape(shape)
 
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"]) -> "Butterfly":
-        """Factors taken off one by one; exact for butterflies, otherwise near and never worse than zero."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments).to(weight.device)._write([{"twiddle": peel_butterfly(each)} for each in matrices])
-
-    @property
-    def n_parameters(self) -> int:
-        return (self.heads or 1) * 2 * self.n_in * self.n_stages
-
     @property
     def flops(self) -> int:
         return self.n_parameters
-
-    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
-        """One shuffled level: factors of low bits act inside contiguous blocks, those of high bits between them."""
-        middle = self.n_stages // 2
-        b, c = 2**middle, self.n_in // 2**middle
-        eye = torch.eye(self.n_in, dtype=self.twiddle.dtype, device=self.twiddle.device)
-        eye = eye if self.heads is None else eye[:, None, :]
-        lower = self.apply_stages(eye, range(middle)).movedim(0, -1)  # [*H n n]
-        upper = self.apply_stages(eye, range(middle, self.n_stages)).movedim(0, -1)
-        blocks = lower.unflatten(-1, (c, b)).unflatten(-3, (c, b))  # [*H c b c d], b = d
-        right = blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3).mT.flatten(-3, -2)  # [*H (c d) b]
-        blocks = upper.unflatten(-1, (c, b)).unflatten(-3, (c, b))  # [*H a b c b], a = c
-        left = blocks.diagonal(dim1=-3, dim2=-1).movedim(-1, -3).flatten(-3, -2)  # [*H (b a) c]
-        return (Level(b, c, shuffled=True),), [left], [right]
 
     def fan_in(self) -> dict[str, float]:
         return {"twiddle": 2.0}

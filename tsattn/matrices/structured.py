@@ -1,20 +1,15 @@
-"""What can every structured matrix do? The base of the family, and of its members that are sums of levels."""
+"""The bases of all structured matrices: products, counts, start values and learning rates."""
 
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.matrices.levels import Level, apply_level, apply_transpose, block_starts, left_features, right_features
-from tsattn.matrices.projections import fit_levels, project_level
-
-# Not typing.Self, which the shape checker of the tests cannot follow through single methods.
-_Matrix = TypeVar("_Matrix", bound="StructuredMatrix")
-_Leveled = TypeVar("_Leveled", bound="LeveledMatrix")
 
 
 class StructuredMatrix(nn.Module, ABC):
@@ -24,7 +19,7 @@ class StructuredMatrix(nn.Module, ABC):
     that length, and so has the axis before the last of every vector: ``x`` is [..., H, n_in], or [..., 1, n_in] to give
     all heads the same vector (``x.unsqueeze(-2)``); results are [..., H, n_out]. Nothing is guessed from sizes.
 
-    A subclass must have ``forward``, ``from_dense`` and ``fan_in``; the other methods have defaults, slow ones.
+    A subclass must have ``forward`` and ``fan_in``; the other methods have defaults, slow ones.
 
     Args:
         n_in: Columns, at least 1.
@@ -50,11 +45,6 @@ class StructuredMatrix(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         """The product ``M x``."""
 
-    @classmethod
-    @abstractmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"]) -> "StructuredMatrix":
-        """The member nearest to a dense matrix, or one a head; exact for members where the class says so."""
-
     @abstractmethod
     def fan_in(self) -> dict[str, float]:
         """Numbers that each entry of a core's product sums over, by the name of the parameter."""
@@ -66,17 +56,6 @@ class StructuredMatrix(nn.Module, ABC):
         if self.heads is None:
             return self(eye).T
         return self(eye[:, None, :]).permute(1, 2, 0)
-
-    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
-        """The same matrix as a sum of levels, for :class:`tsattn.matrices.MLBTC`: all entries, times a unit matrix.
-
-        Returns:
-            Levels, and the left and right cores of each.
-        """
-        weight, rank = self.to_dense(), min(self.n_in, self.n_out)
-        unit = torch.eye(rank, dtype=weight.dtype, device=weight.device).expand(*weight.shape[:-2], rank, rank)
-        left, right = (weight, unit) if rank == self.n_in else (unit, weight.mT)
-        return (Level(rank=rank),), [left], [right]
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         """The transpose product ``M^T x``."""
@@ -108,7 +87,7 @@ class StructuredMatrix(nn.Module, ABC):
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that are stored, by formula; all heads together."""
+        """Numbers that are stored, all heads together."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
@@ -175,34 +154,6 @@ class StructuredMatrix(nn.Module, ABC):
                 "x.unsqueeze(-2) gives every head the same vector"
             )
 
-    @torch.no_grad()
-    def _write(self: _Matrix, cores: Sequence[dict[str, Tensor]]) -> _Matrix:
-        """Write cores, one set a head, into the parameters."""
-        for name, parameter in self.named_parameters():
-            values = [each[name] for each in cores]
-            parameter.copy_(values[0] if self.heads is None else torch.stack(values))
-        return self
-
-
-def read_dense(weight: Tensor) -> tuple[list[Tensor], dict[str, Any]]:
-    """The matrices of each head in float64, and the arguments that build a module for them.
-
-    Raises:
-        ValueError: If it is no matrix, or one a head, or not finite.
-    """
-    if weight.dim() not in (2, 3) or not weight.numel():
-        raise ValueError(
-            "a dense matrix must be [n_out, n_in] or [heads, n_out, n_in] and not empty; "
-            f"got shape {tuple(weight.shape)}; reshape it"
-        )
-    if not bool(weight.isfinite().all()):
-        raise ValueError("a dense matrix must be finite to be projected; got NaN or infinity; clean it first")
-    heads = None if weight.dim() == 2 else weight.shape[0]
-    exact = weight.detach().to("cpu", torch.float64)
-    # A generator of its own: the first values are overwritten and nobody's random numbers should be used up for them.
-    arguments = {"heads": heads, "dtype": weight.dtype, "generator": torch.Generator()}
-    return [exact] if heads is None else list(exact), {"n_in": weight.shape[-1], "n_out": weight.shape[-2], **arguments}
-
 
 class Dense(StructuredMatrix):
     """A matrix without structure: the yardstick.
@@ -234,12 +185,6 @@ class Dense(StructuredMatrix):
 
     def to_dense(self) -> Float[Tensor, "*H n_out n_in"]:
         return self.weight
-
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "*H n_out n_in"]) -> "Dense":
-        """The matrix itself, copied."""
-        matrices, arguments = read_dense(weight)
-        return cls(**arguments).to(weight.device)._write([{"weight": each} for each in matrices])
 
     def fan_in(self) -> dict[str, float]:
         return {"weight": float(self.n_in)}
@@ -279,9 +224,6 @@ class LeveledMatrix(StructuredMatrix):
         self.left = nn.ParameterList([self._core(n_out, each.left_features, dtype=dtype) for each in levels])
         self.right = nn.ParameterList([self._core(n_in, each.right_features, dtype=dtype) for each in levels])
         self.reset_parameters(generator)
-
-    def to_levels(self) -> tuple[tuple[Level, ...], list[Tensor], list[Tensor]]:
-        return self.levels, list(self.left), list(self.right)
 
     @property
     def _parts(self) -> list[tuple[Level, Tensor, Tensor]]:
@@ -324,11 +266,6 @@ class LeveledMatrix(StructuredMatrix):
         return torch.cat([right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1)
 
     @property
-    def n_parameters(self) -> int:
-        sides = (self.n_out * each.left_features + self.n_in * each.right_features for each in self.levels)
-        return (self.heads or 1) * sum(sides)
-
-    @property
     def flops(self) -> int:
         # Every stored number meets one number of the vector.
         return self.n_parameters
@@ -348,17 +285,3 @@ class LeveledMatrix(StructuredMatrix):
             starts = block_starts(self.n_in, level.right_blocks)
             for start, stop in itertools.pairwise(starts):
                 right[..., start:stop, :] *= (self.n_in / level.right_blocks / (stop - start)) ** 0.5
-
-    def _project(self: _Leveled, matrices: Sequence[Tensor], n_steps: int | None = None) -> _Leveled:
-        # Members are known only to the rounding of their own type.
-        tolerance = max(1e-13, torch.finfo(self.left[0].dtype).eps)
-        cores = []
-        for each in matrices:
-            if len(self.levels) == 1:
-                lefts, rights = ([core] for core in project_level(self.levels[0], each))
-            else:
-                fit = fit_levels(self.levels, each, n_steps=n_steps, tolerance=tolerance)
-                lefts, rights = fit.lefts, fit.rights
-            named = {f"left.{i}": core for i, core in enumerate(lefts)}
-            cores.append(named | {f"right.{i}": core for i, core in enumerate(rights)})
-        return self._write(cores)

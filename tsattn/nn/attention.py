@@ -1,49 +1,32 @@
-"""Who looks at whom, and how much? An attention layer is a score and a pattern around one kernel."""
+"""Attention layers: a score and a pattern around one kernel."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsattn.kernels import attention, attention_weights
-from tsattn.nn.cache import Cache, make_cache
-from tsattn.nn.groups import GroupLevelScore, Places
-from tsattn.nn.halves import AnyCache, HalvesCache
+from tsattn.kernels import Pattern, attend, weigh
 from tsattn.nn.layers import linear
-from tsattn.nn.scores import DotScore, Score, group_heads, head_width
+from tsattn.nn.scores import DotScore, GroupLevelScore, Places, Score, group_heads, head_width
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """Who sees whom, whatever the score.
-
-    Args:
-        causal: A token sees itself and what came before.
-        window: Number of keys seen, itself included; ``None`` is unlimited.
-        n_global: Leading tokens that see, and are seen by, every token.
-
-    Raises:
-        ValueError: If a number is out of its range, or global tokens are asked for without a window.
-    """
-
-    causal: bool = False
-    window: int | None = None
-    n_global: int = 0
-
-    def __post_init__(self) -> None:
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window must be at least 1, the token itself; got {self.window}; leave it out for all")
-        if self.n_global < 0:
-            raise ValueError(f"n_global must be at least 0; got {self.n_global}")
-        if self.n_global and self.window is None:
-            raise ValueError(f"n_global = {self.n_global} has no effect without a window; give one or leave it out")
+@runtime_checkable
+class TokenCache(Protocol):
+    """What a layer needs of a cache (:mod:`tsattn.nn.cache`) to go on token by token."""
 
     @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """The same as arguments of the kernel."""
-        return {"causal": self.causal, "window": self.window, "n_global": self.n_global}
+    def length(self) -> int:
+        """Tokens in it."""
+        ...
+
+    def append(self, k: Tensor, v: Tensor) -> None:
+        """Put in keys and values of the next tokens."""
+        ...
+
+    def attend(self, q: Tensor) -> Tensor:
+        """Attended values of the newest token."""
+        ...
 
 
 class Attention(nn.Module):
@@ -53,7 +36,6 @@ class Attention(nn.Module):
         d_model: Token width.
         score: Maps tokens to queries and keys, and says what the kernel must know about them.
         pattern: Who sees whom; default everybody.
-        d_value: Features of a value in one head; default ``d_model // n_heads``.
         n_value_heads: Heads of the values, a divisor of the score's heads; default as many.
         generator: Source of the start values; ``None`` is torch's global one.
     """
@@ -64,7 +46,6 @@ class Attention(nn.Module):
         *,
         score: Score,
         pattern: Pattern | None = None,
-        d_value: int | None = None,
         n_value_heads: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -72,7 +53,7 @@ class Attention(nn.Module):
         self.score = score
         self.pattern = Pattern() if pattern is None else pattern
         self.n_value_heads = group_heads(score.n_heads, n_value_heads)
-        self.d_value = head_width(d_model, score.n_heads) if d_value is None else d_value
+        self.d_value = head_width(d_model, score.n_heads)
         self.value = linear(d_model, self.n_value_heads * self.d_value, generator=generator)
         self.out = linear(score.n_heads * self.d_value, d_model, generator=generator)
 
@@ -98,8 +79,17 @@ class Attention(nn.Module):
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
             q, k = self.score.features_at(x, places, n_last)
-            told = {**self.pattern.kernel_arguments, **self.score.kernel_arguments}
-            return self._join(attention(q, k, self._values(x), key_mask=key_mask, groups=places.groups, **told))
+            seen = attend(
+                q,
+                k,
+                self._values(x),
+                levels=self.score.levels,
+                pattern=self.pattern,
+                key_mask=key_mask,
+                groups=places.groups,
+                scale=self.score.scale,
+            )
+            return self._join(seen)
         q, k = self._features(x, context)
         seen = self._attend(q, k, self._values(x if context is None else context), key_mask)
         return self._join(seen)
@@ -127,7 +117,7 @@ class Attention(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
-    ) -> AnyCache:
+    ) -> TokenCache:
         """Room for the keys and values that later tokens need.
 
         Args:
@@ -143,7 +133,7 @@ class Attention(nn.Module):
         return self._cache_for(self.pattern, self.score.d_key, **sizes)
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "B n D"], cache: AnyCache) -> Float[Tensor, "B n D"]:
+    def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
         """The next tokens of each sequence, given what the cache holds of those before; equals the causal full pass.
 
         Args:
@@ -168,7 +158,7 @@ class Attention(nn.Module):
 
     def _check_context(self) -> None:
         self.score.check_context()
-        if self.pattern.causal or self.pattern.window is not None:
+        if self.pattern != Pattern():
             raise ValueError(
                 "causal and windowed patterns compare positions of one sequence, and queries and keys here come from"
                 f" two; got {self.pattern}; use Pattern() for cross-attention"
@@ -178,29 +168,27 @@ class Attention(nn.Module):
         return self.value(x).unflatten(2, (self.n_value_heads, self.d_value)).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        return attention(q, k, v, key_mask=key_mask, **self.pattern.kernel_arguments, **self.score.kernel_arguments)
+        score = self.score
+        return attend(q, k, v, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
-        return attention_weights(
-            q, k, key_mask=key_mask, **self.pattern.kernel_arguments, **self.score.kernel_arguments
-        )
+        score = self.score
+        return weigh(q, k, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale)
 
     def _join(self, seen: Tensor) -> Tensor:
         return self.out(seen.transpose(1, 2).flatten(2))
 
-    def _cache_for(self, pattern: Pattern, key_width: int, **sizes: Any) -> Cache:
-        if not pattern.causal:
-            raise ValueError("a cache is for causal attention; got a pattern that sees later tokens; use causal=True")
-        return make_cache(
+    def _cache_for(self, pattern: Pattern, key_width: int, **sizes: Any) -> Any:
+        from tsattn.nn.cache import CacheSizes, make_cache
+
+        made = CacheSizes(
             n_key_heads=self.score.n_key_heads,
             n_value_heads=self.n_value_heads,
             key_width=key_width,
             value_width=self.d_value,
-            window=pattern.window,
-            n_global=pattern.n_global,
-            **self.score.kernel_arguments,
             **sizes,
         )
+        return make_cache(made, levels=self.score.levels, pattern=pattern, scale=self.score.scale)
 
 
 class GlobalLocalAttention(Attention):
@@ -257,13 +245,13 @@ class GlobalLocalAttention(Attention):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
         (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
-        far = attention(q_far, k_far, v, key_mask=key_mask, **self.pattern.kernel_arguments)
-        return far + attention(q_near, k_near, v, key_mask=key_mask, **self.local.kernel_arguments)
+        far = attend(q_far, k_far, v, pattern=self.pattern, key_mask=key_mask)
+        return far + attend(q_near, k_near, v, pattern=self.local, key_mask=key_mask)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
         (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
-        far = attention_weights(q_far, k_far, key_mask=key_mask, **self.pattern.kernel_arguments)
-        return far + attention_weights(q_near, k_near, key_mask=key_mask, **self.local.kernel_arguments)
+        far = weigh(q_far, k_far, pattern=self.pattern, key_mask=key_mask)
+        return far + weigh(q_near, k_near, pattern=self.local, key_mask=key_mask)
 
     def make_cache(
         self,
@@ -272,7 +260,7 @@ class GlobalLocalAttention(Attention):
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
-    ) -> AnyCache:
+    ) -> TokenCache:
         """One cache a half; the values in the window are kept a second time.
 
         Args:
@@ -284,6 +272,8 @@ class GlobalLocalAttention(Attention):
         Raises:
             ValueError: If the pattern is not causal.
         """
+        from tsattn.nn.cache import HalvesCache
+
         sizes = {"batch": n_sequences, "max_length": max_length, "dtype": dtype, "device": device}
         far = self._cache_for(self.pattern, self.d_global, **sizes)
         return HalvesCache(far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes))

@@ -1,4 +1,4 @@
-"""How do tokens become better tokens? Pre-norm transformer blocks and their stack."""
+"""Pre-norm transformer blocks, the mixer of channels between them, and their stack."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,12 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsattn.nn.attention import Attention
-from tsattn.nn.feedforward import FeedForward
-from tsattn.nn.groups import Places
-from tsattn.nn.halves import AnyCache
-from tsattn.nn.layers import Dropout
-from tsattn.nn.mixing import ChannelMixer
+from tsattn.nn.attention import Attention, TokenCache
+from tsattn.nn.layers import Dropout, FeedForward
+from tsattn.nn.scores import DotScore, Places
 
 
 class TransformerBlock(nn.Module):
@@ -57,13 +54,59 @@ class TransformerBlock(nn.Module):
         """How much each token looks at each other one in this block."""
         return self.attention.weights(self.norm_attention(x), key_mask=key_mask)
 
-    def step(self, x: Float[Tensor, "B n D"], cache: AnyCache) -> Float[Tensor, "B n D"]:
+    def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
         """The next tokens of each sequence, given those in the cache."""
         return self._then_feed_forward(x, self.attention.step(self.norm_attention(x), cache))
 
     def _then_feed_forward(self, x: Tensor, seen: Tensor) -> Tensor:
         x = x + self.dropout(seen)
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+
+
+class ChannelMixer(nn.Module):
+    """Each channel looks at all channels of its window at the same token, and adds what it sees (pre-norm).
+
+    Channels are known by their place: each has a learned vector, added to its normalised tokens before anybody looks,
+    so that one channel may listen to a certain other one. Time does not mix here.
+
+    Args:
+        n_channels: Channels C of every window.
+        d_model: Token width.
+        n_heads: Heads.
+        dropout: Rate on what is added to the stream.
+        generator: Source of the start values; ``None`` is torch's global one.
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        d_model: int,
+        n_heads: int,
+        *,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        self.attention = Attention(d_model, score=DotScore(d_model, n_heads, generator=generator), generator=generator)
+        # As large as the normalised tokens: otherwise channels of one kind could not be told apart for long.
+        self.places = nn.Parameter(torch.empty(n_channels, d_model).normal_(generator=generator))
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "BC L D"], *, key_mask: Bool[Tensor, "BC L"] | None = None
+    ) -> Float[Tensor, "BC L D"]:
+        """One look around.
+
+        Args:
+            x: Tokens of all channels, those of one window next to one another.
+            key_mask: True where a token may be looked at.
+        """
+        by_token = self.norm(x).unflatten(0, (-1, self.n_channels)).transpose(1, 2)
+        seen = None if key_mask is None else key_mask.unflatten(0, (-1, self.n_channels)).transpose(1, 2).flatten(0, 1)
+        mixed = self.attention((by_token + self.places).flatten(0, 1), key_mask=seen)
+        return x + self.dropout(mixed.unflatten(0, by_token.shape[:2]).transpose(1, 2).flatten(0, 1))
 
 
 class TransformerStack(nn.Module):
@@ -116,13 +159,13 @@ class TransformerStack(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
-    ) -> list[AnyCache]:
+    ) -> list[TokenCache]:
         """One cache a block, as in :meth:`tsattn.nn.attention.Attention.make_cache`."""
         blocks = self._blocks
         return [b.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device) for b in blocks]
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "B n D"], caches: list[AnyCache]) -> Float[Tensor, "B n D"]:
+    def step(self, x: Float[Tensor, "B n D"], caches: list[TokenCache]) -> Float[Tensor, "B n D"]:
         """The next tokens of each sequence; equals the causal full pass.
 
         Args:

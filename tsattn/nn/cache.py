@@ -1,14 +1,13 @@
-"""What must be kept of the tokens seen so far, so that the next one costs one row of attention?"""
+"""Caches of the keys and values of tokens seen so far, so that the next token costs one row of attention."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.kernels import default_block_sizes
+from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import Start, decode, heads_by_start
 
 
@@ -193,23 +192,15 @@ class WindowCache(Cache):
     Args:
         sizes: What the buffers are made for. A large ``max_length`` costs nothing: the buffers hold
             ``min(window + n_global, max_length)`` tokens.
-        window: Tokens seen, the newest included.
-        n_global: Leading tokens that every later one sees.
+        pattern: Window and global tokens.
         scale: Factor of the scores, default ``K ** -0.5``.
-
-    Raises:
-        ValueError: If ``window`` is below 1 or ``n_global`` below 0.
     """
 
-    def __init__(self, sizes: CacheSizes, *, window: int, n_global: int = 0, scale: float | None = None) -> None:
-        if window < 1:
-            raise ValueError(f"window must be at least 1, the token itself; got {window}; None keeps everything")
-        if n_global < 0:
-            raise ValueError(f"n_global must be at least 0; got {n_global}; 0 is no global token")
-        n_slots = min(window + n_global, sizes.max_length)
+    def __init__(self, sizes: CacheSizes, *, pattern: Pattern, scale: float | None = None) -> None:
+        self.window = sizes.max_length if pattern.window is None else pattern.window
+        self.n_global = pattern.n_global
+        n_slots = min(self.window + self.n_global, sizes.max_length)
         super().__init__(sizes, slots=((n_slots, sizes.key_width),), value_slots=n_slots, scale=scale)
-        self.window = window
-        self.n_global = n_global
 
     def _store(self, k: Tensor, v: Tensor) -> None:
         begin, stop = self._length, self._length + k.shape[2]
@@ -237,39 +228,23 @@ class LevelCache(Cache):
 
     Args:
         sizes: What the buffers are made for.
-        ranks: Features per level, coarse to fine, summing to K.
-        block_sizes: Tokens per block at each level, non-increasing; the first covers ``max_length``. Default: halving
-            sizes by :func:`tsattn.kernels.default_block_sizes` of ``max_length``.
-        offset: Shift of the block grid in tokens, one number or one per query head, equal among the query heads that
-            share a key head.
-        level_scales: Factor per level, default ones.
-        mean_levels: Divide each score by the number of levels that its pair shares.
+        levels: Ranks, blocks and scales. One offset per query head must be equal among the query heads that share a
+            key head.
         scale: Factor of the scores, default ``K ** -0.5``.
 
     Raises:
-        ValueError: If a number is out of its range, a level lacks a number, ranks do not sum to K, or query heads that
-            share a key head differ in their offsets.
+        ValueError: If ranks do not sum to K, the first block does not cover ``max_length``, or query heads that share
+            a key head differ in their offsets.
     """
 
-    def __init__(
-        self,
-        sizes: CacheSizes,
-        *,
-        ranks: tuple[int, ...],
-        block_sizes: tuple[int, ...] | None = None,
-        offset: int | tuple[int, ...] = 0,
-        level_scales: tuple[float, ...] | None = None,
-        mean_levels: bool = False,
-        scale: float | None = None,
-    ) -> None:
-        _check_levels(ranks, block_sizes, level_scales, sizes)
-        self.block_sizes = default_block_sizes(sizes.max_length, len(ranks)) if block_sizes is None else block_sizes
-        slots = tuple((min(size, sizes.max_length), rank) for size, rank in zip(self.block_sizes, ranks, strict=True))
+    def __init__(self, sizes: CacheSizes, *, levels: Levels, scale: float | None = None) -> None:
+        self.levels = levels.fit(sizes.key_width, sizes.max_length)
+        assert self.levels.block_sizes is not None
+        self.block_sizes = self.levels.block_sizes
+        pairs = zip(self.block_sizes, levels.ranks, strict=True)
+        slots = tuple((min(size, sizes.max_length), rank) for size, rank in pairs)
         super().__init__(sizes, slots=slots, value_slots=sizes.max_length, scale=scale)
-        self.offset = offset
-        self.level_scales = level_scales
-        self.mean_levels = mean_levels
-        self._offsets = _key_offsets(offset, sizes.n_key_heads)
+        self._offsets = _key_offsets(levels, sizes.n_key_heads)
 
     def _starts(self, position: int) -> tuple[Start, ...]:
         """First token in the block of ``position``, level by level: one number, or one per key head."""
@@ -291,154 +266,106 @@ class LevelCache(Cache):
                 buffer[:, heads, first - start : stop - start] = part[:, heads, first - begin :]
 
     def _attend(self, q: Tensor) -> Tensor:
-        n_offsets = len(self.offset) if isinstance(self.offset, tuple) else 1
+        offset = self.levels.offset
+        n_offsets = len(offset) if isinstance(offset, tuple) else 1
         if n_offsets not in {1, q.shape[1]}:
             raise ValueError(
                 f"offset must be one number or one per head; got {n_offsets} for {q.shape[1]} heads; give one a head"
             )
-        return decode(
-            q,
-            self.keys,
-            self.values[:, :, : self._length],
-            starts=self._starts(self._length - 1),
-            level_scales=self.level_scales,
-            mean_levels=self.mean_levels,
-            scale=self.scale,
-        )
+        values, starts = self.values[:, :, : self._length], self._starts(self._length - 1)
+        return decode(q, self.keys, values, levels=self.levels, starts=starts, scale=self.scale)
+
+
+class HalvesCache:
+    """Two caches for keys and queries whose features are split between two attentions, whose results add up.
+
+    Args:
+        far: Of the first features.
+        near: Of the others; its values are a second copy of those that it still needs.
+    """
+
+    def __init__(self, far: Cache, near: Cache) -> None:
+        self.far, self.near = far, near
+        self._widths = [sum(level.shape[3] for level in cache.keys) for cache in (far, near)]
+
+    @property
+    def length(self) -> int:
+        """Tokens appended so far."""
+        return self.far.length
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes allocated."""
+        return self.far.n_bytes + self.near.n_bytes
+
+    def reset(self) -> None:
+        """Forget every token; the buffers stay."""
+        self.far.reset()
+        self.near.reset()
+
+    def append(self, k: Float[Tensor, "B Hk n K"], v: Float[Tensor, "B Hv n V"]) -> None:
+        """Take in n tokens, as :meth:`Cache.append`."""
+        k_far, k_near = k.split(self._widths, dim=3)
+        self.far.append(k_far, v)
+        self.near.append(k_near, v)
+
+    def attend(self, q: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B H 1 V"]:
+        """The sum of both attentions of the newest token, as :meth:`Cache.attend`."""
+        q_far, q_near = q.split(self._widths, dim=3)
+        return self.far.attend(q_far) + self.near.attend(q_near)
+
+
+AnyCache = Cache | HalvesCache
 
 
 def make_cache(
-    *,
-    batch: int,
-    n_key_heads: int,
-    n_value_heads: int,
-    key_width: int,
-    value_width: int,
-    max_length: int,
-    dtype: torch.dtype,
-    device: torch.device | str | None = None,
-    ranks: tuple[int, ...] | None = None,
-    block_sizes: tuple[int, ...] | None = None,
-    offset: int | tuple[int, ...] = 0,
-    level_scales: tuple[float, ...] | None = None,
-    mean_levels: bool = False,
-    window: int | None = None,
-    n_global: int = 0,
-    scale: float | None = None,
-) -> Cache:
-    """The empty cache that serves causal :func:`tsattn.kernels.attention` of the same options.
-
-    Args:
-        batch: Sequences, as the next seven one of :class:`CacheSizes`.
-        n_key_heads: Heads of the keys.
-        n_value_heads: Heads of the values.
-        key_width: Features of a key.
-        value_width: Features of a value.
-        max_length: Most tokens that are ever appended.
-        dtype: Type of the buffers.
-        device: Where they are; default torch's own.
-        ranks: Features per level, summing to K: a :class:`LevelCache`.
-        block_sizes: Tokens per block at each level; default halving from ``max_length``.
-        offset: Shift of the block grid, one number or one per query head.
-        level_scales: Factor per level, default ones.
-        mean_levels: Divide each score by the number of levels that its pair shares.
-        window: Tokens seen: a :class:`WindowCache`. Without ``ranks`` and ``window``: a :class:`KVCache`.
-        n_global: Leading tokens exempt from the window.
-        scale: Factor of the scores, default ``K ** -0.5``.
-
-    Returns:
-        A cache of one of the three kinds.
-
-    Raises:
-        ValueError: If levels and a window are asked for together, an option lacks the one that it belongs to, or a
-            number is out of its range.
-
-    Example:
-        >>> sizes = dict(batch=1, n_key_heads=2, n_value_heads=2, key_width=4, value_width=4, max_length=8)
-        >>> full = make_cache(dtype=torch.float32, **sizes)
-        >>> make_cache(dtype=torch.float32, ranks=(2, 2), **sizes).key_bytes / full.key_bytes
-        0.75
-    """
-    sizes = CacheSizes(
-        batch=batch,
-        n_key_heads=n_key_heads,
-        n_value_heads=n_value_heads,
-        key_width=key_width,
-        value_width=value_width,
-        max_length=max_length,
-        dtype=dtype,
-        device=device,
-    )
-    if ranks is not None:
-        if window is not None or n_global:
-            given = f"ranks = {ranks}, window = {window}, n_global = {n_global}"
-            raise ValueError(f"no cache keeps levels in a window; got {given}; leave out either")
-        return LevelCache(
-            sizes,
-            ranks=ranks,
-            block_sizes=block_sizes,
-            offset=offset,
-            level_scales=level_scales,
-            mean_levels=mean_levels,
-            scale=scale,
-        )
-    _refuse_orphans("ranks", block_sizes=block_sizes, level_scales=level_scales, mean_levels=mean_levels, offset=offset)
-    if window is not None:
-        return WindowCache(sizes, window=window, n_global=n_global, scale=scale)
-    _refuse_orphans("window", n_global=n_global)
-    return KVCache(sizes, scale=scale)
-
-
-def expected_bytes(
     sizes: CacheSizes,
     *,
-    ranks: tuple[int, ...] | None = None,
-    block_sizes: tuple[int, ...] | None = None,
-    window: int | None = None,
-    n_global: int = 0,
-) -> tuple[int, int]:
-    """Bytes that the keys and the values of a cache take, by formula, without making it.
-
-    With T = ``max_length``, a head keeps ``sum over l of r_l min(b_l, T)`` numbers for keys of levels; K T without
-    levels, or K min(window + n_global, T) in a window; and for values V T, or V min(window + n_global, T).
+    levels: Levels | None = None,
+    pattern: Pattern | None = None,
+    scale: float | None = None,
+) -> Cache:
+    """The empty cache that serves causal attention with these levels, or this pattern.
 
     Args:
-        sizes: What the cache is made for.
-        ranks: Features per level.
-        block_sizes: Tokens per block at each level; default halving from ``max_length``.
-        window: Tokens seen.
-        n_global: Leading tokens exempt from the window.
+        sizes: What the buffers are made for.
+        levels: A :class:`LevelCache`; its block sizes default to halving from ``max_length``.
+        pattern: Default ``Pattern(causal=True)``. With a window a :class:`WindowCache`, otherwise a :class:`KVCache`
+            where there are no levels.
+        scale: Factor of the scores, default ``K ** -0.5``.
 
-    Returns:
-        Bytes of the keys and bytes of the values, as ``key_bytes`` and ``value_bytes`` of the cache.
+    Raises:
+        ValueError: If the pattern is not causal, is one that no cache knows, or has a window beside levels.
 
     Example:
-        >>> sizes = CacheSizes(batch=1, n_key_heads=1, n_value_heads=1, key_width=4, value_width=3, max_length=8,
+        >>> sizes = CacheSizes(batch=1, n_key_heads=2, n_value_heads=2, key_width=4, value_width=4, max_length=8,
         ...                    dtype=torch.float32)
-        >>> expected_bytes(sizes, ranks=(2, 1, 1)), expected_bytes(sizes)
-        ((88, 96), (128, 96))
+        >>> make_cache(sizes, levels=Levels((2, 2))).key_bytes / make_cache(sizes).key_bytes
+        0.75
     """
-    whole = sizes.max_length
-    tokens = whole if window is None else min(window + n_global, whole)
-    numbers = sizes.key_width * tokens
-    if ranks is not None:
-        blocks = default_block_sizes(whole, len(ranks)) if block_sizes is None else block_sizes
-        numbers = sum(rank * min(block, whole) for rank, block in zip(ranks, blocks, strict=True))
-    bytes_a_head = sizes.batch * sizes.dtype.itemsize
-    return bytes_a_head * sizes.n_key_heads * numbers, bytes_a_head * sizes.n_value_heads * sizes.value_width * tokens
+    pattern = Pattern(causal=True) if pattern is None else pattern
+    if not pattern.causal:
+        raise ValueError(f"a cache is for causal attention; got {pattern}, which sees later tokens; use causal=True")
+    if levels is not None:
+        if asked := pattern.beyond("causal"):
+            raise ValueError(f"a cache of levels serves no pattern but causal; got {asked}; leave out either")
+        return LevelCache(sizes, levels=levels, scale=scale)
+    if asked := pattern.beyond("causal", "window", "n_global"):
+        raise ValueError(f"no cache serves this pattern; got {asked}; attend to whole sequences instead")
+    if pattern.window is None:
+        return KVCache(sizes, scale=scale)
+    return WindowCache(sizes, pattern=pattern, scale=scale)
 
 
 def _empty(sizes: CacheSizes, n_heads: int, n_tokens: int, width: int) -> Float[Tensor, "B heads tokens width"]:
     return torch.empty(sizes.batch, n_heads, n_tokens, width, dtype=sizes.dtype, device=sizes.device)
 
 
-def _key_offsets(offset: int | tuple[int, ...], n_key_heads: int) -> tuple[int, ...]:
+def _key_offsets(levels: Levels, n_key_heads: int) -> tuple[int, ...]:
     """One offset for all key heads, or one a key head, from those of the query heads."""
-    offsets = offset if isinstance(offset, tuple) else (offset,)
-    if not offsets or min(offsets) < 0:
-        raise ValueError(f"offset must be at least 0; got {offset}; add a multiple of every block size")
-    if len(set(offsets)) == 1:
-        return offsets[:1]
+    offsets = levels.offsets
+    if len(offsets) == 1:
+        return offsets
     if len(offsets) % n_key_heads:
         raise ValueError(
             f"offset must be one number or one per query head; got {len(offsets)} numbers, no multiple of the "
@@ -452,39 +379,3 @@ def _key_offsets(offset: int | tuple[int, ...], n_key_heads: int) -> tuple[int, 
             "in each group, or give every query head its own keys"
         )
     return tuple(own[0] for own in groups)
-
-
-def _check_levels(
-    ranks: tuple[int, ...],
-    block_sizes: tuple[int, ...] | None,
-    level_scales: tuple[float, ...] | None,
-    sizes: CacheSizes,
-) -> None:
-    if not ranks or min(ranks) < 1:
-        raise ValueError(f"ranks must hold at least one number, each at least 1; got {ranks}; leave out empty levels")
-    if sum(ranks) != sizes.key_width:
-        found = f"sum({ranks}) = {sum(ranks)} for {sizes.key_width}"
-        raise ValueError(f"ranks must sum to key_width; got {found}; change either")
-    for name, given in (("block_sizes", block_sizes), ("level_scales", level_scales)):
-        if given is not None and len(given) != len(ranks):
-            raise ValueError(
-                f"{name} needs one number a level; got {given} for ranks {ranks}; add or drop some, or leave it out"
-            )
-    if block_sizes is None:
-        return
-    if min(block_sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(block_sizes)):
-        raise ValueError(
-            f"block_sizes must be at least 1 and never grow from coarse to fine; got {block_sizes}; sort them downwards"
-        )
-    if block_sizes[0] < sizes.max_length:
-        raise ValueError(
-            f"the first of block_sizes must cover max_length; got {block_sizes[0]} for {sizes.max_length} tokens; "
-            "raise it, or lower max_length"
-        )
-
-
-def _refuse_orphans(owner: str, **given: object) -> None:
-    """Options that have no meaning without the one they belong to."""
-    for name, value in given.items():
-        if any(value) if isinstance(value, tuple) else value:
-            raise ValueError(f"{name} has a meaning only with {owner}; got {value!r}; give {owner} or leave it out")

@@ -1,5 +1,6 @@
-"""Which network is it, in plain values? The frozen description, and which settings each attention takes."""
+"""Networks in plain values: the settings of a user, the whole description, and what each attention takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
+from tsattn.settings import Settings
 
 LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
 # Settings that mean something to some attentions only; asking another for them is an error.
@@ -30,6 +32,82 @@ READS: dict[str, tuple[str, ...]] = {
     "linear": (),
 }
 _SIZES = ("context", "horizon", "d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+
+
+@dataclass(frozen=True, repr=False)
+class Network(Settings):
+    """How a patch transformer looks: what :class:`ModelConfig` holds, but for what ``fit`` derives from the data.
+
+    Args:
+        d_model: Token width.
+        n_heads: Attention heads.
+        n_layers: Transformer blocks.
+        d_ff: Hidden width of the feed-forward layers.
+        patch_len: Rows in a patch.
+        patch_stride: Rows between patch starts.
+        dropout: Rate in [0, 1), rounded to a multiple of 1/256.
+        ranks: Features per level, coarse to fine: for ``"mlr"`` summing to ``d_model // n_heads``, for
+            ``"bilinear_mlr"`` those of the matrix. Default: half of a head's features, a quarter, the rest.
+        block_sizes: Patches per block at each level. Default: halving from the whole context. ``"calendar"``: the
+            whole context, then a week and a day as far as the frequency has them and the context is longer.
+        offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or ``"heads"`` shifts
+            every second layer or head, so that borders of one grid lie inside blocks of the other.
+        scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys, each level
+            divided by its rank, each score by the number of levels that its pair shares.
+        window: Patches seen in layers with a window, the patch itself included. Default: a quarter of all, so that
+            half of them are in view.
+        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window, such as ``"GWW"``.
+        rotary: Turn queries and keys by their positions (needs even ranks).
+        head_rank: Numbers through which the states reach the horizon, fewer to learn on short series. Default: all
+            states reach every step by themselves.
+        channel_mixing: Let the channels of a wide frame look at one another: an attention over channels at each token,
+            after each block.
+
+    Settings that an attention does not have are refused when a network is made of them.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    d_model: int = 16
+    n_heads: int = 2
+    n_layers: int = 3
+    d_ff: int = 128
+    patch_len: int = 16
+    patch_stride: int = 8
+    dropout: float = 0.3
+    ranks: Sequence[int] | None = None
+    block_sizes: Sequence[int] | str | None = None
+    offset: int | Sequence[int] | str = 0
+    scaling: str = "default"
+    window: int | None = None
+    layer_pattern: str | None = None
+    rotary: bool = False
+    head_rank: int | None = None
+    channel_mixing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride"):
+            _check_count(name, getattr(self, name))
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout!r}")
+
+    def describe(self, context: int, horizon: int, **derived: Any) -> "ModelConfig":
+        """The network for windows of some length.
+
+        Args:
+            context: Rows a window reads.
+            horizon: Rows it answers for.
+            **derived: Other fields of :class:`ModelConfig`, which count before these settings.
+
+        Raises:
+            ValueError: As :class:`ModelConfig`.
+        """
+        own = {name: value for name, value in self.get_params().items() if name not in ("channel_mixing", *derived)}
+        for name in ("ranks", "block_sizes", "offset"):
+            if isinstance(own.get(name), list):
+                own[name] = tuple(own[name])
+        return ModelConfig(context=context, horizon=horizon, **own, **derived)
 
 
 @dataclass(frozen=True)

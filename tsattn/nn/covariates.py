@@ -1,4 +1,4 @@
-"""How does a network read what is known beside the series? As tokens of the context, and step by step ahead."""
+"""Layers for covariates: tokens of the context, and what the known ones of each step ahead add to its forecast."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""How does a network forecast patch by patch? A causal patch transformer that feeds on its own forecasts."""
+"""A causal patch transformer that forecasts patch by patch from its own forecasts."""
 
 import torch
 from jaxtyping import Float

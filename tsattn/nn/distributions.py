@@ -1,4 +1,4 @@
-"""Which distribution do raw numbers name? Families called and parametrised as in gluonts, on torch.distributions."""
+"""Distributions of the heads, named and parametrised as in gluonts, on torch.distributions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What does a description become? The patch encoder, the linear models, and the builder of all networks."""
+"""Whole networks: the patch encoder, the linear models, and the builder that makes one of a description."""
 
 from typing import cast
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.nn.config import LINEAR_KINDS, ModelConfig
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.covariates import CovariateTokens, StepNetwork, require
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
@@ -25,7 +25,7 @@ class PatchEncoder(nn.Module):
 
     Covariates of the context are added to the tokens, those of the horizon to the output of the head, step by step
     (:mod:`tsattn.nn.covariates`); all channels of a window share them. With ``config.mixed_channels`` the channels
-    look at one another (:mod:`tsattn.nn.mixing`).
+    look at one another (:class:`tsattn.nn.blocks.ChannelMixer`).
 
     Args:
         config: Sizes and attention.
@@ -200,3 +200,21 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
         return LinearModel(config, generator=generator)
     network = PatchDecoder if config.architecture == "decoder" else PatchEncoder
     return network(config, generator=generator)
+
+
+def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
+    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one channel costs.
+
+    Args:
+        network: Built by ``config``.
+        config: Says how many tokens pass the blocks.
+    """
+    if config.backbone not in ATTENTION_KINDS:
+        return sum(p.numel() for p in network.parameters() if p.ndim > 1)
+    tokens, total = config.n_tokens, 2 * config.n_layers * config.n_tokens**2 * config.d_model
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1 and name != "embedding.positions":
+            # An encoder's head reads all tokens at once, and the map beside it the window.
+            once = config.architecture == "encoder" and name.startswith(("head.", "skip."))
+            total += parameter.numel() * (1 if once else tokens)
+    return total

@@ -1,4 +1,4 @@
-"""How does a raw window become tokens? Reversible normalisation, overlapping patches and their embedding."""
+"""From raw windows to tokens: reversible normalisation, overlapping patches and their embedding."""
 
 from typing import Literal
 

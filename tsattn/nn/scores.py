@@ -1,23 +1,86 @@
-"""How much does one token matter to another? Scores turn tokens into queries and keys for the kernel."""
+"""Scores, which turn tokens into queries and keys for the kernel, and the rotary embedding of both."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tsattn.kernels import default_block_sizes
-from tsattn.matrices import StructuredMatrix
+from tsattn.kernels import Levels
 from tsattn.nn.layers import linear
-from tsattn.nn.rotary import RotaryEmbedding
 
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
 # A matrix that does not split is multiplied entry by entry up to this width, where there are so many tokens a column:
 # one large product is then faster than many small ones with fewer multiplications (measured on a CPU).
 DENSE_WIDTH, DENSE_TOKENS = 128, 4
+
+
+class RotaryEmbedding(nn.Module):
+    """Turns pairs of features by angles that grow with the position, so that dot products depend on distances.
+
+    After Su et al. 2021 (RoFormer): feature i of the first half of a slice and feature i of its second half are one
+    pair, turned by ``position * base^(-2 i / r)``. Each level's slice of r features is turned by itself: pairs over
+    the whole head would mix features of different levels, and what a far key shows would depend on hidden ones.
+
+    Args:
+        ranks: Features per slice, each even.
+        base: Longest wave length over 2 pi, in tokens.
+
+    Raises:
+        ValueError: If a rank is odd.
+    """
+
+    sign: Tensor
+    rates: Tensor
+
+    def __init__(self, ranks: tuple[int, ...], *, base: float = 10_000.0) -> None:
+        super().__init__()
+        self.ranks = tuple(ranks)
+        if odd := [rank for rank in ranks if rank % 2]:
+            raise ValueError(
+                f"rotary embedding turns pairs of features, so every rank must be even; got {odd[0]} in {ranks};"
+                " change the ranks or the width of a head"
+            )
+        self._halves = [rank // 2 for rank in ranks for _ in range(2)]
+        rates = [base ** (-2 * torch.arange(rank // 2, dtype=torch.float64) / rank) for rank in ranks]
+        signs = [torch.tensor([-1.0, 1.0]).repeat_interleave(rank // 2) for rank in ranks]
+        self.register_buffer("sign", torch.cat(signs), persistent=False)
+        self.register_buffer("rates", torch.cat([x.repeat(2) for x in rates]), persistent=False)
+
+    def forward(self, x: Float[Tensor, "B H L K"], *, start: int = 0) -> Float[Tensor, "B H L K"]:
+        """Turn the features of tokens at positions ``start``, ``start + 1``, ..."""
+        positions = torch.arange(start, start + x.shape[2], dtype=torch.float64, device=x.device)
+        return self.turn(x, self.angles([positions] * len(self.ranks), dtype=x.dtype))
+
+    def angles(
+        self, positions: Sequence[Float[Tensor, "... L"]], *, dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]:
+        """Cosines and signed sines for :meth:`turn`, so that layers with the same positions share them.
+
+        Args:
+            positions: Where each token stands, one tensor a slice: time for most, the cycle for a slice that
+                compares the same phase of different cycles. [L] for all sequences, or [B L].
+            dtype: Type of the result.
+        """
+        # Angles of far positions need more digits than float32 has.
+        rates = self.rates.to(torch.float64).split(self.ranks)
+        parts = [place.to(torch.float64)[..., None] * rate for place, rate in zip(positions, rates, strict=True)]
+        angles = torch.cat(_alike(parts), dim=-1)
+        return angles.cos().to(dtype), (angles.sin() * self.sign).to(dtype)
+
+    def turn(
+        self, x: Float[Tensor, "B H L K"], angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]
+    ) -> Float[Tensor, "B H L K"]:
+        """Turn the features by angles of :meth:`angles`."""
+        cos, sin = (part if part.ndim == 2 else part[:, None] for part in angles)
+        # Views put together: indexing would be slow in the backward pass.
+        halves = x.split(self._halves, dim=3)
+        partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)
+        return x * cos + partners * sin
 
 
 class Score(nn.Module, ABC):
@@ -27,16 +90,15 @@ class Score(nn.Module, ABC):
         n_heads: Query heads H.
         n_key_heads: Key heads Hk; query head h meets key head ``h // (H / Hk)``.
         d_key: Features K of a query or key.
+        levels: How the features are split into levels, or nothing.
+        scale: Factor of the scores; ``None`` is ``d_key ** -0.5``.
     """
 
     n_heads: int
     n_key_heads: int
     d_key: int
-
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """What the kernel has to know besides the features."""
-        return {}
+    levels: Levels | None = None
+    scale: float | None = None
 
     def check_context(self) -> None:
         """Refuse keys of another sequence where the score has no meaning for them.
@@ -99,11 +161,6 @@ class DotScore(Score):
         self.norm_key = nn.LayerNorm(self.d_key) if norm else None
         self.rotary = RotaryEmbedding((self.d_key,)) if rotary else None
 
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """The scale, if one was given."""
-        return {} if self.scale is None else {"scale": self.scale}
-
     def check_context(self) -> None:
         """Refuse rotary embedding across sequences.
 
@@ -151,9 +208,7 @@ class LevelScore(DotScore):
         d_model: Token width.
         n_heads: Heads.
         length: Longest sequence; it fixes the default block sizes.
-        ranks: Features per level, coarse to fine, summing to ``d_head``. Default: half, a quarter, ..., the rest.
-        block_sizes: Tokens per block at each level. Default: halving from the whole length.
-        offset: Shift of the block grid in tokens, one number or one per head.
+        levels: Ranks, which sum to ``d_head``, blocks and offset. Default: :func:`default_ranks`, halving blocks.
         scaling: ``"default"``: one factor ``d_head ** -0.5`` for all levels. ``"paper"``: queries and keys are
             normalised in each head, level l is divided by ``r_l``, and every score by the number of levels that its
             pair shares.
@@ -164,7 +219,8 @@ class LevelScore(DotScore):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If ranks do not sum to ``d_head`` or do not match ``block_sizes``, or ``scaling`` is unknown.
+        ValueError: If ranks do not sum to ``d_head``, the first block does not cover the length, or ``scaling`` is
+            unknown.
     """
 
     def __init__(
@@ -173,9 +229,7 @@ class LevelScore(DotScore):
         n_heads: int,
         *,
         length: int,
-        ranks: tuple[int, ...] | None = None,
-        block_sizes: tuple[int, ...] | None = None,
-        offset: int | tuple[int, ...] = 0,
+        levels: Levels | None = None,
         scaling: str = "default",
         learn_scales: bool = False,
         d_head: int | None = None,
@@ -195,31 +249,12 @@ class LevelScore(DotScore):
             scale=1.0 if paper else None,
             generator=generator,
         )
-        self.ranks = level_ranks(self.d_key, ranks, block_sizes)
-        sizes = default_block_sizes(length, len(self.ranks)) if block_sizes is None else tuple(block_sizes)
-        if len(sizes) != len(self.ranks):
-            raise ValueError(
-                f"block_sizes needs one size a level; got {sizes} for ranks {self.ranks}; leave it out for halving"
-                " blocks"
-            )
-        self.block_sizes = sizes
-        self.offset = offset
-        self.level_scales = tuple(1 / rank for rank in self.ranks) if paper else None
-        self.mean_levels = paper
-        self.rotary = RotaryEmbedding(self.ranks) if rotary else None
-        self.scales = nn.Parameter(torch.ones(n_heads, len(self.ranks))) if learn_scales else None
-
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """Ranks, blocks and scales for the kernel."""
-        return {
-            **super().kernel_arguments,
-            "ranks": self.ranks,
-            "block_sizes": self.block_sizes,
-            "offset": self.offset,
-            "level_scales": self.level_scales,
-            "mean_levels": self.mean_levels,
-        }
+        levels = Levels(default_ranks(self.d_key)) if levels is None else levels
+        if paper:
+            levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks), mean=True)
+        self.levels: Levels = levels.fit(self.d_key, length)
+        self.rotary = RotaryEmbedding(levels.ranks) if rotary else None
+        self.scales = nn.Parameter(torch.ones(n_heads, len(levels.ranks))) if learn_scales else None
 
     def check_context(self) -> None:
         """Refuse keys of another sequence: two sequences have no blocks in common.
@@ -239,12 +274,12 @@ class LevelScore(DotScore):
         q, k = super().features(x, context, start=start)
         if self.scales is None:
             return q, k
-        counts = torch.tensor(self.ranks, device=q.device)
+        counts = torch.tensor(self.levels.ranks, device=q.device)
         factors = self.scales.repeat_interleave(counts, dim=1, output_size=self.d_key)
         return q * factors[:, None, :], k
 
     def extra_repr(self) -> str:
-        return f"ranks={self.ranks}, block_sizes={self.block_sizes}, offset={self.offset}"
+        return f"ranks={self.levels.ranks}, block_sizes={self.levels.block_sizes}, offset={self.levels.offset}"
 
 
 class BilinearScore(Score):
@@ -268,7 +303,7 @@ class BilinearScore(Score):
 
     def __init__(
         self,
-        matrix: StructuredMatrix,
+        matrix: Any,
         *,
         side: str | None = None,
         norm: bool = False,
@@ -295,11 +330,6 @@ class BilinearScore(Score):
         self.norm_key = nn.LayerNorm(self.d_key) if norm and self.side != "query" else None
         both = self.norm_query is not None and self.norm_key is not None
         self.scale = (self.d_key if both else matrix.n_in) ** -0.5 if scale is None else scale
-
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """The scale."""
-        return {"scale": self.scale}
 
     def features(
         self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
@@ -375,17 +405,119 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
     return tuple(rank for rank in (*ranks, d_head - sum(ranks)) if rank > 0)
 
 
-def level_ranks(d_head: int, ranks: tuple[int, ...] | None, sizes: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Features of a head by level: those given, or the default for as many levels as there are block sizes.
+def _alike(parts: list[Tensor]) -> list[Tensor]:
+    """The parts with the same leading axes."""
+    # torch.broadcast_shapes would load sympy.
+    lead = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
+    return [part.expand(*lead, part.shape[-1]) for part in parts]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the tokens of each sequence of a batch stand, the same for all layers (:meth:`GroupLevelScore.place`).
+
+    Args:
+        groups: Parts of the levels after the first, [L] or [B L] each.
+        angles: By which queries and keys are turned, or nothing.
+    """
+
+    groups: tuple[Int[Tensor, "... L"], ...]
+    angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]] | None = None
+
+
+class GroupLevelScore(DotScore):
+    """MLR score over parts that each sequence brings along: feature slice l counts where two tokens share a part.
+
+    Parts may be near tokens, tokens of one cycle of a season, or tokens of one phase (docs/mathematics.md, section
+    3). With one rank it is the ordinary score, turned by the given positions.
+
+    Args:
+        d_model: Token width.
+        n_heads: Heads.
+        ranks: Features per level, summing to ``d_model // n_heads``; the first counts everywhere.
+        rotary_base: Longest wave length of the rotary embedding over 2 pi, in tokens; ``None`` turns nothing.
+        norm: Normalise queries and keys over the features of each head (layer norm).
+        generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If they do not sum to ``d_head``.
+        ValueError: If ranks do not sum to the width of a head, or one is odd where there is a rotary embedding.
     """
-    if ranks is None:
-        return default_ranks(d_head) if sizes is None else default_ranks(d_head, len(sizes))
-    if sum(ranks) != d_head:
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        ranks: tuple[int, ...],
+        rotary_base: float | None = 10_000.0,
+        norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(d_model, n_heads, norm=norm, generator=generator)
+        self.levels: Levels = Levels(ranks)
+        self.levels.fit(self.d_key, 1)  # the groups take the place of blocks, the ranks have to fit
+        self.rotary = None if rotary_base is None else RotaryEmbedding(ranks, base=rotary_base)
+
+    def place(
+        self, groups: Sequence[Int[Tensor, "... L"]], positions: Sequence[Float[Tensor, "... L"]] | None = None
+    ) -> Places:
+        """What every layer of these ranks needs to know about the tokens.
+
+        Args:
+            groups: Parts of the levels after the first, [L] or [B L] each; a negative number is in no part.
+            positions: Where each level's features turn to, one tensor a level; not read without rotary embedding.
+
+        Raises:
+            ValueError: If there are not as many groups or positions as the levels need.
+        """
+        ranks = self.levels.ranks
+        if len(groups) != len(ranks) - 1:
+            raise ValueError(
+                f"levels after the first need one group each; got {len(groups)} for ranks {ranks}; give each one"
+            )
+        if self.rotary is None:
+            return Places(tuple(groups))
+        if positions is None or len(positions) != len(ranks):
+            raise ValueError(f"a rotary embedding of ranks {ranks} needs one tensor of positions a level")
+        return Places(tuple(groups), self.rotary.angles(positions, dtype=self.project.weight.dtype))
+
+    def check_context(self) -> None:
+        """Refuse keys of another sequence.
+
+        Raises:
+            ValueError: Always.
+        """
         raise ValueError(
-            f"ranks must sum to d_head; got sum({tuple(ranks)}) = {sum(ranks)} for d_head = {d_head};"
-            " change ranks, d_model or n_heads"
+            "level scores compare parts of one sequence, and queries and keys here come from two; use DotScore or"
+            " BilinearScore for cross-attention"
         )
-    return tuple(ranks)
+
+    def features_at(
+        self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
+    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
+        """Queries of the last tokens (default: of all) and keys of all."""
+        width = self.n_heads * self.d_key
+        if n_last is None:
+            q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
+        else:
+            weight, bias = self.project.weight, self.project.bias
+            q = nn.functional.linear(x[:, x.shape[1] - n_last :], weight[:width], bias[:width])
+            k = nn.functional.linear(x, weight[width:], bias[width:])
+        q, k = self.by_head(q, k)
+        if self.rotary is not None and places.angles is not None:
+            here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)
+            q, k = self.rotary.turn(q, (here[0], here[1])), self.rotary.turn(k, places.angles)
+        return q, k
+
+    def features(
+        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+        """Refused: the parts of the tokens have to be told.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("a score by groups needs to know the parts of its tokens; call the layer with places=")
+
+    def extra_repr(self) -> str:
+        return f"ranks={self.levels.ranks}"

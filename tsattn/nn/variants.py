@@ -1,12 +1,14 @@
-"""Which layers does a description stand for? Attention by its name, and the stack of blocks."""
+"""Attention layers by their name in a configuration, and the stack of blocks of a patch transformer."""
+
+from dataclasses import replace
 
 import torch
 
+from tsattn.kernels import Levels, Pattern
 from tsattn.matrices import make_matrix
-from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
-from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
+from tsattn.nn.attention import Attention, GlobalLocalAttention
+from tsattn.nn.blocks import ChannelMixer, FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.mixing import ChannelMixer
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
 
 _MATRICES = {"bilinear_mlr": "mlr", "bilinear_btt": "btt", "mlbtc": "mlbtc"}
@@ -103,26 +105,26 @@ def _make_score(config: ModelConfig, layer: int, generator: torch.Generator | No
 
 
 def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | None) -> LevelScore:
-    score = LevelScore(
+    width, sizes = head_width(config.d_model, config.n_heads), config.block_sizes
+    ranks = default_ranks(width, 3 if sizes is None else len(sizes)) if config.ranks is None else config.ranks
+    levels = Levels(ranks, sizes).fit(width, config.n_tokens)
+    return LevelScore(
         config.d_model,
         config.n_heads,
         length=config.n_tokens,
-        ranks=config.ranks,
-        block_sizes=config.block_sizes,
+        levels=replace(levels, offset=_offset(config, layer, levels)),
         scaling=config.scaling,
         learn_scales=config.learn_scales,
         n_key_heads=config.n_kv_heads,
         rotary=config.rotary,
         generator=generator,
     )
-    score.offset = _offset(config, layer, score.block_sizes)
-    return score
 
 
-def _offset(config: ModelConfig, layer: int, sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+def _offset(config: ModelConfig, layer: int, levels: Levels) -> int | tuple[int, ...]:
     if not isinstance(config.offset, str):
         return config.offset
-    shift = shifted_offset(sizes)
+    shift = shifted_offset(levels.block_sizes or ())
     if config.offset == "layers":
         return shift * (layer % 2)
     # Query heads that share keys share a grid, so that a cache can serve them.
