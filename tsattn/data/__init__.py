@@ -1,1 +1,1 @@
-"""From tables to windows: which rooms turn what a user has into arrays that a forecaster can eat?"""
+"""From tables to windows: what turns a table into arrays that a forecaster can read."""

@@ -1,4 +1,4 @@
-"""Which frequency do stamps follow, and which stamps come next: on the clock, in weeks, business days and months?
+"""The frequency that stamps follow, and the stamps that come next.
 
 A frequency is a :class:`Grid`: stamps become whole positions on it (:func:`locate`) and positions become stamps
 (:func:`stamps_at`), both for whole arrays. Days and longer steps are counted on the wall clock, so that a daily

@@ -1,4 +1,4 @@
-"""Which published data sets are known, where do their files lie, and is a file the one its card describes?"""
+"""The published data sets that are known, and their files, checked against their cards."""
 
 import gzip
 import hashlib
@@ -17,6 +17,7 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from tsattn.data.frames import Panel, from_wide
+from tsattn.data.schema import Schema
 from tsattn.data.windows import Split
 
 StrPath = str | os.PathLike[str]
@@ -446,7 +447,7 @@ def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Pol
             table = table.mask(marked)
     table.insert(0, card.columns.time, times)
     missing = "error" if policy == "keep" else policy
-    return from_wide(table, time_col=card.columns.time, freq=card.frequency, missing=missing)
+    return from_wide(table, Schema(time_col=card.columns.time, freq=card.frequency, missing=missing))
 
 
 def _download(card: Card, url: str, policy: Policy, cache: Path, data_dir: StrPath | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""Which columns of a frame hold ids, stamps and numbers, and how are they read?"""
+"""Columns of a frame that hold ids, stamps and numbers, found and read."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def require_columns(df: pd.DataFrame, wanted: dict[str, Any]) -> None:
 
 
 def long_names(
-    df: pd.DataFrame, id_col: str | None, time_col: str, target_col: str, *, check: bool = True
-) -> tuple[str | None, str, str]:
+    df: pd.DataFrame, id_col: Any, time_col: Any, target_col: Any, *, check: bool = True
+) -> tuple[Any, Any, Any]:
     """The column names to read, the second dialect and a missing id column resolved."""
     columns = set(df.columns)
     if (id_col, time_col, target_col) == ("unique_id", "ds", "y"):

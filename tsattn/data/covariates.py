@@ -1,4 +1,4 @@
-"""Which columns beside the target may a forecaster read, and how do they travel with the series?"""
+"""Columns beside the target that a forecaster may read, and how they travel with the series."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ class CovariateColumns:
     def moving(self) -> tuple[Hashable, ...]:
         """Columns with a value in every row, past ones first."""
         return (*self.past, *self.future)
+
+    def lacking_of(self, here: Covariates | None) -> list[Hashable]:
+        """Those of these columns that a panel's covariates do not hold."""
+        moving, static = (set(), set()) if here is None else (set(here.columns), set(here.statics))
+        return [c for c in self.moving if c not in moving] + [c for c in self.static if c not in static]
 
     @classmethod
     def checked(cls, past_cols: Any, future_cols: Any, static_cols: Any, calendar: Any) -> CovariateColumns:
@@ -100,11 +105,6 @@ class Covariates:
     def copy(self) -> Covariates:
         """The same in arrays of its own."""
         return replace(self, values=self.values.copy(), static=self.static.copy())
-
-    def lacking(self, columns: CovariateColumns) -> list[Hashable]:
-        """Those of ``columns`` that are not here."""
-        here, statics = set(self.columns), set(self.statics)
-        return [c for c in columns.moving if c not in here] + [c for c in columns.static if c not in statics]
 
     def only(self, columns: CovariateColumns) -> Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""

@@ -1,4 +1,4 @@
-"""Which covariates does a window show, and what does a network get to see of them?"""
+"""Covariates of windows, and what a network gets to see of them."""
 
 from __future__ import annotations
 

@@ -6,23 +6,25 @@ from typing import Any
 import pandas as pd
 
 from tsattn.data.frames import Panel, to_panel
+from tsattn.data.schema import Schema
 from tsattn.storage import one_line
 
 
-def read_table(path: str | Path, **columns: Any) -> Panel:
+def read_table(path: str | Path, schema: Schema | None = None, *, missing: str | None = None) -> Panel:
     """Read a CSV file, long or wide, plain or compressed.
 
     Args:
-        path: The file; in a wide one the stamps are the column ``time_col``, or the first one.
-        **columns: As in :func:`tsattn.data.frames.to_panel`; ``None`` leaves its default.
+        path: The file.
+        schema: What its columns are.
+        missing: Policy where the schema names none.
 
     Raises:
         ValueError: If the file is no table, or the table is not usable.
         OSError: If the file cannot be read.
     """
-    given = {name: value for name, value in columns.items() if value is not None}
-    text = {given.get("id_col"), given.get("time_col"), *given.get("static_cols", ())}
-    return to_panel(read_csv(path, text), **given)
+    schema = Schema() if schema is None else schema
+    text = {schema.id_col, schema.time_col, *schema.static_cols}
+    return to_panel(read_csv(path, text), schema, missing=missing)
 
 
 def read_csv(path: str | Path, text: set[Any]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What does a table of series have to satisfy, and how does it become arrays and a table again?"""
+"""Tables of series as checked arrays (panels), and panels as tables again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tsattn.data.columns import (
     read_stamps,
     require_columns,
 )
-from tsattn.data.covariates import Covariates, check_covariate_cols, read_static
+from tsattn.data.covariates import CovariateColumns, Covariates, check_covariate_cols, read_static
+from tsattn.data.schema import Schema
 from tsattn.data.tables import Table, regular
 
 __all__ = [
@@ -102,6 +103,27 @@ class Panel:
         """Name of each (series, channel) pair: the ids of a long frame, the channels of a wide one."""
         return self.ids if self.dialect.kind == "long" else np.array(self.channels, dtype=object)
 
+    def require(self, columns: CovariateColumns) -> None:
+        """Refuse to go on without some covariates.
+
+        Raises:
+            ValueError: Naming one that the panel lacks.
+        """
+        lacking = columns.lacking_of(self.covariates)
+        if lacking:
+            raise ValueError(
+                f"the panel has no covariate {lacking[0]!r}; make it by to_panel with a schema that names it, such as"
+                f" Schema(past_cols={lacking!r})"
+            )
+
+    def keep(self, columns: CovariateColumns) -> Panel:
+        """The same panel with no covariates but ``columns``, which it has: what nobody reads is left behind."""
+        self.require(columns)
+        if self.covariates is None:
+            return self
+        kept = self.covariates.only(columns) if columns.moving or columns.static else None
+        return replace(self, covariates=kept)
+
     def rows(self, start: int | None, stop: int | None) -> Panel:
         """The same slice ``start:stop`` of every series, counted as Python slices are."""
 
@@ -150,17 +172,7 @@ class Panel:
         return replace(self, values=self.values[pick], starts=starts, times=self.times[pick], covariates=covariates)
 
 
-def from_long(
-    df: pd.DataFrame,
-    *,
-    id_col: str | None = "unique_id",
-    time_col: str = "ds",
-    target_col: str = "y",
-    freq: Any = None,
-    missing: str = "error",
-    covariate_cols: Sequence[Hashable] = (),
-    static_cols: Sequence[Hashable] = (),
-) -> Panel:
+def from_long(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None) -> Panel:
     """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
 
     Rows may come in any order; the panel's series are sorted by id (categories by their order), rows by time. Columns
@@ -169,15 +181,10 @@ def from_long(
 
     Args:
         df: The table.
-        id_col: Column of the series' names; None for a frame of one series.
-        time_col: Column of stamps, of text that reads as stamps, or of integers.
-        target_col: Column of numbers.
-        freq: Frequency as for :func:`tsattn.data.calendar.parse_freq`; None infers it from all series.
-        missing: ``"error"`` refuses missing values and absent rows; under ``"interpolate"`` and ``"ffill"`` absent
-            rows are inserted as NaN and filled later, at each cutoff, with what is known there. A missing covariate
-            takes the last value before it under every policy but ``"error"``.
-        covariate_cols: Columns of numbers that forecasters may read beside the target, as past or as future ones.
-        static_cols: Columns with one value in a series: numbers, text or categories.
+        schema: What its columns are. A missing covariate takes the last value before it under every policy but
+            ``"error"``.
+        freq: Frequency where the schema names none.
+        missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are inserted as NaN.
 
     Returns:
         The panel: N series, one channel.
@@ -187,62 +194,65 @@ def from_long(
         ValueError: If a column is absent or doubled, the table is empty, or a value or stamp breaks a rule; the
             message names the series, the first bad stamp, how many others there are, the rule and the remedy.
     """
+    schema, freq, missing = _reading(schema, freq, missing)
     check_frame(df, missing)
-    id_col, time_col, target_col = long_names(df, id_col, time_col, target_col)
+    id_col, time_col, target_col = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     if id_col is None:
         codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
     else:
         codes, ids = read_ids(df[id_col])
     dialect = Dialect("long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype)
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    check_covariate_cols(df, taken, covariate_cols, static_cols)
-    columns = [target_col, *covariate_cols]
+    moving, statics = schema.columns.moving, schema.columns.static
+    check_covariate_cols(df, taken, moving, statics)
+    columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns)
-    cells, names = [df[column] for column in columns], (str(target_col), *covariate_cols)
-    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(covariate_cols))
+    cells, names = [df[column] for column in columns], (str(target_col), *moving)
+    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(moving))
     times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]))
-    static = read_static(df, static_cols, codes, table.series) if static_cols else np.empty((len(ids), 0), dtype=object)
-    return _panel(replace(table, times=times), freq, missing, tuple(static_cols), static)
+    static = read_static(df, statics, codes, table.series) if statics else np.empty((len(ids), 0), dtype=object)
+    return _panel(replace(table, times=times), freq, missing, statics, static)
 
 
-def from_wide(
-    df: pd.DataFrame,
-    *,
-    time_col: str | None = None,
-    freq: Any = None,
-    missing: str = "error",
-    covariate_cols: Sequence[Hashable] = (),
-) -> Panel:
+def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None) -> Panel:
     """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is left as it was.
 
     Args:
-        df: The table; its stamps stand in the index or in one column.
-        time_col: Column of stamps. None takes a DatetimeIndex; otherwise the column that is called date, ds,
-            timestamp, time or datetime, or the only column of datetimes; otherwise the index, as integers or text.
+        df: The table; its stamps stand in the index or in one column: the one that the schema names, where it is
+            there; else a DatetimeIndex; else the column that is called date, ds, timestamp, time or datetime, or the
+            only column of datetimes; else the index, as integers or text.
+        schema: What its columns are; covariates are no channels.
         freq: As in :func:`from_long`.
         missing: As in :func:`from_long`.
-        covariate_cols: Columns that are no channels, but may be read beside all of them.
 
     Returns:
         The panel: one series, C channels.
 
     Raises:
         TypeError: As :func:`from_long`.
-        ValueError: As :func:`from_long`; and if several columns could be the time column.
+        ValueError: As :func:`from_long`; if several columns could be the time column, or there are static columns.
     """
+    schema, freq, missing = _reading(schema, freq, missing)
     check_frame(df, missing)
-    time_col = find_time_col(df) if time_col is None else time_col
+    if schema.columns.static:
+        raise ValueError(
+            f"static_cols need a long table, with rows of several series; got {list(schema.columns.static)!r} for a"
+            " wide one; melt it, or leave them out"
+        )
+    named = schema.time_col in df.columns or schema.time_col != "ds"
+    time_col: Any = schema.time_col if named else find_time_col(df)
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
-    check_covariate_cols(df, {"time_col": time_col}, covariate_cols)
-    apart = {*covariate_cols, *([] if time_col is None else [time_col])}
+    covariates = schema.columns.moving
+    check_covariate_cols(df, {"time_col": time_col}, covariates)
+    apart = {*covariates, *([] if time_col is None else [time_col])}
     columns: list[Any] = [column for column in df.columns if column not in apart]
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(
             f"a wide frame needs at least one value column, each with its own name; got {list(channels)!r}"
         )
-    columns += covariate_cols
+    columns += covariates
     values, foreign = _read_columns(df, columns)
     index_name = df.index.name if time_col is None else None
     table = Table(
@@ -256,23 +266,15 @@ def from_wide(
         values=values,
         foreign=foreign,
         cells=[df[column] for column in columns],
-        columns=(*channels, *covariate_cols),
+        columns=(*channels, *covariates),
         dialect=Dialect("wide", None, time_col, None, index_name),
-        n_covariates=len(covariate_cols),
+        n_covariates=len(covariates),
     )
     return _panel(table, freq, missing)
 
 
 def to_panel(
-    data: pd.DataFrame | Panel,
-    *,
-    id_col: str | None = "unique_id",
-    time_col: str = "ds",
-    target_col: str = "y",
-    freq: Any = None,
-    missing: str = "error",
-    covariate_cols: Sequence[Hashable] = (),
-    static_cols: Sequence[Hashable] = (),
+    data: pd.DataFrame | Panel, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
@@ -281,13 +283,9 @@ def to_panel(
 
     Args:
         data: Frame or panel.
-        id_col: As in :func:`from_long`.
-        time_col: As in :func:`from_long`; also the time column of a wide frame.
-        target_col: As in :func:`from_long`.
-        freq: As in :func:`from_long`.
-        missing: As in :func:`from_long`.
-        covariate_cols: As in :func:`from_long`; a panel must have them.
-        static_cols: As in :func:`from_long`; a wide frame cannot have any.
+        schema: What its columns are; default :class:`tsattn.Schema`'s. A panel must have its covariates.
+        freq: Frequency where the schema names none.
+        missing: Policy where the schema names none; ``None`` is ``"error"``.
 
     Returns:
         The panel.
@@ -296,34 +294,21 @@ def to_panel(
         TypeError: If ``data`` is neither frame nor panel.
         ValueError: As :func:`from_long` and :func:`from_wide`; or if a panel lacks a covariate.
     """
+    schema = Schema() if schema is None else schema
     if isinstance(data, Panel):
-        _require_covariates(data, covariate_cols, static_cols)
+        data.require(schema.columns)
         return data
-    check_frame(data, missing)
-    names = long_names(data, id_col, time_col, target_col, check=False)
+    check_frame(data, "error")
+    names = long_names(data, schema.id_col, schema.time_col, schema.target_col, check=False)
     have = [name in data.columns for name in names]
-    asked = id_col not in (None, "unique_id") or target_col != "y"
-    reading: dict[str, Any] = {"freq": freq, "missing": missing, "covariate_cols": tuple(covariate_cols)}
-    if have[0] or (have[1] and have[2]) or asked:
-        reading |= {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-        return from_long(data, **reading, static_cols=tuple(static_cols))
-    if len(static_cols):
-        raise ValueError(
-            f"static_cols need a long table, with rows of several series; got {list(static_cols)!r} for a wide one;"
-            " melt it, or leave them out"
-        )
-    named = time_col in data.columns or time_col != "ds"
-    return from_wide(data, time_col=time_col if named else None, **reading)
+    asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
+    read = from_long if have[0] or (have[1] and have[2]) or asked else from_wide
+    return read(data, schema, freq=freq, missing=missing)
 
 
-def _require_covariates(panel: Panel, columns: Sequence[Hashable], statics: Sequence[Hashable]) -> None:
-    here = panel.covariates
-    known = set() if here is None else {*here.columns}, set() if here is None else {*here.statics}
-    for parameter, wanted, found in zip(("covariate_cols", "static_cols"), (columns, statics), known, strict=True):
-        if gone := [column for column in wanted if column not in found]:
-            raise ValueError(
-                f"the panel has no covariate {gone[0]!r}; make it by from_long or from_wide with {parameter}={gone!r}"
-            )
+def _reading(schema: Schema | None, freq: Any, missing: str | None) -> tuple[Schema, Any, str]:
+    schema = Schema() if schema is None else schema
+    return schema, freq if schema.freq is None else schema.freq, schema.missing or missing or "error"
 
 
 def to_long(panel: Panel) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Which rows after the end of each series need values of the future columns, and which of them are there?"""
+"""Values of the future columns in the rows after the end of each series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do later rows continue a panel?"""
+"""Panels continued by later rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from tsattn.data.covariates import label
 from tsattn.data.frames import Panel, covariate_series, from_long, from_wide
+from tsattn.data.schema import Schema
 
 
 def continued_panel(old: Panel, new: Panel) -> Panel:
@@ -32,13 +33,13 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
     columns, statics = ((), ()) if here is None else (here.columns, here.statics)
     beside = _joined_covariates(old, new, columns, statics)
     times = old.times.append(new.times)
-    reading: dict[str, Any] = {"freq": new.freq, "missing": new.missing, "covariate_cols": columns}
+    reading = Schema(freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics)
     if old.dialect.kind == "wide":
         values = np.vstack([old.values, new.values])
         table = pd.DataFrame(values, columns=list(new.channels)).join(pd.DataFrame(beside))
         table.index = times
         table = table[~table.index.duplicated(keep="last")].sort_index()
-        joined = from_wide(table, **reading)
+        joined = from_wide(table, reading)
     else:
         # Their own names: a covariate may be called y, or ds.
         given = {"id_col": "unique_id", "time_col": "ds", "target_col": "y"}
@@ -47,7 +48,7 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
         values = np.concatenate([old.values[:, 0], new.values[:, 0]])
         table = pd.DataFrame(dict(zip(names.values(), (ids, times, values), strict=True)) | beside)
         table = table.drop_duplicates([names["id_col"], names["time_col"]], keep="last")
-        joined = from_long(table, **names, **reading, static_cols=statics)
+        joined = from_long(table, reading.changed(**names))
     return replace(joined, channels=new.channels, dialect=new.dialect)
 
 

@@ -1,4 +1,4 @@
-"""Does a table keep the rules, and if not, which series, stamp and value breaks them?"""
+"""Rules that a table must keep, and refusals that name the series, stamp and value that break them."""
 
 from __future__ import annotations
 

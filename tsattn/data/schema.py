@@ -1,0 +1,73 @@
+"""How a table is read: what its columns are, how its stamps go on, what is done about missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from tsattn.data.calendar import parse_freq
+from tsattn.data.columns import MISSING
+from tsattn.data.covariates import CovariateColumns
+from tsattn.settings import Settings
+
+
+@dataclass(frozen=True, repr=False)
+class Schema(Settings):
+    """What the columns of a table are; every forecaster, ``backtest`` and the command line read tables by one.
+
+    The default recognises long tables with the columns ``unique_id, ds, y`` or ``item_id, timestamp, target``, long
+    tables of one series without a column of ids, and wide tables with one column a series and their stamps in the
+    index or in a column.
+
+    Args:
+        id_col: Column of the series' names in a long table; ``None`` for a table of one series.
+        time_col: Column of stamps, of text that reads as stamps, or of integers.
+        target_col: Column of values in a long table.
+        freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, or the step of integer stamps; ``None`` infers it
+            over all series.
+        missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and ``"ffill"`` fill them at each
+            cutoff with what was known there; ``"mask"`` leaves them out of account, for forecasters that can. ``None``
+            is the forecaster's own choice: ``"mask"`` for the pretrained one, ``"error"`` for all others.
+        past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
+        future_cols: Columns that are known through the horizon as well, such as prices or weather forecasts;
+            ``predict`` takes their values as ``future=``.
+        static_cols: Columns with one value in a series of a long table: numbers, or text and categories.
+        calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``, ``"monthday"``, ``"month"``,
+            ``"yearday"``; ``"auto"`` takes those that fit the frequency and that the training rows show whole.
+
+    The past, future and static columns of a wide table are no channels, but belong to all of them. A forecaster that
+    reads no covariates leaves these columns and the calendar unread.
+
+    Raises:
+        ValueError: If a policy or frequency is unknown, or a column is named twice.
+
+    Example:
+        >>> Schema(time_col="date", target_col="sales", id_col=None)
+        Schema(id_col=None, time_col='date', target_col='sales')
+    """
+
+    id_col: Hashable | None = "unique_id"
+    time_col: Hashable = "ds"
+    target_col: Hashable = "y"
+    freq: str | int | None = None
+    missing: str | None = None
+    past_cols: Sequence[Hashable] = ()
+    future_cols: Sequence[Hashable] = ()
+    static_cols: Sequence[Hashable] = ()
+    calendar: Sequence[str] | str = ()
+
+    def __post_init__(self) -> None:
+        if self.missing is not None and self.missing not in MISSING:
+            raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {self.missing!r}")
+        if self.freq is not None:
+            parse_freq(self.freq)
+        _ = self.columns
+
+    @property
+    def columns(self) -> CovariateColumns:
+        """What may be read beside the target.
+
+        Raises:
+            ValueError: If something is no list of names, or a name occurs twice.
+        """
+        return CovariateColumns.checked(self.past_cols, self.future_cols, self.static_cols, self.calendar)
