@@ -1,95 +1,422 @@
-"""What does a forecaster promise, and what does its answer look like as arrays and as a frame?"""
+"""What every forecaster does, and what its answer looks like as arrays and as a frame."""
 
+import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import Dialect, Panel, future_times, require_length, to_panel
-from tsattn.data.future import read_future
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size
-from tsattn.levels import check_request, interval_columns, level_to_quantiles, quantiles_to_level
+from tsattn.levels import check_request, interval_columns
+from tsattn.settings import Settings
 
-__all__ = [
-    "Forecast",
-    "Forecaster",
-    "alias_of",
-    "answer",
-    "call_windows",
-    "check_horizon",
-    "check_request",
-    "check_windows",
-    "chunk_size",
-    "columns_of",
-    "context_of",
-    "continued",
-    "covariate_history",
-    "forecast_panel",
-    "interval_columns",
-    "level_to_quantiles",
-    "panel_for",
-    "quantiles_to_level",
-    "reach_of",
-    "windows_before",
-]
+if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
+    from tsattn.data.encoding import CovariateHistory, CovariateWindows
 
 
-class Forecaster(Protocol):
-    """Anything that forecasts ``horizon`` rows from the ``context`` rows before them.
+class Forecaster(ABC):
+    """Anything that forecasts ``horizon`` rows from the rows before them.
+
+    A forecaster of one's own is a subclass with a constructor that stores its arguments under their names, ``horizon``,
+    ``alias`` and ``schema`` among them, and these two methods: :meth:`_learn`, which learns from a panel, and
+    :meth:`_forecast`, which answers windows. Tables, covariates, chunks, intervals, frames and errors are done here.
 
     Attributes:
         horizon: Rows forecast ahead.
-        context: Rows of history that it needs, at least 1. An estimator whose constructor leaves the choice
-            open stores ``None`` here and the choice in ``context_`` when it is fitted; see :func:`context_of`.
-        alias: Name of its columns; see :func:`alias_of`.
-
-    One that reads covariates says so by a property ``covariate_columns``, and by ``covariate_columns_`` once it is
-    fitted (:func:`columns_of`). Then ``predict_windows`` takes them as ``covariates=``, a
-    :class:`tsattn.data.encoding.CovariateWindows`, and ``predict`` takes a frame ``future=``.
-
-    One that reads longer histories where there are some says how long by an attribute ``max_context``
-    (:func:`reach_of`). Its windows then begin with NaN where a series is shorter, and series of any lengths are handed
-    to it together (:func:`windows_before`).
-
-    One that gives points and quantiles in one pass has a method ``predict_both(x, *, quantiles)``, which returns
-    ``[B, F, C]`` and ``[B, F, C, Q]`` (:func:`call_windows`).
+        alias: Name of the forecast columns; ``None`` is the forecaster's own name.
+        context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and puts them into
+            ``context_``.
+        schema: How tables are read.
+        panel_: The series of the last ``fit``, or as much of them as a forecast needs.
+        panel_in_: Whether they were given as a ``Panel``.
     """
 
-    @property
-    def horizon(self) -> int: ...
+    # What is done about missing values where the schema says nothing.
+    default_missing: ClassVar[str] = "error"
+
+    horizon: int
+    alias: str | None
+    context: Any
+    schema: Schema
+    panel_: Panel
+    panel_in_: bool
+
+    # --- what a subclass says ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _learn(self, panel: Panel) -> None:
+        """Learn from all rows, or refuse them; attributes that are learnt end with an underscore."""
+
+    @abstractmethod
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``, in one pass."""
 
     @property
-    def context(self) -> int | None: ...
+    def name(self) -> str:
+        """Its own name: what its columns are called without an alias."""
+        return type(self).__name__
 
     @property
-    def alias(self) -> str | None: ...
+    def covariate_columns(self) -> CovariateColumns:
+        """What the next ``fit`` reads beside the target; nothing, if a forecaster does not say otherwise."""
+        return CovariateColumns()
 
-    def fit(self, data: pd.DataFrame | Panel) -> Self:
-        """Learn from all rows of ``data``; a second call starts afresh."""
-        ...
+    @property
+    def covariate_columns_(self) -> CovariateColumns:
+        """What the last ``fit`` read beside the target."""
+        return self.covariate_columns
+
+    @property
+    def masks(self) -> bool:
+        """Whether missing values are left out of account."""
+        return False
+
+    # --- settings ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_settings(cls, **settings: Any) -> Self:
+        """Make one of settings by their bare names: ``d_model`` goes into ``network``, ``freq`` into ``schema``.
+
+        Args:
+            **settings: Arguments of the constructor, or fields of the objects among them.
+
+        Raises:
+            ValueError: If a name is unknown or a value out of its range.
+        """
+        return cls(**cls.arranged(settings))
+
+    @classmethod
+    def arranged(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the constructor from settings by their bare names.
+
+        Args:
+            settings: As :meth:`from_settings` takes them.
+
+        Raises:
+            ValueError: If a name is unknown or a value out of its range.
+        """
+        parameters = inspect.signature(cls).parameters
+        groups = {name: p.default for name, p in parameters.items() if isinstance(p.default, Settings)}
+        homes = {key: name for name, group in groups.items() for key in group.get_params()}
+        given = {name: value for name, value in settings.items() if name in parameters}
+        inside: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            if name not in parameters and name not in homes:
+                raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {', '.join((*parameters, *homes))}")
+            if name not in parameters:
+                inside.setdefault(homes[name], {})[name] = value
+        for name, values in inside.items():
+            given[name] = given.get(name, groups[name]).changed(**values)
+        return given
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor and their values.
+
+        Args:
+            deep: Also those inside of settings, as ``network__d_model``.
+        """
+        found = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        inside: dict[str, Any] = {}
+        for name, value in found.items():
+            if deep and isinstance(value, Settings | Forecaster):
+                inside |= {f"{name}__{key}": each for key, each in value.get_params().items()}
+        return found | inside
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor; they count from the next ``fit`` or ``predict`` on.
+
+        Args:
+            **params: New values by name; ``network__d_model`` changes ``d_model`` inside of ``network``.
+
+        Raises:
+            ValueError: If a name is unknown or a value out of its range; nothing is changed then.
+        """
+        known = self.get_params(deep=False)
+        inside: dict[str, dict[str, Any]] = {}
+        plain = {}
+        for name, value in params.items():
+            group, _, key = name.partition("__")
+            if group not in known:
+                raise ValueError(f"{type(self).__name__} has no parameter {group!r}; it takes {', '.join(known)}")
+            if key:
+                inside.setdefault(group, {})[key] = value
+            else:
+                plain[name] = value
+        for group, values in inside.items():
+            given = plain.get(group, known[group])
+            if isinstance(given, Forecaster):
+                given.set_params(**values)
+            elif isinstance(given, Settings):
+                plain[group] = given.changed(**values)
+            else:
+                told = f"{group}__{next(iter(values))}"
+                raise ValueError(f"{group} of {type(self).__name__} has no parameters of its own; got {told}")
+        type(self)(**{**known, **plain})  # refuses what a constructor refuses
+        for name, value in plain.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        told = [f"{n}={v!r}" for n, v in self.get_params(deep=False).items() if not _same(v, defaults[n].default)]
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    # --- what everybody may ask -------------------------------------------------------------------------------------
+
+    @property
+    def alias_(self) -> str:
+        """Name of the forecast columns: the alias, else the forecaster's own name."""
+        return self.name if self.alias is None else str(self.alias)
+
+    @property
+    def min_context(self) -> int:
+        """Rows of history that a forecast needs: ``context_`` once fitted, otherwise ``context``.
+
+        Raises:
+            ValueError: If neither is a positive integer.
+        """
+        fitted = vars(self).get("context_")
+        context = self.context if fitted is None else fitted
+        if isinstance(context, bool) or not isinstance(context, Integral) or context < 1:
+            raise ValueError(
+                f"{type(self).__name__} must say how many rows of history it needs, at least 1; got"
+                f" context = {context!r}: fit it first, or set context="
+            )
+        return int(context)
+
+    @property
+    def max_context(self) -> int:
+        """Rows of history that are read where there are so many; windows of shorter series begin with NaN."""
+        return self.min_context
+
+    def fit(self, data: pd.DataFrame | Panel, y: None = None, *, verbose: bool = False) -> Self:
+        """Learn from all rows of a table; what was learnt before is forgotten.
+
+        Args:
+            data: A long or wide frame, or a panel.
+            y: Ignored; scikit-learn passes it.
+            verbose: Show progress on stderr where that is a terminal and learning takes time.
+
+        Raises:
+            ValueError: If the table is faulty, a series too short, or a setting not usable; nothing is changed then.
+        """
+        panel = self.read(data)
+        self._learn(panel)
+        self.panel_, self.panel_in_ = panel, isinstance(data, Panel)
+        return self
 
     def predict(
         self,
         data: pd.DataFrame | Panel | None = None,
         *,
-        level: Sequence[float] | float | None = None,
-        quantiles: Sequence[float] | float | None = None,
+        level: float | Iterable[float] | None = None,
+        quantiles: float | Iterable[float] | None = None,
+        horizon: int | None = None,
+        future: pd.DataFrame | None = None,
+        recursive: bool = False,
     ) -> "pd.DataFrame | Forecast":
-        """Forecast the rows after ``data`` (default: the fitted data) without refitting.
+        """Forecast the rows after the end of each series, without fitting again; series may be new.
 
-        A frame gives a frame in the same dialect, a ``Panel`` gives a :class:`Forecast`.
+        Args:
+            data: Series to continue; ``None`` continues those of ``fit``.
+            level: Central intervals in percent, such as 80 or ``[80, 95]``.
+            quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
+            horizon: Steps to give: up to the forecaster's own (the default) the first of its steps.
+            future: Id, time and future columns of the rows after each series' end (:meth:`make_future_frame`), in any
+                order, for a forecaster that reads some. A wide table's has no ids.
+            recursive: For more steps than the forecaster's, take the forecast for the history and go on, again and
+                again. Errors add up and nobody measured them, so there are points only.
+
+        Returns:
+            A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
+
+        Raises:
+            ValueError: If not fitted, a table is faulty, a series too short, ``future`` not complete, or more is asked
+                than the forecaster can give.
         """
-        ...
+        self.check_fitted()
+        asked: dict[str, Any] = {"level": level, "quantiles": quantiles, "horizon": horizon}
+        forecast = forecast_panel(self, self.series(data), **asked, future=future, recursive=recursive)
+        as_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        return forecast if as_panel else forecast.to_frame()
 
-    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
-        """Forecast from contexts ``x [B, T, C]``, T at least ``context``: ``[B, F, C]`` or ``[B, F, C, Q]``."""
-        ...
+    def predict_windows(
+        self, x: np.ndarray, *, quantiles: Sequence[float] = (), covariates: "CovariateWindows | None" = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Forecast each window by itself; points and quantiles come from one pass.
+
+        Args:
+            x: Histories in original units, ``[B, T, C]`` with T at least ``min_context``; the last ``max_context`` rows
+                are read.
+            quantiles: Q probabilities, ascending, strictly between 0 and 1.
+            covariates: Those of the same windows, for a forecaster that reads some, as
+                :class:`tsattn.data.encoding.CovariateHistory` cuts them.
+
+        Returns:
+            Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]``, in float64.
+
+        Raises:
+            ValueError: If the shape does not fit, a value is not finite, covariates are missing or nobody reads them,
+                or quantiles are asked of a forecaster that gives points only.
+        """
+        asked, columns = check_request(None, tuple(quantiles))[2], self.covariate_columns_
+        shape = np.shape(x)
+        x = self._checked(x)
+        if columns:
+            from tsattn.data.encoding import check_windows_of
+
+            covariates = check_windows_of(covariates, columns, shape, self.horizon).cut(x.shape[1], self.horizon)
+        elif covariates is not None:
+            raise ValueError(f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with some")
+        point, bounds = self._forecast(x, asked, covariates)
+        shape = (x.shape[0], self.horizon, x.shape[2])
+        return self._shaped(point, shape), self._shaped(bounds, (*shape, len(asked)))
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """Windows as :meth:`_forecast` takes them."""
+        context, most = self.min_context, self.max_context
+        if most == context:
+            return check_windows(x, context)[:, -context:]
+        x = np.asarray(x, dtype=np.float64)
+        # What lies before the rows that are needed may be missing.
+        check_windows(x[:, -context:] if x.ndim == 3 else x, context)
+        return x[:, -most:]
+
+    def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        answer = np.asarray(answer, dtype=np.float64)
+        if answer.shape != shape:
+            raise ValueError(
+                f"{self.alias_} must forecast windows in the shape {shape}; got {answer.shape}: keep the windows, steps"
+                " and channels in that order"
+            )
+        return answer
+
+    def make_future_frame(
+        self, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """The rows that ``predict`` needs as ``future``, with the future columns empty, to be filled in.
+
+        Args:
+            data: Series to continue; ``None`` continues those of ``fit``.
+            horizon: Steps; default the forecaster's.
+
+        Returns:
+            Id, time and future columns, in the dialect of the table.
+        """
+        from tsattn.data.future import future_frame
+
+        self.check_fitted()
+        return future_frame(self.series(data), self.covariate_columns_, self._steps(horizon))
+
+    def missing_future(
+        self, future: pd.DataFrame, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """What ``future`` still lacks for ``predict``.
+
+        Args:
+            future: The frame.
+            data: As in :meth:`make_future_frame`.
+            horizon: As in :meth:`make_future_frame`.
+
+        Returns:
+            Id, time and ``column`` of every missing value; no rows where nothing is missing.
+        """
+        from tsattn.data.future import missing_frame
+
+        self.check_fitted()
+        return missing_frame(future, self.series(data), self.covariate_columns_, self._steps(horizon))
+
+    def _steps(self, horizon: int | None) -> int:
+        return self.horizon if horizon is None else check_horizon(horizon)
+
+    # --- tables and windows -----------------------------------------------------------------------------------------
+
+    def check_fitted(self) -> None:
+        """Refuse to go on before ``fit``.
+
+        Raises:
+            ValueError: If it has not run.
+        """
+        if vars(self).get("panel_") is None:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+
+    def series(self, data: pd.DataFrame | Panel | None = None) -> Panel:
+        """The series that ``predict(data)`` continues.
+
+        Raises:
+            ValueError: If the table is faulty, or not one that the fitted forecaster can read.
+        """
+        return self.panel_ if data is None else self.read(data, fitted=True)
+
+    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+        """A table as this forecaster reads it; a panel passes through, without covariates that nobody reads.
+
+        Args:
+            data: Frame or panel.
+            fitted: Read what the last fit read, not what the next one would; its frequency counts where the schema
+                names none, for new data may be too short to infer it from.
+
+        Raises:
+            ValueError: If the table is faulty, or misses values that the forecaster cannot leave out.
+        """
+        columns = self.covariate_columns_ if fitted else self.covariate_columns
+        if not isinstance(data, Panel):
+            freq = self.panel_.freq if fitted else None
+            data = to_panel(data, self.schema, freq=freq, missing=self.default_missing)
+        panel = data.keep(columns)
+        if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
+            raise ValueError(
+                f"{self.alias_} cannot leave missing values out (missing='mask'); fill them in by missing='interpolate'"
+                " or 'ffill', or take a forecaster that can, such as 'zero' or 'mlr'"
+            )
+        return panel
+
+    def windows(self, history: History, ends: np.ndarray) -> np.ndarray:
+        """The rows before each end that :meth:`predict_windows` reads.
+
+        Args:
+            history: Of the panel in which the ends lie, each with at least ``min_context`` rows before it.
+            ends: Absolute rows just after the last row of each window, ``[B]``.
+
+        Returns:
+            ``[B, T, C]``: T is ``min_context``, or up to ``max_context`` where a forecaster reads so far; then shorter
+            histories have NaN before their first row.
+        """
+        context, most = self.min_context, self.max_context
+        return history.contexts(ends, context) if most == context else history.reaching(ends, most)
+
+    def covariate_history(self, panel: Panel, ahead: np.ndarray | None = None) -> "CovariateHistory | None":
+        """Where the covariates of windows are cut from; ``None`` if the fitted forecaster reads none.
+
+        Args:
+            panel: The series.
+            ahead: Future columns after the last row of each series, ``[N, F, K]``; ``None`` for windows inside.
+
+        Raises:
+            ValueError: If the panel lacks one of them.
+        """
+        columns = self.covariate_columns_
+        panel.require(columns)
+        if not columns:
+            return None
+        from tsattn.data.encoding import CovariateHistory
+
+        return CovariateHistory(panel, columns, ahead)
+
+
+def _same(value: Any, default: Any) -> bool:
+    plain = isinstance(value, Settings | str | int | float) and type(value) is type(default)
+    return value is default or (plain and value == default)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,76 +489,6 @@ class Forecast:
         return columns
 
 
-def context_of(forecaster: Forecaster) -> int:
-    """Rows of history that a forecaster needs: ``context_`` once fitted, otherwise ``context``.
-
-    Raises:
-        ValueError: If neither is a positive integer.
-    """
-    fitted = getattr(forecaster, "context_", None)
-    context = forecaster.context if fitted is None else fitted
-    if isinstance(context, bool) or not isinstance(context, Integral) or context < 1:
-        raise ValueError(
-            f"{type(forecaster).__name__} must say how many rows of history it needs, at least 1; got"
-            f" context = {context!r}: fit it first, or set context="
-        )
-    return int(context)
-
-
-def reach_of(forecaster: Forecaster) -> int:
-    """Rows of history that a forecaster reads where there are so many: its ``max_context``, or else its context.
-
-    Raises:
-        ValueError: As :func:`context_of`.
-    """
-    most = getattr(forecaster, "max_context", None)
-    return max(context_of(forecaster), most or 0)
-
-
-def windows_before(forecaster: Forecaster, history: History, ends: np.ndarray) -> np.ndarray:
-    """The rows before each end that a forecaster reads, as its ``predict_windows`` takes them.
-
-    Args:
-        forecaster: Fitted.
-        history: Of the panel in which the ends lie, each with at least the forecaster's context before it.
-        ends: Absolute rows just after the last row of each window, ``[B]``.
-
-    Returns:
-        ``[B, T, C]``: T is the context, or up to ``max_context`` where a forecaster reads so far; then shorter
-        histories have NaN before their first row.
-    """
-    context, reach = context_of(forecaster), reach_of(forecaster)
-    return history.contexts(ends, context) if reach == context else history.reaching(ends, reach)
-
-
-def alias_of(forecaster: Forecaster) -> str:
-    """Name of a forecaster's columns: its ``alias``, else ``alias_``, else the name of its class."""
-    return str(forecaster.alias or getattr(forecaster, "alias_", None) or type(forecaster).__name__)
-
-
-def columns_of(forecaster: Forecaster, *, fitted: bool = True) -> CovariateColumns:
-    """What a forecaster reads beside its target; nothing, if it does not speak of covariates.
-
-    Args:
-        forecaster: Any.
-        fitted: What it learnt to read at the last ``fit``, if there was one; otherwise what it would read at the next.
-    """
-    known = getattr(forecaster, "covariate_columns_", None) if fitted else None
-    columns: CovariateColumns = getattr(forecaster, "covariate_columns", CovariateColumns()) if known is None else known
-    return columns
-
-
-def covariate_history(forecaster: Forecaster, panel: Panel, ahead: np.ndarray | None = None) -> CovariateHistory | None:
-    """Where a fitted forecaster's covariates are cut from, as :class:`CovariateHistory`; ``None`` if it reads none.
-
-    Raises:
-        ValueError: If the panel lacks one of them.
-    """
-    columns = columns_of(forecaster)
-    to_panel(panel, covariate_cols=columns.moving, static_cols=columns.static)
-    return CovariateHistory(panel, columns, ahead) if columns else None
-
-
 def check_horizon(horizon: object) -> int:
     """Return ``horizon`` as an int.
 
@@ -243,100 +500,24 @@ def check_horizon(horizon: object) -> int:
     return int(horizon)
 
 
-def panel_for(
-    forecaster: Forecaster, data: pd.DataFrame | Panel, freq: str | int | None = None, *, fitted: bool = False
-) -> Panel:
-    """Read ``data`` with the column names, frequency and missing policy that the forecaster was given.
+def refuse_covariates(forecaster: Forecaster, where: str) -> None:
+    """Refuse a forecaster that reads covariates where none can be handed to it.
 
     Args:
-        forecaster: Its ``id_col``, ``time_col``, ``target_col``, ``freq`` and ``missing`` count where it has them.
-        data: A frame; a ``Panel`` passes through, if it has the covariates, without those that nobody reads.
-        freq: Used where the forecaster names none: new data may be too short to infer it from.
-        fitted: Read the covariates of the last fit, not those of the next one.
-    """
-    names = {"id_col": "unique_id", "time_col": "ds", "target_col": "y", "missing": "error"}
-    given = {name: getattr(forecaster, name, default) for name, default in names.items()}
-    own = getattr(forecaster, "freq", None)
-    columns = columns_of(forecaster, fitted=fitted)
-    given |= {"covariate_cols": columns.moving, "static_cols": columns.static}
-    panel = to_panel(data, freq=freq if own is None else own, **given)
-    if panel.covariates is None:
-        return panel
-    # What nobody reads is left behind: it would travel, be kept and be told apart for nothing.
-    kept = panel.covariates.only(columns) if columns.moving or columns.static else None
-    return replace(panel, covariates=kept)
-
-
-def continued(
-    forecaster: Forecaster,
-    data: pd.DataFrame | Panel | None,
-    fitted: Panel | None,
-    *,
-    as_panel: bool,
-    reader: Forecaster | None = None,
-) -> tuple[pd.DataFrame | Panel | None, Panel]:
-    """The data after which ``predict(data)`` forecasts, as :func:`answer` takes them.
-
-    Args:
-        forecaster: Whose ``predict`` it is.
-        data: What the user gave; ``None`` stands for the fitted data.
-        fitted: Panel of the last ``fit``; ``None`` before it.
-        as_panel: Whether ``fit`` was given a ``Panel`` rather than a frame.
-        reader: Whose column names read ``data``; ``None`` takes the forecaster's own.
-
-    Returns:
-        What tells the kind of the answer, and the panel.
+        forecaster: Any.
+        where: The place, as the subject of a sentence.
 
     Raises:
-        ValueError: If the forecaster is not fitted or the table is faulty.
+        ValueError: Naming what it reads.
     """
-    if fitted is None:
-        raise ValueError(f"{type(forecaster).__name__} is not fitted; call fit(data) before predict")
-    if data is None:
-        return (fitted if as_panel else None), fitted
-    return data, panel_for(forecaster if reader is None else reader, data, fitted.freq, fitted=True)
-
-
-def call_windows(
-    forecaster: Forecaster,
-    x: np.ndarray,
-    quantiles: Sequence[float] = (),
-    covariates: CovariateWindows | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Point and quantile forecasts of one chunk, with their shapes checked; in one pass of a forecaster that can.
-
-    Args:
-        forecaster: Fitted.
-        x: Contexts, ``[B, T, C]``.
-        quantiles: Ascending; none asks for none.
-        covariates: Of the same windows, for a forecaster that reads some; others are not told of them.
-
-    Returns:
-        ``[B, F, C]`` and ``[B, F, C, Q]``.
-
-    Raises:
-        ValueError: If the forecaster returns another shape.
-    """
-    shape, asked = (x.shape[0], forecaster.horizon, x.shape[2]), tuple(quantiles)
-    beside: dict[str, Any] = {} if covariates is None else {"covariates": covariates}
-    if (predict_both := getattr(forecaster, "predict_both", None)) is not None:
-        point, bounds = predict_both(x, quantiles=asked, **beside)
-        return _shaped(forecaster, point, shape), _shaped(forecaster, bounds, (*shape, len(asked)))
-    point = _shaped(forecaster, forecaster.predict_windows(x, **beside), shape)
-    if not asked:
-        return point, np.empty((*shape, 0))
-    bounds = forecaster.predict_windows(x, quantiles=asked, **beside)
-    return point, _shaped(forecaster, bounds, (*shape, len(asked)))
-
-
-def _shaped(forecaster: Forecaster, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    answer = np.asarray(answer, dtype=np.float64)
-    if answer.shape != shape:
-        raise ValueError(
-            f"{alias_of(forecaster)}.predict_windows must return shape {shape}; got {answer.shape}: keep the"
-            " windows, steps and channels in that order"
-        )
-    return answer
+    for each in (forecaster.covariate_columns, forecaster.covariate_columns_):
+        if each:
+            reads = [f"{name} {getattr(each, name)!r}" for name in ("past", "future", "static", "calendar")]
+            told = ", ".join(text for text in reads if not text.endswith(" ()"))
+            raise ValueError(
+                f"{where} has no place for covariates, and {forecaster.alias_} reads some ({told}); use one that was"
+                " made without, or call it directly"
+            )
 
 
 def forecast_panel(
@@ -369,25 +550,29 @@ def forecast_panel(
     steps = forecaster.horizon if horizon is None else check_horizon(horizon)
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)
-    context = context_of(forecaster)
-    require_length(panel, context, f"the context of {alias_of(forecaster)}")
+    context = forecaster.min_context
+    require_length(panel, context, f"the context of {forecaster.alias_}")
     history, ends = History(panel), panel.starts[1:]
-    ahead = read_future(future, panel, columns_of(forecaster), steps)
-    beside = covariate_history(forecaster, panel, ahead)
+    ahead = None
+    if future is not None or forecaster.covariate_columns_:
+        from tsattn.data.future import read_future
+
+        ahead = read_future(future, panel, forecaster.covariate_columns_, steps)
+    beside = forecaster.covariate_history(panel, ahead)
     point = np.empty((panel.n_series, steps, panel.n_channels))
     bounds = np.empty((*point.shape, len(every)))
     reach = -(-steps // forecaster.horizon) * forecaster.horizon
-    read = min(reach_of(forecaster), int(panel.lengths.max(initial=0)))
+    read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
     width = (read + reach * (1 + len(every))) * panel.n_channels
     chunk = chunk_size(width if beside is None else width + beside.width(context, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        x = windows_before(forecaster, history, ends[part])
+        x = forecaster.windows(history, ends[part])
         covariates = None if beside is None else beside.windows(ends[part], context, reach)
         if steps > forecaster.horizon:
             point[part] = _fed_back(forecaster, x, covariates, steps)
         else:
-            given, spread = call_windows(forecaster, x, every, covariates)
+            given, spread = forecaster.predict_windows(x, quantiles=every, covariates=covariates)
             point[part], bounds[part] = given[:, :steps], spread[:, :steps]
     if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
         _refuse_not_finite(forecaster, panel, point, bounds)
@@ -397,7 +582,7 @@ def forecast_panel(
         channels=panel.channels,
         times=future_times(panel.last_times(), panel.freq, steps),
         cutoffs=panel.last_times(),
-        alias=alias_of(forecaster),
+        alias=forecaster.alias_,
         dialect=panel.dialect,
         quantiles={q: bounds[..., i] for i, q in enumerate(every)},
         levels=levels,
@@ -407,7 +592,7 @@ def forecast_panel(
 
 def _check_recursive(forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]) -> None:
     """Refuse more steps than a forecaster's where feeding forecasts back was not asked for, or is not honest."""
-    name, own = alias_of(forecaster), forecaster.horizon
+    name, own = forecaster.alias_, forecaster.horizon
     if not recursive:
         raise ValueError(
             f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and fit one with"
@@ -419,14 +604,14 @@ def _check_recursive(forecaster: Forecaster, steps: int, recursive: bool, quanti
             " fed back brings errors that nobody measured; ask for points, or make and fit one with"
             f" horizon={steps}"
         )
-    if past := columns_of(forecaster).past:
+    if past := forecaster.covariate_columns_.past:
         raise ValueError(
             f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive forecast would need;"
             f" make and fit one with horizon={steps}, or with that column among the future ones"
         )
 
 
-def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: CovariateWindows | None, steps: int) -> np.ndarray:
+def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int) -> np.ndarray:
     """Points of ``steps`` steps ``[B, steps, C]``: each stretch is forecast from the context and the stretches before.
 
     Args:
@@ -440,7 +625,7 @@ def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: CovariateWindow
         beside = covariates
         if covariates is not None:
             beside = replace(covariates, known=covariates.known[:, first : first + context + own])
-        point = call_windows(forecaster, x[:, first:], covariates=beside)[0]
+        point = forecaster.predict_windows(x[:, first:], covariates=beside)[0]
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]
 
@@ -449,41 +634,6 @@ def _refuse_not_finite(forecaster: Forecaster, panel: Panel, point: np.ndarray, 
     bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))
     if bad.any():
         raise ValueError(
-            f"{alias_of(forecaster)} gave a forecast that is not finite for series"
+            f"{forecaster.alias_} gave a forecast that is not finite for series"
             f" {panel.ids[int(np.argmax(bad))]!r}; look at the scale of its values and fit again"
         )
-
-
-def answer(
-    forecaster: Forecaster,
-    data: pd.DataFrame | Panel | None,
-    panel: Panel,
-    *,
-    level: float | Iterable[float] | None = None,
-    quantiles: float | Iterable[float] | None = None,
-    horizon: int | None = None,
-    future: pd.DataFrame | None = None,
-    recursive: bool = False,
-) -> pd.DataFrame | Forecast:
-    """Forecast after ``panel`` and answer in kind: a ``Panel`` gives a :class:`Forecast`, a frame a frame.
-
-    Args:
-        forecaster: Fitted.
-        data: What the user gave, then or at ``fit``; only its type counts, and ``None`` counts as a frame.
-        panel: The same as a panel.
-        level: As in :func:`forecast_panel`.
-        quantiles: As in :func:`forecast_panel`.
-        horizon: As in :func:`forecast_panel`.
-        future: As in :func:`forecast_panel`.
-        recursive: As in :func:`forecast_panel`.
-    """
-    forecast = forecast_panel(
-        forecaster,
-        panel,
-        level=level,
-        quantiles=quantiles,
-        horizon=horizon,
-        future=future,
-        recursive=recursive,
-    )
-    return forecast if isinstance(data, Panel) else forecast.to_frame()

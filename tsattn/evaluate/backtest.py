@@ -1,4 +1,4 @@
-"""How would forecasters have done in the past? Rolling origins, refits, scores over every window, comparisons."""
+"""Backtests: rolling origins, refits, scores over every window, comparisons."""
 
 import copy
 import functools
@@ -16,6 +16,7 @@ import pandas as pd
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, require_length, season_length, to_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
 from tsattn.evaluate.rolling import (
@@ -27,7 +28,8 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecaster import Forecaster, alias_of, check_request, columns_of, context_of, interval_columns
+from tsattn.forecaster import Forecaster
+from tsattn.levels import check_request, interval_columns
 
 __all__ = [
     "BacktestPlan",
@@ -71,6 +73,7 @@ class BacktestPlan:
         scaler: Scale of the scores.
         quantiles: All that are asked, ascending.
         keep: Whether forecasts are kept.
+        verbose: Whether fits show their progress.
     """
 
     named: Mapping[str, Forecaster]
@@ -80,6 +83,7 @@ class BacktestPlan:
     scaler: Scaler
     quantiles: tuple[float, ...]
     keep: bool
+    verbose: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +176,14 @@ class BacktestResult:
 
         Args:
             model: Name of a model.
-            metric: ``"mae"`` or ``"mse"``.
+            metric: One of ``tsattn.evaluate.metrics.POINT_METRICS``, such as ``"mae"``.
 
         Raises:
             ValueError: If the model or metric is unknown or forecasts were not kept.
         """
-        if model not in self.rolled or metric not in ("mae", "mse"):
-            raise ValueError(f"models are {sorted(self.rolled)} and metrics 'mae' and 'mse'; got {model!r}, {metric!r}")
+        if model not in self.rolled or metric not in metrics.POINT_METRICS:
+            known = f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
+            raise ValueError(f"{known}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
         series = np.repeat(np.arange(self.panel.n_series), self.origins.shape[1])
@@ -194,17 +199,13 @@ def backtest(
     *,
     n_windows: int | None = None,
     step_size: int = 1,
-    test_size: int | None = None,
     refit: bool | int = False,
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
-    id_col: str = "unique_id",
-    time_col: str = "ds",
-    target_col: str = "y",
-    freq: str | int | None = None,
-    missing: str = "error",
+    schema: Schema | None = None,
     season_length: int | None = None,
     keep: bool = True,
+    verbose: bool = False,
     judge: Callable[[BacktestPlan], Mapping[str, Rolled]] | None = None,
 ) -> BacktestResult:
     """Judge forecasters on the last windows of every series.
@@ -218,41 +219,35 @@ def backtest(
         data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no channels of a wide frame for any.
         n_windows: Windows a series; default 1.
         step_size: Rows between cutoffs.
-        test_size: Rows judged, instead of ``n_windows``.
         refit: ``False`` fits once, on the rows before the first cutoff; ``True`` before every cutoff; an integer
             k before every k-th.
         level: Central levels in percent.
         quantiles: Quantiles.
-        id_col: Column of ids, where ``data`` is a frame.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+        schema: How the table is read. ``None`` reads it as the forecasters do: what their schemas name, which must not
+            contradict one another.
         season_length: Season of MASE in rows; ``None`` takes the frequency's.
         keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
+        verbose: Show the progress of fits on stderr where that is a terminal.
         judge: Carries the plan out; ``None`` fits and judges here, one after another. See
             :func:`tsattn.distributed.backtest_many`.
 
     Raises:
-        ValueError: If names repeat, horizons differ, a series is too short, or a forecaster refuses.
+        ValueError: If names repeat, horizons or schemas differ, a series is too short, or a forecaster refuses.
     """
     named = _by_name(forecasters)
     horizon = _common_horizon(named)
     levels, asked, every = check_request(level, quantiles)
-    names = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    columns = functools.reduce(
-        CovariateColumns.join, (columns_of(each, fitted=False) for each in named.values()), CovariateColumns()
-    )
-    beside: dict[str, Any] = {"covariate_cols": columns.moving, "static_cols": columns.static}
-    panel = to_panel(data, freq=freq, missing=missing, **names, **beside)
+    panel = to_panel(data, _joint_schema(named) if schema is None else schema, missing=_joint_missing(named))
+    for forecaster in named.values():
+        panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
     _check_names(named, _columns(panel))
     season = _season(panel, season_length)
-    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size, test_size=test_size)
+    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
     require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
     origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-    plan = BacktestPlan(named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep)
+    plan = BacktestPlan(named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep, verbose)
     rolled = _judge_here(plan) if judge is None else judge(plan)
     return BacktestResult(panel, origins, rolled, levels, asked, season, horizon, step_size)
 
@@ -290,18 +285,19 @@ def judge_fits(plan: BacktestPlan, name: str, history: History, first: int = 0, 
     slots = np.arange(ends.size).reshape(ends.shape)
     for start, stop in itertools.pairwise(edges):
         judged = int(panel.lengths[0] - plan.origins[0, start])
-        fitted = fit_copy(name, forecaster, panel.until(plan.origins[:, start]), judged)
-        context = context_of(fitted)
+        fitted = fit_copy(name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose)
+        context = fitted.min_context
         require_length(panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
         judge_windows(rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel())
     return rolled
 
 
-def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int) -> Forecaster:
+def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int, *, verbose: bool = False) -> Forecaster:
     """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is changed."""
     try:
         beside = None if known.covariates is None else known.covariates.copy()
-        return copy.deepcopy(forecaster).fit(replace(known, values=known.values.copy(), covariates=beside))
+        known = replace(known, values=known.values.copy(), covariates=beside)
+        return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
         raise ValueError(f"{name}, fitted on the rows before the {judged} judged ones: {error}") from error
 
@@ -311,15 +307,45 @@ def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forec
         named = dict(forecasters)
     else:
         several = list(forecasters) if isinstance(forecasters, Sequence) else [forecasters]
-        named = {alias_of(each): each for each in several}
+        named = {each.alias_: each for each in several}
         if len(named) < len(several):
             raise ValueError(
-                f"forecasters need names of their own; got {[alias_of(each) for each in several]}: set alias=, or"
+                f"forecasters need names of their own; got {[each.alias_ for each in several]}: set alias=, or"
                 " pass a dict from names"
             )
     if not named:
         raise ValueError("there is no forecaster to judge; pass at least one")
     return named
+
+
+def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
+    """What the schemas of all forecasters say together.
+
+    Raises:
+        ValueError: If two contradict each other.
+    """
+    default = Schema()
+    found: dict[str, Any] = {}
+    for field in ("id_col", "time_col", "target_col", "freq", "missing"):
+        said = {name: getattr(each.schema, field) for name, each in named.items()}
+        said = {name: value for name, value in said.items() if value != getattr(default, field)}
+        if len(set(said.values())) > 1:
+            raise ValueError(
+                f"forecasters judged together must read one table alike; got {field} = {said}; give them one schema, or"
+                " pass schema="
+            )
+        if said:
+            found[field] = next(iter(said.values()))
+    columns = functools.reduce(
+        CovariateColumns.join, (each.schema.columns for each in named.values()), CovariateColumns()
+    )
+    return Schema(**found, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static)
+
+
+def _joint_missing(named: Mapping[str, Forecaster]) -> str:
+    """The policy where no schema names one: that of all forecasters, or else to refuse missing values."""
+    own = {each.default_missing for each in named.values()}
+    return own.pop() if len(own) == 1 else "error"
 
 
 def _common_horizon(named: Mapping[str, Forecaster]) -> int:
@@ -365,7 +391,7 @@ class Comparison:
     Attributes:
         a: First model.
         b: Second model.
-        metric: ``"mae"`` or ``"mse"``, standardised scale.
+        metric: Name of the metric, on the standardised scale.
         difference: Mean over windows.
         low: Lower bound of the interval.
         high: Upper bound of the interval.
@@ -395,7 +421,7 @@ def compare(result: BacktestResult, a: str, b: str, *, metric: str = "mae", leve
         result: Forecasts must have been kept.
         a: A model.
         b: Another.
-        metric: ``"mae"`` or ``"mse"``.
+        metric: As :meth:`BacktestResult.window_errors` takes it.
         level: Of the interval, in percent.
 
     Raises:

@@ -1,46 +1,28 @@
-"""How wide must an interval be to hold its level, whoever made the forecast?"""
+"""Conformal intervals around the points of any forecaster: fixed after a calibration, or following the misses."""
 
 import copy
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
-import pandas as pd
 
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
-from tsattn.data.future import future_frame, missing_frame
-from tsattn.data.windows import History, Scaler
+from tsattn.data.schema import Schema
+from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
-from tsattn.forecaster import (
-    Forecast,
-    Forecaster,
-    alias_of,
-    answer,
-    call_windows,
-    check_request,
-    check_windows,
-    chunk_size,
-    columns_of,
-    context_of,
-    continued,
-    covariate_history,
-    panel_for,
-    quantiles_to_level,
-    reach_of,
-    windows_before,
-)
+from tsattn.forecaster import Forecaster
+from tsattn.levels import check_request, quantiles_to_level
 
 # Rows from which a long panel's series take their scale, where so many stand before the calibration span.
 _SCALE_ROWS = 32
 
 
-class SplitConformal:
+class SplitConformal(Forecaster):
     """A forecaster with calibrated intervals around the points of another.
 
     ``fit`` fits a copy of the forecaster on the rows before the calibration span, the last ``horizon + step_size *
@@ -71,60 +53,65 @@ class SplitConformal:
         self.forecaster = forecaster
         self.n_windows = n_windows
         self.step_size = step_size
-        self._panel: Panel | None = None
-        self._data_was_panel = False
         self._scale_rows: int | None = None  # None: widths are in the units of the data
 
     @property
-    def horizon(self) -> int:
-        """Rows forecast ahead."""
-        return self.forecaster.horizon
+    def _inner(self) -> Forecaster:
+        """The fitted copy, once there is one."""
+        inner: Forecaster = vars(self).get("forecaster_", self.forecaster)
+        return inner
 
     @property
-    def alias(self) -> str:
+    def horizon(self) -> int:  # type: ignore[override]
+        """Rows forecast ahead."""
+        return self._inner.horizon
+
+    @property
+    def alias(self) -> str:  # type: ignore[override]
         """Name of the columns: the forecaster's."""
-        return alias_of(self.forecaster)
+        return self.forecaster.alias_
+
+    @property
+    def schema(self) -> Schema:  # type: ignore[override]
+        """How tables are read: as the forecaster does."""
+        return self._inner.schema
+
+    @property
+    def default_missing(self) -> str:  # type: ignore[override]
+        """The forecaster's policy for missing values."""
+        return self.forecaster.default_missing
+
+    @property
+    def masks(self) -> bool:
+        """Whether the forecaster leaves missing values out."""
+        return self._inner.masks
 
     @property
     def covariate_columns(self) -> CovariateColumns:
         """What the forecaster reads beside the target at its next fit."""
-        return columns_of(self.forecaster, fitted=False)
+        return self.forecaster.covariate_columns
 
     @property
     def covariate_columns_(self) -> CovariateColumns:
         """What the fitted copy reads."""
-        return columns_of(self.forecaster_)
+        return self._inner.covariate_columns_
 
     @property
-    def _reader(self) -> Forecaster:
-        """Whose column names are read: the fitted copy's, once there is one."""
-        reader: Forecaster = getattr(self, "forecaster_", self.forecaster)
-        return reader
-
-    @property
-    def context(self) -> int:
+    def min_context(self) -> int:
         """Rows of history needed, for the point and for the scale."""
-        inner = context_of(self._reader)
-        return max(inner, self._scale_rows or 1)
+        return max(self._inner.min_context, self._scale_rows or 1)
 
     @property
-    def max_context(self) -> int | None:
-        """Rows of history that the forecaster reads where there are so many; ``None`` if that is its context."""
-        inner = self._reader
-        return max(reach_of(inner), self.context) if getattr(inner, "max_context", None) else None
+    def max_context(self) -> int:
+        """Rows of history that the forecaster reads where there are so many."""
+        return max(self._inner.max_context, self.min_context)
 
-    def fit(self, data: pd.DataFrame | Panel) -> Self:
-        """Fit before the calibration span and calibrate on it.
-
-        Raises:
-            ValueError: If the table is faulty or a series too short.
-        """
-        panel = panel_for(self.forecaster, data)
+    def _learn(self, panel: Panel) -> None:
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
         require_length(panel, judged + 1, f"a calibration span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, self.horizon, n_windows=self.n_windows, step_size=self.step_size)
         self.forecaster_ = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
-        inner = context_of(self.forecaster_)
+        inner = self.forecaster_.min_context
         require_length(
             panel, judged + inner, f"a calibration span of {judged} rows with the context of {self.alias} before it"
         )
@@ -133,93 +120,42 @@ class SplitConformal:
             self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
         ends = (panel.starts[:-1, None] + origins).ravel()
         self.intervals_ = StepIntervals(self._errors(History(panel), ends))
-        self._panel, self._data_was_panel = panel, isinstance(data, Panel)
-        return self
 
     def _errors(self, history: History, ends: np.ndarray) -> np.ndarray:
         errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
-        beside = covariate_history(self.forecaster_, history.panel)
-        more = 0 if beside is None else beside.width(self.context, self.horizon)
-        chunk = chunk_size((reach_of(self) + self.horizon) * history.panel.n_channels + more)
+        beside = self.forecaster_.covariate_history(history.panel)
+        more = 0 if beside is None else beside.width(self.min_context, self.horizon)
+        chunk = chunk_size((self.max_context + self.horizon) * history.panel.n_channels + more)
         for first in range(0, len(ends), chunk):
             part = slice(first, first + chunk)
-            x = windows_before(self, history, ends[part])
-            given = None if beside is None else beside.windows(ends[part], self.context, self.horizon)
+            x = self.windows(history, ends[part])
+            given = None if beside is None else beside.windows(ends[part], self.min_context, self.horizon)
             gap = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
             errors[part] = gap / self._scale(x)[:, None, :]
         return errors
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
-        inner = reach_of(self.forecaster_)
+        inner = self.forecaster_.max_context
         given = None if covariates is None else covariates.cut(inner, self.horizon)
-        return call_windows(self.forecaster_, x[:, -inner:], covariates=given)[0]
+        return self.forecaster_.predict_windows(x[:, -inner:], covariates=given)[0]
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if self._scale_rows is None:
             return np.ones((x.shape[0], x.shape[2]))
         return scale_of(x[:, -self._scale_rows :])
 
-    def predict(
-        self,
-        data: pd.DataFrame | Panel | None = None,
-        *,
-        level: Sequence[float] | float | None = None,
-        quantiles: Sequence[float] | float | None = None,
-        future: pd.DataFrame | None = None,
-    ) -> pd.DataFrame | Forecast:
-        """Forecast the rows after ``data``, or after the fitted data, without fitting again; series may be new.
-
-        ``future`` holds the future columns of a forecaster that reads some; ``make_future_frame`` gives its rows.
-
-        Raises:
-            ValueError: If not fitted, if there are too few calibration errors for a level, or if a table is
-                faulty or too short.
-        """
-        given, panel = self._series(data)
-        return answer(self, given, panel, level=level, quantiles=quantiles, future=future)
-
-    def make_future_frame(self, data: pd.DataFrame | Panel | None = None) -> pd.DataFrame:
-        """Id, time and empty future columns of the rows after ``data``, or after the fitted data, to be filled in."""
-        return future_frame(self._series(data)[1], self.covariate_columns_, self.horizon)
-
-    def missing_future(self, future: pd.DataFrame, data: pd.DataFrame | Panel | None = None) -> pd.DataFrame:
-        """Id, time and ``column`` of every value that ``future`` still lacks for :meth:`predict`."""
-        return missing_frame(future, self._series(data)[1], self.covariate_columns_, self.horizon)
-
-    def _series(self, data: pd.DataFrame | Panel | None) -> tuple[pd.DataFrame | Panel | None, Panel]:
-        return continued(self, data, self._panel, as_panel=self._data_was_panel, reader=self._reader)
-
-    def predict_windows(
-        self, x: np.ndarray, *, quantiles: Sequence[float] = (), covariates: CovariateWindows | None = None
-    ) -> np.ndarray:
-        """Forecast from contexts.
-
-        Args:
-            x: ``[B, T, C]`` with T at least ``context``.
-            quantiles: Any whose level the calibration errors suffice for.
-            covariates: Of the same windows, for a forecaster that reads some.
-
-        Returns:
-            ``[B, F, C]``, or ``[B, F, C, Q]`` where quantiles are asked.
-
-        Raises:
-            ValueError: If not fitted, ``x`` is unfit, or there are too few calibration errors.
-        """
-        if self._panel is None:
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        if "intervals_" not in vars(self):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        x = self._checked(x)
+        return super()._checked(x)
+
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         point = self._point(x, covariates)
         if not len(quantiles):
-            return point
-        return self._around(point, quantiles, self._scale(x))
-
-    def _checked(self, x: np.ndarray) -> np.ndarray:
-        """Contexts in float64; what lies before the rows of the context may be missing, if the forecaster reads it."""
-        if self.max_context is None:
-            return check_windows(x, self.context)
-        x = np.asarray(x, dtype=np.float64)
-        check_windows(x[:, -self.context :] if x.ndim == 3 else x, self.context)
-        return x
+            return point, np.empty((*point.shape, 0))
+        return point, self._around(point, quantiles, self._scale(x))
 
     def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
         return self.intervals_.apply(point, quantiles, scale)
@@ -266,19 +202,22 @@ class AdaptiveConformal(SplitConformal):
         gamma: float | None = None,
     ) -> None:
         super().__init__(forecaster, n_windows=n_windows, step_size=step_size)
-        self.levels = check_request(levels, None)[0]
-        if not self.levels:
+        self.levels = levels
+        if not self.levels_:
             raise ValueError("levels must name at least one level to follow, such as levels=(80, 95); got none")
         if gamma is not None and not (isinstance(gamma, int | float) and 0 < gamma < math.inf):
             raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
         self.gamma = gamma
 
-    def fit(self, data: pd.DataFrame | Panel) -> Self:
-        """Fit and calibrate as :class:`SplitConformal` does, and start from the levels as they are named."""
-        super().fit(data)
+    def _learn(self, panel: Panel) -> None:
+        super()._learn(panel)
         gamma = min(0.02, 0.4 / self.horizon) if self.gamma is None else float(self.gamma)
-        self.adaptive_ = AdaptiveIntervals(self.intervals_, self.levels, gamma)
-        return self
+        self.adaptive_ = AdaptiveIntervals(self.intervals_, self.levels_, gamma)
+
+    @property
+    def levels_(self) -> tuple[float, ...]:
+        """The levels, ascending."""
+        return check_request(self.levels, None)[0]
 
     def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
         return bounds_around(point, self.adaptive_.widths(), self.places(quantiles), scale)
@@ -292,12 +231,12 @@ class AdaptiveConformal(SplitConformal):
         places: list[tuple[int | None, float]] = []
         for q in quantiles:
             (level,) = quantiles_to_level(float(q)) or (None,)
-            if level is not None and level not in self.levels:
+            if level is not None and level not in self.levels_:
                 raise ValueError(
-                    f"{type(self).__name__} follows the levels {', '.join(map(str, self.levels))}; got {level}: name it"
-                    " in levels= and fit again"
+                    f"{type(self).__name__} follows the levels {', '.join(map(str, self.levels_))}; got {level}:"
+                    " name it in levels= and fit again"
                 )
-            places.append((None if level is None else self.levels.index(level), math.copysign(1.0, q - 0.5)))
+            places.append((None if level is None else self.levels_.index(level), math.copysign(1.0, q - 0.5)))
         return places
 
     def update(
@@ -320,7 +259,7 @@ class AdaptiveConformal(SplitConformal):
         Raises:
             ValueError: If not fitted or a shape is wrong.
         """
-        point = self.predict_windows(x, covariates=covariates)
+        point = self.predict_windows(x, covariates=covariates)[0]
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:
             raise ValueError(f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad with NaN")
@@ -354,7 +293,7 @@ def roll_adaptive(
     Raises:
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is not followed.
     """
-    asked = check_request(forecaster.levels if quantiles is None else None, quantiles)[2]
+    asked = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
     places = forecaster.places(asked)
     points = roll(forecaster, panel, ends, scaler=scaler)
     assert points.point is not None

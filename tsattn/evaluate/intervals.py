@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsattn.forecaster import check_request, quantiles_to_level
+from tsattn.levels import check_request, quantiles_to_level
 
 # An adaptive width doubles for each so much that its share of misses lies below what the errors can hold, and not
 # more often than floats can bear.

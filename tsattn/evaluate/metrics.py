@@ -1,10 +1,11 @@
-"""What is the one definition of each score?
+"""Scores of forecasts, each defined once.
 
 Errors are ``y - forecast``. A missing ``y`` (NaN) is left out of every sum; where nothing is left the score is
 NaN, never 0. A NaN among the *forecasts* is not forgiven: it makes the score NaN. Shapes must agree; nothing is
 broadcast silently. ``axis`` names what is averaged: ``None`` is everything and gives a float.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
@@ -363,6 +364,11 @@ METRICS: MappingProxyType[str, Callable[..., Score]] = MappingProxyType(
         metric.__name__: metric
         for metric in (mae, mse, rmse, bias, smape, mase, rmsse, pinball, wql, crps, coverage, winkler)
     }
+)
+
+# Those that need a truth and a point forecast, no more.
+POINT_METRICS = tuple(
+    name for name, metric in METRICS.items() if [*inspect.signature(metric).parameters] == ["y", "forecast", "axis"]
 )
 
 

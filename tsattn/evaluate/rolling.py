@@ -1,4 +1,4 @@
-"""What do the errors of a fitted forecaster add up to, over any number of windows?"""
+"""Errors of a fitted forecaster over any number of windows, added up."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,10 @@ from numbers import Integral
 import numpy as np
 
 from tsattn.data.frames import Panel
-from tsattn.data.windows import History, Scaler
+from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
-from tsattn.forecaster import (
-    Forecaster,
-    alias_of,
-    call_windows,
-    check_request,
-    chunk_size,
-    context_of,
-    covariate_history,
-    quantiles_to_level,
-    reach_of,
-    windows_before,
-)
+from tsattn.forecaster import Forecaster
+from tsattn.levels import check_request, quantiles_to_level
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
 _SLICE_VALUES = 2**17
@@ -312,7 +302,7 @@ def roll(
     ends = np.asarray(ends, dtype=np.int64).ravel()
     scale = np.ones((panel.n_series, panel.n_channels)) if scaler is None else scaler.scale
     rolled = start_rolling(
-        alias_of(forecaster), panel, ends, scale, horizon=forecaster.horizon, quantiles=asked, keep=keep
+        forecaster.alias_, panel, ends, scale, horizon=forecaster.horizon, quantiles=asked, keep=keep
     )
     judge_windows(rolled, forecaster, History(panel), np.argsort(ends, kind="stable"), chunk=chunk)
     return rolled
@@ -340,21 +330,21 @@ def judge_windows(
     rolled: Rolled, forecaster: Forecaster, history: History, slots: np.ndarray, *, chunk: int | None = None
 ) -> None:
     """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``."""
-    panel, context, steps = history.panel, context_of(forecaster), forecaster.horizon
+    panel, context, steps = history.panel, forecaster.min_context, forecaster.horizon
     ends = rolled.ends[slots]
     series = _owners(panel, ends, context, steps)
-    beside = covariate_history(forecaster, panel)
+    beside = forecaster.covariate_history(panel)
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
     # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
     more = 0 if beside is None else beside.width(context, steps)
-    read = min(reach_of(forecaster), int(panel.lengths.max(initial=0)))
+    read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
     chunk = chunk or chunk_size(3 * (read * panel.n_channels + width + more))
     size = max(1, _SLICE_VALUES // width)
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)
         covariates = None if beside is None else beside.windows(ends[part], context, steps)
-        x = windows_before(forecaster, history, ends[part])
-        point, bounds = call_windows(forecaster, x, rolled.quantiles, covariates)
+        x = forecaster.windows(history, ends[part])
+        point, bounds = forecaster.predict_windows(x, quantiles=rolled.quantiles, covariates=covariates)
         if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
             _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
         if rolled.point is not None and rolled.bounds is not None:

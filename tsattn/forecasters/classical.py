@@ -1,18 +1,23 @@
-"""What do the classical models of statsmodels forecast?"""
+"""The classical models of statsmodels as forecasters."""
 
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.data.schema import Schema
+from tsattn.forecaster import Forecaster, check_horizon
+from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import standardise
 from tsattn.forecasters.silence import collected
+
+if TYPE_CHECKING:
+    from tsattn.data.encoding import CovariateWindows
 
 # statsmodels' starting values for exponential smoothing need ten rows, and a season more where there are seasons;
 # its decompositions need two seasons.
@@ -121,7 +126,7 @@ _MODELS: MappingProxyType[str, _Model] = MappingProxyType(
 )
 
 
-class StatsmodelsForecaster(Baseline):
+class StatsmodelsForecaster(Forecaster):
     """A classical model of statsmodels, estimated anew on each window.
 
     A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
@@ -154,11 +159,7 @@ class StatsmodelsForecaster(Baseline):
         order: (p, d, q) of ``"sarimax"``.
         seasonal_order: Its seasonal (P, D, Q); with the default order it is the airline model of Box and Jenkins.
         alias: Name of the column; default ``model``.
-        id_col: Column of ids, for frames.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+        schema: How tables are read.
 
     Attributes:
         context_: Rows of history read, set by ``fit``.
@@ -167,8 +168,6 @@ class StatsmodelsForecaster(Baseline):
     Raises:
         ValueError: If a setting is out of range; in ``fit``, if a series is too short for context or season.
     """
-
-    _gives_quantiles = True
 
     def __init__(
         self,
@@ -181,38 +180,34 @@ class StatsmodelsForecaster(Baseline):
         order: tuple[int, int, int] = (0, 1, 1),
         seasonal_order: tuple[int, int, int] = (0, 1, 1),
         alias: str | None = None,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        target_col: str = "y",
-        freq: str | int | None = None,
-        missing: str = "error",
+        schema: Schema = Schema(),
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        super().__init__(
-            horizon,
-            alias=alias or model,
-            id_col=id_col,
-            time_col=time_col,
-            target_col=target_col,
-            freq=freq,
-            missing=missing,
-        )
+        check_horizon(horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
         self.model = model
         self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
-        self._context = None if context is None else check_rows("context", context, _LEAST_ROWS)
+        self.context = None if context is None else check_rows("context", context, _LEAST_ROWS)
         self.lags = None if lags is None else check_rows("lags", lags, 1)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 
+    @property
+    def name(self) -> str:
+        """The model."""
+        return self.model
+
     def _learn(self, panel: Panel) -> None:
         season = self.season_length or season_length(panel.freq)
         if self.context is None:
-            require_length(panel, _LEAST_ROWS, f"{self.alias}")
+            require_length(panel, _LEAST_ROWS, self.alias_)
             context = min(int(panel.lengths.min()), max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season))
         else:
             context = self.context
-            require_length(panel, context, f"the context of {self.alias}")
+            require_length(panel, context, f"the context of {self.alias_}")
         least = self._seasonal_rows(season)
         if season > 1 and context < least:
             if self.season_length is not None:
@@ -244,13 +239,12 @@ class StatsmodelsForecaster(Baseline):
                 " or give a longer context"
             )
 
-    def _forecast(self, x: np.ndarray) -> np.ndarray:
-        return self._each(x, with_errors=False)[0]
-
-    def _bounds(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-        mean, errors = self._each(x, with_errors=True)
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mean, errors = self._each(x, with_errors=len(quantiles) > 0)
         z = np.array([0.0 if q == 0.5 else NormalDist().inv_cdf(q) for q in quantiles])
-        return mean[..., None] + errors[..., None] * z
+        return mean, mean[..., None] + errors[..., None] * z
 
     def _each(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard error, ``[B, F, C]`` each, one window and channel after the other."""
@@ -269,8 +263,8 @@ class StatsmodelsForecaster(Baseline):
     def _warn(self, early: int, broken: int, total: int) -> None:
         if early or broken:
             warnings.warn(
-                f"{self.alias}: of {total} windows, {early} had an optimiser that stopped before it converged (forecast"
-                f" from where it stopped) and {broken} a model that broke down (the last value holds)",
+                f"{self.alias_}: of {total} windows, {early} had an optimiser that stopped before it converged"
+                f" (forecast from where it stopped) and {broken} a model that broke down (the last value holds)",
                 RuntimeWarning,
                 stacklevel=4,
             )

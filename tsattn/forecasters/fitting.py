@@ -1,4 +1,4 @@
-"""Which rows of a panel teach, which ones check, and what does the network get to see of them?"""
+"""What a fit learns from: training and validation rows, their windows and scale, a solved linear map."""
 
 import dataclasses
 from typing import Any, cast
@@ -11,7 +11,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
-from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
+from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
 
@@ -122,8 +122,15 @@ def start_from(network: nn.Module, config: ModelConfig, old: nn.Module, old_conf
     network.load_state_dict(old.state_dict())
 
 
+def hold_linear(network: nn.Module) -> bool:
+    """Hold the map beside a transformer as it is; False where there is no transformer."""
+    if isinstance(network, PatchEncoder):
+        cast(nn.Module, network.skip).requires_grad_(False)
+    return isinstance(network, PatchEncoder)
+
+
 @torch.no_grad()
-def solve_linear(network: PatchEncoder | LinearModel, windows: WindowBatches) -> None:
+def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     """Give the linear map of a network its least-squares solution over all windows, and hold it there.
 
     The sum of squared errors on the standardised scale is least, up to a small penalty (ridge regression). Dividing a
@@ -137,13 +144,14 @@ def solve_linear(network: PatchEncoder | LinearModel, windows: WindowBatches) ->
     Raises:
         ValueError: If every window misses a value.
     """
-    layer = cast(nn.Linear, network.map if isinstance(network, LinearModel) else network.skip)
+    model = cast(PatchEncoder | LinearModel, network)
+    layer = cast(nn.Linear, model.map if isinstance(model, LinearModel) else model.skip)
     length, device = layer.in_features, layer.weight.device
     products, count = torch.zeros(length, length + layer.out_features, dtype=torch.float64, device=device), 0
     for x, y, *_ in windows.in_order():
         rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
         rows = rows[rows.isfinite().all(1)]
-        rows = (rows - cast(RevIN, network.revin).statistics(rows[:, :length])[0]).double()
+        rows = (rows - cast(RevIN, model.revin).statistics(rows[:, :length])[0]).double()
         products += rows[:, :length].T @ rows
         count += len(rows)
     if not count:
@@ -162,24 +170,6 @@ def solve_linear(network: PatchEncoder | LinearModel, windows: WindowBatches) ->
         network.head.start_at_zero()
 
 
-def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
-    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one channel costs.
-
-    Args:
-        network: Built by ``config``.
-        config: Says how many tokens pass the blocks.
-    """
-    if config.backbone not in ATTENTION_KINDS:
-        return sum(p.numel() for p in network.parameters() if p.ndim > 1)
-    tokens, total = config.n_tokens, 2 * config.n_layers * config.n_tokens**2 * config.d_model
-    for name, parameter in network.named_parameters():
-        if parameter.ndim > 1 and name != "embedding.positions":
-            # An encoder's head reads all tokens at once, and the map beside it the window.
-            once = config.architecture == "encoder" and name.startswith(("head.", "skip."))
-            total += parameter.numel() * (1 if once else tokens)
-    return total
-
-
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:
     """Refuse a warm start under which weights would be given other covariates.
 
@@ -192,13 +182,6 @@ def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncode
             f"warm_start needs the covariates of the last fit; they were {before} and are {now} now; set"
             " warm_start=False to begin anew"
         )
-
-
-def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, filled: all that a later forecast needs."""
-    tail = panel.last(context)
-    filled = History(panel).contexts(panel.starts[1:], context)
-    return dataclasses.replace(tail, values=filled.reshape(tail.values.shape))
 
 
 def plan_fit(

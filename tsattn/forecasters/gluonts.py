@@ -1,4 +1,4 @@
-"""What do the networks of GluonTS forecast?"""
+"""The networks of GluonTS as forecasters."""
 
 import copy
 import inspect
@@ -9,16 +9,21 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from threading import RLock
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from tsattn.data.frames import Panel, season_length
-from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.data.schema import Schema
+from tsattn.forecaster import Forecaster, check_horizon
+from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
 from tsattn.forecasters.silence import ignored, silenced
 from tsattn.limits import limit_threads
+
+if TYPE_CHECKING:
+    from tsattn.data.encoding import CovariateWindows
 
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 # What GluonTS, Lightning and torch say of one another is no matter of the user's.
@@ -108,7 +113,7 @@ _MODELS: MappingProxyType[str, Callable[[int, int, int], tuple[Any, dict[str, An
 )
 
 
-class GluonTSForecaster(Baseline):
+class GluonTSForecaster(Forecaster):
     """A network of GluonTS, trained by its own estimator on windows of all series and channels.
 
     Each window is standardised by its own mean and standard deviation instead of the estimator's scaling, so that
@@ -129,22 +134,14 @@ class GluonTSForecaster(Baseline):
         model: ``"deepar"``, ``"patchtst"`` or ``"dlinear"``.
         context: Rows of history, for ``"deepar"`` its lags included, at least 2. ``None`` takes two horizons or one
             season, the longer, at most half of what the shortest series leaves beside one horizon.
-        max_epochs: Epochs of ``batches_per_epoch`` batches each.
-        batches_per_epoch: Batches in an epoch.
-        batch_size: Windows in a batch.
-        learning_rate: Of Adam, at first.
+        max_epochs: Epochs of 50 batches of 32 windows each, unless ``estimator_args`` say otherwise.
         n_paths: Sample paths of ``"deepar"``.
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
-        estimator_args: Further arguments of the GluonTS estimator, such as ``{"hidden_size": 64}``.
+        estimator_args: Further arguments of the GluonTS estimator, such as ``{"hidden_size": 64, "lr": 1e-4}``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
         random_state: Seed of the draw, the weights, the dropout and the paths.
         alias: Name of the column; default ``model``, and ``"patchtst_gluonts"`` and ``"dlinear_gluonts"``.
-        id_col: Column of ids, for frames.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``. Futures that miss
-            a value teach nothing.
+        schema: How tables are read. Futures that miss a value are no training windows.
 
     Attributes:
         context_: Rows of history read, set by ``fit``.
@@ -156,8 +153,6 @@ class GluonTSForecaster(Baseline):
             ``estimator_args`` name what the estimator does not know or this class decides.
     """
 
-    _gives_quantiles = True
-
     def __init__(
         self,
         horizon: int,
@@ -165,47 +160,35 @@ class GluonTSForecaster(Baseline):
         *,
         context: int | None = None,
         max_epochs: int = 20,
-        batches_per_epoch: int = 50,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
         n_paths: int = 100,
         max_windows: int = 20_000,
         estimator_args: Mapping[str, Any] | None = None,
         device: str = "auto",
         random_state: int | None = None,
         alias: str | None = None,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        target_col: str = "y",
-        freq: str | int | None = None,
-        missing: str = "error",
+        schema: Schema = Schema(),
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
-        if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float) or not learning_rate > 0:
-            raise ValueError(f"learning_rate must be a number above 0; got {learning_rate!r}")
-        super().__init__(
-            horizon,
-            alias=alias or (model if model == "deepar" else f"{model}_gluonts"),
-            id_col=id_col,
-            time_col=time_col,
-            target_col=target_col,
-            freq=freq,
-            missing=missing,
-        )
+        check_horizon(horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
         self.model = model
-        self._context = None if context is None else check_rows("context", context, 2)
+        self.context = None if context is None else check_rows("context", context, 2)
         self.max_epochs = check_rows("max_epochs", max_epochs, 1)
-        self.batches_per_epoch = check_rows("batches_per_epoch", batches_per_epoch, 1)
-        self.batch_size = check_rows("batch_size", batch_size, 1)
-        self.learning_rate = learning_rate
         self.n_paths = check_rows("n_paths", n_paths, 1)
         self.max_windows = check_rows("max_windows", max_windows, 1)
-        self.estimator_args = dict(estimator_args or {})
+        self.estimator_args = estimator_args
         self.device = device
         self.random_state = check_seed(random_state)
+
+    @property
+    def name(self) -> str:
+        """The model, ``_gluonts`` after it where this library has one of that name."""
+        return self.model if self.model == "deepar" else f"{self.model}_gluonts"
 
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context, least=2)
@@ -236,9 +219,6 @@ class GluonTSForecaster(Baseline):
 
         make, decided = _MODELS[self.model](self.horizon, context, season)
         ours = {
-            "lr": self.learning_rate,
-            "batch_size": self.batch_size,
-            "num_batches_per_epoch": self.batches_per_epoch,
             # Every entry is one window; it is cut where its context ends, never elsewhere.
             "train_sampler": ValidationSplitSampler(min_future=self.horizon),
             "trainer_kwargs": {
@@ -252,13 +232,14 @@ class GluonTSForecaster(Baseline):
             },
         }
         free = set(inspect.signature(make).parameters) - {"prediction_length", "context_length", *ours}
-        for name in self.estimator_args:
+        given = dict(self.estimator_args or {})
+        for name in given:
             if name not in free:
                 raise ValueError(
                     f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got {name!r}: leave it out,"
                     " or use this class's own argument"
                 )
-        return make(**{**decided, **ours, **self.estimator_args})
+        return make(**{**decided, **ours, **given})
 
     def _device(self) -> torch.device:
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -266,11 +247,11 @@ class GluonTSForecaster(Baseline):
         wants = self.device != "cpu" and torch.cuda.is_available()
         return torch.device("cuda" if wants else "cpu")
 
-    def _forecast(self, x: np.ndarray) -> np.ndarray:
-        return self._answer(x, ())[..., 0]
-
-    def _bounds(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-        return self._answer(x, quantiles)[..., 1:]
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        answer = self._answer(x, quantiles)
+        return answer[..., 0], answer[..., 1:]
 
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
         """Point and quantiles, ``[B, F, C, 1 + Q]``."""

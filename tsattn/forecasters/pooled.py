@@ -1,10 +1,9 @@
-"""Which windows teach one model for all series and channels, and on which scale?"""
+"""Windows that teach one model for all series and channels, and their scale."""
 
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.data.windows import History, WindowSpec
-from tsattn.forecaster import chunk_size
+from tsattn.data.windows import History, WindowSpec, chunk_size
 
 
 def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1) -> int:

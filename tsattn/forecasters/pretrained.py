@@ -1,12 +1,12 @@
 """The pretrained forecaster: any table, any horizon and no training, with weights that are shipped."""
 
 import copy
-import inspect
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,14 @@ import torch
 
 from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
-from tsattn.forecaster import Forecast, alias_of, answer, check_horizon, check_request, continued, panel_for
-from tsattn.limits import check_threads, limit_threads
+from tsattn.data.schema import Schema
+from tsattn.data.windows import History
+from tsattn.forecaster import Forecast, Forecaster, check_horizon
 from tsattn.pretrained.network import ZeroNetwork
-from tsattn.pretrained.weights import SHIPPED, load_network, read_network
+from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
+
+if TYPE_CHECKING:
+    from tsattn.data.encoding import CovariateWindows
 
 MAX_HORIZON = 1024
 
@@ -26,18 +30,20 @@ MAX_HORIZON = 1024
 _PASS_STEPS, _MIXED_STEPS = 2**15, 2**12
 # In a larger pass, no row is shorter than this share of the longest.
 _LEAST_SHARE = 0.75
+# Fields of the network's settings that are sizes of tensors.
+_SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
 # Levels and quantiles are decimal numbers; two of them are one if they differ by less.
 _SAME = 1e-9
 
 
-class PretrainedForecaster:
+class PretrainedForecaster(Forecaster):
     """A network that has learnt to forecast from synthetic series, and forecasts any series without training.
 
     ``fit`` remembers the table and nothing else. Each series, and each channel of a wide table, is forecast by itself
     from its last ``max_context`` values; series of any lengths, from one value up, stand in one table, and none is cut
-    because another is short. Missing values are left out of account, wherever they are. The point is the median.
-    Quantiles between two levels of the network lie on the line through them over the quantiles of the normal
-    distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``.
+    because another is short. Missing values are left out of account, wherever they are, unless the schema says
+    otherwise. The point is the median. Quantiles between two levels of the network lie on the line through them over
+    the quantiles of the normal distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
@@ -45,26 +51,20 @@ class PretrainedForecaster:
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows that are read.
         weights: Name of shipped weights, a file or folder that :func:`tsattn.pretrained.weights.save_network` wrote,
             or a network.
-        id_col: Column of ids, for frames.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: ``"mask"`` leaves missing values and absent rows out of account; ``"interpolate"`` and ``"ffill"``
-            fill them in, ``"error"`` refuses them.
+        schema: How tables are read.
         n_threads: Threads that share the series; ``None`` takes as many as torch has. A number of them does not change
             a forecast, and torch's own number stays as it was.
 
     Attributes:
-        panel_: The table of the last ``fit``.
-        panel_in_: Whether it was given as a ``Panel``.
         network_: The network that forecasts, shared and not to be changed.
 
     Raises:
         ValueError: If ``horizon`` is not an integer from 1 to 1,024.
     """
 
-    panel_: Panel
-    panel_in_: bool
+    default_missing = "mask"
+    context = 1
+
     network_: ZeroNetwork
 
     def __init__(
@@ -74,11 +74,7 @@ class PretrainedForecaster:
         alias: str | None = None,
         nonnegative: bool = False,
         weights: str | Path | ZeroNetwork = SHIPPED,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        target_col: str = "y",
-        freq: str | int | None = None,
-        missing: str = "mask",
+        schema: Schema = Schema(),
         n_threads: int | None = None,
     ) -> None:
         _check_steps(horizon)
@@ -86,65 +82,30 @@ class PretrainedForecaster:
         self.alias = alias
         self.nonnegative = nonnegative
         self.weights = weights
-        self.id_col = id_col
-        self.time_col = time_col
-        self.target_col = target_col
-        self.freq = freq
-        self.missing = missing
+        self.schema = schema
         self.n_threads = n_threads
 
     @property
-    def alias_(self) -> str:
-        """Name of the columns where no alias was given."""
+    def name(self) -> str:
+        """``"zero"``."""
         return "zero"
 
     @property
-    def context(self) -> int:
-        """Rows of history that it needs: one."""
-        return 1
+    def max_context(self) -> int:
+        """Rows of history that are read where there are so many; known once it is fitted, one before."""
+        network = vars(self).get("network_")
+        return 1 if network is None else network.config.max_context
 
     @property
-    def max_context(self) -> int | None:
-        """Rows of history that it reads where there are so many, known once it is fitted."""
-        network = getattr(self, "network_", None)
-        return None if network is None else network.config.max_context
+    def masks(self) -> bool:
+        """Missing values are left out of account."""
+        return True
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor and their values.
-
-        Args:
-            deep: Without meaning here; scikit-learn passes it.
-        """
-        return {name: getattr(self, name) for name in _names()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor; they count from the next ``fit`` or ``predict`` on.
-
-        Args:
-            **params: New values by name.
-
-        Raises:
-            ValueError: If a name is unknown or ``horizon`` out of range; nothing is changed then.
-        """
-        for name in params:
-            if name not in _names():
-                raise ValueError(f"PretrainedForecaster has no parameter {name!r}; it takes {', '.join(_names())}")
-        _check_steps(params.get("horizon", self.horizon))
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def fit(self, data: pd.DataFrame | Panel) -> Self:
-        """Check the data, remember them for ``predict()`` and read the weights; nothing is learnt.
-
-        Raises:
-            ValueError: If the table is faulty, a series has no value, or the weights are missing or damaged.
-        """
+    def _learn(self, panel: Panel) -> None:
         _check_steps(self.horizon)
-        panel, network = panel_for(self, data), _network(self.weights)
+        network = _network(self.weights)
         _refuse_unknown(panel, network.config.max_context)
-        self.panel_, self.panel_in_, self.network_ = panel, isinstance(data, Panel), network
-        return self
+        self.network_ = network
 
     def predict(
         self,
@@ -153,6 +114,8 @@ class PretrainedForecaster:
         level: float | Iterable[float] | None = None,
         quantiles: float | Iterable[float] | None = None,
         horizon: int | None = None,
+        future: pd.DataFrame | None = None,
+        recursive: bool = False,
     ) -> pd.DataFrame | Forecast:
         """Forecast the rows after ``data``, or after the fitted data; series may be new.
 
@@ -161,7 +124,9 @@ class PretrainedForecaster:
             level: Central levels in percent, up to 98.
             quantiles: Quantiles from .01 to .99.
             horizon: Steps wanted; fewer than the forecaster's are the first of its steps, more are forecast as a
-                forecaster of so many would. ``None`` takes its own.
+                forecaster of so many would, without feeding anything back. ``None`` takes its own.
+            future: Must be ``None``: no covariates are read.
+            recursive: Without effect: more steps need no feeding back.
 
         Returns:
             A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
@@ -170,49 +135,43 @@ class PretrainedForecaster:
             ValueError: If not fitted, or if the table is faulty, a series has no value, or more is asked than the
                 network knows.
         """
-        fitted: Panel | None = getattr(self, "panel_", None)
-        given, panel = continued(self, data, fitted, as_panel=getattr(self, "panel_in_", False))
-        _refuse_unknown(panel, self.network_.config.max_context)
         steps = self.horizon if horizon is None else _check_steps(horizon)
-        reader = self
         if steps > self.horizon:
-            reader = copy.copy(self)
-            reader.horizon = steps
-        return answer(reader, given, panel, level=level, quantiles=quantiles, horizon=steps)
+            longer = copy.copy(self)
+            longer.horizon = steps
+            return longer.predict(data, level=level, quantiles=quantiles, future=future)
+        return super().predict(data, level=level, quantiles=quantiles, horizon=horizon, future=future)
 
-    def predict_windows(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> np.ndarray:
-        """Forecast each channel of each window by itself.
-
-        Args:
-            x: Histories, ``[B, T, C]``, NaN where a value is missing or before a history begins; the last
-                ``max_context`` rows are read.
-            quantiles: Ascending, from .01 to .99.
-
-        Returns:
-            Points ``[B, F, C]`` in float64, or quantiles ``[B, F, C, Q]`` where some are asked.
+    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+        """A table as it is read; for a fitted forecaster every series must have a value.
 
         Raises:
-            ValueError: If not fitted, the shape is wrong, a value is infinite, a channel has no value, or a quantile
-                is out of range.
+            ValueError: If the table is faulty, or a series has no value among the rows that are read.
         """
-        point, bounds = self.predict_both(x, quantiles=quantiles)
-        return bounds if len(quantiles) else point
+        panel = super().read(data, fitted=fitted)
+        if fitted:
+            _refuse_unknown(panel, self.max_context)
+        return panel
 
-    def predict_both(self, x: np.ndarray, *, quantiles: Sequence[float] = ()) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` in one pass; else as :meth:`predict_windows`."""
-        if getattr(self, "network_", None) is None:
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """The last rows of windows that may miss values, but not all of a channel's."""
+        if "network_" not in vars(self):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        x = _check_histories(x, self.network_.config.max_context)
+        return _check_histories(x, self.max_context)
+
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
         n_windows, n_rows, n_channels = x.shape
         rows = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows)
-        point, bounds = self._pass(rows, self.horizon, check_request(None, quantiles)[2])
+        point, bounds = self._pass(rows, self.horizon, quantiles)
         steps = (n_windows, n_channels, self.horizon)
         return np.moveaxis(point.reshape(steps), 1, 2), np.moveaxis(bounds.reshape(*steps, bounds.shape[2]), 1, 2)
 
     def _pass(self, x: np.ndarray, horizon: int, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Points ``[R, F]`` and quantiles ``[R, F, Q]`` of histories ``[R, T]``, alike long ones together."""
         network = self.network_
-        wanted = _Between(network.quantile_levels, (*quantiles, 0.5), alias_of(self))
+        wanted = _Between(network.quantile_levels, (*quantiles, 0.5), self.alias_)
         found = np.empty((len(x), horizon, len(quantiles) + 1))
         known = ~np.isnan(x)
         lengths = x.shape[1] - known.argmax(axis=1)
@@ -228,10 +187,14 @@ class PretrainedForecaster:
         return found[..., -1], found[..., :-1]
 
     def _threads(self) -> int:
+        from tsattn.limits import check_threads
+
         return torch.get_num_threads() if self.n_threads is None else check_threads(self.n_threads)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted forecaster, weights and the end of each series included, into a folder; no pickle.
+        """Write the fitted forecaster into a folder, no pickle.
+
+        The weights go along, so that it forecasts alike under every later version, and the end of each series.
 
         Args:
             path: The folder; an older save there is replaced in one step.
@@ -240,11 +203,21 @@ class PretrainedForecaster:
             ValueError: If not fitted, the folder holds something else, or ids or names are of a kind that files cannot
                 hold.
         """
-        from tsattn.forecasters.stored import save_pretrained
+        from tsattn.data.stored import panel_facts
+        from tsattn.forecasters.saving import plain_value, tail_tensors, write_model
 
-        if getattr(self, "network_", None) is None:
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before save")
-        save_pretrained(self, Path(path))
+        self.check_fitted()
+        panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
+        tensors = {f"network.{name}": value for name, value in self.network_.state_dict().items()}
+        parameters = self.get_params(deep=False)
+        del parameters["weights"]
+        facts = {
+            "parameters": plain_value(parameters),
+            "network": self.network_.config.to_dict(),
+            "panel": panel_facts(panel),
+            "panel_in": self.panel_in_,
+        }
+        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), facts)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -253,9 +226,24 @@ class PretrainedForecaster:
         Raises:
             ValueError: If files are missing, damaged or of another class.
         """
-        from tsattn.forecasters.stored import load_pretrained
+        from tsattn.data.stored import check_panel, require
+        from tsattn.forecasters.saving import made_of, read_model, tail_from
 
-        return load_pretrained(cls, Path(path))
+        def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+            weights = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
+            _check_weights(weights, facts["network"])
+            network = build_network(facts["network"], weights)
+            forecaster = cls(**made_of(cls, facts["parameters"]), weights=network)
+            _check_parameters(forecaster)
+            require(type(facts["panel_in"]) is bool, "panel_in")
+            panel = tail_from(facts["panel"], tensors)
+            check_panel(panel)
+            forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
+            forecaster.network_ = network
+            return forecaster
+
+        found: Self = read_model(Path(path), cls.__name__, rebuild)
+        return found
 
 
 class _Between:
@@ -316,6 +304,8 @@ def _in_threads(work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray],
     """Do the work on each part. Threads with parts of their own wait for none; those that torch would put into one part
     wait for one another at each of its steps, which is slow where something else is running.
     """
+    from tsattn.limits import limit_threads
+
     with limit_threads(1):
         if n_threads == 1 or len(parts) < 2:
             for part in parts:
@@ -324,10 +314,6 @@ def _in_threads(work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray],
         with ThreadPoolExecutor(min(n_threads, len(parts))) as pool:
             for _ in pool.map(work, parts):
                 pass
-
-
-def _names() -> list[str]:
-    return [name for name in inspect.signature(PretrainedForecaster.__init__).parameters if name != "self"]
 
 
 def _check_steps(horizon: object) -> int:
@@ -388,3 +374,24 @@ def _refuse_unknown(panel: Panel, reach: int) -> None:
             f"series {name!r}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows, but a"
             " forecast needs one; leave it out"
         )
+
+
+def _check_weights(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
+    """Refuse weights that are no numbers, and sizes that no tensor has, before memory is taken for them."""
+    from tsattn.data.stored import require
+
+    for name, tensor in weights.items():
+        require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+    largest = max((len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
+    for name in _SIZES:
+        require(settings.get(name, 1) <= largest, f"{name} = {settings.get(name)} fits no tensor")
+
+
+def _check_parameters(forecaster: PretrainedForecaster) -> None:
+    """Refuse settings that would fail only when a forecast is asked."""
+    from tsattn.data.stored import require
+
+    alias, n_threads = forecaster.alias, forecaster.n_threads
+    require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
+    require(type(forecaster.nonnegative) is bool, f"nonnegative = {forecaster.nonnegative!r:.40}")
+    require(n_threads is None or (type(n_threads) is int and n_threads >= 1), f"n_threads = {n_threads!r:.40}")

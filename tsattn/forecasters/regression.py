@@ -1,4 +1,4 @@
-"""What does a regression of the next rows on the last ones forecast?"""
+"""Forecasts by a regression of the next rows on the last ones."""
 
 from collections.abc import Callable
 from types import MappingProxyType
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.frames import Panel
-from tsattn.forecasters.naive import Baseline, check_rows
+from tsattn.data.schema import Schema
+from tsattn.forecaster import check_horizon
+from tsattn.forecasters.naive import PointForecaster, check_rows
 from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
 
 
@@ -26,7 +28,7 @@ def _gbm() -> Any:
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType({"ridge": _ridge, "gbm": _gbm})
 
 
-class SklearnForecaster(Baseline):
+class SklearnForecaster(PointForecaster):
     """A regression of scikit-learn on lags: one answer for each step ahead, none fed back (direct multi-step).
 
     Features are the last ``context`` values, targets the next ``horizon``. Windows of all series and channels teach
@@ -47,12 +49,7 @@ class SklearnForecaster(Baseline):
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
         random_state: Seed of the draw, and of the regressor where its own is ``None``.
         alias: Name of the column; default the name, or that of the regressor's class.
-        id_col: Column of ids, for frames.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: What to do about missing values: ``"error"``, ``"interpolate"`` or ``"ffill"``. Futures that miss
-            a value teach nothing.
+        schema: How tables are read. Futures that miss a value are no training windows.
 
     Attributes:
         context_: Lags read, set by ``fit``.
@@ -73,11 +70,7 @@ class SklearnForecaster(Baseline):
         max_windows: int = 20_000,
         random_state: int | None = None,
         alias: str | None = None,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        target_col: str = "y",
-        freq: str | int | None = None,
-        missing: str = "error",
+        schema: Schema = Schema(),
     ) -> None:
         named = isinstance(regressor, str)
         if named and regressor not in _REGRESSORS:
@@ -88,19 +81,19 @@ class SklearnForecaster(Baseline):
             raise TypeError(
                 f"regressor must have fit, predict and get_params, as scikit-learn's do; got {type(regressor).__name__}"
             )
-        super().__init__(
-            horizon,
-            alias=alias or (regressor if named else type(regressor).__name__),
-            id_col=id_col,
-            time_col=time_col,
-            target_col=target_col,
-            freq=freq,
-            missing=missing,
-        )
+        check_horizon(horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
         self.regressor = regressor
-        self._context = None if context is None else check_rows("context", context, 1)
+        self.context = None if context is None else check_rows("context", context, 1)
         self.max_windows = check_rows("max_windows", max_windows, 1)
         self.random_state = check_seed(random_state)
+
+    @property
+    def name(self) -> str:
+        """The name of the regressor, or of its class."""
+        return self.regressor if isinstance(self.regressor, str) else type(self.regressor).__name__
 
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context)
@@ -127,7 +120,7 @@ class SklearnForecaster(Baseline):
         regressor.set_params(**dict.fromkeys(open_seeds, seed))
         return regressor if get_tags(regressor).target_tags.multi_output else MultiOutputRegressor(regressor)
 
-    def _forecast(self, x: np.ndarray) -> np.ndarray:
+    def _points(self, x: np.ndarray) -> np.ndarray:
         n_windows, context, n_channels = x.shape
         if not x.size:
             return np.zeros((n_windows, self.horizon, n_channels))

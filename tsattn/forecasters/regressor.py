@@ -1,4 +1,4 @@
-"""How does the attention network look to scikit-learn? A regressor from windows to what follows them."""
+"""The attention network as a regressor of scikit-learn: from windows to what follows them."""
 
 from typing import Any, Self
 
@@ -9,15 +9,15 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
-from tsattn.forecasters.fitting import multiply_adds
-from tsattn.limits import choose_threads, limit_threads
-from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
+from tsattn.forecasters.fitted import FittedNetwork, resolve_device
+from tsattn.limits import limit_threads
+from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
 from tsattn.random import Generators, seed_from
-from tsattn.training.loop import TrainConfig, train
+from tsattn.training.loop import train
+from tsattn.training.settings import Training
 
-# Sequences (windows x channels) in one forward pass.
-_CHUNK = 4096
+_DEFAULTS = {"network": Network(n_layers=2, d_ff=64, dropout=0.1), "training": Training(skip_rate=1.0)}
 
 
 class AttentionRegressor(RegressorMixin, BaseEstimator):
@@ -32,35 +32,22 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         n_channels: C channels that stand side by side at each moment: ``X`` is ``[n, T * C]`` as
             ``windows.reshape(n, -1)`` gives it for windows ``[n, T, C]``, and ``y`` is ``[n, F * C]`` likewise.
         attention: As in :class:`tsattn.AttentionForecaster`.
-        ranks: Features per level, coarse to fine.
-        block_sizes: Patches per block at each level. Default: halving from the whole window.
-        d_model: Token width.
-        n_heads: Attention heads.
-        n_layers: Transformer blocks.
-        d_ff: Hidden width of the feed-forward layers.
-        patch_len: Moments in a patch, at most; a shorter window is one patch.
-        patch_stride: Moments between patch starts, at most ``patch_len`` after that.
-        dropout: Rate in [0, 1).
-        loss: ``"mse"``, ``"mae"`` or ``"huber"``, on the standardised scale.
-        learning_rate: Highest rate of AdamW.
-        weight_decay: Decoupled decay of the matrices.
-        batch_size: Windows a step.
-        max_epochs: Passes over the training windows at most.
-        patience: Passes without a better validation loss before stopping; ``None`` never stops early.
+        network: How the network looks, a :class:`tsattn.Network`; ``None`` has two layers, ``d_ff`` 64 and dropout
+            0.1. A window shorter than ``patch_len`` is one patch.
+        training: How it learns, a :class:`tsattn.Training`; ``None`` has a ``skip_rate`` of 1.
         val_size: Windows (int) or share (float) cut from the end of ``X`` to decide when to stop; 0 is none.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
         random_state: Seed; ``None`` draws a new one from the operating system.
 
     Attributes:
         n_features_in_: Columns of ``X``.
         n_iter_: Passes made.
-        config_: Description of the network, its sizes clipped to the window.
-        network_: The trained ``torch.nn.Module``.
+        fitted_: The network with its description and scale, a :class:`tsattn.forecasters.fitted.FittedNetwork`.
 
     Example:
         >>> import numpy as np
         >>> waves = np.sin(np.arange(60)[:, None] + np.arange(27))
-        >>> model = AttentionRegressor(max_epochs=2, random_state=0).fit(waves[:, :24], waves[:, 24:])
+        >>> model = AttentionRegressor(training=Training(max_epochs=2), random_state=0)
+        >>> model = model.fit(waves[:, :24], waves[:, 24:])
         >>> model.predict(waves[:2, :24]).shape
         (2, 3)
     """
@@ -70,45 +57,34 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         *,
         n_channels: int = 1,
         attention: str = "mlr",
-        ranks: tuple[int, ...] | None = None,
-        block_sizes: tuple[int, ...] | None = None,
-        d_model: int = 16,
-        n_heads: int = 2,
-        n_layers: int = 2,
-        d_ff: int = 64,
-        patch_len: int = 16,
-        patch_stride: int = 8,
-        dropout: float = 0.1,
-        loss: str = "mse",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        batch_size: int = 128,
-        max_epochs: int = 10,
-        patience: int | None = 3,
+        network: Network | None = None,
+        training: Training | None = None,
         val_size: int | float = 0.1,
-        device: str = "auto",
         random_state: Any = None,
     ) -> None:
         self.n_channels = n_channels
         self.attention = attention
-        self.ranks = ranks
-        self.block_sizes = block_sizes
-        self.d_model = d_model
-        self.n_heads = n_heads
-        self.n_layers = n_layers
-        self.d_ff = d_ff
-        self.patch_len = patch_len
-        self.patch_stride = patch_stride
-        self.dropout = dropout
-        self.loss = loss
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
+        self.network = network
+        self.training = training
         self.val_size = val_size
-        self.device = device
         self.random_state = random_state
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor; ``network__d_model`` changes ``d_model`` inside of ``network``.
+
+        Args:
+            **params: New values by name.
+        """
+        inside = {name: value for name, value in params.items() if "__" in name}
+        super().set_params(**{name: value for name, value in params.items() if name not in inside})
+        for name, value in inside.items():
+            group, _, key = name.partition("__")
+            if group not in _DEFAULTS:
+                raise ValueError(
+                    f"AttentionRegressor has no parameter {name!r}; it takes {', '.join(self.get_params())}"
+                )
+            setattr(self, group, self._settings(group).changed(**{key: value}))
+        return self
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn what follows a window; what was learnt before is forgotten.
@@ -123,25 +99,30 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: If a parameter or an array is not usable; nothing has been trained then.
         """
-        settings = self._train_config()
         given, future = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         x, y_rows = self._windows(given, "X"), self._windows(future.reshape(len(given), -1), "y")
-        config = self._model_config(x.shape[1], y_rows.shape[1])
+        config = self._describe(x.shape[1], y_rows.shape[1])
         n_learn = len(x) - self._n_valid(len(x))
         scaler = _scaler(x[:n_learn])
-        device = _find_device(self.device)
+        training = self._settings("training")
+        device = resolve_device(training.device, strict=True)
         generators = Generators.from_seed(seed_from(self.random_state), device)
-        network = build_model(config, generator=generators.init)
+        fitted = FittedNetwork(build_model(config, generator=generators.init), config, scaler, n_channels=x.shape[2])
         values = torch.as_tensor(scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
         check = self._batches(values, np.arange(n_learn, len(x)), config, None)
-        with limit_threads(self._choose_threads(network, config, n_learn)):
+        with limit_threads(self._threads(fitted, n_learn)):
             progress = train(
-                network, learn, check if check.n_windows else None, settings, generators=generators, device=device
+                fitted.network,
+                learn,
+                check if check.n_windows else None,
+                training,
+                generators=generators,
+                device=device,
             )
         # In double precision the forecast of a window does not depend on the windows computed beside it.
-        self.network_, self.config_, self.scaler_ = network.double(), config, scaler
-        self.n_iter_, self._flat = progress.epoch, future.ndim == 1
+        fitted.network = fitted.network.double()
+        self.fitted_, self.n_iter_, self._flat = fitted, progress.epoch, future.ndim == 1
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -157,14 +138,10 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             ValueError: If the shape differs from that of ``fit`` or a value is not finite.
             sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
         """
-        check_is_fitted(self, "network_")
-        x = self.scaler_.transform(self._windows(validate_data(self, X, dtype=np.float64, reset=False), "X"))
-        device = next(self.network_.parameters()).device
-        rows = max(_CHUNK // x.shape[2], 1)
-        n_threads = self._choose_threads(self.network_, self.config_, len(x))
-        with limit_threads(n_threads), torch.inference_mode():
-            parts = [self.network_(torch.as_tensor(part).to(device)).cpu().numpy() for part in _chunks(x, rows)]
-        y = self.scaler_.inverse(np.concatenate(parts))
+        check_is_fitted(self, "fitted_")
+        x = self._windows(validate_data(self, X, dtype=np.float64, reset=False), "X")
+        with limit_threads(self._threads(self.fitted_, len(x))):
+            y = self.fitted_.answer(x, ())[0]
         return y.ravel() if self._flat else y.reshape(len(y), -1)
 
     def __sklearn_tags__(self) -> Tags:
@@ -174,10 +151,14 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _choose_threads(self, network: torch.nn.Module, config: ModelConfig, n_windows: int) -> int:
-        """Threads for windows that pass a network together: one for a small network."""
-        sequences = min(n_windows, self.batch_size) * self.n_channels
-        return choose_threads(None, sequences * multiply_adds(network, config))
+    def _threads(self, fitted: FittedNetwork, n_windows: int) -> int:
+        training = self._settings("training")
+        return fitted.choose_threads(training.n_threads, min(n_windows, training.batch_size), self.n_channels)
+
+    def _settings(self, name: str) -> Any:
+        """The network's or the training's; scikit-learn allows no object as the default of an argument."""
+        given = getattr(self, name)
+        return _DEFAULTS[name] if given is None else given
 
     def _windows(self, rows: np.ndarray, name: str) -> np.ndarray:
         """``[n, T * C]`` as ``[n, T, C]``."""
@@ -201,35 +182,22 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give more")
         return held
 
-    def _train_config(self) -> TrainConfig:
-        return TrainConfig(
-            loss=self.loss,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-        )
-
-    def _model_config(self, context: int, horizon: int) -> ModelConfig:
+    def _describe(self, context: int, horizon: int) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}")
-        patch_len = min(self.patch_len, context)
-        return ModelConfig(
-            context=context,
-            horizon=horizon,
+        network, training = self._settings("network"), self._settings("training")
+        _refuse_unread(network, training)
+        patch_len = min(network.patch_len, context)
+        found: ModelConfig = network.describe(
+            context,
+            horizon,
             backbone=self.attention,
             equivariant=True,
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            n_layers=self.n_layers,
-            d_ff=self.d_ff,
             patch_len=patch_len,
-            patch_stride=min(self.patch_stride, patch_len),
-            dropout=self.dropout,
-            ranks=None if self.ranks is None else tuple(self.ranks),
-            block_sizes=None if self.block_sizes is None else tuple(self.block_sizes),
+            patch_stride=min(network.patch_stride, patch_len),
+            linear_skip=bool(training.linear_skip),
         )
+        return found
 
     def _batches(
         self, values: torch.Tensor, chosen: np.ndarray, config: ModelConfig, order: torch.Generator | None
@@ -237,27 +205,24 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         """Batches of the windows ``chosen`` among ``values [n, T + F, C]``, laid end to end for the reader."""
         spec = WindowSpec(config.context, config.horizon)
         ends = chosen * spec.length + spec.context
-        return WindowBatches(values.flatten(0, 1), ends, spec, batch_size=self.batch_size, generator=order)
+        return WindowBatches(
+            values.flatten(0, 1), ends, spec, batch_size=self._settings("training").batch_size, generator=order
+        )
+
+
+def _refuse_unread(network: Network, training: Training) -> None:
+    """Refuse settings that only a forecaster of tables follows."""
+    asked = {"channel_mixing": network.channel_mixing, "block_sizes": isinstance(network.block_sizes, str)}
+    asked |= {name: getattr(training, name) for name in ("target_transform", "trainer", "checkpoint_dir")}
+    for name, given in {**asked, "linear_skip": training.solved}.items():
+        if given:
+            value = getattr(network if hasattr(network, name) else training, name)
+            raise ValueError(
+                f"AttentionRegressor does not take {name} = {value!r}; leave it out, or use AttentionForecaster"
+            )
 
 
 def _scaler(x: np.ndarray) -> Scaler:
     """Mean and standard deviation of each channel over all windows ``[n, T, C]``; 1 where it is constant."""
     mean, scale = x.mean((0, 1)), x.std((0, 1))
     return Scaler(mean[None], np.where(scale <= 1e-12 * np.abs(mean), 1.0, scale)[None])
-
-
-def _chunks(x: np.ndarray, rows: int) -> list[np.ndarray]:
-    return [x[first : first + rows] for first in range(0, len(x), rows)]
-
-
-def _find_device(name: str) -> torch.device:
-    """The device asked for; a fit refuses one that is missing."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {name!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} is not available here; use device='auto' or 'cpu'")
-    return device

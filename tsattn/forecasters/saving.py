@@ -1,17 +1,15 @@
-"""How does a fitted forecaster live on? A folder with tensors and facts, no pickle, no code, no training frame."""
+"""Fitted forecasters in folders: tensors and facts, no pickle, no code, no training frame."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 
-from tsattn.data.calendar import parse_freq
-from tsattn.data.columns import MISSING
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
@@ -19,9 +17,12 @@ from tsattn.data.frames import Panel
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
-from tsattn.evaluate.conformal import StepIntervals
+from tsattn.evaluate.intervals import StepIntervals
+from tsattn.forecaster import Forecaster
+from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
+from tsattn.settings import Settings
 from tsattn.storage import (
     file_digest,
     one_line,
@@ -33,57 +34,54 @@ from tsattn.storage import (
     write_tensors,
 )
 
-if TYPE_CHECKING:
-    from tsattn.forecasters.trained import TrainedForecaster
-
-_FORMAT = 1
+_FORMAT = 2
 _TENSORS, _FACTS = "model.safetensors", "config.json"
 _TRIES = 3  # a writer may exchange the folder between two reads
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
-_GONE = ("compile",)  # options of earlier versions that say nothing about a fitted network
+# Options of format 1 that say nothing about a fitted network, or that its description holds.
+_GONE = ("compile", "verbose", "warm_start", "learn_scales", "tt_rank", "n_kv_heads", "n_global")
 _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, ImportError)
-_ForecasterT = TypeVar("_ForecasterT", bound="TrainedForecaster")
+_ForecasterT = TypeVar("_ForecasterT", bound=Forecaster)
 _AnyT = TypeVar("_AnyT")
 
 
-def save_forecaster(forecaster: "TrainedForecaster", path: Path) -> None:
-    """Write ``model.safetensors`` and ``config.json`` into ``path``, in one step.
+def fitted_files(
+    fitted: FittedNetwork, panel: Panel, score_scaler: Scaler
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of a fitted network and the end of each series.
 
     Args:
-        forecaster: Fitted.
-        path: A new folder, an empty one, or an older save.
+        fitted: The network.
+        panel: The last context of each series.
+        score_scaler: Statistics of the training rows in original units.
 
     Raises:
-        ValueError: If ids, column names or a time zone are of a kind that files cannot hold, or the folder holds
-            something else.
+        ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
     """
-    tensors = {f"network.{name}": value for name, value in forecaster.network_.state_dict().items()}
+    tensors = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
     tensors |= {
-        "scaler.mean": torch.as_tensor(forecaster.scaler_.mean),
-        "scaler.scale": torch.as_tensor(forecaster.scaler_.scale),
-        "score.mean": torch.as_tensor(forecaster.score_scaler_.mean),
-        "score.scale": torch.as_tensor(forecaster.score_scaler_.scale),
-        **tail_tensors(forecaster.panel_),
+        "scaler.mean": torch.as_tensor(fitted.scaler.mean),
+        "scaler.scale": torch.as_tensor(fitted.scaler.scale),
+        "score.mean": torch.as_tensor(score_scaler.mean),
+        "score.scale": torch.as_tensor(score_scaler.scale),
+        **tail_tensors(panel),
     }
-    encoder = forecaster.covariates_
+    encoder = fitted.encoder
     if encoder is not None:
         tensors |= {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
-    if forecaster.panel_.covariates is not None:
-        tensors["tail.covariates"] = torch.as_tensor(forecaster.panel_.covariates.values)
-    if forecaster.intervals_ is not None:
-        tensors["intervals.errors"] = torch.as_tensor(forecaster.intervals_.errors)
+    if panel.covariates is not None:
+        tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
+    if fitted.intervals is not None:
+        tensors["intervals.errors"] = torch.as_tensor(fitted.intervals.errors)
     facts = {
-        "parameters": {name: plain_value(value) for name, value in forecaster.get_params().items()},
-        "network": forecaster.config_.to_dict(),
-        "panel": panel_facts(forecaster.panel_),
-        "covariates": None if encoder is None else _covariate_facts(encoder, forecaster.panel_),
-        "panel_in": forecaster.panel_in_,
-        "summary": plain_value(forecaster.summary_),
-        "history": forecaster.history_.to_dict("list"),
+        "network": fitted.config.to_dict(),
+        "transform": fitted.transform.name,
+        "panel": panel_facts(panel),
+        "covariates": None if encoder is None else _covariate_facts(encoder, panel),
     }
-    write_model(path, type(forecaster).__name__, tensors, facts)
+    return tensors, facts
 
 
 def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
@@ -107,17 +105,13 @@ def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     write_folder(path, write)
 
 
-def load_forecaster(cls: type[_ForecasterT], path: Path) -> _ForecasterT:
-    """Read what :func:`save_forecaster` wrote.
-
-    Args:
-        cls: The class that was saved.
-        path: The folder.
+def saved_class(path: Path) -> str:
+    """Name of the class that :func:`write_model` was told.
 
     Raises:
-        ValueError: If files are missing, damaged, of another class or of a newer format.
+        ValueError: If the folder holds no saved forecaster.
     """
-    return read_model(path, cls.__name__, lambda facts, tensors: _rebuild(cls, facts, tensors))
+    return str(read_json(standing_folder(path) / _FACTS).get("class"))
 
 
 def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]) -> _AnyT:
@@ -129,15 +123,15 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
         rebuild: Whatever it raises because of what stands in the files is told as damage to them.
 
     Raises:
-        ValueError: As :func:`load_forecaster`.
+        ValueError: If files are missing, damaged, of another class or of a newer format.
     """
     for attempt in range(_TRIES):
         folder = standing_folder(path)
         try:
             facts = read_json(folder / _FACTS)
-            if facts.get("format") != _FORMAT:
+            if facts.get("format") not in range(1, _FORMAT + 1):
                 raise ValueError(
-                    f"{path} has format {facts.get('format')!r:.40}; this version reads {_FORMAT}: upgrade tsattn"
+                    f"{path} has format {facts.get('format')!r:.40}; this version reads up to {_FORMAT}: upgrade tsattn"
                 )
             # Files of 0.1 before time zones of every kind have no digest.
             tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
@@ -155,11 +149,39 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
         raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
 
 
-def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> _ForecasterT:
-    given = {k: v for k, v in facts["parameters"].items() if k not in _GONE}
-    forecaster = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+def made_of(cls: type[Forecaster], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the constructor from saved parameters; files of format 1 have them flat, with some that are gone.
+
+    Raises:
+        ValueError: If a value is out of its range; also LookupError or TypeError.
+    """
+    given = {name: _tupled(value) for name, value in parameters.items()}
+    groups = {n: p.default for n, p in inspect.signature(cls).parameters.items() if isinstance(p.default, Settings)}
+    if not groups.keys() & given.keys():
+        return cls.arranged({name: value for name, value in given.items() if name not in _GONE})
+    for name, default in groups.items():
+        if name in given:
+            given[name] = type(default)(**{key: _tupled(value) for key, value in given[name].items()})
+    return given
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+
+
+def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
+    """Refuse settings that would fail only when a forecast is asked."""
+    require(type(horizon) is int and 1 <= horizon <= config.horizon, f"horizon = {horizon!r:.40}")
+    require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
+
+
+def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tuple[FittedNetwork, Panel, Scaler]:
+    """Undo :func:`fitted_files`: the network, the end of each series, and the scaler in original units.
+
+    Raises:
+        ValueError: If something is not what they gave; also LookupError or TypeError.
+    """
     config = ModelConfig.from_dict(facts["network"])
-    _check_parameters(forecaster, config)
     panel = tail_from(facts["panel"], tensors)
     check_panel(panel, np.full(panel.n_series, config.context))
     # Files of 0.1 before covariates do not speak of them.
@@ -171,37 +193,18 @@ def _rebuild(cls: type[_ForecasterT], facts: dict[str, Any], tensors: dict[str, 
     _check_weights(weights, config, len(panel.values))
     network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
-    forecaster.config_ = config
-    forecaster.network_ = network.to(forecaster.resolve_device()).eval()
-    forecaster.scaler_ = _scaler("scaler", tensors, panel)
-    forecaster.covariates_ = encoder
-    forecaster.context_ = config.context
-    forecaster.transform_ = TargetTransform(forecaster.target_transform)
+    transform = facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
+    fitted = FittedNetwork(
+        network,
+        config,
+        _scaler("scaler", tensors, panel),
+        TargetTransform(transform),
+        encoder,
+        _intervals(tensors.get("intervals.errors"), config, panel),
+        panel.n_channels if panel.dialect.kind == "wide" else None,
+    )
     # Files of 0.1 before target transforms have one scale only.
-    forecaster.score_scaler_ = _scaler("score", tensors, panel) if "score.mean" in tensors else forecaster.scaler_
-    require(type(facts["panel_in"]) is bool, "panel_in")
-    forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
-    forecaster.intervals_ = _intervals(tensors.get("intervals.errors"), config, panel)
-    forecaster.summary_ = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["summary"].items()}
-    forecaster.history_ = pd.DataFrame(facts["history"])
-    return forecaster
-
-
-def _check_parameters(forecaster: "TrainedForecaster", config: ModelConfig) -> None:
-    """Refuse settings that would fail only when a forecast is asked."""
-    horizon = forecaster.horizon
-    require(type(horizon) is int and 1 <= horizon <= config.horizon, f"horizon = {horizon!r:.40}")
-    for name in ("id_col", "time_col", "target_col", "alias"):
-        value = getattr(forecaster, name)
-        require(value is None or type(value) in (str, int), f"{name} = {value!r:.40}")
-    require(forecaster.missing in MISSING, f"missing = {forecaster.missing!r:.40}")
-    require(isinstance(forecaster.device, str), f"device = {forecaster.device!r:.40}")
-    for name in ("batch_size", "n_threads"):
-        value = getattr(forecaster, name)
-        whole = type(value) is int and value >= 1
-        require(whole or (name == "n_threads" and value is None), f"{name} = {value!r:.40}")
-    if forecaster.freq is not None:
-        parse_freq(forecaster.freq)
+    return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
 
 
 def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
@@ -292,6 +295,8 @@ def _static(value: Any) -> float | str:
 
 def plain_value(value: Any) -> Any:
     """What JSON can hold; an object without a plain form (a numpy generator as seed) becomes None."""
+    if isinstance(value, Settings):
+        return plain_value(value.get_params())
     if isinstance(value, dict):
         return {str(k): plain_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Which words of another library are answered here, and which are the user's to see?"""
+"""Words of other libraries that are answered here, and all others left to the user."""
 
 import re
 import warnings

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
-from tsattn.nn.feedforward import FeedForward
-from tsattn.nn.groups import GroupLevelScore, Places
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import FeedForward, linear
+from tsattn.nn.scores import GroupLevelScore, Places
 from tsattn.pretrained.period import detect_period
 
 ATTENTIONS = ("season", "blocks", "standard")

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
-from tsattn.storage import file_digest, one_line, write_json, write_tensors
 
 SHIPPED = "zero-1"
 LICENCE = "Apache-2.0"
@@ -96,6 +95,8 @@ def save_network(network: ZeroNetwork, folder: str | Path, name: str, facts: Map
     Raises:
         ValueError: If a fact is missing, or a weight is not finite.
     """
+    from tsattn.storage import file_digest, write_json, write_tensors
+
     missing = [fact for fact in FACTS if fact not in facts]
     if missing:
         raise ValueError(f"a card must tell {', '.join(FACTS)}; got none of {missing}; add them to facts=")
@@ -161,6 +162,8 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
             raise ValueError("the settings are not those that the weights were written with")
         return build_network(settings, load(content))
     except (*_DAMAGES, SafetensorError) as error:
+        from tsattn.storage import one_line
+
         told = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(f"{file} does not fit the network that {name}.json describes ({told}); {remedy}") from None
 
@@ -170,6 +173,8 @@ def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
     try:
         card = json.loads(_bytes(file, remedy).decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        from tsattn.storage import one_line
+
         raise ValueError(f"{file} holds no valid JSON ({one_line(error)}); {remedy}") from None
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         raise ValueError(f"{file} must be a card of format {_FORMAT}; got another one; {remedy}, or upgrade it")

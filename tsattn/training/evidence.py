@@ -1,4 +1,4 @@
-"""Is a trained network better than what training started from, or may chance have made it look so?
+"""Whether a trained network is better than what training started from, or chance made it look so.
 
 Early stopping takes the pass with the smallest validation loss, whose lead over the start may be no more than luck:
 errors of neighbouring windows are alike, so a thousand windows of a long horizon hold a few independent trials only.

@@ -1,4 +1,4 @@
-"""How does a network learn? A thin Lightning module, its data, early stopping, in one process or several."""
+"""Training: a thin Lightning module, its data and early stopping, in one process or several."""
 
 import copy
 import math
@@ -7,13 +7,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from logging import LogRecord, getLogger
 from threading import Lock, get_ident
 from typing import Any, cast
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -26,74 +24,17 @@ from tsattn.random import Generators
 from tsattn.terminal import ProgressLine, progress_line
 from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
 from tsattn.training.processes import DDPSettings, Team, run_processes
+from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint, Progress
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": nn.functional.mse_loss,
     "mae": nn.functional.l1_loss,
     "huber": nn.functional.huber_loss,
 }
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How long and how fast to learn.
-
-    Args:
-        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale; heads other than the point
-            head bring their own.
-        learning_rate: Highest rate of AdamW.
-        skip_rate: Factor of that rate for the linear map beside a transformer.
-        weight_decay: Decoupled decay, on matrices only.
-        batch_size: Windows a step; every window brings all its channels.
-        max_epochs: Passes over the training windows at most.
-        patience: Passes without a better validation loss before training stops; ``None`` never stops early.
-        skip_level: Confidence in percent with which the validation windows must show that the best pass is better than
-            the weights that training starts from, which hold a solved linear map; where they do not, those are kept.
-            ``None`` keeps the best pass.
-        warmup: Share of all steps in which the rate rises from zero; after them it falls by a half cosine.
-        max_seconds: Time after which training stops at the next step and the best weights so far are kept; ``None``
-            is no limit. Counted from this call, also when it goes on from a checkpoint.
-        precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32 throughout.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    loss: str = "mse"
-    learning_rate: float = 1e-3
-    skip_rate: float = 1.0
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    max_epochs: int = 10
-    patience: int | None = 3
-    skip_level: float | None = None
-    warmup: float = 0.1
-    max_seconds: float | None = None
-    precision: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
-        for name in ("batch_size", "max_epochs", *(["patience"] if self.patience is not None else [])):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
-        if self.precision not in (None, "bf16"):
-            raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"max_time must be above 0; got {self.max_seconds!r} seconds; leave it out for no limit")
-        if self.skip_level is not None and not (isinstance(self.skip_level, int | float) and 0 < self.skip_level < 100):
-            raise ValueError(f"skip_level must be None or lie between 0 and 100; got {self.skip_level!r}")
-        for name, low, high in (
-            ("learning_rate", 0.0, math.inf),
-            ("skip_rate", 0.0, math.inf),
-            ("weight_decay", 0.0, math.inf),
-            ("warmup", 0.0, 1.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value < high or (name.endswith("_rate") and value == 0):
-                raise ValueError(f"{name} must be at least {low} and below {high}; got {value!r}")
+# Share of all steps in which the learning rate rises from zero; after them it falls by a half cosine.
+_WARMUP = 0.1
+_RATE = 1e-3
 
 
 class ForecastDataModule(lightning.LightningDataModule):
@@ -121,7 +62,7 @@ class ForecastModule(lightning.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        config: TrainConfig,
+        config: Training,
         *,
         steps_per_epoch: int,
         team: Team | None = None,
@@ -136,10 +77,11 @@ class ForecastModule(lightning.LightningModule):
         self.line: ProgressLine | None = None
         self.team = Team() if team is None else team
         self._masks = masks
-        self._loss = LOSSES[config.loss]
+        self._loss = _LOSSES[config.loss]
         head = getattr(model, "head", None)
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
+        self.highest_rate = _RATE if config.learning_rate is None else config.learning_rate
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
         self.n_steps = steps_per_epoch * config.max_epochs
         self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
@@ -154,16 +96,16 @@ class ForecastModule(lightning.LightningModule):
             {"params": group, "weight_decay": decay if matrices else 0.0, "factor": skip if beside else 1.0}
             for (beside, matrices), group in sorted(groups.items(), key=lambda each: (each[0][0], not each[0][1]))
         ]
-        return torch.optim.AdamW(described, lr=self.config.learning_rate, fused=True)
+        return torch.optim.AdamW(described, lr=self.highest_rate, fused=True)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        rise = max(round(self.config.warmup * self.n_steps), 1)
+        rise = max(round(_WARMUP * self.n_steps), 1)
         if step < rise:
             share = (step + 1) / rise
         else:
             share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(self.n_steps - rise, 1)))
-        return self.config.learning_rate * share
+        return self.highest_rate * share
 
     def on_train_epoch_start(self) -> None:
         self._train_sum = torch.zeros(2, device=self.device)
@@ -241,7 +183,7 @@ class ForecastModule(lightning.LightningModule):
         if not math.isfinite(train_loss) or not math.isfinite(0.0 if score is None else score):
             raise ValueError(
                 f"the loss became {train_loss} in epoch {progress.epoch + 1}; lower learning_rate"
-                f" ({self.config.learning_rate}) or look for extreme values in the data"
+                f" ({self.highest_rate}) or look for extreme values in the data"
             )
         rate = self.rate(progress.step - 1)
         progress.epoch += 1
@@ -264,7 +206,7 @@ def train(
     model: nn.Module,
     train_windows: WindowBatches,
     valid_windows: WindowBatches | None,
-    config: TrainConfig,
+    config: Training,
     *,
     generators: Generators,
     device: torch.device,
@@ -366,7 +308,7 @@ def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
 def _train_elsewhere(
     model: nn.Module,
     windows: tuple[WindowBatches, WindowBatches | None],
-    config: TrainConfig,
+    config: Training,
     generators: Generators,
     device: torch.device,
     checkpoint: Checkpoint | None,
@@ -384,7 +326,7 @@ def _train_elsewhere(
 def _train_here(
     model: nn.Module,
     windows: tuple[WindowBatches, WindowBatches | None],
-    config: TrainConfig,
+    config: Training,
     generators: Generators,
     device: torch.device,
     checkpoint: Checkpoint | None,

@@ -1,0 +1,232 @@
+"""A fitted network and how it answers windows: on its own scale, in few passes, as points, quantiles and samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateEncoder, CovariateWindows
+from tsattn.data.frames import Panel
+from tsattn.data.transforms import TargetTransform
+from tsattn.data.windows import History, Scaler, check_windows
+from tsattn.evaluate.intervals import StepIntervals, scale_of
+from tsattn.limits import choose_threads
+from tsattn.nn.config import ModelConfig
+from tsattn.nn.decoder import PatchDecoder
+from tsattn.nn.heads import DistributionHead, QuantileHead
+from tsattn.nn.models import PatchEncoder, multiply_adds
+
+# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any laptop.
+_CHUNK = 4096
+# Heads for counts and positive values see them as they are.
+UNSCALED_HEADS = ("negative_binomial", "log_normal")
+
+
+@dataclass(eq=False)
+class FittedNetwork:
+    """A trained network with everything that its answers need; estimators, saved models and exports have one.
+
+    Args:
+        network: In evaluation mode.
+        config: Its description.
+        scaler: Statistics of the training rows on the scale of learning, one a series and channel.
+        transform: Map of the target before anything is learnt.
+        encoder: How covariates are read; ``None`` where there are none.
+        intervals: Errors on the validation rows, for intervals around points; ``None`` where there are none.
+        n_channels: Channels of a wide table, which are known by their place; ``None`` for long tables, whose series
+            may be new.
+    """
+
+    network: nn.Module
+    config: ModelConfig
+    scaler: Scaler
+    transform: TargetTransform = TargetTransform()  # noqa: RUF009  (frozen)
+    encoder: CovariateEncoder | None = None
+    intervals: StepIntervals | None = None
+    n_channels: int | None = None
+
+    @property
+    def columns(self) -> CovariateColumns:
+        """What is read beside the target, the calendar chosen."""
+        return CovariateColumns() if self.encoder is None else self.encoder.columns
+
+    @property
+    def head(self) -> QuantileHead | DistributionHead | None:
+        """The network's head, if it knows more than points."""
+        head = getattr(self.network, "head", None)
+        return head if isinstance(head, QuantileHead | DistributionHead) else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def choose_threads(self, asked: int | None, n_windows: int, n_channels: int) -> int:
+        """Threads for windows that pass the network together: as many as asked for, or by their work."""
+        return choose_threads(asked, n_windows * n_channels * multiply_adds(self.network, self.config))
+
+    def check(self, x: np.ndarray) -> np.ndarray:
+        """The last rows of windows ``[B, T, C]``, as many as the network reads.
+
+        Raises:
+            ValueError: If shape, channels or values are unfit.
+        """
+        context = self.config.context
+        x = self._check_known(x) if self.config.masked else check_windows(x, context)
+        if self.n_channels is not None and x.shape[2] != self.n_channels:
+            raise ValueError(f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}")
+        return x[:, -context:]
+
+    def _check_known(self, x: np.ndarray) -> np.ndarray:
+        """Windows that may miss values, but not all of a channel's."""
+        x, context = np.asarray(x, dtype=np.float64), self.config.context
+        gone = np.isnan(x)
+        check_windows(np.where(gone, 0.0, x), context)
+        if (empty := gone[:, -context:].all(axis=1)).any():
+            window, channel = np.argwhere(empty)[0]
+            raise ValueError(
+                f"the last {context} rows of window {window}, channel {channel} hold no value to forecast from;"
+                " give a longer history or leave the series out"
+            )
+        return x
+
+    def answer(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original units, from one pass.
+
+        Steps whose known covariates are NaN are NaN.
+
+        Raises:
+            ValueError: If quantiles are asked and no rows were held back to calibrate them on.
+        """
+        if len(quantiles) and self.head is None and self.intervals is None:
+            raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
+        beside = self.encode(covariates)
+        point, bounds = self._learnt(self.transform.windows(x), quantiles, beside)
+        point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)
+        if covariates is not None and covariates.known.shape[2]:
+            unknown = np.isnan(covariates.known[:, self.config.context :]).any(axis=2)
+            steps = unknown.shape[1]
+            point[:, :steps][unknown], bounds[:, :steps][unknown] = np.nan, np.nan
+        return point, bounds
+
+    def _learnt(
+        self, x: np.ndarray, quantiles: Sequence[float], beside: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same on the scale of learning."""
+        head = self.head
+        scaled, level, spread = self.standardise(x)
+        passed = self.forward(scaled, beside)
+        if head is None:
+            point = passed * spread + level
+            if self.intervals is None or not len(quantiles):
+                return point, np.empty((*point.shape, 0))
+            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x))
+        parameters = torch.as_tensor(passed)
+        point = head.point(parameters).numpy() * spread + level
+        if not len(quantiles):
+            return point, np.empty((*point.shape, 0))
+        bounds = head.quantiles(parameters, list(quantiles)).numpy()
+        return point, bounds * spread[..., None] + level[..., None]
+
+    def sample(
+        self, x: np.ndarray, covariates: CovariateWindows | None, n_samples: int, generator: torch.Generator
+    ) -> np.ndarray:
+        """Draws ``[B, F, C, S]`` from the head's distribution, steps independent of one another."""
+        head = cast(QuantileHead | DistributionHead, self.head)
+        scaled, level, spread = self.standardise(self.transform.windows(x))
+        passed = torch.as_tensor(self.forward(scaled, self.encode(covariates)))
+        draws = head.sample(passed, n_samples, generator).numpy()
+        return self.transform.inverse(draws * spread[..., None] + level[..., None])
+
+    def attention_maps(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
+        """Weights ``[layers, B, C, H, L, L]`` with which the patches of contexts look at one another."""
+        network = cast(PatchEncoder | PatchDecoder, self.network)
+        beside = {name: torch.as_tensor(rows).to(self.device) for name, rows in self.encode(covariates).items()}
+        scaled = torch.as_tensor(self.standardise(x)[0]).to(self.device)
+        maps: np.ndarray = network.attention_maps(scaled, **beside).cpu().numpy()
+        return maps
+
+    def encode(self, covariates: CovariateWindows | None) -> dict[str, np.ndarray]:
+        """Covariates of contexts as the network reads them."""
+        if self.encoder is None or covariates is None:
+            return {}
+        return self.encoder.encode(covariates, self.config.horizon)
+
+    def standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were taken off.
+
+        Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
+        so each window is its own measure; the network is then equivariant and no series needs a stored scale.
+        """
+        shape = (len(x), 1, x.shape[2])
+        if self.config.head in UNSCALED_HEADS:
+            level, spread = np.zeros(shape), np.ones(shape)
+        elif self.n_channels is None:
+            known = np.isfinite(x)
+            level = x.mean(1, keepdims=True, where=known)
+            spread, size = x.std(1, keepdims=True, where=known), np.abs(x).max(1, keepdims=True, where=known, initial=0)
+            spread = np.where(spread <= 1e-12 * size, 0.0, spread)
+        else:
+            level, spread = np.broadcast_to(self.scaler.mean, shape), np.broadcast_to(self.scaler.scale, shape)
+        dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
+        return ((x - level) / np.where(spread > 0, spread, 1.0)).astype(dtype), level, spread
+
+    def interval_scale(self, x: np.ndarray) -> np.ndarray:
+        """Unit in which errors are pooled over windows, ``[B, C]``."""
+        if self.n_channels is None:
+            return scale_of(x)
+        return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
+
+    def calibrate(self, x: np.ndarray, y: np.ndarray, covariates: CovariateWindows | None) -> None:
+        """Take intervals from the errors on contexts ``[n, T, C]`` and their futures, on the scale of learning."""
+        point = self._learnt(x, (), self.encode(covariates))[0]
+        self.intervals = StepIntervals(np.abs(y - point) / self.interval_scale(x)[:, None])
+
+    def forward(self, x: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates on its own scale."""
+        rows = max(_CHUNK // max(x.shape[2], 1), 1)
+        extra = () if self.head is None else (self.head.n_parameters,)
+        parts = [np.zeros((0, self.config.horizon, x.shape[2], *extra))]
+        with torch.inference_mode():
+            for first in range(0, len(x), rows):
+                part = slice(first, first + rows)
+                given = {name: torch.as_tensor(values[part]).to(self.device) for name, values in beside.items()}
+                y = self.network(torch.as_tensor(x[part]).to(self.device), **given)
+                parts.append(y.cpu().numpy().astype(np.float64))
+        return np.concatenate(parts)
+
+
+def resolve_device(name: str, *, strict: bool = False) -> torch.device:
+    """The device asked for.
+
+    Args:
+        name: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
+        strict: Refuse one that is missing, as a fit does; otherwise the CPU takes its place, as for a loaded model.
+
+    Raises:
+        ValueError: If it is none, or missing.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        if strict:
+            raise ValueError(f"device {name!r} is not available here; use device='auto' or 'cpu'")
+        return torch.device("cpu")
+    return device
+
+
+def tail_of(panel: Panel, context: int) -> Panel:
+    """The last ``context`` rows of every series, filled: all that a later forecast needs."""
+    tail = panel.last(context)
+    filled = History(panel).contexts(panel.starts[1:], context)
+    return replace(tail, values=filled.reshape(tail.values.shape))

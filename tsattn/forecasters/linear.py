@@ -1,0 +1,78 @@
+"""The linear forecasters: one map from window to horizon, learnt by steps or solved."""
+
+from typing import Any
+
+from tsattn.data.schema import Schema
+from tsattn.forecasters.network import NetworkForecaster
+from tsattn.nn.config import LINEAR_KINDS, ModelConfig
+from tsattn.training.settings import Training
+
+
+class LinearForecaster(NetworkForecaster):
+    """One linear map from window to horizon, trained like the attention models: the baseline to beat.
+
+    Args:
+        horizon: Future steps to forecast.
+        kind: ``"nlinear"``, ``"dlinear"`` (Zeng et al., AAAI 2023) or ``"rlinear"`` (Li et al. 2023).
+        context: Rows of history read for each forecast. Default: 3.5 horizons, at least 96, at most 512, and not
+            more than half of what the shortest series has.
+        closed_form: Solve the map of ``"nlinear"`` or ``"rlinear"`` by least squares (with a small ridge penalty)
+            instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
+            at every seed. What concerns learning then has no effect.
+        training: How it learns; the learning rate is 0.005 unless named.
+        schema: How tables are read; covariates are left unread.
+        val_size: Rows (int) or share (float) cut from the end of every series for early stopping and calibration; a
+            share gives at least one horizon.
+        alias: Name of the forecast column; default the kind.
+        random_state: Seed; ``None`` draws a new one from the operating system.
+
+    Attributes and methods are those of :class:`tsattn.AttentionForecaster`.
+    """
+
+    rate = 5e-3
+
+    def __init__(
+        self,
+        horizon: int,
+        kind: str = "nlinear",
+        *,
+        context: int | None = None,
+        closed_form: bool = False,
+        training: Training = Training(),
+        schema: Schema = Schema(),
+        val_size: int | float = 0.1,
+        alias: str | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.horizon = horizon
+        self.kind = kind
+        self.context = context
+        self.closed_form = closed_form
+        self.training = training
+        self.schema = schema
+        self.val_size = val_size
+        self.alias = alias
+        self.random_state = random_state
+
+    @property
+    def name(self) -> str:
+        """The kind."""
+        return self.kind
+
+    def _shortest_context(self) -> int:
+        return 2
+
+    @property
+    def _solved(self) -> bool:
+        return bool(self.closed_form)
+
+    def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
+        if self.kind not in LINEAR_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(LINEAR_KINDS)}; got {self.kind!r}")
+        loss = self.training.loss
+        if self.closed_form and (self.kind == "dlinear" or loss != "mse"):
+            raise ValueError(
+                "closed_form solves one map for the squared error; got kind ="
+                f" {self.kind!r} and loss = {loss!r}; take 'rlinear' or 'nlinear' and 'mse', or closed_form=False"
+            )
+        return ModelConfig(context=context, horizon=int(self.horizon), backbone=self.kind, **derived)

@@ -1,0 +1,112 @@
+"""How a network learns: the settings of a fit."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from tsattn.limits import check_threads, seconds_from
+from tsattn.settings import Settings
+
+LOSSES = ("mse", "mae", "huber")
+SKIPS = (True, False, "least_squares")
+
+
+@dataclass(frozen=True, repr=False)
+class Training(Settings):
+    """How long, how fast and on what a network learns.
+
+    Args:
+        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale, for points; the other heads
+            are trained by the pinball loss or the likelihood.
+        learning_rate: Highest rate of AdamW; it rises over the first tenth of the steps and falls by a cosine.
+            ``None`` is 0.001, and 0.005 for linear models.
+        weight_decay: Decoupled decay, of matrices only.
+        batch_size: Windows a step; every window brings all its channels.
+        max_epochs: Passes over the training windows at most.
+        patience: Passes without a better validation loss before stopping; ``None`` never stops early.
+        linear_skip: Add a linear map from window to horizon to a transformer, learnt with the rest.
+            ``"least_squares"`` solves it once on the training windows and holds it, so that the transformer learns what
+            it leaves over; for points, quantiles, ``"student_t"`` and ``"normal"``.
+        skip_rate: Factor of the learning rate for a map that is learnt.
+        skip_level: Percent of confidence, such as 95, with which the validation windows must show that the transformer
+            improves on the solved map, by Student's t over blocks of windows as long as the horizon; where they do not,
+            ``fit`` keeps the map alone (``summary_["best_epoch"]`` is 0). ``None`` keeps the pass with the smallest
+            validation loss, also one behind the map. With ``warm_start`` the fit before has to be improved on.
+        target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original one;
+            ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
+        max_time: Time limit of ``fit``, such as ``"10m"`` or seconds; the best weights until then are kept. How far it
+            gets depends on the machine, so results under a limit are not reproducible.
+        precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``; where a fitted network forecasts, too.
+        n_threads: Threads of torch in ``fit`` and forecasts, after which torch's own number is set again. ``None`` is
+            one for a small network, which more threads make hardly faster, and all of torch's for a large one.
+        trainer: Several processes that train together, from :func:`tsattn.distributed.ddp_settings`; ``None`` trains in
+            this one.
+        checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    loss: str = "mse"
+    learning_rate: float | None = None
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    max_epochs: int = 10
+    patience: int | None = 3
+    linear_skip: bool | str = True
+    skip_rate: float = 5.0
+    skip_level: float | None = None
+    target_transform: str | None = None
+    max_time: str | float | None = None
+    precision: str | None = None
+    device: str = "auto"
+    n_threads: int | None = None
+    trainer: Any = None
+    checkpoint_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
+        if self.linear_skip not in SKIPS:
+            raise ValueError(f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}")
+        for name in ("batch_size", "max_epochs", *(["patience"] if self.patience is not None else [])):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+        if self.precision not in (None, "bf16"):
+            raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
+        seconds = self.max_seconds
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit")
+        if self.n_threads is not None:
+            check_threads(self.n_threads)
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        level = self.skip_level
+        if level is not None and not (isinstance(level, int | float) and 0 < level < 100):
+            raise ValueError(f"skip_level must be None or lie between 0 and 100; got {level!r}")
+        if level is not None and self.linear_skip != "least_squares":
+            raise ValueError(
+                f"skip_level = {level} asks whether the transformer improves on a solved map, and linear_skip is"
+                f" {self.linear_skip!r}; take linear_skip='least_squares' or leave skip_level out"
+            )
+        rates = {"skip_rate": self.skip_rate, "weight_decay": self.weight_decay}
+        if self.learning_rate is not None:
+            rates["learning_rate"] = self.learning_rate
+        for name, value in rates.items():
+            if not 0 <= value < math.inf or (name.endswith("_rate") and value == 0):
+                raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
+
+    @property
+    def max_seconds(self) -> float | None:
+        """The time limit in seconds."""
+        return seconds_from(self.max_time)
+
+    @property
+    def solved(self) -> bool:
+        """Whether the linear map beside a transformer is solved instead of learnt."""
+        return self.linear_skip == "least_squares"
