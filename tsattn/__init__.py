@@ -1,4 +1,4 @@
-"""What may a user of the library lean on? These names, each imported on first use and not before."""
+"""The public names of the library, each imported on first use and not before."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -8,17 +8,20 @@ if TYPE_CHECKING:
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
     from tsattn.data.frames import Panel
+    from tsattn.data.schema import Schema
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecaster import Forecast
-    from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+    from tsattn.forecasters.attention import AttentionForecaster
+    from tsattn.forecasters.linear import LinearForecaster
     from tsattn.forecasters.pretrained import PretrainedForecaster
     from tsattn.forecasters.regressor import AttentionRegressor
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
-    from tsattn.nn.config import ModelConfig
+    from tsattn.nn.config import ModelConfig, Network
     from tsattn.nn.models import build_model
+    from tsattn.training.settings import Training
 
 __all__ = [
     "AdaptiveConformal",
@@ -28,9 +31,12 @@ __all__ = [
     "Forecast",
     "LinearForecaster",
     "ModelConfig",
+    "Network",
     "Panel",
     "PretrainedForecaster",
+    "Schema",
     "SplitConformal",
+    "Training",
     "attention",
     "backtest",
     "build_model",
@@ -49,11 +55,14 @@ _HOMES = {
     "AttentionForecaster": "tsattn.forecasters.attention",
     "AttentionRegressor": "tsattn.forecasters.regressor",
     "Forecast": "tsattn.forecaster",
-    "LinearForecaster": "tsattn.forecasters.attention",
+    "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",
+    "Network": "tsattn.nn.config",
     "Panel": "tsattn.data.frames",
     "PretrainedForecaster": "tsattn.forecasters.pretrained",
+    "Schema": "tsattn.data.schema",
     "SplitConformal": "tsattn.evaluate.conformal",
+    "Training": "tsattn.training.settings",
     "attention": "tsattn.kernels",
     "backtest": "tsattn.evaluate.backtest",
     "build_model": "tsattn.nn.models",

@@ -1,10 +1,9 @@
-"""How good is which model on which data set? The suite: every window judged, one record a run, resumable."""
+"""The benchmark suite: models judged on every test window, one record a run, resumed where it stopped."""
 
 import hashlib
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -25,12 +24,13 @@ from tsattn.catalogue import find_model, make_forecaster, settings_for
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
 from tsattn.data.frames import Panel, season_length
+from tsattn.data.schema import Schema
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
-from tsattn.forecaster import Forecaster, reach_of
+from tsattn.forecaster import Forecaster
 from tsattn.limits import check_threads
-from tsattn.storage import write_json
+from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
 
 # What a record must have to count as one: the place where it belongs, what it says, and where it came from.
@@ -41,9 +41,11 @@ REQUIRED = (
 )
 # Settings that tell how a table is read or where a run happens, or stand in the record by themselves.
 _NOT_CONFIG = {
-    *("horizon", "alias", "id_col", "time_col", "target_col", "freq", "missing"),
-    *("random_state", "val_size", "checkpoint_dir", "n_threads", "verbose"),
+    *("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"),
+    *Schema().get_params(),
 }
+# What a linear model has no use for.
+_SKIPS = ("linear_skip", "skip_rate", "skip_level")
 _PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
 _PACKAGES = ("torch", "numpy", "pandas", "lightning")
 _DEFAULT_CONTEXT = 336  # what the cards say, for tables without one
@@ -69,8 +71,8 @@ def run_suite(
     Args:
         suite: The grid.
         data_dir: Folder with the files of carded sets.
-        out: Folder of records: one file a run, written in one step when the run is over. A run whose record
-            stands there is not run again. ``None`` writes nothing.
+        out: Folder of records, one line a run in ``<name of the suite>.jsonl``, added when the run is over. A run
+            whose record stands there is not run again. ``None`` writes nothing.
         progress: Called with a line before each run; where it is given, a training also shows its progress on stderr
             if that is a terminal.
         engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one after another.
@@ -85,15 +87,15 @@ def run_suite(
         ValueError: If a name, a table or a setting is not usable.
         OSError: If a file cannot be read or written.
     """
-    folder = None if out is None else Path(out).resolve()
+    path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
     how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
-    if progress is not None and engine is None:  # lines of several workers would overwrite one another
-        how["verbose"] = True
-    runs = [run.told(**how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    verbose = progress is not None and engine is None  # lines of several workers would overwrite one another
+    runs = [run.told(verbose, **how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
     say = progress or (lambda line: None)
-    records = [None if folder is None else read_record(folder / run.file, run.key) for run in runs]
+    known = [] if path is None else read_rows(path)
+    records = [find_record(known, run.key) for run in runs]
     if engine is not None:
-        return _run_elsewhere(runs, records, folder, engine, say)
+        return _run_elsewhere(runs, records, path, engine, say)
     # What another suite is at is left for the end: it will be there by then, or free.
     for wait in (False, True):
         for number, run in enumerate(runs):
@@ -101,27 +103,25 @@ def run_suite(
                 continue
             say(f"[{number + 1}/{len(runs)}] {'running' if records[number] is None else 'found'}: {run.title}")
             if records[number] is None:
-                records[number] = _take(run, folder, wait=wait)
+                records[number] = _take(run, path, wait=wait)
     return [record for record in records if record is not None]
 
 
-def _take(run: "_Run", folder: Path | None, *, wait: bool) -> dict[str, Any] | None:
+def _take(run: "_Run", path: Path | None, *, wait: bool) -> dict[str, Any] | None:
     """A run's record, run now or found; ``None`` while another process is at it and ``wait`` is not set."""
-    if folder is None:
+    if path is None:
         return run.execute()
-    path = folder / run.file
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     # The system lets go of the lock of a process that dies.
-    lock = FileLock(path.with_name(f".{run.file}.lock"))
+    lock = FileLock(path.with_name(f".{path.name}.{_digest(run.key)[:8]}.lock"))
     try:
         lock.acquire(blocking=wait)
     except Timeout:
         return None
     try:
-        record = read_record(path, run.key)
+        record = find_record(read_rows(path), run.key)
         if record is None:
-            record = run.execute()
-            write_json(path, record)
+            record = add_row(path, run.execute(), tuple(run.key), again=True)
     finally:
         lock.release()
     # Only now: whoever still waits for the lock, or makes a new one, finds the record.
@@ -133,41 +133,38 @@ def _take(run: "_Run", folder: Path | None, *, wait: bool) -> dict[str, Any] | N
 def _run_elsewhere(
     runs: "list[_Run]",
     records: list[dict[str, Any] | None],
-    folder: Path | None,
+    path: Path | None,
     engine: Any,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     open_ = [number for number, record in enumerate(records) if record is None]
     say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
-    work = partial(_take_there, folder)
+    work = partial(_take_there, path)
     for number, record in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
         # A worker on another machine may have had another folder under this name.
-        if folder is not None and read_record(folder / runs[number].file, runs[number].key) is None:
-            write_json(folder / runs[number].file, record)
+        if path is not None:
+            add_row(path, record, tuple(runs[number].key))
         records[number] = record
     return [record for record in records if record is not None]
 
 
-def _take_there(folder: Path | None, run: "_Run") -> dict[str, Any]:
-    record = _take(run, folder, wait=True)
+def _take_there(path: Path | None, run: "_Run") -> dict[str, Any]:
+    record = _take(run, path, wait=True)
     assert record is not None
     return record
 
 
-def read_record(path: Path, key: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """A record that stands in a file, or ``None`` where there is none, or half of one, or another run's.
+def find_record(records: list[dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first whole record of a run, or ``None``.
 
     Args:
-        path: The file.
+        records: Rows of a file of records; one that lacks a field of ``REQUIRED`` does not count.
         key: Fields that must be equal.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    if not isinstance(record, dict) or any(name not in record for name in REQUIRED):
-        return None
-    return record if key is None or all(record[name] == value for name, value in key.items()) else None
+    for record in records:
+        if record.keys() >= set(REQUIRED) and all(record[name] == value for name, value in key.items()):
+            return record
+    return None
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ def _carded(name: str, data_dir: str | Path | None) -> _Source:
 
 def _tabled(suite: Suite) -> _Source:
     path, shares = Path(suite.table or ""), suite.split or ""
-    panel = read_table(path, **suite.columns)
+    panel = read_table(path, Schema(**suite.columns))
     if (panel.lengths != panel.lengths[0]).any():
         short = int(np.argmin(panel.lengths))
         raise ValueError(
@@ -229,10 +226,11 @@ class _Run:
     seed: int
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
+    verbose: bool = False
 
-    def told(self, **how: Any) -> "_Run":
+    def told(self, verbose: bool, **how: Any) -> "_Run":
         """The same run with settings that say how it is made, as far as they are given and the model has them."""
-        return replace(self, settings={**self.settings, **settings_for(self.model, **how)})
+        return replace(self, verbose=verbose, settings={**self.settings, **settings_for(self.model, **how)})
 
     @property
     def key(self) -> dict[str, Any]:
@@ -254,12 +252,6 @@ class _Run:
         """The run in words."""
         return f"{self.source.name} horizon {self.horizon} {self.model} seed {self.seed}"
 
-    @property
-    def file(self) -> str:
-        """Name of its record: readable, and different for different keys."""
-        name = re.sub(r"[^\w.-]", "_", self.source.name)
-        return f"{name}_{self.horizon}_{self.model}_seed{self.seed}_{_digest(self.key)[:8]}.json"
-
     def execute(self) -> dict[str, Any]:
         """Fit, forecast every window, and say what came of it."""
         panel, (first, valid, stop) = self.source.panel, self.source.split.bounds
@@ -267,7 +259,7 @@ class _Run:
         ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon + 1)).ravel()
         _reset_peak()
         started = time.perf_counter()
-        forecaster.fit(panel.rows(0, valid))
+        forecaster.fit(panel.rows(0, valid), verbose=self.verbose)
         fitted = time.perf_counter()
         rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, first), keep=False)
         predicted = time.perf_counter()
@@ -277,7 +269,7 @@ class _Run:
             )
         return {
             **self.key,
-            "context": reach_of(forecaster),
+            "context": forecaster.max_context,
             "n_windows": rolled.n_windows,
             "mse": rolled.mse,
             "mae": rolled.mae,
@@ -329,9 +321,27 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
     _check_rows(source, forecaster, model, int(settings.get("context") or 1))
     # The season of a data set belongs to the data set; one that was asked for belongs to the configuration.
     left_out = _NOT_CONFIG if suite.season_length else _NOT_CONFIG | {"season_length"}
-    names = [name for name in entry.settings() if name not in left_out]
-    config = {name: _plain(getattr(forecaster, name)) for name in names}
+    left_out = {*left_out, *entry.fixed}
+    config = {name: value for name, value in config_of(forecaster).items() if name not in left_out}
     return _Run(source, horizon, model, seed, settings, {"model": model, "protocol": _PROTOCOL, **config})
+
+
+def config_of(forecaster: Forecaster) -> dict[str, Any]:
+    """The settings of a forecaster by their bare names, as records have them since the first one."""
+    from tsattn.forecasters.linear import LinearForecaster
+    from tsattn.forecasters.network import NetworkForecaster
+
+    params = forecaster.get_params()
+    groups = {name for name in params if any(other.startswith(f"{name}__") for other in params)}
+    found = {name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups}
+    if isinstance(forecaster, NetworkForecaster):
+        if found["learning_rate"] is None:
+            found["learning_rate"] = forecaster.rate
+        if isinstance(forecaster, LinearForecaster):
+            found = {name: value for name, value in found.items() if name not in _SKIPS}
+        else:
+            found["n_global"] = 0  # an option until it left the estimator
+    return found
 
 
 def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: int) -> None:
@@ -347,7 +357,7 @@ def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: in
             f"{source.name} has {split.valid} validation rows, too few for horizon {horizon}; enlarge the"
             " validation share, or make it 0 to train without"
         )
-    if context < (patch := getattr(forecaster, "patch_len", 1)):
+    if context < (patch := forecaster.get_params().get("network__patch_len", 1)):
         raise ValueError(f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it")
 
 

@@ -1,8 +1,10 @@
 """The names of the forecasters, which settings they take, and a forecast in one call."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,67 +13,9 @@ import pandas as pd
 
 from tsattn.data.columns import find_time_col
 from tsattn.data.frames import Panel
+from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecast, Forecaster
-
-
-def _attention() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.attention import AttentionForecaster
-
-    return AttentionForecaster
-
-
-def _linear() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.attention import LinearForecaster
-
-    return LinearForecaster
-
-
-def _pretrained() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.pretrained import PretrainedForecaster
-
-    return PretrainedForecaster
-
-
-def _naive() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.naive import Naive
-
-    return Naive
-
-
-def _seasonal_naive() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.naive import SeasonalNaive
-
-    return SeasonalNaive
-
-
-def _drift() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.naive import Drift
-
-    return Drift
-
-
-def _window_average() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.naive import WindowAverage
-
-    return WindowAverage
-
-
-def _statsmodels() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.classical import StatsmodelsForecaster
-
-    return StatsmodelsForecaster
-
-
-def _sklearn() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.regression import SklearnForecaster
-
-    return SklearnForecaster
-
-
-def _gluonts() -> Callable[..., Forecaster]:
-    from tsattn.forecasters.gluonts import GluonTSForecaster
-
-    return GluonTSForecaster
+from tsattn.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -79,23 +23,30 @@ class Entry:
     """One name's forecaster: where its class is found and what the name fixes.
 
     Args:
-        find: Imports and returns the class; only then is its module loaded.
+        home: Module and name of the class, such as ``"naive.Naive"``, below ``tsattn.forecasters``.
         fixed: Arguments that belong to the name.
         trained: Whether it learns weights, so that context, seed and epochs mean something to it.
     """
 
-    find: Callable[[], Callable[..., Forecaster]]
+    home: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
 
-    def settings(self) -> tuple[str, ...]:
-        """Names of the arguments that are left to choose, the horizon aside."""
-        names = inspect.signature(self.find()).parameters
-        return tuple(name for name in names if name != "horizon" and name not in self.fixed)
+    def find(self) -> type[Forecaster]:
+        """The class; only now is its module loaded."""
+        module, name = self.home.split(".")
+        found: type[Forecaster] = getattr(import_module(f"tsattn.forecasters.{module}"), name)
+        return found
 
-    def __call__(self, horizon: int, **params: Any) -> Forecaster:
-        """Make the forecaster."""
-        return self.find()(horizon, **self.fixed, **params)
+    def settings(self) -> tuple[str, ...]:
+        """Names of the settings that are left to choose, the horizon aside: arguments, and fields of those objects."""
+        parameters = inspect.signature(self.find()).parameters
+        inside = [n for p in parameters.values() if isinstance(p.default, Settings) for n in p.default.get_params()]
+        return tuple(name for name in (*parameters, *inside) if name != "horizon" and name not in self.fixed)
+
+    def __call__(self, horizon: int, **settings: Any) -> Forecaster:
+        """Make the forecaster, as :meth:`tsattn.forecaster.Forecaster.from_settings` does."""
+        return self.find().from_settings(horizon=horizon, **self.fixed, **settings)
 
 
 _ATTENTIONS = (
@@ -115,19 +66,22 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"attention": _ATTENTIO
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
-        **{name: Entry(_attention, {"attention": name}, trained=True) for name in _ATTENTIONS},
-        **{name: Entry(_linear, {"kind": name}, trained=True) for name in _LINEAR},
-        "least_squares": Entry(_linear, {"kind": "rlinear", "closed_form": True}, trained=True),
-        "zero": Entry(_pretrained),
-        "naive": Entry(_naive),
-        "seasonal_naive": Entry(_seasonal_naive),
-        "drift": Entry(_drift),
-        "window_average": Entry(_window_average),
-        **{name: Entry(_statsmodels, {"model": name}) for name in ("ets", "theta", "autoreg", "sarimax", "stl_ets")},
-        **{name: Entry(_sklearn, {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
-        "deepar": Entry(_gluonts, {"model": "deepar"}, trained=True),
-        "patchtst_gluonts": Entry(_gluonts, {"model": "patchtst"}, trained=True),
-        "dlinear_gluonts": Entry(_gluonts, {"model": "dlinear"}, trained=True),
+        **{name: Entry("attention.AttentionForecaster", {"attention": name}, trained=True) for name in _ATTENTIONS},
+        **{name: Entry("linear.LinearForecaster", {"kind": name}, trained=True) for name in _LINEAR},
+        "least_squares": Entry("linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True),
+        "zero": Entry("pretrained.PretrainedForecaster"),
+        "naive": Entry("naive.Naive"),
+        "seasonal_naive": Entry("naive.SeasonalNaive"),
+        "drift": Entry("naive.Drift"),
+        "window_average": Entry("naive.WindowAverage"),
+        **{
+            name: Entry("classical.StatsmodelsForecaster", {"model": name})
+            for name in ("ets", "theta", "autoreg", "sarimax", "stl_ets")
+        },
+        **{name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
+        "deepar": Entry("gluonts.GluonTSForecaster", {"model": "deepar"}, trained=True),
+        "patchtst_gluonts": Entry("gluonts.GluonTSForecaster", {"model": "patchtst"}, trained=True),
+        "dlinear_gluonts": Entry("gluonts.GluonTSForecaster", {"model": "dlinear"}, trained=True),
     }
 )
 
@@ -152,7 +106,8 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
     Args:
         name: One of ``MODELS``, such as ``"mlr"`` or ``"seasonal_naive"``.
         horizon: Rows to forecast, at least 1.
-        **params: Further arguments of its class; ``alias`` defaults to ``name``.
+        **params: Settings of its class by their bare names, those of ``network``, ``training`` and ``schema`` among
+            them: ``d_model=32, max_epochs=5, time_col="date"``. ``alias`` defaults to ``name``.
 
     Returns:
         A forecaster that is not fitted yet.
@@ -170,6 +125,26 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
         if given not in known:
             raise ValueError(f"model {name!r} has no setting {given!r}; it takes {', '.join(known)}")
     return entry(horizon, **{"alias": name, **params})
+
+
+def load_forecaster(path: str | Path) -> Forecaster:
+    """Read what a forecaster's ``save`` wrote, whichever class it has.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ValueError: If files are missing, damaged, or of a class that the catalogue does not know.
+    """
+    from tsattn.forecasters.saving import saved_class
+
+    kind = saved_class(Path(path))
+    for home in dict.fromkeys(entry.home for entry in MODELS.values()):
+        if home.split(".")[1] == kind:
+            cls: Any = Entry(home).find()
+            found: Forecaster = cls.load(path)
+            return found
+    raise ValueError(f"{path} holds a {kind}, which this version does not know; upgrade tsattn")
 
 
 def settings_for(name: str, **params: Any) -> dict[str, Any]:
@@ -194,12 +169,8 @@ def forecast(
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
     future: pd.DataFrame | None = None,
+    schema: Schema | None = None,
     model: str = "zero",
-    id_col: str = "unique_id",
-    time_col: str = "ds",
-    target_col: str = "y",
-    freq: str | int | None = None,
-    missing: str | None = None,
 ) -> pd.DataFrame | Forecast:
     """Forecast the rows after a table: one call, and with the default model no training.
 
@@ -211,13 +182,8 @@ def forecast(
         quantiles: The same by probability, such as ``[0.1, 0.9]``.
         future: Columns whose values are known after the last row, for models that read some: their id, time and values
             in the rows to forecast. The columns must be in ``data`` as well.
+        schema: How a frame is read: names of columns, frequency, missing values; default :class:`tsattn.Schema`'s.
         model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``; what must be fitted is.
-        id_col: Column of ids; a frame without is one series.
-        time_col: Column of stamps.
-        target_col: Column of values.
-        freq: Frequency; ``None`` infers it.
-        missing: ``"mask"``, ``"interpolate"``, ``"ffill"`` or ``"error"``; ``None`` is the model's own choice: to leave
-            missing values out of account for ``"zero"``, to refuse them for others.
 
     Returns:
         A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column named after the
@@ -232,23 +198,20 @@ def forecast(
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()
         [2.0, 2.0]
     """
-    table, freq = _as_table(data, freq)
-    settings: dict[str, Any] = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "freq": freq}
-    if missing is not None:
-        settings["missing"] = missing
-    asked: dict[str, Any] = {"level": level, "quantiles": quantiles}
+    table, schema = _as_table(data, Schema() if schema is None else schema)
     if future is not None:
-        settings["future_cols"] = _future_cols(future, (id_col, time_col, target_col))
-        asked["future"] = future
-        if "future_cols" not in find_model(model).settings():
+        if not schema.columns.future:
+            schema = schema.changed(future_cols=_future_cols(future, schema))
+        if "channel_mixing" not in find_model(model).settings():
             raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
-    return make_forecaster(model, horizon, **settings).fit(table).predict(**asked)
+    forecaster = make_forecaster(model, horizon, schema=schema).fit(table)
+    return forecaster.predict(level=level, quantiles=quantiles, future=future)
 
 
-def _as_table(data: Any, freq: str | int | None) -> tuple[pd.DataFrame | Panel, str | int | None]:
+def _as_table(data: Any, schema: Schema) -> tuple[pd.DataFrame | Panel, Schema]:
     """One series as a wide table of one column; counted rows have steps of their own."""
     if isinstance(data, pd.DataFrame | Panel):
-        return data, freq
+        return data, schema
     if isinstance(data, list | tuple | np.ndarray) and np.ndim(data) == 1:
         data = pd.Series(data)
     if not isinstance(data, pd.Series):
@@ -259,14 +222,14 @@ def _as_table(data: Any, freq: str | int | None) -> tuple[pd.DataFrame | Panel, 
     frame = data.to_frame("y" if data.name is None else data.name)
     if isinstance(frame.index, pd.PeriodIndex):
         frame.index = frame.index.to_timestamp()
-    if freq is None and isinstance(frame.index, pd.RangeIndex):
-        freq = frame.index.step
-    return frame, freq
+    if schema.freq is None and isinstance(frame.index, pd.RangeIndex):
+        schema = schema.changed(freq=frame.index.step)
+    return frame, schema
 
 
-def _future_cols(future: pd.DataFrame, names: tuple[str, ...]) -> list[Any]:
+def _future_cols(future: pd.DataFrame, schema: Schema) -> list[Any]:
     """The columns of a future frame that are neither id nor time."""
-    known = {*names, "item_id", "timestamp", "target"}
+    known = {schema.id_col, schema.time_col, schema.target_col, "item_id", "timestamp", "target"}
     if not known & {*future.columns}:
         known.add(find_time_col(future))
     return [column for column in future.columns if column not in known]

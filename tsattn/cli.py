@@ -1,10 +1,12 @@
-"""What can be done from a shell? The commands of `tsattn`, thin, with one line for every mistake."""
+"""The commands of `tsattn`, thin, with one line for every mistake."""
 
+import functools
+import inspect
 import itertools
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,8 +17,8 @@ from tsattn import console
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tsattn.data.covariates import CovariateColumns
     from tsattn.data.frames import Panel
+    from tsattn.data.schema import Schema
 
 # Heavy modules are imported inside the commands that need them: `tsattn --help` answers at once.
 
@@ -35,27 +37,97 @@ app = typer.Typer(
 datasets = typer.Typer(help="Published data sets: what is known, where the files are.", rich_markup_mode=None)
 app.add_typer(datasets, name="datasets")
 
-_ATTENTIONS = "mlr, standard, sliding_window, global_local, bilinear_mlr, bilinear_btt or mlbtc"
 Table = Annotated[Path, typer.Argument(metavar="DATA.csv", help="Table, long or wide, as CSV.")]
 Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
-IdCol = Annotated[str | None, typer.Option(help="Series column of a long table [unique_id].")]
-TimeCol = Annotated[str | None, typer.Option(help="Time column [ds; of a wide table its first].")]
-TargetCol = Annotated[str | None, typer.Option(help="Value column of a long table [y].")]
-Freq = Annotated[str | None, typer.Option(help="Frequency, such as h or W-SAT [inferred].")]
-Missing = Annotated[str | None, typer.Option(help="Missing values: error, interpolate or ffill [error].")]
-PastCol = Annotated[list[str] | None, typer.Option(help="Column known up to the cutoff; repeatable.")]
-FutureCol = Annotated[list[str] | None, typer.Option(help="Column known through the horizon as well; repeatable.")]
-StaticCol = Annotated[list[str] | None, typer.Option(help="Column with one value in a series; repeatable.")]
-Calendar = Annotated[list[str] | None, typer.Option(help="Cycle such as weekday, or auto; repeatable.")]
-Context = Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon and length].")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training windows at most.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
-Seed = Annotated[int, typer.Option(help="Seed of the trained models.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+# --- options that several commands share, handed over as one object ---------------------------------------------
+
+Text = str | None
+Names = list[str] | None
+
+
+def _table_options(
+    id_col: Annotated[Text, typer.Option(help="Series column of a long table [unique_id].")] = None,
+    time_col: Annotated[Text, typer.Option(help="Time column [ds; of a wide table its first].")] = None,
+    target_col: Annotated[Text, typer.Option(help="Value column of a long table [y].")] = None,
+    freq: Annotated[Text, typer.Option(help="Frequency, such as h or W-SAT [inferred].")] = None,
+    missing: Annotated[Text, typer.Option(help="Missing values: error, interpolate, ffill or mask.")] = None,
+    past_col: Annotated[Names, typer.Option(help="Column known up to the cutoff; repeatable.")] = None,
+    future_col: Annotated[Names, typer.Option(help="Column known through the horizon; repeatable.")] = None,
+    static_col: Annotated[Names, typer.Option(help="Column with one value in a series; repeatable.")] = None,
+    calendar: Annotated[Names, typer.Option(help="Cycle such as weekday, or auto; repeatable.")] = None,
+) -> "Schema":
+    """How a table is read."""
+    from tsattn.data.schema import Schema
+
+    columns = {"past_cols": past_col, "future_cols": future_col, "static_cols": static_col}
+    given: dict[str, Any] = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "missing": missing}
+    given["freq"] = int(freq) if freq is not None and freq.isascii() and freq.isdigit() else freq  # integer stamps
+    given |= {name: tuple(names) for name, names in columns.items() if names}
+    given["calendar"] = "auto" if calendar == ["auto"] else tuple(calendar or ()) or None
+    return Schema(**{name: value for name, value in given.items() if value is not None})
+
+
+def _fit_options(
+    context: Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon, length].")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows at most.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,
+    threads: Threads = None,
+) -> dict[str, Any]:
+    """How a model is fitted."""
+    return {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
+
+
+def _grid_options(
+    dataset: Annotated[Names, typer.Option(help="Published data set; repeatable.")] = None,
+    data: Annotated[Path | None, typer.Option(help="CSV table without a card.")] = None,
+    split: Annotated[Text, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")] = None,
+    horizon: Annotated[list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].")] = None,
+    model: Annotated[Names, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable [0].")] = None,
+    season_length: Season = None,
+    context: Annotated[int | None, typer.Option(help="Rows a trained model reads [the card's, or 336].")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows at most.")] = None,
+) -> dict[str, Any]:
+    """What a benchmark runs."""
+    names = {"datasets": dataset, "horizons": horizon, "models": model, "seeds": seed, "table": data, "split": split}
+    return {**names, "season_length": season_length, "context": context, "max_epochs": max_epochs}
+
+
+TableOptions = Annotated[Any, _table_options]
+FitOptions = Annotated[Any, _fit_options]
+GridOptions = Annotated[Any, _grid_options]
+
+
+def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of a group's type are spelt out as the options of that group."""
+    own = inspect.signature(command).parameters
+    annotated = {name: getattr(p.annotation, "__metadata__", (None,))[0] for name, p in own.items()}
+    groups: dict[str, Any] = {
+        name: found for name, found in annotated.items() if found in (_table_options, _fit_options, _grid_options)
+    }
+    inside = {name: inspect.signature(group).parameters for name, group in groups.items()}
+
+    @functools.wraps(command)
+    def spelt_out(**given: Any) -> None:
+        made = {name: groups[name](**{o: given.pop(o) for o in options}) for name, options in inside.items()}
+        command(**given, **made)
+
+    asked = [p for name, p in own.items() if name not in groups]
+    asked += [p for options in inside.values() for p in options.values()]
+    asked = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in asked]
+    vars(spelt_out).update(
+        __signature__=inspect.Signature(asked), __annotations__={p.name: p.annotation for p in asked}
+    )
+    del spelt_out.__wrapped__  # typer would ask it for its annotations
+    return spelt_out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,43 +209,37 @@ def demo(
 
 
 @app.command()
+@_with_groups
 def fit(
     data: Table,
     horizon: Horizon,
     out: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
-    attention: Annotated[str, typer.Option(help=f"{_ATTENTIONS}.")] = "mlr",
-    context: Context = None,
-    max_epochs: Epochs = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    id_col: IdCol = None,
-    time_col: TimeCol = None,
-    target_col: TargetCol = None,
-    freq: Freq = None,
-    missing: Missing = None,
-    past_col: PastCol = None,
-    future_col: FutureCol = None,
-    static_col: StaticCol = None,
-    calendar: Calendar = None,
+    schema: TableOptions,
+    settings: FitOptions,
+    model: Annotated[str, typer.Option(help="Model that can be saved.")] = "mlr",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit an attention model to a table and save it in a folder."""
+    """Fit a model to a table and save it in a folder."""
     console.check_target(out, folder=True)
-    reads = _covariates(past_col, future_col, static_col, calendar)
-    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
-    model = _attention_model(attention, horizon, quiet, **asked, **_settings(reads)).fit(panel)
-    model.save(out)
+    forecaster = _model(model, horizon, schema, settings)
+    if not hasattr(forecaster, "save"):
+        raise ValueError(f"{model} cannot be saved; forecast by it with tsattn forecast --model {model}")
+    forecaster.fit(_read(data, forecaster.schema), verbose=console.progress(quiet) is not None)
+    forecaster.save(out)
+    facts = {**getattr(forecaster, "summary_", {"model": forecaster.alias_})}
     if as_json:
-        console.print_json([{**model.summary_, "out": str(out)}])
+        console.print_json([{**facts, "out": str(out)}])
     else:
-        console.print_facts({**model.summary_, "saved in": out})
+        console.print_facts({**facts, "saved in": out})
 
 
 @app.command()
+@_with_groups
 def forecast(
     data: Table,
+    schema: TableOptions,
+    settings: FitOptions,
     horizon: Annotated[int | None, typer.Option(help="Rows to forecast [the model's, with --from].")] = None,
     model: Annotated[str | None, typer.Option(help="Model [zero, which needs no training].")] = None,
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
@@ -181,19 +247,6 @@ def forecast(
     future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [-, standard output].")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
-    context: Context = None,
-    max_epochs: Epochs = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    id_col: IdCol = None,
-    time_col: TimeCol = None,
-    target_col: TargetCol = None,
-    freq: Freq = None,
-    missing: Missing = None,
-    past_col: PastCol = None,
-    future_col: FutureCol = None,
-    static_col: StaticCol = None,
-    calendar: Calendar = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -201,59 +254,43 @@ def forecast(
     _check_forecast(saved, horizon, model, plot)
     for target in filter(None, (out, plot)):
         console.check_target(target, as_json=as_json)
-    from tsattn.forecaster import check_request
+    from tsattn.levels import check_request
 
     check_request(level, None)
-    reads = _covariates(past_col, future_col, static_col, calendar)
     if saved is None:
-        asked = {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
-        forecaster = _model(model or "zero", cast(int, horizon), quiet, **asked, **_settings(reads))
+        forecaster = _model(model or "zero", cast(int, horizon), schema, settings)
     else:
-        forecaster, reads = _saved_model(saved, reads, threads)
-    missing = getattr(forecaster, "missing", None) if missing is None else missing
-    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    ahead = _read_future(future, panel, reads, forecaster.horizon if horizon is None else horizon)
-    # Baselines have one horizon and read no future: they are asked for neither.
-    more = {"horizon": horizon if saved is not None else None, "future": ahead}
+        forecaster = _saved_model(saved, schema, settings)
+    panel = forecaster.read(_read(data, forecaster.schema), fitted=saved is not None)
+    ahead = _read_future(future, panel, forecaster, horizon)
     if saved is None:
-        forecaster.fit(panel)
-    given = {name: value for name, value in more.items() if value is not None}
-    result = forecaster.predict(panel, level=level, **given)
-    frame = result.to_frame()
+        forecaster.fit(panel, verbose=console.progress(quiet) is not None)
+    result = forecaster.predict(panel, level=level, horizon=horizon if saved is not None else None, future=ahead)
+    frame, index = result.to_frame(), result.dialect.time_col is None
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
 
         save_plot(plot_forecast(panel, result), plot)
     if out is not None:
-        console.write_csv(frame, out, index=result.dialect.time_col is None)
+        console.write_csv(frame, out, index=index)
     if as_json:
-        console.print_json(console.frame_rows(frame, result.dialect.time_col is None))
+        console.print_json(console.frame_rows(frame, index))
     elif out is None:
-        typer.echo(frame.to_csv(index=result.dialect.time_col is None), nl=False)
+        typer.echo(frame.to_csv(index=index), nl=False)
 
 
 @app.command()
+@_with_groups
 def backtest(
     data: Table,
     horizon: Horizon,
+    schema: TableOptions,
+    settings: FitOptions,
     model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth; - is stdout.")] = None,
-    context: Context = None,
-    max_epochs: Epochs = None,
     season_length: Season = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    id_col: IdCol = None,
-    time_col: TimeCol = None,
-    target_col: TargetCol = None,
-    freq: Freq = None,
-    missing: Missing = None,
-    past_col: PastCol = None,
-    future_col: FutureCol = None,
-    static_col: StaticCol = None,
-    calendar: Calendar = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth; - is stdout.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -264,21 +301,13 @@ def backtest(
     from tsattn.evaluate.backtest import backtest as judge
 
     names = list(dict.fromkeys(model or ["mlr", "naive", "seasonal_naive"]))
-    asked: dict[str, Any] = {
-        "context": context,
-        "max_epochs": max_epochs,
-        "season_length": season_length,
-        "random_state": seed,
-        "n_threads": threads,
-        "verbose": console.progress(quiet) is not None,
-    }
-    reads = _covariates(past_col, future_col, static_col, calendar)
-    settings = {name: settings_for(name, **asked, **_settings(reads)) for name in names}
-    if reads and not any("past_cols" in each for each in settings.values()):
+    asked = {**settings, "season_length": season_length}
+    models = {name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **asked)) for name in names}
+    if schema.columns and not any(each.covariate_columns for each in models.values()):
         raise ValueError(f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr")
-    models = {name: make_forecaster(name, horizon, **each) for name, each in settings.items()}
-    panel = _read(data, id_col, time_col, target_col, freq, missing, reads=reads)
-    result = judge(models, panel, n_windows=n_windows, step_size=step, season_length=season_length)
+    verbose = console.progress(quiet) is not None
+    how: dict[str, Any] = {"n_windows": n_windows, "step_size": step, "season_length": season_length}
+    result = judge(models, _read(data, schema), **how, verbose=verbose)
     if out is not None:
         console.write_csv(result.frame, out, index=False)
     if console.is_stdout(out):
@@ -290,25 +319,14 @@ def backtest(
 
 
 @app.command()
+@_with_groups
 def benchmark(
+    grid: GridOptions,
+    schema: TableOptions,
     suite: Annotated[Path | None, typer.Argument(metavar="[SUITE.toml]", help="What to run.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Published data set; repeatable.")] = None,
-    data: Annotated[Path | None, typer.Option(help="CSV table without a card.")] = None,
-    split: Annotated[str | None, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")] = None,
-    horizon: Annotated[list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable [0].")] = None,
-    season_length: Season = None,
-    context: Annotated[int | None, typer.Option(help="Rows a trained model reads [the card's, or 336].")] = None,
-    max_epochs: Epochs = None,
     threads: Threads = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of records; what stands there is not run.")] = None,
-    id_col: IdCol = None,
-    time_col: TimeCol = None,
-    target_col: TargetCol = None,
-    freq: Freq = None,
-    missing: Missing = None,
     engine: Annotated[str | None, typer.Option(help="Where runs go: a number of processes, ray, dask, spark.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -318,22 +336,12 @@ def benchmark(
         console.check_target(out, folder=True)
     from tsattn.benchmark import Suite, run_suite
 
-    given: dict[str, Any] = {
-        "datasets": tuple(dataset or ()),
-        "horizons": tuple(horizon or ()),
-        "models": tuple(model or ()),
-        "seeds": tuple(seed or ()),
-        "table": data,
-        "split": split,
-        "season_length": season_length,
-        "context": context,
-        "max_epochs": max_epochs,
-        "columns": _columns(id_col, time_col, target_col, freq, missing),
-    }
-    asked = {name: value for name, value in given.items() if value not in (None, (), {})}
+    asked: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in grid.items()}
+    asked |= {"columns": schema.to_dict()}
+    asked = {name: value for name, value in asked.items() if value not in (None, (), {})}
     plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
-    asked = {"progress": console.progress(quiet), "engine": engine, "n_threads": threads}
-    records = run_suite(plan, data_dir=data_dir, out=out, **asked)
+    how: dict[str, Any] = {"progress": console.progress(quiet), "engine": engine, "n_threads": threads}
+    records = run_suite(plan, data_dir=data_dir, out=out, **how)
     if as_json:
         console.print_json(records)
     else:
@@ -389,40 +397,19 @@ def verify_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, 
 # --- what the commands share ------------------------------------------------------------------------------------
 
 
-def _columns(*how: str | None) -> dict[str, Any]:
-    """How to read a table, from the values of the options in the order of the commands, where given."""
-    names = ("id_col", "time_col", "target_col", "freq", "missing")
-    given: dict[str, Any] = {name: each for name, each in zip(names, how, strict=True) if each is not None}
-    if (step := given.get("freq", "")).isascii() and step.isdigit():
-        given["freq"] = int(step)  # integer stamps
-    return given
+def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
+    """A file as a frame; the columns of ids, stamps and categories need not hold numbers."""
+    from tsattn.data.files import read_csv
+
+    return read_csv(path, {schema.id_col, schema.time_col, *schema.static_cols})
 
 
-def _covariates(*named: list[str] | None) -> "CovariateColumns":
-    """What a model is to read, from the values of the options in the order of the commands."""
-    from tsattn.data.covariates import CovariateColumns
-
-    past, future, static, calendar = (each or [] for each in named)
-    return CovariateColumns.checked(past, future, static, "auto" if calendar == ["auto"] else calendar)
-
-
-def _settings(reads: "CovariateColumns") -> dict[str, Any]:
-    """The settings of a forecaster that reads them; none where it reads nothing."""
-    names = ("past_cols", "future_cols", "static_cols", "calendar")
-    return dict(zip(names, (reads.past, reads.future, reads.static, reads.calendar), strict=True)) if reads else {}
-
-
-def _read(path: Path, *how: str | None, reads: "CovariateColumns") -> "Panel":
-    from tsattn.data.files import read_table
-
-    return read_table(path, **_columns(*how), covariate_cols=reads.moving, static_cols=reads.static)
-
-
-def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", steps: int) -> "pd.DataFrame | None":
+def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None) -> "pd.DataFrame | None":
     """The rows after each series, refused before any training where something is missing in them."""
     from tsattn.data.files import read_csv
     from tsattn.data.future import read_future
 
+    steps, reads = forecaster.horizon if horizon is None else horizon, forecaster.covariate_columns_
     if path is None and reads.future:
         names = ", ".join(map(str, reads.future))
         raise ValueError(f"--future is missing; give a CSV table with {names} for the {steps} rows after each series")
@@ -433,41 +420,38 @@ def _read_future(path: Path | None, panel: "Panel", reads: "CovariateColumns", s
     return frame
 
 
-def _saved_model(path: Path, reads: "CovariateColumns", threads: int | None) -> "tuple[Any, CovariateColumns]":
-    from tsattn.forecaster import columns_of
-    from tsattn.forecasters.attention import AttentionForecaster
+def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
+    """A fitted model, which remembers how its table was read; options count before what it remembers."""
+    from tsattn.catalogue import load_forecaster
 
-    if reads:
+    if schema.columns:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")
-    model = AttentionForecaster.load(path)
-    if threads is not None:
-        model.set_params(n_threads=threads)
-    return model, columns_of(model)
+    model: Any = load_forecaster(path)
+    if said := schema.to_dict():
+        model.set_params(schema=model.schema.changed(**said))
+    if settings["n_threads"] is not None:
+        name = "training__n_threads" if hasattr(model, "training") else "n_threads"
+        model.set_params(**{name: settings["n_threads"]})
+    return model
 
 
-def _model(name: str, horizon: int, quiet: bool, **asked: Any) -> Any:
+def _model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:
     """A forecaster of the catalogue, refused where an option was given that means nothing to it."""
     from tsattn.catalogue import make_forecaster, settings_for
 
-    settings = settings_for(name, verbose=console.progress(quiet) is not None, **asked)
-    named = {"past_cols": "past-col", "future_cols": "future-col", "static_cols": "static-col"}
-    for setting, value in asked.items():
-        if value and setting not in settings and setting not in ("random_state", "n_threads"):
-            option = f"--{named.get(setting, setting).replace('_', '-')}"
-            raise ValueError(
-                f"{option} means nothing to {name}; leave it out, or name another model, as by --model mlr"
-            )
-    return make_forecaster(name, horizon, **settings)
+    known = settings_for(name, **settings)
+    for setting, value in settings.items():
+        if value and setting not in known and setting not in ("random_state", "n_threads"):
+            _refuse(setting.replace("_", "-"), name)
+    forecaster = make_forecaster(name, horizon, schema=schema, **known)
+    if schema.columns and not forecaster.covariate_columns:
+        column = next(kind for kind in ("past", "future", "static", "calendar") if getattr(schema.columns, kind))
+        _refuse(column if column == "calendar" else f"{column}-col", name)
+    return forecaster
 
 
-def _attention_model(attention: str, horizon: int, quiet: bool, **asked: Any) -> Any:
-    from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
-
-    if "attention" not in find_model(attention).fixed:
-        kinds = ", ".join(name for name, entry in MODELS.items() if "attention" in entry.fixed)
-        raise ValueError(f"{attention!r} is a model without attention; use --attention with one of {kinds}")
-    verbose = console.progress(quiet) is not None
-    return make_forecaster(attention, horizon, verbose=verbose, **settings_for(attention, **asked))
+def _refuse(option: str, model: str) -> None:
+    raise ValueError(f"--{option} means nothing to {model}; leave it out, or name another model, as by --model mlr")
 
 
 def _check_forecast(saved: Path | None, horizon: int | None, model: str | None, plot: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""How does the shell get its answers: lines, tables, JSON and files, and one line for every mistake?"""
+"""What the shell gets: lines, tables, JSON and files, and one line for every mistake."""
 
 import json
 import math

@@ -87,11 +87,11 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
 
 def _judge_and_forecast(say: Callable[[str], None], *, verbose: bool) -> tuple[BacktestResult, Panel, Forecast]:
     panel = load_co2()
-    models = {name: _make(name, verbose) for name in _MODELS}
+    models = {name: _make(name) for name in _MODELS}
     say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
-    judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP)
+    judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=verbose)
     say("forecasting the year after the series without training")
-    forecast = _make("zero", verbose).fit(panel).predict(panel, level=list(_LEVELS))
+    forecast = _make("zero").fit(panel).predict(panel, level=list(_LEVELS))
     return judged, panel, forecast
 
 
@@ -104,8 +104,8 @@ def load_co2() -> Panel:
     return to_panel(frame, freq="W-SAT", missing="interpolate")
 
 
-def _make(name: str, verbose: bool) -> Any:
-    return make_forecaster(name, _HORIZON, **(_TRAINING | {"verbose": verbose} if find_model(name).trained else {}))
+def _make(name: str) -> Any:
+    return make_forecaster(name, _HORIZON, **(_TRAINING if find_model(name).trained else {}))
 
 
 def _silent(_: str) -> None:

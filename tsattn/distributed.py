@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
-from tsattn.forecaster import Forecast, Forecaster, context_of, panel_for, reach_of
+from tsattn.forecaster import Forecast, Forecaster
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]
@@ -32,7 +32,7 @@ _WAYS = ("fold", "series")
 
 
 def ddp_settings(n_processes: int | None = None, *, backend: str | None = None, timeout: float = 1800.0) -> DDPSettings:
-    """Settings for training in several processes by Lightning's DDP: ``AttentionForecaster(..., trainer=...)``.
+    """Settings for training in several processes by Lightning's DDP: ``Training(trainer=ddp_settings(2))``.
 
     Each process takes its share of every batch and of every validation batch, and the gradients are those of the
     whole batch: windows and steps are those of one process, and so is the result, but for the rounding of sums, as
@@ -130,10 +130,10 @@ def predict_many(
     Raises:
         ValueError: As ``predict``, or if ``n_chunks`` is below 1.
     """
-    fitted = getattr(forecaster, "panel_", None)
-    panel = panel_for(forecaster, data, getattr(fitted, "freq", None), fitted=True)
+    forecaster.check_fitted()
+    panel = forecaster.series(data)
     # What lies before what it reads has no part in a forecast, except as what missing values are filled with.
-    short = panel if np.isnan(panel.values).any() else panel.last(reach_of(forecaster))
+    short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
     edges = _edges(panel.n_series, engine, n_chunks)
     parts = [(_series(short, *edge), _ahead(panel, future, *edge)) for edge in edges]
     answers = distributed_map(partial(_predict, forecaster, asked), parts, engine=engine)
@@ -372,7 +372,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
 def _judge_series(plan: BacktestPlan) -> Rolled:
     """Judge the one, fitted forecaster of a plan on all its windows."""
     ((name, fitted),) = plan.named.items()
-    context, judged = context_of(fitted), int(plan.panel.lengths[0] - plan.origins[0, 0])
+    context, judged = fitted.min_context, int(plan.panel.lengths[0] - plan.origins[0, 0])
     require_length(plan.panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
     rolled = _blank(plan, name)
     judge_windows(rolled, fitted, History(plan.panel), np.arange(plan.origins.size))

@@ -1,4 +1,4 @@
-"""How many threads may torch take, and how much time a fit?"""
+"""How many threads torch may take, and how much time a fit."""
 
 import re
 import threading

@@ -11,7 +11,8 @@ import pandas as pd
 
 from tsattn.data.frames import Panel
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.forecaster import Forecast, level_to_quantiles
+from tsattn.forecaster import Forecast
+from tsattn.levels import level_to_quantiles
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:

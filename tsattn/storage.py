@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +164,72 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError(f"{path} must hold a JSON object; got a {type(facts).__name__}; save the model anew")
     return facts
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file in order; none where there is no file.
+
+    A last line that is cut short, as a killed writer leaves it, does not count.
+
+    Raises:
+        ValueError: If another line is no JSON object.
+    """
+    try:
+        *lines, last = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} is no text of JSON objects; name another file") from None
+    rows = [_row(line) for line in lines]
+    for number, row in enumerate(rows, start=1):
+        if row is None:
+            raise ValueError(f"{path.name}, line {number} is no JSON object; remove the line")
+    return [row for row in (*rows, _row(last)) if row is not None]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: bool = False) -> dict[str, Any]:
+    """Add an object to a JSON Lines file, unless one with the same ``key`` stands there.
+
+    Several processes may add to one file: they take turns by a lock beside it, and none sees half a line.
+
+    Args:
+        path: The file; it and its folder are made if need be.
+        row: What to add.
+        key: Fields that tell objects apart.
+        again: Put it in the place of the one that stands there.
+
+    Returns:
+        What stands there now.
+
+    Raises:
+        ValueError: If a field of ``key`` is absent, or the file holds anything else than objects.
+    """
+    from filelock import FileLock
+
+    if absent := sorted(set(key) - set(row)):
+        raise ValueError(f"a row of {path.name} needs {', '.join(absent)}; got {sorted(row)}")
+    added = json.loads(json.dumps(row))
+
+    def is_other(known: Mapping[str, Any]) -> bool:
+        return any(known.get(name) != added[name] for name in key)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        rows = read_rows(path)
+        same = [known for known in rows if not is_other(known)]
+        if same and not again:
+            return same[0]
+        text = "".join(json.dumps(each) + "\n" for each in (*filter(is_other, rows), added))
+        write_atomic(path, lambda aside: _ignore(aside.write_text(text, encoding="utf-8")))
+    return added
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", facts: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ class Suite:
             and the record says how many epochs that were.
         settings: Further settings by name: of all attention forecasters (``"attention"``), of all linear ones
             (``"linear"``), or of single models, which stand above.
+        name: Its records stand in ``<name>.jsonl``.
 
     Raises:
         ValueError: If there is nothing to run, a name or number is not usable, or table and split do not go
@@ -51,6 +52,7 @@ class Suite:
     max_epochs: int | None = None
     max_time: str | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = "records"
 
     def __post_init__(self) -> None:
         if not self.datasets and self.table is None:
@@ -89,17 +91,17 @@ class Suite:
         """Read a suite from a file; what is ``given`` here stands above what is written there.
 
         Args:
-            path: TOML with the fields of this class.
+            path: TOML with the fields of this class; the name of the file is that of the suite.
             **given: Fields; ``None`` and empty ones leave the file's value.
 
         Raises:
             ValueError: If the file is no TOML, or has a field that a suite does not have.
         """
-        known = [each.name for each in fields(cls) if each.name not in {"table", "split", "columns"}]
+        known = [each.name for each in fields(cls) if each.name not in {"table", "split", "columns", "name"}]
         try:
             written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML file ({one_line(error)}); see benchmarks/suite.toml") from None
+            raise ValueError(f"{path} is no TOML file ({one_line(error)}); mend it") from None
         for name, value in written.items():
             if name not in known:
                 raise ValueError(
@@ -110,7 +112,7 @@ class Suite:
                 raise ValueError(f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}")
         kept = {name: value for name, value in given.items() if value not in (None, (), {})}
         merged: dict[str, Any] = {name: _tuple(value) for name, value in {**written, **kept}.items()}
-        return cls(**merged)
+        return cls(**merged, name=Path(path).stem)
 
 
 _TOML_TYPES: dict[str, type] = {

@@ -1,4 +1,4 @@
-"""Which settings does a forecaster learn best with? A search by Optuna that sees validation losses and nothing else."""
+"""Searches for settings by Optuna, which see validation losses and nothing else."""
 
 import copy
 import itertools
@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 
 from tsattn.data.frames import Panel
-from tsattn.forecaster import panel_for
+from tsattn.data.schema import Schema
+from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import silenced
-from tsattn.forecasters.trained import TrainedForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
+from tsattn.settings import Settings
 
 if TYPE_CHECKING:
     import optuna
@@ -35,9 +36,9 @@ _NOT_TUNED = MappingProxyType(
             ("horizon", "val_size", "loss", "head", "quantiles", "target_transform", "missing"),
             "losses under different values do not compare",
         ),
-        **dict.fromkeys(("id_col", "time_col", "target_col", "freq"), "it says how the table is read"),
+        **dict.fromkeys(Schema().get_params(), "it says how the table is read"),
         **dict.fromkeys(
-            ("alias", "checkpoint_dir", "device", "max_time", "n_threads", "trainer", "verbose", "warm_start"),
+            ("alias", "checkpoint_dir", "device", "max_time", "n_threads", "trainer"),
             "it says how a fit is run, not what is learnt",
         ),
         "random_state": "the best of several seeds is luck",
@@ -69,7 +70,7 @@ class Tuned:
 
 
 def tune(
-    forecaster: TrainedForecaster,
+    forecaster: NetworkForecaster,
     data: pd.DataFrame | Panel,
     space: Mapping[str, Any],
     *,
@@ -87,7 +88,8 @@ def tune(
     Args:
         forecaster: Its settings are those of all trials where the space names no others; ``val_size`` must be above 0.
         data: A long or wide frame, or a panel.
-        space: Name of a setting -> a list of choices; or ``(low, high)``, two whole numbers or two others, or
+        space: Name of a setting, such as ``"network__d_model"`` -> a list of choices; or ``(low, high)``, two whole
+            numbers or two others, or
             ``(low, high, "log")`` to search by orders of magnitude; or a function that gets an Optuna trial.
         n_trials: Fits.
         test_size: Rows at the end of every series that are cut off first; nothing here reads them.
@@ -104,17 +106,18 @@ def tune(
         ImportError: If Optuna is not installed.
 
     Example:
-        >>> from tsattn.forecasters.attention import LinearForecaster
+        >>> from tsattn import LinearForecaster, Training
         >>> days = pd.date_range("2024-01-01", periods=120, freq="D")
         >>> df = pd.DataFrame({"ds": days, "y": np.sin(np.arange(120.0))})
-        >>> model = LinearForecaster(7, context=14, max_epochs=2)
-        >>> found = tune(model, df, {"learning_rate": (1e-4, 1e-1, "log")}, n_trials=3, test_size=14, random_state=0)
+        >>> model = LinearForecaster(7, context=14, training=Training(max_epochs=2))
+        >>> space = {"training__learning_rate": (1e-4, 1e-1, "log")}
+        >>> found = tune(model, df, space, n_trials=3, test_size=14, random_state=0)
         >>> found.trials["state"].tolist(), found.forecaster.context_
         (['done', 'done', 'done'], 14)
     """
     study_of = _study_maker()
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
-    panel = _kept(panel_for(forecaster, data), test_size)
+    panel = _kept(forecaster.read(data), test_size)
     seeds = np.random.SeedSequence(seed_from(random_state)).generate_state(2)
     own = seed_from(forecaster.random_state)
     base = _copy(forecaster, random_state=int(seeds[1]) if own is None else own)
@@ -168,7 +171,7 @@ def _state(name: str) -> "optuna.trial.TrialState":
 def _check_arguments(
     forecaster: Any, space: Any, n_trials: Any, test_size: Any, prune: bool, random_state: Any
 ) -> None:
-    if not isinstance(forecaster, TrainedForecaster):
+    if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
             f"tune needs a forecaster with a validation loss, such as AttentionForecaster or LinearForecaster; got"
             f" {type(forecaster).__name__}"
@@ -178,17 +181,18 @@ def _check_arguments(
             raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
     if not forecaster.val_size:
         raise ValueError("tune compares validation losses, and val_size = 0 leaves none; set val_size above 0")
-    trainer = forecaster.trainer
+    trainer = forecaster.training.trainer
     if prune and trainer is not None and trainer.starts_some:
         raise ValueError("prune=True looks at each epoch, which processes that fit starts keep to themselves; set one")
     if not isinstance(space, Mapping) or not space:
         raise ValueError(f"space must map names of settings to what may be tried; got {space!r}")
     if trainer is not None and trainer.joins_some and random_state is None:
         raise ValueError("processes of a launcher must search alike; give random_state")
-    known = [name for name in forecaster.get_params(deep=False) if name not in _NOT_TUNED]
+    groups = [name for name, value in forecaster.get_params(deep=False).items() if isinstance(value, Settings)]
+    known = [n for n in forecaster.get_params() if n not in groups and n.split("__")[-1] not in _NOT_TUNED]
     for name, range_ in space.items():
-        if name in _NOT_TUNED:
-            raise ValueError(f"{name} cannot be tuned: {_NOT_TUNED[name]}; set it on the forecaster")
+        if (why := _NOT_TUNED.get(name.split("__")[-1])) is not None:
+            raise ValueError(f"{name} cannot be tuned: {why}; set it on the forecaster")
         if name not in known:
             raise ValueError(f"{type(forecaster).__name__} has no setting {name!r}; it has {', '.join(known)}")
         _check_range(name, range_)
@@ -254,12 +258,12 @@ def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{name: drawn[name][i] for name in values} for i in range(n)]
 
 
-def _check_corners(base: TrainedForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
+def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
     """Refuse a space with combinations that a fit would refuse."""
     built: set[ModelConfig] = set()
     for params in _corners(space):
         try:
-            config = _copy(base, **params)._plan(panel)[-1]
+            config = _copy(base, **params)._plan(panel)[1].config
             if config not in built:
                 build_model(config, generator=torch.Generator().manual_seed(0))
             built.add(config)
@@ -268,11 +272,11 @@ def _check_corners(base: TrainedForecaster, panel: Panel, space: Mapping[str, An
             raise ValueError(f"the space allows what a fit refuses ({told}): {error}") from None
 
 
-def _first(base: TrainedForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
+def _first(base: NetworkForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
     """What the first trial takes of the forecaster's own, as Optuna names it; it draws the rest."""
     taken: dict[str, Any] = {}
     for name, range_ in space.items():
-        own = getattr(base, name)
+        own = base.get_params()[name]
         if isinstance(range_, list) and own in range_:
             taken[name] = range_.index(own)
         elif isinstance(range_, tuple) and isinstance(own, Real) and range_[0] <= own <= range_[1]:
@@ -283,14 +287,15 @@ def _first(base: TrainedForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
 # --- one trial --------------------------------------------------------------------------------------------------
 
 
-def _copy(forecaster: TrainedForecaster, **params: Any) -> TrainedForecaster:
+def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
     """A forecaster with the same settings but for ``params``, not fitted."""
-    return type(forecaster)(**{**copy.deepcopy(forecaster.get_params(deep=False)), **params})
+    fresh = type(forecaster)(**copy.deepcopy(forecaster.get_params(deep=False)))
+    return fresh.set_params(**params)
 
 
 def _try(
-    trial: "optuna.Trial", base: TrainedForecaster, panel: Panel, space: Mapping[str, Any], prune: bool
-) -> tuple[dict[str, Any], dict[str, Any], TrainedForecaster | None]:
+    trial: "optuna.Trial", base: NetworkForecaster, panel: Panel, space: Mapping[str, Any], prune: bool
+) -> tuple[dict[str, Any], dict[str, Any], NetworkForecaster | None]:
     """Fit one combination: its settings, what came of it, and the fitted forecaster."""
     import optuna
 

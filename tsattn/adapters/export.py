@@ -1,4 +1,4 @@
-"""How does a fitted forecaster run without tsattn? Its network, scaling and transforms as ONNX or a torch program."""
+"""Fitted forecasters as programs that run without tsattn: network, scaling and transforms as ONNX or torch."""
 
 import json
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.data.windows import History
-from tsattn.forecasters.inference import refuse_covariates
+from tsattn.forecaster import refuse_covariates
+from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import ignored, silenced
-from tsattn.forecasters.trained import TrainedForecaster
 from tsattn.nn.models import build_model
 from tsattn.storage import write_atomic
 
@@ -44,19 +44,21 @@ class _Served(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, forecaster: TrainedForecaster) -> None:
+    def __init__(self, forecaster: NetworkForecaster) -> None:
         super().__init__()
         config = forecaster.config_
         # A network of its own, on the CPU, so that the forecaster's is not touched.
         self.network = build_model(config, generator=torch.Generator().manual_seed(0))
         self.network.load_state_dict({name: value.cpu() for name, value in forecaster.network_.state_dict().items()})
         self.masked, self.equivariant = config.masked, config.equivariant
-        self.transform, self.horizon = forecaster.transform_.name, forecaster.horizon
+        self.transform, self.horizon = forecaster.fitted_.transform.name, forecaster.horizon
         shape = (1, 1, forecaster.panel_.n_channels)
         for name in ("mean", "scale"):
             value = torch.ones(shape, dtype=torch.float64)
             if not self.equivariant:
-                value = torch.as_tensor(np.broadcast_to(getattr(forecaster.scaler_, name), shape).copy()).double()
+                value = torch.as_tensor(
+                    np.broadcast_to(getattr(forecaster.fitted_.scaler, name), shape).copy()
+                ).double()
             self.register_buffer(name, value)
         self.eval().requires_grad_(False)
 
@@ -102,7 +104,7 @@ class _Served(nn.Module):
         return y.square() if self.transform == "sqrt" else y
 
 
-def export_program(forecaster: TrainedForecaster) -> "ExportedProgram":
+def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     """The forecaster as a program of ``torch.export``, from windows to points, both in original units.
 
     ``program.module()(windows)`` takes float32 ``[batch, context, channels]``, any batch of at least one, and gives
@@ -135,7 +137,7 @@ def export_program(forecaster: TrainedForecaster) -> "ExportedProgram":
     return program
 
 
-def export_pt2(forecaster: TrainedForecaster, path: str | Path) -> None:
+def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write :func:`export_program` into a file that ``torch.export.load`` opens without tsattn.
 
     The facts of :func:`export_onnx` are in its extra file ``facts.json``.
@@ -158,7 +160,7 @@ def export_pt2(forecaster: TrainedForecaster, path: str | Path) -> None:
         write_atomic(Path(path), write)
 
 
-def export_onnx(forecaster: TrainedForecaster, path: str | Path) -> None:
+def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write the forecaster into one ONNX file, which onnxruntime serves without torch.
 
     Input ``windows`` and output ``points`` are those of :func:`export_program`. The metadata of the file say what goes
@@ -214,7 +216,7 @@ def _to_onnx(program: "ExportedProgram") -> Any:
     return made
 
 
-def _facts(forecaster: TrainedForecaster) -> dict[str, Any]:
+def _facts(forecaster: NetworkForecaster) -> dict[str, Any]:
     panel = forecaster.panel_
     return {
         "format": FORMAT,
@@ -228,8 +230,8 @@ def _facts(forecaster: TrainedForecaster) -> dict[str, Any]:
     }
 
 
-def _check_fitted(forecaster: TrainedForecaster) -> None:
-    if not isinstance(forecaster, TrainedForecaster):
+def _check_fitted(forecaster: NetworkForecaster) -> None:
+    if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
             f"only AttentionForecaster and LinearForecaster have a network to export; got {type(forecaster).__name__};"
             " save other models with their own libraries"
@@ -237,17 +239,17 @@ def _check_fitted(forecaster: TrainedForecaster) -> None:
     if not hasattr(forecaster, "network_"):
         raise ValueError(f"{type(forecaster).__name__} has not been fitted; call fit before exporting it")
     refuse_covariates(forecaster, "an exported program")
-    forecaster._steps()
+    forecaster._own_steps()
 
 
-def _check_same(forecaster: TrainedForecaster, program: "ExportedProgram") -> None:
+def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> None:
     """Refuse a program that gives other numbers than the forecaster on what it saw last."""
     panel = forecaster.panel_
     contexts = History(panel).contexts(panel.starts[1:][:_PROBES], forecaster.context_).astype(np.float32)
     contexts[np.broadcast_to(np.isnan(contexts).all(1, keepdims=True), contexts.shape)] = 0.0  # nothing known at all
     with torch.no_grad():
         ours = program.module()(torch.as_tensor(contexts)).numpy()
-    theirs = forecaster.predict_windows(contexts)
+    theirs = forecaster.predict_windows(contexts)[0]
     gap, size = np.abs(ours - theirs).max(), np.abs(theirs).max()
     if not gap <= _TOLERANCE * size:
         raise ValueError(

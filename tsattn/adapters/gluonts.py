@@ -1,4 +1,4 @@
-"""How do our forecasters look to GluonTS, and how do its data sets look to us?"""
+"""Our forecasters behind GluonTS's interface, and its data sets as panels."""
 
 import copy
 import json
@@ -14,11 +14,13 @@ import torch
 
 from tsattn.data.frames import Panel, from_long
 from tsattn.data.windows import History
-from tsattn.forecaster import Forecaster, call_windows, check_request, context_of, reach_of, windows_before
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
-from tsattn.forecasters.inference import refuse_covariates
+from tsattn.forecaster import Forecaster, refuse_covariates
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.fitted import resolve_device
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import ignored
-from tsattn.forecasters.trained import TrainedForecaster
+from tsattn.levels import check_request
 
 # GluonTS would like a faster JSON library; that is no matter of the user's.
 with ignored((UserWarning, "Using `json`-module for json-handling")):
@@ -28,7 +30,7 @@ with ignored((UserWarning, "Using `json`-module for json-handling")):
 _DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Entries answered in one pass.
 _CHUNK = 512
-_CLASSES: dict[str, type[TrainedForecaster]] = {
+_CLASSES: dict[str, type[NetworkForecaster]] = {
     "AttentionForecaster": AttentionForecaster,
     "LinearForecaster": LinearForecaster,
 }
@@ -68,7 +70,7 @@ class TsattnEstimator(Estimator):
                 "validation_data cannot be used: the forecaster holds back the last val_size rows of every series; pass"
                 " the whole series as training_data"
             )
-        panel = from_gluonts(training_data, missing=getattr(self.forecaster, "missing", "error"), drop=self.drop)
+        panel = from_gluonts(training_data, missing=_missing(self.forecaster), drop=self.drop)
         fitted = copy.deepcopy(self.forecaster).fit(panel)
         return TsattnPredictor(fitted, freq=panel.freq, quantiles=self.quantiles, drop=self.drop)
 
@@ -115,7 +117,7 @@ class TsattnPredictor(Predictor):
 
     def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
         while chunk := list(islice(entries, _CHUNK)):
-            point, bounds = call_windows(self.forecaster, self._windows(chunk), self.quantiles)
+            point, bounds = self.forecaster.predict_windows(self._windows(chunk), quantiles=self.quantiles)
             keys = [*(str(q) for q in self.quantiles), "mean"]
             for entry, middle, spread in zip(chunk, point, bounds, strict=True):
                 yield QuantileForecast(
@@ -127,7 +129,7 @@ class TsattnPredictor(Predictor):
 
     def _windows(self, chunk: list[Mapping[str, Any]]) -> np.ndarray:
         """What the forecaster reads of each entry, ``[B, T, 1]``."""
-        need, reach = context_of(self.forecaster), reach_of(self.forecaster)
+        need, reach = self.forecaster.min_context, self.forecaster.max_context
         for number, entry in enumerate(chunk):
             target, freq = _checked(entry, self.drop)
             if freq != self.freq:
@@ -149,8 +151,8 @@ class TsattnPredictor(Predictor):
                 "y": np.concatenate(targets),
             }
         )
-        panel = from_long(frame, freq=1, missing=getattr(self.forecaster, "missing", "error"))
-        return windows_before(self.forecaster, History(panel), panel.starts[1:])
+        panel = from_long(frame, freq=1, missing=_missing(self.forecaster))
+        return self.forecaster.windows(History(panel), panel.starts[1:])
 
     def serialize(self, path: Path) -> None:
         """Write ``gluonts-config.json``, ``tsattn.json`` and the folder ``forecaster``, no pickle.
@@ -161,7 +163,7 @@ class TsattnPredictor(Predictor):
         Raises:
             TypeError: If the forecaster is no trained one.
         """
-        if not isinstance(self.forecaster, TrainedForecaster):
+        if not isinstance(self.forecaster, NetworkForecaster):
             raise TypeError(
                 f"only trained forecasters can be serialised; got {type(self.forecaster).__name__}: train it again"
                 " where it is needed"
@@ -198,8 +200,8 @@ class TsattnPredictor(Predictor):
                 f"{path} is not what serialize() wrote ({type(error).__name__}: {error}); serialise it anew"
             ) from None
         if device is not None:
-            forecaster.set_params(device=str(torch.device(device)))
-            forecaster.network_.to(forecaster.resolve_device())
+            forecaster.set_params(training__device=str(torch.device(device)))
+            forecaster.network_.to(resolve_device(forecaster.training.device))
         return predictor
 
 
@@ -223,7 +225,7 @@ def to_gluonts(
 
     Example:
         >>> start, waves = pd.Period("2024-01-01", "h"), np.sin(np.arange(200) / 4)
-        >>> model = to_gluonts(LinearForecaster(6, context=24, max_epochs=1, random_state=0), quantiles=[0.1, 0.9])
+        >>> model = to_gluonts(LinearForecaster(6, context=24, random_state=0), quantiles=[0.1, 0.9])
         >>> (forecast,) = model.train([{"start": start, "target": waves}]).predict([{"start": start, "target": waves}])
         >>> forecast.forecast_keys, str(forecast.start_date)
         (['0.1', '0.9', 'mean'], '2024-01-09 08:00')
@@ -269,6 +271,10 @@ def from_gluonts(dataset: Iterable[Mapping[str, Any]], *, missing: str = "error"
     return from_long(pd.concat(parts.values(), ignore_index=True), freq=freqs.pop(), missing=missing)
 
 
+def _missing(forecaster: Forecaster) -> str:
+    return forecaster.schema.missing or forecaster.default_missing
+
+
 def _name(entry: Mapping[str, Any], number: int) -> str:
     name = entry.get("item_id")
     return str(number) if name is None else str(name)
@@ -296,4 +302,4 @@ def _checked(entry: Mapping[str, Any], drop: Collection[str]) -> tuple[np.ndarra
 def _stamp_freq(freq: str) -> str | int:
     """Frequency of the stamps at which periods begin: ``"MS"`` for ``"M"``, ``"W-MON"`` for ``"W-SUN"``."""
     stamps = pd.period_range("2001-01-01", periods=40, freq=freq).to_timestamp()
-    return from_long(pd.DataFrame({"ds": stamps, "y": 0.0}), id_col=None).freq
+    return from_long(pd.DataFrame({"ds": stamps, "y": 0.0})).freq

@@ -1,4 +1,4 @@
-"""How does one of our forecasters look to sktime? A forecaster whose horizon comes from ``fh``."""
+"""Our forecasters behind sktime's interface: the horizon comes from ``fh``."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,10 +11,12 @@ from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from tsattn.data.frames import Panel, from_wide
-from tsattn.forecaster import context_of
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
-from tsattn.forecasters.inference import refuse_covariates
-from tsattn.forecasters.trained import TrainedForecaster
+from tsattn.forecaster import refuse_covariates
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.network import NetworkForecaster
+from tsattn.nn.config import Network
+from tsattn.training.settings import Training
 
 
 class TsattnForecaster(BaseForecaster):
@@ -46,9 +48,9 @@ class TsattnForecaster(BaseForecaster):
     --------
     >>> import pandas as pd
     >>> from tsattn.adapters.sktime import TsattnForecaster
-    >>> from tsattn.forecasters.attention import LinearForecaster
+    >>> from tsattn import LinearForecaster, Training
     >>> y = pd.Series(range(60), index=pd.period_range("2020-01", periods=60, freq="M"), dtype=float)
-    >>> model = TsattnForecaster(LinearForecaster(1, context=12, max_epochs=2), random_state=0)
+    >>> model = TsattnForecaster(LinearForecaster(1, context=12, training=Training(max_epochs=2)), random_state=0)
     >>> model.fit(y, fh=[1, 3]).predict().index.astype(str).tolist()
     ['2025-01', '2025-03']
     """
@@ -72,16 +74,16 @@ class TsattnForecaster(BaseForecaster):
     # sktime 1.2 says at every construction that 1.3 will remember less; this class remembers by itself.
     _config: ClassVar[dict[str, Any]] = {"warnings": "off"}
 
-    def __init__(self, forecaster: TrainedForecaster | None = None, random_state: int | None = None) -> None:
+    def __init__(self, forecaster: NetworkForecaster | None = None, random_state: int | None = None) -> None:
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        if forecaster is not None and getattr(forecaster, "missing", "error") != "error":
+        if forecaster is not None and forecaster.schema.missing not in (None, "error"):
             self.set_tags(**{"capability:missing_values": True})
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> "TsattnForecaster":
         given = AttentionForecaster(1) if self.forecaster is None else self.forecaster
-        if not isinstance(given, TrainedForecaster):
+        if not isinstance(given, NetworkForecaster):
             raise TypeError(
                 "forecaster must be an AttentionForecaster or a LinearForecaster of tsattn; got"
                 f" {type(given).__name__}; sktime has its own rules for baselines"
@@ -91,12 +93,12 @@ class TsattnForecaster(BaseForecaster):
         model = clone(given).set_params(**shrunk(given, len(y), steps))
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        self.forecaster_ = model.fit(_panel(y, given.missing))
+        self.forecaster_ = model.fit(_panel(y, given.schema.missing or "error"))
         self._history = y.copy()
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
-        point = self.forecaster_.predict_windows(self._window())[0]
+        point = self.forecaster_.predict_windows(self._window())[0][0]
         return pd.DataFrame(point[self._rows(fh)], self._index(fh), self._history.columns)
 
     def _predict_quantiles(
@@ -124,13 +126,13 @@ class TsattnForecaster(BaseForecaster):
     def _window(self) -> np.ndarray:
         """The rows that the forecast reads, ``[1, T, C]``: none after the cutoff, wherever that was set."""
         rows = self._history[self._history.index <= self.cutoff[0]]
-        need = context_of(self.forecaster_)
+        need = self.forecaster_.min_context
         if len(rows) < need:
             raise ValueError(
                 f"a forecast from {self.cutoff[0]} needs {need} rows up to there; got {len(rows)}: update with more, or"
                 " fit a forecaster with a smaller context"
             )
-        return _panel(rows.iloc[-need:], self.forecaster_.missing, filled=True).values[None]
+        return _panel(rows.iloc[-need:], self.forecaster_.schema.missing or "error", filled=True).values[None]
 
     def _rows(self, fh: ForecastingHorizon) -> np.ndarray:
         return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1
@@ -152,16 +154,15 @@ class TsattnForecaster(BaseForecaster):
         params : list of dict
             Arguments of the class.
         """
-        attention = AttentionForecaster(
-            1, context=8, d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4, max_epochs=1
-        )
+        small = Network(d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
+        attention = AttentionForecaster(1, context=8, network=small, training=Training(max_epochs=1))
         return [
-            {"forecaster": LinearForecaster(1, max_epochs=1), "random_state": 0},
+            {"forecaster": LinearForecaster(1, training=Training(max_epochs=1)), "random_state": 0},
             {"forecaster": attention, "random_state": 1},
         ]
 
 
-def to_sktime(forecaster: TrainedForecaster, *, random_state: int | None = None) -> TsattnForecaster:
+def to_sktime(forecaster: NetworkForecaster, *, random_state: int | None = None) -> TsattnForecaster:
     """Put a trained forecaster behind sktime's interface.
 
     Args:
@@ -176,10 +177,10 @@ def to_sktime(forecaster: TrainedForecaster, *, random_state: int | None = None)
         ValueError: If it reads covariates.
 
     Example:
-        >>> to_sktime(LinearForecaster(1, max_epochs=2)).get_tag("capability:pred_int")
+        >>> to_sktime(LinearForecaster(1)).get_tag("capability:pred_int")
         True
     """
-    if not isinstance(forecaster, TrainedForecaster):
+    if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
             f"to_sktime takes an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__}; sktime has"
             " its own rules for baselines"
@@ -188,7 +189,7 @@ def to_sktime(forecaster: TrainedForecaster, *, random_state: int | None = None)
     return TsattnForecaster(forecaster, random_state=random_state)
 
 
-def shrunk(forecaster: TrainedForecaster, n_rows: int, steps: int) -> dict[str, Any]:
+def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
     """Settings under which a forecaster can be fitted on few rows: shorter context, patches and validation span.
 
     Args:
@@ -217,13 +218,13 @@ def shrunk(forecaster: TrainedForecaster, n_rows: int, steps: int) -> dict[str, 
     change: dict[str, Any] = {"horizon": steps, "val_size": held}
     if wish["context"] is not None or room < 2:
         change["context"] = room if wish["context"] is None else min(wish["context"], room)
-    if "patch_len" in wish:
-        change["patch_len"] = min(wish["patch_len"], change.get("context", room))
-        change["patch_stride"] = min(wish["patch_stride"], change["patch_len"])
+    if isinstance(network := wish.get("network"), Network):
+        patch_len = min(network.patch_len, change.get("context", room))
+        change["network"] = network.changed(patch_len=patch_len, patch_stride=min(network.patch_stride, patch_len))
     return change
 
 
-def quantiles_of(forecaster: TrainedForecaster, x: np.ndarray, alpha: Sequence[float]) -> np.ndarray:
+def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]) -> np.ndarray:
     """Quantiles of the forecasts after windows, stretched where the calibration errors do not reach.
 
     Args:
@@ -237,7 +238,7 @@ def quantiles_of(forecaster: TrainedForecaster, x: np.ndarray, alpha: Sequence[f
     Raises:
         ValueError: If there are no calibration errors.
     """
-    known = forecaster.intervals_
+    known = forecaster.fitted_.intervals
     n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
     if n < 1:
         raise ValueError("no rows were held back, so nothing is known about errors; give more rows, or val_size > 0")
@@ -245,8 +246,7 @@ def quantiles_of(forecaster: TrainedForecaster, x: np.ndarray, alpha: Sequence[f
     top = n / (n + 1)
     levels = [abs(1 - 2 * float(a)) for a in alpha]
     asked = sorted({0.5 + min(level, top) / 2 for level in levels})
-    bounds = forecaster.predict_windows(x, quantiles=asked)
-    point = forecaster.predict_windows(x)
+    point, bounds = forecaster.predict_windows(x, quantiles=asked)
     beyond = sorted({level for level in levels if level > top})
     if beyond:
         warnings.warn(

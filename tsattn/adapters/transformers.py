@@ -1,4 +1,4 @@
-"""How does a model of Hugging Face transformers attend with distance-dependent levels?"""
+"""Attention with distance-dependent levels in models of Hugging Face transformers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tsattn.kernels import attention, attention_mask, attention_weights, default_block_sizes
+from tsattn.kernels import Pattern, attention, attention_weights, default_block_sizes
 from tsattn.nn.scores import default_ranks
 
 NAME = "tsattn_mlr"
@@ -198,7 +198,7 @@ def _pattern(seen: Tensor, causal: bool, window: int | None) -> tuple[int, Tenso
         part = seen[:, :, :length]
         keys = part.any(1)
         for forward, width in _candidates(causal, n_queries, window):
-            allowed = attention_mask(n_queries, length, causal=forward, window=width, device=seen.device)
+            allowed = Pattern(forward, width).mask(n_queries, length, device=seen.device)
             if torch.equal(part, allowed & keys[:, None]):
                 return length, keys, forward, width
     raise ValueError(
