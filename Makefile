@@ -40,18 +40,17 @@ docs: .venv/dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b doctest docs docs/_build/doctest
 
-# The suites of other people and our own long tests, whole: a record of each in benchmarks/results/conformance.json.
+# The suites of other people and our own long tests, whole: a record of each in benchmarks/results/conformance.jsonl.
 # SUITE names some of them; AGAIN=1 runs also what is recorded at this commit.
 suites: .venv/dev
-	$(BIN)/python benchmarks/conformance.py $(SUITE) $(if $(AGAIN),--again,) $(PYTEST_DATA)
+	$(BIN)/python tests/run_suites.py $(SUITE) $(if $(AGAIN),--again,) $(PYTEST_DATA)
 
-# Renders README's tables, the pages that hold figures, and their pictures from benchmarks/results. Scripts of
-# benchmarks/ that use one another are found by PYTHONPATH.
+# Renders the tables of README and docs, and the pictures of docs, from benchmarks/results.
 report: .venv/dev
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/report.py
 
 bench: .venv/core
-	$(BIN)/tsattn benchmark benchmarks/suite.toml --out benchmarks/results $(if $(DATA_DIR),--data-dir $(DATA_DIR),)
+	$(BIN)/tsattn benchmark benchmarks/suite/headline.toml --out benchmarks/results $(if $(DATA_DIR),--data-dir $(DATA_DIR),)
 
 .venv/core: pyproject.toml
 	$(PYTHON) -m venv .venv

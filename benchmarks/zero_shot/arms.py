@@ -11,23 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import tables
+import records
+import render
 import torch
-from experiment import RESULTS, Records
-
-from tsattn.limits import limit_threads
-from tsattn.pretrained.pretraining import export
+from records import RESULTS, Record, Records
 from zero_shot.pack import COLUMNS, SPLITS, Pack, geometric_mean, score
 from zero_shot.run import forecast
 
-Record = dict[str, Any]
+from tsattn.limits import limit_threads
+from tsattn.pretrained.pretraining import export
 
 FILE = "pretraining_arms.jsonl"
-MARKS = ("<!-- arms:begin -->", "<!-- arms:end -->")
 KEY = ("attention", "cut", "copies", "d_model", "n_layers", "seed", "steps")
-_FIELDS = {*KEY, "windows", "core_seconds", "validation", "columns", "coverage80", "commit", "versions", "machine"}
 _JUDGED = [number for number, column in enumerate(COLUMNS) if column.split == SPLITS[0]]
 
 
@@ -62,45 +58,28 @@ def describe(state: Path) -> Record:
     return told | {"core_seconds": round(kept["seconds"], 1), "validation": round(last["validation"], 5)}
 
 
-def read_rows(path: Path) -> list[Record]:
-    """The records of this script.
-
-    Raises:
-        ValueError: If a line is damaged, says nothing of its origin, or is there twice.
-    """
-    rows: list[Record] = tables.read_kinds(path, {"arm": _FIELDS}, "zero_shot/arms.py")
-    tables.check_once(rows, path.name, *KEY)
-    return rows
-
-
-def table(rows: list[Record]) -> str:
+def table(folder: Path) -> str:
     """One line an arm: means over its seeds, with their spread."""
+    rows = records.read(folder / FILE, KEY)
     if not rows:
-        return str(tables.NONE)
-    arms: dict[tuple[Any, ...], list[Record]] = {}
-    for row in rows:
-        arms.setdefault(tuple(row[name] for name in KEY if name != "seed"), []).append(row)
-    titles = [
-        f"{COLUMNS[n].suite}" + (f", at most {COLUMNS[n].most} ahead" if COLUMNS[n].most else "") for n in _JUDGED
-    ]
-    lines = tables.head(1, "attention", "tokens", "steps", "seeds", "core seconds", "validation loss", *titles)
-    for each in sorted(arms.values(), key=lambda each: (each[0]["steps"], fmean(row["validation"] for row in each))):
+        return render.NONE
+    body = []
+    arms = records.by(rows, *(name for name in KEY if name != "seed")).values()
+    for each in sorted(arms, key=lambda each: (each[0]["steps"], render.mean(each, "validation"))):
         first = each[0]
         tokens = ("cut at the season" if first["cut"] else "8 steps") + (", copies" if first["copies"] else "")
-        scores = [
-            " / ".join(_spread([row["columns"][place][metric] for row in each]) for metric in (0, 1))
-            for place in range(len(_JUDGED))
-        ]
-        cost = f"{fmean(row['core_seconds'] for row in each):.0f}"
-        loss = _spread([row["validation"] for row in each], digits=4)
-        lines.append(
-            tables.line(first["attention"], tokens, f"{first['steps']:,}", str(len(each)), cost, loss, *scores)
-        )
-    return "\n".join([*lines, "", f"Mean over seeds, with their standard deviation. {tables.origin(rows)}"])
+        pairs = [[[row["columns"][n][metric] for row in each] for metric in (0, 1)] for n in range(len(_JUDGED))]
+        scores = [" / ".join(map(_spread, pair)) for pair in pairs]
+        cost, loss = f"{render.mean(each, 'core_seconds'):.0f}", render.spread(each, "validation")
+        body.append([first["attention"], tokens, f"{first['steps']:,}", str(len(each)), cost, loss, *scores])
+    most = {n: f", at most {COLUMNS[n].most} ahead" if COLUMNS[n].most else "" for n in _JUDGED}
+    titles = [COLUMNS[n].suite + most[n] for n in _JUDGED]
+    head = ["attention", "tokens", "steps", "seeds", "core seconds", "validation loss", *titles]
+    return f"{render.lines(head, body)}\n\nMean over seeds, with their standard deviation. {records.origin(rows)}"
 
 
-def _spread(values: list[float], *, digits: int = 3) -> str:
-    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+def _spread(values: list[float]) -> str:
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,18 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / FILE)
     options = parser.parse_args(argv)
     try:
-        pack, records = Pack(options.pack), Records(options.out, KEY)
+        pack, found = Pack(options.pack), Records(options.out, KEY)
         with limit_threads(1):
             for state in options.states:
                 arm = describe(state)
-                if list(records.missing([arm])):
-                    row = records.add({"kind": "arm", **arm, **judge(state, pack)})
+                if list(found.missing([arm])):
+                    row = found.add({"kind": "arm", **arm, **judge(state, pack)})
                     print(f"{row['attention']} seed {row['seed']}: {row['columns']}", flush=True)
     except (ValueError, OSError) as error:
         print(f"arms: {error}", file=sys.stderr)
         return 2
     return 0
 
+
+BLOCKS = {("docs/zero-shot.md", "arms"): table}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -73,25 +73,20 @@ class Pack:
         self.told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         self.tasks = {row["name"]: _task(row) for row in self.told["tasks"]}
 
-    def instances(self, task: Task, at_most: int | None = None) -> list[Instance]:
-        """What is asked, series by series; ``at_most`` takes so many, evenly spread over all."""
+    def instances(self, task: Task) -> list[Instance]:
+        """What is asked, series by series."""
         found = []
         for item, values in _series(str(self.folder), json.dumps(task.data)).items():
             for window, cutoff in enumerate(task.cutoffs):
                 end = len(values) + cutoff
                 found.append(Instance(item, window, values[:end], values[end : end + task.horizon]))
-        if at_most is None or at_most >= len(found):
-            return found
-        return [found[i] for i in np.linspace(0, len(found) - 1, at_most).round().astype(int)]
+        return found
 
 
 def _task(row: Mapping[str, Any]) -> Task:
     same = {name: row[name] for name in ("name", "suite", "split", "horizon", "data", "published")}
     cutoffs = tuple(row["cutoffs"])
     return Task(**same, season=row["seasonality"], cutoffs=cutoffs, n_instances=row["series"] * len(cutoffs))
-
-
-# --- series -----------------------------------------------------------------------------------------------------
 
 
 # Tasks of one data set follow one another in the list, so it is enough to remember the last tables and series.
@@ -135,20 +130,12 @@ def _wide(path: str, time: str, grid: str | None) -> pd.DataFrame:
 
 
 def fill(values: np.ndarray) -> np.ndarray:
-    """Missing values become the last one before them; at the beginning the first one after; zero where there is none.
-
-    Example:
-        >>> fill(np.array([np.nan, 2.0, np.nan, 5.0]))
-        array([2., 2., 2., 5.])
-    """
+    """Missing values become the last one before them, at the beginning the first one after; zero without any."""
     seen = np.flatnonzero(~np.isnan(values))
     if not len(seen):
         return np.zeros_like(values)
     before = np.searchsorted(seen, np.arange(len(values)), side="right") - 1
     return values[seen[np.maximum(before, 0)]]
-
-
-# --- scores -----------------------------------------------------------------------------------------------------
 
 
 def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:

@@ -1,0 +1,50 @@
+"""Tables of docs/speed.md about other libraries: training and rolling forecasts."""
+
+from pathlib import Path
+
+import records
+import render
+from peers.run import FILE, KEY
+from records import Record
+
+
+def _read(folder: Path, kind: str) -> list[Record]:
+    rows = records.read(folder / FILE, KEY)
+    for some in records.by(rows, "threads").values():
+        if len({(row["machine"], row["versions"]["torch"]) for row in some}) > 1:
+            raise ValueError(f"{FILE} has rows of more than one machine or torch; run all of them anew")
+    return [row for row in rows if row["kind"] == kind]
+
+
+def training(folder: Path) -> str:
+    """How many times as fast we train, by setting, peer and model of ours."""
+    rows = _read(folder, "training")
+    if not rows:
+        return render.NONE
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    body = []
+    for (setting, peer, version, threads), cell in records.by(
+        rows, "setting", "peer", "peer_version", "threads"
+    ).items():
+        ratios = {row["model"]: f"{row['ratio']:.2f}" for row in cell}
+        speed = f"{cell[0]['peer_windows_per_second']:.0f}"
+        body.append([setting, f"{peer} {version}", str(threads), speed, *(ratios.get(name, "") for name in models)])
+    told = [f"- {peer}: {differs}." for peer, differs in dict.fromkeys((row["peer"], row["differs"]) for row in rows)]
+    head = ["setting", "peer", "threads", "theirs [windows/s]", *(f"ours, {name}" for name in models)]
+    return "\n".join([render.lines(head, body, left=2), "", "What differs:", "", *told, "", records.origin(rows)])
+
+
+def rolling(folder: Path) -> str:
+    """How many times as long others take for rolling forecasts."""
+    columns = {
+        "against": lambda row: "one bare pass" if row["peer"] == "bare" else f"{row['peer']} {row['peer_version']}",
+        "windows": lambda row: str(row["windows"]),
+        "ours [s]": lambda row: f"{row['seconds']:.2f}",
+        "theirs [s]": lambda row: f"{row['peer_seconds']:.2f}",
+        "ratio": lambda row: f"{row['ratio']:.2f}",
+    }
+    rows = _read(folder, "rolling")
+    return render.table(rows, columns) if rows else render.NONE
+
+
+BLOCKS = {("docs/speed.md", "peers"): training, ("docs/speed.md", "rolling"): rolling}

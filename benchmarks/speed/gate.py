@@ -1,0 +1,149 @@
+"""The variants that are timed, and the check of their numbers that comes before any time."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsattn.kernels import attention
+
+# Of float32 against the reference and against float64 (relative, absolute), as in the tests.
+TOLERANCE = (1e-4, 1e-5)
+GATE_LENGTH = 2048  # longest sequence for which the reference may fill a matrix of scores
+GRADIENT_LENGTH = 4096  # longest for which gradients are checked at the full size
+ROWS = 16  # queries checked at the full length
+# Variants that need 64 features have their ranks here.
+RANKS = {"mlr4": (32, 16, 8, 8), "mlr8": (32, 8, 6, 4, 4, 4, 4, 2)}
+BILINEAR = ("bilinear_mlr", "bilinear_btt")
+VARIANTS = ("standard", "sliding_window", "global_local", "mlr3", "mlr4", "mlr8", *BILINEAR)
+
+
+class Case(NamedTuple):
+    """Sizes of the standard attention that is the baseline: as many features for keys as for values."""
+
+    batch: int
+    heads: int
+    length: int
+    features: int
+
+    @property
+    def name(self) -> str:
+        return "x".join(map(str, self))
+
+
+class Part(NamedTuple):
+    """One softmax over a slice of the features; a variant is the sum of its parts."""
+
+    width: int
+    ranks: tuple[int, ...] | None = None
+    window: int | None = None
+
+
+class Candidate(NamedTuple):
+    """What is compared with the baseline of a case; ``way`` is a backend of the kernels."""
+
+    variant: str
+    way: str
+    causal: bool
+
+
+class WrongNumbersError(Exception):
+    """Outputs or gradients differ from what they should be."""
+
+
+def parts_of(variant: str, case: Case) -> tuple[Part, ...]:
+    """The softmaxes of a variant at the sizes of a case; windows are an eighth of the sequence."""
+    features, window = case.features, max(1, case.length // 8)
+    half, quarter = features // 2, features // 4
+    if variant == "sliding_window":
+        return (Part(features, window=window),)
+    if variant == "global_local":
+        return Part(half), Part(features - half, window=window)
+    if variant == "mlr3":
+        return (Part(features, ranks=(half, quarter, features - half - quarter)),)
+    if variant in RANKS:
+        return (Part(features, ranks=RANKS[variant]),)
+    # A bilinear form x M x' reaches the kernel as a dot product of more features: for MLR over the model's width the
+    # sum of r_l p_l (here of half, a quarter and a quarter of K with 1, 2 and 4 blocks), for BTT x itself against M x'.
+    widths = {"standard": features, "bilinear_mlr": half + 6 * quarter, "bilinear_btt": case.heads * features}
+    return (Part(widths[variant]),)
+
+
+def compute(parts: Sequence[Part], q: Tensor, k: Tensor, v: Tensor, *, way: str, causal: bool) -> Tensor:
+    """A variant by the library's public function."""
+    widths = [part.width for part in parts]
+    results = []
+    for part, q_part, k_part in zip(parts, q.split(widths, 3), k.split(widths, 3), strict=True):
+        settings = {"ranks": part.ranks, "window": part.window}
+        results.append(attention(q_part, k_part, v, causal=causal, backend=way, **settings))
+    return sum(results[1:], start=results[0])
+
+
+def make_inputs(case: Case, width: int, seed: int = 0) -> list[Tensor]:
+    """Queries, keys, values and the gradient of the result, standard normal."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (case.batch, case.heads, case.length)
+    sizes = (width, width, case.features, case.features)
+    q, k, v, grad = (torch.randn(*shape, size, generator=generator) for size in sizes)
+    return [q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), grad]
+
+
+def check(case: Case, candidate: Candidate) -> float:
+    """Compare with the reference: a small version whole, and the last queries at the full sizes in float64.
+
+    Gradients are compared too, up to GRADIENT_LENGTH. Returns the largest error, as a share of its tensor's largest
+    number where that is above 1; raises WrongNumbersError beyond the tolerance, and the ValueError of a way that does
+    not serve the variant.
+    """
+    small = Case(1, min(2, case.heads), min(case.length, GATE_LENGTH), case.features)
+    # Bilinear features come from all heads of the case.
+    parts = parts_of(candidate.variant, case if candidate.variant in BILINEAR else small)
+    inputs = make_inputs(small, sum(part.width for part in parts), seed=1)
+    found = _results(parts, inputs, candidate.way, candidate.causal)
+    wanted = _results(parts, inputs, "reference", candidate.causal)
+    return max(_compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate))
+
+
+def _results(parts: Sequence[Part], inputs: Sequence[Tensor], way: str, causal: bool) -> list[Tensor]:
+    *tensors, grad = inputs
+    out = compute(parts, *tensors, way=way, causal=causal)
+    return [out.detach(), *torch.autograd.grad(out, tensors, grad)]
+
+
+def _compare(found: Iterable[Tensor], wanted: Iterable[Tensor], truth: str) -> list[float]:
+    """Errors of output and gradients; the absolute tolerance of a gradient grows with its largest number."""
+    relative, absolute = TOLERANCE
+    names = ("the output", "the gradient of q", "the gradient of k", "the gradient of v")
+    errors = []
+    for name, ours, theirs in zip(names, found, wanted, strict=False):
+        largest = max(1.0, theirs.abs().max().item())
+        gap = (ours.to(theirs.dtype) - theirs).abs()
+        slack = absolute * (1.0 if name == "the output" else largest)
+        if not bool((gap <= relative * theirs.abs() + slack).all()):  # no number passes for NaN
+            raise WrongNumbersError(f"{name} is off by {gap.max().item():.1e} from {truth}")
+        errors.append(gap.max().item() / largest)
+    return errors
+
+
+def _check_last(case: Case, candidate: Candidate) -> list[float]:
+    """The last queries of one head; beyond GRADIENT_LENGTH a backward pass takes longer than all else."""
+    parts = parts_of(candidate.variant, case)
+    *tensors, grad = make_inputs(case, sum(part.width for part in parts), seed=2)
+    generator = np.random.default_rng(case.length)
+    b, h = generator.integers(case.batch), generator.integers(case.heads)
+    rows = slice(max(case.length - ROWS, 0), case.length)
+    q, k, v = (x[b, h][None, None].detach().double() for x in tensors)
+    last = [q[..., rows, :].requires_grad_(), k.requires_grad_(), v.requires_grad_()]
+    last.append(grad[b, h, rows][None, None].double())
+    wanted = [each[0, 0] for each in _results(parts, last, "reference", candidate.causal)]
+    truth = f"float64 at {case.name}"
+    if case.length > GRADIENT_LENGTH:
+        with torch.no_grad():
+            found = compute(parts, *tensors, way=candidate.way, causal=candidate.causal)
+        return _compare([found[b, h, rows]], wanted, truth)
+    sparse = torch.zeros_like(grad)
+    sparse[b, h, rows] = grad[b, h, rows]
+    whole = [each[b, h] for each in _results(parts, [*tensors, sparse], candidate.way, candidate.causal)]
+    return _compare([whole[0][rows], whole[1][rows], *whole[2:]], wanted, truth)

@@ -1,0 +1,277 @@
+"""Tables and pictures of the benchmark suite: README's, those of docs/benchmarks.md and of docs/log.md."""
+
+import hashlib
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import records
+import render
+from records import Record
+
+from tsattn.benchmark import REQUIRED, asked
+from tsattn.catalogue import MODELS
+
+HEADLINE, VARIANTS, BEST_PASS, PUBLISHED = "headline.jsonl", "variants.jsonl", "best_pass.jsonl", "published.jsonl"
+OURS, THEIRS, MAP = "mlr", "standard", "least_squares"
+# Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the best known.
+RIVAL = "PatchTST/42 re-run, bug fixed"
+_NAIVE = {"naive", "seasonal_naive"}
+_POINTS = 48  # of a curve: more would be a large file and look the same
+CONFIDENCE = 0.95
+ENOUGH_SEEDS = 3  # an interval from two numbers would say nothing
+
+
+class Pair(NamedTuple):
+    """Two models on one data set and horizon: by score and seed, what ours has more than theirs."""
+
+    dataset: str
+    horizon: int
+    differences: dict[str, dict[int, float]]
+
+    def mean(self, score: str) -> float:
+        """Mean difference over seeds."""
+        return fmean(self.differences[score].values())
+
+    def interval(self, score: str) -> tuple[float, float] | None:
+        """Student's interval of the mean."""
+        return interval(list(self.differences[score].values()))
+
+
+def pairs(rows: list[Record], ours: str, theirs: str) -> list[Pair]:
+    """Runs of two models that differ in nothing but the model: data, horizon, seed and every setting are equal."""
+    found = []
+    for (dataset, horizon), cell in records.cells(rows, "dataset", "horizon").items():
+        of = {(row["model"], row["seed"]): row for row in cell}
+        both = [(row, of.get((theirs, seed))) for (model, seed), row in of.items() if model == ours]
+        alike = [(a, b) for a, b in both if b is not None and _settings(a) == _settings(b)]
+        if alike:
+            scores = {name: {a["seed"]: a[name] - b[name] for a, b in alike} for name in ("mse", "mae")}
+            found.append(Pair(dataset, horizon, scores))
+    return found
+
+
+def _settings(row: Record) -> dict[str, Any]:
+    return {name: value for name, value in asked(row["config"]).items() if name != "model"}
+
+
+def interval(values: list[float]) -> tuple[float, float] | None:
+    """Student's interval of a mean; ``None`` below three values."""
+    if len(values) < ENOUGH_SEEDS:
+        return None
+    from scipy.stats import t
+
+    half = t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return float(fmean(values) - half), float(fmean(values) + half)
+
+
+def level(rows: list[Record]) -> float:
+    """Mean MSE to five decimals: a model that is another one under its own name differs from it in the last bits."""
+    return round(render.mean(rows, "mse"), 5)
+
+
+def read_suite(folder: Path, *names: str) -> list[Record]:
+    """The records of files of the suite, sorted, after checking that rows of one model or data set compare.
+
+    Raises:
+        ValueError: If a record is not whole, was changed by hand, or does not belong with the others.
+    """
+    rows: list[Record] = []
+    for name in names:
+        found = records.read(folder / name, ("dataset", "model", "horizon", "seed"))
+        for number, row in enumerate(found, start=1):
+            where = f"{name}, line {number}"
+            if absent := set(REQUIRED) - set(row):
+                raise ValueError(f"{where} lacks {', '.join(sorted(absent))}; remove it and run again")
+            if (
+                hashlib.sha256(json.dumps(asked(row["config"]), sort_keys=True).encode()).hexdigest()
+                != row["config_hash"]
+            ):
+                raise ValueError(
+                    f"{where}: config_hash is not that of its config; it was changed by hand, so run it again"
+                )
+        rows += found
+    for field, owner in (("config_hash", "model"), ("data_sha256", "dataset"), ("split", "dataset")):
+        for (of,), some in records.by(rows, owner).items():
+            if len({json.dumps(row[field]) for row in some}) > 1:
+                raise ValueError(f"{owner} {of} has rows of more than one {field}; run all of them anew")
+    return sorted(rows, key=records.place)
+
+
+def headline(folder: Path) -> str:
+    """README's table: models by data set, MSE and MAE averaged over horizons.
+
+    Raises:
+        ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
+    """
+    rows = read_suite(folder, HEADLINE)
+    if not rows:
+        return render.NONE
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for (dataset,), of in records.cells(rows, "dataset").items():
+        if absent := _NAIVE - {row["model"] for row in of}:
+            raise ValueError(f"{HEADLINE}: {dataset} lacks {min(absent)}; add its rows")
+        horizons = {row["horizon"] for row in of}
+        for (model,), mine in records.cells(of, "model").items():
+            by_horizon = records.by(mine, "horizon")
+            if len(by_horizon) < len(horizons):
+                raise ValueError(f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its rows")
+            found[model, dataset] = tuple(  # type: ignore[assignment]
+                fmean(render.mean(cell, score) for cell in by_horizon.values()) for score in ("mse", "mae")
+            )
+    datasets = list(dict.fromkeys(dataset for _, dataset in found))
+    best = {name: min(round(mse, 5) for (_, at), (mse, _) in found.items() if at == name) for name in datasets}
+
+    def cell(model: str, dataset: str) -> str:
+        if (model, dataset) not in found:
+            return ""
+        mse, mae = found[model, dataset]
+        text = f"{mse:.3f}/{mae:.3f}"
+        return f"**{text}**" if round(mse, 5) == best[dataset] else text
+
+    models = sorted({model for model, _ in found}, key=records.rank)
+    text = render.lines(["model", *datasets], ([model, *(cell(model, name) for name in datasets)] for model in models))
+    told = "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, every test window."
+    return f"{text}\n\n{told} Least MSE bold. {records.origin(rows)}"
+
+
+def datasets(folder: Path) -> str:
+    """A table for each data set: models by horizon, one line for those alike, and two published rows beside them."""
+    rows, published = read_suite(folder, HEADLINE, VARIANTS), read_published(folder)
+    if not rows:
+        return render.NONE
+    parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)}
+    for (dataset,), of in records.cells(rows, "dataset").items():
+        horizons = sorted({row["horizon"] for row in of})
+        best = {h: min(level(some) for (at, _), some in _models(of).items() if at == h) for h in horizons}
+        body = []
+        for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: records.rank(item[0][0])):
+            # Further attentions that kept the map say nothing new.
+            if model not in known and all(row.get("best_epoch") == 0 for row in mine):
+                continue
+            by_horizon = records.by(mine, "horizon")
+            spreads = [stdev(row["mse"] for row in some) for some in by_horizon.values() if len(some) > 1]
+            texts = []
+            for h in horizons:
+                some = by_horizon.get((h,), [])
+                text = render.pair(some, "mse", "mae")
+                texts.append(f"**{text}**" if some and level(some) == best[h] else text)
+            body.append([model, *texts, f"{max(spreads):.3f}" if spreads else ""])
+        for name, scores in beside(published, dataset).items():
+            pairs = [scores.get(str(h)) for h in horizons]
+            body.append([f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs), ""])
+        train, valid, test = of[0]["split"]
+        same: dict[tuple[str, ...], list[str]] = {}
+        for name, *cells in body:
+            same.setdefault(tuple(cells), []).append(name)
+        body = [[", ".join(names), *cells] for cells, names in same.items()]
+        title = f"### {dataset}\n\n{train:,} training, {valid:,} validation and {test:,} test rows."
+        head = ["model", *map(str, horizons), "±"]
+        if not any(line[-1] for line in body):
+            head, body = head[:-1], [line[:-1] for line in body]
+        parts.append(f"{title}\n\n{render.lines(head, body)}")
+    return "\n\n".join([*parts, records.origin(rows)])
+
+
+def _models(rows: list[Record]) -> records.Grouped:
+    return records.by(rows, "horizon", "model")
+
+
+def read_published(folder: Path) -> list[Record]:
+    """Published scores; each row names its source.
+
+    Raises:
+        ValueError: If a row does not.
+    """
+    rows = records.read_rows(folder / PUBLISHED)
+    for row in rows:
+        if row["kind"] == "model" and not row["source"]:
+            raise ValueError(f"{PUBLISHED}: {row['model']} does not say where its numbers come from; name the source")
+    return rows
+
+
+def beside(published: list[Record], dataset: str) -> dict[str, dict[str, Any]]:
+    """The two published rows of a data set, ``[MSE, MAE]`` by horizon; those that are known."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in published:
+        if row["kind"] == "model" and row["model"] == RIVAL:
+            found["PatchTST/42"] = _of(row["scores"], dataset)
+    for row in published:
+        if row["kind"] == "best" and row["dataset"].lower() == dataset.lower():
+            found["best published"] = {h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()}
+    return {name: scores for name, scores in found.items() if scores}
+
+
+def _of(scores: dict[str, Any], dataset: str) -> dict[str, Any]:
+    return next((by for name, by in scores.items() if name.lower() == dataset.lower()), {})
+
+
+def best_pass(folder: Path) -> str:
+    """The runs that kept their best pass: differences of two attentions, and the MSE of all."""
+    rows = read_suite(folder, BEST_PASS)
+    if not rows:
+        return render.NONE
+    columns = {"data set": lambda pair: pair.dataset, "horizon": lambda pair: str(pair.horizon)}
+    for score in ("mse", "mae"):
+        columns |= {
+            score.upper(): lambda pair, score=score: f"{pair.mean(score):+z.4f}",
+            f"{score.upper()}, 95% interval": lambda pair, score=score: _interval(pair, score),
+        }
+    differences = render.table(pairs(rows, OURS, THEIRS), columns)
+    groups = records.cells(rows, "dataset", "horizon", "model")
+    models = sorted({row["model"] for row in rows}, key=records.rank)
+    body = []
+    for dataset, horizon in dict.fromkeys(at[:2] for at in groups):
+        scores = [render.pair(groups.get((dataset, horizon, model), []), "mse", digits=4) for model in models]
+        # Two models stand in the first table already.
+        body += [[dataset, str(horizon), *scores]] if sum(map(bool, scores)) > 2 else []
+    return f"{differences}\n\n{render.lines(['MSE', 'horizon', *models], body)}\n\n{records.origin(rows)}"
+
+
+def _interval(pair: Pair, score: str) -> str:
+    found = pair.interval(score)
+    return "" if found is None else f"{found[0]:+z.4f} to {found[1]:+z.4f}"
+
+
+def cost(folder: Path) -> list[render.Panel]:
+    """By data set: MSE of the trained models against seconds of training, means over the horizons of each."""
+    panels = []
+    for (dataset,), of in records.cells(_trained(folder), "dataset").items():
+        horizons = sorted({row["horizon"] for row in of})
+        lines = {}
+        for (model,), mine in records.cells(of, "model").items():
+            by_horizon = list(records.by(mine, "horizon").values())
+            if len(by_horizon) == len(horizons):
+                means = (fmean(render.mean(cell, name) for cell in by_horizon) for name in ("fit_seconds", "mse"))
+                lines[model] = [list(means)]
+        labels = {"title": dataset, "x": "seconds of training", "y": "MSE", "log": "x", "points": True}
+        panels.append({**labels, "lines": lines})
+    return panels
+
+
+def steps(folder: Path) -> list[render.Panel]:
+    """By data set: MSE of the trained models by step ahead, at the longest horizon."""
+    panels = []
+    for (dataset,), of in records.cells(_trained(folder), "dataset").items():
+        horizon = max(row["horizon"] for row in of)
+        lines = {}
+        for (model,), mine in records.cells([row for row in of if row["horizon"] == horizon], "model").items():
+            curve = [fmean(at) for at in zip(*(row["mse_by_step"] for row in mine), strict=True)]
+            width = -(-horizon // _POINTS)
+            parts = [(start, curve[start : start + width]) for start in range(0, horizon, width)]
+            lines[model] = [[start + (len(part) + 1) / 2, fmean(part)] for start, part in parts]
+        panels.append({"title": f"{dataset}, horizon {horizon}", "x": "step ahead", "y": "MSE", "lines": lines})
+    return panels
+
+
+def _trained(folder: Path) -> list[Record]:
+    return [row for row in read_suite(folder, HEADLINE) if row["model"] in MODELS and MODELS[row["model"]].trained]
+
+
+BLOCKS = {
+    ("README.md", "results"): headline,
+    ("docs/benchmarks.md", "suite"): datasets,
+    ("docs/benchmarks.md", "best_pass"): best_pass,
+}
+PICTURES = {"suite_cost.svg": cost, "suite_steps.svg": steps}
