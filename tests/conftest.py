@@ -1,11 +1,15 @@
 """What every test may count on: one torch thread, no network, real data by flag, one table of tolerances."""
 
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+# The scripts of benchmarks/ are no package; tests find them as the Makefile does, behind what is installed.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 # comparison -> (relative, absolute); loosening one is a change of its own, with the reason in the test
 TOL = {

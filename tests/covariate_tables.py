@@ -17,7 +17,7 @@ H = 4
 
 
 def attention(horizon=H, **kwargs):
-    return AttentionForecaster(horizon, **{**TINY, **NET, **kwargs})
+    return AttentionForecaster.from_settings(horizon=horizon, **{**TINY, **NET, **kwargs})
 
 
 def long_frame(lengths=(70, 60, 66), *, freq="D", seed=0):

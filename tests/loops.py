@@ -1,4 +1,4 @@
-"""The scores of DESIGN section 6 once more, one number at a time, sharing no code with tsattn."""
+"""The scores once more, one number at a time, sharing no code with tsattn."""
 
 import math
 

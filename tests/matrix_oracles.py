@@ -1,4 +1,4 @@
-"""What are the entries of a structured matrix? Sparse factors written out from the formulas, multiplied by loops.
+"""Entries of structured matrices: sparse factors written out from the formulas, multiplied by loops.
 
 A matrix is a list of terms that are added, a term a list of factors that are multiplied, a factor a list of rows. An
 entry that the structure forbids is ``None``, so that the entries which are not can be counted. Numbers may be floats or

@@ -1,4 +1,4 @@
-"""Which structured matrices go through the tests, and what are their entries? Rows, and the way to the oracle."""
+"""The structured matrices that go through the tests, and their entries by the loops."""
 
 import matrix_oracles as oracles
 import torch
@@ -24,7 +24,6 @@ ROWS = {
     "butterfly of one factor": (Butterfly, (2, 2), {}),
     "mlbtc": (MLBTC, (10, 9), {"levels": LEVELS}),
 }
-EXACT = [name for name in ROWS if "mlr" not in name and name != "mlbtc"]
 
 
 def seeded(seed=0):
@@ -78,8 +77,3 @@ def truth(matrix, head=None):
         return (core if head is None else core[head]).tolist()
 
     return torch.tensor(oracles.entries(terms_of(matrix, read), matrix.n_in), dtype=DOUBLE)
-
-
-def relative(actual, expected):
-    """Distance as a share of what was expected."""
-    return float((actual.detach() - expected).norm() / expected.norm())

@@ -15,8 +15,9 @@ from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import Dropout
 from tsattn.nn.models import build_model
 from tsattn.random import Generators
-from tsattn.training.loop import TrainConfig, train
+from tsattn.training.loop import train
 from tsattn.training.processes import DDPSettings
+from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint
 
 CPU = torch.device("cpu")
@@ -110,18 +111,24 @@ THIN = (
     "model student_t",
     "better than the start",
 )
-LONG = TrainConfig(learning_rate=1e-2, max_epochs=5, patience=None)
-SHORT = TrainConfig(learning_rate=1e-3, max_epochs=2, patience=None)
+LONG = Training(learning_rate=1e-2, max_epochs=5, patience=None)
+SHORT = Training(learning_rate=1e-3, max_epochs=2, patience=None)
 CASES = {
     "long": (LONG, {}),
     "uneven": (LONG, {"learn": np.arange(24, 89), "check": np.arange(244, 247)}),
     "one window": (LONG, {"learn": np.arange(24, 25), "check": np.arange(244, 245)}),
     "no validation": (SHORT, {"check": np.arange(0)}),
     "missing": (LONG, {"missing": True}),
-    "patience": (TrainConfig(learning_rate=0.3, max_epochs=30, patience=2), {"seed": 1}),
-    "no better than the start": (TrainConfig(learning_rate=1e-9, max_epochs=2, skip_level=95), {}),
-    "better than the start": (TrainConfig(learning_rate=1e-2, max_epochs=5, skip_level=95), {}),
-    "huber": (TrainConfig(loss="huber", max_epochs=2), {}),
+    "patience": (Training(learning_rate=0.3, max_epochs=30, patience=2), {"seed": 1}),
+    "no better than the start": (
+        Training(learning_rate=1e-9, max_epochs=2, linear_skip="least_squares", skip_level=95),
+        {},
+    ),
+    "better than the start": (
+        Training(learning_rate=1e-2, max_epochs=5, linear_skip="least_squares", skip_level=95),
+        {},
+    ),
+    "huber": (Training(loss="huber", max_epochs=2), {}),
     **{f"model {name}": (SHORT, {"name": name}) for name in SETTINGS},
 }
 
@@ -152,7 +159,7 @@ def main(folder, names):
     Checkpoint.write = write
     found["own seeds"] = fit(LONG, **together, seed=rank)
     # Only the second process's clock runs out.
-    late = TrainConfig(max_epochs=3, patience=None, max_seconds=1e-9 if rank else 1e9)
+    late = Training(max_epochs=3, patience=None, max_time=1e-9 if rank else 1e9)
     found["late"] = fit(late, **together)
 
     def die(module):
@@ -167,7 +174,7 @@ def main(folder, names):
     if rank == 0:
         fit(SHORT, checkpoint=folder / "apart-0")
     found["apart"] = refusal(SHORT, **together, checkpoint=folder / f"apart-{rank}")
-    found["explosion"] = refusal(TrainConfig(learning_rate=1e30, max_epochs=3), **together)
+    found["explosion"] = refusal(Training(learning_rate=1e30, max_epochs=3), **together)
     torch.save(found, folder / f"found-{rank}.pt")
     torch.distributed.destroy_process_group()
 

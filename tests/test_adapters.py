@@ -1,4 +1,4 @@
-"""Do other libraries accept ours, and do both sides of each door give the same numbers?"""
+"""The adapters to sktime, GluonTS and others: the same numbers on both sides."""
 
 import doctest
 import json
@@ -15,7 +15,8 @@ import tsattn.adapters
 from tsattn.data.frames import from_long
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecast
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive
 
 # Networks compute in float32, and where a window lies in memory moves the last digits.
@@ -24,11 +25,15 @@ NET = {"d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "pa
 
 
 def linear(horizon=3, **params):
-    return LinearForecaster(horizon, **{"context": 12, "max_epochs": 2, "random_state": 0, **params})
+    return LinearForecaster.from_settings(
+        horizon=horizon, **{"context": 12, "max_epochs": 2, "random_state": 0, **params}
+    )
 
 
 def network(horizon=3, **params):
-    return AttentionForecaster(horizon, **{**NET, "context": 12, "max_epochs": 1, "random_state": 0, **params})
+    return AttentionForecaster.from_settings(
+        horizon=horizon, **{**NET, "context": 12, "max_epochs": 1, "random_state": 0, **params}
+    )
 
 
 # --- the doors --------------------------------------------------------------------------------------------------
@@ -175,7 +180,8 @@ def test_sktime_shrinks_context_patches_and_validation(sk):
     y = monthly(11)
     model = sk.make(network(1, context=48, patch_len=16, patch_stride=8)).fit(y, fh=[1, 2])
     fitted = model.forecaster_
-    assert (fitted.horizon, fitted.val_size, fitted.context, fitted.patch_len, fitted.patch_stride) == (2, 2, 7, 7, 7)
+    assert (fitted.horizon, fitted.val_size, fitted.context) == (2, 2, 7)
+    assert (fitted.network.patch_len, fitted.network.patch_stride) == (7, 7)
     assert model.get_params()["forecaster"].context == 48
     model = sk.make(linear()).fit(y.iloc[:4], fh=[1, 2, 3])  # one row of context, none held back
     assert (model.forecaster_.context_, model.forecaster_.val_size) == (1, 0)
@@ -198,7 +204,9 @@ def test_sktime_stretches_where_errors_do_not_reach(sk):
     np.testing.assert_array_equal(within[("a", 0.5)], point)
     x = y.to_numpy()
     ends = range(len(x) - 5, len(x) - 1)
-    errors = [np.abs(x[e : e + 2, 0] - model.forecaster_.predict_windows(x[None, e - 12 : e])[0, :, 0]) for e in ends]
+    errors = [
+        np.abs(x[e : e + 2, 0] - model.forecaster_.predict_windows(x[None, e - 12 : e])[0][0, :, 0]) for e in ends
+    ]
     np.testing.assert_allclose(within[("a", 0.9)] - point, np.max(errors, axis=0), rtol=FLOAT32)
     with pytest.warns(UserWarning, match=r"level 95 needs more than n = 4 calibration errors.*level 80"):
         beyond = model.predict_quantiles(alpha=[0.025, 0.975])
@@ -214,13 +222,13 @@ def test_sktime_update_reads_new_rows_and_no_later_ones(sk):
     model.update(y.iloc[60:64], update_params=False)
     assert model.forecaster_ is kept
     after = model.predict()
-    np.testing.assert_allclose(after, kept.predict_windows(y.to_numpy()[None, 52:64])[0], rtol=FLOAT32)
+    np.testing.assert_allclose(after, kept.predict_windows(y.to_numpy()[None, 52:64])[0][0], rtol=FLOAT32)
     assert str(after.index[0]) == "2020-05"
     model.update(y.iloc[64:70], update_params=True)
     again = linear(3, val_size=7).fit(y.iloc[:70].reset_index(drop=True)).predict()
     np.testing.assert_allclose(model.predict(), again, rtol=FLOAT32)
     model._set_cutoff(y.index[[49]])  # as sktime's rolling predictions do: rows after it are not to be seen
-    earlier = model.forecaster_.predict_windows(y.to_numpy()[None, 38:50])[0]
+    earlier = model.forecaster_.predict_windows(y.to_numpy()[None, 38:50])[0][0]
     np.testing.assert_allclose(model.predict(), earlier, rtol=FLOAT32)
     model._set_cutoff(y.index[[5]])
     with pytest.raises(ValueError, match="a forecast from 2015-06 needs 12 rows up to there; got 6"):
@@ -232,7 +240,7 @@ def test_sktime_missing_values_follow_the_forecaster(sk):
     y.iloc[[20, 79]] = np.nan
     model = sk.make(linear(missing="ffill")).fit(y, fh=[1, 2])
     filled = y.ffill().to_numpy()[None, -12:]
-    np.testing.assert_allclose(model.predict(), model.forecaster_.predict_windows(filled)[0], rtol=FLOAT32)
+    np.testing.assert_allclose(model.predict(), model.forecaster_.predict_windows(filled)[0][0], rtol=FLOAT32)
     assert not sk.make(linear()).get_tag("capability:missing_values")
 
 

@@ -1,4 +1,4 @@
-"""Do models of Hugging Face transformers run on our kernel, and give what it gives?"""
+"""Models of Hugging Face transformers on our kernel."""
 
 import doctest
 import inspect
@@ -342,7 +342,7 @@ def test_windows_to_both_sides_are_counted_as_there(hf):
                     is_causal=True, config=SimpleNamespace(tsattn_ranks=[4, 2], max_position_embeddings=9)
                 )
             },
-            r"ranks must sum to the features of q and k; got sum\(\(4, 2\)\) = 6 for 8",
+            r"ranks must sum to d_head; got sum\(\(4, 2\)\) = 6 for d_head = 8",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Are all windows judged, once each, at the right rows, on the right scale, and without a look ahead?"""
+"""Backtests: their rows, scores, refits and comparisons against loops over the frame."""
 
 import math
 
@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate.backtest import backtest, compare, roll, seasonal_errors
 from tsattn.evaluate.conformal import SplitConformal
+from tsattn.evaluate.metrics import POINT_METRICS
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 
 NAMES = ("unique_id", "ds", "y")
@@ -66,7 +68,7 @@ def test_the_frame_follows_backtest_splits(horizon, step_size, n_windows, freq):
 def test_other_names_are_kept():
     names = ("shop", "day", "sold")
     frame = long_frame(names=names)
-    result = backtest(Naive(2), frame, n_windows=3, id_col="shop", time_col="day", target_col="sold")
+    result = backtest(Naive(2), frame, n_windows=3, schema=Schema(id_col="shop", time_col="day", target_col="sold"))
     expected = splits_by_hand(frame, 3, 2, 1, names)
     pd.testing.assert_frame_equal(result.frame[list(expected.columns)], expected)
     dialect = frame.rename(columns=dict(zip(names, ("item_id", "timestamp", "target"), strict=True)))
@@ -132,7 +134,12 @@ def test_scores_equal_loops_over_the_frame(shape, holes):
             data.iloc[0] = 1.0
         frame = data.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
     result = backtest(
-        [make() for make in MAKERS.values()], data, n_windows=7, step_size=2, missing="ffill", season_length=3
+        [make() for make in MAKERS.values()],
+        data,
+        n_windows=7,
+        step_size=2,
+        season_length=3,
+        schema=Schema(missing="ffill"),
     )
     assert list(result.scores.index) == list(MAKERS)
     assert result.frame["y"].isna().any() == holes
@@ -161,7 +168,7 @@ def test_quantile_scores_equal_loops():
 def test_an_all_missing_span_scores_nan_and_never_zero():
     data = wide_frame(n_channels=1)
     data.iloc[-4:] = np.nan
-    result = backtest(Naive(4), data, missing="ffill")
+    result = backtest(Naive(4), data, schema=Schema(missing="ffill"))
     assert result.scores.drop(columns="n_windows").isna().all(axis=None)
     assert result.by_step.isna().all(axis=None)
     assert result.frame["naive"].notna().all()
@@ -199,17 +206,16 @@ def test_scores_without_forecasts_are_the_same():
 class Counting(Naive):
     """Counts its fits and calls, over all copies."""
 
-    def __init__(self, horizon):
-        super().__init__(horizon)
+    def __init__(self, horizon, **kwargs):
+        super().__init__(horizon, **kwargs)
         self.log = Log()
 
-    def fit(self, data):
-        self.log.fits.append(data.lengths.tolist())
-        return super().fit(data)
+    def _learn(self, panel):
+        self.log.fits.append(panel.lengths.tolist())
 
-    def predict_windows(self, x, *, quantiles=()):
+    def _points(self, x):
         self.log.calls.append(len(x))
-        return super().predict_windows(x, quantiles=quantiles)
+        return super()._points(x)
 
 
 class Log:
@@ -238,11 +244,10 @@ def test_refits_use_what_was_known_and_no_more():
     """A forecaster of the mean of its training rows tells by its answer which rows those were."""
 
     class Mean(Naive):
-        def fit(self, data):
-            self.mean_ = data.values.mean()
-            return super().fit(data)
+        def _learn(self, panel):
+            self.mean_ = panel.values.mean()
 
-        def _forecast(self, x):
+        def _points(self, x):
             return np.full((x.shape[0], self.horizon, x.shape[2]), self.mean_)
 
     data = wide_frame(40, 1)
@@ -259,10 +264,8 @@ def test_other_refits_are_refused(refit):
 
 def test_the_callers_forecaster_and_data_stay_as_they_were():
     class Vandal(Naive):
-        def fit(self, data):
-            super().fit(data)
-            data.values[:] = 0
-            return self
+        def _learn(self, panel):
+            panel.values[:] = 0
 
     mine, panel = Vandal(2), to_panel(wide_frame())
     before = panel.values.copy()
@@ -350,16 +353,18 @@ def test_comparisons_that_cannot_be_made_are_refused():
         compare(result, "naive", "drift")
     with pytest.raises(ValueError, match=r"models are \['drift', 'naive'\]"):
         compare(result, "naive", "other")
-    with pytest.raises(ValueError, match="metrics 'mae' and 'mse'"):
-        result.window_errors("naive", "smape")
+    with pytest.raises(ValueError, match=r"metrics mae, mse, rmse, bias, .*; got 'naive', 'wql'"):
+        result.window_errors("naive", "wql")
 
 
-def test_window_errors_are_those_of_the_frame():
+@pytest.mark.parametrize("metric", POINT_METRICS)
+def test_window_errors_are_those_of_the_frame(metric):
     result = backtest(Drift(3), long_frame(), n_windows=4, step_size=2)
     scale = make_scaler(result.panel, result.origins[:, 0]).scale[:, 0]
-    frame = result.frame
-    gap = (frame["y"] - frame["drift"]).abs().groupby([frame["unique_id"], frame["cutoff"]]).mean()
-    np.testing.assert_allclose(result.window_errors("drift").ravel(), gap.to_numpy() / np.repeat(scale, 4), rtol=1e-12)
+    windows = result.frame.groupby(["unique_id", "cutoff"])[["y", "drift"]]
+    pairs = [window.to_numpy() / scale[n // 4] for n, (_, window) in enumerate(windows)]
+    expected = [getattr(loops, metric)(*pair.T) for pair in pairs]
+    np.testing.assert_allclose(result.window_errors("drift", metric).ravel(), expected, rtol=1e-12)
 
 
 # MSE / MAE at horizons 96, 192, 336, 720 by the published protocol: every test window, training statistics.
@@ -397,7 +402,7 @@ def test_published_scores_to_four_digits(name, data_dir):
         assert len(ends) == N_WINDOWS[name][column]
         for forecaster in (Naive(horizon), SeasonalNaive(horizon, SEASONS[name])):
             rolled = roll(forecaster, dataset.panel, ends, scaler=scaler, keep=False)
-            mse, mae = PUBLISHED[name, forecaster.alias].split()[column].split("/")
+            mse, mae = PUBLISHED[name, forecaster.alias_].split()[column].split("/")
             found = (f"{rolled.mse:.4f}", f"{rolled.mae:.4f}")
-            assert found == (f"{float(mse):.4f}", f"{float(mae):.4f}"), (forecaster.alias, horizon)
+            assert found == (f"{float(mse):.4f}", f"{float(mae):.4f}"), (forecaster.alias_, horizon)
             assert rolled.n_windows == len(ends)

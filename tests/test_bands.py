@@ -1,29 +1,29 @@
-"""Do bands through fused kernels agree with the loops and the reference, in linear memory, with and without kernels?"""
+"""Bands through fused kernels against the loops and the reference, in linear memory, with and without kernels."""
 
+import functools
 import itertools
 import subprocess
 import sys
 from dataclasses import replace
 
-import oracles
 import pytest
 import torch
+from calls import DOUBLE, answers, by_reference, check, draw, draw_mask, geometry
+from conftest import assert_close as compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tsattn.kernels.bands as bands
-import tsattn.kernels.fused as fused
-from tsattn.kernels import attention, attention_bands, attention_reference
-from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.partition import Run, make_plan, refusal, split_heads
+from tsattn.kernels import Levels, Pattern, attention, bands, fused
+from tsattn.kernels.bands import attention_bands
+from tsattn.kernels.partition import Run, bands_refusal, make_plan, split_heads
 
-DOUBLE = torch.float64
 # Calendar-like: a week of hours over days over quarters of a day, ragged at both ends.
 CALENDAR = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 168, 24, 6), "offset": 29}
 HALVING = {"ranks": (3, 1, 1, 1)}
 # Grids that differ by head: alternating ones go together, others one by one.
 SHIFTED = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 120, 24, 6), "level_scales": (1.0, 0.5, 2.0, 1.5)}
 SHIFTS = [(0, 11, 0, 11), (5, 0, 0, 5), (7, 1, 30, 119), (3, 3, 3, 9)]
+by_bands = functools.partial(attention, backend="bands")
 
 
 @pytest.fixture(params=[0, 16, 128], ids=lambda size: f"dense{size}")
@@ -41,95 +41,47 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-def draw(batch, n_heads, length, width, n_values=None, *, dtype=DOUBLE, seed=0, by_token=False):
-    """q, k, v and a gradient of the result, heads side by side or one after the other."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, length, n_heads) if by_token else (batch, n_heads, length)
-    widths = (width, width, n_values or width, n_values or width)
-    drawn = (torch.randn(*shape, w, generator=generator, dtype=DOUBLE).to(dtype) for w in widths)
-    q, k, v, g = (x.transpose(1, 2) if by_token else x for x in drawn)
-    return [x.requires_grad_() for x in (q, k, v)] + [g]
-
-
-def draw_mask(batch, length):
-    """The first sequence sees nothing, the second no early key, the others most."""
-    mask = torch.rand(batch, length, generator=torch.Generator().manual_seed(1)) < 0.7
-    mask[0] = False
-    mask[1:2, : length // 2] = False
-    return mask
-
-
-def by_bands(q, k, v, **options):
-    """Through the door, where numbers are checked."""
-    return attention(q, k, v, backend="bands", **options)
-
-
-def answers(function, q, k, v, g, **options):
-    """Result and gradients of q, k, v."""
-    out = function(q, k, v, **options)
-    return (out, *torch.autograd.grad(out, (q, k, v), g))
-
-
-def truth(q, k, v, g, **options):
-    """The same from the loops."""
-    if options.get("key_mask") is not None:
-        options["key_mask"] = options["key_mask"].tolist()
-    lists = oracles.attention_loops(*(x.tolist() for x in (q, k, v, g)), **options)
-    return [torch.tensor(x, dtype=DOUBLE) for x in lists]
+def same(batch, n_heads, length, width, n_values=None, **options):
+    """q, k, v and a gradient of the result, as many queries as keys."""
+    return draw(batch, n_heads, length, length, width, n_values or width, **options)
 
 
 # --- against the loops
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 42, 65])
+@pytest.mark.parametrize("length", [2, 65])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("options", [HALVING, CALENDAR], ids=["halving", "calendar"])
-def test_lengths_match_the_loops(length, causal, options, dense_block, kernel, assert_close):
-    tensors = draw(1, 2, length, 6)
-    expected = truth(*tensors, causal=causal, **options)
-    for actual, right in zip(answers(by_bands, *tensors, causal=causal, **options), expected, strict=True):
-        assert_close(actual, right)
+def test_lengths_match_the_loops(length, causal, options, dense_block, assert_close):
+    check(assert_close, same(1, 2, length, 6), ["bands"], causal=causal, **options)
 
 
-@pytest.mark.parametrize("n_values", [2, 4, 7])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("n_values", "causal", "masked"), [(2, False, True), (4, True, False), (7, True, True)])
 def test_masks_scales_and_widths_match_the_loops(n_values, causal, masked, dense_block, kernel, assert_close):
-    tensors = draw(3, 2, 45, 4, n_values)
     options = {"ranks": (1, 2, 1), "block_sizes": (50, 20, 4), "level_scales": (0.7, -1.5, 0.0), "scale": 0.3}
     options |= {"causal": causal, "offset": 13, "key_mask": draw_mask(3, 45) if masked else None}
-    expected = truth(*tensors, **options)
-    for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
-        assert_close(actual, right)
+    check(assert_close, same(3, 2, 45, 4, n_values), ["bands"], **options)
     if masked:
-        assert not any(x[0].any() for x in answers(by_bands, *tensors, **options))
+        assert not any(x[0].any() for x in answers(by_bands, *same(3, 2, 45, 4, n_values), **options))
 
 
-@pytest.mark.parametrize("offset", SHIFTS)
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("mean_levels", [False, True])
+@pytest.mark.parametrize(("offset", "causal", "mean_levels"), [*zip(SHIFTS, [0, 1, 1, 0], [0, 0, 1, 1], strict=True)])
 def test_an_offset_per_head_matches_the_loops(offset, causal, mean_levels, dense_block, assert_close):
-    tensors = draw(2, 4, 41, 6, 3)
-    options = SHIFTED | {"offset": offset, "causal": causal, "mean_levels": mean_levels, "key_mask": draw_mask(2, 41)}
-    expected = truth(*tensors, **options)
-    for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
-        assert_close(actual, right)
+    options = {"offset": offset, "causal": bool(causal), "mean_levels": bool(mean_levels)}
+    check(assert_close, same(2, 4, 41, 6, 3), ["bands"], key_mask=draw_mask(2, 41), **SHIFTED, **options)
 
 
-@pytest.mark.parametrize("length", [1, 23, 149])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("options", [HALVING, CALENDAR, {"ranks": (6,)}], ids=["halving", "calendar", "one"])
+@pytest.mark.parametrize(
+    ("length", "causal", "options"), [(1, True, HALVING), (149, True, HALVING), (149, False, CALENDAR), (23, False, {})]
+)
 def test_mean_levels_match_the_loops(length, causal, options, dense_block, assert_close):
     # Levels that every pair shares count too, and so do those of one size.
-    sizes = options.get("block_sizes", ()) and (1000, 168, 168, 12)
-    options = options | {"mean_levels": True, "causal": causal} | ({"block_sizes": sizes} if sizes else {})
-    tensors = draw(1, 1, length, 6)
-    expected = truth(*tensors, **options)
-    for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
-        assert_close(actual, right)
+    sizes = {"block_sizes": (1000, 168, 168, 12)} if "block_sizes" in options else {}
+    options = {"ranks": (6,), **options, **sizes, "mean_levels": True, "causal": causal}
+    check(assert_close, same(1, 1, length, 6), ["bands"], **options)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_nested_blocks_match_the_loops(data):
     factors = data.draw(
@@ -151,57 +103,41 @@ def test_any_nested_blocks_match_the_loops(data):
         "key_mask": draw_mask(2, length) if data.draw(st.booleans(), label="masked") else None,
     }
     n_values, by_token = data.draw(st.integers(1, 5), label="V"), data.draw(st.booleans(), label="by token")
-    tensors = draw(2, 3, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
-    expected = truth(*tensors, **options)
+    tensors = same(2, 3, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "DENSE_BLOCK", data.draw(st.sampled_from([0, 4, 16, 128]), label="dense block"))
-        for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
-            torch.testing.assert_close(actual.detach(), right, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_gradients_by_finite_differences(causal, dense_block, kernel):
-    q, k, v, _ = draw(2, 1, 18, 3, 2)
-    options = {"ranks": (1, 1, 1), "block_sizes": (24, 8, 2), "offset": 3, "causal": causal}
-    assert torch.autograd.gradcheck(lambda *x: by_bands(*x, **options), (q, k, v), fast_mode=True)
+        check(compare, tensors, ["bands"], **options)
 
 
 # --- against the reference
 
 
-@pytest.mark.parametrize("length", [257, 700])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", [{"ranks": (2, 1, 1, 1, 1)}, CALENDAR], ids=["halving", "calendar"])
+@pytest.mark.parametrize(
+    ("length", "causal", "masked", "options"),
+    [(257, False, True, {"ranks": (2, 1, 1, 1, 1)}), (700, True, False, CALENDAR), (700, True, True, CALENDAR)],
+)
 def test_long_sequences_match_the_reference(length, causal, masked, options, dense_block, kernel, assert_close):
-    tensors = draw(2, 2, length, 6, 5)
+    tensors = same(2, 2, length, 6, 5)
     options = options | {"causal": causal, "key_mask": draw_mask(2, length) if masked else None}
-    expected = answers(attention_reference, *tensors, **options)
+    expected = answers(by_reference, *tensors, **options)
     for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
         assert_close(actual, right)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_heads_of_long_sequences_match_the_reference(causal, kernel, assert_close):
-    tensors = draw(2, 4, 700, 6, 5)
-    options = CALENDAR | {
-        "offset": (0, 84, 0, 84),
-        "mean_levels": True,
-        "causal": causal,
-        "key_mask": draw_mask(2, 700),
-    }
-    expected = answers(attention_reference, *tensors, **options)
-    for way in ("bands", "auto"):
-        for actual, right in zip(answers(attention, *tensors, backend=way, **options), expected, strict=True):
-            assert_close(actual, right)
+def test_heads_of_long_sequences_match_the_reference(causal, assert_close):
+    tensors = same(2, 4, 770, 6, 5)
+    options = CALENDAR | {"offset": (0, 84, 0, 84), "mean_levels": True, "key_mask": draw_mask(2, 770)}
+    expected = answers(by_reference, *tensors, causal=causal, **options)
+    for actual, right in zip(answers(attention, *tensors, causal=causal, **options), expected, strict=True):
+        assert_close(actual, right)
 
 
-@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_float32_matches_the_reference(causal, masked, dense_block, kernel, assert_close):
-    tensors = draw(2, 2, 500, 16)
-    options = {"ranks": (8, 4, 2, 2), "causal": causal, "key_mask": draw_mask(2, 500) if masked else None}
-    expected = answers(attention_reference, *tensors, **options)
+def test_float32_matches_the_reference(masked, dense_block, assert_close):
+    tensors = same(2, 2, 500, 16)
+    options = {"ranks": (8, 4, 2, 2), "causal": masked, "key_mask": draw_mask(2, 500) if masked else None}
+    expected = answers(by_reference, *tensors, **options)
     narrow = [x.detach().float().requires_grad_(x.requires_grad) for x in tensors]
     for actual, right in zip(answers(by_bands, *narrow, **options), expected, strict=True):
         assert actual.dtype == torch.float32
@@ -224,14 +160,13 @@ def plain(q, k, v, *, ranks, block_sizes, causal, key_mask=None, **_):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_half_precision_is_no_worse_than_plain_torch(dtype, causal, masked, dense_block, kernel):
-    tensors = draw(2, 2, 256, 32, dtype=dtype)
-    options = {"ranks": (16, 8, 4, 4), "block_sizes": (256, 128, 64, 32), "causal": causal}
+def test_half_precision_is_no_worse_than_plain_torch(dtype, masked, dense_block):
+    tensors = same(2, 2, 256, 32, dtype=dtype)
+    options = {"ranks": (16, 8, 4, 4), "block_sizes": (256, 128, 64, 32), "causal": not masked}
     if masked:
         options["key_mask"] = torch.arange(512).view(2, 256) % 5 != 3  # plain torch has NaN for a row that sees nothing
-    expected = answers(attention_reference, *(x.detach().double().requires_grad_() for x in tensors), **options)
+    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), **options)
     ours, theirs = answers(by_bands, *tensors, **options), answers(plain, *tensors, **options)
     for actual, other, right in zip(ours, theirs, expected, strict=True):
         assert actual.dtype == dtype
@@ -242,13 +177,11 @@ def test_half_precision_is_no_worse_than_plain_torch(dtype, causal, masked, dens
 # --- layouts, pieces, memory
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("room", [1, 2**12, 2**22])
-def test_layouts_and_pieces_change_nothing(batch, causal, room, dense_block, monkeypatch, assert_close):
-    options = {"ranks": (2, 1, 1), "block_sizes": (120, 24, 8), "offset": 5, "causal": causal}
-    tensors = draw(batch, 3, 101, 4)
-    expected = answers(attention_reference, *tensors, **options)
+@pytest.mark.parametrize(("batch", "room"), [(1, 2**12), (2, 2**22), (7, 2**12), (3, 1)])
+def test_layouts_and_pieces_change_nothing(batch, room, dense_block, monkeypatch, assert_close):
+    options = {"ranks": (2, 1, 1), "block_sizes": (120, 24, 8), "offset": 5, "causal": batch == 2}
+    tensors = same(batch, 3, 101, 4)
+    expected = answers(by_reference, *tensors, **options)
     monkeypatch.setattr(bands, "SLICE_BYTES", room)
     monkeypatch.setattr(bands, "PIECE_BYTES", room)
     monkeypatch.setattr(fused, "SLICE_PAIRS", room)
@@ -265,11 +198,11 @@ def test_layouts_and_pieces_change_nothing(batch, causal, room, dense_block, mon
 
 
 def test_expanded_inputs_and_gradients_are_read_right(assert_close):
-    q, k, v, _ = draw(1, 2, 60, 4)
+    q, k, v, _ = same(1, 2, 60, 4)
     wide = [x.detach().expand(3, -1, -1, -1).requires_grad_() for x in (q, k, v)]
     for function in (lambda out: out.sum(), lambda out: out[:, :, ::2].mean()):
         ours = torch.autograd.grad(function(by_bands(*wide, ranks=(2, 2))), wide)
-        right = torch.autograd.grad(function(attention_reference(*wide, ranks=(2, 2))), wide)
+        right = torch.autograd.grad(function(by_reference(*wide, ranks=(2, 2))), wide)
         for a, b in zip(ours, right, strict=True):
             assert_close(a, b)
 
@@ -282,7 +215,7 @@ def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypa
 
         return function
 
-    tensors = draw(2, 2, 130, 6, 4)
+    tensors = same(2, 2, 130, 6, 4)
     options = CALENDAR | {"key_mask": draw_mask(2, 130), "causal": True}
     expected = answers(by_bands, *tensors, **options)
     for module, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
@@ -294,7 +227,7 @@ def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypa
 
 def peak_bytes(function, length, **options):
     """Most memory held at once by a training step, beyond its inputs, as the allocator reports it."""
-    q, k, v, g = draw(1, 4, length, 32, dtype=torch.float32)
+    q, k, v, g = same(1, 4, length, 32, dtype=torch.float32)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         answers(function, q, k, v, g, **options)
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -302,33 +235,34 @@ def peak_bytes(function, length, **options):
     return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "masked"), [("fused", False), ("fused", True), ("plain", False)], indirect=["kernel"]
+)
 def test_memory_is_linear(masked, kernel, monkeypatch):
     monkeypatch.setattr(bands, "DENSE_BLOCK", 128 * masked)  # blocks by kernels, and by products
     for name in ("SLICE_BYTES", "PIECE_BYTES"):
         monkeypatch.setattr(bands, name, 2**16)
     monkeypatch.setattr(fused, "SLICE_PAIRS", 2**16)
     peaks = []
-    for length in (1024, 2048):
-        options = {"ranks": (8,) * 4, "block_sizes": (length, 512, 256, 128)}
+    for length in (512, 1024):
+        options = {"ranks": (8,) * 4, "block_sizes": (length, 256, 128, 64)}
         options["key_mask"] = draw_mask(1, length) if masked else None
         peaks.append(peak_bytes(by_bands, length, **options))
     assert peaks[1] <= 2.1 * peaks[0]
-    assert peaks[1] < 0.5 * peak_bytes(attention_reference, 2048, ranks=(8,) * 4)
+    assert peaks[1] < 0.5 * peak_bytes(by_reference, 1024, ranks=(8,) * 4)
     if kernel == "fused" and not masked:
-        assert peaks[1] <= 1.6 * peak_bytes(torch.nn.functional.scaled_dot_product_attention, 2048)
+        assert peaks[1] <= 1.6 * peak_bytes(torch.nn.functional.scaled_dot_product_attention, 1024)
 
 
 # --- the plan
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("offset", [0, 5, 77])
-@pytest.mark.parametrize("dense", [0, 30, 500])
+@pytest.mark.parametrize("offset", [0, 77])
+@pytest.mark.parametrize("dense", [0, 30])
 def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dense):
     sizes, ranks = (100, 48, 12, 12, 4), (1, 2, 3, 4, 5)
-    geometry = Geometry(90, 90, ranks, sizes, (offset,), (1.0,) * 5, causal=causal)
-    plan = make_plan(geometry, dense)
+    plan = make_plan(geometry(90, 90, Levels(ranks, sizes, (offset,)), causal=causal), dense)
     widths = torch.zeros(90, 90, dtype=torch.long)  # features counted for a pair; 0 for a pair not met
     everything = [(inside.run, 0) for inside in plan.dense]
     everything += [(run, band.width) for band in (plan.base, *plan.bands) if band for run in band.runs]
@@ -347,7 +281,7 @@ def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dens
 
 
 def test_equal_stretches_are_one_call():
-    plan = make_plan(Geometry(4096, 4096, (32, 16, 8, 8), (4096, 2048, 1024, 512), factors=(0.125,) * 4), 128)
+    plan = make_plan(geometry(4096, 4096, Levels((32, 16, 8, 8), (4096, 2048, 1024, 512), scales=(0.125,) * 4)), 128)
     assert plan.base is not None
     assert plan.base.runs == (Run(0, 512, 0, 512, 512, 8),)
     assert [band.width for band in plan.bands] == [56, 48, 32]
@@ -358,27 +292,27 @@ def test_equal_stretches_are_one_call():
 
 
 def test_the_mean_over_levels_is_in_the_scale_of_a_band():
-    geometry = Geometry(4096, 4096, (32, 16, 8, 8), (4096, 4096, 1024, 512), factors=(1.0,) * 4, mean_levels=True)
-    plan = make_plan(geometry, 128)
+    levels = Levels((32, 16, 8, 8), (4096, 4096, 1024, 512), mean=True)
+    plan = make_plan(geometry(4096, 4096, levels), 128)
     assert plan.base is not None
     assert [band.scale for band in (plan.base, *plan.bands)] == [1 / 4, 1 / 3, 1 / 2]
 
 
 def test_heads_at_regular_distances_go_together():
     def groups(*offsets):
-        geometry = Geometry(64, 64, (1, 1), (64, 32), offsets)
-        split = [(list(range(8))[heads], part.offsets) for heads, part in split_heads(geometry)]
+        call = geometry(64, 64, Levels((1, 1), (64, 32), offsets))
+        split = [(list(range(8))[heads], part.levels.offsets) for heads, part in split_heads(call)]
         assert all(len(own) == 1 for _, own in split)
         return [(heads, own[0]) for heads, own in split]
 
     assert groups(0, 5, 0, 5, 0, 5, 0, 5) == [([0, 2, 4, 6], 0), ([1, 3, 5, 7], 5)]
     assert groups(1, 1, 2, 2) == [([0, 1], 1), ([2, 3], 2)]
     assert groups(1, 2, 1, 1) == [([0], 1), ([2], 1), ([3], 1), ([1], 2)]
-    assert split_heads(Geometry(64, 64, (1, 1), (64, 32), (3,)))[0][0] == slice(None)
+    assert split_heads(geometry(64, 64, Levels((1, 1), (64, 32), (3,))))[0][0] == slice(None)
 
 
 def test_one_level_is_one_call():
-    plan = make_plan(Geometry(4096, 4096, (64,), (4096,), causal=True), 128)
+    plan = make_plan(geometry(4096, 4096, Levels((64,), (4096,)), causal=True), 128)
     assert (plan.bands, plan.dense) == ((), ())
     assert plan.base is not None
     assert plan.base.runs == (Run(0, 4096, 0, 4096),)
@@ -389,7 +323,7 @@ def test_one_level_is_one_call():
 
 
 def test_fine_features_of_a_far_key_change_nothing(dense_block):
-    q, k, v, _ = draw(1, 2, 300, 8)
+    q, k, v, _ = same(1, 2, 300, 8)
     options = {"ranks": (4, 2, 2), "block_sizes": (300, 150, 75)}
     before = by_bands(q, k, v, **options)
     moved = k.detach().clone()
@@ -400,7 +334,7 @@ def test_fine_features_of_a_far_key_change_nothing(dense_block):
 
 
 def test_the_future_changes_nothing(dense_block):
-    tensors = [x.detach() for x in draw(2, 2, 300, 8)[:3]]
+    tensors = [x.detach() for x in same(2, 2, 300, 8)[:3]]
     options = {"ranks": (4, 2, 2), "causal": True, "offset": 7}
     before = by_bands(*tensors, **options)
     for x in tensors:
@@ -411,7 +345,7 @@ def test_the_future_changes_nothing(dense_block):
 
 
 def test_inputs_stay_as_they_are(dense_block, kernel):
-    tensors = draw(1, 2, 150, 6)
+    tensors = same(1, 2, 150, 6)
     copies = [x.detach().clone() for x in tensors]
     for options in ({"ranks": (6,)}, CALENDAR, HALVING):
         answers(by_bands, *tensors, **options)
@@ -419,7 +353,7 @@ def test_inputs_stay_as_they_are(dense_block, kernel):
 
 
 def test_autocast_narrows_nothing():
-    q, k, v, g = draw(2, 2, 300, 8, dtype=torch.float32)
+    q, k, v, g = same(2, 2, 300, 8, dtype=torch.float32)
     expected = answers(by_bands, q, k, v, g, ranks=(4, 2, 1, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = by_bands(q, k, v, ranks=(4, 2, 1, 1))
@@ -428,14 +362,14 @@ def test_autocast_narrows_nothing():
 
 
 def test_second_derivatives_are_refused():
-    q, k, v, g = draw(1, 1, 200, 4)
+    q, k, v, g = same(1, 1, 200, 4)
     (first,) = torch.autograd.grad(by_bands(q, k, v, ranks=(2, 2)), q, g, create_graph=True)
     with pytest.raises(RuntimeError, match=r"first derivatives only; .* backend='reference'"):
         torch.autograd.grad(first.sum() + q.sum(), q)
 
 
 def test_no_sequence_at_all_gives_nothing():
-    q, k, v, g = draw(0, 2, 9, 4, 3)
+    q, k, v, g = same(0, 2, 9, 4, 3)
     out, *gradients = answers(by_bands, q, k, v, g, ranks=(2, 2))
     assert out.shape == (0, 2, 9, 3)
     assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
@@ -443,24 +377,26 @@ def test_no_sequence_at_all_gives_nothing():
 
 _COMPILED = """
 import torch
-from tsattn.kernels import attention_bands
-from tsattn.kernels.geometry import Geometry
+from tsattn.kernels import Levels, Pattern, attend
 
-geometry = Geometry(300, 300, (4, 4), (300, 150), (0, 7), (0.5, 0.5), causal=True)
+two, near = Levels((4, 4), (300, 150), (0, 7)), Pattern(causal=True, window=20)
 q, k, v = (torch.randn(1, 2, 300, 8, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(3))
-function = lambda q, k, v: attention_bands(2 * q, k, v, geometry=geometry) + 1
-results = [(out, *torch.autograd.grad(out.sum(), (q, k, v)))
-           for out in (function(q, k, v), torch.compile(function, backend="eager")(q, k, v))]
-for a, b in zip(*results):
-    torch.testing.assert_close(a, b)
-assert torch._dynamo.utils.counters["graph_break"], "nothing was compiled"
+for options in ({"levels": two, "pattern": Pattern(causal=True), "backend": "bands"},
+                {"pattern": near, "backend": "windowed"}):
+    function = lambda q, k, v: attend(2 * q, k, v, **options) + 1
+    results = [(out, *torch.autograd.grad(out.sum(), (q, k, v)))
+               for out in (function(q, k, v), torch.compile(function, backend="eager")(q, k, v))]
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b)
+    assert torch._dynamo.utils.counters.pop("graph_break"), "nothing was compiled"
+function = lambda q, k, v: attend(2 * q, k, v, levels=two, pattern=near)
+torch.testing.assert_close(function(q, k, v), torch.compile(function, backend="eager", fullgraph=True)(q, k, v))
 """
 
 
-def test_a_compiler_goes_around():
+def test_a_compiler_goes_around_the_long_backends_and_through_the_reference():
     done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert "lru_cache" not in done.stderr
 
 
 # --- refusals
@@ -473,42 +409,41 @@ def test_a_compiler_goes_around():
             {"block_sizes": (64, 30, 7)},
             r"nested blocks; got block sizes 30 and 7, .* use the reference, expanded or masked",
         ),
-        ({"window": 5}, r"do not serve window; got window = 5; use"),
-        ({"n_global": 2}, r"do not serve n_global; got n_global = 2; use"),
+        ({"window": 5, "n_global": 2}, r"serve no pattern but causal; got window = 5; use"),
     ],
 )
 def test_refusals_name_the_way_out(options, message):
-    q, k, v, _ = draw(1, 2, 64, 6)
+    q, k, v, _ = same(1, 2, 64, 6)
     with pytest.raises(ValueError, match=message) as error:
         by_bands(q, k, v, **({"ranks": (2, 2, 2)} | options))
     assert "\n" not in str(error.value)
 
 
 def test_unequal_lengths_are_refused():
-    q, k, v, _ = draw(1, 2, 64, 6)
+    q, k, v, _ = same(1, 2, 64, 6)
     with pytest.raises(ValueError, match=r"as many queries as keys; got 10 and 64; use the reference"):
         by_bands(q[:, :, :10], k, v, ranks=(2, 2, 2))
 
 
 def test_the_bands_themselves_refuse_what_they_cannot_do():
-    q, k, v, g = draw(1, 2, 64, 4)
-    good = Geometry(64, 64, (2, 2), (64, 16), (0, 3), (0.5, 0.5))
-    expected = answers(attention_reference, q, k, v, g, ranks=(2, 2), block_sizes=(64, 16), offset=(0, 3))
+    q, k, v, g = same(1, 2, 64, 4)
+    good = geometry(64, 64, Levels((2, 2), (64, 16), (0, 3), (0.5, 0.5)))
+    expected = answers(by_reference, q, k, v, g, ranks=(2, 2), block_sizes=(64, 16), offset=(0, 3))
     assert all(map(torch.allclose, answers(attention_bands, q, k, v, g, geometry=good), expected))
     # Blocks that need no nesting for one head may need it for another.
-    crossing = Geometry(64, 64, (1, 1, 2), (100, 100, 64), (0, 40), (0.5,) * 3)
-    for bad in (replace(good, window=3), crossing):
-        with pytest.raises(ValueError, match=r"bands (do not serve window|need nested blocks); got .*; use the ref"):
+    crossing = geometry(64, 64, Levels((1, 1, 2), (100, 100, 64), (0, 40), (0.5,) * 3))
+    for bad in (replace(good, pattern=Pattern(window=3)), crossing):
+        with pytest.raises(
+            ValueError, match=r"bands (serve no pattern but causal|need nested blocks); got .*; use the"
+        ):
             attention_bands(q, k, v, geometry=bad)
 
 
 def test_what_can_be_computed_is_not_refused(assert_close):
     # Sizes of levels that every pair shares have no part in the nesting, and equal offsets are one.
-    assert refusal(Geometry(20, 20, (1, 1, 1), (33, 25, 7), (0,), (1.0,) * 3)) is None
-    tensors = draw(1, 2, 20, 3)
+    assert bands_refusal(geometry(20, 20, Levels((1, 1, 1), (33, 25, 7)))) is None
     options = {"ranks": (1, 1, 1), "block_sizes": (33, 25, 7), "offset": (4, 4)}
-    for actual, right in zip(answers(by_bands, *tensors, **options), truth(*tensors, **options), strict=True):
-        assert_close(actual, right)
+    check(assert_close, same(1, 2, 20, 3), ["bands"], **options)
 
 
 # --- other devices
@@ -522,12 +457,10 @@ def test_what_can_be_computed_is_not_refused(assert_close):
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_gpu_gives_the_same(dtype, n_values, causal, masked):
     """Float32 may be multiplied in a narrower format there, so it is held to the rule of half precision."""
-    tensors = draw(2, 2, 700, 32, n_values, dtype=dtype)
+    tensors = same(2, 2, 700, 32, n_values, dtype=dtype)
     options = {"ranks": (16, 8, 4, 4), "causal": causal, "offset": 3}
     mask = draw_mask(2, 700) if masked else None
-    expected = answers(
-        attention_reference, *(x.detach().double().requires_grad_() for x in tensors), key_mask=mask, **options
-    )
+    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), key_mask=mask, **options)
     there = [x.detach().cuda().requires_grad_(x.requires_grad) for x in tensors]
     ours = answers(by_bands, *there, key_mask=None if mask is None else mask.cuda(), **options)
     for actual, right in zip(ours, expected, strict=True):

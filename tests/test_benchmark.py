@@ -1,4 +1,4 @@
-"""Does the suite judge every window, run nothing twice, and say where each record comes from?"""
+"""The benchmark suite: every window judged, nothing run twice, the origin of each record."""
 
 import dataclasses
 import json
@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from tsattn import benchmark
-from tsattn.benchmark import REQUIRED, Suite, current_commit, read_record, read_table, run_suite
+from tsattn.benchmark import REQUIRED, Suite, current_commit, find_record, read_table, run_suite
 from tsattn.catalogue import MODELS
+from tsattn.storage import read_rows
 
 ROWS, HORIZON, SEASON = 120, 5, 7
 SHARES = "0.6,0.2,0.2"
@@ -153,7 +154,7 @@ def test_the_trained_models_see_training_and_validation_rows_only(table, tmp_pat
 def test_what_stands_in_the_folder_is_found_and_not_run(table, tmp_path, counted):
     out = tmp_path / "new" / "records"
     first = run_suite(suite_of(table), out=out)
-    assert len(counted) == len(list(out.iterdir())) == 2
+    assert len(counted) == len(read_rows(out / "records.jsonl")) == 2
     again = run_suite(suite_of(table), out=out)
     assert len(counted) == 2
     assert again == first
@@ -174,31 +175,38 @@ def test_a_killed_suite_goes_on_where_it_stopped(table, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark._Run, "execute", dying)
     with pytest.raises(KeyboardInterrupt):
         run_suite(suite_of(table), out=tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("*.json"))) == 1
+    assert len(read_rows(tmp_path / "out" / "records.jsonl")) == 1
     monkeypatch.setattr(benchmark._Run, "execute", lambda run: done.append(run.model) or execute(run))
     records = run_suite(suite_of(table), out=tmp_path / "out")
     assert done == ["naive", "seasonal_naive"]
     assert [record["model"] for record in records] == done
 
 
-@pytest.mark.parametrize("harm", ["half", "empty", "field", "other", "list"])
+@pytest.mark.parametrize("harm", ["half", "empty", "field", "other"])
 def test_half_written_and_foreign_records_are_run_again(table, tmp_path, counted, harm):
     out = tmp_path / "out"
     (record,) = run_suite(suite_of(table, models=("naive",)), out=out)
-    (path,) = out.iterdir()
+    path = out / "records.jsonl"
     text = path.read_text()
     spoilt = {
         "half": text[: len(text) // 2],
         "empty": "",
-        "field": json.dumps({k: v for k, v in record.items() if k != "mae"}),
-        "other": json.dumps(record | {"data_sha256": "0" * 64}),
-        "list": json.dumps([record]),
+        "field": json.dumps({k: v for k, v in record.items() if k != "mae"}) + "\n",
+        "other": json.dumps(record | {"data_sha256": "0" * 64}) + "\n",
     }
     path.write_text(spoilt[harm])
     (again,) = run_suite(suite_of(table, models=("naive",)), out=out)
     assert len(counted) == 2
     assert again["mse"] == record["mse"]
-    assert read_record(path) == again
+    assert find_record(read_rows(path), {"model": "naive", "data_sha256": record["data_sha256"]}) == again
+    assert len(read_rows(path)) == 1 + (harm == "other")
+
+
+def test_a_file_that_holds_no_records_is_refused_before_any_run(table, tmp_path, counted):
+    (tmp_path / "records.jsonl").write_text("date,u\n1,2\n")
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 1 is no JSON object; remove the line"):
+        run_suite(suite_of(table, models=("naive",)), out=tmp_path)
+    assert counted == []
 
 
 def test_changed_data_or_settings_are_another_run(table, tmp_path, counted):
@@ -208,7 +216,7 @@ def test_changed_data_or_settings_are_another_run(table, tmp_path, counted):
     run_suite(suite_of(table, split="0.7,0.1,0.2", models=("naive",)), out=out)
     make_table(table, seed=1)
     run_suite(suite_of(table, models=("naive",)), out=out)
-    assert len(counted) == len(list(out.iterdir())) == 5
+    assert len(counted) == len(read_rows(out / "records.jsonl")) == 5
 
 
 def test_the_hash_covers_the_configuration_and_nothing_else(table, tmp_path):
@@ -253,6 +261,7 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
     path.write_text('datasets = ["ETTh1"]\nhorizons = [96, 192]\nmodels = ["naive"]\n[settings.mlr]\ndropout = 0.1\n')
     suite = Suite.from_toml(path, horizons=(24,), seeds=(), context=None)
     assert (suite.datasets, suite.horizons, suite.models, suite.seeds) == (("ETTh1",), (24,), ("naive",), (0,))
+    assert suite.name == "suite", "its records stand in suite.jsonl"
     assert suite.settings == {"mlr": {"dropout": 0.1}}
 
 

@@ -1,4 +1,4 @@
-"""Is every file found, checked, fetched and refused as promised? Asked of one small card, made to be broken."""
+"""Files of a data set are found, checked, fetched and refused as promised, shown on one small card."""
 
 import functools
 import gzip

@@ -1,4 +1,4 @@
-"""Can the command line name what a model reads beside its target, and does it refuse what cannot be read?"""
+"""Columns beside the target on the command line: named, read, and refused where they cannot be read."""
 
 import json
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tsattn import AttentionForecaster
-from tsattn.forecasters import trained
+from tsattn.training import loop
 
 ROWS, HORIZON = 90, 4
 DAYS = pd.date_range("2024-01-01", periods=ROWS + HORIZON, freq="D")
@@ -44,7 +44,9 @@ def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
     )
     assert (code, err) == (0, "")
     table, future = pd.read_csv("table.csv"), pd.read_csv("future.csv")
-    model = AttentionForecaster(HORIZON, context=16, max_epochs=1, random_state=0, alias="mlr", **NAMED).fit(table)
+    model = AttentionForecaster.from_settings(
+        horizon=HORIZON, context=16, max_epochs=1, random_state=0, alias="mlr", **NAMED
+    ).fit(table)
     pd.testing.assert_frame_equal(
         pd.read_csv("f.csv", parse_dates=["ds"]), model.predict(future=future), check_dtype=False, rtol=1e-6
     )
@@ -116,7 +118,7 @@ def spoilt(path, **cells):
 )
 def test_what_cannot_be_read_is_refused_before_training(folder, run, options, spoil, said, monkeypatch):
     spoilt("future.csv", **spoil)
-    monkeypatch.setattr(trained, "train", lambda *args, **kwargs: pytest.fail("training began"))
+    monkeypatch.setattr(loop, "train", lambda *args, **kwargs: pytest.fail("training began"))
     before = sorted(folder.iterdir())
     code, out, err = run("forecast", "table.csv", "--model", "mlr", *FIT, *options, "--out", "f.csv")
     assert (code, out) == (2, "")

@@ -1,4 +1,4 @@
-"""Do calibrated intervals hold their level, and do they refuse what they cannot hold?"""
+"""Calibrated intervals: the levels that they hold, and those that they refuse."""
 
 import doctest
 import math
@@ -13,14 +13,14 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, scale_of
 from tsattn.evaluate.rolling import roll
-from tsattn.forecaster import level_to_quantiles
 from tsattn.forecasters.naive import Naive, SeasonalNaive
+from tsattn.levels import level_to_quantiles
 
 
 class Zero(Naive):
     """Forecasts 0, whatever it sees, so that errors are the values themselves."""
 
-    def _forecast(self, x):
+    def _points(self, x):
         return np.zeros((x.shape[0], self.horizon, x.shape[2]))
 
 
@@ -104,13 +104,13 @@ def test_calibration_takes_the_rolling_windows_of_the_last_rows(step_size):
     first = 40 - (2 + step_size * 4)
     expected = [values[first + step_size * w : first + step_size * w + 2] for w in range(5)]
     np.testing.assert_array_equal(fitted.intervals_.errors, expected)  # they grow, so they are sorted
-    assert fitted.forecaster_._panel.lengths.tolist() == [first]
+    assert fitted.forecaster_.panel_.lengths.tolist() == [first]
 
 
 def test_the_forecaster_that_was_given_stays_as_it_was():
     mine = SeasonalNaive(2)
     SplitConformal(mine, n_windows=5).fit(wide(np.random.default_rng(0).normal(size=(60, 1))))
-    assert not hasattr(mine, "season_length_")
+    assert not hasattr(mine, "context_")
     with pytest.raises(ValueError, match="not fitted"):
         mine.predict()
 
@@ -124,7 +124,7 @@ def test_coverage_holds_on_independent_noise():
         fitted = SplitConformal(Zero(1), n_windows=39).fit(wide(values[:40]))
         x, y = values[40:, None, :], values[40:, :]
         for level, found in shares.items():
-            lower, upper = np.moveaxis(fitted.predict_windows(x, quantiles=level_to_quantiles(level)), -1, 0)
+            lower, upper = np.moveaxis(fitted.predict_windows(x, quantiles=level_to_quantiles(level))[1], -1, 0)
             found.append(((lower[:, 0] <= y) & (y <= upper[:, 0])).mean())
     for level, found in shares.items():
         slack = 3 * np.std(found) / math.sqrt(len(found))
@@ -146,18 +146,18 @@ def test_series_of_different_size_share_one_calibration():
     fitted = SplitConformal(Naive(3), n_windows=6).fit(
         long({"big": 1000 * walk + 5e4, "small": walk, "other": rng.normal(size=120)})
     )
-    assert fitted.context == 32
+    assert fitted.min_context == 32
     assert fitted.intervals_.errors.shape == (18, 3, 1)
     out = fitted.predict(level=80)
     width = (out["naive-hi-80"] - out["naive-lo-80"]).to_numpy().reshape(3, 3)
     np.testing.assert_allclose(width[0], 1000 * width[2], rtol=1e-9)
     wide_context = SplitConformal(SeasonalNaive(3, 48), n_windows=6).fit(long({"a": walk, "b": walk[::-1]}))
-    assert wide_context.context == 48
+    assert wide_context.min_context == 48
 
 
 def test_short_series_take_their_scale_from_what_exists():
     fitted = SplitConformal(Naive(2), n_windows=5).fit(long({"a": np.arange(16.0), "b": np.arange(16.0) ** 2}))
-    assert fitted.context == 10
+    assert fitted.min_context == 10
     assert np.isfinite(fitted.predict(level=80).drop(columns=["unique_id", "ds"]).to_numpy()).all()
 
 
@@ -181,7 +181,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="not fitted"):
         wrapped.predict(frame)
     with pytest.raises(ValueError, match="not fitted"):
-        wrapped.predict_windows(np.zeros((1, 3, 1)))
+        wrapped.predict_windows(np.zeros((1, 3, 1)))[0]
     fitted = wrapped.fit(frame)
     with pytest.raises(ValueError, match=r"level 95 needs at least 19 calibration errors.*got n = 6"):
         fitted.predict(level=95)
@@ -355,15 +355,15 @@ def test_the_forecaster_stays_where_fit_or_update_left_it():
     forecaster = AdaptiveConformal(Zero(3), n_windows=60, gamma=0.2).fit(panel.until(100))
     split = SplitConformal(Zero(3), n_windows=60).fit(panel.until(100))
     x = values[None, 90:100]
-    before = forecaster.predict_windows(x, quantiles=(0.025, 0.1, 0.5, 0.9, 0.975))
-    np.testing.assert_array_equal(before, split.predict_windows(x, quantiles=(0.025, 0.1, 0.5, 0.9, 0.975)))
+    before = forecaster.predict_windows(x, quantiles=(0.025, 0.1, 0.5, 0.9, 0.975))[1]
+    np.testing.assert_array_equal(before, split.predict_windows(x, quantiles=(0.025, 0.1, 0.5, 0.9, 0.975))[1])
     roll_adaptive(forecaster, panel, np.arange(100, 290))
-    np.testing.assert_array_equal(forecaster.predict_windows(x, quantiles=(0.1, 0.9)), before[..., [1, 3]])
+    np.testing.assert_array_equal(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], before[..., [1, 3]])
     forecaster.update(x, np.full((1, 3, 2), 100.0))
-    wider = forecaster.predict_windows(x, quantiles=(0.1, 0.9))
+    wider = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
     assert (np.diff(wider, axis=-1) > np.diff(before[..., [1, 3]], axis=-1)).all()
     forecaster.fit(panel.until(100))
-    np.testing.assert_array_equal(forecaster.predict_windows(x, quantiles=(0.1, 0.9)), before[..., [1, 3]])
+    np.testing.assert_array_equal(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], before[..., [1, 3]])
 
 
 def test_telling_truths_by_hand_equals_rolling():
@@ -373,7 +373,7 @@ def test_telling_truths_by_hand_equals_rolling():
     rolled = roll_adaptive(forecaster, panel, np.arange(100, 200))
     for end in range(100, 200):
         x = values[None, end - 5 : end]
-        np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[0], rolled.bounds[end - 100])
+        np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1][0], rolled.bounds[end - 100])
         forecaster.update(x, values[None, end : end + 1])
 
 

@@ -1,7 +1,6 @@
-"""Does every forecaster keep the promises of the protocol, whoever wrote it?
+"""The promises of the base class, kept by every forecaster.
 
-A new forecaster is one line in ``FORECASTERS``: a name, and how to make it for ``H`` steps with the arguments that
-say how to read a frame (``id_col``, ``time_col``, ``target_col``, ``freq``, ``missing``).
+A new forecaster is one line in ``FORECASTERS``: a name, and how to make it for ``H`` steps with a schema.
 """
 
 import copy
@@ -16,60 +15,61 @@ import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 from tiny_network import tiny_network
 
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate.backtest import backtest, roll
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-from tsattn.forecaster import Forecast, alias_of, context_of, forecast_panel, reach_of
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecaster import Forecast, forecast_panel
+from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.gluonts import GluonTSForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.forecasters.regression import SklearnForecaster
-from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
+from tsattn.nn.config import Network
+from tsattn.training.settings import Training
 
 H = 4
-FIT = {"context": 12, "max_epochs": 2, "random_state": 0}
-NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "patch_stride": 2}
-
-CLASSICAL = {"season_length": 6, "context": 24}
-# Small enough for the Kalman filter to be quick.
-SARIMAX = {"season_length": 1, "context": 20, "order": (1, 0, 0)}
-DEEP = {"context": 12, "max_epochs": 1, "batches_per_epoch": 2, "batch_size": 8, "n_paths": 20, "random_state": 0}
+SCHEMA = Schema()
+FIT = {"context": 12, "training": Training(max_epochs=1), "random_state": 0}
+NETWORK = Network(d_model=8, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=2)
+DEEP = {"context": 12, "max_epochs": 1, "n_paths": 20, "random_state": 0}
+FEW = {"num_batches_per_epoch": 2, "batch_size": 8}
 GBM = HistGradientBoostingRegressor(max_iter=3, max_leaf_nodes=4, early_stopping=False)
 
+
+def zero(schema):
+    """It takes missing values as they are where it is not told to refuse them."""
+    schema = schema if schema.missing else schema.changed(missing="error")
+    return PretrainedForecaster(H, weights=tiny_network(), schema=schema)
+
+
 FORECASTERS = {
-    "naive": lambda **reading: Naive(H, **reading),
-    "seasonal_naive": lambda **reading: SeasonalNaive(H, 6, **reading),
-    "seasonal_naive by frequency": lambda **reading: SeasonalNaive(H, **reading),
-    "drift": lambda **reading: Drift(H, **reading),
-    "window_average": lambda **reading: WindowAverage(H, 5, **reading),
-    **{
-        kind: lambda kind=kind, **r: StatsmodelsForecaster(H, kind, **CLASSICAL, **r)
-        for kind in ("ets", "theta", "autoreg", "stl_ets")
-    },
-    "sarimax": lambda **reading: StatsmodelsForecaster(H, "sarimax", **SARIMAX, **reading),
-    "ridge": lambda **reading: SklearnForecaster(H, "ridge", context=12, max_windows=150, random_state=0, **reading),
-    "gbm": lambda **reading: SklearnForecaster(H, GBM, context=8, max_windows=100, random_state=0, **reading),
-    **{
-        f"gluonts {kind}": lambda kind=kind, **r: GluonTSForecaster(H, kind, **DEEP, **r)
-        for kind in ("deepar", "patchtst", "dlinear")
-    },
-    "adaptive naive": lambda **r: AdaptiveConformal(Naive(H, **r), n_windows=12, levels=(50, 80)),
-    "conformal naive": lambda **reading: SplitConformal(Naive(H, **reading), n_windows=12),
-    "conformal drift": lambda **reading: SplitConformal(Drift(H, 5, **reading), n_windows=9, step_size=2),
-    **{kind: lambda kind=kind, **reading: LinearForecaster(H, kind, **FIT, **reading) for kind in LINEAR_KINDS},
-    **{
-        kind: lambda kind=kind, **r: AttentionForecaster(H, attention=kind, **NET, **FIT, **r)
-        for kind in ATTENTION_KINDS
-    },
-    # It takes missing values as they are where it is not told to refuse them.
-    "zero": lambda **r: PretrainedForecaster(H, weights=tiny_network(), **{"missing": "error", **r}),
-    "conformal zero": lambda **r: SplitConformal(
-        PretrainedForecaster(H, weights=tiny_network(), **{"missing": "error", **r}), n_windows=12
+    "naive": lambda schema: Naive(H, schema=schema),
+    "seasonal_naive": lambda schema: SeasonalNaive(H, 6, schema=schema),
+    "seasonal_naive by frequency": lambda schema: SeasonalNaive(H, schema=schema),
+    "drift": lambda schema: Drift(H, schema=schema),
+    "window_average": lambda schema: WindowAverage(H, 5, schema=schema),
+    "ets": lambda schema: StatsmodelsForecaster(H, "ets", season_length=6, context=24, schema=schema),
+    "autoreg": lambda schema: StatsmodelsForecaster(H, "autoreg", season_length=6, context=24, schema=schema),
+    "ridge": lambda schema: SklearnForecaster(H, "ridge", context=12, max_windows=150, random_state=0, schema=schema),
+    "gbm": lambda schema: SklearnForecaster(H, GBM, context=8, max_windows=100, random_state=0, schema=schema),
+    "gluonts deepar": lambda schema: GluonTSForecaster(H, "deepar", **DEEP, estimator_args=FEW, schema=schema),
+    "gluonts dlinear": lambda schema: GluonTSForecaster(H, "dlinear", **DEEP, estimator_args=FEW, schema=schema),
+    "conformal naive": lambda schema: SplitConformal(Naive(H, schema=schema), n_windows=12),
+    "conformal drift": lambda schema: SplitConformal(Drift(H, 5, schema=schema), n_windows=9, step_size=2),
+    "conformal zero": lambda schema: SplitConformal(zero(schema), n_windows=12),
+    "adaptive naive": lambda schema: AdaptiveConformal(Naive(H, schema=schema), n_windows=12, levels=(50, 80)),
+    "nlinear": lambda schema: LinearForecaster(H, "nlinear", **FIT, schema=schema),
+    "dlinear": lambda schema: LinearForecaster(H, "dlinear", **FIT, schema=schema),
+    "mlr": lambda schema: AttentionForecaster(H, network=NETWORK, **FIT, schema=schema),
+    "bilinear_btt": lambda schema: AttentionForecaster(
+        H, attention="bilinear_btt", network=NETWORK, **FIT, schema=schema
     ),
-    "quantile head": lambda **r: AttentionForecaster(H, head="quantile", **NET, **FIT, **r),
+    "quantile head": lambda schema: AttentionForecaster(H, head="quantile", network=NETWORK, **FIT, schema=schema),
+    "zero": zero,
 }
 
 
@@ -80,7 +80,8 @@ def name(request):
 
 @pytest.fixture
 def make(name):
-    return FORECASTERS[name]
+    """A new forecaster, reading tables by the schema given."""
+    return lambda schema=SCHEMA: FORECASTERS[name](schema)
 
 
 def long_frame(lengths=(120, 96, 150), holes=()):
@@ -104,7 +105,7 @@ def wide_frame(n_rows=130):
 @functools.cache
 def fitted(name, kind="long"):
     """Fitted once for all tests that only ask it; a test that fits makes its own."""
-    return FORECASTERS[name]().fit(long_frame() if kind == "long" else wide_frame())
+    return FORECASTERS[name](SCHEMA).fit(long_frame() if kind == "long" else wide_frame())
 
 
 def numbers(answer):
@@ -114,11 +115,6 @@ def numbers(answer):
 
 def last_contexts(panel, context):
     return np.stack([panel.values[stop - context : stop] for stop in panel.starts[1:]])
-
-
-def some(name, windows):
-    """All windows, or every eighth where each costs the estimation of a model."""
-    return windows[::8] if name in ("ets", "theta", "autoreg", "sarimax", "stl_ets") else windows
 
 
 def intervals_of(forecaster, **ask):
@@ -133,8 +129,8 @@ def intervals_of(forecaster, **ask):
 def test_it_names_its_horizon_context_and_columns(name):
     forecaster = fitted(name)
     assert forecaster.horizon == H
-    assert context_of(forecaster) >= 1
-    assert alias_of(forecaster) in fitted(name).predict().columns
+    assert forecaster.min_context >= 1
+    assert forecaster.alias_ in fitted(name).predict().columns
 
 
 def test_fit_returns_self(make):
@@ -164,7 +160,7 @@ def test_inputs_stay_as_they_were(make, kind):
     forecaster.fit(panel).predict(panel)
     np.testing.assert_array_equal(panel.values, values)
     assert panel.fingerprint() == print_before
-    x = last_contexts(panel, reach_of(forecaster))
+    x = last_contexts(panel, forecaster.max_context)
     before = x.copy()
     forecaster.predict_windows(x)
     np.testing.assert_array_equal(x, before)
@@ -185,7 +181,7 @@ def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
 def test_predict_is_predict_windows_on_the_last_context(name, kind):
     forecaster = fitted(name, kind)
     panel = to_panel(long_frame() if kind == "long" else wide_frame())
-    windows = forecaster.predict_windows(last_contexts(panel, reach_of(forecaster)))
+    windows = forecaster.predict_windows(last_contexts(panel, forecaster.max_context))[0]
     assert windows.shape == (panel.n_series, H, panel.n_channels)
     np.testing.assert_allclose(forecaster.predict(panel).point, windows, rtol=1e-6)
 
@@ -193,17 +189,17 @@ def test_predict_is_predict_windows_on_the_last_context(name, kind):
 def test_only_the_last_context_rows_count(name):
     forecaster = fitted(name)
     panel = to_panel(long_frame())
-    context = reach_of(forecaster)
+    context = forecaster.max_context
     more = last_contexts(panel, min(96, context + 20))
     np.testing.assert_allclose(
-        forecaster.predict_windows(more), forecaster.predict_windows(more[:, -context:]), rtol=1e-6
+        forecaster.predict_windows(more)[0], forecaster.predict_windows(more[:, -context:])[0], rtol=1e-6
     )
 
 
 def test_long_in_long_out(name):
     forecaster = fitted(name)
     out = forecaster.predict()
-    assert list(out.columns) == ["unique_id", "ds", alias_of(forecaster)]
+    assert list(out.columns) == ["unique_id", "ds", forecaster.alias_]
     assert out["unique_id"].tolist() == ["s0"] * H + ["s1"] * H + ["s2"] * H
     assert out["ds"].tolist() == list(pd.date_range("2024-07-01", periods=H)) * 3
     pd.testing.assert_frame_equal(out, forecaster.predict(long_frame()))
@@ -233,20 +229,20 @@ def test_unseen_series_are_forecast_without_fitting(name):
     new = long_frame((100, 110)).replace({"unique_id": {"s0": "new", "s1": "newer"}})
     out = forecaster.predict(new)
     assert out["unique_id"].unique().tolist() == ["new", "newer"]
-    windows = forecaster.predict_windows(last_contexts(to_panel(new), reach_of(forecaster)))
-    np.testing.assert_allclose(out[alias_of(forecaster)], windows.ravel(), rtol=1e-6)
+    windows = forecaster.predict_windows(last_contexts(to_panel(new), forecaster.max_context))[0]
+    np.testing.assert_allclose(out[forecaster.alias_], windows.ravel(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("names", "given"),
+    ("names", "schema"),
     [
-        (("shop", "day", "sold"), {"id_col": "shop", "time_col": "day", "target_col": "sold"}),
-        (("item_id", "timestamp", "target"), {}),
+        (("shop", "day", "sold"), Schema("shop", "day", "sold")),
+        (("item_id", "timestamp", "target"), SCHEMA),
     ],
 )
-def test_columns_may_have_other_names(name, make, names, given):
+def test_columns_may_have_other_names(name, make, names, schema):
     renamed = long_frame().set_axis(list(names), axis=1)
-    out = make(**given).fit(renamed).predict()
+    out = make(schema).fit(renamed).predict()
     assert list(out.columns)[:2] == list(names[:2])
     np.testing.assert_array_equal(numbers(out), numbers(fitted(name).predict()))
 
@@ -263,40 +259,38 @@ def test_the_order_of_rows_and_series_does_not_matter(name, make):
     np.testing.assert_allclose(pairs.sort_index(), expected.sort_index(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int64", "Float64"])
-def test_numbers_of_any_kind_are_read(make, dtype):
+def test_numbers_of_any_kind_are_read(make):
     whole = long_frame().assign(y=lambda frame: frame["y"].round())
-    expected = make().fit(whole).predict()
-    pd.testing.assert_frame_equal(make().fit(whole.astype({"y": dtype})).predict(), expected)
+    expected = make().read(whole).fingerprint()
+    for dtype in ("float32", "int64", "Float64"):
+        assert make().read(whole.astype({"y": dtype})).fingerprint() == expected
 
 
-@pytest.mark.parametrize("batch", [1, 7, 32, 10_000])
-def test_forecasts_do_not_depend_on_the_batch(name, batch):
+def test_forecasts_do_not_depend_on_the_batch(name):
     forecaster = fitted(name)
     panel = to_panel(long_frame())
-    context = reach_of(forecaster)
-    x = some(name, np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], context)[:, :, None])
-    whole = forecaster.predict_windows(x)
-    parts = [forecaster.predict_windows(x[first : first + batch]) for first in range(0, len(x), batch)]
+    x = np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], forecaster.max_context)[::8, :, None]
+    whole = forecaster.predict_windows(x)[0]
     # A network in single precision sums in another order in another batch.
     scale = 1e-6 * np.abs(whole).max() if "zero" in name else 0
-    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
+    for batch in (1, 3):
+        parts = [forecaster.predict_windows(x[first : first + batch])[0] for first in range(0, len(x), batch)]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
 
 
 def test_scores_do_not_depend_on_the_chunk(name):
     forecaster, panel = fitted(name, "wide"), to_panel(wide_frame())
-    ends = some(name, np.arange(60, 127))
-    scaler = make_scaler(panel, 60)
+    ends, scaler = np.arange(64, 127, 8), make_scaler(panel, 60)
     scores = []
-    for chunk in (1, 7, 32, 10_000):
+    for chunk in (1, 3, 10_000):
         rolled = roll(forecaster, panel, ends, scaler=scaler, chunk=chunk, keep=False)
         scores.append((rolled.mse, rolled.mae, rolled.mse_original, rolled.smape))
-    np.testing.assert_allclose(scores, np.broadcast_to(scores[0], (4, 4)), rtol=1e-6)
+    np.testing.assert_allclose(scores, np.broadcast_to(scores[0], (3, 4)), rtol=1e-6)
 
 
 def test_no_window_is_no_error(name):
-    context = reach_of(fitted(name))
-    assert fitted(name).predict_windows(np.empty((0, context, 1))).shape == (0, H, 1)
+    context = fitted(name).max_context
+    assert fitted(name).predict_windows(np.empty((0, context, 1)))[0].shape == (0, H, 1)
 
 
 @pytest.mark.parametrize("missing", ["ffill", "interpolate"])
@@ -304,10 +298,10 @@ def test_forecasts_are_never_missing(make, missing):
     holed = long_frame(holes=(1, 2, 7, 40, 41))
     with pytest.raises(ValueError, match="missing"):
         make().fit(holed)
-    forecaster = make(missing=missing).fit(holed)
+    forecaster = make(Schema(missing=missing)).fit(holed)
     assert np.isfinite(numbers(forecaster.predict())).all()
     assert np.isfinite(numbers(forecaster.predict(holed))).all()
-    x = np.full((2, reach_of(forecaster), 1), np.nan)
+    x = np.full((2, forecaster.max_context, 1), np.nan)
     with pytest.raises(ValueError, match="finite"):
         forecaster.predict_windows(x)
 
@@ -318,7 +312,7 @@ def test_constant_series_have_finite_forecasts(make):
 
 
 def test_a_short_series_is_one_clear_error(name, make):
-    context = context_of(fitted(name))
+    context = fitted(name).min_context
     short = long_frame((120, max(context - 1, 1)))
     if context == 1:  # one row suffices: a series of one is no error
         assert len(fitted(name).predict(short)) == 2 * H
@@ -327,7 +321,7 @@ def test_a_short_series_is_one_clear_error(name, make):
         fitted(name).predict(short)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"T >= \d+ rows"):
-        fitted(name).predict_windows(np.zeros((1, context - 1, 1)))
+        fitted(name).predict_windows(np.zeros((1, context - 1, 1)))[0]
 
 
 def test_a_shorter_horizon_is_a_prefix(name):
@@ -347,7 +341,7 @@ def test_levels_and_quantiles_are_one_and_do_not_cross(name, kind):
     if by_level is None:
         return
     by_quantile = forecaster.predict(quantiles=[0.1, 0.25, 0.5, 0.75, 0.9])
-    heads = ["s0", "s1"] if kind == "wide" else [alias_of(forecaster)]
+    heads = ["s0", "s1"] if kind == "wide" else [forecaster.alias_]
     for head in heads:
         for level, lower, upper in ((50, 0.25, 0.75), (80, 0.1, 0.9)):
             np.testing.assert_array_equal(by_level[f"{head}-lo-{level}"], by_quantile[f"{head}-q{lower}"])
@@ -374,14 +368,14 @@ def test_copies_forecast_alike(name, twin):
 
 # --- the leak test ---------------------------------------------------------------------------------------------
 
-N_WINDOWS, STEP = 4, 3
-READING = {"missing": "interpolate"}
+N_WINDOWS, STEP = 3, 3
+FILLED = Schema(missing="interpolate")
 # Missing just before cutoffs, so that a fill that looks ahead gives itself away.
 HOLES = tuple(H + STEP * w + 1 for w in range(N_WINDOWS))
 
 
 def assert_blind(judge, frame):
-    """Nothing after a cutoff may matter: the rows from each origin on are changed, and all earlier windows compared.
+    """Nothing after a cutoff may matter: the rows from an origin on are changed, and all earlier windows compared.
 
     Args:
         judge: From a frame to the frame of a backtest.
@@ -392,7 +386,7 @@ def assert_blind(judge, frame):
     assert window.max() == N_WINDOWS - 1
     from_end = frame.groupby("unique_id").cumcount(ascending=False)
     columns = [c for c in honest.columns if c not in ("unique_id", "ds", "cutoff", "y")]
-    for w in range(N_WINDOWS):
+    for w in (0, N_WINDOWS - 1):
         after = from_end < H + STEP * (N_WINDOWS - 1 - w)
         changed = frame.assign(y=frame["y"].where(~after, -30 * frame["y"] + 1000))
         assert not changed.loc[after, "y"].equals(frame.loc[after, "y"])
@@ -406,9 +400,7 @@ def assert_blind(judge, frame):
 
 def judged(make, **kwargs):
     def judge(frame):
-        return backtest(
-            make(**READING), frame, n_windows=N_WINDOWS, step_size=STEP, missing="interpolate", **kwargs
-        ).frame
+        return backtest(make(FILLED), frame, n_windows=N_WINDOWS, step_size=STEP, **kwargs).frame
 
     return judge
 
@@ -427,15 +419,15 @@ def test_a_forecaster_that_peeks_is_caught():
     class Peeking(Naive):
         """Looks its context up in the whole table, which it was handed by the back door."""
 
-        def __init__(self, panel, **reading):
-            super().__init__(H, **reading)
+        def __init__(self, panel):
+            super().__init__(H)
             self.whole = panel.values[:, 0]
 
         @property
         def context(self):
             return 12
 
-        def _forecast(self, x):
+        def _points(self, x):
             views = np.lib.stride_tricks.sliding_window_view(self.whole, 12)
             places = [int(np.argmin(np.abs(views - window[:, 0]).sum(axis=1))) for window in x]
             return np.stack([self.whole[at + 12 : at + 12 + H, None] for at in places])
@@ -451,12 +443,10 @@ def test_a_forecaster_that_peeks_is_caught():
 class Mean(Naive):
     """Learns one number from all rows that it is given."""
 
-    def fit(self, data):
-        super().fit(data)
-        self.mean_ = float(np.nanmean((data if isinstance(data, Panel) else to_panel(data)).values))
-        return self
+    def _learn(self, panel):
+        self.mean_ = float(np.nanmean(panel.values))
 
-    def _forecast(self, x):
+    def _points(self, x):
         return np.full((x.shape[0], self.horizon, x.shape[2]), self.mean_)
 
 

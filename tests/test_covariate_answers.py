@@ -1,4 +1,4 @@
-"""Does ``predict`` ask for exactly the future that it needs, by name, and does every other place obey or refuse?"""
+"""The future that ``predict`` asks for, by name, and what every other place does with covariates."""
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import from_long, from_wide, to_panel
 from tsattn.data.future import future_frame, missing_frame, read_future
+from tsattn.data.schema import Schema
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
-from tsattn.forecaster import Forecast, columns_of
-from tsattn.forecasters.attention import LinearForecaster
+from tsattn.forecaster import Forecast
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.training.settings import Training
 
 KNOWN = {"future_cols": ["promo", "price"]}
 DECODER = {"architecture": "decoder", "patch_stride": 4, "linear_skip": False}
@@ -179,7 +181,7 @@ def test_what_is_reported_missing_is_what_is_missing(data):
 
 
 def some_windows(model, rows=15):
-    panel = to_panel(long_frame(), covariate_cols=("temp", "promo", "price"), static_cols=("kind", "size"))
+    panel = to_panel(long_frame(), Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size")))
     ends = panel.starts[1:] - H
     x = np.stack([panel.values[end - rows : end] for end in ends])
     return x, CovariateHistory(panel, model.covariate_columns_).windows(ends, rows, H)
@@ -187,9 +189,9 @@ def some_windows(model, rows=15):
 
 def test_windows_longer_than_the_context_are_cut(model):
     x, windows = some_windows(model)
-    whole = model.predict_windows(x, covariates=windows, quantiles=(0.3, 0.5))
+    whole = model.predict_windows(x, covariates=windows, quantiles=(0.3, 0.5))[1]
     np.testing.assert_allclose(
-        model.predict_windows(x[:, 3:], covariates=windows.cut(12, H), quantiles=(0.3, 0.5)), whole, rtol=1e-6
+        model.predict_windows(x[:, 3:], covariates=windows.cut(12, H), quantiles=(0.3, 0.5))[1], whole, rtol=1e-6
     )
 
 
@@ -197,8 +199,8 @@ def test_a_step_without_known_covariates_has_no_forecast(model):
     x, windows = some_windows(model)
     windows.known[1, 15 + 2, 0] = np.nan
     for found in (
-        model.predict_windows(x, covariates=windows),
-        model.predict_windows(x, covariates=windows, quantiles=(0.5,)),
+        model.predict_windows(x, covariates=windows)[0],
+        model.predict_windows(x, covariates=windows, quantiles=(0.5,))[1],
     ):
         gone = np.isnan(found.reshape(3, H))
         assert gone.tolist() == [[False] * 4, [False, False, True, False], [False] * 4]
@@ -231,13 +233,13 @@ def test_a_step_without_known_covariates_has_no_forecast(model):
 def test_windows_that_do_not_fit_are_refused(model, spoil, message):
     x, windows = some_windows(model)
     with pytest.raises(ValueError, match=message):
-        model.predict_windows(x, covariates=spoil(windows))
+        model.predict_windows(x, covariates=spoil(windows))[0]
 
 
 def test_covariates_that_nobody_reads_are_refused(model):
     x, windows = some_windows(model)
     with pytest.raises(ValueError, match="covariates= was given, but mlr reads none; leave it out, or fit with some"):
-        attention().fit(long_frame()).predict_windows(x, covariates=windows)
+        attention().fit(long_frame()).predict_windows(x, covariates=windows)[0]
 
 
 # --- declarations -----------------------------------------------------------------------------------------------
@@ -263,20 +265,20 @@ def test_covariates_that_nobody_reads_are_refused(model):
     ],
 )
 def test_what_cannot_be_read_is_refused_before_training(kwargs, message, monkeypatch):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message) as caught:
         attention(**kwargs).fit(long_frame())
     assert "\n" not in str(caught.value)
 
 
-def test_models_that_read_nothing_have_no_columns_to_name():
-    with pytest.raises(TypeError, match="past_cols"):
-        LinearForecaster(H, past_cols=["temp"])
-    with pytest.raises(ValueError, match="model 'nlinear' has no setting 'future_cols'; it takes"):
-        make_forecaster("nlinear", H, future_cols=["promo"])
-    assert make_forecaster("mlr", H, past_cols=["temp"]).past_cols == ["temp"]
+def test_models_that_read_nothing_leave_named_columns_unread():
+    schema = Schema(past_cols=["temp"], future_cols=["promo"])
+    assert make_forecaster("mlr", H, schema=schema).covariate_columns.past == ("temp",)
     for name in ("naive", "ridge", "nlinear"):
-        assert not columns_of(make_forecaster(name, H))
+        assert not make_forecaster(name, H, schema=schema).covariate_columns
+    own = LinearForecaster(H, context=12, schema=schema, training=Training(max_epochs=1)).fit(wide_frame())
+    assert own.predict().columns.tolist() == ["s0", "s1"]
+    assert own.panel_.covariates is None
 
 
 def test_other_numbers_at_predict_are_refused(model):
@@ -286,13 +288,16 @@ def test_other_numbers_at_predict_are_refused(model):
         model.predict(frame.replace({"kind": {"b": "mill"}}), future=future)
     with pytest.raises(ValueError, match="column 'temp' is missing"):
         model.predict(frame.drop(columns="temp"), future=future)
-    with pytest.raises(ValueError, match="the panel has no covariate 'temp'; make it by from_long or from_wide with"):
+    with pytest.raises(
+        ValueError, match="the panel has no covariate 'temp'; make it by to_panel with a schema that names it"
+    ):
         model.predict(from_long(frame), future=future)
 
 
 def test_panels_with_more_columns_than_are_read_are_fine(model):
     panel = to_panel(
-        long_frame().assign(rain=0.0), covariate_cols=("rain", "price", "promo", "temp"), static_cols=("size", "kind")
+        long_frame().assign(rain=0.0),
+        Schema(past_cols=("rain", "price", "promo", "temp"), static_cols=("size", "kind")),
     )
     answer = attention(**EVERY).fit(panel).predict(future=filled(model.make_future_frame()))
     assert isinstance(answer, Forecast)
@@ -336,7 +341,7 @@ def test_adaptive_intervals_are_judged_and_told_with_covariates():
     frame = long_frame()
     before, _ = parts_of(frame, 12)
     rule = AdaptiveConformal(attention(**EVERY), n_windows=6, levels=(50, 80)).fit(before)
-    panel = to_panel(frame, covariate_cols=("temp", "promo", "price"), static_cols=("kind", "size"))
+    panel = to_panel(frame, Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size")))
     rolled = roll_adaptive(rule, panel, np.concatenate([panel.starts[1:] - 12 + w for w in range(8)]))
     assert np.isfinite(rolled.bounds).all()
     x, windows = some_windows(rule, 32)
@@ -369,6 +374,8 @@ def test_wide_tables_share_their_covariates(wide):
     assert answer.columns.tolist() == [f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-50", "-hi-50")]
     moved = wide.predict(future=future.assign(promo=1 - future["promo"]), level=50)
     assert (np.abs(moved - answer) > 1e-9).all(axis=None)
-    assert isinstance(wide.predict(from_wide(wide_frame(), covariate_cols=["temp", "promo"]), future=future), Forecast)
+    assert isinstance(
+        wide.predict(from_wide(wide_frame(), Schema(past_cols=["temp", "promo"])), future=future), Forecast
+    )
     with pytest.raises(ValueError, match="fitted on the channels s0, s1; got s0, s1, rain"):
         wide.predict(wide_frame().assign(rain=1.0), future=future)

@@ -1,6 +1,5 @@
-"""Are columns beside the target read, checked, kept with their series and handed to the network, each in its time?"""
+"""Columns beside the target: read, checked, kept with their series, handed to the network in their time."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +9,14 @@ import torch
 from covariate_tables import EVERY, long_frame, wide_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_docs import ROOT, run_blocks
+from test_docs import ROOT
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import CYCLES, choose_cycles, cycle_features
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory
 from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
 from tsattn.data.joining import continued_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ARCHITECTURES, READS, ModelConfig
 from tsattn.nn.covariates import StepNetwork
@@ -28,7 +28,7 @@ COLUMNS = CovariateColumns.checked(**EVERY)
 
 
 def panel(frame=None, **kwargs):
-    return from_long(long_frame() if frame is None else frame, covariate_cols=MOVING, static_cols=STATIC, **kwargs)
+    return from_long(long_frame() if frame is None else frame, Schema(past_cols=MOVING, static_cols=STATIC), **kwargs)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
@@ -68,9 +68,9 @@ def test_every_covariate_is_in_the_fingerprint(column):
 
 
 def test_tables_come_back():
-    again = from_long(to_long(panel()), covariate_cols=MOVING, static_cols=STATIC)
+    again = from_long(to_long(panel()), Schema(past_cols=MOVING, static_cols=STATIC))
     assert again.fingerprint() == panel().fingerprint()
-    wide = from_wide(wide_frame(), covariate_cols=["temp", "promo"])
+    wide = from_wide(wide_frame(), Schema(past_cols=["temp", "promo"]))
     assert wide.channels == ("s0", "s1")
     pd.testing.assert_frame_equal(to_wide(wide), wide_frame().astype(float), check_freq=False)
     melted = to_long(wide)
@@ -81,11 +81,11 @@ def test_tables_come_back():
 def test_panels_are_continued_with_their_covariates():
     whole = panel()
     assert continued_panel(whole.until(40), whole.rows(35, None)).fingerprint() == whole.fingerprint()
-    wide = from_wide(wide_frame().reset_index(names="ds"), covariate_cols=["temp", "promo"])
+    wide = from_wide(wide_frame().reset_index(names="ds"), Schema(past_cols=["temp", "promo"]))
     assert continued_panel(wide.until(40), wide.rows(40, None)).fingerprint() == wide.fingerprint()
     names = {"y": "sold", "temp": "y", "promo": "ds", "ds": "day"}
     swapped = from_long(
-        long_frame().rename(columns=names), time_col="day", target_col="sold", covariate_cols=["y", "ds"]
+        long_frame().rename(columns=names), Schema(time_col="day", target_col="sold", past_cols=["y", "ds"])
     )
     assert continued_panel(swapped.until(40), swapped.rows(35, None)).fingerprint() == swapped.fingerprint()
     other = panel(long_frame().assign(size=9))
@@ -121,18 +121,21 @@ def spoiled(column, value, row=100):
             "'kind' must hold numbers, text or categories; got",
         ),
         (
-            lambda: from_long(long_frame(), covariate_cols=["rain"]),
+            lambda: from_long(long_frame(), Schema(past_cols=["rain"])),
             "column 'rain' is missing.*past_cols= or future_cols=",
         ),
-        (lambda: from_long(long_frame(), static_cols=["rain"]), "column 'rain' is missing.*name it by static_cols="),
-        (lambda: from_long(long_frame(), covariate_cols=["y"]), "'y' is the target_col of the table and cannot be"),
-        (lambda: from_wide(wide_frame(), covariate_cols=["rain"]), "column 'rain' is missing"),
         (
-            lambda: to_panel(wide_frame(), static_cols=["temp"]),
+            lambda: from_long(long_frame(), Schema(static_cols=["rain"])),
+            "column 'rain' is missing.*name it by static_cols=",
+        ),
+        (lambda: from_long(long_frame(), Schema(past_cols=["y"])), "'y' is the target_col of the table and cannot be"),
+        (lambda: from_wide(wide_frame(), Schema(past_cols=["rain"])), "column 'rain' is missing"),
+        (
+            lambda: to_panel(wide_frame(), Schema(static_cols=["temp"])),
             r"static_cols need a long table, with rows of several series",
         ),
         (
-            lambda: to_panel(from_long(long_frame()), covariate_cols=["temp"]),
+            lambda: to_panel(from_long(long_frame()), Schema(past_cols=["temp"])),
             "the panel has no covariate 'temp'; make it by",
         ),
         (
@@ -181,7 +184,7 @@ def test_under_a_policy_the_last_value_is_carried_forward_and_never_a_later_one(
 def test_static_columns_of_many_kinds(kind, values, expected):
     frame = pd.DataFrame({"unique_id": ["a", "b", "c"], "ds": 1, "y": 0.0, "s": values})
     frame = pd.concat([frame, frame.assign(ds=2)])
-    assert from_long(frame, static_cols=["s"]).covariates.static[:, 0].tolist() == expected
+    assert from_long(frame, Schema(static_cols=["s"])).covariates.static[:, 0].tolist() == expected
 
 
 # --- the calendar -----------------------------------------------------------------------------------------------
@@ -450,21 +453,8 @@ def test_networks_that_read_nothing_refuse(kind, name):
         ModelConfig(**{**SIZES, name: -1})
 
 
-def test_the_page_says_what_every_kind_of_model_reads():
-    text = (ROOT / "docs" / "covariates.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", text, flags=re.M)
-    told = {name: [cell.strip() for cell in cells.split("|")[:5]] for name, cells in rows}
-    names = ("past", "future", "static", "calendar", "mixing")
-    assert {kind: ["yes" if name in reads else "no" for name in names] for kind, reads in READS.items()} == told
+def test_one_kind_of_network_reads_covariates_as_the_guide_says():
     assert set(READS) == {*ARCHITECTURES, "linear"}
-
-
-def test_the_page_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = run_blocks(ROOT / "docs" / "covariates.md")
-    assert names["result"].scores["mae"].idxmin() == "with"
-    errors = {name: (names["errors"][name] - names["errors"]["y"]).abs().mean() for name in names["pairs"]}
-    assert errors["mixing"] < errors["apart"] / 3
-    # The page shows an error by printing it: it must be the one that the text speaks of.
-    assert "series 'kiosk1': column 'promo' of future= is missing at 2023-09-08" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert {kind: len(reads) for kind, reads in READS.items()} == {"encoder": 5, "decoder": 0, "linear": 0}
+    guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
+    assert 'Only an `AttentionForecaster` with the default `architecture="encoder"` reads covariates' in guide

@@ -1,4 +1,4 @@
-"""Does a forecaster read the columns that it was told of, forecast better by them, and never see one too early?"""
+"""Forecasts by covariates: the columns named are read, help where they can, and are never seen too early."""
 
 import json
 import pickle
@@ -14,7 +14,6 @@ from tsattn.data.frames import to_panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
-from tsattn.forecaster import panel_for
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.naive import Naive
 
@@ -51,7 +50,7 @@ def rolling_error(frame, **kwargs):
     model = attention(STEPS, **{**LEARN, **kwargs})
     cut = len(frame) * 3 // 4
     model.fit(frame[:cut])
-    return roll(model, panel_for(model, frame), np.arange(cut, len(frame) - STEPS + 1), keep=False).mae_original
+    return roll(model, model.read(frame), np.arange(cut, len(frame) - STEPS + 1), keep=False).mae_original
 
 
 def one_series(seed, **columns):
@@ -109,7 +108,7 @@ N_WINDOWS, STEP = 3, 3
 
 def judge(frame, make):
     """Forecasts of a backtest, and the number of each row's window."""
-    result = backtest(make(), frame, n_windows=N_WINDOWS, step_size=STEP, missing="interpolate").frame
+    result = backtest(make(), frame, n_windows=N_WINDOWS, step_size=STEP).frame
     window = result.groupby("unique_id")["cutoff"].rank(method="dense").astype(int) - 1
     return result["mlr"].to_numpy(), window.to_numpy()
 
@@ -166,7 +165,7 @@ def test_scales_and_weights_see_no_validation_row():
     frame = long_frame()
     changed = changed_after(frame, ["temp", "price"], 7)
     one, two = (attention(val_size=7, patience=None, **EVERY).fit(each) for each in (frame, changed))
-    np.testing.assert_array_equal(one.covariates_.mean, two.covariates_.mean)
+    np.testing.assert_array_equal(one.fitted_.encoder.mean, two.fitted_.encoder.mean)
     for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
         assert (a == b).all()
 
@@ -178,8 +177,8 @@ def test_scales_and_weights_see_no_validation_row():
 def test_constructors_store_and_copies_forecast_alike(kind):
     model = attention(**KINDS[kind])
     for name, value in KINDS[kind].items():
-        assert getattr(model, name) is value
-        assert clone(model).get_params()[name] == value
+        assert getattr(model.schema, name) is value
+        assert clone(model).get_params()[f"schema__{name}"] == value
     model.fit(long_frame())
     future = future_of(model)
     expected = model.predict(future=future, level=50)
@@ -277,13 +276,14 @@ def test_checkpoints_know_covariates_and_a_warm_start_needs_the_same(tmp_path):
     pd.testing.assert_frame_equal(again.predict(future=future), kept.predict(future=future))
     other = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame.assign(price=frame["price"] ** 2))
     assert not other.predict(future=future).equals(kept.predict(future=future))
-    warm = attention(warm_start=True, past_cols=["temp"]).fit(frame)
-    warm.set_params(past_cols=["price"])
+    assert len(list(tmp_path.iterdir())) == 2  # one for each table
+    warm = attention(past_cols=["temp"]).fit(frame)
+    warm.set_params(schema__past_cols=["price"])
     with pytest.raises(
         ValueError, match=r"warm_start needs the covariates of the last fit; they were .*'temp'.*'price'"
     ):
-        warm.fit(frame)
-    warm.set_params(past_cols=["temp"], learning_rate=1e-9).fit(frame)
+        warm.fit(frame, warm_start=True)
+    warm.set_params(schema__past_cols=["temp"], training__learning_rate=1e-9).fit(frame, warm_start=True)
 
 
 def test_judges_hand_each_forecaster_its_own_columns():
@@ -317,11 +317,11 @@ def test_cross_validation_score_and_predict_windows_are_one(head):
     expected = model.predict(future=future, level=50)
     np.testing.assert_allclose(found["mlr"], expected["mlr"], rtol=1e-5)
     np.testing.assert_allclose(found["mlr-lo-50"], expected["mlr-lo-50"], rtol=1e-5)
-    panel = panel_for(model, frame)
+    panel = model.read(frame)
     ends = panel.starts[1:] - H
     windows = CovariateHistory(panel, model.covariate_columns_).windows(ends, 12, H)
     x = np.stack([panel.values[end - 12 : end] for end in ends])
-    np.testing.assert_allclose(model.predict_windows(x, covariates=windows).ravel(), expected["mlr"], rtol=1e-5)
+    np.testing.assert_allclose(model.predict_windows(x, covariates=windows)[0].ravel(), expected["mlr"], rtol=1e-5)
     assert np.isfinite(model.score(frame))
     if head is not None:
         draws = model.sample(n_samples=3, future=future, random_state=0)
@@ -334,8 +334,8 @@ def test_intervals_are_calibrated_with_covariates():
     """The errors behind the intervals are those that ``predict_windows`` makes on the validation rows."""
     frame = long_frame((70,))
     model = attention(val_size=14, past_cols=["temp"], future_cols=["price"], calendar=["weekday"]).fit(frame)
-    panel, ends = panel_for(model, frame), np.arange(56, 67)
+    panel, ends = model.read(frame), np.arange(56, 67)
     windows = CovariateHistory(panel, model.covariate_columns_).windows(ends, 12, H)
     x, y = (np.stack([panel.values[end + lo : end + hi] for end in ends]) for lo, hi in ((-12, 0), (0, H)))
-    errors = np.abs(y - model.predict_windows(x, covariates=windows)) / x.std(axis=1, keepdims=True)
-    np.testing.assert_allclose(model.intervals_.errors, np.sort(errors, axis=0), rtol=1e-5)
+    errors = np.abs(y - model.predict_windows(x, covariates=windows)[0]) / x.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.fitted_.intervals.errors, np.sort(errors, axis=0), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Are the networks those of GluonTS, trained without a trace, and their forecasts those of GluonTS itself?"""
+"""The networks of GluonTS: trained without a trace, and forecasting what GluonTS itself does."""
 
 import logging
 import random
@@ -14,8 +14,8 @@ import torch
 from scipy import stats
 
 from tsattn.data.frames import to_panel
-from tsattn.evaluate import deep
 from tsattn.evaluate.backtest import backtest
+from tsattn.forecasters import gluonts as deep
 from tsattn.forecasters.gluonts import GluonTSForecaster, SharedNormal
 from tsattn.forecasters.naive import Naive, WindowAverage
 from tsattn.forecasters.pooled import training_windows
@@ -30,7 +30,8 @@ with ignored(*deep._THEIR_OWN):
 
 MODELS = ("deepar", "patchtst", "dlinear")
 H, CONTEXT = 4, 12
-TINY = {"context": CONTEXT, "max_epochs": 1, "batches_per_epoch": 3, "batch_size": 8, "n_paths": 50, "random_state": 0}
+TINY = {"context": CONTEXT, "max_epochs": 1, "n_paths": 50, "random_state": 0}
+FEW = {"num_batches_per_epoch": 3, "batch_size": 8}
 
 
 def long(lengths=(60, 45), seed=0):
@@ -42,8 +43,8 @@ def long(lengths=(60, 45), seed=0):
     return pd.concat(frames, ignore_index=True)
 
 
-def make(model, **settings):
-    return GluonTSForecaster(H, model, **{**TINY, **settings})
+def make(model, *, estimator_args=FEW, **settings):
+    return GluonTSForecaster(H, model, estimator_args=estimator_args, **{**TINY, **settings})
 
 
 def contexts(n=5, seed=1):
@@ -57,10 +58,10 @@ def model(request):
 
 def test_the_network_is_gluonts_own_and_learns(model):
     kind = {"deepar": DeepARModel, "patchtst": PatchTSTModel, "dlinear": DLinearModel}[model]
-    forecaster = make(model, max_epochs=6, batches_per_epoch=20, batch_size=32, learning_rate=1e-2)
+    forecaster = make(model, max_epochs=6, estimator_args={"num_batches_per_epoch": 20, "batch_size": 32, "lr": 1e-2})
     frame = long((160, 160))
     scores = backtest([forecaster, Naive(H), WindowAverage(H, 6)], frame, n_windows=20).scores
-    assert scores.loc[forecaster.alias, "mae"] < 0.7 * scores["mae"].iloc[1:].min()
+    assert scores.loc[forecaster.alias_, "mae"] < 0.7 * scores["mae"].iloc[1:].min()
     assert isinstance(make(model).fit(long()).network_, kind)
 
 
@@ -74,12 +75,12 @@ def test_forecasts_equal_gluonts_own_predictor(model, monkeypatch):
         return kept[-1]
 
     monkeypatch.setattr(PyTorchLightningEstimator, "train_model", keep)
-    scaling = {} if model == "deepar" else {"estimator_args": {"scaling": "mean"}}  # the network's own on top
-    forecaster = make(model, max_epochs=3, **scaling).fit(long())
+    scaling = {} if model == "deepar" else {"scaling": "mean"}  # the network's own on top
+    forecaster = make(model, max_epochs=3, estimator_args=FEW | scaling).fit(long())
     x = contexts(3)
     level, spread = x.mean(axis=1), x.std(axis=1)
-    ours = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[:, :, 0]
-    point = forecaster.predict_windows(x)[:, :, 0]
+    ours = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1][:, :, 0]
+    point = forecaster.predict_windows(x)[0][:, :, 0]
     predictor = kept[0].predictor.to("cpu")
     entries = deep._entries((x[..., 0] - level) / spread)
     predictor.prediction_net.model.num_parallel_samples = forecaster.n_paths
@@ -118,7 +119,7 @@ def test_quantiles_are_those_of_the_student_t(model):
     asked = (0.05, 0.5, 0.99)
     expected = np.stack([stats.t.ppf(q, df.numpy(), loc.numpy(), scale.numpy()) for q in asked], axis=-1)
     expected = expected[:, :, None] * x.std(axis=1)[:, None, :, None] + x.mean(axis=1)[:, None, :, None]
-    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=asked), expected, rtol=1e-6)
+    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=asked)[1], expected, rtol=1e-6)
 
 
 def test_all_windows_share_their_noise():
@@ -136,22 +137,22 @@ def test_all_windows_share_their_noise():
 def test_paths_do_not_depend_on_the_pass(monkeypatch):
     forecaster = make("deepar").fit(long())
     x = contexts(9)
-    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))
+    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
     monkeypatch.setattr(deep, "_PASS_ROWS", 2 * TINY["n_paths"])
-    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=(0.1, 0.9)), whole, rtol=1e-9)
-    np.testing.assert_allclose(forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9)), whole[4:5], rtol=1e-9)
+    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], whole, rtol=1e-9)
+    np.testing.assert_allclose(forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9))[1], whole[4:5], rtol=1e-9)
 
 
 def test_the_seed_decides_and_nothing_else(model):
     x = contexts()
-    first = make(model).fit(long()).predict_windows(x)
+    first = make(model).fit(long()).predict_windows(x)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         torch.rand(7)
         again = make(model).fit(long())
-    np.testing.assert_array_equal(again.predict_windows(x), first)
-    np.testing.assert_array_equal(again.predict_windows(x), first)
-    assert not np.allclose(make(model, random_state=1).fit(long()).predict_windows(x), first)
+    np.testing.assert_array_equal(again.predict_windows(x)[0], first)
+    np.testing.assert_array_equal(again.predict_windows(x)[0], first)
+    assert not np.allclose(make(model, random_state=1).fit(long()).predict_windows(x)[0], first)
 
 
 class Ear(logging.Handler):
@@ -227,15 +228,15 @@ def test_an_interrupt_reaches_the_caller_and_the_old_fit_stays(monkeypatch):
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     forecaster = make(model).fit(long())
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, CONTEXT, 1))
-    found = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))
+    found = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
 
 
 def test_forecasts_follow_shift_and_scale(model):
     forecaster = make(model).fit(long())
     x = contexts()
-    moved = forecaster.predict_windows(1e4 + 1e3 * x, quantiles=(0.1, 0.5))
-    np.testing.assert_allclose(moved, 1e4 + 1e3 * forecaster.predict_windows(x, quantiles=(0.1, 0.5)), rtol=1e-9)
+    moved = forecaster.predict_windows(1e4 + 1e3 * x, quantiles=(0.1, 0.5))[1]
+    np.testing.assert_allclose(moved, 1e4 + 1e3 * forecaster.predict_windows(x, quantiles=(0.1, 0.5))[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("rows", [2, 3, 9])
@@ -264,7 +265,7 @@ def test_training_windows_come_shuffled(monkeypatch):
 
 
 def test_arguments_reach_the_estimator():
-    forecaster = make("deepar", estimator_args={"hidden_size": 7, "num_layers": 1}).fit(long())
+    forecaster = make("deepar", estimator_args=FEW | {"hidden_size": 7, "num_layers": 1}).fit(long())
     assert forecaster.network_.rnn.hidden_size == 7
     assert make("dlinear", max_windows=20).fit(long()).n_windows_ == 20
     rates = []
@@ -276,7 +277,7 @@ def test_arguments_reach_the_estimator():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DLinearEstimator, "create_lightning_module", note)
-        make("dlinear", learning_rate=0.5, max_epochs=2).fit(long())
+        make("dlinear", max_epochs=2, estimator_args=FEW | {"lr": 0.5}).fit(long())
     assert rates == [(0.5, 8, 3, 2)]
 
 
@@ -287,7 +288,6 @@ def test_arguments_reach_the_estimator():
         ({"context": 1}, "context must be an integer number of rows, at least 2; got 1"),
         ({"max_epochs": 0}, "max_epochs must be an integer"),
         ({"n_paths": 0.5}, "n_paths must be an integer"),
-        ({"learning_rate": 0}, "learning_rate must be a number above 0; got 0"),
         ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
         ({"random_state": "0"}, "random_state must be an integer"),
     ],
@@ -298,7 +298,7 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_errors_say_what_to_do():
-    for name in ("hidden_sise", "prediction_length", "lr"):
+    for name in ("hidden_sise", "prediction_length", "trainer_kwargs"):
         with pytest.raises(ValueError, match=f"estimator_args of 'deepar' may hold .*hidden_size.*; got '{name}'"):
             make("deepar", estimator_args={name: 3}).fit(long())
     with pytest.raises(ValueError, match="one window of 50 rows of context and 4 of horizon needs at least 54 rows"):

@@ -1,16 +1,21 @@
-"""Does the documentation say what is so? Its code runs, its examples hold, its commands, options and links exist."""
+"""Tests of the documentation: its code runs, its examples hold, its commands, options and links exist, it is short."""
 
 import ast
 import doctest
 import importlib
+import json
+import os
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
@@ -22,9 +27,11 @@ from tsattn.forecasters.saving import _FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
-_SHELL = ("guide", "covariates", "contributing")
+_SHELL = ("guide", "serving", "contributing")
 SHELL_PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _SHELL)]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+# What the pages beside the reference may be, README and data cards not counted.
+MOST_PAGES, MOST_WORDS = 14, 20_000
 
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
@@ -68,11 +75,14 @@ def test_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run_blocks(ROOT / "docs" / "guide.md")
     scores = names["result"].scores
-    assert list(scores.index) == ["mlr", "nlinear", "naive", "seasonal_naive"]
+    assert list(scores.index) == ["zero", "least_squares", "seasonal_naive"]
     assert scores["mae"].notna().all()
-    # The page shows an error by printing it: it must be the one that the text speaks of.
-    assert "missing" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["nightly", "shops"]
+    assert len(names["found"].trials) == 4
+    # The page shows errors by printing them: they must be those that the text speaks of.
+    shown = capsys.readouterr().out
+    assert "series 'shop0': column 'y' is missing (NaN) at 2023-04-11" in shown
+    assert "series 'shop1': column 'promo' of future= is missing at 2023-09-10" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["shops"]
 
 
 def test_guide_reads_published_data(tmp_path, monkeypatch, data_dir):
@@ -82,62 +92,83 @@ def test_guide_reads_published_data(tmp_path, monkeypatch, data_dir):
     assert names["scores"]["n_windows"].item() == names["etth1"].split.test - 96 + 1
 
 
-@pytest.mark.filterwarnings("ignore:Using `json`-module:UserWarning")  # GluonTS says so when it is imported
-def test_migration_page_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = run_blocks(ROOT / "docs" / "migration.md")
-    assert names["search"].best_score_ < 0
-    assert list(tmp_path.iterdir()) == []
+# --- how to contribute ------------------------------------------------------------------------------------------
+
+CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 
 
-# --- the walk through the code ----------------------------------------------------------------------------------
-
-WALK = ROOT / "docs" / "walkthrough.md"
-
-
-def test_walk_ends_where_predict_does(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = run_blocks(WALK)
-    pd.testing.assert_frame_equal(names["walked"], names["told"], rtol=1e-5)
-    assert list(names["walked"].columns) == ["unique_id", "ds", "mlr"]
-    assert "corner" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+def layers(page: str) -> list[list[str]]:
+    """Modules of each row of the table of layers, from top to bottom."""
+    table = page.split("## Layers")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
+    return [sorted(re.findall(r"`(\w+)`", row)) for row in rows]
 
 
-def imports_beside_its_room(file: Path) -> set[str]:
-    """Packages and rooms of tsattn that a file imports, without the standard library and its own room."""
-    parts = file.relative_to(ROOT / "tsattn").parts
-    own = parts[0] if len(parts) > 1 else file.stem
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    roots = {name.split(".")[1] if name.startswith("tsattn.") else name.split(".")[0] for name in names}
-    return roots - set(sys.stdlib_module_names) - {own}
+def test_page_shows_the_layers_that_are_checked():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (checked,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    assert layers(CONTRIBUTING) == [sorted(row.split(" | ")) for row in checked]
 
 
-def stops(text: str) -> list[tuple[str, set[str]]]:
-    """File and imports of each row of the table of stops."""
-    rows = re.findall(r"^\| \[[^|]*\| `(tsattn/[^`]+)` \| ([^|]+) \|$", text, flags=re.MULTILINE)
-    return [(file, {name.strip(" `") for name in imports.split(",")}) for file, imports in rows]
+def test_rows_of_layers_are_told_apart():
+    assert layers("## Layers\n\n| modules |\n|---|\n| `b`, `a` | `x` |\n| `c` | y |\n\n## More\n") == [
+        ["a", "b"],
+        ["c"],
+    ]
 
 
-def test_stops_of_the_walk_import_what_the_page_says():
-    told = stops(WALK.read_text(encoding="utf-8"))
-    assert len(told) > 8
-    assert dict(told) == {file: imports_beside_its_room(ROOT / file) for file, _ in told}
-
-
-def test_imports_are_told_apart():
-    assert imports_beside_its_room(ROOT / "tsattn" / "nn" / "variants.py") == {"torch", "matrices"}
-    assert "data" in imports_beside_its_room(ROOT / "tsattn" / "forecaster.py")
-
-
-@pytest.mark.parametrize("name", ["walkthrough.md", "policy.md"])
-def test_files_named_on_a_page_exist(name):
-    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    files = re.findall(r"`((?:tsattn|benchmarks|tests|docs)/[\w./]+)`", text)
-    assert files
+def test_files_named_on_the_page_exist():
+    files = re.findall(r"`((?:tsattn|benchmarks|tests|docs)/[\w./]+)`", CONTRIBUTING)
+    assert len(files) > 12
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+_CHANGE = re.compile(r"^`([\w./]+)`, (before|after|instead of) `([^`]+)`:\n\n```python\n(.*?)^```$", re.M | re.S)
+
+
+def walk(title: str) -> str:
+    """The section of a walk, without its title."""
+    (section,) = re.findall(rf"^### {title}\n(.*?)(?=^##)", CONTRIBUTING, flags=re.MULTILINE | re.DOTALL)
+    return section
+
+
+def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedProcess]:
+    """Follow a walk in a copy of the library: the files that it changed, and what the tests that it names say."""
+    for folder in ("tsattn", "tests", "datasets"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("golden", "__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+    changed = set()
+    for file, place, start, block in _CHANGE.findall(section):
+        lines = (root / file).read_text(encoding="utf-8").splitlines(keepends=True)
+        (at,) = (number for number, line in enumerate(lines) if line.lstrip().startswith(start))
+        gap = "\n\n" if block.startswith(("class ", "def ", "@")) else ""
+        lines[at + (place == "after") : at + (place != "before")] = [block + gap]
+        (root / file).write_text("".join(lines), encoding="utf-8")
+        changed.add(file)
+    (command,) = re.findall(r"Run\s`([^`]+)`", section)
+    run = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(command)]
+    found = {**os.environ, "PYTHONPATH": str(root)}
+    return changed, subprocess.run(run, cwd=root, env=found, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("title", "most"), [("A new forecaster", 3), ("A new attention pattern", 3), ("A new metric", 2)]
+)
+def test_walk_leads_where_the_page_says(title, most, tmp_path):
+    changed, said = take_walk(walk(title), tmp_path)
+    assert said.returncode == 0, said.stdout[-3000:]
+    assert 0 < len(changed) <= most
+    for style in (["check"], ["format", "--check"]):
+        subprocess.run([sys.executable, "-m", "ruff", *style, *sorted(changed)], cwd=tmp_path, check=True)
+
+
+def test_walk_that_goes_wrong_is_seen(tmp_path):
+    section = walk("A new metric")
+    wrong = section.replace("else e - 0.5", "else e")
+    assert wrong != section
+    _, said = take_walk(wrong, tmp_path)
+    assert said.returncode == 1
+    assert "test_point_scores_equal_their_loops[huber" in said.stdout
 
 
 def test_broken_block_is_seen(tmp_path):
@@ -334,11 +365,59 @@ def test_readme_has_a_place_for_the_results():
     assert not re.search(r"\d\.\d{3}", _FENCE.sub("", before + after).replace("2509.07963", ""))
 
 
+def fetched(html: str) -> list[str]:
+    """What a browser that shows a page would load from another host; links to click are not loaded."""
+    tags = re.findall(r"<(?:script|img|link|iframe|source)\b[^>]*>", html)
+    return [url for tag in tags for url in re.findall(r"""\b(?:src|href)=["']((?:https?:)?//[^"']*)""", tag)]
+
+
+def test_mathematics_is_shown_without_the_network(tmp_path):
+    (tmp_path / "pages").mkdir()
+    shutil.copy(ROOT / "docs" / "mathematics.md", tmp_path / "pages" / "index.md")
+    build = [*(sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "-c"), *(ROOT / "docs", "pages", "html")]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    html = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert fetched(html) == []
+    assert html.count("<math") > 200
+    # The weight of a pair, with which the page begins.
+    assert re.search(r"<mi>P</mi>\s*<mrow>\s*<mi>i</mi>\s*<mi>j</mi>", html)
+    assert "\\frac" not in html
+    styles = [path.read_text(encoding="utf-8") for path in (tmp_path / "html" / "_static").rglob("*.css")]
+    assert styles
+    assert not [url for style in styles for url in re.findall(r"""(?:url\(|@import )["']?(?:https?:)?//""", style)]
+
+
+@pytest.mark.parametrize("tag", ['<script async src="https://cdn.org/m.js">', "<link rel=icon href='//cdn.org/i.png'>"])
+def test_page_that_loads_from_another_host_is_seen(tag):
+    assert len(fetched(f'<a href="https://arxiv.org">paper</a><img src="_static/a.png">{tag}')) == 1
+
+
 def test_documentation_is_built_without_the_network():
     settings = runpy.run_path(str(ROOT / "docs" / "conf.py"))
     assert "sphinx.ext.intersphinx" not in settings["extensions"]
     assert {"sphinx.ext.autodoc", "sphinx.ext.doctest"} <= set(settings["extensions"])
     assert settings["nitpicky"]
+
+
+def excess(folder: Path) -> list[str]:
+    """What the pages beside the reference have too much of."""
+    words = {page.name: len(page.read_text(encoding="utf-8").split()) for page in folder.glob("*.md")}
+    words.pop("api.md", None)
+    pages = [f"{len(words)} pages, at most {MOST_PAGES}"] if len(words) > MOST_PAGES else []
+    return pages + ([f"{sum(words.values())} words, at most {MOST_WORDS}"] if sum(words.values()) > MOST_WORDS else [])
+
+
+def test_documentation_is_short():
+    assert excess(ROOT / "docs") == []
+
+
+def test_long_documentation_is_seen(tmp_path):
+    (tmp_path / "api.md").write_text("word " * 20_001)
+    for number in range(14):
+        (tmp_path / f"{number}.md").write_text("word " * 1_428)
+    assert excess(tmp_path) == []
+    (tmp_path / "14.md").write_text("word " * 9)
+    assert excess(tmp_path) == ["15 pages, at most 14", "20001 words, at most 20000"]
 
 
 # --- versions, deprecations, citation ---------------------------------------------------------------------------
@@ -357,7 +436,12 @@ def test_policy_names_the_ranges_of_versions():
 
 def test_policy_names_the_format_of_saved_models():
     assert re.findall(r"today's is (\d+)", POLICY) == [str(_FORMAT)]
-    assert (ROOT / "tests" / "golden" / f"model_v{_FORMAT}").is_dir()
+    kept = ROOT / "tests" / "golden" / f"model_v{_FORMAT}"
+    assert json.loads((kept / "config.json").read_text())["format"] == _FORMAT
+    # The same model was saved in each format.
+    expected = pd.read_csv(kept.parent / "model_v1_forecast.csv")
+    found = tsattn.AttentionForecaster.load(kept).predict(level=80)
+    np.testing.assert_allclose(found[expected.columns[2:]], expected[expected.columns[2:]], rtol=1e-5)
 
 
 def test_policy_knows_whether_something_is_deprecated():

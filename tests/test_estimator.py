@@ -1,8 +1,9 @@
-"""The trained forecasters: scikit-learn's rules, frames in and out, intervals, saving, chance."""
+"""The trained forecasters: scikit-learn's rules, frames in and out, one pass, intervals, saving, chance."""
 
 import json
 import pickle
 import threading
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -10,26 +11,32 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from tiny_network import tiny_network
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tsattn.data.frames import from_wide, to_panel
+from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecast
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
-from tsattn.nn.config import ATTENTION_KINDS
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.nn.config import ATTENTION_KINDS, Network
+from tsattn.training.settings import Training
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
 NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, "dropout": 0.1}
 
 
 def attention(horizon=4, **kwargs):
-    return AttentionForecaster(horizon, **{**TINY, **NET, **kwargs})
+    return AttentionForecaster.from_settings(horizon=horizon, **{**TINY, **NET, **kwargs})
 
 
 def linear(horizon=4, kind="nlinear", **kwargs):
-    return LinearForecaster(horizon, kind, **{**TINY, **kwargs})
+    return LinearForecaster.from_settings(horizon=horizon, kind=kind, **{**TINY, **kwargs})
 
 
-MAKERS = [attention, lambda **k: attention(attention="standard", **k), linear, lambda **k: linear(kind="dlinear", **k)]
-EACH = pytest.mark.parametrize("make", MAKERS, ids=["mlr", "standard", "nlinear", "dlinear"])
+MAKERS = [attention, linear, lambda **k: linear(kind="dlinear", **k)]
+EACH = pytest.mark.parametrize("make", MAKERS, ids=["mlr", "nlinear", "dlinear"])
 
 
 def long_frame(n_series=3, n=160, *, scale=10.0, freq="D"):
@@ -64,6 +71,89 @@ def test_constructor_stores_and_clone_forgets(make):
     assert copy.get_params() == params
     with pytest.raises(NotFittedError):
         copy.predict()
+
+
+def test_settings_are_read_and_changed_by_name():
+    model = AttentionForecaster(4, network=Network(d_model=8), schema=Schema(freq="D"))
+    params = model.get_params()
+    assert (params["network__d_model"], params["training__max_epochs"], params["schema__freq"]) == (8, 10, "D")
+    assert "network__d_model" not in model.get_params(deep=False)
+    copy = clone(model)
+    assert model.set_params(network__d_model=32, training__max_epochs=3, training__patience=None, context=24) is model
+    assert (model.network, model.context) == (Network(d_model=32), 24)
+    assert model.training == Training(max_epochs=3, patience=None)
+    assert (copy.network.d_model, copy.training) == (8, Training())
+    model.set_params(network=Network(d_ff=64), network__n_heads=4)
+    assert model.network == Network(d_ff=64, n_heads=4)
+    assert repr(model) == (
+        "AttentionForecaster(horizon=4, context=24, network=Network(n_heads=4, d_ff=64),"
+        " training=Training(max_epochs=3, patience=None), schema=Schema(freq='D'))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": 12, "network__width": 1}, "Network has no setting 'width'; it has d_model, n_heads"),
+        ({"context": 12, "network__d_model": 0}, "d_model must be a whole number of at least 1; got 0"),
+        ({"context": 12, "colour": "red"}, "AttentionForecaster has no parameter 'colour'; it takes horizon, context"),
+        ({"context": 12, "d_model": 8}, "AttentionForecaster has no parameter 'd_model'"),
+        ({"context": 12, "alias__x": 1}, "alias of AttentionForecaster has no parameters of its own; got alias__x"),
+    ],
+)
+def test_a_bad_change_of_settings_changes_nothing(changes, message):
+    model = attention()
+    before = model.get_params()
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**changes)
+    assert model.get_params() == before
+
+
+def test_bare_names_find_their_place_and_unknown_ones_are_refused():
+    bare = AttentionForecaster.from_settings(horizon=4, d_model=8, max_epochs=2, missing="ffill", context=24)
+    assert (bare.network, bare.training) == (Network(d_model=8), Training(max_epochs=2))
+    assert (bare.schema, bare.context) == (Schema(missing="ffill"), 24)
+    base = AttentionForecaster.from_settings(horizon=4, network=Network(d_ff=32), d_model=8)
+    assert base.network == Network(d_ff=32, d_model=8)
+    with pytest.raises(ValueError, match="LinearForecaster has no setting 'd_model'; it has horizon, kind"):
+        LinearForecaster.from_settings(horizon=4, d_model=8)
+
+
+class Calls:
+    """How often each linear map of a network was called."""
+
+    def __enter__(self):
+        self.seen = Counter()
+        self.hook = register_module_forward_pre_hook(self.note)
+        return self.seen
+
+    def note(self, module, args):
+        if isinstance(module, torch.nn.Linear):
+            self.seen[id(module)] += 1
+
+    def __exit__(self, *_):
+        self.hook.remove()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        attention,
+        lambda: attention(head="quantile"),
+        lambda: attention(head="student_t"),
+        linear,
+        lambda: PretrainedForecaster(4, weights=tiny_network()),
+    ],
+    ids=["attention", "quantile", "student_t", "linear", "pretrained"],
+)
+def test_intervals_take_one_pass_of_the_network(make):
+    model = make().fit(long_frame())
+    with Calls() as seen:
+        model.predict(level=[80, 95], quantiles=[0.3])
+    assert set(seen.values()) == {1}
+    with Calls() as points:
+        model.predict()
+    assert points == seen
 
 
 @EACH
@@ -149,10 +239,10 @@ def test_windows_and_panels_agree_in_any_chunk(make):
     panel = to_panel(df)
     x = np.stack([panel.values[stop - 24 : stop] for stop in panel.starts[1:]])
     point = model.predict(panel).point
-    np.testing.assert_allclose(model.predict_windows(x), point, rtol=1e-6)
+    np.testing.assert_allclose(model.predict_windows(x)[0], point, rtol=1e-6)
     for i in range(3):
-        np.testing.assert_allclose(model.predict_windows(x[i : i + 1])[0], point[i], rtol=1e-5, atol=1e-6)
-    bounds = model.predict_windows(x, quantiles=(0.1, 0.5, 0.9))
+        np.testing.assert_allclose(model.predict_windows(x[i : i + 1])[0][0], point[i], rtol=1e-5, atol=1e-6)
+    bounds = model.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     assert bounds.shape == (3, 4, 1, 3)
     assert (np.diff(bounds, axis=-1) >= 0).all()
 
@@ -218,7 +308,7 @@ def tamper_bytes(name, content):
         (tamper_bytes("config.json", b"\xff\xfe"), "no valid JSON"),
         (tamper_bytes("model.safetensors", b"garbage"), "is damaged"),
         (tamper_bytes("model.safetensors", pickle.dumps({})), "is damaged"),
-        (tamper_json(lambda f: f.update(format=99)), "this version reads 1"),
+        (tamper_json(lambda f: f.update(format=99)), "this version reads up to 2"),
         (tamper_json(lambda f: f.pop("panel")), "not what save"),
         (tamper_json(lambda f: f["network"].update(d_model=12)), "not what save"),
         (tamper_json(lambda f: f["network"].update(backbone="evil")), "no backbone is called 'evil'"),
@@ -258,7 +348,7 @@ def test_score_is_minus_the_standardised_mae():
     scale = panel.values[:stop].std(0)
     errors = []
     for end in range(24, len(df) - 4 + 1):
-        forecast = model.predict_windows(panel.values[None, end - 24 : end])[0]
+        forecast = model.predict_windows(panel.values[None, end - 24 : end])[0][0]
         errors.append(np.abs(forecast - panel.values[end : end + 4]) / scale)
     assert model.score(df) == pytest.approx(-np.mean(errors), rel=1e-6)
 
@@ -306,9 +396,28 @@ def test_the_scaler_and_the_gradients_see_no_validation_row():
     changed.iloc[-16:] *= 3
     one = linear(patience=None, max_epochs=1).fit(df)
     two = linear(patience=None, max_epochs=1).fit(changed)
-    np.testing.assert_array_equal(one.scaler_.mean, two.scaler_.mean)
+    np.testing.assert_array_equal(one.fitted_.scaler.mean, two.fitted_.scaler.mean)
     for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_gaps_at_the_border_are_filled_without_a_look_at_validation_rows():
+    df = wide_frame()
+    df.iloc[140:147] = np.nan
+    changed = df.copy()
+    changed.iloc[147:] *= 3
+    one, two = (linear(patience=None, max_epochs=1, missing="interpolate").fit(each) for each in (df, changed))
+    for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_intervals_are_errors_on_the_validation_rows():
+    values, stop = wide_frame().to_numpy(), 144
+    model = linear(val_size=16).fit(wide_frame())
+    points = [model.predict_windows(values[None, end - 24 : end])[0][0] for end in range(stop, 157)]
+    errors = [np.abs(values[stop + i : stop + i + 4] - point) for i, point in enumerate(points)]
+    expected = np.sort(errors, axis=0) / values[:stop].std(0)
+    np.testing.assert_allclose(model.fitted_.intervals.errors, expected, rtol=1e-4)
 
 
 def test_gaps_are_filled_only_when_asked():
@@ -410,7 +519,7 @@ def test_blocks_follow_the_calendar(freq, stride, context, blocks):
     length = 8 if stride == 1 else 2 * stride
     model = attention(block_sizes="calendar", context=context, patch_len=length, patch_stride=stride, max_epochs=1)
     assert model.fit(df).summary_["block_sizes"] == blocks
-    assert sum(model.summary_["ranks"]) == model.d_model // model.n_heads
+    assert sum(model.summary_["ranks"]) == model.network.d_model // model.network.n_heads
     assert len(model.summary_["ranks"]) == len(blocks)
 
 
@@ -449,7 +558,7 @@ def test_a_calendar_needs_days_or_weeks_and_a_context_longer_than_one():
     ],
 )
 def test_bad_parameters_stop_before_training(make, message, monkeypatch):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         make().fit(long_frame(1))
 
@@ -464,7 +573,7 @@ def test_a_failed_fit_keeps_the_old_one(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tsattn.forecasters.trained.train", interrupted)
+    monkeypatch.setattr("tsattn.training.loop.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(long_frame(2))
     pd.testing.assert_frame_equal(model.predict(), before)

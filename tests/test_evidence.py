@@ -1,4 +1,4 @@
-"""Does a fit go beyond the map that it starts from only where the validation windows clearly speak for it?"""
+"""Fits that go beyond the map they start from only where the validation windows clearly speak for it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from tsattn import AttentionForecaster, make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.training.evidence import block_losses, block_of_windows, check_blocks, clearly_lower
-from tsattn.training.loop import TrainConfig
+from tsattn.training.settings import Training
 
 HORIZON = 4
 SMALL = {"context": 16, "random_state": 0, "val_size": 120}
@@ -26,6 +26,12 @@ TINY = {
     "patch_stride": 4,
     "max_epochs": 4,
 }
+
+
+def model_of(**settings):
+    return AttentionForecaster.from_settings(
+        horizon=HORIZON, **{**TINY, "linear_skip": "least_squares", "skip_level": 95, **settings}
+    )
 
 
 def table(values):
@@ -146,13 +152,13 @@ def test_a_lead_that_is_the_same_everywhere_is_clear_and_none_is_not():
 
 def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
     df = noise()
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", skip_level=95, **TINY).fit(df)
+    model = model_of().fit(df)
     map_alone = make_forecaster("least_squares", HORIZON, **SMALL).fit(df)
     assert model.summary_["best_epoch"] == 0
     assert model.summary_["epochs"] > 0
     x = np.random.default_rng(2).normal(size=(5, 16, 1))
-    np.testing.assert_allclose(model.predict_windows(x), map_alone.predict_windows(x), rtol=1e-5, atol=1e-6)
-    without = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY).fit(df)
+    np.testing.assert_allclose(model.predict_windows(x)[0], map_alone.predict_windows(x)[0], rtol=1e-5, atol=1e-6)
+    without = model_of(skip_level=None).fit(df)
     assert without.summary_["best_epoch"] > 0
     # The loss told, and the intervals, are those of what is kept.
     assert model.summary_["valid_loss"] not in list(model.history_["valid_loss"])
@@ -165,10 +171,10 @@ def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
 
 
 def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass():
-    df, settings = bent(), {**TINY, "learning_rate": 1e-2, "linear_skip": "least_squares"}
-    model = AttentionForecaster(HORIZON, skip_level=95, **settings).fit(df)
-    plain = AttentionForecaster(HORIZON, **settings).fit(df)
-    still = AttentionForecaster(HORIZON, skip_level=95, **{**settings, "learning_rate": 1e-12}).fit(df)
+    df = bent()
+    model = model_of(learning_rate=1e-2).fit(df)
+    plain = model_of(learning_rate=1e-2, skip_level=None).fit(df)
+    still = model_of(learning_rate=1e-12).fit(df)
     assert still.summary_["best_epoch"] == 0
     assert model.summary_["best_epoch"] == plain.summary_["best_epoch"] > 0
     pd.testing.assert_frame_equal(model.predict(level=80), plain.predict(level=80))
@@ -177,9 +183,7 @@ def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass():
 
 def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
     df = noise()
-    settings = {**TINY, "linear_skip": "least_squares", "skip_level": 95}
-    whole = AttentionForecaster(HORIZON, **settings).fit(df)
-    cut = AttentionForecaster(HORIZON, **settings, checkpoint_dir=tmp_path)
+    whole, cut = model_of().fit(df), model_of(checkpoint_dir=tmp_path)
 
     class Cut(Exception):
         pass
@@ -200,11 +204,11 @@ def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
 
 
 def test_a_fit_that_goes_on_has_to_improve_on_the_one_before():
-    df, settings = bent(), {**TINY, "learning_rate": 1e-2, "linear_skip": "least_squares", "skip_level": 95}
-    model = AttentionForecaster(HORIZON, **settings, warm_start=True).fit(df)
+    df = bent()
+    model = model_of(learning_rate=1e-2).fit(df)
     assert model.summary_["best_epoch"] > 0
     before, loss = model.predict(), model.summary_["valid_loss"]
-    model.set_params(learning_rate=1e-12).fit(df)
+    model.set_params(training__learning_rate=1e-12).fit(df, warm_start=True)
     assert model.summary_["best_epoch"] == 0
     assert model.summary_["valid_loss"] == pytest.approx(loss, rel=1e-6)
     pd.testing.assert_frame_equal(model.predict(), before, rtol=1e-6)
@@ -213,9 +217,8 @@ def test_a_fit_that_goes_on_has_to_improve_on_the_one_before():
 def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss():
     df = noise().assign(price=np.arange(500.0) % 7)
     df.loc[df.index[::60], "y"] = np.nan
-    given = {**TINY, "linear_skip": "least_squares", "skip_level": 95, "missing": "mask", "past_cols": ["price"]}
     for head in (None, "quantile", "student_t"):
-        model = AttentionForecaster(HORIZON, head=head, **given).fit(df)
+        model = model_of(head=head, missing="mask", past_cols=["price"]).fit(df)
         kept = model.history_["valid_loss"].iloc[model.summary_["best_epoch"] - 1]
         assert np.isfinite(model.summary_["valid_loss"])
         assert (model.summary_["best_epoch"] == 0) == (kept != model.summary_["valid_loss"])
@@ -237,14 +240,13 @@ def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss(
 )
 def test_what_cannot_be_tested_is_refused_before_training(changes, message, monkeypatch):
     monkeypatch.setattr("tsattn.training.loop._run", lambda *_: pytest.fail("training began"))
-    settings = {**TINY, "linear_skip": "least_squares", "skip_level": 95, **changes}
     with pytest.raises(ValueError, match=message):
-        AttentionForecaster(HORIZON, **settings).fit(noise())
+        model_of(**changes).fit(noise())
 
 
 def test_the_settings_of_a_training_are_checked_alone_too():
     with pytest.raises(ValueError, match="skip_level"):
-        replace(TrainConfig(), skip_level=-1)
+        replace(Training(), skip_level=-1)
     spec = WindowSpec(3, 2)
     for nothing in (None, SimpleNamespace(first=np.arange(0), spec=spec)):
         with pytest.raises(ValueError, match="got 0"):

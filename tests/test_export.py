@@ -1,4 +1,4 @@
-"""Does an exported network give what its forecaster gives, in a process without torch, for every network there is?"""
+"""Exported networks: the numbers of their forecaster, in a process without torch, for every network there is."""
 
 import json
 import os
@@ -7,27 +7,30 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from test_docs import ROOT, blocks
-from test_estimator import attention, linear, long_frame, wide_frame
+from test_estimator import NET, TINY, attention, linear, long_frame, wide_frame
 
 import tsattn.adapters.export
 from tsattn import make_forecaster
 from tsattn.adapters.export import export_onnx, export_program, export_pt2
 from tsattn.data.transforms import TRANSFORMS
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
+from tsattn.training.settings import Training
 
 CONTEXT, HORIZON = 24, 4
 SMALL = {"n_layers": 1, "d_ff": 16, "max_epochs": 1}
 
 
-# Left to the slow tests, where every kind is exported in every way.
-LATER = ("sliding_window", "bilinear_mlr", "mlbtc")
+# Left to the slow tests, where every kind is exported in every way; the tests below export the linear ones, too.
+LATER = ("sliding_window", "bilinear_mlr", "mlbtc", *LINEAR_KINDS)
 
 
 def later(value, slow):
@@ -51,7 +54,7 @@ def windows(model, n, seed=0):
     """Histories of quite different sizes: around zero if they may be, and large ones."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, CONTEXT, model.panel_.n_channels)).cumsum(1) * 10.0 ** rng.integers(-2, 4, size=(n, 1, 1))
-    return (np.abs(x) if model.target_transform else x).astype(np.float32)
+    return (np.abs(x) if model.training.target_transform else x).astype(np.float32)
 
 
 def assert_same(points, model, x):
@@ -59,12 +62,12 @@ def assert_same(points, model, x):
 
     A wide model takes a fixed level off in float32, so for windows far below it that level is the measure.
     """
-    expected = model.predict_windows(x)
+    expected, fitted = model.predict_windows(x)[0], model.fitted_
     assert points.dtype == np.float32
     assert points.shape == expected.shape == (len(x), model.horizon, model.panel_.n_channels)
     size = np.abs(expected).max(1, keepdims=True)
     if not model.config_.equivariant:
-        size = np.maximum(size, model.transform_.inverse(np.abs(model.scaler_.mean) + model.scaler_.scale))
+        size = np.maximum(size, fitted.transform.inverse(np.abs(fitted.scaler.mean) + fitted.scaler.scale))
     assert (np.abs(points - expected) <= 1e-5 * size).all(), (np.abs(points - expected) / size).max()
 
 
@@ -106,12 +109,27 @@ def test_onnx_gives_the_same_points(kind, table, transform, tmp_path):
     check(written(model, tmp_path / "model.onnx"), model)
 
 
+class Described(AttentionForecaster):
+    """With options that only the description of a network has."""
+
+    more: ClassVar = {}
+
+    def _describe(self, *args, **derived):
+        return super()._describe(*args, **derived, **self.more)
+
+
+# Settings of the forecaster, and options beside them.
 VARIANTS = [
-    {"learn_scales": True, "rotary": True, "n_kv_heads": 1, "ranks": (2, 2)},
-    {"scaling": "paper", "offset": (0, 2), "learn_scales": True},
-    {"layer_pattern": "GW", "n_layers": 2, "n_global": 1, "offset": "layers"},
-    {"missing": "mask"},
+    ({"rotary": True, "ranks": (2, 2)}, {"learn_scales": True, "n_kv_heads": 1}),
+    ({"scaling": "paper", "offset": (0, 2)}, {"learn_scales": True}),
+    ({"layer_pattern": "GW", "n_layers": 2, "offset": "layers"}, {"n_global": 1}),
+    ({"missing": "mask"}, {}),
 ]
+
+
+def described(changes, more, monkeypatch):
+    monkeypatch.setattr(Described, "more", more)
+    return Described.from_settings(horizon=HORIZON, **{**TINY, **NET, **SMALL, **changes})
 
 
 @pytest.mark.slow
@@ -123,9 +141,9 @@ def test_onnx_gives_the_same_points_everywhere(kind, table, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: "-".join(changes))
-def test_onnx_of_every_setting(changes, tmp_path):
-    model = fit("mlr", "wide", **changes)
+@pytest.mark.parametrize(("changes", "more"), VARIANTS, ids=lambda changes: "-".join(changes))
+def test_onnx_of_every_setting(changes, more, tmp_path, monkeypatch):
+    model = described(changes, more, monkeypatch).fit(positive(wide_frame()))
     check(written(model, tmp_path / "model.onnx"), model)
 
 
@@ -191,7 +209,7 @@ def test_a_level_costs_no_digits():
     """Movement of a thousandth of the level: a scale in float32 would be off in its fourth digit."""
     model = fit("rlinear", "wide")
     x = (10_000 + np.random.default_rng(0).normal(size=(5, CONTEXT, 2))).astype(np.float32)
-    gap = traced(model)(x) - model.predict_windows(x)
+    gap = traced(model)(x) - model.predict_windows(x)[0]
     assert np.abs(gap).max() < 2e-3  # two units in the last place of float32 at that level
 
 
@@ -234,7 +252,7 @@ def fresh(source, folder):
 
 
 def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, capfd):
-    model = fit("mlr", "wide", target_transform="log1p", learn_scales=True)
+    model = fit("mlr", "wide", target_transform="log1p")
     before = model.predict()
     monkeypatch.chdir(tmp_path)
     filters, state = list(warnings.filters), torch.get_rng_state()
@@ -315,6 +333,7 @@ def test_the_serving_page_runs(tmp_path, monkeypatch):
         exec(compile(source, str(page), "exec"), names)
     alone = {}
     exec(compile(service, str(page), "exec"), alone)
+    assert names["result"].origins.shape == (2, 6)
     recent = np.load("recent.npy")
     for wrong in (recent[0], recent[:, :5], recent.repeat(2, axis=2), recent * np.nan):
         with pytest.raises(ValueError, match="histories must be"):
@@ -334,10 +353,10 @@ def test_only_fitted_networks_are_exported(tmp_path):
 
 def test_other_numbers_are_refused(tmp_path):
     class Corrected(LinearForecaster):
-        def _points(self, x, *beside):
-            return super()._points(x, *beside) * 1.001
+        def _forecast(self, x, quantiles, covariates):
+            return super()._forecast(x, quantiles, covariates)[0] * 1.001, np.empty((*x.shape[:1], HORIZON, 1, 0))
 
-    model = Corrected(HORIZON, context=CONTEXT, max_epochs=1, random_state=0).fit(long_frame())
+    model = Corrected(HORIZON, context=CONTEXT, training=Training(max_epochs=1), random_state=0).fit(long_frame())
     with pytest.raises(ValueError, match="Corrected cannot be exported: the program is off by"):
         export_onnx(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -352,11 +371,13 @@ def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"attention": "bilinear_mlr"}, {"learn_scales": True}], ids=["einsum", "repeat"])
-def test_what_onnx_cannot_say_is_an_error(changes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "more"), [({"attention": "bilinear_mlr"}, {}), ({}, {"learn_scales": True})], ids=["einsum", "repeat"]
+)
+def test_what_onnx_cannot_say_is_an_error(changes, more, tmp_path, monkeypatch):
     """Without the translation of some operators torch breaks off, or writes a file that no runtime opens."""
     monkeypatch.setattr(tsattn.adapters.export, "_spelt_out", lambda program: program)
-    model = AttentionForecaster(HORIZON, context=CONTEXT, random_state=0, **SMALL, patch_len=8, **changes)
+    model = described({**changes, "patch_len": 8}, more, monkeypatch)
     with pytest.raises(ValueError, match=r"this network has no ONNX form .*; use export_pt2") as caught:
         export_onnx(model.fit(long_frame()), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tsattn.nn import feedforward
-from tsattn.nn.feedforward import FeedForward
+from tsattn.nn import layers
+from tsattn.nn.layers import FeedForward
 
 
 def seeded(seed=0):
@@ -35,7 +35,7 @@ def outcome(forward, layer, x):
 @pytest.mark.parametrize("tokens", [1, 7, 21, 64])
 @pytest.mark.parametrize("room", [1, 100, 2**17])  # hidden numbers a step: one token, a few, all
 def test_steps_are_the_formula(rate, tokens, room, monkeypatch):
-    monkeypatch.setattr(feedforward, "_HIDDEN", room)
+    monkeypatch.setattr(layers, "_HIDDEN", room)
     layer = FeedForward(5, 20, dropout=rate, generator=seeded()).double()
     x = torch.randn(3, tokens, 5, dtype=torch.float64, generator=seeded(1))
     for ours, truth in zip(outcome(FeedForward.forward, layer, x), outcome(plain, layer, x), strict=True):

@@ -1,4 +1,4 @@
-"""Do levels and quantiles name the same numbers, and does an answer look like the question?"""
+"""Levels and quantiles, the frame that a forecast becomes, and what the base class refuses."""
 
 import doctest
 
@@ -10,18 +10,12 @@ from tsattn import forecaster as module
 from tsattn import levels
 from tsattn.data import windows
 from tsattn.data.frames import Panel, to_panel
+from tsattn.data.schema import Schema
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import (
-    Forecast,
-    alias_of,
-    answer,
-    check_request,
-    context_of,
-    forecast_panel,
-    level_to_quantiles,
-    quantiles_to_level,
-)
+from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters.naive import Drift, Naive
+from tsattn.levels import check_request, level_to_quantiles, quantiles_to_level
+from tsattn.training.settings import Training
 
 H = 3
 
@@ -93,8 +87,8 @@ def test_a_lonely_quantile_is_no_level():
     assert quantiles_to_level((0.5,)) == ()
 
 
-def calibrated(data, **names):
-    return SplitConformal(Naive(H, **names), n_windows=9, step_size=1).fit(data)
+def calibrated(data, schema=Schema()):
+    return SplitConformal(Naive(H, schema=schema), n_windows=9, step_size=1).fit(data)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +96,8 @@ def calibrated(data, **names):
 )
 def test_long_in_long_out(names):
     frame = long_frame(names=names)
-    kwargs = dict(zip(("id_col", "time_col", "target_col"), names, strict=True)) if names[0] == "shop" else {}
-    out = calibrated(frame, **kwargs).predict(level=[80], quantiles=[0.5, 0.1])
+    schema = Schema("shop", "day", "sold") if names[0] == "shop" else Schema()
+    out = calibrated(frame, schema).predict(level=[80], quantiles=[0.5, 0.1])
     assert list(out.columns) == [*names[:2], "naive", "naive-lo-80", "naive-hi-80", "naive-q0.1", "naive-q0.5"]
     assert isinstance(out.index, pd.RangeIndex)
     assert list(out[names[0]]) == ["s0"] * H + ["s1"] * H
@@ -162,15 +156,16 @@ def test_a_fractional_level_names_its_columns():
 def test_a_panel_gives_a_forecast():
     panel = to_panel(long_frame())
     fitted = calibrated(panel)
-    for out in (fitted.predict(), fitted.predict(panel), answer(fitted, panel, panel)):
+    for out in (fitted.predict(), fitted.predict(panel)):
         assert isinstance(out, Forecast)
+    assert isinstance(fitted.predict(long_frame()), pd.DataFrame)
+    assert isinstance(calibrated(long_frame()).predict(panel), Forecast)
     out = fitted.predict(level=80)
     assert out.point.shape == (2, H, 1)
     assert out.horizon == H
     assert set(out.quantiles) == {0.1, 0.9}
     assert list(out.cutoffs) == [pd.Timestamp("2024-01-30")] * 2
     pd.testing.assert_frame_equal(out.to_frame(), calibrated(long_frame()).predict(level=80))
-    assert isinstance(answer(fitted, None, panel), pd.DataFrame)
 
 
 def test_an_alias_may_not_hide_a_column():
@@ -194,9 +189,9 @@ def test_many_series_are_answered_in_chunks():
     calls = []
 
     class Counting(Naive):
-        def predict_windows(self, x, *, quantiles=()):
+        def _points(self, x):
             calls.append(len(x))
-            return super().predict_windows(x, quantiles=quantiles)
+            return super()._points(x)
 
     panel = to_panel(long_frame(1300, 5))
     out = forecast_panel(Counting(H), panel)
@@ -211,13 +206,13 @@ class Odd(Naive):
         super().__init__(H)
         self.returned = returned
 
-    def predict_windows(self, x, *, quantiles=()):
+    def _points(self, x):
         return self.returned
 
 
 def test_a_wrong_shape_or_value_is_refused():
     panel = to_panel(long_frame())
-    with pytest.raises(ValueError, match=r"must return shape \(2, 3, 1\); got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"must forecast windows in the shape \(2, 3, 1\); got \(2, 3\)"):
         forecast_panel(Odd(np.zeros((2, 3))), panel)
     bad = np.zeros((2, 3, 1))
     bad[1, 2] = np.nan
@@ -229,17 +224,11 @@ def test_a_context_that_is_still_open_is_refused():
     class Open(Naive):
         context = None
 
-    class Fitted(Open):
-        context_ = 5
-        alias_ = "chosen"
-
+    chosen = Open(H)
     with pytest.raises(ValueError, match="context = None: fit it first"):
-        context_of(Open(H))
-    assert context_of(Fitted(H)) == 5
-    named = Fitted(H)
-    assert alias_of(named) == "naive"
-    named.alias = None
-    assert alias_of(named) == "chosen"
+        _ = chosen.min_context
+    chosen.context_ = 5
+    assert chosen.min_context == 5
 
 
 def test_new_data_may_be_shorter_than_a_frequency_needs():
@@ -248,6 +237,55 @@ def test_new_data_may_be_shorter_than_a_frequency_needs():
     out = fitted.predict(new)
     assert list(out["ds"]) == list(pd.date_range("2025-06-02", periods=H))
     assert list(out["naive"]) == [4.0] * H
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("freq", ["15min", "h", "D", "B", "W-MON", "MS", "QS"])
+def test_new_series_are_forecast_after_their_last_stamp(freq, tz):
+    new = long_frame(1, 20, freq=freq, tz=tz).assign(unique_id="new")
+    out = Naive(H).fit(long_frame(2, freq=freq, tz=tz)).predict(new[:-5])
+    assert out["ds"].tolist() == new["ds"].tolist()[15 : 15 + H]
+    assert out["ds"].dtype == new["ds"].dtype
+    assert out["naive"].tolist() == [new["y"].iloc[14]] * H
+
+
+class Tuned(Naive):
+    """Has a group of settings of its own."""
+
+    def __init__(self, horizon, *, training=Training(), alias=None, schema=Schema()):
+        super().__init__(horizon, alias=alias, schema=schema)
+        self.training = training
+
+
+def test_settings_are_found_by_their_bare_names():
+    made = Tuned.from_settings(horizon=2, max_epochs=3, freq="h", alias="mine")
+    assert (made.training, made.schema, made.alias) == (Training(max_epochs=3), Schema(freq="h"), "mine")
+    assert made.get_params()["training__max_epochs"] == 3
+    assert "training__max_epochs" not in made.get_params(deep=False)
+    assert repr(made) == "Tuned(horizon=2, training=Training(max_epochs=3), alias='mine', schema=Schema(freq='h'))"
+    given = Tuned.from_settings(horizon=2, training=Training(patience=None), max_epochs=3)
+    assert given.training == Training(patience=None, max_epochs=3)
+    with pytest.raises(ValueError, match=r"Tuned has no setting 'epochs'; it has horizon, training, .*max_epochs"):
+        Tuned.from_settings(horizon=2, epochs=3)
+
+
+def test_settings_are_changed_together_or_not_at_all():
+    made = Tuned(2)
+    assert made.set_params(training__max_epochs=4, training__patience=1, horizon=5) is made
+    assert (made.training, made.horizon) == (Training(max_epochs=4, patience=1), 5)
+    assert Training() == Training(max_epochs=10), "the shared default stays as it was"
+    for bad, message in (
+        ({"alias": "x", "training__max_epochs": 0}, "max_epochs must be a whole number of at least 1; got 0"),
+        ({"alias": "x", "horizon": 0}, "horizon must be an integer, at least 1; got 0"),
+        ({"alias": "x", "network__d_model": 3}, "Tuned has no parameter 'network'; it takes horizon, training"),
+        ({"alias": "x", "training__epochs": 3}, "Training has no setting 'epochs'; it has loss"),
+        ({"alias__x": 3}, "alias of Tuned has no parameters of its own; got alias__x"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made.set_params(**bad)
+        assert (made.training.max_epochs, made.horizon, made.alias) == (4, 5, None)
+    wrapped = SplitConformal(Tuned(2), n_windows=3).set_params(forecaster__training__max_epochs=2)
+    assert wrapped.forecaster.training.max_epochs == 2
 
 
 def test_the_examples_in_the_docstrings_are_true():

@@ -1,5 +1,6 @@
-"""Is every bad table refused with a useful message, and does every good one come back as it came in?"""
+"""Tables become panels and come back as they came, and bad ones are refused in words."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tsattn.data.frames import (
     to_panel,
     to_wide,
 )
+from tsattn.data.schema import Schema
 
 NAMES = {
     "nixtla": ("unique_id", "ds", "y"),
@@ -50,7 +52,7 @@ def wide_frame(periods=10, freq="h", tz=None, name=None):
 def test_a_long_frame_becomes_a_panel_and_comes_back(names):
     df = long_frame(names=names)
     before = df.copy(deep=True)
-    panel = to_panel(df, **dict(zip(("id_col", "time_col", "target_col"), names, strict=True)))
+    panel = to_panel(df, Schema(*names))
     assert (panel.n_series, panel.n_channels, panel.freq, panel.channels) == (2, 1, "h", (names[2],))
     assert panel.starts.tolist() == [0, 10, 20]
     assert panel.ids.tolist() == ["a", "b"] == panel.series_names.tolist()
@@ -70,8 +72,7 @@ def test_the_second_dialect_is_recognised_by_its_names():
 @pytest.mark.parametrize("names", [("ds", "y"), ("timestamp", "target"), ("week", "sold")])
 def test_a_long_frame_without_ids_is_one_series(names):
     df = long_frame(ids=("a",), names=("id", *names)).drop(columns="id")
-    given = {} if names[0] != "week" else {"id_col": None, "time_col": "week", "target_col": "sold"}
-    panel = to_panel(df, **given)
+    panel = to_panel(df, Schema(None, "week", "sold") if names[0] == "week" else Schema())
     assert (panel.n_series, panel.dialect.kind, panel.dialect.id_col) == (1, "long", None)
     assert_frame_equal(to_long(panel), df)
 
@@ -86,15 +87,15 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
 
 
 @pytest.mark.parametrize(
-    ("column", "given"),
-    [("date", None), ("ds", None), ("Timestamp", None), ("time", None), ("t0", None), ("t0", "t0")],
+    ("column", "schema"),
+    [(column, Schema()) for column in ("date", "ds", "Timestamp", "time", "t0")] + [("t0", Schema(time_col="t0"))],
 )
-def test_the_time_column_of_a_wide_frame_is_found(column, given):
+def test_the_time_column_of_a_wide_frame_is_found(column, schema):
     df = wide_frame().rename_axis(index=column).reset_index()
-    panel = from_wide(df[["load", column, "OT"]], time_col=given)  # it need not be the first
+    panel = from_wide(df[["load", column, "OT"]], schema)  # it need not be the first
     assert (panel.dialect.time_col, panel.channels) == (column, ("load", "OT"))
     assert_frame_equal(to_wide(panel), df)
-    assert_frame_equal(to_wide(to_panel(df, time_col=given or "ds")), df)
+    assert_frame_equal(to_wide(to_panel(df, schema)), df)
 
 
 def test_text_and_old_csv_layouts_are_read_as_stamps():
@@ -389,13 +390,13 @@ def test_numbers_and_stamps_beyond_reach():
 def test_names_that_were_asked_for_must_be_there():
     df = long_frame()
     with pytest.raises(ValueError, match=r"column 'shop' is missing; .*; name it by id_col="):
-        to_panel(df, id_col="shop")
+        to_panel(df, Schema(id_col="shop"))
     with pytest.raises(ValueError, match=r"column 'sold' is missing; .*; name it by target_col="):
-        to_panel(wide_frame(), target_col="sold", time_col="load")
+        to_panel(wide_frame(), Schema(target_col="sold", time_col="load"))
     with pytest.raises(ValueError, match=r"column 'when' is missing; .*; name it by time_col="):
-        to_panel(wide_frame(), time_col="when")
+        to_panel(wide_frame(), Schema(time_col="when"))
     with pytest.raises(ValueError, match=r"must be three columns; got \['unique_id', 'ds', 'ds'\]"):
-        from_long(df, target_col="ds")
+        from_long(df, Schema(target_col="ds"))
     with pytest.raises(ValueError, match=r"missing must be one of error, interpolate, ffill, mask; got 'drop'"):
         from_long(df, missing="drop")
 
@@ -488,3 +489,45 @@ def test_short_series_are_named():
         require_length(from_long(df), 4, "a context of 4")
     with pytest.raises(ValueError, match=r"too short: the table \(0 rows\), but a context of 1"):
         require_length(from_wide(wide_frame()).rows(0, 0), 1, "a context of 1")
+
+
+FAULTS = {
+    "duplicate": "series 5000: duplicate stamp 2024-01-02",
+    "gap": "series 5000: gap: there is no row at 2024-01-04",
+    "mixed": "series 5000: mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-01 01:00:00",
+    "stray": "series 5000: the stamp 2024-01-04 00:20:00 is off",
+    "zone": "only some stamps carry a UTC offset",
+}
+
+
+def ten_thousand(fault=None):
+    """A shuffled table of 10,000 series of 8 days, of which one, at place 5,000, has a fault."""
+    days = pd.date_range("2024-01-01", periods=8, freq="D")
+    df = pd.DataFrame({"unique_id": np.repeat(np.arange(10_000), 8), "ds": np.tile(days, 10_000), "y": 1.0})
+    row, mine = 5_000 * 8 + 3, df["unique_id"] == 5_000
+    if fault in ("duplicate", "stray"):
+        df.loc[row, "ds"] = days[1] if fault == "duplicate" else days[3] + pd.Timedelta("20min")
+    if fault == "mixed":
+        df.loc[mine, "ds"] = pd.date_range("2024-01-01", periods=8, freq="h")
+    if fault == "gap":
+        df = df.drop(index=row)
+    if fault == "zone":
+        df["ds"] = df["ds"].dt.strftime("%Y-%m-%d")
+        df.loc[row, "ds"] = "2024-01-04T00:00:00+01:00"
+    return df.sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_bad_series_among_ten_thousand_is_named(fault):
+    with pytest.raises(ValueError, match=FAULTS[fault]):
+        from_long(ten_thousand(fault))
+
+
+def test_ten_thousand_series_are_read_in_less_than_a_second():
+    df, took = ten_thousand(), []
+    assert from_long(df).fingerprint() == from_long(df.sort_index()).fingerprint()
+    for _ in range(3):
+        began = time.process_time()
+        from_long(df)
+        took.append(time.process_time() - began)
+    assert min(took) < 1

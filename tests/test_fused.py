@@ -1,31 +1,16 @@
-"""Are torch's private attention operators called only where they are known and right, and is plain torch the same?"""
+"""Torch's private attention operators are called only where they are known and right, and plain torch is the same."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from calls import DOUBLE, answers, by_reference, draw
 
-import tsattn.kernels.fused as fused
-from tsattn.kernels import attention, attention_reference
+from tsattn.kernels import attention, fused
 
-DOUBLE = torch.float64
 CPU = torch.device("cpu")
 REMEMBERING = (fused.operators, fused.serves)
-
-
-def draw(batch, n_heads, length, width, n_values=None, *, dtype=DOUBLE):
-    """q, k, v and a gradient of the result."""
-    generator = torch.Generator().manual_seed(0)
-    widths = (width, width, n_values or width, n_values or width)
-    q, k, v, g = (torch.randn(batch, n_heads, length, w, generator=generator, dtype=DOUBLE).to(dtype) for w in widths)
-    return [x.requires_grad_() for x in (q, k, v)] + [g]
-
-
-def answers(function, q, k, v, g, **options):
-    """Result and gradients of q, k, v."""
-    out = function(q, k, v, **options)
-    return (out, *torch.autograd.grad(out, (q, k, v), g))
 
 
 @pytest.fixture
@@ -56,7 +41,7 @@ def test_the_operators_are_really_called(monkeypatch):
 
         return function
 
-    tensors = draw(1, 2, 512, 8, dtype=torch.float32)
+    tensors = draw(1, 2, 512, 512, 8, 8, dtype=torch.float32)
     answers(attention, *tensors, ranks=(4, 4), backend="bands")
     monkeypatch.setattr(fused, "operators", lambda _: (spy(0), spy(1)))
     answers(attention, *tensors, ranks=(4, 4), backend="bands")
@@ -113,9 +98,9 @@ def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monk
     monkeypatch.setattr(fused, "operators", lambda _: tuple(pair))
     fused.serves.cache_clear()
     assert not fused.serves("cpu", CPU, DOUBLE)
-    tensors = draw(1, 1, 150, 4)
+    tensors = draw(1, 1, 150, 150, 4, 4)
     assert fused.choose(*tensors[:2]) == "plain"
-    expected = answers(attention_reference, *tensors, ranks=(2, 2))
+    expected = answers(by_reference, *tensors, ranks=(2, 2))
     for actual, value in zip(answers(attention, *tensors, ranks=(2, 2), backend="bands"), expected, strict=True):
         assert_close(actual, value)
 
@@ -127,7 +112,7 @@ def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monk
 def test_kernels_and_plain_torch_agree_on_a_part(causal, n_values, masked, serves, monkeypatch, assert_close):
     """The gradients of a part, taken with the result and the log-sum-exp of a whole."""
     monkeypatch.setattr(fused, "serves", lambda *_: serves)
-    q, k, v, grad = (x.detach() for x in draw(2, 2, 40, 4, n_values))
+    q, k, v, grad = (x.detach() for x in draw(2, 2, 40, 40, 4, n_values))
     out, lse = grad.flip(2), torch.linspace(3, 4, 160, dtype=DOUBLE).view(2, 40, 2).transpose(1, 2)
     bias = None
     if masked:
@@ -155,7 +140,7 @@ def test_kernels_and_plain_torch_agree_on_a_part(causal, n_values, masked, serve
 
 
 def test_padding_is_only_for_kernels_that_need_it(monkeypatch):
-    q, k, v, _ = draw(1, 1, 5, 4, 6)
+    q, k, v, _ = draw(1, 1, 5, 5, 4, 6)
     assert [x.shape[3] for x in fused.pad(q, k, v)] == [6, 6, 6]
     assert [x.shape[3] for x in fused.pad(v, v, q)] == [6, 6, 6]
     monkeypatch.setattr(fused, "serves", lambda *_: False)

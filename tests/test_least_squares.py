@@ -1,4 +1,4 @@
-"""Is a linear map that is solved the least-squares one, does it stay, and does the transformer learn what is left?"""
+"""Linear maps that are solved: the least-squares one, held, and a transformer that learns what is left."""
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,14 @@ TINY = {
     "patch_stride": 4,
     "dropout": 0.0,
 }
+
+
+def solving(**settings):
+    return AttentionForecaster.from_settings(horizon=HORIZON, **{**TINY, "linear_skip": "least_squares", **settings})
+
+
+def linear(kind="rlinear", **settings):
+    return LinearForecaster.from_settings(horizon=HORIZON, kind=kind, closed_form=True, **{**SMALL, **settings})
 
 
 def table(rows=140, seed=0):
@@ -48,32 +56,32 @@ def solved(df, centre):
 @pytest.mark.parametrize(("kind", "centre"), [("rlinear", "mean"), ("nlinear", "last")])
 def test_closed_form_is_the_ridge_regression_of_all_windows(kind, centre):
     df = table()
-    model = LinearForecaster(HORIZON, kind, closed_form=True, **SMALL).fit(df)
+    model = linear(kind).fit(df)
     found = model.network_.map.weight.detach().double().numpy()
     np.testing.assert_allclose(found, solved(df, centre), rtol=1e-4, atol=1e-5)
     assert model.summary_["epochs"] == 0
     assert model.history_.columns.tolist() == ["epoch", "train_loss", "valid_loss", "learning_rate"]
-    other = LinearForecaster(HORIZON, kind, closed_form=True, **{**SMALL, "random_state": 5}).fit(df)
+    other = linear(kind, random_state=5).fit(df)
     pd.testing.assert_frame_equal(other.predict(level=80), model.predict(level=80))
 
 
 def test_the_catalogue_has_it_by_name():
     df = table()
     model = make_forecaster("least_squares", HORIZON, **SMALL).fit(df)
-    known = LinearForecaster(HORIZON, "rlinear", closed_form=True, alias="least_squares", **SMALL).fit(df)
+    known = linear(alias="least_squares").fit(df)
     np.testing.assert_array_equal(model.predict(df).iloc[:, -1], known.predict(df).iloc[:, -1])
 
 
 def test_the_map_is_held_and_the_transformer_starts_with_nothing():
     df = table()
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY).fit(df)
+    model = solving().fit(df)
     np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5)
     assert not model.network_.skip.bias.any()
     assert model.network_.head.project.weight.abs().max() > 0
-    still = AttentionForecaster(HORIZON, linear_skip="least_squares", **{**TINY, "learning_rate": 1e-12}).fit(df)
-    linear = LinearForecaster(HORIZON, "rlinear", closed_form=True, **SMALL).fit(df)
-    np.testing.assert_allclose(still.predict().iloc[:, -1], linear.predict().iloc[:, -1], rtol=1e-5)
-    assert np.abs(model.predict().iloc[:, -1] - linear.predict().iloc[:, -1]).max() > 1e-3
+    still = solving(learning_rate=1e-12).fit(df)
+    solved_map = linear().fit(df).predict().iloc[:, -1]
+    np.testing.assert_allclose(still.predict().iloc[:, -1], solved_map, rtol=1e-5)
+    assert np.abs(model.predict().iloc[:, -1] - solved_map).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,7 @@ def test_the_map_is_held_and_the_transformer_starts_with_nothing():
 )
 def test_heads_that_move_values_take_it(settings):
     df = table()
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY, **settings).fit(df)
+    model = solving(**settings).fit(df)
     np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5)
     assert np.isfinite(model.predict(level=80).iloc[:, 1:].to_numpy(dtype=float)).all()
 
@@ -90,7 +98,7 @@ def test_windows_with_missing_values_teach_nothing():
     df = table()
     holed = df.copy()
     holed.iloc[40:43, 0] = np.nan
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", missing="mask", **TINY).fit(holed)
+    model = solving(missing="mask").fit(holed)
     values = to_panel(holed, missing="mask").values[: len(df) - VALID]
     z = (values - np.nanmean(values, 0)) / np.nanstd(values, 0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
@@ -103,28 +111,28 @@ def test_windows_with_missing_values_teach_nothing():
     sparse = df.copy()
     sparse.iloc[::10] = np.nan
     with pytest.raises(ValueError, match="a least-squares map needs windows without missing values"):
-        AttentionForecaster(HORIZON, linear_skip="least_squares", missing="mask", **TINY).fit(sparse)
+        solving(missing="mask").fit(sparse)
 
 
 def test_constants_and_two_fits_and_a_saved_model(tmp_path):
     flat = table() * 0 + 5
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY).fit(flat)
+    model = solving().fit(flat)
     np.testing.assert_allclose(model.predict().iloc[:, 1:].to_numpy(dtype=float), 5, rtol=1e-6)
     df = table()
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY).fit(df)
+    model = solving().fit(df)
     model.save(tmp_path / "model")
     loaded = AttentionForecaster.load(tmp_path / "model")
     pd.testing.assert_frame_equal(loaded.predict(df), model.predict(df))
-    assert loaded.linear_skip == "least_squares"
-    again = AttentionForecaster(HORIZON, linear_skip="least_squares", **TINY).fit(df)
+    assert loaded.training.linear_skip == "least_squares"
+    again = solving().fit(df)
     pd.testing.assert_frame_equal(again.predict(), model.predict())
 
 
 def test_a_warm_start_keeps_the_map_that_the_transformer_completes():
-    model = AttentionForecaster(HORIZON, linear_skip="least_squares", warm_start=True, **TINY).fit(table())
+    model = solving().fit(table())
     before = model.network_.skip.weight.detach().clone()
     head = model.network_.head.project.weight.detach().clone()
-    model.fit(table(seed=1))
+    model.fit(table(seed=1), warm_start=True)
     torch.testing.assert_close(model.network_.skip.weight.detach(), before, rtol=0, atol=0)
     assert (model.network_.head.project.weight - head).abs().max() > 0
 
@@ -133,23 +141,28 @@ def test_a_warm_start_keeps_the_map_that_the_transformer_completes():
     ("make", "message"),
     [
         (
-            lambda: AttentionForecaster(HORIZON, linear_skip="ridge", **TINY),
+            lambda: solving(linear_skip="ridge"),
             "True, False or 'least_squares'; got 'ridge'",
         ),
         (
-            lambda: AttentionForecaster(HORIZON, linear_skip="least_squares", head="negative_binomial", **TINY),
+            lambda: solving(head="negative_binomial"),
             "moves a logarithm",
         ),
-        (lambda: LinearForecaster(HORIZON, "dlinear", closed_form=True, **SMALL), "got kind = 'dlinear'"),
-        (lambda: LinearForecaster(HORIZON, closed_form=True, loss="huber", **SMALL), "loss = 'huber'"),
         (
-            lambda: AttentionForecaster(HORIZON, linear_skip="least_squares", architecture="decoder", **TINY),
+            lambda: linear("dlinear"),
+            "got kind = 'dlinear'",
+        ),
+        (
+            lambda: linear(loss="huber"),
+            "loss = 'huber'",
+        ),
+        (
+            lambda: solving(architecture="decoder"),
             "a decoder has no map",
         ),
     ],
 )
-def test_what_cannot_be_solved_is_refused(make, message):
-    model = make()
+def test_what_cannot_be_solved_is_refused(make, message, monkeypatch):
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
-        model.fit(table())
-    assert not hasattr(model, "network_")
+        make().fit(table())

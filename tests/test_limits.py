@@ -1,4 +1,4 @@
-"""How many threads does torch get inside a fit and a forecast, and how many does everybody else get afterwards?"""
+"""Threads of torch inside a fit and a forecast, and the number that everybody else has afterwards."""
 
 import threading
 
@@ -10,10 +10,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn import AttentionForecaster, AttentionRegressor, LinearForecaster, limits
-from tsattn.forecasters.fitting import multiply_adds
 from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.models import build_model
+from tsattn.nn.models import build_model, multiply_adds
+from tsattn.training.settings import Training
 
 OUTSIDE = 3
 
@@ -39,13 +39,13 @@ def df():
 
 
 def attention(**settings):
-    return AttentionForecaster(
-        3, **{"context": 16, "patch_len": 8, "max_epochs": 1, "n_layers": 1, "random_state": 0} | settings
+    return AttentionForecaster.from_settings(
+        horizon=3, **{"context": 16, "patch_len": 8, "max_epochs": 1, "n_layers": 1, "random_state": 0} | settings
     )
 
 
 def linear(**settings):
-    return LinearForecaster(3, context=16, max_epochs=1, random_state=0, **settings)
+    return LinearForecaster.from_settings(horizon=3, context=16, max_epochs=1, random_state=0, **settings)
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
@@ -126,7 +126,9 @@ def test_samples_and_attention_maps_use_them_too(df, used):
 
 def test_a_regressor_uses_one(used):
     waves = np.sin(np.arange(40)[:, None] + np.arange(20))
-    AttentionRegressor(max_epochs=1, random_state=0).fit(waves[:, :17], waves[:, 17:]).predict(waves[:, :17])
+    AttentionRegressor(training=Training(max_epochs=1), random_state=0).fit(waves[:, :17], waves[:, 17:]).predict(
+        waves[:, :17]
+    )
     assert (used, torch.get_num_threads()) == ({1}, OUTSIDE)
 
 

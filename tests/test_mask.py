@@ -1,4 +1,4 @@
-"""Are missing values left out under missing="mask": of normalisation, attention, loss and scores, and never guessed?"""
+"""Missing values under missing="mask": left out of normalisation, attention, loss and scores, never guessed."""
 
 import numpy as np
 import pandas as pd
@@ -7,12 +7,14 @@ import torch
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
+from tsattn.data.schema import Schema
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.nn.patching import RevIN
-from tsattn.training.loop import ForecastModule, TrainConfig
+from tsattn.training.loop import ForecastModule
+from tsattn.training.settings import Training
 
 
 def holes(df, share=0.15, seed=0):
@@ -79,7 +81,7 @@ def test_statistics_of_what_is_known_are_those_of_a_loop():
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
 def test_the_loss_is_the_mean_over_what_is_known(loss):
     model = network()
-    module = ForecastModule(model, TrainConfig(loss=loss), steps_per_epoch=1)
+    module = ForecastModule(model, Training(loss=loss), steps_per_epoch=1)
     x, y = windows(), windows(3)[:, :4]
     y[0, 1, 0], y[2, :, 1] = float("nan"), float("nan")
     x[1, :, 0] = float("nan")
@@ -156,12 +158,15 @@ def test_saved_models_keep_the_holes(tmp_path):
 @pytest.mark.parametrize(
     ("fit", "message"),
     [
-        (lambda df: linear(missing="mask").fit(df), "missing='mask' is for attention encoders.* got 'nlinear'"),
+        (
+            lambda df: linear(missing="mask").fit(df),
+            "nlinear cannot leave missing values out .missing='mask'.; fill them in by",
+        ),
         (
             lambda df: masked(architecture="decoder", patch_stride=6, linear_skip=False).fit(df),
-            "missing='mask' is for attention encoders.* got 'decoder'",
+            "mlr cannot leave missing values out .missing='mask'.; fill them in by",
         ),
-        (lambda df: Naive(4, missing="mask").fit(df).predict(), "windows must be finite; got NaN or inf"),
+        (lambda df: Naive(4, schema=Schema(missing="mask")).fit(df), "naive cannot leave missing values out"),
         (
             lambda df: masked().fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
             "'s1': column 'y' has no value at all .* missing='mask' needs some value; leave it out",
@@ -177,7 +182,7 @@ def test_saved_models_keep_the_holes(tmp_path):
 def test_what_cannot_look_past_holes_is_refused(fit, message):
     df = long_frame()
     with pytest.raises(ValueError, match=message):
-        fit(holes(df) if "Naive" not in message else df)
+        fit(holes(df))
 
 
 def test_a_context_without_a_value_is_refused():

@@ -1,4 +1,4 @@
-"""Is every structure the matrix its formula says, in each product, gradient and count, with or without heads?"""
+"""Every structured matrix against its formula: products, gradients and counts, with and without heads."""
 
 import copy
 import itertools
@@ -30,7 +30,7 @@ from tsattn.matrices import (
 from tsattn.matrices.levels import block_starts
 
 every = pytest.mark.parametrize("row", ROWS)
-with_heads = pytest.mark.parametrize("heads", [None, 1, 3])
+with_heads = pytest.mark.parametrize("heads", [None, 3])
 
 
 # --- the matrix, its products and its derivatives
@@ -45,7 +45,7 @@ def test_the_dense_form_is_the_formula(row, heads, assert_close):
 
 
 @every
-@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_products_are_those_of_the_dense_form(row, batch, assert_close):
     matrix = build(row)
     weight, x, y = truth(matrix), normal(*batch, matrix.n_in), normal(*batch, matrix.n_out, seed=2)
@@ -56,8 +56,7 @@ def test_products_are_those_of_the_dense_form(row, batch, assert_close):
 
 
 @every
-@pytest.mark.parametrize("given", [1, 3])
-@pytest.mark.parametrize("batch", [(), (5,), (2, 4)])
+@pytest.mark.parametrize(("given", "batch"), [(1, ()), (3, (2, 4))])
 def test_each_head_has_its_own_matrix(row, given, batch, assert_close):
     """A head axis of one is given to all heads; nothing mixes."""
     matrix = build(row, heads=3)
@@ -79,17 +78,6 @@ def test_scores_of_all_pairs_are_dot_products_of_features(assert_close):
 
 
 @every
-@with_heads
-def test_products_are_linear(row, heads, assert_close):
-    matrix = build(row, heads)
-    lead = (4,) if heads is None else (4, heads)
-    x, y = normal(*lead, matrix.n_in), normal(*lead, matrix.n_in, seed=2)
-    assert_close(matrix(2.5 * x - 3 * y), 2.5 * matrix(x) - 3 * matrix(y))
-    x, y = normal(*lead, matrix.n_out), normal(*lead, matrix.n_out, seed=2)
-    assert_close(matrix.rmatmul(2.5 * x - 3 * y), 2.5 * matrix.rmatmul(x) - 3 * matrix.rmatmul(y))
-
-
-@every
 def test_gradients_are_those_of_the_loops(row, assert_close):
     """The oracle's scalars carry their own graph, so the two derivatives share nothing but autograd."""
     matrix = build(row)
@@ -106,44 +94,18 @@ def test_gradients_are_those_of_the_loops(row, assert_close):
 
 
 @every
-@with_heads
-def test_gradients_are_those_through_the_dense_form(row, heads, assert_close):
-    matrix = build(row, heads)
-    lead = (4,) if heads is None else (4, heads)
-    x, g = normal(*lead, matrix.n_in).requires_grad_(), normal(*lead, matrix.n_out, seed=2)
+def test_gradients_of_heads_are_those_through_the_dense_form(row, assert_close):
+    matrix = build(row, 3)
+    x, y = normal(4, 3, matrix.n_in).requires_grad_(), normal(4, 3, matrix.n_out, seed=2).requires_grad_()
     cores = list(matrix.parameters())
-    dense = torch.einsum("...i,...oi->...o", x, matrix.to_dense())
-    right = torch.autograd.grad((dense * g).sum(), [x, *cores])
-    for actual, wanted in zip(torch.autograd.grad((matrix(x) * g).sum(), [x, *cores]), right, strict=True):
-        assert_close(actual, wanted)
+    dense = torch.einsum("...o,...oi,...i->", y, matrix.to_dense(), x)
+    right = torch.autograd.grad(dense, [x, y, *cores])
+    for form in ((matrix(x) * y).sum(), (matrix.rmatmul(y) * x).sum()):
+        for actual, wanted in zip(torch.autograd.grad(form, [x, y, *cores]), right, strict=True):
+            assert_close(actual, wanted)
 
 
-@every
-@pytest.mark.parametrize("heads", [None, 2])
-def test_gradients_by_finite_differences(row, heads):
-    matrix = build(row, heads)
-    lead = () if heads is None else (heads,)
-    names = [name for name, _ in matrix.named_parameters()]
-
-    def products(x, y, *cores):
-        swapped = dict(zip(names, cores, strict=True))
-        call = torch.func.functional_call
-        return call(matrix, swapped, (x,)), call(_Transposed(matrix), {f"m.{n}": c for n, c in swapped.items()}, (y,))
-
-    x, y = (normal(*lead, size).requires_grad_() for size in (matrix.n_in, matrix.n_out))
-    assert torch.autograd.gradcheck(products, (x, y, *(p.detach().requires_grad_() for p in matrix.parameters())))
-
-
-class _Transposed(torch.nn.Module):
-    def __init__(self, matrix):
-        super().__init__()
-        self.m = matrix
-
-    def forward(self, y):
-        return self.m.rmatmul(y)
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_mlr_is_the_formula(data):
     n_in, n_out = data.draw(st.integers(1, 14), label="n_in"), data.draw(st.integers(1, 14), label="n_out")
@@ -155,7 +117,7 @@ def test_any_mlr_is_the_formula(data):
     check_drawn(matrix, heads)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_block_tensor_train_and_kronecker_product_is_the_formula(data):
     a, b, c, d = factors = tuple(data.draw(st.tuples(*[st.integers(1, 4)] * 4), label="factors"))
@@ -184,6 +146,9 @@ def check_drawn(matrix, heads):
     torch.testing.assert_close(matrix.to_dense().detach(), expected, **close)
     y = normal(*(() if heads is None else (heads,)), matrix.n_out)
     torch.testing.assert_close(matrix.rmatmul(y).detach(), torch.einsum("...o,...oi->...i", y, expected), **close)
+    x = normal(*(() if heads is None else (heads,)), matrix.n_in, seed=2)
+    form = torch.einsum("...o,...oi,...i->...", y, expected, x)
+    torch.testing.assert_close(matrix.bilinear(y, x).detach(), form, **close)
     assert matrix.n_parameters == sum(parameter.numel() for parameter in matrix.parameters())
 
 
@@ -208,16 +173,13 @@ def test_counts_are_those_of_the_formula(row, heads):
 
 
 @pytest.mark.parametrize("row", [name for name in ROWS if "butterfly" not in name and "uneven" not in name])
-@with_heads
-def test_torch_counts_the_same_multiply_adds(row, heads):
+def test_torch_counts_the_same_multiply_adds(row):
     """Even blocks only: padding is work as well, and a butterfly's products are not those of matrices."""
-    matrix = build(row, heads)
+    matrix = build(row, 3)
     if isinstance(matrix, MLBTC):
-        matrix = MLBTC(
-            12, 9, levels=(Level(3, 3, 2), Level(3, 2, 2, True)), heads=heads, dtype=DOUBLE, generator=seeded()
-        )
+        matrix = MLBTC(12, 9, levels=(Level(3, 3, 2), Level(3, 2, 2, True)), heads=3, dtype=DOUBLE, generator=seeded())
     with FlopCounterMode(display=False) as counter:
-        matrix(normal(5, matrix.n_in) if heads is None else normal(5, 1, matrix.n_in))
+        matrix(normal(5, 1, matrix.n_in))
     assert counter.get_total_flops() == 2 * 5 * matrix.flops
 
 
@@ -252,32 +214,6 @@ def test_btt_of_rank_one_on_square_factors_is_monarch(n, assert_close):
     monarch.load_state_dict(btt.state_dict())
     expected = oracles.btt(btt.left[0].tolist(), btt.right[0].tolist(), (root,) * 4, 1)
     assert_close(monarch.to_dense(), torch.tensor(oracles.entries(expected, n), dtype=DOUBLE))
-
-
-@every
-@with_heads
-def test_each_structure_is_an_instance_of_mlbtc(row, heads, assert_close):
-    matrix = build(row, heads)
-    instance = MLBTC.from_structure(matrix)
-    assert_close(instance.to_dense(), matrix.to_dense())
-    lead = () if heads is None else (heads,)
-    x, y = normal(*lead, matrix.n_in), normal(*lead, matrix.n_out)
-    assert_close(instance(x), matrix(x))
-    assert_close(instance.rmatmul(y), matrix.rmatmul(y))
-    assert instance.heads == heads
-    assert all(parameter.requires_grad and parameter.is_leaf for parameter in instance.parameters())
-    shared = {parameter.data_ptr() for parameter in matrix.parameters()}
-    assert not shared & {parameter.data_ptr() for parameter in instance.parameters()}
-
-
-@pytest.mark.parametrize("sizes", [(4, 4), (8, 8), (16, 16), (32, 32)])
-def test_a_butterfly_grouped_in_two_is_a_monarch_of_those_blocks(sizes, assert_close):
-    matrix = Butterfly(*sizes, generator=seeded(), dtype=DOUBLE)
-    level = MLBTC.from_structure(matrix).levels[0]
-    assert (level.left_blocks * level.right_blocks, level.rank, level.shuffled) == (sizes[0], 1, True)
-    factors = (level.right_blocks, level.left_blocks) * 2
-    factors = (factors[0], factors[1], factors[0], factors[1])
-    assert_close(Monarch.from_dense(matrix.to_dense(), factors=factors).to_dense(), matrix.to_dense())
 
 
 # --- beginnings
@@ -365,14 +301,9 @@ def test_chance_comes_from_the_given_generator_alone(row):
     state = torch.random.get_rng_state()
     matrix, again, other = build(row), build(row), build(row, seed=1)
     weight = matrix.to_dense().detach()
-    structure, _, options = ROWS[row]
-    first, second = (structure.from_dense(weight, **options).state_dict() for _ in range(2))
-    MLBTC.from_structure(matrix)
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(weight, again.to_dense())
     assert not torch.equal(weight, other.to_dense())
-    # To rounding: sums may run in another order when buffers lie differently in memory.
-    assert all(torch.allclose(first[name], second[name], rtol=1e-9, atol=1e-9) for name in first)
     again.reset_parameters(seeded(1))
     assert torch.equal(again.to_dense(), other.to_dense())
 
@@ -406,10 +337,6 @@ class _Shift(StructuredMatrix):
     def forward(self, x):
         return self.size * x.roll(1, dims=-1)
 
-    @classmethod
-    def from_dense(cls, weight):
-        return cls(*weight.shape)
-
     def fan_in(self):
         return {"size": 1.0}
 
@@ -421,7 +348,6 @@ def test_slow_defaults_serve_a_structure_that_has_the_least(assert_close):
     assert_close(matrix.rmatmul(x), x @ weight)
     assert_close(matrix.bilinear(x, y), ((x @ weight) * y).sum(-1))
     assert (matrix.n_parameters, matrix.flops) == (1, 16)
-    assert_close(MLBTC.from_structure(matrix).to_dense(), weight)
 
 
 # --- names and refusals
@@ -475,9 +401,6 @@ def test_options_reach_the_structure():
         (lambda: Dense(4, 3, heads=3)(torch.ones(4)), r"heads = 3 or 1; got shape \(4,\)"),
         (lambda: MLR(4, 3).bilinear(torch.ones(4), torch.ones(4)), r"n_out = 3 features; got shape \(4,\)"),
         (lambda: MLR(4, 3).bilinear(torch.ones(3), torch.ones(3)), r"n_in = 4 features; got shape \(3,\)"),
-        (lambda: LowRank.from_dense(torch.full((2, 2), torch.nan)), "finite to be projected; got NaN or inf"),
-        (lambda: LowRank.from_dense(torch.ones(2, 2, 2, 2)[0, :, :, :0]), r"not empty; got shape \(2, 2, 0\)"),
-        (lambda: Butterfly.from_dense(torch.ones(3, 3)), "power of two, at least 2; got n_out = 3"),
     ],
 )
 def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):

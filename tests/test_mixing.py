@@ -1,4 +1,4 @@
-"""Do channels learn from one another when they are asked to, and from nobody when they are not?"""
+"""Channels that learn from one another when they are asked to, and from nobody when they are not."""
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from tsattn.data.frames import from_wide, to_panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.nn.blocks import ChannelMixer
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.heads import HEADS
-from tsattn.nn.mixing import ChannelMixer
 from tsattn.nn.models import build_model
 
 SIZES = {"context": 20, "horizon": 5, "d_model": 8, "d_ff": 8, "n_layers": 2, "patch_len": 8, "patch_stride": 4}
@@ -194,15 +194,15 @@ def test_mixing_forecasters_live_as_others_do(tmp_path):
     with pytest.raises(ValueError, match="fitted on the channels s0, s1, s2; got s0, s1"):
         model.predict(frame[["s0", "s1"]])
     with pytest.raises(ValueError, match="windows must have the 3 fitted channels; got 2"):
-        model.predict_windows(np.zeros((1, 12, 2)))
+        model.predict_windows(np.zeros((1, 12, 2)))[0]
 
 
 def test_windows_are_answered_alike_in_any_chunk(monkeypatch):
     model, panel = mixing().fit(three()), to_panel(three())
     x = np.stack([panel.values[end - 12 : end] for end in range(12, 60)])
-    whole = model.predict_windows(x)
-    monkeypatch.setattr("tsattn.forecasters.inference._CHUNK", 7)
-    np.testing.assert_allclose(model.predict_windows(x), whole, rtol=1e-5)
+    whole = model.predict_windows(x)[0]
+    monkeypatch.setattr("tsattn.forecasters.fitted._CHUNK", 7)
+    np.testing.assert_allclose(model.predict_windows(x)[0], whole, rtol=1e-5)
 
 
 def test_mixing_goes_with_covariates_and_missing_values():
@@ -219,7 +219,7 @@ def test_a_mixing_network_is_exported():
     model = mixing(max_epochs=1).fit(three())
     x = np.random.default_rng(0).normal(size=(5, 12, 3)).astype(np.float32)
     points = export_program(model).module()(torch.as_tensor(x)).numpy()
-    np.testing.assert_allclose(points, model.predict_windows(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(points, model.predict_windows(x)[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,6 @@ def test_a_mixing_network_is_exported():
     ],
 )
 def test_tables_that_cannot_be_mixed_are_refused_before_training(make, message, monkeypatch):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         make()

@@ -5,7 +5,8 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from tsattn.nn.attention import Attention, Pattern
+from tsattn.kernels import Levels, Pattern
+from tsattn.nn.attention import Attention
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.layers import Dropout, linear, set_generator
 from tsattn.nn.models import build_model, moving_average
@@ -53,6 +54,7 @@ def test_equivariant_models_follow_shift_and_scale(backbone):
     model = build_model(small(backbone, equivariant=True), generator=seeded()).double().eval()
     x = torch.randn(3, 40, 2, generator=seeded(1), dtype=torch.float64)
     torch.testing.assert_close(model(x * 1e3 - 70), model(x) * 1e3 - 70, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model(x * 1e-9), model(x) * 1e-9, rtol=1e-9, atol=1e-18)
 
 
 @pytest.mark.parametrize("backbone", [*ATTENTION_KINDS, "rlinear"])
@@ -92,7 +94,7 @@ def test_moving_average_matches_a_loop():
 def test_mlr_with_one_level_is_standard_attention():
     x = torch.randn(2, 11, 8, generator=seeded())
     plain = Attention(8, score=DotScore(8, 2, generator=seeded(1)), generator=seeded(2))
-    level = LevelScore(8, 2, length=11, ranks=(4,), generator=seeded(1))
+    level = LevelScore(8, 2, length=11, levels=Levels((4,)), generator=seeded(1))
     torch.testing.assert_close(Attention(8, score=level, generator=seeded(2))(x), plain(x), rtol=1e-4, atol=1e-6)
 
 
@@ -155,7 +157,7 @@ def test_bad_settings_are_named(kwargs, message):
     [
         ({"n_heads": 3}, "n_heads must divide d_model; got n_heads = 3 for d_model = 16"),
         ({"ranks": (2, 1)}, r"ranks must sum to d_head; got sum\(\(2, 1\)\) = 3 for d_head = 8"),
-        ({"ranks": (4, 2, 2), "block_sizes": (42, 21)}, "block_sizes needs one size a level"),
+        ({"ranks": (4, 2, 2), "block_sizes": (42, 21)}, "block_sizes needs one number a level"),
         ({"dropout": 1.0}, r"dropout must be at least 0 and below 1; got 1\.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Does any table that people may bring end in a whole forecast or in one clear refusal, and in nothing else?"""
+"""Tables drawn at random end in a whole forecast or in one clear refusal."""
 
 import tempfile
 import traceback
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import tsattn
 from tsattn.data.frames import future_times
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 
 PACKAGE = str(Path(tsattn.__file__).parent)
 NET = {"d_model": 4, "n_heads": 1, "n_layers": 1, "d_ff": 4, "patch_len": 4, "patch_stride": 2}
@@ -232,7 +233,7 @@ def assert_clear(error, case):
 def outcome(case):
     before = case.table.copy()
     try:
-        model = case.model(**case.settings).fit(case.table)
+        model = case.model.from_settings(**case.settings).fit(case.table)
         answer = model.predict(level=case.level)
     except ValueError as error:
         assert_clear(error, case)
@@ -300,12 +301,14 @@ def test_stamps_do_not_run_over_their_end():
         times = pd.date_range(end=pd.Timestamp("2262-04-11 23:00").as_unit("s"), periods=70, freq=freq, unit="s")
         fine = times[times < pd.Timestamp("2262-04-11")].as_unit("ns")
         table = pd.DataFrame({"ds": fine[:-1], "y": 1.0})
-        model = LinearForecaster(6, context=6, max_epochs=1, val_size=0, random_state=0).fit(table)
+        model = LinearForecaster.from_settings(horizon=6, context=6, max_epochs=1, val_size=0, random_state=0).fit(
+            table
+        )
         assert model.predict(horizon=1)["ds"].tolist() == [fine[-1]]
         with pytest.raises(ValueError, match="reach beyond 2262-04-10, where stamps in nanoseconds must end; shorten"):
             model.predict()
     near = pd.DataFrame({"ds": np.arange(40) * 2**55, "y": 1.0})
-    model = LinearForecaster(4, context=6, max_epochs=1, val_size=0, random_state=0).fit(near)
+    model = LinearForecaster.from_settings(horizon=4, context=6, max_epochs=1, val_size=0, random_state=0).fit(near)
     assert model.predict()["ds"].tolist() == [n * 2**55 for n in range(40, 44)]
     with pytest.raises(ValueError, match=r"reach beyond \d+, where integer time must end"):
         future_times(pd.Index([2**61]), 2**61, 4)
@@ -321,4 +324,4 @@ def test_ids_are_named_as_people_typed_them():
     table = pd.DataFrame({"unique_id": pd.Timestamp("2020-01-01"), "ds": np.arange(40), "y": -1.0})
     for ids, name in ((table["unique_id"], "'2020-01-01 00:00:00'"), (0.5, "0.5")):
         with pytest.raises(ValueError, match=f"series {name} has -1 at 0; shift"):
-            LinearForecaster(2, target_transform="sqrt").fit(table.assign(unique_id=ids))
+            LinearForecaster.from_settings(horizon=2, target_transform="sqrt").fit(table.assign(unique_id=ids))

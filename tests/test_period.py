@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scripts  # noqa: F401 - it finds benchmarks/
 import torch
 from zero_shot.pack import Pack
 
@@ -91,6 +90,15 @@ def test_a_history_that_begins_later_is_a_shorter_one():
     padded = torch.cat([torch.full((len(x), 400), torch.nan, dtype=DOUBLE), x], 1)
     for alone, beside in zip(detect_period(x), detect_period(padded), strict=True):
         assert torch.allclose(alone.double(), beside.double())
+
+
+def test_less_than_one_and_a_half_cycles_are_none():
+    """Also where the rows before a later beginning make room for them."""
+    x = seasonal(24, 34, noise=0.0)
+    padded = torch.cat([torch.full((len(x), 100), torch.nan, dtype=DOUBLE), x], 1)
+    assert (detect_period(padded)[0] < 24).all()
+    longer = torch.cat([padded, seasonal(24, 58, noise=0.0)[:, 34:]], 1)
+    assert (detect_period(longer)[0] == 24).double().mean() > 0.7
 
 
 def test_rows_do_not_disturb_one_another():

@@ -1,4 +1,4 @@
-"""Do pictures show the numbers they are given, and touch nothing else?"""
+"""Pictures show the numbers that they are given and change nothing else."""
 
 import subprocess
 import sys
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from tsattn.data.frames import future_times, to_panel
 from tsattn.evaluate.backtest import backtest
-from tsattn.forecaster import Forecast, level_to_quantiles
+from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Drift, Naive
+from tsattn.levels import level_to_quantiles
 from tsattn.plotting import check_format, plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
 
 STEPS = 6

@@ -1,4 +1,4 @@
-"""Does the pretrained forecaster take any series, answer the same whatever stands beside it, and refuse in words?"""
+"""The pretrained forecaster: any series, whatever stands beside it, its refusals, its weights and saved folders."""
 
 import doctest
 import inspect
@@ -21,10 +21,11 @@ import tsattn
 from tsattn import PretrainedForecaster, backtest, catalogue, forecast
 from tsattn.adapters.gluonts import TsattnPredictor
 from tsattn.data.frames import Panel, to_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.distributed import predict_many
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import Forecast, call_windows, forecast_panel, reach_of
+from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters import pretrained as module
 from tsattn.forecasters.naive import Naive
 from tsattn.pretrained import weights
@@ -46,7 +47,7 @@ def network(request):
 
 
 def make(horizon=H, **params):
-    return PretrainedForecaster(horizon, **{"weights": tiny_network(), **params})
+    return PretrainedForecaster.from_settings(horizon=horizon, **{"weights": tiny_network(), **params})
 
 
 def fitted(network=None, horizon=H, **params):
@@ -96,9 +97,9 @@ def test_neither_order_nor_neighbours_change_a_forecast(network):
     forecaster = fitted(network)
     x = windows(*[series(n, n) for n in (3, 40, 64, 64, 17, 50, 9)])
     order = np.random.default_rng(0).permutation(len(x))
-    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))
-    np.testing.assert_allclose(forecaster.predict_windows(x[order], quantiles=(0.1, 0.9)), whole[order], rtol=1e-5)
-    parts = [forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9)) for i in range(len(x))]
+    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
+    np.testing.assert_allclose(forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1], whole[order], rtol=1e-5)
+    parts = [forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9))[1] for i in range(len(x))]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5)
 
 
@@ -115,12 +116,12 @@ def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
         return type(network).forecast(network, part, horizon)
 
     monkeypatch.setattr(network, "forecast", watch, raising=False)
-    found = fitted(n_threads=n_threads).predict_windows(x)
+    found = fitted(n_threads=n_threads).predict_windows(x)[0]
     assert set(seen) == {1}
     assert len(seen) > n_threads
     assert torch.get_num_threads() == before
     monkeypatch.undo()
-    np.testing.assert_allclose(found, fitted(n_threads=1).predict_windows(x), rtol=1e-5)
+    np.testing.assert_allclose(found, fitted(n_threads=1).predict_windows(x)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
     assert len(passes) <= 60
 
 
-def test_points_and_quantiles_come_of_one_pass_each(monkeypatch):
+def test_points_and_quantiles_come_of_one_pass(monkeypatch):
     calls, network = [], tiny_network()
 
     def watch(x, horizon):
@@ -166,7 +167,7 @@ def test_no_forecast_knows_its_future(missing):
     frame.loc[[20, 50, 84, 85, 140, 158], "y"] = np.nan
 
     def judge(data):
-        found = backtest(make(), data, n_windows=4, step_size=3, missing=missing, level=80).frame
+        found = backtest(make(), data, n_windows=4, step_size=3, level=80, schema=Schema(missing=missing)).frame
         return found.sort_values(["cutoff", "unique_id", "ds"], kind="stable")
 
     honest = judge(frame)
@@ -186,15 +187,15 @@ def test_a_backtest_reads_all_the_history_that_there_is():
     panel = to_panel(frame)
     forecaster = fitted()
     for i, end in enumerate(range(100 - H - 2, 100 - H + 1)):
-        alone = forecaster.predict_windows(panel.values[end - REACH : end][None])
+        alone = forecaster.predict_windows(panel.values[end - REACH : end][None])[0]
         np.testing.assert_allclose(found["zero"][i * H : (i + 1) * H], alone.ravel(), rtol=1e-6)
     # Nothing older than the reach is handed over, and everything younger counts.
     x = panel.values[None, :90]
-    base = forecaster.predict_windows(x)
+    base = forecaster.predict_windows(x)[0]
     for row, same in ((90 - REACH - 1, True), (90 - REACH, False), (89, False)):
         other = x.copy()
         other[0, row] += 50
-        assert np.allclose(forecaster.predict_windows(other), base, rtol=1e-6) == same
+        assert np.allclose(forecaster.predict_windows(other)[0], base, rtol=1e-6) == same
 
 
 @pytest.mark.parametrize("place", ["leading", "inner", "trailing"])
@@ -206,12 +207,12 @@ def test_missing_values_are_used_as_such(network, place):
     forecaster = make(weights=network).fit(table(50, values=[holed]))
     answer = forecaster.predict(level=80)[["zero", "zero-lo-80", "zero-hi-80"]].to_numpy()
     assert np.isfinite(answer).all()
-    given = forecaster.predict_windows(holed[None, :, None])
+    given = forecaster.predict_windows(holed[None, :, None])[0]
     np.testing.assert_allclose(answer[:, 0], given[0, :, 0], rtol=1e-6)
-    short = forecaster.predict_windows(holed[None, 20:, None])
+    short = forecaster.predict_windows(holed[None, 20:, None])[0]
     # What is missing before the first value is no history at all; elsewhere it is told apart from what stands there.
     assert np.allclose(given, short, rtol=1e-5) == (place == "leading")
-    assert not np.allclose(given, forecaster.predict_windows(full[None, :, None]), rtol=1e-3)
+    assert not np.allclose(given, forecaster.predict_windows(full[None, :, None])[0], rtol=1e-3)
 
 
 def test_absent_rows_are_missing_values():
@@ -225,10 +226,10 @@ def test_a_scale_and_a_shift_go_through(network):
     forecaster = fitted(network)
     x = windows(series(60), series(33, 1, 12), series(7, 2))
     asked = (0.05, 0.5, 0.95)
-    base = forecaster.predict_windows(x, quantiles=asked)
+    base = forecaster.predict_windows(x, quantiles=asked)[1]
     spread = np.nanstd(x, axis=1)[:, None, :, None]
     for a, b in ((3.0, 0.0), (1e-12, 0.0), (1e12, 0.0), (0.1, -7.0), (1e4, 1e6), (1.0, 1e5)):
-        found = (forecaster.predict_windows(a * x + b, quantiles=asked) - b) / a
+        found = (forecaster.predict_windows(a * x + b, quantiles=asked)[1] - b) / a
         assert (np.abs(found - base) <= 1e-4 * spread).all(), (a, b)
 
 
@@ -236,7 +237,7 @@ def test_a_scale_and_a_shift_go_through(network):
 def test_a_constant_stays(network, value):
     x = np.full((2, 40, 1), value)
     x[1, 3:9] = np.nan
-    answer = fitted(network).predict_windows(x, quantiles=(0.01, 0.5, 0.99))
+    answer = fitted(network).predict_windows(x, quantiles=(0.01, 0.5, 0.99))[1]
     np.testing.assert_allclose(answer, value, rtol=1e-9)
 
 
@@ -250,7 +251,7 @@ def test_zeros_counts_and_negatives_are_finite(network):
         [4],
         [4, 4],
     ]
-    answer = fitted(network, 12).predict_windows(windows(*rows), quantiles=(0.01, 0.3, 0.99))
+    answer = fitted(network, 12).predict_windows(windows(*rows), quantiles=(0.01, 0.3, 0.99))[1]
     assert np.isfinite(answer).all()
     assert (np.diff(answer, axis=3) >= 0).all()
 
@@ -321,14 +322,14 @@ def by_hand(values, levels, q):
 def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(network):
     x, levels = series(60), network.quantile_levels
     asked = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
-    found = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[0, :, 0]
+    found = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
     direct = network.forecast(torch.from_numpy(x[None, -network.config.max_context :]), H)[0].numpy()
     for step in range(H):
         for i, q in enumerate(asked):
             assert found[step, i] == pytest.approx(by_hand(direct[step], levels, q), rel=1e-6), (step, q)
     assert (np.diff(found, axis=1) >= 0).all()
     np.testing.assert_array_equal(
-        found[:, asked.index(0.5)], fitted(network).predict_windows(x[None, :, None])[0, :, 0]
+        found[:, asked.index(0.5)], fitted(network).predict_windows(x[None, :, None])[0][0, :, 0]
     )
 
 
@@ -395,11 +396,15 @@ def test_windows_that_cannot_be_read_are_refused():
         (np.where(x > 11, np.inf, x), "got inf"),
     ):
         with pytest.raises(ValueError, match=message):
-            forecaster.predict_windows(bad)
+            forecaster.predict_windows(bad)[0]
 
 
 def test_what_is_not_fitted_is_refused(tmp_path):
-    for call in (lambda f: f.predict(), lambda f: f.predict_windows(windows([1.0])), lambda f: f.save(tmp_path / "m")):
+    for call in (
+        lambda f: f.predict(),
+        lambda f: f.predict_windows(windows([1.0]))[0],
+        lambda f: f.save(tmp_path / "m"),
+    ):
         with pytest.raises(ValueError, match="PretrainedForecaster is not fitted; call fit"):
             call(make())
 
@@ -435,8 +440,8 @@ def test_fit_remembers_the_table_and_nothing_else():
 
 def test_parameters_are_read_and_set_as_scikit_learn_wants_them():
     forecaster = make(alias="mine", nonnegative=True, freq="D")
-    assert list(forecaster.get_params()) == list(inspect.signature(PretrainedForecaster).parameters)
-    assert len(forecaster.get_params()) <= 12
+    assert list(forecaster.get_params(deep=False)) == list(inspect.signature(PretrainedForecaster).parameters)
+    assert forecaster.get_params()["schema__freq"] == "D"
     again = clone(forecaster)
     assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
     assert forecaster.set_params(horizon=9, alias=None) is forecaster
@@ -477,10 +482,10 @@ def test_calibrated_intervals_stand_around_the_same_points():
     frame = table(120, 100, 90)
     panel = to_panel(frame)
     calibrated = SplitConformal(make(), n_windows=20).fit(frame)
-    assert reach_of(calibrated) == REACH
+    assert calibrated.max_context == REACH
     np.testing.assert_allclose(calibrated.predict(level=80)["zero"], make().fit(frame).predict()["zero"], rtol=1e-6)
     ends = panel.starts[1:] - H
-    errors = np.abs(History(panel).futures(ends, H) - call_windows(fitted(), History(panel).reaching(ends, REACH))[0])
+    errors = np.abs(History(panel).futures(ends, H) - fitted().predict_windows(History(panel).reaching(ends, REACH))[0])
     # The last calibration window of each series, in the units of its last rows.
     scale = np.stack([panel.values[end - 32 : end, 0].std() for end in ends])
     kept = np.sort(calibrated.intervals_.errors.reshape(-1), axis=None)
@@ -538,18 +543,18 @@ def test_one_call_forecasts_any_table():
     answer = forecast(to_panel(frame), H)
     assert isinstance(answer, Forecast)
     renamed = frame.set_axis(["shop", "day", "sold"], axis=1)
-    other = forecast(renamed, H, id_col="shop", time_col="day", target_col="sold")
+    other = forecast(renamed, H, schema=Schema("shop", "day", "sold"))
     np.testing.assert_array_equal(other["zero"], expected["zero"])
     gone = frame.drop(index=3)
     with pytest.raises(ValueError, match="gap"):
-        forecast(gone, H, missing="error")
+        forecast(gone, H, schema=Schema(missing="error"))
     assert len(forecast(gone, H)) == 2 * H
 
 
 @pytest.mark.usefixtures("shipped")
 def test_one_call_takes_a_bare_series():
     values = series(40)
-    expected = fitted().predict_windows(values[None, :, None])[0, :, 0]
+    expected = fitted().predict_windows(values[None, :, None])[0][0, :, 0]
     stamps = pd.date_range("2024-01-01", periods=40, freq="h")
     months = pd.period_range("2020-01", periods=40, freq="M")
     for data, index in (
@@ -578,10 +583,10 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
         pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024-07-01", periods=H), "promo": 1.0})
         for name in ("s00", "s01")
     )
-    assert catalogue._future_cols(ahead, ("unique_id", "ds", "y")) == ["promo"]
+    assert catalogue._future_cols(ahead, Schema()) == ["promo"]
     wide = ahead[:H].drop(columns="unique_id").rename(columns={"ds": "date"})
-    assert catalogue._future_cols(wide, ("unique_id", "ds", "y")) == ["promo"]
-    assert catalogue._future_cols(wide.set_index("date"), ("unique_id", "ds", "y")) == ["promo"]
+    assert catalogue._future_cols(wide, Schema()) == ["promo"]
+    assert catalogue._future_cols(wide.set_index("date"), Schema()) == ["promo"]
     with pytest.raises(ValueError, match="model 'zero' reads no future columns; leave future= out"):
         forecast(frame, H, future=ahead)
     answer = forecast(frame, H, model="least_squares")
@@ -734,7 +739,7 @@ def test_a_saved_forecaster_that_was_changed_is_refused(tmp_path):
     told = json.loads(facts.read_text())
     for change in (
         {"parameters": {**told["parameters"], "horizon": 0}},
-        {"parameters": {**told["parameters"], "missing": "drop"}},
+        {"parameters": {**told["parameters"], "schema": {**told["parameters"]["schema"], "missing": "drop"}}},
         {"parameters": {**told["parameters"], "nonnegative": "yes"}},
         {"network": {**told["network"], "d_model": 10**9}},
         {"panel_in": 3},
@@ -792,19 +797,19 @@ def begin(folder):
     )
 
 
-def heavy_modules(folder, *planted):
-    """Which heavy packages a process loads that forecasts in every way, and imports what is planted."""
+def heavy_modules(folder, *lines):
+    """Which heavy packages a process loads that does what the lines say."""
     told = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
-    lines = (*begin(folder), "import numpy as np, pandas as pd, tsattn", *planted, *CALLS, told)
-    return json.loads(fresh_python(folder, *lines)[0].splitlines()[-1])
+    return json.loads(fresh_python(folder, "import json, sys", *lines, told)[0].splitlines()[-1])
 
 
 def test_a_forecast_loads_nothing_heavy(light_folder):
-    assert heavy_modules(light_folder) == []
+    lines = (*begin(light_folder), "import numpy as np, pandas as pd, tsattn", *CALLS)
+    assert heavy_modules(light_folder, *lines) == []
 
 
-def test_a_heavy_import_would_be_seen(light_folder):
-    assert heavy_modules(light_folder, "import sklearn, scipy.stats") == ["sklearn", "scipy.stats"]
+def test_a_heavy_import_would_be_seen(tmp_path):
+    assert heavy_modules(tmp_path, "import sklearn, scipy.stats") == ["sklearn", "scipy.stats"]
 
 
 def test_a_command_in_a_cold_process_takes_little_more_than_torch(light_folder):

@@ -1,4 +1,4 @@
-"""Do forecasts beyond the trained horizon come from forecasts fed back, step for step, and only when asked for?"""
+"""Forecasts beyond the trained horizon: fed back step for step, and only when asked for."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,13 @@ from tsattn.data.cycles import cycle_features
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import to_panel
 from tsattn.forecaster import forecast_panel
-from tsattn.forecasters.attention import LinearForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 
 FIT = {"context": 12, "max_epochs": 1, "random_state": 0}
 MAKERS = {
     "attention": lambda **k: attention(**k),
-    "nlinear": lambda **k: LinearForecaster(H, "nlinear", **{**FIT, **k}),
+    "nlinear": lambda **k: LinearForecaster.from_settings(horizon=H, kind="nlinear", **{**FIT, **k}),
     "decoder": lambda **k: attention(architecture="decoder", patch_stride=4, linear_skip=False, **k),
     "counts": lambda **k: attention(head="negative_binomial", **k),
     "logarithms": lambda **k: attention(target_transform="log1p", **k),
@@ -36,7 +36,7 @@ def by_hand(model, x, steps):
     """One stretch after the other through ``predict_windows``, and nothing else of the library."""
     history = x.copy()
     while history.shape[1] < x.shape[1] + steps:
-        history = np.concatenate([history, model.predict_windows(history[:, -model.context_ :])], axis=1)
+        history = np.concatenate([history, model.predict_windows(history[:, -model.context_ :])[0]], axis=1)
     return history[:, x.shape[1] : x.shape[1] + steps]
 
 
@@ -74,7 +74,7 @@ def test_known_columns_go_along_with_the_steps():
             windows = CovariateWindows(
                 np.empty((1, 12, 0)), ahead[None], np.array([[rows["kind"].iloc[0]]], dtype=object)
             )
-            point = model.predict_windows(np.array(history[-12:]).reshape(1, 12, 1), covariates=windows)
+            point = model.predict_windows(np.array(history[-12:]).reshape(1, 12, 1), covariates=windows)[0]
             history += point.ravel().tolist()
         np.testing.assert_allclose(
             answer[answer["unique_id"] == name]["mlr"], history[len(rows) : len(rows) + steps], rtol=1e-5
@@ -139,8 +139,15 @@ def test_recursive_forecasts_follow_a_regular_series():
     """On a pure wave twelve steps ahead by four at a time stay near the wave: feeding back adds no bias of its own."""
     days = pd.date_range("2024-01-01", periods=300, freq="D")
     frame = pd.DataFrame({"ds": days, "y": np.sin(2 * np.pi * np.arange(300) / 12)})
-    model = LinearForecaster(
-        H, "nlinear", context=24, batch_size=32, max_epochs=30, patience=None, learning_rate=1e-2, random_state=0
+    model = LinearForecaster.from_settings(
+        horizon=H,
+        kind="nlinear",
+        context=24,
+        batch_size=32,
+        max_epochs=30,
+        patience=None,
+        learning_rate=1e-2,
+        random_state=0,
     ).fit(frame[:280])
     answer = model.predict(horizon=20, recursive=True)
     np.testing.assert_allclose(answer["nlinear"], frame["y"][280:], atol=0.1)

@@ -1,4 +1,4 @@
-"""Is the regression on lags the one that its name says, taught by the windows that it may see?"""
+"""Regression on lags: its windows, its regressors, its refusals."""
 
 import doctest
 
@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 from tsattn.data.frames import to_panel
-from tsattn.evaluate import pooled
+from tsattn.forecasters import pooled
 from tsattn.forecasters.pooled import choose_context, standardise, training_windows
 from tsattn.forecasters.regression import SklearnForecaster
 
@@ -95,7 +95,7 @@ def test_a_table_without_a_whole_future_is_refused():
     values[10::2] = np.nan
     frame = pd.DataFrame({"a": values}, index=pd.date_range("2024-01-01", periods=30))
     with pytest.raises(ValueError, match="no window has 2 rows in a row that are all known"):
-        SklearnForecaster(2, context=10, missing="ffill").fit(frame)
+        SklearnForecaster.from_settings(horizon=2, context=10, missing="ffill").fit(frame)
 
 
 @pytest.mark.parametrize("centre", ["last", "mean"])
@@ -131,7 +131,7 @@ def test_ridge_is_one_ridge_regression_on_the_lags(assert_close):
     last, spread = new[:, -1:], new.std(axis=1, keepdims=True)
     scaled = (new - last) / spread
     answer = np.einsum("btc,tf->bfc", scaled - x.mean(axis=0)[None, :, None], weights) + y.mean(axis=0)[None, :, None]
-    assert_close(forecaster.predict_windows(new), last + spread * answer, "golden")
+    assert_close(forecaster.predict_windows(new)[0], last + spread * answer, "golden")
 
 
 def test_a_linear_recurrence_is_learnt_exactly():
@@ -139,7 +139,7 @@ def test_a_linear_recurrence_is_learnt_exactly():
     y = 3 + np.sin(t / 3) + 0.5 * np.cos(t / 5)
     frame = pd.DataFrame({"y": y}, index=pd.date_range("2024-01-01", periods=200))
     forecaster = SklearnForecaster(10, LinearRegression(), context=12).fit(frame[:150])
-    np.testing.assert_allclose(forecaster.predict_windows(y[None, 150:190, None])[0, :, 0], y[190:], atol=1e-6)
+    np.testing.assert_allclose(forecaster.predict_windows(y[None, 150:190, None])[0][0, :, 0], y[190:], atol=1e-6)
 
 
 def test_gbm_is_one_model_a_step_and_learns_what_is_not_linear():
@@ -153,8 +153,8 @@ def test_gbm_is_one_model_a_step_and_learns_what_is_not_linear():
     errors = {}
     for name in ("ridge", "gbm"):
         forecaster = SklearnForecaster(2, name, context=8, random_state=0).fit(frame[:600])
-        errors[name] = np.abs(forecaster.predict_windows(x) - truth).mean()
-        assert forecaster.alias == name
+        errors[name] = np.abs(forecaster.predict_windows(x)[0] - truth).mean()
+        assert forecaster.alias_ == name
     assert isinstance(forecaster.regressor_, MultiOutputRegressor)
     assert len(forecaster.regressor_.estimators_) == 2
     assert errors["gbm"] < 0.6 * errors["ridge"]
@@ -163,11 +163,11 @@ def test_gbm_is_one_model_a_step_and_learns_what_is_not_linear():
 def test_any_regressor_serves_and_stays_as_it_was():
     mine = make_pipeline(PolynomialFeatures(2), Ridge())
     forecaster = SklearnForecaster(3, mine, context=4).fit(long())
-    assert forecaster.alias == "Pipeline"
+    assert forecaster.alias_ == "Pipeline"
     assert not hasattr(mine[-1], "coef_")
     assert np.isfinite(forecaster.predict()["Pipeline"]).all()
     one = SklearnForecaster(1, GradientBoostingRegressor(n_estimators=3), context=4).fit(long())
-    assert one.predict_windows(np.random.default_rng(0).normal(size=(2, 4, 3))).shape == (2, 1, 3)
+    assert one.predict_windows(np.random.default_rng(0).normal(size=(2, 4, 3)))[0].shape == (2, 1, 3)
 
 
 def test_seeds_are_explicit():
@@ -184,13 +184,13 @@ def test_forecasts_follow_shift_and_scale():
     forecaster = SklearnForecaster(3, "ridge", context=7).fit(long())
     x = np.random.default_rng(0).normal(size=(2, 7, 1))
     np.testing.assert_allclose(
-        forecaster.predict_windows(1e4 + 1e3 * x), 1e4 + 1e3 * forecaster.predict_windows(x), rtol=1e-9
+        forecaster.predict_windows(1e4 + 1e3 * x)[0], 1e4 + 1e3 * forecaster.predict_windows(x)[0], rtol=1e-9
     )
 
 
 def test_a_constant_window_forecasts_its_value_whatever_was_learnt():
     forecaster = SklearnForecaster(3, DummyRegressor(strategy="constant", constant=[9.0] * 3), context=7).fit(long())
-    np.testing.assert_array_equal(forecaster.predict_windows(np.full((1, 7, 1), 0.1)).ravel(), [0.1] * 3)
+    np.testing.assert_array_equal(forecaster.predict_windows(np.full((1, 7, 1), 0.1))[0].ravel(), [0.1] * 3)
 
 
 def test_context_follows_the_data():
@@ -215,7 +215,7 @@ def test_context_follows_the_data():
 )
 def test_bad_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
-        SklearnForecaster(2, **settings)
+        SklearnForecaster.from_settings(horizon=2, **settings)
 
 
 def test_errors_say_what_to_do():
@@ -225,7 +225,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match=r"ridge gives points only.*SplitConformal\(SklearnForecaster"):
         fitted.predict(level=80)
     with pytest.raises(ValueError, match="fit it first"):
-        SklearnForecaster(2).predict_windows(np.zeros((1, 9, 1)))
+        SklearnForecaster(2).predict_windows(np.zeros((1, 9, 1)))[0]
 
 
 def test_the_examples_in_the_docstrings_are_true():

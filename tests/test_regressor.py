@@ -1,4 +1,4 @@
-"""Does scikit-learn accept the regressor as one of its own, and do its tools work on it and on the forecasters?"""
+"""The regressor under scikit-learn's own suite, and scikit-learn's tools on it and on the forecasters."""
 
 import os
 import pickle
@@ -16,16 +16,20 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_sco
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import check_estimator, check_n_features_in_after_fitting
 
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.regressor import AttentionRegressor
+from tsattn.nn.config import Network
+from tsattn.training.settings import Training
 
-NET = {"d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 8, "batch_size": 512, "random_state": 0}
+NETWORK = Network(d_model=4, n_layers=1, d_ff=8, dropout=0.1)
+TRAINING = Training(batch_size=512, max_epochs=1, skip_rate=1.0)
 
 
 def regressor(**params):
-    return AttentionRegressor(**{**NET, "max_epochs": 1, **params})
+    return AttentionRegressor(**{"network": NETWORK, "training": TRAINING, "random_state": 0, **params})
 
 
 def waves(n=200, rows=30, *, period=12.0, noise=0.05, seed=0):
@@ -66,8 +70,8 @@ def test_check_of_array_types_that_needs_a_setting(record_testsuite_property):
     """The one check that the suite leaves out unless SciPy is told, before its import, to expect other arrays."""
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input\n"
-        "from tsattn.forecasters.regressor import AttentionRegressor\n"
-        f"model = AttentionRegressor(max_epochs=1, **{NET!r})\n"
+        "from tsattn import AttentionRegressor, Network, Training\n"
+        f"model = AttentionRegressor(network={NETWORK!r}, training={TRAINING!r}, random_state=0)\n"
         "check_array_api_input('AttentionRegressor', model, array_namespace='numpy', expect_only_array_outputs=False)\n"
         "print('passed')"
     )
@@ -86,7 +90,9 @@ class Forgetful(AttentionRegressor):
 
 
 def test_suite_sees_a_regressor_that_takes_any_width():
-    assert "check_n_features_in_after_fitting" in outcomes(Forgetful(**NET, max_epochs=1))["failed"]
+    check_n_features_in_after_fitting("AttentionRegressor", regressor())
+    with pytest.raises(AssertionError):
+        check_n_features_in_after_fitting("Forgetful", Forgetful(**regressor().get_params(deep=False)))
 
 
 # --- what it learns ---------------------------------------------------------------------------------------------
@@ -95,7 +101,10 @@ def test_suite_sees_a_regressor_that_takes_any_width():
 def test_it_learns_waves():
     windows = waves(400)
     x, y = windows[:, :24], windows[:, 24:]
-    model = regressor(max_epochs=30, learning_rate=0.02, batch_size=64, d_model=8, d_ff=16).fit(x[:300], y[:300])
+    model = regressor(
+        network=NETWORK.changed(d_model=8, d_ff=16),
+        training=TRAINING.changed(max_epochs=30, learning_rate=0.02, batch_size=64),
+    ).fit(x[:300], y[:300])
     error = np.abs(model.predict(x[300:]) - y[300:]).mean()
     assert error < 0.35 * np.abs(x[300:].mean(1, keepdims=True) - y[300:]).mean()
     assert error < 0.35 * np.abs(x[300:, -1:] - y[300:]).mean()
@@ -123,6 +132,20 @@ def test_channels_stand_side_by_side():
     assert np.abs(changed[:, :, 1] - answer[:, :, 1]).max() > 0.1
 
 
+def test_settings_left_out_are_its_own_defaults():
+    windows = waves()
+    model = AttentionRegressor(random_state=0).set_params(network__d_ff=8, training__max_epochs=1)
+    model.fit(windows[:, :24], windows[:, 24:])
+    assert (model.network, model.training) == (
+        Network(n_layers=2, d_ff=8, dropout=0.1),
+        Training(max_epochs=1, skip_rate=1.0),
+    )
+    config = model.fitted_.config
+    assert (config.n_layers, config.d_ff, config.dropout, model.n_iter_) == (2, 8, 0.1, 1)
+    with pytest.raises(ValueError, match="has no parameter 'nest__d_ff'"):
+        model.set_params(nest__d_ff=8)
+
+
 def test_shape_of_y_is_the_shape_of_the_answer():
     windows = waves()
     x = windows[:, :24]
@@ -133,16 +156,17 @@ def test_shape_of_y_is_the_shape_of_the_answer():
 
 def test_sizes_are_clipped_to_the_window():
     windows = waves()
-    model = regressor(patch_len=16, patch_stride=8).fit(windows[:, :5], windows[:, 5])
-    assert (model.config_.context, model.config_.patch_len, model.config_.patch_stride) == (5, 5, 5)
-    assert model.get_params()["patch_len"] == 16
+    model = regressor().fit(windows[:, :5], windows[:, 5])
+    config = model.fitted_.config
+    assert (config.context, config.patch_len, config.patch_stride) == (5, 5, 5)
+    assert model.get_params()["network__patch_len"] == 16
 
 
 def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     windows = waves()
     model = regressor().fit(windows[:, :24], windows[:, 24:])
     whole = model.predict(windows[:, :24])
-    monkeypatch.setattr("tsattn.forecasters.regressor._CHUNK", 7)
+    monkeypatch.setattr("tsattn.forecasters.fitted._CHUNK", 7)
     np.testing.assert_allclose(model.predict(windows[:, :24]), whole, rtol=1e-12)
 
 
@@ -152,8 +176,8 @@ def test_last_windows_only_decide_when_to_stop():
     x, y = windows[:, :24], windows[:, 24:]
     model = regressor(val_size=50).fit(x, y)
     base = model.predict(x)
-    np.testing.assert_allclose(model.scaler_.mean, [[x[:150].mean()]], rtol=1e-12)
-    np.testing.assert_allclose(model.scaler_.scale, [[x[:150].std()]], rtol=1e-12)
+    np.testing.assert_allclose(model.fitted_.scaler.mean, [[x[:150].mean()]], rtol=1e-12)
+    np.testing.assert_allclose(model.fitted_.scaler.scale, [[x[:150].std()]], rtol=1e-12)
     held, learnt = y.copy(), y.copy()
     held[150:] += 100
     learnt[149] += 100
@@ -187,8 +211,11 @@ def test_quiet_and_without_side_effects(capfd, recwarn):
         ({"val_size": 1.5}, "val_size must be a number of windows or a share"),
         ({"val_size": 200}, "val_size = 200 leaves none of 200 windows"),
         ({"attention": "nlinear"}, "attention must be one of standard"),
-        ({"device": "abacus"}, "device must be auto, cpu, cuda"),
-        ({"loss": "mape"}, "loss must be one of mse"),
+        ({"training": Training(device="abacus")}, "device must be auto, cpu, cuda"),
+        ({"training": Training(linear_skip="least_squares")}, "does not take linear_skip = 'least_squares'; leave it"),
+        ({"training": Training(target_transform="log1p")}, "does not take target_transform = 'log1p'"),
+        ({"network": Network(channel_mixing=True)}, "does not take channel_mixing = True"),
+        ({"network": Network(block_sizes="calendar")}, "does not take block_sizes = 'calendar'"),
     ],
 )
 def test_bad_settings_are_refused(params, message):
@@ -211,7 +238,7 @@ def test_clone_and_pickle():
     np.testing.assert_array_equal(again.predict(windows[:, :24]), model.predict(windows[:, :24]))
 
 
-GRID = {"model__learning_rate": [1e-3, 1e-1], "model__attention": ["mlr"]}
+GRID = {"model__training__learning_rate": [1e-3, 1e-1], "model__attention": ["mlr"]}
 
 
 def search(x, y, n_jobs):
@@ -228,13 +255,6 @@ def test_pipeline_cross_validation_and_search():
     scores = search(x, y, 1).cv_results_["mean_test_score"]
     np.testing.assert_allclose(scores[0], alone.mean(), rtol=1e-12)
     assert scores[0] != scores[1]
-
-
-@pytest.mark.slow
-def test_search_in_two_processes():
-    windows = waves()
-    scores = [search(windows[:, :24], windows[:, 24], n).cv_results_["mean_test_score"] for n in (1, 2)]
-    np.testing.assert_array_equal(*scores)
 
 
 def long_frame(n_series=1, n=120):
@@ -256,9 +276,13 @@ def time_pairs(df, cuts, held):
 
 FORECASTERS = {
     "attention": AttentionForecaster(
-        4, context=24, d_model=4, n_layers=1, d_ff=8, patch_len=6, patch_stride=6, max_epochs=1, random_state=0
+        4,
+        context=24,
+        network=Network(d_model=4, n_layers=1, d_ff=8, patch_len=6, patch_stride=6),
+        training=Training(max_epochs=1),
+        random_state=0,
     ),
-    "linear": LinearForecaster(4, context=24, max_epochs=1, random_state=0),
+    "linear": LinearForecaster(4, context=24, training=Training(max_epochs=1), random_state=0),
 }
 
 
@@ -272,17 +296,32 @@ def test_forecasters_on_frames_with_row_pairs(name):
     np.testing.assert_array_equal(cross_val_score(make_pipeline(FunctionTransformer(), model), df, cv=pairs), expected)
 
 
-def test_search_over_a_frame_in_two_processes():
-    df = long_frame(2)
+def search_over_a_frame(n_jobs):
+    df, grid = long_frame(2), {"network__d_model": [4, 8], "attention": ["mlr", "standard"]}
     pairs = time_pairs(df, [80, 100], 16)
-    grid = {"context": [12, 24], "attention": ["mlr", "standard"]}
-    searches = [
-        GridSearchCV(FORECASTERS["attention"], grid, cv=pairs, n_jobs=n, error_score="raise").fit(df) for n in (1, 2)
-    ]
-    np.testing.assert_array_equal(*(s.cv_results_["mean_test_score"] for s in searches))
-    assert searches[0].best_params_ == searches[1].best_params_
-    forecasts = [search.best_estimator_.predict() for search in searches]
-    pd.testing.assert_frame_equal(*forecasts)
+    return GridSearchCV(FORECASTERS["attention"], grid, cv=pairs, n_jobs=n_jobs, error_score="raise").fit(df)
+
+
+def test_search_over_a_frame_looks_into_the_network():
+    found = search_over_a_frame(1)
+    assert len({*found.cv_results_["mean_test_score"]}) == 4
+    best, wanted = found.best_estimator_, found.best_params_
+    assert best.config_.d_model == best.get_params()["network__d_model"] == wanted["network__d_model"]
+    assert best.config_.backbone == wanted["attention"]
+    assert FORECASTERS["attention"].network.d_model == 4
+    narrow = clone(FORECASTERS["attention"]).set_params(attention=wanted["attention"])
+    alone = narrow.set_params(network__d_model=wanted["network__d_model"]).fit(long_frame(2))
+    pd.testing.assert_frame_equal(best.predict(), alone.predict())
+
+
+@pytest.mark.slow
+def test_search_in_two_processes():
+    windows = waves()
+    scores = [search(windows[:, :24], windows[:, 24], n).cv_results_["mean_test_score"] for n in (1, 2)]
+    np.testing.assert_array_equal(*scores)
+    one, two = search_over_a_frame(1), search_over_a_frame(2)
+    np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    pd.testing.assert_frame_equal(one.best_estimator_.predict(), two.best_estimator_.predict())
 
 
 def test_time_series_split_of_a_wide_frame():

@@ -1,253 +1,251 @@
-"""Do the pages say what the records say, and are records that do not compare refused?"""
+"""Pages and pictures say what the records say; records that do not compare are refused."""
 
 import hashlib
 import json
+import shutil
 
 import pytest
-from scripts import load
+import render
+import report
+from scipy.stats import ttest_1samp
+from scripts import ORIGIN, ROOT
+from suite import page as suite_page
 
-report = load("report")
+HORIZONS = (96, 192)
 
 
 def record(model, *, horizon=96, seed=0, mse=0.5, dataset="ETTh1", **changes):
     config = changes.pop("config", {"model": model, "context": 336})
-    return {
-        "dataset": dataset,
-        "data_sha256": f"data of {dataset}",
-        "split": [8640, 2880, 2880],
-        "model": model,
-        "horizon": horizon,
-        "context": 336,
-        "seed": seed,
-        "n_windows": 2881 - horizon,
-        "mse": mse,
-        "mae": mse / 2,
+    facts = {"dataset": dataset, "data_sha256": f"data of {dataset}", "split": [8640, 2880, 2880], "model": model}
+    facts |= {"horizon": horizon, "context": 336, "seed": seed, "n_windows": 2881 - horizon, "mse": mse, "mae": mse / 2}
+    facts |= {
+        "mse_by_step": [mse] * horizon,
         "params": 0,
-        "fit_seconds": 61.23,
+        "fit_seconds": 61.0,
         "predict_seconds": 0.5,
         "peak_mb": 512.5,
-        "versions": {"torch": "2.6"},
-        "machine": "a machine",
-        "config": config,
-        "config_hash": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "commit": "0123456789abcdef",
-        "finished": "2026-01-01T00:00:00+00:00",
-        **changes,
     }
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return {**facts, **ORIGIN, "config": config, "config_hash": digest, **changes}
+
+
+def write(folder, name, rows):
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 ROWS = [
-    record("naive", mse=1.25),
-    record("seasonal_naive", mse=0.75),
-    record("mlr", mse=0.3, seed=0),
-    record("mlr", mse=0.4, seed=1),
+    *(record("naive", mse=1.25, horizon=h) for h in HORIZONS),
+    *(record("seasonal_naive", mse=0.75, horizon=h) for h in HORIZONS),
+    *(record("mlr", mse=mse, seed=seed, horizon=h) for h in HORIZONS for seed, mse in enumerate((0.3, 0.4))),
+    *(record("standard", mse=0.35 + 1e-9, horizon=h) for h in HORIZONS),
+    *(record("ridge", mse=mse, horizon=h) for h, mse in zip(HORIZONS, (0.2, 0.6), strict=True)),
 ]
 
 
-def make_checkout(root):
-    """A checkout with a README and the records ``ROWS``, all of them in the headline."""
-    (root / "benchmarks" / "results").mkdir(parents=True)
-    marks = "{}\n{}\n".format(*report.conformance.MARKS)
-    zero = "\n".join(report.zero_shot_page.README_MARKS)
-    (root / "README.md").write_text(f"# Name\n\n{zero}\nbefore\n{report.BEGIN}\n{report.END}\nafter\n{marks}")
-    (root / "docs").mkdir()
-    (root / "docs" / "scale.md").write_text("# Scale\n\n{}\n{}\nwhat follows\n".format(*report.scale.MARKS))
-    for name, page in report.experiments.items():
-        if hasattr(page, "MARKS"):
-            marks = [*page.MARKS, *(report.arms.MARKS if name == "zero-shot" else ())]
-            (root / "docs" / f"{name}.md").write_text("\n".join(["# Experiment", "", *marks, ""]))
-    marks = "\n".join(mark for pair in report.levers.MARKS.values() for mark in pair) + "\n"
-    (root / "docs" / "log.md").write_text(f"# Log\n\n{marks}what follows\n")
-    write(root, ROWS, ROWS)
+@pytest.fixture
+def results(tmp_path):
+    write(tmp_path, suite_page.HEADLINE, ROWS)
+    return tmp_path
+
+
+# --- the whole checkout -----------------------------------------------------------------------------------------
+
+
+def test_the_pages_of_this_checkout_are_rendered_from_its_records(capsys):
+    assert report.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("README.md", "docs", "benchmarks/results"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(source, root / name)
     return root
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    return make_checkout(tmp_path)
+@pytest.mark.parametrize("page", sorted({name for page in report.PAGES for name, _ in page.BLOCKS}))
+def test_a_typed_number_is_caught_on_every_page(checkout, page, capsys):
+    path = checkout / page
+    honest = path.read_text()
+    mark = next(mark for each in report.PAGES for name, mark in each.BLOCKS if name == page)
+    before, _, after = honest.partition(f"<!-- {mark}:begin -->")
+    row = next(line for line in after.splitlines() if any(c.isdigit() for c in line))
+    digit = next(c for c in reversed(row) if c.isdigit())
+    path.write_text(before + f"<!-- {mark}:begin -->" + after.replace(row, row.replace(digit, "x"), 1))
+    assert report.main(["--check", "--root", str(checkout)]) == 1
+    assert f"{page} differs from the records; run `make report`" in capsys.readouterr().err
+    path.write_text(honest + "\nother words\n")
+    assert report.main(["--check", "--root", str(checkout)]) == 0, "prose may change"
+    path.write_text(honest)
 
 
-def write(root, rows, headline):
-    folder = root / "benchmarks" / "results"
-    for old in folder.iterdir():
-        old.unlink()
-    for number, row in enumerate(rows):
-        (folder / f"{number}.json").write_text(json.dumps(row))
-    (folder / "headline.jsonl").write_text("".join(json.dumps(row) + "\n" for row in headline))
+def test_a_picture_of_other_numbers_is_caught_and_drawn_anew(checkout, capsys):
+    path = checkout / "docs" / "pictures" / "language_model.svg"
+    honest = path.read_text()
+    path.write_text(honest.replace("sha256 ", "sha256 0"))
+    assert report.main(["--check", "--root", str(checkout)]) == 1
+    assert "language_model.svg differs from the records" in capsys.readouterr().err
+    assert report.main(["--root", str(checkout)]) == 0
+    assert path.read_text() == honest, "the same numbers make the same bytes"
 
 
-def run(root, *options):
-    return report.main([*options, "--root", str(root)])
+def test_damaged_records_and_missing_marks_end_in_one_line(checkout, capsys):
+    path = checkout / "benchmarks" / "results" / "intervals.jsonl"
+    honest, page = path.read_text(), checkout / "docs" / "speed.md"
+    lines = honest.splitlines()
+    for text, message in (
+        ("\n".join(['{"way"', *lines]) + "\n", "intervals.jsonl, line 1 is no JSON object"),
+        ("\n".join([*lines, lines[0]]) + "\n", "intervals.jsonl, line 6 is a second row of"),
+        (honest.replace('"wql"', '"other"'), "a record lacks the field 'wql'"),
+    ):
+        path.write_text(text)
+        assert report.main(["--root", str(checkout)]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    path.write_text(honest)
+    text = page.read_text()
+    page.write_text(text.replace("<!-- step:end -->", ""))
+    assert report.main(["--root", str(checkout)]) == 2
+    assert "speed.md lacks the marks '<!-- step:begin -->' and '<!-- step:end -->'" in capsys.readouterr().err
+    page.write_text(text)
 
 
-def test_the_table_holds_the_means_and_marks_the_best(checkout):
-    assert run(checkout) == 0
-    page = (checkout / "README.md").read_text()
-    assert "before\n<!-- results:begin -->\n" in page
-    assert f"{report.END}\nafter\n" in page
-    assert "| data set | horizon | windows |               mlr |         naive | seasonal_naive |" in page
-    assert "| -------- | ------- | ------- | ----------------: | ------------: | -------------: |" in page
-    assert "| ETTh1    | 96      | 2785    | **0.350 / 0.175** | 1.250 / 0.625 |  0.750 / 0.375 |" in page
-    assert "mean over up to 2 seeds" in page
-    assert "Commit `0123456789ab`; torch 2.6; a machine." in page
+# --- tables and pictures ----------------------------------------------------------------------------------------
 
 
-def test_models_that_are_the_same_are_bold_together(checkout):
-    rows = [*ROWS[:2], record("mlr", mse=0.3), record("standard", mse=0.3 + 1e-9), record("dlinear", mse=0.30002)]
-    write(checkout, rows, rows)
-    run(checkout)
-    line = next(each for each in (checkout / "README.md").read_text().splitlines() if each.startswith("| ETTh1"))
-    assert line.count("**0.300 / 0.150**") == 2
+def test_a_table_has_columns_of_one_width():
+    rows = [{"a": "x", "b": 1.0}, {"a": "longer", "b": 22.0}]
+    found = render.table(rows, {"name": lambda row: row["a"], "score": lambda row: f"{row['b']:.1f}"})
+    assert found.splitlines() == [
+        *("| name   | score |", "| ------ | ----: |", "| x      |   1.0 |", "| longer |  22.0 |")
+    ]
+    assert render.spread([{"b": 1.0}, {"b": 3.0}], "b", 2) == "2.00 ± 1.41"
+    assert render.spread([{"b": 1.0}], "b", 2) == "1.00"
+    assert (render.pair(rows, "b", "b", digits=1), render.pair([], "b")) == ("11.5/11.5", "")
 
 
-def test_the_page_holds_every_record(checkout):
-    rows = [*ROWS, *(record("naive", horizon=h, mse=h / 100, dataset="Other") for h in (720, 96))]
-    write(checkout, rows, ROWS)
-    run(checkout)
-    page = (checkout / "docs" / "benchmarks.md").read_text()
-    assert "| 96 | mlr | 336 | 2 | 2785 | 0.3500 ± 0.0707 | 0.1750 ± 0.0354 |  | 0 | 61.2 | 0.5 | 512 |" in page
-    assert page.index("## ETTh1") < page.index("## Other") < page.index("| 96 | naive | 336 | 1 | 2785 | 0.9600")
-    assert page.index("0.9600") < page.index("7.2000"), "horizons in the order of numbers"
-    assert "8640 training, 2880 validation and 2880 test rows." in page
+def test_a_picture_is_known_by_its_numbers_and_goes_with_them(tmp_path):
+    def panels(y):
+        lines = {"mlr": [[1, y, y - 1, y + 1], [2, 3.0, 2.0, 4.0]], "naive": [[1, 5.0], [2, 6.0]]}
+        return [{"title": "one", "x": "step", "y": "MSE", "log": "x", "lines": lines}]
+
+    path = tmp_path / "some.svg"
+    assert render.is_fresh(path, [])
+    assert not render.is_fresh(path, panels(2.0))
+    render.draw(path, panels(2.0))
+    drawn = path.read_bytes()
+    assert all(word in drawn for word in (b"mlr", b"naive", b"MSE", b"one"))
+    assert render.is_fresh(path, panels(2.0))
+    assert not render.is_fresh(path, panels(2.5))
+    path.unlink()
+    render.draw(path, panels(2.0))
+    assert path.read_bytes() == drawn
+    named = [{"title": "", "x": "x", "y": "y", "ours": ["mlr"], "lines": {"mlr": [[1, 2]], "other": [[2, 3]]}}]
+    render.draw(path, named)
+    assert b"other" in path.read_bytes()
+    render.draw(path, [])
+    assert not path.exists()
 
 
-def test_check_is_silent_on_rendered_pages_and_catches_a_typed_number(checkout, capsys):
-    assert run(checkout, "--check") == 1, "nothing was rendered yet"
-    run(checkout)
-    capsys.readouterr()
-    assert run(checkout, "--check") == 0
-    assert capsys.readouterr() == ("", "")
-    for name, number, typed in (("README.md", "0.350", "0.349"), ("docs/benchmarks.md", "0.7500", "0.7400")):
-        path = checkout / name
-        honest = path.read_text()
-        path.write_text(honest.replace(number, typed))
-        assert path.read_text() != honest
-        assert run(checkout, "--check") == 1
-        assert f"{name} differs from the records; run `make report`" in capsys.readouterr().err
-        assert typed in path.read_text(), "a check mends nothing"
-        path.write_text(honest)
+# --- the suite --------------------------------------------------------------------------------------------------
 
 
-def test_text_around_the_marks_may_change(checkout):
-    run(checkout)
-    readme = checkout / "README.md"
-    readme.write_text(readme.read_text().replace("before", "other words"))
-    assert run(checkout, "--check") == 0
+def test_the_headline_holds_means_over_horizons_and_marks_the_least(results):
+    lines = suite_page.headline(results).splitlines()
+    assert lines[0].split("|")[1:3] == [" model          ", "           ETTh1 "]
+    told = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[2:7]}
+    assert told["ridge"] == "0.400/0.200"
+    assert told["mlr"] == told["standard"] == "**0.350/0.175**", "what is the same to five decimals is bold together"
+    assert list(told) == ["mlr", "standard", "naive", "seasonal_naive", "ridge"], "as in the catalogue"
 
 
-def test_without_records_the_pages_say_so(checkout):
-    write(checkout, [], [])
-    assert run(checkout) == 0
-    assert "No run is recorded yet." in (checkout / "README.md").read_text()
-    assert "No run is recorded yet." in (checkout / "docs" / "benchmarks.md").read_text()
+def test_tables_hold_every_horizon_the_spread_of_seeds_and_published_rows(results):
+    scores = {"ETTh1": {"96": [0.151, 0.2]}}
+    known = [{"kind": "model", "model": suite_page.RIVAL, "source": "logs", "scores": scores}]
+    known += [{"kind": "best", "dataset": "etth1", "scores": {"192": {"mse": 0.14, "mae": 0.15}}}]
+    write(results, suite_page.PUBLISHED, known)
+    alike = [record("drift", mse=1.25, horizon=h) for h in HORIZONS]
+    write(results, suite_page.VARIANTS, [record("mlbtc", mse=0.1), *alike])
+    text = suite_page.datasets(results)
+    rows = {
+        cells[1].strip(): [each.strip() for each in cells[2:-1]]
+        for cells in (x.split("|") for x in text.splitlines())
+        if len(cells) > 3
+    }
+    assert rows["mlr"] == ["0.350/0.175", "**0.350/0.175**", "0.071"]
+    assert rows["ridge"] == ["0.200/0.100", "0.600/0.300", ""]
+    assert rows["mlbtc"] == ["**0.100/0.050**", "", ""]
+    assert rows["naive, drift"] == ["1.250/0.625", "1.250/0.625", ""], "one line for models with the same scores"
+    assert rows["*PatchTST/42*"] == ["0.151/0.200", "", ""]
+    assert rows["*best published*"] == ["", "0.140/0.150", ""]
+    assert "8,640 training, 2,880 validation and 2,880 test rows." in text
+    write(results, suite_page.PUBLISHED, [known[0] | {"source": ""}])
+    with pytest.raises(ValueError, match="does not say where its numbers come from"):
+        suite_page.datasets(results)
+
+
+def test_differences_are_paired_by_seed_and_equal_settings_with_students_interval():
+    differences = [-0.010, 0.002, -0.004]
+    theirs = [record("standard", seed=s, mse=0.4 + s / 100) for s in range(4)]
+    ours = [record("mlr", seed=s, mse=theirs[s]["mse"] + d) for s, d in enumerate(differences)]
+    ours.append(record("mlr", seed=3, mse=9.0, config={"model": "mlr", "context": 96}))
+    (pair,) = suite_page.pairs([*theirs, *ours], "mlr", "standard")
+    assert pair.differences["mse"] == pytest.approx(dict(enumerate(differences)))
+    assert pair.interval("mse") == pytest.approx(tuple(ttest_1samp(differences, 0).confidence_interval(0.95)))
+    assert suite_page.interval(differences[:2]) is None
+
+
+def test_runs_that_kept_their_best_pass_stand_beside_one_another(tmp_path):
+    rows = [
+        record(name, seed=s, mse=mse + s / 100) for name, mse in (("mlr", 0.42), ("standard", 0.4)) for s in range(3)
+    ]
+    rows += [record("mlbtc", mse=0.7), record("mlbtc", mse=0.7, horizon=192)]
+    write(tmp_path, suite_page.BEST_PASS, rows)
+    text = suite_page.best_pass(tmp_path)
+    assert "| ETTh1    |      96 | +0.0200 | +0.0200 to +0.0200 | +0.0100 | +0.0100 to +0.0100 |" in text
+    assert "| ETTh1 |      96 | 0.4300 |   0.4100 | 0.7000 |" in text
+    assert "| ETTh1 |     192 |" not in text
+
+
+def test_pictures_of_the_suite_are_means_over_what_all_horizons_have(results):
+    (cost,) = suite_page.cost(results)
+    assert {name: points for name, (points,) in cost["lines"].items()}["mlr"] == pytest.approx([61.0, 0.35])
+    assert "naive" not in cost["lines"], "it is not trained"
+    (steps,) = suite_page.steps(results)
+    assert steps["title"] == "ETTh1, horizon 192"
+    assert steps["lines"]["ridge"][:2] == [[2.5, pytest.approx(0.6)], [6.5, pytest.approx(0.6)]]
+    assert len(steps["lines"]["ridge"]) == 48
 
 
 def without(row, field):
     return {name: value for name, value in row.items() if name != field}
 
 
-def test_a_headline_may_leave_errors_by_step_out(checkout):
-    rows = [row | {"mse_by_step": [row["mse"]] * row["horizon"]} for row in ROWS]
-    write(checkout, rows, rows)
-    assert run(checkout) == 0
-    told = (checkout / "README.md").read_text()
-    write(checkout, rows, ROWS)
-    assert run(checkout, "--check") == 0
-    assert (checkout / "README.md").read_text() == told
-
-
 @pytest.mark.parametrize(
-    ("rows", "headline", "message"),
+    ("rows", "message"),
     [
-        ([*ROWS, record("mlr", horizon=192, config={"a": 1})], [], "model mlr has rows of more than one config_hash"),
-        ([*ROWS, record("drift", config_hash="b")], [], "4.json: its config_hash is not that of its config"),
-        ([*ROWS, record("drift") | {"config": {}}], [], "4.json: its config_hash is not that of its config"),
-        ([*ROWS, record("drift", mse_by_step=[0.5] * 95)], [], "4.json: mse_by_step has 95 steps of 96"),
-        ([*ROWS, record("drift", data_sha256="b")], [], "dataset ETTh1 has rows of more than one data_sha256"),
-        ([*ROWS, record("drift", split=[1, 2, 3])], [], "dataset ETTh1 has rows of more than one split"),
-        ([*ROWS, record("drift", commit=None)], [], "4.json does not say where it comes from: commit is None"),
-        ([*ROWS, record("drift", versions={})], [], "4.json does not say where it comes from: versions is {}"),
-        ([*ROWS, without(record("drift"), "commit")], [], "4.json is no whole record"),
-        ([*ROWS, without(record("drift"), "config_hash")], [], "4.json is no whole record"),
-        (ROWS, [*ROWS, record("drift")], "headline.jsonl, line 5: no record says this"),
-        (ROWS, [ROWS[0] | {"mse": 0.1}, *ROWS[1:]], "headline.jsonl, line 1: no record says this"),
-        (ROWS, [7, *ROWS], "headline.jsonl, line 1: not a JSON object"),
-        (ROWS, ROWS[1:], "ETTh1, horizon 96 lacks naive; add its row"),
+        ([*ROWS, record("mlr", seed=2, config={"a": 1})], "model mlr has rows of more than one config_hash"),
+        ([*ROWS, record("drift", config_hash="b")], "line 13: config_hash is not that of its config"),
+        ([*ROWS, record("drift", data_sha256="b")], "dataset ETTh1 has rows of more than one data_sha256"),
+        ([*ROWS, record("drift", split=[1, 2, 3])], "dataset ETTh1 has rows of more than one split"),
+        ([*ROWS, without(record("drift"), "params")], "line 13 lacks params; remove it and run again"),
+        ([*ROWS, record("drift")], "ETTh1, drift lacks a horizon of [96, 192]; add its rows"),
+        (ROWS[2:], "ETTh1 lacks naive; add its rows"),
     ],
 )
-def test_rows_that_do_not_compare_are_refused(checkout, capsys, rows, headline, message):
-    run(checkout)
-    before = (checkout / "README.md").read_text()
-    write(checkout, rows, headline)
-    for options in ((), ("--check",)):
-        assert run(checkout, *options) == 2
-        said = capsys.readouterr()
-        assert message in said.err
-        assert said.err.count("\n") == 1
-        assert said.out == ""
-    assert (checkout / "README.md").read_text() == before
+def test_rows_of_the_suite_that_do_not_compare_are_refused(results, rows, message):
+    write(results, suite_page.HEADLINE, rows)
+    with pytest.raises(ValueError) as caught:
+        suite_page.headline(results)
+    assert message in str(caught.value)
 
 
-def test_a_damaged_record_and_missing_marks_are_refused(checkout, capsys):
-    (checkout / "benchmarks" / "results" / "0.json").write_text('{"dataset": "ETTh1", "mse"')
-    assert run(checkout) == 2
-    assert "0.json is no whole record (it needs dataset, " in capsys.readouterr().err
-    write(checkout, ROWS, ROWS)
-    (checkout / "README.md").write_text("# Name\n")
-    assert run(checkout) == 2
-    assert "README.md lacks the marks '<!-- zero:begin" in capsys.readouterr().err
-
-
-def test_the_pages_of_this_checkout_are_rendered_from_its_records():
-    assert report.main(["--check"]) == 0
-
-
-def test_the_log_compares_levers_with_least_squares_over_both_spans(checkout):
-    def lever(setting, span, mse):
-        return record("mlr", setting=setting, span=span, valid_mse=mse, valid_mae=0.5)
-
-    rows = [lever("least squares", "validation", 0.5), lever("least squares", "earlier", 2.0)]
-    rows += [lever("solved", "earlier", 3.0), lever("solved", "validation", 0.4), lever("base", "earlier", 1.0)]
-    path = checkout / "benchmarks" / "results" / report.levers.THIRD
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert run(checkout) == 0
-    page = (checkout / "docs" / "log.md").read_text()
-    assert "| setting | ETTh1 96, validation | ETTh1 96, earlier | mean ratio |" in page
-    assert "| solved | 0.4000 | 3.0000 | 1.1500 |" in page
-    assert "| base |  | 1.0000 |  |" in page
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
-    assert run(checkout) == 2
-
-
-def test_the_log_shows_each_lever_with_its_origin(checkout):
-    row = record("mlr", setting="four heads", valid_mse=0.61234, valid_mae=0.5, best_epoch=7, parameters=99)
-    (checkout / "benchmarks" / "results" / "levers.jsonl").write_text(json.dumps(row) + "\n")
-    assert run(checkout) == 0
-    page = (checkout / "docs" / "log.md").read_text()
-    assert "| ETTh1 | 96 | four heads | 0.6123 | 0.5000 | 7 | 99 | 61 |" in page
-    assert page.endswith("\nwhat follows\n")
-    assert run(checkout, "--check") == 0
-    (checkout / "docs" / "log.md").write_text(page.replace("0.6123", "0.6000"))
-    assert run(checkout, "--check") == 1
-
-
-def test_the_log_shows_settings_by_task_with_means_over_seeds(checkout):
-    def lever(setting, dataset, mse, seed=0):
-        return record("mlr", dataset=dataset, setting=setting, valid_mse=mse, valid_mae=mse / 2, seed=seed)
-
-    rows = [lever("Huber", "etth1", 0.5), lever("Huber", "etth1", 0.7, seed=1), lever("rlinear", "etth1", 0.62)]
-    rows += [lever("Huber", "etth2", 0.25)]
-    path = checkout / "benchmarks" / "results" / "levers2.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert run(checkout) == 0
-    page = (checkout / "docs" / "log.md").read_text()
-    assert "| setting | etth1 96 | etth2 96 |" in page
-    assert "| rlinear | 0.6200 / 0.3100 |  |" in page
-    assert "| Huber | **0.6000 / 0.3000** | **0.2500 / 0.1250** |" in page
-
-
-def test_settings_that_ask_for_nothing_are_no_part_of_the_hash(checkout):
+def test_settings_that_ask_for_nothing_are_no_part_of_the_hash(results):
     row = record("mlr", seed=2)
     row["config"] = {**row["config"], "window": None, "rotary": False, "calendar": []}
-    write(checkout, [*ROWS, row], ROWS)
-    assert run(checkout) == 0
+    write(results, suite_page.HEADLINE, [*ROWS, row])
+    assert "mlr" in suite_page.headline(results)

@@ -1,4 +1,4 @@
-"""Does a model survive kills, and do fits survive crowds?"""
+"""Models that survive kills, and fits that survive crowds."""
 
 import json
 import os
@@ -17,7 +17,8 @@ import torch
 from fresh import in_fresh_process
 from test_estimator import attention, linear, long_frame, wide_frame
 
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 
@@ -70,7 +71,7 @@ def state(folder):
     """Everything that a saved model is, bit for bit, but the time it took and where it kept its epochs."""
     facts = json.loads((folder / "config.json").read_text())
     facts["summary"].pop("fit_seconds")
-    facts["parameters"].pop("checkpoint_dir")
+    facts["parameters"]["training"].pop("checkpoint_dir")
     return (folder / "model.safetensors").read_bytes(), facts
 
 

@@ -1,4 +1,4 @@
-"""What do very many series and very many windows take, in time and in memory?"""
+"""Very many series and very many windows: what they take, in time and in memory."""
 
 import json
 import sys
@@ -26,7 +26,9 @@ def forecast_very_many(context=None, turns=7, n_series=10_000, n_rows=500, horiz
     ids = np.repeat(np.arange(n_series), n_rows)
     frame = pd.DataFrame({"unique_id": ids, "ds": np.tile(times, n_series), "y": y.ravel()})
     longer = pd.DataFrame({"ds": pd.date_range("2020-01-01", periods=3 * n_rows, freq="h"), "y": np.tile(y[0], 3)})
-    model = AttentionForecaster(horizon, context=context, max_epochs=1, random_state=0).fit(longer.assign(unique_id=0))
+    model = AttentionForecaster.from_settings(horizon=horizon, context=context, max_epochs=1, random_state=0).fit(
+        longer.assign(unique_id=0)
+    )
     x = y[:, -model.context_ :, None]
     level, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
     standard, panel = torch.as_tensor((x - level) / spread).float(), to_panel(frame)

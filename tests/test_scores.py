@@ -1,4 +1,4 @@
-"""Does every score with every pattern give what its formula says, gradients included, and refuse the meaningless?"""
+"""Every score with every pattern against its formula, gradients included, and what has no meaning."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_oracles import dot_features, layer_output, level_score, rows_of_weights
 
+from tsattn.kernels import Levels, Pattern
 from tsattn.matrices import make_matrix
-from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
-from tsattn.nn.rotary import RotaryEmbedding
-from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, default_ranks
+from tsattn.nn.attention import Attention, GlobalLocalAttention
+from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, RotaryEmbedding, default_ranks
 
 PATTERNS = [Pattern(), Pattern(causal=True), Pattern(window=3), Pattern(causal=True, window=2, n_global=1)]
 WIDTH, HEADS, LENGTH = 8, 2, 7
@@ -89,7 +89,7 @@ def test_dot_score(pattern, norm, rotary, n_key_heads):
     ],
 )
 def test_level_score(scaling, pattern, ranks, sizes, offset, learn, rotary):
-    score = LevelScore(WIDTH, HEADS, length=LENGTH, ranks=ranks, block_sizes=sizes, offset=offset, scaling=scaling,
+    score = LevelScore(WIDTH, HEADS, length=LENGTH, levels=Levels(ranks, sizes, offset), scaling=scaling,
                        learn_scales=learn, rotary=rotary, generator=seeded(1))  # fmt: skip
     layer = Attention(WIDTH, score=score, pattern=pattern, generator=seeded(2))
     paper = scaling == "paper"
@@ -167,7 +167,9 @@ def test_many_tokens_meet_the_entries_and_few_the_cores(monkeypatch, name, side)
         monkeypatch.setattr("tsattn.nn.scores.DENSE_WIDTH", width)
         q, k = score.features(x)
         found.append([q, k, *torch.autograd.grad((q[:, :, :1] * k).sin().sum(), inputs)])
-    assert seen == [(WIDTH, 1, WIDTH), (5, LENGTH, 1, WIDTH)]
+    monkeypatch.setattr("tsattn.nn.scores.DENSE_WIDTH", WIDTH)
+    score.features(tokens(batch=4))  # 28 tokens
+    assert seen == [(WIDTH, 1, WIDTH), (5, LENGTH, 1, WIDTH), (4, LENGTH, 1, WIDTH)]
     for fast, slow in zip(*found, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
 
@@ -223,7 +225,7 @@ def test_drawn_levels_and_patterns(data):
     window = data.draw(st.none() | st.integers(1, 10))
     pattern = Pattern(data.draw(st.booleans()), window, 0 if window is None else data.draw(st.integers(0, 3)))
     offset = data.draw(st.integers(0, 11))
-    score = LevelScore(WIDTH, HEADS, d_head=sum(ranks), length=length, ranks=ranks, block_sizes=sizes, offset=offset,
+    score = LevelScore(WIDTH, HEADS, d_head=sum(ranks), length=length, levels=Levels(ranks, sizes, offset),
                        generator=seeded(1))  # fmt: skip
     layer = Attention(WIDTH, score=score, pattern=pattern, generator=seeded(2))
     width = sum(ranks)

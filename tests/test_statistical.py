@@ -1,4 +1,4 @@
-"""Do the classical models forecast what statsmodels itself does, and something sensible where it cannot?"""
+"""The classical models: what statsmodels itself forecasts, and something sensible where it cannot."""
 
 import warnings
 
@@ -32,7 +32,9 @@ def frame(y, freq="D"):
 
 
 def make(model, **settings):
-    return StatsmodelsForecaster(H, model, **{"season_length": SEASON, "context": ROWS, **settings})
+    return StatsmodelsForecaster.from_settings(
+        horizon=H, model=model, **{"season_length": SEASON, "context": ROWS, **settings}
+    )
 
 
 def standard(y):
@@ -65,10 +67,10 @@ def direct(model, y, alpha):
 def test_forecasts_and_intervals_are_statsmodels_own(model, n_rows):
     y = series(n_rows)
     forecaster = make(model, context=n_rows).fit(frame(y))
-    found = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[0, :, 0]
+    found = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[1][0, :, 0]
     mean, bounds = direct(model, y, alpha=0.1)
     np.testing.assert_allclose(found[:, 1], y.mean() + y.std() * np.asarray(mean), rtol=1e-6)
-    np.testing.assert_array_equal(found[:, 1], forecaster.predict_windows(y[None, :, None])[0, :, 0])
+    np.testing.assert_array_equal(found[:, 1], forecaster.predict_windows(y[None, :, None])[0][0, :, 0])
     if bounds is not None:
         np.testing.assert_allclose(found[:, [0, 2]], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
 
@@ -77,12 +79,12 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
     """ThetaModel itself takes its error from the seasonal series; without seasons both agree, with them ours hold."""
     y = np.random.default_rng(3).normal(size=ROWS).cumsum()
     bounds = ThetaModel(standard(y), deseasonalize=False).fit().prediction_intervals(H, alpha=0.1)
-    found = make("theta", season_length=1).fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.05, 0.95))
+    found = make("theta", season_length=1).fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.05, 0.95))[1]
     np.testing.assert_allclose(found[0, :, 0], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
     y = series()
     z = standard(y)
     theirs = np.asarray(ThetaModel(z, period=SEASON, method="additive").fit().prediction_intervals(1, alpha=0.2))
-    ours = make("theta").fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.1, 0.9))
+    ours = make("theta").fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.1, 0.9))[1]
     assert np.ptp(ours[0, 0, 0]) < 0.5 * y.std() * np.ptp(theirs)
     residual = 2 * 1.28 * 2  # bounds of 80% for noise of standard deviation 2
     assert residual / 2 < np.ptp(ours[0, 0, 0]) < 2 * residual
@@ -92,10 +94,10 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
 def test_they_see_seasons_and_beat_those_who_do_not(model):
     x = np.stack([series(ROWS + H, seed) for seed in range(4)])
     y = x[:, ROWS:]
-    error = np.abs(make(model).fit(frame(series())).predict_windows(x[:, :ROWS, None])[..., 0] - y).mean()
+    error = np.abs(make(model).fit(frame(series())).predict_windows(x[:, :ROWS, None])[0][..., 0] - y).mean()
     blind = np.abs(make(model, season_length=1, lags=1, order=(0, 1, 1)).fit(frame(series())).predict_windows(
         x[:, :ROWS, None]
-    )[..., 0] - y).mean()  # fmt: skip
+    )[0][..., 0] - y).mean()  # fmt: skip
     assert error < 0.5 * blind
     assert error < 4
 
@@ -104,7 +106,7 @@ def test_they_see_seasons_and_beat_those_who_do_not(model):
 def test_forecasts_follow_shift_and_scale(model):
     y = series()
     x = np.stack([y, 1e6 + 1e3 * y, -1e-6 * y])[..., None]
-    plain, moved, small = make(model).fit(frame(y)).predict_windows(x)[..., 0]
+    plain, moved, small = make(model).fit(frame(y)).predict_windows(x)[0][..., 0]
     np.testing.assert_allclose(moved, 1e6 + 1e3 * plain, rtol=1e-5)
     np.testing.assert_allclose(small, -1e-6 * plain, rtol=1e-2)
 
@@ -116,7 +118,7 @@ def test_no_window_gives_a_missing_forecast(model):
     hard = [t * 1.0, np.sin(2 * np.pi * t / SEASON), (t > 30) * 1.0, (t == ROWS - 1) * 1.0, 1e-200 * np.sin(t)]
     hard += [1e200 * rng.normal(size=ROWS), np.exp(t / 3), rng.poisson(0.1, ROWS) * 1.0, 5 + 1e-9 * t, (-1.0) ** t]
     x = np.stack(hard)[..., None]
-    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))
+    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
     ramp, sine = found[0, :, 0, 1], found[1, :, 0, 1]
@@ -127,7 +129,7 @@ def test_no_window_gives_a_missing_forecast(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, ROWS, 1))
-    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))
+    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
 
 
@@ -138,7 +140,7 @@ def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
     with pytest.warns(
         RuntimeWarning, match="ets: of 2 windows, 1 had an optimiser that stopped.*and 0 a model"
     ) as told:
-        forecaster.predict_windows(x)
+        forecaster.predict_windows(x)[0]
     assert len(told) == 1
     assert warnings.filters == before
 
@@ -158,7 +160,7 @@ def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypa
     y = series()
     forecaster = make("ets").fit(frame(y))
     with pytest.warns(RuntimeWarning, match="of 1 windows, 0 had .* and 1 a model that broke down"):
-        found = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[0, :, 0]
+        found = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[1][0, :, 0]
     np.testing.assert_allclose(found[:, 1], y[-1], rtol=1e-12)
     step = np.sqrt(np.mean(np.diff(y) ** 2))
     np.testing.assert_allclose(found[:, 2] - y[-1], 1.2815515655446004 * step * np.sqrt(np.arange(1, H + 1)), rtol=1e-9)
@@ -173,14 +175,14 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": loud})
     forecaster = make("ets").fit(frame(series()))
     with pytest.warns(UserWarning, match="look at me"), pytest.warns(RuntimeWarning, match="1 had an optimiser"):
-        forecaster.predict_windows(series()[None, :, None])
+        forecaster.predict_windows(series()[None, :, None])[0]
 
     def wrong(y, setting, with_errors):
         raise KeyError("a bug")
 
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": wrong})
     with pytest.raises(KeyError, match="a bug"):
-        forecaster.predict_windows(series()[None, :, None])
+        forecaster.predict_windows(series()[None, :, None])[0]
 
 
 def test_context_and_season_follow_the_data():
@@ -223,7 +225,7 @@ def test_a_backtest_judges_their_intervals():
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        StatsmodelsForecaster(2, **settings)
+        StatsmodelsForecaster.from_settings(horizon=2, **settings)
 
 
 @pytest.mark.parametrize(
@@ -248,11 +250,11 @@ def test_bad_settings_are_refused(settings, message):
 )
 def test_a_history_that_is_too_short_is_one_clear_error(settings, n_rows, message):
     with pytest.raises(ValueError, match=message):
-        StatsmodelsForecaster(2, **settings).fit(frame(series(n_rows)))
+        StatsmodelsForecaster.from_settings(horizon=2, **settings).fit(frame(series(n_rows)))
 
 
 def test_it_must_be_fitted():
     with pytest.raises(ValueError, match="fit it first"):
-        StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))
+        StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))[0]
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted"):
         StatsmodelsForecaster(2, context=20).predict(to_panel(frame(series())))

@@ -1,4 +1,4 @@
-"""Is a file written whole or not at all, and does what is no plain file stay what it is?"""
+"""Files that are written whole or not at all, and places that are no plain files and stay what they are."""
 
 import json
 import os

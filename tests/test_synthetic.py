@@ -1,4 +1,4 @@
-"""Are synthetic series repeatable, scaled, finite and what their families promise?"""
+"""Synthetic series: repeatable, scaled, finite, and what their families promise."""
 
 import xml.etree.ElementTree as ET
 
@@ -260,6 +260,12 @@ def test_stuck_values_stay():
     x = draws.normal(rng(), 100, 400)
     same = (np.diff(synthetic._stuck(rng(1), x)) == 0).mean(1)
     assert 0.02 < same.mean() < 0.35
+
+
+def test_two_values_of_every_series_stay():
+    x = synthetic._missing(rng(), np.ones((500, 16)))
+    assert np.isnan(x).any()
+    assert np.isfinite(x[:, :2]).all()
 
 
 # --- the picture ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What does a person see who types a command into a terminal, or fits in Python, and what does nobody see elsewhere?"""
+"""What stands on a terminal while a command or a fit runs, and that nothing stands anywhere else."""
 
 import errno
 import io
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import AttentionForecaster, terminal
+from tsattn import AttentionForecaster, Training, terminal
 from tsattn.terminal import ProgressLine, progress_line
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +37,11 @@ TYPED = {
 SESSION = """
 import json, os, sys, termios, traceback
 import pandas as pd
-from tsattn import AttentionForecaster, cli, demo
+from tsattn import AttentionForecaster, Training, cli, demo
 
 def python(verbose):
     df = pd.read_csv("data.csv", parse_dates=["ds"])
-    AttentionForecaster(4, context=24, max_epochs=3, random_state=0, verbose=verbose).fit(df)
+    AttentionForecaster(4, context=24, training=Training(max_epochs=3), random_state=0).fit(df, verbose=verbose)
 
 def tell(name, call, *args):
     try:
@@ -54,7 +54,7 @@ def tell(name, call, *args):
 
 # The demo itself, with fewer epochs, cutoffs and weeks.
 whole = demo.load_co2
-demo.load_co2 = lambda: whole().last(1000)
+demo.load_co2 = lambda: whole().last(500)
 demo._TRAINING |= {"max_epochs": 3, "batch_size": 128}
 demo._WINDOWS = 2
 for name, typed in json.loads(sys.argv[1]).items():
@@ -226,7 +226,7 @@ def test_a_narrow_terminal_gets_a_shorter_line(seen):
 
 def test_nothing_is_shown_where_stderr_is_no_terminal(folder, capfd):
     df = pd.read_csv(folder / "data.csv", parse_dates=["ds"])
-    AttentionForecaster(4, context=24, max_epochs=2, random_state=0, verbose=True).fit(df)
+    AttentionForecaster(4, context=24, training=Training(max_epochs=2), random_state=0).fit(df, verbose=True)
     assert capfd.readouterr() == ("", "")
 
 

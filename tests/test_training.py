@@ -15,7 +15,8 @@ from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import Generators
-from tsattn.training.loop import ForecastModule, TrainConfig, train
+from tsattn.training.loop import ForecastModule, train
+from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint
 
 CPU = torch.device("cpu")
@@ -48,13 +49,13 @@ def same(a, b):
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
 def test_it_learns_a_sine(loss):
-    _, progress = fit(TrainConfig(loss=loss, learning_rate=1e-2, max_epochs=6, patience=None))
+    _, progress = fit(Training(loss=loss, learning_rate=1e-2, max_epochs=6, patience=None))
     losses = [entry["valid_loss"] for entry in progress.history]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_best_weights_are_restored_and_patience_stops():
-    model, progress = fit(TrainConfig(learning_rate=0.3, max_epochs=30, patience=2), seed=1)
+    model, progress = fit(Training(learning_rate=0.3, max_epochs=30, patience=2), seed=1)
     scores = [entry["valid_loss"] for entry in progress.history]
     assert progress.epoch == progress.best_epoch + 2 < 30
     assert progress.best_score == min(scores)
@@ -70,23 +71,23 @@ def test_validation_loss_does_not_depend_on_the_batch_size():
         model = build_model(ModelConfig(24, 4, "nlinear"), generator=generators.init)
         learn = WindowBatches(values(), np.arange(24, 60), SPEC, batch_size=36)
         check = WindowBatches(values(), np.arange(244, 297), SPEC, batch_size=size)
-        scores.append(train(model, learn, check, TrainConfig(max_epochs=1), generators=generators, device=CPU))
+        scores.append(train(model, learn, check, Training(max_epochs=1), generators=generators, device=CPU))
     assert scores[0].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
     assert scores[1].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
 
 
 def test_the_rate_rises_and_falls():
-    _, progress = fit(TrainConfig(learning_rate=1e-2, max_epochs=10, patience=None, warmup=0.2), valid=False)
+    _, progress = fit(Training(learning_rate=1e-2, max_epochs=20, patience=None), backbone="nlinear", valid=False)
     rates = [entry["learning_rate"] for entry in progress.history]
     assert rates[1] == pytest.approx(1e-2)
-    assert rates[0] < rates[1] > rates[5] > rates[9] > 0
-    assert progress.best_epoch == 10
+    assert rates[0] < rates[1] > rates[5] > rates[19] > 0
+    assert progress.best_epoch == 20
     assert progress.best_score is None
 
 
 def test_the_linear_map_beside_the_transformer_has_a_rate_of_its_own():
     model = build_model(ModelConfig(context=24, horizon=4, d_model=8, d_ff=8, n_layers=1, patch_len=6, patch_stride=6))
-    module = ForecastModule(model, TrainConfig(skip_rate=5.0, weight_decay=0.1), steps_per_epoch=1)
+    module = ForecastModule(model, Training(skip_rate=5.0, weight_decay=0.1), steps_per_epoch=1)
     module.trainer = SimpleNamespace(optimizers=[module.configure_optimizers()])
     module.on_train_batch_start(None, 0)
     rates = {id(p): group["lr"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
@@ -99,7 +100,7 @@ def test_the_linear_map_beside_the_transformer_has_a_rate_of_its_own():
 
 
 def test_same_seed_same_weights_whatever_happened_before():
-    config = TrainConfig(max_epochs=2)
+    config = Training(max_epochs=2)
     first, _ = fit(config)
     torch.rand(11)
     np.random.seed(5)  # noqa: NPY002  (the global state is what must not matter)
@@ -113,7 +114,7 @@ def test_global_state_is_neither_read_nor_set():
     np.random.seed(3)  # noqa: NPY002
     before = (torch.random.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads())  # noqa: NPY002
     filters, level = list(warnings.filters), logging.getLogger("lightning.pytorch").level
-    fit(TrainConfig(max_epochs=1))
+    fit(Training(max_epochs=1))
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert before[2] == torch.get_num_threads()
@@ -123,7 +124,7 @@ def test_global_state_is_neither_read_nor_set():
 
 
 def test_concurrent_fits_equal_serial_ones():
-    config = TrainConfig(max_epochs=2)
+    config = Training(max_epochs=2)
     serial = [fit(config, seed=seed)[0] for seed in range(3)]
     together: dict[int, torch.nn.Module] = {}
     before = list(warnings.filters)
@@ -141,7 +142,7 @@ def test_concurrent_fits_equal_serial_ones():
 
 def test_nothing_is_printed_or_written(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fit(TrainConfig(max_epochs=1))
+    fit(Training(max_epochs=1))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert not list(tmp_path.iterdir())
@@ -153,7 +154,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("survived", [1, 2, 3])
 def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived):
-    config = TrainConfig(max_epochs=4, patience=None)
+    config = Training(max_epochs=4, patience=None)
     whole, whole_progress = fit(config)
     write = Checkpoint.write
 
@@ -173,7 +174,7 @@ def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived):
 
 
 def test_a_finished_checkpoint_is_not_trained_again(tmp_path):
-    config = TrainConfig(max_epochs=2)
+    config = Training(max_epochs=2)
     first, _ = fit(config, checkpoint_dir=tmp_path)
     stamp = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     second, progress = fit(config, checkpoint_dir=tmp_path)
@@ -183,7 +184,7 @@ def test_a_finished_checkpoint_is_not_trained_again(tmp_path):
 
 
 def test_another_key_does_not_resume(tmp_path):
-    config = TrainConfig(max_epochs=1)
+    config = Training(max_epochs=1)
     fit(config, checkpoint_dir=tmp_path, key="a" * 64)
     _, progress = fit(config, checkpoint_dir=tmp_path, key="b" * 64, seed=1)
     assert progress.step == 7
@@ -191,16 +192,16 @@ def test_another_key_does_not_resume(tmp_path):
 
 
 def test_a_damaged_checkpoint_says_so(tmp_path):
-    fit(TrainConfig(max_epochs=1), checkpoint_dir=tmp_path)
+    fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"epoch-00001\.safetensors is damaged"):
-        fit(TrainConfig(max_epochs=1), checkpoint_dir=tmp_path)
+        fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
 
 
 def test_a_loss_that_explodes_stops_with_a_message():
     with pytest.raises(ValueError, match="lower learning_rate"):
-        fit(TrainConfig(learning_rate=1e30, max_epochs=3), data=values() * 1e25)
+        fit(Training(learning_rate=1e30, max_epochs=3), data=values() * 1e25)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_a_loss_that_explodes_stops_with_a_message():
 )
 def test_bad_settings_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        TrainConfig(**kwargs)
+        Training(**kwargs)
 
 
 def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkeypatch):
@@ -227,5 +228,5 @@ def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkey
 
     monkeypatch.setattr(Checkpoint, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(TrainConfig(max_epochs=2), checkpoint_dir=tmp_path)
+        fit(Training(max_epochs=2), checkpoint_dir=tmp_path)
     assert signal.getsignal(signal.SIGINT) is before

@@ -1,13 +1,11 @@
-"""Does a search see validation losses only, repeat itself, refuse bad spaces before it trains, and stay quiet?"""
+"""A search for settings: it sees validation losses only, repeats itself, refuses bad spaces and stays quiet."""
 
 import builtins
 import logging
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_docs import run_blocks
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
@@ -16,11 +14,12 @@ from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
 from tsattn.tuning import Tuned, tune
 
+RATE, BATCH, DECAY = "training__learning_rate", "training__batch_size", "training__weight_decay"
 SPACE = {
-    "learning_rate": (1e-4, 1e-1, "log"),
-    "batch_size": [8, 16],
+    RATE: (1e-4, 1e-1, "log"),
+    BATCH: [8, 16],
     "context": (12, 24),
-    "weight_decay": lambda trial: trial.suggest_float("weight_decay", 0.0, 0.1),
+    DECAY: lambda trial: trial.suggest_float(DECAY, 0.0, 0.1),
 }
 
 
@@ -47,14 +46,14 @@ def test_every_trial_is_in_the_table_and_the_best_one_is_returned(found):
     best = table["valid_loss"].idxmin()
     assert found.valid_loss == table["valid_loss"][best] == found.forecaster.summary_["valid_loss"]
     assert dict(found.params) == {name: table[name][best] for name in SPACE}
-    assert {name: getattr(found.forecaster, name) for name in SPACE} == dict(found.params)
-    assert (table["learning_rate"].between(1e-4, 1e-1) & table["context"].between(12, 24)).all()
-    assert table["batch_size"].isin([8, 16]).all()
-    assert (table["epochs"] == found.forecaster.max_epochs).all()
+    assert {name: found.forecaster.get_params()[name] for name in SPACE} == dict(found.params)
+    assert (table[RATE].between(1e-4, 1e-1) & table["context"].between(12, 24)).all()
+    assert table[BATCH].isin([8, 16]).all()
+    assert (table["epochs"] == found.forecaster.training.max_epochs).all()
 
 
 def test_the_loss_of_a_trial_is_that_of_a_fit_with_its_settings(found):
-    again = linear(**found.params, random_state=found.forecaster.random_state).fit(long_frame())
+    again = linear(random_state=found.forecaster.random_state).set_params(**found.params).fit(long_frame())
     assert again.summary_["valid_loss"] == found.valid_loss
     pd.testing.assert_frame_equal(again.predict(level=80), found.forecaster.predict(level=80))
 
@@ -62,15 +61,15 @@ def test_the_loss_of_a_trial_is_that_of_a_fit_with_its_settings(found):
 def test_the_first_trial_takes_the_forecasters_own_settings(found):
     model = linear(learning_rate=3e-3, batch_size=16, context=20)
     first = search(model, n_trials=1).trials.iloc[0]
-    assert (first["learning_rate"], first["batch_size"], first["context"]) == (3e-3, 16, 20)
+    assert (first[RATE], first[BATCH], first["context"]) == (3e-3, 16, 20)
     # Outside of the space there is nothing to take.
-    assert search(linear(batch_size=999), n_trials=1).trials["batch_size"].isin([8, 16]).all()
+    assert search(linear(batch_size=999), n_trials=1).trials[BATCH].isin([8, 16]).all()
 
 
 def test_a_search_repeats_itself_and_another_seed_is_another_search(found):
     assert search().trials.drop(columns="seconds").equals(found.trials.drop(columns="seconds"))
     other = search(random_state=1)
-    assert not other.trials["learning_rate"].equals(found.trials["learning_rate"])
+    assert not other.trials[RATE].equals(found.trials[RATE])
 
 
 def test_seeds_are_the_forecasters_own_or_follow_the_search():
@@ -82,13 +81,13 @@ def test_seeds_are_the_forecasters_own_or_follow_the_search():
 
 
 def test_what_was_given_stays_as_it_was():
-    model, df, space = linear(), long_frame(), {"batch_size": [8, 16]}
+    model, df, space = linear(), long_frame(), {BATCH: [8, 16]}
     before, copy = model.get_params(), df.copy()
     search(model, df, space, n_trials=2)
     assert model.get_params() == before
     assert not hasattr(model, "network_")
     pd.testing.assert_frame_equal(df, copy)
-    assert space == {"batch_size": [8, 16]}
+    assert space == {BATCH: [8, 16]}
 
 
 def test_rows_put_aside_cannot_matter():
@@ -97,34 +96,34 @@ def test_rows_put_aside_cannot_matter():
     changed = df.copy()
     rank = changed.groupby("unique_id")["ds"].rank(ascending=False)
     changed.loc[rank <= 20, "y"] = 1e6 * np.random.default_rng(0).normal(size=int((rank <= 20).sum()))
-    ours, theirs = (search(df=each, test_size=20) for each in (df, changed))
+    ours, theirs = (search(df=each, test_size=20, n_trials=2) for each in (df, changed))
     assert ours.trials.drop(columns="seconds").equals(theirs.trials.drop(columns="seconds"))
     pd.testing.assert_frame_equal(ours.forecaster.predict(), theirs.forecaster.predict())
     short = df[df.groupby("unique_id")["ds"].rank(ascending=False) > 20]
-    pd.testing.assert_frame_equal(search(df=short).forecaster.predict(), ours.forecaster.predict())
+    pd.testing.assert_frame_equal(search(df=short, n_trials=2).forecaster.predict(), ours.forecaster.predict())
     # The check has a subject: without the cut the rows do matter.
-    assert search(df=changed).valid_loss != ours.valid_loss
+    assert search(df=changed, n_trials=2).valid_loss != ours.valid_loss
 
 
 def test_the_best_answers_in_the_kind_of_its_data(found):
     assert isinstance(found.forecaster.predict(), pd.DataFrame)
     assert isinstance(search(df=from_long(long_frame()), n_trials=1).forecaster.predict(), Forecast)
-    wide = search(attention(), wide_frame(), {"n_heads": [1, 2], "ranks": [None]}, n_trials=2)
+    wide = search(attention(), wide_frame(), {"network__n_heads": [1, 2], "network__ranks": [None]}, n_trials=2)
     assert wide.forecaster.predict().columns.tolist() == wide_frame().columns.tolist()
 
 
 def test_choices_may_be_of_any_kind():
-    space = {"ranks": [(2, 1, 1), (2, 2), None], "attention": ["mlr"], "patience": [None, 2]}
+    space = {"network__ranks": [(2, 1, 1), (2, 2), None], "attention": ["mlr"], "training__patience": [None, 2]}
     table = search(attention(), space=space, n_trials=3).trials
-    assert all(each in space["ranks"] for each in table["ranks"])
+    assert all(each in space["network__ranks"] for each in table["network__ranks"])
 
 
 def test_hopeless_fits_are_ended_early():
-    space = {"learning_rate": [1e-2, 1e-9]}
+    space = {RATE: [1e-2, 1e-9]}
     table = search(linear(learning_rate=1e-2, max_epochs=4), space=space, n_trials=12, prune=True).trials
     pruned = table[table["state"] == "pruned"]
     assert len(pruned) > 0
-    assert (pruned["learning_rate"] == 1e-9).all()
+    assert (pruned[RATE] == 1e-9).all()
     assert (pruned["epochs"] < 4).all()
     assert set(table[table["state"] == "done"]["epochs"]) == {4}
     whole = search(linear(learning_rate=1e-2, max_epochs=4), space=space, n_trials=12).trials
@@ -132,42 +131,42 @@ def test_hopeless_fits_are_ended_early():
 
 
 def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
-    space = {"learning_rate": [5e-3, 1e30]}
+    space = {RATE: [5e-3, 1e30]}
     found = search(linear(max_epochs=3), space=space, n_trials=8)
     failed = found.trials[found.trials["state"] == "failed"]
     assert len(failed) > 0
     assert failed["error"].str.contains("lower learning_rate").all()
     assert failed["valid_loss"].isna().all()
-    assert found.params["learning_rate"] == 5e-3
+    assert found.params[RATE] == 5e-3
     with pytest.raises(ValueError, match="none of 2 trials could be fitted; the first said: the loss became"):
-        search(linear(max_epochs=3), space={"learning_rate": [1e30]}, n_trials=2)
+        search(linear(max_epochs=3), space={RATE: [1e30]}, n_trials=2)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"space": {}}, "space must map names of settings to what may be tried; got {}"),
-        ({"space": {"learning_rat": [1]}}, "LinearForecaster has no setting 'learning_rat'; it has batch_size, "),
+        ({"space": {"learning_rate": [1]}}, "LinearForecaster has no setting 'learning_rate'; it has kind, context, "),
         (
-            {"space": {"loss": ["mse", "mae"]}},
-            "loss cannot be tuned: losses under different values do not compare; set",
+            {"space": {"training__loss": ["mse", "mae"]}},
+            "training__loss cannot be tuned: losses under different values do not compare; set",
         ),
         ({"space": {"random_state": [0, 1]}}, "random_state cannot be tuned: the best of several seeds is luck"),
-        ({"space": {"freq": ["D"]}}, "freq cannot be tuned: it says how the table is read"),
-        ({"space": {"device": ["cpu"]}}, "device cannot be tuned: it says how a fit is run"),
-        ({"space": {"batch_size": []}}, "batch_size has no choices; list at least one"),
-        ({"space": {"batch_size": 8}}, r"batch_size must be a list of choices, a tuple \(low, high\).*; got 8"),
-        ({"space": {"batch_size": (8,)}}, r"batch_size as a tuple must be \(low, high\)"),
+        ({"space": {"schema__freq": ["D"]}}, "schema__freq cannot be tuned: it says how the table is read"),
+        ({"space": {"training__device": ["cpu"]}}, "training__device cannot be tuned: it says how a fit is run"),
+        ({"space": {BATCH: []}}, "batch_size has no choices; list at least one"),
+        ({"space": {BATCH: 8}}, r"batch_size must be a list of choices, a tuple \(low, high\).*; got 8"),
+        ({"space": {BATCH: (8,)}}, r"batch_size as a tuple must be \(low, high\)"),
         ({"space": {"kind": ("nlinear", "dlinear")}}, "kind as a tuple must be .*: put choices into a list"),
-        ({"space": {"batch_size": (16, 8)}}, r"batch_size must have low below high; got \(16, 8\)"),
+        ({"space": {BATCH: (16, 8)}}, r"batch_size must have low below high; got \(16, 8\)"),
         (
-            {"space": {"weight_decay": (0, 1.0, "log")}},
-            "weight_decay must have low below high and, with 'log', above 0",
+            {"space": {DECAY: (0, 1.0, "log")}},
+            "training__weight_decay must have low below high and, with 'log', above 0",
         ),
-        ({"space": {"weight_decay": (0.1, 1.0, "lin")}}, r"or \(low, high, 'log'\) with two numbers"),
+        ({"space": {DECAY: (0.1, 1.0, "lin")}}, r"or \(low, high, 'log'\) with two numbers"),
         (
-            {"space": {"batch_size": [8, -1]}},
-            r"allows what a fit refuses \(batch_size = -1\): batch_size must be a whole",
+            {"space": {BATCH: [8, -1]}},
+            r"allows what a fit refuses \(training__batch_size = -1\): batch_size must be a whole",
         ),
         ({"space": {"context": (12, 10**6)}}, r"allows what a fit refuses \(context = 1000000\): .*shorten context"),
         ({"space": {"kind": ["nlinear", "arima"]}}, r"\(kind = 'arima'\): kind must be one of"),
@@ -181,18 +180,18 @@ def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
     ],
 )
 def test_bad_requests_are_refused_before_training(monkeypatch, given, message):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         search(**given)
 
 
 def test_combinations_are_tried_out_before_training(monkeypatch):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
-    space = {"d_model": [8, 16], "n_heads": [2, 3]}
-    with pytest.raises(ValueError, match=r"allows what a fit refuses \(d_model = 8, n_heads = 3\): "):
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
+    space = {"network__d_model": [8, 16], "network__n_heads": [2, 3]}
+    with pytest.raises(ValueError, match=r"allows what a fit refuses \(network__d_model = 8, network__n_heads = 3\): "):
         search(attention(), space=space)
     # Too many to try all: each choice is tried at least once.
-    many = {"d_ff": list(range(8, 400)), "n_layers": [1, 2], "batch_size": [*range(1, 400), 0]}
+    many = {"network__d_ff": list(range(8, 400)), "network__n_layers": [1, 2], BATCH: [*range(1, 400), 0]}
     with pytest.raises(ValueError, match="batch_size = 0"):
         search(attention(), space=many)
 
@@ -221,13 +220,7 @@ def test_it_is_quiet_and_leaves_the_loggers_as_they_were(capfd):
     loggers = [logging.getLogger(name) for name in ("optuna", "optuna.study.study", "optuna.storages._in_memory")]
     before = [(each.level, list(each.filters), list(each.handlers)) for each in loggers]
     verbosity = optuna.logging.get_verbosity()
-    search(linear(max_epochs=3), space={"learning_rate": [5e-3, 1e30]}, n_trials=4, prune=True)
+    search(linear(max_epochs=3), space={RATE: [5e-3, 1e30]}, n_trials=4, prune=True)
     assert capfd.readouterr() == ("", "")
     assert [(each.level, list(each.filters), list(each.handlers)) for each in loggers] == before
     assert optuna.logging.get_verbosity() == verbosity
-
-
-def test_the_page_runs(capsys):
-    names = run_blocks(Path(__file__).resolve().parents[1] / "docs" / "tuning.md")
-    assert len(names["found"].trials) == 8
-    assert "valid_loss" in capsys.readouterr().out

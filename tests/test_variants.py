@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from tsattn.nn.attention import Attention, GlobalLocalAttention, Pattern
+from tsattn.kernels import Pattern
+from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore
-from tsattn.nn.variants import default_window, make_attention, shifted_offset
+from tsattn.nn.variants import default_window, make_attention, make_stack, shifted_offset
 
 
 def seeded(seed=0):
@@ -51,10 +52,11 @@ def test_patterns_take_turns_over_the_layers():
 def test_offsets_take_turns_over_layers_or_heads():
     def offsets(**kwargs):
         described = config(**kwargs)
-        return [make_attention(described, layer).score.offset for layer in range(described.n_layers)]
+        return [make_attention(described, layer).score.levels.offset for layer in range(described.n_layers)]
 
     assert offsets(offset="layers", n_layers=3) == [0, 3, 0]
     assert offsets(offset="heads", n_layers=2) == [(0, 3), (0, 3)]
+    assert offsets(offset="heads", n_layers=1, n_heads=4, n_kv_heads=2) == [(0, 0, 3, 3)]
     assert offsets(offset=3, n_layers=2) == [3, 3]
     assert offsets(offset=(0, 1), n_layers=1) == [(0, 1)]
 
@@ -80,8 +82,8 @@ def test_alternating_offsets_let_neighbours_across_a_border_meet():
         x = torch.randn(1, described.n_tokens, 16, generator=seeded(1))
         changed = x.clone()
         layer_maps[offset] = layer.weights(x)
-        score = layer.score
-        blocks = [((9 + score.offset) // size, (10 + score.offset) // size) for size in score.block_sizes[1:]]
+        levels = layer.score.levels
+        blocks = [((9 + levels.offset) // size, (10 + levels.offset) // size) for size in levels.block_sizes[1:]]
         assert [a == b for a, b in blocks] == ([False, False] if offset == 0 else [True, True])
         assert torch.equal(layer.weights(changed), layer_maps[offset])
     assert not torch.allclose(layer_maps[0], layer_maps["layers"])
@@ -114,6 +116,14 @@ def test_attention_maps_are_those_that_the_network_uses():
         block.attention.register_forward_hook(lambda module, args, _: seen.append(module.weights(args[0])))
     model(x)
     torch.testing.assert_close(maps[:, 0, 0], torch.stack(seen)[:, 0])
+
+
+def test_a_hidden_token_changes_nothing_elsewhere():
+    stack = make_stack(config("mlr", n_layers=2), generator=seeded()).eval()
+    x, seen = torch.randn(2, 20, 16, generator=seeded(1)), torch.arange(20).expand(2, 20) != 7
+    changed = x.where(seen[..., None], -x)
+    torch.testing.assert_close(stack(changed, key_mask=seen)[seen], stack(x, key_mask=seen)[seen])
+    assert not torch.allclose(stack(changed)[seen], stack(x)[seen])
 
 
 def test_default_window_shows_half_of_the_tokens():
@@ -198,9 +208,9 @@ def test_a_decoder_looks_at_no_later_patch_and_answers_for_each():
 
 def test_a_decoder_feeds_on_its_own_forecast():
     model = build_model(decoder(horizon=16), generator=seeded()).double().eval()
-    x = torch.randn(2, 64, 1, generator=seeded(1), dtype=torch.float64)
+    x = torch.randn(2, 67, 1, generator=seeded(1), dtype=torch.float64)
     mean, spread = x.mean(1, keepdim=True), x.std(1, keepdim=True, unbiased=False)
-    patches = ((x - mean) / spread).squeeze(2).unflatten(1, (8, 8))
+    patches = ((x - mean) / spread).squeeze(2)[:, 3:].unflatten(1, (8, 8))
     third = model.next_patches(patches)[:, -1:]
     fourth = model.next_patches(torch.cat((patches, third), 1))[:, -1:]
     wanted = torch.cat((third, fourth), 1).flatten(1)[..., None] * spread + mean

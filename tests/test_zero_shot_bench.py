@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scripts import ORIGIN, ROOT, Pictures
-from test_report import make_checkout, report
+from scripts import ORIGIN, ROOT
 from zero_shot import page, run
 from zero_shot.pack import COLUMNS, LEVELS, Instance, Pack, Task, fill, geometric_mean, score, seasonal_naive
 
 from tsattn.catalogue import MODELS, Entry
+from tsattn.forecasters.naive import Naive
+from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.pretrained.weights import SHIPPED
 
 NAN = np.nan
 CHRONOS, GIFT = "chronos-zs", "gift-eval"
@@ -72,11 +74,6 @@ def test_series_and_instances_are_cut_as_the_tasks_say(folder):
     np.testing.assert_array_equal(asked[1].past, SERIES["b"][:-1])
     np.testing.assert_array_equal(asked[4].future, [0.0])
     assert len(asked) == pack.tasks["long"].n_instances
-    assert [(each.item, each.window) for each in pack.instances(pack.tasks["long"], 3)] == [
-        ("b", 0),
-        ("a", 0),
-        ("c", 1),
-    ]
 
 
 def test_a_table_is_put_on_its_grid_and_summed(folder):
@@ -202,36 +199,33 @@ def test_the_pack_itself_reads_and_scores_alike(pack_dir, name, assert_close):
 # --- forecasts --------------------------------------------------------------------------------------------------
 
 
-class Reader:
+class Reader(PretrainedForecaster):
     """Reads gaps: every quantile is the last value seen plus the level, and what it was shown is kept."""
 
     start = 0.0
-
-    def __init__(self, horizon, *, alias=None, weights=None):
-        self.horizon, self.alias, self.weights = horizon, alias, weights
-        self.max_context, self.seen = None, []
+    max_context = 3
 
     def fit(self, panel):
-        self.max_context = 3
-        self.network_ = torch.nn.Linear(1, 1)
+        self.network_, self.panel_ = torch.nn.Linear(1, 1), panel
         torch.nn.init.constant_(self.network_.weight, self.start)
-        torch.nn.init.constant_(self.network_.bias, float(self.weights or 0))
-        type(self).shown = self.seen
+        torch.nn.init.constant_(self.network_.bias, float(0 if self.weights == SHIPPED else self.weights))
+        self.seen = type(self).shown = []
         return self
 
-    def predict_windows(self, x, *, quantiles=()):
+    def _checked(self, x):
+        return x
+
+    def _forecast(self, x, quantiles, covariates):
         self.seen.append(x[..., 0])
         last = np.array([window[~np.isnan(window)][-1] for window in x[..., 0]])
-        return np.broadcast_to((last[:, None] + quantiles)[:, None, None], (len(x), self.horizon, 1, len(quantiles)))
+        bounds = np.tile((last[:, None] + quantiles)[:, None, None], (1, self.horizon, 1, 1))
+        return bounds[..., 0], bounds
 
 
-class Learner:
+class Learner(Naive):
     """Is trained: remembers the lengths of the series that it was fitted on, and forecasts zeros."""
 
     fits = ()
-
-    def __init__(self, horizon, *, alias=None):
-        self.horizon, self.alias = horizon, alias
 
     def fit(self, panel):
         type(self).fits = (*self.fits, panel.lengths.tolist())
@@ -242,26 +236,32 @@ class Learner:
         return self
 
 
+class Local(Entry):
+    """An entry whose class stands here."""
+
+    def find(self):
+        return {"Reader": Reader, "Learner": Learner}[self.home]
+
+
 @pytest.fixture
 def models(monkeypatch):
-    found = {**MODELS, "reader": Entry(lambda: Reader), "learner": Entry(lambda: Learner, trained=True)}
+    found = {**MODELS, "reader": Local("Reader"), "learner": Local("Learner", trained=True)}
     monkeypatch.setattr("tsattn.catalogue.MODELS", found)
     monkeypatch.setattr(Reader, "start", 0.0)
     monkeypatch.setattr(Learner, "fits", ())
 
 
 def test_a_reader_of_gaps_gets_batches_of_alike_length(folder, models, monkeypatch):
-    pack, done = Pack(folder), []
+    pack = Pack(folder)
     monkeypatch.setattr(run, "chunk_size", lambda width: 2)
     asked = pack.instances(pack.tasks["short"])
-    answer = run.forecast("reader", pack.tasks["short"], asked, done.append)
+    answer = run.forecast("reader", pack.tasks["short"], asked)
     np.testing.assert_allclose(answer[:, 0, 0], [7.1, 3.1, 2.1])
     np.testing.assert_allclose(answer[1, 1], 3 + np.array(LEVELS))
     # At most three rows of each are read; shorter ones begin with nothing, and what is missing stays missing.
     first, second = Reader.shown
     np.testing.assert_array_equal(first, [[NAN, 5, 7], [1, NAN, 2]])
     np.testing.assert_array_equal(second, [[3.0]])
-    assert done == [2, 1]
     mixed = run.forecast("reader", pack.tasks["short"], asked[1:])
     np.testing.assert_array_equal(Reader.shown[0], [[1, NAN, 2], [NAN, NAN, 3]])
     np.testing.assert_array_equal(mixed, answer[1:])
@@ -333,7 +333,7 @@ def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folde
     told = {"suite": CHRONOS, "split": "development", "horizon": 2, "n_instances": 3, "params": 2, "settings": {}}
     assert {name: first[name] for name in told} == told
     assert len(first["weights"]) == 64
-    assert page.read_rows(start.out)[0] == first
+    assert run.Records(start.out, page.KEY).rows()[0] == first
 
 
 def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
@@ -352,15 +352,6 @@ def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
     assert not any("weights" in row["settings"] for row in rows)
 
 
-def test_a_quick_look_is_over_the_naive_rule_of_the_same_instances(start, folder):
-    assert start("--model", "seasonal_naive", "--task", "short", "--max-instances", "2") == 0
-    (first,) = records(start.out)
-    assert (first["n_instances"], first["rel_mase"], first["rel_wql"]) == (2, 1.0, 1.0)
-    assert first["settings"]["max_instances"] == 2
-    assert [each["kind"] for each in page.read_rows(start.out) if each["kind"] == "task"] == []
-    assert start("--model", "naive", "--max-instances", "0") == 2
-
-
 def test_report_tasks_are_run_on_demand_alone(start, capsys):
     assert start("--model", "naive", "--task", "kept") == 2
     assert "--task kept is no task of --split development; use one of short, long, wide" in capsys.readouterr().err
@@ -369,29 +360,6 @@ def test_report_tasks_are_run_on_demand_alone(start, capsys):
     assert "report tasks are run once for a release" in capsys.readouterr().err
     assert start("--model", "nobody") == 2
     assert "model 'nobody' is unknown" in capsys.readouterr().err
-
-
-def test_progress_is_for_a_terminal(start, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    start("--model", "reader", "--task", "short", "--task", "wide")
-    err = capsys.readouterr().err
-    assert "\rreader short: 75% of all, " in err
-    assert " s left\x1b[K" in err
-    assert err.endswith("\r\x1b[K")
-
-
-def test_published_numbers_are_written_beside_the_records(start):
-    start("--model", "naive", "--task", "short")
-    rows = json.loads(start.out.with_name(run.PUBLISHED).read_text())
-    assert rows[0] == {"kind": "suite", "suite": GIFT, "repository": f"of/{GIFT}", "commit": "0" * 40}
-    short = next(each for each in rows if each.get("task") == "short")
-    assert (short["seasonal_naive"], short["best"]) == ([2.0, 0.5], [[0.5, "rival"], [0.4, "other"]])
-    told = {each["model"]: each for each in rows if each["kind"] == "published model"}
-    assert told["rival"]["columns"] == [[0.25, 0.9], [], [], [], []]
-    assert told["rival"]["note"] == "trained on 1 of the chronos-zs tasks"
-    # All models of the small pack have scores everywhere; a column without tasks stays empty.
-    assert told["other"]["columns"] == [[0.5, 0.8], [], [0.5, 0.8], [0.5, 0.8], [0.5, 0.8]]
-    assert told["other"]["note"] == "zero-shot, saw test data by its own statement"
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
@@ -419,7 +387,8 @@ def others():
         | {"n_instances": 100, "seasonal_naive": [2.0, 0.5], "best": best}
         for name, suite, horizon in tasks
     ]
-    rival = {"kind": "published model", "model": "tirex", "columns": [[0.4, 0.5], [0.6, 0.7], [], [], []], "note": "n"}
+    rival = {"kind": "published model", "model": "tirex", "columns": [[0.4, 0.5], [0.6, 0.7], [], [], []]}
+    rival["note"] = "trained on 1 of the tasks"
     return [{"kind": "suite", "suite": GIFT, "repository": "of/gift", "commit": "1" * 40}, *rows, rival | {"files": []}]
 
 
@@ -435,82 +404,51 @@ def test_aggregates_are_geometric_means_of_whole_columns():
     ]
     # sqrt(0.5 * 2) = 1 over both tasks of the suite, 0.5 over the one that looks at most 64 steps ahead.
     np.testing.assert_allclose(page.aggregates(rows, mine)[2:4], [[1.0, 0.5], [0.5, 0.5]], rtol=1e-12)
-    assert page.aggregates(rows, mine)[1] == page.aggregates(rows, mine)[4] == 0
     (part,) = page.ours([*OURS[:2], *others()]).values()
-    assert page.aggregates([*OURS[:2], *others()], part)[2] == 1
+    assert page.aggregates([*OURS[:2], *others()], part)[2] == [], "a task of the column was not run"
     assert geometric_mean([0.25, 1.0]) == 0.5
 
 
-def test_the_page_has_our_rows_in_bold_beside_published_ones():
-    text = page.table([*OURS, *others()])
-    own = "| **naive ababab** | **0.500 / 0.250** |  | **1.000 / 0.500** | **0.500 / 0.500** |  | **75.0%** |"
-    assert f"{own} **500,000** | **4.5** | ours |" in text
-    rival = "| tirex | 0.400 / 0.500 | 0.600 / 0.700 |  |  |  |  | 35,000,000 |  | n |"
+@pytest.fixture
+def results(tmp_path):
+    return lambda rows: write(tmp_path, rows, others())
+
+
+def write(folder, rows, published):
+    for name, some in ((page.FILE, rows), (page.PUBLISHED, published)):
+        (folder / name).write_text("".join(json.dumps(each) + "\n" for each in some))
+    return folder
+
+
+def test_the_page_has_our_rows_in_bold_beside_published_ones(results):
+    text = " ".join(page.models(results(OURS)).split())
+    own = "| **naive ababab** | **0.500/0.250** | | **1.000/0.500** | | 0.5 |"
+    assert own in text
+    assert "| naive ababab | 75% | 4 |" in text, "what ours cost"
+    rival = "| tirex † | 0.400/0.500 | 0.600/0.700 | | | 35 |"
     assert text.index(rival) < text.index(own), "by MASE on the development tasks"
-    line = "| far | 720 | 100 | 2.000 / 0.500 | 0.900 rival | 0.200 rival | 4.000 / 0.250 (2.000 / 0.500) |"
-    assert line in text
-    assert "report\n" not in text, "no table of tasks that nobody ran"
     assert f"Published scores: of/gift at `{'1' * 12}`. Commit `{'c' * 12}`" in text
-    assert "| **1 of 2 tasks** |" in page.table([*OURS[:2], *others()])
-    assert page.table(others()) == "No run is recorded yet."
+    readme = " ".join(page.summary(results(OURS)).split())
+    assert "| **naive** | 0.5 M | 0.500/0.250 | | 1.000/0.500 | |" in readme
+    assert "naive ababab" not in page.models(results(OURS[:2])), "only whole columns count"
+    assert page.models(results([])) == "No run is recorded yet."
 
 
-def write(root, rows):
-    folder = root / "benchmarks" / "results"
-    (folder / page.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
-    (folder / page.PUBLISHED).write_text(json.dumps(others()))
+def test_the_picture_shows_parameters_and_seconds(results):
+    panels = page.picture(results(OURS))
+    assert panels[0]["lines"] == {"tirex": [[35e6, 0.4]], "naive ababab": [[500_000, 0.5]]}
+    assert panels[2]["lines"] == {"naive ababab": [[15.0, 0.5]]}
+    assert panels[0]["ours"] == ["naive ababab"]
+    assert page.picture(results([])) == []
 
 
-def test_a_changed_number_is_noticed_on_the_page_and_in_the_picture(tmp_path, capsys):
-    root = make_checkout(tmp_path)
-    write(root, OURS)
-    check = ["--check", "--root", str(root)]
-    assert report.main(check) == 1
-    assert report.main(check[1:]) == 0
-    assert report.main(check) == 0
-    text = root / "docs" / "zero-shot.md"
-    honest = text.read_text()
-    text.write_text(honest.replace("**0.500 / 0.250**", "**0.499 / 0.250**"))
-    assert report.main(check) == 1
-    text.write_text(honest)
-    capsys.readouterr()
-    write(root, [OURS[0] | {"rel_mase": 0.6}, *OURS[1:]])
-    assert report.main(check) == 1
-    err = capsys.readouterr().err
-    assert "zero-shot.md differs from the records" in err
-    assert "zero_shot.svg differs from the records" in err
-
-
-def test_the_picture_shows_parameters_and_seconds(tmp_path):
-    rows, pictures = [*OURS, *others()], Pictures(page)
-    due = page.numbers(rows)
-    assert due[0] == [["tirex", False, 35e6, None, 0.4, 0.5], ["naive ababab", True, 500_000, 15.0, 0.5, 0.25]]
-    pictures.update(tmp_path, rows)
-    assert "naive ababab" in (tmp_path / page.PICTURE).read_text()
-    assert pictures.outdated(tmp_path, rows) == []
-    assert pictures.outdated(tmp_path, [*OURS[:2], OURS[2] | {"cpu_seconds": 2.0}, *others()]) == [page.PICTURE]
-    assert page.numbers(others()) is None
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([7], "line 1: not a record of task"),
-        ([{k: v for k, v in OURS[0].items() if k != "rel_wql"}], "line 1 lacks rel_wql"),
-        ([OURS[0] | {"commit": None}], "does not say where it comes from: commit"),
-        ([OURS[0], OURS[0]], "says two things of"),
-        ([OURS[0] | {"task": "new"}], "zero_shot_published.json lacks the task new"),
-    ],
-)
-def test_records_that_are_not_usable_are_refused(tmp_path, rows, message):
-    root = make_checkout(tmp_path)
-    write(root, rows)
-    with pytest.raises(ValueError, match=message):
-        page.read_rows(root / "benchmarks" / "results" / page.FILE)
+def test_a_task_that_nobody_published_is_refused(results):
+    with pytest.raises(ValueError, match=r"zero_shot_published\.jsonl lacks the task new"):
+        page.read(results([OURS[0] | {"task": "new"}]))
 
 
 def test_our_seasonal_naive_is_the_published_one_on_record():
-    rows = page.read_rows(ROOT / "benchmarks" / "results" / page.FILE)
+    rows = page.read(ROOT / "benchmarks" / "results")
     found = [row["rel_mase"] for row in rows if row["kind"] == "task" and row["model"] == "seasonal_naive"]
     assert len(found) >= 27
     np.testing.assert_allclose(found, 1.0, rtol=0.002)

@@ -1,4 +1,8 @@
-"""Do time limits, warm starts, updates, transforms and faster arithmetic do what they say, and nothing else?"""
+"""What a fit does beyond learning: transforms, time limits, early stopping, warm starts, updates, silence."""
+
+import logging
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,8 +12,10 @@ from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.transforms import TRANSFORMS, TargetTransform
-from tsattn.forecasters.attention import LinearForecaster
+from tsattn.evaluate.rolling import roll
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.limits import seconds_from
+from tsattn.training import loop
 
 
 def positive_frame():
@@ -43,7 +49,7 @@ def test_forecasts_come_back_on_the_original_scale(make, name):
     x = np.stack([df[df["unique_id"] == "s0"]["y"].to_numpy()[-24:, None]])
     # One window or several at once: float32 sums in another order, and the transform stretches the difference.
     ours = frame[frame["unique_id"] == "s0"][model.alias_]
-    np.testing.assert_allclose(model.predict_windows(x)[0, :, 0], ours, rtol=1e-5)
+    np.testing.assert_allclose(model.predict_windows(x)[0][0, :, 0], ours, rtol=1e-5)
 
 
 def test_a_transform_is_a_fit_on_transformed_values():
@@ -59,7 +65,7 @@ def test_a_transform_is_learnt_from_nothing_after_the_training_rows():
     last = df["ds"] == df["ds"].max()
     changed.loc[last, "y"] *= 50
     first, second = (linear(target_transform="log1p", val_size=20).fit(each) for each in (df, changed))
-    np.testing.assert_array_equal(first.scaler_.mean, second.scaler_.mean)
+    np.testing.assert_array_equal(first.fitted_.scaler.mean, second.fitted_.scaler.mean)
     np.testing.assert_array_equal(first.score_scaler_.scale, second.score_scaler_.scale)
 
 
@@ -72,7 +78,7 @@ def test_score_is_judged_on_the_original_scale():
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_negative_values_are_refused_before_training(name, monkeypatch):
-    monkeypatch.setattr("tsattn.forecasters.trained.train", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ValueError, match=rf"'{name}' needs values of at least 0; series 's0' has -.* at 2024-01"):
         linear(target_transform=name).fit(long_frame())
     with pytest.raises(ValueError, match="target_transform must be one of log1p, sqrt, nonnegative or None; got 'box'"):
@@ -82,7 +88,7 @@ def test_negative_values_are_refused_before_training(name, monkeypatch):
 def test_negative_windows_are_refused_at_prediction():
     model = linear(target_transform="sqrt").fit(positive_frame())
     with pytest.raises(ValueError, match="needs values of at least 0; windows have -1"):
-        model.predict_windows(np.full((1, 24, 1), -1.0))
+        model.predict_windows(np.full((1, 24, 1), -1.0))[0]
 
 
 def test_transforms_are_saved(tmp_path):
@@ -134,19 +140,18 @@ def test_a_warm_start_goes_on_and_a_cold_one_begins_anew(make):
     again = {k: v.clone() for k, v in cold.network_.state_dict().items()}
     cold.fit(df)
     assert all(torch.equal(v, again[k]) for k, v in cold.network_.state_dict().items())
-    warm = make(max_epochs=2, warm_start=True, learning_rate=1e-9).fit(df)
+    warm = make(max_epochs=2, learning_rate=1e-9).fit(df, warm_start=True)  # nothing to go on from yet
     begun = {k: v.clone() for k, v in warm.network_.state_dict().items()}
     warm.random_state = 99
-    warm.fit(df)
+    warm.fit(df, warm_start=True)
     for name, value in warm.network_.state_dict().items():
         torch.testing.assert_close(value, begun[name], atol=1e-6, rtol=1e-5)
 
 
 def test_a_warm_start_needs_the_same_network():
-    model = linear(warm_start=True).fit(long_frame())
-    model.context = 30
+    model = linear().fit(long_frame()).set_params(context=30)
     with pytest.raises(ValueError, match="warm_start needs the network of the last fit; context was 24 and is 30 now"):
-        model.fit(long_frame())
+        model.fit(long_frame(), warm_start=True)
     assert model.context_ == 24
 
 
@@ -208,3 +213,90 @@ def test_bfloat16_training_is_near_float32():
     assert fast.history_["valid_loss"].iloc[-1] != plain.history_["valid_loss"].iloc[-1]
     with pytest.raises(ValueError, match="precision must be None or 'bf16'; got '16'"):
         attention(precision="16").fit(df)
+
+
+def test_validation_is_the_end_patience_counts_epochs_and_the_best_stays():
+    df = wide_frame()
+    model = attention(max_epochs=40, patience=2, learning_rate=0.1).fit(df)
+    summary, losses = model.summary_, model.history_["valid_loss"]
+    assert summary["valid_windows"] == 16 - 4 + 1, "a tenth of the rows"
+    assert summary["epochs"] == summary["best_epoch"] + 2 < 40
+    assert summary["valid_loss"] == losses.min() < losses.iloc[-1]
+    ends = np.arange(len(df) - 16, len(df) - 4 + 1)
+    assert roll(model, from_wide(df), ends, scaler=model.fitted_.scaler).mse == pytest.approx(losses.min(), rel=1e-4)
+    last = df.copy()
+    last.iloc[-16:] *= 3
+    changed = attention(max_epochs=1).fit(last)
+    np.testing.assert_array_equal(changed.fitted_.scaler.mean, model.fitted_.scaler.mean)
+
+
+def test_cross_validation_fits_copies_as_often_as_asked(monkeypatch):
+    fits, df, train = [], long_frame(2, 120), loop.train
+
+    def counted(*args, **kwargs):
+        fits.append(1)
+        return train(*args, **kwargs)
+
+    model = linear(max_epochs=1).fit(df.groupby("unique_id").head(60))
+    before = model.predict()
+    monkeypatch.setattr(loop, "train", counted)
+    for refit, times in ((False, 1), (True, 5), (2, 3)):
+        fits.clear()
+        model.cross_validation(df, n_windows=5, refit=refit)
+        assert len(fits) == times
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+
+# --- what a fit does to the process around it -------------------------------------------------------------------
+
+WORK = """
+import random, threading
+import numpy as np, pandas as pd
+from tsattn import AttentionForecaster, Network, Schema, Training
+
+def work(freq):
+    stamps = pd.date_range("2024-01-01", periods=120, freq="h")
+    df = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.sin(np.arange(120.0))})
+    small = {"network": Network(n_layers=1, d_ff=8), "training": Training(max_epochs=2), "schema": Schema(freq=freq)}
+    answers[freq] = AttentionForecaster(4, context=24, random_state=0, **small).fit(df).predict(level=80)
+
+answers, state = {}, random.getstate()
+threads = [threading.Thread(target=work, args=(freq,)) for freq in ("H", "h")]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+first = answers["h"]
+work("h")
+pd.testing.assert_frame_equal(first, answers["h"])
+pd.testing.assert_frame_equal(first, answers["H"])
+assert random.getstate() == state  # checks of shapes in the tests draw from it, the library does not
+"""
+
+
+def test_fits_in_threads_are_alike_silent_and_clean_where_warnings_of_change_are_errors(tmp_path):
+    flags = ("-W", "error::FutureWarning", "-W", "error::DeprecationWarning")
+    done = subprocess.run([sys.executable, *flags, "-c", WORK], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loggers_of_lightning_are_left_as_they_were(monkeypatch):
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
+
+    def state():
+        return [(list(each.filters), each.level, list(each.handlers)) for each in loggers]
+
+    before, during, fit = state(), [], loop.lightning.Trainer.fit
+
+    def listening(self, *args, **kwargs):
+        during.extend(len(each.filters) for each in loggers)
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(loop.lightning.Trainer, "fit", listening)
+    linear(max_epochs=1).fit(wide_frame())
+    assert during == [len(filters) + 1 for filters, _, _ in before], "silence is a filter of the loggers"
+    assert state() == before
+
+
+def test_rows_of_attention_maps_sum_to_one():
+    maps = attention(max_epochs=1).fit(long_frame(2)).attention_maps(long_frame(2))
+    np.testing.assert_allclose(maps.sum(axis=-1), 1, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Do other people's cross-validation, scores and baselines give the numbers that ours give?"""
+"""Cross-validation, scores and baselines of utilsforecast and statsforecast give the numbers that ours give."""
 
 from functools import partial
 
@@ -6,15 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn.data.frames import Panel, to_long
+from tsattn.data.frames import to_long
+from tsattn.data.schema import Schema
 from tsattn.evaluate import metrics
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecasters.attention import AttentionForecaster, LinearForecaster
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
+from tsattn.nn.config import Network
+from tsattn.training.settings import Training
 
 KEYS = ["unique_id", "cutoff", "ds"]
-FREQS = ["D", "h", "15min", "MS", "ME", "W-SUN", "B", "QS", "YS", 1, 5]
+FREQS = ["D", "15min", "ME", "W-SUN", "B", "QS", 5]
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +64,10 @@ def in_order(frame, columns):
 
 
 @pytest.mark.parametrize("freq", FREQS)
-@pytest.mark.parametrize(("horizon", "n_windows", "step"), [(4, 3, 4), (4, 5, 1), (3, 2, 5), (1, 1, 1)])
+@pytest.mark.parametrize(("horizon", "n_windows", "step"), [(4, 3, 4), (4, 5, 1), (3, 2, 5)])
 def test_cross_validation_has_the_rows_of_backtest_splits(uf, freq, horizon, n_windows, step):
     df = uneven(freq)
-    ours = backtest(Naive(horizon), df, n_windows=n_windows, step_size=step, freq=freq).frame
+    ours = backtest(Naive(horizon), df, n_windows=n_windows, step_size=step, schema=Schema(freq=freq)).frame
     splits = uf.processing.backtest_splits(df, n_windows, horizon, "unique_id", "ds", freq, step)
     theirs = pd.concat([valid.merge(cutoffs, on="unique_id") for cutoffs, _, valid in splits], ignore_index=True)
     assert len(ours) == 3 * n_windows * horizon
@@ -74,9 +78,13 @@ def test_cross_validation_has_the_rows_of_backtest_splits(uf, freq, horizon, n_w
 @pytest.mark.parametrize(
     "model",
     [
-        LinearForecaster(4, context=8, max_epochs=1, random_state=0),
+        LinearForecaster(4, context=8, training=Training(max_epochs=1), random_state=0),
         AttentionForecaster(
-            4, context=8, d_model=4, n_layers=1, d_ff=8, patch_len=4, patch_stride=4, max_epochs=1, random_state=0
+            4,
+            context=8,
+            network=Network(d_model=4, n_layers=1, d_ff=8, patch_len=4, patch_stride=4),
+            training=Training(max_epochs=1),
+            random_state=0,
         ),
     ],
     ids=["linear", "attention"],
@@ -96,16 +104,15 @@ class Recorder(Naive):
 
     seen: list
 
-    def fit(self, data):
-        Recorder.seen.append(to_long(data) if isinstance(data, Panel) else data)
-        return super().fit(data)
+    def _learn(self, panel):
+        Recorder.seen.append(to_long(panel))
 
 
 @pytest.mark.parametrize("freq", ["D", "MS", 5])
 def test_every_fit_sees_the_training_rows_of_backtest_splits(uf, freq):
     df = uneven(freq)
     Recorder.seen = []
-    backtest(Recorder(4), df, n_windows=3, step_size=2, refit=True, freq=freq)
+    backtest(Recorder(4), df, n_windows=3, step_size=2, refit=True, schema=Schema(freq=freq))
     splits = list(uf.processing.backtest_splits(df, 3, 4, "unique_id", "ds", freq, 2))
     assert len(Recorder.seen) == len(splits) == 3
     for seen, (_, train, _) in zip(Recorder.seen, splits, strict=True):
@@ -208,8 +215,7 @@ def test_their_scores_see_a_wrong_row(uf, judged):
 # --- baselines --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("freq", ["D", "h", "MS", "W-SUN", 5])
-@pytest.mark.parametrize(("horizon", "n_windows", "step"), [(4, 3, 4), (9, 4, 2)])
+@pytest.mark.parametrize(("freq", "horizon", "n_windows", "step"), [("D", 4, 3, 4), ("MS", 9, 4, 2), (5, 9, 4, 2)])
 def test_baselines_are_theirs(sf, freq, horizon, n_windows, step):
     """On frames whose first window has 25 rows at least; a rule of all rows is told how many they are."""
     df, rows = uneven(freq), 20
@@ -232,7 +238,7 @@ def test_baselines_are_theirs(sf, freq, horizon, n_windows, step):
         "WindowAverage": WindowAverage(horizon, 6),
         "HistoricAverage": WindowAverage(horizon, rows),
     }
-    ours = backtest(named, df, n_windows=n_windows, step_size=step, freq=freq).frame
+    ours = backtest(named, df, n_windows=n_windows, step_size=step, schema=Schema(freq=freq)).frame
     columns = ["unique_id", "ds", "cutoff", "y", *named]
     pd.testing.assert_frame_equal(in_order(ours, columns), in_order(theirs, columns), rtol=1e-12, check_exact=False)
 

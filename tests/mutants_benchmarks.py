@@ -1,0 +1,101 @@
+"""Planted breaks of records, pages and measurements; the test beside each must fail with it."""
+
+from mutants import Mutant
+
+MUTANTS = [
+    Mutant(
+        "tsattn/storage.py",
+        "        if same and not again:\n            return same[0]\n",
+        "        if same:\n            return same[0]\n",
+        "tests/test_records.py",
+    ),
+    Mutant(
+        "tsattn/storage.py",
+        'with FileLock(path.with_name(f".{path.name}.lock")):',
+        "if FileLock:",
+        "tests/test_records.py",
+    ),
+    Mutant(
+        "tsattn/storage.py",
+        "return [row for row in (*rows, _row(last)) if row is not None]",
+        "return rows",
+        "tests/test_records.py",
+    ),
+    Mutant(
+        "tsattn/benchmark.py",
+        "if record.keys() >= set(REQUIRED) and all(",
+        "if all(",
+        "tests/test_benchmark.py",
+    ),
+    Mutant(
+        "tsattn/benchmark.py",
+        "ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon + 1)).ravel()",
+        "ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon)).ravel()",
+        "tests/test_benchmark.py",
+    ),
+    Mutant(
+        "benchmarks/records.py",
+        "if again or all(_key(row, self.key) != wanted for row in self.rows()):",
+        "if again or wanted:",
+        "tests/test_records.py",
+    ),
+    Mutant("benchmarks/records.py", "        seen.add(place)\n", "", "tests/test_records.py"),
+    Mutant(
+        "benchmarks/render.py",
+        "fmean(row[name] for row in rows)",
+        "max(row[name] for row in rows)",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "benchmarks/render.py",
+        'return path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not path.exists()',
+        "return path.exists() if panels else not path.exists()",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "benchmarks/suite/page.py",
+        "if len(by_horizon) < len(horizons):",
+        "if len(by_horizon) > len(horizons):",
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "benchmarks/suite/page.py",
+        "b is not None and _settings(a) == _settings(b)",
+        "b is not None",
+        "tests/test_report.py",
+    ),
+    Mutant("benchmarks/paper/page.py", "if len(some) == most:", "if some:", "tests/test_paper.py"),
+    Mutant(
+        "benchmarks/paper/language_model.py",
+        'losses = {row["rate"]: row["validation"] for row in found',
+        'losses = {row["rate"]: row.get("test") for row in found',
+        "tests/test_paper.py",
+    ),
+    Mutant("benchmarks/paper/shared.py", "(at + offset) // (block", "at // (block", "tests/test_paper.py"),
+    Mutant(
+        "benchmarks/speed/gate.py",
+        '    return max(_compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate))\n',
+        '    return max(_compare(found, wanted, f"the reference at {small.name}"))\n',
+        "tests/test_speed.py",
+    ),
+    Mutant(
+        "benchmarks/speed/run.py",
+        "np.percentile(ours / base, (20, 50, 80))",
+        "np.percentile(base / ours, (20, 50, 80))",
+        "tests/test_speed.py",
+    ),
+    Mutant(
+        "benchmarks/zero_shot/pack.py",
+        "lag = 1 if season > len(past) and suite != STRICT else season",
+        "lag = 1 if season > len(past) else season",
+        "tests/test_zero_shot_bench.py",
+    ),
+    Mutant(
+        "tests/run_suites.py",
+        "if not failures and passed < suite.least:",
+        "if not failures and passed < 0:",
+        "tests/test_suites.py",
+    ),
+    Mutant("docs/benchmarks.md", "In 17 of 20 cells", "In 16 of 20 cells", "tests/test_claims.py"),
+    Mutant("docs/paper.md", "in 6 of 7 pairs", "in 7 of 7 pairs", "tests/test_claims.py"),
+]

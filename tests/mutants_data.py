@@ -1,0 +1,208 @@
+"""Planted breaks in tables, evaluation, forecasters, distributed work and adapters."""
+
+from mutants import Mutant
+
+FORECASTER, BACKTEST = "tests/test_forecaster.py", "tests/test_backtest.py"
+ROLLING, CONFORMAL, BASELINES = "tests/test_rolling.py", "tests/test_conformal.py", "tests/test_baselines.py"
+WINDOWS, FRAMES, FITTING = "tests/test_windows.py", "tests/test_frames.py", "tests/test_fitting.py"
+PRETRAINED, RECURSIVE, STATISTICAL = "tests/test_pretrained.py", "tests/test_recursive.py", "tests/test_statistical.py"
+REGRESSION, DEEP, DISTRIBUTED = "tests/test_regression.py", "tests/test_deep.py", "tests/test_distributed.py"
+ADAPTERS = "tests/test_adapters.py"
+
+MUTANTS = [
+    # tables
+    Mutant(
+        "tsattn/data/tables.py",
+        "same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])",
+        "same = np.zeros(len(codes) - 1, dtype=bool)",
+        FRAMES,
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        'if missing == "error":\n            _refuse_gap',
+        'if missing == "mask":\n            _refuse_gap',
+        FRAMES,
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        "values = np.where(np.isnan(self.values), np.nan, self.values)",
+        "values = np.round(self.values, 6)",
+        FRAMES,
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        'schema.missing or missing or "error"',
+        'missing or schema.missing or "error"',
+        PRETRAINED,
+    ),
+    Mutant(
+        "tsattn/data/windows.py",
+        "self._next[rows] >= ends[:, None, None]",
+        "self._next[rows] > ends[:, None, None]",
+        WINDOWS,
+    ),
+    Mutant("tsattn/data/windows.py", "stop - self.horizon - lowest + 1", "stop - self.horizon - lowest", WINDOWS),
+    Mutant(
+        "tsattn/data/windows.py",
+        "return -(-self.n_windows // self.batch_size)",
+        "return self.n_windows // self.batch_size",
+        WINDOWS,
+    ),
+    Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
+    Mutant(
+        "tsattn/data/windows.py",
+        "part = panel if stops is None else panel.until(",
+        "part = panel if stops is None else panel or panel.until(",
+        WINDOWS,
+    ),
+    # the base class
+    Mutant(
+        "tsattn/forecaster.py",
+        "return check_windows(x, context)[:, -context:]",
+        "return check_windows(x, context)",
+        BASELINES,
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "given[:, :steps], spread[:, :steps]",
+        "given[:, -steps:], spread[:, -steps:]",
+        FORECASTER,
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "x = np.concatenate([x, point], axis=1)",
+        "x = np.concatenate([x, x[:, -own:]], axis=1)",
+        RECURSIVE,
+    ),
+    Mutant("tsattn/forecaster.py", "type(self)(**{**known, **plain})", "known", FORECASTER),
+    Mutant(
+        "tsattn/forecaster.py",
+        "inside.setdefault(homes[name], {})[name] = value",
+        "inside.setdefault(homes[name], {})",
+        FORECASTER,
+    ),
+    Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
+    Mutant("tsattn/forecaster.py", "freq = self.panel_.freq if fitted else None", "freq = None", FORECASTER),
+    # backtests and rolling evaluation
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "panel.until(plan.origins[:, start]), judged, verbose",
+        "panel, judged, verbose",
+        BACKTEST,
+    ),
+    Mutant("tsattn/evaluate/backtest.py", "make_scaler(panel, origins[:, 0])", "make_scaler(panel)", BACKTEST),
+    Mutant("tsattn/evaluate/backtest.py", "values=known.values.copy()", "values=known.values", BACKTEST),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "list(range(0, n_windows, int(refit)))",
+        "list(range(0, n_windows, int(refit) + 1))",
+        BACKTEST,
+    ),
+    Mutant("tsattn/evaluate/backtest.py", "weights = [(1 - k / (lags + 1)) *", "weights = [(k == 0) *", BACKTEST),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "cutoffs = np.tile(np.repeat(ends - 1, self.horizon)",
+        "cutoffs = np.tile(np.repeat(ends, self.horizon)",
+        BACKTEST,
+    ),
+    Mutant(
+        "tsattn/evaluate/rolling.py",
+        "self.squared_scaled += (squares / scale**2)",
+        "self.squared_scaled += (squares / scale)",
+        BACKTEST,
+    ),
+    Mutant(
+        "tsattn/evaluate/rolling.py",
+        "(ends + horizon <= panel.starts[series + 1])",
+        "(ends <= panel.starts[series + 1])",
+        ROLLING,
+    ),
+    # intervals
+    Mutant("tsattn/evaluate/intervals.py", "k[None] - 1, axis=0", "k[None] - 2, axis=0", CONFORMAL),
+    Mutant(
+        "tsattn/evaluate/intervals.py",
+        "math.copysign(1.0, q - 0.5) * self.widths(level)",
+        "self.widths(level)",
+        CONFORMAL,
+    ),
+    Mutant(
+        "tsattn/evaluate/intervals.py",
+        "self.alphas + self.gamma * np.where",
+        "self.alphas - self.gamma * np.where",
+        CONFORMAL,
+    ),
+    Mutant("tsattn/evaluate/conformal.py", "fit(panel.until(origins[:, 0]))", "fit(panel)", CONFORMAL),
+    Mutant(
+        "tsattn/evaluate/conformal.py",
+        "self._waiting[place][0][step] <= now",
+        "self._waiting[place][0][0] <= now",
+        CONFORMAL,
+    ),
+    # forecasters
+    Mutant(
+        "tsattn/forecasters/naive.py",
+        "np.arange(self.horizon) % season",
+        "np.minimum(np.arange(self.horizon), season - 1)",
+        BASELINES,
+    ),
+    Mutant("tsattn/forecasters/naive.py", "* ahead / (self.min_context - 1)", "* ahead / self.min_context", BASELINES),
+    Mutant(
+        "tsattn/forecasters/classical.py",
+        "0.0 if q == 0.5 else NormalDist().inv_cdf(q)",
+        "NormalDist().inv_cdf(0.5 + abs(q - 0.5))",
+        STATISTICAL,
+    ),
+    Mutant("tsattn/forecasters/classical.py", "* np.sqrt(np.arange(1, steps + 1))", "* np.ones(steps)", STATISTICAL),
+    Mutant(
+        "tsattn/forecasters/pooled.py",
+        "complete = ~np.isnan(y).any(axis=1)",
+        "complete = ~np.isnan(y).all(axis=1)",
+        REGRESSION,
+    ),
+    Mutant("tsattn/forecasters/regression.py", "return level + spread * answer", "return spread * answer", REGRESSION),
+    Mutant(
+        "tsattn/forecasters/gluonts.py",
+        "with _seeded(self._path_seed, device):",
+        "with _seeded(self._path_seed + len(parts), device):",
+        DEEP,
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "never = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0",
+        "never = np.ones(len(x), dtype=bool)",
+        PRETRAINED,
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "(z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))",
+        "(q - at[k]) / (at[k + 1] - at[k])",
+        PRETRAINED,
+    ),
+    Mutant("tsattn/forecasters/network.py", "random.setstate(chance)", "pass", FITTING),
+    Mutant(
+        "tsattn/forecasters/fitted.py",
+        "self.transform.inverse(point), self.transform.inverse(bounds)",
+        "point, self.transform.inverse(bounds)",
+        FITTING,
+    ),
+    # other processes, other libraries
+    Mutant(
+        "tsattn/distributed.py",
+        "starts=panel.starts[first : stop + 1] - panel.starts[first]",
+        "starts=panel.starts[first : stop + 1]",
+        DISTRIBUTED,
+    ),
+    Mutant(
+        "tsattn/distributed.py",
+        "short = panel if np.isnan(panel.values).any() else panel.last",
+        "short = panel.last",
+        DISTRIBUTED,
+    ),
+    Mutant(
+        "tsattn/adapters/gluonts.py",
+        'start_date=entry["start"] + len(entry["target"])',
+        'start_date=entry["start"]',
+        ADAPTERS,
+    ),
+    Mutant("tsattn/adapters/sktime.py", "y.combine_first(self._history)", "self._history.combine_first(y)", ADAPTERS),
+]

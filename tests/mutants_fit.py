@@ -1,0 +1,145 @@
+"""Planted breaks in fits, fitted networks, saving, tuning, the command line and the pretrained network."""
+
+from mutants import Mutant
+
+ESTIMATOR, TRAINING, SAVED = "tests/test_estimator.py", "tests/test_training.py", "tests/test_safety_saved.py"
+TAMPERING, REGRESSOR, TUNING = "tests/test_safety_tampering.py", "tests/test_regressor.py", "tests/test_tuning.py"
+COVARIATES, ANSWERS, MASK = "tests/test_covariates.py", "tests/test_covariate_answers.py", "tests/test_mask.py"
+SOLVED, EVIDENCE, LIMITS = "tests/test_least_squares.py", "tests/test_evidence.py", "tests/test_limits.py"
+PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixing.py", "tests/test_export.py"
+CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
+STORAGE, PERIOD = "tests/test_storage.py", "tests/test_period.py"
+PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
+
+FITTED, NETWORK = "tsattn/forecasters/fitted.py", "tsattn/forecasters/network.py"
+FITTING, SAVING = "tsattn/forecasters/fitting.py", "tsattn/forecasters/saving.py"
+FORECASTER, LOOP = "tsattn/forecasters/attention.py", "tsattn/training/loop.py"
+REGRESSOR_FILE, EXPORT_FILE = "tsattn/forecasters/regressor.py", "tsattn/adapters/export.py"
+
+MUTANTS = [
+    # answers of a fitted network: one pass, scales, intervals, windows
+    Mutant(
+        FITTED,
+        "passed = self.forward(scaled, beside)",
+        "self.forward(scaled, beside)\n        passed = self.forward(scaled, beside)",
+        ESTIMATOR,
+    ),
+    Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
+    Mutant(FITTED, "(np.abs(y - point) / self.interval_scale(x)[:, None])", "(np.abs(y - point))", ESTIMATOR),
+    Mutant(FITTED, "x.shape[2] != self.n_channels:", "x.shape[2] < 1:", ESTIMATOR),
+    Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
+    Mutant(FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS),
+    Mutant(
+        FITTED,
+        "self.transform.inverse(point), self.transform.inverse(bounds)",
+        "self.transform.inverse(point), bounds",
+        PROBABILISTIC,
+    ),
+    Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
+    # what a fit reads, keeps and refuses
+    Mutant(
+        NETWORK, "if self.horizon > self.config_.horizon:", "if self.horizon > 2 * self.config_.horizon:", ESTIMATOR
+    ),
+    Mutant(NETWORK, "if panel.freq != known.freq:", "if not panel.freq:", ESTIMATOR),
+    Mutant(NETWORK, "panel.channels != known.channels", "len(panel.channels) != len(known.channels)", ESTIMATOR),
+    Mutant(NETWORK, '"alias", "training__n_threads"}', '"alias", "training__learning_rate"}', ESTIMATOR),
+    Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
+    Mutant(NETWORK, "seen = (index >= 0)[:, None]", "seen = (index >= -1)[:, None]", ESTIMATOR),
+    Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),
+    Mutant(NETWORK, "if not hold_linear(network):", "if hold_linear(network):", SOLVED),
+    Mutant(NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES),
+    Mutant(FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR),
+    Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
+    Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
+    Mutant(FORECASTER, "import pandas as pd\n", "import pandas as pd\nimport scipy.stats\n", SAVED),
+    Mutant("tsattn/forecasters/linear.py", 'self.kind == "dlinear" or loss', 'self.kind == "dlinear" and loss', SOLVED),
+    # leaks: windows, scales and fillings end where validation begins
+    Mutant(
+        FITTING, "self.panel.starts, first, self.stops)", "self.panel.starts, first, self.panel.lengths)", ESTIMATOR
+    ),
+    Mutant(FITTING, "scaler = make_scaler(panel, stops)", "scaler = make_scaler(panel)", ESTIMATOR),
+    Mutant(
+        FITTING,
+        "values[within < np.repeat(self.stops, panel.lengths)]",
+        "values[within < np.repeat(panel.lengths, panel.lengths)]",
+        ESTIMATOR,
+    ),
+    Mutant(
+        FITTING,
+        "CovariateEncoder.fit(columns, panel, stops)",
+        "CovariateEncoder.fit(columns, panel, panel.lengths)",
+        COVARIATES,
+    ),
+    Mutant(FITTING, "((before > 0) & (after > 0))", "((before > 0) | (after > 0))", MASK),
+    Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
+    Mutant(FITTING, "rows = rows[rows.isfinite().all(1)]", "rows = rows.nan_to_num()", SOLVED),
+    Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
+    Mutant(
+        "tsattn/tuning.py", "kept = panel.until(panel.lengths - test_size)", "kept = panel.until(panel.lengths)", TUNING
+    ),
+    Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
+    Mutant(REGRESSOR_FILE, "fitted.network = fitted.network.double()", "fitted.network.eval()", REGRESSOR),
+    Mutant(REGRESSOR_FILE, '"linear_skip": training.solved}', '"linear_skip": False}', REGRESSOR),
+    # training
+    Mutant(LOOP, "_WARMUP = 0.1", "_WARMUP = 0.3", TRAINING),
+    Mutant(LOOP, "or score < progress.best_score:", "or score > progress.best_score:", TRAINING),
+    Mutant(LOOP, '"weight_decay": decay if matrices else 0.0', '"weight_decay": decay', TRAINING),
+    Mutant(LOOP, "loss.double() * count, self", "loss.double(), self", TRAINING),
+    Mutant(
+        LOOP,
+        "set_generator(model, None)\n    model.load_state_dict(module.best)",
+        "set_generator(model, None)",
+        TRAINING,
+    ),
+    Mutant(LOOP, "if clearly_lower(best, first, level):", "if clearly_lower(first, best, level):", EVIDENCE),
+    Mutant("tsattn/training/state.py", 'self.generators.order.set_state(tensors["generator.order"])', "pass", TRAINING),
+    Mutant("tsattn/training/evidence.py", "(1 + level / 100) / 2)", "level / 100)", EVIDENCE),
+    Mutant("tsattn/training/evidence.py", "np.minimum(from_end, n_blocks - 1)", "from_end", EVIDENCE),
+    Mutant("tsattn/tuning.py", "if prune and trial.should_prune():", "if not prune and trial.should_prune():", TUNING),
+    Mutant("tsattn/limits.py", "    finally:\n        _HOLDERS.leave(before)", "    finally:\n        pass", LIMITS),
+    Mutant("tsattn/limits.py", "and before == self._latest:", "and before != self._latest:", LIMITS),
+    # saved models and files
+    Mutant(SAVING, '_GONE = ("compile", ', "_GONE = (", SAVED),
+    Mutant(SAVING, "range(1, _FORMAT + 1)", "range(1, _FORMAT + 2)", TAMPERING),
+    Mutant(SAVING, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
+    Mutant(SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING),
+    Mutant(
+        "tsattn/forecasters/pretrained.py", "values=History(self.panel_).filled", "values=self.panel_.values", SAVED
+    ),
+    Mutant("tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING),
+    Mutant("tsattn/storage.py", "        write(aside)\n        aside.replace(path)", "        write(path)", STORAGE),
+    # the command line
+    Mutant("tsattn/cli.py", "schema=model.schema.changed(**said)", "schema=schema", CLI),
+    Mutant("tsattn/cli.py", "    if saved is not None and model is not None:", "    if saved and model and plot:", CLI),
+    Mutant(
+        "tsattn/cli.py",
+        "if path is not None and not reads.future:",
+        "if path is not None and not reads.past:",
+        CLI_COVARIATES,
+    ),
+    Mutant("tsattn/console.py", "and not math.isfinite(value):", "and value is None:", CLI),
+    Mutant("tsattn/console.py", "or not sys.stderr.isatty():", "or sys.stderr.closed:", CLI),
+    Mutant(
+        "tsattn/cli.py",
+        "verbose=console.progress(quiet) is not None)\n    forecaster.save",
+        "verbose=True)\n    forecaster.save",
+        TERMINAL,
+    ),
+    # exports
+    Mutant(EXPORT_FILE, "else usable & ~(x < 0).any(1, keepdim=True)", "else usable", EXPORT),
+    Mutant(EXPORT_FILE, "x.sqrt() if", "x if", EXPORT),
+    Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
+    # the pretrained network
+    Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "values = values - slope * time", "values = values + slope * time", PERIOD),
+    Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", 'self.average.load_state_dict(state["average"])', "pass", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/synthetic.py",
+        "return np.where(seen, filled, np.float32(np.nan))",
+        "return filled",
+        SYNTHETIC,
+    ),
+    Mutant("tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC),
+]
