@@ -1,11 +1,12 @@
-"""How is the documentation built? Sphinx reads these names; `make docs` builds without touching the network."""
+"""Settings of Sphinx, which builds these pages without touching the network."""
 
 import importlib.metadata
 import re
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Node
+from docutils.nodes import Element, Node, SkipNode, math_block
+from docutils.utils.math.latex2mathml import tex2mathml
 from numpy.typing import ArrayLike
 from sphinx.util.typing import stringify_annotation
 
@@ -20,7 +21,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
@@ -50,7 +50,7 @@ doctest_global_setup = "\n".join(f"from {module} import *" for module in _shown)
 nitpicky = True
 _INSIDES = (
     "tsattn.training.state.Checkpoint",
-    "tsattn.training.state.Generators",
+    "tsattn.random.Generators",
     "tsattn.training.state.Progress",
     "tsattn.data.calendar.parse_freq",
     "tsattn.data.cycles.CYCLES",
@@ -61,15 +61,12 @@ _INSIDES = (
     "tsattn.forecaster.forecast_panel",
     "tsattn.kernels.decode.decode",
     "tsattn.kernels.geometry.Geometry",
-    "tsattn.matrices.projections.fit_levels",
-    "tsattn.nn.feedforward.FeedForward",
+    "tsattn.nn.layers.FeedForward",
     "tsattn.training.processes.Team",
-    "tsattn.forecasters.trained.TrainedForecaster",
     "tsattn.training.loop.ForecastModule",
     *("AdaptiveConformal.places", "Cache.append", "Cache.attend"),
     *("CYCLES", "FACTS", "HEADS", "MISSING", "QUANTILES", "READS"),
-    *("alias_of", "call_windows", "columns_of", "context_of", "judged_rows", "parse_freq", "reach_of", "run_processes"),
-    "windows_before",
+    *("judged_rows", "parse_freq", "run_processes"),
 )
 nitpick_ignore_regex = [
     (r"py:class", r"(?!tsattn\.).*"),
@@ -78,6 +75,8 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+# Browsers read MathML without a script, which the default renderer would load from another host.
+html_math_renderer = "mathml"
 html_title = f"tsattn {release}"
 
 # numpy's ArrayLike is a union of a dozen names that its users never see.
@@ -104,7 +103,16 @@ def _at_home(app: Any, env: Any, node: Any, inside: Node) -> Node | None:
     return found
 
 
+def _write_mathml(translator: Any, node: Element) -> None:
+    """Write a formula as MathML; TeX that docutils does not know stops the build."""
+    block = isinstance(node, math_block)
+    formula = tex2mathml(node.astext().strip(), as_block=block)
+    translator.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx before it reads the pages."""
+    app.add_html_math_renderer("mathml", (_write_mathml, None), (_write_mathml, None))
     app.connect("missing-reference", _at_home)
     app.connect("autodoc-process-signature", _shorten)
