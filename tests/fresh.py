@@ -1,4 +1,4 @@
-"""How does a test run a call in a process of its own, and how does it weigh what the call takes?"""
+"""Calls in a process of their own, and what they take of time and memory."""
 
 import gc
 import os

@@ -446,3 +446,15 @@ def test_the_same_numbers_come_from_a_table_without_card(data_dir, tmp_path):
     naive, seasonal = run_suite(suite)
     assert (round(naive["mse"], 4), round(naive["mae"], 4), naive["n_windows"]) == (1.2944, 0.7132, 2785)
     assert (round(seasonal["mse"], 4), round(seasonal["mae"], 4)) == (0.5122, 0.4333)
+
+
+@pytest.mark.parametrize("name", ["headline", "best_pass", "variants"])
+def test_committed_records_are_found_by_the_settings_of_today(name, data_dir):
+    """The hash of a configuration must not move with the objects that hold it: recorded runs would be run again."""
+    root = Path(__file__).resolve().parents[1] / "benchmarks"
+    suite = Suite.from_toml(root / "suite" / f"{name}.toml", datasets=("ETTh1",), horizons=(96, 336))
+    rows = [row for row in read_rows(root / "results" / f"{name}.jsonl") if row["dataset"] == "ETTh1"]
+    runs = [run for source in benchmark._sources(suite, data_dir) for run in benchmark._runs(suite, source)]
+    lacking = [run.title for run in runs if benchmark.find_record(rows, run.key) is None]
+    assert len(runs) >= 10
+    assert lacking in ([], ["ETTh1 horizon 336 gbm seed 0"])  # which was never run

@@ -1,4 +1,4 @@
-"""Are frequencies read, inferred and continued as pandas would, in every time zone and spelling?"""
+"""Frequencies are read, inferred and continued as pandas would, in every time zone and spelling."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Is the feed-forward layer, computed a few tokens at a time, the plain formula, masks and gradients included?"""
+"""The feed-forward layer, computed a few tokens at a time, is the plain formula, masks and gradients included."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Does a description build the attention it names, layer by layer, and refuse settings that mean nothing there?"""
+"""A description builds the attention it names, layer by layer, and refuses settings that mean nothing there."""
 
 import pytest
 import torch
