@@ -540,6 +540,7 @@ class NetworkForecaster(Forecaster):
             forecaster = cls(**made_of(cls, facts["parameters"]))
             fitted, panel, score_scaler = fitted_from(facts, tensors)
             check_trained(forecaster.horizon, forecaster.alias, fitted.config)
+            require(type(forecaster.name) is str, f"its own name is {forecaster.name!r:.40}")
             device = resolve_device(forecaster.training.device)
             forecaster.fitted_ = replace(fitted, network=fitted.network.to(device).eval())
             forecaster.score_scaler_, forecaster.context_ = score_scaler, fitted.config.context
