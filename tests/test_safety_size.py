@@ -77,7 +77,8 @@ def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(context, 
         name = f"predict of a {way}, times a bare pass over {facts['context']} of the 500 steps"
         median = facts[way][len(facts[way]) // 2]
         record_testsuite_property(name, f"{median:.2f} in the median, {facts[way][0]:.2f} at best")
-        assert facts[way][0] < 1.5, facts
+        # Reading five million rows takes as long as two fifths of a bare pass over a fifth of them.
+        assert facts[way][0] < (1.6 if way == "frame" else 1.2), facts
     record_testsuite_property(
         f"its seconds with {facts['context']} steps, the slowest run", f"{facts['seconds'][-1]:.1f}"
     )
