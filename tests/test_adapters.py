@@ -235,6 +235,15 @@ def test_sktime_update_reads_new_rows_and_no_later_ones(sk):
         model.predict()
 
 
+def test_sktime_update_takes_corrected_rows_for_the_old_ones(sk):
+    y = monthly(70, columns=("a",))
+    model = sk.make(linear()).fit(y, fh=[1, 2])
+    corrected = y.iloc[-3:] + 5
+    model.update(corrected, update_params=False)
+    expected = model.forecaster_.predict_windows(pd.concat([y.iloc[:-3], corrected]).to_numpy()[None])[0][0, :2]
+    np.testing.assert_allclose(model.predict().to_numpy(), expected)
+
+
 def test_sktime_missing_values_follow_the_forecaster(sk):
     y = monthly(columns=("a",))
     y.iloc[[20, 79]] = np.nan
