@@ -257,6 +257,21 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_deeper_run_starts_from_the_answers_of_trained_weights(tmp_path):
+    start = shaken()
+    work = Pretraining(ZeroConfig(**{**SMALL, "n_layers": 3}), Recipe(6), start=start)
+    x = some_series()
+    for network in (work.network, work.average):
+        torch.testing.assert_close(network.forecast(x, 20), start.forecast(x, 20), rtol=1e-4, atol=1e-4)
+    before = work.network.stack.blocks[2].attention.out.weight.clone()
+    run(work, tmp_path)
+    assert not torch.equal(work.network.stack.blocks[2].attention.out.weight, before)
+    for other in ({"n_layers": 1}, {"d_ff": 64}):
+        with pytest.raises(ValueError, match=r"at most \d blocks.*--d-model"):
+            Pretraining(ZeroConfig(**{**SMALL, **other}), Recipe(6), start=start)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_stable_run_can_decay_later(tmp_path):
     trained(tmp_path, until=6, n_steps=1000)
     ended = trained(tmp_path, n_steps=10)

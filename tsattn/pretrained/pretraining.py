@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
-from tsattn.pretrained.weights import save_network
+from tsattn.pretrained.weights import load_network, read_network, save_network
 from tsattn.storage import write_atomic
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
@@ -131,12 +131,22 @@ class Pretraining:
         config: The network.
         recipe: How it learns.
         device: Where.
+        start: A trained network whose weights are taken over, of the same widths and at most as many blocks. Blocks
+            beyond its own start as ones that change nothing, so that the first answers are those of ``start``.
+
+    Raises:
+        ValueError: If the widths of ``start`` are others.
     """
 
-    def __init__(self, config: ZeroConfig, recipe: Recipe, *, device: str = "cpu") -> None:
+    def __init__(
+        self, config: ZeroConfig, recipe: Recipe, *, device: str = "cpu", start: ZeroNetwork | None = None
+    ) -> None:
         self.config, self.recipe, self.device = config, recipe, torch.device(device)
         generator = torch.Generator().manual_seed(recipe.seed)
         self.network = ZeroNetwork(config, generator=generator).to(self.device)
+        if start is not None:
+            _check_start(start.config, config)
+            self.network.load_state_dict(start.state_dict(), strict=False)
         self.average = ZeroNetwork(config, generator=generator).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         inside = [p for name, p in self.network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
@@ -220,6 +230,14 @@ class Pretraining:
         self.step, self.windows, self.seconds = state["step"], state["windows"], state["seconds"]
 
 
+def _check_start(start: ZeroConfig, config: ZeroConfig) -> None:
+    if replace(start, n_layers=config.n_layers) != config or start.n_layers > config.n_layers:
+        raise ValueError(
+            f"a run can start from weights of the same settings with at most {config.n_layers} blocks; got {start} for"
+            f" {config}: give the same --d-model and --attention, and no fewer --n-layers"
+        )
+
+
 def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> None:
     """Train to the end of the recipe, or to step ``until``; state and curve lie in ``folder``.
 
@@ -293,6 +311,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--start", help="name or file of weights to start from, such as zero-1")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
     parser.add_argument("--attention", default="season", help="season, blocks or standard")
     parser.add_argument("--plain-tokens", action="store_true", help="do not cut tokens at the season")
@@ -334,7 +353,10 @@ def _asked(asked: argparse.Namespace) -> Pretraining:
         n_layers=asked.n_layers,
     )
     recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay, rate=asked.rate)
-    return Pretraining(config, recipe, device=asked.device)
+    start = None
+    if asked.start is not None:
+        start = load_network(asked.start) if "." not in asked.start else read_network(asked.start)
+    return Pretraining(config, recipe, device=asked.device, start=start)
 
 
 def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
