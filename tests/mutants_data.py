@@ -107,8 +107,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/rolling.py",
-        "self.squared_scaled += (squares / scale**2)",
-        "self.squared_scaled += (squares / scale)",
+        '"squared_scaled": sums["squared"] / scale**2',
+        '"squared_scaled": sums["squared"] / scale',
         BACKTEST,
     ),
     Mutant(

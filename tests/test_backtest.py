@@ -149,9 +149,10 @@ def test_scores_equal_loops_over_the_frame(shape, holes):
         np.testing.assert_allclose(found.to_numpy(float), list(expected.values()), rtol=1e-9, err_msg=name)
         assert result.scores.loc[name, "n_windows"] == 7
     # each step weighs by what is known of it
-    assert list(result.by_step.index) == [1, 2, 3, 4]
+    assert list(result.by_step.index) == [(name, step) for name in MAKERS for step in (1, 2, 3, 4)]
     if not holes:
-        np.testing.assert_allclose(result.by_step.mean(), result.scores["mae"], rtol=1e-12)
+        found = result.by_step["mae"].unstack("model").mean()
+        np.testing.assert_allclose(found[list(MAKERS)], result.scores["mae"], rtol=1e-12)
 
 
 def test_quantile_scores_equal_loops():
@@ -163,6 +164,71 @@ def test_quantile_scores_equal_loops():
     np.testing.assert_allclose(row["wql"], loops.wql(frame["y"], by_quantile), rtol=1e-12)
     expected = loops.coverage(frame["y"], frame["naive-lo-80"], frame["naive-hi-80"])
     np.testing.assert_allclose(row["coverage-80"], expected, rtol=1e-12)
+
+
+def tables_by_hand(frame, result, name, season, by):
+    """Scores of each group of the frame's rows: series, or steps ahead."""
+    table = result.frame
+    means = result.panel.until(result.origins[:, 0])
+    scale = dict(zip(result.panel.series_names, make_scaler(means).scale.ravel(), strict=True))
+    keys = table["unique_id"] if by == "series" else table.groupby(["unique_id", "cutoff"]).cumcount() + 1
+    found = {}
+    for key, rows in table.groupby(keys):
+        y, point, spread = rows["y"], rows[name], rows["unique_id"].map(scale)
+        low, high = rows[f"{name}-lo-80"], rows[f"{name}-hi-80"]
+        scores = {"mse": loops.mse(y / spread, point / spread), "mae": loops.mae(y / spread, point / spread)}
+        scores |= {f"{metric}_original": getattr(loops, metric)(y, point) for metric in ("mse", "mae", "rmse")}
+        scores["smape"] = loops.smape(y, point)
+        if by == "series":
+            values = frame.loc[frame["unique_id"] == key].sort_values("ds")
+            train = values.loc[values["ds"] <= rows["cutoff"].min(), "y"]
+            scores["mase"] = loops.mase(y, point, train, season)
+        scores["wql"] = loops.wql(y, {0.1: low, 0.9: high})
+        found[key] = scores | {"coverage-80": loops.coverage(y, low, high)}
+    return pd.DataFrame(found).T
+
+
+@pytest.mark.parametrize("by", ["series", "step"])
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_scores_of_each_series_and_step_equal_loops_over_the_frame(shape, by):
+    data = long_frame((60, 75, 53)) if shape == "long" else wide_frame()
+    data.iloc[50, -1] = np.nan  # a judged truth that is missing
+    frame = data if shape == "long" else data.rename_axis("ds").reset_index().melt("ds", None, "unique_id", "y")
+    models = [SplitConformal(model(4), n_windows=20) for model in (Naive, Drift)]
+    schema = Schema(missing="ffill")
+    result = backtest(models, data, n_windows=7, step_size=2, season_length=3, level=80, schema=schema)
+    table = getattr(result, f"by_{by}")
+    assert table.index.names == ["model", "unique_id" if by == "series" else "step"]
+    for name in ("naive", "drift"):
+        expected = tables_by_hand(frame, result, name, 3, by)
+        pd.testing.assert_frame_equal(table.loc[name], expected, check_names=False, check_index_type=False, rtol=1e-9)
+        assert table.loc[name].columns.isin(result.scores.columns).all()
+
+
+def test_by_series_keeps_the_ids_of_the_table():
+    ids = pd.Categorical.from_codes([2, 0, 1], ["small", "mid", "large"], ordered=True)
+    data = pd.concat([long_frame((30,)).drop(columns="unique_id").assign(shop=id) for id in ids], ignore_index=True)
+    data["shop"] = data["shop"].astype(ids.dtype)
+    result = backtest(Naive(2), data, n_windows=3, schema=Schema(id_col="shop"))
+    assert result.by_series.index.names == ["model", "shop"]
+    assert result.by_series.loc["naive"].index.tolist() == ["small", "mid", "large"]
+
+
+def test_a_result_is_shown_as_a_table_of_one_line_a_model():
+    models = {"naive": SplitConformal(Naive(4), n_windows=10), "a<b": SplitConformal(Drift(4), n_windows=10)}
+    result = backtest(models, long_frame((60,) * 9), n_windows=5, step_size=2, level=[50, 80])
+    heading, columns, *rows, units = repr(result).splitlines()
+    assert heading == "9 series, each judged on 5 windows of 4 rows, 2 rows apart"
+    shown = ["mse", "mae", "mae_original", "smape", "mase", "wql", "coverage-50", "coverage-80"]
+    assert columns.split() == shown
+    assert [row.split()[0] for row in rows] == ["naive", "a<b"]
+    np.testing.assert_allclose(np.array([row.split()[1:] for row in rows], float), result.scores[shown], rtol=1e-3)
+    assert all(len(line) < 120 for line in (heading, *rows, units))
+    page = result._repr_html_()
+    assert heading in page
+    assert page.count("<tr") == 3
+    assert "a&lt;b" in page
+    assert repr(backtest(Naive(1), wide_frame())).startswith("3 series, each judged on 1 window of 1 row\n")
 
 
 def test_an_all_missing_span_scores_nan_and_never_zero():

@@ -195,7 +195,7 @@ def test_scores_are_bars_with_the_best_on_top_or_lines_by_step():
     assert [text.get_text() for text in ax.get_yticklabels()] == list(order.index)
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], order.to_numpy())
     ax = plot_scores(result, by_step=True)
-    np.testing.assert_array_equal(line(ax, "naive").get_ydata(), result.by_step["naive"])
+    np.testing.assert_array_equal(line(ax, "naive").get_ydata(), result.by_step.loc["naive", "mae"])
     assert list(line(ax, "drift").get_xdata()) == [*range(1, STEPS + 1)]
 
 

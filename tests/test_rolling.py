@@ -90,9 +90,10 @@ def test_scores_do_not_depend_on_the_chunk():
             assert getattr(found, name) == pytest.approx(getattr(reference, name), rel=1e-6), (name, chunk)
         assert found.coverage == pytest.approx(reference.coverage, rel=1e-6)
         np.testing.assert_allclose(found.point, reference.point, rtol=1e-12)
-        np.testing.assert_allclose(found.mae_by_step, reference.mae_by_step, rtol=1e-12)
-        np.testing.assert_allclose(found.mse_by_step.mean(), reference.mse, rtol=1e-6)
-        np.testing.assert_allclose(found.mse_by_channel, reference.mse_by_channel, rtol=1e-12)
+        np.testing.assert_allclose(found.by_step["mse"].mean(), reference.mse, rtol=1e-6)
+        for by in ("by_step", "by_series"):
+            for name, scores in getattr(reference, by).items():
+                np.testing.assert_allclose(getattr(found, by)[name], scores, rtol=1e-12, err_msg=name)
 
 
 def test_windows_may_be_asked_in_any_order():

@@ -154,10 +154,10 @@ def plot_scores(
     scores = result.scores[metric].sort_values(ascending=False)
     colours = _colours(result)
     if by_step:
-        ax = _new_axes() if ax is None else ax
+        ax, steps = _new_axes() if ax is None else ax, pd.RangeIndex(1, result.horizon + 1)
         for name in scores.index[::-1]:
-            ax.plot(result.by_step.index, result.by_step[name], color=colours[name], linewidth=1.5, label=name)
-        _dress(ax, title if title is not None else "error by steps ahead", result.by_step.index)
+            ax.plot(steps, result.by_step.loc[name, "mae"], color=colours[name], linewidth=1.5, label=name)
+        _dress(ax, title if title is not None else "error by steps ahead", steps)
         ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
         return ax
     ax = _new_axes((7, 0.8 + 0.4 * len(scores))) if ax is None else ax

@@ -44,6 +44,9 @@ __all__ = [
     "seasonal_errors",
 ]
 
+_UNITS = "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
+_short = "{:.4g}".format
+
 
 def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
     """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series, ``[N, C]``."""
@@ -118,7 +121,7 @@ class BacktestResult:
         ``rmse_original``: in units. ``smape``, ``mase``; ``wql`` and ``coverage-80`` where asked. ``n_windows``:
         cutoffs judged in each series.
         """
-        seasonal = seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
+        seasonal = self._seasonal_errors()
         plain = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
         rows = []
         for rolled in self.rolled.values():
@@ -132,9 +135,46 @@ class BacktestResult:
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
-        """Mean absolute error on the standardised scale, one row a step ahead, one column a model."""
-        table = {name: rolled.mae_by_step for name, rolled in self.rolled.items()}
-        return pd.DataFrame(table, index=pd.RangeIndex(1, self.horizon + 1, name="step"))
+        """The scores but MASE of each step ahead, one row a model and step, NaN where no truth is known."""
+        steps = pd.RangeIndex(1, self.horizon + 1, name="step")
+        tables = {name: pd.DataFrame(rolled.by_step, index=steps) for name, rolled in self.rolled.items()}
+        return pd.concat(tables, names=["model"])
+
+    @cached_property
+    def by_series(self) -> pd.DataFrame:
+        """The scores of each series, or channel of a wide table, one row a model and series in the order of ids.
+
+        A score that a series leaves undefined is NaN: all of one without a known truth, MASE of one without a scale.
+        """
+        order, seasonal, tables = self._order(), self._seasonal_errors(), {}
+        names = pd.Index(self._ids(order), name=_columns(self.panel)[0])
+        for model, rolled in self.rolled.items():
+            found = rolled.by_series
+            table = pd.DataFrame({name: each.ravel()[order] for name, each in found.items()}, index=names)
+            table.insert(6, "mase", ratios(found["mae_original"], seasonal).ravel()[order])
+            tables[model] = table
+        return pd.concat(tables, names=["model"])
+
+    def _seasonal_errors(self) -> np.ndarray:
+        return seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
+
+    def __repr__(self) -> str:
+        return f"{self._heading()}\n{self._summary().to_string(float_format=_short)}\n{_UNITS}"
+
+    def _repr_html_(self) -> str:
+        table = self._summary().to_html(float_format=_short, border=0)
+        return f"<p>{self._heading()}</p>\n{table}\n<p>{_UNITS}</p>"
+
+    def _heading(self) -> str:
+        n_windows, n_series = self.origins.shape[1], len(self.panel.series_names)
+        apart = f", {_counted(self.step_size, 'row')} apart" if n_windows > 1 else ""
+        windows = f"{_counted(n_windows, 'window')} of {_counted(self.horizon, 'row')}"
+        return f"{n_series} series, each judged on {windows}{apart}"
+
+    def _summary(self) -> pd.DataFrame:
+        """The scores that tell most, one row a model."""
+        left_out = ["mse_original", "rmse_original", "n_windows"]
+        return self.scores.drop(columns=left_out).rename_axis(None)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -146,23 +186,31 @@ class BacktestResult:
         Raises:
             ValueError: If forecasts were not kept.
         """
-        panel, dialect = self.panel, self.panel.dialect
+        panel = self.panel
         ends = next(iter(self.rolled.values())).ends
         rows = ends[:, None] + np.arange(self.horizon)
-        # A wide table is read channel by channel, in the order of their names; a long one has one channel.
-        wide = dialect.kind == "wide"
         order = np.argsort(np.array(panel.channels), kind="stable")
-        ids = np.repeat(panel.series_names[order] if wide else panel.ids, rows.size // panel.n_series)
+        named_ids = self._ids(np.repeat(self._order(), rows.size // panel.n_series))
         picked = np.tile(rows.ravel(), len(order))
         cutoffs = np.tile(np.repeat(ends - 1, self.horizon), len(order))
         columns = _columns(panel)
         stamps, last, truth = panel.times[picked], panel.times[cutoffs], panel.values[rows.ravel()][:, order].T.ravel()
-        named_ids = dialect.restore_ids(ids) if dialect.id_col else ids
         data: dict[str, object] = dict(zip(columns, (named_ids, stamps, last, truth), strict=True))
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
                 data[column] = np.moveaxis(values[..., order], -1, 0).ravel()
         return pd.DataFrame(data)
+
+    def _order(self) -> np.ndarray:
+        """Places of the series as tables have them: ids as they are, channels by name."""
+        if self.panel.dialect.kind == "long":
+            return np.arange(self.panel.n_series)
+        return np.argsort(np.array(self.panel.channels), kind="stable")
+
+    def _ids(self, places: np.ndarray) -> Any:
+        """Names of the series at some places, as the table has them."""
+        dialect, names = self.panel.dialect, self.panel.series_names[places]
+        return dialect.restore_ids(names) if dialect.id_col else names
 
     def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
         if rolled.point is None or rolled.bounds is None:
@@ -191,6 +239,10 @@ class BacktestResult:
         y = History(self.panel).futures(rolled.ends, self.horizon)
         score = metrics.METRICS[metric](y / scale, point / scale, axis=(1, 2))
         return score.reshape(self.origins.shape)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def backtest(

@@ -1,7 +1,7 @@
 """Errors of a fitted forecaster over any number of windows, added up."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -15,6 +15,14 @@ from tsattn.levels import check_request, quantiles_to_level
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
 _SLICE_VALUES = 2**17
+# Scores that are means, and the sums that they are means of.
+_MEANS = {
+    "mse": "squared_scaled",
+    "mae": "absolute_scaled",
+    "mse_original": "squared",
+    "mae_original": "absolute",
+    "smape": "smape",
+}
 
 
 def judged_rows(
@@ -96,23 +104,22 @@ class Tally:
         scale: Scale of each series and channel, ``[N, C]``.
         horizon: Steps ahead F.
         quantiles: The Q quantiles, ascending.
+
+    Attributes:
+        by_step: Each sum over series and windows, ``[F, C]``.
+        by_series: Each sum over windows and steps, ``[N, C]``.
     """
 
     def __init__(self, scale: np.ndarray, horizon: int, quantiles: tuple[float, ...]) -> None:
-        n_series, n_channels = scale.shape
         self.scale = scale
         self.quantiles = np.asarray(quantiles)
-        by_step = (horizon, n_channels)
-        self.count, self.absolute, self.squared, self.smape = (np.zeros(by_step) for _ in range(4))
-        self.absolute_scaled, self.squared_scaled = np.zeros(by_step), np.zeros(by_step)
-        self.series_count, self.series_absolute = np.zeros((n_series, n_channels)), np.zeros((n_series, n_channels))
-        self.size = 0.0
-        self.pinball = np.zeros(len(quantiles))
         mirrored = [q for q in quantiles if q < 0.5 and round(1 - q, 12) in quantiles]
         self.pairs = {
-            quantiles_to_level(q)[0]: (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored
+            quantiles_to_level(q)[0]: (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored[::-1]
         }
-        self.inside = dict.fromkeys(self.pairs, 0)
+        names = ("count", *_MEANS.values(), "pinball", "size", *map(_inside, self.pairs))
+        self.by_step = {name: np.zeros((horizon, scale.shape[1])) for name in names}
+        self.by_series = {name: np.zeros(scale.shape) for name in names}
 
     def add(self, y: np.ndarray, point: np.ndarray, bounds: np.ndarray, series: np.ndarray) -> None:
         """Add windows, ``[B, F, C]`` and ``[B, F, C, Q]``, whose ``series [B]`` ascend."""
@@ -120,40 +127,37 @@ class Tally:
         complete = bool(known.all())
         error = y - point if complete else np.where(known, y - point, 0.0)
         terms = metrics.smape_terms(y, point)
-        absolute, first = np.abs(error), np.flatnonzero(np.diff(series, prepend=-1))
-        owners = series[first]
+        first = np.flatnonzero(np.diff(series, prepend=-1))
         # [S, F, C], one sum for each of the S series in this slice
-        by_series = _sum_runs(absolute, first)
-        squares = _sum_runs(np.square(error, out=error), first)
-        counts = _sum_runs(known.astype(np.float64), first)
+        sums = {
+            "count": _sum_runs(known.astype(np.float64), first),
+            "absolute": _sum_runs(np.abs(error), first),
+            "squared": _sum_runs(np.square(error, out=error), first),
+            "smape": _sum_runs(terms if complete else np.where(known, terms, 0.0), first),
+        }
+        owners = series[first]
         scale = self.scale[owners][:, None, :]
-        self.count += counts.sum(axis=0)
-        self.absolute += by_series.sum(axis=0)
-        self.squared += squares.sum(axis=0)
-        self.absolute_scaled += (by_series / scale).sum(axis=0)
-        self.squared_scaled += (squares / scale**2).sum(axis=0)
-        self.smape += (terms if complete else np.where(known, terms, 0.0)).sum(axis=0)
-        self.series_count[owners] += counts.sum(axis=1)
-        self.series_absolute[owners] += by_series.sum(axis=1)
+        sums |= {"absolute_scaled": sums["absolute"] / scale, "squared_scaled": sums["squared"] / scale**2}
         if len(self.quantiles):
-            self._add_quantiles(y, bounds, known)
-
-    def _add_quantiles(self, y: np.ndarray, bounds: np.ndarray, known: np.ndarray) -> None:
-        terms = metrics.pinball_terms(y[..., None], bounds, self.quantiles)
-        self.pinball += np.where(known[..., None], terms, 0.0).sum(axis=(0, 1, 2))
-        self.size += float(np.abs(y[known]).sum())
-        for level, (lower, upper) in self.pairs.items():
-            self.inside[level] += int(((y >= bounds[..., lower]) & (y <= bounds[..., upper])).sum())
+            pinball = metrics.pinball_terms(y[..., None], bounds, self.quantiles).sum(axis=-1)
+            sums["pinball"] = _sum_runs(np.where(known, pinball, 0.0), first)
+            sums["size"] = _sum_runs(np.abs(np.where(known, y, 0.0)), first)
+            for level, (lower, upper) in self.pairs.items():
+                inside = (y >= bounds[..., lower]) & (y <= bounds[..., upper])
+                sums[_inside(level)] = _sum_runs(inside.astype(np.float64), first)
+        for name, each in sums.items():
+            self.by_step[name] += each.sum(axis=0)
+            self.by_series[name][owners] += each.sum(axis=1)
 
     def include(self, other: "Tally", series: slice = slice(None)) -> None:
         """Add the sums of other windows, of the series ``series`` among these."""
-        alike = ("count", "absolute", "squared", "smape", "absolute_scaled", "squared_scaled", "size", "pinball")
-        for name in alike:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.series_count[series] += other.series_count
-        self.series_absolute[series] += other.series_absolute
-        for level, inside in other.inside.items():
-            self.inside[level] += inside
+        for name in self.by_step:
+            self.by_step[name] += other.by_step[name]
+            self.by_series[name][series] += other.by_series[name]
+
+
+def _inside(level: float) -> str:
+    return f"coverage-{level}"
 
 
 def _sum_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -191,22 +195,22 @@ class Rolled:
     @property
     def mae(self) -> float:
         """Mean absolute error on the scaler's scale, every window, step and channel weighing the same."""
-        return ratio(self.tally.absolute_scaled.sum(), self.tally.count.sum())
+        return self._mean("absolute_scaled")
 
     @property
     def mse(self) -> float:
         """Mean squared error on the scaler's scale."""
-        return ratio(self.tally.squared_scaled.sum(), self.tally.count.sum())
+        return self._mean("squared_scaled")
 
     @property
     def mae_original(self) -> float:
         """Mean absolute error in the units of the data."""
-        return ratio(self.tally.absolute.sum(), self.tally.count.sum())
+        return self._mean("absolute")
 
     @property
     def mse_original(self) -> float:
         """Mean squared error in the units of the data."""
-        return ratio(self.tally.squared.sum(), self.tally.count.sum())
+        return self._mean("squared")
 
     @property
     def rmse_original(self) -> float:
@@ -216,35 +220,42 @@ class Rolled:
     @property
     def smape(self) -> float:
         """As :func:`tsattn.evaluate.metrics.smape`."""
-        return ratio(self.tally.smape.sum(), self.tally.count.sum())
+        return self._mean("smape")
 
     @property
     def wql(self) -> float:
         """As :func:`tsattn.evaluate.metrics.wql`, NaN where no quantiles were asked."""
         if not self.quantiles:
             return math.nan
-        total = 2 * self.tally.pinball.sum() / len(self.quantiles)
-        return metrics.relative_to(total, self.tally.size, not self.tally.count.any())
+        sums = self.tally.by_step
+        total = 2 * sums["pinball"].sum() / len(self.quantiles)
+        return metrics.relative_to(total, float(sums["size"].sum()), not sums["count"].any())
 
     @property
     def coverage(self) -> dict[float, float]:
         """Share of truths inside each central level whose two bounds are among the quantiles."""
-        return {level: ratio(n, self.tally.count.sum()) for level, n in self.tally.inside.items()}
+        return {level: self._mean(_inside(level)) for level in self.tally.pairs}
 
     @property
-    def mae_by_step(self) -> np.ndarray:
-        """Mean absolute error on the scaler's scale, ``[F]``."""
-        return ratios(self.tally.absolute_scaled.sum(axis=1), self.tally.count.sum(axis=1))
+    def by_step(self) -> dict[str, np.ndarray]:
+        """The scores of each step ahead by name, ``[F]`` each: the means, ``rmse_original``, ``wql``, coverages."""
+        return self._scores({name: sums.sum(axis=1) for name, sums in self.tally.by_step.items()})
 
     @property
-    def mse_by_step(self) -> np.ndarray:
-        """Mean squared error on the scaler's scale, ``[F]``."""
-        return ratios(self.tally.squared_scaled.sum(axis=1), self.tally.count.sum(axis=1))
+    def by_series(self) -> dict[str, np.ndarray]:
+        """The same scores of each series and channel, ``[N, C]`` each."""
+        return self._scores(self.tally.by_series)
 
-    @property
-    def mse_by_channel(self) -> np.ndarray:
-        """Mean squared error on the scaler's scale, ``[C]``."""
-        return ratios(self.tally.squared_scaled.sum(axis=0), self.tally.count.sum(axis=0))
+    def _mean(self, name: str) -> float:
+        return ratio(self.tally.by_step[name].sum(), self.tally.by_step["count"].sum())
+
+    def _scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = {name: ratios(sums[term], sums["count"]) for name, term in _MEANS.items()}
+        found["rmse_original"] = np.sqrt(found["mse_original"])
+        found["smape"] = found.pop("smape")  # in the order of BacktestResult.scores
+        if self.quantiles:
+            found["wql"] = ratios(2 * sums["pinball"] / len(self.quantiles), sums["size"])
+        return found | {_inside(level): ratios(sums[_inside(level)], sums["count"]) for level in self.tally.pairs}
 
     def mase(self, seasonal: np.ndarray) -> float:
         """Mean over series and channels of MAE over the training span's seasonal error.
@@ -255,8 +266,8 @@ class Rolled:
         Returns:
             Series without a scale are left out with a warning; NaN where none is left.
         """
-        each = ratios(self.tally.series_absolute, self.tally.series_count)
-        judged = self.tally.series_count > 0
+        each = self.by_series["mae_original"]
+        judged = ~np.isnan(each)
         if not judged.any():
             return math.nan
         scaled = np.atleast_1d(metrics.scaled_by(each[judged], seasonal[judged], "mase"))
