@@ -62,7 +62,7 @@ def test_a_saved_model_knows_its_columns(folder, run):
     assert saved == run("forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv")[1]
     code, out, err = run(*again)
     assert (code, out) == (2, "")
-    assert "--future is missing; give a CSV table with promo for the 4 rows after each series" in err
+    assert "--future is missing; give a table with promo for the 4 rows after each series" in err
     code, out, err = run(*again, "--future", "future.csv", "--past-col", "warmth")
     assert (code, out) == (2, "")
     assert "--from takes a model that knows its columns" in err

@@ -212,7 +212,7 @@ def _tabled(suite: Suite) -> _Source:
             f" {panel.lengths.max()}: cut all series to the same span"
         )
     split = Split.from_shares(int(panel.lengths[0]), shares)
-    name = path.name.removesuffix(".gz").removesuffix(".csv")
+    name = Path(path.name.removesuffix(".gz")).stem
     return _Source(name, panel, split, season_length(panel.freq), _DEFAULT_CONTEXT, ())
 
 

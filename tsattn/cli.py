@@ -37,7 +37,10 @@ app = typer.Typer(
 datasets = typer.Typer(help="Published data sets: what is known, where the files are.", rich_markup_mode=None)
 app.add_typer(datasets, name="datasets")
 
-Table = Annotated[Path, typer.Argument(metavar="DATA.csv", help="Table, long or wide, as CSV.")]
+Table = Annotated[
+    Path,
+    typer.Argument(metavar="DATA.csv", help="Table as CSV, Parquet, Feather or Excel; - is CSV on stdin."),
+]
 Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
@@ -87,7 +90,7 @@ def _fit_options(
 
 def _grid_options(
     dataset: Annotated[Names, typer.Option(help="Published data set; repeatable.")] = None,
-    data: Annotated[Path | None, typer.Option(help="CSV table without a card.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Table without a card, such as F.csv.")] = None,
     split: Annotated[Text, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")] = None,
     horizon: Annotated[list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].")] = None,
     model: Annotated[Names, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
@@ -244,16 +247,17 @@ def forecast(
     model: Annotated[str | None, typer.Option(help="Model [zero, which needs no training].")] = None,
     saved: Annotated[Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")] = None,
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
-    future: Annotated[Path | None, typer.Option(help="CSV table of the future columns after each series.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file for the forecast [-, standard output].")] = None,
+    future: Annotated[Path | None, typer.Option(help="Table of the future columns after each series.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the forecast, by its ending [-, CSV on stdout].")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Forecast the rows after a table, with intervals where asked; without a model named, without training."""
     _check_forecast(saved, horizon, model, plot)
-    for target in filter(None, (out, plot)):
-        console.check_target(target, as_json=as_json)
+    _check_out(out, as_json)
+    if plot is not None:
+        console.check_target(plot, as_json=as_json)
     from tsattn.levels import check_request
 
     check_request(level, None)
@@ -272,7 +276,7 @@ def forecast(
 
         save_plot(plot_forecast(panel, result), plot)
     if out is not None:
-        console.write_csv(frame, out, index=index)
+        console.write_table(frame, out, index=index)
     if as_json:
         console.print_json(console.frame_rows(frame, index))
     elif out is None:
@@ -290,13 +294,12 @@ def backtest(
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
     season_length: Season = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file for every forecast beside its truth; - is stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for every forecast beside its truth; - is stdout.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
-    if out is not None:
-        console.check_target(out, as_json=as_json)
+    _check_out(out, as_json)
     from tsattn.catalogue import make_forecaster, settings_for
     from tsattn.evaluate.backtest import backtest as judge
 
@@ -309,7 +312,7 @@ def backtest(
     how: dict[str, Any] = {"n_windows": n_windows, "step_size": step, "season_length": season_length}
     result = judge(models, _read(data, schema), **how, verbose=verbose)
     if out is not None:
-        console.write_csv(result.frame, out, index=False)
+        console.write_table(result.frame, out, index=False)
     if console.is_stdout(out):
         return
     if as_json:
@@ -399,23 +402,32 @@ def verify_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, 
 
 def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
     """A file as a frame; the columns of ids, stamps and categories need not hold numbers."""
-    from tsattn.data.files import read_csv
+    from tsattn.data.files import read_frame
 
-    return read_csv(path, {schema.id_col, schema.time_col, *schema.static_cols})
+    return read_frame(path, {schema.id_col, schema.time_col, *schema.static_cols})
+
+
+def _check_out(path: Path | None, as_json: bool) -> None:
+    """Refuse a file for a table that could not be written in the end."""
+    if path is not None:
+        from tsattn.data.files import kind_of
+
+        console.check_target(path, as_json=as_json)
+        kind_of(path)
 
 
 def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None) -> "pd.DataFrame | None":
     """The rows after each series, refused before any training where something is missing in them."""
-    from tsattn.data.files import read_csv
+    from tsattn.data.files import read_frame
     from tsattn.data.future import read_future
 
     steps, reads = forecaster.horizon if horizon is None else horizon, forecaster.covariate_columns_
     if path is None and reads.future:
         names = ", ".join(map(str, reads.future))
-        raise ValueError(f"--future is missing; give a CSV table with {names} for the {steps} rows after each series")
+        raise ValueError(f"--future is missing; give a table with {names} for the {steps} rows after each series")
     if path is not None and not reads.future:
         raise ValueError("--future was given, but the model reads no future columns; name them by --future-col")
-    frame = None if path is None else read_csv(path, {panel.dialect.id_col, panel.dialect.time_col})
+    frame = None if path is None else read_frame(path, {panel.dialect.id_col, panel.dialect.time_col})
     read_future(frame, panel, reads, steps)
     return frame
 

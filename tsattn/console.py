@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from tsattn.storage import is_special, write_atomic
+from tsattn.storage import is_special
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,12 +67,14 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
         raise ValueError(f"{nearest} may not be written to; name another place for {path.name}")
 
 
-def write_csv(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
-    """Write a table whole or not at all; to standard output where the path says so."""
+def write_table(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
+    """Write a table in the kind that its ending says; CSV to standard output where the path says so."""
     if is_stdout(path):
         typer.echo(frame.to_csv(index=index), nl=False)
         return
-    write_atomic(path, lambda aside: frame.to_csv(aside, index=index))
+    from tsattn.data.files import write_frame
+
+    write_frame(frame, path, index=index)
 
 
 def score_rows(scores: "pd.DataFrame") -> list[dict[str, Any]]:

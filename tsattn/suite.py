@@ -23,7 +23,7 @@ class Suite:
         horizons: Rows to forecast; none takes the horizons of each card.
         models: Names of the catalogue.
         seeds: Seeds of the trained models; the others draw nothing and run once, under the first seed.
-        table: A CSV file without a card, judged beside the carded sets.
+        table: A file without a card, judged beside the carded sets.
         split: Its shares ``"a,b,c"`` of training, validation and test rows.
         columns: How to read it: ``id_col``, ``time_col``, ``target_col``, ``freq``, ``missing``.
         context: Rows of history of the trained models; default the card's.

@@ -1,0 +1,126 @@
+"""Tables in files of every kind are read alike and written by their ending, or refused in one line."""
+
+import gzip
+import io
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from tsattn.data import files
+from tsattn.data.files import kind_of, read_frame, read_table, write_frame
+
+ENDINGS = ["csv", "csv.gz", "CSV.GZ", "csv.bz2", "csv.xz", "csv.zip", "parquet", "pq", "feather", "xlsx"]
+MAGIC = {"csv.gz": b"\x1f\x8b", "csv.zip": b"PK", "parquet": b"PAR1", "feather": b"ARROW1", "xlsx": b"PK"}
+ARGV = ["--horizon", "2", "--model", "naive"]
+
+
+def long_frame(tz=None):
+    days = pd.date_range("2024-01-01", periods=12, freq="D", tz=tz)
+    return pd.DataFrame({"unique_id": ["a"] * 12 + ["b"] * 12, "ds": [*days, *days], "y": np.arange(24) / 8})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_kind_is_written_and_read_alike(folder, run, ending):
+    df = long_frame()
+    write_frame(df, folder / f"t.{ending}", index=False)
+    assert (folder / f"t.{ending}").read_bytes().startswith(MAGIC.get(ending, b""))
+    assert read_table(f"t.{ending}").fingerprint() == read_table_of(df).fingerprint()
+    assert run("forecast", f"t.{ending}", *ARGV, "--out", f"f.{ending}") == (0, "", "")
+    answer = read_frame(f"f.{ending}", set()).astype({"ds": "datetime64[ns]"})
+    days = pd.DatetimeIndex(["2024-01-13", "2024-01-14"] * 2)
+    wanted = pd.DataFrame({"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]})
+    assert_frame_equal(answer, wanted)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([f"t.{ending}", f"f.{ending}"])
+
+
+def read_table_of(df):
+    df.to_csv("plain.csv", index=False)
+    panel = read_table("plain.csv")
+    (files.Path("plain.csv")).unlink()
+    return panel
+
+
+def test_a_backtest_and_future_rows_take_every_kind_as_well(folder, run):
+    long_frame().to_parquet("t.parquet")
+    argv = ["backtest", "t.parquet", *ARGV, "--n-windows", "2", "--out", "b.csv.gz", "--json"]
+    assert run(*argv)[::2] == (0, "")
+    with gzip.open("b.csv.gz", "rt") as file:
+        assert file.readline() == "unique_id,ds,cutoff,y,naive\n"
+    argv = ["benchmark", "--data", "t.parquet", "--split", "0.5,0.25,0.25", *ARGV, "--json"]
+    code, out, _ = run(*argv)
+    assert (code, '"dataset": "t"' in out) == (0, True)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "xlsx"])
+def test_stamps_in_the_index_and_in_a_zone_are_written(folder, ending):
+    index = pd.date_range("2024-01-01", periods=3, freq="h", tz="Europe/Berlin", name="when")
+    write_frame(pd.DataFrame({"load": [1.0, 2.0, 4.0]}, index=index), folder / f"t.{ending}", index=True)
+    frame = read_frame(f"t.{ending}", set()).reset_index()
+    assert pd.to_datetime(frame["when"]).tolist() == index.tolist()
+    assert frame["load"].tolist() == [1.0, 2.0, 4.0]
+
+
+def test_standard_input_is_read(folder, run, monkeypatch):
+    def pipe(text):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+
+    pipe(long_frame().to_csv(index=False))
+    code, out, err = run("forecast", "-", *ARGV)
+    assert (code, err, out.splitlines()[1]) == (0, "", "a,2024-01-13,1.375")
+    pipe(long_frame().to_csv(index=False, sep=";", decimal=","))
+    assert run("forecast", "-", *ARGV) == (0, out, "")
+    pipe("")
+    code, out, err = run("forecast", "-", *ARGV)
+    assert (code, out) == (2, "")
+    assert err.startswith("tsattn: standard input is no readable CSV table (No columns")
+
+
+@pytest.mark.parametrize(("mark", "decimal"), [(";", ","), (";", "."), ("\t", ".")])
+def test_other_marks_between_cells_are_seen(folder, mark, decimal):
+    long_frame().to_csv("t.csv", index=False)
+    long_frame().to_csv("marked.csv", index=False, sep=mark, decimal=decimal)
+    assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
+
+
+DAMAGED = {
+    "t.parquet": b"no such thing",
+    "t.feather": b"no such thing",
+    "t.xlsx": b"no such thing",
+    "t.csv.gz": b"no such thing",
+    "u.csv.gz": gzip.compress(b"a,b\n1,2\n" * 99)[:-12],
+    "t.csv.xz": b"no such thing",
+    "t.csv.zip": b"no such thing",
+    "u.parquet": b"PAR1 cut PAR1",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_refused(folder, run, name):
+    (folder / name).write_bytes(DAMAGED[name])
+    code, out, err = run("forecast", name, *ARGV)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"tsattn: {name} is no readable ")
+
+
+def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkeypatch):
+    long_frame().to_csv("t.csv", index=False)
+    code, out, err = run("forecast", "t.csv", *ARGV, "--out", "f.xls")
+    assert (code, out, list(folder.iterdir())) == (2, "", [folder / "t.csv"])
+    assert err == "tsattn: f.xls: .xls files are neither read nor written; save the table as .xlsx or CSV\n"
+    assert "there is no file none.parquet" in run("forecast", "none.parquet", *ARGV)[2]
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    assert kind_of("t.csv.gz") == "CSV"
+    for name, package in {"t.parquet": "pyarrow", "t.feather": "pyarrow", "t.xlsx": "openpyxl"}.items():
+        wanted = f"need {package}; install it with: pip install 'tsattn[files]'\n"
+        assert run("forecast", name, *ARGV)[2].endswith(wanted)
+        assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(wanted)
