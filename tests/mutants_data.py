@@ -121,8 +121,8 @@ MUTANTS = [
     Mutant("tsattn/evaluate/intervals.py", "k[None] - 1, axis=0", "k[None] - 2, axis=0", CONFORMAL),
     Mutant(
         "tsattn/evaluate/intervals.py",
-        "math.copysign(1.0, q - 0.5) * self.widths(level)",
-        "self.widths(level)",
+        "math.copysign(1.0, q - 0.5) * self._widths(level)",
+        "self._widths(level)",
         CONFORMAL,
     ),
     Mutant(

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsattn.catalogue import forecast
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
+from tsattn.distributed import backtest_many, predict_many
 from tsattn.evaluate.backtest import backtest, compare, roll, seasonal_errors
-from tsattn.evaluate.conformal import SplitConformal
-from tsattn.evaluate.metrics import POINT_METRICS
+from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
+from tsattn.evaluate.metrics import POINT_METRICS, winkler
+from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 
 NAMES = ("unique_id", "ds", "y")
@@ -381,6 +384,58 @@ def test_bad_requests_are_refused_with_a_reason(forecasters, data, kwargs, messa
     with pytest.raises(ValueError, match=message) as caught:
         backtest(forecasters, data, **kwargs)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("mlr", r"a forecaster is needed, .*got 'mlr': write make_forecaster\('mlr', horizon\)"),
+        (["naive", "mlr"], r"got 'naive': write make_forecaster\('naive', horizon\)"),
+        ({"one": Naive}, r"got the class Naive: write Naive\(\.\.\.\)"),
+        ([Naive(2), Drift], r"got the class Drift: write Drift\(\.\.\.\)"),
+        (wide_frame(), r"got a DataFrame: write make_forecaster\(name, horizon\)"),
+    ],
+)
+def test_a_name_or_a_class_is_no_forecaster(given, message):
+    for ask in (lambda: backtest(given, wide_frame()), lambda: backtest_many(given, wide_frame())):
+        with pytest.raises(TypeError, match=message):
+            ask()
+    first = next(iter(given.values())) if isinstance(given, dict) else given[-1] if isinstance(given, list) else given
+    wrong = (
+        lambda: SplitConformal(first, n_windows=9),
+        lambda: AdaptiveConformal(first, n_windows=9),
+        lambda: predict_many(first, wide_frame()),
+        lambda: refuse_covariates(first, "it"),
+    )
+    for ask in wrong:
+        with pytest.raises(TypeError, match="a forecaster is needed, made by its class or by make_forecaster; got"):
+            ask()
+
+
+@pytest.mark.parametrize("level", [0.8, [80, 0.95], (0.5,)])
+def test_a_share_is_no_level(level):
+    wrong = {float(each) for each in np.atleast_1d(level)} - {80.0}
+    told = rf"level is in percent, .*: 80 means 80%, .*; got {min(wrong)}: write level={100 * min(wrong):g}$"
+    fitted = SplitConformal(Naive(2), n_windows=9).fit(wide_frame())
+    result = backtest([Naive(4), Drift(4)], wide_frame(), n_windows=2)
+    asks = [
+        lambda: fitted.predict(level=level),
+        lambda: backtest(SplitConformal(Naive(2), n_windows=9), wide_frame(), level=level),
+        lambda: forecast(wide_frame(), 2, model="drift", level=level),
+        lambda: AdaptiveConformal(Naive(2), n_windows=9, levels=np.atleast_1d(level)),
+        lambda: compare(result, "naive", "drift", level=min(wrong)),
+        lambda: fitted.intervals_.widths(min(wrong)),
+        lambda: winkler([1.0], [1.0], [1.0], level=min(wrong)),
+    ]
+    for ask in asks:
+        with pytest.raises(ValueError, match=told):
+            ask()
+
+
+def test_quantiles_close_to_the_median_are_no_mistake():
+    fitted = SplitConformal(Naive(2), n_windows=9).fit(wide_frame())
+    frame = fitted.predict(quantiles=[0.498, 0.5, 0.502])
+    assert (frame["load-q0.498"] <= frame["load-q0.502"]).all()
 
 
 def test_a_comparison_pairs_the_windows():

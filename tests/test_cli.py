@@ -183,6 +183,7 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
     "backtest long.csv --horizon 4 --model prophet": "'prophet' is unknown; use one of mlr, standard",
+    "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write level=80",
     "backtest long.csv --horizon 4 --model naive --n-windows 0": "n_windows must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --step 0": "step_size must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --n-windows 99": "rows",

@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
-from tsattn.forecaster import Forecast, Forecaster
+from tsattn.forecaster import Forecast, Forecaster, check_forecaster
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]
@@ -128,8 +128,10 @@ def predict_many(
         The answer of ``predict``: the same numbers, but for the rounding of sums in batches of another size.
 
     Raises:
+        TypeError: If the forecaster is a name or a class.
         ValueError: As ``predict``, or if ``n_chunks`` is below 1.
     """
+    check_forecaster(forecaster)
     forecaster.check_fitted()
     panel = forecaster.series(data)
     # What lies before what it reads has no part in a forecast, except as what missing values are filled with.

@@ -489,6 +489,26 @@ class Forecast:
         return columns
 
 
+def check_forecaster(given: object) -> None:
+    """Refuse what is not a forecaster, such as a name or a class.
+
+    Args:
+        given: What stands where a forecaster is asked.
+
+    Raises:
+        TypeError: Saying how to make one.
+    """
+    if isinstance(given, Forecaster):
+        return
+    if isinstance(given, str):
+        kind, how = repr(given), f"make_forecaster({given!r}, horizon)"
+    elif isinstance(given, type):
+        kind, how = f"the class {given.__name__}", f"{given.__name__}(...)"
+    else:
+        kind, how = f"a {type(given).__name__}", "make_forecaster(name, horizon)"
+    raise TypeError(f"a forecaster is needed, made by its class or by make_forecaster; got {kind}: write {how}")
+
+
 def check_horizon(horizon: object) -> int:
     """Return ``horizon`` as an int.
 
@@ -508,8 +528,10 @@ def refuse_covariates(forecaster: Forecaster, where: str) -> None:
         where: The place, as the subject of a sentence.
 
     Raises:
+        TypeError: If it is none.
         ValueError: Naming what it reads.
     """
+    check_forecaster(forecaster)
     for each in (forecaster.covariate_columns, forecaster.covariate_columns_):
         if each:
             reads = [f"{name} {getattr(each, name)!r}" for name in ("past", "future", "static", "calendar")]

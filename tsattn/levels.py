@@ -24,7 +24,7 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     """Quantiles that bound central levels: 80 is 0.1 and 0.9.
 
     Args:
-        level: One level in percent or several, each strictly between 0 and 100.
+        level: One level in percent or several, each at least 1 and below 100: 0.8 is taken for a mistake.
 
     Returns:
         Ascending quantiles, two a level, rounded to decimals so that they equal what a user would type.
@@ -93,8 +93,11 @@ def check_request(
 
 
 def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
-    rule = "level is in percent, strictly between 0 and 100, such as level=[80, 95]"
-    return _numbers(level, upper=100, rule=rule)
+    rule = "level is in percent, strictly between 0 and 100: 80 means 80%, such as level=[80, 95]"
+    levels = _numbers(level, upper=100, rule=rule)
+    if levels and levels[0] < 1:
+        raise ValueError(f"{rule}; got {levels[0]}: write level={100 * levels[0]:g}")
+    return levels
 
 
 def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, interval_columns
 
 __all__ = [
@@ -284,6 +284,7 @@ def backtest(
             :func:`tsattn.distributed.backtest_many`.
 
     Raises:
+        TypeError: If a forecaster is a name or a class.
         ValueError: If names repeat, horizons or schemas differ, a series is too short, or a forecaster refuses.
     """
     named = _by_name(forecasters)
@@ -357,8 +358,14 @@ def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int, *, ve
 def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]) -> dict[str, Forecaster]:
     if isinstance(forecasters, Mapping):
         named = dict(forecasters)
+        for each in named.values():
+            check_forecaster(each)
     else:
-        several = list(forecasters) if isinstance(forecasters, Sequence) else [forecasters]
+        several: list[Any] = [forecasters]
+        if isinstance(forecasters, Sequence) and not isinstance(forecasters, str):
+            several = list(forecasters)
+        for each in several:
+            check_forecaster(each)
         named = {each.alias_: each for each in several}
         if len(named) < len(several):
             raise ValueError(

@@ -15,7 +15,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, quantiles_to_level
 
 # Rows from which a long panel's series take their scale, where so many stand before the calibration span.
@@ -46,10 +46,12 @@ class SplitConformal(Forecaster):
         intervals_: The calibration errors, a :class:`StepIntervals`, set by ``fit``.
 
     Raises:
+        TypeError: If the forecaster is a name or a class.
         ValueError: In ``fit``, if the windows do not fit into a series.
     """
 
     def __init__(self, forecaster: Forecaster, *, n_windows: int, step_size: int = 1) -> None:
+        check_forecaster(forecaster)
         self.forecaster = forecaster
         self.n_windows = n_windows
         self.step_size = step_size
@@ -188,6 +190,7 @@ class AdaptiveConformal(SplitConformal):
         adaptive_: The levels in motion, an :class:`AdaptiveIntervals`, set by ``fit``.
 
     Raises:
+        TypeError: If the forecaster is a name or a class.
         ValueError: If a level or ``gamma`` is out of range; in ``fit``, if windows do not fit into a series or are
             too few for a level.
     """

@@ -53,6 +53,9 @@ class StepIntervals:
             ValueError: If n is too small for the level.
         """
         check_request(level, None)
+        return self._widths(level)
+
+    def _widths(self, level: float) -> np.ndarray:
         n = np.sum(~np.isnan(self.errors), axis=0)
         # Rounded, or dust would lift 99.9% of 1000 from the 999th error to the 1000th.
         k = np.ceil(np.round((n + 1) * level / 100, 9)).astype(np.int64)
@@ -86,7 +89,7 @@ class StepIntervals:
                 bounds[..., i] = point
                 continue
             (level,) = quantiles_to_level(float(q))
-            bounds[..., i] = point + math.copysign(1.0, q - 0.5) * self.widths(level) * factor
+            bounds[..., i] = point + math.copysign(1.0, q - 0.5) * self._widths(level) * factor
         return bounds
 
 

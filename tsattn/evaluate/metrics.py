@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tsattn.levels import check_request
+
 Axis = int | tuple[int, ...] | None
 Score = Any  # a float where everything is averaged, otherwise an array
 
@@ -343,7 +345,7 @@ def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, a
         axis: Axes averaged.
 
     Raises:
-        ValueError: If shapes differ or the level is not between 0 and 100.
+        ValueError: If shapes differ or the level is not in percent.
 
     Example:
         Level 80: width 2 inside, and width 2 + 10 * 1 for the truth 1 above:
@@ -351,8 +353,7 @@ def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, a
         >>> winkler([1.0, 3.0], [0.0, 0.0], [2.0, 2.0], level=80)
         7.0
     """
-    if not 0 < level < 100:
-        raise ValueError(f"level is in percent, strictly between 0 and 100; got {level}")
+    check_request(level, None)
     y, lower = _pair(y, lower)
     _, upper = _pair(y, upper)
     outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
