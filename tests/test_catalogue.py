@@ -6,7 +6,7 @@ from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
 
 PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
     least_squares zero naive seasonal_naive drift window_average ets theta autoreg sarimax stl_ets ridge gbm
-    deepar patchtst_gluonts dlinear_gluonts"""
+    auto_ets auto_arima dynamic_theta croston tsb adida deepar patchtst_gluonts dlinear_gluonts"""
 
 
 def test_every_promised_name_is_built():

@@ -138,7 +138,7 @@ def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
     forecaster = make("ets").fit(frame(series()))
     before = list(warnings.filters)
     with pytest.warns(
-        RuntimeWarning, match="ets: of 2 windows, 1 had an optimiser that stopped.*and 0 a model"
+        RuntimeWarning, match="ets: of 2 windows, 1 had an optimiser that stopped.*and 0 too few rows and 0 a model"
     ) as told:
         forecaster.predict_windows(x)[0]
     assert len(told) == 1
@@ -159,7 +159,7 @@ def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypa
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": broken(how)})
     y = series()
     forecaster = make("ets").fit(frame(y))
-    with pytest.warns(RuntimeWarning, match="of 1 windows, 0 had .* and 1 a model that broke down"):
+    with pytest.warns(RuntimeWarning, match="of 1 windows, 0 had .* and 0 too few rows and 1 a model that broke"):
         found = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[1][0, :, 0]
     np.testing.assert_allclose(found[:, 1], y[-1], rtol=1e-12)
     step = np.sqrt(np.mean(np.diff(y) ** 2))
@@ -189,19 +189,48 @@ def test_context_and_season_follow_the_data():
     daily = StatsmodelsForecaster(2).fit(frame(series(300)))
     assert (daily.context, daily.context_, daily.season_length_) == (None, 100, 7)
     assert StatsmodelsForecaster(2).fit(frame(series(300), "h")).context_ == 240
-    short = StatsmodelsForecaster(2).fit(frame(series(15)))
-    assert (short.context_, short.season_length_) == (15, 1), "ten rows and a week do not fit: no season"
-    assert short.fit(frame(series(16))).season_length_ == 7
-    both = pd.concat([frame(series(30)), frame(series(20)).assign(unique_id="b")])
-    assert StatsmodelsForecaster(2).fit(both).context_ == 20
-    assert np.isfinite(short.predict(level=80).iloc[:, 2:].to_numpy()).all()
+    assert (daily.min_context, daily.max_context) == (1, 100)
+    # Ten rows and a week do not fit into fifteen: no season.
+    for n_rows, same in ((15, True), (16, False)):
+        plain = StatsmodelsForecaster(2, season_length=1).fit(frame(series(n_rows))).predict()["ets"]
+        weekly = StatsmodelsForecaster(2).fit(frame(series(n_rows))).predict()["ets"]
+        assert np.array_equal(plain, weekly) == same
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_short_series_does_not_cut_the_others(model):
+    parts = {"a": frame(series(150)), "b": frame(series(20, seed=1)), "c": frame(series(60, seed=2))}
+    both = pd.concat([part.assign(unique_id=name) for name, part in parts.items()])
+    found = StatsmodelsForecaster(3, model).fit(both).predict(level=80).set_index("unique_id").iloc[:, 1:]
+    for name, part in parts.items():
+        alone = StatsmodelsForecaster(3, model).fit(part).predict(level=80).iloc[:, 2:]
+        np.testing.assert_array_equal(found.loc[name], alone)
+
+
+def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
+    x = np.full((3, 30, 1), np.nan)
+    x[0, :, 0], x[1, -4:, 0], x[2, -1:, 0] = series(30), [3.0, 5.0, 1.0, 2.0], 7.0
+    forecaster = StatsmodelsForecaster(2, season_length=1).fit(frame(series(30)))
+    with pytest.warns(RuntimeWarning, match="ets: of 3 windows, 0 had .* and 1 too few rows and 0 a model that broke"):
+        found = forecaster.predict_windows(x, quantiles=(0.5,))[1][..., 0, 0]
+    np.testing.assert_array_equal(found[0], forecaster.predict()["ets"])
+    np.testing.assert_allclose(found[1:], [[2.0, 2.0], [7.0, 7.0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_a_window_with_a_hole_is_refused(hole):
+    x = series(30)[None, :, None].copy()
+    x[0, 20] = hole
+    with pytest.raises(ValueError, match="windows must be finite from their first value on; got NaN or inf after it"):
+        StatsmodelsForecaster(2).fit(frame(series(30))).predict_windows(x)
 
 
 @pytest.mark.parametrize(("n_rows", "season"), [(10, 1), (12, 2), (14, 4), (28, 12), (66, 31)])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_shortest_history_that_is_taken_is_forecast(model, n_rows, season):
+    """A warning that the last value holds would be an error here."""
     forecaster = StatsmodelsForecaster(3, model, season_length=season).fit(frame(series(n_rows)))
-    assert (forecaster.context_, forecaster.season_length_) == (n_rows, season)
+    assert forecaster.season_length_ == season
     assert np.isfinite(forecaster.predict(level=80).iloc[:, 2:].to_numpy()).all()
 
 
@@ -232,7 +261,6 @@ def test_bad_settings_are_refused(settings, message):
     ("settings", "n_rows", "message"),
     [
         ({}, 9, "too short.*but ets needs at least 10 rows"),
-        ({"context": 20}, 19, "too short.*the context of ets needs at least 20 rows"),
         ({"season_length": 12}, 23, "season_length = 12 needs a context of at least 24 rows; got 23"),
         ({"season_length": 4}, 13, "season_length = 4 needs a context of at least 14 rows; got 13"),
         (
@@ -254,7 +282,7 @@ def test_a_history_that_is_too_short_is_one_clear_error(settings, n_rows, messag
 
 
 def test_it_must_be_fitted():
-    with pytest.raises(ValueError, match="fit it first"):
+    with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted; call fit"):
         StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))[0]
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted"):
         StatsmodelsForecaster(2, context=20).predict(to_panel(frame(series())))

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,15 +27,19 @@ class Entry:
         home: Module and name of the class, such as ``"naive.Naive"``, below ``tsattn.forecasters``.
         fixed: Arguments that belong to the name.
         trained: Whether it learns weights, so that context, seed and epochs mean something to it.
+        twin: The class that has the same model where the package after which the module is named is not installed.
     """
 
     home: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
+    twin: str | None = None
 
     def find(self) -> type[Forecaster]:
         """The class; only now is its module loaded."""
         module, name = self.home.split(".")
+        if self.twin is not None and find_spec(module) is None:
+            module, name = self.twin.split(".")
         found: type[Forecaster] = getattr(import_module(f"tsattn.forecasters.{module}"), name)
         return found
 
@@ -59,6 +64,8 @@ _ATTENTIONS = (
     "mlbtc",
 )
 
+_COMPILED = "statsforecast.StatsforecastForecaster"
+
 _LINEAR = ("nlinear", "dlinear", "rlinear")
 
 # Models that share a class, and so may share settings.
@@ -75,8 +82,15 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "drift": Entry("naive.Drift"),
         "window_average": Entry("naive.WindowAverage"),
         **{
+            name: Entry(_COMPILED, {"model": name}, twin="classical.StatsmodelsForecaster") for name in ("ets", "theta")
+        },
+        **{
             name: Entry("classical.StatsmodelsForecaster", {"model": name})
-            for name in ("ets", "theta", "autoreg", "sarimax", "stl_ets")
+            for name in ("autoreg", "sarimax", "stl_ets")
+        },
+        **{
+            name: Entry(_COMPILED, {"model": name})
+            for name in ("auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")
         },
         **{name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
         "deepar": Entry("gluonts.GluonTSForecaster", {"model": "deepar"}, trained=True),

@@ -1,7 +1,8 @@
-"""The classical models of statsmodels as forecasters."""
+"""Classical models that are estimated anew on each window, and those of statsmodels."""
 
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from types import MappingProxyType
@@ -31,17 +32,17 @@ class _Setting(NamedTuple):
 
     steps: int
     season: int
-    lags: int | None
+    lags: int
     order: tuple[int, int, int]
     seasonal_order: tuple[int, int, int]
 
 
 # Values [T] -> mean [F] and standard error [F] of the forecast; the errors only where they are asked.
-_Answer = tuple[np.ndarray, np.ndarray | None]
-_Model = Callable[[np.ndarray, _Setting, bool], _Answer]
+Answer = tuple[np.ndarray, np.ndarray | None]
+_Model = Callable[[np.ndarray, _Setting, bool], Answer]
 
 
-def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
+def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     import pandas as pd
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
@@ -57,7 +58,7 @@ def _ets_terms(season: int) -> dict[str, Any]:
     return {"error": "add", "trend": "add", "damped_trend": True, "initialization_method": "heuristic", **seasonal}
 
 
-def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
+def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.forecasting.theta import ThetaModel
 
     # Taken off here and not by ThetaModel, whose standard error would count the seasons as noise.
@@ -87,13 +88,13 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
     return np.asarray(seasonal_decompose(y, model="additive", period=season).seasonal[:season])
 
 
-def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
+def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.ar_model import AutoReg
 
     return _predicted(AutoReg(y, lags=setting.lags, trend="c").fit(), len(y), setting.steps)
 
 
-def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
+def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.statespace.sarimax import SARIMAX
 
     seasonal = (*setting.seasonal_order, setting.season) if setting.season > 1 else (0, 0, 0, 0)
@@ -101,7 +102,7 @@ def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
     return _predicted(result, len(y), setting.steps)
 
 
-def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
+def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     import pandas as pd
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
     from statsmodels.tsa.forecasting.stl import STLForecast
@@ -112,7 +113,7 @@ def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> _Answer:
     return _predicted(stl.fit(fit_kwargs={"disp": False}), len(y), setting.steps)
 
 
-def _predicted(result: Any, n_rows: int, steps: int) -> _Answer:
+def _predicted(result: Any, n_rows: int, steps: int) -> Answer:
     """Mean and standard error out of sample, as statsmodels' own intervals are made of."""
     prediction = result.get_prediction(start=n_rows, end=n_rows + steps - 1)
     mean = np.asarray(prediction.predicted_mean, dtype=np.float64)
@@ -126,14 +127,144 @@ _MODELS: MappingProxyType[str, _Model] = MappingProxyType(
 )
 
 
-class StatsmodelsForecaster(Forecaster):
+class LocalForecaster(Forecaster):
+    """A classical model, estimated anew on each window; a subclass says which.
+
+    A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
+    too, estimates the model on the last ``context`` rows of that series and channel, and on nothing else. ``fit``
+    chooses context and season and checks the data. A series with fewer rows is read from its beginning and cuts none
+    of the others; where its rows do not show two seasons, it is forecast without.
+    """
+
+    season_length: int | None
+
+    @property
+    def min_context(self) -> int:
+        """One row."""
+        return 1
+
+    @property
+    def max_context(self) -> int:
+        """Rows of history read where there are so many; known once it is fitted, one before."""
+        return int(vars(self).get("context_", 1))
+
+    @abstractmethod
+    def _seasonal_rows(self, season: int) -> int:
+        """Rows from which seasons can be told."""
+
+    @abstractmethod
+    def _least_rows(self, season: int) -> int:
+        """Rows that an estimation needs; with fewer, the last value holds."""
+
+    @abstractmethod
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+        """The model's answer to values ``[T]``, at least so many as it needs, not all alike."""
+
+    def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """Values as the model reads them, and the level and spread that undo it; no spread of a constant window."""
+        values, level, spread = standardise(y[None, :, None], centre="mean")
+        return values[0, :, 0], float(level[0, 0, 0]), float(spread[0, 0, 0])
+
+    def _learn(self, panel: Panel) -> None:
+        season = self.season_length or season_length(panel.freq)
+        context = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        longest = min(context, int(panel.lengths.max()))
+        if longest < self._least_rows(1):
+            require_length(panel, self._least_rows(1), self.alias_)
+        least = self._seasonal_rows(season)
+        if self.season_length is not None and season > 1 and longest < least:
+            raise ValueError(
+                f"season_length = {season} needs a context of at least {least} rows; got {longest}: give longer"
+                " series or context, or season_length=1"
+            )
+        self.context_, self.season_length_ = context, season
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """The last rows of windows of which shorter ones begin with NaN."""
+        if "context_" not in vars(self):
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        x = super()._checked(x)
+        known = np.isfinite(x)
+        if (known[:, :-1] & ~known[:, 1:]).any() or np.isinf(x).any():
+            raise ValueError(
+                "windows must be finite from their first value on; got NaN or inf after it: fill missing values first"
+            )
+        return x
+
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mean, errors = self._each(x, with_errors=len(quantiles) > 0)
+        z = np.array([0.0 if q == 0.5 else NormalDist().inv_cdf(q) for q in quantiles])
+        return mean, mean[..., None] + errors[..., None] * z
+
+    def _each(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard error, ``[B, F, C]`` each, one window and channel after the other."""
+        mean, errors = (np.zeros((x.shape[0], self.horizon, x.shape[2])) for _ in range(2))
+        counts = dict.fromkeys(("stopped", "short", "broken"), 0)
+        for b, c in np.ndindex(x.shape[0], x.shape[2]):
+            y = x[b, np.isnan(x[b, :, c]).sum() :, c]
+            values, level, spread = self._scaled(y)
+            if spread == 0:
+                mean[b, :, c] = y[-1]
+                continue
+            season = self.season_length_ if len(y) >= self._seasonal_rows(self.season_length_) else 1
+            found = None
+            if len(y) < self._least_rows(season):
+                counts["short"] += 1
+            else:
+                found, stopped = self._estimated(values, season, with_errors)
+                counts["stopped"] += stopped
+                counts["broken"] += found is None
+            centre, error = _random_walk(values, self.horizon) if found is None else found
+            mean[b, :, c], errors[b, :, c] = level + spread * centre, spread * error
+        self._warn(x.shape[0] * x.shape[2], **counts)
+        return mean, errors
+
+    def _estimated(
+        self, y: np.ndarray, season: int, with_errors: bool
+    ) -> tuple[tuple[np.ndarray, np.ndarray] | None, bool]:
+        """The model's answer, ``None`` where it broke down, and whether its optimiser stopped early."""
+        from statsmodels.tools.sm_exceptions import ConvergenceWarning
+
+        rules = (
+            (ConvergenceWarning, ""),
+            # Where the optimiser starts, and that lags of a regular window tell the same, is no matter of the user's.
+            (UserWarning, "Non-(stationary|invertible) (starting|seasonal)|Too few observations to estimate starting"),
+            (UserWarning, "The design matrix is rank-deficient"),
+            (UserWarning, "Computing fitted values for CrostonOptimized is very expensive"),
+        )
+        try:
+            with collected(*rules) as texts, np.errstate(all="ignore"):
+                mean, errors = self._answer(y, season, with_errors)
+        except np.linalg.LinAlgError:
+            return None, False
+        errors = np.zeros_like(mean) if errors is None else errors
+        stopped = any("converge" in text for text in texts)
+        if not (np.isfinite(mean).all() and np.isfinite(errors).all()):
+            return None, stopped
+        return (mean, errors), stopped
+
+    def _warn(self, total: int, *, stopped: int, short: int, broken: int) -> None:
+        if stopped or short or broken:
+            warnings.warn(
+                f"{self.alias_}: of {total} windows, {stopped} had an optimiser that stopped before it converged"
+                f" (forecast from where it stopped), and {short} too few rows and {broken} a model that broke down"
+                " (the last value holds)",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+class StatsmodelsForecaster(LocalForecaster):
     """A classical model of statsmodels, estimated anew on each window.
 
     A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
     too, estimates the model on the last ``context`` rows of that series and channel, standardised, and on nothing
-    else. ``fit`` chooses context and season and checks the data. A window costs one estimation, and as much again
-    where intervals are asked: some milliseconds (``autoreg``, ``ets``, ``theta``, ``stl_ets``) or a second and more
-    (``sarimax`` with a season of 24); over thousands of windows, raise ``step_size``.
+    else. ``fit`` chooses context and season and checks the data. A series with fewer rows is read from its beginning.
+    A window costs one estimation, and as much again where intervals are asked: some milliseconds (``autoreg``,
+    ``ets``, ``theta``, ``stl_ets``) or a second and more (``sarimax`` with a season of 24); over thousands of windows,
+    raise ``step_size``.
 
     - ``"ets"``: exponential smoothing, additive errors, damped additive trend, additive seasons; starting values by
       heuristic, smoothing parameters by likelihood.
@@ -144,29 +275,29 @@ class StatsmodelsForecaster(Forecaster):
     - ``"stl_ets"``: STL takes the seasons off, ``"ets"`` forecasts the rest, the last season is added again.
 
     Quantiles are the model's own: normal, around its mean, with statsmodels' standard error of a prediction. The
-    point is the mean. A constant window forecasts its value with no spread. Where the estimation breaks down (a
-    singular matrix, a result that is not finite), the last value holds, with the spread of a random walk; one
-    ``RuntimeWarning`` a call counts such windows, and those whose optimiser stopped early.
+    point is the mean. A constant window forecasts its value with no spread. Where a window has too few rows or the
+    estimation breaks down (a singular matrix, a result that is not finite), the last value holds, with the spread of a
+    random walk; one ``RuntimeWarning`` a call counts such windows, and those whose optimiser stopped early.
 
     Args:
         horizon: Rows forecast ahead.
         model: ``"ets"``, ``"theta"``, ``"autoreg"``, ``"sarimax"`` or ``"stl_ets"``.
-        season_length: Rows in a season; the context must hold two of them, and one and ten rows. ``None`` takes the
-            frequency's, or no season where the context is shorter.
-        context: Rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows, and not more than the
-            shortest series has.
-        lags: Lags of ``"autoreg"``; ``None`` takes one season, at least 3, at most a quarter of the context.
+        season_length: Rows in a season, 1 for none. ``None`` takes the frequency's. A window of fewer than two
+            seasons, or one season and ten rows, is forecast without seasons.
+        context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows.
+        lags: Lags of ``"autoreg"``; ``None`` takes one season, at least 3, at most a quarter of the window.
         order: (p, d, q) of ``"sarimax"``.
         seasonal_order: Its seasonal (P, D, Q); with the default order it is the airline model of Box and Jenkins.
         alias: Name of the column; default ``model``.
         schema: How tables are read.
 
     Attributes:
-        context_: Rows of history read, set by ``fit``.
-        season_length_: Season used, 1 for none, set by ``fit``.
+        context_: Most rows of history read, set by ``fit``.
+        season_length_: Rows in a season, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if a series is too short for context or season.
+        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the model, or for a
+            ``season_length`` that was given.
     """
 
     def __init__(
@@ -201,97 +332,33 @@ class StatsmodelsForecaster(Forecaster):
         return self.model
 
     def _learn(self, panel: Panel) -> None:
-        season = self.season_length or season_length(panel.freq)
-        if self.context is None:
-            require_length(panel, _LEAST_ROWS, self.alias_)
-            context = min(int(panel.lengths.min()), max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season))
-        else:
-            context = self.context
-            require_length(panel, context, f"the context of {self.alias_}")
-        least = self._seasonal_rows(season)
-        if season > 1 and context < least:
-            if self.season_length is not None:
-                raise ValueError(
-                    f"season_length = {season} needs a context of at least {least} rows; got {context}: give longer"
-                    " series or context, or season_length=1"
-                )
-            season = 1
-        lags = self.lags or min(max(season, 3), context // 4)
-        self._check_degrees(context, season, lags)
-        self.context_, self.season_length_, self._lags = context, season, lags
+        least, rows = self._least_rows(1), int(panel.lengths.max())
+        rows = rows if self.context is None else min(rows, self.context)
+        if rows < least and least > _LEAST_ROWS:
+            what = f"lags = {self.lags} need" if self.model == "autoreg" else f"order {self.order} needs"
+            raise ValueError(
+                f"{what} a context of at least {least} rows; got {rows}: ask for less, or give a longer context or"
+                " longer series"
+            )
+        super()._learn(panel)
 
     def _seasonal_rows(self, season: int) -> int:
-        """Rows from which seasons can be told."""
         least = max(2 * season, _LEAST_ROWS + 2 * (season // 2))
         return max(least, self._degrees(season)) if self.model == "sarimax" else least
+
+    def _least_rows(self, season: int) -> int:
+        if self.model == "autoreg" and self.lags is not None:
+            return max(_LEAST_ROWS, 2 * self.lags + 2)
+        return max(_LEAST_ROWS, self._degrees(season)) if self.model == "sarimax" else _LEAST_ROWS
 
     def _degrees(self, season: int) -> int:
         """Rows that SARIMAX loses or spends on parameters, and two more to tell the spread from."""
         return sum(self.order) + (sum(self.seasonal_order) * season if season > 1 else 0) + 2
 
-    def _check_degrees(self, context: int, season: int, lags: int) -> None:
-        """Refuse models with more parameters than rows to tell them from."""
-        if self.model == "autoreg" and context < 2 * lags + 2:
-            raise ValueError(f"lags = {lags} need a context of at least {2 * lags + 2} rows; got {context}: lower lags")
-        if self.model == "sarimax" and context < self._degrees(season):
-            raise ValueError(
-                f"order {self.order} needs a context of at least {self._degrees(season)} rows; got {context}: lower it,"
-                " or give a longer context"
-            )
-
-    def _forecast(
-        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
-        mean, errors = self._each(x, with_errors=len(quantiles) > 0)
-        z = np.array([0.0 if q == 0.5 else NormalDist().inv_cdf(q) for q in quantiles])
-        return mean, mean[..., None] + errors[..., None] * z
-
-    def _each(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard error, ``[B, F, C]`` each, one window and channel after the other."""
-        values, level, spread = standardise(x, centre="mean")
-        mean, errors = (np.zeros((x.shape[0], self.horizon, x.shape[2])) for _ in range(2))
-        setting = _Setting(self.horizon, self.season_length_, self._lags, self.order, self.seasonal_order)
-        early, broken = 0, 0
-        for b, c in np.argwhere(spread[:, 0] > 0):
-            found, stopped = _estimate(_MODELS[self.model], values[b, :, c], setting, with_errors)
-            early += stopped
-            broken += found is None
-            mean[b, :, c], errors[b, :, c] = _random_walk(values[b, :, c], self.horizon) if found is None else found
-        self._warn(early, broken, x.shape[0] * x.shape[2])
-        return level + spread * mean, spread * errors
-
-    def _warn(self, early: int, broken: int, total: int) -> None:
-        if early or broken:
-            warnings.warn(
-                f"{self.alias_}: of {total} windows, {early} had an optimiser that stopped before it converged"
-                f" (forecast from where it stopped) and {broken} a model that broke down (the last value holds)",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-
-
-def _estimate(
-    model: _Model, y: np.ndarray, setting: _Setting, with_errors: bool
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, bool]:
-    """A model's answer, ``None`` where it broke down, and whether its optimiser stopped early."""
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning
-
-    rules = (
-        (ConvergenceWarning, ""),
-        # Where the optimiser starts, and that lags of a regular window tell the same, is no matter of the user's.
-        (UserWarning, "Non-(stationary|invertible) (starting|seasonal)|Too few observations to estimate starting"),
-        (UserWarning, "The design matrix is rank-deficient"),
-    )
-    try:
-        with collected(*rules) as texts, np.errstate(all="ignore"):
-            mean, errors = model(y, setting, with_errors)
-    except np.linalg.LinAlgError:
-        return None, False
-    errors = np.zeros_like(mean) if errors is None else errors
-    stopped = any("converge" in text for text in texts)
-    if not (np.isfinite(mean).all() and np.isfinite(errors).all()):
-        return None, stopped
-    return (mean, errors), stopped
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+        lags = self.lags or min(max(season, 3), len(y) // 4)
+        setting = _Setting(self.horizon, season, lags, self.order, self.seasonal_order)
+        return _MODELS[self.model](y, setting, with_errors)
 
 
 def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,251 @@
+"""The classical models of statsforecast, compiled, and those for intermittent demand."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from statistics import NormalDist
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tsattn.data.columns import plain
+from tsattn.data.frames import Panel
+from tsattn.data.schema import Schema
+from tsattn.forecaster import check_horizon
+from tsattn.forecasters.classical import Answer, LocalForecaster
+from tsattn.forecasters.naive import check_rows
+from tsattn.forecasters.pooled import standardise
+
+if TYPE_CHECKING:
+    from tsattn.data.encoding import CovariateWindows
+
+# Largest value of a window as a model reads it: some of the optimisers' bounds and tolerances are absolute.
+_SIZE = 1000.0
+# Smoothing constants among which TSB chooses, for the demand and for its probability.
+_CONSTANTS = (0.05, 0.1, 0.2, 0.3)
+
+
+def _ets(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import AutoETS
+
+    return _with_bounds(AutoETS(season, model="AAA" if season > 1 else "AAN", damped=True), y, steps, with_errors)
+
+
+def _auto_ets(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import AutoETS
+
+    return _with_bounds(AutoETS(season), y, steps, with_errors)
+
+
+def _auto_arima(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import AutoARIMA
+
+    return _with_bounds(AutoARIMA(season_length=season), y, steps, with_errors)
+
+
+def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
+    """Mean, and the standard error that the bounds of one level tell."""
+    found = model.forecast(y=y, h=steps, level=[95] if with_errors else None)
+    if not with_errors:
+        return found["mean"], None
+    width = np.asarray(found["hi-95"], dtype=np.float64) - np.asarray(found["lo-95"], dtype=np.float64)
+    return found["mean"], width / (2 * NormalDist().inv_cdf(0.975))
+
+
+def _theta(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import Theta
+
+    return _of_theta(Theta(season), y, steps, with_errors)
+
+
+def _dynamic_theta(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import DynamicOptimizedTheta
+
+    return _of_theta(DynamicOptimizedTheta(season), y, steps, with_errors)
+
+
+def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
+    """Mean, and the standard error of its exponential smoothing.
+
+    The library draws its bounds, 200 paths with a fixed seed, and where seasons are added, counts them as noise.
+    """
+    fitted = model.fit(y)
+    mean = fitted.predict(steps)["mean"]
+    if not with_errors:
+        return mean, None
+    facts = fitted.model_
+    residuals, factor = facts["residuals"], np.ones(steps)
+    if facts.get("decompose", False):
+        seasons = np.asarray(facts["seas_forecast"]["mean"])
+        past, ahead = (seasons[np.arange(a, b) % len(seasons)] for a, b in ((-len(y), 0), (0, steps)))
+        additive = facts["decomposition_type"] == "additive"
+        residuals, factor = (residuals - past, factor) if additive else (residuals / past, ahead)
+    # The first residuals tell how the level was started.
+    spread = np.std(residuals[3:] if len(residuals) > 4 else residuals, ddof=1)
+    return mean, spread * factor * np.sqrt(1 + np.arange(steps) * facts["par"]["alpha"] ** 2)
+
+
+def _croston(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import CrostonOptimized
+
+    return _of_demand(CrostonOptimized().forecast(y=y, h=steps, fitted=with_errors), y)
+
+
+def _tsb(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import TSB
+
+    tried = (TSB(demand, share).forecast(y=y, h=steps, fitted=True) for demand in _CONSTANTS for share in _CONSTANTS)
+    return _of_demand(min(tried, key=lambda found: np.nansum((y - found["fitted"]) ** 2)), y)
+
+
+def _adida(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    from statsforecast.models import ADIDA
+
+    return _of_demand(ADIDA().forecast(y=y, h=steps, fitted=with_errors), y)
+
+
+def _of_demand(found: dict[str, np.ndarray], y: np.ndarray) -> Answer:
+    """Mean, and where one-step forecasts of the window are there, the root of their mean squared error."""
+    if "fitted" not in found:
+        return found["mean"], None
+    gaps = y - found["fitted"]
+    gaps = gaps[np.isfinite(gaps)]
+    return found["mean"], np.full(len(found["mean"]), np.sqrt(np.mean(gaps**2)) if len(gaps) else y.std())
+
+
+class _Model(NamedTuple):
+    """How a window is answered (values, steps, season, with errors), and the rows that this needs at least."""
+
+    answer: Callable[[np.ndarray, int, int, bool], Answer]
+    least: int
+
+
+_MODELS: MappingProxyType[str, _Model] = MappingProxyType(
+    {
+        "ets": _Model(_ets, 10),
+        "theta": _Model(_theta, 4),
+        "auto_ets": _Model(_auto_ets, 7),
+        "auto_arima": _Model(_auto_arima, 4),
+        "dynamic_theta": _Model(_dynamic_theta, 4),
+        "croston": _Model(_croston, 1),
+        "tsb": _Model(_tsb, 1),
+        "adida": _Model(_adida, 1),
+    }
+)
+_INTERMITTENT = ("croston", "tsb", "adida")
+
+
+class StatsforecastForecaster(LocalForecaster):
+    """A classical model of statsforecast (``pip install 'tsattn[classical]'``), estimated anew on each window.
+
+    A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
+    too, estimates the model on the last ``context`` rows of that series and channel, and on nothing else. A series
+    with fewer rows is read from its beginning. Windows are read in units of their largest value, so that forecasts
+    follow the scale; most models are not those of a shifted series, since they may multiply.
+
+    A window costs one estimation: a tenth of a millisecond (``croston``, ``adida``) to some milliseconds (``theta``,
+    ``dynamic_theta``, ``tsb``, ``ets``), a tenth of a second (``auto_ets``) and seconds (``auto_arima`` with seasons).
+
+    - ``"ets"``: exponential smoothing, additive errors, damped additive trend, additive seasons.
+    - ``"theta"``: the theta method (Assimakopoulos and Nikolopoulos, 2000) after seasons are taken off, multiplicative
+      ones where all values are positive, and only where the autocorrelation one season apart shows any at 90%.
+    - ``"dynamic_theta"``: the dynamic optimised theta model (Fiorucci et al., 2016), seasons likewise.
+    - ``"auto_ets"``: the exponential smoothing of all kinds that has the least corrected AIC.
+    - ``"auto_arima"``: the (seasonal) ARIMA that the stepwise search of Hyndman and Khandakar (2008) finds.
+    - ``"croston"``: intermittent demand by its size and its intervals (Croston, 1972), constants optimised.
+    - ``"tsb"``: by its size and its probability (Teunter, Syntetos and Babai, 2011), with the constants among .05, .1,
+      .2 and .3 whose one-step errors in the window have the least squares.
+    - ``"adida"``: demand summed over the mean interval, smoothed, and divided again (Nikolopoulos et al., 2011).
+
+    Quantiles are normal around the mean. Their standard error is the model's own; of the theta models that of their
+    exponential smoothing; of those for intermittent demand the root mean squared one-step error in the window, at all
+    steps, and quantiles below 0 are 0. The point is the mean. A constant window forecasts its value with no spread.
+    Where a window has too few rows or the result is not finite, the last value holds, with the spread of a random
+    walk; one ``RuntimeWarning`` a call counts such windows.
+
+    Args:
+        horizon: Rows forecast ahead.
+        model: One of the names above.
+        season_length: Rows in a season, 1 for none; the models for intermittent demand know none. ``None`` takes the
+            frequency's. A window that does not show two seasons is forecast without.
+        context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows.
+        alias: Name of the column; default ``model``.
+        schema: How tables are read.
+
+    Attributes:
+        context_: Most rows of history read, set by ``fit``.
+        season_length_: Rows in a season, set by ``fit``.
+
+    Raises:
+        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the model, or for a
+            ``season_length`` that was given, or if there is negative intermittent demand.
+        ImportError: If statsforecast is not installed.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        model: str = "auto_ets",
+        *,
+        season_length: int | None = None,
+        context: int | None = None,
+        alias: str | None = None,
+        schema: Schema = Schema(),
+    ) -> None:
+        if model not in _MODELS:
+            raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
+        if find_spec("statsforecast") is None:
+            raise ImportError(f"{model} needs statsforecast; install it with: pip install 'tsattn[classical]'")
+        check_horizon(horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
+        self.model = model
+        self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
+        self.context = None if context is None else check_rows("context", context, 10)
+
+    @property
+    def name(self) -> str:
+        """The model."""
+        return self.model
+
+    def _seasonal_rows(self, season: int) -> int:
+        if self.model in _INTERMITTENT:
+            return 1
+        # The seasons of exponential smoothing are parameters, and two rows more must be there than parameters.
+        return max(2 * season, season + 8, 12) if self.model == "ets" else 2 * season
+
+    def _least_rows(self, season: int) -> int:
+        return _MODELS[self.model].least
+
+    def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+        spread = standardise(y[None, :, None], centre="last")[2].item()
+        size = np.abs(y).max() / _SIZE if spread > 0 else 0.0
+        return (y / size if size > 0 else y), 0.0, size
+
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+        mean, errors = _MODELS[self.model].answer(y, self.horizon, season, with_errors)
+        return np.asarray(mean, dtype=np.float64), errors
+
+    def read(self, data: Any, *, fitted: bool = False) -> Panel:
+        """A table as it is read, without negative values where the model forecasts demand.
+
+        Raises:
+            ValueError: If the table is faulty, or demand is negative.
+        """
+        panel = super().read(data, fitted=fitted)
+        if self.model in _INTERMITTENT and (panel.values < 0).any():
+            row, channel = (int(i) for i in np.argwhere(panel.values < 0)[0])
+            series = panel.ids[int(np.searchsorted(panel.starts, row, side="right")) - 1]
+            name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(series)
+            raise ValueError(
+                f"{self.alias_} forecasts demand, which is at least 0; series {name!r} has"
+                f" {panel.values[row, channel]:g}: take another model, such as 'theta'"
+            )
+        return panel
+
+    def _forecast(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        point, bounds = super()._forecast(x, quantiles, covariates)
+        return point, np.maximum(bounds, 0.0) if self.model in _INTERMITTENT else bounds
