@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tsattn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib")
+HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "statsforecast", "matplotlib")
 NETWORKS = ("tsattn.nn", "tsattn.kernels", "tsattn.training.loop", "tsattn.forecasters.attention")
 # modules, imported together -> what must be absent from sys.modules then
 WALLS = {
@@ -36,7 +36,8 @@ WALLS = {
     "tsattn.forecaster": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
     "tsattn.forecasters.naive tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
-    "tsattn.forecasters.classical tsattn.forecasters.regression tsattn.forecasters.gluonts": (*HEAVY, *NETWORKS),
+    "tsattn.forecasters.classical tsattn.forecasters.statsforecast": (*HEAVY, *NETWORKS),
+    "tsattn.forecasters.regression tsattn.forecasters.gluonts": (*HEAVY, *NETWORKS),
     "tsattn.training.loop": ("gluonts", "statsmodels", "sklearn", "tsattn.forecasters.attention", "tsattn.evaluate"),
     "tsattn.training.processes tsattn.training.state": ("pandas", *HEAVY, "tsattn.data", "tsattn.nn"),
     "tsattn.distributed": (*HEAVY, *NETWORKS, "joblib", "fugue"),
