@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from tsattn.data.frames import to_panel
 from tsattn.evaluate import conformal, intervals
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
-from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, scale_of
+from tsattn.evaluate.intervals import AdaptiveIntervals, SeriesScales, StepIntervals, scale_of, step_of
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.naive import Naive, SeasonalNaive
 from tsattn.levels import level_to_quantiles
@@ -159,6 +160,162 @@ def test_short_series_take_their_scale_from_what_exists():
     fitted = SplitConformal(Naive(2), n_windows=5).fit(long({"a": np.arange(16.0), "b": np.arange(16.0) ** 2}))
     assert fitted.min_context == 10
     assert np.isfinite(fitted.predict(level=80).drop(columns=["unique_id", "ds"]).to_numpy()).all()
+
+
+def quiet_and_noisy(n_rows=900, seed=0):
+    """Two series of one weekly rhythm, one with a tenth of the other's noise."""
+    rng, t = np.random.default_rng(seed), np.arange(n_rows)
+    rhythm = 30 * np.sin(2 * np.pi * t / 7)
+    return {name: rhythm + size * rng.normal(size=n_rows) for name, size in (("noisy", 10.0), ("quiet", 1.0))}
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("horizon", "n_windows", "step_size"), [(1, 120, 1), (6, 150, 1), (12, 40, 5)])
+def test_quiet_and_noisy_series_each_hold_the_level(horizon, n_windows, step_size, adaptive):
+    rule, settings = SeasonalNaive(horizon, 7), {"n_windows": n_windows, "step_size": step_size}
+    wrapped = AdaptiveConformal(rule, **settings) if adaptive else SplitConformal(rule, **settings)
+    result = backtest(wrapped, long(quiet_and_noisy()), n_windows=500, level=80)
+    assert result.by_series.loc["seasonal_naive", "coverage-80"].between(0.75, 0.85).all()
+    assert result.by_step.loc["seasonal_naive", "coverage-80"].between(0.73, 0.87).all()  # of few errors each
+    assert result.scores["coverage-80"].between(0.77, 0.83).all()
+
+
+def test_one_series_has_the_quantiles_of_its_own_errors():
+    values = np.cumsum(np.random.default_rng(0).normal(size=90) * np.linspace(1, 9, 90))
+    fitted = SplitConformal(Naive(3), n_windows=30).fit(long({"a": values}))
+    out = fitted.predict(level=[50, 80])
+    for step in range(3):
+        origins = 90 - 3 - np.arange(30)
+        errors = np.sort(np.abs(values[origins + step] - values[origins - 1]))
+        for level, k in ((50, 16), (80, 25)):  # ceil(31 level / 100)
+            half = out[f"naive-hi-{level}"] - out["naive"]
+            assert half[step] == pytest.approx(errors[k - 1], rel=1e-12)
+
+
+def test_few_windows_do_not_make_the_scale_of_a_series_wild():
+    """Random walks, whose steps tell their errors: three windows each would tell them badly."""
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.normal(size=40))
+    walks = {f"s{i:02}": np.cumsum(size * rng.normal(size=420)) for i, size in enumerate(sizes)}
+    wrapped = SplitConformal(Naive(4), n_windows=3, step_size=4)
+    result = backtest(wrapped, long(walks), n_windows=300, level=80)
+    fitted = wrapped.fit(to_panel(long(walks)).until(110))
+    assert np.std(np.log(fitted.scales_[:, 0] / sizes)) < 0.3
+    assert abs(result.scores["coverage-80"].item() - 0.8) < 0.03
+    assert result.by_series["coverage-80"].std() < 0.12
+
+
+def test_a_scale_is_that_of_errors_or_of_steps_by_what_the_windows_can_tell():
+    rng = np.random.default_rng(0)
+    sizes, steps = np.array([1.0, 4.0, 0.2, 30.0]), np.array([2.0, 2.0, 1.0, 5.0])[:, None]
+    errors = np.abs(rng.normal(size=(4, 400, 2, 1))) * sizes[:, None, None, None]
+    many = SeriesScales.of(errors, steps)
+    np.testing.assert_allclose(many.scales[:, 0], errors.mean(axis=(1, 2, 3)), rtol=0.01)
+    one = SeriesScales.of(errors[:, :1], steps)
+    np.testing.assert_allclose(one.scales / one.scales[0], steps / steps[0])
+    np.testing.assert_array_equal(one.left_out, one.scales[:, None])
+    # The error of a window is no part of what it is held against.
+    loud = errors.copy()
+    loud[1, 7] *= 100
+    changed = SeriesScales.of(loud, steps).left_out[1, :, 0] / many.left_out[1, :, 0]
+    assert changed.argmin() == 7
+    assert changed[7] == pytest.approx(1, abs=0.02)
+    assert np.delete(changed, 7).min() > 1.1
+
+
+def test_series_without_errors_to_tell_have_a_scale():
+    errors, steps = np.ones((4, 6, 2, 1)), np.array([[1.0], [2.0], [3.0], [4.0]])
+    errors[1], errors[2], errors[3, 1] = 0.0, np.nan, np.nan
+    found = SeriesScales.of(errors, steps)
+    typical = math.sqrt(1 * 1 / 4)  # of the two series whose errors tell, beside their steps
+    np.testing.assert_allclose(found.scales[1:3] / steps[1:3], typical)
+    np.testing.assert_allclose(found.scales[[0, 3]], 1.0)
+    assert (found.left_out > 0).all()
+    np.testing.assert_array_equal(SeriesScales.of(np.zeros((2, 3, 1, 1)), np.full((2, 1), 5.0)).scales, 5.0)
+
+
+def test_steps_are_positive_for_every_window():
+    x = np.array(
+        [[0.0, 3, 4, 9], [0, 0, 0, 6], [0.3, 0.3, 0.3, 0.3], [0, 0, 0, 0], [np.nan] * 3 + [7], [np.nan, 1, 3, 4]]
+    )
+    np.testing.assert_allclose(step_of(x[..., None]).ravel(), [3, 2, 0.3, 1, 7, 1.5])
+    np.testing.assert_allclose(step_of(x[:, 3:, None]).ravel(), [9, 6, 0.3, 1, 7, 4])
+
+
+def test_series_are_known_by_their_ids_wherever_they_stand():
+    series = quiet_and_noisy(300)
+    fitted = SplitConformal(SeasonalNaive(6, 7), n_windows=60).fit(long(series))
+
+    def width(frame):
+        out = fitted.predict(frame, level=80).set_index("unique_id")
+        return (out["seasonal_naive-hi-80"] - out["seasonal_naive-lo-80"]).groupby(level=0).first()
+
+    both = width(None)
+    assert both["noisy"] == pytest.approx(10 * both["quiet"], rel=0.3)
+    alone = width(long({"a": series["noisy"], "quiet": series["quiet"]}))
+    assert alone["quiet"] == pytest.approx(both["quiet"], rel=1e-12)
+    new = width(long({"x": series["quiet"], "y": 1000 * series["quiet"]}))
+    assert new["y"] == pytest.approx(1000 * new["x"], rel=1e-9)
+    assert both["quiet"] < new["x"] < 3 * both["noisy"]
+    # Windows alone do not say whose they are: they are new series.
+    x = np.stack([series["quiet"][-40:], 1000 * series["quiet"][-40:]])[..., None]
+    bounds = fitted.predict_windows(x, quantiles=(0.1, 0.9))[1]
+    np.testing.assert_allclose((bounds[..., 1] - bounds[..., 0])[:, 0, 0], [new["x"], new["y"]], rtol=1e-9)
+
+
+def test_forecasts_of_a_table_have_the_bounds_of_a_backtest():
+    series = quiet_and_noisy(200)
+    panel = to_panel(long(series))
+    fitted = SplitConformal(SeasonalNaive(4, 7), n_windows=40).fit(panel.until(150))
+    rolled = roll(fitted, panel, panel.starts[:-1] + 150, quantiles=(0.1, 0.9))
+    quantiles = fitted.predict(panel.until(150), level=80).quantiles
+    np.testing.assert_allclose(np.stack([quantiles[0.1], quantiles[0.9]], axis=-1), rolled.bounds, rtol=1e-12)
+
+
+class Falling(Naive):
+    """Falls by one a row, so that points and bounds reach below zero."""
+
+    def _points(self, x):
+        return x[:, -1:] - np.arange(1.0, self.horizon + 1)[:, None]
+
+
+class Never(Falling):
+    nonnegative = True
+
+
+@pytest.mark.parametrize("table", ["wide", "long"])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_bounds_of_counts_stop_at_zero(table, adaptive):
+    rng = np.random.default_rng(0)
+    counts, half = rng.poisson(2.0, size=(120, 2)).astype(float), rng.poisson(2.0, size=(120, 2)) + 0.5
+    signed = np.where(np.arange(120)[:, None] == 3, -1.0, counts)
+
+    def bounds(rule, values):
+        frame = wide(values) if table == "wide" else long({"a": values[:, 0], "b": values[:, 1]})
+        panel = to_panel(frame)
+        wrapped = AdaptiveConformal(rule, n_windows=40) if adaptive else SplitConformal(rule, n_windows=40)
+        wrapped.fit(panel.until(100))
+        ends = panel.starts[:-1, None] + np.arange(100, 118)
+        if adaptive:
+            rolled = roll_adaptive(wrapped, panel, ends, quantiles=(0.1, 0.5, 0.9))
+        else:
+            rolled = roll(wrapped, panel, ends, quantiles=(0.1, 0.5, 0.9))
+            quantiles = wrapped.predict(panel.until(100), quantiles=[0.1, 0.5, 0.9]).quantiles
+            first = np.stack([quantiles[q] for q in (0.1, 0.5, 0.9)], axis=-1)
+            np.testing.assert_array_equal(
+                first, rolled.bounds.reshape(len(panel.starts) - 1, 18, *first.shape[1:])[:, 0]
+            )
+        assert (np.diff(rolled.bounds, axis=-1) >= 0).all()
+        np.testing.assert_array_equal(rolled.bounds[..., 1], rolled.point)
+        return rolled.bounds[..., 0], np.minimum(rolled.point, 0)
+
+    for rule, values in ((Falling(2), counts), (Never(2), half)):
+        lower, floor = bounds(rule, values)
+        assert (lower >= floor).all()
+        assert (lower == 0).any()
+    for values in (half, signed):
+        lower, floor = bounds(Falling(2), values)
+        assert (lower < floor).any()
 
 
 def test_a_backtest_reports_the_coverage_of_the_wrapped_forecaster():
@@ -323,7 +480,7 @@ def test_the_order_of_windows_and_series_does_not_matter():
     np.testing.assert_array_equal(shuffled.point, whole.point[mixed])
     assert shuffled.coverage == whole.coverage
     turned = to_panel(long({"b": values[:, 0], "a": values[:, 1]}))
-    other = roll_adaptive(forecaster, turned, ends)
+    other = roll_adaptive(clone(forecaster).fit(turned.until(120)), turned, ends)
     np.testing.assert_allclose(
         other.bounds, np.roll(whole.bounds.reshape(2, 77, 4, 1, 4), 1, axis=0).reshape(154, 4, 1, 4)
     )

@@ -35,6 +35,7 @@ class Forecaster(ABC):
         context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and puts them into
             ``context_``.
         schema: How tables are read.
+        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
         panel_in_: Whether they were given as a ``Panel``.
     """
@@ -46,6 +47,7 @@ class Forecaster(ABC):
     alias: str | None
     context: Any
     schema: Schema
+    nonnegative: bool = False
     panel_: Panel
     panel_in_: bool
 
@@ -281,6 +283,32 @@ class Forecaster(ABC):
         point, bounds = self._forecast(x, asked, covariates)
         shape = (x.shape[0], self.horizon, x.shape[2])
         return self._shaped(point, shape), self._shaped(bounds, (*shape, len(asked)))
+
+    def predict_before(
+        self,
+        history: History,
+        ends: np.ndarray,
+        *,
+        quantiles: Sequence[float] = (),
+        covariates: "CovariateWindows | None" = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Forecast from rows of a panel: what :meth:`predict_windows` answers to the windows before them.
+
+        A forecaster that knows its series by their ids may make use of that here, where it sees whose windows they are.
+
+        Args:
+            history: Of the panel.
+            ends: Absolute rows just after the last row of each window, ``[B]``.
+            quantiles: As in :meth:`predict_windows`.
+            covariates: Those of the same windows.
+
+        Returns:
+            As :meth:`predict_windows`.
+
+        Raises:
+            ValueError: As :meth:`predict_windows`.
+        """
+        return self.predict_windows(self.windows(history, ends), quantiles=quantiles, covariates=covariates)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """Windows as :meth:`_forecast` takes them."""
@@ -589,12 +617,11 @@ def forecast_panel(
     chunk = chunk_size(width if beside is None else width + beside.width(context, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        x = forecaster.windows(history, ends[part])
         covariates = None if beside is None else beside.windows(ends[part], context, reach)
         if steps > forecaster.horizon:
-            point[part] = _fed_back(forecaster, x, covariates, steps)
+            point[part] = _fed_back(forecaster, forecaster.windows(history, ends[part]), covariates, steps)
         else:
-            given, spread = forecaster.predict_windows(x, quantiles=every, covariates=covariates)
+            given, spread = forecaster.predict_before(history, ends[part], quantiles=every, covariates=covariates)
             point[part], bounds[part] = given[:, :steps], spread[:, :steps]
     if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
         _refuse_not_finite(forecaster, panel, point, bounds)

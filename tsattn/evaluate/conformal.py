@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import CovariateColumns
@@ -13,12 +14,19 @@ from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, chunk_size
-from tsattn.evaluate.intervals import AdaptiveIntervals, StepIntervals, bounds_around, scale_of, tally_misses
+from tsattn.evaluate.intervals import (
+    AdaptiveIntervals,
+    SeriesScales,
+    StepIntervals,
+    bounds_around,
+    step_of,
+    tally_misses,
+)
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, quantiles_to_level
 
-# Rows from which a long panel's series take their scale, where so many stand before the calibration span.
+# Rows whose steps tell the size of a long panel's series, where so many stand before the calibration span.
 _SCALE_ROWS = 32
 
 
@@ -32,9 +40,14 @@ class SplitConformal(Forecaster):
     that to a good approximation, which a backtest's coverage shows.
 
     A wide table is calibrated channel by channel, with n = ``n_windows`` errors a step. The series of a long one
-    share their errors, n = N * ``n_windows``, each relative to the standard deviation of the last rows before the
-    forecast (as many as the forecaster's context, 32 where that is shorter and so many are there), so that series
-    of different size may share.
+    share their errors, n = N * ``n_windows``, each relative to the size of its series' errors
+    (:class:`SeriesScales`), so that quiet and noisy series each hold the level. A series that was not calibrated, and
+    windows in ``predict_windows``, which do not say whose they are, take that size from the steps between their last
+    rows: as many as the forecaster's context, 32 where that is shorter and so many are there.
+
+    Bounds below 0 are raised to 0, or to the point where that is below, for windows without a negative value if the
+    forecaster raises its own (``nonnegative``) or the data are counts: all values of that channel in the table of
+    ``fit`` and in the window are whole and none is negative. Others that never were negative so far may become so.
 
     Args:
         forecaster: Any forecaster; it stays as it is.
@@ -44,6 +57,7 @@ class SplitConformal(Forecaster):
     Attributes:
         forecaster_: The fitted copy, set by ``fit``.
         intervals_: The calibration errors, a :class:`StepIntervals`, set by ``fit``.
+        scales_: Size of the errors of each series in the order of ids, ``[N, 1]``; ``None`` for a wide table.
 
     Raises:
         TypeError: If the forecaster is a name or a class.
@@ -56,6 +70,7 @@ class SplitConformal(Forecaster):
         self.n_windows = n_windows
         self.step_size = step_size
         self._scale_rows: int | None = None  # None: widths are in the units of the data
+        self.scales_: np.ndarray | None = None
 
     @property
     def _inner(self) -> Forecaster:
@@ -117,13 +132,23 @@ class SplitConformal(Forecaster):
         require_length(
             panel, judged + inner, f"a calibration span of {judged} rows with the context of {self.alias} before it"
         )
-        self._scale_rows = None
+        self._scale_rows, self.scales_ = None, None
         if panel.dialect.kind == "long":
             self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
-        ends = (panel.starts[:-1, None] + origins).ravel()
-        self.intervals_ = StepIntervals(self._errors(History(panel), ends))
+        known = ~np.isnan(panel.values)
+        self._counts = ((panel.values >= 0) & (panel.values == np.rint(panel.values)) | ~known).all(axis=0)
+        history, ends = History(panel), panel.starts[:-1, None] + origins
+        errors = self._errors(history, ends.ravel())
+        if self._scale_rows is not None:
+            steps = step_of(history.contexts(ends[:, 0], self._scale_rows))
+            overlap = min(1.0, self.step_size / self.horizon)
+            sizes = SeriesScales.of(errors.reshape(*ends.shape, *errors.shape[1:]), steps, overlap)
+            self._ids, self.scales_, self._per_step = pd.Index(panel.ids), sizes.scales, sizes.per_step
+            errors /= sizes.left_out.reshape(len(errors), 1, -1)
+        self.intervals_ = StepIntervals(errors)
 
     def _errors(self, history: History, ends: np.ndarray) -> np.ndarray:
+        """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``."""
         errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
         beside = self.forecaster_.covariate_history(history.panel)
         more = 0 if beside is None else beside.width(self.min_context, self.horizon)
@@ -132,8 +157,7 @@ class SplitConformal(Forecaster):
             part = slice(first, first + chunk)
             x = self.windows(history, ends[part])
             given = None if beside is None else beside.windows(ends[part], self.min_context, self.horizon)
-            gap = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
-            errors[part] = gap / self._scale(x)[:, None, :]
+            errors[part] = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
         return errors
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
@@ -144,7 +168,7 @@ class SplitConformal(Forecaster):
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if self._scale_rows is None:
             return np.ones((x.shape[0], x.shape[2]))
-        return scale_of(x[:, -self._scale_rows :])
+        return self._per_step * step_of(x[:, -self._scale_rows :])
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         if "intervals_" not in vars(self):
@@ -157,14 +181,41 @@ class SplitConformal(Forecaster):
         point = self._point(x, covariates)
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
-        return point, self._around(point, quantiles, self._scale(x))
+        return point, self.raised(self._around(point, quantiles, self._scale(x)), point, x)
+
+    def predict_before(
+        self,
+        history: History,
+        ends: np.ndarray,
+        *,
+        quantiles: Sequence[float] = (),
+        covariates: CovariateWindows | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`tsattn.forecaster.Forecaster.predict_before`; the scales are those of the series, where known."""
+        x, asked = self.windows(history, ends), check_request(None, tuple(quantiles))[2]
+        point, bounds = self.predict_windows(x, covariates=covariates)
+        if len(asked):
+            bounds = self.raised(self._around(point, asked, self.scale_before(history, ends)), point, x)
+        return point, bounds
 
     def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
         return self.intervals_.apply(point, quantiles, scale)
 
+    def raised(self, bounds: np.ndarray, point: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, raised to 0 where ``x [B, T, C]`` cannot be negative."""
+        counts = self._counts & ((x == np.rint(x)) | np.isnan(x)).all(axis=1)
+        never = (np.fmin.reduce(x, axis=1, initial=np.inf) >= 0) & (self.forecaster_.nonnegative | counts)
+        floor = np.where(never[:, None], np.minimum(point, 0), -np.inf)
+        return np.maximum(bounds, floor[..., None])
+
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
-        return self._scale(history.contexts(ends, self._scale_rows or 1))
+        scale = self._scale(history.contexts(ends, self._scale_rows or 1))
+        if self.scales_ is None:
+            return scale
+        known = self._ids.get_indexer(pd.Index(history.panel.ids))
+        known = known[np.searchsorted(history.panel.starts, ends - 1, side="right") - 1]
+        return np.where(known[:, None] >= 0, self.scales_[known], scale)
 
 
 class AdaptiveConformal(SplitConformal):
@@ -248,6 +299,7 @@ class AdaptiveConformal(SplitConformal):
         y: np.ndarray,
         *,
         widths: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
         covariates: CovariateWindows | None = None,
     ) -> None:
         """Tell the truths of one moment's forecasts, in the order of time.
@@ -257,6 +309,8 @@ class AdaptiveConformal(SplitConformal):
             y: What came, ``[B, F, C]``, NaN where it is not known. A truth is to be told once: a later call may tell
                 the steps that an earlier one left out.
             widths: ``adaptive_.widths()`` as it was when those forecasts were made; ``None`` takes today's.
+            scale: Unit of the errors, ``[B, C]``, as :meth:`scale_before` gives it to forecasts of a table; ``None`` is
+                that of ``predict_windows``.
             covariates: Of the same windows, for a forecaster that reads some.
 
         Raises:
@@ -266,8 +320,8 @@ class AdaptiveConformal(SplitConformal):
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:
             raise ValueError(f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad with NaN")
-        errors = np.abs(y - point) / self._scale(self._checked(x))[:, None, :]
-        self.adaptive_.update(errors, widths)
+        scale = self._scale(self._checked(x)) if scale is None else scale
+        self.adaptive_.update(np.abs(y - point) / scale[:, None, :], widths)
 
 
 def roll_adaptive(
@@ -312,6 +366,7 @@ def roll_adaptive(
         scale = forecaster.scale_before(history, at)
         point, y, widths = points.point[slots], history.futures(at, horizon), feed.adaptive.widths()
         bounds = bounds_around(point, widths, places, scale)
+        bounds = forecaster.raised(bounds, point, forecaster.windows(history, at))
         feed.wait(stamps[at[0] + np.arange(horizon)], *tally_misses(np.abs(y - point) / scale[:, None, :], widths))
         rolled.tally.add(y, point, bounds, np.searchsorted(panel.starts, at - 1, side="right") - 1)
         if rolled.point is not None and rolled.bounds is not None:

@@ -107,6 +107,101 @@ def scale_of(x: np.ndarray) -> np.ndarray:
     return np.where(deviation > 1e-12 * size, deviation, np.where(size > 0, size, 1.0))
 
 
+def step_of(x: np.ndarray) -> np.ndarray:
+    """Median step from one row to the next in each window, ``[B, C]`` from ``x [B, T, C]``, always positive.
+
+    Missing values are left out. Where most steps are 0 it is their mean, without any the largest absolute value, and
+    1 where that is 0 as well.
+
+    Example:
+        >>> step_of(np.array([[[1.0], [3.0], [2.0]], [[0.0], [0.0], [6.0]], [[0.0], [0.0], [0.0]]])).ravel()
+        array([1.5, 3. , 1. ])
+    """
+    steps = np.abs(np.diff(x, axis=1))
+    steps = np.where(np.isfinite(steps).any(axis=1, keepdims=True), steps, 0.0)  # no median of nothing
+    size = np.fmax.reduce(np.abs(x), axis=1, initial=0.0)
+    least = 1e-12 * size  # a constant window leaves rounding dust, not zero
+    if steps.shape[1]:
+        median, mean = np.nanmedian(steps, axis=1), np.nanmean(steps, axis=1)
+        size = np.where(median > least, median, np.where(mean > least, mean, size))
+    return np.where(size > 0, size, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesScales:
+    """Size of the errors of each series, so that series of different size may share them.
+
+    The size of a series is its mean absolute error, drawn to what the steps of its history suggest: as much as the
+    means would differ from these by the chance of few windows, and not at all where they differ far more.
+
+    Attributes:
+        scales: Size of each series, ``[N, C]``, positive.
+        left_out: The same without each of its windows, ``[N, W, C]``: what a window's own error is to be held against,
+            for the error to come is not part of the size either. One series has the same size throughout.
+        per_step: Typical size of an error beside a step of the history, ``[C]``; 1 where no error tells.
+    """
+
+    scales: np.ndarray
+    left_out: np.ndarray
+    per_step: np.ndarray
+
+    @classmethod
+    def of(cls, errors: np.ndarray, steps: np.ndarray, overlap: float = 1.0) -> "SeriesScales":
+        """Sizes from calibration errors.
+
+        Args:
+            errors: Absolute errors, ``[N, W, F, C]``, NaN where a truth was missing.
+            steps: Steps in the history of each series, as :func:`step_of` gives them, ``[N, C]``.
+            overlap: Share of each window that its neighbours do not judge as well.
+        """
+        known = ~np.isnan(errors)
+        count = known.sum(axis=2)  # [N, W, C]
+        total = np.where(known, errors, 0.0).sum(axis=2)
+        mean = _over(total.sum(axis=1), count.sum(axis=1))
+        told = mean > 1e-9 * steps  # without dust
+        ratio = np.log(np.where(told, mean / steps, 1.0))
+        n_told = np.maximum(told.sum(axis=0), 1)
+        centre = ratio.sum(axis=0) / n_told
+        spread = np.square(np.where(told, ratio - centre, 0.0)).sum(axis=0) / np.maximum(n_told - 1, 1)
+        noise = _noise(_over(total, count), np.where(told, mean, np.nan), overlap)
+        trust = np.clip(1 - noise / np.maximum(spread, 1e-12), 0.0, 1.0)
+        trust[n_told == 1] = 1.0
+
+        def drawn(own: np.ndarray, beside: np.ndarray) -> np.ndarray:
+            gap = np.log(np.where(own > 0, own / beside, np.exp(centre))) - centre
+            size: np.ndarray = beside * np.exp(centre + trust * gap)
+            return size
+
+        scales = drawn(np.where(told, mean, 0.0), steps)
+        left_out = np.broadcast_to(scales[:, None], total.shape)
+        if len(errors) > 1:
+            others = _over(total.sum(axis=1, keepdims=True) - total, count.sum(axis=1, keepdims=True) - count)
+            others = np.maximum(others, mean[:, None] / errors.shape[1])  # a lone error is no outlier without bound
+            left_out = drawn(np.where(told[:, None], np.nan_to_num(others), 0.0), steps[:, None])
+        per_step = np.where(told, mean / steps, 0.0).sum(axis=0) / n_told
+        return cls(scales, left_out, np.where(per_step > 0, per_step, 1.0))
+
+
+def _over(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
+    """Variance of the logarithm of a series' mean error by the chance of its few windows, ``[C]``.
+
+    Args:
+        windows: Mean error of each window, ``[N, W, C]``, NaN where nothing is known.
+        mean: That of each series, ``[N, C]``, likewise.
+        overlap: As in :meth:`SeriesScales.of`.
+    """
+    gaps = np.square(windows / mean[:, None] - 1)
+    seen = ~np.isnan(gaps)
+    free = np.maximum(seen.sum(axis=1) - 1, 0)  # [N, C]
+    each = _over(np.where(seen, gaps, 0.0).sum(axis=1), free) / (np.maximum(free, 1) * overlap)
+    told = ~np.isnan(each)
+    return np.where(told.any(axis=0), _over(np.where(told, each, 0.0).sum(axis=0), told.sum(axis=0)), np.inf)
+
+
 class AdaptiveIntervals:
     """Half widths that follow the misses seen so far, one level a step ahead and channel (Gibbs and Candès, 2021).
 

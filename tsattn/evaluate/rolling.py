@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -294,7 +295,7 @@ def roll(
     chunk: int | None = None,
     keep: bool = True,
 ) -> Rolled:
-    """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_windows`` is called.
+    """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_before`` is called.
 
     Args:
         forecaster: Fitted.
@@ -354,8 +355,8 @@ def judge_windows(
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)
         covariates = None if beside is None else beside.windows(ends[part], context, steps)
-        x = forecaster.windows(history, ends[part])
-        point, bounds = forecaster.predict_windows(x, quantiles=rolled.quantiles, covariates=covariates)
+        asked: dict[str, Any] = {"quantiles": rolled.quantiles, "covariates": covariates}
+        point, bounds = forecaster.predict_before(history, ends[part], **asked)
         if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
             _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
         if rolled.point is not None and rolled.bounds is not None:
