@@ -25,6 +25,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.distributed import predict_many
 from tsattn.evaluate.conformal import SplitConformal
+from tsattn.evaluate.intervals import SeriesScales, step_of
 from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters import pretrained as module
 from tsattn.forecasters.naive import Naive
@@ -484,13 +485,12 @@ def test_calibrated_intervals_stand_around_the_same_points():
     calibrated = SplitConformal(make(), n_windows=20).fit(frame)
     assert calibrated.max_context == REACH
     np.testing.assert_allclose(calibrated.predict(level=80)["zero"], make().fit(frame).predict()["zero"], rtol=1e-6)
-    ends = panel.starts[1:] - H
-    errors = np.abs(History(panel).futures(ends, H) - fitted().predict_windows(History(panel).reaching(ends, REACH))[0])
-    # The last calibration window of each series, in the units of its last rows.
-    scale = np.stack([panel.values[end - 32 : end, 0].std() for end in ends])
-    kept = np.sort(calibrated.intervals_.errors.reshape(-1), axis=None)
-    for error in (errors[:, :, 0] / scale[:, None]).ravel():
-        assert np.abs(kept - error).min() < 1e-6
+    ends = panel.starts[1:, None] - H - np.arange(20)[::-1]
+    history, at = History(panel), ends.ravel()
+    errors = np.abs(history.futures(at, H) - fitted().predict_windows(history.reaching(at, REACH))[0])
+    steps = step_of(history.contexts(ends[:, 0], 32))
+    scales = SeriesScales.of(errors.reshape(3, 20, H, 1), steps, 1 / H).left_out.reshape(60, 1, 1)
+    np.testing.assert_allclose(calibrated.intervals_.errors, np.sort(errors / scales, axis=0), rtol=1e-4)
 
 
 def test_histories_of_unlike_length_are_cut_as_a_loop_would():
