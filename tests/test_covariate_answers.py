@@ -256,7 +256,6 @@ def test_covariates_that_nobody_reads_are_refused(model):
         ({"past_cols": ["temp"], "future_cols": ["temp"]}, "a future column is read in the context as well"),
         ({"past_cols": ["rain"]}, "column 'rain' is missing"),
         ({"static_cols": ["temp"]}, "series 's0': static column 'temp' holds .* but must have one value in a series"),
-        ({"past_cols": ["kind"]}, "column 'kind' holds 'a' at .*, but values must be numbers"),
         ({"past_cols": ["y"]}, "column 'y' is the target_col of the table"),
         *(
             ({name: value, **DECODER}, f"a decoder network .* {name}")

@@ -22,12 +22,14 @@ class CovariateColumns:
         future: Columns known up to the cutoff and through the horizon: prices, promotions, weather forecasts.
         static: Columns with one value in a series.
         calendar: Names of :data:`tsattn.data.cycles.CYCLES`, or ``"auto"`` before it is known which of them fit.
+        categories: For each moving column its categories, sorted, or None for one of numbers; empty before a fit.
     """
 
     past: tuple[Hashable, ...] = ()
     future: tuple[Hashable, ...] = ()
     static: tuple[Hashable, ...] = ()
     calendar: tuple[str, ...] | str = ()
+    categories: tuple[tuple[str, ...] | None, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.past or self.future or self.static or self.calendar)
@@ -88,15 +90,17 @@ class Covariates:
 
     Attributes:
         columns: Names of the K columns with a value in every row.
-        values: float64 [rows, K], finite.
+        values: float64 [rows, K], finite; of a category its place in ``categories``.
         statics: Names of the S columns with one value in a series.
         static: object [N, S]; a number as float, a category as text.
+        categories: For each of the K columns its categories, sorted, or None for one of numbers; empty: all of numbers.
     """
 
     columns: tuple[Hashable, ...]
     values: np.ndarray
     statics: tuple[Hashable, ...]
     static: np.ndarray
+    categories: tuple[tuple[str, ...] | None, ...] = ()
 
     def take(self, pick: slice | np.ndarray) -> Covariates:
         """Some rows of the same series."""
@@ -110,7 +114,33 @@ class Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""
         if (self.columns, self.statics) == (columns.moving, columns.static):
             return self
-        return Covariates(columns.moving, self.pick(columns.moving), columns.static, self.pick_static(columns.static))
+        kinds = tuple(map(self.kind, columns.moving)) if self.categories else ()
+        moving, static = self.pick(columns.moving), self.pick_static(columns.static)
+        return Covariates(columns.moving, moving, columns.static, static, kinds)
+
+    def kind(self, name: Hashable) -> tuple[str, ...] | None:
+        """Categories of a column, or None for one of numbers."""
+        return self.categories[self.columns.index(name)] if self.categories else None
+
+    def coded(self, columns: CovariateColumns) -> np.ndarray:
+        """Moving columns as a fitted forecaster knows them: categories by their place among its own, -1 for a new one.
+
+        Raises:
+            ValueError: If a column of numbers holds text now.
+        """
+        values = self.pick(columns.moving)
+        for k, (name, known) in enumerate(zip(columns.moving, columns.categories, strict=False)):
+            own = self.kind(name)
+            if known is None and own is not None:
+                raise ValueError(
+                    f"column {name!r} held numbers in training; got text such as {own[0]!r:.60}; give numbers, or fit"
+                    " again"
+                )
+            if known is not None and own != known:
+                codes, found = pd.factorize(values[:, k])
+                names = [label(value) if own is None else own[int(value)] for value in found.tolist()]
+                values[:, k] = _places(names, known)[codes]
+        return values
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
         """Some columns, ``[rows, len(names)]``."""
@@ -122,7 +152,8 @@ class Covariates:
 
     def words(self) -> list[Any]:
         """What tells these covariates from others beside the numbers of ``values``, for a fingerprint."""
-        return [*self.columns, None, *self.statics, None, *self.static.ravel().tolist()]
+        categories = (None, *map(repr, self.categories)) if self.categories else ()
+        return [*self.columns, None, *self.statics, None, *self.static.ravel().tolist(), *categories]
 
 
 def read_static(
@@ -178,6 +209,46 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
             )
     codes, _ = pd.factorize(cells)
     return codes, codes < 0
+
+
+def read_categories(
+    df: pd.DataFrame, columns: Sequence[Hashable], values: np.ndarray, foreign: np.ndarray
+) -> tuple[tuple[str, ...] | None, ...]:
+    """Give the cells of columns of text or categories their places among the sorted categories.
+
+    Args:
+        df: The table.
+        columns: Its covariates with a value in every row.
+        values: Their numbers ``[rows, K]``; columns of text are written in place.
+        foreign: Where a cell is no number, likewise. A column of text and numbers is left as it is.
+
+    Returns:
+        For each column its categories, or None for one of numbers; empty where all are.
+    """
+    found: list[tuple[str, ...] | None] = [None] * len(columns)
+    for k in np.flatnonzero(foreign.any(axis=0)).tolist():
+        cells = df[columns[k]]
+        if pd.api.types.infer_dtype(cells, skipna=True) in ("string", "categorical"):
+            values[:, k], found[k] = category_codes(cells)
+            foreign[:, k] = False
+    return tuple(found) if any(found) else ()
+
+
+def category_codes(cells: pd.Series, known: tuple[str, ...] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The place of each cell among the categories as float64, NaN where it is missing and -1 where it is none of them.
+
+    Args:
+        cells: Text, categories or numbers.
+        known: The categories, sorted; ``None`` takes those of the cells.
+    """
+    codes, found = pd.factorize(cells)
+    names = [label(plain(value)) for value in found]
+    known = tuple(sorted(set(names))) if known is None else known
+    return np.append(_places(names, known), np.nan)[codes], known
+
+
+def _places(names: Sequence[str], known: tuple[str, ...]) -> np.ndarray:
+    return pd.Index(known).get_indexer(pd.Index(names, dtype=object)).astype(np.float64)
 
 
 def label(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,15 @@ from tsattn.data.covariates import CovariateColumns, label
 from tsattn.data.cycles import choose_cycles, cycle_features
 from tsattn.data.frames import Panel
 
+_MOST_CATEGORIES = 100  # of one column
+
 
 @dataclass(frozen=True, eq=False)
 class CovariateWindows:
     """Covariates of B windows in the units of the table: T rows of context, F steps ahead.
 
     Attributes:
-        past: float64 [B, T, P], the past columns.
+        past: float64 [B, T, P], the past columns; a category is its place among those of the columns, or -1.
         known: float64 [B, T + F, K], the future columns, then sine and cosine of each cycle of the calendar. A step
             with NaN has no forecast: it comes back as NaN.
         static: object [B, S], the static columns: numbers, or categories as text.
@@ -50,8 +52,8 @@ class CovariateHistory:
     def __init__(self, panel: Panel, columns: CovariateColumns, ahead: np.ndarray | None = None) -> None:
         here, self._starts = panel.covariates, panel.starts
         n_rows, n_series = len(panel.values), panel.n_series
-        self._past = np.empty((n_rows, 0)) if here is None else here.pick(columns.past)
-        self._known = np.empty((n_rows, 0)) if here is None else here.pick(columns.future)
+        moving = np.empty((n_rows, 0)) if here is None else here.coded(columns)
+        self._past, self._known = moving[:, : len(columns.past)], moving[:, len(columns.past) :]
         self._static = np.empty((n_series, 0), dtype=object) if here is None else here.pick_static(columns.static)
         cycles = tuple(columns.calendar)
         # Many series share their stamps: each is looked up once.
@@ -101,9 +103,9 @@ class CovariateEncoder:
     """Covariates as the numbers that a network reads: columns standardised, categories as indicators.
 
     Attributes:
-        columns: What is read; its calendar names cycles, whose features stay as they are.
-        mean: Of the past, then the future columns over the training rows of all series, [P + K].
-        scale: Their population standard deviation, 1 where that is 0.
+        columns: What is read, with its categories; its calendar names cycles, whose features stay as they are.
+        mean: Of the past, then the future columns over the training rows of all series, [P + K]; 0 for categories.
+        scale: Their population standard deviation, 1 where that is 0 and for categories.
         static_mean: Of the static columns over the training series, [S]; 0 for categories.
         static_scale: Likewise; 1 for categories.
         categories: For each static column its categories, sorted, or None for a column of numbers.
@@ -126,16 +128,17 @@ class CovariateEncoder:
             stops: Rows of each series that count, ``[N]``; categories are those of all series.
 
         Raises:
-            ValueError: If the calendar does not fit, or values are so large that their squares leave float64.
+            ValueError: If the calendar does not fit, a column of text has more than 100 categories, or values are so
+                large that their squares leave float64.
         """
         part = panel.until(stops)
-        cycles = choose_cycles(columns.calendar, panel.freq, part.times) if columns.calendar else ()
-        columns = replace(columns, calendar=cycles)
+        columns = learn_columns(columns, part)
         moving: list[tuple[float, float]] = []
         static: list[tuple[float, float]] = []
         categories: list[tuple[str, ...] | None] = []
         if part.covariates is not None:
-            moving = [_moments(part.covariates.pick([name])[:, 0], name) for name in columns.moving]
+            for name, known in zip(columns.moving, columns.categories, strict=True):
+                moving.append((0.0, 1.0) if known else _moments(part.covariates.pick([name])[:, 0], name))
             for name in columns.static:
                 values = part.covariates.pick_static([name])[:, 0]
                 numeric = not any(isinstance(value, str) for value in values)
@@ -147,19 +150,23 @@ class CovariateEncoder:
     @property
     def sizes(self) -> dict[str, int]:
         """Features that the network reads: ``n_past`` and ``n_known`` a row, ``n_static`` a series."""
+        widths, p = [len(known or (0,)) for known in self.columns.categories], len(self.columns.past)
         return {
-            "n_past": len(self.columns.past),
-            "n_known": len(self.columns.future) + 2 * len(self.columns.calendar),
+            "n_past": sum(widths[:p]),
+            "n_known": sum(widths[p:]) + 2 * len(self.columns.calendar),
             "n_static": sum(1 if each is None else len(each) for each in self.categories),
         }
 
-    def check_static(self, panel: Panel) -> None:
-        """Refuse static values that the training series did not have.
+    def check(self, panel: Panel) -> None:
+        """Refuse static values that the training series did not have, and text where they had numbers.
 
         Raises:
             ValueError: Naming the series, the column, the value and what was known.
         """
-        if not self.columns.static or panel.covariates is None:
+        if panel.covariates is None:
+            return
+        panel.covariates.coded(self.columns)
+        if not self.columns.static:
             return
         _, bad = self._static(panel.covariates.pick_static(self.columns.static))
         if bad is not None:
@@ -190,13 +197,14 @@ class CovariateEncoder:
     def _encoded(self, past: np.ndarray, known: np.ndarray, static: np.ndarray) -> dict[str, np.ndarray]:
         """Those parts that have a feature."""
         p, k = len(self.columns.past), len(self.columns.future)
-        parts = {}
+        kinds, parts = self.columns.categories, {}
         with np.errstate(over="ignore"):  # what leaves float32 becomes a forecast that is not finite, and is refused
             if p:
-                parts["past"] = ((past - self.mean[:p]) / self.scale[:p]).astype(np.float32)
+                parts["past"] = indicators((past - self.mean[:p]) / self.scale[:p], kinds[:p]).astype(np.float32)
             if self.sizes["n_known"]:
-                parts["known"] = known.astype(np.float32)
-                parts["known"][..., :k] = (known[..., :k] - self.mean[p:]) / self.scale[p:]
+                scaled = known.copy()
+                scaled[..., :k] = (known[..., :k] - self.mean[p:]) / self.scale[p:]
+                parts["known"] = indicators(scaled, kinds[p:]).astype(np.float32)
         if self.categories:
             parts["static"], bad = self._static(static)
             if bad is not None:
@@ -226,6 +234,46 @@ class CovariateEncoder:
                     " leave it out",
                 )
         return np.concatenate(parts, axis=1).astype(np.float32), None
+
+
+def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
+    """The same columns with the cycles that fit and the categories that the rows of a panel show.
+
+    Raises:
+        ValueError: If the calendar does not fit, or a column of text has too many categories.
+    """
+    cycles = choose_cycles(columns.calendar, panel.freq, panel.times) if columns.calendar else ()
+    found: list[tuple[str, ...] | None] = []
+    for name in columns.moving:
+        assert panel.covariates is not None
+        own = panel.covariates.kind(name)
+        if own is None:
+            found.append(None)
+            continue
+        seen = np.unique(panel.covariates.pick([name]))
+        if len(seen) > _MOST_CATEGORIES:
+            raise ValueError(
+                f"column {name!r} holds {len(seen)} categories such as {own[0]!r:.60}, but at most {_MOST_CATEGORIES}"
+                " are read; group the rare ones, or convert numbers with pd.to_numeric"
+            )
+        found.append(tuple(own[int(code)] for code in seen))
+    return replace(columns, calendar=cycles, categories=tuple(found))
+
+
+def indicators(values: np.ndarray, kinds: Sequence[tuple[str, ...] | None]) -> np.ndarray:
+    """Columns side by side, one of categories as an indicator for each of them, all zero for another.
+
+    Args:
+        values: ``[..., K]``, and columns after them that stay.
+        kinds: For each of the K columns its categories, or None for one of numbers.
+    """
+    if not any(kinds):
+        return values
+    parts = [
+        values[..., [k]] if known is None else (values[..., [k]] == np.arange(len(known))).astype(values.dtype)
+        for k, known in enumerate(kinds)
+    ]
+    return np.concatenate([*parts, values[..., len(kinds) :]], axis=-1)
 
 
 def _moments(values: np.ndarray, name: Hashable) -> tuple[float, float]:

@@ -23,7 +23,13 @@ from tsattn.data.columns import (
     read_stamps,
     require_columns,
 )
-from tsattn.data.covariates import CovariateColumns, Covariates, check_covariate_cols, read_static
+from tsattn.data.covariates import (
+    CovariateColumns,
+    Covariates,
+    check_covariate_cols,
+    read_categories,
+    read_static,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Table, regular
 
@@ -208,7 +214,8 @@ def from_long(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns)
     cells, names = [df[column] for column in columns], (str(target_col), *moving)
-    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(moving))
+    categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
+    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(moving), categories)
     times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]))
     static = read_static(df, statics, codes, table.series) if statics else np.empty((len(ids), 0), dtype=object)
     return _panel(replace(table, times=times), freq, missing, statics, static)
@@ -269,6 +276,7 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
         columns=(*channels, *covariates),
         dialect=Dialect("wide", None, time_col, None, index_name),
         n_covariates=len(covariates),
+        categories=read_categories(df, covariates, values[:, len(channels) :], foreign[:, len(channels) :]),
     )
     return _panel(table, freq, missing)
 
@@ -344,7 +352,11 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     if here is None:
         return {}
     owners = np.repeat(np.arange(panel.n_series), panel.lengths)
-    found = {name: pd.Series(here.values[:, k]) for k, name in enumerate(here.columns)}
+    found = {}
+    for name, values in zip(here.columns, here.values.T, strict=True):
+        known = here.kind(name)
+        named = values if known is None else np.array(known, dtype=object)[values.astype(np.int64)]
+        found[name] = pd.Series(named)
     for s, name in enumerate(here.statics):
         found[name] = pd.Series(here.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
     return found
@@ -420,6 +432,7 @@ def _panel(
     covariates = None
     if table.n_covariates or statics:
         static = np.empty((len(table.ids), 0), dtype=object) if static is None else static
-        covariates = Covariates(table.columns[n:], np.ascontiguousarray(table.values[:, n:]), statics, static)
+        moving = np.ascontiguousarray(table.values[:, n:])
+        covariates = Covariates(table.columns[n:], moving, statics, static, table.categories)
     values, channels = np.ascontiguousarray(table.targets), table.columns[:n]
     return Panel(values, starts, table.ids, table.times, alias, channels, table.dialect, missing, covariates)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tsattn.data.calendar import future_times, more, ticks
 from tsattn.data.columns import check_frame, find_time_col, plain, read_numbers, read_stamps, require_columns
-from tsattn.data.covariates import CovariateColumns
+from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
 _FILL = "make_future_frame() gives the rows to fill in, missing_future() lists what is missing"
@@ -27,8 +27,9 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     Returns:
         In the dialect of the panel, by series and time: id, time and the future columns of NaN, ``N * F`` rows.
     """
-    empty = np.full((panel.n_series, steps, len(columns.future)), np.nan)
-    return _frame(panel, columns.future, empty)
+    frame = _frame(panel, columns.future, np.full((panel.n_series, steps, len(columns.future)), np.nan))
+    text = [name for name, known in zip(columns.moving, columns.categories, strict=False) if known is not None]
+    return frame.astype({name: object for name in columns.future if name in text})
 
 
 def _frame(panel: Panel, names: tuple[Hashable, ...], values: np.ndarray) -> pd.DataFrame:
@@ -83,7 +84,8 @@ def read_future(future: pd.DataFrame | None, panel: Panel, columns: CovariateCol
         steps: Steps ahead F.
 
     Returns:
-        float64 ``[N, F, K]`` without NaN; K = 0 where nothing is read.
+        float64 ``[N, F, K]`` without NaN; K = 0 where nothing is read. A category is its place among those of the
+        columns, -1 if it is none of them.
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
@@ -135,6 +137,10 @@ def _look_up(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumn
     rows = np.flatnonzero(read)
     _refuse_twice(slot[rows], rows, times, series, panel)
     for k, column in enumerate(columns.future):
+        known = dict(zip(columns.moving, columns.categories, strict=False)).get(column)
+        if known is not None:
+            values[slot[rows], k] = category_codes(future[column], known)[0][rows]
+            continue
         numbers, foreign = read_numbers(future[column])
         bad = rows[(foreign | np.isinf(numbers))[rows]]
         if len(bad):

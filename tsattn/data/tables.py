@@ -40,6 +40,7 @@ class Table:
     columns: tuple[Any, ...]  # their names
     dialect: Dialect
     n_covariates: int = 0
+    categories: tuple[tuple[str, ...] | None, ...] = ()  # of the covariates, empty where all are numbers
 
     @property
     def targets(self) -> np.ndarray:

@@ -199,7 +199,7 @@ class NetworkForecaster(Forecaster):
                 f"the model was fitted on frequency {known.freq!r}; got {panel.freq!r}; resample, or fit anew"
             )
         if self.fitted_.encoder is not None:
-            self.fitted_.encoder.check_static(panel)
+            self.fitted_.encoder.check(panel)
         return panel
 
     def _last_windows(

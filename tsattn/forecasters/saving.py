@@ -249,6 +249,8 @@ def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
         **{name: [exact(c, f"{name}_cols") for c in getattr(columns, name)] for name in ("past", "future", "static")},
         "calendar": list(columns.calendar),
         "categories": [None if each is None else list(each) for each in encoder.categories],
+        "moving": columns.categories,
+        "rows": () if here is None else here.categories,
         "series": [] if here is None else here.static.tolist(),
     }
 
@@ -263,9 +265,14 @@ def _covariates(
     for name in (*columns.moving, *columns.static):
         exact(name, "a covariate's name")
     choose_cycles(columns.calendar, panel.freq, panel.times)
-    categories = tuple(None if each is None else tuple(each) for each in facts["categories"])
+    n_moving = len(columns.moving)
+    # Files of 0.1 before columns of text do not speak of them.
+    moving, rows = (_kinds(facts.get(name, ())) for name in ("moving", "rows"))
+    columns = replace(columns, categories=moving or (None,) * n_moving)
+    categories = _kinds(facts["categories"])
     require(len(categories) == len(columns.static) and columns.calendar != "auto", "static columns or calendar")
-    for each in categories:
+    require(len(columns.categories) == n_moving and len(rows) in (0, n_moving), "categories do not fit the columns")
+    for each in (*categories, *moving, *rows):
         require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
         require(each is None or all(type(value) is str for value in each), "categories are no text")
     sizes = {name: len(columns.static if name.startswith("static") else columns.moving) for name in _MEASURES}
@@ -279,13 +286,19 @@ def _covariates(
     values = tensors["tail.covariates"].numpy()
     whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
     require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
+    for k, known in enumerate(rows):
+        require(known is None or bool(np.isin(values[:, k], range(len(known))).all()), "categories do not fit the rows")
     static = np.empty((panel.n_series, len(columns.static)), dtype=object)
     for n, row in enumerate(facts["series"]):
         static[n] = [_static(value) for value in row]
     require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
-    panel = replace(panel, covariates=Covariates(columns.moving, values, columns.static, static))
-    encoder.check_static(panel)
+    panel = replace(panel, covariates=Covariates(columns.moving, values, columns.static, static, rows))
+    encoder.check(panel)
     return panel, encoder
+
+
+def _kinds(told: Any) -> tuple[tuple[str, ...] | None, ...]:
+    return tuple(None if each is None else tuple(each) for each in told)
 
 
 def _static(value: Any) -> float | str:
