@@ -12,10 +12,11 @@ import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecaster, check_horizon
+from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import standardise
 from tsattn.forecasters.silence import collected
+from tsattn.forecasters.stored import StoredForecaster
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -127,7 +128,7 @@ _MODELS: MappingProxyType[str, _Model] = MappingProxyType(
 )
 
 
-class LocalForecaster(Forecaster):
+class LocalForecaster(StoredForecaster):
     """A classical model, estimated anew on each window; a subclass says which.
 
     A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
@@ -135,6 +136,8 @@ class LocalForecaster(Forecaster):
     chooses context and season and checks the data. A series with fewer rows is read from its beginning and cuts none
     of the others; where its rows do not show two seasons, it is forecast without.
     """
+
+    learnt = ("context_", "season_length_")
 
     season_length: int | None
 

@@ -16,10 +16,11 @@ import torch
 
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecaster, check_horizon
+from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
 from tsattn.forecasters.silence import ignored, silenced
+from tsattn.forecasters.stored import StoredForecaster
 from tsattn.limits import limit_threads
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ _MODELS: MappingProxyType[str, Callable[[int, int, int], tuple[Any, dict[str, An
 )
 
 
-class GluonTSForecaster(Forecaster):
+class GluonTSForecaster(StoredForecaster):
     """A network of GluonTS, trained by its own estimator on windows of all series and channels.
 
     Each window is standardised by its own mean and standard deviation instead of the estimator's scaling, so that
@@ -152,6 +153,8 @@ class GluonTSForecaster(Forecaster):
         ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window or
             ``estimator_args`` name what the estimator does not know or this class decides.
     """
+
+    learnt = ("context_", "n_windows_", "_path_seed")
 
     def __init__(
         self,
@@ -208,11 +211,33 @@ class GluonTSForecaster(Forecaster):
             estimator = self._estimator(context, season_length(panel.freq), folder, device)
             with _interruptible(), limit_threads(1):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
-        network = trained.model.to("cpu", torch.float64).eval()
+        self.network_, self.context_, self.n_windows_ = self._ready(trained.model), context, len(x)
+        self._path_seed = int(generator.integers(2**63))
+
+    def _ready(self, network: Any) -> Any:
+        """A network as forecasts take it."""
+        network = network.to("cpu", torch.float64).eval()
         if self.model == "deepar":
             network.distr_output.distr_cls = partial(SharedNormal, n_paths=self.n_paths)
-        self.network_, self.context_, self.n_windows_ = network, context, len(x)
-        self._path_seed = int(generator.integers(2**63))
+        return network
+
+    def _learnt_tensors(self) -> dict[str, torch.Tensor]:
+        return dict(self.network_.state_dict())
+
+    def _take_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        from tsattn.data.stored import require
+
+        for name in ("num_layers", "num_encoder_layers"):
+            require((self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors")
+        for name, tensor in tensors.items():
+            require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+        with ignored(*_THEIR_OWN), silenced(*_LOGGERS):
+            season = season_length(self.panel_.freq)
+            estimator = self._estimator(self.context_, season, "", torch.device("cpu"))
+            with torch.device("meta"):  # neither memory nor random numbers are taken for weights that are here
+                network = estimator.create_lightning_module().model
+        network.load_state_dict(dict(tensors), assign=True)
+        self.network_ = self._ready(network)
 
     def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
         from gluonts.transform import ValidationSplitSampler

@@ -8,13 +8,14 @@ import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecaster, check_horizon
+from tsattn.forecaster import check_horizon
+from tsattn.forecasters.stored import StoredForecaster
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
 
-class PointForecaster(Forecaster):
+class PointForecaster(StoredForecaster):
     """A forecaster that gives points only and refuses quantiles."""
 
     @abstractmethod
@@ -95,6 +96,8 @@ class SeasonalNaive(PointForecaster):
     def name(self) -> str:
         """``"seasonal_naive"``."""
         return "seasonal_naive"
+
+    learnt = ("context_",)
 
     def __init__(
         self,

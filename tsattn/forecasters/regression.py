@@ -1,8 +1,8 @@
 """Forecasts by a regression of the next rows on the last ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import PointForecaster, check_rows
 from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _ridge() -> Any:
@@ -25,6 +28,73 @@ def _gbm() -> Any:
     return HistGradientBoostingRegressor(early_stopping=False)
 
 
+class _Trees:
+    """Boosted trees of all steps as arrays, which answer as scikit-learn's own do, to the bit and in any version of it.
+
+    Args:
+        **arrays: Of all nodes one after the other ``feature``, ``left`` and ``right`` (int64; a leaf has itself below
+            it), ``threshold`` and ``value`` (float64); ``roots [F, trees]`` int64 and ``start [F]`` float64.
+    """
+
+    def __init__(self, **arrays: np.ndarray) -> None:
+        self.arrays = arrays
+
+    @classmethod
+    def of(cls, regressor: Any) -> "_Trees":
+        """Those of a ``MultiOutputRegressor`` of ``HistGradientBoostingRegressor`` without categories."""
+        forests = [[tree.nodes for (tree,) in each._predictors] for each in regressor.estimators_]
+        trees = [tree for forest in forests for tree in forest]
+        nodes = np.concatenate(trees)
+        starts = np.cumsum([0, *map(len, trees[:-1])])
+        first, own = np.repeat(starts, [len(tree) for tree in trees]), np.arange(len(nodes))
+        leaf = nodes["is_leaf"].astype(bool)
+        left, right = (np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right"))
+        return cls(
+            feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
+            threshold=nodes["num_threshold"].astype(np.float64),
+            left=left,
+            right=right,
+            value=nodes["value"].astype(np.float64),
+            roots=starts.reshape(len(forests), -1).astype(np.int64),
+            start=np.array([each._baseline_prediction.item() for each in regressor.estimators_]),
+        )
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """``[n, F]`` of lags ``[n, T]``."""
+        feature, threshold, left, right, value, roots, start = (self.arrays[name] for name in _TREES)
+        answer, rows = np.empty((len(x), len(roots))), np.arange(len(x))
+        for step, forest in enumerate(roots):
+            node = np.repeat(forest[:, None], len(x), axis=1)  # [trees, n]
+            while True:
+                below = np.where(x[rows, feature[node]] <= threshold[node], left[node], right[node])
+                if np.array_equal(below, node):
+                    break
+                node = below
+            total = np.full(len(x), start[step])
+            for each in value[node]:
+                total += each
+            answer[:, step] = total
+        return answer
+
+    def check(self, horizon: int, context: int) -> None:
+        """Refuse arrays that are no trees over so many lags, or in which a descent would not end."""
+        from tsattn.data.stored import require
+
+        require(set(self.arrays) == set(_TREES), "trees lack arrays")
+        feature, _, left, right, value, roots, start = (self.arrays[name] for name in _TREES)
+        own = np.arange(len(feature))
+        for name in _TREES:
+            whole = self.arrays[name].dtype == (np.float64 if name in ("threshold", "value", "start") else np.int64)
+            require(whole and (name in ("roots", "start") or self.arrays[name].shape == own.shape), f"{name} of trees")
+        require(roots.ndim == 2 and len(roots) == horizon and start.shape == (horizon,), "trees of other steps")
+        require(bool(((feature >= 0) & (feature < context)).all()), "trees over other lags")
+        require(bool(((roots >= 0) & (roots < len(own))).all()), "trees without roots")
+        for side in (left, right):
+            require(bool(((side >= own) & (side < len(own))).all()), "trees with loops")
+        require(bool(np.isfinite(value).all() and np.isfinite(start).all()), "trees without values")
+
+
+_TREES = ("feature", "threshold", "left", "right", "value", "roots", "start")
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType({"ridge": _ridge, "gbm": _gbm})
 
 
@@ -53,13 +123,16 @@ class SklearnForecaster(PointForecaster):
 
     Attributes:
         context_: Lags read, set by ``fit``.
-        regressor_: The fitted regressor, set by ``fit``.
+        regressor_: The fitted regressor, set by ``fit``; of a loaded ``"gbm"`` its trees. ``save`` takes the regressors
+            with a name.
         n_windows_: Training windows used, set by ``fit``.
 
     Raises:
         ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window.
         TypeError: If ``regressor`` is neither a known name nor a regressor.
     """
+
+    learnt = ("context_", "n_windows_")
 
     def __init__(
         self,
@@ -128,3 +201,30 @@ class SklearnForecaster(PointForecaster):
         flat = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
         answer = np.asarray(self.regressor_.predict(flat), dtype=np.float64)
         return level + spread * answer.reshape(n_windows, n_channels, self.horizon).swapaxes(1, 2)
+
+    def _learnt_tensors(self) -> "dict[str, Tensor]":
+        import torch
+
+        found = self.regressor_
+        if self.regressor == "ridge":
+            arrays = {"coef": found.coef_.T, "intercept": found.intercept_}
+        else:
+            arrays = (found if isinstance(found, _Trees) else _Trees.of(found)).arrays
+        return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+    def _take_tensors(self, tensors: "Mapping[str, Tensor]") -> None:
+        from tsattn.data.stored import require
+
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        if self.regressor == "gbm":
+            self.regressor_ = _Trees(**arrays)
+            self.regressor_.check(self.horizon, self.context_)
+            return
+        ridge, coef, intercept = _ridge(), arrays["coef"], arrays["intercept"]
+        shape = (self.context_, self.horizon)
+        require(coef.shape in (shape, shape[: 1 if self.horizon == 1 else 2]), f"coefficients of shape {coef.shape}")
+        require(intercept.shape == (self.horizon,), f"intercepts of shape {intercept.shape}")
+        for array in (coef, intercept):
+            require(array.dtype == np.float64 and bool(np.isfinite(array).all()), "coefficients are no numbers")
+        ridge.coef_, ridge.intercept_, ridge.n_features_in_ = coef.T, intercept, self.context_
+        self.regressor_ = ridge

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -194,8 +195,7 @@ class StatsforecastForecaster(LocalForecaster):
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        if find_spec("statsforecast") is None:
-            raise ImportError(f"{model} needs statsforecast; install it with: pip install 'tsattn[classical]'")
+        _require_package(model)
         check_horizon(horizon)
         self.horizon = horizon
         self.alias = alias
@@ -208,6 +208,17 @@ class StatsforecastForecaster(LocalForecaster):
     def name(self) -> str:
         """The model."""
         return self.model
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote, on any machine with statsforecast; it runs no code from the files.
+
+        Raises:
+            ValueError: If files are missing, damaged or of another class.
+            ImportError: If statsforecast is not installed.
+        """
+        _require_package(f"the model in {path}")
+        return super().load(path)
 
     def _seasonal_rows(self, season: int) -> int:
         if self.model in _INTERMITTENT:
@@ -249,3 +260,8 @@ class StatsforecastForecaster(LocalForecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         point, bounds = super()._forecast(x, quantiles, covariates)
         return point, np.maximum(bounds, 0.0) if self.model in _INTERMITTENT else bounds
+
+
+def _require_package(who: str) -> None:
+    if find_spec("statsforecast") is None:
+        raise ImportError(f"{who} needs statsforecast; install it with: pip install 'tsattn[classical]'")

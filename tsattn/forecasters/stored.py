@@ -1,0 +1,104 @@
+"""Forecasters that are saved as their settings, what they learnt, and the end of each series."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from tsattn.data.windows import History
+from tsattn.forecaster import Forecaster
+from tsattn.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StoredForecaster(Forecaster):
+    """A forecaster with ``save`` and ``load``; a subclass names what it learnt.
+
+    Attributes:
+        learnt: Names of the integers that ``fit`` sets.
+    """
+
+    learnt: ClassVar[tuple[str, ...]] = ()
+
+    def _learnt_tensors(self) -> "dict[str, Tensor]":
+        """The tensors that ``fit`` set, by name."""
+        return {}
+
+    def _take_tensors(self, tensors: "Mapping[str, Tensor]") -> None:
+        """Undo :meth:`_learnt_tensors`, after settings, integers and series are in place."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
+
+        Args:
+            path: The folder; an older save there is replaced in one step.
+
+        Raises:
+            ValueError: If not fitted, the folder holds something else, or a setting, ids or names are of a kind that
+                files cannot hold.
+        """
+        from tsattn.data.stored import panel_facts
+        from tsattn.forecasters.saving import plain_value, tail_tensors, write_model
+
+        self.check_fitted()
+        parameters = self.get_params(deep=False)
+        for name, value in parameters.items():
+            _refuse_objects(name, value)
+        panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
+        tensors = {f"learnt.{name}": tensor for name, tensor in self._learnt_tensors().items()}
+        facts = {
+            "parameters": plain_value(parameters),
+            "learnt": {name: getattr(self, name) for name in self.learnt},
+            "panel": panel_facts(panel),
+            "panel_in": self.panel_in_,
+        }
+        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote, on any machine; it runs no code from the files.
+
+        Raises:
+            ValueError: If files are missing, damaged or of another class.
+        """
+        from tsattn.data.stored import check_panel, require
+        from tsattn.forecasters.saving import made_of, read_model, tail_from
+
+        def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+            forecaster = cls(**made_of(cls, facts["parameters"]))
+            alias = forecaster.alias
+            require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
+            panel = tail_from(facts["panel"], tensors)
+            check_panel(panel)
+            require(type(facts["panel_in"]) is bool, "panel_in")
+            forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
+            for name in cls.learnt:
+                value = facts["learnt"][name]
+                require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
+                setattr(forecaster, name, value)
+            require(bool((panel.lengths >= forecaster.min_context).all()), "series are shorter than the context")
+            forecaster._take_tensors({n.removeprefix("learnt."): t for n, t in tensors.items() if n[:7] == "learnt."})
+            return forecaster
+
+        found: Self = read_model(Path(path), cls.__name__, rebuild)
+        return found
+
+
+def _refuse_objects(name: str, value: Any) -> None:
+    """Refuse a setting that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _refuse_objects(f"{name}[{key!r}]", each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _refuse_objects(name, each)
+    elif not isinstance(value, str | int | float | bool | Settings | np.generic | None):
+        raise ValueError(
+            f"{name} of type {type(value).__name__} cannot be saved without running code at load; give it by a name or"
+            " numbers"
+        )
