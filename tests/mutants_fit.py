@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR),
     Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
     Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
-    Mutant(FORECASTER, "import pandas as pd\n", "import pandas as pd\nimport scipy.stats\n", SAVED),
+    Mutant(FORECASTER, "import numpy as np\n", "import numpy as np\nimport scipy.stats\n", SAVED),
     Mutant("tsattn/forecasters/linear.py", 'self.kind == "dlinear" or loss', 'self.kind == "dlinear" and loss', SOLVED),
     # leaks: windows, scales and fillings end where validation begins
     Mutant(

@@ -145,8 +145,8 @@ def test_a_future_that_nobody_reads_is_refused():
         with pytest.raises(ValueError, match="future= was given, but the model reads no future columns"):
             own.predict(future=own.make_future_frame())
         assert len(own.predict()) == 3 * H
-    with pytest.raises(TypeError, match="expected a pandas DataFrame"):
-        attention(**KNOWN).fit(long_frame()).predict(future=[1, 2])
+    with pytest.raises(TypeError, match=r"data must be a frame, .*; got dict"):
+        attention(**KNOWN).fit(long_frame()).predict(future={"promo": 1})
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

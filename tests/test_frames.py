@@ -306,7 +306,10 @@ BAD_LONG = {
     "empty": (lambda df: df.iloc[:0], r"the table is empty: columns \['unique_id', 'ds', 'y'\] and no rows; give"),
     "no target": (lambda df: df.drop(columns="y"), r"column 'y' is missing; the table has .*; name it by target_col="),
     "no time": (lambda df: df.drop(columns="ds"), r"column 'ds' is missing; .*; name it by time_col="),
-    "time in the index": (lambda df: df.set_index("ds"), r"column 'ds' is in the index; .* call reset_index\(\) first"),
+    "time in the index as well": (
+        lambda df: df.drop(columns="ds").set_axis(pd.DatetimeIndex(df.ds, name="unique_id")),
+        r"column 'unique_id' stands in the index as well, but names must be unique; drop one of them",
+    ),
     "doubled column": (
         lambda df: pd.concat([df, df[["y"]]], axis=1),
         r"column 'y' occurs more than once, but names must be unique; rename or drop one",
@@ -354,20 +357,17 @@ def test_bad_wide_tables_are_refused(change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["series", "list", "periods", "floats"])
-def test_wrong_types_name_the_way_out(kind):
-    df = long_frame()
-    bad, message = {
-        "series": (df["y"], r"expected a pandas DataFrame \(or a Panel\); got Series; .*to_frame\(\)"),
-        "list": ([1, 2], r"expected a pandas DataFrame \(or a Panel\); got list"),
-        "periods": (
-            df.assign(ds=df.ds.dt.to_period("h")),
-            r"column 'ds' must hold stamps.*got period; .*to_timestamp\(\)",
-        ),
-        "floats": (df.assign(ds=np.tile(np.arange(10) / 2, 2)), r"column 'ds' must hold stamps.*got floating"),
-    }[kind]
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda df: {"y": [1, 2]}, r"data must be a frame, a series, .*; got dict; make a DataFrame of it"),
+        (lambda df: [[1, 2]], r"data must be a frame, a series, .*; got list; make a DataFrame of it"),
+        (lambda df: df.assign(ds=np.tile(np.arange(10) / 2, 2)), r"column 'ds' must hold stamps.*got floating"),
+    ],
+)
+def test_wrong_types_name_the_way_out(make, message):
     with pytest.raises(TypeError, match=message):
-        to_panel(bad)
+        to_panel(make(long_frame()))
 
 
 def test_numbers_and_stamps_beyond_reach():

@@ -1,7 +1,7 @@
 """The names of the forecasters, which settings they take, and a forecast in one call."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,11 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tsattn.data.columns import find_time_col
-from tsattn.data.frames import Panel
+from tsattn.data.columns import as_frame, find_time_col
+from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecast, Forecaster
 from tsattn.settings import Settings
@@ -177,20 +176,21 @@ def settings_for(name: str, **params: Any) -> dict[str, Any]:
 
 
 def forecast(
-    data: pd.DataFrame | pd.Series | Panel | np.ndarray | Sequence[float],
+    data: TableLike | Panel,
     horizon: int,
     *,
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
-    future: pd.DataFrame | None = None,
+    future: TableLike | None = None,
     schema: Schema | None = None,
     model: str = "zero",
 ) -> pd.DataFrame | Forecast:
     """Forecast the rows after a table: one call, and with the default model no training.
 
     Args:
-        data: Long frame (id, time, value), wide frame (one column a series), one series with stamps or integers in its
-            index, a bare list or array of values, or a ``Panel``.
+        data: Long frame (id, time, value), wide frame (one column a series), one series with stamps, periods or
+            integers in its index, a bare list or array of values, or a ``Panel``. Frames and series may be those of
+            pandas, polars, pyarrow, or any library with ``to_pandas`` or the dataframe interchange protocol.
         horizon: Rows to forecast.
         level: Central intervals in percent, such as 80 or ``[80, 95]``.
         quantiles: The same by probability, such as ``[0.1, 0.9]``.
@@ -212,38 +212,20 @@ def forecast(
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()
         [2.0, 2.0]
     """
-    table, schema = _as_table(data, Schema() if schema is None else schema)
+    schema = Schema() if schema is None else schema
     if future is not None:
         if not schema.columns.future:
             schema = schema.changed(future_cols=_future_cols(future, schema))
         if "channel_mixing" not in find_model(model).settings():
             raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
-    forecaster = make_forecaster(model, horizon, schema=schema).fit(table)
+    forecaster = make_forecaster(model, horizon, schema=schema).fit(data)
     return forecaster.predict(level=level, quantiles=quantiles, future=future)
 
 
-def _as_table(data: Any, schema: Schema) -> tuple[pd.DataFrame | Panel, Schema]:
-    """One series as a wide table of one column; counted rows have steps of their own."""
-    if isinstance(data, pd.DataFrame | Panel):
-        return data, schema
-    if isinstance(data, list | tuple | np.ndarray) and np.ndim(data) == 1:
-        data = pd.Series(data)
-    if not isinstance(data, pd.Series):
-        raise TypeError(
-            "data must be a frame, a series, a Panel or a flat list or array of numbers; got"
-            f" {type(data).__name__}; make a DataFrame of it"
-        )
-    frame = data.to_frame("y" if data.name is None else data.name)
-    if isinstance(frame.index, pd.PeriodIndex):
-        frame.index = frame.index.to_timestamp()
-    if schema.freq is None and isinstance(frame.index, pd.RangeIndex):
-        schema = schema.changed(freq=frame.index.step)
-    return frame, schema
-
-
-def _future_cols(future: pd.DataFrame, schema: Schema) -> list[Any]:
+def _future_cols(future: Any, schema: Schema) -> list[Any]:
     """The columns of a future frame that are neither id nor time."""
+    frame = as_frame(future)
     known = {schema.id_col, schema.time_col, schema.target_col, "item_id", "timestamp", "target"}
-    if not known & {*future.columns}:
-        known.add(find_time_col(future))
-    return [column for column in future.columns if column not in known]
+    if frame.index.nlevels == 1 and not {schema.time_col, "timestamp"} & {*frame.columns}:
+        known.add(find_time_col(frame, [*known]))
+    return [column for column in frame.columns if column not in known]

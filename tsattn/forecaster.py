@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import Dialect, Panel, future_times, require_length, to_panel
+from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size
 from tsattn.levels import check_request, interval_columns
@@ -201,11 +201,11 @@ class Forecaster(ABC):
         """Rows of history that are read where there are so many; windows of shorter series begin with NaN."""
         return self.min_context
 
-    def fit(self, data: pd.DataFrame | Panel, y: None = None, *, verbose: bool = False) -> Self:
+    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
         """Learn from all rows of a table; what was learnt before is forgotten.
 
         Args:
-            data: A long or wide frame, or a panel.
+            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a panel.
             y: Ignored; scikit-learn passes it.
             verbose: Show progress on stderr where that is a terminal and learning takes time.
 
@@ -219,12 +219,12 @@ class Forecaster(ABC):
 
     def predict(
         self,
-        data: pd.DataFrame | Panel | None = None,
+        data: TableLike | Panel | None = None,
         *,
         level: float | Iterable[float] | None = None,
         quantiles: float | Iterable[float] | None = None,
         horizon: int | None = None,
-        future: pd.DataFrame | None = None,
+        future: TableLike | None = None,
         recursive: bool = False,
     ) -> "pd.DataFrame | Forecast":
         """Forecast the rows after the end of each series, without fitting again; series may be new.
@@ -329,9 +329,7 @@ class Forecaster(ABC):
             )
         return answer
 
-    def make_future_frame(
-        self, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
-    ) -> pd.DataFrame:
+    def make_future_frame(self, data: TableLike | Panel | None = None, *, horizon: int | None = None) -> pd.DataFrame:
         """The rows that ``predict`` needs as ``future``, with the future columns empty, to be filled in.
 
         Args:
@@ -347,7 +345,7 @@ class Forecaster(ABC):
         return future_frame(self.series(data), self.covariate_columns_, self._steps(horizon))
 
     def missing_future(
-        self, future: pd.DataFrame, data: pd.DataFrame | Panel | None = None, *, horizon: int | None = None
+        self, future: TableLike, data: TableLike | Panel | None = None, *, horizon: int | None = None
     ) -> pd.DataFrame:
         """What ``future`` still lacks for ``predict``.
 
@@ -378,7 +376,7 @@ class Forecaster(ABC):
         if vars(self).get("panel_") is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
 
-    def series(self, data: pd.DataFrame | Panel | None = None) -> Panel:
+    def series(self, data: TableLike | Panel | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
 
         Raises:
@@ -386,7 +384,7 @@ class Forecaster(ABC):
         """
         return self.panel_ if data is None else self.read(data, fitted=True)
 
-    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that nobody reads.
 
         Args:
@@ -577,7 +575,7 @@ def forecast_panel(
     level: float | Iterable[float] | None = None,
     quantiles: float | Iterable[float] | None = None,
     horizon: int | None = None,
-    future: pd.DataFrame | None = None,
+    future: TableLike | None = None,
     recursive: bool = False,
 ) -> Forecast:
     """Forecast the rows after each series of a panel from its last context, in chunks.

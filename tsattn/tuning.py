@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.frames import Panel
+from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import silenced
@@ -71,7 +71,7 @@ class Tuned:
 
 def tune(
     forecaster: NetworkForecaster,
-    data: pd.DataFrame | Panel,
+    data: TableLike | Panel,
     space: Mapping[str, Any],
     *,
     n_trials: int = 20,

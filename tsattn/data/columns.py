@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from difflib import SequenceMatcher
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import more
+from tsattn.data.calendar import infer_grid, more, place
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
+_PARTS = {
+    "year": (1678, 2261), "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "weekday": (0, 7), "day": (1, 31),
+    "hour": (0, 24), "minute": (0, 59),
+}  # fmt: skip
+_INDEX_NAMES = ("", "Unnamed: 0", "index", "level_0")  # of the column that an index becomes in a file
 _REACH = 2**61  # so that differences and future steps of integer time fit into int64
 _YEARS = (1678, 2261)  # whole years that nanoseconds in int64 can count
 _NUMBERS = (Real, Decimal, np.bool_)
 _OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
 _DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%m/%d/%y", "%d/%m/%y",
-    "%Y-%m-%d", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
+    "%Y-%m-%d", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%Y-%m", "%Y/%m", "%YM%m", "%m/%Y",
+    "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%Y-%b", "%Y %b",
 )  # fmt: skip
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
+_WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
+_DIGITS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_EPOCH = (10**8, 42 * 10**8)  # seconds since 1970 of the years 1973 to 2103
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class _ToPandas(Protocol):
+    def to_pandas(self) -> Any: ...
+
+
+class _Interchange(Protocol):
+    def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> Any: ...
+
+
+# What becomes a frame by as_frame; polars, pyarrow and narwhals are among it.
+TableLike: TypeAlias = pd.DataFrame | pd.Series | np.ndarray | Sequence[float] | _ToPandas | _Interchange
 
 
 @dataclass(frozen=True)
@@ -53,14 +78,48 @@ class Dialect:
         return pd.Series(ids, dtype=self.id_dtype, name=self.id_col)
 
 
-def check_frame(df: Any, missing: str) -> None:
-    """Refuse what is no frame, has no rows or doubled column names, and policies that do not exist."""
+def as_frame(data: Any) -> pd.DataFrame:
+    """A table of any library as a pandas frame.
+
+    Args:
+        data: Frame or series of pandas, or of a library whose tables have ``to_pandas`` or speak the dataframe
+            interchange protocol, such as polars, pyarrow and narwhals; or a flat list or array of numbers. What is
+            one series becomes the column of its name, ``"y"`` without one.
+
+    Raises:
+        TypeError: If it is of another kind.
+        ImportError: If its library needs another one for that.
+    """
+    flat = isinstance(data, list | tuple) and not any(pd.api.types.is_list_like(each) for each in data)
+    if flat or (isinstance(data, np.ndarray) and data.ndim == 1):
+        data = pd.Series(data)
+    kind = type(data).__name__
+    if not isinstance(data, pd.DataFrame | pd.Series | type):
+        try:
+            if hasattr(data, "to_pandas"):
+                data = data.to_pandas()
+            elif hasattr(data, "__dataframe__"):
+                data = pd.api.interchange.from_dataframe(data)
+        except ImportError as error:
+            raise ImportError(
+                f"a {kind} becomes a table of pandas by pyarrow ({error}); install it with: pip install 'tsattn[files]'"
+            ) from error
+    if isinstance(data, pd.Series):
+        data = data.to_frame("y" if data.name in (None, "") else data.name)
+    if not isinstance(data, pd.DataFrame):
+        way = next((name for name in ("toPandas", "compute", "collect") if hasattr(data, name)), None)
+        raise TypeError(
+            "data must be a frame, a series, a Panel or a flat list or array of numbers; got"
+            f" {kind}; {'make a DataFrame of it' if way is None else f'call its {way}() first'}"
+        )
+    return data
+
+
+def check_frame(data: Any, missing: str) -> pd.DataFrame:
+    """A table as :func:`as_frame` gives it; refuse one without rows or with doubled names, and unknown policies."""
     if missing not in MISSING:
         raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {missing!r}")
-    if not isinstance(df, pd.DataFrame):
-        raise TypeError(
-            f"expected a pandas DataFrame (or a Panel); got {type(df).__name__}; a Series becomes one by to_frame()"
-        )
+    df = as_frame(data)
     if df.columns.nlevels > 1:
         raise ValueError(f"columns must have one level; got {df.columns.nlevels}; join their names first")
     twice = df.columns[df.columns.duplicated()]
@@ -68,25 +127,28 @@ def check_frame(df: Any, missing: str) -> None:
         raise ValueError(f"column {twice[0]!r} occurs more than once, but names must be unique; rename or drop one")
     if not len(df):
         raise ValueError(f"the table is empty: columns {_listed(df)} and no rows; give at least one row per series")
+    return df
 
 
-def _listed(df: pd.DataFrame) -> str:
-    names = [str(column) for column in df.columns[:8]]
-    return f"{names}{' ...' if df.shape[1] > 8 else ''}"
+def _listed(df: pd.DataFrame, wanted: str | None = None) -> str:
+    """Some column names, those most like a wanted one first."""
+    names = [str(column) for column in df.columns]
+    if wanted is not None:
+        names.sort(key=lambda name: -SequenceMatcher(None, name.casefold(), wanted.casefold()).ratio())
+    return f"{names[:8]}{' ...' if len(names) > 8 else ''}"
 
 
 def require_columns(df: pd.DataFrame, wanted: dict[str, Any]) -> None:
     """Refuse a frame without one of the columns, given as parameter and name."""
     for parameter, column in wanted.items():
         if column not in df.columns:
-            fix = "call reset_index() first" if column in df.index.names else f"name it by {parameter}="
-            where = "in the index" if column in df.index.names else "missing"
-            raise ValueError(f"column {column!r} is {where}; the table has columns {_listed(df)}; {fix}")
+            raise ValueError(
+                f"column {column!r} is missing; the table has columns {_listed(df, str(column))}; name it by"
+                f" {parameter}="
+            )
 
 
-def long_names(
-    df: pd.DataFrame, id_col: Any, time_col: Any, target_col: Any, *, check: bool = True
-) -> tuple[Any, Any, Any]:
+def long_names(df: pd.DataFrame, id_col: Any, time_col: Any, target_col: Any) -> tuple[Any, Any, Any]:
     """The column names to read, the second dialect and a missing id column resolved."""
     columns = set(df.columns)
     if (id_col, time_col, target_col) == ("unique_id", "ds", "y"):
@@ -97,24 +159,183 @@ def long_names(
             id_col = None
     elif id_col == "unique_id" and id_col not in columns:
         id_col = None
-    if check:
-        wanted = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-        require_columns(df, {key: name for key, name in wanted.items() if name is not None})
-        if len({id_col, time_col, target_col}) < 3:
-            raise ValueError(f"id_col, time_col and target_col must be three columns; got {list(wanted.values())!r}")
     return id_col, time_col, target_col
 
 
-def find_time_col(df: pd.DataFrame) -> Any:
-    """The column that holds the stamps of a wide frame, or None for its index."""
-    if isinstance(df.index, pd.DatetimeIndex):
+def with_time(
+    df: pd.DataFrame, names: tuple[Any, Any, Any], taken: Sequence[Any], counted: bool
+) -> tuple[pd.DataFrame, tuple[Any, Any, Any]]:
+    """A long frame with its stamps in a column, and the names of its columns; all of them are there.
+
+    Args:
+        df: The frame; its stamps may stand in the index, or in a column of another name than the default.
+        names: Id, time and target column as :func:`long_names` gives them.
+        taken: Covariates.
+        counted: As in :func:`find_time_col`.
+
+    Raises:
+        ValueError: If a column is absent, or one stands for two.
+    """
+    id_col, time_col, target_col = names
+    if time_col not in df.columns:
+        default = time_col in ("ds", "timestamp")
+        if df.index.name == time_col or (default and isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)):
+            time_col = time_col if df.index.name is None else df.index.name
+            df = _with_level(df.reset_index(drop=True), time_col, df.index)
+        elif default:
+            codes = np.zeros(len(df), dtype=np.int64) if id_col not in df.columns else pd.factorize(df[id_col])[0]
+            time_col = find_time_col(df, [*taken, id_col, target_col], codes, counted=counted) or time_col
+    wanted = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+    given = {key: name for key, name in wanted.items() if name is not None}
+    defaults = ("ds", "y", "timestamp", "target")  # what somebody named is missed first
+    require_columns(df, dict(sorted(given.items(), key=lambda pair: pair[1] in defaults)))
+    if len(set(wanted.values())) < 3:
+        raise ValueError(f"id_col, time_col and target_col must be three columns; got {list(wanted.values())!r}")
+    return df, (id_col, time_col, target_col)
+
+
+def _with_level(df: pd.DataFrame, name: Any, level: pd.Index) -> pd.DataFrame:
+    if name in df.columns:
+        raise ValueError(f"column {name!r} stands in the index as well, but names must be unique; drop one of them")
+    df.insert(0, name, level)
+    return df
+
+
+def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFrame, Any, Any]:
+    """A frame whose index has the levels id and time, in any order, with both as columns; it and their names.
+
+    Raises:
+        ValueError: If there are other levels.
+    """
+    levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
+    dated = [i for i, level in enumerate(levels) if level.name is not None and level.name == time_col]
+    dated = dated or [i for i, level in enumerate(levels) if _is_time(level)]
+    if not dated and len(levels) == 2:
+        owner = pd.factorize(levels[0])[0]
+        dated = [1] if _reads_as_times(levels[1].to_series(), owner) or levels[1].dtype.kind in "iu" else []
+    if len(levels) != 2 or len(dated) != 1:
+        raise ValueError(
+            f"an index of several levels must hold ids and times; got {len(levels)} levels {list(df.index.names)!r},"
+            f" {len(dated) or 'none'} of times; call reset_index() and name the columns by id_col= and time_col="
+        )
+    time, ids = levels[dated[0]], levels[1 - dated[0]]
+    time_col = time.name if time.name is not None and time_col == "ds" else time_col
+    id_col = ids.name if ids.name is not None and id_col in (None, "unique_id") else id_col or "unique_id"
+    flat = _with_level(df.reset_index(drop=True), time_col, time)
+    return _with_level(flat, id_col, ids), id_col, time_col
+
+
+def _is_time(column: pd.Series | pd.Index) -> bool:
+    return pd.api.types.is_datetime64_any_dtype(column.dtype) or isinstance(column.dtype, pd.PeriodDtype)
+
+
+def find_time_col(
+    df: pd.DataFrame, taken: Sequence[Any] = (), codes: np.ndarray | None = None, *, counted: bool = False
+) -> Any:
+    """The column that holds the stamps, or None.
+
+    It is the one called so (date, ds, timestamp, time, datetime), else the one of datetimes; else, if the index only
+    counts the rows, the one of text that reads as stamps, or of numbers that do and rise evenly.
+
+    Args:
+        df: The frame.
+        taken: Columns that are something else.
+        codes: Series of each row; None for a wide frame, which keeps a column of values.
+        counted: Whether integers only count the rows.
+
+    Raises:
+        ValueError: If several columns could be it.
+    """
+    columns = [column for column in df.columns if column not in taken]
+    if isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex) or (codes is None and len(columns) < 2):
         return None
-    named = [column for column in df.columns if str(column).lower() in _TIME_NAMES]
-    dated = [column for column in df.columns if pd.api.types.is_datetime64_any_dtype(df[column].dtype)]
-    found = named or dated
+    found = [column for column in columns if str(column).lower() in _TIME_NAMES]
+    found = found or [column for column in columns if _is_time(df[column])]
+    if not found and df.index.name is None and df.index.dtype.kind in "iu":
+        found = [c for c in columns if _reads_as_times(df[c], codes, counted=counted)]
     if len(found) > 1:
-        raise ValueError(f"columns {found!r} could all hold the stamps, but one must; name it by time_col=")
+        raise ValueError(
+            f"columns {found!r} could all hold the stamps, but one must; name it by time_col=, or join them"
+        )
     return found[0] if found else None
+
+
+def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, counted: bool = False, years: bool = True) -> bool:
+    """Whether text reads as stamps, or numbers do and rise evenly, or are called so and occur once in a series."""
+    if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) == "string":
+        try:
+            return all(len(read_stamps(rows, "", lambda row: "")) for rows in (column.iloc[:1], column))
+        except (ValueError, TypeError):
+            return False
+    called = str(column.name).lower() in _PARTS
+    if counted or not (called or column.dtype.kind in "iu"):
+        return False
+    numbers = _whole(column)
+    if numbers is None or (stamps := spelt_stamps(numbers, years=years)) is None or stamps.isna().any():
+        return False
+    owner = np.zeros(len(column), dtype=np.int64) if codes is None else codes
+    order = np.lexsort((numbers, owner))
+    inner = owner[order][1:] == owner[order][:-1]
+    once = bool((np.diff(numbers[order])[inner] > 0).all())
+    rising = np.array_equal(order, np.argsort(owner, kind="stable"))
+    return once and (called or (rising and _is_even(stamps.iloc[order], owner[order])))
+
+
+def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
+    times, starts = pd.DatetimeIndex(stamps), np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
+    try:
+        place(times, starts, infer_grid(times, starts, str), inferred=True, name=str)
+    except ValueError:
+        return False
+    return True
+
+
+def _whole(column: pd.Series) -> np.ndarray | None:
+    """Numbers as int64 if all are whole."""
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_complex_dtype(column.dtype):
+        return None
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    whole = bool((np.isfinite(numbers) & (np.abs(numbers) <= _REACH) & (numbers % 1 == 0)).all())
+    return column.to_numpy(dtype=np.int64) if whole else None
+
+
+def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, counted: bool) -> list[Any]:
+    """Those columns of a wide frame that can be forecast; the numbers of an index are left out, with a warning.
+
+    Raises:
+        ValueError: If a column holds times, or a part of them such as the month.
+    """
+    kept = []
+    for column in columns:
+        if _numbers_rows(df[column]):
+            warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
+            continue
+        if _is_part(df[column]) or _reads_as_times(df[column], None, counted=counted, years=False):
+            raise ValueError(
+                f"column {column!r} holds times, {plain(df[column].iloc[0])!r:.60} in row 0, which cannot be forecast;"
+                " name the time column by time_col=, those of a long table by id_col= and target_col= as well, or drop"
+                " it"
+            )
+        kept.append(column)
+    return kept
+
+
+def _numbers_rows(column: pd.Series) -> bool:
+    """Whether it is the index that a file was written with."""
+    name = "" if column.name is None else column.name
+    if name not in _INDEX_NAMES or (numbers := _whole(column)) is None:
+        return False
+    plain_count = np.array_equal(numbers, np.arange(len(numbers)))
+    return plain_count or (name in _INDEX_NAMES[:2] and len(np.unique(numbers)) == len(numbers))
+
+
+def _is_part(column: pd.Series) -> bool:
+    """Whether it holds the year, the month or another part of a time, by its name and its numbers."""
+    bounds = _PARTS.get(str(column.name).lower())
+    if bounds is None or not pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    inside = bool(column.between(*bounds).all())
+    return inside and (bounds == _PARTS["year"] or _whole(column) is not None)
 
 
 def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -162,24 +383,33 @@ def _float(number: Any) -> float:
         return np.inf
 
 
-def read_stamps(column: pd.Series | pd.Index, label: str, name: Callable[[int], str]) -> pd.Index:
+def read_stamps(
+    column: pd.Series | pd.Index, label: str, name: Callable[[int], str], unit: str | None = None
+) -> pd.Index:
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
     Text is read as ISO 8601, or by one common layout that fits the whole column. Text or objects with different UTC
-    offsets become UTC.
+    offsets become UTC. Periods, quarters and weeks become their first instant. Integers are read as
+    :func:`spelt_stamps` does, where they are not counted.
 
     Args:
         column: The stamps as they came.
         label: What to call the column in an error.
         name: What to call the series of a row in an error.
+        unit: Unit of the frequency (see :class:`tsattn.data.calendar.Grid`) if it is known: ``"integer"`` leaves
+            integers as they are, any other takes years for stamps as well.
 
     Raises:
         TypeError: If the column holds neither stamps, text nor integers.
         ValueError: If a stamp is missing, cannot be read, or could be read day first or month first.
     """
     series = pd.Series(column.array, copy=False)  # rows by number; nothing is written to it
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(series.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(series, skipna=True)
-    if kind in ("integer", "floating", "datetime64", "datetime", "date", "string", "empty"):
+    series = series.astype(object) if kind == "date" else series  # those of pyarrow have no unit
+    stamps = None
+    if kind in ("integer", "floating", "datetime64", "datetime", "date", "period", "string", "empty"):
         gone = np.flatnonzero(series.isna())
         if len(gone):
             raise ValueError(
@@ -193,39 +423,84 @@ def read_stamps(column: pd.Series | pd.Index, label: str, name: Callable[[int], 
                     f"{name(far[0])}: {label} holds {series[far[0]]} in row {far[0]}{more(len(far))}, but integer "
                     f"time must stay within ±{_REACH}; correct it"
                 )
-            return pd.Index(series.to_numpy(dtype=np.int64, copy=True))
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        numbers = _whole(series.astype(np.int64) if kind == "integer" else series)
+        if numbers is not None:
+            stamps = None if unit == "integer" else spelt_stamps(numbers, years=unit is not None)
+            if stamps is None:
+                return pd.Index(numbers.copy())
+    if stamps is not None:
+        pass
+    elif pd.api.types.is_datetime64_any_dtype(series.dtype):
         stamps = series if series.dt.unit == "ns" else series.where(series.dt.year.between(*_YEARS))
+    elif kind == "period":
+        stamps = pd.Series(pd.PeriodIndex(series).to_timestamp())
     elif kind in ("datetime", "date", "datetime64"):
-        zones = {getattr(cell, "tzinfo", None) for cell in series}
-        stamps = pd.to_datetime(series, errors="coerce", utc=len(zones) > 1)
+        zoned = series.map(lambda cell: getattr(cell, "tzinfo", None) is not None)
+        _refuse_half_zoned(series, zoned, label)
+        stamps = pd.to_datetime(series, errors="coerce", utc=len({getattr(c, "tzinfo", None) for c in series}) > 1)
     elif kind == "string":
         stamps = _read_text(series.astype(object), label)
     else:
         raise TypeError(
-            f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it with "
-            "pd.to_datetime, or a PeriodIndex with to_timestamp()"
+            f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it with"
+            " pd.to_datetime"
         )
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
         raise ValueError(
-            f"{name(bad[0])}: {label} holds {series[bad[0]]!r:.60} in row {bad[0]}{more(len(bad))}, which cannot "
-            f"be read as a stamp of the years {_YEARS[0]} to {_YEARS[1]}; correct it, or pass datetimes, as from "
-            "pd.to_datetime(..., format=...)"
+            f"{name(bad[0])}: {label} holds {plain(series[bad[0]])!r:.60} in row {bad[0]}{more(len(bad))}, which "
+            f"cannot be read as a stamp of the years {_YEARS[0]} to {_YEARS[1]}; correct it, or pass datetimes, as "
+            "from pd.to_datetime(..., format=...)"
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
-def _read_text(text: pd.Series, label: str) -> pd.Series:
-    """Stamps of a column of text, NaT where one cannot be read."""
-    offsets = text.str.extract(_OFFSET, expand=False)
-    zoned = offsets.notna()
+def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:
+    """Stamps that integers spell: 20240131, 202401 and the like, or seconds or finer units since 1970.
+
+    Args:
+        numbers: Integers, ``[rows]``.
+        years: Whether four digits are years.
+
+    Returns:
+        ``[rows]``, NaT where a few do not fit; None if the numbers are nothing of the kind.
+
+    Example:
+        >>> spelt_stamps(np.array([202401, 202402])).dt.month.tolist()
+        [1, 2]
+    """
+    if not len(numbers) or numbers.min() < 1000:
+        return None
+    distinct, row = np.unique(numbers, return_inverse=True)
+    digits, low, high = len(str(distinct[0])), int(distinct[0]), int(distinct[-1])
+    if digits == len(str(high)) and digits in _DIGITS and (years or digits > 4):
+        stamps = pd.to_datetime(pd.Series(distinct).astype(str), format=_DIGITS[digits], errors="coerce")
+        if stamps.notna().mean() > 0.9:
+            return stamps.iloc[row].reset_index(drop=True)
+    for unit, size in _UNITS.items():
+        if _EPOCH[0] * size <= low and high < _EPOCH[1] * size:
+            return pd.Series(numbers.astype(f"M8[{unit}]").astype("M8[ns]"))
+    return None
+
+
+def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
     if zoned.any() and not zoned.all():
         row = int(np.flatnonzero(~zoned if zoned.iloc[0] else zoned)[0])
         raise ValueError(
-            f"{label}: {text[row]!r} in row {row} and {text[0]!r} in row 0 cannot be compared, since only some stamps "
-            "carry a UTC offset; give all of them one or none"
+            f"{label}: {str(cells[row])!r} in row {row} and {str(cells[0])!r} in row 0 cannot be compared, since only"
+            " some stamps carry a UTC offset; give all of them one or none"
         )
+
+
+def _read_text(text: pd.Series, label: str) -> pd.Series:
+    """Stamps of a column of text, NaT where one cannot be read."""
+    text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+    offsets = text.str.extract(_OFFSET, expand=False)
+    _refuse_half_zoned(text, offsets.notna(), label)
+    if _QUARTER.fullmatch(text.iloc[0]):
+        text = text.str.replace(_QUARTER, lambda m: f"{m[1] or m[4]}-{3 * int(m[2] or m[3]) - 2:02}", regex=True)
+    if _WEEK.fullmatch(text.iloc[0]):
+        return pd.to_datetime(text.str.replace(_WEEK, r"\1-\2-1", regex=True), format="%G-%V-%u", errors="coerce")
     utc = offsets.nunique() > 1
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=utc)
     if not stamps.isna().iloc[0]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import future_times, season_length, ticks
+from tsattn.data.calendar import future_times, parse_freq, season_length, ticks
 from tsattn.data.columns import (
     MISSING,
     Dialect,
+    TableLike,
     check_frame,
     find_time_col,
     long_names,
@@ -22,6 +23,9 @@ from tsattn.data.columns import (
     read_numbers,
     read_stamps,
     require_columns,
+    value_cols,
+    with_levels,
+    with_time,
 )
 from tsattn.data.covariates import (
     CovariateColumns,
@@ -37,6 +41,7 @@ __all__ = [
     "MISSING",
     "Dialect",
     "Panel",
+    "TableLike",
     "from_long",
     "from_wide",
     "future_times",
@@ -200,23 +205,24 @@ def from_long(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
         ValueError: If a column is absent or doubled, the table is empty, or a value or stamp breaks a rule; the
             message names the series, the first bad stamp, how many others there are, the rule and the remedy.
     """
-    schema, freq, missing = _reading(schema, freq, missing)
-    check_frame(df, missing)
-    id_col, time_col, target_col = long_names(df, schema.id_col, schema.time_col, schema.target_col)
+    schema, freq, unit, missing = _reading(schema, freq, missing)
+    df = check_frame(df, missing)
+    moving, statics = schema.columns.moving, schema.columns.static
+    names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
+    df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics], unit == "integer")
     if id_col is None:
         codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
     else:
         codes, ids = read_ids(df[id_col])
     dialect = Dialect("long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype)
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    moving, statics = schema.columns.moving, schema.columns.static
     check_covariate_cols(df, taken, moving, statics)
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns)
-    cells, names = [df[column] for column in columns], (str(target_col), *moving)
+    cells, titles = [df[column] for column in columns], (str(target_col), *moving)
     categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
-    table = Table(codes, ids, pd.Index([]), values, foreign, cells, names, dialect, len(moving), categories)
-    times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]))
+    table = Table(codes, ids, pd.Index([]), values, foreign, cells, titles, dialect, len(moving), categories)
+    times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit)
     static = read_static(df, statics, codes, table.series) if statics else np.empty((len(ids), 0), dtype=object)
     return _panel(replace(table, times=times), freq, missing, statics, static)
 
@@ -226,8 +232,9 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
 
     Args:
         df: The table; its stamps stand in the index or in one column: the one that the schema names, where it is
-            there; else a DatetimeIndex; else the column that is called date, ds, timestamp, time or datetime, or the
-            only column of datetimes; else the index, as integers or text.
+            there; else an index of stamps or periods; else the column that is called date, ds, timestamp, time or
+            datetime, the only one of datetimes, or the only one whose text or numbers read as stamps; else the index,
+            as integers or text. A column of numbers that an index became in a file is left out, with a warning.
         schema: What its columns are; covariates are no channels.
         freq: As in :func:`from_long`.
         missing: As in :func:`from_long`.
@@ -237,23 +244,26 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
 
     Raises:
         TypeError: As :func:`from_long`.
-        ValueError: As :func:`from_long`; if several columns could be the time column, or there are static columns.
+        ValueError: As :func:`from_long`; if several columns could be the time column, one beside it holds times too,
+            or there are static columns.
     """
-    schema, freq, missing = _reading(schema, freq, missing)
-    check_frame(df, missing)
+    schema, freq, unit, missing = _reading(schema, freq, missing)
+    df = check_frame(df, missing)
     if schema.columns.static:
         raise ValueError(
             f"static_cols need a long table, with rows of several series; got {list(schema.columns.static)!r} for a"
             " wide one; melt it, or leave them out"
         )
-    named = schema.time_col in df.columns or schema.time_col != "ds"
-    time_col: Any = schema.time_col if named else find_time_col(df)
+    named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
+    covariates, counted = schema.columns.moving, unit == "integer"
+    time_col: Any = schema.time_col if named else find_time_col(df, covariates, counted=counted)
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
-    covariates = schema.columns.moving
+    elif freq is None and isinstance(df.index, pd.RangeIndex):
+        freq, unit = abs(df.index.step), "integer"
     check_covariate_cols(df, {"time_col": time_col}, covariates)
     apart = {*covariates, *([] if time_col is None else [time_col])}
-    columns: list[Any] = [column for column in df.columns if column not in apart]
+    columns = value_cols(df, [column for column in df.columns if column not in apart], counted=counted)
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(
@@ -269,6 +279,7 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
             df.index if time_col is None else df[time_col],
             "the index" if time_col is None else f"column {time_col!r}",
             lambda row: "the table",
+            unit,
         ),
         values=values,
         foreign=foreign,
@@ -282,15 +293,16 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
 
 
 def to_panel(
-    data: pd.DataFrame | Panel, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+    data: TableLike | Panel, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
     Long are frames that have the id column, or both the time and the target column (by the names given or, under
-    the default names, as ``item_id, timestamp, target``). A name other than the default must be in the frame.
+    the default names, as ``item_id, timestamp, target``), and those with ids and times in the levels of their index. A
+    name other than the default must be in the frame.
 
     Args:
-        data: Frame or panel.
+        data: Panel, or whatever :func:`tsattn.data.columns.as_frame` takes: a frame, a series, numbers.
         schema: What its columns are; default :class:`tsattn.Schema`'s. A panel must have its covariates.
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``.
@@ -299,24 +311,41 @@ def to_panel(
         The panel.
 
     Raises:
-        TypeError: If ``data`` is neither frame nor panel.
+        TypeError: If ``data`` is of another kind.
         ValueError: As :func:`from_long` and :func:`from_wide`; or if a panel lacks a covariate.
     """
     schema = Schema() if schema is None else schema
     if isinstance(data, Panel):
         data.require(schema.columns)
         return data
-    check_frame(data, "error")
-    names = long_names(data, schema.id_col, schema.time_col, schema.target_col, check=False)
-    have = [name in data.columns for name in names]
+    frame = check_frame(data, "error")
+    if frame.index.nlevels > 1:
+        frame, schema = _levelled(frame, schema)
+    elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
+        frame = frame.reset_index()
+    names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
+    have = [name in frame.columns for name in names]
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
     read = from_long if have[0] or (have[1] and have[2]) or asked else from_wide
-    return read(data, schema, freq=freq, missing=missing)
+    return read(frame, schema, freq=freq, missing=missing)
 
 
-def _reading(schema: Schema | None, freq: Any, missing: str | None) -> tuple[Schema, Any, str]:
+def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
+    """A long frame of one with ids and times in its index, and how it is read; its one value column needs no name."""
+    beside, target_col = (*schema.columns.moving, *schema.columns.static), schema.target_col
+    columns = [column for column in frame.columns if column not in beside]
+    if target_col == "y" and "y" not in columns and ("target" in columns or len(columns) == 1):
+        target_col = "target" if "target" in columns else columns[0]
+    frame, id_col, time_col = with_levels(frame, schema.id_col, schema.time_col)
+    return frame, schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
+
+
+def _reading(schema: Schema | None, freq: Any, missing: str | None) -> tuple[Schema, Any, str | None, str]:
+    """The schema, the frequency, its unit and the policy that count."""
     schema = Schema() if schema is None else schema
-    return schema, freq if schema.freq is None else schema.freq, schema.missing or missing or "error"
+    freq = freq if schema.freq is None else schema.freq
+    unit = None if freq is None else parse_freq(freq).unit
+    return schema, freq, unit, schema.missing or missing or "error"
 
 
 def to_long(panel: Panel) -> pd.DataFrame:

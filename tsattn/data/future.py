@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import future_times, more, ticks
-from tsattn.data.columns import check_frame, find_time_col, plain, read_numbers, read_stamps, require_columns
+from tsattn.data.calendar import future_times, more, parse_freq, ticks
+from tsattn.data.columns import (
+    TableLike,
+    check_frame,
+    find_time_col,
+    plain,
+    read_numbers,
+    read_stamps,
+    require_columns,
+    with_levels,
+)
 from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
@@ -45,7 +54,7 @@ def _frame(panel: Panel, names: tuple[Hashable, ...], values: np.ndarray) -> pd.
     return pd.DataFrame(data, index=None if dialect.time_col is not None else times.rename(dialect.index_name))
 
 
-def missing_frame(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
+def missing_frame(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
     """Every value that is missing in a future frame, one row each.
 
     Args:
@@ -74,7 +83,7 @@ def _numbered(found: pd.DataFrame, column: np.ndarray) -> pd.DataFrame:
     return found.reset_index(drop=True).assign(column=column)
 
 
-def read_future(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+def read_future(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
     """Values of the future columns after the end of each series; rows may come in any order, others are not read.
 
     Args:
@@ -111,19 +120,21 @@ def read_future(future: pd.DataFrame | None, panel: Panel, columns: CovariateCol
     return values
 
 
-def _look_up(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
     """Values ``[N, F, K]``, NaN where the frame has none."""
     values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
     if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
         return values.reshape(panel.n_series, steps, -1)
-    check_frame(future, "error")
-    times = _stamps(future, panel)
+    frame = check_frame(future, "error")
+    if frame.index.nlevels > 1:
+        frame = with_levels(frame, panel.dialect.id_col, panel.dialect.time_col)[0]
+    times = _stamps(frame, panel)
     for column in columns.future:
-        require_columns(future, {"future_cols": column})
-    series = np.zeros(len(future), dtype=np.int64)
+        require_columns(frame, {"future_cols": column})
+    series = np.zeros(len(frame), dtype=np.int64)
     if panel.dialect.id_col is not None:
-        require_columns(future, {"id_col": panel.dialect.id_col})
-        series = pd.Index(panel.ids).get_indexer(pd.Index(np.asarray(future[panel.dialect.id_col])))
+        require_columns(frame, {"id_col": panel.dialect.id_col})
+        series = pd.Index(panel.ids).get_indexer(pd.Index(np.asarray(frame[panel.dialect.id_col])))
     wanted = ticks(future_times(panel.last_times(), panel.freq, steps))
     stamps, clock = np.unique(wanted, return_inverse=True)
     slots = np.repeat(np.arange(panel.n_series), steps) * len(stamps) + clock  # ascending
@@ -139,13 +150,13 @@ def _look_up(future: pd.DataFrame | None, panel: Panel, columns: CovariateColumn
     for k, column in enumerate(columns.future):
         known = dict(zip(columns.moving, columns.categories, strict=False)).get(column)
         if known is not None:
-            values[slot[rows], k] = category_codes(future[column], known)[0][rows]
+            values[slot[rows], k] = category_codes(frame[column], known)[0][rows]
             continue
-        numbers, foreign = read_numbers(future[column])
+        numbers, foreign = read_numbers(frame[column])
         bad = rows[(foreign | np.isinf(numbers))[rows]]
         if len(bad):
             raise ValueError(
-                f"column {column!r} of future= holds {plain(future[column].iloc[bad[0]])!r:.60} at {times[bad[0]]}"
+                f"column {column!r} of future= holds {plain(frame[column].iloc[bad[0]])!r:.60} at {times[bad[0]]}"
                 f"{more(len(bad))}, but values must be finite numbers; correct it"
             )
         values[slot[rows], k] = numbers[rows]
@@ -166,13 +177,15 @@ def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: n
 def _stamps(future: pd.DataFrame, panel: Panel) -> pd.Index:
     """The stamps of a future frame, of the kind that the panel has."""
     time_col = panel.dialect.time_col
-    if panel.dialect.kind == "wide" and time_col not in future.columns:
-        time_col = find_time_col(future)
+    unit = parse_freq(panel.freq).unit
+    indexed = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
+    if time_col not in future.columns and (indexed or panel.dialect.kind == "wide"):
+        time_col = find_time_col(future, counted=unit == "integer")
     if time_col is not None:
         require_columns(future, {"time_col": time_col})
     column = future.index if time_col is None else future[time_col]
     where = "the index of future=" if time_col is None else f"column {time_col!r} of future="
-    times = read_stamps(column, where, lambda row: "future=")
+    times = read_stamps(column, where, lambda row: "future=", unit)
     zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
     if isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex) or zones[0] != zones[1]:
         kinds = [

@@ -17,11 +17,13 @@ class Schema(Settings):
 
     The default recognises long tables with the columns ``unique_id, ds, y`` or ``item_id, timestamp, target``, long
     tables of one series without a column of ids, and wide tables with one column a series and their stamps in the
-    index or in a column.
+    index or in a column. A time column of another name is found by its values.
 
     Args:
         id_col: Column of the series' names in a long table; ``None`` for a table of one series.
-        time_col: Column of stamps, of text that reads as stamps, or of integers.
+        time_col: Column of stamps, of periods, of text that reads as stamps (days, months, ``"2000Q1"``, weeks), or of
+            integers: such as 20240131, 202401 or seconds and finer units since 1970 are read as stamps, years and all
+            others count steps.
         target_col: Column of values in a long table.
         freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, or the step of integer stamps; ``None`` infers it
             over all series.

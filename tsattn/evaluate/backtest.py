@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import Panel, require_length, season_length, to_panel
+from tsattn.data.frames import Panel, TableLike, require_length, season_length, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -247,7 +247,7 @@ def _counted(n: int, noun: str) -> str:
 
 def backtest(
     forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
-    data: pd.DataFrame | Panel,
+    data: TableLike | Panel,
     *,
     n_windows: int | None = None,
     step_size: int = 1,

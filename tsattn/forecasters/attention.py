@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tsattn.data.calendar import calendar_cycles
 from tsattn.data.encoding import CovariateHistory
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
@@ -97,7 +96,7 @@ class AttentionForecaster(NetworkForecaster):
         """The attention's name."""
         return self.attention
 
-    def attention_maps(self, data: pd.DataFrame | Panel | None = None) -> np.ndarray:
+    def attention_maps(self, data: TableLike | Panel | None = None) -> np.ndarray:
         """How much each patch of the last context of every series looks at each other one.
 
         Args:

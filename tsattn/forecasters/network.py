@@ -17,7 +17,7 @@ from torch import nn
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
 from tsattn.data.windows import History, Scaler
 from tsattn.forecaster import Forecaster
@@ -178,7 +178,7 @@ class NetworkForecaster(Forecaster):
             )
         return self.horizon
 
-    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table that the network can read; see :meth:`tsattn.forecaster.Forecaster.read`.
 
         Raises:
@@ -203,7 +203,7 @@ class NetworkForecaster(Forecaster):
         return panel
 
     def _last_windows(
-        self, data: pd.DataFrame | Panel | None, future: pd.DataFrame | None, steps: int
+        self, data: TableLike | Panel | None, future: TableLike | None, steps: int
     ) -> tuple[np.ndarray, CovariateWindows | None]:
         """The last context of each series, checked, and its covariates."""
         panel = self.series(data)
@@ -214,11 +214,11 @@ class NetworkForecaster(Forecaster):
 
     def sample(
         self,
-        data: pd.DataFrame | Panel | None = None,
+        data: TableLike | Panel | None = None,
         *,
         n_samples: int = 100,
         random_state: Any = None,
-        future: pd.DataFrame | None = None,
+        future: TableLike | None = None,
     ) -> np.ndarray:
         """Draws from the forecast of a distribution or quantile head, steps independent of one another.
 
@@ -244,9 +244,7 @@ class NetworkForecaster(Forecaster):
 
     # --- fit --------------------------------------------------------------------------------------------------------
 
-    def fit(
-        self, data: pd.DataFrame | Panel, y: None = None, *, warm_start: bool = False, verbose: bool = False
-    ) -> Self:
+    def fit(self, data: TableLike | Panel, y: None = None, *, warm_start: bool = False, verbose: bool = False) -> Self:
         """Learn from every series of ``data``; what was learnt before is forgotten, unless ``warm_start`` is set.
 
         The last ``val_size`` rows of each series decide when to stop and calibrate the intervals; scalers and
@@ -437,7 +435,7 @@ class NetworkForecaster(Forecaster):
 
     # --- afterwards -------------------------------------------------------------------------------------------------
 
-    def update(self, data: pd.DataFrame | Panel) -> Self:
+    def update(self, data: TableLike | Panel) -> Self:
         """Take in rows that have come since ``fit``, without refitting; later forecasts start after them.
 
         Args:
@@ -459,7 +457,7 @@ class NetworkForecaster(Forecaster):
 
     def cross_validation(
         self,
-        df: pd.DataFrame | Panel,
+        df: TableLike | Panel,
         *,
         n_windows: int = 1,
         step_size: int = 1,
@@ -485,7 +483,7 @@ class NetworkForecaster(Forecaster):
         asked: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
         return backtest(self, df, **asked, level=level, quantiles=quantiles).frame
 
-    def score(self, df: pd.DataFrame | Panel, y: None = None) -> float:
+    def score(self, df: TableLike | Panel, y: None = None) -> float:
         """Minus the mean absolute error over every window of ``df``, on the training-standardised scale.
 
         Series that ``fit`` has not seen are standardised by their own statistics.

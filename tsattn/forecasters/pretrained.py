@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from tsattn.data.columns import plain
-from tsattn.data.frames import Panel
+from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecast, Forecaster, check_horizon
@@ -109,12 +109,12 @@ class PretrainedForecaster(Forecaster):
 
     def predict(
         self,
-        data: pd.DataFrame | Panel | None = None,
+        data: TableLike | Panel | None = None,
         *,
         level: float | Iterable[float] | None = None,
         quantiles: float | Iterable[float] | None = None,
         horizon: int | None = None,
-        future: pd.DataFrame | None = None,
+        future: TableLike | None = None,
         recursive: bool = False,
     ) -> pd.DataFrame | Forecast:
         """Forecast the rows after ``data``, or after the fitted data; series may be new.
@@ -142,7 +142,7 @@ class PretrainedForecaster(Forecaster):
             return longer.predict(data, level=level, quantiles=quantiles, future=future)
         return super().predict(data, level=level, quantiles=quantiles, horizon=horizon, future=future)
 
-    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.
 
         Raises:

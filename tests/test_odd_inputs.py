@@ -1,0 +1,302 @@
+"""Every table that a data scientist may hold is read rightly, or refused in one clear line."""
+
+import datetime
+import re
+
+import narwhals
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tsattn import Schema, forecast
+from tsattn.catalogue import make_forecaster
+from tsattn.data.frames import to_panel
+from tsattn.evaluate.backtest import backtest
+from tsattn.forecaster import Forecaster
+
+N = 12
+Y = np.arange(N) / 4  # the last is 2.75
+DAYS = pd.date_range("2024-01-01", periods=N)
+MONTHS = pd.date_range("2012-01-01", periods=N, freq="MS")
+HALVES = [*DAYS[:6], *DAYS[:6]]
+
+
+class Interchange:
+    """A frame that only speaks the dataframe interchange protocol."""
+
+    def __init__(self, frame):
+        self.__dataframe__ = frame.__dataframe__
+
+
+def long(**changed):
+    """Two series of six days: a ends with 1.25, b with 2.75."""
+    return pd.DataFrame({"unique_id": ["a"] * 6 + ["b"] * 6, "ds": HALVES, "y": Y} | changed)
+
+
+def timed(times, name="when", **more):
+    """One series with its times in a column, which has no telling name."""
+    return pd.DataFrame({name: times, "y": Y} | more)
+
+
+def text(layout, times=DAYS):
+    return timed(times.strftime(layout))
+
+
+def whole(layout, times=DAYS, name="when"):
+    return timed(times.strftime(layout).astype(int), name)
+
+
+def since_1970(unit, **more):
+    return timed(DAYS.astype(f"M8[{unit}]").astype(int), **more)
+
+
+def wide(**more):
+    return pd.DataFrame({"u": Y, "v": -Y} | more, index=DAYS)
+
+
+def levels(*columns, **changed):
+    return long(k="x", **changed).set_index([*columns])[["y"]]
+
+
+def quarters(layout):
+    return timed([layout.format(year, q) for year in (2000, 2001, 2002) for q in (1, 2, 3, 4)])
+
+
+LONG = {"unique_id": ["a", "b"], "ds": ["2024-01-07"] * 2, "naive": [1.25, 2.75]}
+DAY = {"when": ["2024-01-13"], "y": [2.75]}
+MONTH = {"when": ["2013-01-01"], "y": [2.75]}
+QUARTER = {"when": ["2003-01-01"], "y": [2.75]}
+WIDE = {"index": ["2024-01-13"], "u": [2.75], "v": [-2.75]}
+ONE = {"index": ["2024-01-13"], "y": [2.75]}
+COUNTED = {"index": [12], "y": [2.75]}
+PARTS = r"column '{}' holds times, .* in row 0, which cannot be forecast; name the time column by time_col="
+KIND = r"data must be a frame, a series, a Panel or a flat list or array of numbers; got {}; "
+
+# What came in -> the first row forecast of each series, or what the error says.
+TABLES = {
+    # frames of other libraries
+    "polars, long": (lambda: pl.from_pandas(long()), LONG),
+    "polars, wide": (lambda: pl.from_pandas(text("%Y-%m-%d")), DAY),
+    "polars, dates": (lambda: pl.from_pandas(timed(DAYS)).cast({"when": pl.Date}), DAY),
+    "polars, a series": (lambda: pl.Series("y", Y), COUNTED),
+    "polars, lazy": (lambda: pl.from_pandas(long()).lazy(), KIND.format("LazyFrame") + r"call its collect\(\) first"),
+    "pyarrow": (lambda: pa.Table.from_pandas(long()), LONG),
+    "narwhals": (lambda: narwhals.from_native(pl.from_pandas(long())), LONG),
+    "interchange protocol": (lambda: Interchange(long()), LONG),
+    "columns of pyarrow": (lambda: long().convert_dtypes(dtype_backend="pyarrow"), LONG),
+    "dates of pyarrow": (lambda: timed(pd.array(DAYS.date, dtype=pd.ArrowDtype(pa.date32()))), DAY),
+    # series, lists, and what is none
+    "series by day": (lambda: pd.Series(Y, index=DAYS), ONE),
+    "series by quarter": (
+        lambda: pd.Series(Y, index=pd.period_range("2000Q1", periods=N, freq="Q")),
+        {"index": ["2003-01-01"], "y": [2.75]},
+    ),
+    "series that is called time": (lambda: pd.Series(Y, DAYS, name="time"), {"index": ["2024-01-13"], "time": [2.75]}),
+    "series of ids and times": (lambda: long().set_index(["unique_id", "ds"])["y"].rename("sold"), LONG),
+    "list": (lambda: Y.tolist(), COUNTED),
+    "array": (lambda: Y, COUNTED),
+    "one number": (lambda: [2.75], {"index": [1], "y": [2.75]}),
+    "empty list": (list, "the table is empty"),
+    "list of lists": (lambda: [[1.0, 2.0]], KIND.format("list") + "make a DataFrame of it"),
+    "square array": (lambda: np.ones((3, 3)), KIND.format("ndarray")),
+    "dict": (lambda: {"y": [1.0]}, KIND.format("dict")),
+    "path": (lambda: "data.csv", KIND.format("str")),
+    "list of words": (lambda: ["a", "b"], "column 'y' holds 'a' at 0 .*, but values must be numbers"),
+    # indexes
+    "index of ids and times": (lambda: levels("unique_id", "ds"), LONG),
+    "index of times and ids": (lambda: levels("ds", "unique_id"), LONG),
+    "nameless levels": (lambda: levels("unique_id", "ds").rename_axis([None, None]), LONG),
+    "levels of other names": (
+        lambda: levels("unique_id", "ds").rename_axis(["shop", "day"]),
+        {"shop": ["a", "b"], "day": ["2024-01-07"] * 2, "naive": [1.25, 2.75]},
+    ),
+    "stacked": (
+        lambda: wide().rename_axis("day").stack(),
+        {"unique_id": ["u", "v"], "day": ["2024-01-13"] * 2, "naive": [2.75, -2.75]},
+    ),
+    "levels of ids and numbers": (lambda: levels("unique_id", "ds", ds=[*range(6)] * 2), LONG | {"ds": [6, 6]}),
+    "ids in the index": (lambda: long().set_index("unique_id"), LONG),
+    "times in the index": (lambda: long().set_index("ds"), LONG),
+    "periods in the index": (lambda: wide().to_period("D"), WIDE),
+    "three levels": (
+        lambda: levels("k", "unique_id", "ds"),
+        r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; call reset_index\(\)",
+    ),
+    "levels without times": (lambda: levels("k", "unique_id"), r"got 2 levels \['k', 'unique_id'\], none of times"),
+    "levels of times only": (lambda: levels("now", "then", now=HALVES, then=HALVES), r"\['now', 'then'\], 2 of times"),
+    "columns of two levels": (lambda: pd.concat({"x": wide()}, axis=1), "columns must have one level; got 2"),
+    # times
+    "years": (lambda: timed(range(2000, 2012), "year"), {"year": [2012], "y": [2.75]}),
+    "years by value": (lambda: timed(range(2000, 2012)), {"when": [2012], "y": [2.75]}),
+    "years as floats": (lambda: timed(np.arange(2000.0, 2012), "Year"), {"Year": [2012], "y": [2.75]}),
+    "decimal years": (lambda: timed(2000 + Y, "year"), PARTS.format("year")),
+    "years of a country": (
+        lambda: pd.DataFrame({"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}),
+        PARTS.format("year") + ", those of a long table by id_col= and target_col=",
+    ),
+    "years and months": (lambda: timed([2000] * N, "year", month=range(1, 13)), PARTS.format("year")),
+    "month beside times": (lambda: wide(month=1), PARTS.format("month")),
+    "epoch beside times": (lambda: since_1970("s", date=DAYS), PARTS.format("when")),
+    "text beside times": (lambda: timed(DAYS.astype(str), date=DAYS), PARTS.format("when")),
+    "quarters": (lambda: quarters("{}Q{}"), QUARTER),
+    "quarters with a dash": (lambda: quarters("{}-Q{}"), QUARTER),
+    "quarters first": (lambda: quarters("Q{1} {0}"), QUARTER),
+    "months": (lambda: text("%Y-%m", MONTHS), MONTH),
+    "months by name": (lambda: text("%b %Y", MONTHS), MONTH),
+    "months of statistics": (lambda: text("%YM%m", MONTHS), MONTH),
+    "weeks": (lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")), {"when": ["2024-03-25"]}),
+    "days in words": (lambda: text("%d %B %Y"), DAY),
+    "days in zone Z": (lambda: text("%Y-%m-%d 00:00:00 UTC"), {"when": ["2024-01-13 00:00:00+00:00"]}),
+    "newest first": (lambda: timed(DAYS.astype(str)).iloc[::-1], DAY | {"y": [2.75]}),
+    "categories of text": (lambda: timed(pd.Categorical(DAYS.astype(str)), "ds"), {"ds": ["2024-01-13"]}),
+    "periods": (lambda: timed(DAYS.to_period("D")), DAY),
+    "date objects": (lambda: timed(DAYS.date, "ds"), {"ds": ["2024-01-13"]}),
+    "YYYYMMDD": (lambda: whole("%Y%m%d"), DAY),
+    "YYYYMM": (lambda: whole("%Y%m", MONTHS), MONTH),
+    "YYYYMMDDHHMM": (lambda: whole("%Y%m%d%H%M"), DAY),
+    "YYYYMMDD, one bad": (
+        lambda: timed([*DAYS.strftime("%Y%m%d").astype(int)[:-1], 20240230], "ds"),
+        "column 'ds' holds 20240230 in row 11, which cannot be read as a stamp",
+    ),
+    "epoch, seconds": (lambda: since_1970("s"), DAY),
+    "epoch, milliseconds": (lambda: since_1970("ms"), DAY),
+    "epoch, nanoseconds": (lambda: since_1970("ns"), DAY),
+    "rising counts stay channels": (lambda: wide(w=range(2000, 2012)), WIDE | {"w": [2011]}),
+    "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
+    "half of the objects in a zone": (
+        lambda: timed([pd.Timestamp("2024-01-01"), *DAYS[1:].tz_localize("UTC")], "ds"),
+        r"'2024-01-02 00:00:00\+00:00' in row 1 and .* in row 0 cannot be compared, since only some stamps carry",
+    ),
+    "half of the text in a zone": (
+        lambda: timed(["2024-01-01T00:00", *DAYS[1:].strftime("%Y-%m-%dT%H:%MZ")], "ds"),
+        "in row 1 and '2024-01-01T00:00' in row 0 cannot be compared, since only some stamps carry",
+    ),
+    "day or month first": (lambda: text("%d/%m/%Y").rename(columns={"when": "ds"}), "read day first or month first"),
+    "times of the day": (lambda: timed([datetime.time(h) for h in range(N)], "ds"), "must hold stamps.*; got time"),
+    "words": (lambda: timed(["soon"] * N, "ds"), "holds 'soon' in row 0 .*, which cannot be read as a stamp"),
+    # names
+    "no target": (
+        lambda: long().rename(columns={"y": "sales"}),
+        r"column 'y' is missing; the table has columns \[.*'sales'.*\]; name it by target_col=",
+    ),
+    "infinite": (lambda: long(y=[np.inf, *Y[1:]]), "series 'a': column 'y' holds inf at 2024-01-01"),
+    "duplicates": (lambda: long(unique_id="a"), "series 'a': duplicate stamp 2024-01-01"),
+}
+
+
+def refused(message, call):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def check(frame, wanted):
+    """Compare the columns that are wanted, the index by that name."""
+    assert type(frame) is pd.DataFrame
+    for name, cells in wanted.items():
+        got = (frame.index if name == "index" else frame[name]).tolist()
+        assert got == [pd.Timestamp(cell) if isinstance(cell, str) and cell[:2] == "20" else cell for cell in cells]
+
+
+@pytest.mark.parametrize(("make", "wanted"), TABLES.values(), ids=TABLES)
+def test_a_table_is_forecast_or_refused(make, wanted):
+    def call():
+        return forecast(make(), 1, model="naive")
+
+    if isinstance(wanted, str):
+        refused(wanted, call)
+    else:
+        check(call(), wanted)
+
+
+ASKED = {
+    "target, nearly": (
+        {"target_col": "sale"},
+        r"column 'sale' is missing; the table has columns \['sales', .*\]; name it by target_col=",
+    ),
+    "target, other case": ({"target_col": "Sales"}, r"columns \['sales', "),
+    "time": ({"time_col": "dates", "target_col": "sales"}, r"column 'dates' is missing; the table has columns \['date"),
+    "id": ({"id_col": "shops", "target_col": "sales"}, r"column 'shops' is missing; the table has columns \['shop'"),
+    "years as stamps": ({"time_col": "year", "freq": "YS", "id_col": None, "target_col": "sales"}, "2024-01-01"),
+    "time by its kind": ({"id_col": "shop", "target_col": "sales"}, "2024-01-13"),
+}
+
+
+@pytest.mark.parametrize(("names", "wanted"), ASKED.values(), ids=ASKED)
+def test_names_that_are_asked_for(names, wanted):
+    frame = pd.DataFrame({"shop": "a", "date": DAYS.astype(str), "sales": Y, "year": range(2012, 2024)})
+    if wanted.startswith("20"):
+        assert forecast(frame, 1, model="naive", schema=Schema(**names)).iloc[0, -2] == pd.Timestamp(wanted)
+    else:
+        refused(wanted, lambda: forecast(frame, 1, model="naive", schema=Schema(**names)))
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index"])
+def test_the_index_of_a_file_is_left_out_with_a_word(name):
+    frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
+    with pytest.warns(UserWarning, match=f"column '{name}' numbers the rows and is left out"):
+        assert to_panel(frame).channels == ("y",)
+    kept = to_panel(frame.assign(**{name: [7, 7, *range(10)]}))
+    assert kept.channels == (name, "y"), "numbers that occur twice are no index"
+    dated = to_panel(frame.assign(**{name: DAYS.astype(str)}).drop(columns="date"))
+    assert (dated.dialect.time_col, dated.freq) == (name, "D")
+
+
+class Promoted(Forecaster):
+    """The last value, and ten more where the future column is one."""
+
+    horizon, context, alias, schema = 1, 1, "promoted", Schema(future_cols=["promo"])
+    covariate_columns = schema.columns
+
+    def _learn(self, panel):
+        pass
+
+    def _forecast(self, x, quantiles, covariates):
+        return x[:, -1:] + 10 * covariates.known[:, -1:], np.empty((*x[:, -1:].shape, 0))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        pl.from_pandas,
+        Interchange,
+        lambda df: df.set_index(["unique_id", "ds"]),
+        lambda df: df.set_index("ds"),
+        lambda df: df.assign(ds=(df["ds"].astype("M8[s]").astype(int))),
+    ],
+    ids=["polars", "interchange", "levels", "index", "epoch"],
+)
+def test_every_door_leads_to_the_same_forecaster(convert):
+    data = long(promo=[0.0, 1.0] * 6)
+    ahead = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promo": [1.0, 0.0]})
+    model = Promoted().fit(convert(data))
+    wanted = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promoted": [11.25, 2.75]})
+    pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), wanted)
+    pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), wanted)
+    assert model.missing_future(convert(ahead.iloc[:1]))["unique_id"].tolist() == ["b"]
+    scores = backtest({"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1).scores
+    assert scores["mae_original"].tolist() == [0.25]
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+NAIVE = "--horizon 1 --model naive"
+# CSV, options -> what is printed at the end, or what the error says.
+LINES = {
+    "years": (timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
+    "quarters": (quarters("{}Q{}"), NAIVE, "2003-01-01,2.75"),
+    "YYYYMMDD": (whole("%Y%m%d"), NAIVE, "2024-01-13,2.75"),
+    "index beside times": (text("%Y-%m-%d").reset_index(names="Unnamed: 0"), NAIVE, "2024-01-13,2.75"),
+}
+
+
+@pytest.mark.parametrize(("frame", "options", "wanted"), LINES.values(), ids=LINES)
+def test_a_file_is_forecast(tmp_path, run, frame, options, wanted):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    code, out, err = run("forecast", tmp_path / "t.csv", *options.split())
+    assert (code, out.splitlines()[-1]) == (0, wanted)
+    left_out = "tsattn: warning: column 'Unnamed: 0' numbers the rows and is left out\n"
+    assert err == (left_out if "Unnamed: 0" in frame else "")
