@@ -1,16 +1,20 @@
 """Pictures show the numbers that they are given and change nothing else."""
 
+import itertools
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from tsattn.data.frames import future_times, to_panel
+from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Drift, Naive
 from tsattn.levels import level_to_quantiles
@@ -30,7 +34,7 @@ def panel_of(kind, *, tz=None, integer=False):
 
 def forecast_of(panel, levels=(80, 95)):
     shape = (panel.n_series, STEPS, panel.n_channels)
-    point = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    point = np.arange(np.prod(shape), dtype=float).reshape(shape) + 10
     quantiles = {q: point + 20 * (q - 0.5) for q in level_to_quantiles(levels)}
     return Forecast(
         point=point,
@@ -62,40 +66,41 @@ def test_lines_and_bands_are_the_numbers_of_the_series_that_was_asked_for(kind):
     forecast = forecast_of(panel)
     ax = plot_forecast(panel, forecast, series="b", n_history=10)
     at = (1, slice(None), 0) if kind == "long" else (0, slice(None), 1)
-    np.testing.assert_array_equal(line(ax, "model").get_ydata(), forecast.point[at])
+    last = 10 * (np.sin(39) + 3)
+    np.testing.assert_allclose(line(ax, "model").get_ydata(), [last, *forecast.point[at]])
     np.testing.assert_allclose(line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3))
     found = bands(ax)
     assert list(found) == ["95% interval", "80% interval"]  # the wide one below the narrow one
     for level in (80, 95):
         lower, upper = (forecast.quantiles[q][at] for q in level_to_quantiles(level))
         vertices = found[f"{level}% interval"]
-        assert set(vertices) == {*lower, *upper}
+        assert set(vertices) == {*lower, *upper, line(ax, "history").get_ydata()[-1]}
     assert ax.get_title() == "b"
 
 
-def test_the_first_series_and_five_horizons_are_the_default():
+def test_all_series_and_five_horizons_are_the_default():
     panel = panel_of("long")
     ax = plot_forecast(panel, forecast_of(panel, levels=()))
-    assert ax.get_title() == "a"
+    assert [each.get_title() for each in ax.figure.axes] == ["a", "b"]
     assert len(line(ax, "history").get_ydata()) == 5 * STEPS
     assert bands(ax) == {}
 
 
-def test_forecasts_stand_after_the_history_at_their_own_stamps():
+def test_forecasts_go_on_from_the_history_at_their_own_stamps():
     panel = panel_of("wide")
     ax = plot_forecast(panel, forecast_of(panel))
     past, future = line(ax, "history").get_xdata(), line(ax, "model").get_xdata()
     assert past[-1] == np.datetime64("2024-02-09")
-    assert list(future) == list(pd.date_range("2024-02-10", periods=STEPS).to_numpy())
+    assert list(future) == list(pd.date_range("2024-02-09", periods=1 + STEPS).to_numpy())
 
 
 def test_time_zones_show_local_time_and_integers_stay_integers():
     zoned = panel_of("wide", tz="Europe/Berlin")
     ax = plot_forecast(zoned, forecast_of(zoned))
-    assert line(ax, "model").get_xdata()[0] == np.datetime64("2024-02-10T00:00")
+    assert line(ax, "model").get_xdata()[1] == np.datetime64("2024-02-10T00:00")
     assert ax.get_xlabel() == "time (Europe/Berlin)"
     counted = panel_of("wide", integer=True)
-    assert list(line(plot_forecast(counted, forecast_of(counted)), "model").get_xdata()) == [*range(40, 46)]
+    assert list(line(plot_forecast(counted, forecast_of(counted)), "model").get_xdata()) == [*range(39, 46)]
 
 
 def test_truth_is_drawn_beside_the_forecast_where_it_is_known():
@@ -103,9 +108,156 @@ def test_truth_is_drawn_beside_the_forecast_where_it_is_known():
     past = panel.rows(0, 36)
     forecast = forecast_of(past)
     ax = plot_forecast(past, forecast, truth=panel)
-    np.testing.assert_allclose(line(ax, "truth").get_ydata(), np.sin(np.arange(36, 40)) + 3)
-    with pytest.raises(ValueError, match="truth has no row after 2024-02-05"):
+    np.testing.assert_allclose(line(ax, "truth").get_ydata(), np.sin(np.arange(35, 40)) + 3)
+    with pytest.raises(ValueError, match="truth has no row from 2024-02-06 00:00:00 on"):
         plot_forecast(past, forecast, truth=past)
+    # A history that goes on after the cutoff holds the truth itself.
+    whole = plot_forecast(panel, forecast)
+    for label in ("history", "truth", "model"):
+        np.testing.assert_array_equal(line(whole, label).get_xydata(), line(ax, label).get_xydata())
+
+
+def frames_of(kind, names, *, n_series=2, n_rows=40):
+    """A table under some names, and the frame that a forecaster with intervals answers."""
+    panel = panel_of("long")
+    values = np.column_stack([(n + 1) * panel.values[:40, 0] for n in range(n_series)])[:n_rows]
+    ids = [f"s{n:02}" for n in range(n_series)]
+    stamps = pd.date_range("2024-01-01", periods=n_rows, freq="D")
+    rule = SplitConformal(Naive(STEPS, schema=SCHEMAS[names]), n_windows=20)
+    if kind == "long":
+        frame = pd.DataFrame(
+            {"unique_id": np.repeat(ids, n_rows), "ds": np.tile(stamps, n_series), "y": values.T.ravel()}
+        )
+        frame = frame.rename(columns=dict(zip(frame.columns, names, strict=True)))
+    else:
+        frame = pd.DataFrame(values, index=stamps, columns=ids)
+        frame = frame.reset_index(names=names[1]) if names[1] != "ds" else frame
+    return frame, rule.fit(frame).predict(level=80, quantiles=[0.05, 0.95])
+
+
+SCHEMAS = {
+    ("unique_id", "ds", "y"): Schema(),
+    ("shop", "day", "sold"): Schema(id_col="shop", time_col="day", target_col="sold"),
+}
+
+
+@pytest.mark.parametrize("names", list(SCHEMAS))
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_frames_are_drawn_as_the_panel_and_the_forecast_behind_them(kind, names):
+    schema = Schema(time_col=names[1]) if kind == "wide" else SCHEMAS[names]
+    frame, answer = frames_of(kind, names) if kind == "long" else frames_of(kind, ("unique_id", names[1], "y")[:3])
+    ax = plot_forecast(frame, answer, schema=schema)
+    assert [each.get_title() for each in ax.figure.axes] == ["s00", "s01"]
+    for n, each in enumerate(ax.figure.axes):
+        rows = answer.iloc[n * STEPS : (n + 1) * STEPS] if kind == "long" else answer
+        name, label = ("naive", "naive") if kind == "long" else (f"s{n:02}", "forecast")
+        history = (n + 1) * (np.sin(np.arange(10, 40)) + 3)
+        np.testing.assert_allclose(line(each, "history").get_ydata(), history)
+        np.testing.assert_allclose(line(each, label).get_ydata(), [history[-1], *rows[name]])
+        for band, lower, upper in (("80%", "lo-80", "hi-80"), ("90%", "q0.05", "q0.95")):
+            vertices = bands(each)[f"{band} interval"]
+            assert set(vertices) == {history[-1], *rows[f"{name}-{lower}"], *rows[f"{name}-{upper}"]}
+    shuffled = answer.sample(frac=1, random_state=0)
+    other = plot_forecast(frame.sample(frac=1, random_state=1), shuffled, schema=schema, series="s01")
+    np.testing.assert_array_equal(line(other, label).get_xydata(), line(ax.figure.axes[1], label).get_xydata())
+
+
+SCHEMAS[("unique_id", "day", "y")] = Schema(time_col="day")
+
+
+def test_one_step_is_drawn():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"))
+    ax = plot_forecast(frame, answer.groupby("unique_id").head(1), series="s01")
+    assert len(line(ax, "naive").get_ydata()) == 2
+
+
+@pytest.mark.parametrize("n_series", [1, 2, 5, 12, 14, 30])
+def test_up_to_twelve_series_are_small_pictures_and_the_title_tells_what_is_left_out(n_series):
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=n_series)
+    figure = plot_forecast(frame, answer, title="sales").figure
+    assert len(figure.axes) == min(n_series, 12)
+    if n_series == 1:
+        assert figure.axes[0].get_title() == "sales"
+        return
+    assert [each.get_title() for each in figure.axes] == [f"s{n:02}" for n in range(min(n_series, 12))]
+    told = {
+        14: "sales; 12 of 14 series, without s12, s13",
+        30: "sales; 12 of 30 series, without s12, s13, s14, s15, s16 and 13 more",
+    }
+    assert figure.get_suptitle() == told.get(n_series, "sales")
+    few = plot_forecast(frame, answer, series=["s01", "s00"]).figure
+    assert [each.get_title() for each in few.axes] == ["s01", "s00"]
+    assert few.get_suptitle() == ""
+
+
+@pytest.mark.parametrize(("n_series", "freq"), [(1, "D"), (1, "YS"), (4, "min"), (4, "h"), (4, "MS"), (12, "MS")])
+def test_dates_and_legend_do_not_collide(n_series, freq):
+    frame, _ = frames_of("long", ("unique_id", "ds", "y"), n_series=n_series)
+    frame["ds"] = np.tile(pd.date_range("2023-11-28", periods=40, freq=freq), n_series)
+    answer = SplitConformal(Naive(STEPS), n_windows=20).fit(frame).predict(level=[50, 80])
+    figure = plot_forecast(frame, answer).figure
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["history", "80% interval", "50% interval", "naive"]
+    renderer = canvas.get_renderer()
+    boxes = [each.get_tightbbox(renderer) for each in figure.axes]
+    for n, (ax, box) in enumerate(zip(figure.axes, boxes, strict=True)):
+        assert not box.overlaps(legend.get_window_extent(renderer))
+        assert not any(box.overlaps(other) for other in boxes[:n])
+        labels = [text.get_window_extent(renderer) for text in ax.get_xticklabels() if text.get_text()]
+        assert len(labels) >= 2
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(labels))
+
+
+def test_bands_stop_at_zero_where_the_history_is_never_negative():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=1)
+    answer["naive-lo-80"] = -1.0
+    assert bands(plot_forecast(frame, answer))["80% interval"].min() == 0
+    answer["naive"] = -0.5  # the forecaster says that it may be
+    assert bands(plot_forecast(frame, answer))["80% interval"].min() == -0.5
+    frame.loc[0, "y"] = -2.0
+    assert bands(plot_forecast(frame, answer))["80% interval"].min() == -1
+
+
+def test_a_history_with_holes_is_drawn_with_holes_and_goes_on_from_what_is_known():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=1)
+    frame.loc[[20, 38, 39], "y"] = np.nan
+    ax = plot_forecast(frame, answer)
+    assert np.isnan(line(ax, "history").get_ydata()).sum() == 3
+    assert line(ax, "naive").get_xdata()[0] == np.datetime64("2024-02-07")
+    frame.loc[5:, "y"] = np.nan
+    assert len(line(plot_forecast(frame, answer), "naive").get_ydata()) == STEPS
+
+
+def test_frames_that_do_not_fit_are_refused():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"))
+    wide, theirs = frames_of("wide", ("unique_id", "ds", "y"))
+    wrong = [
+        (frame[frame["unique_id"] == "s00"], answer, "the history has no series 's01', which the forecast has"),
+        (frame, answer.assign(mlr=1.0), "one column of points beside .*; got naive, mlr"),
+        (frame, answer[["unique_id", "ds"]], "one column of points beside .*; got none"),
+        (frame, answer.iloc[:-1], "as many rows for every series; got 6 for 's00' and 5 for 's01'"),
+        (frame, answer.drop(columns="ds"), "'ds'"),
+        (frame[frame["ds"] > "2024-02-08"].assign(ds=pd.Timestamp("2025-01-01")).iloc[[0, 1]], answer, "s0|freq"),
+        (wide, theirs.drop(columns="s01"), "no column 's01', which the history has"),
+        (frame, forecast_of(to_panel(wide)), "the history has no series 's00'"),
+        (frame[frame["ds"] > "2024-02-09"], answer, "empty"),
+        (
+            frame.assign(ds=frame["ds"] + pd.Timedelta("60D")),
+            answer,
+            "no row before 2024-02-10 00:00:00, where the forecast",
+        ),
+    ]
+    for history, forecast, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            plot_forecast(history, forecast)
+    with pytest.raises(ValueError, match=r"series must name one for one ax; got \['s00', 's01'\]"):
+        plot_forecast(frame, answer, series=["s00", "s01"], ax=Figure().subplots())
+    with pytest.raises(ValueError, match=r"series must name at least one; got \[\]"):
+        plot_forecast(frame, answer, series=[])
+    with pytest.raises(TypeError, match="DataFrame"):
+        plot_forecast(frame, answer["naive"])
 
 
 def test_axes_that_are_given_are_drawn_into():
@@ -183,7 +335,8 @@ def test_a_backtest_shows_truth_and_forecasts_from_the_cutoffs_asked_for(kind, t
     assert [each.get_xdata()[0] for each in drawn] == [
         *panel.times[panel.starts[0] + np.array([18, 26, 34])].to_numpy()
     ]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["truth", "drift"]
+    (legend,) = ax.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["truth", "drift"]
     assert ax.get_title() == "b"
     save_plot(ax, tmp_path / "backtest.png")
 

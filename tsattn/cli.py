@@ -249,7 +249,7 @@ def forecast(
     level: Annotated[list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")] = None,
     future: Annotated[Path | None, typer.Option(help="Table of the future columns after each series.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the forecast, by its ending [-, CSV on stdout].")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture of the first series, such as F.png.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -2,73 +2,98 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from tsattn.data.frames import Panel
+from tsattn.data.columns import check_frame
+from tsattn.data.frames import Panel, from_long, from_wide, to_panel
+from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecaster import Forecast
-from tsattn.levels import level_to_quantiles
+from tsattn.levels import level_to_quantiles, quantiles_to_level
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_SERIES = 12
+# How the columns of bounds and quantiles end.
+_SUFFIX = re.compile(r"-(?P<side>lo-|hi-|q)(?P<number>\d+(\.\d+)?)$")
 # Dark enough for print, and told apart by colour-blind readers.
 _HISTORY, _FORECAST, _TRUTH = "#333333", "#0b6aa2", "#b3541e"
 _MODELS = ("#0b6aa2", "#b3541e", "#2a7f3e", "#8a5a9e", "#b08a00", "#777777", "#1aa3a3", "#c2477f")
 
 
 def plot_forecast(
-    history: Panel,
-    forecast: Forecast,
+    history: Panel | pd.DataFrame,
+    forecast: Forecast | pd.DataFrame,
     *,
+    schema: Schema | None = None,
     series: Any = None,
     n_history: int | None = None,
-    truth: Panel | None = None,
+    truth: Panel | pd.DataFrame | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one series: the end of its history, its forecast, and a band for each level, the widest lightest.
+    """Draw series, a picture each: the end of the history and, going on from it, the forecast with its bands.
+
+    There is a band between any two quantiles at equal distance from the median, the widest one lightest. It stops at
+    zero, in the picture only, where no value of the series' history is negative, unless the forecast itself is.
 
     Args:
-        history: The series that were forecast.
-        forecast: What :func:`tsattn.forecaster.forecast_panel` or ``predict(panel)`` returned for them.
-        series: Which one: an id of a long table, a channel of a wide one; default the first.
+        history: The series that were forecast, as a table or panel. Rows from the first forecast row on are truth.
+        forecast: What ``predict``, :func:`tsattn.forecast` or :func:`tsattn.forecaster.forecast_panel` returned.
+        schema: How tables are read; default :class:`tsattn.Schema`'s.
+        series: Ids of a long table or channels of a wide one, one or several; default all, the first one with ``ax``.
+            Twelve are drawn at most; the title tells which are left out.
         n_history: Rows of history to show; default five horizons.
-        truth: Panel that holds the rows after the cutoff, drawn beside the forecast.
+        truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
         title: Default: the name of the series.
-        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+        ax: Axes to draw one series into; default new ones on a figure of their own, outside of pyplot.
 
     Returns:
-        The axes. ``ax.figure.savefig(...)`` or :func:`save_plot` writes them to a file.
+        The axes, of several series those of the first. ``ax.figure.savefig(...)`` or :func:`save_plot` writes the
+        whole figure to a file.
 
     Raises:
-        ValueError: If there is no such series, or nothing of it to show.
+        TypeError: If a table is none.
+        ValueError: If a table is faulty, the history lacks a series of the forecast, there is no such series, nothing
+            of it to show, or one ``ax`` for several.
         ImportError: If matplotlib is missing.
     """
-    n, c = _find(forecast, series)
-    shown = n_history if n_history is not None else 5 * forecast.horizon
-    if shown < 1:
-        raise ValueError(f"n_history must be at least 1 row; got {shown}")
-    ax = _new_axes() if ax is None else ax
-    past, values = _tail(history, n, c, shown)
-    steps = _stamps(forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon])
-    ax.plot(past, values, color=_HISTORY, linewidth=1.2, label="history")
-    for level in sorted(forecast.levels, reverse=True):
-        lower, upper = (forecast.quantiles[q][n, :, c] for q in level_to_quantiles(level))
-        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
-        ax.fill_between(steps, lower, upper, color=_FORECAST, alpha=opacity, linewidth=0, label=f"{level:g}% interval")
+    panel = to_panel(history, schema, missing="mask")
+    answer = forecast if isinstance(forecast, Forecast) else _read_forecast(forecast, panel)
+    later = panel if truth is None else to_panel(truth, schema, missing="mask")
+    chosen, names = _chosen(answer, series, one=ax is not None)
+    n_rows = n_history if n_history is not None else 5 * answer.horizon
+    if n_rows < 1:
+        raise ValueError(f"n_history must be at least 1 row; got {n_rows}")
+    shown = chosen[:_MOST_SERIES]
+    drawn = [(_rows_of(panel, answer, *at), _rows_of(later, answer, *at)) for at in shown]
     if truth is not None:
-        actual = _after(truth, n, c, forecast)
-        ax.plot(steps[: len(actual)], actual, color=_TRUTH, linewidth=1.2, label="truth")
-    ax.plot(steps, forecast.point[n, :, c], color=_FORECAST, linewidth=1.6, label=forecast.alias)
-    _dress(ax, title if title is not None else _name(forecast, n, c), forecast.times)
-    return ax
+        for at, (_, after) in zip(shown, drawn, strict=True):
+            if not after.n_ahead:
+                start = answer.times[at[0] * answer.horizon]
+                raise ValueError(f"truth has no row from {start} on; pass the table that reaches further")
+    axes = _new_grid(len(shown)) if ax is None else [ax]
+    for each, at, (before, after) in zip(axes, shown, drawn, strict=True):
+        _draw(each, answer, *at, before, after, n_rows)
+        _dress(each, names[at] if title is None or len(shown) > 1 else title, answer.times)
+    if len(shown) > 1:
+        left_out = [names[at] for at in chosen[_MOST_SERIES:]]
+        few = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        told = f"{len(shown)} of {len(chosen)} series, without {few}" if left_out else ""
+        heading = "; ".join(filter(None, (title, told)))
+        axes[0].figure.suptitle("\n".join(textwrap.wrap(heading, 90)))
+    _add_legend(axes, own=ax is None)
+    return axes[0]
 
 
 def plot_backtest(
@@ -106,7 +131,7 @@ def plot_backtest(
     if n_cutoffs < 1:
         raise ValueError(f"n_cutoffs must be at least 1; got {n_cutoffs}")
     n, c = _place(panel.series_names, panel.dialect.kind == "long", series, "the result")
-    ax = _new_axes() if ax is None else ax
+    own, ax = ax is None, _new_axes() if ax is None else ax
     n_windows = result.origins.shape[1]
     shown = np.unique(np.linspace(n_windows - 1, 0, min(n_cutoffs, n_windows)).round().astype(int))
     first = panel.starts[n] + max(result.origins[n, shown[0]] - result.horizon, 0)
@@ -120,6 +145,7 @@ def plot_backtest(
             point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, c]
             ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=name if w == shown[0] else None)
     _dress(ax, title if title is not None else str(panel.series_names[max(n, c)]), panel.times)
+    _add_legend([ax], own=own)
     return ax
 
 
@@ -154,10 +180,12 @@ def plot_scores(
     scores = result.scores[metric].sort_values(ascending=False)
     colours = _colours(result)
     if by_step:
-        ax, steps = _new_axes() if ax is None else ax, pd.RangeIndex(1, result.horizon + 1)
+        own, steps = ax is None, pd.RangeIndex(1, result.horizon + 1)
+        ax = _new_axes() if ax is None else ax
         for name in scores.index[::-1]:
             ax.plot(steps, result.by_step.loc[name, "mae"], color=colours[name], linewidth=1.5, label=name)
         _dress(ax, title if title is not None else "error by steps ahead", steps)
+        _add_legend([ax], own=own)
         ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
         return ax
     ax = _new_axes((7, 0.8 + 0.4 * len(scores))) if ax is None else ax
@@ -261,10 +289,148 @@ def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
     return _figure_class()(figsize=size, layout="constrained").subplots()
 
 
-def _find(forecast: Forecast, series: Any) -> tuple[int, int]:
-    """Position (series, channel) of a name; long tables name series, wide ones channels."""
+def _new_grid(n: int) -> list[Axes]:
+    """Axes of ``n`` small pictures on one figure, a large one where there is one."""
+    if n == 1:
+        return [_new_axes()]
+    n_columns = 2 if n <= 4 else 3
+    n_rows = -(-n // n_columns)
+    figure = _figure_class()(figsize=(4.5 * n_columns, 2.6 * n_rows + 0.8), layout="constrained")
+    axes: list[Axes] = [*figure.subplots(n_rows, n_columns).flat]
+    for spare in axes[n:]:
+        spare.remove()
+    return axes[:n]
+
+
+def _read_forecast(frame: pd.DataFrame, panel: Panel) -> Forecast:
+    """The frame of a forecast of ``panel`` as arrays again."""
+    dialect = panel.dialect
+    check_frame(frame, "error")
+    if dialect.kind == "wide":
+        read = from_wide(frame, Schema(time_col=dialect.time_col or "ds"), freq=panel.freq)
+        columns, names = dict(zip(read.channels, read.values.T, strict=True)), panel.channels
+    else:
+        stamps = {"unique_id" if dialect.id_col is None else dialect.id_col, dialect.time_col}
+        numbers = [str(column) for column in frame.columns if column not in stamps]
+        points = [column for column in numbers if _SUFFIX.search(column) is None]
+        if len(points) != 1:
+            raise ValueError(
+                f"a forecast has one column of points beside {' and '.join(map(str, stamps))}; got"
+                f" {', '.join(points) or 'none'}: pass the frame that predict returned, of one model"
+            )
+        others = tuple(column for column in numbers if column not in points)
+        keys: dict[str, Any] = {"id_col": dialect.id_col or "unique_id", "time_col": dialect.time_col}
+        read = from_long(frame, Schema(**keys, target_col=points[0], past_cols=others), freq=panel.freq)
+        columns, names = {points[0]: read.values[:, 0]}, (points[0],)
+        if read.covariates is not None:
+            columns |= dict(zip(others, read.covariates.values.T, strict=True))
+    n_steps = int(read.lengths[0])
+    if (read.lengths != n_steps).any():
+        n = int(np.argmax(read.lengths != n_steps))
+        raise ValueError(
+            f"a forecast has as many rows for every series; got {n_steps} for {read.ids[0]!r} and"
+            f" {read.lengths[n]} for {read.ids[n]!r}: pass the frame that predict returned"
+        )
+    for name in names:
+        if name not in columns:
+            raise ValueError(
+                f"the forecast has no column {name!r}, which the history has; pass the frames of one table"
+            )
+
+    def of(suffix: str) -> np.ndarray:
+        shape = (read.n_series, n_steps)
+        return np.stack([columns[f"{name}{suffix}"].reshape(shape) for name in names], axis=-1)
+
+    quantiles = {}
+    for column in columns:
+        found = _SUFFIX.search(column)
+        if found is not None and column == f"{names[0]}{found[0]}":
+            side, number = found["side"], float(found["number"])
+            lower, upper = (number, 0.0) if side == "q" else level_to_quantiles(number)
+            quantiles[upper if side == "hi-" else lower] = of(found[0])
+    return Forecast(
+        point=of(""),
+        ids=read.ids,
+        channels=panel.channels,
+        times=read.times,
+        cutoffs=read.times[read.starts[:-1]],
+        alias="forecast" if dialect.kind == "wide" else names[0],
+        dialect=dialect,
+        quantiles=quantiles,
+    )
+
+
+def _chosen(forecast: Forecast, series: Any, *, one: bool) -> tuple[list[tuple[int, int]], dict[tuple[int, int], str]]:
+    """Places (series, channel) to draw, and the names of all there are; long tables name series, wide ones channels."""
     long = forecast.dialect.kind == "long"
-    return _place(forecast.ids if long else forecast.channels, long, series, "the forecast")
+    known = list(forecast.ids if long else forecast.channels)
+    names = {(n, 0) if long else (0, n): str(name) for n, name in enumerate(known)}
+    several = series if isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) else [series]
+    if series is None:
+        chosen = [*names][:1] if one else [*names]
+    else:
+        chosen = [_place(known, long, each, "the forecast") for each in several]
+    if not chosen or (one and len(chosen) > 1):
+        raise ValueError(f"series must name {'one for one ax' if one else 'at least one'}; got {series!r}")
+    return chosen, names
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one series in a panel, before the first row of its forecast and from there on."""
+
+    times: np.ndarray
+    values: np.ndarray
+    n_before: int
+
+    @property
+    def n_ahead(self) -> int:
+        return len(self.values) - self.n_before
+
+
+def _rows_of(panel: Panel, forecast: Forecast, n: int, c: int) -> _Rows:
+    long = forecast.dialect.kind == "long"
+    name = forecast.ids[n] if long else forecast.channels[c]
+    places = {each: place for place, each in enumerate(panel.series_names)}
+    if name not in places or (panel.dialect.kind == "long") != long:
+        raise ValueError(
+            f"the history has no series {name!r}, which the forecast has; pass the table that was forecast"
+        )
+    m, k = (places[name], 0) if long else (0, places[name])
+    own = slice(panel.starts[m], panel.starts[m + 1])
+    n_before = int((panel.times[own] < forecast.times[n * forecast.horizon]).sum())
+    return _Rows(_stamps(panel.times[own]), panel.values[own, k], n_before)
+
+
+def _draw(ax: Axes, forecast: Forecast, n: int, c: int, before: _Rows, after: _Rows, n_rows: int) -> None:
+    if not before.n_before:
+        start = forecast.times[n * forecast.horizon]
+        raise ValueError(f"the history has no row before {start}, where the forecast begins; pass what was forecast")
+    past = slice(max(before.n_before - n_rows, 0), before.n_before)
+    ax.plot(before.times[past], before.values[past], color=_HISTORY, linewidth=1.2, label="history")
+    # Forecast and truth go on from the last value that is known.
+    known = np.flatnonzero(np.isfinite(before.values[past]))[-1:] + past.start
+    steps = _stamps(forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon])
+
+    def joined(ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        times = np.concatenate([before.times[known], steps[: len(ahead)]])
+        return times, np.concatenate([before.values[known], ahead])
+
+    point = forecast.point[n, :, c]
+    never = np.fmin.reduce(before.values[: before.n_before], initial=np.inf) >= 0
+    for q in sorted(q for q in forecast.quantiles if q < 0.5 and round(1 - q, 12) in forecast.quantiles):
+        lower, upper = (forecast.quantiles[each][n, :, c] for each in (q, round(1 - q, 12)))
+        if never:
+            lower, upper = (np.maximum(each, np.minimum(point, 0)) for each in (lower, upper))
+        (level,) = quantiles_to_level(q)
+        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
+        times, low = joined(lower)
+        label = f"{level:g}% interval"
+        ax.fill_between(times, low, joined(upper)[1], color=_FORECAST, alpha=opacity, linewidth=0, label=label)
+    if after.n_ahead:
+        ahead = after.values[after.n_before :][: forecast.horizon]
+        ax.plot(*joined(ahead), color=_TRUTH, linewidth=1.2, label="truth")
+    ax.plot(*joined(point), color=_FORECAST, linewidth=1.6, label=forecast.alias)
 
 
 def _place(known: Sequence[Any] | np.ndarray, long: bool, series: Any, owner: str) -> tuple[int, int]:
@@ -283,23 +449,6 @@ def _colours(result: BacktestResult) -> dict[str, str]:
     return {name: _MODELS[i % len(_MODELS)] for i, name in enumerate(result.rolled)}
 
 
-def _name(forecast: Forecast, n: int, c: int) -> str:
-    return str(forecast.ids[n] if forecast.dialect.kind == "long" else forecast.channels[c])
-
-
-def _tail(panel: Panel, n: int, c: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    last = slice(max(panel.starts[n], panel.starts[n + 1] - rows), panel.starts[n + 1])
-    return _stamps(panel.times[last]), panel.values[last, c]
-
-
-def _after(truth: Panel, n: int, c: int, forecast: Forecast) -> np.ndarray:
-    own = slice(truth.starts[n], truth.starts[n + 1])
-    later = truth.times[own] > forecast.cutoffs[n]
-    if not later.any():
-        raise ValueError(f"truth has no row after {forecast.cutoffs[n]}; pass the panel that reaches further")
-    return truth.values[own, c][later][: forecast.horizon]
-
-
 def _stamps(times: pd.Index) -> np.ndarray:
     """Stamps as matplotlib reads them without pandas' converters: local wall time, or integers."""
     if isinstance(times, pd.DatetimeIndex):
@@ -312,6 +461,25 @@ def _dress(ax: Axes, title: str, times: pd.Index) -> None:
     ax.margins(x=0.01)
     ax.grid(visible=True, alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="upper left")
-    if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
-        ax.set_xlabel(f"time ({times.tz})")
+    if isinstance(times, pd.DatetimeIndex):
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        inches = ax.bbox.width / ax.figure.dpi
+        locator = AutoDateLocator(minticks=2, maxticks=max(5, int(1.2 * inches)))  # with fewer it finds no interval
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        if times.tz is not None:
+            ax.set_xlabel(f"time ({times.tz})")
+    else:
+        ax.locator_params(axis="x", integer=True, nbins=6)
+
+
+def _add_legend(axes: Sequence[Axes], *, own: bool) -> None:
+    """One legend for all axes: below those of a figure of our own, where there is room inside of somebody's."""
+    found = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if own:
+        figure: Any = axes[0].figure
+        options = {"loc": "outside lower center", "ncols": min(len(found), 6), "frameon": False}
+        figure.legend([*found.values()], [*found], **options)
+    else:
+        axes[0].legend([*found.values()], [*found], frameon=False, loc="best")
