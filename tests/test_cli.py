@@ -89,7 +89,6 @@ BAD_TABLES = {
     "wide text": (lambda: wide_frame().assign(b="x"), "'b'.*'x'"),
     "no rows": (lambda: long_frame().iloc[:0], "row"),
     "too short": (lambda: long_frame(3), "rows"),
-    "one series too short": (lambda: long_frame().iloc[: ROWS + 2], "'b'.*rows|rows.*'b'|'b' has 2 rows"),
     "missing column": (lambda: long_frame().rename(columns={"y": "load"}), "y"),
 }
 
@@ -126,6 +125,24 @@ def check_refusal(result, pattern):
     assert err.endswith("\n")
     assert "Traceback" not in err
     assert re.search(pattern, err), err
+
+
+@pytest.mark.parametrize("command", ["backtest", "benchmark"])
+def test_a_series_too_short_to_be_judged_is_one_line(folder, run, command):
+    long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)
+    check_refusal(run(*WRITERS[command]), "'b'.*rows|rows.*'b'|'b' has 2 rows")
+
+
+@pytest.mark.parametrize("command", ["fit", "forecast"])
+def test_a_series_too_short_for_the_network_is_a_warning(folder, run, command):
+    long_frame().iloc[: ROWS + 8].to_csv("bad.csv", index=False)
+    code, _, err = run(*WRITERS[command])
+    assert code == 0
+    assert "tsattn: warning" not in err
+    long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)
+    code, _, err = run(*WRITERS[command])
+    assert code == 0
+    assert err.count("tsattn: warning: 1 of 2 series have fewer than 8 rows of history, too few for mlr") == 1
 
 
 @pytest.mark.parametrize("command", WRITERS)

@@ -26,6 +26,7 @@ from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.gluonts import GluonTSForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
+from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.nn.config import Network
@@ -314,6 +315,10 @@ def test_constant_series_have_finite_forecasts(make):
 def test_a_short_series_is_one_clear_error(name, make):
     context = fitted(name).min_context
     short = long_frame((120, max(context - 1, 1)))
+    if isinstance(fitted(name), NetworkForecaster):  # another forecaster takes its place
+        with pytest.warns(UserWarning, match="1 of 2 series have fewer than 8 rows of history"):
+            assert len(fitted(name).predict(short)) == 2 * H
+        return
     if context == 1:  # one row suffices: a series of one is no error
         assert len(fitted(name).predict(short)) == 2 * H
         return

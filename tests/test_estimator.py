@@ -491,7 +491,7 @@ def test_attention_maps_of_the_last_contexts(kind):
     np.testing.assert_allclose(maps.sum(-1), 2 if kind == "global_local" else 1, rtol=1e-5)
     np.testing.assert_array_equal(model.attention_maps(df), maps)
     np.testing.assert_allclose(model.attention_maps(df[df["unique_id"] == "s1"])[:, 0], maps[:, 1], rtol=1e-4)
-    with pytest.raises(ValueError, match="needs at least 24 rows"):
+    with pytest.raises(ValueError, match="needs at least 8 rows"):
         model.attention_maps(df.groupby("unique_id").tail(5))
 
 
@@ -583,7 +583,7 @@ def test_strange_data_are_refused_at_predict():
     model = linear().fit(wide_frame())
     with pytest.raises(ValueError, match="fitted on the channels s0, s1; got s1, s0"):
         model.predict(wide_frame()[["s1", "s0"]])
-    with pytest.raises(ValueError, match="needs at least 24 rows"):
+    with pytest.raises(ValueError, match="needs at least 8 rows"):
         model.predict(wide_frame().tail(3))
     hourly = wide_frame()
     hourly.index = pd.date_range("2024-01-01", periods=len(hourly), freq="h", name="ds")

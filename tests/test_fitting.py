@@ -197,8 +197,6 @@ def test_a_bad_update_changes_nothing():
     before = model.predict()
     with pytest.raises(ValueError, match=r"s0.*2024"):
         model.update(df[df["ds"] > cut + pd.Timedelta(days=2)])
-    with pytest.raises(ValueError, match="the context of nlinear needs at least 24 rows"):
-        model.update(df.assign(unique_id="new").groupby("unique_id").tail(3))
     with pytest.raises(ValueError, match="a long table cannot be continued by a wide one"):
         model.update(wide_frame())
     pd.testing.assert_frame_equal(model.predict(), before)

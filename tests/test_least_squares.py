@@ -94,7 +94,7 @@ def test_heads_that_move_values_take_it(settings):
     assert np.isfinite(model.predict(level=80).iloc[:, 1:].to_numpy(dtype=float)).all()
 
 
-def test_windows_with_missing_values_teach_nothing():
+def test_windows_with_a_hole_teach_nothing_and_their_front_counts_as_their_mean():
     df = table()
     holed = df.copy()
     holed.iloc[40:43, 0] = np.nan
@@ -102,10 +102,11 @@ def test_windows_with_missing_values_teach_nothing():
     values = to_panel(holed, missing="mask").values[: len(df) - VALID]
     z = (values - np.nanmean(values, 0)) / np.nanstd(values, 0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
-    whole = windows[np.isfinite(windows).all(1)]
-    assert 0 < len(whole) < len(windows)
-    x = whole[:, :CONTEXT] - whole[:, :CONTEXT].mean(1, keepdims=True)
-    y = whole[:, CONTEXT:] - whole[:, :CONTEXT].mean(1, keepdims=True)
+    known = np.isfinite(windows)
+    used = windows[known[:, CONTEXT - 1] & (np.diff(known, axis=1).sum(1) < 2) & known[:, -1]]
+    assert np.isfinite(windows).all(1).sum() < len(used) < len(windows)
+    mean = np.nanmean(used[:, :CONTEXT], 1, keepdims=True)
+    x, y = np.nan_to_num(used[:, :CONTEXT] - mean), used[:, CONTEXT:] - mean
     expected = np.linalg.solve(x.T @ x + 1e-3 * (x**2).sum() / CONTEXT * np.eye(CONTEXT), x.T @ y).T
     np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), expected, rtol=1e-3, atol=1e-4)
     sparse = df.copy()

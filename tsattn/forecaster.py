@@ -300,7 +300,7 @@ class Forecaster(ABC):
             history: Of the panel.
             ends: Absolute rows just after the last row of each window, ``[B]``.
             quantiles: As in :meth:`predict_windows`.
-            covariates: Those of the same windows.
+            covariates: Those of the same windows, with as many rows of history or more.
 
         Returns:
             As :meth:`predict_windows`.
@@ -308,7 +308,9 @@ class Forecaster(ABC):
         Raises:
             ValueError: As :meth:`predict_windows`.
         """
-        return self.predict_windows(self.windows(history, ends), quantiles=quantiles, covariates=covariates)
+        x = self.windows(history, ends)
+        given = covariates and covariates.cut(x.shape[1], self.horizon)
+        return self.predict_windows(x, quantiles=quantiles, covariates=given)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """Windows as :meth:`_forecast` takes them."""
@@ -598,8 +600,7 @@ def forecast_panel(
     steps = forecaster.horizon if horizon is None else check_horizon(horizon)
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)
-    context = forecaster.min_context
-    require_length(panel, context, f"the context of {forecaster.alias_}")
+    require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history, ends = History(panel), panel.starts[1:]
     ahead = None
     if future is not None or forecaster.covariate_columns_:
@@ -612,12 +613,13 @@ def forecast_panel(
     reach = -(-steps // forecaster.horizon) * forecaster.horizon
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
     width = (read + reach * (1 + len(every))) * panel.n_channels
-    chunk = chunk_size(width if beside is None else width + beside.width(context, reach))
+    chunk = chunk_size(width if beside is None else width + beside.width(read, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        covariates = None if beside is None else beside.windows(ends[part], context, reach)
+        covariates = None if beside is None else beside.windows(ends[part], read, reach)
         if steps > forecaster.horizon:
-            point[part] = _fed_back(forecaster, forecaster.windows(history, ends[part]), covariates, steps)
+            x = forecaster.windows(history, ends[part])
+            point[part] = _fed_back(forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps)
         else:
             given, spread = forecaster.predict_before(history, ends[part], quantiles=every, covariates=covariates)
             point[part], bounds[part] = given[:, :steps], spread[:, :steps]

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsattn.data.windows import History
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import ignored, silenced
@@ -245,7 +244,8 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
 def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> None:
     """Refuse a program that gives other numbers than the forecaster on what it saw last."""
     panel = forecaster.panel_
-    contexts = History(panel).contexts(panel.starts[1:][:_PROBES], forecaster.context_).astype(np.float32)
+    rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
+    contexts = panel.values[np.maximum(rows, panel.starts[:-1, None])[:_PROBES]].astype(np.float32)
     contexts[np.broadcast_to(np.isnan(contexts).all(1, keepdims=True), contexts.shape)] = 0.0  # nothing known at all
     with torch.no_grad():
         ours = program.module()(torch.as_tensor(contexts)).numpy()

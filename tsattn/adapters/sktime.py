@@ -132,7 +132,8 @@ class TsattnForecaster(BaseForecaster):
                 f"a forecast from {self.cutoff[0]} needs {need} rows up to there; got {len(rows)}: update with more, or"
                 " fit a forecaster with a smaller context"
             )
-        return _panel(rows.iloc[-need:], self.forecaster_.schema.missing or "error", filled=True).values[None]
+        rows = rows.iloc[-self.forecaster_.max_context :]
+        return _panel(rows, self.forecaster_.schema.missing or "error", filled=True).values[None]
 
     def _rows(self, fh: ForecastingHorizon) -> np.ndarray:
         return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1

@@ -35,8 +35,21 @@ class CovariateWindows:
 
     def cut(self, context: int, horizon: int) -> CovariateWindows:
         """The last ``context`` rows of history and the steps after them, of windows with ``horizon`` steps."""
-        known = self.known[:, self.known.shape[1] - horizon - context :]
-        return replace(self, past=self.past[:, self.past.shape[1] - context :], known=known)
+        known = self.known[:, max(self.known.shape[1] - horizon - context, 0) :]
+        return replace(self, past=self.past[:, max(self.past.shape[1] - context, 0) :], known=known)
+
+    def lengthened(self, context: int) -> CovariateWindows:
+        """The same windows with ``context`` rows of history: the first row stands for those before it."""
+
+        def repeat(rows: np.ndarray) -> np.ndarray:
+            lacking = context - self.past.shape[1]
+            return np.concatenate([np.repeat(rows[:, :1], max(lacking, 0), axis=1), rows], axis=1)
+
+        return replace(self, past=repeat(self.past), known=repeat(self.known))
+
+    def of(self, windows: np.ndarray) -> CovariateWindows:
+        """Those of some of the windows."""
+        return replace(self, past=self.past[windows], known=self.known[windows], static=self.static[windows])
 
 
 class CovariateHistory:
@@ -83,14 +96,15 @@ class CovariateHistory:
 
         Args:
             ends: Absolute rows just after each context.
-            context: Rows of history T.
+            context: Rows of history T; before the first row of a series, that row stands for them.
             horizon: Steps ahead F. Those beyond what ``ahead`` holds are NaN.
         """
+        series = np.searchsorted(self._starts, ends - 1, side="right") - 1
         rows = ends[:, None] + np.arange(-context, 0 if self._ahead is not None else horizon)
+        rows = np.maximum(rows, self._starts[series, None])
         known = self._known[rows]
         if self._cycles.shape[1]:
             known = np.concatenate([known, self._cycles[self._stamps[rows]]], axis=2)
-        series = np.searchsorted(self._starts, ends - 1, side="right") - 1
         if self._ahead is not None:
             steps = self._ahead[series, :horizon]
             unknown = np.full((len(ends), horizon - steps.shape[1], steps.shape[2]), np.nan)

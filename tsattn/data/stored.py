@@ -91,12 +91,11 @@ def _dialect(told: dict[str, Any]) -> Dialect:
     return Dialect(**told)
 
 
-def check_panel(panel: Panel, lengths: np.ndarray | None = None) -> None:
+def check_panel(panel: Panel) -> None:
     """Refuse a panel that no table could have become: loading skips the checks that reading a frame makes.
 
     Args:
         panel: As :func:`panel_from` gave it.
-        lengths: Rows that each series must have, ``[N]``; ``None`` takes any, at least one.
 
     Raises:
         ValueError: If it breaks a rule.
@@ -108,7 +107,7 @@ def check_panel(panel: Panel, lengths: np.ndarray | None = None) -> None:
     require(panel.missing == "mask" or not np.isnan(values).any(), "values are missing")
     require(starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,), "series do not fit the rows")
     rows = np.diff(starts)
-    whole = starts[0] == 0 and (rows > 0).all() and (lengths is None or np.array_equal(rows, lengths))
+    whole = starts[0] == 0 and (rows > 0).all()
     require(bool(whole) and len(rows) > 0 and starts[-1] == len(values), "series do not fit the rows")
     require(pd.Index(panel.ids).is_unique, "ids occur twice")
     grid = parse_freq(panel.freq)

@@ -16,6 +16,8 @@ _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
 # Statistics are taken of blocks of channels with about so many values: 8 MB in float64.
 _SCALER_VALUES = 2**20
+# Rows of history from which a network forecasts, if its context is not shorter.
+_LEAST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,56 @@ class History:
         return self.panel.values[ends[:, None] + np.arange(horizon)]
 
 
+def least_rows(context: int) -> int:
+    """Rows of history without which a series is too short for a network that reads ``context``."""
+    return min(_LEAST_ROWS, context)
+
+
+def known_rows(x: np.ndarray) -> np.ndarray:
+    """Rows of each window ``[B, T, C]`` from the first one with a value on, ``[B]``.
+
+    Example:
+        >>> known_rows(np.array([[[np.nan], [2.0], [np.nan]]]))
+        array([2])
+    """
+    known = ~np.isnan(x).all(axis=2)
+    return np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0) if x.shape[1] else np.zeros(len(x), int)
+
+
+def known_lengths(panel: Panel) -> np.ndarray:
+    """Rows of each series from the first one with a value on, ``[N]``."""
+    seen = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
+    first = np.append(seen, len(panel.values))[np.searchsorted(seen, panel.starts[:-1])]
+    return np.maximum(panel.starts[1:] - first, 0)
+
+
+def require_known(panel: Panel, reach: int) -> None:
+    """Refuse a panel with a series or channel that has no value among the rows that a forecast reads.
+
+    Args:
+        panel: The panel.
+        reach: Rows at the end of each series that are read.
+
+    Raises:
+        ValueError: Naming the first such series or channel, how many others, and the remedy.
+    """
+    if not np.isnan(panel.values).any():
+        return
+    known = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
+    np.cumsum(~np.isnan(panel.values), axis=0, out=known[1:])
+    stops = panel.starts[1:]
+    empty = known[stops] == known[np.maximum(stops - reach, panel.starts[:-1])]
+    if empty.any():
+        n, channel = (int(i) for i in np.argwhere(empty)[0])
+        wide = panel.dialect.kind == "wide"
+        name = f"channel {panel.channels[channel]!r}" if wide else f"series {plain(panel.ids[n])!r}"
+        others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
+        raise ValueError(
+            f"{name}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows, but a forecast needs"
+            " one; fill one in, or leave it out"
+        )
+
+
 def check_windows(x: np.ndarray, context: int) -> np.ndarray:
     """Return contexts as float64.
 
@@ -258,10 +310,19 @@ def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Rows a window reads (``context``) and answers for (``horizon``)."""
+    """Rows a window reads (``context``) and answers for (``horizon``).
+
+    Args:
+        context: Rows before the cutoff.
+        horizon: Rows after it.
+        least: Fewest rows before the cutoff where several series stand together: the windows of each begin at half of
+            what it leaves beside a horizon, if that is less than the context, and what they lack is padded at the
+            front. ``None``: no window lacks a row.
+    """
 
     context: int
     horizon: int
+    least: int | None = None
 
     @property
     def length(self) -> int:
@@ -271,7 +332,7 @@ class WindowSpec:
     def ends(self, starts: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Absolute end rows of all contexts whose future lies in rows ``first[n]:stop[n]`` of series n.
 
-        Contexts may reach back before ``first``, never before the series' own start.
+        Contexts may reach back before ``first``; before the series' own start only where ``least`` allows it.
 
         Args:
             starts: Offsets of the stacked series, ``[N + 1]``.
@@ -281,7 +342,10 @@ class WindowSpec:
         Returns:
             Row numbers in the stacked table, ascending, ``[W]``.
         """
-        lowest = np.maximum(first, self.context)
+        needed: np.ndarray | int = self.context
+        if self.least is not None and len(starts) > 2:
+            needed = np.minimum(self.context, np.maximum(self.least, (stop - self.horizon) // 2))
+        lowest = np.maximum(first, needed)
         counts = np.maximum(stop - self.horizon - lowest + 1, 0)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(starts[:-1] + lowest, counts) + within
@@ -300,6 +364,7 @@ class WindowBatches:
         generator: Shuffles anew at each pass; ``None`` keeps the order.
         covariates: Resident tensors: ``past`` and ``known`` ``[rows, features]``, ``static`` ``[N, features]``.
         starts: Rows at which series start, ``[N + 1]``; needed where there are static covariates.
+        fill: Give the mean of a context for its missing values, for networks that cannot leave them out.
     """
 
     def __init__(
@@ -312,6 +377,7 @@ class WindowBatches:
         generator: torch.Generator | None = None,
         covariates: Mapping[str, torch.Tensor] | None = None,
         starts: np.ndarray | None = None,
+        fill: bool = False,
     ) -> None:
         self.spec = spec
         self.batch_size = batch_size
@@ -319,6 +385,7 @@ class WindowBatches:
         self._covariates = dict(covariates or {})
         self._starts = torch.as_tensor([0] if starts is None else starts, dtype=torch.int64)
         self._values = values
+        self._fill = fill
         self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
         self._part = slice(None)
 
@@ -372,6 +439,8 @@ class WindowBatches:
             first = chunk[self._part].to(windows.device)
             window = windows[first].transpose(1, 2)
             x, y = window[:, : self.spec.context], window[:, self.spec.context :]
+            if self._fill:
+                x = x.where(x.isfinite(), x.nanmean(1, keepdim=True))
             yield (x, y, self._gather(first)) if self._covariates else (x, y)
 
     def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:

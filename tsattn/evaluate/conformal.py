@@ -151,12 +151,12 @@ class SplitConformal(Forecaster):
         """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``."""
         errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
         beside = self.forecaster_.covariate_history(history.panel)
-        more = 0 if beside is None else beside.width(self.min_context, self.horizon)
+        more = 0 if beside is None else beside.width(self.max_context, self.horizon)
         chunk = chunk_size((self.max_context + self.horizon) * history.panel.n_channels + more)
         for first in range(0, len(ends), chunk):
             part = slice(first, first + chunk)
             x = self.windows(history, ends[part])
-            given = None if beside is None else beside.windows(ends[part], self.min_context, self.horizon)
+            given = None if beside is None else beside.windows(ends[part], x.shape[1], self.horizon)
             errors[part] = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
         return errors
 
@@ -193,7 +193,7 @@ class SplitConformal(Forecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`tsattn.forecaster.Forecaster.predict_before`; the scales are those of the series, where known."""
         x, asked = self.windows(history, ends), check_request(None, tuple(quantiles))[2]
-        point, bounds = self.predict_windows(x, covariates=covariates)
+        point, bounds = self.predict_windows(x, covariates=covariates and covariates.cut(x.shape[1], self.horizon))
         if len(asked):
             bounds = self.raised(self._around(point, asked, self.scale_before(history, ends)), point, x)
         return point, bounds

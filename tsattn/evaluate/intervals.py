@@ -96,13 +96,15 @@ class StepIntervals:
 def scale_of(x: np.ndarray) -> np.ndarray:
     """Size of the movements in each window, ``[B, C]`` from ``x [B, T, C]``, always positive.
 
-    The standard deviation over T; for a constant window its absolute value; 1 where that is 0 as well.
+    The standard deviation over the values that are known along T; for a constant window its absolute value; 1 where
+    that is 0 as well.
 
     Example:
         >>> scale_of(np.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]])).ravel()
         array([1., 5., 1.])
     """
-    deviation, size = x.std(axis=1), np.abs(x).max(axis=1)
+    known = ~np.isnan(x)
+    deviation, size = x.std(axis=1, where=known), np.abs(x).max(axis=1, where=known, initial=0.0)
     # A constant window leaves rounding dust, not zero.
     return np.where(deviation > 1e-12 * size, deviation, np.where(size > 0, size, 1.0))
 

@@ -348,13 +348,13 @@ def judge_windows(
     beside = forecaster.covariate_history(panel)
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
     # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
-    more = 0 if beside is None else beside.width(context, steps)
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
+    more = 0 if beside is None else beside.width(read, steps)
     chunk = chunk or chunk_size(3 * (read * panel.n_channels + width + more))
     size = max(1, _SLICE_VALUES // width)
     for begin in range(0, len(slots), chunk):
         part = slice(begin, begin + chunk)
-        covariates = None if beside is None else beside.windows(ends[part], context, steps)
+        covariates = None if beside is None else beside.windows(ends[part], read, steps)
         asked: dict[str, Any] = {"quantiles": rolled.quantiles, "covariates": covariates}
         point, bounds = forecaster.predict_before(history, ends[part], **asked)
         if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):

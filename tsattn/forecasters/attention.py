@@ -6,7 +6,7 @@ import numpy as np
 
 from tsattn.data.calendar import calendar_cycles
 from tsattn.data.encoding import CovariateHistory
-from tsattn.data.frames import Panel, TableLike, require_length
+from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
@@ -23,8 +23,9 @@ class AttentionForecaster(NetworkForecaster):
 
     Args:
         horizon: Future steps to forecast.
-        context: Rows of history read for each forecast. Default: 3.5 horizons, at least 96, at most 512, and not
-            more than half of what the shortest series has.
+        context: Rows of history read for each forecast; what a shorter series lacks is padded at its front. Default:
+            3.5 horizons, at least 96, at most 512, and not more than the median series leaves beside a horizon and
+            ``val_size``, half of it where there is one series alone.
         attention: ``"mlr"`` (distance-dependent multi-level low rank), ``"standard"``, ``"sliding_window"``,
             ``"global_local"`` (two softmaxes over split features), or a bilinear score whose matrix is structured:
             ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``.
@@ -45,7 +46,7 @@ class AttentionForecaster(NetworkForecaster):
     Attributes:
         fitted_: The network with all that its answers need, a :class:`tsattn.forecasters.fitted.FittedNetwork`.
         network_: The trained ``torch.nn.Module``.
-        context_: Rows of history a forecast needs.
+        context_: Rows of history a forecast reads.
         covariate_columns_: What is read beside the target, the cycles of the calendar chosen.
         summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation loss.
         history_: Losses and learning rate, one row an epoch.
@@ -107,16 +108,15 @@ class AttentionForecaster(NetworkForecaster):
             ``"global_local"``, which adds two softmaxes. :func:`tsattn.plotting.plot_attention` draws one map.
 
         Raises:
-            ValueError: If a series is shorter than the context, or the channels differ from the fitted ones.
+            ValueError: If the channels differ from the fitted ones.
             sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
         """
         self.check_fitted()
         panel = self.series(data)
-        require_length(panel, self.context_, "one context")
-        x, covariates = History(panel).contexts(panel.starts[1:], self.context_), None
+        x, covariates = self.windows(History(panel), panel.starts[1:]), None
         if self.fitted_.encoder is not None:
             history = CovariateHistory(panel, self.covariate_columns_)
-            covariates = history.windows(panel.starts[1:], self.context_, 0)
+            covariates = history.windows(panel.starts[1:], x.shape[1], 0)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             return self.fitted_.attention_maps(x, covariates)
 

@@ -70,29 +70,29 @@ class FittedNetwork:
         return choose_threads(asked, n_windows * n_channels * multiply_adds(self.network, self.config))
 
     def check(self, x: np.ndarray) -> np.ndarray:
-        """The last rows of windows ``[B, T, C]``, as many as the network reads.
+        """The last rows of windows ``[B, T, C]``, as many as the network reads where there are so many.
+
+        Rows without a value at the front of a window stand for a history that is shorter.
 
         Raises:
             ValueError: If shape, channels or values are unfit.
         """
-        context = self.config.context
-        x = self._check_known(x) if self.config.masked else check_windows(x, context)
+        x = np.asarray(x, dtype=np.float64)
+        gone = np.isnan(x)
+        allowed = gone
+        if not self.config.masked and x.ndim == 3:
+            allowed = np.broadcast_to(np.logical_and.accumulate(gone.all(axis=2, keepdims=True), axis=1), x.shape)
+        check_windows(np.where(allowed, 0.0, x), 1)
         if self.n_channels is not None and x.shape[2] != self.n_channels:
             raise ValueError(f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}")
-        return x[:, -context:]
-
-    def _check_known(self, x: np.ndarray) -> np.ndarray:
-        """Windows that may miss values, but not all of a channel's."""
-        x, context = np.asarray(x, dtype=np.float64), self.config.context
-        gone = np.isnan(x)
-        check_windows(np.where(gone, 0.0, x), context)
+        context = self.config.context
         if (empty := gone[:, -context:].all(axis=1)).any():
             window, channel = np.argwhere(empty)[0]
             raise ValueError(
-                f"the last {context} rows of window {window}, channel {channel} hold no value to forecast from;"
+                f"the last {context} rows of window {window}, channel {channel} hold no finite value to forecast from;"
                 " give a longer history or leave the series out"
             )
-        return x
+        return x[:, -context:]
 
     def answer(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None = None
@@ -110,7 +110,7 @@ class FittedNetwork:
         point, bounds = self._learnt(self.transform.windows(x), quantiles, beside)
         point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
-            unknown = np.isnan(covariates.known[:, self.config.context :]).any(axis=2)
+            unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)
             steps = unknown.shape[1]
             point[:, :steps][unknown], bounds[:, :steps][unknown] = np.nan, np.nan
         return point, bounds
@@ -156,10 +156,13 @@ class FittedNetwork:
         """Covariates of contexts as the network reads them."""
         if self.encoder is None or covariates is None:
             return {}
-        return self.encoder.encode(covariates, self.config.horizon)
+        return self.encoder.encode(covariates.lengthened(self.config.context), self.config.horizon)
 
     def standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were taken off.
+
+        A context with fewer rows than the network reads is padded at the front: with missing values for a network that
+        leaves them out, with the mean of the context for another one.
 
         Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
         so each window is its own measure; the network is then equivariant and no series needs a stored scale.
@@ -175,7 +178,12 @@ class FittedNetwork:
         else:
             level, spread = np.broadcast_to(self.scaler.mean, shape), np.broadcast_to(self.scaler.scale, shape)
         dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
-        return ((x - level) / np.where(spread > 0, spread, 1.0)).astype(dtype), level, spread
+        scaled = (x - level) / np.where(spread > 0, spread, 1.0)
+        if lacking := self.config.context - x.shape[1]:
+            scaled = np.concatenate([np.full((len(x), lacking, x.shape[2]), np.nan), scaled], axis=1)
+        if not self.config.masked and (gone := np.isnan(scaled)).any():
+            scaled = np.where(gone, scaled.mean(1, keepdims=True, where=~gone), scaled)
+        return scaled.astype(dtype), level, spread
 
     def interval_scale(self, x: np.ndarray) -> np.ndarray:
         """Unit in which errors are pooled over windows, ``[B, C]``."""
@@ -226,7 +234,5 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
 
 def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, filled: all that a later forecast needs."""
-    tail = panel.last(context)
-    filled = History(panel).contexts(panel.starts[1:], context)
-    return replace(tail, values=filled.reshape(tail.values.shape))
+    """The last ``context`` rows of every series, or all of a shorter one, filled: what a later forecast needs."""
+    return replace(panel, values=History(panel).filled).last(context)

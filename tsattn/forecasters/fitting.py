@@ -10,7 +10,7 @@ from torch import nn
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
-from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, make_scaler
+from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, least_rows, make_scaler
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
@@ -45,30 +45,59 @@ class FitPlan:
         """Features of covariates that the network reads, as its configuration names them."""
         return {} if self.encoder is None else self.encoder.sizes
 
+    @property
+    def padding(self) -> int:
+        """Rows that the shortest context of a window lacks."""
+        ends = np.concatenate([self._learn_ends(), self._check_ends()])
+        return max(self.spec.context - int((ends - self._first_rows(ends)).min(initial=self.spec.context)), 0)
+
     def batches(
-        self, batch_size: int, order: torch.Generator, device: torch.device
+        self, batch_size: int, order: torch.Generator, device: torch.device, *, masked: bool
     ) -> tuple[WindowBatches, WindowBatches | None]:
         """Shuffled windows to learn from and ordered ones to check on (None without validation rows).
 
         The rows live on ``device`` once; batches are gathered there.
+
+        Args:
+            batch_size: Windows a batch.
+            order: Shuffles.
+            device: Where they are gathered.
+            masked: Whether the network leaves missing values out; otherwise those that pad short contexts at the front
+                are given the mean of the context.
         """
-        values = torch.as_tensor(self._standardised()).to(device)
-        first = np.zeros(self.panel.n_series, dtype=np.int64)
-        ends = self._usable(self.spec.ends(self.panel.starts, first, self.stops))
-        if not len(ends):
+        learn, check = self._learn_ends(), self._check_ends()
+        if not len(learn):
             raise ValueError(
                 "no training window shows a value both in its context and in its horizon; bring more known values, or"
                 " shorten context or horizon"
             )
+        values, front = self._standardised(), self.padding
         encoded = {} if self.encoder is None else self.encoder.rows(self.panel)
+        starts = self.panel.starts
+        if front:
+            rows, before = self._behind(front)
+            values = np.where(before[:, None], np.float32(np.nan), values[rows])
+            encoded = {name: each if name == "static" else each[rows] for name, each in encoded.items()}
+            starts = starts + front * np.arange(len(starts))
         beside: dict[str, Any] = {
             "batch_size": batch_size,
-            "covariates": {name: torch.as_tensor(rows).to(device) for name, rows in encoded.items()},
-            "starts": self.panel.starts,
+            "covariates": {name: torch.as_tensor(each).to(device) for name, each in encoded.items()},
+            "starts": starts,
+            "fill": front > 0 and not masked,
         }
-        learn = WindowBatches(values, ends, self.spec, generator=order, **beside)
-        ends = self._check_ends()
-        return learn, WindowBatches(values, ends, self.spec, **beside) if len(ends) else None
+
+        def batches(ends: np.ndarray, **how: Any) -> WindowBatches:
+            moved = ends + front * (self._owners(ends) + 1)
+            return WindowBatches(resident, moved, self.spec, **beside, **how)
+
+        resident = torch.as_tensor(values).to(device)
+        return batches(learn, generator=order), batches(check) if len(check) else None
+
+    def _behind(self, front: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the table when ``front`` rows stand before each series, and which those are; its first is theirs."""
+        lengths = self.panel.lengths + front
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.repeat(self.panel.starts[:-1], lengths) + np.maximum(within - front, 0), within < front
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray, CovariateWindows | None]:
         """Contexts ``[n, T, C]``, true futures ``[n, F, C]`` and covariates of evenly spread windows that check."""
@@ -77,11 +106,23 @@ class FitPlan:
         history, context, horizon = History(self.panel), self.spec.context, self.spec.horizon
         covariates = None
         if self.encoder is not None:
-            covariates = CovariateHistory(self.panel, self.encoder.columns).windows(chosen, context, horizon)
-        return history.contexts(chosen, context), history.futures(chosen, horizon), covariates
+            reach = min(context, int((chosen - self._first_rows(chosen)).max()))
+            covariates = CovariateHistory(self.panel, self.encoder.columns).windows(chosen, reach, horizon)
+        return history.reaching(chosen, context), history.futures(chosen, horizon), covariates
+
+    def _learn_ends(self) -> np.ndarray:
+        return self._usable(self.spec.ends(self.panel.starts, np.zeros_like(self.stops), self.stops))
 
     def _check_ends(self) -> np.ndarray:
         return self._usable(self.spec.ends(self.panel.starts, self.stops, self.panel.lengths))
+
+    def _owners(self, ends: np.ndarray) -> np.ndarray:
+        """Series of each window."""
+        return np.searchsorted(self.panel.starts, ends - 1, side="right") - 1
+
+    def _first_rows(self, ends: np.ndarray) -> np.ndarray:
+        """First row of the series of each window."""
+        return self.panel.starts[self._owners(ends)]
 
     def _usable(self, ends: np.ndarray) -> np.ndarray:
         """Windows that show a value in the context and one in the horizon of the same channel."""
@@ -89,7 +130,7 @@ class FitPlan:
             return ends
         known = np.zeros((len(self.panel.values) + 1, self.panel.n_channels), dtype=np.int64)
         np.cumsum(~np.isnan(self.panel.values), axis=0, out=known[1:])
-        before = known[ends] - known[ends - self.spec.context]
+        before = known[ends] - known[np.maximum(ends - self.spec.context, self._first_rows(ends))]
         after = known[ends + self.spec.horizon] - known[ends]
         return ends[((before > 0) & (after > 0)).any(axis=1)]
 
@@ -135,7 +176,8 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
 
     The sum of squared errors on the standardised scale is least, up to a small penalty (ridge regression). Dividing a
     window and its forecast by the same number changes nothing in a linear map, so windows are only shifted here. A
-    transformer beside the map starts by adding nothing to it. Windows with a missing value are left out.
+    transformer beside the map starts by adding nothing to it. What pads a short context counts as its mean, as in the
+    network; other windows with a missing value are left out.
 
     Args:
         network: A patch encoder with a map beside it, or a linear model of one map; changed in place.
@@ -150,8 +192,11 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     products, count = torch.zeros(length, length + layer.out_features, dtype=torch.float64, device=device), 0
     for x, y, *_ in windows.in_order():
         rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
-        rows = rows[rows.isfinite().all(1)]
-        rows = (rows - cast(RevIN, model.revin).statistics(rows[:, :length])[0]).double()
+        # Only the front may be missing: once something is known, all is.
+        rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) & (rows.isfinite().diff(dim=1).sum(1) < 2)]
+        seen = rows[:, :length].isfinite()
+        level = cast(RevIN, model.revin).statistics(rows[:, :length], **({} if seen.all() else {"seen": seen}))[0]
+        rows = (rows - level).nan_to_num(0.0).double()
         products += rows[:, :length].T @ rows
         count += len(rows)
     if not count:
@@ -199,17 +244,19 @@ def plan_fit(
     Args:
         panel: All rows.
         horizon: Future steps.
-        context: Rows of history; ``None`` takes 3.5 horizons, at least 96 and at most 512, and not more than half
-            of what the shortest series leaves.
-        shortest_context: Rows the network needs at least.
+        context: Rows of history; ``None`` takes 3.5 horizons, at least 96 and at most 512, and not more than the
+            median series leaves beside a horizon and the rows that check, half of it where there is one series alone.
+        shortest_context: Rows the network reads at least.
         val_size: Rows, or share of each series (at least one horizon), that check.
         scaled: Whether values are standardised; otherwise they are learnt as they are.
         columns: Covariates to read, all of them in the panel.
 
     Raises:
-        ValueError: If a size is out of its range, a series is too short for one window, or a calendar does not fit.
+        ValueError: If a size is out of its range, every series is too short for one whole window, or a calendar does
+            not fit.
     """
     _check_sizes(horizon, context, val_size)
+    require_length(panel, 1, "a fit")
     if isinstance(val_size, float):
         rows = (panel.lengths * val_size).astype(np.int64)
         valid = np.maximum(rows, horizon) if val_size > 0 else rows
@@ -220,16 +267,24 @@ def plan_fit(
         f"one window to learn from takes {least} rows of context and {horizon} of horizon beside"
         f" {int(valid.max())} for validation (shorten context, horizon or val_size)"
     )
-    require_length(panel, least + horizon + int(valid.max()), reason)
     stops = panel.lengths - valid
+    rooms = stops - horizon
+    if rooms.max() < least:
+        require_length(panel, least + horizon + int(valid.max()), reason)
+    whole = context is not None and int(rooms.min()) >= context
     if context is None:
+        typical = int(np.median(rooms[rooms >= least_rows(int(rooms.max()))]))
         wish = min(max(7 * horizon // 2, 96), 512)
-        context = max(min(wish, (int(stops.min()) - horizon) // 2), shortest_context)
+        context = max(min(wish, typical if panel.n_series > 1 else typical // 2), shortest_context)
+    # A series without rows to spare for checks teaches with all that it has.
+    stops = np.where(stops < least_rows(context), panel.lengths, stops)
     scaler = make_scaler(panel, stops)
     if not scaled:
         scaler = Scaler(np.zeros_like(scaler.mean), np.ones_like(scaler.scale))
     encoder = CovariateEncoder.fit(columns, panel, stops) if columns else None
-    return FitPlan(panel, stops, WindowSpec(int(context), int(horizon)), scaler, encoder)
+    return FitPlan(
+        panel, stops, WindowSpec(int(context), int(horizon), None if whole else least_rows(context)), scaler, encoder
+    )
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:

@@ -14,8 +14,9 @@ class LinearForecaster(NetworkForecaster):
     Args:
         horizon: Future steps to forecast.
         kind: ``"nlinear"``, ``"dlinear"`` (Zeng et al., AAAI 2023) or ``"rlinear"`` (Li et al. 2023).
-        context: Rows of history read for each forecast. Default: 3.5 horizons, at least 96, at most 512, and not
-            more than half of what the shortest series has.
+        context: Rows of history read for each forecast; what a shorter series lacks is padded at its front. Default:
+            3.5 horizons, at least 96, at most 512, and not more than the median series leaves beside a horizon and
+            ``val_size``, half of it where there is one series alone.
         closed_form: Solve the map of ``"nlinear"`` or ``"rlinear"`` by least squares (with a small ridge penalty)
             instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
             at every seed. What concerns learning then has no effect.

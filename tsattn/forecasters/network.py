@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import time
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
-from tsattn.data.windows import History, Scaler
+from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, require_known
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
 from tsattn.limits import limit_threads
@@ -40,7 +41,7 @@ class NetworkForecaster(Forecaster):
 
     Attributes:
         fitted_: The network with all that its answers need.
-        context_: Rows of history a forecast needs.
+        context_: Rows of history a forecast reads; what a shorter series lacks is padded at the front.
         summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation loss.
         history_: Losses and learning rate, one row an epoch.
     """
@@ -67,7 +68,7 @@ class NetworkForecaster(Forecaster):
 
     @abstractmethod
     def _shortest_context(self) -> int:
-        """Rows that the network needs at least."""
+        """Rows that the network reads at least."""
 
     @property
     def _solved(self) -> bool:
@@ -128,6 +129,16 @@ class NetworkForecaster(Forecaster):
         """Whether missing values are left out of account: of the fitted network, or of one that would be fitted."""
         return self.config_.masked if "fitted_" in vars(self) else self._kind == "encoder"
 
+    @property
+    def min_context(self) -> int:
+        """One row: a series with fewer than ``context_`` is padded, one too short for the network forecast without."""
+        return 1
+
+    @property
+    def max_context(self) -> int:
+        """``context_`` once fitted, otherwise ``context``; what a shorter window lacks is padded at the front."""
+        return super().min_context
+
     def check_fitted(self) -> None:
         """Refuse to go on before ``fit``.
 
@@ -157,9 +168,52 @@ class NetworkForecaster(Forecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
     ) -> tuple[np.ndarray, np.ndarray]:
+        enough = known_rows(x) >= least_rows(self.context_)
+        if not enough.all():
+            return self._with_simpler(x, quantiles, covariates, enough)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             point, bounds = self.fitted_.answer(x, quantiles, covariates)
         return point[:, : self.horizon], bounds[:, : self.horizon]
+
+    def _with_simpler(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None, enough: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same where only some windows show the network ``enough``; a simpler forecaster takes the others."""
+        point = np.empty((len(x), self.horizon, x.shape[2]))
+        bounds = np.empty((*point.shape, len(quantiles)))
+        if enough.any():
+            point[enough], bounds[enough] = self._forecast(x[enough], quantiles, covariates and covariates.of(enough))
+        point[~enough], bounds[~enough] = self._simpler().predict_windows(x[~enough], quantiles=quantiles)
+        return point, bounds
+
+    def _simpler(self) -> Forecaster:
+        """The forecaster of series that are too short for the network."""
+        from tsattn.forecasters.pretrained import PretrainedForecaster
+        from tsattn.pretrained.weights import SHIPPED, load_network
+
+        simpler = PretrainedForecaster(
+            self.horizon, nonnegative=self.training.target_transform is not None, n_threads=self.training.n_threads
+        )
+        simpler.network_ = load_network(SHIPPED)
+        return simpler
+
+    def _tell_short(self, panel: Panel, context: int) -> None:
+        """Say that series are too short for the network.
+
+        Raises:
+            ValueError: If all are.
+        """
+        least = least_rows(context)
+        short = known_lengths(panel.last(context)) < least
+        if short.all():
+            require_length(panel, least, f"the context of {self.alias_}")
+        elif short.any():
+            simpler = self._simpler()
+            warnings.warn(
+                f"{int(short.sum())} of {len(short)} series have fewer than {least} rows of history, too few for"
+                f" {self.alias_}; they are forecast by the pretrained {simpler.alias_!r}",
+                stacklevel=4,
+            )
 
     def _threads(self, fitted: FittedNetwork, n_windows: int, n_channels: int) -> int:
         """Threads for windows that pass a network together.
@@ -202,15 +256,28 @@ class NetworkForecaster(Forecaster):
             self.fitted_.encoder.check(panel)
         return panel
 
+    def series(self, data: TableLike | Panel | None = None) -> Panel:
+        """The series that ``predict(data)`` continues.
+
+        Raises:
+            ValueError: If the table is faulty, not one that the fitted forecaster can read, or its series are all too
+                short; if a series or channel has no value among the rows that are read.
+        """
+        panel = super().series(data)
+        require_known(panel, self.context_)
+        if data is not None:
+            self._tell_short(panel, self.context_)
+        return panel
+
     def _last_windows(
         self, data: TableLike | Panel | None, future: TableLike | None, steps: int
     ) -> tuple[np.ndarray, CovariateWindows | None]:
         """The last context of each series, checked, and its covariates."""
         panel = self.series(data)
-        require_length(panel, self.context_, f"the context of {self.alias_}")
+        require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
         source = self.covariate_history(panel, read_future(future, panel, self.covariate_columns_, steps))
-        covariates = None if source is None else source.windows(panel.starts[1:], self.context_, steps)
-        return self._checked(History(panel).contexts(panel.starts[1:], self.context_)), covariates
+        x = self._checked(self.windows(History(panel), panel.starts[1:]))
+        return x, None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
 
     def sample(
         self,
@@ -248,7 +315,10 @@ class NetworkForecaster(Forecaster):
         """Learn from every series of ``data``; what was learnt before is forgotten, unless ``warm_start`` is set.
 
         The last ``val_size`` rows of each series decide when to stop and calibrate the intervals; scalers and
-        gradients see only the rows before them.
+        gradients see only the rows before them. Of several series none is cut because another is short: the windows of
+        each begin at half of what it has, or at a whole context, and what they lack is padded at the front, with
+        missing values where the network leaves them out, otherwise with the mean of the window. Series with fewer than
+        8 rows are forecast by the pretrained forecaster, which one warning says.
 
         Args:
             data: A long or wide frame, or a panel.
@@ -292,11 +362,12 @@ class NetworkForecaster(Forecaster):
             columns=self.covariate_columns,
         )
         wide = panel.dialect.kind == "wide"
+        can_mask = self._kind == "encoder" and self._head not in UNSCALED_HEADS
         config = self._describe(
             plan.spec.context,
             panel.freq,
             equivariant=not wide,
-            masked=panel.missing == "mask",
+            masked=panel.missing == "mask" or (can_mask and plan.padding > 0),
             mixed_channels=self._mixed_channels(panel),
             **plan.covariate_sizes,
         )
@@ -311,6 +382,7 @@ class NetworkForecaster(Forecaster):
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
+        self._tell_short(panel, plan.spec.context)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         generators = Generators.from_seed(seed_from(self.random_state), home)
@@ -319,7 +391,7 @@ class NetworkForecaster(Forecaster):
         if warm:
             start_from(fitted.network, fitted.config, self.network_, self.config_)
             check_same_covariates(plan.encoder, self.fitted_.encoder)
-        learn, check = plan.batches(self.training.batch_size, generators.order, home)
+        learn, check = plan.batches(self.training.batch_size, generators.order, home, masked=fitted.config.masked)
         started = time.perf_counter()
         with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
             if self._solved:
@@ -440,18 +512,16 @@ class NetworkForecaster(Forecaster):
 
         Args:
             data: The next rows of known series, as a frame or panel of the fitted kind, covariates included; rows that
-                are known already count as they stand in ``data``. Series that ``fit`` has not seen need a whole
-                context.
+                are known already count as they stand in ``data``. Series may be new.
 
         Raises:
-            ValueError: If rows are missing in between, the channels differ, or a new series is too short. Nothing is
-                changed then.
+            ValueError: If rows are missing in between or the channels differ. Nothing is changed then.
         """
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
         panel = continued_panel(self.panel_, self.read(data, fitted=True))
-        require_length(panel, self.context_, f"the context of {self.alias_}")
+        self._tell_short(panel, self.context_)
         self.panel_ = tail_of(panel, self.context_)
         return self
 
@@ -493,10 +563,11 @@ class NetworkForecaster(Forecaster):
 
         self.check_fitted()
         panel = self.read(df, fitted=True)
-        require_length(panel, self.context_ + self.horizon, "score needs a context and a horizon")
-        ends = WindowSpec(self.context_, self.horizon).ends(
-            panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths
-        )
+        whole = int(panel.lengths.min()) >= self.context_ + self.horizon
+        spec = WindowSpec(self.context_, self.horizon, None if whole else least_rows(self.context_))
+        ends = spec.ends(panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths)
+        if not len(ends):
+            require_length(panel, spec.length, "score needs a context and a horizon")
         scaler = self.score_scaler_
         if panel.dialect.kind == "long":
             own = make_scaler(panel)

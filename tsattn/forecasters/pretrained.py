@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.columns import plain
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History
+from tsattn.data.windows import History, require_known
 from tsattn.forecaster import Forecast, Forecaster, check_horizon
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
@@ -104,7 +103,7 @@ class PretrainedForecaster(Forecaster):
     def _learn(self, panel: Panel) -> None:
         _check_steps(self.horizon)
         network = _network(self.weights)
-        _refuse_unknown(panel, network.config.max_context)
+        require_known(panel, network.config.max_context)
         self.network_ = network
 
     def predict(
@@ -150,7 +149,7 @@ class PretrainedForecaster(Forecaster):
         """
         panel = super().read(data, fitted=fitted)
         if fitted:
-            _refuse_unknown(panel, self.max_context)
+            require_known(panel, self.max_context)
         return panel
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
@@ -356,24 +355,6 @@ def _check_histories(x: np.ndarray, reach: int) -> np.ndarray:
             f" {window}, channel {channel}: give a longer history, or leave it out"
         )
     return x
-
-
-def _refuse_unknown(panel: Panel, reach: int) -> None:
-    """Refuse a panel with a series or channel that has no value among the rows that are read."""
-    if not np.isnan(panel.values).any():
-        return
-    known = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
-    np.cumsum(~np.isnan(panel.values), axis=0, out=known[1:])
-    stops = panel.starts[1:]
-    empty = known[stops] == known[np.maximum(stops - reach, panel.starts[:-1])]
-    if empty.any():
-        n, channel = (int(i) for i in np.argwhere(empty)[0])
-        name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[n])
-        others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
-        raise ValueError(
-            f"series {name!r}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows, but a"
-            " forecast needs one; leave it out"
-        )
 
 
 def _check_weights(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:

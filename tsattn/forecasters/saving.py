@@ -183,7 +183,8 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     """
     config = ModelConfig.from_dict(facts["network"])
     panel = tail_from(facts["panel"], tensors)
-    check_panel(panel, np.full(panel.n_series, config.context))
+    check_panel(panel)
+    require(int(panel.lengths.max()) <= config.context, "series are longer than the context")
     # Files of 0.1 before covariates do not speak of them.
     panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
