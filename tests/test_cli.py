@@ -178,7 +178,7 @@ BAD_USAGE = {
     "fit . --horizon 4 --out m": r"^tsattn: \.: Is a directory; check the path",
     "fit long.csv --horizon 4 --out long.csv": "long.csv is a file; name a folder",
     "fit long.csv --horizon 4 --out long.csv/m": "long.csv is a file, so nothing can be written below it",
-    "fit long.csv --horizon 4 --out m --model naive": "naive cannot be saved; forecast by it with tsattn forec",
+    "fit long.csv --horizon 4 --out m --model naive --context 3": "--context means nothing to naive; leave it out",
     "fit long.csv --horizon 4 --out m --model fourier": "'fourier' is unknown; use one of mlr, standard",
     "fit long.csv --horizon 4 --out m --context 3": "context.*16|patch_len",
     "fit long.csv --horizon 4 --out m --max-epochs 0": "max_epochs must be .*at least 1; got 0",

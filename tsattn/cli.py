@@ -81,11 +81,13 @@ def _table_options(
 def _fit_options(
     context: Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon, length].")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows at most.")] = None,
+    season_length: Season = None,
     seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,
     threads: Threads = None,
 ) -> dict[str, Any]:
     """How a model is fitted."""
-    return {"context": context, "max_epochs": max_epochs, "random_state": seed, "n_threads": threads}
+    chosen = {"context": context, "max_epochs": max_epochs, "season_length": season_length}
+    return {**chosen, "random_state": seed, "n_threads": threads}
 
 
 def _grid_options(
@@ -219,18 +221,19 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
     schema: TableOptions,
     settings: FitOptions,
-    model: Annotated[str, typer.Option(help="Model that can be saved.")] = "mlr",
+    model: Annotated[str, typer.Option(help="Model.")] = "mlr",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit a model to a table and save it in a folder."""
     console.check_target(out, folder=True)
     forecaster = _model(model, horizon, schema, settings)
-    if not hasattr(forecaster, "save"):
-        raise ValueError(f"{model} cannot be saved; forecast by it with tsattn forecast --model {model}")
     forecaster.fit(_read(data, forecaster.schema), verbose=console.progress(quiet) is not None)
     forecaster.save(out)
-    facts = {**getattr(forecaster, "summary_", {"model": forecaster.alias_})}
+    panel = forecaster.panel_
+    facts = {"model": forecaster.alias_, "context": forecaster.max_context, "horizon": horizon}
+    facts |= {"series": panel.n_series, "channels": panel.n_channels, "frequency": panel.freq}
+    facts |= getattr(forecaster, "summary_", {})
     if as_json:
         console.print_json([{**facts, "out": str(out)}])
     else:
@@ -293,7 +296,6 @@ def backtest(
     model: Annotated[list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")] = None,
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
-    season_length: Season = None,
     out: Annotated[Path | None, typer.Option(help="File for every forecast beside its truth; - is stdout.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -304,12 +306,11 @@ def backtest(
     from tsattn.evaluate.backtest import backtest as judge
 
     names = list(dict.fromkeys(model or ["mlr", "naive", "seasonal_naive"]))
-    asked = {**settings, "season_length": season_length}
-    models = {name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **asked)) for name in names}
+    models = {name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **settings)) for name in names}
     if schema.columns and not any(each.covariate_columns for each in models.values()):
         raise ValueError(f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr")
     verbose = console.progress(quiet) is not None
-    how: dict[str, Any] = {"n_windows": n_windows, "step_size": step, "season_length": season_length}
+    how: dict[str, Any] = {"n_windows": n_windows, "step_size": step, "season_length": settings["season_length"]}
     result = judge(models, _read(data, schema), **how, verbose=verbose)
     if out is not None:
         console.write_table(result.frame, out, index=False)
@@ -438,20 +439,26 @@ def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
 
     if schema.columns:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")
+    for name in ("context", "max_epochs", "season_length"):
+        if settings[name] is not None:
+            raise ValueError(
+                f"--from takes a fitted model, to which --{name.replace('_', '-')} means nothing: leave it out"
+            )
     model: Any = load_forecaster(path)
     if said := schema.to_dict():
         model.set_params(schema=model.schema.changed(**said))
-    if settings["n_threads"] is not None:
-        name = "training__n_threads" if hasattr(model, "training") else "n_threads"
+    name = "training__n_threads" if hasattr(model, "training") else "n_threads"
+    if settings["n_threads"] is not None and name in model.get_params():
         model.set_params(**{name: settings["n_threads"]})
     return model
 
 
 def _model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:
     """A forecaster of the catalogue, refused where an option was given that means nothing to it."""
-    from tsattn.catalogue import make_forecaster, settings_for
+    from tsattn.catalogue import find_model, make_forecaster
 
-    known = settings_for(name, **settings)
+    takes = find_model(name).settings()
+    known = {setting: value for setting, value in settings.items() if value is not None and setting in takes}
     for setting, value in settings.items():
         if value and setting not in known and setting not in ("random_state", "n_threads"):
             _refuse(setting.replace("_", "-"), name)
