@@ -443,7 +443,7 @@ def test_progress_is_for_terminals_only(folder, run, monkeypatch):
     said = []
     monkeypatch.setattr(cli.typer, "echo", lambda text, err=False: said.append((text, err)))
     cli.main(argv)
-    assert ("[1/1] running: wide horizon 4 naive seed 0", True) in said
+    assert ("[1/1] running: wide horizon 4 naive seed 0, 0 s gone", True) in said
     said.clear()
     cli.main([*argv, "--quiet"])
     assert [err for _, err in said] == [False]

@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import AttentionForecaster, Training, terminal
+from tsattn import AttentionForecaster, Training, backtest, benchmark, terminal
+from tsattn.forecasters.naive import Naive
+from tsattn.suite import Suite
 from tsattn.terminal import ProgressLine, progress_line
 
 ROOT = Path(__file__).parents[1]
@@ -64,11 +66,14 @@ tell("still", python, False)
 termios.tcsetwinsize(2, (24, 50))
 tell("narrow", python, True)
 """
-# What stands on the line of a training: bar, epoch of how many, loss, and the time left or how it ended.
+# What stands on the line of a training: bar, epoch of how many, loss, and the times gone and left or how it ended.
+TIMES = r", ((?P<gone>\d+) s gone(, (?P<left>\d+) s left)?|(?P<ending>done|stopped.*) after \d+ s)"
 LINE = re.compile(
     r"(?P<title>\S+) \[(?P<bar>[#.]+)\] epoch (?P<epoch>\d+) of (?P<of>\d+), loss (?P<loss>\d+\.\d{4})"
-    r"(, validation (?P<valid>\d+\.\d{4}))?(, (?P<left>\d+) s left|, (?P<ending>done|stopped.*) after \d+ s)?"
+    r"(, validation (?P<valid>\d+\.\d{4}))?" + TIMES
 )
+# And of a backtest.
+JUDGED = re.compile(r"backtest \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES)
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +133,21 @@ def trainings(text):
     """The drawings of each training line, in order, and what stands on the other lines."""
     found, others = [], []
     for line in text.split("\n"):
-        drawings = [LINE.fullmatch(part.rstrip()) for part in line.split("\r") if part.strip()]
+        parts = [part.rstrip() for part in line.split("\r") if part.strip()]
+        # The line of a backtest stands where the one of a training is drawn.
+        drawings = [LINE.fullmatch(part) for part in parts if JUDGED.fullmatch(part) is None]
         if any(drawings):
             assert all(drawings), f"something else stands on the line of a training: {line!r}"
             found.append(drawings)
-        else:
+        elif drawings or not parts:
             others.append(line.strip("\r"))
     return found, others
+
+
+def judging(text):
+    """What is told of a backtest, in order."""
+    parts = re.split(r"[\r\n]+", text)
+    return [found for part in parts if (found := JUDGED.fullmatch(part.rstrip())) is not None]
 
 
 def check_training(drawings, title, n_epochs=3):
@@ -146,6 +159,8 @@ def check_training(drawings, title, n_epochs=3):
     bars = [each["bar"].count("#") / len(each["bar"]) for each in drawings]
     assert bars == sorted(bars)
     assert sum(each["left"] is not None for each in drawings) >= 2
+    gone = [int(each["gone"]) for each in drawings[:-1]]
+    assert gone == sorted(gone)
     assert all(0 < float(each["loss"]) < 1e3 for each in drawings)
     assert (drawings[-1]["ending"], epochs[-1], bars[-1]) == ("done", n_epochs, 1.0)
     assert drawings[-1]["valid"] is not None
@@ -183,12 +198,21 @@ def test_backtest(seen):
     check_training(first, "mlr")
     check_training(second, "nlinear")
     assert [line.split()[0] for line in others if line][1:] == ["mlr", "nlinear", "naive"]
+    told = judging(seen["backtest"][1])
+    assert [each["what"] for each in told if each["what"].startswith("fitting")] == [
+        "fitting mlr", "fitting nlinear", "fitting naive"
+    ]  # fmt: skip
+    bars = [each["bar"].count("#") / len(each["bar"]) for each in told]
+    assert (bars, bars[0], bars[-1]) == (sorted(bars), 0.0, 1.0)
+    assert (told[0]["gone"], told[0]["left"]) == ("0", None)
+    assert any(each["left"] is not None for each in told)
+    assert (told[-1]["what"], told[-1]["ending"]) == ("3 models", "done")
 
 
 def test_benchmark(seen):
     (drawings,), others = trainings(seen["benchmark"][1])
     check_training(drawings, "mlr")
-    assert others[0] == "[1/1] running: data horizon 4 mlr seed 0"
+    assert others[0] == "[1/1] running: data horizon 4 mlr seed 0, 0 s gone"
     assert others[2].split()[:4] == ["data", "4", "mlr", "0"]
 
 
@@ -219,7 +243,9 @@ def test_python_shows_what_is_asked_for(seen):
 
 def test_a_narrow_terminal_gets_a_shorter_line(seen):
     drawings = [part.strip() for part in seen["narrow"][1].split("\r") if part.strip()]
-    assert max(map(len, drawings)) == 49  # one longer would go on in the next row, and could not be written over
+    assert (
+        max(len(part.rstrip()) for part in drawings) == 49
+    )  # one longer would go on in the next row, and could not be written over
     assert {each.split("]")[0] for each in drawings[-3:]} <= {"mlr [", "mlr [#"}
     assert "epoch 3 of 3, loss " in drawings[-1]
 
@@ -252,7 +278,7 @@ def line_on(screen, n_steps=40, seconds=None):
 
 
 def last(screen):
-    return screen.getvalue().split("\r")[-1]
+    return screen.getvalue().split("\r")[-1].rstrip(" ")
 
 
 def test_time_left_is_that_of_the_steps_to_come_at_the_pace_so_far(clock):
@@ -260,13 +286,13 @@ def test_time_left_is_that_of_the_steps_to_come_at_the_pace_so_far(clock):
     line = line_on(screen)
     clock[0] += 7  # the first step starts the libraries, and says nothing about the others
     line.draw(1, 1, 0.5, None)
-    assert last(screen) == "mlr [................] epoch 1 of 4, loss 0.5000"
+    assert last(screen) == "mlr [................] epoch 1 of 4, loss 0.5000, 7 s gone"
     clock[0] += 9
     line.draw(1, 10, 0.25, 0.125)
-    assert last(screen) == "mlr [####............] epoch 1 of 4, loss 0.2500, validation 0.1250, 30 s left"
+    assert last(screen) == "mlr [#.....] epoch 1 of 4, loss 0.2500, validation 0.1250, 16 s gone, 30 s left"
     clock[0] += 100
     line.draw(2, 20, 0.25, 0.125)
-    assert last(screen).endswith(", 2 min left")  # 109 s for 19 steps, 20 to come
+    assert last(screen).endswith(", 2 min gone, 2 min left")  # 109 s for 19 steps, 20 to come
     line.finish("done")
     assert last(screen).rstrip().endswith("epoch 2 of 4, loss 0.2500, validation 0.1250, done after 2 min")
 
@@ -298,7 +324,7 @@ def test_a_shorter_line_covers_the_one_before(clock):
     line.draw(1, 1, 0.5, 0.25)
     line.draw(1, 1, 0.5, None)
     first, second = screen.getvalue().split("\r")[1:]
-    assert len(second) == len(first)
+    assert len(second) >= len(first.rstrip())
 
 
 def test_steps_of_a_millisecond_are_not_all_drawn(clock):
@@ -340,4 +366,61 @@ def test_what_is_no_terminal_gets_no_line(monkeypatch, stream):
     ("seconds", "words"), [(0.0, "0 s"), (0.2, "1 s"), (99.5, "100 s"), (101, "2 min"), (6001, "2 h")]
 )
 def test_seconds_in_words(seconds, words):
-    assert terminal._in_words(seconds) == words
+    assert terminal.in_words(seconds) == words
+
+
+def test_a_line_covers_whatever_stood_there(clock):
+    """The line of a training is drawn where that of a backtest stands, and the other way round."""
+    screen = Screen()
+    line_on(screen).draw(1, 1, 0.5, None)
+    assert len(screen.getvalue().split("\r")[1]) == 79
+
+
+def test_a_backtest_tells_the_time_of_the_windows_to_come(clock, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+
+    class Slow(Naive):
+        def _learn(self, panel):
+            clock[0] += 10
+
+        def _points(self, x):
+            clock[0] += 5
+            return super()._points(x)
+
+    frame = pd.DataFrame({"a": np.arange(40.0)}, index=pd.date_range("2024-01-01", periods=40, freq="D"))
+    models = {"one": Slow(2), "two": Slow(2)}
+    backtest(models, frame, n_windows=4, refit=2, verbose=True)
+    told = [(each["what"], each["gone"], each["left"], each["ending"]) for each in judging(screen.getvalue())]
+    assert told == [
+        ("fitting one", "0", None, None), ("judging one", "15", "45", None),
+        ("fitting one", "15", "45", None), ("judging one", "30", "30", None),
+        ("fitting two", "30", "30", None), ("judging two", "45", "15", None),
+        ("fitting two", "45", "15", None), ("judging two", "60", "0", None),
+        ("2 models", "60", "0", None), ("2 models", None, None, "done"),
+    ]  # fmt: skip
+    assert screen.getvalue().endswith("\n")
+    before = screen.getvalue()
+    backtest(models, frame, n_windows=4)
+    assert screen.getvalue() == before
+
+
+def test_a_benchmark_tells_the_time_of_the_runs_to_come(tmp_path, clock, monkeypatch):
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=60, freq="D"), "y": np.arange(60.0)})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    suite = Suite(table=tmp_path / "data.csv", split="0.6,0.2,0.2", models=("naive", "drift"), horizons=(2, 3))
+    whole = benchmark._Run.execute
+
+    def slow(run):
+        clock[0] += 30
+        return whole(run)
+
+    monkeypatch.setattr(benchmark._Run, "execute", slow)
+    said = []
+    records = benchmark.run_suite(suite, out=tmp_path / "runs", progress=said.append)
+    told = [line.split(" seed 0, ") for line in said]
+    assert [times for _, times in told] == [
+        "0 s gone", "30 s gone, 90 s left", "60 s gone, 60 s left", "90 s gone, 30 s left"
+    ]  # fmt: skip
+    assert benchmark.run_suite(suite, out=tmp_path / "runs", progress=said.append) == records
+    assert said[4:] == [f"{line.replace('running', 'found')} seed 0, 0 s gone" for line, _ in told]

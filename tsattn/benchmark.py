@@ -32,6 +32,7 @@ from tsattn.forecaster import Forecaster
 from tsattn.limits import check_threads
 from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
+from tsattn.terminal import in_words
 
 # What a record must have to count as one: the place where it belongs, what it says, and where it came from.
 REQUIRED = (
@@ -96,15 +97,25 @@ def run_suite(
     records = [find_record(known, run.key) for run in runs]
     if engine is not None:
         return _run_elsewhere(runs, records, path, engine, say)
+    started, n_made = time.monotonic(), 0
     # What another suite is at is left for the end: it will be there by then, or free.
     for wait in (False, True):
         for number, run in enumerate(runs):
             if wait and records[number] is not None:
                 continue
-            say(f"[{number + 1}/{len(runs)}] {'running' if records[number] is None else 'found'}: {run.title}")
+            what = "running" if records[number] is None else "found"
+            times = _times(time.monotonic() - started, n_made, sum(record is None for record in records))
+            say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {times}")
             if records[number] is None:
                 records[number] = _take(run, path, wait=wait)
+                n_made += 1
     return [record for record in records if record is not None]
+
+
+def _times(seconds: float, n_made: int, n_left: int) -> str:
+    """Seconds gone, and left if the runs to come take what those made took."""
+    gone = f"{in_words(int(seconds))} gone"
+    return f"{gone}, {in_words(seconds / n_made * n_left)} left" if n_made else gone
 
 
 def _take(run: "_Run", path: Path | None, *, wait: bool) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""One line on a terminal that says how far a training is: a bar, the epoch, the loss and the time left."""
+"""One line on a terminal that says how far a training or a backtest is: a bar, what is done, seconds gone and left."""
 
 import math
 import os
@@ -18,19 +18,21 @@ class ProgressLine:
 
     Args:
         stream: A terminal.
-        title: What is being trained, at the head of the line.
-        n_epochs: Epochs at most.
-        n_steps: Steps of all these epochs together.
+        title: What is being trained or judged, at the head of the line.
+        n_steps: Steps altogether.
+        n_epochs: Epochs of a training at most.
         seconds: Time limit of this run; ``None`` is none.
     """
 
-    def __init__(self, stream: TextIO, title: str, *, n_epochs: int, n_steps: int, seconds: float | None) -> None:
+    def __init__(
+        self, stream: TextIO, title: str, *, n_steps: int, n_epochs: int = 0, seconds: float | None = None
+    ) -> None:
         self._stream, self._title = stream, title
         self._n_epochs, self._n_steps, self._seconds = n_epochs, n_steps, seconds
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None  # step and time of the first drawing
-        self._step, self._losses = 0, ""
-        self._drawn, self._length = -math.inf, 0
+        self._step, self._text = 0, ""
+        self._drawn, self._length = -math.inf, _COLUMNS  # another line may stand here
 
     @property
     def due(self) -> bool:
@@ -47,24 +49,40 @@ class ProgressLine:
             valid: The last validation loss; ``None`` where there is none.
         """
         checked = "" if valid is None else f", validation {valid:.4f}"
-        self._step, self._losses = step, f"epoch {epoch} of {self._n_epochs}, loss {loss:.4f}{checked}"
+        self.show(step, f"epoch {epoch} of {self._n_epochs}, loss {loss:.4f}{checked}")
+
+    def advance(self, n_steps: int, text: str) -> None:
+        """Count steps, and write the line anew where that is due."""
+        self._step += n_steps
+        if self.due:
+            self.show(self._step, text)
+
+    def show(self, step: int | None, text: str) -> None:
+        """Write the line anew.
+
+        Args:
+            step: Steps made; ``None`` are those made before.
+            text: What is done.
+        """
+        self._step, self._text = self._step if step is None else step, text
         left = self._left()
-        self._write(self._losses if left is None else f"{self._losses}, {_in_words(left)} left")
+        gone = f"{in_words(int(time.monotonic() - self._started))} gone"
+        self._write(f"{text}, {gone}" if left is None else f"{text}, {gone}, {in_words(left)} left")
 
     def finish(self, ending: str) -> None:
-        """Write the line for the last time, with how training ended in the place of the time left."""
-        self._write(f"{self._losses}, {ending} after {_in_words(time.monotonic() - self._started)}")
+        """Write the line for the last time, with how it ended in the place of the times."""
+        self._write(f"{self._text}, {ending} after {in_words(time.monotonic() - self._started)}")
 
     def close(self) -> None:
         """End the line as it stands, so that what comes next begins a new one."""
-        if self._length:
+        if self._drawn > -math.inf:
             self._stream.write("\n")
             self._stream.flush()
 
     def _left(self) -> float | None:
-        """Seconds to the end of the last epoch if steps go on taking what they took since the first drawing.
+        """Seconds to the last step if steps go on taking what they took since the first drawing.
 
-        The first step is left out, for it also starts the libraries; validation between the steps counts.
+        The first step of a training is left out, for it also starts the libraries; validation between them counts.
         """
         now = time.monotonic()
         if self._first is None:
@@ -87,14 +105,14 @@ class ProgressLine:
 
 @contextmanager
 def progress_line(
-    title: str | None, *, n_epochs: int, n_steps: int, seconds: float | None = None
+    title: str | None, *, n_steps: int, n_epochs: int = 0, seconds: float | None = None
 ) -> Iterator[ProgressLine | None]:
     """A line on stderr for the length of a block, ended whatever ends the block.
 
     Args:
-        title: What is being trained; ``None`` shows nothing.
-        n_epochs: Epochs at most.
-        n_steps: Steps of all these epochs together.
+        title: What is being trained or judged; ``None`` shows nothing.
+        n_steps: Steps altogether.
+        n_epochs: Epochs of a training at most.
         seconds: Time limit; ``None`` is none.
 
     Yields:
@@ -104,7 +122,7 @@ def progress_line(
     if title is None or stream is None or not stream.isatty():
         yield None
         return
-    line = ProgressLine(stream, title, n_epochs=n_epochs, n_steps=n_steps, seconds=seconds)
+    line = ProgressLine(stream, title, n_steps=n_steps, n_epochs=n_epochs, seconds=seconds)
     try:
         yield line
     finally:
@@ -118,7 +136,7 @@ def _columns(stream: TextIO) -> int:
         return _COLUMNS
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """Whole seconds, minutes or hours, rounded up: what is left is never told as nothing."""
     if seconds <= 100:
         return f"{math.ceil(seconds)} s"

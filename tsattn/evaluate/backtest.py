@@ -30,6 +30,7 @@ from tsattn.evaluate.rolling import (
 )
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, interval_columns
+from tsattn.terminal import ProgressLine, progress_line
 
 __all__ = [
     "BacktestPlan",
@@ -76,7 +77,7 @@ class BacktestPlan:
         scaler: Scale of the scores.
         quantiles: All that are asked, ascending.
         keep: Whether forecasts are kept.
-        verbose: Whether fits show their progress.
+        verbose: Whether progress is shown.
     """
 
     named: Mapping[str, Forecaster]
@@ -279,7 +280,7 @@ def backtest(
             contradict one another.
         season_length: Season of MASE in rows; ``None`` takes the frequency's.
         keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
-        verbose: Show the progress of fits on stderr where that is a terminal.
+        verbose: Show progress on stderr where that is a terminal.
         judge: Carries the plan out; ``None`` fits and judges here, one after another. See
             :func:`tsattn.distributed.backtest_many`.
 
@@ -306,11 +307,24 @@ def backtest(
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
-    history = History(plan.panel)
-    return {name: judge_fits(plan, name, history) for name in plan.named}
+    history, n_models = History(plan.panel), len(plan.named)
+    with progress_line("backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size) as line:
+        found = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
+        if line is not None:
+            line.show(None, _counted(n_models, "model"))
+            line.finish("done")
+    return found
 
 
-def judge_fits(plan: BacktestPlan, name: str, history: History, first: int = 0, last: int | None = None) -> Rolled:
+def judge_fits(
+    plan: BacktestPlan,
+    name: str,
+    history: History,
+    first: int = 0,
+    last: int | None = None,
+    *,
+    line: ProgressLine | None = None,
+) -> Rolled:
     """Fit and judge one forecaster on the windows of some of its fits.
 
     Args:
@@ -319,6 +333,7 @@ def judge_fits(plan: BacktestPlan, name: str, history: History, first: int = 0, 
         history: Of the plan's panel.
         first: Number of the first fit.
         last: Number of the fit after the last; ``None`` goes to the end.
+        line: Where progress is shown.
 
     Returns:
         The windows of these fits, series by series.
@@ -338,10 +353,13 @@ def judge_fits(plan: BacktestPlan, name: str, history: History, first: int = 0, 
     slots = np.arange(ends.size).reshape(ends.shape)
     for start, stop in itertools.pairwise(edges):
         judged = int(panel.lengths[0] - plan.origins[0, start])
+        if line is not None:
+            line.show(None, f"fitting {name}")
         fitted = fit_copy(name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose)
         context = fitted.min_context
         require_length(panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
-        judge_windows(rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel())
+        tell = None if line is None else functools.partial(line.advance, text=f"judging {name}")
+        judge_windows(rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel(), tell=tell)
     return rolled
 
 

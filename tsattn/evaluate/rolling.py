@@ -1,7 +1,7 @@
 """Errors of a fitted forecaster over any number of windows, added up."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -339,9 +339,15 @@ def start_rolling(
 
 
 def judge_windows(
-    rolled: Rolled, forecaster: Forecaster, history: History, slots: np.ndarray, *, chunk: int | None = None
+    rolled: Rolled,
+    forecaster: Forecaster,
+    history: History,
+    slots: np.ndarray,
+    *,
+    chunk: int | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> None:
-    """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``."""
+    """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``; ``tell`` their numbers."""
     panel, context, steps = history.panel, forecaster.min_context, forecaster.horizon
     ends = rolled.ends[slots]
     series = _owners(panel, ends, context, steps)
@@ -365,6 +371,8 @@ def judge_windows(
             inner = slice(first, first + size)
             y = history.futures(ends[part][inner], steps)
             rolled.tally.add(y, point[inner], bounds[inner], series[part][inner])
+        if tell is not None:
+            tell(len(point))
 
 
 def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network, read_network, save_network
 from tsattn.storage import write_atomic
+from tsattn.terminal import in_words
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
 STEPS_A_MINUTE = 150
@@ -289,16 +290,17 @@ def _read_curve(path: Path) -> Iterator[dict[str, Any]]:
 def _show(
     pretraining: Pretraining, stop: int, losses: list[float], curve: list[dict[str, Any]], started: float
 ) -> None:
-    """One line on a terminal: step of how many, losses, windows a second, time left."""
+    """One line on a terminal: step of how many, losses, windows a second, time gone and left."""
     if not sys.stderr.isatty() or len(losses) % 10:
         return
-    pace = (time.monotonic() - started) / len(losses)
-    left = round(pace * (stop - pretraining.step))
+    gone = time.monotonic() - started
+    pace = gone / len(losses)
+    left = pace * (stop - pretraining.step)
     validation = f"{curve[-1]['validation']:.4f}" if curve else "-"
     rate = pretraining.windows / max(pretraining.step * pace, 1e-9)
     sys.stderr.write(
         f"\rstep {pretraining.step} of {stop}  loss {np.mean(losses[-100:]):.4f}  validation {validation}"
-        f"  {rate:.0f} windows/s  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left  "
+        f"  {rate:.0f} windows/s  {in_words(int(gone))} gone  {in_words(left)} left  "
     )
     sys.stderr.flush()
 
