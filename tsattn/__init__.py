@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecaster import Forecast
     from tsattn.forecasters.attention import AttentionForecaster
+    from tsattn.forecasters.auto import AutoForecaster
     from tsattn.forecasters.linear import LinearForecaster
     from tsattn.forecasters.pretrained import PretrainedForecaster
     from tsattn.forecasters.regressor import AttentionRegressor
@@ -28,6 +29,7 @@ __all__ = [
     "Attention",
     "AttentionForecaster",
     "AttentionRegressor",
+    "AutoForecaster",
     "Forecast",
     "LinearForecaster",
     "ModelConfig",
@@ -54,6 +56,7 @@ _HOMES = {
     "Attention": "tsattn.nn.attention",
     "AttentionForecaster": "tsattn.forecasters.attention",
     "AttentionRegressor": "tsattn.forecasters.regressor",
+    "AutoForecaster": "tsattn.forecasters.auto",
     "Forecast": "tsattn.forecaster",
     "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",

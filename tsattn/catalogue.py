@@ -76,6 +76,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         **{name: Entry("linear.LinearForecaster", {"kind": name}, trained=True) for name in _LINEAR},
         "least_squares": Entry("linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True),
         "zero": Entry("pretrained.PretrainedForecaster"),
+        "auto": Entry("auto.AutoForecaster", trained=True),
         "naive": Entry("naive.Naive"),
         "seasonal_naive": Entry("naive.SeasonalNaive"),
         "drift": Entry("naive.Drift"),

@@ -82,11 +82,12 @@ def _fit_options(
     context: Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon, length].")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows at most.")] = None,
     season_length: Season = None,
+    max_time: Annotated[Text, typer.Option(help="Time of a fit, such as 90s or 10m [no limit; of auto 1m].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,
     threads: Threads = None,
 ) -> dict[str, Any]:
     """How a model is fitted."""
-    chosen = {"context": context, "max_epochs": max_epochs, "season_length": season_length}
+    chosen = {"context": context, "max_epochs": max_epochs, "season_length": season_length, "max_time": max_time}
     return {**chosen, "random_state": seed, "n_threads": threads}
 
 

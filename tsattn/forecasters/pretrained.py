@@ -156,7 +156,7 @@ class PretrainedForecaster(Forecaster):
         """The last rows of windows that may miss values, but not all of a channel's."""
         if "network_" not in vars(self):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        return _check_histories(x, self.max_context)
+        return check_histories(x, self.max_context)
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
@@ -339,8 +339,12 @@ def _network(weights: object) -> ZeroNetwork:
     )
 
 
-def _check_histories(x: np.ndarray, reach: int) -> np.ndarray:
-    """Windows ``[B, T, C]`` as float64, the last ``reach`` rows of them."""
+def check_histories(x: np.ndarray, reach: int) -> np.ndarray:
+    """The last ``reach`` rows of windows ``[B, T, C]`` that may miss values, as float64.
+
+    Raises:
+        ValueError: If the shape is another one, a value is infinite, or a channel of a window has none.
+    """
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 3 or x.shape[1] < 1:
         raise ValueError(f"windows must have shape [B, T, C] with T >= 1 rows of history; got {x.shape}: add some")

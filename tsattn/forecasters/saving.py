@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -84,7 +85,13 @@ def fitted_files(
     return tensors, facts
 
 
-def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+def write_model(
+    path: Path,
+    kind: str,
+    tensors: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+    inside: Mapping[str, Callable[[Path], None]] = MappingProxyType({}),
+) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a folder, in one step.
 
     Args:
@@ -92,6 +99,7 @@ def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
         kind: Name of the class that is saved.
         tensors: By name.
         facts: What JSON can hold.
+        inside: Other forecasters by name, each by what saves it into a folder: :func:`inner_folder`.
 
     Raises:
         ValueError: If the folder holds something else.
@@ -100,9 +108,31 @@ def write_model(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": _FORMAT})
         known = {"format": _FORMAT, "class": kind, **facts, "sha256": file_digest(folder / _TENSORS)}
+        for name, save in inside.items():
+            save(folder / name)
+        if inside:
+            known["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
         write_json(folder / _FACTS, known)
 
     write_folder(path, write)
+
+
+def inner_folder(path: Path, facts: Mapping[str, Any], name: str) -> Path:
+    """Folder of a forecaster that was saved inside of another one.
+
+    Args:
+        path: Folder of the other one.
+        facts: Its facts.
+        name: As :func:`write_model` was told.
+
+    Raises:
+        ValueError: If it is not what was saved there.
+    """
+    digest = facts["inside"][name]
+    require(Path(name).name == name, f"a forecaster in {name!r:.40}")
+    folder = standing_folder(path) / name
+    require(file_digest(folder / _FACTS) == digest, f"{name} is not the one that was saved")
+    return folder
 
 
 def saved_class(path: Path) -> str:

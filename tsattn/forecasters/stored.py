@@ -32,6 +32,13 @@ class StoredForecaster(Forecaster):
     def _take_tensors(self, tensors: "Mapping[str, Tensor]") -> None:
         """Undo :meth:`_learnt_tensors`, after settings, integers and series are in place."""
 
+    def _inside(self) -> "tuple[dict[str, Any], dict[str, Any]]":
+        """Facts beside the integers, and forecasters that are saved inside, by name."""
+        return {}, {}
+
+    def _take_inside(self, facts: Mapping[str, Any], folder: Path) -> None:
+        """Undo :meth:`_inside`, after settings and series are in place."""
+
     def save(self, path: str | Path) -> None:
         """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
 
@@ -57,7 +64,9 @@ class StoredForecaster(Forecaster):
             "panel": panel_facts(panel),
             "panel_in": self.panel_in_,
         }
-        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), facts)
+        more, members = self._inside()
+        inside = {name: each.save for name, each in members.items()}
+        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), {**more, **facts}, inside)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -81,6 +90,7 @@ class StoredForecaster(Forecaster):
                 value = facts["learnt"][name]
                 require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
                 setattr(forecaster, name, value)
+            forecaster._take_inside(facts, Path(path))
             require(bool((panel.lengths >= forecaster.min_context).all()), "series are shorter than the context")
             forecaster._take_tensors({n.removeprefix("learnt."): t for n, t in tensors.items() if n[:7] == "learnt."})
             return forecaster
