@@ -93,13 +93,13 @@ def test_a_picture_of_other_numbers_is_caught_and_drawn_anew(checkout, capsys):
 
 
 def test_damaged_records_and_missing_marks_end_in_one_line(checkout, capsys):
-    path = checkout / "benchmarks" / "results" / "intervals.jsonl"
+    path = checkout / "benchmarks" / "results" / "pretraining_arms.jsonl"
     honest, page = path.read_text(), checkout / "docs" / "speed.md"
     lines = honest.splitlines()
     for text, message in (
-        ("\n".join(['{"way"', *lines]) + "\n", "intervals.jsonl, line 1 is no JSON object"),
-        ("\n".join([*lines, lines[0]]) + "\n", "intervals.jsonl, line 6 is a second row of"),
-        (honest.replace('"wql"', '"other"'), "a record lacks the field 'wql'"),
+        ("\n".join(['{"way"', *lines]) + "\n", "pretraining_arms.jsonl, line 1 is no JSON object"),
+        ("\n".join([*lines, lines[0]]) + "\n", f"pretraining_arms.jsonl, line {len(lines) + 1} is a second row of"),
+        (honest.replace('"validation"', '"other"'), "a record lacks the field 'validation'"),
     ):
         path.write_text(text)
         assert report.main(["--root", str(checkout)]) == 2
