@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.data.windows import History, require_known
@@ -169,7 +169,7 @@ class AutoForecaster(StoredForecaster):
         """Rows of history that are read where there are so many; known once it is fitted, one before."""
         return max((each.forecaster.max_context for each in vars(self).get("_members", ())), default=1)
 
-    def read(self, data: pd.DataFrame | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.
 
         Raises:
@@ -379,7 +379,9 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
         panel = _longest(panel)
     if panel.missing == "mask" and not forecaster.masks:
         panel = replace(panel, missing="interpolate")
-    forecaster.fit(panel.keep(forecaster.covariate_columns))
+    # Series too short for a network are forecast as they would be without it.
+    with ignored((UserWarning, r"\d+ of \d+ series have fewer than")):
+        forecaster.fit(panel.keep(forecaster.covariate_columns))
 
 
 def _longest(panel: Panel) -> Panel:
