@@ -125,6 +125,8 @@ def check_refusal(result, pattern):
     assert err.endswith("\n")
     assert "Traceback" not in err
     assert re.search(pattern, err), err
+    # Advice is for the command line: options, no parameters and no calls.
+    assert not re.search(r"\b[a-z_]+=|\w\(|\bpd\.|schema", re.sub(r"'[^']*'", "", err)), err
 
 
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])
@@ -181,7 +183,7 @@ BAD_USAGE = {
     "fit long.csv --horizon 4 --out m --model naive --context 3": "--context means nothing to naive; leave it out",
     "fit long.csv --horizon 4 --out m --model fourier": "'fourier' is unknown; use one of mlr, standard",
     "fit long.csv --horizon 4 --out m --context 3": "context.*16|patch_len",
-    "fit long.csv --horizon 4 --out m --max-epochs 0": "max_epochs must be .*at least 1; got 0",
+    "fit long.csv --horizon 4 --out m --max-epochs 0": "--max-epochs must be .*at least 1; got 0",
     "fit long.csv --horizon 400 --out m": "rows",
     "fit long.csv --horizon 4 --out m --missing drop": "missing.*'drop'",
     "fit long.csv --horizon 4 --out m --freq nonsense": "freq.*'nonsense'",
@@ -200,15 +202,15 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
     "backtest long.csv --horizon 4 --model prophet": "'prophet' is unknown; use one of mlr, standard",
-    "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write level=80",
-    "backtest long.csv --horizon 4 --model naive --n-windows 0": "n_windows must be .* got 0",
-    "backtest long.csv --horizon 4 --model naive --step 0": "step_size must be .* got 0",
+    "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write --level 80",
+    "backtest long.csv --horizon 4 --model naive --n-windows 0": "--n-windows must be .* got 0",
+    "backtest long.csv --horizon 4 --model naive --step 0": "--step must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --n-windows 99": "rows",
-    "backtest long.csv --horizon 4 --model seasonal_naive --season-length 0": "season_length must be .* got 0",
+    "backtest long.csv --horizon 4 --model seasonal_naive --season-length 0": "--season-length must be .* got 0",
     "benchmark": "nothing to judge on; name a data set",
     "benchmark none.toml --dataset ETTh1": "none.toml: No such file or directory; check the path",
     "benchmark --dataset nosuch": "no data set is called 'nosuch'; known are electricity, etth1",
-    "benchmark --dataset ETTh1 --data-dir nowhere": "data_dir 'nowhere' is no folder",
+    "benchmark --dataset ETTh1 --data-dir nowhere": "--data-dir 'nowhere' is no folder",
     "benchmark --data wide.csv --horizon 4": "a table and its split go together",
     "benchmark --data wide.csv --split 0.7,0.1,0.2": "has no card that lists horizons",
     "benchmark --data wide.csv --split 0.7,0.1 --horizon 4": "three shares that sum to 1.*'0.7,0.1'",

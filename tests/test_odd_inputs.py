@@ -122,7 +122,7 @@ TABLES = {
     "periods in the index": (lambda: wide().to_period("D"), WIDE),
     "three levels": (
         lambda: levels("k", "unique_id", "ds"),
-        r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; call reset_index\(\)",
+        r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; make columns of them",
     ),
     "levels without times": (lambda: levels("k", "unique_id"), r"got 2 levels \['k', 'unique_id'\], none of times"),
     "levels of times only": (lambda: levels("now", "then", now=HALVES, then=HALVES), r"\['now', 'then'\], 2 of times"),
@@ -284,19 +284,73 @@ def test_every_door_leads_to_the_same_forecaster(convert):
 # --- the command line ----------------------------------------------------------------------------------------------
 
 NAIVE = "--horizon 1 --model naive"
-# CSV, options -> what is printed at the end, or what the error says.
+KNOWN = "--horizon 1 --model mlr --future-col p --future t.csv"
+# CSV, options of forecast -> the last line, or the whole error.
 LINES = {
-    "years": (timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
-    "quarters": (quarters("{}Q{}"), NAIVE, "2003-01-01,2.75"),
-    "YYYYMMDD": (whole("%Y%m%d"), NAIVE, "2024-01-13,2.75"),
-    "index beside times": (text("%Y-%m-%d").reset_index(names="Unnamed: 0"), NAIVE, "2024-01-13,2.75"),
+    "years": (lambda: timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
+    "quarters": (lambda: quarters("{}Q{}"), NAIVE, "2003-01-01,2.75"),
+    "YYYYMMDD": (lambda: whole("%Y%m%d"), NAIVE, "2024-01-13,2.75"),
+    "index beside times": (lambda: text("%Y-%m-%d").reset_index(names="Unnamed: 0"), NAIVE, "2024-01-13,2.75"),
+    "wrong target": (
+        lambda: long().rename(columns={"y": "sales"}),
+        f"{NAIVE} --target-col sale",
+        "column 'sale' is missing; the table has columns ['sales', 'ds', 'unique_id']; name it by --target-col",
+    ),
+    "two time columns": (
+        lambda: timed(DAYS, "date", time=DAYS),
+        NAIVE,
+        "columns ['date', 'time'] could all hold the stamps, but one must; name it by --time-col, or join them",
+    ),
+    "a gap": (
+        lambda: long().drop(index=3),
+        NAIVE,
+        "series 'a': gap: there is no row at 2024-01-04 00:00:00, but stamps must follow frequency 'D' without gaps;"
+        " add the rows, pass another --freq, or have gaps filled by --missing interpolate or 'ffill'",
+    ),
+    "no number": (
+        lambda: wide(v="pd.f(x=1; y)"),
+        NAIVE,
+        "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop it; a time column is"
+        " named by --time-col, the columns of a long table also by --id-col and --target-col",
+    ),
+    "no stamp": (
+        lambda: timed(["soon"] * N, "ds"),
+        NAIVE,
+        "the series: column 'ds' holds 'soon' in row 0 (and 11 more), which cannot be read as a stamp of the years 1678"
+        " to 2261; correct it",
+    ),
+    "integers by the hour": (
+        lambda: timed(range(N), "ds"),
+        f"{NAIVE} --freq h",
+        "freq 'h' does not fit a time column of integers; pass the integer step",
+    ),
+    "three columns": (
+        long,
+        f"{NAIVE} --target-col ds",
+        "--id-col, --time-col and --target-col must be three columns; got ['unique_id', 'ds', 'ds']",
+    ),
+    "no such covariate": (
+        long,
+        KNOWN,
+        "column 'p' is missing; the table has columns ['unique_id', 'ds', 'y']; name it by --past-col or --future-col",
+    ),
+    "future of other rows": (
+        lambda: long(p=1.0),
+        KNOWN,
+        "series 'a': column 'p' of --future is missing at 2024-01-07 00:00:00 (and 1 more, 2 series in all), but a"
+        " forecast needs the future columns at all 1 steps; fill it in",
+    ),
 }
 
 
-@pytest.mark.parametrize(("frame", "options", "wanted"), LINES.values(), ids=LINES)
-def test_a_file_is_forecast(tmp_path, run, frame, options, wanted):
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    code, out, err = run("forecast", tmp_path / "t.csv", *options.split())
-    assert (code, out.splitlines()[-1]) == (0, wanted)
-    left_out = "tsattn: warning: column 'Unnamed: 0' numbers the rows and is left out\n"
-    assert err == (left_out if "Unnamed: 0" in frame else "")
+@pytest.mark.parametrize(("make", "options", "wanted"), LINES.values(), ids=LINES)
+def test_a_file_is_forecast_or_refused(tmp_path, monkeypatch, run, make, options, wanted):
+    monkeypatch.chdir(tmp_path)
+    frame = make()
+    frame.to_csv("t.csv", index=False)
+    code, out, err = run("forecast", "t.csv", *options.split())
+    if wanted[:2] == "20":
+        left_out = "tsattn: warning: column 'Unnamed: 0' numbers the rows and is left out\n"
+        assert (code, out.splitlines()[-1], err) == (0, wanted, left_out if "Unnamed: 0" in frame else "")
+    else:
+        assert (code, out, err) == (2, "", f"tsattn: {wanted}\n")

@@ -4,6 +4,7 @@ import functools
 import inspect
 import itertools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 # typer has carried its own copy of click since 0.2x; this is the class of all usage errors in either.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
+
+# Parameters whose options have other names.
+_OTHER_NAMES = {"past_cols": "past_col", "future_cols": "future_col", "static_cols": "static_col", "step_size": "step"}
+_OTHER_NAMES |= {"n_threads": "threads", "random_state": "seed"}
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+# A parameter by its bare name, or with a value as in missing='ffill'; what is quoted is passed by.
+_PARAMETER = re.compile(
+    rf"{_QUOTED.pattern}|(?<![\w.-])(?P<name>[a-z_]+)\b(?P<given>=(?:'?(?P<value>\w+(?:\.\w+)?|\[[^]]*\])'?)?)?"
+)
+_CODE = re.compile(r"\w\(|\b[a-z_]+=|\bpd\.")
 
 app = typer.Typer(
     name="tsattn",
@@ -167,10 +178,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
-        return console.complain(console.os_error(error))
+        return console.complain(_in_options(console.os_error(error), command, arguments))
     except (ValueError, TypeError, ImportError) as error:
-        return console.complain(str(error))
+        return console.complain(_in_options(str(error), command, arguments))
     return code if isinstance(code, int) else 0
+
+
+def _in_options(message: str, command: Any, arguments: Sequence[str]) -> str:
+    """An error of the library in the words of a command: its options, and no advice that only Python can follow."""
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--")}
+    options |= {name: options[own] for name, own in _OTHER_NAMES.items() if own in options}
+
+    def spelt(found: re.Match[str]) -> str:
+        name, given, value = found["name"], found["given"], found["value"]
+        if name not in options or value == "None" or not (given or "_" in name):
+            return found[0]
+        return " ".join(f"{options[name]} {each}" for each in value.strip("[]").split(", ")) if value else options[name]
+
+    fact, *advice = _PARAMETER.sub(spelt, message).split("; ")
+    return "; ".join([fact, *filter(None, map(_without_code, advice))])
+
+
+def _without_code(advice: str) -> str:
+    """Those of several ways out that are no Python."""
+    for between in (", or ", " or "):
+        ways = [way for way in advice.split(between) if not _CODE.search(_QUOTED.sub("", way))]
+        if ways:
+            return between.join(ways)
+    return ""
 
 
 def _usage(error: Any, arguments: Sequence[str]) -> str:

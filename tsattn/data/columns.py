@@ -216,7 +216,8 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     if len(levels) != 2 or len(dated) != 1:
         raise ValueError(
             f"an index of several levels must hold ids and times; got {len(levels)} levels {list(df.index.names)!r},"
-            f" {len(dated) or 'none'} of times; call reset_index() and name the columns by id_col= and time_col="
+            f" {len(dated) or 'none'} of times; make columns of them by reset_index, and name these by id_col= and"
+            " time_col="
         )
     time, ids = levels[dated[0]], levels[1 - dated[0]]
     time_col = time.name if time.name is not None and time_col == "ds" else time_col

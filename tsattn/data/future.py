@@ -22,7 +22,7 @@ from tsattn.data.columns import (
 from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
-_FILL = "make_future_frame() gives the rows to fill in, missing_future() lists what is missing"
+_FILL = "fill it in, or begin with make_future_frame(), which gives the rows; missing_future() lists what is missing"
 
 
 def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
