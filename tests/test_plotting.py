@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
+from tsattn.catalogue import forecast as call_forecast
 from tsattn.data.frames import future_times, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
@@ -256,8 +257,28 @@ def test_frames_that_do_not_fit_are_refused():
         plot_forecast(frame, answer, series=["s00", "s01"], ax=Figure().subplots())
     with pytest.raises(ValueError, match=r"series must name at least one; got \[\]"):
         plot_forecast(frame, answer, series=[])
-    with pytest.raises(TypeError, match="DataFrame"):
-        plot_forecast(frame, answer["naive"])
+    for history, forecast in ((frame, 3), (3, answer)):
+        with pytest.raises(TypeError, match="int"):
+            plot_forecast(history, forecast)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.arange(40.0) % 7,
+        [*range(40)],
+        pd.Series(np.arange(40.0), index=pd.period_range("2024", periods=40, freq="M"), name="sold"),
+        pd.DataFrame({"year": np.arange(1980, 2020), "y": np.arange(40.0)}),
+        pd.DataFrame({"ds": np.arange(40), "y": np.arange(40.0)}),
+    ],
+    ids=["array", "list", "periods", "years", "no id"],
+)
+def test_whatever_is_forecast_in_one_call_is_drawn(data):
+    answer = call_forecast(data, 5, model="naive")
+    ax = plot_forecast(data, answer)
+    history, ahead = ax.get_lines()
+    assert (len(history.get_ydata()), len(ahead.get_ydata())) == (25, 6)
+    assert ahead.get_xdata()[0] == history.get_xdata()[-1]
 
 
 def test_axes_that_are_given_are_drawn_into():

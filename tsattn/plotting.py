@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.columns import check_frame
-from tsattn.data.frames import Panel, from_long, from_wide, to_panel
+from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecaster import Forecast
@@ -32,13 +32,13 @@ _MODELS = ("#0b6aa2", "#b3541e", "#2a7f3e", "#8a5a9e", "#b08a00", "#777777", "#1
 
 
 def plot_forecast(
-    history: Panel | pd.DataFrame,
-    forecast: Forecast | pd.DataFrame,
+    history: TableLike | Panel,
+    forecast: TableLike | Forecast,
     *,
     schema: Schema | None = None,
     series: Any = None,
     n_history: int | None = None,
-    truth: Panel | pd.DataFrame | None = None,
+    truth: TableLike | Panel | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -302,10 +302,10 @@ def _new_grid(n: int) -> list[Axes]:
     return axes[:n]
 
 
-def _read_forecast(frame: pd.DataFrame, panel: Panel) -> Forecast:
+def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     """The frame of a forecast of ``panel`` as arrays again."""
     dialect = panel.dialect
-    check_frame(frame, "error")
+    frame = check_frame(table, "error")
     if dialect.kind == "wide":
         read = from_wide(frame, Schema(time_col=dialect.time_col or "ds"), freq=panel.freq)
         columns, names = dict(zip(read.channels, read.values.T, strict=True)), panel.channels
