@@ -359,6 +359,36 @@ def test_missing_truths_are_left_out_of_the_calibration():
     assert fitted.intervals_.widths(80) == 38  # the 8th of the nine errors 30..34, 36..39
 
 
+class Last(Naive):
+    """The last known value, whatever else is missing."""
+
+    max_context, masks, default_missing = 8, True, "mask"
+
+    def _checked(self, x):
+        return x[:, -8:]
+
+    def _points(self, x):
+        places = np.where(np.isnan(x), 0, np.arange(1, x.shape[1] + 1)[:, None]).max(axis=1, keepdims=True)
+        return np.repeat(np.take_along_axis(x, places - 1, axis=1), self.horizon, axis=1)
+
+
+@pytest.mark.parametrize("table", ["wide", "long"])
+def test_a_forecaster_that_leaves_missing_values_out_is_calibrated_on_what_is_there(table):
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.normal(size=(300, 2)), axis=0) * [1, 5]
+    values[rng.random(values.shape) < 0.2] = np.nan
+    frame = wide(values) if table == "wide" else long({"a": values[:, 0], "b": values[:, 1]})
+    for kind in (SplitConformal, AdaptiveConformal):
+        wrapped = kind(Last(3), n_windows=60)
+        assert np.isfinite(wrapped.fit(frame).predict(level=80).select_dtypes("number").to_numpy()).all()
+        result = backtest(wrapped, frame, n_windows=150, level=80)
+        assert abs(result.scores["coverage-80"].item() - 0.8) < 0.08
+    with pytest.raises(ValueError, match=r"T >= \d+ rows"):
+        wrapped.fit(frame).predict_windows(np.zeros((1, 0, 2 if table == "wide" else 1)))
+    with pytest.raises(ValueError, match="finite"):
+        wrapped.predict_windows(np.full((1, 40, 2 if table == "wide" else 1), np.inf))
+
+
 # --- adaptive ---------------------------------------------------------------------------------------------------
 
 

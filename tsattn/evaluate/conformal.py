@@ -13,7 +13,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Scaler, chunk_size
+from tsattn.data.windows import History, Scaler, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
     SeriesScales,
@@ -173,7 +173,11 @@ class SplitConformal(Forecaster):
     def _checked(self, x: np.ndarray) -> np.ndarray:
         if "intervals_" not in vars(self):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        return super()._checked(x)
+        if not self.masks:
+            return super()._checked(x)
+        x = np.asarray(x, dtype=np.float64)
+        check_windows(np.where(np.isnan(x), 0.0, x), self.min_context)  # the forecaster looks at what is missing
+        return x[:, -self.max_context :]
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
