@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import sys
 from types import SimpleNamespace
 
@@ -90,6 +91,15 @@ def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     long_frame().to_csv("t.csv", index=False)
     long_frame().to_csv("marked.csv", index=False, sep=mark, decimal=decimal)
     assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
+
+
+@pytest.mark.parametrize("first", ["2024-01-01,1", "01.01.2024;1", "1/13/2024\t1"])
+def test_a_table_without_names_is_refused(folder, run, first):
+    (folder / "t.csv").write_text(f"{first}\n" * 3)
+    code, out, err = run("forecast", "t.csv", *ARGV)
+    assert (code, out) == (2, "")
+    date = re.split("[,;\t]", first)[0]
+    assert f"t.csv is no readable CSV table (its first line holds '{date}', not the names of the columns" in err
 
 
 DAMAGED = {

@@ -1,5 +1,6 @@
 """Every table that a data scientist may hold is read rightly, or refused in one clear line."""
 
+import copy
 import datetime
 import re
 
@@ -28,6 +29,13 @@ class Interchange:
 
     def __init__(self, frame):
         self.__dataframe__ = frame.__dataframe__
+
+
+class WithoutArrow:
+    """A frame of polars where pyarrow is not installed."""
+
+    def to_pandas(self):
+        raise ModuleNotFoundError("pyarrow is required")
 
 
 def long(**changed):
@@ -87,6 +95,7 @@ TABLES = {
     "interchange protocol": (lambda: Interchange(long()), LONG),
     "columns of pyarrow": (lambda: long().convert_dtypes(dtype_backend="pyarrow"), LONG),
     "dates of pyarrow": (lambda: timed(pd.array(DAYS.date, dtype=pd.ArrowDtype(pa.date32()))), DAY),
+    "no pyarrow": (WithoutArrow, r"by pyarrow \(pyarrow is required\); install it with: pip install 'tsattn\[files\]'"),
     # series, lists, and what is none
     "series by day": (lambda: pd.Series(Y, index=DAYS), ONE),
     "series by quarter": (
@@ -131,12 +140,20 @@ TABLES = {
     "years": (lambda: timed(range(2000, 2012), "year"), {"year": [2012], "y": [2.75]}),
     "years by value": (lambda: timed(range(2000, 2012)), {"when": [2012], "y": [2.75]}),
     "years as floats": (lambda: timed(np.arange(2000.0, 2012), "Year"), {"Year": [2012], "y": [2.75]}),
-    "decimal years": (lambda: timed(2000 + Y, "year"), PARTS.format("year")),
+    "years and quarters in decimals": (lambda: timed(2000 + Y, "year"), {"year": ["2003-01-01"], "y": [2.75]}),
+    "years and months in decimals": (
+        lambda: timed(np.round(2012 + np.arange(N) / 12, 3), "time"),
+        {"time": ["2013-01-01"], "y": [2.75]},
+    ),
+    "years in odd decimals": (lambda: timed(2000 + Y / 7, "year"), PARTS.format("year")),
     "years of a country": (
         lambda: pd.DataFrame({"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}),
-        PARTS.format("year") + ", those of a long table by id_col= and target_col=",
+        PARTS.format("year") + ".*, those of a long table by id_col= and target_col=",
     ),
-    "years and months": (lambda: timed([2000] * N, "year", month=range(1, 13)), PARTS.format("year")),
+    "years and months": (
+        lambda: timed([2000] * N, "year", month=range(1, 13)),
+        PARTS.format("year") + ", one that joins year, month and the like",
+    ),
     "month beside times": (lambda: wide(month=1), PARTS.format("month")),
     "epoch beside times": (lambda: since_1970("s", date=DAYS), PARTS.format("when")),
     "text beside times": (lambda: timed(DAYS.astype(str), date=DAYS), PARTS.format("when")),
@@ -162,6 +179,7 @@ TABLES = {
     ),
     "epoch, seconds": (lambda: since_1970("s"), DAY),
     "epoch, milliseconds": (lambda: since_1970("ms"), DAY),
+    "epoch, floats": (lambda: since_1970("ms").astype({"when": float}), DAY),
     "epoch, nanoseconds": (lambda: since_1970("ns"), DAY),
     "rising counts stay channels": (lambda: wide(w=range(2000, 2012)), WIDE | {"w": [2011]}),
     "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
@@ -181,13 +199,18 @@ TABLES = {
         lambda: long().rename(columns={"y": "sales"}),
         r"column 'y' is missing; the table has columns \[.*'sales'.*\]; name it by target_col=",
     ),
+    "complex": (lambda: wide(w=Y.astype(complex)), "column 'w' holds 0j at .*, but values must be numbers"),
+    "nothing known at first": (
+        lambda: wide(w=pd.array([None, *range(1, N)], dtype="Int64")),
+        r"column 'w' is missing \(NaN\) at 2024-01-01",
+    ),
     "infinite": (lambda: long(y=[np.inf, *Y[1:]]), "series 'a': column 'y' holds inf at 2024-01-01"),
     "duplicates": (lambda: long(unique_id="a"), "series 'a': duplicate stamp 2024-01-01"),
 }
 
 
 def refused(message, call):
-    with pytest.raises((ValueError, TypeError)) as caught:
+    with pytest.raises((ValueError, TypeError, ImportError)) as caught:
         call()
     assert re.search(message, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
@@ -203,13 +226,14 @@ def check(frame, wanted):
 
 @pytest.mark.parametrize(("make", "wanted"), TABLES.values(), ids=TABLES)
 def test_a_table_is_forecast_or_refused(make, wanted):
-    def call():
-        return forecast(make(), 1, model="naive")
-
+    table = make()
+    before = copy.deepcopy(table)
     if isinstance(wanted, str):
-        refused(wanted, call)
+        refused(wanted, lambda: forecast(table, 1, model="naive"))
     else:
-        check(call(), wanted)
+        check(forecast(table, 1, model="naive"), wanted)
+    if isinstance(table, pd.DataFrame):
+        pd.testing.assert_frame_equal(table, before)
 
 
 ASKED = {
@@ -220,21 +244,33 @@ ASKED = {
     "target, other case": ({"target_col": "Sales"}, r"columns \['sales', "),
     "time": ({"time_col": "dates", "target_col": "sales"}, r"column 'dates' is missing; the table has columns \['date"),
     "id": ({"id_col": "shops", "target_col": "sales"}, r"column 'shops' is missing; the table has columns \['shop'"),
-    "years as stamps": ({"time_col": "year", "freq": "YS", "id_col": None, "target_col": "sales"}, "2024-01-01"),
-    "time by its kind": ({"id_col": "shop", "target_col": "sales"}, "2024-01-13"),
+    "seconds that are counted": ({"time_col": "s", "freq": 60, "id_col": None, "target_col": "sales"}, "1700000720"),
+    "years as stamps": (
+        {"time_col": "year", "freq": "YS", "id_col": None, "target_col": "sales"},
+        "2024-01-01 00:00:00",
+    ),
+    "time by its kind": ({"id_col": "shop", "target_col": "sales"}, "2024-01-13 00:00"),
 }
 
 
 @pytest.mark.parametrize(("names", "wanted"), ASKED.values(), ids=ASKED)
 def test_names_that_are_asked_for(names, wanted):
     frame = pd.DataFrame({"shop": "a", "date": DAYS.astype(str), "sales": Y, "year": range(2012, 2024)})
-    if wanted.startswith("20"):
-        assert forecast(frame, 1, model="naive", schema=Schema(**names)).iloc[0, -2] == pd.Timestamp(wanted)
+    frame["s"] = 1_700_000_000 + 60 * np.arange(N)
+    if wanted[0] in "12":
+        assert str(forecast(frame, 1, model="naive", schema=Schema(**names)).iloc[0, -2]).startswith(wanted)
     else:
         refused(wanted, lambda: forecast(frame, 1, model="naive", schema=Schema(**names)))
 
 
-@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index"])
+def test_new_rows_are_read_as_those_of_the_fit():
+    """Also where the frequency of the fit is the step of integers."""
+    model = make_forecaster("naive", 1).fit(timed(range(2000, 2012), "year"))
+    check(model.predict(timed(range(2001, 2013), "year")), {"year": [2013], "y": [2.75]})
+    check(model.predict(timed([2020] * N, "year").iloc[:1]), {"year": [2021], "y": [0.0]})
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "rownames"])
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
     with pytest.warns(UserWarning, match=f"column '{name}' numbers the rows and is left out"):

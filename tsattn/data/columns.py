@@ -23,7 +23,7 @@ _PARTS = {
     "year": (1678, 2261), "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "weekday": (0, 7), "day": (1, 31),
     "hour": (0, 24), "minute": (0, 59),
 }  # fmt: skip
-_INDEX_NAMES = ("", "Unnamed: 0", "index", "level_0")  # of the column that an index becomes in a file
+_INDEX_NAMES = ("", "Unnamed: 0", "rownames", "index", "level_0")  # of the column that an index becomes in a file
 _REACH = 2**61  # so that differences and future steps of integer time fit into int64
 _YEARS = (1678, 2261)  # whole years that nanoseconds in int64 can count
 _NUMBERS = (Real, Decimal, np.bool_)
@@ -163,7 +163,7 @@ def long_names(df: pd.DataFrame, id_col: Any, time_col: Any, target_col: Any) ->
 
 
 def with_time(
-    df: pd.DataFrame, names: tuple[Any, Any, Any], taken: Sequence[Any], counted: bool
+    df: pd.DataFrame, names: tuple[Any, Any, Any], taken: Sequence[Any]
 ) -> tuple[pd.DataFrame, tuple[Any, Any, Any]]:
     """A long frame with its stamps in a column, and the names of its columns; all of them are there.
 
@@ -171,7 +171,6 @@ def with_time(
         df: The frame; its stamps may stand in the index, or in a column of another name than the default.
         names: Id, time and target column as :func:`long_names` gives them.
         taken: Covariates.
-        counted: As in :func:`find_time_col`.
 
     Raises:
         ValueError: If a column is absent, or one stands for two.
@@ -184,7 +183,7 @@ def with_time(
             df = _with_level(df.reset_index(drop=True), time_col, df.index)
         elif default:
             codes = np.zeros(len(df), dtype=np.int64) if id_col not in df.columns else pd.factorize(df[id_col])[0]
-            time_col = find_time_col(df, [*taken, id_col, target_col], codes, counted=counted) or time_col
+            time_col = find_time_col(df, [*taken, id_col, target_col], codes) or time_col
     wanted = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     given = {key: name for key, name in wanted.items() if name is not None}
     defaults = ("ds", "y", "timestamp", "target")  # what somebody named is missed first
@@ -230,9 +229,7 @@ def _is_time(column: pd.Series | pd.Index) -> bool:
     return pd.api.types.is_datetime64_any_dtype(column.dtype) or isinstance(column.dtype, pd.PeriodDtype)
 
 
-def find_time_col(
-    df: pd.DataFrame, taken: Sequence[Any] = (), codes: np.ndarray | None = None, *, counted: bool = False
-) -> Any:
+def find_time_col(df: pd.DataFrame, taken: Sequence[Any] = (), codes: np.ndarray | None = None) -> Any:
     """The column that holds the stamps, or None.
 
     It is the one called so (date, ds, timestamp, time, datetime), else the one of datetimes; else, if the index only
@@ -242,7 +239,6 @@ def find_time_col(
         df: The frame.
         taken: Columns that are something else.
         codes: Series of each row; None for a wide frame, which keeps a column of values.
-        counted: Whether integers only count the rows.
 
     Raises:
         ValueError: If several columns could be it.
@@ -253,7 +249,7 @@ def find_time_col(
     found = [column for column in columns if str(column).lower() in _TIME_NAMES]
     found = found or [column for column in columns if _is_time(df[column])]
     if not found and df.index.name is None and df.index.dtype.kind in "iu":
-        found = [c for c in columns if _reads_as_times(df[c], codes, counted=counted)]
+        found = [c for c in columns if _reads_as_times(df[c], codes)]
     if len(found) > 1:
         raise ValueError(
             f"columns {found!r} could all hold the stamps, but one must; name it by time_col=, or join them"
@@ -261,23 +257,30 @@ def find_time_col(
     return found[0] if found else None
 
 
-def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, counted: bool = False, years: bool = True) -> bool:
+def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool = True) -> bool:
     """Whether text reads as stamps, or numbers do and rise evenly, or are called so and occur once in a series."""
-    if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) == "string":
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
+            return False
         try:
             return all(len(read_stamps(rows, "", lambda row: "")) for rows in (column.iloc[:1], column))
         except (ValueError, TypeError):
             return False
+    first = column.iloc[0]
+    if not isinstance(first, Real) or not float(first) >= 1000:  # most columns, told fast
+        return False
     called = str(column.name).lower() in _PARTS
-    if counted or not (called or column.dtype.kind in "iu"):
+    stamps, numbers = None, _whole(column)
+    if numbers is not None:
+        stamps = spelt_stamps(numbers, years=years and (called or column.dtype.kind in "iu"))
+    elif called and column.dtype.kind == "f":
+        stamps = _decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    if stamps is None or stamps.isna().any():
         return False
-    numbers = _whole(column)
-    if numbers is None or (stamps := spelt_stamps(numbers, years=years)) is None or stamps.isna().any():
-        return False
-    owner = np.zeros(len(column), dtype=np.int64) if codes is None else codes
-    order = np.lexsort((numbers, owner))
+    clock, owner = stamps.astype(np.int64).to_numpy(), np.zeros(len(column), dtype=np.int64) if codes is None else codes
+    order = np.lexsort((clock, owner))
     inner = owner[order][1:] == owner[order][:-1]
-    once = bool((np.diff(numbers[order])[inner] > 0).all())
+    once = bool((np.diff(clock[order])[inner] > 0).all())
     rising = np.array_equal(order, np.argsort(owner, kind="stable"))
     return once and (called or (rising and _is_even(stamps.iloc[order], owner[order])))
 
@@ -296,26 +299,26 @@ def _whole(column: pd.Series) -> np.ndarray | None:
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_complex_dtype(column.dtype):
         return None
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    whole = bool((np.isfinite(numbers) & (np.abs(numbers) <= _REACH) & (numbers % 1 == 0)).all())
+    whole = bool((np.isfinite(numbers) & (np.abs(numbers) <= _REACH) & (numbers == np.rint(numbers))).all())
     return column.to_numpy(dtype=np.int64) if whole else None
 
 
-def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, counted: bool) -> list[Any]:
+def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
     """Those columns of a wide frame that can be forecast; the numbers of an index are left out, with a warning.
 
     Raises:
         ValueError: If a column holds times, or a part of them such as the month.
     """
     kept = []
-    for column in columns:
-        if _numbers_rows(df[column]):
+    for column, cells in ((column, df[column]) for column in columns):
+        if _numbers_rows(cells):
             warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
             continue
-        if _is_part(df[column]) or _reads_as_times(df[column], None, counted=counted, years=False):
+        if _is_part(cells) or _reads_as_times(cells, None, years=False):
             raise ValueError(
-                f"column {column!r} holds times, {plain(df[column].iloc[0])!r:.60} in row 0, which cannot be forecast;"
-                " name the time column by time_col=, those of a long table by id_col= and target_col= as well, or drop"
-                " it"
+                f"column {column!r} holds times, {plain(cells.iloc[0])!r:.60} in row 0, which cannot be forecast;"
+                " name the time column by time_col=, one that joins year, month and the like, those of a long table by"
+                " id_col= and target_col= as well, or drop it"
             )
         kept.append(column)
     return kept
@@ -327,7 +330,7 @@ def _numbers_rows(column: pd.Series) -> bool:
     if name not in _INDEX_NAMES or (numbers := _whole(column)) is None:
         return False
     plain_count = np.array_equal(numbers, np.arange(len(numbers)))
-    return plain_count or (name in _INDEX_NAMES[:2] and len(np.unique(numbers)) == len(numbers))
+    return plain_count or (name in _INDEX_NAMES[:3] and len(np.unique(numbers)) == len(numbers))
 
 
 def _is_part(column: pd.Series) -> bool:
@@ -390,8 +393,8 @@ def read_stamps(
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
     Text is read as ISO 8601, or by one common layout that fits the whole column. Text or objects with different UTC
-    offsets become UTC. Periods, quarters and weeks become their first instant. Integers are read as
-    :func:`spelt_stamps` does, where they are not counted.
+    offsets become UTC. Periods, quarters and weeks become their first instant, years and months in decimals (1949.083)
+    too. Integers are read as :func:`spelt_stamps` does.
 
     Args:
         column: The stamps as they came.
@@ -425,7 +428,9 @@ def read_stamps(
                     f"time must stay within ±{_REACH}; correct it"
                 )
         numbers = _whole(series.astype(np.int64) if kind == "integer" else series)
-        if numbers is not None:
+        if kind == "floating" and numbers is None:
+            stamps = _decimal_years(series.to_numpy(dtype=np.float64))
+        elif numbers is not None:
             stamps = None if unit == "integer" else spelt_stamps(numbers, years=unit is not None)
             if stamps is None:
                 return pd.Index(numbers.copy())
@@ -484,6 +489,14 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
     return None
 
 
+def _decimal_years(numbers: np.ndarray) -> pd.Series | None:
+    """Months of years such as 1949.083, if all numbers are years and months."""
+    months = np.rint((numbers - 1970) * 12)
+    near = np.abs(numbers - 1970 - months / 12) < 0.002
+    inside = (numbers > _YEARS[0]) & (numbers < _YEARS[1] + 1)
+    return pd.Series(months.astype("M8[M]").astype("M8[ns]")) if (near & inside).all() else None
+
+
 def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
     if zoned.any() and not zoned.all():
         row = int(np.flatnonzero(~zoned if zoned.iloc[0] else zoned)[0])
@@ -495,7 +508,8 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
 
 def _read_text(text: pd.Series, label: str) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
-    text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+    if text.iloc[0].endswith(("UTC", "GMT")):
+        text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     offsets = text.str.extract(_OFFSET, expand=False)
     _refuse_half_zoned(text, offsets.notna(), label)
     if _QUARTER.fullmatch(text.iloc[0]):

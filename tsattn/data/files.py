@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import re
 import sys
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ _KINDS = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Feather", ".xlsx
 _UNREAD = (".xls", ".xlsb", ".ods")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
+_DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}")
 _DAMAGED = (ValueError, KeyError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
@@ -97,7 +99,10 @@ def _read_csv(path: str | Path) -> pd.DataFrame:
             if isinstance(source, io.BytesIO):
                 source.seek(0)
             # Where semicolons part the cells, commas may be decimal points.
-            return pd.read_csv(source, sep=mark, decimal="," if mark == ";" else ".", **options)
+            frame = pd.read_csv(source, sep=mark, decimal="," if mark == ";" else ".", **options)
+    first = str(frame.columns[0])
+    if _DATE.match(first):
+        raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y")
     return frame
 
 

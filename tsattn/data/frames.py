@@ -209,7 +209,7 @@ def from_long(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
     df = check_frame(df, missing)
     moving, statics = schema.columns.moving, schema.columns.static
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
-    df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics], unit == "integer")
+    df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics])
     if id_col is None:
         codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
     else:
@@ -255,15 +255,15 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
             " wide one; melt it, or leave them out"
         )
     named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
-    covariates, counted = schema.columns.moving, unit == "integer"
-    time_col: Any = schema.time_col if named else find_time_col(df, covariates, counted=counted)
+    covariates = schema.columns.moving
+    time_col: Any = schema.time_col if named else find_time_col(df, covariates)
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
     elif freq is None and isinstance(df.index, pd.RangeIndex):
         freq, unit = abs(df.index.step), "integer"
     check_covariate_cols(df, {"time_col": time_col}, covariates)
     apart = {*covariates, *([] if time_col is None else [time_col])}
-    columns = value_cols(df, [column for column in df.columns if column not in apart], counted=counted)
+    columns = value_cols(df, [column for column in df.columns if column not in apart])
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(

@@ -180,7 +180,7 @@ def _stamps(future: pd.DataFrame, panel: Panel) -> pd.Index:
     unit = parse_freq(panel.freq).unit
     indexed = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
     if time_col not in future.columns and (indexed or panel.dialect.kind == "wide"):
-        time_col = find_time_col(future, counted=unit == "integer")
+        time_col = find_time_col(future)
     if time_col is not None:
         require_columns(future, {"time_col": time_col})
     column = future.index if time_col is None else future[time_col]
