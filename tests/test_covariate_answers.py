@@ -19,8 +19,7 @@ from tsattn.data.future import future_frame, missing_frame, read_future
 from tsattn.data.schema import Schema
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.forecaster import Forecast
-from tsattn.forecasters.linear import LinearForecaster
-from tsattn.training.settings import Training
+from tsattn.forecasters.naive import Naive
 
 KNOWN = {"future_cols": ["promo", "price"]}
 DECODER = {"architecture": "decoder", "patch_stride": 4, "linear_skip": False}
@@ -273,9 +272,9 @@ def test_what_cannot_be_read_is_refused_before_training(kwargs, message, monkeyp
 def test_models_that_read_nothing_leave_named_columns_unread():
     schema = Schema(past_cols=["temp"], future_cols=["promo"])
     assert make_forecaster("mlr", H, schema=schema).covariate_columns.past == ("temp",)
-    for name in ("naive", "ridge", "nlinear"):
+    for name in ("naive", "drift"):
         assert not make_forecaster(name, H, schema=schema).covariate_columns
-    own = LinearForecaster(H, context=12, schema=schema, training=Training(max_epochs=1)).fit(wide_frame())
+    own = Naive(H, schema=schema).fit(wide_frame())
     assert own.predict().columns.tolist() == ["s0", "s1"]
     assert own.panel_.covariates is None
 

@@ -432,7 +432,8 @@ def test_fit_remembers_the_table_and_nothing_else():
     frame = table(40, 30)
     forecaster = make().fit(frame)
     learnt = {name for name in vars(forecaster) if name.endswith("_") and not name.startswith("_")}
-    assert learnt == {"panel_", "panel_in_", "network_"}
+    assert learnt == {"panel_", "panel_in_", "network_", "leftovers_"}
+    assert forecaster.leftovers_ is None
     assert forecaster.network_ is tiny_network()
     assert not forecaster.network_.training
     assert isinstance(forecaster.fit(to_panel(frame)).predict(), Forecast)
@@ -587,8 +588,8 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
     wide = ahead[:H].drop(columns="unique_id").rename(columns={"ds": "date"})
     assert catalogue._future_cols(wide, Schema()) == ["promo"]
     assert catalogue._future_cols(wide.set_index("date"), Schema()) == ["promo"]
-    with pytest.raises(ValueError, match="model 'zero' reads no future columns; leave future= out"):
-        forecast(frame, H, future=ahead)
+    with pytest.raises(ValueError, match="model 'naive' reads no future columns; leave future= out"):
+        forecast(frame, H, future=ahead, model="naive")
     answer = forecast(frame, H, model="least_squares")
     assert list(answer.columns) == ["unique_id", "ds", "least_squares"]
 

@@ -217,7 +217,7 @@ def forecast(
     if future is not None:
         if not schema.columns.future:
             schema = schema.changed(future_cols=_future_cols(future, schema))
-        if "channel_mixing" not in find_model(model).settings():
+        if not make_forecaster(model, horizon, schema=schema).covariate_columns:
             raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
     forecaster = make_forecaster(model, horizon, schema=schema).fit(data)
     return forecaster.predict(level=level, quantiles=quantiles, future=future)

@@ -70,6 +70,17 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
     return tuple(asked)
 
 
+def season_cycle(freq: str | int) -> str | None:
+    """The cycle of a season: the day for hours and less, the week for days, the year for months; else none.
+
+    Example:
+        >>> season_cycle("h"), season_cycle("W-SUN")
+        ('hour', None)
+    """
+    first = next(iter(_of_freq(_AUTO, freq)), None)
+    return None if first == "yearday" else first
+
+
 def _of_freq(table: dict[str, tuple[str, ...]], freq: str | int) -> tuple[str, ...]:
     grid = parse_freq(freq)
     unit = "week" if grid.unit == "day" and grid.step % 7 == 0 else grid.unit

@@ -47,7 +47,7 @@ class CovariateWindows:
 
         return replace(self, past=repeat(self.past), known=repeat(self.known))
 
-    def of(self, windows: np.ndarray) -> CovariateWindows:
+    def of(self, windows: np.ndarray | slice) -> CovariateWindows:
         """Those of some of the windows."""
         return replace(self, past=self.past[windows], known=self.known[windows], static=self.static[windows])
 
@@ -200,13 +200,21 @@ class CovariateEncoder:
         Raises:
             ValueError: If a static value was not seen in training.
         """
-        encoded = self._encoded(windows.past, windows.known, windows.static)
+        encoded = self.parts(windows)
         if "known" in encoded:
             known = encoded["known"]
             beyond = windows.past.shape[1] + horizon - known.shape[1]
             padding = np.zeros((len(known), max(beyond, 0), known.shape[2]), dtype=np.float32)
             encoded["known"] = np.nan_to_num(np.concatenate([known, padding], axis=1), copy=False)
         return encoded
+
+    def parts(self, windows: CovariateWindows) -> dict[str, np.ndarray]:
+        """The same parts of windows with the steps that they have; what is not known is NaN.
+
+        Raises:
+            ValueError: If a static value was not seen in training.
+        """
+        return self._encoded(windows.past, windows.known, windows.static)
 
     def _encoded(self, past: np.ndarray, known: np.ndarray, static: np.ndarray) -> dict[str, np.ndarray]:
         """Those parts that have a feature."""

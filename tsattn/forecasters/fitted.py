@@ -14,6 +14,7 @@ from tsattn.data.frames import Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler, check_windows
 from tsattn.evaluate.intervals import StepIntervals, scale_of
+from tsattn.forecasters.leftovers import Leftovers
 from tsattn.limits import choose_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.decoder import PatchDecoder
@@ -39,6 +40,7 @@ class FittedNetwork:
         intervals: Errors on the validation rows, for intervals around points; ``None`` where there are none.
         n_channels: Channels of a wide table, which are known by their place; ``None`` for long tables, whose series
             may be new.
+        leftovers: What covariates add to a network that reads none; ``None`` where there are none.
     """
 
     network: nn.Module
@@ -48,11 +50,13 @@ class FittedNetwork:
     encoder: CovariateEncoder | None = None
     intervals: StepIntervals | None = None
     n_channels: int | None = None
+    leftovers: Leftovers | None = None
 
     @property
     def columns(self) -> CovariateColumns:
         """What is read beside the target, the calendar chosen."""
-        return CovariateColumns() if self.encoder is None else self.encoder.columns
+        encoder = self.encoder if self.leftovers is None else self.leftovers.encoder
+        return CovariateColumns() if encoder is None else encoder.columns
 
     @property
     def head(self) -> QuantileHead | DistributionHead | None:
@@ -104,6 +108,8 @@ class FittedNetwork:
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
         """
+        if self.leftovers is not None and covariates is not None:
+            return self.leftovers.forecast(replace(self, leftovers=None).answer, x, quantiles, covariates)
         if len(quantiles) and self.head is None and self.intervals is None:
             raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
         beside = self.encode(covariates)

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
+from tsattn.forecasters.fitted import FittedNetwork
+from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.limits import limit_threads
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.training.settings import Training
 
@@ -21,7 +25,9 @@ class LinearForecaster(NetworkForecaster):
             instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
             at every seed. What concerns learning then has no effect.
         training: How it learns; the learning rate is 0.005 unless named.
-        schema: How tables are read; covariates are left unread.
+        schema: How tables are read. Covariates are read by a regression on what the map leaves over, or on the target
+            before it, kept only where it lowers the error on windows held out
+            (:class:`tsattn.forecasters.leftovers.Leftovers`).
         val_size: Rows (int) or share (float) cut from the end of every series for early stopping and calibration; a
             share gives at least one horizon.
         alias: Name of the forecast column; default the kind.
@@ -59,6 +65,18 @@ class LinearForecaster(NetworkForecaster):
     def name(self) -> str:
         """The kind."""
         return self.kind
+
+    def _train(self, panel: Panel, *, warm: bool, verbose: bool) -> tuple[FittedNetwork, dict[str, Any]]:
+        encoder = make_encoder(self.covariate_columns, panel) if self.covariate_columns else None
+        fitted, results = super()._train(panel, warm=warm, verbose=verbose)
+        if encoder is not None:
+            context = fitted.config.context
+            own: dict[str, Any] = {"horizon": fitted.config.horizon, "least": context}
+            with limit_threads(1):
+                fitted.leftovers = fit_leftovers(
+                    fitted.answer, lambda history, ends: history.contexts(ends, context), panel, encoder, **own
+                )
+        return fitted, results
 
     def _shortest_context(self) -> int:
         return 2

@@ -109,7 +109,7 @@ class NetworkForecaster(Forecaster):
         """
         columns = self.schema.columns
         if self._kind == "linear":
-            return CovariateColumns()
+            return columns
         for name in ("past", "future", "static", "calendar"):
             if getattr(columns, name) and name not in READS[self._kind]:
                 parameter = name if name == "calendar" else f"{name}_cols"
@@ -252,8 +252,10 @@ class NetworkForecaster(Forecaster):
             raise ValueError(
                 f"the model was fitted on frequency {known.freq!r}; got {panel.freq!r}; resample, or fit anew"
             )
-        if self.fitted_.encoder is not None:
-            self.fitted_.encoder.check(panel)
+        leftovers = self.fitted_.leftovers
+        encoder = self.fitted_.encoder if leftovers is None else leftovers.encoder
+        if encoder is not None:
+            encoder.check(panel)
         return panel
 
     def series(self, data: TableLike | Panel | None = None) -> Panel:
@@ -359,7 +361,7 @@ class NetworkForecaster(Forecaster):
             shortest_context=self._shortest_context(),
             val_size=self.val_size,
             scaled=self._head not in UNSCALED_HEADS,
-            columns=self.covariate_columns,
+            columns=None if self._kind == "linear" else self.covariate_columns,
         )
         wide = panel.dialect.kind == "wide"
         can_mask = self._kind == "encoder" and self._head not in UNSCALED_HEADS

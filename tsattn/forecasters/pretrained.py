@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, require_known
@@ -21,6 +22,7 @@ from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
+    from tsattn.forecasters.leftovers import Leftovers
 
 MAX_HORIZON = 1024
 
@@ -44,18 +46,23 @@ class PretrainedForecaster(Forecaster):
     otherwise. The point is the median. Quantiles between two levels of the network lie on the line through them over
     the quantiles of the normal distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``.
 
+    Columns that the schema names are read by a regression of what the network leaves over, or of the target before it,
+    learnt from forecasts of the panel's own past and kept only where it lowers the error on windows held out
+    (:class:`tsattn.forecasters.leftovers.Leftovers`).
+
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
         alias: Name of the columns; default ``"zero"``.
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows that are read.
         weights: Name of shipped weights, a file or folder that :func:`tsattn.pretrained.weights.save_network` wrote,
             or a network.
-        schema: How tables are read.
+        schema: How tables are read: columns, frequency, missing values, covariates.
         n_threads: Threads that share the series; ``None`` takes as many as torch has. A number of them does not change
             a forecast, and torch's own number stays as it was.
 
     Attributes:
         network_: The network that forecasts, shared and not to be changed.
+        leftovers_: What covariates add to its forecasts; ``None`` where none are read.
 
     Raises:
         ValueError: If ``horizon`` is not an integer from 1 to 1,024.
@@ -65,6 +72,7 @@ class PretrainedForecaster(Forecaster):
     context = 1
 
     network_: ZeroNetwork
+    leftovers_: "Leftovers | None"
 
     def __init__(
         self,
@@ -104,7 +112,26 @@ class PretrainedForecaster(Forecaster):
         _check_steps(self.horizon)
         network = _network(self.weights)
         require_known(panel, network.config.max_context)
-        self.network_ = network
+        leftovers = None
+        if columns := self.covariate_columns:
+            from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
+
+            encoder, fresh = make_encoder(columns, panel), copy.copy(self)
+            fresh.network_ = network
+            leftovers = fit_leftovers(fresh._answer, fresh.windows, panel, encoder, horizon=self.horizon, least=1)
+        self.network_, self.leftovers_ = network, leftovers
+
+    @property
+    def covariate_columns(self) -> CovariateColumns:
+        """What the next fit reads beside the target."""
+        return self.schema.columns
+
+    @property
+    def covariate_columns_(self) -> CovariateColumns:
+        """What the last fit read beside the target, its calendar and categories known."""
+        if "network_" not in vars(self):
+            return self.covariate_columns
+        return CovariateColumns() if self.leftovers_ is None else self.leftovers_.encoder.columns
 
     def predict(
         self,
@@ -124,7 +151,7 @@ class PretrainedForecaster(Forecaster):
             quantiles: Quantiles from .01 to .99.
             horizon: Steps wanted; fewer than the forecaster's are the first of its steps, more are forecast as a
                 forecaster of so many would, without feeding anything back. ``None`` takes its own.
-            future: Must be ``None``: no covariates are read.
+            future: Future columns of the steps wanted, as :meth:`tsattn.forecaster.Forecaster.predict` takes them.
             recursive: Without effect: more steps need no feeding back.
 
         Returns:
@@ -161,6 +188,18 @@ class PretrainedForecaster(Forecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
+        if self.leftovers_ is None or covariates is None:
+            point, bounds = self._answer(x, quantiles)
+        else:
+            point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
+        if self.nonnegative:
+            never = np.fmin.reduce(x, axis=1, initial=np.inf)[:, None] >= 0
+            point = np.where(never, np.maximum(point, 0.0), point)
+            bounds = np.where(never[..., None], np.maximum(bounds, 0.0), bounds)
+        return point, bounds
+
+    def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Points and quantiles of the network alone."""
         n_windows, n_rows, n_channels = x.shape
         rows = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows)
         point, bounds = self._pass(rows, self.horizon, quantiles)
@@ -180,9 +219,6 @@ class PretrainedForecaster(Forecaster):
             found[rows] = wanted(network.forecast(part, horizon).numpy())
 
         _in_threads(forecast, list(_passes(lengths, horizon)), self._threads())
-        if self.nonnegative:
-            never = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
-            found[never] = np.maximum(found[never], 0.0)
         return found[..., -1], found[..., :-1]
 
     def _threads(self) -> int:
@@ -203,7 +239,7 @@ class PretrainedForecaster(Forecaster):
                 hold.
         """
         from tsattn.data.stored import panel_facts
-        from tsattn.forecasters.saving import plain_value, tail_tensors, write_model
+        from tsattn.forecasters.saving import leftovers_files, plain_value, tail_tensors, write_model
 
         self.check_fitted()
         panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
@@ -216,7 +252,8 @@ class PretrainedForecaster(Forecaster):
             "panel": panel_facts(panel),
             "panel_in": self.panel_in_,
         }
-        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), facts)
+        more, told = leftovers_files(self.leftovers_, panel)
+        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel) | more, facts | told)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -226,7 +263,7 @@ class PretrainedForecaster(Forecaster):
             ValueError: If files are missing, damaged or of another class.
         """
         from tsattn.data.stored import check_panel, require
-        from tsattn.forecasters.saving import made_of, read_model, tail_from
+        from tsattn.forecasters.saving import leftovers_from, made_of, read_model, tail_from
 
         def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
             weights = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
@@ -237,6 +274,7 @@ class PretrainedForecaster(Forecaster):
             require(type(facts["panel_in"]) is bool, "panel_in")
             panel = tail_from(facts["panel"], tensors)
             check_panel(panel)
+            panel, forecaster.leftovers_ = leftovers_from(facts, tensors, panel)
             forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
             forecaster.network_ = network
             return forecaster

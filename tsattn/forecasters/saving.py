@@ -21,6 +21,7 @@ from tsattn.data.windows import Scaler
 from tsattn.evaluate.intervals import StepIntervals
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import FittedNetwork
+from tsattn.forecasters.leftovers import Leftovers
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.settings import Settings
@@ -69,20 +70,54 @@ def fitted_files(
         "score.scale": torch.as_tensor(score_scaler.scale),
         **tail_tensors(panel),
     }
-    encoder = fitted.encoder
-    if encoder is not None:
-        tensors |= {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
-    if panel.covariates is not None:
-        tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
+    tensors |= _covariate_tensors(fitted.encoder, panel)
     if fitted.intervals is not None:
         tensors["intervals.errors"] = torch.as_tensor(fitted.intervals.errors)
     facts = {
         "network": fitted.config.to_dict(),
         "transform": fitted.transform.name,
         "panel": panel_facts(panel),
-        "covariates": None if encoder is None else _covariate_facts(encoder, panel),
+        "covariates": None if fitted.encoder is None else _covariate_facts(fitted.encoder, panel),
     }
+    if fitted.leftovers is not None:
+        more, told = leftovers_files(fitted.leftovers, panel)
+        tensors, facts = tensors | more, facts | told
     return tensors, facts
+
+
+def leftovers_files(leftovers: Leftovers | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of what covariates add to a forecaster, and of the covariates of the end of each series."""
+    if leftovers is None:
+        return {}, {}
+    tensors = {name: torch.as_tensor(array) for name, array in leftovers.arrays().items()}
+    facts = {"leftovers": leftovers.facts(), "covariates": _covariate_facts(leftovers.encoder, panel)}
+    return tensors | _covariate_tensors(leftovers.encoder, panel), facts
+
+
+def leftovers_from(
+    facts: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
+) -> tuple[Panel, Leftovers | None]:
+    """Undo :func:`leftovers_files`: the panel with its covariates, and what they add.
+
+    Raises:
+        ValueError: If something is not what it gave; also LookupError or TypeError.
+    """
+    told = facts.get("leftovers")
+    panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
+    require((told is None) == (encoder is None), "covariates that are not read")
+    if told is None or encoder is None:
+        return panel, None
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith("leftovers.")}
+    return panel, Leftovers.rebuilt(encoder, told, arrays)
+
+
+def _covariate_tensors(encoder: CovariateEncoder | None, panel: Panel) -> dict[str, torch.Tensor]:
+    tensors = {}
+    if encoder is not None:
+        tensors = {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
+    if panel.covariates is not None:
+        tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
+    return tensors
 
 
 def write_model(
@@ -216,7 +251,12 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     check_panel(panel)
     require(int(panel.lengths.max()) <= config.context, "series are longer than the context")
     # Files of 0.1 before covariates do not speak of them.
-    panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
+    leftovers = None
+    if config.backbone in LINEAR_KINDS:
+        panel, leftovers = leftovers_from(facts, tensors, panel)
+        encoder = None
+    else:
+        panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
     require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
     require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
@@ -233,6 +273,7 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
         encoder,
         _intervals(tensors.get("intervals.errors"), config, panel),
         panel.n_channels if panel.dialect.kind == "wide" else None,
+        leftovers,
     )
     # Files of 0.1 before target transforms have one scale only.
     return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
