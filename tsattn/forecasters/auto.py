@@ -62,7 +62,7 @@ class _Candidate(NamedTuple):
             its time is told by a few.
         banded: Whether its quantiles count. Those of a network are calibrated on few windows of a short table, and
             refused where there are too few.
-        least: Rows of a series for which it is asked.
+        least: Rows of a series from which on it is asked; 0 stands for half of what it reads.
     """
 
     name: str
@@ -198,10 +198,10 @@ class AutoForecaster(StoredForecaster):
                 trials.append(found)
             if not len(ends):
                 break
-        # [M, W C, F], in units of each series' seasonal differences; NaN where a truth or the unit is not known.
+        # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or an answer lacks.
         scale = _scale(panel, stops)[owners][:, None]
         truth = History(panel).futures(ends, self.horizon)
-        answers = [_completed(trial.answer, trials[0].answer) for trial in trials]
+        answers = [trial.answer for trial in trials]
         errors = np.moveaxis((np.stack([point for point, _ in answers]) - truth) / scale, 2, 3)
         errors = errors.reshape(len(trials), -1, self.horizon)
         told = ~np.isnan(errors[0]).all(axis=1)
@@ -211,7 +211,7 @@ class AutoForecaster(StoredForecaster):
         evidence = told.sum() / np.sqrt(max(n_rows, 1))
         weights = _weights(errors, evidence)
         board = _leaderboard(trials, notes, errors, weights)
-        factor = _band_factor(*_combined(answers, weights), truth, evidence)
+        factor = _band_factor(*_combined([_completed(each, answers[0]) for each in answers], weights), truth, evidence)
         kept = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
         members = tuple(_refitted(trials[m].candidate, panel) for m in kept)
         self._members, self._weights = members, weights[kept]
@@ -226,12 +226,12 @@ class AutoForecaster(StoredForecaster):
             yield _Candidate("seasonal_naive", SeasonalNaive(steps), by_row=True)
         yield _Candidate("drift", Drift(steps), by_row=True)
         least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
-        yield _Candidate("least_squares", least_squares)
+        yield _Candidate("least_squares", least_squares, least=0)
         for forecaster in _classical(steps):
             yield _Candidate(forecaster.name, forecaster, by_row=True, banded=True, least=_LEAST_ROWS)
         network = self._network(panel, until)
         if network is not None:
-            yield _Candidate("mlr", network)
+            yield _Candidate("mlr", network, least=0)
 
     def _network(self, panel: Panel, until: float) -> Forecaster | None:
         """A network to be trained in a part of the time that is left, if it is worth while."""
@@ -323,7 +323,8 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     ends = panel.starts[owner + 1] - horizon * (back + 1)
     wanted = max(_JUDGED // panel.n_channels, 1)
     if len(ends) > wanted:
-        chosen = np.random.default_rng(0).choice(len(ends), wanted, replace=False)
+        # The last windows first, so that short series count as long ones do.
+        chosen = np.lexsort((np.random.default_rng(0).random(len(ends)), back))[:wanted]
         ends, owner = ends[chosen], owner[chosen]
     stops = lengths.copy()
     np.minimum.at(stops, owner, ends - panel.starts[owner])
@@ -414,7 +415,7 @@ def _answer(
     rows = np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0)
     if not forecaster.masks:
         x = _filled(x)
-    able = rows >= max(forecaster.min_context, candidate.least)
+    able = rows >= max(forecaster.min_context, candidate.least or forecaster.max_context // 2)
     point = np.full((len(x), forecaster.horizon, x.shape[2]), np.nan)
     bounds = np.full((*point.shape, len(quantiles)), np.nan)
     if able.any():
@@ -469,15 +470,17 @@ def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
     """Weights of the candidates, ``[M]``, the first one being believed in before.
 
     Args:
-        errors: Scaled errors ``[M, W, F]``, NaN where they are not known; no window is without any.
+        errors: Scaled errors ``[M, W, F]``, NaN where they are not known. The first candidate has some in each window;
+            where another has none, the first one stands in.
         evidence: Number of windows that would tell as much if they were independent.
     """
     prior = np.eye(len(errors))[0]
     if not errors.shape[1]:
         return prior
-    each = np.nanmean(np.abs(errors), axis=2)
-    means = each.mean(axis=1)
+    means = _means(errors)
     near = means <= _WITHIN * means.min()
+    errors = np.where(np.isnan(errors), errors[0], errors)
+    each = np.nanmean(np.abs(errors), axis=2)
     flat = errors[near].reshape(int(near.sum()), -1)
     flat = flat[:, ~np.isnan(flat[0])]
     best = np.zeros(len(errors))
@@ -488,6 +491,17 @@ def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
     weights = (evidence * best + _BELIEF * prior) / (evidence + _BELIEF)
     weights[weights < _LEAST_WEIGHT] = 0.0
     return np.asarray(weights / weights.sum())
+
+
+def _means(errors: np.ndarray) -> np.ndarray:
+    """Mean absolute error of each candidate, ``[M]``; over the windows that it answered, as it would be over all if it
+    kept its lead or lag on the first one. Infinite where it answered none.
+    """
+    total = np.abs(errors)
+    beside = np.where(np.isnan(errors), np.nan, total[0])
+    own, first = (np.nansum(each, axis=(1, 2)) for each in (total, beside))
+    ratio = np.where((~np.isnan(errors)).any(axis=(1, 2)), own / np.where(first > 0, first, 1.0), np.inf)
+    return np.asarray(ratio * np.nanmean(np.nanmean(total[0], axis=1)))
 
 
 def _least_absolute(errors: np.ndarray) -> np.ndarray:
@@ -523,8 +537,8 @@ def _band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evide
 def _leaderboard(
     trials: Sequence[_Trial], notes: dict[str, str], errors: np.ndarray, weights: np.ndarray
 ) -> pd.DataFrame:
-    judged = errors.shape[1] > 0
-    means = np.nanmean(np.abs(errors), axis=2).mean(axis=1) if judged else np.full(len(trials), np.nan)
+    means = _means(errors) if errors.shape[1] else np.full(len(trials), np.nan)
+    means[np.isinf(means)] = np.nan
     rows = [(t.candidate.name, e, w, t.seconds, "") for t, e, w in zip(trials, means, weights, strict=True)]
     rows += [(name, np.nan, 0.0, np.nan, note) for name, note in notes.items()]
     board = pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model")
