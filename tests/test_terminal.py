@@ -29,6 +29,7 @@ TRAIN = "--horizon 4 --max-epochs 3 --context 24"
 TYPED = {
     "forecast": f"forecast data.csv {TRAIN} --model mlr",
     "untrained": "forecast data.csv --horizon 4",
+    "combined": "forecast data.csv --horizon 4 --model auto --max-time 20s",
     "fit": f"fit data.csv {TRAIN} --out model",
     "backtest": f"backtest data.csv {TRAIN} --model mlr --model nlinear --model naive --n-windows 2",
     "benchmark": f"benchmark --data data.csv --split 0.6,0.2,0.2 {TRAIN} --model mlr",
@@ -72,8 +73,8 @@ LINE = re.compile(
     r"(?P<title>\S+) \[(?P<bar>[#.]+)\] epoch (?P<epoch>\d+) of (?P<of>\d+), loss (?P<loss>\d+\.\d{4})"
     r"(, validation (?P<valid>\d+\.\d{4}))?" + TIMES
 )
-# And of a backtest.
-JUDGED = re.compile(r"backtest \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES)
+# And of a backtest or a combination.
+JUDGED = re.compile(r"(?P<who>backtest|auto) \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES)
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +145,11 @@ def trainings(text):
     return found, others
 
 
-def judging(text):
-    """What is told of a backtest, in order."""
+def judging(text, who="backtest"):
+    """What is told of a backtest or a combination, in order."""
     parts = re.split(r"[\r\n]+", text)
-    return [found for part in parts if (found := JUDGED.fullmatch(part.rstrip())) is not None]
+    found = [JUDGED.fullmatch(part.rstrip()) for part in parts]
+    return [each for each in found if each is not None and each["who"] == who]
 
 
 def check_training(drawings, title, n_epochs=3):
@@ -187,6 +189,16 @@ def test_forecast_without_training(seen):
     assert (found, others[0], len(others)) == ([], "unique_id,ds,zero", 1 + 4 + 1)
 
 
+def test_forecast_by_the_combination(seen):
+    found, others = trainings(seen["combined"][1])
+    assert (found, others[0], len(others)) == ([], "unique_id,ds,auto", 1 + 4 + 1)
+    told = judging(seen["combined"][1], "auto")
+    assert [each["what"] for each in told][:3] == ["judging zero", "judging naive", "judging seasonal_naive"]
+    bars = [each["bar"].count("#") / len(each["bar"]) for each in told]
+    assert (bars, bars[0]) == (sorted(bars), 0.0)
+    assert all(each["left"] is not None for each in told[1:])
+
+
 def test_fit(seen):
     (drawings,), others = trainings(seen["fit"][1])
     check_training(drawings, "mlr")
@@ -218,9 +230,9 @@ def test_benchmark(seen):
 
 def test_demo(seen):
     found, others = trainings(seen["demo"][1])
-    for drawings, title in zip(found, ("mlr", "nlinear"), strict=True):
-        check_training(drawings, title)
-    assert others[0].startswith("judging zero, mlr, nlinear")
+    (drawings,) = found
+    check_training(drawings, "mlr")
+    assert others[0].startswith("judging auto, zero, mlr")
     assert "demo: forecast.csv, backtest.csv, forecast.png" in others[-2]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from tsattn.forecasters.silence import ignored
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.limits import seconds_from
+from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -48,6 +49,8 @@ _TIMED = 8
 _LEAST_ROWS = 12
 # A network is trained where there are so many windows to learn from, and so many seconds for it.
 _LEAST_WINDOWS, _LEAST_SECONDS = 1000, 10.0
+# Candidates, as progress counts them.
+_CANDIDATES = 8
 # Columns of the leaderboard.
 _COLUMNS = ("error", "weight", "seconds", "note")
 
@@ -134,6 +137,7 @@ class AutoForecaster(StoredForecaster):
     # Those with a weight, and the pretrained network, which stands in for them.
     _members: tuple[_Candidate, ...]
     _weights: np.ndarray
+    _line: ProgressLine | None = None
 
     def __init__(
         self,
@@ -184,13 +188,33 @@ class AutoForecaster(StoredForecaster):
         self.check_fitted()
         return check_histories(x, self.max_context)
 
+    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
+        """Judge the candidates on a table; what was learnt before is forgotten.
+
+        Args:
+            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a panel.
+            y: Ignored; scikit-learn passes it.
+            verbose: Show progress on stderr where that is a terminal.
+
+        Raises:
+            ValueError: If the table is faulty, or a series has no value; nothing is changed then.
+        """
+        seconds = seconds_from(self.max_time)
+        with progress_line(self.alias_ if verbose else None, n_steps=_CANDIDATES, seconds=seconds) as self._line:
+            try:
+                return super().fit(data)
+            finally:
+                self._line = None
+
     def _learn(self, panel: Panel) -> None:
         until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
         ends, stops = _judged(panel, self.horizon)
         past, owners = panel.until(stops), np.searchsorted(panel.starts, ends, side="right") - 1
         trials: list[_Trial] = []
         notes: dict[str, str] = {}
-        for candidate in self._candidates(panel, until):
+        for number, candidate in enumerate(self._candidates(panel, until)):
+            if self._line is not None:
+                self._line.show(number, f"judging {candidate.name}")
             found = _try(candidate, past, panel, ends, until if trials and len(ends) else None)
             if isinstance(found, str):
                 notes[candidate.name] = found
