@@ -110,7 +110,9 @@ def test_calibration_takes_the_rolling_windows_of_the_last_rows(step_size):
 
 def test_the_forecaster_that_was_given_stays_as_it_was():
     mine = SeasonalNaive(2)
-    SplitConformal(mine, n_windows=5).fit(wide(np.random.default_rng(0).normal(size=(60, 1))))
+    wrapped = SplitConformal(mine, n_windows=5)
+    assert not [name for name in vars(wrapped) if name.endswith("_")]  # nothing that only a fit leaves behind
+    wrapped.fit(wide(np.random.default_rng(0).normal(size=(60, 1))))
     assert not hasattr(mine, "context_")
     with pytest.raises(ValueError, match="not fitted"):
         mine.predict()

@@ -70,7 +70,6 @@ class SplitConformal(Forecaster):
         self.n_windows = n_windows
         self.step_size = step_size
         self._scale_rows: int | None = None  # None: widths are in the units of the data
-        self.scales_: np.ndarray | None = None
 
     @property
     def _inner(self) -> Forecaster:
@@ -132,7 +131,8 @@ class SplitConformal(Forecaster):
         require_length(
             panel, judged + inner, f"a calibration span of {judged} rows with the context of {self.alias} before it"
         )
-        self._scale_rows, self.scales_ = None, None
+        self._scale_rows = None
+        self.scales_: np.ndarray | None = None
         if panel.dialect.kind == "long":
             self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
         known = ~np.isnan(panel.values)
