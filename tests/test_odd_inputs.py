@@ -14,6 +14,7 @@ import pytest
 from tsattn import Schema, forecast
 from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import to_panel
+from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster
 
@@ -312,6 +313,7 @@ def test_every_door_leads_to_the_same_forecaster(convert):
     wanted = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promoted": [11.25, 2.75]})
     pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), wanted)
     pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), wanted)
+    pd.testing.assert_frame_equal(predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), wanted)
     assert model.missing_future(convert(ahead.iloc[:1]))["unique_id"].tolist() == ["b"]
     scores = backtest({"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1).scores
     assert scores["mae_original"].tolist() == [0.25]

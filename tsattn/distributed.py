@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.columns import as_frame
+from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
@@ -106,11 +107,11 @@ def distributed_map(function: Callable[[_T], _R], items: Iterable[_T], *, engine
 
 def predict_many(
     forecaster: Forecaster,
-    data: pd.DataFrame | Panel,
+    data: TableLike | Panel,
     *,
     engine: Any = None,
     n_chunks: int | None = None,
-    future: pd.DataFrame | None = None,
+    future: TableLike | None = None,
     **asked: Any,
 ) -> pd.DataFrame | Forecast:
     """``forecaster.predict(data)`` with the series dealt out in chunks.
@@ -145,7 +146,7 @@ def predict_many(
 
 def backtest_many(
     forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
-    data: pd.DataFrame | Panel,
+    data: TableLike | Panel,
     *,
     by: str = "fold",
     engine: Any = None,
@@ -300,15 +301,15 @@ def _series(panel: Panel, first: int, stop: int) -> Panel:
     )
 
 
-def _ahead(panel: Panel, future: pd.DataFrame | None, first: int, stop: int) -> pd.DataFrame | None:
+def _ahead(panel: Panel, future: TableLike | None, first: int, stop: int) -> TableLike | None:
     """The rows of a frame that belong to some series of a panel."""
     id_col = panel.dialect.id_col
-    if future is None or id_col is None or id_col not in future:
+    if future is None or id_col is None or id_col not in (frame := as_frame(future)):
         return future
-    return future[future[id_col].isin(panel.dialect.restore_ids(panel.ids[first:stop]))]
+    return frame[frame[id_col].isin(panel.dialect.restore_ids(panel.ids[first:stop]))]
 
 
-def _predict(forecaster: Forecaster, asked: Mapping[str, Any], part: tuple[Panel, pd.DataFrame | None]) -> Forecast:
+def _predict(forecaster: Forecaster, asked: Mapping[str, Any], part: tuple[Panel, TableLike | None]) -> Forecast:
     panel, future = part
     given = dict(asked) if future is None else {**asked, "future": future}
     answer = forecaster.predict(panel, **given)
