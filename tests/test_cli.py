@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,18 @@ def check_refusal(result, pattern):
     assert re.search(pattern, err), err
     # Advice is for the command line: options, no parameters and no calls.
     assert not re.search(r"\b[a-z_]+=|\w\(|\bpd\.|schema", re.sub(r"'[^']*'", "", err)), err
+
+
+def test_a_fit_ends_at_its_time_limit(folder, run):
+    long_frame().to_csv("long.csv", index=False)
+    limited = ["fit", "long.csv", "--horizon", HORIZON, "--context", "16", "--max-epochs", "100000", "--max-time"]
+    began = time.monotonic()
+    code, _, err = run(*limited, "2s", "--out", "model")
+    assert code == 0, err
+    assert time.monotonic() - began < 60
+    code, _, err = run(*limited, "soon", "--out", "model")
+    assert code == 2
+    assert "max_time must be seconds or a text such as '90s', '10m' or '2h'; got 'soon'" in err
 
 
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])

@@ -76,7 +76,7 @@ def test_constructor_stores_and_clone_forgets(make):
 def test_settings_are_read_and_changed_by_name():
     model = AttentionForecaster(4, network=Network(d_model=8), schema=Schema(freq="D"))
     params = model.get_params()
-    assert (params["network__d_model"], params["training__max_epochs"], params["schema__freq"]) == (8, 10, "D")
+    assert (params["network__d_model"], params["training__max_epochs"], params["schema__freq"]) == (8, None, "D")
     assert "network__d_model" not in model.get_params(deep=False)
     copy = clone(model)
     assert model.set_params(network__d_model=32, training__max_epochs=3, training__patience=None, context=24) is model

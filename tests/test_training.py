@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from tsattn import make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
@@ -52,6 +54,23 @@ def test_it_learns_a_sine(loss):
     _, progress = fit(Training(loss=loss, learning_rate=1e-2, max_epochs=6, patience=None))
     losses = [entry["valid_loss"] for entry in progress.history]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["mlr", "nlinear"])
+def test_a_weekly_sine_of_two_hundred_days_is_learnt_by_default(name):
+    t, rng = np.arange(214), np.random.default_rng(0)
+    y = np.sin(2 * np.pi * t / 7) + 0.05 * rng.normal(size=len(t))
+    df = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(t)), "y": y})
+    model = make_forecaster(name, 14, random_state=0).fit(df[:200])
+    assert np.abs(model.predict()[name].to_numpy() - y[200:]).mean() < 0.1
+
+
+def test_an_epoch_by_default_has_thirty_steps_at_least():
+    _, short = fit(Training(patience=None))
+    assert (short.epoch, short.step) == (10, 10 * 5 * 7)  # five passes of seven steps
+    assert [Training().n_passes(steps) for steps in (1, 7, 29, 30, 65)] == [30, 5, 2, 1, 1]
+    _, told = fit(Training(max_epochs=10, patience=None))
+    assert (told.epoch, told.step) == (10, 10 * 7)
 
 
 def test_best_weights_are_restored_and_patience_stops():

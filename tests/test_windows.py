@@ -82,6 +82,20 @@ def test_shuffling_is_the_generators_alone():
     assert sorted(passes[0].tolist()) == ends.tolist()
 
 
+def test_repeated_windows_are_as_many_passes_each_in_an_order_of_its_own():
+    spec, values = WindowSpec(3, 2), torch.arange(12.0)[:, None]
+    plain = WindowBatches(values, np.arange(3, 11), spec, batch_size=3)
+    thrice = [x[:, 0, 0].tolist() for x, _ in plain.repeated(3)]
+    assert thrice == 3 * [x[:, 0, 0].tolist() for x, _ in plain]
+    assert len(plain.repeated(3)) == len(thrice) == 9
+    shuffled = WindowBatches(
+        values, np.arange(3, 11), spec, batch_size=8, generator=torch.Generator().manual_seed(0)
+    ).repeated(2)
+    first, second = (x[:, 0, 0].tolist() for x, _ in shuffled)
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
 def test_windows_are_views_of_the_resident_tensor():
     values = torch.zeros(1000, 4)
     batches = WindowBatches(values, np.arange(100, 900), WindowSpec(100, 24), batch_size=8)

@@ -346,6 +346,7 @@ def config_of(forecaster: Forecaster) -> dict[str, Any]:
     groups = {name for name in params if any(other.startswith(f"{name}__") for other in params)}
     found = {name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups}
     if isinstance(forecaster, NetworkForecaster):
+        found["max_epochs"] = forecaster.training.n_epochs
         if found["learning_rate"] is None:
             found["learning_rate"] = forecaster.rate
         if isinstance(forecaster, LinearForecaster):

@@ -91,7 +91,7 @@ def _table_options(
 
 def _fit_options(
     context: Annotated[int | None, typer.Option(help="Rows of history a forecast reads [by horizon, length].")] = None,
-    max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows at most.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows [10, more of few].")] = None,
     season_length: Season = None,
     max_time: Annotated[Text, typer.Option(help="Time of a fit, such as 90s or 10m [no limit; of auto 1m].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,

@@ -352,7 +352,7 @@ class WindowSpec:
 
 
 class WindowBatches:
-    """Batches of windows, gathered from one resident tensor when they are asked for.
+    """Batches of windows in one pass or several, gathered from one resident tensor when they are asked for.
 
     Windows are an ``unfold`` view; nothing is copied but the batch in hand. Covariates are gathered in the same way.
 
@@ -388,6 +388,7 @@ class WindowBatches:
         self._fill = fill
         self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
         self._part = slice(None)
+        self._passes = 1
 
     @property
     def n_windows(self) -> int:
@@ -410,6 +411,12 @@ class WindowBatches:
         mine._part = slice(rank, None, size)
         return mine
 
+    def repeated(self, passes: int) -> Self:
+        """The same windows so many times, each time in an order of its own where they are shuffled."""
+        more = copy.copy(self)
+        more._passes = passes
+        return more
+
     def in_order(self) -> Self:
         """The same batches, never shuffled; no generator is drawn from."""
         plain = copy.copy(self)
@@ -424,24 +431,29 @@ class WindowBatches:
         return moved
 
     def __len__(self) -> int:
-        return -(-self.n_windows // self.batch_size)
+        return self._passes * -(-self.n_windows // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Yield ``(x [B, T, C], y [B, F, C])``, and covariates as a third part where there are any.
 
         They are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static`` ``[B, S]``, by name.
         """
-        order = self._first
-        if self.generator is not None:
-            order = order[torch.randperm(self.n_windows, generator=self.generator)]
-        windows = self._values.unfold(0, self.spec.length, 1) if len(order) else self._values[:0, :, None]
-        for chunk in order.split(self.batch_size):
+        windows = self._values.unfold(0, self.spec.length, 1) if self.n_windows else self._values[:0, :, None]
+        for chunk in self._chunks():
             first = chunk[self._part].to(windows.device)
             window = windows[first].transpose(1, 2)
             x, y = window[:, : self.spec.context], window[:, self.spec.context :]
             if self._fill:
                 x = x.where(x.isfinite(), x.nanmean(1, keepdim=True))
             yield (x, y, self._gather(first)) if self._covariates else (x, y)
+
+    def _chunks(self) -> Iterator[torch.Tensor]:
+        """First rows of the windows of each batch, pass by pass."""
+        for _ in range(self._passes):
+            order = self._first
+            if self.generator is not None:
+                order = order[torch.randperm(self.n_windows, generator=self.generator)]
+            yield from order.split(self.batch_size)
 
     def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:
         """Covariates of the windows that start at rows ``first``."""

@@ -83,7 +83,7 @@ class ForecastModule(lightning.LightningModule):
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
         self.highest_rate = _RATE if config.learning_rate is None else config.learning_rate
         self._deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-        self.n_steps = steps_per_epoch * config.max_epochs
+        self.n_steps = steps_per_epoch * config.n_epochs
         self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -134,7 +134,7 @@ class ForecastModule(lightning.LightningModule):
             loss = loss * (count * self.team.size / whole[0]).to(loss.dtype)
             late = self._deadline is not None and bool(whole[1] > 0)
         if late:
-            # Lightning validates and books the pass that it ends early.
+            # Lightning validates and books the epoch that it ends early.
             self.progress.timed_out = self.trainer.should_stop = True
         return loss
 
@@ -174,7 +174,7 @@ class ForecastModule(lightning.LightningModule):
             self._valid_sum += torch.stack((loss.double() * count, self._valid_sum.new_tensor(count)))
 
     def on_train_epoch_end(self) -> None:
-        """Book the pass, keep the best weights, stop when patience is over."""
+        """Book the epoch, keep the best weights, stop when patience is over."""
         progress, score = self.progress, None
         train_sum, valid_sum = self.team.total(self._train_sum), self.team.total(self._valid_sum.to(self.device))
         train_loss = float(train_sum[0] / train_sum[1])
@@ -243,6 +243,7 @@ def train(
         windows = (train_windows, valid_windows)
         return _train_elsewhere(model, windows, config, generators, device, checkpoint, title, processes)
     team = Team(device=device) if processes is None or not processes.joins_some else processes.join(device)
+    train_windows = train_windows.repeated(config.n_passes(len(train_windows)))
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
     if valid_windows is not None:
         valid_windows = valid_windows.share(team.rank, team.size).to(team.device)
@@ -254,7 +255,7 @@ def train(
     done = checkpoint is not None and _resume(module, checkpoint)
     if after_epoch is not None:
         module.after_epoch.append(after_epoch)
-    if not done and module.progress.epoch < config.max_epochs:
+    if not done and module.progress.epoch < config.n_epochs:
         _run(module, ForecastDataModule(train_windows, valid_windows), title, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
@@ -352,14 +353,14 @@ def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, pr
     config, progress = module.config, module.progress
     shown = progress_line(
         title if module.team.rank == 0 else None,
-        n_epochs=config.max_epochs,
+        n_epochs=config.n_epochs,
         n_steps=module.n_steps,
         seconds=config.max_seconds,
     )
     with _quiet(), shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
-            max_epochs=config.max_epochs - progress.epoch,
+            max_epochs=config.n_epochs - progress.epoch,
             gradient_clip_val=1.0,
             limit_val_batches=1.0 if data.has_validation else 0,
             logger=False,
@@ -378,7 +379,7 @@ def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, pr
             raise
         if module.line is not None:
             early = "stopped by max_time" if progress.timed_out else f"stopped, best was epoch {progress.best_epoch}"
-            module.line.finish("done" if progress.epoch == config.max_epochs else early)
+            module.line.finish("done" if progress.epoch == config.n_epochs else early)
 
 
 def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from tsattn.settings import Settings
 
 LOSSES = ("mse", "mae", "huber")
 SKIPS = (True, False, "least_squares")
+# What no max_epochs stands for: epochs, and steps that each of them has at least.
+_EPOCHS, _LEAST_STEPS = 10, 30
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,15 +26,16 @@ class Training(Settings):
             ``None`` is 0.001, and 0.005 for linear models.
         weight_decay: Decoupled decay, of matrices only.
         batch_size: Windows a step; every window brings all its channels.
-        max_epochs: Passes over the training windows at most.
-        patience: Passes without a better validation loss before stopping; ``None`` never stops early.
+        max_epochs: Epochs at most, each one pass over the training windows. ``None`` is ten, and as what counts is the
+            number of steps, each of as many passes as make up 30 of them.
+        patience: Epochs without a better validation loss before stopping; ``None`` never stops early.
         linear_skip: Add a linear map from window to horizon to a transformer, learnt with the rest.
             ``"least_squares"`` solves it once on the training windows and holds it, so that the transformer learns what
             it leaves over; for points, quantiles, ``"student_t"`` and ``"normal"``.
         skip_rate: Factor of the learning rate for a map that is learnt.
         skip_level: Percent of confidence, such as 95, with which the validation windows must show that the transformer
             improves on the solved map, by Student's t over blocks of windows as long as the horizon; where they do not,
-            ``fit`` keeps the map alone (``summary_["best_epoch"]`` is 0). ``None`` keeps the pass with the smallest
+            ``fit`` keeps the map alone (``summary_["best_epoch"]`` is 0). ``None`` keeps the epoch with the smallest
             validation loss, also one behind the map. With ``warm_start`` the fit before has to be improved on.
         target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original one;
             ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
@@ -54,7 +57,7 @@ class Training(Settings):
     learning_rate: float | None = None
     weight_decay: float = 0.0
     batch_size: int = 128
-    max_epochs: int = 10
+    max_epochs: int | None = None
     patience: int | None = 3
     linear_skip: bool | str = True
     skip_rate: float = 5.0
@@ -72,8 +75,10 @@ class Training(Settings):
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
         if self.linear_skip not in SKIPS:
             raise ValueError(f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}")
-        for name in ("batch_size", "max_epochs", *(["patience"] if self.patience is not None else [])):
+        for name in ("batch_size", "max_epochs", "patience"):
             value = getattr(self, name)
+            if value is None and name != "batch_size":
+                continue
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
         if self.precision not in (None, "bf16"):
@@ -100,6 +105,15 @@ class Training(Settings):
         for name, value in rates.items():
             if not 0 <= value < math.inf or (name.endswith("_rate") and value == 0):
                 raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs at most."""
+        return _EPOCHS if self.max_epochs is None else self.max_epochs
+
+    def n_passes(self, steps: int) -> int:
+        """Passes over the training windows in an epoch, where one pass has so many steps."""
+        return 1 if self.max_epochs is not None else -(-_LEAST_STEPS // max(steps, 1))
 
     @property
     def max_seconds(self) -> float | None:
