@@ -72,7 +72,7 @@ class PretrainedForecaster(Forecaster):
     context = 1
 
     network_: ZeroNetwork
-    leftovers_: "Leftovers | None"
+    leftovers_: "Leftovers | None" = None
 
     def __init__(
         self,
