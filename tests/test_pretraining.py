@@ -1,6 +1,9 @@
 """The pretrained network and its training: cuts, invariances, loss by loops, and runs that repeat to the bit."""
 
+import io
 import json
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -221,6 +224,16 @@ def weights_of(work):
 
 def equal(a, b):
     return all(torch.equal(x, weights_of(b)[name]) for name, x in weights_of(a).items())
+
+
+def test_a_terminal_shows_the_time_gone_and_that_of_the_steps_to_come(monkeypatch):
+    screen, work = io.StringIO(), Pretraining(ZeroConfig(**SMALL), Recipe(40, seed=0))
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(time, "monotonic", lambda: 130.0)
+    work.step = 20
+    pretraining._show(work, 50, [0.5] * 20, [], 100.0)
+    assert screen.getvalue().endswith(" windows/s  30 s gone  45 s left  ")
 
 
 @pytest.mark.usefixtures("tiny")

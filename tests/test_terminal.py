@@ -12,7 +12,6 @@ import termios
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,6 @@ import pytest
 
 from tsattn import AttentionForecaster, Training, backtest, benchmark, terminal
 from tsattn.forecasters.naive import Naive
-from tsattn.pretrained import pretraining
 from tsattn.suite import Suite
 from tsattn.terminal import ProgressLine, progress_line
 
@@ -417,14 +415,6 @@ def test_a_backtest_tells_the_time_of_the_windows_to_come(clock, monkeypatch):
     before = screen.getvalue()
     backtest(models, frame, n_windows=4)
     assert screen.getvalue() == before
-
-
-def test_a_pretraining_tells_the_time_of_the_steps_to_come(clock, monkeypatch):
-    screen = Screen()
-    monkeypatch.setattr(sys, "stderr", screen)
-    clock[0] += 30
-    pretraining._show(SimpleNamespace(step=20, windows=600), 40, [0.5] * 20, [], 100.0)
-    assert last(screen) == "step 20 of 40  loss 0.5000  validation -  20 windows/s  30 s gone  30 s left"
 
 
 def test_a_benchmark_tells_the_time_of_the_runs_to_come(tmp_path, clock, monkeypatch):
