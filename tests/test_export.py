@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from fresh import in_fresh_process
 from test_docs import ROOT, blocks
 from test_estimator import NET, TINY, attention, linear, long_frame, wide_frame
 
@@ -306,7 +307,7 @@ def assert_refused_windows_are_nan(run, model):
 )
 def test_an_interrupted_export_leaves_the_old_file(export, owner, tmp_path, monkeypatch):
     def break_off(program, file, **_):
-        Path(getattr(file, "name", file)).write_bytes(b"half")
+        (Path(file).write_bytes if isinstance(file, str) else file.write)(b"half")
         raise OSError("disk full")
 
     path = tmp_path / "model"
@@ -316,6 +317,17 @@ def test_an_interrupted_export_leaves_the_old_file(export, owner, tmp_path, monk
         export(fit("nlinear"), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_an_export_says_nothing_to_a_log(level, tmp_path):
+    """In a process of its own: what is imported for the first export begins to log there."""
+    call = f"import logging; logging.basicConfig(level=logging.{level}, stream=sys.stdout)\n"
+    call += f"model = fit('nlinear'); print('fitted', flush=True); export_onnx(model, {str(tmp_path / 'm.onnx')!r})\n"
+    call += "logging.getLogger('onnxscript.optimizer').info('heard again')"
+    assert in_fresh_process(__file__, call).split("fitted\n")[1].splitlines() == [
+        "INFO:onnxscript.optimizer:heard again"
+    ]
 
 
 def test_the_serving_page_runs(tmp_path, monkeypatch):

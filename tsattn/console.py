@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from tsattn.storage import is_special
+from tsattn.storage import FULL, is_special
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +138,8 @@ def complain(message: str) -> int:
 
 def os_error(error: OSError) -> str:
     """What the system says of a file, with a remedy."""
+    if error.errno in FULL and error.strerror is not None:  # not told by what writes files: the command's own output
+        return f"{error.filename or 'standard output'}: {error.strerror}; make room, or name another place"
     if error.filename is None or error.strerror is None:
         return str(error)  # written by hand, with its remedy
     return f"{error.filename}: {error.strerror}; check the path and its permissions"

@@ -1,13 +1,16 @@
 """How does state reach the disk whole? Tensors as safetensors, facts as JSON, written aside and then renamed."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _FACTS = "facts"
 _TURNS = 20  # tries of a writer whom others disturb
+# A disk, a quota and a file that are full.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -29,23 +34,37 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         write: Gets the temporary path.
 
     Raises:
-        OSError: If the file cannot be written, or links point at one another.
+        OSError: If the file cannot be written, such as where the disk is full, or links point at one another.
     """
     if is_special(path):
-        with tempfile.TemporaryDirectory() as folder:
+        with _room_for(path), tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / path.name
             write(whole)
-            with whole.open("rb") as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            with whole.open("rb") as source, path.open("wb") as device:
+                shutil.copyfileobj(source, device)
         return
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _beside(path)
+    target = path.resolve()
+    aside = _beside(target)
+    with _room_for(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(aside)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Say of a full disk which file it kept from being written; what is half written has no name that anybody knows."""
     try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        told = OSError(f"{path} cannot be written: {os.strerror(error.errno)}; make room, or name another place")
+        told.errno = error.errno
+        raise told from None
 
 
 def is_special(path: Path) -> bool:
@@ -73,19 +92,21 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises:
         ValueError: If ``path`` exists and is no folder that this function wrote (or an empty one).
+        OSError: If the files cannot be written, such as where the disk is full.
     """
-    path = path.resolve()  # a link stays, the folder behind it is exchanged
-    if not _may_be_exchanged(path):
-        raise ValueError(f"{path} exists and is no saved model; choose another folder or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _beside(path)
-    aside.mkdir()
-    try:
-        write(aside)
-        for left in (*_set_aside(path), *_exchange(aside, path)):
-            shutil.rmtree(left, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    target = path.resolve()  # a link stays, the folder behind it is exchanged
+    if not _may_be_exchanged(target):
+        raise ValueError(f"{target} exists and is no saved model; choose another folder or remove it first")
+    aside = _beside(target)
+    with _room_for(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
+        try:
+            write(aside)
+            for left in (*_set_aside(target), *_exchange(aside, target)):
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def standing_folder(path: Path) -> Path:
@@ -211,6 +232,7 @@ def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: 
 
     Raises:
         ValueError: If a field of ``key`` is absent, or the file holds anything else than objects.
+        OSError: If the file cannot be written, such as where the disk is full.
     """
     from filelock import FileLock
 
@@ -221,7 +243,8 @@ def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: 
     def is_other(known: Mapping[str, Any]) -> bool:
         return any(known.get(name) != added[name] for name in key)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         rows = read_rows(path)
         same = [known for known in rows if not is_other(known)]

@@ -1,8 +1,11 @@
 """Fitted forecasters as programs that run without tsattn: network, scaling and transforms as ONNX or torch."""
 
+import io
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +30,8 @@ _OPSET = 18
 # Series on which an export is compared with the forecaster, and how far they may differ, as a share of the values.
 _PROBES, _TOLERANCE = 8, 1e-5
 _FACTS_FILE = "facts.json"
-# torch says which operators of torchvision it passes over, none of them ours.
-_CHATTY = "torch.onnx._internal.exporter._registration"
+# What torch and its libraries tell of each step of an export, for their own developers.
+_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 class _Served(nn.Module):
@@ -151,12 +154,14 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     """
     program, facts = export_program(forecaster), json.dumps(_facts(forecaster))
 
-    def write(aside: Path) -> None:
-        with aside.open("wb") as file:
-            torch.export.save(program, file, extra_files={_FACTS_FILE: facts})
-
+    whole = io.BytesIO()  # torch's own writer ends the process where a disk is full
     with _quiet():
-        write_atomic(Path(path), write)
+        torch.export.save(program, whole, extra_files={_FACTS_FILE: facts})
+
+    def write(aside: Path) -> None:
+        aside.write_bytes(whole.getvalue())
+
+    write_atomic(Path(path), write)
 
 
 def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
@@ -197,6 +202,8 @@ def _to_onnx(program: "ExportedProgram") -> Any:
     from onnx.checker import ValidationError, check_model
     from onnx.shape_inference import InferenceError
 
+    for module in ("onnxscript.optimizer", "onnxscript.rewriter", "torch.onnx._internal.exporter._core"):
+        import_module(module)  # so that their loggers are there before they are asked to be quiet
     try:
         with _quiet():
             made: Any = torch.onnx.export(
@@ -278,6 +285,7 @@ def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to ourselves what torch says to its own developers."""
-    with silenced(_CHATTY), ignored((FutureWarning, ".*LeafSpec")):
+    """Keep to ourselves what torch says to its own developers, by loggers that are there at this time."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_CHATTY)]
+    with silenced(*names), ignored((FutureWarning, ".*LeafSpec")):
         yield
