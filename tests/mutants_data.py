@@ -8,6 +8,8 @@ WINDOWS, FRAMES, FITTING = "tests/test_windows.py", "tests/test_frames.py", "tes
 PRETRAINED, RECURSIVE, STATISTICAL = "tests/test_pretrained.py", "tests/test_recursive.py", "tests/test_statistical.py"
 REGRESSION, DEEP, DISTRIBUTED = "tests/test_regression.py", "tests/test_deep.py", "tests/test_distributed.py"
 ADAPTERS = "tests/test_adapters.py"
+ODD, FILES = "tests/test_odd_inputs.py", "tests/test_files.py"
+STAMPS, COLUMNS = "tsattn/data/stamps.py", "tsattn/data/columns.py"
 
 MUTANTS = [
     # tables
@@ -55,6 +57,23 @@ MUTANTS = [
         "part = panel if stops is None else panel or panel.until(",
         WINDOWS,
     ),
+    # tables of every kind
+    Mutant(STAMPS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD),
+    Mutant(STAMPS, "if stamps.notna().mean() > 0.9:", "if stamps.notna().all():", ODD),
+    Mutant(STAMPS, "(years or digits > 4)", "digits > 4", ODD),
+    Mutant(STAMPS, "3 * int(m[2] or m[3]) - 2:02", "3 * int(m[2] or m[3]):02", ODD),
+    Mutant(STAMPS, 'None if numbers is None or unit == "integer" else', "None if numbers is None else", ODD),
+    Mutant(STAMPS, "< 0.002", "< 0.05", ODD),
+    Mutant(COLUMNS, "(called or (rising and _is_even(", "(called or rising or (_is_even(", ODD),
+    Mutant(COLUMNS, "return inside and (", "return inside and not (", ODD),
+    Mutant(COLUMNS, "len(np.unique(numbers)) == len(numbers)", "len(numbers) > 0", ODD),
+    Mutant(COLUMNS, "len(levels) != 2 or len(dated) != 1", "len(dated) < 1", ODD),
+    Mutant(COLUMNS, "names.sort(key=lambda name: -SequenceMatcher", "names.sort(key=lambda name: SequenceMatcher", ODD),
+    Mutant("tsattn/data/frames.py", 'freq, unit = abs(df.index.step), "integer"', "pass", ODD),
+    Mutant("tsattn/data/files.py", "if _DATE.match(first):", "if not first:", FILES),
+    Mutant("tsattn/data/files.py", "{name: frame[name].astype(str) for name in zoned}", "{}", FILES),
+    Mutant("tsattn/cli.py", "filter(None, map(_without_code, advice))", "advice", ODD),
+    Mutant("tsattn/cli.py", 'value == "None" or', "", ODD),
     # the base class
     Mutant(
         "tsattn/forecaster.py",

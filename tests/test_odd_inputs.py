@@ -147,6 +147,10 @@ TABLES = {
         {"time": ["2013-01-01"], "y": [2.75]},
     ),
     "years in odd decimals": (lambda: timed(2000 + Y / 7, "year"), PARTS.format("year")),
+    "weeks in decimals": (
+        lambda: timed(np.round(2012 + np.arange(N) / 52, 3), "time"),
+        "column 'time' must hold stamps.*; got floating",
+    ),
     "years of a country": (
         lambda: pd.DataFrame({"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}),
         PARTS.format("year") + ".*, those of a long table by id_col= and target_col=",
@@ -183,6 +187,10 @@ TABLES = {
     "epoch, floats": (lambda: since_1970("ms").astype({"when": float}), DAY),
     "epoch, nanoseconds": (lambda: since_1970("ns"), DAY),
     "rising counts stay channels": (lambda: wide(w=range(2000, 2012)), WIDE | {"w": [2011]}),
+    "counts that rise unevenly": (
+        lambda: timed(2000 + np.arange(N) ** 2, "u"),
+        {"index": [12], "u": [2121], "y": [2.75]},
+    ),
     "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
     "half of the objects in a zone": (
         lambda: timed([pd.Timestamp("2024-01-01"), *DAYS[1:].tz_localize("UTC")], "ds"),
