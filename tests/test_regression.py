@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
+from tsattn.evaluate.rolling import roll
 from tsattn.forecasters import pooled
 from tsattn.forecasters.pooled import choose_context, standardise, training_windows
 from tsattn.forecasters.regression import SklearnForecaster
@@ -232,3 +234,88 @@ def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(pooled)
     assert found.attempted >= 2
     assert found.failed == 0
+
+
+# --- covariates -------------------------------------------------------------------------------------------------
+
+
+def driven(seed=0, n=400):
+    """A series that three columns drive: text and a boolean at once, numbers after three rows."""
+    rng = np.random.default_rng(seed)
+    sky, promo, temp = rng.choice(["clear", "rain", "snow"], n), rng.random(n) < 0.3, rng.normal(size=n)
+    drive = pd.Series(sky).map({"clear": 0.0, "rain": -2.0, "snow": 2.0}) + 2.0 * promo
+    drive += 2.0 * np.concatenate([np.zeros(3), temp[:-3]])
+    frame = {"unique_id": "a", "ds": pd.date_range("2022-01-01", periods=n), "y": 9 + drive + 0.1 * rng.normal(size=n)}
+    return pd.DataFrame(frame | {"sky": sky, "promo": promo, "temp": temp, "kind": "shop"})
+
+
+EVERY = Schema(past_cols=["temp"], future_cols=["sky", "promo"], static_cols=["kind"], calendar=["weekday"])
+
+
+@pytest.mark.parametrize(("name", "share"), [("ridge", 0.45), ("gbm", 0.45)])
+def test_covariates_that_drive_the_target_are_used(name, share):
+    frame, errors = driven(), []
+    for schema in (EVERY, Schema()):
+        model = SklearnForecaster(3, name, context=7, random_state=0, schema=schema).fit(frame[:300])
+        errors.append(roll(model, model.read(frame), np.arange(300, 398), keep=False).mae_original)
+    assert errors[0] < share * errors[1]
+
+
+def test_a_calendar_that_drives_the_target_is_used():
+    frame = driven().assign(y=lambda f: np.where(f["ds"].dt.dayofweek == 2, 5.0, 0.0) + f["temp"])
+    errors = []
+    for schema in (Schema(calendar="auto"), Schema()):
+        model = SklearnForecaster(3, "gbm", context=5, random_state=0, schema=schema).fit(frame[:300])
+        errors.append(roll(model, model.read(frame), np.arange(300, 398), keep=False).mae_original)
+    assert errors[0] < 0.75 * errors[1]
+
+
+def test_ridge_with_covariates_is_one_regression_on_lags_and_on_the_columns_of_all_steps():
+    frame, context, horizon = driven(), 5, 3
+    model = SklearnForecaster(horizon, context=context, schema=EVERY.changed(calendar=())).fit(frame)
+    temp = ((frame["temp"] - frame["temp"].mean()) / frame["temp"].std(ddof=0)).to_numpy()
+    promo = ((frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)).to_numpy()
+    known = np.column_stack([(frame["sky"] == sky).astype(float) for sky in ("clear", "rain", "snow")] + [promo])
+    x, y = windows_by_hand(to_panel(frame), context, horizon)
+    rows = np.arange(context, len(frame) - horizon + 1)
+    more = [
+        np.concatenate([temp[r - context : r], known[r - context : r].mean(0), [1.0], known[r : r + horizon].ravel()])
+        for r in rows
+    ]
+    whole = Ridge(alpha=1.0).fit(np.concatenate([x, more], axis=1), y)
+    np.testing.assert_allclose(model.regressor_.coef_, whole.coef_, atol=1e-5)
+
+
+def test_each_step_of_gbm_reads_the_columns_of_that_step_alone():
+    frame = driven()
+    model = SklearnForecaster(3, "gbm", context=7, random_state=0, schema=EVERY).fit(frame[:-3])
+    future = frame[-3:]
+    whole = model.predict(future=future)["gbm"].to_numpy()
+    other = model.predict(future=future.assign(promo=~future["promo"].where(future.index == 398, ~future["promo"])))
+    changed = other["gbm"].to_numpy() != whole
+    assert changed.tolist() == [False, True, False]
+    np.testing.assert_array_equal(model.predict(future=future[:2], horizon=2)["gbm"], whole[:2])
+
+
+@pytest.mark.parametrize("name", ["ridge", "gbm"])
+def test_saved_regressions_keep_their_covariates(name, tmp_path):
+    frame = driven()
+    model = SklearnForecaster(3, name, context=7, random_state=0, schema=EVERY).fit(frame[:-3])
+    model.save(tmp_path / "m")
+    loaded = SklearnForecaster.load(tmp_path / "m")
+    assert loaded.covariate_columns_ == model.covariate_columns_
+    for future in (frame[-3:], frame[-3:].assign(sky="fog")):
+        pd.testing.assert_frame_equal(loaded.predict(future=future), model.predict(future=future))
+    loaded.save(tmp_path / "again")
+    again = SklearnForecaster.load(tmp_path / "again")
+    pd.testing.assert_frame_equal(again.predict(future=frame[-3:]), model.predict(future=frame[-3:]))
+    with pytest.raises(ValueError, match="column 'sky' of future= is missing"):
+        loaded.predict(future=frame[-2:])
+
+
+def test_a_fit_without_covariates_forgets_those_of_the_fit_before():
+    frame = driven()
+    model = SklearnForecaster(3, context=7, random_state=0, schema=EVERY).fit(frame)
+    model.set_params(schema=Schema()).fit(frame)
+    expected = SklearnForecaster(3, context=7, random_state=0).fit(frame).predict()
+    pd.testing.assert_frame_equal(model.predict(), expected)

@@ -25,13 +25,16 @@ class PointForecaster(StoredForecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
+        self._refuse_quantiles(quantiles)
+        point = self._points(x)
+        return point, np.empty((*point.shape, 0))
+
+    def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
         if len(quantiles):
             raise ValueError(
                 f"{self.alias_} gives points only, no level or quantiles; wrap it for intervals:"
                 f" SplitConformal({type(self).__name__}(...), n_windows=...)"
             )
-        point = self._points(x)
-        return point, np.empty((*point.shape, 0))
 
 
 class Naive(PointForecaster):

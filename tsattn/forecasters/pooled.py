@@ -1,5 +1,7 @@
 """Windows that teach one model for all series and channels, and their scale."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
@@ -62,6 +64,7 @@ def training_windows(
     max_windows: int,
     generator: np.random.Generator,
     centre: str,
+    beside: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standardised contexts and futures of all series and channels, at most ``max_windows`` of them.
 
@@ -75,9 +78,10 @@ def training_windows(
         max_windows: Most windows; where there are more, so many are drawn without replacement.
         generator: Draws them.
         centre: As in :func:`standardise`.
+        beside: More features ``[n, K]`` of the windows that end before n rows.
 
     Returns:
-        ``[n, T]`` and ``[n, F]``, in the order of series, time and channel.
+        ``[n, T + K]`` and ``[n, F]``, in the order of series, time and channel.
 
     Raises:
         ValueError: If a series has no room for a window, or no future is complete.
@@ -108,7 +112,10 @@ def training_windows(
     moving = complete & (spread[:, 0, 0] > 0)
     keep = moving if moving.any() else complete
     scale = np.where(spread > 0, spread, 1.0)[:, 0]
-    return z[keep, :, 0], ((y - level[:, 0]) / scale)[keep]
+    learnt = z[keep, :, 0]
+    if beside is not None:
+        learnt = np.concatenate([learnt, beside(ends[window[keep]])], axis=1)
+    return learnt, ((y - level[:, 0]) / scale)[keep]
 
 
 def check_seed(random_state: object) -> int | None:

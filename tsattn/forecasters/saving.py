@@ -70,19 +70,16 @@ def fitted_files(
         "score.scale": torch.as_tensor(score_scaler.scale),
         **tail_tensors(panel),
     }
-    tensors |= _covariate_tensors(fitted.encoder, panel)
+    more, told = covariate_files(fitted.encoder, panel)
     if fitted.intervals is not None:
         tensors["intervals.errors"] = torch.as_tensor(fitted.intervals.errors)
-    facts = {
+    facts = told | {
         "network": fitted.config.to_dict(),
         "transform": fitted.transform.name,
         "panel": panel_facts(panel),
-        "covariates": None if fitted.encoder is None else _covariate_facts(fitted.encoder, panel),
     }
-    if fitted.leftovers is not None:
-        more, told = leftovers_files(fitted.leftovers, panel)
-        tensors, facts = tensors | more, facts | told
-    return tensors, facts
+    more_left, told_left = leftovers_files(fitted.leftovers, panel)
+    return tensors | more | more_left, facts | told_left
 
 
 def leftovers_files(leftovers: Leftovers | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -90,8 +87,8 @@ def leftovers_files(leftovers: Leftovers | None, panel: Panel) -> tuple[dict[str
     if leftovers is None:
         return {}, {}
     tensors = {name: torch.as_tensor(array) for name, array in leftovers.arrays().items()}
-    facts = {"leftovers": leftovers.facts(), "covariates": _covariate_facts(leftovers.encoder, panel)}
-    return tensors | _covariate_tensors(leftovers.encoder, panel), facts
+    more, told = covariate_files(leftovers.encoder, panel)
+    return tensors | more, {"leftovers": leftovers.facts(), **told}
 
 
 def leftovers_from(
@@ -103,7 +100,7 @@ def leftovers_from(
         ValueError: If something is not what it gave; also LookupError or TypeError.
     """
     told = facts.get("leftovers")
-    panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
+    panel, encoder = covariates_from(facts, tensors, panel)
     require((told is None) == (encoder is None), "covariates that are not read")
     if told is None or encoder is None:
         return panel, None
@@ -111,13 +108,14 @@ def leftovers_from(
     return panel, Leftovers.rebuilt(encoder, told, arrays)
 
 
-def _covariate_tensors(encoder: CovariateEncoder | None, panel: Panel) -> dict[str, torch.Tensor]:
-    tensors = {}
-    if encoder is not None:
-        tensors = {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
+def covariate_files(encoder: CovariateEncoder | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of how covariates are read, and of those of the end of each series."""
+    if encoder is None:
+        return {}, {"covariates": None}
+    tensors = {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
     if panel.covariates is not None:
         tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
-    return tensors
+    return tensors, {"covariates": _covariate_facts(encoder, panel)}
 
 
 def write_model(
@@ -256,7 +254,7 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
         panel, leftovers = leftovers_from(facts, tensors, panel)
         encoder = None
     else:
-        panel, encoder = _covariates(facts.get("covariates"), tensors, panel)
+        panel, encoder = covariates_from(facts, tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
     require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
     require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
@@ -327,10 +325,15 @@ def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _covariates(
-    facts: dict[str, Any] | None, tensors: dict[str, torch.Tensor], panel: Panel
+def covariates_from(
+    saved: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
 ) -> tuple[Panel, CovariateEncoder | None]:
-    """The panel with its covariates, and how they are read."""
+    """Undo :func:`covariate_files`: the panel with its covariates, and how they are read.
+
+    Raises:
+        ValueError: If something is not what it gave; also LookupError or TypeError.
+    """
+    facts = saved.get("covariates")
     if facts is None:
         return panel, None
     columns = CovariateColumns.checked(facts["past"], facts["future"], facts["static"], facts["calendar"])

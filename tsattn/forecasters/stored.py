@@ -15,15 +15,20 @@ from tsattn.settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsattn.data.encoding import CovariateEncoder
+
 
 class StoredForecaster(Forecaster):
     """A forecaster with ``save`` and ``load``; a subclass names what it learnt.
 
     Attributes:
         learnt: Names of the integers that ``fit`` sets.
+        encoder_: How covariates are read, set by ``fit`` where there are some.
     """
 
     learnt: ClassVar[tuple[str, ...]] = ()
+
+    encoder_: "CovariateEncoder | None" = None
 
     def _learnt_tensors(self) -> "dict[str, Tensor]":
         """The tensors that ``fit`` set, by name."""
@@ -50,7 +55,7 @@ class StoredForecaster(Forecaster):
                 files cannot hold.
         """
         from tsattn.data.stored import panel_facts
-        from tsattn.forecasters.saving import plain_value, tail_tensors, write_model
+        from tsattn.forecasters.saving import covariate_files, plain_value, tail_tensors, write_model
 
         self.check_fitted()
         parameters = self.get_params(deep=False)
@@ -64,6 +69,8 @@ class StoredForecaster(Forecaster):
             "panel": panel_facts(panel),
             "panel_in": self.panel_in_,
         }
+        beside, told = covariate_files(self.encoder_, panel)
+        tensors, facts = tensors | beside, facts | told
         more, members = self._inside()
         inside = {name: each.save for name, each in members.items()}
         write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), {**more, **facts}, inside)
@@ -76,7 +83,7 @@ class StoredForecaster(Forecaster):
             ValueError: If files are missing, damaged or of another class.
         """
         from tsattn.data.stored import check_panel, require
-        from tsattn.forecasters.saving import made_of, read_model, tail_from
+        from tsattn.forecasters.saving import covariates_from, made_of, read_model, tail_from
 
         def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
             forecaster = cls(**made_of(cls, facts["parameters"]))
@@ -84,6 +91,7 @@ class StoredForecaster(Forecaster):
             require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
             panel = tail_from(facts["panel"], tensors)
             check_panel(panel)
+            panel, forecaster.encoder_ = covariates_from(facts, tensors, panel)
             require(type(facts["panel_in"]) is bool, "panel_in")
             forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
             for name in cls.learnt:
