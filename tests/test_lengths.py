@@ -195,3 +195,31 @@ def test_a_context_without_a_value_is_told_by_name(kind):
     name = "series" if kind == "long" else "channel"
     with pytest.raises(ValueError, match=f"{name} 's0001' has no value among its last 24 rows.*leave it out"):
         model.predict(gone)
+
+
+@pytest.mark.parametrize("name", ["ridge", "gbm", "dlinear_gluonts"])
+def test_pooled_forecasters_take_series_of_every_length(name, tmp_path):
+    df = monthly([80, 90, 20, 3, 85, 95])
+    settings = {"max_epochs": 1} if name == "dlinear_gluonts" else {}
+    model = make_forecaster(name, 6, random_state=0, **settings).fit(df)
+    assert model.context_ == 12  # of the series of three rows, 0
+    answer = model.predict()
+    assert np.isfinite(answer[name]).all()
+    short = df[df["unique_id"] == "s0002"].tail(5)
+    mean = np.concatenate([np.full(7, short["y"].mean()), short["y"]])
+    np.testing.assert_allclose(forecast_of(model, short), model.predict_windows(mean[None, :, None])[0].ravel())
+    with pytest.raises(ValueError, match="finite"):
+        model.predict_windows(np.array([1.0, np.nan, 2.0])[None, :, None])
+    model.save(tmp_path / "saved")
+    pd.testing.assert_frame_equal(type(model).load(tmp_path / "saved").predict(), answer)
+
+
+def test_a_short_series_teaches_a_pooled_forecaster():
+    df = monthly([80, 90, 16])
+    other = df.assign(
+        y=df["y"].where(df["unique_id"] != "s0002", df["y"] * (1 + df.groupby("unique_id").cumcount() % 2))
+    )
+    first, second = (make_forecaster("ridge", 6).fit(each) for each in (df, other))
+    assert first.n_windows_ == second.n_windows_ > 80 + 90 - 2 * 17
+    asked = df[df["unique_id"] == "s0000"]
+    assert not np.allclose(forecast_of(first, asked), forecast_of(second, asked), rtol=1e-6)

@@ -198,8 +198,9 @@ def test_a_constant_window_forecasts_its_value_whatever_was_learnt():
 def test_context_follows_the_data():
     assert SklearnForecaster(4).fit(long((200, 90))).context_ == 8
     assert SklearnForecaster(4).fit(long((200, 90), "h")).context_ == 24, "a season is longer than two horizons"
-    assert SklearnForecaster(4).fit(long((200, 14))).context_ == 5, "half of what the shortest leaves"
-    assert SklearnForecaster(4).fit(long((200, 5))).context_ == 1
+    assert SklearnForecaster(4).fit(long((14, 14, 200))).context_ == 5, "half of what the median series leaves"
+    assert SklearnForecaster(4).fit(long((200, 5))).context_ == 8
+    assert SklearnForecaster(4).fit(long((5, 5))).context_ == 1
     assert choose_context(to_panel(long((9, 9))), 4, None, least=5) == 5
     assert SklearnForecaster(4).context is None
 
@@ -222,7 +223,7 @@ def test_bad_settings_are_refused(settings, error, message):
 
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="one window of 20 rows of context and 4 of horizon needs at least 24 rows"):
-        SklearnForecaster(4, context=20).fit(long((60, 23)))
+        SklearnForecaster(4, context=20).fit(long((23, 22)))
     fitted = SklearnForecaster(2, context=5).fit(long())
     with pytest.raises(ValueError, match=r"ridge gives points only.*SplitConformal\(SklearnForecaster"):
         fitted.predict(level=80)

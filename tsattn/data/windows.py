@@ -210,12 +210,31 @@ def require_known(panel: Panel, reach: int) -> None:
         )
 
 
-def check_windows(x: np.ndarray, context: int) -> np.ndarray:
+def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
+    """Windows ``[B, T, C]`` with ``context`` rows: those that are lacking stand at the front.
+
+    Args:
+        x: Windows with a value in each channel, T at most ``context``.
+        context: Rows wanted.
+        fill: Give the mean of the window and channel for missing values; otherwise the rows at the front are NaN.
+
+    Example:
+        >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
+        array([2., 1., 3.])
+    """
+    if lacking := context - x.shape[1]:
+        x = np.concatenate([np.full((len(x), lacking, x.shape[2]), np.nan), x], axis=1)
+    gone = np.isnan(x)
+    return np.where(gone, x.mean(axis=1, keepdims=True, where=~gone), x) if fill and gone.any() else x
+
+
+def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.ndarray:
     """Return contexts as float64.
 
     Args:
         x: Contexts, ``[B, T, C]``.
         context: Least T.
+        padded: Allow rows without a value at the front, which stand for a history that is shorter.
 
     Raises:
         ValueError: If the shape is wrong, T too short, or a value missing or infinite.
@@ -226,7 +245,12 @@ def check_windows(x: np.ndarray, context: int) -> np.ndarray:
             f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}: give longer"
             " windows, or a forecaster with a smaller context"
         )
-    if not np.isfinite(x).all():
+    known = np.isfinite(x)
+    if padded and not known.all():
+        front = np.logical_and.accumulate(np.isnan(x).all(axis=2, keepdims=True), axis=1)
+        front[:, -1] = False
+        known |= front
+    if not known.all():
         raise ValueError(
             "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and missing="
             "'interpolate' or 'ffill'"

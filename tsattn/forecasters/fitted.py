@@ -12,7 +12,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
 from tsattn.data.frames import Panel
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import History, Scaler, check_windows
+from tsattn.data.windows import History, Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import StepIntervals, scale_of
 from tsattn.forecasters.leftovers import Leftovers
 from tsattn.limits import choose_threads
@@ -83,17 +83,14 @@ class FittedNetwork:
         """
         x = np.asarray(x, dtype=np.float64)
         gone = np.isnan(x)
-        allowed = gone
-        if not self.config.masked and x.ndim == 3:
-            allowed = np.broadcast_to(np.logical_and.accumulate(gone.all(axis=2, keepdims=True), axis=1), x.shape)
-        check_windows(np.where(allowed, 0.0, x), 1)
+        check_windows(np.where(gone, 0.0, x) if self.config.masked else x, 1, padded=True)
         if self.n_channels is not None and x.shape[2] != self.n_channels:
             raise ValueError(f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}")
         context = self.config.context
         if (empty := gone[:, -context:].all(axis=1)).any():
             window, channel = np.argwhere(empty)[0]
             raise ValueError(
-                f"the last {context} rows of window {window}, channel {channel} hold no finite value to forecast from;"
+                f"the last {context} rows of window {window}, channel {channel} hold no value to forecast from;"
                 " give a longer history or leave the series out"
             )
         return x[:, -context:]
@@ -185,11 +182,7 @@ class FittedNetwork:
             level, spread = np.broadcast_to(self.scaler.mean, shape), np.broadcast_to(self.scaler.scale, shape)
         dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
         scaled = (x - level) / np.where(spread > 0, spread, 1.0)
-        if lacking := self.config.context - x.shape[1]:
-            scaled = np.concatenate([np.full((len(x), lacking, x.shape[2]), np.nan), scaled], axis=1)
-        if not self.config.masked and (gone := np.isnan(scaled)).any():
-            scaled = np.where(gone, scaled.mean(1, keepdims=True, where=~gone), scaled)
-        return scaled.astype(dtype), level, spread
+        return pad_front(scaled, self.config.context, fill=not self.config.masked).astype(dtype), level, spread
 
     def interval_scale(self, x: np.ndarray) -> np.ndarray:
         """Unit in which errors are pooled over windows, ``[B, C]``."""

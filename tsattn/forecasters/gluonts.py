@@ -18,9 +18,8 @@ from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
-from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import PooledForecaster, check_seed, choose_context, standardise, training_windows
 from tsattn.forecasters.silence import ignored, silenced
-from tsattn.forecasters.stored import StoredForecaster
 from tsattn.limits import limit_threads
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ _MODELS: MappingProxyType[str, Callable[[int, int, int], tuple[Any, dict[str, An
 )
 
 
-class GluonTSForecaster(StoredForecaster):
+class GluonTSForecaster(PooledForecaster):
     """A network of GluonTS, trained by its own estimator on windows of all series and channels.
 
     Each window is standardised by its own mean and standard deviation instead of the estimator's scaling, so that
@@ -134,7 +133,8 @@ class GluonTSForecaster(StoredForecaster):
         horizon: Rows forecast ahead.
         model: ``"deepar"``, ``"patchtst"`` or ``"dlinear"``.
         context: Rows of history, for ``"deepar"`` its lags included, at least 2. ``None`` takes two horizons or one
-            season, the longer, at most half of what the shortest series leaves beside one horizon.
+            season, the longer, at most half of what the median series leaves beside one horizon. What a series lacks
+            at the front is the mean of its window.
         max_epochs: Epochs of 50 batches of 32 windows each, unless ``estimator_args`` say otherwise.
         n_paths: Sample paths of ``"deepar"``.
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
@@ -150,7 +150,7 @@ class GluonTSForecaster(StoredForecaster):
         n_windows_: Training windows used, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window or
+        ValueError: If a setting is out of range; in ``fit``, if no series has room for one window or
             ``estimator_args`` name what the estimator does not know or this class decides.
     """
 

@@ -5,7 +5,26 @@ from collections.abc import Callable
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.data.windows import History, WindowSpec, chunk_size
+from tsattn.data.windows import History, WindowSpec, check_windows, chunk_size, least_rows, pad_front
+from tsattn.forecasters.stored import StoredForecaster
+
+
+class PooledForecaster(StoredForecaster):
+    """A forecaster that learns one model from windows of all series; what a window lacks is padded by its mean."""
+
+    @property
+    def min_context(self) -> int:
+        """One row."""
+        return 1
+
+    @property
+    def max_context(self) -> int:
+        """``context_`` once fitted, otherwise ``context``."""
+        return super().min_context
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        context = self.max_context
+        return pad_front(check_windows(x, 1, padded=True)[:, -context:], context, fill=True)
 
 
 def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1) -> int:
@@ -15,18 +34,19 @@ def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int 
         panel: The series.
         horizon: Rows forecast ahead.
         given: The user's choice; ``None`` takes the longer of two horizons and one season, at most half of what the
-            shortest series leaves beside one horizon.
-        least: Rows that the model needs at least.
+            median series leaves beside one horizon.
+        least: Rows that the model reads at least.
 
     Raises:
-        ValueError: If a series has no room for one window.
+        ValueError: If no series has room for one whole window.
     """
-    context = least if given is None else given
-    require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
+    context, rooms = least if given is None else given, panel.lengths - horizon
+    if rooms.max() < context:
+        require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
     if given is not None:
         return given
-    room = (int(panel.lengths.min()) - horizon) // 2
-    return max(least, min(max(2 * horizon, season_length(panel.freq)), room))
+    typical = int(np.median(rooms[rooms >= least]))
+    return max(least, min(max(2 * horizon, season_length(panel.freq)), typical // 2))
 
 
 def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,7 +88,9 @@ def training_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standardised contexts and futures of all series and channels, at most ``max_windows`` of them.
 
-    Windows whose future misses a value, and constant ones while there are others, teach nothing and are left out.
+    Windows whose future misses a value, and constant ones while there are others, teach nothing and are left out. Where
+    a series has no room for a whole window, the windows of each begin at half of what it has, and what they lack at
+    the front is the mean of the window.
     Memory follows ``max_windows``, not the panel.
 
     Args:
@@ -84,11 +106,14 @@ def training_windows(
         ``[n, T + K]`` and ``[n, F]``, in the order of series, time and channel.
 
     Raises:
-        ValueError: If a series has no room for a window, or no future is complete.
+        ValueError: If no series has room for a window, or no future is complete.
     """
-    require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
     history, n_channels = History(panel), panel.n_channels
-    ends = WindowSpec(context, horizon).ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
+    whole = int(panel.lengths.min()) >= context + horizon
+    spec = WindowSpec(context, horizon, None if whole else least_rows(context))
+    ends = spec.ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
+    if not len(ends):
+        require_length(panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon")
     total = len(ends) * n_channels
     picked = np.arange(total)
     if total > max_windows:
@@ -101,7 +126,8 @@ def training_windows(
         part = used[first : first + step]
         rows = slice(*np.searchsorted(window, [part[0], part[-1] + 1]))
         at = np.searchsorted(part, window[rows]), slice(None), channel[rows]
-        x[rows], y[rows] = history.contexts(ends[part], context)[at], history.futures(ends[part], horizon)[at]
+        contexts = pad_front(history.reaching(ends[part], context), context, fill=True)
+        x[rows], y[rows] = contexts[at], history.futures(ends[part], horizon)[at]
     z, level, spread = standardise(x[..., None], centre=centre)
     complete = ~np.isnan(y).any(axis=1)
     if not complete.any():

@@ -12,7 +12,7 @@ from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import PointForecaster, check_rows
-from tsattn.forecasters.pooled import check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import PooledForecaster, check_seed, choose_context, standardise, training_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +130,7 @@ _TREES = ("feature", "threshold", "left", "right", "value", "roots", "start")
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType({"ridge": _ridge, "gbm": _gbm})
 
 
-class SklearnForecaster(PointForecaster):
+class SklearnForecaster(PooledForecaster, PointForecaster):
     """A regression of scikit-learn on lags: one answer for each step ahead, none fed back (direct multi-step).
 
     Features are the last ``context`` values, targets the next ``horizon``. Windows of all series and channels teach
@@ -149,8 +149,8 @@ class SklearnForecaster(PointForecaster):
         horizon: Rows forecast ahead.
         regressor: ``"ridge"`` (``Ridge(alpha=1)``), ``"gbm"`` (``HistGradientBoostingRegressor`` without early
             stopping), or any regressor of scikit-learn, which is cloned.
-        context: Lags. ``None`` takes two horizons or one season, the longer, at most half of what the shortest
-            series leaves beside one horizon.
+        context: Lags. ``None`` takes two horizons or one season, the longer, at most half of what the median series
+            leaves beside one horizon. What a series lacks at the front is the mean of its window.
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
         random_state: Seed of the draw, and of the regressor where its own is ``None``.
         alias: Name of the column; default the name, or that of the regressor's class.
@@ -163,7 +163,7 @@ class SklearnForecaster(PointForecaster):
         n_windows_: Training windows used, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if a series has no room for one window.
+        ValueError: If a setting is out of range; in ``fit``, if no series has room for one window.
         TypeError: If ``regressor`` is neither a known name nor a regressor.
     """
 
