@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
@@ -173,6 +174,16 @@ class AutoForecaster(StoredForecaster):
         """Rows of history that are read where there are so many; known once it is fitted, one before."""
         return max((each.forecaster.max_context for each in vars(self).get("_members", ())), default=1)
 
+    @property
+    def covariate_columns(self) -> CovariateColumns:
+        """What the next fit reads beside the target, by those members that read some."""
+        return self.schema.columns
+
+    @property
+    def covariate_columns_(self) -> CovariateColumns:
+        """What the last fit read beside the target, the cycles of all members among it."""
+        return _joined(self._members) if "_members" in vars(self) else self.covariate_columns
+
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.
 
@@ -273,7 +284,8 @@ class AutoForecaster(StoredForecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        answers = [_answer(each, x, quantiles, covariates) for each in self._members]
+        own = [covariates and _share(covariates, self.covariate_columns_, each) for each in self._members]
+        answers = [_answer(each, x, quantiles, beside) for each, beside in zip(self._members, own, strict=True)]
         point, spread = _combined([_completed(each, answers[0]) for each in answers], self._weights)
         bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
@@ -314,6 +326,9 @@ class AutoForecaster(StoredForecaster):
             require(forecaster.horizon == self.horizon, f"horizon of {name}")
             members.append(_Candidate(name, forecaster, by_row is True, banded is True, int(least)))
         self._members = tuple(members)
+        tail = self._members[0].forecaster.panel_
+        require(len(tail.values) == len(self.panel_.values), "series")
+        self.panel_ = replace(self.panel_, covariates=tail.covariates)
         board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
         self.leaderboard_ = board.astype(dict.fromkeys(_COLUMNS[:3], float))
 
@@ -423,8 +438,9 @@ def _refitted(candidate: _Candidate, panel: Panel) -> _Candidate:
     """The candidate after learning from all rows; one that was trained stays as it was judged."""
     if candidate.name != "mlr":
         _fit(candidate, panel)
-    # The series themselves are kept once, by the combination.
-    candidate.forecaster.panel_ = candidate.forecaster.panel_.last(candidate.forecaster.min_context)
+    if candidate.name != "zero":
+        # The series themselves are kept once.
+        candidate.forecaster.panel_ = candidate.forecaster.panel_.last(candidate.forecaster.min_context)
     return candidate
 
 
@@ -444,7 +460,7 @@ def _answer(
     bounds = np.full((*point.shape, len(quantiles)), np.nan)
     if able.any():
         asked = tuple(quantiles) if candidate.banded else ()
-        beside = covariates if forecaster.covariate_columns_ else None
+        beside = covariates and covariates.of(able).cut(min(x.shape[1], forecaster.max_context), forecaster.horizon)
         # How many windows a model broke down on is for a user who chose that model.
         with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
             rows_read = x[able][:, -forecaster.max_context :]
@@ -457,6 +473,23 @@ def _answer(
         point = np.moveaxis(point.reshape(shape), 1, 2)
         bounds = np.moveaxis(bounds.reshape(*shape, len(quantiles)), 1, 2)
     return point, bounds
+
+
+def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
+    """The columns that members read, which are alike, and the cycles of all of them."""
+    found = [each.forecaster.covariate_columns_ for each in members if each.forecaster.covariate_columns_]
+    cycles = tuple(dict.fromkeys(name for each in found for name in each.calendar))
+    return replace(found[0], calendar=cycles) if found else CovariateColumns()
+
+
+def _share(covariates: "CovariateWindows", have: CovariateColumns, member: _Candidate) -> "CovariateWindows | None":
+    """Those covariates that a member reads."""
+    wanted = member.forecaster.covariate_columns_
+    if not wanted:
+        return None
+    n = len(have.future)
+    cycles = [n + 2 * have.calendar.index(name) + k for name in wanted.calendar for k in (0, 1)]
+    return replace(covariates, known=covariates.known[..., [*range(n), *cycles]])
 
 
 def _filled(x: np.ndarray) -> np.ndarray:
