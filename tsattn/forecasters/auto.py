@@ -39,7 +39,7 @@ _LEVEL = (0.1, 0.9)
 # Values that weights are fitted on at most.
 _VALUES = 20_000
 # A candidate counts if its error is at most so many times the smallest one.
-_WITHIN = 1.1
+_WITHIN = 1.05
 # Weights that fit best are mixed with equal ones, then with those believed before, which count as so many windows.
 _EQUAL, _BELIEF, _LEAST_WEIGHT = 0.3, 8, 0.03
 # Bands are made to hold so large a share of the truths; with so many windows the correction counts by half.
@@ -96,7 +96,7 @@ class AutoForecaster(StoredForecaster):
     learn from the rows before some windows at the end of every series, a horizon apart, and forecast these; absolute
     errors count in units of each series' seasonal differences.
 
-    The point is a weighted mean of the candidates whose error is within a tenth of the smallest. The weights are those
+    The point is a weighted mean of the candidates whose error is within a twentieth of the smallest. The weights are those
     with the smallest error on the windows, drawn towards equal ones, and, the fewer windows there are, towards the
     pretrained network alone, unless it is clearly behind. Bands are the members' own around the point, made wider or
     narrower until those of level 80 hold 80% of the windows' truths, as far as there are windows enough to tell. The
