@@ -137,6 +137,18 @@ TABLES = {
     "levels without times": (lambda: levels("k", "unique_id"), r"got 2 levels \['k', 'unique_id'\], none of times"),
     "levels of times only": (lambda: levels("now", "then", now=HALVES, then=HALVES), r"\['now', 'then'\], 2 of times"),
     "columns of two levels": (lambda: pd.concat({"x": wide()}, axis=1), "columns must have one level; got 2"),
+    "columns of years": (
+        lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(country=list("abc")),
+        "columns 2000 to 2003 are named by times, but a row must be a time .*; transpose the table",
+    ),
+    "columns of months": (
+        lambda: pd.DataFrame(np.ones((2, N)), columns=MONTHS.strftime("%Y-%m"), index=["a", "b"]),
+        "columns '2012-01' to '2012-12' are named by times",
+    ),
+    "columns of years, in time": (
+        lambda: pd.DataFrame({"2000": Y, "2001": Y, "2002": Y}, index=DAYS),
+        {"index": ["2024-01-13"], "2002": [2.75]},
+    ),
     # times
     "years": (lambda: timed(range(2000, 2012), "year"), {"year": [2012], "y": [2.75]}),
     "years by value": (lambda: timed(range(2000, 2012)), {"when": [2012], "y": [2.75]}),

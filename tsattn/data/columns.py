@@ -300,6 +300,17 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
     return kept
 
 
+def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
+    """Refuse a wide frame without times whose columns of numbers are named by times: its rows are the series."""
+    named = [column for column in columns if pd.api.types.is_numeric_dtype(df[column].dtype)]
+    names = [int(text) if text.isdigit() else text for text in map(str, named)]
+    if len(names) > 2 and _reads_as_times(pd.Series(names), None):
+        raise ValueError(
+            f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a time and a column a series;"
+            " transpose the table, or give the columns other names"
+        )
+
+
 def _numbers_rows(column: pd.Series) -> bool:
     """Whether it is the index that a file was written with."""
     name = "" if column.name is None else column.name

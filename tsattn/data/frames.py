@@ -21,6 +21,7 @@ from tsattn.data.columns import (
     plain,
     read_ids,
     read_numbers,
+    refuse_sideways,
     require_columns,
     value_cols,
     with_levels,
@@ -264,6 +265,8 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
     check_covariate_cols(df, {"time_col": time_col}, covariates)
     apart = {*covariates, *([] if time_col is None else [time_col])}
     columns = value_cols(df, [column for column in df.columns if column not in apart])
+    if time_col is None and not isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
+        refuse_sideways(df, columns)
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(
