@@ -139,7 +139,7 @@ def test_a_fit_ends_at_its_time_limit(folder, run):
     assert time.monotonic() - began < 60
     code, _, err = run(*limited, "soon", "--out", "model")
     assert code == 2
-    assert "max_time must be seconds or a text such as '90s', '10m' or '2h'; got 'soon'" in err
+    assert "--max-time must be seconds or a text such as '90s', '10m' or '2h'; got 'soon'" in err
 
 
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])
