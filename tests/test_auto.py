@@ -82,7 +82,7 @@ def errors_of(*sizes, n=30, seed=0):
 
 
 def test_the_fewer_windows_the_nearer_to_the_first_candidate():
-    errors = errors_of(1.0, 0.95)
+    errors = errors_of(1.0, 0.97)
     firsts = [module._weights(errors, evidence)[0] for evidence in (0.5, 4, 30, 300)]
     assert firsts == sorted(firsts, reverse=True)
     assert firsts[0] > 0.95
@@ -98,13 +98,13 @@ def test_a_first_candidate_that_is_clearly_behind_loses_its_place():
 
 
 def test_a_candidate_far_behind_has_no_weight():
-    weights = module._weights(errors_of(1.0, 1.0, 1.2), 30)
+    weights = module._weights(errors_of(1.0, 1.0, 1.1), 30)
     assert weights[2] == 0
     assert weights.sum() == pytest.approx(1)
 
 
 def test_missing_truths_are_left_out_of_weights():
-    errors = errors_of(1.0, 1.0, 1.05)
+    errors = errors_of(1.0, 1.0, 1.04)
     gaps = np.random.default_rng(1).random(errors.shape[1:]) < 0.2
     found = module._weights(np.where(gaps, np.nan, errors), 30)
     np.testing.assert_allclose(found, module._weights(errors, 30), atol=0.1)

@@ -96,12 +96,12 @@ class AutoForecaster(StoredForecaster):
     learn from the rows before some windows at the end of every series, a horizon apart, and forecast these; absolute
     errors count in units of each series' seasonal differences.
 
-    The point is a weighted mean of the candidates whose error is within a twentieth of the smallest. The weights are those
-    with the smallest error on the windows, drawn towards equal ones, and, the fewer windows there are, towards the
-    pretrained network alone, unless it is clearly behind. Bands are the members' own around the point, made wider or
-    narrower until those of level 80 hold 80% of the windows' truths, as far as there are windows enough to tell. The
-    pretrained network stands in where a series is too short for a member. Counts (whole numbers, none negative) have no
-    forecast below zero.
+    The point is a weighted mean of the candidates whose error is within a twentieth of the smallest. The weights
+    are those with the smallest error on the windows, drawn towards equal ones, and, the fewer windows there are,
+    towards the pretrained network alone, unless it is clearly behind. Bands are the members' own around the point,
+    made wider or narrower until those of level 80 hold 80% of the windows' truths, as far as there are windows
+    enough to tell. The pretrained network stands in where a series is too short for a member. Counts (whole
+    numbers, none negative) have no forecast below zero.
 
     A candidate that would take more than half of what is left of ``max_time``, for the windows and one forecast of the
     table together, is left out: under a tight limit the forecast depends on the machine.
