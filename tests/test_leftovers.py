@@ -137,6 +137,15 @@ def test_few_rows_teach_nothing():
     pd.testing.assert_frame_equal(answer, plain.predict(), check_exact=True)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-150, 1e150])
+def test_constants_and_values_of_any_size_are_forecast(scale):
+    frame = series(1, promotion).assign(y=lambda f: scale * f["y"] + (scale == 0))
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["promo"])).fit(frame[:-H])
+    point = model.predict(future=frame[-H:])["zero"].to_numpy()
+    np.testing.assert_allclose(point, frame["y"][-H:], rtol=0.1)
+    assert (left(model).ratio == 1) == (scale == 0)
+
+
 def test_one_call_reads_the_columns_of_the_future():
     frame = series(1, promotion)[["ds", "y", "promo"]]
     future = frame[-H:].drop(columns="y")

@@ -191,14 +191,15 @@ class _Read:
 
     def __init__(self, own: Leftovers, x: np.ndarray, covariates: CovariateWindows) -> None:
         encoder, self.context, self.horizon = own.encoder, x.shape[1], own.horizon
-        values = x[:, -own.rows :]
-        here = np.isfinite(values)
-        count = np.maximum(here.sum(axis=1, keepdims=True), 1)
-        self.level = np.where(here, values, 0.0).sum(axis=1, keepdims=True) / count
-        deviation = np.where(here, values - self.level, 0.0)
-        spread, size = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / count), np.abs(self.level)
+        here = np.isfinite(x[:, -own.rows :])
+        values, count = np.where(here, x[:, -own.rows :], 0.0), np.maximum(here.sum(axis=1, keepdims=True), 1)
+        # In units of the largest value, so that squares stay within range.
+        size = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
+        values = values / np.where(size > 0, size, 1.0)
+        level = values.sum(axis=1, keepdims=True) / count
+        spread = np.sqrt((np.where(here, values - level, 0.0) ** 2).sum(axis=1, keepdims=True) / count)
         # A constant window leaves rounding dust, not zero.
-        self.spread = np.where(spread > 1e-12 * size, spread, 0.0)
+        self.level, self.spread = level * size, np.where(spread > 1e-12, spread, 0.0) * size
         parts, n_steps = encoder.parts(covariates), covariates.known.shape[1]
         empty = np.empty((len(x), n_steps, 0))
         known = parts.get("known", empty).astype(np.float64)
@@ -306,18 +307,17 @@ class _Sums:
         return Ridge(weights, float(middle - mean @ weights), squares)
 
 
-def make_encoder(columns: CovariateColumns, panel: Panel, stops: np.ndarray | None = None) -> CovariateEncoder:
+def make_encoder(columns: CovariateColumns, panel: Panel) -> CovariateEncoder:
     """How covariates are read; the season's own cycle is always among the calendar, and its first.
 
     Args:
         columns: What is to be read.
         panel: All rows.
-        stops: Rows of each series that count, ``[N]``; ``None`` takes all.
 
     Raises:
         ValueError: As :meth:`tsattn.data.encoding.CovariateEncoder.fit`.
     """
-    encoder = CovariateEncoder.fit(columns, panel, panel.lengths if stops is None else stops)
+    encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
     cycles, season = tuple(encoder.columns.calendar), season_cycle(panel.freq)
     if season is not None:
         cycles = (season, *(name for name in cycles if name != season))
@@ -349,10 +349,14 @@ def fit_leftovers(
     """
     own = Leftovers(encoder, max(_SEASONS * season_length(panel.freq), _LEAST_ROWS), horizon)
     ends, held, overlap = _origins(panel, horizon, least, own.rows)
-    learn, check = np.flatnonzero(~held), np.flatnonzero(held)
-    if min(len(learn), _HELD_OUT * len(check)) < _LEAST_WINDOWS:
+    if min((~held).sum(), _HELD_OUT * held.sum()) < _LEAST_WINDOWS:
         return own
     past = _Past(own, base, windows, panel, ends)
+    # A constant window teaches nothing, nor does one whose future is missing.
+    told = np.isfinite(past.truth / past.spread).any(axis=(1, 2))
+    learn, check = np.flatnonzero(~held & told), np.flatnonzero(held & told)
+    if min(len(learn), _HELD_OUT * len(check)) < _LEAST_WINDOWS:
+        return own
     chosen = {kind: past.choose(kind, learn, check) for kind in past.kinds}
     answers = {kind: past.answer(own.keeping({kind: ridges[0]}), check) for kind, ridges in chosen.items()}
     options = {(kind,): answer for kind, answer in answers.items()} | {
@@ -397,7 +401,7 @@ class _Past:
             for c in range(panel.n_channels):
                 read = _Read(own, x[..., c], covariates)
                 self.level[part, :, c], self.spread[part, :, c] = read.level, read.spread
-        self.spread[self.spread == 0] = np.nan  # a constant window teaches nothing
+        self.spread[self.spread == 0] = np.nan
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -453,11 +457,10 @@ class _Past:
         return found
 
     def losses(self, point: np.ndarray, pick: np.ndarray) -> np.ndarray:
-        """Mean absolute error of each window in units of its spread, of those that have one."""
+        """Mean absolute error of each window in units of its spread."""
         errors = (np.abs(self.truth[pick] - point) / self.spread[pick]).reshape(len(pick), -1)
-        known = np.isfinite(errors)
-        count = known.sum(axis=1)
-        return np.where(known, errors, 0.0).sum(axis=1)[count > 0] / count[count > 0]
+        found: np.ndarray = np.nanmean(errors, axis=1)
+        return found
 
 
 def _origins(panel: Panel, horizon: int, least: int, rows: int) -> tuple[np.ndarray, np.ndarray, float]:
