@@ -40,7 +40,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
     Attributes:
         n_features_in_: Columns of ``X``.
-        n_iter_: Passes made.
+        n_iter_: Epochs made.
         fitted_: The network with its description and scale, a :class:`tsattn.forecasters.fitted.FittedNetwork`.
 
     Example:

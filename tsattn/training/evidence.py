@@ -1,6 +1,6 @@
 """Whether a trained network is better than what training started from, or chance made it look so.
 
-Early stopping takes the pass with the smallest validation loss, whose lead over the start may be no more than luck:
+Early stopping takes the epoch with the smallest validation loss, whose lead over the start may be no more than luck:
 errors of neighbouring windows are alike, so a thousand windows of a long horizon hold a few independent trials only.
 Blocks of windows as long as the horizon stand for such trials here, and Student's t over their differences for the
 evidence.

@@ -16,13 +16,13 @@ class Progress:
     """Where training stands and what came of it.
 
     Attributes:
-        epoch: Passes done.
+        epoch: Epochs done.
         step: Steps done.
-        best_epoch: Pass, counted from 1, whose weights were best on the validation span (the last without one); 0
+        best_epoch: Epoch, counted from 1, whose weights were best on the validation span (the last without one); 0
             if the start was kept.
         best_score: Its validation loss.
         timed_out: Whether the time limit ended it.
-        history: One entry a pass: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),
+        history: One entry an epoch: ``epoch``, ``train_loss``, ``valid_loss`` (None without validation),
             ``learning_rate``.
     """
 
