@@ -80,6 +80,22 @@ def test_categories_are_those_of_the_training_rows_and_others_are_zeros():
     np.testing.assert_array_equal(known[:, :10].sum(axis=2), np.ones((3, 10)))
 
 
+def test_windows_are_recoded_for_a_member_that_knows_other_categories():
+    found = read()
+    have = CovariateColumns(("mood",), ("price", "sky"), categories=(MOODS, None, SKIES))
+    wanted = CovariateColumns(("mood",), ("price", "sky"), categories=(("2", "3"), None, ("clear", "snow")))
+    ends = found.starts[1:] - 4
+    windows = CovariateHistory(found, have).windows(ends, 10, 4)
+    windows.known[0, -1, 1], windows.known[1, -1, 1] = np.nan, -1
+    expected = CovariateHistory(found, wanted).windows(ends, 10, 4)
+    expected.known[0, -1, 1], expected.known[1, -1, 1] = np.nan, -1
+    before = windows.known.copy()
+    recoded = windows.recoded(have, wanted)
+    np.testing.assert_array_equal(recoded.known, expected.known)
+    np.testing.assert_array_equal(recoded.past, expected.past)
+    np.testing.assert_array_equal(windows.known, before)
+
+
 def test_a_category_never_seen_has_a_forecast(model):
     future = told(model.make_future_frame())
     fog = model.predict(future=future.assign(sky="fog"))["mlr"].to_numpy()

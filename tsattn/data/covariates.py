@@ -139,7 +139,7 @@ class Covariates:
             if known is not None and own != known:
                 codes, found = pd.factorize(values[:, k])
                 names = [label(value) if own is None else own[int(value)] for value in found.tolist()]
-                values[:, k] = _places(names, known)[codes]
+                values[:, k] = places_among(names, known)[codes]
         return values
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
@@ -244,10 +244,11 @@ def category_codes(cells: pd.Series, known: tuple[str, ...] | None = None) -> tu
     codes, found = pd.factorize(cells)
     names = [label(plain(value)) for value in found]
     known = tuple(sorted(set(names))) if known is None else known
-    return np.append(_places(names, known), np.nan)[codes], known
+    return np.append(places_among(names, known), np.nan)[codes], known
 
 
-def _places(names: Sequence[str], known: tuple[str, ...]) -> np.ndarray:
+def places_among(names: Sequence[str], known: tuple[str, ...]) -> np.ndarray:
+    """The place of each name among categories as float64, -1 where it is none of them."""
     return pd.Index(known).get_indexer(pd.Index(names, dtype=object)).astype(np.float64)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
-from tsattn.data.covariates import CovariateColumns, label
+from tsattn.data.covariates import CovariateColumns, label, places_among
 from tsattn.data.cycles import choose_cycles, cycle_features
 from tsattn.data.frames import Panel
 
@@ -46,6 +46,19 @@ class CovariateWindows:
             return np.concatenate([np.repeat(rows[:, :1], max(lacking, 0), axis=1), rows], axis=1)
 
         return replace(self, past=repeat(self.past), known=repeat(self.known))
+
+    def recoded(self, have: CovariateColumns, wanted: CovariateColumns) -> CovariateWindows:
+        """The same windows of the same columns with the places of categories among those of ``wanted``, else -1."""
+        parts, p = {"past": self.past, "known": self.known}, len(have.past)
+        for k, (own, known) in enumerate(zip(have.categories, wanted.categories, strict=True)):
+            if own is None or known is None or own == known:
+                continue
+            name, column = ("past", k) if k < p else ("known", k - p)
+            places = np.append(places_among(own, known), [np.nan, -1.0])  # the last two: not known, none of these
+            codes = np.nan_to_num(parts[name][..., column], nan=len(own)).astype(np.int64)
+            parts[name] = parts[name].copy()
+            parts[name][..., column] = places[codes]
+        return replace(self, **parts)
 
     def of(self, windows: np.ndarray | slice) -> CovariateWindows:
         """Those of some of the windows."""

@@ -476,7 +476,7 @@ def _answer(
 
 
 def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
-    """The columns that members read, which are alike, and the cycles of all of them."""
+    """The columns that members read, with the categories of the first, which has seen all rows, and all cycles."""
     found = [each.forecaster.covariate_columns_ for each in members if each.forecaster.covariate_columns_]
     cycles = tuple(dict.fromkeys(name for each in found for name in each.calendar))
     return replace(found[0], calendar=cycles) if found else CovariateColumns()
@@ -489,6 +489,7 @@ def _share(covariates: "CovariateWindows", have: CovariateColumns, member: _Cand
         return None
     n = len(have.future)
     cycles = [n + 2 * have.calendar.index(name) + k for name in wanted.calendar for k in (0, 1)]
+    covariates = covariates.recoded(have, wanted)
     return replace(covariates, known=covariates.known[..., [*range(n), *cycles]])
 
 
