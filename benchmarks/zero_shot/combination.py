@@ -45,7 +45,7 @@ def of_pack(pack: Pack, task: Task) -> Case:
         parts.append(pd.DataFrame({"unique_id": item, "ds": stamps, "y": values}))
     back = sorted((max(task.cutoffs) - cutoff + task.horizon for cutoff in task.cutoffs), reverse=True)
     chosen = np.unique(np.linspace(0, len(back) - 1, 3).round().astype(int))
-    return from_long(pd.concat(parts), freq=freq, missing="mask"), [back[k] for k in chosen], task.horizon
+    return from_long(pd.concat(parts), freq=freq, missing="interpolate"), [back[k] for k in chosen], task.horizon
 
 
 def of_bikes(file: Path) -> Case:
