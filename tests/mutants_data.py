@@ -46,8 +46,8 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "stop - self.horizon - lowest + 1", "stop - self.horizon - lowest", WINDOWS),
     Mutant(
         "tsattn/data/windows.py",
-        "return -(-self.n_windows // self.batch_size)",
-        "return self.n_windows // self.batch_size",
+        "return self._passes * -(-self.n_windows // self.batch_size)",
+        "return self._passes * (self.n_windows // self.batch_size)",
         WINDOWS,
     ),
     Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),

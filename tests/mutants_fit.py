@@ -55,7 +55,7 @@ MUTANTS = [
     Mutant("tsattn/forecasters/linear.py", 'self.kind == "dlinear" or loss', 'self.kind == "dlinear" and loss', SOLVED),
     # leaks: windows, scales and fillings end where validation begins
     Mutant(
-        FITTING, "self.panel.starts, first, self.stops)", "self.panel.starts, first, self.panel.lengths)", ESTIMATOR
+        FITTING, "np.zeros_like(self.stops), self.stops)", "np.zeros_like(self.stops), self.panel.lengths)", ESTIMATOR
     ),
     Mutant(FITTING, "scaler = make_scaler(panel, stops)", "scaler = make_scaler(panel)", ESTIMATOR),
     Mutant(
@@ -72,7 +72,12 @@ MUTANTS = [
     ),
     Mutant(FITTING, "((before > 0) & (after > 0))", "((before > 0) | (after > 0))", MASK),
     Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
-    Mutant(FITTING, "rows = rows[rows.isfinite().all(1)]", "rows = rows.nan_to_num()", SOLVED),
+    Mutant(
+        FITTING,
+        "rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) & (rows.isfinite().diff(dim=1).sum(1) < 2)]",
+        "rows = rows.nan_to_num()",
+        SOLVED,
+    ),
     Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
     Mutant(
         "tsattn/tuning.py", "kept = panel.until(panel.lengths - test_size)", "kept = panel.until(panel.lengths)", TUNING
