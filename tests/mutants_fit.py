@@ -112,7 +112,12 @@ MUTANTS = [
         "tsattn/forecasters/pretrained.py", "values=History(self.panel_).filled", "values=self.panel_.values", SAVED
     ),
     Mutant("tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING),
-    Mutant("tsattn/storage.py", "        write(aside)\n        aside.replace(path)", "        write(path)", STORAGE),
+    Mutant(
+        "tsattn/storage.py",
+        "            write(aside)\n            aside.replace(target)",
+        "            write(target)",
+        STORAGE,
+    ),
     # the command line
     Mutant("tsattn/cli.py", "schema=model.schema.changed(**said)", "schema=schema", CLI),
     Mutant("tsattn/cli.py", "    if saved is not None and model is not None:", "    if saved and model and plot:", CLI),

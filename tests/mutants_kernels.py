@@ -120,7 +120,7 @@ MUTANTS = [
         GROUPED,
     ),
     Mutant(
-        "tsattn/kernels/gradients.py",
+        "tsattn/kernels/dense.py",
         "        with torch.autocast(grad.device.type, enabled=False):\n            return",
         "        with torch.autocast(grad.device.type, enabled=True):\n            return",
         f"{KERNELS} {BANDS} {WINDOWED}",

@@ -278,14 +278,15 @@ def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
         ValueError: If the calendar does not fit, or a column of text has too many categories.
     """
     cycles = choose_cycles(columns.calendar, panel.freq, panel.times) if columns.calendar else ()
+    if (here := panel.covariates) is None:
+        return replace(columns, calendar=cycles, categories=())
     found: list[tuple[str, ...] | None] = []
     for name in columns.moving:
-        assert panel.covariates is not None
-        own = panel.covariates.kind(name)
+        own = here.kind(name)
         if own is None:
             found.append(None)
             continue
-        seen = np.unique(panel.covariates.pick([name]))
+        seen = np.unique(here.pick([name]))
         if len(seen) > _MOST_CATEGORIES:
             raise ValueError(
                 f"column {name!r} holds {len(seen)} categories such as {own[0]!r:.60}, but at most {_MOST_CATEGORIES}"

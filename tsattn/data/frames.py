@@ -21,6 +21,7 @@ from tsattn.data.columns import (
     plain,
     read_ids,
     read_numbers,
+    read_stamps,
     refuse_sideways,
     require_columns,
     value_cols,
@@ -35,7 +36,6 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.schema import Schema
-from tsattn.data.stamps import read_stamps
 from tsattn.data.tables import Table, regular
 
 __all__ = [

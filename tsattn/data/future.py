@@ -15,12 +15,12 @@ from tsattn.data.columns import (
     find_time_col,
     plain,
     read_numbers,
+    read_stamps,
     require_columns,
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
-from tsattn.data.stamps import read_stamps
 
 _FILL = "fill it in, or begin with make_future_frame(), which gives the rows; missing_future() lists what is missing"
 

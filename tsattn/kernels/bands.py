@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
+from tsattn.kernels.dense import Passes, differentiable
 from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.gradients import Passes, differentiable
 from tsattn.kernels.partition import Inside, Plan, Run, bands_refusal, make_plan, split_heads
 
 # The coarsest level whose blocks have at most this many tokens is computed by block products, finer ones included.

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
+from tsattn.kernels.dense import Passes, differentiable
 from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.gradients import Passes, differentiable
 
 # Least and most queries of a chunk, and how many there are to a window in between: few waste no pairs outside the
 # windows, many keep the kernel busy.
