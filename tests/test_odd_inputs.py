@@ -204,6 +204,10 @@ TABLES = {
         {"index": [12], "u": [2121], "y": [2.75]},
     ),
     "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
+    "hours beside their day": (
+        lambda: timed(pd.date_range("2024-01-01", periods=N, freq="6h"), "time", date=DAYS[:3].repeat(4)),
+        PARTS.format("date"),
+    ),
     "half of the objects in a zone": (
         lambda: timed([pd.Timestamp("2024-01-01"), *DAYS[1:].tz_localize("UTC")], "ds"),
         r"'2024-01-02 00:00:00\+00:00' in row 1 and .* in row 0 cannot be compared, since only some stamps carry",
