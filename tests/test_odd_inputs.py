@@ -206,7 +206,7 @@ TABLES = {
     "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
     "hours beside their day": (
         lambda: timed(pd.date_range("2024-01-01", periods=N, freq="6h"), "time", date=DAYS[:3].repeat(4)),
-        PARTS.format("date"),
+        "column 'date' holds Timestamp.* but values must be numbers",
     ),
     "half of the objects in a zone": (
         lambda: timed([pd.Timestamp("2024-01-01"), *DAYS[1:].tz_localize("UTC")], "ds"),

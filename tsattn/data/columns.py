@@ -251,9 +251,11 @@ def find_time_col(df: pd.DataFrame, taken: Sequence[Any] = (), codes: np.ndarray
     found = found or [column for column in columns if _is_time(df[column])]
     if not found and df.index.name is None and df.index.dtype.kind in "iu":
         found = [c for c in columns if _reads_as_times(df[c], codes)]
-    if len(found) > 1 and codes is None:
+    if len(found) > 1:
         # A day beside the stamps of its hours repeats.
-        found = [column for column in found if df[column].is_unique] or found
+        series = np.zeros(len(df)) if codes is None else codes
+        once = [c for c in found if not pd.DataFrame({"series": series, "time": df[c].to_numpy()}).duplicated().any()]
+        found = once or found
     if len(found) > 1:
         raise ValueError(
             f"columns {found!r} could all hold the stamps, but one must; name it by time_col=, or join them"
