@@ -108,9 +108,7 @@ MUTANTS = [
     Mutant(SAVING, "range(1, _FORMAT + 1)", "range(1, _FORMAT + 2)", TAMPERING),
     Mutant(SAVING, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
     Mutant(SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING),
-    Mutant(
-        "tsattn/forecasters/pretrained.py", "values=History(self.panel_).filled", "values=self.panel_.values", SAVED
-    ),
+    Mutant("tsattn/forecasters/stored.py", "values=History(self.panel_).filled", "values=self.panel_.values", SAVED),
     Mutant("tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING),
     Mutant(
         "tsattn/storage.py",

@@ -15,16 +15,15 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.data.windows import History, require_known
+from tsattn.data.windows import History
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
-from tsattn.forecasters.pretrained import PretrainedForecaster, check_histories
+from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
 from tsattn.forecasters.silence import ignored
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
-from tsattn.forecasters.stored import StoredForecaster
 from tsattn.limits import seconds_from
 from tsattn.terminal import ProgressLine, progress_line
 
@@ -88,7 +87,7 @@ class _Trial(NamedTuple):
     seconds: float
 
 
-class AutoForecaster(StoredForecaster):
+class AutoForecaster(GapForecaster):
     """The best forecast in a given time: candidates are judged on the table's own past, and the good ones combined.
 
     Candidates are the pretrained network, a map solved by least squares, the theta method and exponential smoothing,
@@ -129,9 +128,6 @@ class AutoForecaster(StoredForecaster):
         ['ds', 'auto', 'auto-lo-80', 'auto-hi-80']
     """
 
-    default_missing = "mask"
-    context = 1
-
     leaderboard_: pd.DataFrame
     n_windows_: int
     band_factor_: float
@@ -165,35 +161,14 @@ class AutoForecaster(StoredForecaster):
         return "auto"
 
     @property
-    def masks(self) -> bool:
-        """Missing values are left out of account."""
-        return True
-
-    @property
     def max_context(self) -> int:
         """Rows of history that are read where there are so many; known once it is fitted, one before."""
         return max((each.forecaster.max_context for each in vars(self).get("_members", ())), default=1)
 
     @property
-    def covariate_columns(self) -> CovariateColumns:
-        """What the next fit reads beside the target, by those members that read some."""
-        return self.schema.columns
-
-    @property
     def covariate_columns_(self) -> CovariateColumns:
         """What the last fit read beside the target, the cycles of all members among it."""
         return _joined(self._members) if "_members" in vars(self) else self.covariate_columns
-
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
-        """A table as it is read; for a fitted forecaster every series must have a value.
-
-        Raises:
-            ValueError: If the table is faulty, or a series has no value among the rows that are read.
-        """
-        panel = super().read(data, fitted=fitted)
-        if fitted:
-            require_known(panel, self.max_context)
-        return panel
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
@@ -300,13 +275,6 @@ class AutoForecaster(StoredForecaster):
         factor = torch.tensor([self.band_factor_], dtype=torch.float64)
         return {"weights": torch.as_tensor(self._weights), "band_factor": factor}
 
-    def _take_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        weights, factor = tensors["weights"].numpy(), float(tensors["band_factor"])
-        require(weights.shape == (len(self._members),) and weights.dtype == np.float64, "weights")
-        require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
-        require(_NARROWEST <= factor <= _WIDEST, f"band_factor = {factor}")
-        self._weights, self.band_factor_ = weights, factor
-
     def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         board = self.leaderboard_.reset_index().to_numpy().tolist()
         facts = {
@@ -316,7 +284,7 @@ class AutoForecaster(StoredForecaster):
         }
         return facts, {each.name: each.forecaster for each in self._members}
 
-    def _take_inside(self, facts: Mapping[str, Any], folder: Path) -> None:
+    def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.forecasters.saving import inner_folder, saved_class
 
         members = []
@@ -331,6 +299,11 @@ class AutoForecaster(StoredForecaster):
         self.panel_ = replace(self.panel_, covariates=tail.covariates)
         board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
         self.leaderboard_ = board.astype(dict.fromkeys(_COLUMNS[:3], float))
+        weights, factor = tensors["weights"].numpy(), float(tensors["band_factor"])
+        require(weights.shape == (len(self._members),) and weights.dtype == np.float64, "weights")
+        require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
+        require(_NARROWEST <= factor <= _WIDEST, f"band_factor = {factor}")
+        self._weights, self.band_factor_ = weights, factor
 
 
 def _classical(horizon: int) -> tuple[Forecaster, ...]:

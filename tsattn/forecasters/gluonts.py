@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import RLock
 from types import MappingProxyType
@@ -224,7 +225,7 @@ class GluonTSForecaster(PooledForecaster):
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
         return dict(self.network_.state_dict())
 
-    def _take_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.data.stored import require
 
         for name in ("num_layers", "num_encoder_layers"):

@@ -2,11 +2,10 @@
 
 import copy
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,9 @@ import torch
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, require_known
-from tsattn.forecaster import Forecast, Forecaster, check_horizon
+from tsattn.data.windows import require_known
+from tsattn.forecaster import Forecast, check_horizon
+from tsattn.forecasters.stored import StoredForecaster
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
 
@@ -37,7 +37,35 @@ _SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
 _SAME = 1e-9
 
 
-class PretrainedForecaster(Forecaster):
+class GapForecaster(StoredForecaster):
+    """A forecaster that leaves missing values out of account, and needs one value of each series."""
+
+    default_missing = "mask"
+    context = 1
+
+    @property
+    def masks(self) -> bool:
+        """Missing values are left out of account."""
+        return True
+
+    @property
+    def covariate_columns(self) -> CovariateColumns:
+        """What the next fit reads beside the target."""
+        return self.schema.columns
+
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+        """A table as it is read; for a fitted forecaster every series must have a value.
+
+        Raises:
+            ValueError: If the table is faulty, or a series has no value among the rows that are read.
+        """
+        panel = super().read(data, fitted=fitted)
+        if fitted:
+            require_known(panel, self.max_context)
+        return panel
+
+
+class PretrainedForecaster(GapForecaster):
     """A network that has learnt to forecast from synthetic series, and forecasts any series without training.
 
     ``fit`` remembers the table and nothing else. Each series, and each channel of a wide table, is forecast by itself
@@ -45,6 +73,7 @@ class PretrainedForecaster(Forecaster):
     because another is short. Missing values are left out of account, wherever they are, unless the schema says
     otherwise. The point is the median. Quantiles between two levels of the network lie on the line through them over
     the quantiles of the normal distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``.
+    ``save`` writes the weights too, so that it forecasts alike under every later version.
 
     Columns that the schema names are read by a regression of what the network leaves over, or of the target before it,
     learnt from forecasts of the panel's own past and kept only where it lowers the error on windows held out
@@ -67,9 +96,6 @@ class PretrainedForecaster(Forecaster):
     Raises:
         ValueError: If ``horizon`` is not an integer from 1 to 1,024.
     """
-
-    default_missing = "mask"
-    context = 1
 
     network_: ZeroNetwork
     leftovers_: "Leftovers | None" = None
@@ -103,11 +129,6 @@ class PretrainedForecaster(Forecaster):
         network = vars(self).get("network_")
         return 1 if network is None else network.config.max_context
 
-    @property
-    def masks(self) -> bool:
-        """Missing values are left out of account."""
-        return True
-
     def _learn(self, panel: Panel) -> None:
         _check_steps(self.horizon)
         network = _network(self.weights)
@@ -120,18 +141,7 @@ class PretrainedForecaster(Forecaster):
             fresh.network_ = network
             leftovers = fit_leftovers(fresh._answer, fresh.windows, panel, encoder, horizon=self.horizon, least=1)
         self.network_, self.leftovers_ = network, leftovers
-
-    @property
-    def covariate_columns(self) -> CovariateColumns:
-        """What the next fit reads beside the target."""
-        return self.schema.columns
-
-    @property
-    def covariate_columns_(self) -> CovariateColumns:
-        """What the last fit read beside the target, its calendar and categories known."""
-        if "network_" not in vars(self):
-            return self.covariate_columns
-        return CovariateColumns() if self.leftovers_ is None else self.leftovers_.encoder.columns
+        self.encoder_ = None if leftovers is None else leftovers.encoder
 
     def predict(
         self,
@@ -167,17 +177,6 @@ class PretrainedForecaster(Forecaster):
             longer.horizon = steps
             return longer.predict(data, level=level, quantiles=quantiles, future=future)
         return super().predict(data, level=level, quantiles=quantiles, horizon=horizon, future=future)
-
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
-        """A table as it is read; for a fitted forecaster every series must have a value.
-
-        Raises:
-            ValueError: If the table is faulty, or a series has no value among the rows that are read.
-        """
-        panel = super().read(data, fitted=fitted)
-        if fitted:
-            require_known(panel, self.max_context)
-        return panel
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows that may miss values, but not all of a channel's."""
@@ -226,61 +225,34 @@ class PretrainedForecaster(Forecaster):
 
         return torch.get_num_threads() if self.n_threads is None else check_threads(self.n_threads)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted forecaster into a folder, no pickle.
+    # --- saved folders ----------------------------------------------------------------------------------------------
 
-        The weights go along, so that it forecasts alike under every later version, and the end of each series.
+    prefix = ""
 
-        Args:
-            path: The folder; an older save there is replaced in one step.
+    def _learnt_tensors(self) -> dict[str, torch.Tensor]:
+        arrays = {} if self.leftovers_ is None else self.leftovers_.arrays()
+        tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
+        return tensors | {name: torch.as_tensor(array) for name, array in arrays.items()}
 
-        Raises:
-            ValueError: If not fitted, the folder holds something else, or ids or names are of a kind that files cannot
-                hold.
-        """
-        from tsattn.data.stored import panel_facts
-        from tsattn.forecasters.saving import leftovers_files, plain_value, tail_tensors, write_model
+    def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        told = {} if self.leftovers_ is None else {"leftovers": self.leftovers_.facts()}
+        return {"network": self.network_.config.to_dict(), **told}, {}
 
-        self.check_fitted()
-        panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
-        tensors = {f"network.{name}": value for name, value in self.network_.state_dict().items()}
-        parameters = self.get_params(deep=False)
-        del parameters["weights"]
-        facts = {
-            "parameters": plain_value(parameters),
-            "network": self.network_.config.to_dict(),
-            "panel": panel_facts(panel),
-            "panel_in": self.panel_in_,
-        }
-        more, told = leftovers_files(self.leftovers_, panel)
-        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel) | more, facts | told)
+    def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
+        from tsattn.data.stored import require
+        from tsattn.forecasters.leftovers import Leftovers
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote, on any machine; it runs no code from the files.
-
-        Raises:
-            ValueError: If files are missing, damaged or of another class.
-        """
-        from tsattn.data.stored import check_panel, require
-        from tsattn.forecasters.saving import leftovers_from, made_of, read_model, tail_from
-
-        def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
-            weights = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
-            _check_weights(weights, facts["network"])
-            network = build_network(facts["network"], weights)
-            forecaster = cls(**made_of(cls, facts["parameters"]), weights=network)
-            _check_parameters(forecaster)
-            require(type(facts["panel_in"]) is bool, "panel_in")
-            panel = tail_from(facts["panel"], tensors)
-            check_panel(panel)
-            panel, forecaster.leftovers_ = leftovers_from(facts, tensors, panel)
-            forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
-            forecaster.network_ = network
-            return forecaster
-
-        found: Self = read_model(Path(path), cls.__name__, rebuild)
-        return found
+        require(type(self.nonnegative) is bool, f"nonnegative = {self.nonnegative!r:.40}")
+        n_threads = self.n_threads
+        require(n_threads is None or (type(n_threads) is int and n_threads >= 1), f"n_threads = {n_threads!r:.40}")
+        weights = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
+        _check_weights(weights, facts["network"])
+        self.network_ = self.weights = build_network(facts["network"], weights)
+        told = facts.get("leftovers")
+        require((told is None) == (self.encoder_ is None), "covariates that are not read")
+        if told is not None and self.encoder_ is not None:
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith("leftovers.")}
+            self.leftovers_ = Leftovers.rebuilt(self.encoder_, told, arrays)
 
 
 class _Between:
@@ -408,13 +380,3 @@ def _check_weights(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -
     largest = max((len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
     for name in _SIZES:
         require(settings.get(name, 1) <= largest, f"{name} = {settings.get(name)} fits no tensor")
-
-
-def _check_parameters(forecaster: PretrainedForecaster) -> None:
-    """Refuse settings that would fail only when a forecast is asked."""
-    from tsattn.data.stored import require
-
-    alias, n_threads = forecaster.alias, forecaster.n_threads
-    require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
-    require(type(forecaster.nonnegative) is bool, f"nonnegative = {forecaster.nonnegative!r:.40}")
-    require(n_threads is None or (type(n_threads) is int and n_threads >= 1), f"n_threads = {n_threads!r:.40}")

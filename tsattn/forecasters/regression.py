@@ -1,6 +1,7 @@
 """Forecasts by a regression of the next rows on the last ones."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -232,13 +233,6 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         """What the next fit reads beside the target."""
         return self.schema.columns
 
-    @property
-    def covariate_columns_(self) -> CovariateColumns:
-        """What the last fit read beside the target, its calendar and categories known."""
-        if "regressor_" not in vars(self):
-            return self.covariate_columns
-        return CovariateColumns() if self.encoder_ is None else self.encoder_.columns
-
     def _make(self, seed: int, context: int, encoder: CovariateEncoder | None) -> Any:
         from sklearn.base import clone
         from sklearn.multioutput import MultiOutputRegressor
@@ -287,7 +281,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             arrays = (found if isinstance(found, _Trees) else _Trees.of(found, *sizes)).arrays
         return {name: torch.as_tensor(array) for name, array in arrays.items()}
 
-    def _take_tensors(self, tensors: "Mapping[str, Tensor]") -> None:
+    def _take(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.data.stored import require
 
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}

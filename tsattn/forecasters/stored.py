@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster
 from tsattn.settings import Settings
@@ -23,10 +24,12 @@ class StoredForecaster(Forecaster):
 
     Attributes:
         learnt: Names of the integers that ``fit`` sets.
+        prefix: What the names of its tensors begin with in a file.
         encoder_: How covariates are read, set by ``fit`` where there are some.
     """
 
     learnt: ClassVar[tuple[str, ...]] = ()
+    prefix: ClassVar[str] = "learnt."
 
     encoder_: "CovariateEncoder | None" = None
 
@@ -34,15 +37,19 @@ class StoredForecaster(Forecaster):
         """The tensors that ``fit`` set, by name."""
         return {}
 
-    def _take_tensors(self, tensors: "Mapping[str, Tensor]") -> None:
-        """Undo :meth:`_learnt_tensors`, after settings, integers and series are in place."""
-
     def _inside(self) -> "tuple[dict[str, Any], dict[str, Any]]":
         """Facts beside the integers, and forecasters that are saved inside, by name."""
         return {}, {}
 
-    def _take_inside(self, facts: Mapping[str, Any], folder: Path) -> None:
-        """Undo :meth:`_inside`, after settings and series are in place."""
+    def _take(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path) -> None:
+        """Undo :meth:`_learnt_tensors` and :meth:`_inside`, after settings, integers and series are in place."""
+
+    @property
+    def covariate_columns_(self) -> CovariateColumns:
+        """What the last fit read beside the target, its calendar and categories known."""
+        if "panel_" not in vars(self):
+            return self.covariate_columns
+        return CovariateColumns() if self.encoder_ is None else self.encoder_.columns
 
     def save(self, path: str | Path) -> None:
         """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
@@ -59,10 +66,11 @@ class StoredForecaster(Forecaster):
 
         self.check_fitted()
         parameters = self.get_params(deep=False)
+        parameters.pop("weights", None)  # those of a network are among the tensors
         for name, value in parameters.items():
             _refuse_objects(name, value)
         panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
-        tensors = {f"learnt.{name}": tensor for name, tensor in self._learnt_tensors().items()}
+        tensors = {f"{self.prefix}{name}": tensor for name, tensor in self._learnt_tensors().items()}
         facts = {
             "parameters": plain_value(parameters),
             "learnt": {name: getattr(self, name) for name in self.learnt},
@@ -98,9 +106,9 @@ class StoredForecaster(Forecaster):
                 value = facts["learnt"][name]
                 require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
                 setattr(forecaster, name, value)
-            forecaster._take_inside(facts, Path(path))
             require(bool((panel.lengths >= forecaster.min_context).all()), "series are shorter than the context")
-            forecaster._take_tensors({n.removeprefix("learnt."): t for n, t in tensors.items() if n[:7] == "learnt."})
+            own = {n.removeprefix(cls.prefix): t for n, t in tensors.items() if n.startswith(cls.prefix)}
+            forecaster._take(own, facts, Path(path))
             return forecaster
 
         found: Self = read_model(Path(path), cls.__name__, rebuild)
