@@ -74,19 +74,6 @@ def memory(folder: Path) -> str:
     return f"{render.table(weighed, columns, left=2)}\n\n{told}"
 
 
-def scale(folder: Path) -> str:
-    """Work in two processes beside one, from the records of an earlier script (their commit has it)."""
-    rows = records.read(folder / "scale.jsonl", ("kind", "size"))
-    columns = {
-        "work": lambda row: f"{row['kind']}, {row['size']}",
-        "one [s]": lambda row: f"{row['one_seconds']:.2f}",
-        "two [s]": lambda row: f"{row['two_seconds']:.2f}",
-        "ratio": lambda row: f"{row['ratio']:.2f}",
-        "others took": lambda row: f"{row['busy']:.0%}",
-    }
-    return f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE
-
-
 def picture(folder: Path) -> list[render.Panel]:
     """Ratio of a training step against length, heads of 64 features, the way that is chosen."""
     rows = [r for r in read(folder) if r["kind"] == "time" and r["way"] == "auto" and r["mode"] == "step"]
@@ -102,5 +89,5 @@ def picture(folder: Path) -> list[render.Panel]:
     return panels
 
 
-BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, ways, memory, scale)}
+BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, ways, memory)}
 PICTURES = {"speed.svg": picture}

@@ -209,7 +209,7 @@ class AutoForecaster(GapForecaster):
             if not len(ends):
                 break
         # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or an answer lacks.
-        scale = _scale(panel, stops)[owners][:, None]
+        scale = _scale(panel)[owners][:, None]
         truth = History(panel).futures(ends, self.horizon)
         answers = [trial.answer for trial in trials]
         errors = np.moveaxis((np.stack([point for point, _ in answers]) - truth) / scale, 2, 3)
@@ -343,14 +343,14 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(ends), stops
 
 
-def _scale(panel: Panel, stops: np.ndarray) -> np.ndarray:
-    """Mean absolute seasonal difference of the rows before the windows, ``[N, C]``; that of neighbours where there is
-    none, NaN where that is none either.
+def _scale(panel: Panel) -> np.ndarray:
+    """Mean absolute seasonal difference of each series and channel, ``[N, C]``; that of neighbours where there is none,
+    NaN where that is none either.
     """
     season = season_length(panel.freq)
-    scale = seasonal_errors(panel, stops, season)
+    scale = seasonal_errors(panel, panel.lengths, season)
     if season > 1:
-        scale = np.where(scale > 0, scale, seasonal_errors(panel, stops, 1))
+        scale = np.where(scale > 0, scale, seasonal_errors(panel, panel.lengths, 1))
     return np.where(scale > 0, scale, np.nan)
 
 
