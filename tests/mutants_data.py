@@ -157,7 +157,7 @@ MUTANTS = [
         "self._waiting[place][0][0] <= now",
         CONFORMAL,
     ),
-    Mutant("tsattn/evaluate/conformal.py", "self.scales_[known], scale)", "scale, scale)", CONFORMAL),
+    Mutant("tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL),
     Mutant("tsattn/evaluate/conformal.py", "self._counts & (", "(", CONFORMAL),
     Mutant("tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL),
     Mutant("tsattn/evaluate/intervals.py", "if len(errors) > 1:", "if not len(errors):", CONFORMAL),

@@ -8,7 +8,7 @@ COVARIATES, ANSWERS, MASK = "tests/test_covariates.py", "tests/test_covariate_an
 SOLVED, EVIDENCE, LIMITS = "tests/test_least_squares.py", "tests/test_evidence.py", "tests/test_limits.py"
 PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixing.py", "tests/test_export.py"
 CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
-STORAGE, PERIOD = "tests/test_storage.py", "tests/test_period.py"
+STORAGE, PERIOD, CONFORMAL = "tests/test_storage.py", "tests/test_period.py", "tests/test_conformal.py"
 PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
 
 FITTED, NETWORK = "tsattn/forecasters/fitted.py", "tsattn/forecasters/network.py"
@@ -25,7 +25,10 @@ MUTANTS = [
         ESTIMATOR,
     ),
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
-    Mutant(FITTED, "(np.abs(y - point) / self.interval_scale(x)[:, None])", "(np.abs(y - point))", ESTIMATOR),
+    Mutant(FITTED, "np.abs(y - point) / self.interval_scale(x)[:, None]", "np.abs(y - point)", ESTIMATOR),
+    Mutant(FITTED, "else self.sizes.at(places, typical)", "else typical", CONFORMAL),
+    Mutant(FITTED, "errors /= found.left_out[at]", "errors /= found.per_step + 0 * found.left_out[at]", CONFORMAL),
+    Mutant(NETWORK, "None if places is None else places[enough]", "None", CONFORMAL),
     Mutant(FITTED, "x.shape[2] != self.n_channels:", "x.shape[2] < 1:", ESTIMATOR),
     Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
     Mutant(FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS),

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from tsattn.data.frames import to_panel
@@ -14,6 +15,8 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
 from tsattn.evaluate.intervals import AdaptiveIntervals, SeriesScales, StepIntervals, scale_of, step_of
 from tsattn.evaluate.rolling import roll
+from tsattn.forecasters.attention import AttentionForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive
 from tsattn.levels import level_to_quantiles
 
@@ -283,6 +286,103 @@ class Falling(Naive):
 
 class Never(Falling):
     nonnegative = True
+
+
+def solved(horizon=6, **settings):
+    return LinearForecaster.from_settings(
+        **{"horizon": horizon, "context": 28, "closed_form": True, "val_size": 200, **settings}
+    )
+
+
+def attentive(horizon=6, **settings):
+    sizes = {"patch_len": 7, "d_model": 16, "n_layers": 1, "max_epochs": 3, "random_state": 0}
+    return AttentionForecaster.from_settings(
+        **{"horizon": horizon, "context": 28, "val_size": 200, **sizes, **settings}
+    )
+
+
+NETWORKS = pytest.mark.parametrize("make", [solved, attentive], ids=["nlinear", "mlr"])
+
+
+def first_widths(out, level=80):
+    """Width of the first step's interval, by series."""
+    name = next(column.removesuffix(f"-lo-{level}") for column in out if column.endswith(f"-lo-{level}"))
+    first = out.groupby("unique_id").first()
+    return first[f"{name}-hi-{level}"] - first[f"{name}-lo-{level}"]
+
+
+@NETWORKS
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_network_holds_the_level_of_quiet_and_noisy_series(make, seed):
+    result = backtest(make(), long(quiet_and_noisy(1200, seed)), n_windows=400, level=80)
+    assert result.by_series["coverage-80"].between(0.76, 0.88).all()
+
+
+def test_a_network_knows_series_by_their_ids_and_takes_others_for_typical():
+    series = quiet_and_noisy(400)
+    fitted = solved().fit(long(series))
+    both = first_widths(fitted.predict(level=80))
+    assert both["noisy"] == pytest.approx(10 * both["quiet"], rel=0.3)
+    other = long({"a": series["noisy"], "quiet": series["quiet"], "z": 1000 * series["quiet"] + 5})
+    found = first_widths(fitted.predict(other, level=80))
+    assert found["quiet"] == pytest.approx(both["quiet"], rel=1e-5)
+    assert found["z"] == pytest.approx(1000 * found["a"], rel=0.2)
+    assert both["quiet"] < found["a"] < both["noisy"]
+    x = np.stack([series["noisy"][-28:], series["quiet"][-28:]])[..., None]
+    bounds = fitted.predict_windows(x, quantiles=(0.1, 0.9))[1][:, 0, 0]
+    assert bounds[0, 1] - bounds[0, 0] == pytest.approx(found["a"], rel=1e-5)
+    again = first_widths(fitted.predict(long({"quiet": 1000 * series["quiet"] + 5}), level=80))
+    assert again["quiet"] == pytest.approx(1000 * both["quiet"], rel=1e-3)  # the size of a window still counts
+
+
+@NETWORKS
+def test_a_saved_network_keeps_the_sizes_of_its_series(make, tmp_path):
+    series = quiet_and_noisy(400)
+    frame = pd.concat([long(series), long({"short": np.arange(12.0)})])  # too short to be calibrated
+    fitted = make().fit(frame)
+    fitted.save(tmp_path / "model")
+    scales = load_file(tmp_path / "model" / "model.safetensors")["intervals.scales"]
+    assert np.isnan(scales[:, 0]).tolist() == [False, False, True]  # in the order of ids
+    loaded = type(fitted).load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=[50, 80]), fitted.predict(level=[50, 80]))
+    given = long({"new": series["noisy"], "quiet": series["quiet"]})
+    pd.testing.assert_frame_equal(loaded.predict(given, level=80), fitted.predict(given, level=80))
+
+
+def test_a_series_too_short_for_a_network_leaves_the_intervals_of_others():
+    series = quiet_and_noisy(400)
+    fitted = solved().fit(long(series))
+    alone = first_widths(fitted.predict(level=80))
+    with pytest.warns(UserWarning, match="1 of 3 series have fewer than"):
+        beside = first_widths(fitted.predict(pd.concat([long({"few": np.arange(5.0)}), long(series)]), level=80))
+    np.testing.assert_allclose(beside[alone.index], alone, rtol=1e-5)
+    assert beside["few"] > 0
+
+
+def test_covariates_of_a_linear_network_leave_each_series_its_size():
+    rng, series = np.random.default_rng(0), quiet_and_noisy(600)
+    frame = long(series).assign(price=rng.normal(size=1200))
+    frame["y"] += 20 * frame["price"]
+    later = frame.groupby("unique_id").tail(6)
+    fitted = solved(future_cols=["price"], freq="h").fit(frame.drop(later.index))
+    assert fitted.fitted_.leftovers.ratio < 1
+    widths = first_widths(fitted.predict(future=later.drop(columns="y"), level=80))
+    bare = first_widths(solved(freq="h").fit(frame.drop(later.index).drop(columns="price")).predict(level=80))
+    assert widths["noisy"] / widths["quiet"] == pytest.approx(bare["noisy"] / bare["quiet"], rel=1e-5)
+
+
+@pytest.mark.parametrize("transform", ["nonnegative", "log1p"])
+def test_bounds_around_a_network_that_is_never_negative_stop_at_zero(transform):
+    values = np.abs(np.random.default_rng(0).normal(size=400))
+
+    def least(target_transform):
+        rule = solved(val_size=0, target_transform=target_transform)
+        assert rule.nonnegative == rule.fit(wide(values[:, None])).nonnegative == (target_transform is not None)
+        fitted = SplitConformal(rule, n_windows=40).fit(wide(values[:, None]))
+        return fitted.predict(level=90)["c0-lo-90"].min()
+
+    assert least(transform) == 0
+    assert least(None) < 0
 
 
 @pytest.mark.parametrize("table", ["wide", "long"])

@@ -202,6 +202,25 @@ def test_tampered_models_are_refused_in_one_line_and_run_nothing(tampering, save
     assert not (folder / "exploded").exists()
 
 
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda t: t.update({"intervals.scales": t["intervals.scales"][:1]}), "scales of errors hold float64 of shape"),
+        (lambda t: t.update({"intervals.per_step": t["intervals.per_step"].float()}), "hold float32 of shape (1,)"),
+        (lambda t: t["intervals.scales"].fill_(0), "scales of errors are not above 0 and finite"),
+        (lambda t: t["intervals.per_step"].fill_(torch.inf), "scales of errors are not above 0 and finite"),
+        (lambda t: t["intervals.scales"].fill_(torch.nan), "no series has a scale of errors"),
+        (lambda t: t.pop("intervals.per_step"), "intervals.per_step"),
+    ],
+)
+def test_tampered_scales_of_errors_are_refused(tamper, message, tmp_path):
+    attention(max_epochs=1).fit(long_frame(2)).save(tmp_path)
+    AttentionForecaster.load(tmp_path)
+    retensored(tamper)(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        AttentionForecaster.load(tmp_path)
+
+
 def test_what_is_watched_for_is_seen(tmp_path):
     TOUCHED.clear()
     WATCHING.append(True)

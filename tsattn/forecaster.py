@@ -271,6 +271,12 @@ class Forecaster(ABC):
             ValueError: If the shape does not fit, a value is not finite, covariates are missing or nobody reads them,
                 or quantiles are asked of a forecaster that gives points only.
         """
+        return self._answer_windows(x, quantiles, covariates)
+
+    def _answer_windows(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None", **known: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What :meth:`predict_windows` answers; ``known`` of the windows goes on to :meth:`_forecast`."""
         asked, columns = check_request(None, tuple(quantiles))[2], self.covariate_columns_
         shape = np.shape(x)
         x = self._checked(x)
@@ -280,7 +286,7 @@ class Forecaster(ABC):
             covariates = check_windows_of(covariates, columns, shape, self.horizon).cut(x.shape[1], self.horizon)
         elif covariates is not None:
             raise ValueError(f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with some")
-        point, bounds = self._forecast(x, asked, covariates)
+        point, bounds = self._forecast(x, asked, covariates, **known)
         shape = (x.shape[0], self.horizon, x.shape[2])
         return self._shaped(point, shape), self._shaped(bounds, (*shape, len(asked)))
 

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -117,7 +118,8 @@ class TsattnPredictor(Predictor):
 
     def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
         while chunk := list(islice(entries, _CHUNK)):
-            point, bounds = self.forecaster.predict_windows(self._windows(chunk), quantiles=self.quantiles)
+            panel = self._panel(chunk)
+            point, bounds = self.forecaster.predict_before(History(panel), panel.starts[1:], quantiles=self.quantiles)
             keys = [*(str(q) for q in self.quantiles), "mean"]
             for entry, middle, spread in zip(chunk, point, bounds, strict=True):
                 yield QuantileForecast(
@@ -127,8 +129,8 @@ class TsattnPredictor(Predictor):
                     item_id=entry.get("item_id"),
                 )
 
-    def _windows(self, chunk: list[Mapping[str, Any]]) -> np.ndarray:
-        """What the forecaster reads of each entry, ``[B, T, 1]``."""
+    def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
+        """What the forecaster reads of each entry, in their order and under their names, which need not differ."""
         need, reach = self.forecaster.min_context, self.forecaster.max_context
         for number, entry in enumerate(chunk):
             target, freq = _checked(entry, self.drop)
@@ -151,8 +153,9 @@ class TsattnPredictor(Predictor):
                 "y": np.concatenate(targets),
             }
         )
+        names = [None if entry.get("item_id") is None else str(entry["item_id"]) for entry in chunk]
         panel = from_long(frame, freq=1, missing=_missing(self.forecaster))
-        return self.forecaster.windows(History(panel), panel.starts[1:])
+        return replace(panel, ids=np.array(names, dtype=object))
 
     def serialize(self, path: Path) -> None:
         """Write ``gluonts-config.json``, ``tsattn.json`` and the folder ``forecaster``, no pickle.

@@ -16,6 +16,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
+    KnownScales,
     SeriesScales,
     StepIntervals,
     bounds_around,
@@ -143,7 +144,8 @@ class SplitConformal(Forecaster):
             steps = step_of(history.contexts(ends[:, 0], self._scale_rows))
             overlap = min(1.0, self.step_size / self.horizon)
             sizes = SeriesScales.of(errors.reshape(*ends.shape, *errors.shape[1:]), steps, overlap)
-            self._ids, self.scales_, self._per_step = pd.Index(panel.ids), sizes.scales, sizes.per_step
+            self.scales_ = sizes.scales
+            self._sizes = KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step)
             errors /= sizes.left_out.reshape(len(errors), 1, -1)
         self.intervals_ = StepIntervals(errors)
 
@@ -168,7 +170,7 @@ class SplitConformal(Forecaster):
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if self._scale_rows is None:
             return np.ones((x.shape[0], x.shape[2]))
-        return self._per_step * step_of(x[:, -self._scale_rows :])
+        return self._sizes.per_step * step_of(x[:, -self._scale_rows :])
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         if "intervals_" not in vars(self):
@@ -215,11 +217,7 @@ class SplitConformal(Forecaster):
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
         scale = self._scale(history.contexts(ends, self._scale_rows or 1))
-        if self.scales_ is None:
-            return scale
-        known = self._ids.get_indexer(pd.Index(history.panel.ids))
-        known = known[np.searchsorted(history.panel.starts, ends - 1, side="right") - 1]
-        return np.where(known[:, None] >= 0, self.scales_[known], scale)
+        return scale if self.scales_ is None else self._sizes.at(self._sizes.places(history.panel, ends), scale)
 
 
 class AdaptiveConformal(SplitConformal):

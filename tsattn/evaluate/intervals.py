@@ -1,11 +1,13 @@
-"""How wide is an interval, given the errors of the past? Arrays only, no forecaster."""
+"""How wide is an interval, given the errors of the past? No forecaster."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from tsattn.data.frames import Panel
 from tsattn.levels import check_request, quantiles_to_level
 
 # An adaptive width doubles for each so much that its share of misses lies below what the errors can hold, and not
@@ -182,6 +184,30 @@ class SeriesScales:
             left_out = drawn(np.where(told[:, None], np.nan_to_num(others), 0.0), steps[:, None])
         per_step = np.where(told, mean / steps, 0.0).sum(axis=0) / n_told
         return cls(scales, left_out, np.where(per_step > 0, per_step, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class KnownScales:
+    """Sizes of the errors of series that are known by their ids.
+
+    Args:
+        ids: Of the N series.
+        scales: Size of each, ``[N, C]``, as in :class:`SeriesScales`.
+        per_step: Typical size, ``[C]``, likewise.
+    """
+
+    ids: pd.Index
+    scales: np.ndarray
+    per_step: np.ndarray
+
+    def places(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
+        """Which of the N series the windows before rows ``ends [B]`` of a panel are of, ``[B]``; -1 for another."""
+        known: np.ndarray = self.ids.get_indexer(pd.Index(panel.ids))
+        return known[np.searchsorted(panel.starts, ends - 1, side="right") - 1]
+
+    def at(self, places: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, for those at -1."""
+        return np.where(places[:, None] >= 0, self.scales[places], other)
 
 
 def _over(total: np.ndarray, count: np.ndarray) -> np.ndarray:

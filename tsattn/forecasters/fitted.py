@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from tsattn.data.encoding import CovariateEncoder, CovariateWindows
 from tsattn.data.frames import Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler, check_windows, pad_front
-from tsattn.evaluate.intervals import StepIntervals, scale_of
+from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
 from tsattn.forecasters.leftovers import Leftovers
 from tsattn.limits import choose_threads
 from tsattn.nn.config import ModelConfig
@@ -41,6 +43,7 @@ class FittedNetwork:
         n_channels: Channels of a wide table, which are known by their place; ``None`` for long tables, whose series
             may be new.
         leftovers: What covariates add to a network that reads none; ``None`` where there are none.
+        sizes: Size of the errors of each series beside the movements of a window, where several share the intervals.
     """
 
     network: nn.Module
@@ -51,6 +54,7 @@ class FittedNetwork:
     intervals: StepIntervals | None = None
     n_channels: int | None = None
     leftovers: Leftovers | None = None
+    sizes: KnownScales | None = None
 
     @property
     def columns(self) -> CovariateColumns:
@@ -96,21 +100,26 @@ class FittedNetwork:
         return x[:, -context:]
 
     def answer(
-        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None = None
+        self,
+        x: np.ndarray,
+        quantiles: Sequence[float],
+        covariates: CovariateWindows | None = None,
+        places: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original units, from one pass.
 
-        Steps whose known covariates are NaN are NaN.
+        Steps whose known covariates are NaN are NaN. ``places [B]`` says which series of ``sizes`` the contexts are of.
 
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
         """
         if self.leftovers is not None and covariates is not None:
-            return self.leftovers.forecast(replace(self, leftovers=None).answer, x, quantiles, covariates)
+            base = partial(replace(self, leftovers=None).answer, places=places)
+            return self.leftovers.forecast(base, x, quantiles, covariates)
         if len(quantiles) and self.head is None and self.intervals is None:
             raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
         beside = self.encode(covariates)
-        point, bounds = self._learnt(self.transform.windows(x), quantiles, beside)
+        point, bounds = self._learnt(self.transform.windows(x), quantiles, beside, places)
         point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
             unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)
@@ -119,7 +128,11 @@ class FittedNetwork:
         return point, bounds
 
     def _learnt(
-        self, x: np.ndarray, quantiles: Sequence[float], beside: Mapping[str, np.ndarray]
+        self,
+        x: np.ndarray,
+        quantiles: Sequence[float],
+        beside: Mapping[str, np.ndarray],
+        places: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same on the scale of learning."""
         head = self.head
@@ -129,7 +142,7 @@ class FittedNetwork:
             point = passed * spread + level
             if self.intervals is None or not len(quantiles):
                 return point, np.empty((*point.shape, 0))
-            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x))
+            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x, places))
         parameters = torch.as_tensor(passed)
         point = head.point(parameters).numpy() * spread + level
         if not len(quantiles):
@@ -184,16 +197,39 @@ class FittedNetwork:
         scaled = (x - level) / np.where(spread > 0, spread, 1.0)
         return pad_front(scaled, self.config.context, fill=not self.config.masked).astype(dtype), level, spread
 
-    def interval_scale(self, x: np.ndarray) -> np.ndarray:
-        """Unit in which errors are pooled over windows, ``[B, C]``."""
-        if self.n_channels is None:
+    def interval_scale(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+        """Unit in which errors are pooled over windows, ``[B, C]``; ``places`` as in :meth:`answer`."""
+        if self.n_channels is not None:
+            return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
+        if self.sizes is None:
             return scale_of(x)
-        return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
+        typical = self.sizes.per_step
+        return scale_of(x) * (typical if places is None else self.sizes.at(places, typical))
 
-    def calibrate(self, x: np.ndarray, y: np.ndarray, covariates: CovariateWindows | None) -> None:
-        """Take intervals from the errors on contexts ``[n, T, C]`` and their futures, on the scale of learning."""
+    def calibrate(
+        self, x: np.ndarray, y: np.ndarray, covariates: CovariateWindows | None, ids: pd.Index, overlap: float
+    ) -> None:
+        """Take intervals from the errors on contexts and their futures, on the scale of learning.
+
+        Args:
+            x: Contexts, ``[n, T, C]``, series by series.
+            y: Futures, ``[n, F, C]``.
+            covariates: Of the same windows.
+            ids: Of the series of each window, ``[n]``.
+            overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
+        """
         point = self._learnt(x, (), self.encode(covariates))[0]
-        self.intervals = StepIntervals(np.abs(y - point) / self.interval_scale(x)[:, None])
+        errors = np.abs(y - point) / self.interval_scale(x)[:, None]
+        if len(self.scaler.mean) > 1:
+            series = ids.factorize()[0]
+            first = np.flatnonzero(np.diff(series, prepend=-1))
+            at = series, np.arange(len(series)) - first[series]
+            own = np.full((len(first), int(at[1].max()) + 1, *errors.shape[1:]), np.nan)
+            own[at] = errors
+            found = SeriesScales.of(own, np.ones((len(first), x.shape[2])), overlap)
+            self.sizes = KnownScales(ids[first], found.scales, found.per_step)
+            errors /= found.left_out[at][:, None]
+        self.intervals = StepIntervals(errors)
 
     def forward(self, x: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
         """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates on its own scale."""

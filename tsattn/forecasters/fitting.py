@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -99,8 +100,13 @@ class FitPlan:
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.repeat(self.panel.starts[:-1], lengths) + np.maximum(within - front, 0), within < front
 
-    def calibration(self) -> tuple[np.ndarray, np.ndarray, CovariateWindows | None]:
-        """Contexts ``[n, T, C]``, true futures ``[n, F, C]`` and covariates of evenly spread windows that check."""
+    def calibration(self) -> tuple[np.ndarray, np.ndarray, CovariateWindows | None, pd.Index, float]:
+        """Evenly spread windows that check.
+
+        Returns:
+            Contexts ``[n, T, C]``, true futures ``[n, F, C]``, covariates, ids ``[n]``, and the share of a window that
+            its neighbours do not judge as well.
+        """
         ends = self._check_ends()
         chosen = ends[np.unique(np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64))]
         history, context, horizon = History(self.panel), self.spec.context, self.spec.horizon
@@ -108,7 +114,9 @@ class FitPlan:
         if self.encoder is not None:
             reach = min(context, int((chosen - self._first_rows(chosen)).max()))
             covariates = CovariateHistory(self.panel, self.encoder.columns).windows(chosen, reach, horizon)
-        return history.reaching(chosen, context), history.futures(chosen, horizon), covariates
+        ids = pd.Index(self.panel.ids)[self._owners(chosen)]
+        overlap = min(1.0, len(ends) / len(chosen) / horizon)
+        return history.reaching(chosen, context), history.futures(chosen, horizon), covariates, ids, overlap
 
     def _learn_ends(self) -> np.ndarray:
         return self._usable(self.spec.ends(self.panel.starts, np.zeros_like(self.stops), self.stops))

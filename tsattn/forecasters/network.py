@@ -130,6 +130,12 @@ class NetworkForecaster(Forecaster):
         return self.config_.masked if "fitted_" in vars(self) else self._kind == "encoder"
 
     @property
+    def nonnegative(self) -> bool:  # type: ignore[override]
+        """Whether forecasts are cut off at 0: with any ``target_transform``."""
+        name = self.fitted_.transform.name if "fitted_" in vars(self) else self.training.target_transform
+        return name is not None
+
+    @property
     def min_context(self) -> int:
         """One row: a series with fewer than ``context_`` is padded, one too short for the network forecast without."""
         return 1
@@ -165,24 +171,52 @@ class NetworkForecaster(Forecaster):
         self._own_steps()
         return self.fitted_.check(x)
 
+    def predict_before(
+        self,
+        history: History,
+        ends: np.ndarray,
+        *,
+        quantiles: Sequence[float] = (),
+        covariates: CovariateWindows | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`tsattn.forecaster.Forecaster.predict_before`; intervals are scaled as for the series, if known."""
+        self.check_fitted()
+        if self.fitted_.sizes is None:
+            return super().predict_before(history, ends, quantiles=quantiles, covariates=covariates)
+        x, places = self.windows(history, ends), self.fitted_.sizes.places(history.panel, ends)
+        return self._answer_windows(
+            x, quantiles, covariates and covariates.cut(x.shape[1], self.horizon), places=places
+        )
+
     def _forecast(
-        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
+        self,
+        x: np.ndarray,
+        quantiles: Sequence[float],
+        covariates: CovariateWindows | None,
+        places: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         enough = known_rows(x) >= least_rows(self.context_)
         if not enough.all():
-            return self._with_simpler(x, quantiles, covariates, enough)
+            return self._with_simpler(x, quantiles, covariates, places, enough)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
-            point, bounds = self.fitted_.answer(x, quantiles, covariates)
+            point, bounds = self.fitted_.answer(x, quantiles, covariates, places)
         return point[:, : self.horizon], bounds[:, : self.horizon]
 
     def _with_simpler(
-        self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None, enough: np.ndarray
+        self,
+        x: np.ndarray,
+        quantiles: Sequence[float],
+        covariates: CovariateWindows | None,
+        places: np.ndarray | None,
+        enough: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same where only some windows show the network ``enough``; a simpler forecaster takes the others."""
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            point[enough], bounds[enough] = self._forecast(x[enough], quantiles, covariates and covariates.of(enough))
+            whose = None if places is None else places[enough]
+            beside = covariates and covariates.of(enough)
+            point[enough], bounds[enough] = self._forecast(x[enough], quantiles, beside, whose)
         point[~enough], bounds[~enough] = self._simpler().predict_windows(x[~enough], quantiles=quantiles)
         return point, bounds
 
@@ -191,9 +225,7 @@ class NetworkForecaster(Forecaster):
         from tsattn.forecasters.pretrained import PretrainedForecaster
         from tsattn.pretrained.weights import SHIPPED, load_network
 
-        simpler = PretrainedForecaster(
-            self.horizon, nonnegative=self.training.target_transform is not None, n_threads=self.training.n_threads
-        )
+        simpler = PretrainedForecaster(self.horizon, nonnegative=self.nonnegative, n_threads=self.training.n_threads)
         simpler.network_ = load_network(SHIPPED)
         return simpler
 
@@ -321,6 +353,11 @@ class NetworkForecaster(Forecaster):
         each begin at half of what it has, or at a whole context, and what they lack is padded at the front, with
         missing values where the network leaves them out, otherwise with the mean of the window. Series with fewer than
         8 rows are forecast by the pretrained forecaster, which one warning says.
+
+        Intervals are as wide as the errors on up to 500 validation windows, relative to the movements of each window.
+        The series of a long table share these errors, each relative to the size of its own
+        (:class:`tsattn.evaluate.intervals.SeriesScales`); a series without validation windows, and the windows of
+        ``predict_windows``, which do not say whose they are, have the typical size.
 
         Args:
             data: A long or wide frame, or a panel.

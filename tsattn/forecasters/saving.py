@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tsattn.data.covariates import CovariateColumns, Covariates
@@ -18,7 +19,7 @@ from tsattn.data.frames import Panel
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
-from tsattn.evaluate.intervals import StepIntervals
+from tsattn.evaluate.intervals import KnownScales, StepIntervals
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.forecasters.leftovers import Leftovers
@@ -73,6 +74,13 @@ def fitted_files(
     more, told = covariate_files(fitted.encoder, panel)
     if fitted.intervals is not None:
         tensors["intervals.errors"] = torch.as_tensor(fitted.intervals.errors)
+    if fitted.sizes is not None:
+        places = fitted.sizes.places(panel, panel.starts[1:])
+        scales = np.where(places[:, None] >= 0, fitted.sizes.scales[places], np.nan)
+        tensors |= {
+            "intervals.scales": torch.as_tensor(scales),
+            "intervals.per_step": torch.as_tensor(fitted.sizes.per_step),
+        }
     facts = told | {
         "network": fitted.config.to_dict(),
         "transform": fitted.transform.name,
@@ -272,6 +280,7 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
         _intervals(tensors.get("intervals.errors"), config, panel),
         panel.n_channels if panel.dialect.kind == "wide" else None,
         leftovers,
+        _sizes(tensors, panel),
     )
     # Files of 0.1 before target transforms have one scale only.
     return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
@@ -301,6 +310,21 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig, panel: Panel) -
     intervals = StepIntervals(errors.numpy())
     require(intervals.errors.shape[1:] == (config.horizon, panel.n_channels), f"errors of shape {tuple(errors.shape)}")
     return intervals
+
+
+def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | None:
+    """Size of the errors of each series; NaN where it was not calibrated."""
+    if "intervals.scales" not in tensors:
+        return None
+    scales, per_step = (tensors[f"intervals.{name}"].numpy() for name in ("scales", "per_step"))
+    for part, shape in ((scales, (panel.n_series, panel.n_channels)), (per_step, (panel.n_channels,))):
+        fits = part.shape == shape and part.dtype == np.float64
+        require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")
+    known = ~np.isnan(scales).any(axis=1)
+    require(bool(known.any()), "no series has a scale of errors")
+    for part in (scales[known], per_step):
+        require(bool(((part > 0) & np.isfinite(part)).all()), "scales of errors are not above 0 and finite")
+    return KnownScales(pd.Index(panel.ids)[known], scales[known], per_step)
 
 
 def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
