@@ -43,8 +43,8 @@ _WITHIN = 1.05
 _EQUAL, _BELIEF, _LEAST_WEIGHT = 0.3, 8, 0.03
 # Bands are made to hold so large a share of the truths; with so many windows the correction counts by half.
 _HELD, _HALF, _NARROWEST, _WIDEST = 0.8, 12, 0.4, 2.5
-# Series that a candidate forecasts before its time is told.
-_TIMED = 8
+# Series that a candidate forecasts before its time is told, and seconds that are always there.
+_TIMED, _ALWAYS = 8, 1.0
 # Rows from which on a classical model is asked for a series.
 _LEAST_ROWS = 12
 # A network is trained where there are so many windows to learn from, and so many seconds for it.
@@ -223,7 +223,7 @@ class AutoForecaster(GapForecaster):
         board = _leaderboard(trials, notes, errors, weights)
         factor = _band_factor(*_combined([_completed(each, answers[0]) for each in answers], weights), truth, evidence)
         kept = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
-        members = tuple(_refitted(trials[m].candidate, panel) for m in kept)
+        members = tuple(_refitted(trials[m], panel, until) for m in kept)
         self._members, self._weights = members, weights[kept]
         self.leaderboard_, self.n_windows_, self.band_factor_ = board, len(ends), factor
 
@@ -379,7 +379,7 @@ def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, unt
         _answer(candidate, few, _LEVEL, None)
         now = time.monotonic()
         seconds = (now - before) / len(few) * (len(ends) + panel.n_series) * panel.n_channels
-        if seconds > (until - now) / 2:
+        if seconds > max((until - now) / 2, _ALWAYS):
             return f"would take {seconds:.0f} of the {max(until - now, 0):.0f} seconds that are left"
     covariates = None if beside is None else beside.windows(ends, x.shape[1], forecaster.horizon)
     answer = _answer(candidate, x, _LEVEL, covariates)
@@ -407,13 +407,15 @@ def _longest(panel: Panel) -> Panel:
     )
 
 
-def _refitted(candidate: _Candidate, panel: Panel) -> _Candidate:
-    """The candidate after learning from all rows; one that was trained stays as it was judged."""
-    if candidate.name != "mlr":
+def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
+    """The candidate after learning from all rows; one that is trained, or takes more time than is left, stays."""
+    candidate, forecaster = trial.candidate, trial.candidate.forecaster
+    if candidate.name != "mlr" and (candidate.by_row or trial.seconds < until - time.monotonic()):
         _fit(candidate, panel)
-    if candidate.name != "zero":
-        # The series themselves are kept once.
-        candidate.forecaster.panel_ = candidate.forecaster.panel_.last(candidate.forecaster.min_context)
+    # The series themselves are kept once.
+    whole = candidate.name == "zero"
+    tail = panel.keep(forecaster.covariate_columns_) if whole else forecaster.panel_.last(forecaster.min_context)
+    forecaster.panel_ = tail
     return candidate
 
 
