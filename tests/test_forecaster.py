@@ -273,7 +273,7 @@ def test_settings_are_changed_together_or_not_at_all():
     made = Tuned(2)
     assert made.set_params(training__max_epochs=4, training__patience=1, horizon=5) is made
     assert (made.training, made.horizon) == (Training(max_epochs=4, patience=1), 5)
-    assert Training() == Training(max_epochs=10), "the shared default stays as it was"
+    assert Training() == Training(max_epochs=None), "the shared default stays as it was"
     for bad, message in (
         ({"alias": "x", "training__max_epochs": 0}, "max_epochs must be a whole number of at least 1; got 0"),
         ({"alias": "x", "horizon": 0}, "horizon must be an integer, at least 1; got 0"),
