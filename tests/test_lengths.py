@@ -223,3 +223,17 @@ def test_a_short_series_teaches_a_pooled_forecaster():
     assert first.n_windows_ == second.n_windows_ > 80 + 90 - 2 * 17
     asked = df[df["unique_id"] == "s0000"]
     assert not np.allclose(forecast_of(first, asked), forecast_of(second, asked), rtol=1e-6)
+
+
+def test_a_series_that_an_update_brings_is_saved_and_scored_like_the_others(tmp_path):
+    days = pd.date_range("2024-01-01", periods=120)
+    wave = np.sin(np.arange(120) / 3)
+    df = pd.concat(pd.DataFrame({"unique_id": u, "ds": days, "y": size * wave}) for u, size in (("a", 1), ("c", 9)))
+    model = LinearForecaster(7, "rlinear", closed_form=True, context=28).fit(df)
+    before = model.score(df)
+    model.update(pd.DataFrame({"unique_id": "b", "ds": days, "y": wave[::-1]}))
+    assert model.score(df) == before
+    model.save(tmp_path / "model")
+    again = LinearForecaster.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.predict(level=80), model.predict(level=80))
+    assert again.predict()["unique_id"].unique().tolist() == ["a", "b", "c"]

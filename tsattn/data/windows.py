@@ -286,6 +286,13 @@ class Scaler:
         """Undo :meth:`transform`."""
         return values * self._pick(self.scale, series) + self._pick(self.mean, series)
 
+    def at(self, places: np.ndarray, others: "Scaler") -> "Scaler":
+        """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""
+        known = (places >= 0)[:, None]
+        return Scaler(
+            np.where(known, self.mean[places], others.mean), np.where(known, self.scale[places], others.scale)
+        )
+
     @staticmethod
     def _pick(table: np.ndarray, series: np.ndarray | int) -> np.ndarray:
         return table[series][..., None, :]

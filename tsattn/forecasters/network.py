@@ -561,6 +561,12 @@ class NetworkForecaster(Forecaster):
         self.check_fitted()
         panel = continued_panel(self.panel_, self.read(data, fitted=True))
         self._tell_short(panel, self.context_)
+        if panel.n_series > self.panel_.n_series:
+            from tsattn.data.windows import make_scaler
+
+            places, own = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel)
+            self.fitted_ = replace(self.fitted_, scaler=self.fitted_.scaler.at(places, own))
+            self.score_scaler_ = self.score_scaler_.at(places, own)
         self.panel_ = tail_of(panel, self.context_)
         return self
 
@@ -609,12 +615,7 @@ class NetworkForecaster(Forecaster):
             require_length(panel, spec.length, "score needs a context and a horizon")
         scaler = self.score_scaler_
         if panel.dialect.kind == "long":
-            own = make_scaler(panel)
-            index = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
-            seen = (index >= 0)[:, None]
-            scaler = Scaler(
-                np.where(seen, scaler.mean[index], own.mean), np.where(seen, scaler.scale[index], own.scale)
-            )
+            scaler = scaler.at(pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel))
         return -roll(self, panel, ends, scaler=scaler, keep=False).mae
 
     def save(self, path: str | Path) -> None:
