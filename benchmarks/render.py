@@ -42,7 +42,7 @@ def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
     return fmean(row[name] for row in rows)
 
 
-def spread(rows: Iterable[Mapping[str, Any]], name: str, digits: int = 4) -> str:
+def spread(rows: Iterable[Mapping[Any, Any]], name: Any, digits: int = 4) -> str:
     """Mean and, where there are several, standard deviation of a field."""
     values = [row[name] for row in rows]
     return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")

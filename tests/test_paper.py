@@ -389,8 +389,8 @@ LETTERS = width_sweep.Text(torch.arange(200) % 5, 5, "t")
 
 def test_runs_of_a_seed_see_the_same_pieces_of_the_text():
     told = width_sweep.Text(torch.arange(200), 200, "t")
-    first, again = (list(width_sweep.batches(told, cell(structure=name))) for name in ("standard", "btt"))
-    other = list(width_sweep.batches(told, cell(seed=1)))
+    first, again = (list(width_sweep.batches(told.ids, cell(structure=name), 0)) for name in ("standard", "btt"))
+    other = list(width_sweep.batches(told.ids, cell(), 1))
     assert len(first) == 6
     assert all((piece.diff(dim=1) == 1).all() for piece in first), "neighbours of the text"
     assert torch.equal(torch.stack(first), torch.stack(again))

@@ -9,7 +9,7 @@ Without --text the English pages of Python's own help are read. --paper takes th
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -160,8 +160,10 @@ def run(cell: Record, corpus: Corpus) -> Record:
     """Train and score one network; the row to record, with ``None`` for losses that are no numbers."""
     network = network_of(cell)
     model = make_model(network, corpus.n_symbols, torch.Generator().manual_seed(cell["seed"]))
-    seconds = shared.train(model, _batches(model, corpus.train, cell), learning_rate=cell["rate"])
-    scores = {name: _finite(evaluate(model, getattr(corpus, name))) for name in ("validation", "test")}
+    losses = (partial(sequence_loss, model, piece) for piece in batches(corpus.train, cell, cell["seed"]))
+    seconds = shared.train(model, losses, learning_rate=cell["rate"])
+    found = {name: evaluate(model, getattr(corpus, name)) for name in ("validation", "test")}
+    scores = {name: loss if math.isfinite(loss) else None for name, loss in found.items()}
     work = {"parameters": shared.n_parameters(model), "multiply_adds": shared.multiply_adds(model), "seconds": seconds}
     text = {"vocabulary": corpus.n_symbols, "text": corpus.name}
     text["characters"] = [len(part) for part in (corpus.train, corpus.validation, corpus.test)]
@@ -169,17 +171,13 @@ def run(cell: Record, corpus: Corpus) -> Record:
     return {**cell, "ranks": network.ranks, **scores, **work, **text}
 
 
-def _batches(model: Any, part: Tensor, cell: Record) -> Iterator[Callable[[], Tensor]]:
-    # A source of its own: with one seed all variants read the same sequences.
-    generator = torch.Generator().manual_seed(cell["seed"])
+def batches(part: Tensor, cell: Record, seed: int) -> Iterator[Tensor]:
+    """Sequences of a step, one character longer than what is read; the same ones for all variants of a seed."""
+    generator = torch.Generator().manual_seed(seed)
     inside = torch.arange(cell["length"] + 1)
     for _ in range(cell["steps"]):
         starts = torch.randint(len(part) - cell["length"], (cell["batch"], 1), generator=generator)
-        yield partial(sequence_loss, model, part[starts + inside])
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+        yield part[starts + inside]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

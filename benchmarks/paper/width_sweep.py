@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import records
 import torch
 from paper import shared
-from paper.language_model import make_model, sequence_loss
+from paper.language_model import batches, make_model, sequence_loss
 from records import Record, Records
 from torch import Tensor
 
@@ -50,15 +50,6 @@ def read_text() -> Text:
     return Text(ids, len(place), hashlib.sha256(whole.encode()).hexdigest()[:12])
 
 
-def batches(text: Text, cell: Record) -> Iterator[Tensor]:
-    """Pieces of the text, one letter longer than what is read; the same ones for all runs of a seed."""
-    generator = torch.Generator().manual_seed(10_000 + cell["seed"])
-    window = torch.arange(cell["length"] + 1)
-    for _ in range(cell["steps"]):
-        starts = torch.randint(len(text.ids) - cell["length"], (cell["batch"], 1), generator=generator)
-        yield text.ids[starts + window]
-
-
 def run(cell: Record, text: Text) -> Record:
     """Train one network; the cell with its loss in nats a character, a mean over the last tenth of the steps.
 
@@ -70,7 +61,7 @@ def run(cell: Record, text: Text) -> Record:
     seen: list[float] = []
 
     def losses() -> Iterator[Callable[[], Tensor]]:
-        for piece in batches(text, cell):
+        for piece in batches(text.ids, cell, 10_000 + cell["seed"]):
             if seen and not math.isfinite(seen[-1]):
                 return
 

@@ -140,11 +140,7 @@ def _count(model: Any) -> int:
 
 
 OURS: dict[str, Train] = {"standard": ours("standard"), "mlr": ours("mlr"), "mlr bf16": ours("mlr", precision="bf16")}
-PEERS: dict[str, Train] = {
-    "neuralforecast": train_neuralforecast,
-    "transformers": train_transformers,
-    "gluonts": train_gluonts,
-}
+PEERS = {"neuralforecast": train_neuralforecast, "transformers": train_transformers, "gluonts": train_gluonts}
 
 
 def long_frame(panel: Panel) -> pd.DataFrame:

@@ -84,10 +84,8 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
             where = f"{name}, line {number}"
             if absent := set(REQUIRED) - set(row):
                 raise ValueError(f"{where} lacks {', '.join(sorted(absent))}; remove it and run again")
-            if (
-                hashlib.sha256(json.dumps(asked(row["config"]), sort_keys=True).encode()).hexdigest()
-                != row["config_hash"]
-            ):
+            config = json.dumps(asked(row["config"]), sort_keys=True)
+            if hashlib.sha256(config.encode()).hexdigest() != row["config_hash"]:
                 raise ValueError(
                     f"{where}: config_hash is not that of its config; it was changed by hand, so run it again"
                 )
@@ -144,7 +142,8 @@ def datasets(folder: Path) -> str:
     parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)}
     for (dataset,), of in records.cells(rows, "dataset").items():
         horizons = sorted({row["horizon"] for row in of})
-        best = {h: min(level(some) for (at, _), some in _models(of).items() if at == h) for h in horizons}
+        groups = records.by(of, "horizon", "model").items()
+        best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
         body = []
         for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: records.rank(item[0][0])):
             # Further attentions that kept the map say nothing new.
@@ -174,10 +173,6 @@ def datasets(folder: Path) -> str:
     return "\n\n".join([*parts, records.origin(rows)])
 
 
-def _models(rows: list[Record]) -> records.Grouped:
-    return records.by(rows, "horizon", "model")
-
-
 def read_published(folder: Path) -> list[Record]:
     """Published scores; each row names its source.
 
@@ -196,15 +191,12 @@ def beside(published: list[Record], dataset: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in published:
         if row["kind"] == "model" and row["model"] == RIVAL:
-            found["PatchTST/42"] = _of(row["scores"], dataset)
+            same = (scores for name, scores in row["scores"].items() if name.lower() == dataset.lower())
+            found["PatchTST/42"] = next(same, {})
     for row in published:
         if row["kind"] == "best" and row["dataset"].lower() == dataset.lower():
             found["best published"] = {h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()}
     return {name: scores for name, scores in found.items() if scores}
-
-
-def _of(scores: dict[str, Any], dataset: str) -> dict[str, Any]:
-    return next((by for name, by in scores.items() if name.lower() == dataset.lower()), {})
 
 
 def best_pass(folder: Path) -> str:

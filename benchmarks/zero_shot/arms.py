@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import records
@@ -68,18 +68,14 @@ def table(folder: Path) -> str:
     for each in sorted(arms, key=lambda each: (each[0]["steps"], render.mean(each, "validation"))):
         first = each[0]
         tokens = ("cut at the season" if first["cut"] else "8 steps") + (", copies" if first["copies"] else "")
-        pairs = [[[row["columns"][n][metric] for row in each] for metric in (0, 1)] for n in range(len(_JUDGED))]
-        scores = [" / ".join(map(_spread, pair)) for pair in pairs]
+        pairs = [[dict(enumerate(row["columns"][n])) for row in each] for n in range(len(_JUDGED))]
+        scores = [" / ".join(render.spread(pair, metric, 3) for metric in (0, 1)) for pair in pairs]
         cost, loss = f"{render.mean(each, 'core_seconds'):.0f}", render.spread(each, "validation")
         body.append([first["attention"], tokens, f"{first['steps']:,}", str(len(each)), cost, loss, *scores])
     most = {n: f", at most {COLUMNS[n].most} ahead" if COLUMNS[n].most else "" for n in _JUDGED}
     titles = [COLUMNS[n].suite + most[n] for n in _JUDGED]
     head = ["attention", "tokens", "steps", "seeds", "core seconds", "validation loss", *titles]
     return f"{render.lines(head, body)}\n\nMean over seeds, with their standard deviation. {records.origin(rows)}"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
