@@ -41,12 +41,10 @@ REQUIRED = (
     *("versions", "machine", "config", "config_hash", "commit", "finished"),
 )
 # Settings that tell how a table is read or where a run happens, or stand in the record by themselves.
-_NOT_CONFIG = {
-    *("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"),
-    *Schema().get_params(),
-}
+_NOT_CONFIG = {*("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"), *Schema().get_params()}
 # What a linear model has no use for.
 _SKIPS = ("linear_skip", "skip_rate", "skip_level")
+_COURSE = ("epochs", "best_epoch", "valid_loss", "timed_out")
 _PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
 _PACKAGES = ("torch", "numpy", "pandas", "lightning")
 _DEFAULT_CONTEXT = 336  # what the cards say, for tables without one
@@ -91,7 +89,9 @@ def run_suite(
     path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
     how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
     verbose = progress is not None and engine is None  # lines of several workers would overwrite one another
-    runs = [run.told(verbose, **how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    sources = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
+    sources += [] if suite.table is None else [_tabled(suite)]
+    runs = [run.told(verbose, **how) for source in sources for run in _runs(suite, source)]
     say = progress or (lambda line: None)
     known = [] if path is None else read_rows(path)
     records = [find_record(known, run.key) for run in runs]
@@ -142,11 +142,7 @@ def _take(run: "_Run", path: Path | None, *, wait: bool) -> dict[str, Any] | Non
 
 
 def _run_elsewhere(
-    runs: "list[_Run]",
-    records: list[dict[str, Any] | None],
-    path: Path | None,
-    engine: Any,
-    say: Callable[[str], None],
+    runs: "list[_Run]", records: list[dict[str, Any] | None], path: Path | None, engine: Any, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     open_ = [number for number, record in enumerate(records) if record is None]
     say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
@@ -192,11 +188,6 @@ class _Source:
     @cached_property
     def sha256(self) -> str:
         return self.panel.fingerprint()
-
-
-def _sources(suite: Suite, data_dir: str | Path | None) -> list[_Source]:
-    carded = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
-    return carded if suite.table is None else [*carded, _tabled(suite)]
 
 
 def _carded(name: str, data_dir: str | Path | None) -> _Source:
@@ -273,7 +264,7 @@ class _Run:
         forecaster.fit(panel.rows(0, valid), verbose=self.verbose)
         fitted = time.perf_counter()
         rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, first), keep=False)
-        predicted = time.perf_counter()
+        predicted, summary = time.perf_counter(), getattr(forecaster, "summary_", {})
         if rolled.n_windows != len(ends):
             raise ValueError(
                 f"{self.model} was judged on {rolled.n_windows} of {len(ends)} windows; all of them must count"
@@ -288,20 +279,15 @@ class _Run:
             "mae_original": rolled.mae_original,
             "mse_by_step": [round(float(error), 6) for error in rolled.by_step["mse"]],
             "mae_by_step": [round(float(error), 6) for error in rolled.by_step["mae"]],
-            **_course(forecaster),
-            "params": getattr(forecaster, "summary_", {}).get("parameters", 0),
+            # How a training by steps went, on the validation rows.
+            **{name: summary[name] for name in _COURSE if name in summary},
+            "params": summary.get("parameters", 0),
             "fit_seconds": round(fitted - started, 6),
             "predict_seconds": round(predicted - fitted, 6),
             "peak_mb": _peak_mb(),
             "config": dict(self.config),
             **provenance(forecaster),
         }
-
-
-def _course(forecaster: Forecaster) -> dict[str, Any]:
-    """How a training went, on the validation rows; nothing for models that are not trained by steps."""
-    summary = getattr(forecaster, "summary_", {})
-    return {name: summary[name] for name in ("epochs", "best_epoch", "valid_loss", "timed_out") if name in summary}
 
 
 def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
@@ -409,10 +395,8 @@ def _machine(forecaster: Forecaster | None) -> str:
 
 def _reset_peak() -> None:
     """Let the kernel forget the highest memory use so far, where it can (Linux)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
 
 
 def _peak_mb() -> float | None:

@@ -53,18 +53,9 @@ class Entry:
         return self.find().from_settings(horizon=horizon, **self.fixed, **settings)
 
 
-_ATTENTIONS = (
-    "mlr",
-    "standard",
-    "sliding_window",
-    "global_local",
-    "bilinear_mlr",
-    "bilinear_btt",
-    "mlbtc",
-)
-
-_COMPILED = "statsforecast.StatsforecastForecaster"
-
+_ATTENTIONS = ("mlr", "standard", "sliding_window", "global_local", "bilinear_mlr", "bilinear_btt", "mlbtc")
+_COMPILED, _STATSMODELS = "statsforecast.StatsforecastForecaster", "classical.StatsmodelsForecaster"
+_NETWORKS = {"deepar": "deepar", "patchtst_gluonts": "patchtst", "dlinear_gluonts": "dlinear"}
 _LINEAR = ("nlinear", "dlinear", "rlinear")
 
 # Models that share a class, and so may share settings.
@@ -81,21 +72,14 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "seasonal_naive": Entry("naive.SeasonalNaive"),
         "drift": Entry("naive.Drift"),
         "window_average": Entry("naive.WindowAverage"),
-        **{
-            name: Entry(_COMPILED, {"model": name}, twin="classical.StatsmodelsForecaster") for name in ("ets", "theta")
-        },
-        **{
-            name: Entry("classical.StatsmodelsForecaster", {"model": name})
-            for name in ("autoreg", "sarimax", "stl_ets")
-        },
+        **{name: Entry(_COMPILED, {"model": name}, twin=_STATSMODELS) for name in ("ets", "theta")},
+        **{name: Entry(_STATSMODELS, {"model": name}) for name in ("autoreg", "sarimax", "stl_ets")},
         **{
             name: Entry(_COMPILED, {"model": name})
             for name in ("auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")
         },
         **{name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
-        "deepar": Entry("gluonts.GluonTSForecaster", {"model": "deepar"}, trained=True),
-        "patchtst_gluonts": Entry("gluonts.GluonTSForecaster", {"model": "patchtst"}, trained=True),
-        "dlinear_gluonts": Entry("gluonts.GluonTSForecaster", {"model": "dlinear"}, trained=True),
+        **{name: Entry("gluonts.GluonTSForecaster", {"model": m}, trained=True) for name, m in _NETWORKS.items()},
     }
 )
 

@@ -49,8 +49,7 @@ datasets = typer.Typer(help="Published data sets: what is known, where the files
 app.add_typer(datasets, name="datasets")
 
 Table = Annotated[
-    Path,
-    typer.Argument(metavar="DATA.csv", help="Table as CSV, Parquet, Feather or Excel; - is CSV on stdin."),
+    Path, typer.Argument(metavar="DATA.csv", help="Table as CSV, Parquet, Feather or Excel; - is CSV on stdin.")
 ]
 Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]

@@ -12,8 +12,7 @@ import pandas as pd
 
 from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import Panel, to_panel
-from tsattn.evaluate.backtest import BacktestResult, backtest
-from tsattn.forecaster import Forecast
+from tsattn.evaluate.backtest import backtest
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic
 
@@ -77,22 +76,16 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
         progress: Called with a line before each step; where it is given, a training also shows its progress on stderr
             if that is a terminal.
     """
-    started, say = time.perf_counter(), progress or _silent
-    judged, panel, forecast = _judge_and_forecast(say, verbose=progress is not None)
+    started, say = time.perf_counter(), progress or (lambda line: None)
+    panel, models = load_co2(), {name: _make(name) for name in _MODELS}
+    say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
+    judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=progress is not None)
+    say("forecasting the year after the series by the combination")
+    forecast = _make("auto").fit(panel).predict(panel, level=list(_LEVELS))
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead"
     picture = plot_forecast(panel, forecast, n_history=4 * _HORIZON, title=title)
     seconds = time.perf_counter() - started
     return Demo(judged.scores, forecast.to_frame(), judged.frame, picture, seconds)
-
-
-def _judge_and_forecast(say: Callable[[str], None], *, verbose: bool) -> tuple[BacktestResult, Panel, Forecast]:
-    panel = load_co2()
-    models = {name: _make(name) for name in _MODELS}
-    say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
-    judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=verbose)
-    say("forecasting the year after the series by the combination")
-    forecast = _make("auto").fit(panel).predict(panel, level=list(_LEVELS))
-    return judged, panel, forecast
 
 
 def load_co2() -> Panel:
@@ -106,7 +99,3 @@ def load_co2() -> Panel:
 
 def _make(name: str) -> Any:
     return make_forecaster(name, _HORIZON, **(_TRAINING if name == "mlr" else {}))
-
-
-def _silent(_: str) -> None:
-    return None

@@ -17,7 +17,7 @@ from tsattn.data.columns import as_frame
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
-from tsattn.evaluate.rolling import Rolled, judge_windows, start_rolling
+from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecast, Forecaster, check_forecaster
 from tsattn.training.processes import DDPSettings
 
@@ -334,7 +334,7 @@ def _joined(parts: Sequence[Forecast]) -> Forecast:
 def _by_fold(engine: Any, plan: BacktestPlan) -> dict[str, Rolled]:
     pieces = [(name, fit) for name in plan.named for fit in range(len(plan.fits))]
     parts = distributed_map(partial(_judge_fold, plan), pieces, engine=engine)
-    found = {name: _blank(plan, name) for name in plan.named}
+    found = {name: plan.blank(name) for name in plan.named}
     slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
     edges = [*plan.fits, plan.origins.shape[1]]
     for (name, fit), part in zip(pieces, parts, strict=True):
@@ -365,7 +365,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
                 pieces.append(part)
                 places.append((name, slice(first, last), slice(start, stop)))
     parts = distributed_map(_judge_series, pieces, engine=engine)
-    found = {name: _blank(plan, name) for name in plan.named}
+    found = {name: plan.blank(name) for name in plan.named}
     slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
     for (name, series, columns), rolled in zip(places, parts, strict=True):
         _include(found[name], rolled, slots[series, columns].ravel(), series)
@@ -377,18 +377,9 @@ def _judge_series(plan: BacktestPlan) -> Rolled:
     ((name, fitted),) = plan.named.items()
     context, judged = fitted.min_context, int(plan.panel.lengths[0] - plan.origins[0, 0])
     require_length(plan.panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
-    rolled = _blank(plan, name)
+    rolled = plan.blank(name)
     judge_windows(rolled, fitted, History(plan.panel), np.arange(plan.origins.size))
     return rolled
-
-
-def _blank(plan: BacktestPlan, name: str) -> Rolled:
-    """A result of all windows of a plan in which none is judged yet."""
-    ends = (plan.panel.starts[:-1, None] + plan.origins).ravel()
-    horizon = plan.named[name].horizon
-    return start_rolling(
-        name, plan.panel, ends, plan.scaler.scale, horizon=horizon, quantiles=plan.quantiles, keep=plan.keep
-    )
 
 
 def _include(whole: Rolled, part: Rolled, slots: np.ndarray, series: slice = slice(None)) -> None:

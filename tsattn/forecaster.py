@@ -359,8 +359,7 @@ class Forecaster(ABC):
 
         Args:
             future: The frame.
-            data: As in :meth:`make_future_frame`.
-            horizon: As in :meth:`make_future_frame`.
+            data, horizon: As in :meth:`make_future_frame`.
 
         Returns:
             Id, time and ``column`` of every missing value; no rows where nothing is missing.
@@ -498,21 +497,14 @@ class Forecast:
         """
         dialect = self.dialect
         data: dict[Any, Any] = {}
-        if dialect.kind == "wide":
-            for c, channel in enumerate(self.channels):
-                data |= self._columns(channel, c)
-        else:
-            if dialect.id_col is not None:
-                data[dialect.id_col] = dialect.restore_ids(np.repeat(self.ids, self.horizon))
-            if dialect.time_col is not None:
-                data[dialect.time_col] = self.times
-            if self.alias in data:
-                raise ValueError(
-                    f"alias {self.alias!r} is already the name of a column of the data; pass another alias="
-                )
-            data |= self._columns(self.alias, 0)
-        if dialect.kind == "wide" and dialect.time_col is not None:
-            data = {dialect.time_col: self.times, **data}
+        if dialect.id_col is not None:
+            data[dialect.id_col] = dialect.restore_ids(np.repeat(self.ids, self.horizon))
+        if dialect.time_col is not None:
+            data[dialect.time_col] = self.times
+        if dialect.kind == "long" and self.alias in data:
+            raise ValueError(f"alias {self.alias!r} is already the name of a column of the data; pass another alias=")
+        for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
+            data |= self._columns(name, c)
         index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
         return pd.DataFrame(data, index=index)
 

@@ -23,7 +23,7 @@ _TURNS = 20  # tries of a writer whom others disturb
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
     A symbolic link stays, and the file that it points to is exchanged. What is no file, such as a device or a FIFO,
@@ -168,7 +168,7 @@ def _set_aside(path: Path) -> list[Path]:
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write ``facts`` as readable JSON."""
-    write_atomic(path, lambda aside: _ignore(aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")))
+    write_atomic(path, lambda aside: aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: 
         if same and not again:
             return same[0]
         text = "".join(json.dumps(each) + "\n" for each in (*filter(is_other, rows), added))
-        write_atomic(path, lambda aside: _ignore(aside.write_text(text, encoding="utf-8")))
+        write_atomic(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     return added
 
 
@@ -265,7 +265,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", facts: Mapp
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # As bytes: the library's own file could be read by its owner only, whatever the umask says.
     content = save(flat, metadata={_FACTS: json.dumps(facts)})
-    write_atomic(path, lambda aside: _ignore(aside.write_bytes(content)))
+    write_atomic(path, lambda aside: aside.write_bytes(content))
 
 
 def file_digest(path: Path) -> str:
@@ -318,7 +318,3 @@ def one_line(error: BaseException) -> str:
 def _beside(path: Path) -> Path:
     # Same folder, so that the rename cannot cross a file system; a random name, so that threads do not meet.
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-
-
-def _ignore(_: object) -> None:
-    return None

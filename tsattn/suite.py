@@ -111,7 +111,8 @@ class Suite:
             if not isinstance(value, _TOML_TYPES[name]):
                 raise ValueError(f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}")
         kept = {name: value for name, value in given.items() if value not in (None, (), {})}
-        merged: dict[str, Any] = {name: _tuple(value) for name, value in {**written, **kept}.items()}
+        merged: dict[str, Any] = {**written, **kept}
+        merged = {name: tuple(value) if isinstance(value, list) else value for name, value in merged.items()}
         return cls(**merged, name=Path(path).stem)
 
 
@@ -121,7 +122,3 @@ _TOML_TYPES: dict[str, type] = {
     "max_time": str,
     "settings": dict,
 }
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

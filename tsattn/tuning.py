@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -135,7 +135,9 @@ def tune(
     if best is None:
         raise ValueError(f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}")
     best[0].panel_in_ = isinstance(data, Panel)
-    return Tuned(best[0], MappingProxyType(best[2]), best[1], _table(rows, space))
+    names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
+    table = pd.DataFrame(rows, columns=names).rename_axis("trial")
+    return Tuned(best[0], MappingProxyType(best[2]), best[1], table)
 
 
 def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
@@ -340,10 +342,3 @@ def _look_on(trial: "optuna.Trial", epochs: list[float], prune: bool, module: "F
     trial.report(entry["valid_loss"], entry["epoch"])
     if prune and trial.should_prune():
         raise optuna.TrialPruned
-
-
-def _table(rows: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> pd.DataFrame:
-    names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
-    table = pd.DataFrame(rows, columns=names)
-    table.index.name = "trial"
-    return table

@@ -149,19 +149,13 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
         path: The file, named ``.pt2`` by custom; an older one is replaced in one step.
 
     Raises:
-        TypeError: As :func:`export_program`.
-        ValueError: As :func:`export_program`.
+        TypeError, ValueError: As :func:`export_program`.
     """
     program, facts = export_program(forecaster), json.dumps(_facts(forecaster))
-
     whole = io.BytesIO()  # torch's own writer ends the process where a disk is full
     with _quiet():
         torch.export.save(program, whole, extra_files={_FACTS_FILE: facts})
-
-    def write(aside: Path) -> None:
-        aside.write_bytes(whole.getvalue())
-
-    write_atomic(Path(path), write)
+    write_atomic(Path(path), lambda aside: aside.write_bytes(whole.getvalue()))
 
 
 def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
@@ -177,8 +171,7 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
 
     Raises:
         ImportError: If onnx or onnxscript is missing.
-        TypeError: As :func:`export_program`.
-        ValueError: As :func:`export_program`.
+        TypeError, ValueError: As :func:`export_program`.
     """
     for name in ("onnx", "onnxscript"):
         if find_spec(name) is None:

@@ -102,21 +102,13 @@ class TsattnForecaster(BaseForecaster):
         return pd.DataFrame(point[self._rows(fh)], self._index(fh), self._history.columns)
 
     def _predict_quantiles(
-        self,
-        fh: ForecastingHorizon,
-        X: pd.DataFrame | None,
-        alpha: Sequence[float],
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
         bounds = quantiles_of(self.forecaster_, self._window(), alpha)[0][self._rows(fh)]
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
 
-    def _update(
-        self,
-        y: pd.DataFrame,
-        X: pd.DataFrame | None = None,
-        update_params: bool = True,
-    ) -> "TsattnForecaster":
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> "TsattnForecaster":
         history = y.combine_first(self._history)[self._history.columns]
         if update_params:
             return self._fit(history, X, self.fh)
@@ -255,19 +247,13 @@ def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[f
             f" {100 * top:.4g}, stretched as a normal distribution's; give more rows or a larger val_size",
             stacklevel=2,
         )
-    answer = np.empty((*point.shape, len(levels)))
+    answer, z = np.empty((*point.shape, len(levels))), NormalDist().inv_cdf
     for i, (a, level) in enumerate(zip(alpha, levels, strict=True)):
         width = bounds[..., asked.index(0.5 + min(level, top) / 2)] - point
-        answer[..., i] = point + np.sign(float(a) - 0.5) * width * _stretch(level, top)
+        # How much wider a normal distribution's central level is than its top one.
+        stretch = 1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2)
+        answer[..., i] = point + np.sign(float(a) - 0.5) * width * stretch
     return answer
-
-
-def _stretch(level: float, top: float) -> float:
-    """How much wider a normal distribution's central ``level`` is than its ``top``, at least 1."""
-    if level <= top:
-        return 1.0
-    normal = NormalDist()
-    return normal.inv_cdf(0.5 + level / 2) / normal.inv_cdf(0.5 + top / 2)
 
 
 def _panel(y: pd.DataFrame, missing: str, *, filled: bool = False) -> Panel:

@@ -266,11 +266,7 @@ def find_file(card: Card, folder: StrPath) -> Path | None:
 
 
 def fetch(
-    name: str,
-    data_dir: StrPath | None = None,
-    *,
-    base_url: str | None = None,
-    cache_dir: StrPath | None = None,
+    name: str, data_dir: StrPath | None = None, *, base_url: str | None = None, cache_dir: StrPath | None = None
 ) -> dict[str, Any]:
     """Make sure that a data set is here, downloading it if need be, and report what was checked.
 

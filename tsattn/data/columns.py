@@ -427,7 +427,12 @@ def read_stamps(
                 "fill in or drop these rows"
             )
     if kind == "integer":
-        _refuse_far(series, label, name)
+        far = np.flatnonzero((series < -_REACH) | (series > _REACH))
+        if len(far):
+            raise ValueError(
+                f"{name(far[0])}: {label} holds {series[far[0]]} in row {far[0]}{more(len(far))}, but integer "
+                f"time must stay within ±{_REACH}; correct it"
+            )
         series = series.astype(np.int64)
     numbers = whole_numbers(series) if kind in ("integer", "floating") else None
     stamps = None if numbers is None or unit == "integer" else spelt_stamps(numbers, years=unit is not None)
@@ -442,15 +447,6 @@ def read_stamps(
             "from pd.to_datetime(..., format=...)"
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
-
-
-def _refuse_far(series: pd.Series, label: str, name: Callable[[int], str]) -> None:
-    far = np.flatnonzero((series < -_REACH) | (series > _REACH))
-    if len(far):
-        raise ValueError(
-            f"{name(far[0])}: {label} holds {series[far[0]]} in row {far[0]}{more(len(far))}, but integer "
-            f"time must stay within ±{_REACH}; correct it"
-        )
 
 
 def _stamps(series: pd.Series, kind: str, label: str) -> pd.Series:

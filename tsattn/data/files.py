@@ -126,8 +126,7 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
         index: Whether the index belongs to it.
 
     Raises:
-        ValueError: As :func:`kind_of`.
-        ImportError: As :func:`kind_of`.
+        ValueError, ImportError: As :func:`kind_of`.
         OSError: If it cannot be written.
     """
     kind, packed = kind_of(path), {"method": _PACKED.get(path.suffix.lower())}

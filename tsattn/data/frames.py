@@ -28,13 +28,7 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
-from tsattn.data.covariates import (
-    CovariateColumns,
-    Covariates,
-    check_covariate_cols,
-    read_categories,
-    read_static,
-)
+from tsattn.data.covariates import CovariateColumns, Covariates, check_covariate_cols, read_categories, read_static
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Table, regular
 
@@ -237,8 +231,7 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
             datetime, the only one of datetimes, or the only one whose text or numbers read as stamps; else the index,
             as integers or text. A column of numbers that an index became in a file is left out, with a warning.
         schema: What its columns are; covariates are no channels.
-        freq: As in :func:`from_long`.
-        missing: As in :func:`from_long`.
+        freq, missing: As in :func:`from_long`.
 
     Returns:
         The panel: one series, C channels.

@@ -76,11 +76,8 @@ def missing_frame(future: TableLike | None, panel: Panel, columns: CovariateColu
     found = _frame(panel, (), np.empty((*values.shape[:2], 0))).iloc[row]
     names = np.empty(len(columns.future), dtype=object)
     names[:] = columns.future
-    return found.assign(column=names[column]) if panel.dialect.time_col is None else _numbered(found, names[column])
-
-
-def _numbered(found: pd.DataFrame, column: np.ndarray) -> pd.DataFrame:
-    return found.reset_index(drop=True).assign(column=column)
+    found = found if panel.dialect.time_col is None else found.reset_index(drop=True)
+    return found.assign(column=names[column])
 
 
 def read_future(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:

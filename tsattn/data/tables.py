@@ -8,17 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import (
-    Grid,
-    check_kind,
-    clock_of,
-    infer_grid,
-    more,
-    parse_freq,
-    place,
-    stamps_at,
-    ticks,
-)
+from tsattn.data.calendar import Grid, check_kind, clock_of, infer_grid, more, parse_freq, place, stamps_at, ticks
 from tsattn.data.columns import Dialect, plain
 
 _MOST = 100  # a table may grow this much by inserted rows: beyond that a stamp or the frequency is wrong

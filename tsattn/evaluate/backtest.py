@@ -19,15 +19,7 @@ from tsattn.data.frames import Panel, TableLike, require_length, season_length, 
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
-from tsattn.evaluate.rolling import (
-    Rolled,
-    judge_windows,
-    judged_rows,
-    ratios,
-    roll,
-    rolling_origins,
-    start_rolling,
-)
+from tsattn.evaluate.rolling import Rolled, judge_windows, judged_rows, ratios, roll, rolling_origins, start_rolling
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, interval_columns
 from tsattn.terminal import ProgressLine, progress_line
@@ -88,6 +80,12 @@ class BacktestPlan:
     quantiles: tuple[float, ...]
     keep: bool
     verbose: bool = False
+
+    def blank(self, name: str, windows: slice = slice(None)) -> Rolled:
+        """A result of some windows of each series, by default all, in which none is judged yet."""
+        ends = (self.panel.starts[:-1, None] + self.origins)[:, windows].ravel()
+        how: dict[str, Any] = {"horizon": self.named[name].horizon, "quantiles": self.quantiles, "keep": self.keep}
+        return start_rolling(name, self.panel, ends, self.scaler.scale, **how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,13 +287,18 @@ def backtest(
         ValueError: If names repeat, horizons or schemas differ, a series is too short, or a forecaster refuses.
     """
     named = _by_name(forecasters)
-    horizon = _common_horizon(named)
+    horizons = {name: each.horizon for name, each in named.items()}
+    if len(set(horizons.values())) > 1:
+        raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
+    horizon = next(iter(horizons.values()))
     levels, asked, every = check_request(level, quantiles)
     panel = to_panel(data, _joint_schema(named) if schema is None else schema, missing=_joint_missing(named))
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    _check_names(named, _columns(panel))
+    for name in named:
+        if name in _columns(panel):
+            raise ValueError(f"model name {name!r} is also a column of the table; pass another alias=")
     season = _season(panel, season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
@@ -340,17 +343,8 @@ def judge_fits(
     """
     forecaster, panel, n_windows = plan.named[name], plan.panel, plan.origins.shape[1]
     edges = [*plan.fits, n_windows][first : (len(plan.fits) if last is None else last) + 1]
-    ends = (panel.starts[:-1, None] + plan.origins)[:, edges[0] : edges[-1]]
-    rolled = start_rolling(
-        name,
-        panel,
-        ends.ravel(),
-        plan.scaler.scale,
-        horizon=forecaster.horizon,
-        quantiles=plan.quantiles,
-        keep=plan.keep,
-    )
-    slots = np.arange(ends.size).reshape(ends.shape)
+    rolled = plan.blank(name, slice(edges[0], edges[-1]))
+    slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
     for start, stop in itertools.pairwise(edges):
         judged = int(panel.lengths[0] - plan.origins[0, start])
         if line is not None:
@@ -425,13 +419,6 @@ def _joint_missing(named: Mapping[str, Forecaster]) -> str:
     return own.pop() if len(own) == 1 else "error"
 
 
-def _common_horizon(named: Mapping[str, Forecaster]) -> int:
-    horizons = {name: each.horizon for name, each in named.items()}
-    if len(set(horizons.values())) > 1:
-        raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
-    return next(iter(horizons.values()))
-
-
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
     """Windows before which the forecasters are fitted."""
     if isinstance(refit, bool):
@@ -453,12 +440,6 @@ def _columns(panel: Panel) -> tuple[str, str, str, str]:
     dialect = panel.dialect
     time_col = dialect.time_col if dialect.kind == "long" else None
     return dialect.id_col or "unique_id", time_col or "ds", "cutoff", dialect.target_col or "y"
-
-
-def _check_names(models: Iterable[str], columns: tuple[str, ...]) -> None:
-    for name in models:
-        if name in columns:
-            raise ValueError(f"model name {name!r} is also a column of the table; pass another alias=")
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,7 @@ def rolling_origins(
 
     Args:
         lengths: Rows of each series, ``[N]``.
-        horizon: As in :func:`judged_rows`.
-        n_windows: As in :func:`judged_rows`, W.
-        step_size: As in :func:`judged_rows`.
-        test_size: As in :func:`judged_rows`.
+        horizon, n_windows, step_size, test_size: As in :func:`judged_rows`; ``n_windows`` is W.
 
     Returns:
         int64, ``[N, W]``, ascending along W.

@@ -128,6 +128,8 @@ class AutoForecaster(GapForecaster):
         ['ds', 'auto', 'auto-lo-80', 'auto-hi-80']
     """
 
+    name = "auto"
+
     leaderboard_: pd.DataFrame
     n_windows_: int
     band_factor_: float
@@ -154,11 +156,6 @@ class AutoForecaster(GapForecaster):
         self.alias = alias
         self.schema = schema
         self.random_state = random_state
-
-    @property
-    def name(self) -> str:
-        """``"auto"``."""
-        return "auto"
 
     @property
     def max_context(self) -> int:

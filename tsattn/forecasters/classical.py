@@ -129,22 +129,19 @@ _MODELS: MappingProxyType[str, _Model] = MappingProxyType(
 
 
 class LocalForecaster(StoredForecaster):
-    """A classical model, estimated anew on each window; a subclass says which.
-
-    A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
-    too, estimates the model on the last ``context`` rows of that series and channel, and on nothing else. ``fit``
-    chooses context and season and checks the data. A series with fewer rows is read from its beginning and cuts none
-    of the others; where its rows do not show two seasons, it is forecast without.
-    """
+    """A classical model, estimated anew on each window; a subclass says which."""
 
     learnt = ("context_", "season_length_")
 
+    model: str
     season_length: int | None
 
+    min_context = 1
+
     @property
-    def min_context(self) -> int:
-        """One row."""
-        return 1
+    def name(self) -> str:
+        """The model."""
+        return self.model
 
     @property
     def max_context(self) -> int:
@@ -328,11 +325,6 @@ class StatsmodelsForecaster(LocalForecaster):
         self.lags = None if lags is None else check_rows("lags", lags, 1)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
-
-    @property
-    def name(self) -> str:
-        """The model."""
-        return self.model
 
     def _learn(self, panel: Panel) -> None:
         least, rows = self._least_rows(1), int(panel.lengths.max())

@@ -66,14 +66,13 @@ class SharedNormal(torch.distributions.Normal):
         return self.loc + self.scale * noise.repeat(len(self.loc) // self.n_paths, *[1] * (self.loc.ndim - 1))
 
 
-def _deepar(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.distributions import NormalOutput
     from gluonts.torch.model.deepar import DeepAREstimator
 
     lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= max(context // 2, 1)]
     return DeepAREstimator, {
         "freq": "D",  # of the stand-in stamps; no time features are read
-        "prediction_length": horizon,
         "context_length": context + 1 - lags[-1],  # so that both together reach back ``context`` rows
         "lags_seq": lags,
         "time_features": [],
@@ -82,34 +81,23 @@ def _deepar(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any
     }
 
 
-def _patchtst(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+def _patchtst(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.distributions import StudentTOutput
     from gluonts.torch.model.patch_tst import PatchTSTEstimator
 
     patch_len = min(16, context)
-    return PatchTSTEstimator, {
-        "prediction_length": horizon,
-        "context_length": context,
-        "patch_len": patch_len,
-        "stride": max(patch_len // 2, 1),
-        "scaling": None,
-        "distr_output": StudentTOutput(),
-    }
+    decided = {"patch_len": patch_len, "stride": max(patch_len // 2, 1)}
+    return PatchTSTEstimator, {**decided, "context_length": context, "scaling": None, "distr_output": StudentTOutput()}
 
 
-def _dlinear(horizon: int, context: int, season: int) -> tuple[Any, dict[str, Any]]:
+def _dlinear(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.distributions import StudentTOutput
     from gluonts.torch.model.d_linear import DLinearEstimator
 
-    return DLinearEstimator, {
-        "prediction_length": horizon,
-        "context_length": context,
-        "scaling": None,
-        "distr_output": StudentTOutput(),
-    }
+    return DLinearEstimator, {"context_length": context, "scaling": None, "distr_output": StudentTOutput()}
 
 
-_MODELS: MappingProxyType[str, Callable[[int, int, int], tuple[Any, dict[str, Any]]]] = MappingProxyType(
+_MODELS: MappingProxyType[str, Callable[[int, int], tuple[Any, dict[str, Any]]]] = MappingProxyType(
     {"deepar": _deepar, "patchtst": _patchtst, "dlinear": _dlinear}
 )
 
@@ -243,8 +231,9 @@ class GluonTSForecaster(PooledForecaster):
     def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
         from gluonts.transform import ValidationSplitSampler
 
-        make, decided = _MODELS[self.model](self.horizon, context, season)
+        make, decided = _MODELS[self.model](context, season)
         ours = {
+            "prediction_length": self.horizon,
             # Every entry is one window; it is cut where its context ends, never elsewhere.
             "train_sampler": ValidationSplitSampler(min_future=self.horizon),
             "trainer_kwargs": {
@@ -257,7 +246,7 @@ class GluonTSForecaster(PooledForecaster):
                 "default_root_dir": folder,
             },
         }
-        free = set(inspect.signature(make).parameters) - {"prediction_length", "context_length", *ours}
+        free = set(inspect.signature(make).parameters) - {"context_length", *ours}
         given = dict(self.estimator_args or {})
         for name in given:
             if name not in free:

@@ -50,8 +50,7 @@ class Ridge:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """``[...]`` of features ``[..., n]``."""
-        answer: np.ndarray = features @ self.weights + self.offset
-        return answer
+        return np.asarray(features @ self.weights + self.offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,36 +92,23 @@ class Leftovers:
 
     def completed(self, base: Base, plain: np.ndarray, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
         """Points ``[B, F, C]`` with the regressions that are kept, of the base's own points ``plain``."""
-        found = []
-        if self.after is not None:
-            found.append(self._corrected(self.after, plain, x, covariates))
-        if self.before is not None:
-            found.append(self._restored(self.before, base, x, covariates))
-        point: np.ndarray = np.mean(found, axis=0)
-        return point
-
-    def _corrected(self, ridge: Ridge, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
-        """Points of the base with the errors that are expected of them taken off."""
-        errors = [self._said(ridge, x[..., c], covariates, point[..., c]) for c in range(x.shape[2])]
-        found: np.ndarray = point + np.stack(errors, axis=2)
-        return found
-
-    def _restored(self, ridge: Ridge, base: Base, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
-        """Points of what covariates say, and of the base for what they leave over."""
-        said = np.stack([self._said(ridge, x[..., c], covariates) for c in range(x.shape[2])], axis=2)
-        point = base(x - said[:, : x.shape[1]], ())[0]
-        found: np.ndarray = point + said[:, x.shape[1] :][:, : point.shape[1]]
-        return found
+        found, channels = [], range(x.shape[2])
+        if self.after is not None:  # the errors that are expected of the base, taken off
+            errors = [self._said(self.after, x[..., c], covariates, plain[..., c]) for c in channels]
+            found.append(plain + np.stack(errors, axis=2))
+        if self.before is not None:  # what covariates say, and the base for what they leave over
+            said = np.stack([self._said(self.before, x[..., c], covariates) for c in channels], axis=2)
+            point = base(x - said[:, : x.shape[1]], ())[0]
+            found.append(point + said[:, x.shape[1] :][:, : point.shape[1]])
+        return np.asarray(np.mean(found, axis=0))
 
     def _said(
         self, ridge: Ridge, x: np.ndarray, covariates: CovariateWindows, point: np.ndarray | None = None
     ) -> np.ndarray:
         """What a regression says, in the units of contexts ``[B, T]``: of all rows, or of steps that have points."""
         rows = slice(None) if point is None else slice(x.shape[1], x.shape[1] + point.shape[1])
-        found = []
-        size = max(
-            1, _CHUNK_VALUES // (len(ridge.weights) * (covariates.known.shape[1] if point is None else point.shape[1]))
-        )
+        found, n_steps = [], (covariates.known if point is None else point).shape[1]
+        size = max(1, _CHUNK_VALUES // (len(ridge.weights) * n_steps))
         for first in range(0, max(len(x), 1), size):
             part = slice(first, first + size)
             read = _Read(self, x[part], covariates.of(part))
@@ -218,9 +204,10 @@ class _Read:
         share = begun / np.maximum(begun.sum(axis=1, keepdims=True), 1)
         recent = slice(max(self.context - own.rows, 0), self.context)
         self.mean = (self.columns[:, recent] * share).sum(axis=1, keepdims=True)
-        numeric = [known is None for known in encoder.columns.categories[len(encoder.columns.past) :]]
-        widths = [len(known or (0,)) for known in encoder.columns.categories[len(encoder.columns.past) :]]
-        self.numeric = np.flatnonzero(np.repeat(numeric, widths))
+        kinds = encoder.columns.categories[len(encoder.columns.past) :]
+        self.numeric = np.flatnonzero(
+            np.repeat([each is None for each in kinds], [len(each or (0,)) for each in kinds])
+        )
         self.past = parts.get("past", empty[:, : self.context]).astype(np.float64)
         self.past_mean = (self.past[:, recent] * share).sum(axis=1, keepdims=True)
         self.static = parts.get("static", empty[:, 0]).astype(np.float64)
@@ -449,18 +436,15 @@ class _Past:
 
     def answer(self, leftovers: Leftovers, pick: np.ndarray) -> np.ndarray:
         """Points ``[B, F, C]`` with a regression."""
-        found = np.empty((len(pick), *self.plain.shape[1:]))
-        first = 0
-        for part, x, covariates in self.parts(pick):
-            found[first : first + len(part)] = leftovers.completed(self.base, self.plain[part], x, covariates)
-            first += len(part)
-        return found
+        parts = self.parts(pick)
+        return np.concatenate(
+            [leftovers.completed(self.base, self.plain[part], x, beside) for part, x, beside in parts]
+        )
 
     def losses(self, point: np.ndarray, pick: np.ndarray) -> np.ndarray:
         """Mean absolute error of each window in units of its spread."""
         errors = (np.abs(self.truth[pick] - point) / self.spread[pick]).reshape(len(pick), -1)
-        found: np.ndarray = np.nanmean(errors, axis=1)
-        return found
+        return np.asarray(np.nanmean(errors, axis=1))
 
 
 def _origins(panel: Panel, horizon: int, least: int, rows: int) -> tuple[np.ndarray, np.ndarray, float]:

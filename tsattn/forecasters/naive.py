@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class PointForecaster(StoredForecaster):
     """A forecaster that gives points only and refuses quantiles."""
 
+    def _learn(self, panel: Panel) -> None:
+        require_length(panel, self.min_context, f"the context of {self.alias_}")
+
     @abstractmethod
     def _points(self, x: np.ndarray) -> np.ndarray:
         """``[B, F, C]`` from checked contexts ``x [B, T, C]``."""
@@ -53,11 +56,7 @@ class Naive(PointForecaster):
         array([4., 4.])
     """
 
-    @property
-    def name(self) -> str:
-        """``"naive"``."""
-        return "naive"
-
+    name = "naive"
     context = 1
 
     def __init__(self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()) -> None:
@@ -65,9 +64,6 @@ class Naive(PointForecaster):
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
-
-    def _learn(self, panel: Panel) -> None:
-        require_length(panel, self.min_context, f"the context of {self.alias_}")
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         return np.repeat(x[:, -1:], self.horizon, axis=1)
@@ -95,20 +91,11 @@ class SeasonalNaive(PointForecaster):
         array([1., 4., 1.])
     """
 
-    @property
-    def name(self) -> str:
-        """``"seasonal_naive"``."""
-        return "seasonal_naive"
-
+    name = "seasonal_naive"
     learnt = ("context_",)
 
     def __init__(
-        self,
-        horizon: int,
-        season_length: int | None = None,
-        *,
-        alias: str | None = None,
-        schema: Schema = Schema(),
+        self, horizon: int, season_length: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
     ) -> None:
         check_horizon(horizon)
         self.horizon = horizon
@@ -155,10 +142,7 @@ class Drift(PointForecaster):
         array([7., 9.])
     """
 
-    @property
-    def name(self) -> str:
-        """``"drift"``."""
-        return "drift"
+    name = "drift"
 
     def __init__(
         self, horizon: int, context: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
@@ -173,9 +157,6 @@ class Drift(PointForecaster):
     def min_context(self) -> int:
         """Rows between which the slope is taken."""
         return self.context or 2 * self.horizon
-
-    def _learn(self, panel: Panel) -> None:
-        require_length(panel, self.min_context, f"the context of {self.alias_}")
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         first, last = x[:, -self.min_context, None], x[:, -1:]
@@ -200,10 +181,7 @@ class WindowAverage(PointForecaster):
         array([2.5, 2.5])
     """
 
-    @property
-    def name(self) -> str:
-        """``"window_average"``."""
-        return "window_average"
+    name = "window_average"
 
     def __init__(
         self, horizon: int, context: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
@@ -218,9 +196,6 @@ class WindowAverage(PointForecaster):
     def min_context(self) -> int:
         """Rows averaged."""
         return self.context or self.horizon
-
-    def _learn(self, panel: Panel) -> None:
-        require_length(panel, self.min_context, f"the context of {self.alias_}")
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         return np.repeat(x.mean(axis=1, keepdims=True), self.horizon, axis=1)

@@ -12,10 +12,7 @@ from tsattn.forecasters.stored import StoredForecaster
 class PooledForecaster(StoredForecaster):
     """A forecaster that learns one model from windows of all series; what a window lacks is padded by its mean."""
 
-    @property
-    def min_context(self) -> int:
-        """One row."""
-        return 1
+    min_context = 1
 
     @property
     def max_context(self) -> int:

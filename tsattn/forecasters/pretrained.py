@@ -41,12 +41,8 @@ class GapForecaster(StoredForecaster):
     """A forecaster that leaves missing values out of account, and needs one value of each series."""
 
     default_missing = "mask"
+    masks = True
     context = 1
-
-    @property
-    def masks(self) -> bool:
-        """Missing values are left out of account."""
-        return True
 
     @property
     def covariate_columns(self) -> CovariateColumns:
@@ -97,6 +93,8 @@ class PretrainedForecaster(GapForecaster):
         ValueError: If ``horizon`` is not an integer from 1 to 1,024.
     """
 
+    name = "zero"
+
     network_: ZeroNetwork
     leftovers_: "Leftovers | None" = None
 
@@ -117,11 +115,6 @@ class PretrainedForecaster(GapForecaster):
         self.weights = weights
         self.schema = schema
         self.n_threads = n_threads
-
-    @property
-    def name(self) -> str:
-        """``"zero"``."""
-        return "zero"
 
     @property
     def max_context(self) -> int:

@@ -1,11 +1,11 @@
 """The classical models of statsforecast, compiled, and those for intermittent demand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -24,24 +24,11 @@ if TYPE_CHECKING:
 _SIZE = 1000.0
 # Smoothing constants among which TSB chooses, for the demand and for its probability.
 _CONSTANTS = (0.05, 0.1, 0.2, 0.3)
-
-
-def _ets(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import AutoETS
-
-    return _with_bounds(AutoETS(season, model="AAA" if season > 1 else "AAN", damped=True), y, steps, with_errors)
-
-
-def _auto_ets(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import AutoETS
-
-    return _with_bounds(AutoETS(season), y, steps, with_errors)
-
-
-def _auto_arima(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import AutoARIMA
-
-    return _with_bounds(AutoARIMA(season_length=season), y, steps, with_errors)
+# Models, and the rows that a window needs at least.
+_MODELS = MappingProxyType(
+    {"ets": 10, "theta": 4, "auto_ets": 7, "auto_arima": 4, "dynamic_theta": 4, "croston": 1, "tsb": 1, "adida": 1}
+)
+_INTERMITTENT = ("croston", "tsb", "adida")
 
 
 def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
@@ -51,18 +38,6 @@ def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> An
         return found["mean"], None
     width = np.asarray(found["hi-95"], dtype=np.float64) - np.asarray(found["lo-95"], dtype=np.float64)
     return found["mean"], width / (2 * NormalDist().inv_cdf(0.975))
-
-
-def _theta(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import Theta
-
-    return _of_theta(Theta(season), y, steps, with_errors)
-
-
-def _dynamic_theta(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import DynamicOptimizedTheta
-
-    return _of_theta(DynamicOptimizedTheta(season), y, steps, with_errors)
 
 
 def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
@@ -86,25 +61,6 @@ def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answe
     return mean, spread * factor * np.sqrt(1 + np.arange(steps) * facts["par"]["alpha"] ** 2)
 
 
-def _croston(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import CrostonOptimized
-
-    return _of_demand(CrostonOptimized().forecast(y=y, h=steps, fitted=with_errors), y)
-
-
-def _tsb(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import TSB
-
-    tried = (TSB(demand, share).forecast(y=y, h=steps, fitted=True) for demand in _CONSTANTS for share in _CONSTANTS)
-    return _of_demand(min(tried, key=lambda found: np.nansum((y - found["fitted"]) ** 2)), y)
-
-
-def _adida(y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    from statsforecast.models import ADIDA
-
-    return _of_demand(ADIDA().forecast(y=y, h=steps, fitted=with_errors), y)
-
-
 def _of_demand(found: dict[str, np.ndarray], y: np.ndarray) -> Answer:
     """Mean, and where one-step forecasts of the window are there, the root of their mean squared error."""
     if "fitted" not in found:
@@ -114,26 +70,26 @@ def _of_demand(found: dict[str, np.ndarray], y: np.ndarray) -> Answer:
     return found["mean"], np.full(len(found["mean"]), np.sqrt(np.mean(gaps**2)) if len(gaps) else y.std())
 
 
-class _Model(NamedTuple):
-    """How a window is answered (values, steps, season, with errors), and the rows that this needs at least."""
+def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+    """What the model of a name says of the steps after values ``[T]``."""
+    from statsforecast import models
 
-    answer: Callable[[np.ndarray, int, int, bool], Answer]
-    least: int
-
-
-_MODELS: MappingProxyType[str, _Model] = MappingProxyType(
-    {
-        "ets": _Model(_ets, 10),
-        "theta": _Model(_theta, 4),
-        "auto_ets": _Model(_auto_ets, 7),
-        "auto_arima": _Model(_auto_arima, 4),
-        "dynamic_theta": _Model(_dynamic_theta, 4),
-        "croston": _Model(_croston, 1),
-        "tsb": _Model(_tsb, 1),
-        "adida": _Model(_adida, 1),
-    }
-)
-_INTERMITTENT = ("croston", "tsb", "adida")
+    if name == "ets":
+        return _with_bounds(models.AutoETS(season, "AAA" if season > 1 else "AAN", damped=True), y, steps, with_errors)
+    if name == "auto_ets":
+        return _with_bounds(models.AutoETS(season), y, steps, with_errors)
+    if name == "auto_arima":
+        return _with_bounds(models.AutoARIMA(season_length=season), y, steps, with_errors)
+    if name == "theta":
+        return _of_theta(models.Theta(season), y, steps, with_errors)
+    if name == "dynamic_theta":
+        return _of_theta(models.DynamicOptimizedTheta(season), y, steps, with_errors)
+    if name == "tsb":
+        made = [models.TSB(demand, share) for demand in _CONSTANTS for share in _CONSTANTS]
+        tried = (each.forecast(y=y, h=steps, fitted=True) for each in made)
+        return _of_demand(min(tried, key=lambda found: np.nansum((y - found["fitted"]) ** 2)), y)
+    model = models.ADIDA() if name == "adida" else models.CrostonOptimized()
+    return _of_demand(model.forecast(y=y, h=steps, fitted=with_errors), y)
 
 
 class StatsforecastForecaster(LocalForecaster):
@@ -204,11 +160,6 @@ class StatsforecastForecaster(LocalForecaster):
         self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
         self.context = None if context is None else check_rows("context", context, 10)
 
-    @property
-    def name(self) -> str:
-        """The model."""
-        return self.model
-
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what ``save`` wrote, on any machine with statsforecast; it runs no code from the files.
@@ -227,7 +178,7 @@ class StatsforecastForecaster(LocalForecaster):
         return max(2 * season, season + 8, 12) if self.model == "ets" else 2 * season
 
     def _least_rows(self, season: int) -> int:
-        return _MODELS[self.model].least
+        return _MODELS[self.model]
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
         spread = standardise(y[None, :, None], centre="last")[2].item()
@@ -235,7 +186,7 @@ class StatsforecastForecaster(LocalForecaster):
         return (y / size if size > 0 else y), 0.0, size
 
     def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
-        mean, errors = _MODELS[self.model].answer(y, self.horizon, season, with_errors)
+        mean, errors = _estimated(self.model, y, self.horizon, season, with_errors)
         return np.asarray(mean, dtype=np.float64), errors
 
     def read(self, data: Any, *, fitted: bool = False) -> Panel:

@@ -128,21 +128,7 @@ def mlr_attention(
     """Distance-dependent MLR attention: :func:`attention` with ``ranks`` required.
 
     Args:
-        q: Queries of H heads.
-        k: Keys of Hk heads; Hk divides H.
-        v: Values of Hv heads; Hv divides H.
-        ranks: Features per level, coarse to fine, summing to K.
-        block_sizes: Tokens per block at each level; default halving.
-        offset: Shift of the block grid in tokens, for all heads or one per head.
-        groups: Parts of each level after the first, instead of blocks.
-        level_scales: Factor per level, default ones.
-        mean_levels: Divide each score by the number of levels its pair shares.
-        causal: See no later position than one's own.
-        window: Number of keys seen, itself included.
-        n_global: Leading tokens exempt from the window.
-        key_mask: True where a key may be seen.
-        scale: Default ``K ** -0.5``.
-        backend: As in :func:`attention`.
+        ranks: Features per level, coarse to fine, summing to K. The other arguments are those of :func:`attention`.
 
     Returns:
         Attended values; rows with no visible key are zero.
@@ -195,29 +181,14 @@ def attention_weights(
 ) -> Float[Tensor, "B H Lq Lk"]:
     """The weights with which :func:`attention` averages the values, for looking at them.
 
-    Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is ``attention(q, k, v, ...)``.
-
-    Args:
-        q: Queries of H heads.
-        k: Keys of Hk heads; Hk divides H, and query head h uses key head ``h // (H // Hk)``.
-        ranks: Features per level, coarse to fine, summing to K. ``None`` is ordinary attention.
-        block_sizes: Tokens per block at each level; default halving.
-        offset: Shift of the block grid in tokens, for all heads or one per head.
-        groups: Parts of each level after the first, instead of blocks.
-        level_scales: Factor per level, default ones.
-        mean_levels: Divide each score by the number of levels its pair shares.
-        causal: See no later position than one's own.
-        window: Number of keys seen, itself included.
-        n_global: Leading tokens exempt from the window.
-        key_mask: True where a key may be seen.
-        scale: Default ``K ** -0.5``.
+    Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is ``attention(q, k, v, ...)``, and the
+    arguments are those of :func:`attention`.
 
     Returns:
         Weights in the type of q, computed in float32 at least. Rows sum to one; those with no visible key are zero.
 
     Raises:
-        ValueError: As :func:`attention`.
-        TypeError: As :func:`attention`.
+        ValueError, TypeError: As :func:`attention`.
 
     Cost:
         B H Lq Lk K multiply-adds, and memory for B H Lq Lk numbers a few times over.

@@ -214,11 +214,7 @@ class _Plan:
 
 
 def _build(
-    geometry: Geometry,
-    backend: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    groups: tuple[Tensor, ...] | None = None,
+    geometry: Geometry, backend: str, dtype: torch.dtype, device: torch.device, groups: tuple[Tensor, ...] | None = None
 ) -> _Plan:
     # A plan made inside inference mode would be refused later by autograd.
     with torch.inference_mode(False), torch.no_grad():

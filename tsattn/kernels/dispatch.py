@@ -85,21 +85,7 @@ def weigh(
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """:func:`tsattn.kernels.attention_weights` for levels and a pattern that are made already.
-
-    Args:
-        levels: As the others in :func:`attend`.
-        pattern: Who sees whom.
-        key_mask: True where a key may be seen.
-        groups: Parts of each level after the first, instead of blocks.
-        scale: Default ``K ** -0.5``.
-
-    Returns:
-        Weights in the type of q, computed in float32 at least.
-
-    Raises:
-        ValueError: As :func:`tsattn.kernels.attention`.
-    """
+    """:func:`tsattn.kernels.attention_weights` for levels and a pattern that are made already, as :func:`attend`."""
     _check_tensors(q, k, None, key_mask)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     with torch.autocast(q.device.type, enabled=False):

@@ -236,9 +236,7 @@ def backward(
         grad: Gradient of the result.
         out: The result.
         lse: Its log-sum-exp, in float32 at least.
-        scale: As in :func:`forward`.
-        causal: As in :func:`forward`.
-        bias: As in :func:`forward`.
+        scale, causal, bias: As in :func:`forward`.
 
     Returns:
         The three gradients, in the type of q.

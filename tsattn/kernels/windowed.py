@@ -247,10 +247,7 @@ class _Chunks(Passes):
         steps = _walk(self.geometry, mask, [q, grad, out, kept, dq], [k, v, dk, dv])
         for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
             part_q, *parts = fused.backward(
-                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
-                scale=self.scale,
-                causal=chunk.causal,
-                bias=bias,
+                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)), scale=self.scale, causal=chunk.causal, bias=bias
             )
             to_q.copy_(part_q)
             for target, part in zip((to_k, to_v), parts, strict=True):

@@ -21,9 +21,7 @@ class LowRank(LeveledMatrix):
         n_in: Columns.
         n_out: Rows.
         rank: Columns of the factors; ``None`` is a quarter of the smaller side.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the rank is below 1.
@@ -56,9 +54,7 @@ class MLR(LeveledMatrix):
         n_out: Rows.
         ranks: r_l, coarse to fine; ``None`` shares a quarter of the smaller side as a half, a quarter and the rest.
         n_blocks: p_l; ``None`` is 1, 2, 4, ...
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If a rank or number of blocks is below 1, a level has more blocks than rows, or lengths differ.
@@ -105,9 +101,7 @@ class BTT(LeveledMatrix):
         n_out: Rows, ``a b``.
         tt_rank: s, at least 1.
         factors: (a, b, c, d); ``None`` is :func:`default_factors`.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the factors do not multiply to the sizes or the rank is below 1.
@@ -140,9 +134,7 @@ class Monarch(LeveledMatrix):
         n_out: Rows, ``a b``.
         factors: (a, b, c, d): b left blocks of a x c and c right blocks of b x d; ``None`` is :func:`default_factors`,
             square blocks for a square number.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the factors do not multiply to the sizes.
@@ -177,9 +169,7 @@ class MLBTC(LeveledMatrix):
         n_in: Columns.
         n_out: Rows.
         levels: The terms; ``None`` is low rank (an eighth of the smaller side) plus a block tensor train of rank 1.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If there is no level, or one does not fit the sizes.
@@ -242,9 +232,7 @@ def make_matrix(
         tt_rank: For ``btt``.
         factors: For ``kronecker``, ``monarch`` and ``btt``.
         levels: For ``mlbtc``.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the name is unknown, or an option is given that the structure does not have.

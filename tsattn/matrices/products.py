@@ -53,9 +53,7 @@ class Kronecker(StructuredMatrix):
         n_in: Columns, ``c d``.
         n_out: Rows, ``a b``.
         factors: (a, b, c, d); ``None`` is :func:`default_factors`.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the factors do not multiply to the sizes.
@@ -114,9 +112,7 @@ class Butterfly(StructuredMatrix):
     Args:
         n_in: Columns, a power of two, at least 2.
         n_out: Rows, the same.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If the matrix is not square or its size no power of two.

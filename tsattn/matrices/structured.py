@@ -197,9 +197,7 @@ class LeveledMatrix(StructuredMatrix):
         n_in: Columns.
         n_out: Rows.
         levels: The terms, at least one.
-        heads: Number of matrices; ``None`` is one without a head axis.
-        generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
         ValueError: If there is no level, or one does not fit the sizes.

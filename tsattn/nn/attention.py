@@ -104,8 +104,7 @@ class Attention(nn.Module):
         """How much each token looks at each other one; rows sum to one.
 
         Args:
-            context: As in :meth:`forward`.
-            key_mask: As in :meth:`forward`.
+            context, key_mask: As in :meth:`forward`.
         """
         q, k = self._features(x, context)
         return self._weigh(q, k, key_mask)
@@ -129,8 +128,11 @@ class Attention(nn.Module):
         Raises:
             ValueError: If the pattern is not causal.
         """
-        sizes = {"batch": n_sequences, "max_length": max_length, "dtype": dtype, "device": device}
-        return self._cache_for(self.pattern, self.score.d_key, **sizes)
+        return self._make_cache(batch=n_sequences, max_length=max_length, dtype=dtype, device=device)
+
+    def _make_cache(self, **sizes: Any) -> TokenCache:
+        cache: TokenCache = self._cache_for(self.pattern, self.score.d_key, **sizes)
+        return cache
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
@@ -253,27 +255,9 @@ class GlobalLocalAttention(Attention):
         far = weigh(q_far, k_far, pattern=self.pattern, key_mask=key_mask)
         return far + weigh(q_near, k_near, pattern=self.local, key_mask=key_mask)
 
-    def make_cache(
-        self,
-        n_sequences: int,
-        max_length: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
-    ) -> TokenCache:
-        """One cache a half; the values in the window are kept a second time.
-
-        Args:
-            n_sequences: Batch size B.
-            max_length: Tokens of the longest sequence.
-            dtype: Type of the numbers kept.
-            device: Where they are kept.
-
-        Raises:
-            ValueError: If the pattern is not causal.
-        """
+    def _make_cache(self, **sizes: Any) -> TokenCache:
+        """One cache a half; the values in the window are kept a second time."""
         from tsattn.nn.cache import HalvesCache
 
-        sizes = {"batch": n_sequences, "max_length": max_length, "dtype": dtype, "device": device}
         far = self._cache_for(self.pattern, self.d_global, **sizes)
         return HalvesCache(far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes))

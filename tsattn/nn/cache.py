@@ -319,11 +319,7 @@ AnyCache = Cache | HalvesCache
 
 
 def make_cache(
-    sizes: CacheSizes,
-    *,
-    levels: Levels | None = None,
-    pattern: Pattern | None = None,
-    scale: float | None = None,
+    sizes: CacheSizes, *, levels: Levels | None = None, pattern: Pattern | None = None, scale: float | None = None
 ) -> Cache:
     """The empty cache that serves causal attention with these levels, or this pattern.
 

@@ -301,14 +301,7 @@ class BilinearScore(Score):
         ValueError: If the matrix is not square, has no head axis, or cannot be split.
     """
 
-    def __init__(
-        self,
-        matrix: Any,
-        *,
-        side: str | None = None,
-        norm: bool = False,
-        scale: float | None = None,
-    ) -> None:
+    def __init__(self, matrix: Any, *, side: str | None = None, norm: bool = False, scale: float | None = None) -> None:
         super().__init__()
         if matrix.heads is None or matrix.n_in != matrix.n_out:
             raise ValueError(

@@ -96,11 +96,7 @@ def _make_score(config: ModelConfig, layer: int, generator: torch.Generator | No
     if config.backbone == "mlr":
         return _level_score(config, layer, generator)
     return DotScore(
-        config.d_model,
-        config.n_heads,
-        n_key_heads=config.n_kv_heads,
-        rotary=config.rotary,
-        generator=generator,
+        config.d_model, config.n_heads, n_key_heads=config.n_kv_heads, rotary=config.rotary, generator=generator
     )
 
 
@@ -140,12 +136,6 @@ def _bilinear_score(config: ModelConfig, generator: torch.Generator | None) -> B
         # As many numbers as the two projections of an ordinary head.
         ranks = default_ranks(head_width(width, config.n_heads))
     matrix = make_matrix(
-        name,
-        width,
-        width,
-        ranks=ranks,
-        tt_rank=config.tt_rank,
-        heads=config.n_heads,
-        generator=generator,
+        name, width, width, ranks=ranks, tt_rank=config.tt_rank, heads=config.n_heads, generator=generator
     )
     return BilinearScore(matrix)
