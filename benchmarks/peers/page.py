@@ -23,9 +23,8 @@ def training(folder: Path) -> str:
         return render.NONE
     models = list(dict.fromkeys(row["model"] for row in rows))
     body = []
-    for (setting, peer, version, threads), cell in records.by(
-        rows, "setting", "peer", "peer_version", "threads"
-    ).items():
+    groups = records.by(rows, "setting", "peer", "peer_version", "threads")
+    for (setting, peer, version, threads), cell in groups.items():
         ratios = {row["model"]: f"{row['ratio']:.2f}" for row in cell}
         speed = f"{cell[0]['peer_windows_per_second']:.0f}"
         body.append([setting, f"{peer} {version}", str(threads), speed, *(ratios.get(name, "") for name in models)])

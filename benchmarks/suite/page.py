@@ -115,9 +115,8 @@ def headline(folder: Path) -> str:
             by_horizon = records.by(mine, "horizon")
             if len(by_horizon) < len(horizons):
                 raise ValueError(f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its rows")
-            found[model, dataset] = tuple(  # type: ignore[assignment]
-                fmean(render.mean(cell, score) for cell in by_horizon.values()) for score in ("mse", "mae")
-            )
+            mean = (fmean(render.mean(cell, score) for cell in by_horizon.values()) for score in ("mse", "mae"))
+            found[model, dataset] = tuple(mean)
     datasets = list(dict.fromkeys(dataset for _, dataset in found))
     best = {name: min(round(mse, 5) for (_, at), (mse, _) in found.items() if at == name) for name in datasets}
 

@@ -37,9 +37,8 @@ def judge(state: Path, pack: Pack) -> Record:
                 instances = pack.instances(task)
                 scores = score(task, instances, forecast("zero", task, instances, weights=folder))
                 base = task.published["seasonal_naive"]
-                found[task.name] = {m: scores[m] / base[m.upper()] for m in ("mase", "wql")} | {
-                    "coverage80": scores["coverage80"]
-                }
+                found[task.name] = {m: scores[m] / base[m.upper()] for m in ("mase", "wql")}
+                found[task.name]["coverage80"] = scores["coverage80"]
     columns = []
     for number in _JUDGED:
         names = [t.name for t in pack.tasks.values() if COLUMNS[number].holds(t.suite, t.split, t.horizon)]
