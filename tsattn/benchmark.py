@@ -89,9 +89,7 @@ def run_suite(
     path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
     how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
     verbose = progress is not None and engine is None  # lines of several workers would overwrite one another
-    sources = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
-    sources += [] if suite.table is None else [_tabled(suite)]
-    runs = [run.told(verbose, **how) for source in sources for run in _runs(suite, source)]
+    runs = [run.told(verbose, **how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
     say = progress or (lambda line: None)
     known = [] if path is None else read_rows(path)
     records = [find_record(known, run.key) for run in runs]
@@ -104,18 +102,13 @@ def run_suite(
             if wait and records[number] is not None:
                 continue
             what = "running" if records[number] is None else "found"
-            times = _times(time.monotonic() - started, n_made, sum(record is None for record in records))
-            say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {times}")
+            gone, n_left = time.monotonic() - started, sum(record is None for record in records)
+            left = f", {in_words(gone / n_made * n_left)} left" if n_made else ""  # as long a run as those made took
+            say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {in_words(int(gone))} gone{left}")
             if records[number] is None:
                 records[number] = _take(run, path, wait=wait)
                 n_made += 1
     return [record for record in records if record is not None]
-
-
-def _times(seconds: float, n_made: int, n_left: int) -> str:
-    """Seconds gone, and left if the runs to come take what those made took."""
-    gone = f"{in_words(int(seconds))} gone"
-    return f"{gone}, {in_words(seconds / n_made * n_left)} left" if n_made else gone
 
 
 def _take(run: "_Run", path: Path | None, *, wait: bool) -> dict[str, Any] | None:
@@ -188,6 +181,11 @@ class _Source:
     @cached_property
     def sha256(self) -> str:
         return self.panel.fingerprint()
+
+
+def _sources(suite: Suite, data_dir: str | Path | None) -> list[_Source]:
+    carded = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
+    return carded if suite.table is None else [*carded, _tabled(suite)]
 
 
 def _carded(name: str, data_dir: str | Path | None) -> _Source:

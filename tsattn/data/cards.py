@@ -463,8 +463,10 @@ def _download(card: Card, url: str, policy: Policy, cache: Path, data_dir: StrPa
         try:
             pooch.HTTPDownloader(chunk_size=1 << 16, timeout=30)(url, name, None)
         except OSError as error:  # all errors of the HTTP library are among them
+            answer, cause = getattr(error, "response", None), error.strerror or type(error).__name__
+            cause = cause if answer is None else f"the server answers {answer.status_code}"
             raise FileNotFoundError(
-                f"{_nowhere(card, data_dir, cache)}, and {url} cannot be downloaded ({_cause(error)}); {_by_hand(card)}"
+                f"{_nowhere(card, data_dir, cache)}, and {url} cannot be downloaded ({cause}); {_by_hand(card)}"
             ) from error
         dataset = _open(card, part, policy, url)
         # Nobody ever sees a half or a wrong file under the real name.
@@ -472,13 +474,6 @@ def _download(card: Card, url: str, policy: Policy, cache: Path, data_dir: StrPa
     finally:
         part.unlink(missing_ok=True)
     return Dataset(card, dataset.panel, dataset.split, path, dataset.stamps, dataset.sha256)
-
-
-def _cause(error: OSError) -> str:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"the server answers {response.status_code}"
-    return error.strerror or type(error).__name__
 
 
 def _nowhere(card: Card, data_dir: StrPath | None, cache: Path) -> str:

@@ -52,7 +52,7 @@ class Head(nn.Module):
         n_tokens: int,
         d_model: int,
         horizon: int,
-        n_parameters: int,
+        n_parameters: int = 1,
         *,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
@@ -102,17 +102,6 @@ class PointHead(Head):
     """One value for each future step; arguments as in :class:`Head`, without ``n_parameters``."""
 
     losses: ClassVar[tuple[str, ...]] = tuple(_POINT_LOSSES)
-
-    def __init__(
-        self,
-        n_tokens: int,
-        d_model: int,
-        horizon: int,
-        *,
-        dropout: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(n_tokens, d_model, horizon, 1, dropout=dropout, generator=generator)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F"]:
         """One value for each future step."""
