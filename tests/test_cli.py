@@ -524,7 +524,7 @@ def test_the_demo_keeps_its_word(folder, run):
     assert code == 0
     scores = {row["model"]: row["mae_original"] for row in lines(out)}
     assert scores["mlr"] <= min(scores["naive"], scores["seasonal_naive"]) / 2
-    assert scores["auto"] <= 1.1 * min(scores[name] for name in demo._MODELS if name != "auto")
+    assert scores["auto"] <= 1.2 * min(scores[name] for name in demo._MODELS if name != "auto")
 
 
 def test_tables_read_the_same_from_file_and_from_memory(folder):
