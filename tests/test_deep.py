@@ -301,8 +301,8 @@ def test_errors_say_what_to_do():
     for name in ("hidden_sise", "prediction_length", "trainer_kwargs"):
         with pytest.raises(ValueError, match=f"estimator_args of 'deepar' may hold .*hidden_size.*; got '{name}'"):
             make("deepar", estimator_args={name: 3}).fit(long())
-    with pytest.raises(ValueError, match="one window of 50 rows of context and 4 of horizon needs at least 54 rows"):
-        make("dlinear", context=50).fit(long())
+    with pytest.raises(ValueError, match="one window of 500 rows of context and 4 of horizon needs at least 504 rows"):
+        make("dlinear", context=500).fit(long())
     with pytest.raises(ValueError, match="fit it first"):
         GluonTSForecaster(2).predict_windows(np.zeros((1, 9, 1)))
     if not torch.cuda.is_available():
