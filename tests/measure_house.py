@@ -198,8 +198,8 @@ def measure() -> list[Row]:
             "21,800",
             22_000,
             lines(sources(PACKAGE)),
-            "19,000, and 3,000 that are new: the pretrained room; since then covariates by regression, files and times of"
-            " every kind, the combination, statsforecast, and a save for every forecaster",
+            "19,000, and 3,000 that are new: the pretrained room; since then covariates by regression, files and times"
+            " of every kind, the combination, statsforecast, and a save for every forecaster",
             27_500,
         ),
         Row("lines of Python in benchmarks/", "6,700", 3_500, lines(sources(ROOT / "benchmarks"))),
