@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant(NETWORK, "panel.channels != known.channels", "len(panel.channels) != len(known.channels)", ESTIMATOR),
     Mutant(NETWORK, '"alias", "training__n_threads"}', '"alias", "training__learning_rate"}', ESTIMATOR),
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
-    Mutant(NETWORK, "seen = (index >= 0)[:, None]", "seen = (index >= -1)[:, None]", ESTIMATOR),
+    Mutant("tsattn/data/windows.py", "known = (places >= 0)[:, None]", "known = (places >= -1)[:, None]", ESTIMATOR),
     Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),
     Mutant(NETWORK, "if not hold_linear(network):", "if hold_linear(network):", SOLVED),
     Mutant(NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES),
