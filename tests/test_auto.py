@@ -21,14 +21,6 @@ H = 6
 QUICK = ("zero", "naive", "seasonal_naive", "drift")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def some(self, panel, until):
     return (each for each in AutoForecaster._candidates(self, panel, until) if each.name in QUICK)
 

@@ -18,14 +18,6 @@ DOUBLE = torch.float64
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def shaken(**settings):
     """A small network whose every weight does something."""
     generator = torch.Generator().manual_seed(0)
