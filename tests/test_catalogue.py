@@ -2,7 +2,8 @@
 
 import pytest
 
-from tsattn.catalogue import MODELS, find_model, make_forecaster, settings_for
+from tsattn.catalogue import MODELS, find_model, forecast, make_forecaster, settings_for
+from tsattn.forecasters.naive import Naive
 
 PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
     least_squares zero naive seasonal_naive drift window_average ets theta autoreg sarimax stl_ets ridge gbm
@@ -45,3 +46,9 @@ def test_shared_settings_go_to_those_they_mean_something_to():
     assert settings_for("seasonal_naive", **shared) == {"season_length": 24}
     assert settings_for("naive", **shared) == {}
     assert settings_for("drift", **shared) == {}
+
+
+def test_a_level_that_is_none_is_refused_before_anything_is_fitted(monkeypatch):
+    monkeypatch.setattr(Naive, "fit", lambda *_: pytest.fail("it was fitted"))
+    with pytest.raises(ValueError, match="80 means 80%"):
+        forecast([1.0, 2.0, 3.0], 2, level=0.8, model="naive")

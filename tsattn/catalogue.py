@@ -15,6 +15,7 @@ from tsattn.data.columns import as_frame, find_time_col
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecast, Forecaster
+from tsattn.levels import check_request
 from tsattn.settings import Settings
 
 
@@ -197,14 +198,14 @@ def forecast(
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()
         [2.0, 2.0]
     """
+    check_request(level, quantiles)
     schema = Schema() if schema is None else schema
-    if future is not None:
-        if not schema.columns.future:
-            schema = schema.changed(future_cols=_future_cols(future, schema))
-        if not make_forecaster(model, horizon, schema=schema).covariate_columns:
-            raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
-    forecaster = make_forecaster(model, horizon, schema=schema).fit(data)
-    return forecaster.predict(level=level, quantiles=quantiles, future=future)
+    if future is not None and not schema.columns.future:
+        schema = schema.changed(future_cols=_future_cols(future, schema))
+    forecaster = make_forecaster(model, horizon, schema=schema)
+    if future is not None and not forecaster.covariate_columns:
+        raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
+    return forecaster.fit(data).predict(level=level, quantiles=quantiles, future=future)
 
 
 def _future_cols(future: Any, schema: Schema) -> list[Any]:
