@@ -2,7 +2,6 @@
 
 import itertools
 import sys
-import time
 import warnings
 
 import numpy as np
@@ -139,19 +138,6 @@ def test_without_statsforecast_the_twin_answers_and_the_others_are_refused(monke
         assert np.isfinite(twin.fit(frame(series())).predict()[name]).all()
     with pytest.raises(ImportError, match=r"auto_ets needs statsforecast; install it with: pip install 'tsattn\[cl"):
         make_forecaster("auto_ets", H)
-
-
-def test_theta_of_the_catalogue_is_many_times_as_fast_as_statsmodels():
-    table = pd.concat([frame(series(120, seed), f"s{seed:02}", "MS") for seed in range(30)])
-
-    def seconds(forecaster):
-        forecaster.fit(table).predict()
-        start = time.perf_counter()
-        forecaster.predict()
-        return time.perf_counter() - start
-
-    slow = seconds(StatsmodelsForecaster(18, "theta"))
-    assert seconds(make_forecaster("theta", 18)) < slow / 5
 
 
 @pytest.mark.parametrize("model", QUICK)
