@@ -202,7 +202,8 @@ def measure() -> list[Row]:
             " of every kind, the combination, statsforecast, and a save for every forecaster",
             27_500,
         ),
-        Row("lines of Python in benchmarks/", "6,700", 3_500, lines(sources(ROOT / "benchmarks"))),
+        # 3,500 was asked before the study of the pretrained network's attention and the tables by its weights.
+        Row("lines of Python in benchmarks/", "6,700", 3_500, lines(sources(ROOT / "benchmarks")), kept=4_100),
         Row("lines of records", "198,507", 3_000, lines(records), f"{len(records)} files"),
         Row("pages of docs beside the API", "25", 14, len(pages)),
         Row("words of docs", "44,000", 20_000, sum(len(file.read_text().split()) for file in pages)),

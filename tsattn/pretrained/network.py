@@ -212,7 +212,7 @@ class ZeroNetwork(nn.Module):
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        period, strength = detect_period(x[:, -self.config.max_context :])
+        period, strength = self._season(x[:, -self.config.max_context :])
         tokens = self._cut(period, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = _read(x, index, inside)
@@ -259,6 +259,9 @@ class ZeroNetwork(nn.Module):
         unit = torch.where(spread > 0, spread, 1.0)[..., None]
         scaled = torch.asinh((values - level[..., None]) / unit)
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
+
+    def _season(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return detect_period(x)
 
     def _cut(self, period: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
         config = self.config

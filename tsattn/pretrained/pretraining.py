@@ -144,11 +144,11 @@ class Pretraining:
     ) -> None:
         self.config, self.recipe, self.device = config, recipe, torch.device(device)
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.network = ZeroNetwork(config, generator=generator).to(self.device)
+        self.network = self._make(generator).to(self.device)
         if start is not None:
             _check_start(start.config, config)
             self.network.load_state_dict(start.state_dict(), strict=False)
-        self.average = ZeroNetwork(config, generator=generator).to(self.device).requires_grad_(False)
+        self.average = self._make(generator).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         inside = [p for name, p in self.network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
         others = [p for p in self.network.parameters() if all(p is not q for q in inside)]
@@ -158,6 +158,9 @@ class Pretraining:
         )
         self.rates = (recipe.rate, recipe.other_rate)
         self.step, self.windows, self.seconds = 0, 0, 0.0  # seconds of all cores
+
+    def _make(self, generator: torch.Generator) -> ZeroNetwork:
+        return ZeroNetwork(self.config, generator=generator)
 
     def advance(self) -> float:
         """One step; its loss."""
