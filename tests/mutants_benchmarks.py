@@ -54,8 +54,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/suite/page.py",
-        "if len(by_horizon) < len(horizons):",
-        "if len(by_horizon) > len(horizons):",
+        'if {row["horizon"] for row in mine} < horizons:',
+        'if {row["horizon"] for row in mine} > horizons:',
         "tests/test_report.py",
     ),
     Mutant(
@@ -63,6 +63,24 @@ MUTANTS = [
         "b is not None and _settings(a) == _settings(b)",
         "b is not None",
         "tests/test_report.py",
+    ),
+    Mutant(
+        "benchmarks/suite/page.py",
+        'row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0',
+        'row["config"].get("linear_skip") == MAP',
+        "tests/test_report.py",
+    ),
+    Mutant(
+        "benchmarks/suite/pretrained.py",
+        "weights.append(best_weights(products, pick, SHRINK))",
+        "weights.append(best_weights(products[-3:], pick, SHRINK))",
+        "tests/test_pretrained_tables.py",
+    ),
+    Mutant(
+        "benchmarks/suite/pretrained.py",
+        "(self.ends + horizon <= (stop if test else valid))",
+        "(self.ends + horizon < (stop if test else valid))",
+        "tests/test_pretrained_tables.py",
     ),
     Mutant("benchmarks/paper/page.py", "if len(some) == most:", "if some:", "tests/test_paper.py"),
     Mutant(

@@ -163,6 +163,38 @@ def test_the_headline_holds_means_over_horizons_and_marks_the_least(results):
     assert list(told) == ["mlr", "standard", "naive", "seasonal_naive", "ridge"], "as in the catalogue"
 
 
+def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_the_map(results):
+    solved = [record("least_squares", mse=0.33, horizon=h, best_epoch=0) for h in HORIZONS]
+    alike, apart = (
+        [
+            record(name, mse=mse, horizon=h, best_epoch=epoch, config={"model": name, "linear_skip": "least_squares"})
+            for h, mse, epoch in zip(HORIZONS, scores, epochs, strict=True)
+        ]
+        for name, scores, epochs in (("standard", (0.33, 0.33), (0, 0)), ("mlr", (0.3, 0.33), (4, 0)))
+    )
+    write(results, suite_page.HEADLINE, [*ROWS[:4], *solved, *alike, *apart, *ROWS[-2:]])
+    ours = [
+        {"dataset": "ETTh1", "horizon": h, "model": name, "seed": seed, "mse": mse + seed / 100, "mae": 0.25, **ORIGIN}
+        for name, mse in (("map + zero", 0.31), ("zero", 0.34), ("least_squares", 0.33))
+        for seed in range(1 + (name == "zero"))
+        for h in HORIZONS
+    ]
+    ours.append({**ours[0], "model": "zero, fine-tuned"})  # lacks a horizon
+    write(results, suite_page.PRETRAINED, ours)
+    lines = suite_page.headline(results).splitlines()
+    told = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[2:10]}
+    assert list(told) == [
+        *("mlr", "standard", "least_squares", "zero", "map + zero", "naive", "seasonal_naive", "ridge")
+    ]
+    assert told["standard"] == "kept the map"
+    assert told["mlr"] == "0.315/0.158"
+    assert told["zero"] == "0.345/0.250"
+    assert told["map + zero"] == "**0.310/0.250**"
+    text = suite_page.datasets(results)
+    assert "| standard       |    kept the map |    kept the map |" in text
+    assert "| mlr            |     0.300/0.150 |    kept the map |" in text
+
+
 def test_tables_hold_every_horizon_the_spread_of_seeds_and_published_rows(results):
     scores = {"ETTh1": {"96": [0.151, 0.2]}}
     known = [{"kind": "model", "model": suite_page.RIVAL, "source": "logs", "scores": scores}]

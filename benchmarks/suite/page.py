@@ -14,9 +14,15 @@ from tsattn.benchmark import REQUIRED, asked
 from tsattn.catalogue import MODELS
 
 HEADLINE, VARIANTS, BEST_PASS, PUBLISHED = "headline.jsonl", "variants.jsonl", "best_pass.jsonl", "published.jsonl"
+# Rows of pretrained.py, told apart by these fields.
+PRETRAINED, KEY = "pretrained_tables.jsonl", ("dataset", "horizon", "model", "seed")
 OURS, THEIRS, MAP = "mlr", "standard", "least_squares"
+ZERO, TUNED = "zero", "zero, fine-tuned"
+COMBINED = {"map + zero": (MAP, ZERO), "map + zero + fine-tuned": (MAP, ZERO, TUNED)}
+KEPT = "kept the map"
 # Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the best known.
 RIVAL = "PatchTST/42 re-run, bug fixed"
+BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
 _POINTS = 48  # of a curve: more would be a large file and look the same
 CONFIDENCE = 0.95
@@ -98,39 +104,60 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
 
 
 def headline(folder: Path) -> str:
-    """README's table: models by data set, MSE and MAE averaged over horizons.
+    """README's table: models by data set, MSE and MAE averaged over horizons; fits that kept the map are named so.
 
     Raises:
         ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
     """
     rows = read_suite(folder, HEADLINE)
+    pretrained = [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] != MAP]
     if not rows:
         return render.NONE
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    found: dict[tuple[str, str], tuple[float, float] | None] = {}
     for (dataset,), of in records.cells(rows, "dataset").items():
         if absent := _NAIVE - {row["model"] for row in of}:
             raise ValueError(f"{HEADLINE}: {dataset} lacks {min(absent)}; add its rows")
         horizons = {row["horizon"] for row in of}
         for (model,), mine in records.cells(of, "model").items():
-            by_horizon = records.by(mine, "horizon")
-            if len(by_horizon) < len(horizons):
+            if {row["horizon"] for row in mine} < horizons:
                 raise ValueError(f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its rows")
-            mean = (fmean(render.mean(cell, score) for cell in by_horizon.values()) for score in ("mse", "mae"))
-            found[model, dataset] = tuple(mean)
+            found[model, dataset] = None if kept(mine) else _mean(mine)
+        for (model,), mine in records.by([row for row in pretrained if row["dataset"] == dataset], "model").items():
+            if {row["horizon"] for row in mine} == horizons:
+                found[model, dataset] = _mean(mine)
     datasets = list(dict.fromkeys(dataset for _, dataset in found))
-    best = {name: min(round(mse, 5) for (_, at), (mse, _) in found.items() if at == name) for name in datasets}
+    best = {name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of) for name in datasets}
 
     def cell(model: str, dataset: str) -> str:
-        if (model, dataset) not in found:
-            return ""
-        mse, mae = found[model, dataset]
-        text = f"{mse:.3f}/{mae:.3f}"
-        return f"**{text}**" if round(mse, 5) == best[dataset] else text
+        scores = found.get((model, dataset))
+        if scores is None:
+            return KEPT if (model, dataset) in found else ""
+        text = f"{scores[0]:.3f}/{scores[1]:.3f}"
+        return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
-    models = sorted({model for model, _ in found}, key=records.rank)
+    beside_zero = {model: (*records.rank(ZERO), place) for place, model in enumerate((ZERO, TUNED, *COMBINED))}
+    models = sorted({model for model, _ in found}, key=lambda model: beside_zero.get(model, records.rank(model)))
     text = render.lines(["model", *datasets], ([model, *(cell(model, name) for name in datasets)] for model in models))
     told = "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, every test window."
     return f"{text}\n\n{told} Least MSE bold. {records.origin(rows)}"
+
+
+def kept(rows: list[Record]) -> bool:
+    """Whether each of some runs began from the solved map and came back to it."""
+    return all(row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0 for row in rows)
+
+
+def told(rows: list[Record]) -> str:
+    """Scores of runs, or that they kept the map; nothing where there are none."""
+    return KEPT if rows and kept(rows) else render.pair(rows, "mse", "mae")
+
+
+def _mean(rows: list[Record]) -> tuple[float, float]:
+    """MSE and MAE, averaged over seeds, then over horizons."""
+    mse, mae = (
+        fmean(render.mean(cell, score) for cell in records.by(rows, "horizon").values()) for score in ("mse", "mae")
+    )
+    return mse, mae
 
 
 def datasets(folder: Path) -> str:
@@ -146,15 +173,15 @@ def datasets(folder: Path) -> str:
         body = []
         for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: records.rank(item[0][0])):
             # Further attentions that kept the map say nothing new.
-            if model not in known and all(row.get("best_epoch") == 0 for row in mine):
+            if model not in known and kept(mine):
                 continue
             by_horizon = records.by(mine, "horizon")
-            spreads = [stdev(row["mse"] for row in some) for some in by_horizon.values() if len(some) > 1]
+            learnt = [some for some in by_horizon.values() if not kept(some)]
+            spreads = [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
             texts = []
             for h in horizons:
                 some = by_horizon.get((h,), [])
-                text = render.pair(some, "mse", "mae")
-                texts.append(f"**{text}**" if some and level(some) == best[h] else text)
+                texts.append(f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some))
             body.append([model, *texts, f"{max(spreads):.3f}" if spreads else ""])
         for name, scores in beside(published, dataset).items():
             pairs = [scores.get(str(h)) for h in horizons]
@@ -185,16 +212,16 @@ def read_published(folder: Path) -> list[Record]:
     return rows
 
 
-def beside(published: list[Record], dataset: str) -> dict[str, dict[str, Any]]:
-    """The two published rows of a data set, ``[MSE, MAE]`` by horizon; those that are known."""
+def beside(published: list[Record], dataset: str, kinds: tuple[str, ...] = ("best",)) -> dict[str, dict[str, Any]]:
+    """The published rows of a data set, ``[MSE, MAE]`` by horizon; those that are known."""
     found: dict[str, dict[str, Any]] = {}
     for row in published:
         if row["kind"] == "model" and row["model"] == RIVAL:
             same = (scores for name, scores in row["scores"].items() if name.lower() == dataset.lower())
             found["PatchTST/42"] = next(same, {})
     for row in published:
-        if row["kind"] == "best" and row["dataset"].lower() == dataset.lower():
-            found["best published"] = {h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()}
+        if row["kind"] in kinds and row["dataset"].lower() == dataset.lower():
+            found[BEST[row["kind"]]] = {h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()}
     return {name: scores for name, scores in found.items() if scores}
 
 
