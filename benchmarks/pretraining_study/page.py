@@ -1,0 +1,82 @@
+"""Tables and pictures of the study of the pretrained network's attention."""
+
+from collections.abc import Iterable
+from math import exp, log
+from pathlib import Path
+from statistics import fmean
+
+import records
+import render
+from pretraining_study.run import ARMS, FILE, JUDGED, KEY
+from records import Record
+from suite.page import interval
+
+BASE, WIDTH = "standard", 96
+SCALED = ("standard", "phase")  # arms that were trained at several widths
+
+
+def _rows(folder: Path) -> list[Record]:
+    order, rows = list(ARMS), records.read(folder / FILE, KEY)
+    return sorted(rows, key=lambda row: (row["steps"], order.index(row["arm"]), row["seed"]))
+
+
+def _percent(ratios: Iterable[float]) -> str:
+    """Geometric mean of ratios as a change in percent, with its 95% interval where there are three or more."""
+    logs = [log(ratio) for ratio in ratios]
+    middle, *ends = (f"{100 * (exp(value) - 1):+.1f}" for value in (fmean(logs), *(interval(logs) or ())))
+    return f"{middle} ({ends[0]}, {ends[1]})" if ends else middle
+
+
+def _change(both: list[tuple[Record, Record]], metric: int) -> str:
+    """Change of a score over tasks, each the mean over seeds."""
+    tasks = both[0][0]["tasks"]
+    return _percent(exp(fmean(log(a["tasks"][t][metric] / b["tasks"][t][metric]) for a, b in both)) for t in tasks)
+
+
+def study(folder: Path) -> str:
+    """A line an arm: cost and scores, and how far they are from those of standard attention on the same seeds."""
+    rows = [row for row in _rows(folder) if row["d_model"] == WIDTH]
+    if not rows:
+        return render.NONE
+    parts = []
+    for (steps,), of in records.by(rows, "steps").items():
+        base = {row["seed"]: row for row in of if row["arm"] == BASE}
+        body = []
+        for (arm,), some in records.by(of, "arm").items():
+            both = [(row, base[row["seed"]]) for row in some if row["seed"] in base]
+            line = [arm, str(len(some)), f"{render.mean(some, 'multiply_adds') / 1e6:.1f}"]
+            line += [f"{render.mean(some, 'core_seconds'):.0f}", render.spread(some, "validation")]
+            if arm == BASE or not both:
+                line += ["", "", ""]
+            else:
+                line += [_percent(a["validation"] / b["validation"] for a, b in both)]
+                line += [_change(both, 0), _change(both, 1)]
+            pairs = [[dict(enumerate(row["columns"][n])) for row in some] for n in range(2)]
+            line += [render.pair(pair, 0, 1) for pair in pairs]
+            body.append((render.mean(some, "validation"), line))
+        head = ["attention", "seeds", "million multiply-adds", "core seconds", "validation loss"]
+        head += ["loss, %", "MASE, %", "WQL, %", *(column.suite for column in JUDGED[:2])]
+        parts.append(f"{steps:,} steps\n\n{render.lines(head, (line for _, line in sorted(body)))}")
+    return "\n\n".join([*parts, records.origin(rows)])
+
+
+def scaling(folder: Path) -> list[render.Panel]:
+    """Validation loss against multiply-adds at several widths, a panel a number of steps."""
+    panels = []
+    for (steps,), of in records.by(_rows(folder), "steps").items():
+        lines = {}
+        for arm in SCALED:
+            widths = records.by(sorted((r for r in of if r["arm"] == arm), key=lambda r: r["d_model"]), "d_model")
+            points = []
+            for some in widths.values():
+                losses = [row["validation"] for row in some]
+                points.append([some[0]["multiply_adds"] / 1e6, sum(losses) / len(losses), min(losses), max(losses)])
+            lines[arm] = points
+        if min(map(len, lines.values())) >= 2:
+            labels = {"x": "million multiply-adds of a forecast", "y": "validation loss", "log": "x"}
+            panels.append({"title": f"{steps:,} steps", **labels, "lines": lines})
+    return panels
+
+
+BLOCKS = {("docs/findings.md", "study"): study}
+PICTURES = {"pretraining_study.svg": scaling}
