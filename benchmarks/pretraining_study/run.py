@@ -64,6 +64,7 @@ ARMS = {
     "cycle": Arm(("cycle", "near")),
     "phase and cycle": Arm(("phase", "cycle")),
     "phase of two seasons": Arm(("phase", "second", "near")),
+    "phase of two seasons, or near": Arm(("phase", "second")),
     "phase, bilinear MLR": Arm(PHASE, score="mlr"),
     "phase, bilinear BTT": Arm(PHASE, score="btt"),
     "phase, copies": Arm(PHASE, copies=True),
@@ -149,7 +150,7 @@ class StudyNetwork(ZeroNetwork):
         turns = {"phase": torch.where(seasonal, cycle.to(time), time)}
         if "second" in self.arm.levels:
             twice, span = (self.second > 0)[:, None], self.second.clamp_min(1)[:, None]
-            groups["second"] = torch.where(twice, cycle.remainder(span), wide)
+            groups["second"] = torch.where(twice, cycle.remainder(span), wide if "near" in self.arm.levels else near)
             turns["second"] = torch.where(twice, cycle.div(span, rounding_mode="floor").to(time), time)
         levels = self.arm.levels
         score = self.stack.blocks[0].attention.score
