@@ -12,12 +12,14 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.period import detect_period
+from tsattn.pretrained.period import detect_period, detect_second
 
-ATTENTIONS = ("season", "blocks", "standard")
+ATTENTIONS = ("seasons", "season", "blocks", "standard")
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
+# Parts have no negative numbers: blocks of the past are counted from one that lies before any past.
+_FAR_BLOCKS = 2**20
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
 
@@ -27,8 +29,9 @@ class ZeroConfig:
     """What fixes the network; JSON goes in and out through ``to_dict`` and ``from_dict``.
 
     Args:
-        attention: ``"season"``: levels for all pairs, for tokens of one phase and for near tokens; ``"blocks"``: the
-            same with halving blocks in place of the phases; ``"standard"``: ordinary attention.
+        attention: ``"seasons"``: levels for all pairs, for tokens of one phase, and for tokens of one phase of the
+            second season, or near ones where there is none; ``"season"``: the third level for near tokens from the
+            origin on; ``"blocks"``: with halving blocks in place of the phases; ``"standard"``: ordinary attention.
         cut: Cut tokens at the series' own season; otherwise they are ``token_len`` steps each.
         copies: Tell each token the values one season earlier.
         d_model: Token width.
@@ -227,7 +230,8 @@ class ZeroNetwork(nn.Module):
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
-        states = self._mix(states, tokens, period, key_mask, n_future)
+        second = detect_second(x[:, -self.config.max_context :], period) if self.config.attention == "seasons" else None
+        states = self._mix(states, self._places(tokens, period, second), key_mask, n_future)
         return self._answer(states, scaled, known, tokens), self._only_future(tokens), level, spread
 
     @torch.inference_mode()
@@ -294,8 +298,8 @@ class ZeroNetwork(nn.Module):
         states = self.embed(inputs) + self.refine(inputs)
         return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
 
-    def _places(self, tokens: Tokens, period: Tensor) -> Places:
-        """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
+    def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
+        """Parts and positions of the tokens for the levels: all pairs, one phase, one phase of the second season."""
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
@@ -309,10 +313,14 @@ class ZeroNetwork(nn.Module):
         seasonal = (period > 0)[:, None]
         phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
         turn = torch.where(seasonal, tokens.cycle().to(time), time)
-        return score.place((phase, near), (time, turn, time))
+        if config.attention == "season" or second is None:
+            return score.place((phase, near), (time, turn, time))
+        twice, span = (second > 0)[:, None], second.clamp_min(1)[:, None]
+        third = torch.where(twice, tokens.cycle() % span, near + _FAR_BLOCKS)
+        turn_third = torch.where(twice, _floor(tokens.cycle(), span).to(time), time)
+        return score.place((phase, third), (time, turn, turn_third))
 
-    def _mix(self, states: Tensor, tokens: Tokens, period: Tensor, key_mask: Tensor, n_future: int) -> Tensor:
-        places = self._places(tokens, period)
+    def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
         blocks: Iterator[Any] = iter(self.stack.blocks)
         for layer, block in enumerate(blocks, 1):
             last = n_future if layer == len(self.stack.blocks) else None
