@@ -6,7 +6,7 @@ import pytest
 import torch
 
 pytest.importorskip("records")
-from pretraining_study.run import ARMS, RANKS, StudyNetwork, _second, multiply_adds
+from pretraining_study.run import ARMS, RANKS, StudyNetwork, multiply_adds
 
 from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.synthetic import make
@@ -52,28 +52,21 @@ def test_arms_differ_in_what_they_look_at():
 
 
 def test_groups_of_the_levels():
-    network = network_of("phase of two seasons")
+    network = network_of("phase of two seasons, or near")
     tokens = network._cut(torch.tensor([24]), 24 * 21, 24, 64)
     network.second = torch.tensor([7])
     network.n_steps = torch.tensor([24 * 21])
-    phase, second, near = network._places(tokens, torch.tensor([24])).groups
+    phase, second = network._places(tokens, torch.tensor([24])).groups
     assert (phase[0] == tokens.index % 3).all()
     assert (second[0] == tokens.cycle()[0] % 7).all()
+    network.second = torch.tensor([0])
+    near = network._places(tokens, torch.tensor([24])).groups[1][0]
     assert near.min() >= 0
     assert near.diff().count_nonzero() == (len(near) + 4) // 8
     halving = network_of("halving blocks")
     halving.n_steps = torch.tensor([24 * 21])
     halves = halving._places(tokens, torch.tensor([24])).groups
     assert [each.unique().tolist() for each in halves] == [[0, 1], [0, 1, 2, 3]]
-
-
-def test_second_season_is_that_of_the_cycles():
-    day = torch.arange(24 * 70) // 24
-    weekly = torch.sin(2 * torch.pi * torch.arange(24.0 * 70) / 24) + 2.0 * (day % 7 > 4)
-    noise = torch.randn(24 * 70, generator=torch.Generator().manual_seed(0))
-    x = torch.stack([weekly, noise + weekly, noise]).double()
-    x[0, 30:90] = torch.nan
-    assert _second(x, torch.tensor([24, 24, 0])).tolist() == [7, 7, 0]
 
 
 def test_borrowed_season_depends_on_the_series_alone_and_is_another_one():

@@ -235,7 +235,10 @@ class Pretraining:
 
 
 def _check_start(start: ZeroConfig, config: ZeroConfig) -> None:
-    if replace(start, n_layers=config.n_layers, attention=config.attention) != config or start.n_layers > config.n_layers:
+    if (
+        replace(start, n_layers=config.n_layers, attention=config.attention) != config
+        or start.n_layers > config.n_layers
+    ):
         raise ValueError(
             f"a run can start from weights of the same settings with at most {config.n_layers} blocks; got {start} for"
             f" {config}: give the same --d-model and --attention, and no fewer --n-layers"
