@@ -128,7 +128,7 @@ class StudyNetwork(ZeroNetwork):
             self.second = detect_second(x, period)
         return period, strength
 
-    def _places(self, tokens: Tokens, period: Tensor) -> Places:
+    def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
         time = (tokens.starts() + tokens.lengths() / 2) / self.config.token_len
         index, seasonal, cycle = tokens.index, (period > 0)[:, None], tokens.cycle()
         far = 2**20  # parts have no negative numbers, and do not depend on other series
