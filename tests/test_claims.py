@@ -70,23 +70,6 @@ def beside_published():
     yield "MAE lower in {lower}, level in {level} and higher in {higher}.".format(**best["MAE"])
 
 
-def best_pass():
-    rows = suite.read_suite(RESULTS, suite.BEST_PASS)
-    found = suite.pairs(rows, "mlr", "standard")
-    lower = [sum(pair.mean(score) < 0 for pair in found) for score in ("mse", "mae")]
-    spans = [pair.interval(score) for pair in found for score in ("mse", "mae")]
-    below, above = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
-    n = len(found)
-    yield f"`mlr` has the lower MSE in {lower[0]} of {n} cells and the lower MAE in {lower[1]} of {n}."
-    yield f"Of the {len(spans)} intervals, {below} lie below zero and {above} above."
-    mine, theirs = (next(row["config"] for row in of if row["model"] == "mlr") for of in (rows, headline()))
-    apart = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
-    assert apart == {"dropout", "learning_rate", "skip_level"}
-    assert mine.get("skip_level") is None
-    yield f"`dropout` is {mine['dropout']} in place of {theirs['dropout']}"
-    yield f"`learning_rate` {mine['learning_rate']} in place of {theirs['learning_rate']}"
-
-
 def speed():
     rolled = {row["peer"]: row for row in records.read_rows(RESULTS / "peers.jsonl") if row["kind"] == "rolling"}
     most = rolled["neuralforecast"]["ratio"] / rolled["bare"]["ratio"]
@@ -167,7 +150,7 @@ def forecasting():
 
 
 CLAIMS = {
-    "benchmarks.md": (pairs_of_the_suite, beyond_the_map, beside_published, best_pass),
+    "benchmarks.md": (pairs_of_the_suite, beyond_the_map, beside_published),
     "speed.md": (speed,),
     "paper.md": (regression, text, rates, forecasting),
 }

@@ -1,12 +1,15 @@
 """The study of attentions of the pretrained network: its arms and what they look at."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
 pytest.importorskip("records")
+from pretraining_study import page
 from pretraining_study.run import ARMS, RANKS, StudyNetwork, multiply_adds
+from scripts import ORIGIN
 
 from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.synthetic import make
@@ -69,6 +72,16 @@ def test_groups_of_the_levels():
     assert [each.unique().tolist() for each in halves] == [[0, 1], [0, 1, 2, 3]]
 
 
+def test_tokens_of_eight_steps_have_phases_too():
+    network, period = network_of("phase, plain"), torch.tensor([20])
+    network.n_steps = torch.tensor([200])
+    tokens = network._cut(period, 200, 24, 64)
+    phase = network._places(tokens, period).groups[0][0]
+    centre = 8 * tokens.index + 4
+    assert phase.unique().tolist() == [0, 1]
+    assert (phase == (centre % 20 >= 10)).all()
+
+
 def test_borrowed_season_depends_on_the_series_alone_and_is_another_one():
     own, lent = network_of("phase"), network_of("phase of a borrowed season")
     x = torch.from_numpy(make(64, 300, seed=5)).double()
@@ -83,3 +96,47 @@ def test_multiply_adds_count_the_products():
     assert all(sum(ranks) == 24 for ranks in RANKS.values())
     with pytest.raises(dataclasses.FrozenInstanceError):
         network_of("phase").config.d_model = 3
+
+
+# --- the page
+
+
+def row(arm, seed, validation, mase, **changes):
+    whole = {"kind": "arm", "arm": arm, "d_model": 96, "steps": 200, "seed": seed, "multiply_adds": 29_000_000}
+    whole |= {"core_seconds": 50.0, "validation": validation, "columns": [[mase, 0.7], [0.8, 0.5], [0.7, 0.6]]}
+    tasks = {name: [factor * mase, 0.5] for name, factor in (("one", 1.0), ("two", 1.1), ("three", 0.9))}
+    return {**whole, "tasks": tasks, **ORIGIN, **changes}
+
+
+def write(folder, rows):
+    (folder / page.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return folder
+
+
+def test_the_table_compares_with_standard_attention_seed_by_seed(tmp_path):
+    assert page.study(tmp_path) == "No run is recorded yet."
+    rows = [row("standard", seed, 0.40 + 0.01 * seed, 1.0) for seed in range(3)]
+    rows += [row("phase", seed, 0.9 * (0.40 + 0.01 * seed), 0.8) for seed in range(3)]
+    rows += [row("cycle", 5, 0.5, 1.0), row("phase", 0, 0.3, 0.7, steps=2000), row("phase", 0, 0.2, 0.7, d_model=48)]
+    small, large = page.study(write(tmp_path, rows)).split("2,000 steps")
+    lines = small.splitlines()
+    phase, standard, cycle = (
+        next(x for x in lines if x.startswith(f"| {arm} ")) for arm in ("phase", "standard", "cycle")
+    )
+    assert lines.index(phase) < lines.index(standard) < lines.index(cycle)
+    assert "0.3690 ± 0.0090 | -10.0 (-10.0, -10.0) | -20.0 (-20.0, -20.0) | +0.0 (+0.0, +0.0) | 0.800/0.700" in phase
+    assert "0.4100 ± 0.0100" in standard
+    assert "%" not in standard
+    assert "(" not in cycle  # no seed of its own to compare with
+    assert "0.3000" in large
+
+
+def test_the_picture_shows_widths_where_both_arms_have_them(tmp_path):
+    rows = [row(arm, 0, 0.4, 1.0, d_model=d, multiply_adds=d * 10**6) for arm in page.SCALED for d in (96, 48)]
+    (panel,) = page.scaling(write(tmp_path, [*rows, row("phase", 0, 0.4, 1.0, steps=2000)]))
+    assert [point[0] for point in panel["lines"]["standard"]] == [48, 96]
+
+
+def test_a_repeated_record_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="phase"):
+        page.study(write(tmp_path, 2 * [row("phase", 0, 0.3, 0.8)]))

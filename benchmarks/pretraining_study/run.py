@@ -129,8 +129,13 @@ class StudyNetwork(ZeroNetwork):
         return period, strength
 
     def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
-        time = (tokens.starts() + tokens.lengths() / 2) / self.config.token_len
-        index, seasonal, cycle = tokens.index, (period > 0)[:, None], tokens.cycle()
+        centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
+        time, span = centre / self.config.token_len, tokens.steps[:, None]
+        cycle, phase = tokens.cycle(), tokens.phase()
+        if not self.arm.cut:  # tokens of eight steps have phases of the season, too
+            span = period.clamp_min(1)[:, None]
+            cycle = centre.div(span, rounding_mode="floor").long()
+            phase = ((centre - cycle * span) * (span / 8).round().clamp_min(1) / span).long()
         far = 2**20  # parts have no negative numbers, and do not depend on other series
         near, wide = ((index + size // 2 + far * size) // size for size in (8, 32))
         # Tokens of a series' own past; the future belongs to the last block.
@@ -142,7 +147,7 @@ class StudyNetwork(ZeroNetwork):
             "quarter": (4 * (index + own)).div(own, rounding_mode="floor").clamp_max(3),
             "near": near,
             "origin": near - far,  # as in zero-1
-            "phase": torch.where(seasonal, tokens.phase(), wide),
+            "phase": torch.where(seasonal, phase, wide),
             "cycle": torch.where(seasonal, cycle + far, wide),
         }
         turns = {"phase": torch.where(seasonal, cycle.to(time), time)}
@@ -154,7 +159,7 @@ class StudyNetwork(ZeroNetwork):
         score = self.stack.blocks[0].attention.score
         cos, sin = score.rotary.angles([time, *(turns.get(name, time) for name in levels)])
         if self.arm.rotary:
-            share = (tokens.starts() + tokens.lengths() / 2).remainder(tokens.steps[:, None]) / tokens.steps[:, None]
+            share = centre.remainder(span) / span
             angle = 2 * math.pi * share[..., None] * torch.arange(1, HEAD // 4 + 1)
             turned = torch.cat([angle, angle], dim=2)
             half, there = HEAD // 2, seasonal[..., None]

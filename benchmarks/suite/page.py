@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import records
 import render
@@ -13,10 +13,10 @@ from records import Record
 from tsattn.benchmark import REQUIRED, asked
 from tsattn.catalogue import MODELS
 
-HEADLINE, VARIANTS, BEST_PASS, PUBLISHED = "headline.jsonl", "variants.jsonl", "best_pass.jsonl", "published.jsonl"
+HEADLINE, VARIANTS, PUBLISHED = "headline.jsonl", "variants.jsonl", "published.jsonl"
 # Rows of pretrained.py, told apart by these fields.
 PRETRAINED, KEY = "pretrained_tables.jsonl", ("dataset", "horizon", "model", "seed")
-OURS, THEIRS, MAP = "mlr", "standard", "least_squares"
+THEIRS, MAP = "standard", "least_squares"
 ZERO, TUNED = "zero", "zero, fine-tuned"
 COMBINED = {"map + zero": (MAP, ZERO), "map + zero + fine-tuned": (MAP, ZERO, TUNED)}
 KEPT = "kept the map"
@@ -27,39 +27,6 @@ _NAIVE = {"naive", "seasonal_naive"}
 _POINTS = 48  # of a curve: more would be a large file and look the same
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3  # an interval from two numbers would say nothing
-
-
-class Pair(NamedTuple):
-    """Two models on one data set and horizon: by score and seed, what ours has more than theirs."""
-
-    dataset: str
-    horizon: int
-    differences: dict[str, dict[int, float]]
-
-    def mean(self, score: str) -> float:
-        """Mean difference over seeds."""
-        return fmean(self.differences[score].values())
-
-    def interval(self, score: str) -> tuple[float, float] | None:
-        """Student's interval of the mean."""
-        return interval(list(self.differences[score].values()))
-
-
-def pairs(rows: list[Record], ours: str, theirs: str) -> list[Pair]:
-    """Runs of two models that differ in nothing but the model: data, horizon, seed and every setting are equal."""
-    found = []
-    for (dataset, horizon), cell in records.cells(rows, "dataset", "horizon").items():
-        of = {(row["model"], row["seed"]): row for row in cell}
-        both = [(row, of.get((theirs, seed))) for (model, seed), row in of.items() if model == ours]
-        alike = [(a, b) for a, b in both if b is not None and _settings(a) == _settings(b)]
-        if alike:
-            scores = {name: {a["seed"]: a[name] - b[name] for a, b in alike} for name in ("mse", "mae")}
-            found.append(Pair(dataset, horizon, scores))
-    return found
-
-
-def _settings(row: Record) -> dict[str, Any]:
-    return {name: value for name, value in asked(row["config"]).items() if name != "model"}
 
 
 def interval(values: list[float]) -> tuple[float, float] | None:
@@ -225,33 +192,6 @@ def beside(published: list[Record], dataset: str, kinds: tuple[str, ...] = ("bes
     return {name: scores for name, scores in found.items() if scores}
 
 
-def best_pass(folder: Path) -> str:
-    """The runs that kept their best pass: differences of two attentions, and the MSE of all."""
-    rows = read_suite(folder, BEST_PASS)
-    if not rows:
-        return render.NONE
-    columns = {"data set": lambda pair: pair.dataset, "horizon": lambda pair: str(pair.horizon)}
-    for score in ("mse", "mae"):
-        columns |= {
-            score.upper(): lambda pair, score=score: f"{pair.mean(score):+z.4f}",
-            f"{score.upper()}, 95% interval": lambda pair, score=score: _interval(pair, score),
-        }
-    differences = render.table(pairs(rows, OURS, THEIRS), columns)
-    groups = records.cells(rows, "dataset", "horizon", "model")
-    models = sorted({row["model"] for row in rows}, key=records.rank)
-    body = []
-    for dataset, horizon in dict.fromkeys(at[:2] for at in groups):
-        scores = [render.pair(groups.get((dataset, horizon, model), []), "mse", digits=4) for model in models]
-        # Two models stand in the first table already.
-        body += [[dataset, str(horizon), *scores]] if sum(map(bool, scores)) > 2 else []
-    return f"{differences}\n\n{render.lines(['MSE', 'horizon', *models], body)}\n\n{records.origin(rows)}"
-
-
-def _interval(pair: Pair, score: str) -> str:
-    found = pair.interval(score)
-    return "" if found is None else f"{found[0]:+z.4f} to {found[1]:+z.4f}"
-
-
 def cost(folder: Path) -> list[render.Panel]:
     """By data set: MSE of the trained models against seconds of training, means over the horizons of each."""
     panels = []
@@ -290,6 +230,5 @@ def _trained(folder: Path) -> list[Record]:
 BLOCKS = {
     ("README.md", "results"): headline,
     ("docs/benchmarks.md", "suite"): datasets,
-    ("docs/benchmarks.md", "best_pass"): best_pass,
 }
 PICTURES = {"suite_cost.svg": cost, "suite_steps.svg": steps}

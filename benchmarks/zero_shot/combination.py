@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"{name}, {row['model']}: MASE {row['mase']}", flush=True)
 
 
-BLOCKS = {("docs/auto.md", "combination"): table}
+BLOCKS = {("docs/choosing.md", "combination"): table}
 
 if __name__ == "__main__":
     main()
