@@ -432,7 +432,8 @@ def test_fit_remembers_the_table_and_nothing_else():
     frame = table(40, 30)
     forecaster = make().fit(frame)
     learnt = {name for name in vars(forecaster) if name.endswith("_") and not name.startswith("_")}
-    assert learnt == {"panel_", "panel_in_", "network_", "leftovers_", "encoder_"}
+    assert learnt == {"panel_", "panel_in_", "network_", "leftovers_", "summary_", "encoder_"}
+    assert forecaster.summary_ == {}
     assert forecaster.leftovers_ is None
     assert forecaster.network_ is tiny_network()
     assert not forecaster.network_.training

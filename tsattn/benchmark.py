@@ -296,9 +296,14 @@ def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
                 " shorten the horizon or enlarge the test share"
             )
         for model in dict.fromkeys(suite.models):
-            trained = find_model(model).trained
+            trained = _is_trained(model, suite.settings_of(model))
             for seed in dict.fromkeys(suite.seeds if trained else suite.seeds[:1]):
                 yield _plan(suite, source, horizon, model, seed)
+
+
+def _is_trained(model: str, settings: Mapping[str, Any]) -> bool:
+    """Whether seed and validation rows mean something to a model."""
+    return find_model(model).trained or settings.get("fine_tune") is True
 
 
 def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) -> _Run:
@@ -310,7 +315,7 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
         "season_length": suite.season_length or source.seasonality,
     }
     settings = settings_for(model, **shared) | suite.settings_of(model)
-    if entry.trained:
+    if _is_trained(model, settings):
         settings |= settings_for(model, random_state=seed, val_size=source.split.valid)
     forecaster = make_forecaster(model, horizon, **settings)
     _check_rows(source, forecaster, model, int(settings.get("context") or 1))
@@ -348,7 +353,7 @@ def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: in
             f"{source.name} has {split.train} training rows; {model} needs {context + horizon} (context +"
             " horizon): shorten context or horizon, or enlarge the training share"
         )
-    if find_model(model).trained and 0 < split.valid < horizon:
+    if _is_trained(model, forecaster.get_params()) and 0 < split.valid < horizon:
         raise ValueError(
             f"{source.name} has {split.valid} validation rows, too few for horizon {horizon}; enlarge the"
             " validation share, or make it 0 to train without"

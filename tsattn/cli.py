@@ -93,12 +93,13 @@ def _fit_options(
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the training windows [10, more of few].")] = None,
     season_length: Season = None,
     max_time: Annotated[Text, typer.Option(help="Time of a fit, such as 90s or 10m [no limit; of auto 1m].")] = None,
+    fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Let zero learn from the table.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,
     threads: Threads = None,
 ) -> dict[str, Any]:
     """How a model is fitted."""
     chosen = {"context": context, "max_epochs": max_epochs, "season_length": season_length, "max_time": max_time}
-    return {**chosen, "random_state": seed, "n_threads": threads}
+    return {**chosen, "fine_tune": fine_tune or None, "random_state": seed, "n_threads": threads}
 
 
 def _grid_options(
@@ -476,7 +477,7 @@ def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
 
     if schema.columns:
         raise ValueError("--from takes a model that knows its columns; leave --past-col and the like out")
-    for name in ("context", "max_epochs", "season_length"):
+    for name in ("context", "max_epochs", "season_length", "fine_tune"):
         if settings[name] is not None:
             raise ValueError(
                 f"--from takes a fitted model, to which --{name.replace('_', '-')} means nothing: leave it out"

@@ -106,7 +106,7 @@ def headline(folder: Path) -> str:
     models = sorted({model for model, _ in found}, key=lambda model: beside_zero.get(model, records.rank(model)))
     text = render.lines(["model", *datasets], ([model, *(cell(model, name) for name in datasets)] for model in models))
     told = "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, every test window."
-    return f"{text}\n\n{told} Least MSE bold. {records.origin(rows)}"
+    return f"{text}\n\n{told} Least MSE bold. {records.origin([*rows, *pretrained])}"
 
 
 def kept(rows: list[Record]) -> bool:

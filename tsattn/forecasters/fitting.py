@@ -263,13 +263,8 @@ def plan_fit(
         ValueError: If a size is out of its range, every series is too short for one whole window, or a calendar does
             not fit.
     """
-    _check_sizes(horizon, context, val_size)
+    valid = validation_rows(panel, horizon=horizon, context=context, val_size=val_size)
     require_length(panel, 1, "a fit")
-    if isinstance(val_size, float):
-        rows = (panel.lengths * val_size).astype(np.int64)
-        valid = np.maximum(rows, horizon) if val_size > 0 else rows
-    else:
-        valid = np.full(panel.n_series, int(val_size), dtype=np.int64)
     least = shortest_context if context is None else context
     reason = (
         f"one window to learn from takes {least} rows of context and {horizon} of horizon beside"
@@ -293,6 +288,19 @@ def plan_fit(
     return FitPlan(
         panel, stops, WindowSpec(int(context), int(horizon), None if whole else least_rows(context)), scaler, encoder
     )
+
+
+def validation_rows(panel: Panel, *, horizon: int, context: int | None, val_size: int | float) -> np.ndarray:
+    """Rows at the end of each series that check, ``[N]``; the arguments are those of :func:`plan_fit`.
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+    _check_sizes(horizon, context, val_size)
+    if isinstance(val_size, float):
+        rows = (panel.lengths * val_size).astype(np.int64)
+        return np.maximum(rows, horizon) if val_size > 0 else rows
+    return np.full(panel.n_series, int(val_size), dtype=np.int64)
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:

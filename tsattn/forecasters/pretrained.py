@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class GapForecaster(StoredForecaster):
 class PretrainedForecaster(GapForecaster):
     """A network that has learnt to forecast from synthetic series, and forecasts any series without training.
 
-    ``fit`` remembers the table and nothing else. Each series, and each channel of a wide table, is forecast by itself
+    ``fit`` only remembers the table. Each series, and each channel of a wide table, is forecast by itself
     from its last ``max_context`` values; series of any lengths, from one value up, stand in one table, and none is cut
     because another is short. Missing values are left out of account, wherever they are, unless the schema says
     otherwise. The point is the median. Quantiles between two levels of the network lie on the line through them over
@@ -75,6 +76,10 @@ class PretrainedForecaster(GapForecaster):
     learnt from forecasts of the panel's own past and kept only where it lowers the error on windows held out
     (:class:`tsattn.forecasters.leftovers.Leftovers`).
 
+    With ``fine_tune`` a copy of the network goes on learning from windows of the table's own rows. Windows of the last
+    ``val_size`` rows of each series judge it after every tenth of the steps, and the weights with the smallest loss are
+    taken, which may be those before the first step (:func:`tsattn.forecasters.fine_tuning.fine_tune`).
+
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
         alias: Name of the columns; default ``"zero"``.
@@ -84,19 +89,27 @@ class PretrainedForecaster(GapForecaster):
         schema: How tables are read: columns, frequency, missing values, covariates.
         n_threads: Threads that share the series; ``None`` takes as many as torch has. A number of them does not change
             a forecast, and torch's own number stays as it was.
+        fine_tune: Let ``fit`` train the network on the table.
+        val_size: Rows (int) or share (float) held out at the end of every series by ``fine_tune``; a share is at least
+            one horizon.
+        random_state: Seed of ``fine_tune``: an int, a numpy generator, or ``None`` for a new one.
 
     Attributes:
         network_: The network that forecasts, shared and not to be changed.
         leftovers_: What covariates add to its forecasts; ``None`` where none are read.
+        summary_: How ``fine_tune`` went, empty without it: ``parameters``, ``steps`` trained, ``best_step`` (0 where
+            the weights stayed as they were), ``valid_windows``, and the loss on these before (``start_loss``) and after
+            (``valid_loss``).
 
     Raises:
-        ValueError: If ``horizon`` is not an integer from 1 to 1,024.
+        ValueError: If ``horizon`` is not an integer from 1 to 1,024, or ``fine_tune`` is neither True nor False.
     """
 
     name = "zero"
 
     network_: ZeroNetwork
     leftovers_: "Leftovers | None" = None
+    summary_: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -107,14 +120,22 @@ class PretrainedForecaster(GapForecaster):
         weights: str | Path | ZeroNetwork = SHIPPED,
         schema: Schema = Schema(),
         n_threads: int | None = None,
+        fine_tune: bool = False,
+        val_size: int | float = 0.1,
+        random_state: Any = 0,
     ) -> None:
         _check_steps(horizon)
+        if not isinstance(fine_tune, bool):
+            raise ValueError(f"fine_tune must be True or False; got {fine_tune!r}")
         self.horizon = horizon
         self.alias = alias
         self.nonnegative = nonnegative
         self.weights = weights
         self.schema = schema
         self.n_threads = n_threads
+        self.fine_tune = fine_tune
+        self.val_size = val_size
+        self.random_state = random_state
 
     @property
     def max_context(self) -> int:
@@ -126,14 +147,24 @@ class PretrainedForecaster(GapForecaster):
         _check_steps(self.horizon)
         network = _network(self.weights)
         require_known(panel, network.config.max_context)
+        summary: dict[str, Any] = {}
         leftovers = None
+        if self.fine_tune:
+            from tsattn.forecasters.fine_tuning import fine_tune
+
+            how: dict[str, Any] = {
+                "horizon": self.horizon,
+                "val_size": self.val_size,
+                "random_state": self.random_state,
+            }
+            network, summary = fine_tune(network, panel, **how)
         if columns := self.covariate_columns:
             from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
 
             encoder, fresh = make_encoder(columns, panel), copy.copy(self)
             fresh.network_ = network
             leftovers = fit_leftovers(fresh._answer, fresh.windows, panel, encoder, horizon=self.horizon, least=1)
-        self.network_, self.leftovers_ = network, leftovers
+        self.network_, self.leftovers_, self.summary_ = network, leftovers, summary
         self.encoder_ = None if leftovers is None else leftovers.encoder
 
     def predict(
@@ -229,6 +260,7 @@ class PretrainedForecaster(GapForecaster):
 
     def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         told = {} if self.leftovers_ is None else {"leftovers": self.leftovers_.facts()}
+        told |= {"summary": dict(self.summary_)} if self.summary_ else {}
         return {"network": self.network_.config.to_dict(), **told}, {}
 
     def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
@@ -241,6 +273,7 @@ class PretrainedForecaster(GapForecaster):
         weights = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
         _check_weights(weights, facts["network"])
         self.network_ = self.weights = build_network(facts["network"], weights)
+        self.summary_ = dict(facts.get("summary", {}))
         told = facts.get("leftovers")
         require((told is None) == (self.encoder_ is None), "covariates that are not read")
         if told is not None and self.encoder_ is not None:

@@ -105,8 +105,14 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.from_numpy(y.copy())
 
 
-def pinball(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int) -> Tensor:
-    """Mean pinball loss of a batch in the space of the arcsinh, steps far ahead counting less.
+def pinball(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None) -> Tensor:
+    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says."""
+    losses, weight = pinball_terms(network, x, y, n_tokens)
+    return losses.sum() / weight.sum().clamp_min(1e-6)
+
+
+def pinball_terms(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None) -> tuple[Tensor, Tensor]:
+    """Weighted pinball losses of a batch in the space of the arcsinh, and their weights, ``[B M P]`` each.
 
     A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are known, or whose
     context does not vary, teach nothing.
@@ -119,7 +125,17 @@ def pinball(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int) -> Tensor
     levels = torch.tensor(network.quantile_levels, device=slots.device)
     error = target.nan_to_num(0.0)[..., None] - slots
     losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
-    return (losses * weight).sum() / weight.sum().clamp_min(1e-6)
+    return losses * weight, weight
+
+
+def make_optimizers(network: ZeroNetwork, rate: float, other_rate: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices inside the blocks, AdamW for the rest, with their rates."""
+    inside = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
+    others = [p for p in network.parameters() if all(p is not q for q in inside)]
+    return (
+        torch.optim.Muon(inside, lr=rate, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    )
 
 
 class Pretraining:
@@ -150,12 +166,7 @@ class Pretraining:
             self.network.load_state_dict(start.state_dict(), strict=False)
         self.average = self._make(generator).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
-        inside = [p for name, p in self.network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
-        others = [p for p in self.network.parameters() if all(p is not q for q in inside)]
-        self.optimizers = (
-            torch.optim.Muon(inside, lr=recipe.rate, weight_decay=0.0),
-            torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
-        )
+        self.optimizers = make_optimizers(self.network, recipe.rate, recipe.other_rate)
         self.rates = (recipe.rate, recipe.other_rate)
         self.step, self.windows, self.seconds = 0, 0, 0.0  # seconds of all cores
 

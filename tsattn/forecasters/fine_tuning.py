@@ -1,0 +1,166 @@
+"""A pretrained network that goes on learning from a table, and is kept where held-out rows show that it is better."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsattn.data.frames import Panel
+from tsattn.data.windows import History
+from tsattn.forecasters.fitting import validation_rows
+from tsattn.limits import limit_threads
+from tsattn.pretrained.network import ZeroNetwork
+from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms
+from tsattn.random import seed_from
+
+# Steps of the training: one for so many known values, within bounds; a judgement after each of so many parts.
+_VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS, _LOOKS = 100, 40, 400, 10
+# A training step takes windows that fill about so many rows, history and horizon together.
+_ROWS = 18_000
+# Rates of Muon, which moves the matrices inside the blocks, and of AdamW, which moves the rest; the share of the steps
+# in which they rise from zero.
+_RATES, _WARMUP = (1e-3, 1e-4), 0.1
+# Windows that judge, and rows that stand before any window at least.
+_JUDGES, _LEAST_ROWS = 256, 8
+
+
+def fine_tune(
+    network: ZeroNetwork, panel: Panel, *, horizon: int, val_size: int | float, random_state: Any
+) -> tuple[ZeroNetwork, dict[str, Any]]:
+    """Go on training a copy of a network on a table's own rows.
+
+    Args:
+        network: What training starts from; it stays as it is.
+        panel: The series.
+        horizon: Steps ahead F.
+        val_size: Rows, or share (at least one horizon), at the end of each series that judge and do not teach.
+        random_state: Seed of the windows that are drawn.
+
+    Returns:
+        The weights with the smallest loss on the windows that judge, which may be those given, and what there is to
+        tell: ``parameters``, ``steps`` trained, ``best_step`` (0: those given), ``valid_windows``, and the loss on
+        these before (``start_loss``) and after (``valid_loss``). One warning says where no series is long enough.
+
+    Raises:
+        ValueError: If ``val_size`` or ``random_state`` is not usable.
+    """
+    rng = np.random.default_rng(seed_from(random_state))
+    valid = validation_rows(panel, horizon=horizon, context=None, val_size=val_size)
+    if not val_size:
+        raise ValueError(f"fine_tune compares losses on held-out rows; got val_size = {val_size}; set it above 0")
+    windows = _Windows(panel, panel.lengths - valid, horizon, network.config.max_context)
+    facts: dict[str, Any] = {"parameters": sum(each.numel() for each in network.parameters())}
+    facts |= {"steps": 0, "best_step": 0, "valid_windows": len(windows.judges)}
+    if not windows.enough:
+        warnings.warn(
+            f"fine_tune needs a series with more than {_LEAST_ROWS} rows beside the {int(valid.min())} held out; the"
+            " weights stay as they were: bring more rows, or shorten horizon or val_size",
+            stacklevel=4,
+        )
+        return network, facts
+    tuned, n_steps = copy.deepcopy(network).train().requires_grad_(True), windows.n_steps
+    optimizers = make_optimizers(tuned, *_RATES)
+    looks = set(np.linspace(0, n_steps, _LOOKS + 1).astype(int)[1:].tolist())
+    with limit_threads(1):
+        best, least = network, _loss(network, windows)
+        facts |= {"steps": n_steps, "start_loss": least}
+        for step in range(1, n_steps + 1):
+            factor = min(step / (_WARMUP * n_steps), 1.0, (n_steps + 1 - step) / n_steps)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            pinball(tuned, *windows.draw(rng)).backward()
+            torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
+            for optimizer, rate in zip(optimizers, _RATES, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * factor
+                optimizer.step()
+            if step in looks and (loss := _loss(tuned, windows)) < least:
+                best, least, facts["best_step"] = copy.deepcopy(tuned).eval().requires_grad_(False), loss, step
+    return best, facts | {"valid_loss": least}
+
+
+@torch.no_grad()
+def _loss(network: ZeroNetwork, windows: "_Windows") -> float:
+    """Mean loss over the windows that judge."""
+    terms = [torch.stack(pinball_terms(network, x, y)).sum((1, 2, 3)) for x, y in windows.judging()]
+    losses, weight = torch.stack(terms).sum(0, dtype=torch.float64).tolist()
+    return float(losses / max(weight, 1e-6))
+
+
+class _Windows:
+    """Windows of single channels that teach, and those that judge.
+
+    Args:
+        panel: The series.
+        stops: Rows of each series that teach, ``[N]``.
+        horizon: Steps ahead F.
+        reach: Rows of a context at most.
+    """
+
+    def __init__(self, panel: Panel, stops: np.ndarray, horizon: int, reach: int) -> None:
+        # A series without rows to spare teaches with all that it has.
+        stops = np.where(stops <= _LEAST_ROWS, panel.lengths, stops)
+        panel, stops = _one_channel(panel), np.repeat(stops, panel.n_channels)
+        self.horizon, self.reach = horizon, reach
+        self.teachers, self.judged = History(panel.until(stops)), History(panel)
+        # A window that teaches has a row to answer for at least.
+        self.counts = np.cumsum(np.maximum(stops - _LEAST_ROWS, 0))
+        first, last = np.maximum(stops, _LEAST_ROWS), panel.lengths - horizon
+        series = np.flatnonzero(last >= first)
+        series = series[np.unique(np.linspace(0, len(series) - 1, min(len(series), _JUDGES)).astype(int))]
+        each = max(_JUDGES // max(len(series), 1), 1)
+        ends = [np.unique(np.linspace(first[n], last[n], each).astype(int)) + panel.starts[n] for n in series]
+        self.judges = np.concatenate([*ends, np.empty(0, dtype=np.int64)]).astype(np.int64)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are windows of both kinds."""
+        return bool(self.counts[-1] and len(self.judges))
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of a training."""
+        known = int(np.isfinite(self.teachers.panel.values).sum())
+        return int(np.clip(known // _VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS))
+
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contexts ``[B, T]`` and futures ``[B, F]`` that teach, NaN where there is no value."""
+        panel, reach = self.teachers.panel, self.reach >> int(rng.integers(3))
+        longest = min(reach, int(panel.lengths.max()))
+        place = rng.integers(self.counts[-1], size=max(_ROWS // (longest + self.horizon), 1))
+        owner = np.searchsorted(self.counts, place, side="right")
+        ends = panel.starts[owner + 1] - self.counts[owner] + place
+        return self._cut(self.teachers, ends, reach, panel.starts[owner + 1])
+
+    def judging(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Contexts and futures that judge, a few at a time."""
+        for ends in np.array_split(self.judges, -(-len(self.judges) // 32)):
+            yield self._cut(self.judged, ends, self.reach, ends + self.horizon)
+
+    def _cut(
+        self, history: History, ends: np.ndarray, reach: int, stops: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = ends[:, None] + np.arange(self.horizon)
+        future = history.panel.values[np.minimum(rows, stops[:, None] - 1), 0]
+        future[rows >= stops[:, None]] = np.nan
+        return torch.from_numpy(history.reaching(ends, reach)[..., 0]), torch.from_numpy(future)
+
+
+def _one_channel(panel: Panel) -> Panel:
+    """Every channel of a wide table as a series of its own."""
+    n_rows, n_channels = panel.values.shape
+    if n_channels == 1:
+        return panel
+    return replace(
+        panel,
+        values=panel.values.T.reshape(-1, 1),
+        starts=n_rows * np.arange(n_channels + 1),
+        ids=np.array(panel.channels, dtype=object),
+        times=panel.times[np.tile(np.arange(n_rows), n_channels)],
+        channels=panel.channels[:1],
+        covariates=None,
+    )
