@@ -128,6 +128,9 @@ class StudyNetwork(ZeroNetwork):
             self.second = detect_second(x, period)
         return period, strength
 
+    def _alike(self, period: Tensor, n_steps: int, horizon: int) -> Any:
+        return [torch.arange(len(period))]  # all rows, for what is kept of a batch is kept of all
+
     def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
         centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
         time, span = centre / self.config.token_len, tokens.steps[:, None]

@@ -29,7 +29,7 @@ MAX_HORIZON = 1024
 
 # One pass of the network takes rows that fill about so many steps, history and horizon together, and may take that
 # many of unlike length: a short row padded to a long one is wasted work, and so is a pass for a few short rows.
-_PASS_STEPS, _MIXED_STEPS = 2**15, 2**12
+_PASS_STEPS, _MIXED_STEPS = 2**17, 2**12
 # In a larger pass, no row is shorter than this share of the longest.
 _LEAST_SHARE = 0.75
 # Fields of the network's settings that are sizes of tensors.

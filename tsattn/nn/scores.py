@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tsattn.kernels import Levels
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import affine, linear
 
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
@@ -183,8 +183,8 @@ class DotScore(Score):
         else:
             self.check_context()
             weight, bias = self.project.weight, self.project.bias
-            q = nn.functional.linear(x, weight[:width], bias[:width])
-            k = nn.functional.linear(context, weight[width:], bias[width:])
+            q = affine(x, weight[:width], bias[:width])
+            k = affine(context, weight[width:], bias[width:])
         q, k = self.by_head(q, k)
         if self.rotary is not None:
             q, k = self.rotary(q, start=start), self.rotary(k, start=start)
@@ -494,8 +494,8 @@ class GroupLevelScore(DotScore):
             q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
         else:
             weight, bias = self.project.weight, self.project.bias
-            q = nn.functional.linear(x[:, x.shape[1] - n_last :], weight[:width], bias[:width])
-            k = nn.functional.linear(x, weight[width:], bias[width:])
+            q = affine(x[:, x.shape[1] - n_last :], weight[:width], bias[:width])
+            k = affine(x, weight[width:], bias[width:])
         q, k = self.by_head(q, k)
         if self.rotary is not None and places.angles is not None:
             here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)

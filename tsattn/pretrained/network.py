@@ -22,6 +22,8 @@ _FAR = 9.0
 _FAR_BLOCKS = 2**20
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
+# Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
+_PART_TOKENS = 2**12
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,11 @@ class ZeroNetwork(nn.Module):
         return self.config.quantiles
 
     def forward(
-        self, x: Float[Tensor, "B T"], horizon: int, max_tokens: int | None = None
+        self,
+        x: Float[Tensor, "B T"],
+        horizon: int,
+        max_tokens: int | None = None,
+        season: tuple[Int[Tensor, " B"], Float[Tensor, " B"]] | None = None,
     ) -> tuple[Float[Tensor, "B M P Q"], Tokens, Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
         """Quantiles of the future in the space of the arcsinh, slot by slot.
 
@@ -210,12 +216,13 @@ class ZeroNetwork(nn.Module):
                 into the context's tokens.
             horizon: Steps ahead, at least 1.
             max_tokens: Tokens of the context at most; default that of the settings.
+            season: Period and strength of each series; default what is detected.
 
         Returns:
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        period, strength = self._season(x[:, -self.config.max_context :])
+        period, strength = self._season(x[:, -self.config.max_context :]) if season is None else season
         tokens = self._cut(period, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = _read(x, index, inside)
@@ -246,12 +253,17 @@ class ZeroNetwork(nn.Module):
         Returns:
             Ascending quantiles, float64; the constant itself for a constant series.
         """
-        slots, tokens, level, spread = self(x.to(torch.float64), horizon)
-        token, slot = tokens.find(horizon)
-        flat = slots.flatten(1, 2)
-        at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
-        squeezed = flat.gather(1, at).to(torch.float64).clamp(-_FAR, _FAR).sort(dim=2).values
-        return level[..., None] + spread[..., None] * squeezed.sinh()
+        x = x.to(torch.float64)
+        found = x.new_empty(len(x), horizon, len(self.config.quantiles))
+        period, strength = self._season(x[:, -self.config.max_context :])
+        for rows in self._alike(period, x.shape[1], horizon):
+            slots, tokens, level, spread = self(x[rows], horizon, season=(period[rows], strength[rows]))
+            token, slot = tokens.find(horizon)
+            flat = slots.flatten(1, 2)
+            at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
+            squeezed = flat.gather(1, at).clamp(-_FAR, _FAR).sort(dim=2).values.to(torch.float64)
+            found[rows] = level[..., None] + spread[..., None] * squeezed.sinh()
+        return found
 
     def squeeze(
         self, y: Float[Tensor, "B F"], tokens: Tokens, level: Float[Tensor, "B 1"], spread: Float[Tensor, "B 1"]
@@ -266,6 +278,16 @@ class ZeroNetwork(nn.Module):
 
     def _season(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return detect_period(x)
+
+    def _alike(self, period: Tensor, n_steps: int, horizon: int) -> Iterator[Tensor]:
+        """Rows that go through the blocks together: as many tokens, about, and no more than the caches hold."""
+        cut = self._cut(period, n_steps, horizon, self.config.max_tokens)
+        n_tokens = -_floor(-n_steps * cut.count, cut.steps) - _floor(-horizon * cut.count, cut.steps)
+        order = n_tokens.argsort(descending=True, stable=True)
+        while len(order):
+            size = max(_PART_TOKENS // int(n_tokens[order[0]]), 1)
+            yield order[:size]
+            order = order[size:]
 
     def _cut(self, period: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
         config = self.config

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsattn.limits import keep_memory
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network, read_network, save_network
@@ -159,6 +160,7 @@ class Pretraining:
         self, config: ZeroConfig, recipe: Recipe, *, device: str = "cpu", start: ZeroNetwork | None = None
     ) -> None:
         self.config, self.recipe, self.device = config, recipe, torch.device(device)
+        keep_memory()
         generator = torch.Generator().manual_seed(recipe.seed)
         self.network = self._make(generator).to(self.device)
         if start is not None:
