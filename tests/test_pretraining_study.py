@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("records")
 from pretraining_study import page
-from pretraining_study.run import ARMS, RANKS, StudyNetwork, multiply_adds
+from pretraining_study.run import ARMS, RANKS, StudyNetwork, detect_second, multiply_adds
 from scripts import ORIGIN
 
 from tsattn.pretrained.network import ZeroConfig
@@ -70,6 +70,15 @@ def test_groups_of_the_levels():
     halving.n_steps = torch.tensor([24 * 21])
     halves = halving._places(tokens, torch.tensor([24])).groups
     assert [each.unique().tolist() for each in halves] == [[0, 1], [0, 1, 2, 3]]
+
+
+def test_second_season_is_that_of_the_cycles():
+    day = torch.arange(24 * 70) // 24
+    weekly = torch.sin(2 * torch.pi * torch.arange(24.0 * 70) / 24) + 2.0 * (day % 7 > 4)
+    noise = torch.randn(24 * 70, generator=torch.Generator().manual_seed(0))
+    x = torch.stack([weekly, noise + weekly, noise]).double()
+    x[0, 30:90] = torch.nan
+    assert detect_second(x, torch.tensor([24, 24, 0])).tolist() == [7, 7, 0]
 
 
 def test_tokens_of_eight_steps_have_phases_too():

@@ -24,7 +24,7 @@ from tsattn.limits import limit_threads
 from tsattn.matrices import BTT, MLR
 from tsattn.nn.scores import BilinearScore, GroupLevelScore, Places
 from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork
-from tsattn.pretrained.period import detect_period, detect_second
+from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make
 
@@ -131,7 +131,7 @@ class StudyNetwork(ZeroNetwork):
     def _alike(self, period: Tensor, n_steps: int, horizon: int) -> Any:
         return [torch.arange(len(period))]  # all rows, for what is kept of a batch is kept of all
 
-    def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
+    def _places(self, tokens: Tokens, period: Tensor) -> Places:
         centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
         time, span = centre / self.config.token_len, tokens.steps[:, None]
         cycle, phase = tokens.cycle(), tokens.phase()
@@ -171,6 +171,18 @@ class StudyNetwork(ZeroNetwork):
             turned = turned.sin() * score.rotary.sign[half:]
             sin = torch.cat([sin[..., :half], torch.where(there, turned, sin[..., half:])], dim=2)
         return Places(tuple(groups[name] for name in levels), (cos, sin))
+
+
+def detect_second(x: Tensor, period: Tensor) -> Tensor:
+    """The season of the means of a series' cycles, such as the week of days of hours, in cycles; 0 for none."""
+    back = torch.arange(x.shape[1] - 1, -1, -1)
+    cycle = back.div(period.clamp_min(2)[:, None], rounding_mode="floor")
+    sums, counts = (
+        torch.zeros(len(x), int(cycle.max()) + 1, dtype=torch.float64).scatter_add(1, cycle, part.to(torch.float64))
+        for part in (x.nan_to_num(), x.isfinite())
+    )
+    means = torch.where((counts > 0) & (period > 0)[:, None], sums / counts.clamp_min(1), torch.nan)
+    return detect_period(means.flip(1))[0]
 
 
 class Study(Pretraining):

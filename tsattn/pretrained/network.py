@@ -12,14 +12,12 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.period import detect_period, detect_second
+from tsattn.pretrained.period import detect_period
 
-ATTENTIONS = ("seasons", "season", "blocks", "standard")
+ATTENTIONS = ("season", "standard")
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
-# Parts have no negative numbers: blocks of the past are counted from one that lies before any past.
-_FAR_BLOCKS = 2**20
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
 # Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
@@ -31,9 +29,8 @@ class ZeroConfig:
     """What fixes the network; JSON goes in and out through ``to_dict`` and ``from_dict``.
 
     Args:
-        attention: ``"seasons"``: levels for all pairs, for tokens of one phase, and for tokens of one phase of the
-            second season, or near ones where there is none; ``"season"``: the third level for near tokens from the
-            origin on; ``"blocks"``: with halving blocks in place of the phases; ``"standard"``: ordinary attention.
+        attention: ``"season"``: levels for all pairs, for tokens of one phase and for near tokens from the origin on;
+            ``"standard"``: ordinary attention.
         cut: Cut tokens at the series' own season; otherwise they are ``token_len`` steps each.
         copies: Tell each token the values one season earlier.
         d_model: Token width.
@@ -237,8 +234,7 @@ class ZeroNetwork(nn.Module):
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
-        second = detect_second(x[:, -self.config.max_context :], period) if self.config.attention == "seasons" else None
-        states = self._mix(states, self._places(tokens, period, second), key_mask, n_future)
+        states = self._mix(states, self._places(tokens, period), key_mask, n_future)
         return self._answer(states, scaled, known, tokens), self._only_future(tokens), level, spread
 
     @torch.inference_mode()
@@ -320,27 +316,21 @@ class ZeroNetwork(nn.Module):
         states = self.embed(inputs) + self.refine(inputs)
         return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
 
-    def _places(self, tokens: Tokens, period: Tensor, second: Tensor | None = None) -> Places:
-        """Parts and positions of the tokens for the levels: all pairs, one phase, one phase of the second season."""
+    def _places(self, tokens: Tokens, period: Tensor) -> Places:
+        """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
         if config.attention == "standard":
             return score.place((), (time,))
-        # A block lies across the origin, so that the first future token has near ones before it.
+        # A block lies across the origin, so that the first future token has near ones before it. Those of the past have
+        # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
         near = _floor(tokens.index + config.near // 2, config.near)
         wide = _floor(tokens.index + 2 * config.near, 4 * config.near)
-        if config.attention == "blocks":
-            return score.place((wide, near), (time, time, time))
         seasonal = (period > 0)[:, None]
         phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
         turn = torch.where(seasonal, tokens.cycle().to(time), time)
-        if config.attention == "season" or second is None:
-            return score.place((phase, near), (time, turn, time))
-        twice, span = (second > 0)[:, None], second.clamp_min(1)[:, None]
-        third = torch.where(twice, tokens.cycle() % span, near + _FAR_BLOCKS)
-        turn_third = torch.where(twice, _floor(tokens.cycle(), span).to(time), time)
-        return score.place((phase, third), (time, turn, turn_third))
+        return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
         blocks: Iterator[Any] = iter(self.stack.blocks)

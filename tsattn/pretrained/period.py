@@ -64,35 +64,6 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     return torch.where(found, period, 0), torch.where(found, strength, 0.0).to(x.dtype)
 
 
-def detect_second(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """The season of the means of a series' cycles, such as the week of days of hours.
-
-    Cycles are counted backward from the end, and their means judged by :func:`detect_period`.
-
-    Args:
-        x: Series of T steps; NaN is a missing value.
-        period: The season of each series in steps, 0 for none.
-
-    Returns:
-        The second season in cycles of the first, 0 where there is none.
-
-    Example:
-        >>> hours = torch.arange(24 * 28)
-        >>> x = torch.cos(hours * torch.pi / 12) + (hours // 24 % 7 > 4)
-        >>> detect_second(x[None], torch.tensor([24])).tolist()
-        [7]
-    """
-    back = torch.arange(x.shape[1] - 1, -1, -1, device=x.device)
-    cycle = torch.div(back, period.clamp_min(2)[:, None], rounding_mode="floor")
-    known, size = x.isfinite(), (len(x), int(cycle.max()) + 1 if cycle.numel() else 1)
-    sums, counts = (
-        torch.zeros(size, dtype=torch.float64, device=x.device).scatter_add(1, cycle, part.to(torch.float64))
-        for part in (x.nan_to_num(), known)
-    )
-    means = torch.where((counts > 0) & (period > 0)[:, None], sums / counts.clamp_min(1), torch.nan)
-    return detect_period(means.flip(1))[0]
-
-
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
     """The season of the calendar beside a period, by one step or 2 percent, where it is as good."""
     own = score.gather(1, period[:, None] - 1)[:, 0]

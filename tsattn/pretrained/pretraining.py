@@ -248,10 +248,7 @@ class Pretraining:
 
 
 def _check_start(start: ZeroConfig, config: ZeroConfig) -> None:
-    if (
-        replace(start, n_layers=config.n_layers, attention=config.attention) != config
-        or start.n_layers > config.n_layers
-    ):
+    if replace(start, n_layers=config.n_layers) != config or start.n_layers > config.n_layers:
         raise ValueError(
             f"a run can start from weights of the same settings with at most {config.n_layers} blocks; got {start} for"
             f" {config}: give the same --d-model and --attention, and no fewer --n-layers"
@@ -334,7 +331,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--start", help="name or file of weights to start from, such as zero-1")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
-    parser.add_argument("--attention", default="season", help="season, blocks or standard")
+    parser.add_argument("--attention", default="season", help="season or standard")
     parser.add_argument("--plain-tokens", action="store_true", help="do not cut tokens at the season")
     parser.add_argument("--copies", action="store_true", help="tell each token the values one season earlier")
     parser.add_argument("--d-model", type=int, default=96)
