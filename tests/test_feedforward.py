@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn.nn import layers
 from tsattn.nn.layers import FeedForward
@@ -76,3 +77,39 @@ def test_autocast_chooses_the_types():
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     assert layer(x).dtype == torch.float32
+
+
+@pytest.mark.skipif(not layers._ONEDNN, reason="torch without oneDNN")
+def test_linear_maps_by_onednn_are_those_of_torch_up_to_the_second_derivative(monkeypatch):
+    map_ = layers.linear(24, 40, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(7, 30, 24, requires_grad=True)
+
+    def derivatives():
+        out = map_(x)
+        first = torch.autograd.grad(out.sin().sum(), (x, map_.weight, map_.bias), create_graph=True)
+        second = torch.autograd.grad(sum(part.square().sum() for part in first), (x, map_.weight))
+        return [out, *first, *second]
+
+    calls = []
+    product = layers._product
+    monkeypatch.setattr(layers, "_product", lambda *args: (calls.append(1), product(*args))[1])
+    found = derivatives()
+    n_calls = len(calls)
+    monkeypatch.setattr(layers, "_ONEDNN", False)
+    for mine, theirs in zip(found, derivatives(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert n_calls > 2
+    assert len(calls) == n_calls
+
+
+@pytest.mark.skipif(not layers._ONEDNN, reason="torch without oneDNN")
+def test_few_tokens_other_types_autocast_and_counters_get_torchs_product():
+    many, weight = torch.randn(64, 24), torch.randn(8, 24)
+    assert layers._by_onednn(many, weight)
+    assert not layers._by_onednn(many[:63], weight)
+    assert not layers._by_onednn(many.double(), weight.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not layers._by_onednn(many, weight)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layers.affine(many, weight)
+    assert counter.get_total_flops() == 2 * 64 * 8 * 24

@@ -85,6 +85,7 @@ def test_a_pattern_of_the_table_is_learnt_and_helps_on_later_rows(learnt):
     frame, tuned = learnt
     plain = make(fine_tune=False).fit(before(frame, 40))
     told = tuned.summary_
+    assert told["valid_windows"] == 17 + 15
     assert 0 < told["best_step"] <= told["steps"] == 30
     assert told["valid_loss"] < 0.8 * told["start_loss"]
     assert told["parameters"] == sum(each.numel() for each in tuned.network_.parameters())
@@ -131,13 +132,13 @@ def test_weights_stay_where_nothing_is_gained(monkeypatch):
 def test_held_out_rows_choose_and_do_not_teach(monkeypatch, learnt):
     frame, _ = learnt
     panel, seen = to_panel(frame), []
-    loss = fine_tuning._loss
+    loss = fine_tuning._losses
 
     def watch(network, windows):
         seen.append(weights_of_network(network))
         return loss(network, windows)
 
-    monkeypatch.setattr(fine_tuning, "_loss", watch)
+    monkeypatch.setattr(fine_tuning, "_losses", watch)
 
     def course(changed):
         seen.clear()
@@ -197,11 +198,11 @@ def test_missing_values_are_no_hindrance(missing):
     assert told["valid_loss"] < told["start_loss"]
 
 
-@pytest.mark.parametrize("lengths", [(3,), (14,), (9, 12)])
+@pytest.mark.parametrize("lengths", [(3,), (14,), (60,), (9, 12)])
 def test_too_short_a_table_keeps_its_weights_and_says_so(lengths):
     forecaster = make()
     with pytest.warns(
-        UserWarning, match="more than 8 rows beside the 6 held out.*weights stay.*bring more rows"
+        UserWarning, match="too few of them.*weights stay as they were: bring more rows.*three horizons"
     ) as told:
         forecaster.fit(waves(*lengths))
     assert told[0].filename == __file__
@@ -232,10 +233,10 @@ def test_an_interrupted_fit_leaves_the_one_before_it(monkeypatch, learnt):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fine_tuning, "_loss", stop)
+    monkeypatch.setattr(fine_tuning, "_losses", stop)
     before_threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        forecaster.fit(waves(100))
+        forecaster.fit(waves(200))
     assert torch.get_num_threads() == before_threads
     pd.testing.assert_frame_equal(forecaster.predict(), kept)
 
@@ -243,7 +244,7 @@ def test_an_interrupted_fit_leaves_the_one_before_it(monkeypatch, learnt):
 def test_nothing_of_the_process_is_changed(capfd):
     legacy, state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads, held = torch.get_num_threads(), weights_of_network(tiny_network())
-    tuned = make().fit(waves(90), verbose=True)
+    tuned = make().fit(waves(130), verbose=True)
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
@@ -320,7 +321,7 @@ def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
 
 def test_the_shell_asks_for_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    waves(60).to_csv("long.csv", index=False)
+    waves(130).to_csv("long.csv", index=False)
     monkeypatch.setattr(fine_tuning, "_MOST_STEPS", 2)
     monkeypatch.setattr(fine_tuning, "_LEAST_STEPS", 2)
     fit = ["fit", "long.csv", "--model", "zero", "--horizon", str(H), "--out", "model", "--json"]

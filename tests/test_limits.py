@@ -1,5 +1,8 @@
 """Threads of torch inside a fit and a forecast, and the number that everybody else has afterwards."""
 
+import platform
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -213,3 +216,21 @@ def test_blocks_of_threads_that_end_in_another_order_leave_nothing():
     leave.set()
     other.join()
     assert (found, torch.get_num_threads(), in_thread(torch.get_num_threads)) == ([OUTSIDE], OUTSIDE, OUTSIDE)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about GNU's C library")
+def test_memory_that_is_freed_is_kept():
+    code = (
+        "import resource, torch\nfrom tsattn.limits import limit_threads\n"
+        "def faults():\n"
+        "    for _ in range(3):\n"
+        "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "        parts = [torch.empty(2**20, dtype=torch.uint8).fill_(1) for _ in range(24)]\n"
+        "        del parts\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "before = faults()\nwith limit_threads(1):\n    print(before, faults())\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    without, kept = map(int, found)
+    assert without > 4000
+    assert kept < 100

@@ -29,6 +29,7 @@ from tsattn.evaluate.intervals import SeriesScales, step_of
 from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters import pretrained as module
 from tsattn.forecasters.naive import Naive
+from tsattn.pretrained import network as inner
 from tsattn.pretrained import weights
 from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.weights import FACTS, load_card, load_network, read_network, save_network
@@ -102,6 +103,24 @@ def test_neither_order_nor_neighbours_change_a_forecast(network):
     np.testing.assert_allclose(forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1], whole[order], rtol=1e-5)
     parts = [forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9))[1] for i in range(len(x))]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5)
+
+
+def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(network, monkeypatch):
+    x = torch.from_numpy(np.stack([series(64, i, period) for i, period in enumerate((7, 11, 5, 7, 12, 11, 7))]))
+    alone = torch.cat([network.forecast(row[None], H) for row in x])
+    sought, parts = [], []
+    detect, embed = inner.detect_period, network._embed
+    monkeypatch.setattr(inner, "detect_period", lambda x: (sought.append(len(x)), detect(x))[1])
+    monkeypatch.setattr(network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1])
+    monkeypatch.setattr(inner, "_PART_TOKENS", 30)
+    torch.testing.assert_close(network.forecast(x, H), alone, rtol=1e-5, atol=1e-5)
+    lengths = [n_tokens for _, n_tokens in parts]
+    assert sought == [7]
+    assert len(parts) > 2
+    assert sum(n for n, _ in parts) == 7
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > lengths[-1]
+    assert all(n == 1 or n * n_tokens <= 30 + n for n, n_tokens in parts)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])

@@ -232,6 +232,7 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     rows += [
         row(page.TUNED, mse, seed=seed, valid=0.3, blocks=b) for seed, mse, b in ((0, 0.35, first), (1, 0.36, second))
     ]
+    rows.append(row("map + zero", 0.37, blocks=[0.1], second_half=[1.0, 1.1, 2.0, 1.0, 0.5]))
     write(tmp_path, page.PRETRAINED, rows)
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
@@ -241,7 +242,9 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     assert found["standard"] == [""]
     assert (found["*PatchTST/42*"], found["*best of any kind*"]) == (["0.400/0.200"], ["0.300/0.100"])
     low, high = page.interval([0.0, 0.03, 0.0])
-    told = [f"+0.010 ({low:+.3f} to {high:+.3f})", "-0.030 (-0.030 to -0.030)"]
+    told = [f"+0.010 ({low:+.3f} to {high:+.3f})", "-0.030 (-0.030 to -0.030)", "+0.100"]
     assert found["ETTh1"] == ["96", *told, page.TUNED]
     assert "Of 2 intervals, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text
+    assert "by 25%, 50%, 75%, 100% change the MSE" in text
+    assert "validation rows by +10.00%, +100.00%, +0.00%, -50.00%." in text

@@ -46,4 +46,32 @@ def rolling(folder: Path) -> str:
     return render.table(rows, columns) if rows else render.NONE
 
 
-BLOCKS = {("docs/speed.md", "peers"): training, ("docs/speed.md", "rolling"): rolling}
+def pretrained(folder: Path) -> str:
+    """How many times as many series a second the pretrained forecaster forecasts, and what its levels cost to train."""
+    columns = {
+        "against": lambda row: (
+            row["peer"] if row["kind"] == "pretraining" else f"{row['peer']} ({row['peer_version']})"
+        ),
+        "setting": lambda row: row["setting"],
+        "threads": lambda row: str(row["threads"]),
+        "ours [1/s]": lambda row: f"{row[_pace(row)]:.0f}",
+        "theirs [1/s]": lambda row: f"{row['peer_' + _pace(row)]:.0f}",
+        "ratio": lambda row: f"{row['ratio']:.2f}",
+        "of the turns": lambda row: f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+    }
+    tables = []
+    for kind in ("pretrained", "pretraining"):
+        rows = sorted(_read(folder, kind), key=lambda row: (row["setting"], -row["threads"]))
+        tables.append("\n".join([render.table(rows, columns), "", records.origin(rows)]) if rows else render.NONE)
+    return "\n\n".join(["Series forecast a second:", tables[0], "Windows learnt from a second:", tables[1]])
+
+
+def _pace(row: Record) -> str:
+    return "series_per_second" if row["kind"] == "pretrained" else "windows_per_second"
+
+
+BLOCKS = {
+    ("docs/speed.md", "peers"): training,
+    ("docs/speed.md", "rolling"): rolling,
+    ("docs/speed.md", "pretrained"): pretrained,
+}

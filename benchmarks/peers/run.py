@@ -1,11 +1,11 @@
-"""Training and rolling forecasts beside other libraries' PatchTST, each by its own public interface.
+"""Training and rolling forecasts beside other libraries' PatchTST, and the pretrained forecaster beside others.
 
 All sides get the same rows, context, horizon, sizes, dropout and number of series windows in a step; where a peer's
 network cannot be made the same, the record says what differs. Training runs in turns within one process, and the time
 between one step of the optimiser and the next is taken, so that start-up does not count. New records take the place of
 older ones.
 Run: pip install ".[peers]", then PYTHONPATH=benchmarks python benchmarks/peers/run.py --data-dir DIR
-     [--setting width16] [--peer neuralforecast]
+     [--part pretrained --threads 2] [--setting width16] [--peer neuralforecast]
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -29,10 +31,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tsattn.catalogue import make_forecaster
 from tsattn.data.cards import load_dataset
-from tsattn.data.frames import Panel, to_long
+from tsattn.data.frames import Panel, to_long, to_panel
 from tsattn.data.windows import History, WindowSpec
 from tsattn.evaluate.rolling import roll
 from tsattn.limits import limit_threads
+from tsattn.pretrained.network import ZeroConfig
+from tsattn.pretrained.pretraining import Pretraining, Recipe
+from tsattn.pretrained.synthetic import make
 
 FILE, KEY = "peers.jsonl", ("kind", "setting", "peer", "model", "threads")
 CONTEXT, HORIZON, PATCH, STRIDE, LAYERS = 336, 96, 16, 8, 3
@@ -57,7 +62,10 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {"width16": Setting(16, 4, 128, 0.3, 128), "width128": Setting(128, 16, 256, 0.2, 32)}
+PARTS = ("training", "rolling", "pretrained", "pretraining")
+NINE = tuple(round(0.1 * i, 1) for i in range(1, 10))
 Train = Callable[[Setting, int, Panel], int]  # some steps; how many parameters were trained
+Ready = tuple[Callable[[], Any], Record]  # a forecast, and what a record tells of it
 
 
 def ours(attention: str, **changes: Any) -> Train:
@@ -192,9 +200,7 @@ def throughput(name: str, peer: str, turns: int, steps: int, panel: Panel) -> li
     for side in OURS:
         ratios = [b["clock"] / a["clock"] for a, b in zip(runs[side], theirs, strict=True)]
         cpu = [b["processor"] / a["processor"] for a, b in zip(runs[side], theirs, strict=True)]
-        low, high = np.quantile(ratios, [0.2, 0.8])
-        row = {"ratio": median(ratios), "ratio_low": float(low), "ratio_high": float(high), "cpu_ratio": median(cpu)}
-        row = {key: round(value, 3) for key, value in row.items()}
+        row = {**spread(ratios), "cpu_ratio": round(median(cpu), 3)}
         speed = {"windows_per_second": round(pace[side], 1), "parameters": runs[side][0]["parameters"]}
         found.append({**told, "model": side, **row, **speed})
     return found
@@ -238,6 +244,121 @@ def bare_pass(model: Any, contexts: torch.Tensor) -> None:
             network(chunk)
 
 
+def chronos(x: np.ndarray, horizon: int, threads: int) -> Ready:
+    """The network of Chronos-Bolt tiny with random weights, nine quantiles of 64 steps; fastest batch and threading."""
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting
+    from transformers import T5Config
+
+    sizes = {"d_model": 256, "d_ff": 1024, "d_kv": 64, "num_heads": 4, "num_layers": 4, "num_decoder_layers": 4}
+    config = T5Config(**sizes, vocab_size=2, pad_token_id=0, decoder_start_token_id=0, feed_forward_proj="relu")
+    patches = {"input_patch_size": 16, "input_patch_stride": 16, "use_reg_token": True}
+    config.chronos_config = {"context_length": 2048, "prediction_length": 64, **patches, "quantiles": list(NINE)}
+    network, series = ChronosBoltModelForForecasting(config).eval(), torch.as_tensor(x, dtype=torch.float32)
+
+    @torch.inference_mode()
+    def one(batch: torch.Tensor) -> None:
+        network(batch)
+
+    def forecast(n_series: int, size: int, apart: bool) -> None:
+        batches = series[:n_series].split(size)
+        with limit_threads(1 if apart else threads), ThreadPoolExecutor(threads if apart else 1) as pool:
+            list(pool.map(one, batches))
+
+    ways = [(size, apart) for size in (16, 64, 256) for apart in (True, False)[:threads]]
+    n_tried = 256 * threads
+    size, apart = min(ways, key=lambda way: clocked(lambda: forecast(n_tried, *way)))
+    parameters = sum(p.numel() for p in network.parameters())
+    told = {"batch": size, "threads_apart": apart, "peer_parameters": parameters}
+    return lambda: forecast(len(x), size, apart), told
+
+
+def theta(x: np.ndarray, horizon: int, threads: int, name: str) -> Ready:
+    """A Theta model of statsforecast, points only."""
+    from statsforecast import StatsForecast, models
+
+    fitted = StatsForecast(models=[getattr(models, name)(season_length=24)], freq=1, n_jobs=threads)
+    frame = stacked(x)
+    return lambda: fitted.forecast(df=frame, h=horizon), {}
+
+
+def nhits(x: np.ndarray, horizon: int, threads: int) -> Ready:
+    """NHITS of neuralforecast, points only, after ten steps of training, whose time is told apart."""
+    from neuralforecast import NeuralForecast
+    from neuralforecast.models import NHITS
+
+    sizes = {"h": horizon, "input_size": x.shape[1] - 2 * horizon, "max_steps": 10, "inference_windows_batch_size": 256}
+    fitted, frame = NeuralForecast(models=[NHITS(**sizes, **_QUIET, enable_checkpointing=False)], freq=1), stacked(x)
+    return fitted.predict, {"train_seconds": round(clocked(lambda: fitted.fit(frame)), 2)}
+
+
+def stacked(x: np.ndarray) -> pd.DataFrame:
+    """Series ``[N, T]`` as ``unique_id, ds, y``, gaps filled."""
+    n, steps = x.shape
+    y = pd.DataFrame(x.T).ffill().bfill().to_numpy().T
+    return pd.DataFrame(
+        {"unique_id": np.repeat(np.arange(n), steps), "ds": np.tile(np.arange(steps), n), "y": y.ravel()}
+    )
+
+
+# Who forecasts beside the pretrained forecaster: distribution, series of every ten, and how it is made ready.
+FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
+    "Chronos-Bolt tiny": ("chronos-forecasting", 0.2, chronos),
+    "Theta": ("statsforecast", 0.1, partial(theta, name="Theta")),
+    "DynamicOptimizedTheta": ("statsforecast", 0.02, partial(theta, name="DynamicOptimizedTheta")),
+    "AutoTheta": ("statsforecast", 0.02, partial(theta, name="AutoTheta")),
+    "NHITS": ("neuralforecast", 0.2, nhits),
+}
+
+
+def pretrained(turns: int, threads: int, context: int, horizon: int, n_series: int) -> Iterator[Record]:
+    """Series a second of the pretrained forecaster, 17 quantiles each, beside others in turns."""
+    x = make(n_series, context, seed=0)
+    ours = make_forecaster("zero", horizon, n_threads=threads).fit(to_panel(stacked(x[:1]), freq=1))
+    levels = ours.network_.quantile_levels
+    ready: dict[str, tuple[int, Callable[[], Any], Record]] = {}
+    for peer, (_, share, build) in FORECASTERS.items():
+        some = x[: max(round(share * n_series), 8)]
+        with hushed():
+            ready[peer] = len(some), *build(some, horizon, threads)
+    pairs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in ready}
+    for _ in range(turns):
+        mine = n_series / clocked(lambda: ours.predict_windows(x[..., None], quantiles=levels))
+        for peer, (n, theirs, _) in ready.items():
+            with hushed():
+                pairs[peer].append((mine, n / clocked(theirs)))
+    for peer, (n, _, told) in ready.items():
+        package, found = FORECASTERS[peer][0], pairs[peer]
+        row = {"kind": "pretrained", "setting": f"{context} rows, {horizon} ahead", "peer": peer, "model": "zero"}
+        row |= {"peer_version": f"{package} {metadata.version(package)}", "turns": turns}
+        row |= {"series": n_series, "peer_series": n, **told}
+        yield {**row, **spread([mine / other for mine, other in found]), **paces(found, "series_per_second")}
+
+
+def pretraining(turns: int, steps: int = 12) -> Record:
+    """Steps of pretraining with seasonal levels beside ordinary attention, on the same batches."""
+    pairs = []
+    for _ in range(turns):
+        seconds = []
+        for attention in ("season", "standard"):
+            run = Pretraining(ZeroConfig(attention=attention), Recipe(1000))
+            seconds.append(clocked(lambda run=run: [run.advance() for _ in range(steps)]))
+        pairs.append((run.windows / seconds[0], run.windows / seconds[1]))
+    row = {"kind": "pretraining", "setting": f"{steps} steps", "peer": "standard", "model": "season", "turns": turns}
+    return {**row, **spread([a / b for a, b in pairs]), **paces(pairs, "windows_per_second")}
+
+
+def spread(ratios: list[float]) -> Record:
+    """Median of the turns, and the second tenths at either end."""
+    low, middle, high = (round(float(each), 3) for each in np.quantile(ratios, [0.2, 0.5, 0.8]))
+    return {"ratio": middle, "ratio_low": low, "ratio_high": high}
+
+
+def paces(pairs: list[tuple[float, float]], name: str) -> Record:
+    """Medians of our paces and theirs."""
+    ours, theirs = (round(median(each), 1) for each in zip(*pairs, strict=True))
+    return {name: ours, f"peer_{name}": theirs}
+
+
 def clocked(work: Callable[[], Any]) -> float:
     """Seconds by the clock."""
     begin = time.perf_counter()
@@ -247,8 +368,10 @@ def clocked(work: Callable[[], Any]) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is asked for; every record is printed and kept as it comes."""
-    defaults = {"setting": tuple(SETTINGS), "peer": tuple(PEERS), "turns": 7, "steps": 16, "threads": 1}
-    options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices={"setting": SETTINGS, "peer": PEERS})
+    defaults = {"part": PARTS, "setting": tuple(SETTINGS), "peer": tuple(PEERS), "turns": 7, "steps": 16, "threads": 1}
+    defaults |= {"context": 512, "horizon": 24, "series": 10_000}
+    choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS}
+    options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)
     if options.steps <= WARM + 1 or options.turns < 1:
         raise ValueError(f"--steps must be above {WARM + 1} and --turns at least 1")
     found = Records(RESULTS / FILE, KEY)
@@ -258,12 +381,19 @@ def main(argv: list[str] | None = None) -> None:
             found.add({**row, "threads": options.threads}, again=True)
             print({name: row[name] for name in ("kind", "setting", "model", "peer", "ratio")}, flush=True)
 
-    panel = load_dataset("ETTh1", data_dir=options.data_dir).panel.rows(0, 8640)
     with limit_threads(options.threads):
-        for name in options.setting:
-            for peer in options.peer:
-                keep(throughput(name, peer, options.turns, options.steps, panel))
-        keep(rolling(options.turns, options.data_dir))
+        if "training" in options.part:
+            panel = load_dataset("ETTh1", data_dir=options.data_dir).panel.rows(0, 8640)
+            for name in options.setting:
+                for peer in options.peer:
+                    keep(throughput(name, peer, options.turns, options.steps, panel))
+        if "rolling" in options.part:
+            keep(rolling(options.turns, options.data_dir))
+        if "pretrained" in options.part:
+            for row in pretrained(options.turns, options.threads, options.context, options.horizon, options.series):
+                keep([row])
+        if "pretraining" in options.part:
+            keep([pretraining(options.turns)])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from records import RESULTS, Record, Records
 from scipy.optimize import nnls
 from suite import page
 from suite.page import COMBINED, KEY, MAP, PRETRAINED, TUNED, ZERO
+from zero_shot.pack import geometric_mean
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.cards import load_dataset
@@ -202,7 +203,7 @@ def tables(folder: Path) -> str:
         others = page.beside(published, dataset, tuple(page.BEST))
         for name, scores in others.items():
             body.append([f"*{name}*", *("{:.3f}/{:.3f}".format(*scores[str(h)]) for h in horizons)])
-        parts.append(f"### {dataset}\n\n{render.lines(['model', *map(str, horizons)], body)}")
+        parts.append(render.lines([dataset, *map(str, horizons)], body))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
             chosen = min(cell, key=lambda name, cell=cell: render.mean(cell[name], "valid_mse"))
@@ -215,8 +216,13 @@ def tables(folder: Path) -> str:
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
     sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
     text = f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {len(apart)} cells, what the"
-    text += f" validation rows choose has a lower MSE than {counts}. {records.origin(rows)}"
-    return "\n\n".join([*parts, render.lines(head, apart), text])
+    text += f" validation rows choose has a lower MSE than {counts}."
+    if mixed := [row["second_half"] for row in rows if row["model"] in COMBINED]:
+        moved = [100 * (geometric_mean([row[k] / row[0] for row in mixed]) - 1) for k in range(1, len(SHRINKS))]
+        shares, changes = (f"{share:.0%}" for share in SHRINKS[1:]), (f"{change:+z.2f}%" for change in moved)
+        text += f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half of the"
+        text += f" validation rows by {', '.join(changes)}."
+    return "\n\n".join([*parts, render.lines(head, apart), f"{text} {records.origin(rows)}"])
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:

@@ -16,6 +16,7 @@ from tsattn.limits import limit_threads
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms
 from tsattn.random import seed_from
+from tsattn.training.evidence import clearly_lower
 
 # Steps of the training: one for so many known values, within bounds; a judgement after each of so many parts.
 _VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS, _LOOKS = 100, 40, 400, 10
@@ -24,8 +25,12 @@ _ROWS = 18_000
 # Rates of Muon, which moves the matrices inside the blocks, and of AdamW, which moves the rest; the share of the steps
 # in which they rise from zero.
 _RATES, _WARMUP = (1e-3, 1e-4), 0.1
-# Windows that judge, and rows that stand before any window at least.
-_JUDGES, _LEAST_ROWS = 256, 8
+# Windows that judge, and the percent of confidence with which they must show that the loss is lower.
+_JUDGES, _LEVEL = 256, 80.0
+# Rows that stand before any window at least.
+_LEAST_ROWS = 8
+# The golden ratio: its multiples, without what is before the point, are spread evenly.
+_SPREAD = 0.618034
 
 
 def fine_tune(
@@ -41,9 +46,10 @@ def fine_tune(
         random_state: Seed of the windows that are drawn.
 
     Returns:
-        The weights with the smallest loss on the windows that judge, which may be those given, and what there is to
-        tell: ``parameters``, ``steps`` trained, ``best_step`` (0: those given), ``valid_windows``, and the loss on
-        these before (``start_loss``) and after (``valid_loss``). One warning says where no series is long enough.
+        The weights with the smallest loss on windows of the rows held out, or those given where Student's t over blocks
+        of windows a horizon apart does not show that the loss is lower; and what there is to tell: ``parameters``,
+        ``steps`` trained, ``best_step`` (0: those given), ``valid_windows``, and the loss on these before
+        (``start_loss``) and after (``valid_loss``). One warning says where there are no two blocks, and no steps.
 
     Raises:
         ValueError: If ``val_size`` or ``random_state`` is not usable.
@@ -57,8 +63,9 @@ def fine_tune(
     facts |= {"steps": 0, "best_step": 0, "valid_windows": len(windows.judges)}
     if not windows.enough:
         warnings.warn(
-            f"fine_tune needs a series with more than {_LEAST_ROWS} rows beside the {int(valid.min())} held out; the"
-            " weights stay as they were: bring more rows, or shorten horizon or val_size",
+            "fine_tune compares losses on windows that are held out, a horizon apart, and there are too few of them, or"
+            " of rows before them; the weights stay as they were: bring more rows, shorten horizon, or set val_size to"
+            " three horizons",
             stacklevel=4,
         )
         return network, facts
@@ -66,8 +73,8 @@ def fine_tune(
     optimizers = make_optimizers(tuned, *_RATES)
     looks = set(np.linspace(0, n_steps, _LOOKS + 1).astype(int)[1:].tolist())
     with limit_threads(1):
-        best, least = network, _loss(network, windows)
-        facts |= {"steps": n_steps, "start_loss": least}
+        first = least = _losses(network, windows)
+        best, best_step = network, 0
         for step in range(1, n_steps + 1):
             factor = min(step / (_WARMUP * n_steps), 1.0, (n_steps + 1 - step) / n_steps)
             for optimizer in optimizers:
@@ -78,17 +85,25 @@ def fine_tune(
                 for group in optimizer.param_groups:
                     group["lr"] = rate * factor
                 optimizer.step()
-            if step in looks and (loss := _loss(tuned, windows)) < least:
-                best, least, facts["best_step"] = copy.deepcopy(tuned).eval().requires_grad_(False), loss, step
-    return best, facts | {"valid_loss": least}
+            if step in looks and _mean(found := _losses(tuned, windows)) < _mean(least):
+                best, least, best_step = copy.deepcopy(tuned).eval().requires_grad_(False), found, step
+    if not clearly_lower(least, first, _LEVEL):
+        best, least, best_step = network, first, 0
+    facts |= {"steps": n_steps, "best_step": best_step, "start_loss": _mean(first), "valid_loss": _mean(least)}
+    return best, facts
+
+
+def _mean(losses: torch.Tensor) -> float:
+    return float(losses[0].sum() / losses[1].sum().clamp_min(1e-6))
 
 
 @torch.no_grad()
-def _loss(network: ZeroNetwork, windows: "_Windows") -> float:
-    """Mean loss over the windows that judge."""
-    terms = [torch.stack(pinball_terms(network, x, y)).sum((1, 2, 3)) for x, y in windows.judging()]
-    losses, weight = torch.stack(terms).sum(0, dtype=torch.float64).tolist()
-    return float(losses / max(weight, 1e-6))
+def _losses(network: ZeroNetwork, windows: "_Windows") -> torch.Tensor:
+    """Sum of the losses of each block of windows that judge, and of their weights, ``[2, blocks]``, float64."""
+    terms = [torch.stack(pinball_terms(network, x, y)).sum((2, 3)) for x, y in windows.judging()]
+    blocks = torch.from_numpy(windows.blocks)
+    found = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
+    return found.index_add_(1, blocks, torch.cat(terms, dim=1).double())
 
 
 class _Windows:
@@ -113,13 +128,21 @@ class _Windows:
         series = np.flatnonzero(last >= first)
         series = series[np.unique(np.linspace(0, len(series) - 1, min(len(series), _JUDGES)).astype(int))]
         each = max(_JUDGES // max(len(series), 1), 1)
-        ends = [np.unique(np.linspace(first[n], last[n], each).astype(int)) + panel.starts[n] for n in series]
-        self.judges = np.concatenate([*ends, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        # Evenly spread, and not at the same rows in each series.
+        shares = (np.arange(each) + (np.arange(len(series)) * _SPREAD % 1)[:, None]) / each
+        back = np.floor(shares * (last - first + 1)[series, None]).astype(np.int64)
+        owners = np.repeat(series, each)
+        ends = (panel.starts[series] + last[series])[:, None] - back
+        self.judges, chosen = np.unique(ends, return_index=True)
+        # Windows that end together, or less than a horizon apart, tell the same.
+        blocks = back.ravel()[chosen] // horizon
+        blocks = blocks if blocks.any() else owners[chosen]
+        self.blocks = np.unique(blocks, return_inverse=True)[1]
 
     @property
     def enough(self) -> bool:
-        """Whether there are windows of both kinds."""
-        return bool(self.counts[-1] and len(self.judges))
+        """Whether there are windows that teach, and two blocks at least of windows that judge."""
+        return bool(self.counts[-1] and len(self.blocks) and self.blocks.max())
 
     @property
     def n_steps(self) -> int:
@@ -129,25 +152,23 @@ class _Windows:
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Contexts ``[B, T]`` and futures ``[B, F]`` that teach, NaN where there is no value."""
-        panel, reach = self.teachers.panel, self.reach >> int(rng.integers(3))
-        longest = min(reach, int(panel.lengths.max()))
+        panel = self.teachers.panel
+        longest = min(self.reach, int(panel.lengths.max()))
         place = rng.integers(self.counts[-1], size=max(_ROWS // (longest + self.horizon), 1))
         owner = np.searchsorted(self.counts, place, side="right")
         ends = panel.starts[owner + 1] - self.counts[owner] + place
-        return self._cut(self.teachers, ends, reach, panel.starts[owner + 1])
+        return self._cut(self.teachers, ends, panel.starts[owner + 1])
 
     def judging(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Contexts and futures that judge, a few at a time."""
         for ends in np.array_split(self.judges, -(-len(self.judges) // 32)):
-            yield self._cut(self.judged, ends, self.reach, ends + self.horizon)
+            yield self._cut(self.judged, ends, ends + self.horizon)
 
-    def _cut(
-        self, history: History, ends: np.ndarray, reach: int, stops: np.ndarray
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cut(self, history: History, ends: np.ndarray, stops: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         rows = ends[:, None] + np.arange(self.horizon)
         future = history.panel.values[np.minimum(rows, stops[:, None] - 1), 0]
         future[rows >= stops[:, None]] = np.nan
-        return torch.from_numpy(history.reaching(ends, reach)[..., 0]), torch.from_numpy(future)
+        return torch.from_numpy(history.reaching(ends, self.reach)[..., 0]), torch.from_numpy(future)
 
 
 def _one_channel(panel: Panel) -> Panel:

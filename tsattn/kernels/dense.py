@@ -196,19 +196,20 @@ class _Plan:
     ) -> None:
         """Softmax weights of a slice into ``out``, by way of ``raw``; both [b h Lq Lk]."""
         sequences, heads = here
-        unseen = None if key_mask is None else ~key_mask[sequences, None, None, :]
+        seen = None if key_mask is None else key_mask[sequences, None, None, :]
         self.blocks.scores(q, k, raw, heads)
         if self.groups is not None:
             self.groups.add(q, k, raw, here)
         if self.share is not None:
             raw.mul_(_of(self.share, heads))
-        for hidden in (self.hidden, unseen):
-            if hidden is not None:
-                raw.masked_fill_(hidden, -torch.inf)
+        if self.hidden is not None:
+            raw.masked_fill_(self.hidden, -torch.inf)
+        if seen is not None and not seen.all():
+            raw.add_(torch.where(seen, 0.0, -torch.inf))  # faster than to fill
         torch.softmax(raw, dim=-1, out=out)
-        if self.may_be_empty or unseen is not None:
+        if self.may_be_empty or (seen is not None and not (seen.any(3).all() and self.hidden is None)):
             # A row of minus infinities has become NaN: nothing visible weighs nothing.
-            for hidden in (self.hidden, unseen):
+            for hidden in (self.hidden, None if seen is None else ~seen):
                 if hidden is not None:
                     out.masked_fill_(hidden, 0.0)
 

@@ -19,7 +19,7 @@ _ONEDNN, _ONEDNN_TOKENS = hasattr(torch.ops.mkldnn, "_linear_pointwise"), 64
 
 
 class Linear(nn.Linear):
-    """A linear map that takes the faster product where no gradient is asked for."""
+    """torch's linear map with the product of :func:`affine`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return affine(input, self.weight, self.bias)
@@ -27,8 +27,32 @@ class Linear(nn.Linear):
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W' + b``, by oneDNN where that is possible and pays."""
-    plain = torch.is_grad_enabled() or not _by_onednn(x, weight)
-    return nn.functional.linear(x, weight, bias) if plain else _product(x, weight, bias)
+    if not _by_onednn(x, weight):
+        return nn.functional.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _product(x, weight, bias)
+    made: Tensor = _Affine.apply(x, weight, bias)
+    return made
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)
+        # Themselves differentiable, for second derivatives. An autocast around backward() must not narrow them.
+        with torch.autocast("cpu", enabled=False):
+            return (
+                affine(grad, weight.t()) if needs_x else None,
+                affine(rows.t(), x.flatten(0, -2).t()) if needs_weight else None,
+                rows.sum(0) if needs_bias else None,
+            )
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -198,13 +222,13 @@ class _InSteps(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for here in steps:
                 before = steps.widen(here)
-                hidden, slope = nn.functional.gelu(before), grad[here] @ scaled
+                hidden, slope = nn.functional.gelu(before), affine(grad[here], scaled.t())
                 steps.drop(here, hidden, slope)
-                dw2.addmm_(grad[here].t(), hidden)
+                dw2.add_(affine(grad[here].t(), hidden.t()))
                 slope = torch.ops.aten.gelu_backward(slope, before)
-                dw1.addmm_(slope.t(), x[here])
+                dw1.add_(affine(slope.t(), x[here].t()))
                 db1.add_(slope.sum(0))
-                torch.mm(slope, w1, out=dx[here])
+                dx[here] = affine(slope, w1.t())
         return dx, dw1, db1, dw2.mul_(steps.factor), grad.sum(0), None, None
 
 
@@ -223,6 +247,8 @@ class _Steps:
 
     def widen(self, here: slice) -> Tensor:
         """Hidden features of some tokens before the GELU."""
+        if _by_onednn(self.x, self.w1):
+            return _product(self.x[here], self.w1.t(), self.b1)
         return torch.addmm(self.b1, self.x[here], self.w1, out=self.room[: here.stop - here.start])
 
     def drop(self, here: slice, *hidden: Tensor) -> None:

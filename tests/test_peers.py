@@ -1,0 +1,46 @@
+"""benchmarks/peers: the pretrained forecaster beside others, and its table."""
+
+import json
+import time
+
+import pytest
+from peers import page, run
+
+from tsattn.pretrained import pretraining
+from tsattn.pretrained.pretraining import Shape
+
+
+def echo(x, horizon, threads):
+    return lambda: time.sleep(0.02), {"batch": horizon}
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "FORECASTERS", {"Echo": ("torch", 0.5, echo)})
+    monkeypatch.setattr(pretraining, "SHAPES", (Shape(4, 8, 4, 1.0),))
+    options = ["--context", "40", "--horizon", "6", "--series", "20", "--turns", "2"]
+    run.main(["--part", "pretrained", "--part", "pretraining", *options])
+    return tmp_path
+
+
+def test_series_and_windows_a_second_are_recorded_and_told(results):
+    ours, levels = (json.loads(line) for line in (results / run.FILE).read_text().splitlines())
+    assert (ours["setting"], ours["peer_series"], ours["batch"]) == ("40 rows, 6 ahead", 10, 6)
+    assert 0 < ours["ratio_low"] <= ours["ratio"] <= ours["ratio_high"]
+    assert ours["ratio"] == pytest.approx(ours["series_per_second"] / ours["peer_series_per_second"], rel=0.9)
+    assert 0.1 < levels["ratio"] < 10
+    text = page.pretrained(results)
+    assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead |       1 |" in text
+    assert f"{levels['windows_per_second']:.0f} |" in text
+    assert f"{levels['ratio_low']:.2f} to {levels['ratio_high']:.2f} |" in text
+
+
+def test_nothing_recorded_is_said(tmp_path):
+    (tmp_path / run.FILE).write_text("")
+    assert page.pretrained(tmp_path).count("No run is recorded yet.") == 2
+
+
+def test_spread_is_the_median_and_the_fifths_of_the_turns():
+    assert run.spread([1.0, 6.0, 2.0, 3.0, 4.0, 5.0]) == {"ratio": 3.5, "ratio_low": 2.0, "ratio_high": 5.0}
+    assert run.paces([(10.0, 1.0), (30.0, 3.0), (20.0, 4.0)], "n") == {"n": 20.0, "peer_n": 3.0}
