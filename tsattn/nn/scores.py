@@ -80,7 +80,7 @@ class RotaryEmbedding(nn.Module):
         # Views put together: indexing would be slow in the backward pass.
         halves = x.split(self._halves, dim=3)
         partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)
-        return x * cos + partners * sin
+        return torch.addcmul(x * cos, partners, sin)
 
 
 class Score(nn.Module, ABC):

@@ -78,13 +78,12 @@ def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
 def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
     """Correlation at lags 1 to n_lags, what it is charged for chance, and whether a lag can be judged."""
     values, known = _detrended(x)
-    size = 2 ** (x.shape[1] + n_lags).bit_length()
-    pairs = _products(known, size, n_lags).round()
+    pairs = _products(known, n_lags).round()
     likeness, extent = torch.zeros_like(pairs[:, 1:]), torch.ones_like(pairs[:, 1:])
     window, first = 4, 1
     while first <= n_lags:
         last = min(window, n_lags)
-        alike = _products(_without_slow(values, known, window), size, last) / pairs[:, : last + 1].clamp_min(1)
+        alike = _products(_without_slow(values, known, window), last) / pairs[:, : last + 1].clamp_min(1)
         alike = (alike[:, 1:] / alike[:, :1].clamp_min(1e-9)).clamp(-1, 1)
         likeness[:, first - 1 : last] = alike[:, first - 1 :]
         # Bartlett: neighbours that are alike bring less news.
@@ -99,8 +98,11 @@ def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tenso
     return torch.where(tried, likeness, -1.0), chance, tried
 
 
-def _products(x: Tensor, size: int, n_lags: int) -> Tensor:
-    """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms of ``size`` steps."""
+def _products(x: Tensor, n_lags: int) -> Tensor:
+    """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms of a length with small factors."""
+    least = x.shape[1] + n_lags
+    unit = 2 ** max(least.bit_length() - 4, 0)
+    size = next(count * unit for count in (8, 9, 10, 12, 15, 16) if count * unit >= least)
     spectrum = torch.fft.rfft(x, size)
     return torch.fft.irfft(spectrum * spectrum.conj(), size)[:, : n_lags + 1]
 
@@ -123,11 +125,11 @@ def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _without_slow(values: Tensor, known: Tensor, window: int) -> Tensor:
     """Values less their centred moving average of known ones, in units of what remains and bounded; 0 where missing."""
-    n_steps, half = values.shape[1], window // 2
-    sums, counts = (torch.nn.functional.pad(part.cumsum(1), (1, 0)) for part in (values, known))
-    step = torch.arange(n_steps, device=values.device)
-    low, high = (step - half).clamp_min(0), (step + window - half).clamp_max(n_steps)
-    average = (sums[:, high] - sums[:, low]) / (counts[:, high] - counts[:, low]).clamp_min(1)
+    half, pad = window // 2, torch.nn.functional.pad
+    sums, counts = (
+        pad(pad(part.cumsum(1), (1, 0)), (half, window - half - 1), mode="replicate") for part in (values, known)
+    )
+    average = (sums[:, window:] - sums[:, :-window]) / (counts[:, window:] - counts[:, :-window]).clamp_min(1)
     rest = (values - average) * known
     spread = (rest.square().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)).sqrt()
     return (rest / torch.where(spread > 1e-9, spread, torch.inf)).clamp(-_FARTHEST, _FARTHEST)
