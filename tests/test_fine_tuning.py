@@ -129,6 +129,14 @@ def test_weights_stay_where_nothing_is_gained(monkeypatch):
     assert tuned.network_ is tiny_network()
 
 
+def test_a_lower_loss_that_may_be_luck_is_not_enough(monkeypatch, learnt):
+    frame, tuned = learnt
+    monkeypatch.setattr(fine_tuning, "_LEVEL", 100 - 1e-9)
+    doubted = make().fit(before(frame, 40))
+    assert doubted.network_ is tiny_network()
+    assert doubted.summary_ == tuned.summary_ | {"best_step": 0, "valid_loss": tuned.summary_["start_loss"]}
+
+
 def test_held_out_rows_choose_and_do_not_teach(monkeypatch, learnt):
     frame, _ = learnt
     panel, seen = to_panel(frame), []
