@@ -105,6 +105,8 @@ def plan(model: str, task: Task, weights: str | None = None) -> Record:
     """What tells a run from others: the fields ``KEY`` of its record; a file of weights is known by its numbers."""
     forecaster = make(model, task, task.season, weights)
     fixed = {*find_model(model).fixed, *_LEFT_OUT}
+    if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
+        fixed |= {"fine_tune", "val_size", "random_state"}
     settings = {name: value for name, value in config_of(forecaster).items() if name not in fixed}
     told = json.loads(json.dumps(asked(settings), default=str))
     place = {"suite": task.suite, "task": task.name, "split": task.split, "model": model}
