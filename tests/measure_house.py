@@ -203,7 +203,7 @@ def measure() -> list[Row]:
             27_800,
         ),
         # 3,500 was asked before the study of the pretrained network's attention and the tables by its weights.
-        Row("lines of Python in benchmarks/", "6,700", 3_500, lines(sources(ROOT / "benchmarks")), kept=4_100),
+        Row("lines of Python in benchmarks/", "6,700", 3_500, lines(sources(ROOT / "benchmarks")), kept=4_150),
         Row("lines of records", "198,507", 3_000, lines(records), f"{len(records)} files"),
         Row("pages of docs beside the API", "25", 14, len(pages)),
         # Tables count; those of the study and of the pretrained weights are 1,200 words.
