@@ -1,7 +1,9 @@
 """A pretrained forecaster that goes on learning: what it learns from, when that is kept, and what stays as it was."""
 
 import copy
+import io
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -341,3 +343,19 @@ def test_the_shell_asks_for_it(tmp_path, monkeypatch, capsys):
     assert "--fine-tune means nothing: leave it out" in capsys.readouterr().err
     assert cli.main(["forecast", "long.csv", "--model", "naive", "--horizon", "2", "--fine-tune"]) == 2
     assert "--fine-tune means nothing to naive" in capsys.readouterr().err
+
+
+def test_a_terminal_is_told_how_far_it_is_and_nobody_else(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    make().fit(waves(150), verbose=True)
+    assert screen.getvalue() == ""
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    make().fit(waves(150))
+    make(fine_tune=False).fit(waves(150), verbose=True)
+    assert screen.getvalue() == ""
+    model = make().fit(waves(150), verbose=True)
+    assert "\rzero [" in screen.getvalue()
+    assert " of 30, validation " in screen.getvalue()
+    assert screen.getvalue().endswith("\n")
+    assert "_title" not in vars(model)

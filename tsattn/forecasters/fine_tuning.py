@@ -16,6 +16,7 @@ from tsattn.limits import limit_threads
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms
 from tsattn.random import seed_from
+from tsattn.terminal import progress_line
 from tsattn.training.evidence import clearly_lower
 
 # Steps of the training: one for so many known values, within bounds; a judgement after each of so many parts.
@@ -34,7 +35,13 @@ _SPREAD = 0.618034
 
 
 def fine_tune(
-    network: ZeroNetwork, panel: Panel, *, horizon: int, val_size: int | float, random_state: Any
+    network: ZeroNetwork,
+    panel: Panel,
+    *,
+    horizon: int,
+    val_size: int | float,
+    random_state: Any,
+    title: str | None = None,
 ) -> tuple[ZeroNetwork, dict[str, Any]]:
     """Go on training a copy of a network on a table's own rows.
 
@@ -44,6 +51,7 @@ def fine_tune(
         horizon: Steps ahead F.
         val_size: Rows, or share (at least one horizon), at the end of each series that judge and do not teach.
         random_state: Seed of the windows that are drawn.
+        title: Of a line on the terminal that tells how far it is; ``None`` shows nothing.
 
     Returns:
         The weights with the smallest loss on windows of the rows held out, or those given where Student's t over blocks
@@ -72,7 +80,7 @@ def fine_tune(
     tuned, n_steps = copy.deepcopy(network).train().requires_grad_(True), windows.n_steps
     optimizers = make_optimizers(tuned, *_RATES)
     looks = set(np.linspace(0, n_steps, _LOOKS + 1).astype(int)[1:].tolist())
-    with limit_threads(1):
+    with limit_threads(1), progress_line(title, n_steps=n_steps) as line:
         first = least = _losses(network, windows)
         best, best_step = network, 0
         for step in range(1, n_steps + 1):
@@ -87,6 +95,8 @@ def fine_tune(
                 optimizer.step()
             if step in looks and _mean(found := _losses(tuned, windows)) < _mean(least):
                 best, least, best_step = copy.deepcopy(tuned).eval().requires_grad_(False), found, step
+            if line is not None:
+                line.advance(1, f"step {step} of {n_steps}, validation {_mean(least):.4f}")
     if not clearly_lower(least, first, _LEVEL):
         best, least, best_step = network, first, 0
     facts |= {"steps": n_steps, "best_step": best_step, "start_loss": _mean(first), "valid_loss": _mean(least)}

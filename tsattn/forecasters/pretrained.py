@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -143,6 +143,24 @@ class PretrainedForecaster(GapForecaster):
         network = vars(self).get("network_")
         return 1 if network is None else network.config.max_context
 
+    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
+        """Remember a table, and learn from it where ``fine_tune`` says so.
+
+        Args:
+            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a panel.
+            y: Ignored; scikit-learn passes it.
+            verbose: Show how the training goes on stderr where that is a terminal.
+
+        Raises:
+            ValueError: If the table is faulty, a series has no value, or a setting is not usable; nothing is changed
+                then.
+        """
+        self._title = self.alias_ if verbose else None
+        try:
+            return super().fit(data)
+        finally:
+            del self._title
+
     def _learn(self, panel: Panel) -> None:
         _check_steps(self.horizon)
         network = _network(self.weights)
@@ -156,6 +174,7 @@ class PretrainedForecaster(GapForecaster):
                 "horizon": self.horizon,
                 "val_size": self.val_size,
                 "random_state": self.random_state,
+                "title": vars(self).get("_title"),
             }
             network, summary = fine_tune(network, panel, **how)
         if columns := self.covariate_columns:
