@@ -15,7 +15,8 @@ _BYTES = 256
 # a core.
 _HIDDEN = 2**17
 # Whether torch has oneDNN's product, and from how many tokens on it costs less than MKL's, its call included.
-_ONEDNN, _ONEDNN_TOKENS = hasattr(torch.ops.mkldnn, "_linear_pointwise"), 64
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN_TOKENS = 64
 
 
 class Linear(nn.Linear):
