@@ -302,9 +302,9 @@ def test_covariates_are_read_on_top_of_the_tuned_network():
 def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
     days, asked = pd.date_range("2024-01-01", periods=100, freq="D"), []
 
-    def watch(network, panel, **how):
+    def watch(network, panel, *, title, **how):
         asked.append((int(panel.lengths[0]), how))
-        return fine_tune(network, panel, **how)
+        return fine_tune(network, panel, title=title, **how)
 
     monkeypatch.setattr(fine_tuning, "fine_tune", watch)
     pd.DataFrame({"date": days, "u": wave(100)}).to_csv(tmp_path / "daily.csv", index=False)

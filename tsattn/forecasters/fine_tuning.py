@@ -74,7 +74,7 @@ def fine_tune(
             "fine_tune compares losses on windows that are held out, a horizon apart, and there are too few of them, or"
             " of rows before them; the weights stay as they were: bring more rows, shorten horizon, or set val_size to"
             " three horizons",
-            stacklevel=4,
+            stacklevel=5,
         )
         return network, facts
     tuned, n_steps = copy.deepcopy(network).train().requires_grad_(True), windows.n_steps

@@ -63,12 +63,12 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     """
     return (
         _ONEDNN
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and x.numel() >= _ONEDNN_TOKENS * x.shape[-1]
         and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
         and not torch.is_autocast_enabled("cpu")
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() >= _ONEDNN_TOKENS * x.shape[-1]
     )
 
 
