@@ -78,7 +78,7 @@ class PretrainedForecaster(GapForecaster):
 
     With ``fine_tune`` a copy of the network goes on learning from windows of the table's own rows. Windows of the last
     ``val_size`` rows of each series, which teach nothing, choose among its weights, and those it began with are kept
-    where these windows do not clearly show a smaller loss (:func:`tsattn.forecasters.fine_tuning.fine_tune`).
+    where these windows do not clearly show a smaller loss.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
