@@ -66,6 +66,12 @@ def test_groups_of_the_levels():
     near = network._places(tokens, torch.tensor([24])).groups[1][0]
     assert near.min() >= 0
     assert near.diff().count_nonzero() == (len(near) + 4) // 8
+    for name, whole in (("phase", True), ("phase, near from the origin", False)):
+        again = network_of(name)
+        again.n_steps = torch.tensor([24 * 21])
+        mine = again._places(tokens, torch.tensor([24])).groups[1]
+        assert (mine.diff() == near.diff()).all()
+        assert bool(mine.min() >= 0) == whole, "only those of zero-1 have negative parts"
     halving = network_of("halving blocks")
     halving.n_steps = torch.tensor([24 * 21])
     halves = halving._places(tokens, torch.tensor([24])).groups

@@ -420,6 +420,17 @@ def write(folder, rows, published):
     return folder
 
 
+def test_published_models_far_behind_are_left_out_unless_readme_has_them(tmp_path):
+    of = {"near": 0.88, "behind": 0.90, "auto_ets": 1.5}
+    more = [
+        {"kind": "published model", "model": name, "columns": [[mase, 0.5], [], [mase, 0.5], [], []], "note": ""}
+        | {"files": []}
+        for name, mase in of.items()
+    ]
+    text = page.models(write(tmp_path, OURS, [*others(), *more]))
+    assert [f"| {name} " in text for name in of] == [True, False, True]
+
+
 def test_the_page_has_our_rows_in_bold_beside_published_ones(results):
     text = " ".join(page.models(results(OURS)).split())
     own = "| **naive ababab** | **0.500/0.250** | | **1.000/0.500** | | 0.5 |"

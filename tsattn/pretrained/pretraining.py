@@ -251,7 +251,7 @@ def _check_start(start: ZeroConfig, config: ZeroConfig) -> None:
     if replace(start, n_layers=config.n_layers) != config or start.n_layers > config.n_layers:
         raise ValueError(
             f"a run can start from weights of the same settings with at most {config.n_layers} blocks; got {start} for"
-            f" {config}: give the same --d-model and --attention, and no fewer --n-layers"
+            f" {config}: give the same --d-model, and no fewer --n-layers"
         )
 
 
@@ -331,9 +331,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--start", help="name or file of weights to start from, such as zero-1")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
-    parser.add_argument("--attention", default="season", help="season or standard")
-    parser.add_argument("--plain-tokens", action="store_true", help="do not cut tokens at the season")
-    parser.add_argument("--copies", action="store_true", help="tell each token the values one season earlier")
     parser.add_argument("--d-model", type=int, default=96)
     parser.add_argument("--n-layers", type=int, default=4)
     parser.add_argument("--export", type=Path, help="write weights and card of the state into this folder and stop")
@@ -363,9 +360,6 @@ def main(argv: list[str] | None = None) -> None:
 def _asked(asked: argparse.Namespace) -> Pretraining:
     """The run that the command line describes."""
     config = ZeroConfig(
-        attention=asked.attention,
-        cut=not asked.plain_tokens,
-        copies=asked.copies,
         d_model=asked.d_model,
         d_ff=4 * asked.d_model,
         n_layers=asked.n_layers,
