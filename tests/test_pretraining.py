@@ -11,7 +11,8 @@ import torch
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork
-from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run
+from tsattn.pretrained.period import detect_period
+from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
 from tsattn.pretrained.weights import read_network
 
 DOUBLE = torch.float64
@@ -177,6 +178,35 @@ def test_the_loss_against_loops():
             )
             weights += weight
     assert float(pinball(network, x, y, 32).detach()) == pytest.approx(total / weights, rel=1e-5)
+
+
+def test_importance_is_that_of_a_loop_over_steps():
+    x = some_series(3, 60)
+    x[0] = torch.arange(60.0).remainder(12) + 50 * (torch.arange(60.0) > 30)
+    x[1, 5:9] = torch.nan
+    x[2] = torch.randn(60, generator=torch.Generator().manual_seed(3)).cumsum(0)
+    periods = detect_period(x)[0].tolist()
+    assert periods[2] == 0 < periods[1]
+    for row, period, found in zip(x.numpy(), periods, weigh(x).tolist(), strict=True):
+        scaled = np.arcsinh((row - np.nanmean(row)) / np.nanstd(row))
+        by_lag = [
+            np.mean(
+                [abs(scaled[t] - scaled[t - lag]) for t in range(lag, 60) if np.isfinite(scaled[[t, t - lag]]).all()]
+            )
+            for lag in {1, period or 1}
+        ]
+        assert found == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-6)
+    torch.testing.assert_close(weigh(1000 + 7 * x), weigh(x), rtol=1e-8, atol=0)
+    assert weigh(torch.full((1, 20), 3.0)).tolist() == pytest.approx([20.0])
+
+
+def test_important_windows_count_more():
+    network, x, y = shaken(), some_series(2, 90), torch.zeros(2, 8)
+    x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
+    alone = [float(pinball(network, x[k : k + 1], y[k : k + 1]).detach()) for k in range(2)]
+    both = float(pinball(network, x, y, importance=torch.tensor([3.0, 1.0])).detach())
+    assert alone[0] != pytest.approx(alone[1], rel=0.01)
+    assert both == pytest.approx((3 * alone[0] + alone[1]) / 4, rel=1e-5)
 
 
 # --- batches and runs

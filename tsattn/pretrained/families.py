@@ -373,6 +373,18 @@ def solar(rng: Rng, n: int, length: int) -> np.ndarray:
     return np.maximum(0, day - night) * through
 
 
+def weather(rng: Rng, n: int, length: int) -> np.ndarray:
+    """Fronts that last from half a day to twenty days, a day whose height follows them, and a year; cut off in some."""
+    m, t = days(rng, n, length), np.arange(length)
+    decay = np.exp(-1 / (m * log_uniform(rng, n, 0.5, 20)))
+    fronts = unit(leak(decay, leak(decay * chance(rng, n, 0.5), mix(rng, n, length, (3, normal), (1, heavy)))))
+    height = np.exp(np.clip(fronts * uniform(rng, n, -0.8, 0.8), -3, 3)) * log_uniform(rng, n, 0.05, 3)
+    year = np.sin(2 * np.pi * (t / m / 365.25 + uniform(rng, n, 0, 1)).astype(np.float32))
+    x = fronts + season(rng, m, length) * height + year * log_uniform(rng, n, 0.1, 4)
+    x += noise(rng, n, length) * log_uniform(rng, n, 0.01, 0.5)
+    return np.where(chance(rng, n, 0.25), np.maximum(x, uniform(rng, n, -1, 1)), x)
+
+
 def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
     """A day's profile on workdays, another on days off, a walking level; days of 24 to 288 steps."""
     m = days(rng, n, length)
@@ -389,7 +401,7 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "structural": (structural, 0.38),
+    "structural": (structural, 0.32),
     "gaussian_process": (gaussian_process, 0.1),
     "exponential_smoothing": (exponential_smoothing, 0.1),
     "seasonal_autoregression": (seasonal_autoregression, 0.06),
@@ -397,8 +409,9 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "low_frequency": (low_frequency, 0.05),
     "growth": (growth, 0.05),
     "workdays": (workdays, 0.06),
-    "telemetry": (telemetry, 0.04),
+    "telemetry": (telemetry, 0.06),
     "regimes": (regimes, 0.02),
+    "weather": (weather, 0.04),
     "bounded": (bounded, 0.02),
     "finance": (finance, 0.02),
     "solar": (solar, 0.015),

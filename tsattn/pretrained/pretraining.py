@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tsattn.limits import keep_memory
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
+from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network, read_network, save_network
 from tsattn.storage import write_atomic
@@ -26,6 +27,8 @@ from tsattn.terminal import in_words
 STEPS_A_MINUTE = 150
 # Targets beyond this many deviations, in the space of the arcsinh, teach no more than those at it.
 _FARTHEST = 3.5
+# Changes smaller than about this, in the same space, make a window no more important.
+_LEAST_CHANGE = 0.05
 # Steps between two looks at the validation series, and between two states on disk.
 _LOOK, _SAVE = 500, 250
 # Draws of validation series are no draws of training series.
@@ -55,11 +58,11 @@ class Shape:
 
 
 SHAPES = (
-    Shape(12, 24, 256, 0.14),
-    Shape(32, 48, 112, 0.18),
-    Shape(64, 64, 64, 0.28),
-    Shape(128, 128, 28, 0.16),
-    Shape(256, 192, 14, 0.12),
+    Shape(12, 24, 256, 0.12),
+    Shape(32, 48, 112, 0.16),
+    Shape(64, 64, 64, 0.22),
+    Shape(128, 128, 28, 0.18),
+    Shape(256, 192, 14, 0.2),
     Shape(128, 720, 18, 0.12),
 )
 
@@ -106,10 +109,33 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.from_numpy(y.copy())
 
 
-def pinball(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None) -> Tensor:
-    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says."""
+def pinball(
+    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, importance: Tensor | None = None
+) -> Tensor:
+    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by the windows' importance [B]."""
     losses, weight = pinball_terms(network, x, y, n_tokens)
+    if importance is not None:
+        losses, weight = losses * importance[:, None, None], weight * importance[:, None, None]
     return losses.sum() / weight.sum().clamp_min(1e-6)
+
+
+def weigh(x: Tensor) -> Tensor:
+    """Importance of contexts [B T]: 1 / (c + .05), c the mean absolute change from one step to the next, or from one
+    season to the next where that is less, in the space of the arcsinh.
+
+    Errors are told in units of such changes (MASE). Without weights a series of small changes around a level that
+    moved far would teach next to nothing.
+    """
+    known = x.isfinite().sum(1, keepdim=True).clamp_min(1)
+    apart = x - x.nan_to_num(0.0).sum(1, keepdim=True) / known
+    spread = (apart.nan_to_num(0.0).square().sum(1, keepdim=True) / known).sqrt()
+    scaled = torch.asinh(apart / torch.where(spread > 0, spread, 1.0))
+    period = detect_period(x)[0][:, None]
+    before = torch.arange(x.shape[1], device=x.device) - period
+    season = (scaled - scaled.gather(1, before.clamp_min(0))).abs()
+    season = torch.where((period > 0) & (before >= 0), season, torch.nan).nanmean(1)
+    change = torch.fmin(scaled.diff(dim=1).abs().nanmean(1), season)
+    return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
 
 
 def pinball_terms(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None) -> tuple[Tensor, Tensor]:
@@ -185,7 +211,7 @@ class Pretraining:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        loss = pinball(self.network, x, y, shape.n_tokens)
+        loss = pinball(self.network, x, y, shape.n_tokens, weigh(x))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:

@@ -100,11 +100,11 @@ def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def _spikes(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Outliers of 2 to 8 deviations at random steps, up, down or both, gone at once or decaying."""
+    """Outliers of 2 to 8 deviations, in a tenth ten times as far, at random steps; gone at once or decaying."""
     n, length = x.shape
     at = changes(rng, n, length, 20, length)
     sign = np.where(chance(rng, n, 0.3), rng.choice([-1, 1], (n, length)), rng.choice([-1, 1], (n, 1)))
-    size = at * sign * rng.uniform(2, 8, (n, length)) * uniform(rng, n, 0.3, 1)
+    size = at * sign * rng.uniform(2, 8, (n, length)) * uniform(rng, n, 0.3, 1) * np.where(chance(rng, n, 0.1), 10, 1)
     return x + leak(uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3), size)
 
 
