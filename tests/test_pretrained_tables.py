@@ -1,6 +1,8 @@
 """The long-horizon tables of the pretrained weights: forecasts written once, scores of all windows, honest weights."""
 
 import json
+import shutil
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -131,6 +133,27 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
     assert [row["seed"] for row in rows.values()] == [0, 0, 1, 0, 1], "a seed belongs to what is fine-tuned"
 
 
+def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_path, monkeypatch):
+    made, folder = [], tmp_path / "forecasts"
+    shutil.copytree(cache, folder)
+
+    def make(name, horizon, **how):
+        made.append((name, horizon, how))
+        return Naive(horizon)
+
+    monkeypatch.setattr(pretrained, "make_forecaster", make)
+    table = Table("tiny", make_panel(), SPLIT, folder)
+    table.forecast("standard2", 1)
+    ((name, horizon, how),) = made
+    suite = tomllib.loads(pretrained.SUITE.read_text())["settings"]["attention"]
+    assert (name, horizon, how) == ("standard", 2, suite | {"context": 16, "val_size": 40, "random_state": 1})
+    rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
+    assert list(rows) == [page.MAP, page.THEIRS, page.ZERO, page.TUNED, *page.COMBINED]
+    assert rows[page.THEIRS]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), "both are the last value"
+    assert (rows[page.THEIRS]["seed"], rows[page.ZERO]["seed"]) == (1, 0)
+    assert list(rows["map + zero"]["weights"]) == [page.MAP, page.ZERO]
+
+
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_weights_are_those_of_all_validation_windows(cache, horizon):
     table, panel, scaler = Table("tiny", make_panel(), SPLIT, cache), make_panel(), make_scaler(make_panel(), 120)
@@ -233,13 +256,14 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
         row(page.TUNED, mse, seed=seed, valid=0.3, blocks=b) for seed, mse, b in ((0, 0.35, first), (1, 0.36, second))
     ]
     rows.append(row("map + zero", 0.37, blocks=[0.1], second_half=[1.0, 1.1, 2.0, 1.0, 0.5]))
+    rows.append(row(page.THEIRS, 0.2, valid=0.1, blocks=[-0.17, -0.18, -0.19]))
     write(tmp_path, page.PRETRAINED, rows)
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
     found = cells_of(text)
     low, high = page.interval([0.0, 0.03, 0.0])
-    told = [f"+0.010 ({low:+.3f},{high:+.3f})", "-0.030 (-0.030,-0.030)", "+0.100"]
-    assert found["ETTh1"] == ["96", *told, page.TUNED]
+    told = ["-0.180 (-0.205,-0.155)", f"+0.010 ({low:+.3f},{high:+.3f})", "-0.030 (-0.030,-0.030)", "+0.100"]
+    assert found["ETTh1"] == ["96", *told, page.TUNED], "validation rows stopped standard attention, so choose it not"
     assert "Of 2 intervals, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text
     assert "by 25%, 50%, 75%, 100% change the MSE" in text

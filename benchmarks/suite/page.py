@@ -109,8 +109,8 @@ def headline(folder: Path) -> str:
 
 
 def read_pretrained(folder: Path) -> list[Record]:
-    """What is recorded of the pretrained weights; the map, which the suite has as well, is left out."""
-    return [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] != MAP]
+    """What is recorded of the pretrained weights; what the suite has as well is left out."""
+    return [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] not in (MAP, THEIRS)]
 
 
 def kept(rows: list[Record]) -> bool:

@@ -1,10 +1,12 @@
 """The pretrained weights on the long-horizon tables: as they are, fine-tuned, and combined with the solved map.
 
 Forecasts are costly, so they are written once to a folder, some origins a file; what is there is not made again.
+Standard attention is trained as in headline.toml where it is asked for (``--model standard``), for its interval.
 Run: PYTHONPATH=benchmarks python benchmarks/suite/pretrained.py --data DIR --cache DIR
 """
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -17,7 +19,7 @@ import render
 from records import RESULTS, Record, Records
 from scipy.optimize import nnls
 from suite import page
-from suite.page import COMBINED, KEY, MAP, PRETRAINED, TUNED, ZERO
+from suite.page import COMBINED, KEY, MAP, PRETRAINED, THEIRS, TUNED, ZERO
 from zero_shot.pack import geometric_mean
 
 from tsattn.catalogue import load_forecaster, make_forecaster
@@ -28,6 +30,7 @@ from tsattn.forecaster import Forecaster
 from tsattn.limits import limit_threads
 from tsattn.storage import write_atomic
 
+SUITE = Path(__file__).with_name("headline.toml")
 TABLES, HORIZONS, CONTEXT = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather"), (96, 192, 336, 720), 336
 THIN = 25  # validation origins only choose; 25 has no divisor in common with a season of these tables
 PART = 64  # origins a file
@@ -73,8 +76,11 @@ class Table:
     def fit(self, model: str, seed: int) -> Forecaster:
         """A model that knows the training rows, and the validation rows to stop by; a fine-tuned one is kept."""
         rows, how = self.panel.rows(0, self.split.bounds[1]), {"val_size": self.split.valid}
-        if model.startswith(MAP):
-            return make_forecaster(MAP, int(model.removeprefix(MAP)), context=CONTEXT, **how).fit(rows)
+        if model.startswith((MAP, THEIRS)):
+            name, horizon = re.split(r"(?=\d)", model, maxsplit=1)
+            if name == THEIRS:
+                how |= {**tomllib.loads(SUITE.read_text())["settings"]["attention"], "random_state": seed}
+            return make_forecaster(name, int(horizon), context=CONTEXT, **how).fit(rows)
         make = partial(make_forecaster, ZERO, max(HORIZONS), n_threads=1)
         if model == ZERO:
             return make().fit(rows)
@@ -86,7 +92,8 @@ class Table:
     def sources(self, horizon: int, seed: int) -> dict[str, tuple[str, int, int]]:
         """Members whose forecasts are whole: name, seed and steps of each."""
         most = max(HORIZONS)
-        known = {MAP: (f"{MAP}{horizon}", 0, horizon), ZERO: (ZERO, 0, most), TUNED: (TUNED, seed, most)}
+        known = {MAP: (f"{MAP}{horizon}", 0, horizon), THEIRS: (f"{THEIRS}{horizon}", seed, horizon)}
+        known |= {ZERO: (ZERO, 0, most), TUNED: (TUNED, seed, most)}
         whole = (all(self.file(*of[:2], part).exists() for part in range(len(self.parts))) for of in known.values())
         return {name: known[name] for name, there in zip(known, whole, strict=True) if there}
 
@@ -151,7 +158,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
 
             crossed = np.concatenate([judge(halves[k], halves[1 - k], SHRINK) for k in (0, 1)])
             weights.append(best_weights(products, pick, SHRINK))
-            row = {"dataset": table.name, "horizon": horizon, "model": name, "seed": seed if TUNED in wanted else 0}
+            row = {"dataset": table.name, "horizon": horizon, "model": name, "seed": sources[wanted[-1]][1]}
             if name in COMBINED:
                 row["weights"] = dict(zip(wanted, weights[-1][pick].round(4).tolist(), strict=True))
                 row["second_half"] = [round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS]
@@ -171,7 +178,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
 def main(argv: list[str] | None = None) -> None:
     """Forecast what is missing, and record what is not on file."""
     defaults = {"data": "data", "cache": "cache", "table": (), "model": (), "seed": (0,), "out": RESULTS / PRETRAINED}
-    options = records.parse(argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, TUNED)})
+    options = records.parse(argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, TUNED, THEIRS)})
     file = Records(options.out, KEY)
     with limit_threads(1):
         for name in options.table or TABLES:
@@ -180,7 +187,9 @@ def main(argv: list[str] | None = None) -> None:
             table = Table(name, panel, data.split, Path(options.cache))
             wanted = options.model or (ZERO, TUNED)
             runs = [(f"{MAP}{h}", 0) for h in HORIZONS] + [(ZERO, 0)] * (ZERO in wanted)
-            for model, seed in runs + [(TUNED, seed) for seed in options.seed if TUNED in wanted]:
+            runs += [(TUNED, seed) for seed in options.seed if TUNED in wanted]
+            runs += [(f"{THEIRS}{h}", seed) for seed, h in product(options.seed, HORIZONS) if THEIRS in wanted]
+            for model, seed in runs:
                 table.forecast(model, seed)
                 print(f"{name}, {model}, seed {seed}: forecast", flush=True)
             for horizon, seed in product(HORIZONS, options.seed):
@@ -193,18 +202,20 @@ def tables(folder: Path) -> str:
     rows, published = records.read(folder / PRETRAINED, KEY), page.read_published(folder)
     if not rows:
         return render.NONE
-    models = [name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
+    models = [name for name in (MAP, THEIRS, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
     apart, spans, lower = [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
     for (dataset,), of in records.cells(rows, "dataset").items():
         found, horizons = records.by(of, "horizon", "model"), sorted({row["horizon"] for row in of})
         others = page.beside(published, dataset, tuple(page.BEST))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
-            chosen = min(cell, key=lambda name, cell=cell: render.mean(cell[name], "valid_mse"))
+            # Standard attention was stopped by the validation rows, so they do not judge it.
+            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items() if name != THEIRS}
+            chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
             beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
-            spans += [span for _, span in beyond.values() if span]
+            spans += [span for name, (_, span) in beyond.items() if span and name != THEIRS]
             apart.append([dataset, str(h), *(beyond.get(name, ("", None))[0] for name in models[1:]), chosen])
     head = ["data set", "horizon", *models[1:], "chosen"]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
