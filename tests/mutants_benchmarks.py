@@ -2,6 +2,8 @@
 
 from mutants import Mutant
 
+STUDY = "tests/test_pretraining_study.py"
+
 MUTANTS = [
     Mutant(
         "tsattn/storage.py",
@@ -76,6 +78,15 @@ MUTANTS = [
         "(self.ends + horizon < (stop if test else valid))",
         "tests/test_pretrained_tables.py",
     ),
+    Mutant("benchmarks/pretraining_study/run.py", "period = self.lent[at]", "pass", STUDY),
+    Mutant("benchmarks/pretraining_study/run.py", "twice, cycle.remainder(span), near", "twice, near, near", STUDY),
+    Mutant(
+        "benchmarks/pretraining_study/run.py",
+        'phase, wide),\n            "cycle"',
+        'cycle, wide),\n            "cycle"',
+        STUDY,
+    ),
+    Mutant("benchmarks/pretraining_study/run.py", "clamp_max(1),", "clamp_max(0),", STUDY),
     Mutant("benchmarks/paper/page.py", "if len(some) == most:", "if some:", "tests/test_paper.py"),
     Mutant(
         "benchmarks/paper/language_model.py",

@@ -10,11 +10,13 @@ PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixin
 CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
 STORAGE, PERIOD, CONFORMAL = "tests/test_storage.py", "tests/test_period.py", "tests/test_conformal.py"
 PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
+COMBINED, TUNED = "tests/test_auto.py", "tests/test_fine_tuning.py"
 
 FITTED, NETWORK = "tsattn/forecasters/fitted.py", "tsattn/forecasters/network.py"
 FITTING, SAVING = "tsattn/forecasters/fitting.py", "tsattn/forecasters/saving.py"
 FORECASTER, LOOP = "tsattn/forecasters/attention.py", "tsattn/training/loop.py"
 REGRESSOR_FILE, EXPORT_FILE = "tsattn/forecasters/regressor.py", "tsattn/adapters/export.py"
+AUTO, TUNING_FILE = "tsattn/forecasters/auto.py", "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
     # answers of a fitted network: one pass, scales, intervals, windows
@@ -144,6 +146,8 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values = values - slope * time", "values = values + slope * time", PERIOD),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weigh(x))", "shape.n_tokens)", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", 'self.average.load_state_dict(state["average"])', "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING),
     Mutant(
@@ -153,4 +157,14 @@ MUTANTS = [
         SYNTHETIC,
     ),
     Mutant("tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC),
+    # fine-tuning and the combination
+    Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
+    Mutant(TUNING_FILE, "History(panel.until(stops)), History(panel)", "History(panel), History(panel)", TUNED),
+    Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
+    Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
+    Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
+    Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
+    Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
+    Mutant(AUTO, "np.where(counts.all(axis=1), 0.0, -np.inf)", "np.where(counts.all(axis=1), -9.0, -np.inf)", COMBINED),
+    Mutant(AUTO, "if not forecaster.masks:\n        x = _filled(x)", "if False:\n        pass", COMBINED),
 ]

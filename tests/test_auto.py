@@ -95,6 +95,14 @@ def test_a_candidate_far_behind_has_no_weight():
     assert weights.sum() == pytest.approx(1)
 
 
+def test_a_weight_too_small_to_matter_is_none():
+    errors = errors_of(*[1.0] * 8)
+    few, more = module._weights(errors, 1), module._weights(errors, 30)
+    np.testing.assert_allclose(few, np.eye(8)[0], atol=1e-12, err_msg="each of the others would have two percent")
+    assert (more >= module._LEAST_WEIGHT).sum() > 4
+    np.testing.assert_allclose([few.sum(), more.sum()], 1)
+
+
 def test_missing_truths_are_left_out_of_weights():
     errors = errors_of(1.0, 1.0, 1.04)
     gaps = np.random.default_rng(1).random(errors.shape[1:]) < 0.2
