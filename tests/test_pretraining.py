@@ -200,6 +200,16 @@ def test_importance_is_that_of_a_loop_over_steps():
     assert weigh(torch.full((1, 20), 3.0)).tolist() == pytest.approx([20.0])
 
 
+def test_a_step_weighs_its_windows():
+    made = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3))
+    rng = np.random.default_rng([3, 0])
+    shape = SHAPES[rng.choice(len(SHAPES), p=[shape.share for shape in SHAPES])]
+    x, y = draw_batch(shape, rng)
+    weighed, plain = (float(pinball(made.network, x, y, shape.n_tokens, w).detach()) for w in (weigh(x), None))
+    assert made.advance() == pytest.approx(weighed, rel=1e-6)
+    assert abs(weighed / plain - 1) > 0.01
+
+
 def test_important_windows_count_more():
     network, x, y = shaken(), some_series(2, 90), torch.zeros(2, 8)
     x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
