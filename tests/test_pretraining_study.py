@@ -71,7 +71,7 @@ def test_groups_of_the_levels():
         again.n_steps = torch.tensor([24 * 21])
         mine = again._places(tokens, torch.tensor([24])).groups[1]
         assert (mine.diff() == near.diff()).all()
-        assert bool(mine.min() >= 0) == whole, "only those of zero-1 have negative parts"
+        assert bool(mine.min() >= 0) == whole, "only those of the shipped weights have negative parts"
     halving = network_of("halving blocks")
     halving.n_steps = torch.tensor([24 * 21])
     halves = halving._places(tokens, torch.tensor([24])).groups
