@@ -249,6 +249,22 @@ def test_what_is_laid_on_top_changes_series(change):
     assert (np.nan_to_num(y, nan=99) != x).any(1).mean() > 0.8
 
 
+def test_some_outliers_are_far_away():
+    farthest = np.abs(synthetic._spikes(rng(1), np.zeros((400, 200)))).max(1)
+    assert 0.02 < (farthest > 9).mean() < 0.2, "ten times as far in a tenth of the series"
+    assert farthest.max() > 30
+
+
+def test_weather_repeats_daily_and_drifts_over_many_days(monkeypatch):
+    monkeypatch.setattr(families, "days", lambda rng, n, length: np.full((n, 1), 24.0))
+    x = FAMILIES["weather"][0](rng(1), 200, 480)
+    x = x[x.std(1) > 0.1]  # some are cut off nearly everywhere
+    steps = np.diff(x, axis=1)
+    assert np.median(correlation(steps, 24)) > np.median(correlation(steps, 36)) + 0.2
+    by_day = x.reshape(-1, 20, 24).mean(2)
+    assert np.median(correlation(by_day, 1)) > 0.3
+
+
 def test_floors_hold_their_share():
     x = synthetic._floor(rng(1), draws.normal(rng(), 60, 400))
     at_the_floor = (x == x.min(1, keepdims=True)).mean(1)
