@@ -164,6 +164,16 @@ def test_a_season_of_the_calendar_is_preferred_to_its_neighbour():
     assert float((detect_period(x)[0] == 24).double().mean()) > 0.9
 
 
+@pytest.mark.parametrize("season", [336, 360, 365, 720])
+def test_seasons_of_the_calendar_are_not_taken_for_one_another(season):
+    generator = torch.Generator().manual_seed(season)
+    time = torch.arange(2048, dtype=DOUBLE)
+    phase = 2 * torch.pi * torch.rand(40, 2, 1, generator=generator, dtype=DOUBLE)
+    x = torch.sin(2 * torch.pi * time / season + phase[:, 0]) + torch.sin(4 * torch.pi * time / season + phase[:, 1])
+    x = x + 0.1 * torch.randn(40, 2048, generator=generator, dtype=DOUBLE)
+    assert float((detect_period(x)[0] == season).double().mean()) > 0.7
+
+
 def test_the_longest_lag_is_bounded():
     x = seasonal(1000, 2 * MAX_PERIOD, n=4)
     assert detect_period(x)[0].tolist() == [1000] * 4

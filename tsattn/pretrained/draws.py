@@ -6,9 +6,10 @@ import numpy as np
 
 Family = Callable[[np.random.Generator, int, int], np.ndarray]  # (rng, n, length) -> [n, length]
 
-# Seasons that calendars make, with their weights: quarters, weeks, months, days of several resolutions, years.
-PERIODS = np.array([4, 5, 7, 12, 24, 30, 48, 52, 60, 96, 144, 168, 288, 336, 365.25, 3, 6, 8, 10, 13, 26])
-PERIOD_WEIGHTS = np.array([6, 3, 10, 14, 14, 3, 5, 5, 4, 7, 4, 4, 5, 2, 4, 1, 2, 2, 2, 2, 2], float)
+# Seasons that calendars and clocks make, with their weights: quarters, weeks, months, days and hours of several
+# resolutions, years.
+PERIODS = np.array([4, 5, 7, 12, 24, 30, 48, 52, 60, 96, 144, 168, 288, 336, 365.25, 3, 6, 8, 10, 13, 26, 360, 720])
+PERIOD_WEIGHTS = np.array([6, 3, 10, 14, 14, 3, 5, 5, 4, 7, 4, 4, 5, 2, 4, 1, 2, 2, 2, 2, 2, 5, 3], float)
 # What a second season is of the first: weeks of days, years of months, years of weeks in days, and so on.
 MULTIPLES = np.array([2, 4, 7, 12, 14, 52 / 12, 30.4, 365.25 / 7])
 MULTIPLE_WEIGHTS = np.array([2, 2, 8, 3, 1, 2, 2, 2], float)

@@ -264,9 +264,9 @@ def _leakage(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def telemetry(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Measures of machines in seconds, mostly without a season: bursts, usage in percent, response times, memory."""
+    """Measures of machines in seconds: bursts, usage in percent, response times, memory; a season in half of them."""
     x = unit(mix(rng, n, length, (1, _bursts), (1.5, _usage), (1, _latency), (0.5, _leakage)))
-    return x + seasons(rng, n, length, none=0.8) * uniform(rng, n, 0.1, 1)
+    return x + seasons(rng, n, length, none=0.5) * log_uniform(rng, n, 0.1, 5)
 
 
 def bounded(rng: Rng, n: int, length: int) -> np.ndarray:

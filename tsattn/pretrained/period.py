@@ -19,7 +19,7 @@ _TOLERANCE = 0.05
 # Values this many deviations from the slow movement count as much as those at it.
 _FARTHEST = 3.0
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
-_CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 144, 168, 288, 336, 365, 672, 1008, 1440)
+_CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 120, 144, 168, 288, 336, 360, 365, 672, 720, 1008, 1440)
 
 
 def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
@@ -66,13 +66,15 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
 
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
     """The season of the calendar beside a period, by one step or 2 percent, where it is as good."""
-    own = score.gather(1, period[:, None] - 1)[:, 0]
-    chosen = period
-    for season in _CALENDAR:
-        if season <= score.shape[1]:
-            beside = (period - season).abs() <= max(1, round(0.02 * season))
-            chosen = torch.where(beside & (score[:, season - 1] >= own - _TOLERANCE), season, chosen)
-    return chosen
+    known = torch.tensor([season for season in _CALENDAR if season <= score.shape[1]], device=period.device)
+    if not len(known):
+        return period
+    own = score.gather(1, period[:, None] - 1)
+    there = score[:, known - 1]
+    beside = (period[:, None] - known).abs() <= (0.02 * known).round().clamp_min(1)
+    # 360 and 365 are both beside 362: the better one is taken.
+    fit, best = torch.where(beside & (there >= own - _TOLERANCE), there, -torch.inf).max(1)
+    return torch.where(fit.isfinite(), known[best], period)
 
 
 def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
