@@ -5,7 +5,7 @@ import pytest
 import torch
 from zero_shot.pack import Pack
 
-from tsattn.pretrained.period import MAX_PERIOD, detect_period
+from tsattn.pretrained.period import MAX_PERIOD, _likeness, detect_cycle, detect_period
 
 DOUBLE = torch.float64
 
@@ -182,6 +182,8 @@ def test_the_longest_lag_is_bounded():
 def test_the_seasons_of_real_series_are_found(pack_dir):
     """On development tasks: the day of hourly and quarter-hourly load, the week of births, the year of births."""
     pack = Pack(pack_dir)
+    births = torch.tensor(np.stack([each.past[-2048:] for each in pack.instances(pack.tasks["us_births/D/short"])]))
+    assert set(detect_cycle(births, detect_period(births)[0]).tolist()) == {364}
     for name, season, share in (
         ("ett1/H/short", 24, 0.95),
         ("ett1/15T/short", 96, 0.95),
@@ -192,3 +194,66 @@ def test_the_seasons_of_real_series_are_found(pack_dir):
         pasts = [torch.tensor(each.past[-2048:]) for each in pack.instances(pack.tasks[name])]
         answers = torch.cat([detect_period(past[None])[0] for past in pasts])
         assert float((answers == season).double().mean()) >= share, name
+
+
+# --- the cycle of a season
+
+
+def with_cycle(season, times, length, *, size=1.0, n=40):
+    """A season of random profiles, each changed by its place in a cycle of so many seasons, and noise; [n, length]."""
+    generator = torch.Generator().manual_seed(times)
+    change = size * torch.randn(n, times, generator=generator, dtype=DOUBLE)
+    change -= change.mean(1, keepdim=True)
+    return seasonal(season, length, n=n) + change[:, torch.arange(length) // season % times]
+
+
+@pytest.mark.parametrize(("season", "times", "length"), [(24, 7, 700), (7, 52, 1200), (48, 7, 2048), (12, 7, 400)])
+def test_cycles_of_a_season_are_found(season, times, length):
+    x = with_cycle(season, times, length)
+    period = torch.full((len(x),), season)
+    assert float((detect_cycle(x, period) == season * times).double().mean()) > 0.9
+    x[:, length // 2 : length // 2 + season] = torch.nan
+    assert float((detect_cycle(x, period) == season * times).double().mean()) > 0.85
+
+
+def test_a_season_without_a_cycle_keeps_its_length():
+    plain, walking = seasonal(24, 1000, n=200), seasonal(24, 1000, n=200, noise=0.1)
+    generator = torch.Generator().manual_seed(1)
+    walking += 0.1 * torch.randn(walking.shape, generator=generator, dtype=DOUBLE).cumsum(1)
+    for x in (plain, walking):
+        assert float((detect_cycle(x, torch.full((200,), 24)) == 24).double().mean()) > 0.98
+    assert detect_cycle(plain, torch.zeros(200, dtype=torch.long)).tolist() == [0] * 200
+    short = with_cycle(24, 7, 2 * 168 - 1)
+    assert detect_cycle(short, torch.full((40,), 24)).tolist() == [24] * 40
+    # Another number of seasons is no cycle.
+    other = with_cycle(24, 5, 1000)
+    assert float((detect_cycle(other, torch.full((40,), 24)) == 24).double().mean()) > 0.9
+
+
+def test_a_cycle_against_loops():
+    x = with_cycle(6, 7, 150, size=0.7, n=12)
+    x[0, 30:40] = torch.nan
+    clear = []
+    for row in x:
+        time, known = np.arange(150), row.isfinite().numpy()
+        y = row.numpy()
+        y = y - np.polyval(np.polyfit(time[known], y[known], 1), time)
+        means = [np.nanmean(y[time % 6 == phase]) for phase in range(6)]
+        rest = np.array([value - means[step % 6] for step, value in enumerate(y)])
+        likeness = [float(detail[0, 41]) for detail in _likeness(torch.from_numpy(rest)[None], 99)[:2]]
+        clear.append(likeness[0] - likeness[1])
+    answer = detect_cycle(x, torch.full((12,), 6))
+    assert (answer == 42).sum() > 3
+    for cycle, value in zip(answer.tolist(), clear, strict=True):
+        assert cycle == 6 or value >= 0.3
+        assert cycle == 42 or value < 0.5
+
+
+def test_a_cycle_depends_on_its_own_series_alone():
+    x = torch.cat([with_cycle(24, 7, 700, n=5), seasonal(24, 700, n=5)])
+    period = torch.full((10,), 24)
+    together = detect_cycle(x, period)
+    assert [int(detect_cycle(row[None], period[:1])) for row in x] == together.tolist()
+    padded = torch.nn.functional.pad(x, (50, 0), value=torch.nan)
+    assert detect_cycle(padded, period).tolist() == together.tolist()
+    assert together.tolist() == [168] * 5 + [24] * 5

@@ -13,7 +13,7 @@ from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
-from tsattn.pretrained.weights import read_network
+from tsattn.pretrained.weights import load_network, read_network
 
 DOUBLE = torch.float64
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
@@ -67,17 +67,8 @@ def test_every_step_is_found_in_its_token():
 # --- answers
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"attention": "standard"},
-        {"cut": False},
-        {"copies": True},
-    ],
-)
-def test_rows_padding_and_order_change_nothing(settings):
-    network, x = shaken(**settings), some_series()
+def test_rows_padding_and_order_change_nothing():
+    network, x = shaken(), some_series()
     x[1, :100] = torch.nan
     x[3, ::4] = torch.nan
     whole = network.forecast(x, 30)
@@ -118,29 +109,61 @@ def test_tokens_beyond_the_limit_are_not_read():
     changed = x.clone()
     changed[:, : 400 - 8 * 12] = torch.nan
     period = torch.tensor([12, 12])
-    before, after = (network._cut(period, each.shape[1], 12, 8).starts().min() for each in (x, changed))
+    before, after = (network._cut(period, period, each.shape[1], 12, 8).starts().min() for each in (x, changed))
     assert before == after >= -8 * 12
 
 
 def test_seasonal_levels_look_at_the_same_phase():
-    """A far token of the same phase changes a future token through the phase level; standard attention has none."""
+    """A far token of the same phase changes a future token through the phase level."""
     network = shaken(n_layers=1)
     period = torch.tensor([24])
-    tokens = network._cut(period, 240, 24, 32)
+    tokens = network._cut(period, period, 240, 24, 32)
     places = network._places(tokens, period)
     phase = places.groups[0]
     assert (phase[0] == (tokens.index % 3)).all()
     assert network._places(tokens, torch.tensor([0])).groups[0].unique().numel() < len(tokens.index)
-    assert shaken(attention="standard")._places(tokens, period).groups == ()
+
+
+def test_tokens_of_a_season_repeat_with_its_cycle():
+    network = shaken(n_layers=1)
+    period, cycle = torch.tensor([7, 24, 4, 5]), torch.tensor([364, 168, 28, 260])
+    tokens = network._cut(period, cycle, 2048, 100, 256)
+    # Two seasons of four steps are one token, and seven of them are no number of tokens.
+    assert list(zip(tokens.steps.tolist(), tokens.count.tolist(), strict=True)) == [
+        (364, 52),
+        (168, 21),
+        (8, 1),
+        (260, 26),
+    ]
+    plain = network._cut(period, period, 2048, 100, 256)
+    assert torch.equal(tokens.starts(), plain.starts())
+    assert torch.equal(tokens.lengths(), plain.lengths())
+    phase = network._places(tokens, period).groups[0]
+    assert (phase[0] == tokens.index % 52).all()
+    assert (phase[1] == tokens.index % 21).all()
+
+
+def test_a_year_of_weeks_is_forecast_by_the_year_before():
+    """Weights that were never told of cycles use them: the last year's week comes back."""
+    step, generator = torch.arange(1500), torch.Generator().manual_seed(0)
+    week, year = (torch.randn(n, generator=generator, dtype=DOUBLE) for n in (7, 52))
+    x = week[step % 7] + year[step // 7 % 52] + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
+    network = load_network("zero-2")
+    truth, context = x[-60:], x[None, :-60]
+    season, cycle, strength = network._season(context)
+    assert (int(season), int(cycle)) == (7, 364)
+    middle = network.quantile_levels.index(0.5)
+    network._season = lambda x: (season, season, strength)
+    without = (network.forecast(context, 60)[0, :, middle] - truth).abs().mean()
+    del network._season
+    assert (network.forecast(context, 60)[0, :, middle] - truth).abs().mean() < 0.9 * without
 
 
 def test_settings_travel_as_json():
-    config = ZeroConfig(copies=True, **SMALL)
+    config = ZeroConfig(**SMALL)
     assert ZeroConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ValueError, match="no setting 'width'"):
         ZeroConfig.from_dict({"width": 3})
-    with pytest.raises(ValueError, match="attention must be one of season, standard; got 'flash'"):
-        ZeroConfig(attention="flash")
     with pytest.raises(ValueError, match="multiple of 8"):
         ZeroConfig(d_model=20, n_heads=2)
     with pytest.raises(ValueError, match=r"quantiles must ascend and hold 0\.5"):
@@ -309,18 +332,15 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_deeper_run_starts_from_the_answers_of_trained_weights(tmp_path):
-    start = shaken()
-    work = Pretraining(ZeroConfig(**{**SMALL, "n_layers": 3}), Recipe(6), start=start)
-    x = some_series()
+def test_a_run_starts_from_the_answers_of_trained_weights(tmp_path):
+    start, x = shaken(), some_series()
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(6), start=start)
     for network in (work.network, work.average):
-        torch.testing.assert_close(network.forecast(x, 20), start.forecast(x, 20), rtol=1e-4, atol=1e-4)
-    before = work.network.stack.blocks[2].attention.out.weight.clone()
+        assert torch.equal(network.forecast(x, 20), start.forecast(x, 20))
     run(work, tmp_path)
-    assert not torch.equal(work.network.stack.blocks[2].attention.out.weight, before)
-    for other in ({"n_layers": 1}, {"d_ff": 64}):
-        with pytest.raises(ValueError, match=r"at most \d blocks.*--d-model"):
-            Pretraining(ZeroConfig(**{**SMALL, **other}), Recipe(6), start=start)
+    assert not torch.equal(work.network.forecast(x, 20), start.forecast(x, 20))
+    with pytest.raises(ValueError, match=r"weights of its own settings; got .*d_ff=32.* for .*d_ff=64"):
+        Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), Recipe(6), start=start)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -18,14 +18,8 @@ HOURS = torch.arange(24.0 * 21)
 
 
 def network_of(name, **config):
-    arm = ARMS[name]
     sizes = {"d_model": 48, "n_heads": 2, "n_layers": 2, "d_ff": 32, **config}
-    attention = "season" if arm.levels else "standard"
-    network = StudyNetwork(
-        arm,
-        ZeroConfig(attention=attention, cut=arm.cut, copies=arm.copies, **sizes),
-        generator=torch.Generator().manual_seed(0),
-    )
+    network = StudyNetwork(ARMS[name], ZeroConfig(**sizes), generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in network.parameters():
@@ -56,7 +50,7 @@ def test_arms_differ_in_what_they_look_at():
 
 def test_groups_of_the_levels():
     network = network_of("phase of two seasons, or near")
-    tokens = network._cut(torch.tensor([24]), 24 * 21, 24, 64)
+    tokens = network._cut(torch.tensor([24]), torch.tensor([24]), 24 * 21, 24, 64)
     network.second = torch.tensor([7])
     network.n_steps = torch.tensor([24 * 21])
     phase, second = network._places(tokens, torch.tensor([24])).groups
@@ -90,7 +84,7 @@ def test_second_season_is_that_of_the_cycles():
 def test_tokens_of_eight_steps_have_phases_too():
     network, period = network_of("phase, plain"), torch.tensor([20])
     network.n_steps = torch.tensor([200])
-    tokens = network._cut(period, 200, 24, 64)
+    tokens = network._cut(period, period, 200, 24, 64)
     phase = network._places(tokens, period).groups[0][0]
     centre = 8 * tokens.index + 4
     assert phase.unique().tolist() == [0, 1]

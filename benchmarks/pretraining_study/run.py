@@ -23,7 +23,7 @@ from zero_shot.run import forecast
 from tsattn.limits import limit_threads
 from tsattn.matrices import BTT, MLR
 from tsattn.nn.scores import BilinearScore, GroupLevelScore, Places
-from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork
+from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, _floor, _read, _scale
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make
@@ -99,6 +99,7 @@ class StudyNetwork(ZeroNetwork):
 
     def __init__(self, arm: Arm, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
         self.arm, self.second, self.n_steps = arm, torch.zeros(0), torch.zeros(0)
+        self._n_slot_inputs += 2 * arm.copies
         super().__init__(config, generator=generator)
         # Periods of synthetic series, to borrow from.
         series = torch.from_numpy(make(512, 512, seed=2**31)) if arm.borrowed else torch.zeros(0, 1)
@@ -118,17 +119,29 @@ class StudyNetwork(ZeroNetwork):
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         return block
 
-    def _season(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        period, strength = super()._season(x)
+    def _season(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        period, strength = detect_period(x)  # the shipped network knows the cycle of a season, too
         self.n_steps = x.shape[1] - x.isfinite().to(torch.int8).argmax(1)
         if self.arm.borrowed:  # which one depends on the series alone
             at = (1e3 * x.nan_to_num().abs().sum(1)).round().long() % len(self.lent)
             period = self.lent[at]
         if "second" in self.arm.levels:
             self.second = detect_second(x, period)
-        return period, strength
+        return period, period, strength
 
-    def _alike(self, period: Tensor, n_steps: int, horizon: int) -> Any:
+    def _cut(self, period: Tensor, *how: Any) -> Tokens:
+        return super()._cut(period if self.arm.cut else torch.zeros_like(period), *how)
+
+    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+        """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
+        if not self.arm.copies:
+            return []
+        season = torch.where(period > 0, period, 1)[:, None, None]
+        back = torch.where(index >= 0, _floor(index, season) + 1, 1) * season
+        values, known = _read(x, index - back, (period > 0)[:, None, None].expand_as(index))
+        return [_scale(values, known, level, spread), known.float()]
+
+    def _alike(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int) -> Any:
         return [torch.arange(len(period))]  # all rows, for what is kept of a batch is kept of all
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
@@ -224,14 +237,7 @@ def judge(network: ZeroNetwork, pack: Pack) -> Record:
 def execute(cell: Record, folder: Path, pack: Pack) -> Record:
     """Train and judge."""
     arm, width = ARMS[cell["arm"]], cell["d_model"]
-    config = ZeroConfig(
-        attention="season" if arm.levels else "standard",
-        cut=arm.cut,
-        copies=arm.copies,
-        d_model=width,
-        d_ff=4 * width,
-        n_heads=width // HEAD,
-    )
+    config = ZeroConfig(d_model=width, d_ff=4 * width, n_heads=width // HEAD)
     study = Study(arm, config, Recipe(cell["steps"], seed=cell["seed"]))
     place = folder / f"{cell['arm'].replace(', ', '-').replace(' ', '_')}-{width}-{cell['steps']}-{cell['seed']}"
     run(study, place)

@@ -12,9 +12,8 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.period import detect_period
+from tsattn.pretrained.period import detect_cycle, detect_period
 
-ATTENTIONS = ("season", "standard")
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
@@ -29,10 +28,6 @@ class ZeroConfig:
     """What fixes the network; JSON goes in and out through ``to_dict`` and ``from_dict``.
 
     Args:
-        attention: ``"season"``: levels for all pairs, for tokens of one phase and for near tokens from the origin on;
-            ``"standard"``: ordinary attention.
-        cut: Cut tokens at the series' own season; otherwise they are ``token_len`` steps each.
-        copies: Tell each token the values one season earlier.
         d_model: Token width.
         n_heads: Heads.
         n_layers: Blocks.
@@ -47,9 +42,6 @@ class ZeroConfig:
         ValueError: If a value is out of its range.
     """
 
-    attention: str = "season"
-    cut: bool = True
-    copies: bool = False
     d_model: int = 96
     n_heads: int = 4
     n_layers: int = 4
@@ -61,8 +53,6 @@ class ZeroConfig:
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}; got {self.attention!r}")
         if self.d_model % self.n_heads or self.d_model // self.n_heads % 8:
             raise ValueError(
                 f"a head's width must be a multiple of 8, for half and two quarters in pairs; got d_model ="
@@ -80,9 +70,9 @@ class ZeroConfig:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Features of a head by level."""
+        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from the origin on."""
         width = self.d_model // self.n_heads
-        return (width,) if self.attention == "standard" else (width // 2, width // 4, width // 4)
+        return width // 2, width // 4, width // 4
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -166,11 +156,14 @@ class ZeroNetwork(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
+    # What the network is told of each slot of a token: value, whether it is known, whether the token is so long.
+    _n_slot_inputs = 3
+
     def __init__(self, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         width = config.d_model
-        n_inputs = config.max_len * (5 if config.copies else 3) + _N_FACTS
+        n_inputs = self._n_slot_inputs * config.max_len + _N_FACTS
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
@@ -204,7 +197,7 @@ class ZeroNetwork(nn.Module):
         x: Float[Tensor, "B T"],
         horizon: int,
         max_tokens: int | None = None,
-        season: tuple[Int[Tensor, " B"], Float[Tensor, " B"]] | None = None,
+        season: tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"]] | None = None,
     ) -> tuple[Float[Tensor, "B M P Q"], Tokens, Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
         """Quantiles of the future in the space of the arcsinh, slot by slot.
 
@@ -213,23 +206,20 @@ class ZeroNetwork(nn.Module):
                 into the context's tokens.
             horizon: Steps ahead, at least 1.
             max_tokens: Tokens of the context at most; default that of the settings.
-            season: Period and strength of each series; default what is detected.
+            season: Season, cycle and strength of each series; default what is detected.
 
         Returns:
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        period, strength = self._season(x[:, -self.config.max_context :]) if season is None else season
-        tokens = self._cut(period, x.shape[1], horizon, max_tokens or self.config.max_tokens)
+        period, cycle, strength = self._season(x[:, -self.config.max_context :]) if season is None else season
+        tokens = self._cut(period, cycle, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = _read(x, index, inside)
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
-        inputs = [scaled, known, inside.to(scaled.dtype)]
-        if self.config.copies:
-            inputs += self._copies(x, period, index, level, spread)
-        facts = self._facts(period, strength, x)[:, None].expand(-1, index.shape[1], -1)
-        inputs.append(facts.to(scaled.dtype))
+        facts = self._facts(cycle, strength, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
+        inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, period, index, level, spread), facts]
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
@@ -251,9 +241,10 @@ class ZeroNetwork(nn.Module):
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        period, strength = self._season(x[:, -self.config.max_context :])
-        for rows in self._alike(period, x.shape[1], horizon):
-            slots, tokens, level, spread = self(x[rows], horizon, season=(period[rows], strength[rows]))
+        period, cycle, strength = self._season(x[:, -self.config.max_context :])
+        for rows in self._alike(period, cycle, x.shape[1], horizon):
+            season = period[rows], cycle[rows], strength[rows]
+            slots, tokens, level, spread = self(x[rows], horizon, season=season)
             token, slot = tokens.find(horizon)
             flat = slots.flatten(1, 2)
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
@@ -272,12 +263,13 @@ class ZeroNetwork(nn.Module):
         scaled = torch.asinh((values - level[..., None]) / unit)
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
 
-    def _season(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return detect_period(x)
+    def _season(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        period, strength = detect_period(x)
+        return period, detect_cycle(x, period), strength
 
-    def _alike(self, period: Tensor, n_steps: int, horizon: int) -> Iterator[Tensor]:
+    def _alike(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int) -> Iterator[Tensor]:
         """Rows that go through the blocks together: as many tokens, about, and no more than the caches hold."""
-        cut = self._cut(period, n_steps, horizon, self.config.max_tokens)
+        cut = self._cut(period, cycle, n_steps, horizon, self.config.max_tokens)
         n_tokens = -_floor(-n_steps * cut.count, cut.steps) - _floor(-horizon * cut.count, cut.steps)
         order = n_tokens.argsort(descending=True, stable=True)
         while len(order):
@@ -285,15 +277,17 @@ class ZeroNetwork(nn.Module):
             yield order[:size]
             order = order[size:]
 
-    def _cut(self, period: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
+    def _cut(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
         config = self.config
-        cycle = period if config.cut else torch.zeros_like(period)
-        steps = torch.where(cycle >= 2, cycle, config.token_len)
+        steps = torch.where(period >= 2, period, config.token_len)
         # Short cycles are taken together until they fill a token.
         steps = torch.where(
             steps < 6, steps * torch.div(config.token_len + steps // 2, steps, rounding_mode="floor"), steps
         )
         count = _floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
+        # Tokens are those of the season, and repeat with its cycle where that is whole.
+        times = torch.where((cycle > period) & (cycle % steps == 0), _floor(cycle, steps), 1)
+        steps, count = steps * times, count * times
         n_context = min(int((-_floor(-n_steps * count, steps)).max()), max_tokens)
         n_future = int((-_floor(-horizon * count, steps)).max())
         index = torch.arange(-n_context, n_future, device=period.device)
@@ -304,13 +298,9 @@ class ZeroNetwork(nn.Module):
         known = x[:, -self.config.max_context :].isfinite().sum(1).clamp_min(1).log() / 8
         return torch.stack([(period > 0).to(known), period.clamp_min(1).log() / 8, strength.to(known), known], 1)
 
-    def _copies(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
-        """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
-        season = torch.where(period > 0, period, 1)[:, None, None]
-        back = torch.where(index >= 0, _floor(index, season) + 1, 1) * season
-        values, known = _read(x, index - back, (period > 0)[:, None, None].expand_as(index))
-        scaled = _scale(values, known, level, spread)
-        return [scaled, known.to(scaled.dtype)]
+    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+        """Further inputs of each slot, for networks that have some."""
+        return []
 
     def _embed(self, inputs: Tensor, tokens: Tokens) -> Tensor:
         states = self.embed(inputs) + self.refine(inputs)
@@ -321,8 +311,6 @@ class ZeroNetwork(nn.Module):
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
-        if config.attention == "standard":
-            return score.place((), (time,))
         # A block lies across the origin, so that the first future token has near ones before it. Those of the past have
         # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
         near = _floor(tokens.index + config.near // 2, config.near)

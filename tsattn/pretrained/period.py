@@ -18,6 +18,8 @@ _CONVINCING, _PROMINENT = 0.1, 0.2
 _TOLERANCE = 0.05
 # Values this many deviations from the slow movement count as much as those at it.
 _FARTHEST = 3.0
+# A season's cycle has so many of them: a week of days, a year of weeks. It repeats so well, chance taken off.
+_CYCLES, _CLEAR = (7, 52), 0.3
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
 _CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 120, 144, 168, 288, 336, 360, 365, 672, 720, 1008, 1440)
 
@@ -62,6 +64,55 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     period = _by_calendar(shortest + 1, likeness - chance)
     strength = (likeness - chance).gather(1, period[:, None] - 1)[:, 0]
     return torch.where(found, period, 0), torch.where(found, strength, 0.0).to(x.dtype)
+
+
+def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The longer cycle in which a season comes back changed: the week of days, the year of weeks.
+
+    From the series, less a straight line, the mean of each phase of the season m is taken off; what remains has
+    correlations as :func:`detect_period` says. The cycle is 7 m or 52 m, the one of greater correlation, if two of it
+    are in the context, its correlation less chance is at least 0.3, not below that one season before and after, and
+    0.2 above the least at a shorter lag.
+
+    Args:
+        x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+        period: The season of each series, 0 for none.
+
+    Returns:
+        The cycle of each series in steps; its season where no cycle convinces.
+
+    Example:
+        >>> step = torch.arange(120.0)
+        >>> detect_cycle((step % 2 + (step % 14 < 2))[None], torch.tensor([2])).tolist()
+        [14]
+    """
+    cycle, start = period.clone(), (x.isfinite().cumsum(1) == 0).sum(1)
+    rows = ((period > 0) & (2 * _CYCLES[0] * period <= x.shape[1] - start)).nonzero()[:, 0]
+    if not len(rows):
+        return cycle
+    season, length = period[rows, None], (x.shape[1] - start[rows])[:, None]
+    n_lags = min(int((x.shape[1] - 1) / 1.5), MAX_PERIOD)
+    likeness, chance, tried = _likeness(_without_season(x[rows], season), n_lags)
+    lag = season * torch.tensor(_CYCLES, device=x.device)
+
+    def at(lags: Tensor) -> Tensor:
+        return likeness.gather(1, lags.clamp(1, n_lags) - 1)
+
+    low = torch.where(tried, likeness, 1.0).cummin(1).values.gather(1, lag.clamp(1, n_lags) - 1)
+    clear = at(lag) - chance.gather(1, lag.clamp(1, n_lags) - 1)
+    good = (lag <= n_lags) & (2 * lag <= length) & (clear >= _CLEAR) & (at(lag) - low >= _PROMINENT)
+    good &= (at(lag) >= at(lag - season)) & (at(lag) >= torch.where(lag + season <= n_lags, at(lag + season), -1.0))
+    best = torch.where(good, clear, -1.0).argmax(1, keepdim=True)
+    cycle[rows] = torch.where(good.any(1), lag.gather(1, best)[:, 0], period[rows])
+    return cycle
+
+
+def _without_season(x: Tensor, season: Tensor) -> Tensor:
+    """Series less a straight line and the mean of each phase of the season [B 1], NaN where missing."""
+    values, known = _detrended(x)
+    phase = torch.arange(x.shape[1] - 1, -1, -1, device=x.device) % season
+    sums, counts = (values.new_zeros(len(x), int(season.max())).scatter_add(1, phase, part) for part in (values, known))
+    return torch.where(known > 0, values - (sums / counts.clamp_min(1)).gather(1, phase), torch.nan)
 
 
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +176,10 @@ class Pretraining:
         config: The network.
         recipe: How it learns.
         device: Where.
-        start: A trained network whose weights are taken over, of the same widths and at most as many blocks. Blocks
-            beyond its own start as ones that change nothing, so that the first answers are those of ``start``.
+        start: A trained network of the same settings, whose weights are taken over.
 
     Raises:
-        ValueError: If the widths of ``start`` are others.
+        ValueError: If the settings of ``start`` are others.
     """
 
     def __init__(
@@ -191,8 +190,9 @@ class Pretraining:
         generator = torch.Generator().manual_seed(recipe.seed)
         self.network = self._make(generator).to(self.device)
         if start is not None:
-            _check_start(start.config, config)
-            self.network.load_state_dict(start.state_dict(), strict=False)
+            if start.config != config:
+                raise ValueError(f"a run starts from weights of its own settings; got {start.config} for {config}")
+            self.network.load_state_dict(start.state_dict())
         self.average = self._make(generator).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizers = make_optimizers(self.network, recipe.rate, recipe.other_rate)
@@ -274,14 +274,6 @@ class Pretraining:
         self.step, self.windows, self.seconds = state["step"], state["windows"], state["seconds"]
 
 
-def _check_start(start: ZeroConfig, config: ZeroConfig) -> None:
-    if replace(start, n_layers=config.n_layers) != config or start.n_layers > config.n_layers:
-        raise ValueError(
-            f"a run can start from weights of the same settings with at most {config.n_layers} blocks; got {start} for"
-            f" {config}: give the same --d-model, and no fewer --n-layers"
-        )
-
-
 def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> None:
     """Train to the end of the recipe, or to step ``until``; state and curve lie in ``folder``.
 
@@ -356,7 +348,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--start", help="name or file of weights to start from, such as zero-2")
+    parser.add_argument("--start", help="name or file of weights to start from, with their settings, such as zero-2")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
     parser.add_argument("--d-model", type=int, default=96)
     parser.add_argument("--n-layers", type=int, default=4)
@@ -386,16 +378,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def _asked(asked: argparse.Namespace) -> Pretraining:
     """The run that the command line describes."""
-    config = ZeroConfig(
-        d_model=asked.d_model,
-        d_ff=4 * asked.d_model,
-        n_layers=asked.n_layers,
-    )
     recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay, rate=asked.rate)
-    start = None
+    start, config = None, ZeroConfig(d_model=asked.d_model, d_ff=4 * asked.d_model, n_layers=asked.n_layers)
     if asked.start is not None:
         start = load_network(asked.start) if "." not in asked.start else read_network(asked.start)
-    return Pretraining(config, recipe, device=asked.device, start=start)
+    return Pretraining(config if start is None else start.config, recipe, device=asked.device, start=start)
 
 
 def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
