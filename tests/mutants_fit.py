@@ -145,6 +145,15 @@ MUTANTS = [
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values = values - slope * time", "values = values + slope * time", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "torch.where(beside & (there >=", "torch.where(beside | (there >=", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(clear >= _CLEAR) &", "(clear >= -1) &", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "values - (sums / counts", "values - 0 * (sums / counts", PERIOD),
+    Mutant("tsattn/pretrained/network.py", "count * times", "count", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py", "return period, detect_cycle(x, period)", "return period, period", PRETRAINING
+    ),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weigh(x))", "shape.n_tokens)", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),

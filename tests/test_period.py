@@ -225,9 +225,14 @@ def test_a_season_without_a_cycle_keeps_its_length():
     assert detect_cycle(plain, torch.zeros(200, dtype=torch.long)).tolist() == [0] * 200
     short = with_cycle(24, 7, 2 * 168 - 1)
     assert detect_cycle(short, torch.full((40,), 24)).tolist() == [24] * 40
-    # Another number of seasons is no cycle.
+    # Neither is a year that is not there twice, nor another number of seasons.
+    year = with_cycle(7, 52, 2 * 364 - 1)
+    assert 364 not in detect_cycle(year, torch.full((40,), 7)).tolist()
     other = with_cycle(24, 5, 1000)
     assert float((detect_cycle(other, torch.full((40,), 24)) == 24).double().mean()) > 0.9
+    for times in (6, 8):
+        wave = torch.sin(2 * torch.pi * (torch.arange(4000, dtype=DOUBLE) // 4) / times)
+        assert detect_cycle(seasonal(4, 4000, noise=0.1) + wave, torch.full((48,), 4)).tolist() == [4] * 48
 
 
 def test_a_cycle_against_loops():
