@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from pretraining_study.run import ARMS, Study
 from records import RESULTS, Record, Records, parse
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -339,8 +340,8 @@ def pretraining(turns: int, steps: int = 12) -> Record:
     pairs = []
     for _ in range(turns):
         seconds = []
-        for attention in ("season", "standard"):
-            run = Pretraining(ZeroConfig(attention=attention), Recipe(1000))
+        for make_run in (Pretraining, partial(Study, ARMS["standard"])):
+            run = make_run(ZeroConfig(), Recipe(1000))
             seconds.append(clocked(lambda run=run: [run.advance() for _ in range(steps)]))
         pairs.append((run.windows / seconds[0], run.windows / seconds[1]))
     row = {"kind": "pretraining", "setting": f"{steps} steps", "peer": "standard", "model": "season", "turns": turns}

@@ -162,7 +162,7 @@ class StudyNetwork(ZeroNetwork):
             "half": (2 * (index + own)).div(own, rounding_mode="floor").clamp_max(1),
             "quarter": (4 * (index + own)).div(own, rounding_mode="floor").clamp_max(3),
             "near": near,
-            "origin": near - far,  # as in zero-1 and zero-2
+            "origin": near - far,  # as in the shipped weights
             "phase": torch.where(seasonal, phase, wide),
             "cycle": torch.where(seasonal, cycle + far, wide),
         }
