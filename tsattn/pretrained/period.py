@@ -70,9 +70,9 @@ def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tens
     """The longer cycle in which a season comes back changed: the week of days, the year of weeks.
 
     From the series, less a straight line, the mean of each phase of the season m is taken off; what remains has
-    correlations as :func:`detect_period` says. The cycle is 7 m or 52 m, the one of greater correlation, if two of it
-    are in the context, its correlation less chance is at least 0.3, not below that one season before and after, and
-    0.2 above the least at a shorter lag.
+    correlations as :func:`detect_period` says. The cycle is 7 m or 52 m if two of it are in the context and its
+    correlation is at least 0.3 less chance, not below that one season before and after, and 0.2 above the least at a
+    shorter lag; where both are, the one of greater correlation less chance.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
