@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import decode
-from tsattn.nn.cache import Cache, CacheSizes, KVCache, LevelCache, WindowCache, make_cache
+from tsattn.nn.cache import Cache, CacheSizes, LevelCache, WindowCache, make_cache
 
 PAPER_RANKS = (32, 8, 6, 4, 4, 4, 4, 2)
 PAPER = {"batch": 2, "key_width": 64, "value_width": 64, "max_length": 1024, "dtype": torch.float32}
@@ -242,7 +242,7 @@ def sizes_of(**changes):
 
 
 def test_key_bytes_of_the_paper():
-    full = KVCache(sizes_of())
+    full = make_cache(sizes_of())
     levels = LevelCache(sizes_of(), levels=Levels(PAPER_RANKS))
     assert levels.block_sizes == (1024, 512, 256, 128, 64, 32, 16, 8)
     # 32 + 8/2 + 6/4 + 4/8 + 4/16 + 4/32 + 4/64 + 2/128 features of 64.
@@ -280,7 +280,7 @@ def test_bytes_are_those_of_the_formula(options, keys, values):
 
 def test_kinds_follow_the_options():
     sizes = sizes_of()
-    assert type(make_cache(sizes)) is KVCache
+    assert type(make_cache(sizes)) is WindowCache
     assert type(make_cache(sizes, pattern=Pattern(True, window=3, n_global=1))) is WindowCache
     assert type(make_cache(sizes, levels=Levels(PAPER_RANKS))) is LevelCache
     assert make_cache(sizes).values.device.type == "meta"

@@ -14,7 +14,7 @@ from tsattn.data.schema import Schema
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters.naive import Drift, Naive
-from tsattn.levels import check_request, level_to_quantiles, quantiles_to_level
+from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.training.settings import Training
 
 H = 3
@@ -47,15 +47,13 @@ def test_a_level_and_its_quantiles_are_one(level):
     assert (lower, upper) == (float(str(lower)), float(str(upper)))
     assert len(str(lower)) <= 7, "rounding dust would become part of a column name"
     assert lower + upper == pytest.approx(1)
-    assert quantiles_to_level((lower, upper)) == (level,)
-    assert quantiles_to_level(lower) == quantiles_to_level(upper) == (level,)
+    assert quantile_to_level(lower) == quantile_to_level(upper) == level
 
 
 def test_every_typed_decimal_comes_back_exactly():
     for permille in range(1, 496):  # a level below 1 is a share in the wrong place
         lower, upper = permille / 1000, (1000 - permille) / 1000
-        (level,) = quantiles_to_level((lower, upper))
-        assert level_to_quantiles(level) == (lower, upper)
+        assert level_to_quantiles(quantile_to_level(lower)) == (lower, upper)
 
 
 def test_requests_are_sorted_and_merged():
@@ -81,10 +79,8 @@ def test_bad_quantiles_are_refused(quantiles):
         check_request(None, quantiles)
 
 
-def test_a_lonely_quantile_is_no_level():
-    with pytest.raises(ValueError, match=r"quantile 0.2 has no mirror image.*add 0.8"):
-        quantiles_to_level((0.1, 0.2, 0.9))
-    assert quantiles_to_level((0.5,)) == ()
+def test_the_median_bounds_no_interval():
+    assert quantile_to_level(0.5) == 0
 
 
 def calibrated(data, schema=Schema()):

@@ -42,34 +42,18 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted({*lower, *(round(1 - q, _DECIMALS) for q in lower)}))
 
 
-def quantiles_to_level(quantiles: float | Iterable[float]) -> tuple[float, ...]:
-    """Central levels whose bounds are these quantiles; the median belongs to none.
-
-    Args:
-        quantiles: Numbers strictly between 0 and 1; each but 0.5 needs its mirror image, except when one
-            number is given alone.
-
-    Returns:
-        Ascending levels in percent.
+def quantile_to_level(quantile: float) -> float:
+    """Central level in percent of which a quantile is a bound; 0 for the median.
 
     Raises:
-        ValueError: If a quantile is out of range or stands without its mirror image.
+        ValueError: If it is not strictly between 0 and 1.
 
     Example:
-        >>> quantiles_to_level((0.1, 0.5, 0.9))
-        (80,)
-        >>> quantiles_to_level(0.025)
-        (95,)
+        >>> quantile_to_level(0.025)
+        95
     """
-    alone = isinstance(quantiles, Real)
-    asked = _quantiles(quantiles)
-    lonely = [q for q in asked if round(1 - q, _DECIMALS) not in asked]
-    if lonely and not alone:
-        raise ValueError(
-            f"quantile {lonely[0]} has no mirror image among {asked}; add {round(1 - lonely[0], _DECIMALS)}"
-            " or ask by quantiles= instead of level="
-        )
-    return tuple(sorted({_plain(round(abs(1 - 2 * q) * 100, _DECIMALS - 2)) for q in asked if q != 0.5}))
+    (q,) = _quantiles(quantile)
+    return _plain(round(abs(1 - 2 * q) * 100, _DECIMALS - 2))
 
 
 def check_request(

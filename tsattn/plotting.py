@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecaster import Forecast
-from tsattn.levels import level_to_quantiles, quantiles_to_level
+from tsattn.levels import level_to_quantiles, quantile_to_level
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -422,7 +422,7 @@ def _draw(ax: Axes, forecast: Forecast, n: int, c: int, before: _Rows, after: _R
         lower, upper = (forecast.quantiles[each][n, :, c] for each in (q, round(1 - q, 12)))
         if never:
             lower, upper = (np.maximum(each, np.minimum(point, 0)) for each in (lower, upper))
-        (level,) = quantiles_to_level(q)
+        level = quantile_to_level(q)
         opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
         times, low = joined(lower)
         label = f"{level:g}% interval"

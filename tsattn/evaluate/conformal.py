@@ -25,7 +25,7 @@ from tsattn.evaluate.intervals import (
 )
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
 from tsattn.forecaster import Forecaster, check_forecaster
-from tsattn.levels import check_request, quantiles_to_level
+from tsattn.levels import check_request, quantile_to_level
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the calibration span.
 _SCALE_ROWS = 32
@@ -286,7 +286,7 @@ class AdaptiveConformal(SplitConformal):
         """
         places: list[tuple[int | None, float]] = []
         for q in quantiles:
-            (level,) = quantiles_to_level(float(q)) or (None,)
+            level = quantile_to_level(float(q)) or None
             if level is not None and level not in self.levels_:
                 raise ValueError(
                     f"{type(self).__name__} follows the levels {', '.join(map(str, self.levels_))}; got {level}:"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.frames import Panel
-from tsattn.levels import check_request, quantiles_to_level
+from tsattn.levels import check_request, quantile_to_level
 
 # An adaptive width doubles for each so much that its share of misses lies below what the errors can hold, and not
 # more often than floats can bear.
@@ -90,7 +90,7 @@ class StepIntervals:
             if q == 0.5:
                 bounds[..., i] = point
                 continue
-            (level,) = quantiles_to_level(float(q))
+            level = quantile_to_level(float(q))
             bounds[..., i] = point + math.copysign(1.0, q - 0.5) * self._widths(level) * factor
         return bounds
 

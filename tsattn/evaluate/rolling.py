@@ -12,7 +12,7 @@ from tsattn.data.frames import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecaster
-from tsattn.levels import check_request, quantiles_to_level
+from tsattn.levels import check_request, quantile_to_level
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
 _SLICE_VALUES = 2**17
@@ -113,7 +113,7 @@ class Tally:
         self.quantiles = np.asarray(quantiles)
         mirrored = [q for q in quantiles if q < 0.5 and round(1 - q, 12) in quantiles]
         self.pairs = {
-            quantiles_to_level(q)[0]: (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored[::-1]
+            quantile_to_level(q): (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored[::-1]
         }
         names = ("count", *_MEANS.values(), "pinball", "size", *map(_inside, self.pairs))
         self.by_step = {name: np.zeros((horizon, scale.shape[1])) for name in names}

@@ -164,30 +164,8 @@ class Cache(ABC):
             )
 
 
-class KVCache(Cache):
-    """All keys and all values, for ordinary causal attention.
-
-    Args:
-        sizes: What the buffers are made for.
-        scale: Factor of the scores, default ``K ** -0.5``.
-    """
-
-    def __init__(self, sizes: CacheSizes, *, scale: float | None = None) -> None:
-        n_slots = sizes.max_length
-        super().__init__(sizes, slots=((n_slots, sizes.key_width),), value_slots=n_slots, scale=scale)
-
-    def _store(self, k: Tensor, v: Tensor) -> None:
-        stop = self._length + k.shape[2]
-        self.keys[0][:, :, self._length : stop] = k
-        self.values[:, :, self._length : stop] = v
-
-    def _attend(self, q: Tensor) -> Tensor:
-        keys, values = self.keys[0][:, :, : self._length], self.values[:, :, : self._length]
-        return decode(q, (keys,), values, scale=self.scale)
-
-
 class WindowCache(Cache):
-    """The last ``window`` tokens in a ring, behind the ``n_global`` leading ones, which never leave.
+    """All tokens, or the last ``window`` of them in a ring behind the ``n_global`` leading ones, which never leave.
 
     Args:
         sizes: What the buffers are made for. A large ``max_length`` costs nothing: the buffers hold
@@ -315,9 +293,6 @@ class HalvesCache:
         return self.far.attend(q_far) + self.near.attend(q_near)
 
 
-AnyCache = Cache | HalvesCache
-
-
 def make_cache(
     sizes: CacheSizes, *, levels: Levels | None = None, pattern: Pattern | None = None, scale: float | None = None
 ) -> Cache:
@@ -326,8 +301,7 @@ def make_cache(
     Args:
         sizes: What the buffers are made for.
         levels: A :class:`LevelCache`; its block sizes default to halving from ``max_length``.
-        pattern: Default ``Pattern(causal=True)``. With a window a :class:`WindowCache`, otherwise a :class:`KVCache`
-            where there are no levels.
+        pattern: Default ``Pattern(causal=True)``. Without levels a :class:`WindowCache` serves it.
         scale: Factor of the scores, default ``K ** -0.5``.
 
     Raises:
@@ -348,8 +322,6 @@ def make_cache(
         return LevelCache(sizes, levels=levels, scale=scale)
     if asked := pattern.beyond("causal", "window", "n_global"):
         raise ValueError(f"no cache serves this pattern; got {asked}; attend to whole sequences instead")
-    if pattern.window is None:
-        return KVCache(sizes, scale=scale)
     return WindowCache(sizes, pattern=pattern, scale=scale)
 
 

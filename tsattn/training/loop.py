@@ -37,25 +37,6 @@ _WARMUP = 0.1
 _RATE = 1e-3
 
 
-class ForecastDataModule(lightning.LightningDataModule):
-    """Hands the resident windows to Lightning as they are; no loader, no workers, no samples."""
-
-    def __init__(self, train: WindowBatches, valid: WindowBatches | None) -> None:
-        super().__init__()
-        self._train, self._valid = train, valid
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are windows to check on."""
-        return self._valid is not None
-
-    def train_dataloader(self) -> WindowBatches:
-        return self._train
-
-    def val_dataloader(self) -> WindowBatches | list[Any]:
-        return [] if self._valid is None else self._valid
-
-
 class ForecastModule(lightning.LightningModule):
     """One network, one loss, AdamW with warm-up and decay; remembers the best weights on the validation span."""
 
@@ -256,7 +237,7 @@ def train(
     if after_epoch is not None:
         module.after_epoch.append(after_epoch)
     if not done and module.progress.epoch < config.n_epochs:
-        _run(module, ForecastDataModule(train_windows, valid_windows), title, processes)
+        _run(module, (train_windows, valid_windows), title, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
     model.eval()
@@ -347,10 +328,15 @@ def _train_here(
     return model.cpu().state_dict(), progress
 
 
-def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, processes: DDPSettings | None) -> None:
+def _run(
+    module: ForecastModule,
+    windows: tuple[WindowBatches, WindowBatches | None],
+    title: str | None,
+    processes: DDPSettings | None,
+) -> None:
     """Hand the epochs that are left to Lightning, without its words and without its way to end the process."""
     on_interrupt = signal.getsignal(signal.SIGINT)
-    config, progress = module.config, module.progress
+    config, progress, (train, valid) = module.config, module.progress, windows
     shown = progress_line(
         title if module.team.rank == 0 else None,
         n_epochs=config.n_epochs,
@@ -362,7 +348,7 @@ def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, pr
             **_places(module.team, processes),
             max_epochs=config.n_epochs - progress.epoch,
             gradient_clip_val=1.0,
-            limit_val_batches=1.0 if data.has_validation else 0,
+            limit_val_batches=0 if valid is None else 1.0,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -370,7 +356,7 @@ def _run(module: ForecastModule, data: ForecastDataModule, title: str | None, pr
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(module, datamodule=data)
+            trainer.fit(module, train, [] if valid is None else valid)  # Lightning warns of None
         except SystemExit as left:
             # Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide.
             if isinstance(left.__context__, KeyboardInterrupt):
