@@ -155,7 +155,12 @@ MUTANTS = [
         "tsattn/pretrained/network.py", "return period, detect_cycle(x, period)", "return period, period", PRETRAINING
     ),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
-    Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weigh(x))", "shape.n_tokens)", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "settled |= usable & (", "settled |= usable | (", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "(period * _SEASONS <= length) |", "(period <= length) |", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", "x, season = network.look", "_, season = network.look", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weighed=True)", "shape.n_tokens)", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", 'self.average.load_state_dict(state["average"])', "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tsattn.pretrained import pretraining
-from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork
+from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
 from tsattn.pretrained.weights import load_network, read_network
@@ -102,6 +102,72 @@ def test_a_constant_is_continued():
     x[3, :49] = torch.nan
     q = shaken().forecast(x, 7)
     assert torch.allclose(q, x[:, -1][:, None, None].expand_as(q), rtol=1e-12, atol=0)
+
+
+def far_series():
+    """Series of 1,200 steps whose recent changes are small beside how far they came, or not, and their seasons."""
+    generator, step = torch.Generator().manual_seed(1), torch.arange(1200, dtype=DOUBLE)
+    noise = torch.randn(9, 1200, generator=generator, dtype=DOUBLE)
+    x = torch.stack(
+        [
+            noise[0],
+            0.05 * noise[1].cumsum(0) + 0.3 * step,  # a slope: few changes, far
+            noise[2].cumsum(0).cumsum(0),  # ever farther
+            torch.where(step < 600, 40.0 * step, 0.0) + noise[3],  # far only in what is old
+            torch.sin(2 * torch.pi * step / 250),  # smooth: four seasons stay
+            torch.where(step < 1100, noise[5].cumsum(0), 7.0),  # nothing varies at the end
+            noise[6] + 0.4 * step,
+            torch.full_like(step, 3.0),
+            0.2 * noise[8] + 0.02 * step,
+        ]
+    )
+    x[6, ::2] = torch.nan  # no two known steps are neighbours
+    x[8, :500] = torch.nan
+    x[3, 700:740] = torch.nan
+    return x, torch.tensor([0, 0, 12, 0, 250, 0, 0, 0, 300])
+
+
+def test_the_recent_part_is_that_of_loops():
+    x, periods = far_series()
+    found, fewer = read_recent(x, periods)
+    kept = []
+    for row, period in zip(x.numpy(), periods.tolist(), strict=True):
+        keep = None
+        for length in (1200, 1024, 512, 256):
+            part = row[-length:]
+            known = [k for k in range(1, length) if np.isfinite(part[[k - 1, k]]).all()]
+            change = np.mean([abs(part[k] - part[k - 1]) for k in known]) if known else np.inf
+            if np.nanstd(part) == 0 or (length < 1200 and 4 * period > length):
+                continue
+            keep = length
+            if np.nanstd(part) <= 24 * change:
+                break
+        kept.append(1200 if keep is None else keep)
+    assert set(kept) == {1200, 1024, 512, 256}
+    steps = torch.arange(1200, 0, -1)
+    right = torch.where(steps > torch.tensor(kept)[:, None], torch.nan, x)
+    torch.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
+    assert fewer.tolist() == [bool(lost.any()) for lost in (right.isnan() & ~x.isnan())]
+    torch.testing.assert_close(read_recent(found, periods)[0], found, rtol=0, atol=0, equal_nan=True)
+    scaled, _ = read_recent(1e9 - 1e-3 * x, periods)
+    assert (scaled.isnan() == found.isnan()).all()
+
+
+def test_what_is_not_recent_is_as_if_it_were_not_there():
+    """A far past changes neither season nor forecast, alone or beside others, in the loss as in a forecast."""
+    network, (x, _) = shaken(max_tokens=256), far_series()
+    turn = 2 * torch.pi * torch.arange(1200)
+    x[1] += torch.where(turn < 900 * 2 * torch.pi, 60 * torch.sin(turn / 50), torch.sin(turn / 24))
+    assert [int(found[0][1]) for found in (network._season(x), network.look(x)[1])] == [50, 24]
+    q = network.forecast(x, 20)
+    for row, length in ((1, 256), (2, 256), (3, 512)):
+        alone = network.forecast(x[row : row + 1, -length:], 20)[0]
+        torch.testing.assert_close(q[row], alone, rtol=1e-5, atol=1e-4)
+        assert (network.forecast(x[row : row + 1, 200:], 20)[0] - alone).abs().max() < 1e-3
+    y = torch.zeros(len(x), 20)
+    rows = [1, 2]
+    whole, part = (float(pinball(network, each[rows], y[rows], weighed=True).detach()) for each in (x, x[:, -256:]))
+    assert whole == pytest.approx(part, rel=1e-4)
 
 
 def test_tokens_beyond_the_limit_are_not_read():
@@ -208,9 +274,10 @@ def test_importance_is_that_of_a_loop_over_steps():
     x[0] = torch.arange(60.0).remainder(12) + 50 * (torch.arange(60.0) > 30)
     x[1, 5:9] = torch.nan
     x[2] = torch.randn(60, generator=torch.Generator().manual_seed(3)).cumsum(0)
-    periods = detect_period(x)[0].tolist()
+    seasons = detect_period(x)[0]
+    periods = seasons.tolist()
     assert periods[2] == 0 < periods[1]
-    for row, period, found in zip(x.numpy(), periods, weigh(x).tolist(), strict=True):
+    for row, period, found in zip(x.numpy(), periods, weigh(x, seasons).tolist(), strict=True):
         scaled = np.arcsinh((row - np.nanmean(row)) / np.nanstd(row))
         by_lag = [
             np.mean(
@@ -219,8 +286,8 @@ def test_importance_is_that_of_a_loop_over_steps():
             for lag in {1, period or 1}
         ]
         assert found == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-6)
-    torch.testing.assert_close(weigh(1000 + 7 * x), weigh(x), rtol=1e-8, atol=0)
-    assert weigh(torch.full((1, 20), 3.0)).tolist() == pytest.approx([20.0])
+    torch.testing.assert_close(weigh(1000 + 7 * x, seasons), weigh(x, seasons), rtol=1e-8, atol=0)
+    assert weigh(torch.full((1, 20), 3.0), seasons[:1]).tolist() == pytest.approx([20.0])
 
 
 def test_a_step_weighs_its_windows(monkeypatch):
@@ -229,16 +296,19 @@ def test_a_step_weighs_its_windows(monkeypatch):
     rng = np.random.default_rng([3, 0])
     rng.choice(1, p=[1.0])
     x, y = draw_batch(shape, rng)
-    weighed, plain = (float(pinball(made.network, x, y, shape.n_tokens, w).detach()) for w in (weigh(x), None))
+    weighed, plain = (
+        float(pinball(made.network, x, y, shape.n_tokens, weighed=each).detach()) for each in (True, False)
+    )
     assert made.advance() == pytest.approx(weighed, rel=1e-6)
     assert abs(weighed / plain - 1) > 0.01
 
 
-def test_important_windows_count_more():
+def test_important_windows_count_more(monkeypatch):
     network, x, y = shaken(), some_series(2, 90), torch.zeros(2, 8)
+    monkeypatch.setattr(pretraining, "weigh", lambda x, period: torch.tensor([3.0, 1.0]))
     x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
     alone = [float(pinball(network, x[k : k + 1], y[k : k + 1]).detach()) for k in range(2)]
-    both = float(pinball(network, x, y, importance=torch.tensor([3.0, 1.0])).detach())
+    both = float(pinball(network, x, y, weighed=True).detach())
     assert alone[0] != pytest.approx(alone[1], rel=0.01)
     assert both == pytest.approx((3 * alone[0] + alone[1]) / 4, rel=1e-5)
 

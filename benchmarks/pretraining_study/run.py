@@ -23,7 +23,7 @@ from zero_shot.run import forecast
 from tsattn.limits import limit_threads
 from tsattn.matrices import BTT, MLR
 from tsattn.nn.scores import BilinearScore, GroupLevelScore, Places
-from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, _floor, _read, _scale
+from tsattn.pretrained.network import Season, Tokens, ZeroConfig, ZeroNetwork, floor, read_slots, scale
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make
@@ -119,15 +119,17 @@ class StudyNetwork(ZeroNetwork):
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         return block
 
-    def _season(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        period, strength = detect_period(x)  # the shipped network knows the cycle of a season, too
-        self.n_steps = x.shape[1] - x.isfinite().to(torch.int8).argmax(1)
+    def look(self, x: Tensor) -> tuple[Tensor, Season]:
+        """The season alone: the shipped network knows the cycle of a season, too, and does not read a far past."""
+        seen = x[:, -self.config.max_context :]
+        period, strength = detect_period(seen)
+        self.n_steps = seen.shape[1] - seen.isfinite().to(torch.int8).argmax(1)
         if self.arm.borrowed:  # which one depends on the series alone
-            at = (1e3 * x.nan_to_num().abs().sum(1)).round().long() % len(self.lent)
+            at = (1e3 * seen.nan_to_num().abs().sum(1)).round().long() % len(self.lent)
             period = self.lent[at]
         if "second" in self.arm.levels:
-            self.second = detect_second(x, period)
-        return period, period, strength
+            self.second = detect_second(seen, period)
+        return x, (period, period, strength)
 
     def _cut(self, period: Tensor, *how: Any) -> Tokens:
         return super()._cut(period if self.arm.cut else torch.zeros_like(period), *how)
@@ -137,11 +139,11 @@ class StudyNetwork(ZeroNetwork):
         if not self.arm.copies:
             return []
         season = torch.where(period > 0, period, 1)[:, None, None]
-        back = torch.where(index >= 0, _floor(index, season) + 1, 1) * season
-        values, known = _read(x, index - back, (period > 0)[:, None, None].expand_as(index))
-        return [_scale(values, known, level, spread), known.float()]
+        back = torch.where(index >= 0, floor(index, season) + 1, 1) * season
+        values, known = read_slots(x, index - back, (period > 0)[:, None, None].expand_as(index))
+        return [scale(values, known, level, spread), known.float()]
 
-    def _alike(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int) -> Any:
+    def _alike(self, period: Tensor, cycle: Tensor, n_steps: Tensor, horizon: int) -> Any:
         return [torch.arange(len(period))]  # all rows, for what is kept of a batch is kept of all
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:

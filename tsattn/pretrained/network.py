@@ -21,6 +21,12 @@ _FAR = 9.0
 _N_FACTS = 4
 # Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
 _PART_TOKENS = 2**12
+# What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
+# the fewest of these steps that holds so many seasons.
+_MOST_CHANGES, _PARTS, _SEASONS = 24.0, (1024, 512, 256), 4
+
+# Season of each series in steps, its cycle, and how well it repeats.
+Season = tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Tokens:
 
     def cycle(self) -> Int[Tensor, "B L"]:
         """Which cycle a token is in, counted from the origin."""
-        return _floor(self.index[None], self.count[:, None])
+        return floor(self.index[None], self.count[:, None])
 
     def phase(self) -> Int[Tensor, "B L"]:
         """Which token of its cycle it is."""
@@ -135,21 +141,21 @@ class Tokens:
         """Token number and slot of each of the first steps of the future."""
         step = torch.arange(n_steps, device=self.index.device)[None]
         steps, count = self.steps[:, None], self.count[:, None]
-        token = -_floor(-(step + 1) * count, steps) - 1
-        return token, step - _floor(token * steps, count)
+        token = -floor(-(step + 1) * count, steps) - 1
+        return token, step - floor(token * steps, count)
 
     def _start(self, index: Tensor) -> Tensor:
-        return _floor(index[None] * self.steps[:, None], self.count[:, None])
+        return floor(index[None] * self.steps[:, None], self.count[:, None])
 
 
 class ZeroNetwork(nn.Module):
     """An encoder over the tokens of a context and of the future, which answers quantiles of every future step at once.
 
-    A window is measured by the mean and deviation of what is known of it and squeezed by the arcsinh. Tokens of about
-    ``token_len`` steps are cut at the season that :func:`tsattn.pretrained.period.detect_period` finds, so that
-    tokens of one phase are alike; the future has tokens without values. Attention has three levels of features: for
-    all pairs, for tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
-    future tokens only.
+    Of a past that moved far in small steps the recent part is read (:func:`read_recent`). A window is measured by the
+    mean and deviation of what is known of it and squeezed by the arcsinh. Tokens of about ``token_len`` steps are cut
+    at the season that :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
+    future has tokens without values. Attention has three levels of features: for all pairs, for tokens of one phase,
+    for near tokens (docs/mathematics.md, section 3). The last block answers future tokens only.
 
     Args:
         config: Sizes and kinds.
@@ -197,25 +203,26 @@ class ZeroNetwork(nn.Module):
         x: Float[Tensor, "B T"],
         horizon: int,
         max_tokens: int | None = None,
-        season: tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"]] | None = None,
+        season: Season | None = None,
     ) -> tuple[Float[Tensor, "B M P Q"], Tokens, Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
         """Quantiles of the future in the space of the arcsinh, slot by slot.
 
         Args:
-            x: Contexts; NaN is missing, at the left also a history that begins later. A series is cut to what fits
-                into the context's tokens.
+            x: Contexts; NaN is missing, at the left also a history that begins later. A series is cut to its recent
+                part, and to what fits into the context's tokens.
             horizon: Steps ahead, at least 1.
             max_tokens: Tokens of the context at most; default that of the settings.
-            season: Season, cycle and strength of each series; default what is detected.
+            season: Season, cycle and strength of each series, whose contexts are then read as they are; default what is
+                detected.
 
         Returns:
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        period, cycle, strength = self._season(x[:, -self.config.max_context :]) if season is None else season
+        x, (period, cycle, strength) = self.look(x) if season is None else (x, season)
         tokens = self._cut(period, cycle, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
-        values, known = _read(x, index, inside)
+        values, known = read_slots(x, index, inside)
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
         facts = self._facts(cycle, strength, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
@@ -241,10 +248,11 @@ class ZeroNetwork(nn.Module):
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        period, cycle, strength = self._season(x[:, -self.config.max_context :])
-        for rows in self._alike(period, cycle, x.shape[1], horizon):
+        x, (period, cycle, strength) = self.look(x)
+        n_steps = x.shape[1] - (x.isfinite().cumsum(1) == 0).sum(1)
+        for rows in self._alike(period, cycle, n_steps, horizon):
             season = period[rows], cycle[rows], strength[rows]
-            slots, tokens, level, spread = self(x[rows], horizon, season=season)
+            slots, tokens, level, spread = self(x[rows, -int(n_steps[rows].max()) :], horizon, season=season)
             token, slot = tokens.find(horizon)
             flat = slots.flatten(1, 2)
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
@@ -263,14 +271,23 @@ class ZeroNetwork(nn.Module):
         scaled = torch.asinh((values - level[..., None]) / unit)
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
 
-    def _season(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _season(self, x: Tensor) -> Season:
         period, strength = detect_period(x)
         return period, detect_cycle(x, period), strength
 
-    def _alike(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int) -> Iterator[Tensor]:
+    def look(self, x: Float[Tensor, "B T"]) -> tuple[Float[Tensor, "B T"], Season]:
+        """Contexts, NaN before what is read of them, and the season, cycle and strength that are found there."""
+        season = self._season(x[:, -self.config.max_context :])
+        x, fewer = read_recent(x, season[0])
+        if fewer.any():
+            for found, again in zip(season, self._season(x[fewer, -max(_PARTS) :]), strict=True):
+                found[fewer] = again
+        return x, season
+
+    def _alike(self, period: Tensor, cycle: Tensor, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:
         """Rows that go through the blocks together: as many tokens, about, and no more than the caches hold."""
-        cut = self._cut(period, cycle, n_steps, horizon, self.config.max_tokens)
-        n_tokens = -_floor(-n_steps * cut.count, cut.steps) - _floor(-horizon * cut.count, cut.steps)
+        cut = self._cut(period, cycle, int(n_steps.max()), horizon, self.config.max_tokens)
+        n_tokens = -floor(-n_steps * cut.count, cut.steps) - floor(-horizon * cut.count, cut.steps)
         order = n_tokens.argsort(descending=True, stable=True)
         while len(order):
             size = max(_PART_TOKENS // int(n_tokens[order[0]]), 1)
@@ -284,12 +301,12 @@ class ZeroNetwork(nn.Module):
         steps = torch.where(
             steps < 6, steps * torch.div(config.token_len + steps // 2, steps, rounding_mode="floor"), steps
         )
-        count = _floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
+        count = floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
         # Tokens are those of the season, and repeat with its cycle where that is whole.
-        times = torch.where((cycle > period) & (cycle % steps == 0), _floor(cycle, steps), 1)
+        times = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
         steps, count = steps * times, count * times
-        n_context = min(int((-_floor(-n_steps * count, steps)).max()), max_tokens)
-        n_future = int((-_floor(-horizon * count, steps)).max())
+        n_context = min(int((-floor(-n_steps * count, steps)).max()), max_tokens)
+        n_future = int((-floor(-horizon * count, steps)).max())
         index = torch.arange(-n_context, n_future, device=period.device)
         return Tokens(steps, count, index, config.max_len)
 
@@ -313,8 +330,8 @@ class ZeroNetwork(nn.Module):
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
         # A block lies across the origin, so that the first future token has near ones before it. Those of the past have
         # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
-        near = _floor(tokens.index + config.near // 2, config.near)
-        wide = _floor(tokens.index + 2 * config.near, 4 * config.near)
+        near = floor(tokens.index + config.near // 2, config.near)
+        wide = floor(tokens.index + 2 * config.near, 4 * config.near)
         seasonal = (period > 0)[:, None]
         phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
         turn = torch.where(seasonal, tokens.cycle().to(time), time)
@@ -342,11 +359,47 @@ class ZeroNetwork(nn.Module):
         return Tokens(tokens.steps, tokens.count, tokens.index[tokens.index >= 0], tokens.max_len)
 
 
-def _floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
+def read_recent(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
+    """Contexts without what makes their recent changes too small to be seen, and which of them lost something.
+
+    A context is kept whole where its deviation is at most 24 times the mean absolute change from one known step to the
+    next. Of others the last 1,024, 512 or 256 steps are kept, the most of which that holds, else the fewest of which
+    something varies; a part holds four seasons at least. A window is measured by its deviation,
+    beside which the last steps of a price, or of a concentration that rises for decades, would hardly be seen.
+
+    Args:
+        x: Contexts; NaN is missing, at the left also a history that begins later.
+        period: The season of each in steps, 0 for none.
+
+    Returns:
+        Contexts, NaN before the part that is kept; whether there is less of one than before.
+
+    Example:
+        >>> walk = torch.arange(2048.0)[None]
+        >>> read_recent(walk, torch.tensor([0]))[0].isfinite().sum()
+        tensor(256)
+    """
+    values = x - x.nanmean(1, keepdim=True)
+    size = values.abs().nan_to_num(0.0).amax(1, keepdim=True)
+    values = values / torch.where(size > 0, size, 1.0)
+    changes, n_steps = values.diff(dim=1).abs(), x.shape[1]
+    keep, settled = torch.full_like(period, n_steps), torch.zeros_like(period, dtype=torch.bool)
+    for length in (n_steps, *(part for part in _PARTS if part < n_steps)):
+        part, change = values[:, -length:], changes[:, n_steps - length :].nanmean(1).nan_to_num(torch.inf)
+        spread = (part - part.nanmean(1, keepdim=True)).square().nanmean(1).sqrt()
+        usable = (spread > 0) & ((period * _SEASONS <= length) | (length == n_steps))
+        keep = torch.where(usable & ~settled, length, keep)
+        settled |= usable & (spread <= _MOST_CHANGES * change)
+    old = torch.arange(n_steps, 0, -1, device=x.device) > keep[:, None]
+    return torch.where(old, torch.nan, x), (old & x.isfinite()).any(1)
+
+
+def floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
+    """Whole quotients, rounded down."""
     return torch.div(numerator, denominator, rounding_mode="floor")
 
 
-def _read(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+def read_slots(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Values of slots of the context [B L P], 0 where there is none, and whether there is one."""
     n_steps = x.shape[1]
     place = index + n_steps
@@ -366,10 +419,11 @@ def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     size = (values.abs() * weight).amax((1, 2))
     spread = torch.where(spread > 1e-12 * size, spread, 0.0)
     level, spread = level[:, None], spread[:, None]
-    return _scale(values, known, level, spread), level, spread
+    return scale(values, known, level, spread), level, spread
 
 
-def _scale(values: Tensor, known: Tensor, level: Tensor, spread: Tensor) -> Tensor:
+def scale(values: Tensor, known: Tensor, level: Tensor, spread: Tensor) -> Tensor:
+    """Values in the space of the arcsinh, 0 where none is known, float32."""
     unit = torch.where(spread > 0, spread, 1.0)[..., None]
     scaled = torch.asinh((values - level[..., None]) / unit)
     return torch.where(known, scaled, 0.0).to(torch.float32)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
-from tsattn.pretrained.period import detect_period
+from tsattn.pretrained.network import Season, ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network, read_network, save_network
 from tsattn.storage import write_atomic
@@ -111,18 +110,20 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
 
 
 def pinball(
-    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, importance: Tensor | None = None
+    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, *, weighed: bool = False
 ) -> Tensor:
-    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by the windows' importance [B]."""
-    losses, weight = pinball_terms(network, x, y, n_tokens)
-    if importance is not None:
-        losses, weight = losses * importance[:, None, None], weight * importance[:, None, None]
+    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by :func:`weigh` where asked."""
+    x, season = network.look(x)
+    losses, weight = pinball_terms(network, x, y, n_tokens, season)
+    if weighed:
+        importance = weigh(x, season[0])[:, None, None]
+        losses, weight = losses * importance, weight * importance
     return losses.sum() / weight.sum().clamp_min(1e-6)
 
 
-def weigh(x: Tensor) -> Tensor:
-    """Importance of contexts [B T]: 1 / (c + .05), c the mean absolute change from one step to the next, or from one
-    season to the next where that is less, in the space of the arcsinh.
+def weigh(x: Tensor, period: Tensor) -> Tensor:
+    """Importance of contexts [B T] of these seasons [B]: 1 / (c + .05), c the mean absolute change from one step to the
+    next, or from one season to the next where that is less, in the space of the arcsinh.
 
     Errors are told in units of such changes (MASE). Without weights a series of small changes around a level that
     moved far would teach next to nothing.
@@ -131,21 +132,22 @@ def weigh(x: Tensor) -> Tensor:
     apart = x - x.nan_to_num(0.0).sum(1, keepdim=True) / known
     spread = (apart.nan_to_num(0.0).square().sum(1, keepdim=True) / known).sqrt()
     scaled = torch.asinh(apart / torch.where(spread > 0, spread, 1.0))
-    period = detect_period(x)[0][:, None]
-    before = torch.arange(x.shape[1], device=x.device) - period
+    before = torch.arange(x.shape[1], device=x.device) - period[:, None]
     season = (scaled - scaled.gather(1, before.clamp_min(0))).abs()
-    season = torch.where((period > 0) & (before >= 0), season, torch.nan).nanmean(1)
+    season = torch.where((period[:, None] > 0) & (before >= 0), season, torch.nan).nanmean(1)
     change = torch.fmin(scaled.diff(dim=1).abs().nanmean(1), season)
     return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
 
 
-def pinball_terms(network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None) -> tuple[Tensor, Tensor]:
+def pinball_terms(
+    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, season: Season | None = None
+) -> tuple[Tensor, Tensor]:
     """Weighted pinball losses of a batch in the space of the arcsinh, and their weights, ``[B M P]`` each.
 
     A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are known, or whose
     context does not vary, teach nothing.
     """
-    slots, tokens, level, spread = network(x, y.shape[1], n_tokens)
+    slots, tokens, level, spread = network(x, y.shape[1], n_tokens, season)
     target = network.squeeze(y, tokens, level, spread).clamp(-_FARTHEST, _FARTHEST)
     usable = (x.isfinite().sum(1) >= 3) & (spread[:, 0] > 0)
     weight = (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt()
@@ -212,7 +214,7 @@ class Pretraining:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        loss = pinball(self.network, x, y, shape.n_tokens, weigh(x))
+        loss = pinball(self.network, x, y, shape.n_tokens, weighed=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:
