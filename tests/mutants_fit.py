@@ -10,7 +10,7 @@ PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixin
 CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
 STORAGE, PERIOD, CONFORMAL = "tests/test_storage.py", "tests/test_period.py", "tests/test_conformal.py"
 PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
-COMBINED, TUNED = "tests/test_auto.py", "tests/test_fine_tuning.py"
+CONTRACTS, COMBINED, TUNED = "tests/test_contract.py", "tests/test_auto.py", "tests/test_fine_tuning.py"
 
 FITTED, NETWORK = "tsattn/forecasters/fitted.py", "tsattn/forecasters/network.py"
 FITTING, SAVING = "tsattn/forecasters/fitting.py", "tsattn/forecasters/saving.py"
@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant(
         NETWORK, "if self.horizon > self.config_.horizon:", "if self.horizon > 2 * self.config_.horizon:", ESTIMATOR
     ),
-    Mutant(NETWORK, "if panel.freq != known.freq:", "if not panel.freq:", ESTIMATOR),
+    Mutant("tsattn/forecaster.py", "fitted and panel.freq != self", "fitted and not self", CONTRACTS),
     Mutant(NETWORK, "panel.channels != known.channels", "len(panel.channels) != len(known.channels)", ESTIMATOR),
     Mutant(NETWORK, '"alias", "training__n_threads"}', '"alias", "training__learning_rate"}', ESTIMATOR),
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),

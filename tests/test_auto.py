@@ -30,10 +30,12 @@ Quick = type("AutoForecaster", (AutoForecaster,), {"_candidates": some})
 
 
 class Slow(Naive):
-    """The naive rule with a pause for each window."""
+    """The naive rule with a pause for each window, or for each that does not end with 3."""
+
+    pause = True
 
     def _points(self, x):
-        time.sleep(0.05 * len(x))
+        time.sleep(0.05 * len(x) * (self.pause or (x != 3).any()))
         return super()._points(x)
 
 
@@ -208,6 +210,19 @@ def test_the_pretrained_network_stands_in_for_members_whose_context_a_series_lac
     assert not np.allclose(mine.loc["s0", "auto"], theirs.loc["s0", "auto"], rtol=1e-3)
 
 
+def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
+    frame = table(*[90] * 4, 9, kind="year")
+    late = (frame["unique_id"] == "s4") & (frame.groupby("unique_id").cumcount() < 5)
+    auto = Quick(H).fit(frame.assign(y=frame["y"].mask(late)))
+    assert {*auto.leaderboard_.index} == {*QUICK}
+    assert (auto.leaderboard_["note"] == "").all()
+    assert np.isfinite(auto.predict()["auto"]).all()
+    wide = table(150, 150, kind="year").pivot(index="ds", columns="unique_id", values="y")
+    for first in (30, 120, 149):
+        holed = wide.assign(s1=wide["s1"].where(np.arange(150) >= first))
+        assert np.isfinite(AutoForecaster(H, max_time=3).fit(holed).predict(level=80)).all(axis=None)
+
+
 def test_a_table_with_gaps_is_forecast():
     frame = table(*[90] * 4, kind="year")
     holes = np.random.default_rng(0).random(len(frame)) < 0.1
@@ -270,6 +285,20 @@ def test_a_candidate_that_takes_too_long_is_left_out(monkeypatch):
     assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
     assert auto.leaderboard_.loc["drift", "weight"] == 0
     assert Quick(H, max_time=120).fit(table(60)).leaderboard_.loc["drift", "note"] == ""
+
+
+def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatch):
+    class Sometimes(Slow):
+        pause = False
+
+        def _points(self, x):
+            return np.concatenate([super(Sometimes, self)._points(each[None]) for each in x])
+
+    monkeypatch.setattr(module, "Drift", Sometimes)
+    frame = table(*[60] * 40)
+    frame.loc[frame["unique_id"].isin([f"s{n}" for n in range(10, 20)] + ["s0", "s1"]), "y"] = 3.0
+    auto = Quick(H, max_time=4).fit(frame)
+    assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
 
 
 @pytest.mark.parametrize(("given", "told"), [(0, "above 0"), (-1.0, "above 0"), ("soon", "'90s'"), (None, "'1m'")])

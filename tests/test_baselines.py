@@ -179,3 +179,13 @@ def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(naive)
     assert found.attempted >= 4
     assert found.failed == 0
+
+
+def test_a_fit_that_is_refused_changes_nothing():
+    hours = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=100, freq="h"), "y": np.arange(100.0)})
+    fitted = SeasonalNaive(3).fit(hours)
+    before = fitted.predict()
+    with pytest.raises(ValueError, match="too short"):
+        fitted.fit(pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=3), "y": 1.0}))
+    assert fitted.context_ == 24
+    pd.testing.assert_frame_equal(fitted.predict(), before)

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from tsattn.data.frames import to_panel
+from tsattn.data.windows import History
 from tsattn.evaluate import conformal, intervals
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
@@ -383,6 +384,21 @@ def test_bounds_around_a_network_that_is_never_negative_stop_at_zero(transform):
 
     assert least(transform) == 0
     assert least(None) < 0
+
+
+@pytest.mark.parametrize("transform", ["nonnegative", "sqrt", "log1p"])
+def test_covariates_and_a_transform_go_together(transform):
+    rng = np.random.default_rng(0)
+    promo = (rng.random(1200) < 0.3).astype(float)
+    frame = long({"a": np.zeros(600), "b": np.zeros(600)}).assign(promo=promo)
+    frame["y"] = rng.poisson(3 + 30 * promo).astype(float)
+    later = frame.groupby("unique_id").tail(6)
+    how = {"future_cols": ["promo"], "target_transform": transform, "freq": "h"}
+    fitted = solved(**how).fit(frame.drop(later.index))
+    assert fitted.fitted_.leftovers.ratio < 1
+    high, low = (fitted.predict(future=later.drop(columns="y").assign(promo=p), level=80) for p in (1.0, 0.0))
+    assert (high.iloc[:, 2] > low.iloc[:, 2] + 15).all()
+    assert low.iloc[:, 2:].to_numpy().min() >= 0
 
 
 @pytest.mark.parametrize("table", ["wide", "long"])
@@ -767,6 +783,43 @@ def test_adaptive_refusals_say_what_to_do():
         AdaptiveConformal(Naive(2), n_windows=18).predict(frame)
     with pytest.raises(ValueError, match="AdaptiveConformal is not fitted"):
         AdaptiveConformal(Naive(2), n_windows=18).update(np.zeros((1, 5, 2)), np.zeros((1, 2, 2)))
+
+
+@pytest.mark.parametrize("horizon", [2, 10])
+def test_a_second_fit_counts_the_horizon_of_now(horizon):
+    rng = np.random.default_rng(0)
+    frame = long({name: at + np.cumsum(rng.normal(size=100)) for name, at in {"a": 0, "b": 1000, "c": -500}.items()})
+    again = SplitConformal(Naive(6), n_windows=20).fit(frame).set_params(forecaster__horizon=horizon).fit(frame)
+    once = SplitConformal(Naive(horizon), n_windows=20).fit(frame)
+    pd.testing.assert_frame_equal(again.predict(level=80), once.predict(level=80))
+
+
+def test_a_fit_that_is_refused_changes_nothing():
+    frame = long({"a": np.random.default_rng(0).normal(size=80)})
+    fitted = AdaptiveConformal(Naive(3), n_windows=20).fit(frame)
+    before = fitted.predict(level=80)
+    with pytest.raises(ValueError, match="calibration errors"):
+        fitted.set_params(n_windows=1).fit(frame.assign(y=1000 * frame["y"]))
+    pd.testing.assert_frame_equal(fitted.predict(level=80), before)
+
+
+def test_settings_inside_stay_where_others_are_refused():
+    wrapped = AdaptiveConformal(Naive(3), n_windows=20)
+    with pytest.raises(ValueError, match="levels"):
+        wrapped.set_params(forecaster__horizon=99, levels=())
+    assert wrapped.forecaster.horizon == 3
+
+
+def test_series_are_sought_once_for_each_window_and_not_once_for_each_series(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = long({f"s{n:03}": rng.normal(size=40) for n in range(300)})
+    fitted, asked = SplitConformal(Naive(3), n_windows=20).fit(frame), []
+    seek = pd.Index.get_indexer
+    monkeypatch.setattr(pd.Index, "get_indexer", lambda own, target: (asked.append(len(target)), seek(own, target))[1])
+    history = fitted.panel_
+    for end in history.starts[1:]:
+        fitted.predict_before(History(history), np.array([end]), quantiles=(0.1, 0.9))
+    assert sum(asked) == 300
 
 
 def test_the_examples_in_the_docstrings_are_true():

@@ -297,6 +297,14 @@ def test_forecasts_do_not_depend_on_the_batch(name):
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
 
 
+def test_a_recursive_forecast_does_not_depend_on_longer_series_beside_it(name):
+    forecaster, frame = fitted(name), long_frame((34, 150))
+    short = frame[frame["unique_id"] == "s0"]
+    alone = forecaster.predict(short, horizon=2 * H + 1, recursive=True)
+    both = forecaster.predict(frame, horizon=2 * H + 1, recursive=True)
+    np.testing.assert_allclose(numbers(both[both["unique_id"] == "s0"]), numbers(alone), rtol=1e-4, atol=1e-5)
+
+
 def test_scores_do_not_depend_on_the_chunk(name):
     forecaster, panel = fitted(name, "wide"), to_panel(wide_frame())
     ends, scaler = np.arange(64, 127, 8), make_scaler(panel, 60)
@@ -345,6 +353,14 @@ def test_a_short_series_is_one_clear_error(name, make):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"T >= \d+ rows"):
         fitted(name).predict_windows(np.zeros((1, context - 1, 1)))[0]
+
+
+def test_a_panel_of_another_frequency_is_refused(name):
+    days = to_panel(long_frame())
+    hours = to_panel(long_frame().assign(ds=lambda f: pd.Timestamp("2024-01-01") + (f["ds"] - f["ds"].min()) / 24))
+    with pytest.raises(ValueError, match="fitted on frequency 'D'; got 'h'; resample, or fit anew"):
+        fitted(name).predict(hours)
+    assert len(fitted(name).predict(days).to_frame()) == 3 * H
 
 
 def test_a_shorter_horizon_is_a_prefix(name):

@@ -289,7 +289,6 @@ def test_arguments_reach_the_estimator():
         ({"max_epochs": 0}, "max_epochs must be an integer"),
         ({"n_paths": 0.5}, "n_paths must be an integer"),
         ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
-        ({"random_state": "0"}, "random_state must be an integer"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

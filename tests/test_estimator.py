@@ -330,6 +330,23 @@ def test_saving_never_overwrites_a_strangers_folder(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("config", ["{}", '{"format": 2, "class": "LinearForecaster"}', "no JSON"])
+def test_a_folder_with_more_than_a_saved_model_is_a_strangers(tmp_path, config):
+    model = linear().fit(wide_frame())
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="is no saved model"):
+        model.save(tmp_path)
+    (tmp_path / "thesis.txt").unlink()
+    if "class" in config:
+        model.save(tmp_path)
+        model.save(tmp_path)
+        pd.testing.assert_frame_equal(LinearForecaster.load(tmp_path).predict(), model.predict())
+    else:
+        with pytest.raises(ValueError, match="is no saved model"):
+            model.save(tmp_path)
+
+
 def test_cross_validation_leaves_the_estimator_alone():
     df = long_frame()
     model = attention().fit(df)
@@ -493,6 +510,49 @@ def test_attention_maps_of_the_last_contexts(kind):
     np.testing.assert_allclose(model.attention_maps(df[df["unique_id"] == "s1"])[:, 0], maps[:, 1], rtol=1e-4)
     with pytest.raises(ValueError, match="needs at least 8 rows"):
         model.attention_maps(df.groupby("unique_id").tail(5))
+
+
+def test_the_next_fit_decides_whether_missing_values_are_left_out():
+    frame = long_frame()
+    holed = frame.assign(y=frame["y"].where(frame.index % 17 != 3))
+    model = attention(max_epochs=1).fit(frame).set_params(schema__missing="mask").fit(holed)
+    fresh = attention(max_epochs=1, missing="mask").fit(holed)
+    pd.testing.assert_frame_equal(model.predict(), fresh.predict())
+
+
+def test_attention_maps_are_of_transformed_values():
+    frame = long_frame(1).assign(y=lambda f: np.exp(f["y"]))
+    curved = attention(target_transform="log1p").fit(frame)
+    plain = attention().fit(frame.assign(y=np.log1p(frame["y"])))
+    np.testing.assert_allclose(np.log1p(curved.predict()["mlr"]), plain.predict()["mlr"], rtol=1e-5)
+    np.testing.assert_allclose(curved.attention_maps(), plain.attention_maps(), atol=1e-6)
+
+
+def test_an_update_keeps_categories_and_the_sizes_of_their_series():
+    names = ["s2", "s0", "s1"]
+    frame = long_frame().assign(unique_id=lambda f: pd.Categorical(f["unique_id"], categories=names))
+    first = frame.groupby("unique_id", observed=True).head(150)
+    rest, model = frame.drop(first.index), linear().fit(first)
+    whole, score = model.predict(frame), model.score(frame)
+    for part in (rest, rest.assign(unique_id=pd.Categorical(rest["unique_id"], categories=["s0", "s1", "s2"]))):
+        later = pickle.loads(pickle.dumps(model)).update(part)
+        pd.testing.assert_frame_equal(later.predict(), whole)
+        assert later.score(frame) == pytest.approx(score)
+    one = rest[rest["unique_id"] == "s0"].assign(unique_id=pd.Categorical(["s0"] * 10))
+    new = one.assign(unique_id=pd.Categorical(["fresh"] * 10))
+    assert pickle.loads(pickle.dumps(model)).update(one).predict()["unique_id"].tolist() == whole["unique_id"].tolist()
+    assert set(model.update(pd.concat([rest, new])).predict()["unique_id"]) == {*names, "fresh"}
+
+
+def test_an_update_in_another_time_zone_tells_the_same_hours():
+    stamps = pd.date_range("2024-03-01", periods=300, freq="h", tz="America/New_York")
+    frame = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.sin(2 * np.pi * stamps.hour / 24)})
+    first, rest = frame[:276], frame[276:]
+    model = attention(calendar=["hour"]).fit(first)
+    same = pickle.loads(pickle.dumps(model)).update(rest).predict()
+    other = model.update(rest.assign(ds=rest["ds"].dt.tz_convert("UTC"))).predict()
+    pd.testing.assert_frame_equal(other, same)
+    assert str(other["ds"].dt.tz) == "America/New_York"
 
 
 def test_attention_maps_are_for_models_with_attention():

@@ -686,7 +686,7 @@ def test_a_missing_file_is_refused(shipped, gone):
 
 
 def test_weights_of_another_name_or_kind_are_refused(shipped):
-    with pytest.raises(ValueError, match=r"zero-9.json is missing"):
+    with pytest.raises(ValueError, match=r"under the name 'zero-9'; there are zero-3"):
         PretrainedForecaster(H, weights="zero-9").fit(table(20))
     with pytest.raises(
         TypeError, match="weights must be the name of shipped weights such as 'zero-3', a path, or a net"
@@ -694,6 +694,15 @@ def test_weights_of_another_name_or_kind_are_refused(shipped):
         PretrainedForecaster(H, weights=3).fit(table(20))
     with pytest.raises(ValueError, match=r"must hold one set of weights, .*got \[\]"):
         PretrainedForecaster(H, weights=shipped.parent).fit(table(20))
+
+
+def test_a_folder_in_the_working_directory_is_no_name(tmp_path, monkeypatch):
+    save_network(tiny_network(), tmp_path / "mine", "mine", CARD)
+    monkeypatch.chdir(tmp_path)
+    own, known = (make(weights=each, freq="D").fit(table(30)).predict() for each in ("mine", tiny_network()))
+    pd.testing.assert_frame_equal(own, known)
+    with pytest.raises(ValueError, match=r"no weights are shipped under the name 'zero3'; there are zero-\d; a path"):
+        make(weights="zero3").fit(table(30))
 
 
 def test_weights_are_written_whole_and_with_their_card(tmp_path):

@@ -212,13 +212,22 @@ def test_context_follows_the_data():
         ({"regressor": 3}, TypeError, "regressor must have fit, predict and get_params.*got int"),
         ({"context": 0}, ValueError, "context must be an integer number of rows, at least 1; got 0"),
         ({"max_windows": 0}, ValueError, "max_windows must be an integer"),
-        ({"random_state": -1}, ValueError, "random_state must be an integer of at least 0, or None; got -1"),
-        ({"random_state": np.random.default_rng(0)}, ValueError, "random_state must be an integer"),
     ],
 )
 def test_bad_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         SklearnForecaster.from_settings(horizon=2, **settings)
+
+
+@pytest.mark.parametrize("seed", [-1, True, "zero"])
+def test_a_bad_seed_is_refused_before_anything_is_learnt(seed):
+    model = SklearnForecaster(3, context=7, random_state=seed)
+    with pytest.raises(ValueError, match=r"random_state must be an int of at least 0, a numpy generator or None; got"):
+        model.fit(driven())
+    drawn = [SklearnForecaster(3, context=7, max_windows=50, random_state=np.random.default_rng(k)) for k in (0, 0, 1)]
+    points = [each.fit(driven()).predict()["ridge"].to_numpy() for each in drawn]
+    assert (points[0] == points[1]).all()
+    assert (points[0] != points[2]).any()
 
 
 def test_errors_say_what_to_do():
@@ -320,3 +329,15 @@ def test_a_fit_without_covariates_forgets_those_of_the_fit_before():
     model.set_params(schema=Schema()).fit(frame)
     expected = SklearnForecaster(3, context=7, random_state=0).fit(frame).predict()
     pd.testing.assert_frame_equal(model.predict(), expected)
+
+
+@pytest.mark.parametrize("name", ["ridge", "gbm"])
+@pytest.mark.parametrize("schema", [Schema(past_cols=["temp"]), Schema(future_cols=["sky", "promo"]), EVERY])
+def test_covariates_of_a_short_series_are_lengthened_as_its_values_are(name, schema):
+    frame, few = driven(), driven(1, 20)
+    model = SklearnForecaster(3, name, context=30, random_state=0, schema=schema).fit(frame)
+    future = few[:3].assign(ds=few["ds"].iloc[-1] + pd.to_timedelta([1, 2, 3], unit="D"))
+    beside = frame[-60:].assign(unique_id="b", ds=few["ds"].iloc[-1] - pd.to_timedelta(np.arange(60)[::-1], unit="D"))
+    told = [future, pd.concat([future, future.assign(unique_id="b")])] if schema.future_cols else [None, None]
+    alone, both = model.predict(few, future=told[0]), model.predict(pd.concat([few, beside]), future=told[1])
+    np.testing.assert_allclose(both[both["unique_id"] == "a"][name], alone[name], rtol=1e-9)

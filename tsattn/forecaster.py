@@ -1,5 +1,6 @@
 """What every forecaster does, and what its answer looks like as arrays and as a frame."""
 
+import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -35,7 +36,7 @@ class Forecaster(ABC):
         context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and puts them into
             ``context_``.
         schema: How tables are read.
-        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value.
+        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value; networks, for all.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
         panel_in_: Whether they were given as a ``Panel``.
     """
@@ -145,7 +146,7 @@ class Forecaster(ABC):
         """
         known = self.get_params(deep=False)
         inside: dict[str, dict[str, Any]] = {}
-        plain = {}
+        plain, held = {}, []
         for name, value in params.items():
             group, _, key = name.partition("__")
             if group not in known:
@@ -157,13 +158,15 @@ class Forecaster(ABC):
         for group, values in inside.items():
             given = plain.get(group, known[group])
             if isinstance(given, Forecaster):
-                given.set_params(**values)
+                held.append((given, values))
             elif isinstance(given, Settings):
                 plain[group] = given.changed(**values)
             else:
                 told = f"{group}__{next(iter(values))}"
                 raise ValueError(f"{group} of {type(self).__name__} has no parameters of its own; got {told}")
         type(self)(**{**known, **plain})  # refuses what a constructor refuses
+        for forecaster, values in held:
+            forecaster.set_params(**values)
         for name, value in plain.items():
             setattr(self, name, value)
         return self
@@ -212,9 +215,13 @@ class Forecaster(ABC):
         Raises:
             ValueError: If the table is faulty, a series too short, or a setting not usable; nothing is changed then.
         """
-        panel = self.read(data)
-        self._learn(panel)
-        self.panel_, self.panel_in_ = panel, isinstance(data, Panel)
+        fresh = copy.copy(self)  # what was learnt before has no say, and stays where this fit fails
+        for name in [name for name in vars(fresh) if name.endswith("_")]:
+            delattr(fresh, name)
+        panel = fresh.read(data)
+        fresh._learn(panel)
+        fresh.panel_, fresh.panel_in_ = panel, isinstance(data, Panel)
+        vars(self).update(vars(fresh))
         return self
 
     def predict(
@@ -407,6 +414,10 @@ class Forecaster(ABC):
             freq = self.panel_.freq if fitted else None
             data = to_panel(data, self.schema, freq=freq, missing=self.default_missing)
         panel = data.keep(columns)
+        if fitted and panel.freq != self.panel_.freq:
+            raise ValueError(
+                f"the model was fitted on frequency {self.panel_.freq!r}; got {panel.freq!r}; resample, or fit anew"
+            )
         if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
             raise ValueError(
                 f"{self.alias_} cannot leave missing values out (missing='mask'); fill them in by missing='interpolate'"
@@ -671,8 +682,10 @@ def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindo
     for first in range(0, steps, own):
         beside = covariates
         if covariates is not None:
-            beside = replace(covariates, known=covariates.known[:, first : first + context + own])
-        point = forecaster.predict_windows(x[:, first:], covariates=beside)[0]
+            rows = context + first
+            past = np.empty((len(x), rows, 0))
+            beside = replace(covariates, past=past, known=covariates.known[:, : rows + own])
+        point = forecaster.predict_windows(x, covariates=beside)[0]
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Multiply-adds of one pass forward (fitting.multiply_adds) from which a network takes all of torch's threads.
+# Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of torch's threads.
 # Measured on two cores: one thread against two, networks of three layers and widths from 16 to 256, steps of 1 to 2,048
 # windows. Alone on the machine a second thread makes steps 0.9 to 1.05 times as fast below 10 million multiply-adds,
 # up to 1.5 times below 250 million, and 1.5 to 1.7 times from 800 million on, where a step takes a tenth of a second.

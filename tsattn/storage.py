@@ -130,14 +130,26 @@ def _may_be_exchanged(path: Path) -> bool:
         try:
             seen = path.stat().st_ino
             names = [entry.name for entry in path.iterdir()]
-            # What another writer moves away or clears while it is being listed tells nothing.
+            ours = not names or _is_ours(path, names)
+            # What another writer moves away or clears while it is being listed or read tells nothing.
             if path.stat().st_ino == seen:
-                return not names or "config.json" in names
+                return ours
         except FileNotFoundError:
             return True
         except NotADirectoryError:
             return False
     return True  # so many exchanges in a row are the work of other writers
+
+
+def _is_ours(path: Path, names: list[str]) -> bool:
+    """Whether a folder with these entries holds a saved model, perhaps with others inside of it, and nothing else."""
+    try:
+        facts = read_json(path / "config.json") if "config.json" in names else {}
+    except ValueError:
+        return False
+    inside = facts.get("inside")
+    known = {"config.json", "model.safetensors", *(inside if isinstance(inside, dict) else ())}
+    return {"format", "class"} <= facts.keys() and {*names} <= known
 
 
 def _exchange(aside: Path, path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from pandas.tseries.frequencies import to_offset
 from tsattn.data.frames import Panel, from_wide
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Split
+from tsattn.storage import one_line
 
 StrPath = str | os.PathLike[str]
 Policy = Literal["keep", "ffill", "interpolate"]  # what becomes of sentinel numbers
@@ -210,7 +211,7 @@ def read_card(name: str) -> Card:
         table["split"] = _split(table.get("split"), table.get("rows"))
         card = _convert(Card, table, "card")
     except ValueError as error:
-        raise ValueError(f"{path.name}: {_one_line(error)}; see datasets/README.md") from error
+        raise ValueError(f"{path.name}: {one_line(error)}; see datasets/README.md") from error
     if card.name != path.stem:
         raise ValueError(f"{path.name}: the name is {card.name!r}; it must be the file's name, {path.stem!r}")
     return card
@@ -379,7 +380,7 @@ def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
         panel = _panel(card, frame, times, policy)
     except (ValueError, TypeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         remedy = f"remove it and {_by_hand(card)}" if named == str(path) else _by_hand(card)
-        raise ValueError(f"{named} is not what card {card.name} describes: {_one_line(error)}; {remedy}") from error
+        raise ValueError(f"{named} is not what card {card.name} describes: {one_line(error)}; {remedy}") from error
     return Dataset(card, panel, card.split, path, own, digest)
 
 
@@ -483,7 +484,3 @@ def _nowhere(card: Card, data_dir: StrPath | None, cache: Path) -> str:
 
 def _by_hand(card: Card) -> str:
     return f"get {card.source.path} from {card.source.url} and put it as {card.file} into the data_dir folder"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
         raise ValueError(
             f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the same kind"
         )
+    new = _alike(old, new)
     here = new.covariates
     columns, statics = ((), ()) if here is None else (here.columns, here.statics)
     beside = _joined_covariates(old, new, columns, statics)
@@ -44,12 +45,26 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
         # Their own names: a covariate may be called y, or ds.
         given = {"id_col": "unique_id", "time_col": "ds", "target_col": "y"}
         names = {parameter: getattr(new.dialect, parameter) or name for parameter, name in given.items()}
-        ids = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
+        ids: Any = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
+        if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):  # which orders the series
+            ids = new.dialect.restore_ids(ids)
         values = np.concatenate([old.values[:, 0], new.values[:, 0]])
         table = pd.DataFrame(dict(zip(names.values(), (ids, times, values), strict=True)) | beside)
         table = table.drop_duplicates([names["id_col"], names["time_col"]], keep="last")
         joined = from_long(table, reading.changed(**names))
     return replace(joined, channels=new.channels, dialect=new.dialect)
+
+
+def _alike(old: Panel, new: Panel) -> Panel:
+    """The new panel with stamps in the zone of the old one, and ids among whose categories the old ones are."""
+    zone, kinds = getattr(old.times, "tz", None), old.dialect.id_dtype
+    if zone is not None and getattr(new.times, "tz", None) is not None:
+        new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(zone))
+    if isinstance(kinds, pd.CategoricalDtype):
+        names = kinds.categories.append(pd.Index(new.ids).difference(kinds.categories, sort=False))
+        dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
+        new = replace(new, dialect=dialect)
+    return new
 
 
 def _joined_covariates(

@@ -70,8 +70,8 @@ class TargetTransform:
         """
         if self.name is not None and (x < 0).any():
             raise ValueError(
-                f"target_transform={self.name!r} needs values of at least 0; windows have {x.min():g}; shift them, or"
-                " fit without the transform"
+                f"target_transform={self.name!r} needs values of at least 0; windows have {np.nanmin(x):g}; shift"
+                " them, or fit without the transform"
             )
         return self.forward(x)
 

@@ -85,7 +85,8 @@ class History:
 
     def __init__(self, panel: Panel) -> None:
         self.panel = panel
-        self._filled = panel.values
+        # All rows filled with what is known at the end of each series, [rows, C].
+        self.filled = panel.values
         self._held: np.ndarray | None = None
         self._next: np.ndarray | None = None
         missing = np.isnan(panel.values)
@@ -104,18 +105,13 @@ class History:
         # A slice may begin with missing values: its first known one stands in for them.
         before = np.where(unknown_before, np.where(unknown_after, row, after), before)
         held = np.take_along_axis(values, before, axis=0)
-        self._filled = held
+        self.filled = held
         if self.panel.missing == "interpolate":
             later = np.where(unknown_after, before, after)
             gap = np.maximum(later - before, 1)
             slope = (np.take_along_axis(values, later, axis=0) - held) / gap
-            self._filled = np.where(missing, held + slope * np.clip(row - before, 0, None), values)
+            self.filled = np.where(missing, held + slope * np.clip(row - before, 0, None), values)
             self._held, self._next = held, np.where(unknown_after, n_rows, after)
-
-    @property
-    def filled(self) -> np.ndarray:
-        """All rows filled with what is known at the end of each series, ``[rows, C]``."""
-        return self._filled
 
     def contexts(self, ends: np.ndarray, context: int) -> np.ndarray:
         """The ``context`` rows before each end.
@@ -150,7 +146,7 @@ class History:
 
     def _at(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Values of ``rows [B, T]`` filled with what is known before ``ends [B]``, ``[B, T, C]``."""
-        x = self._filled[rows]
+        x = self.filled[rows]
         if self._held is not None and self._next is not None:
             x = np.where(self._next[rows] >= ends[:, None, None], self._held[rows], x)
         return x
@@ -281,10 +277,6 @@ class Scaler:
     def transform(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
         """Standardise ``[B, T, C]`` windows whose b-th comes from series ``series[b]``."""
         return (values - self._pick(self.mean, series)) / self._pick(self.scale, series)
-
-    def inverse(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
-        """Undo :meth:`transform`."""
-        return values * self._pick(self.scale, series) + self._pick(self.mean, series)
 
     def at(self, places: np.ndarray, others: "Scaler") -> "Scaler":
         """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.frames import Panel
+from tsattn.evaluate.rolling import ratios
 from tsattn.levels import check_request, quantile_to_level
 
 # An adaptive width doubles for each so much that its share of misses lies below what the errors can hold, and not
@@ -45,6 +46,7 @@ class StepIntervals:
                 f"calibration errors are absolute and finite, [n, F, C]; got shape {errors.shape}: pass |y - forecast|"
             )
         object.__setattr__(self, "errors", np.sort(errors, axis=0))
+        object.__setattr__(self, "_counts", np.sum(~np.isnan(errors), axis=0))
 
     def widths(self, level: float) -> np.ndarray:
         """Half the width of the interval of one central level, ``[F, C]``.
@@ -58,7 +60,7 @@ class StepIntervals:
         return self._widths(level)
 
     def _widths(self, level: float) -> np.ndarray:
-        n = np.sum(~np.isnan(self.errors), axis=0)
+        n: np.ndarray = vars(self)["_counts"]
         # Rounded, or dust would lift 99.9% of 1000 from the 999th error to the 1000th.
         k = np.ceil(np.round((n + 1) * level / 100, 9)).astype(np.int64)
         if (k > n).any():
@@ -161,13 +163,13 @@ class SeriesScales:
         known = ~np.isnan(errors)
         count = known.sum(axis=2)  # [N, W, C]
         total = np.where(known, errors, 0.0).sum(axis=2)
-        mean = _over(total.sum(axis=1), count.sum(axis=1))
+        mean = ratios(total.sum(axis=1), count.sum(axis=1))
         told = mean > 1e-9 * steps  # without dust
         ratio = np.log(np.where(told, mean / steps, 1.0))
         n_told = np.maximum(told.sum(axis=0), 1)
         centre = ratio.sum(axis=0) / n_told
         spread = np.square(np.where(told, ratio - centre, 0.0)).sum(axis=0) / np.maximum(n_told - 1, 1)
-        noise = _noise(_over(total, count), np.where(told, mean, np.nan), overlap)
+        noise = _noise(ratios(total, count), np.where(told, mean, np.nan), overlap)
         trust = np.clip(1 - noise / np.maximum(spread, 1e-12), 0.0, 1.0)
         trust[n_told == 1] = 1.0
 
@@ -179,7 +181,7 @@ class SeriesScales:
         scales = drawn(np.where(told, mean, 0.0), steps)
         left_out = np.broadcast_to(scales[:, None], total.shape)
         if len(errors) > 1:
-            others = _over(total.sum(axis=1, keepdims=True) - total, count.sum(axis=1, keepdims=True) - count)
+            others = ratios(total.sum(axis=1, keepdims=True) - total, count.sum(axis=1, keepdims=True) - count)
             others = np.maximum(others, mean[:, None] / errors.shape[1])  # a lone error is no outlier without bound
             left_out = drawn(np.where(told[:, None], np.nan_to_num(others), 0.0), steps[:, None])
         per_step = np.where(told, mean / steps, 0.0).sum(axis=0) / n_told
@@ -202,16 +204,13 @@ class KnownScales:
 
     def places(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
         """Which of the N series the windows before rows ``ends [B]`` of a panel are of, ``[B]``; -1 for another."""
-        known: np.ndarray = self.ids.get_indexer(pd.Index(panel.ids))
-        return known[np.searchsorted(panel.starts, ends - 1, side="right") - 1]
+        owners = np.searchsorted(panel.starts, ends - 1, side="right") - 1
+        known: np.ndarray = self.ids.get_indexer(pd.Index(panel.ids[owners]))
+        return known
 
     def at(self, places: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, for those at -1."""
         return np.where(places[:, None] >= 0, self.scales[places], other)
-
-
-def _over(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
@@ -225,9 +224,9 @@ def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
     gaps = np.square(windows / mean[:, None] - 1)
     seen = ~np.isnan(gaps)
     free = np.maximum(seen.sum(axis=1) - 1, 0)  # [N, C]
-    each = _over(np.where(seen, gaps, 0.0).sum(axis=1), free) / (np.maximum(free, 1) * overlap)
+    each = ratios(np.where(seen, gaps, 0.0).sum(axis=1), free) / (np.maximum(free, 1) * overlap)
     told = ~np.isnan(each)
-    return np.where(told.any(axis=0), _over(np.where(told, each, 0.0).sum(axis=0), told.sum(axis=0)), np.inf)
+    return np.where(told.any(axis=0), ratios(np.where(told, each, 0.0).sum(axis=0), told.sum(axis=0)), np.inf)
 
 
 class AdaptiveIntervals:

@@ -26,73 +26,49 @@ _MEANS = {
 }
 
 
-def judged_rows(
-    horizon: int, *, n_windows: int | None = None, step_size: int = 1, test_size: int | None = None
-) -> tuple[int, int]:
-    """Windows a series, and the rows at its end that they judge: ``horizon + step_size * (n_windows - 1)``.
+def judged_rows(horizon: int, *, n_windows: int | None = None, step_size: int = 1) -> tuple[int, int]:
+    """Windows a series, default 1, and the rows at its end that they judge: ``horizon + step_size * (n_windows - 1)``.
 
     Args:
         horizon: Rows forecast ahead.
-        n_windows: Windows; ``None`` follows from ``test_size``, or is 1.
+        n_windows: Windows.
         step_size: Rows between one origin and the next.
-        test_size: Rows judged, instead of ``n_windows``.
 
     Raises:
-        ValueError: If a number is below 1 or the sizes do not fit one another.
+        ValueError: If a number is below 1.
 
     Example:
-        >>> judged_rows(2, n_windows=3, step_size=2), judged_rows(96, test_size=2880)
-        ((3, 6), (2785, 2880))
+        >>> judged_rows(2, n_windows=3, step_size=2)
+        (3, 6)
     """
-    given = {"horizon": horizon, "n_windows": n_windows, "step_size": step_size, "test_size": test_size}
-    for name, value in given.items():
+    for name, value in {"horizon": horizon, "n_windows": n_windows, "step_size": step_size}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} must be an integer, at least 1; got {value!r}")
-    if test_size is not None:
-        spare = test_size - horizon
-        fitting = spare // step_size + 1
-        if spare < 0 or spare % step_size or (n_windows is not None and n_windows != fitting):
-            raise ValueError(
-                f"test_size must be horizon + step_size * (n_windows - 1); got {test_size} with horizon"
-                f" {horizon}, step_size {step_size} and n_windows {n_windows}: give n_windows alone"
-            )
-        n_windows = fitting
     n_windows = n_windows or 1
     return int(n_windows), int(horizon + step_size * (n_windows - 1))
 
 
 def rolling_origins(
-    lengths: Sequence[int] | np.ndarray,
-    horizon: int,
-    *,
-    n_windows: int | None = None,
-    step_size: int = 1,
-    test_size: int | None = None,
+    lengths: Sequence[int] | np.ndarray, horizon: int, *, n_windows: int | None = None, step_size: int = 1
 ) -> np.ndarray:
     """Rows of history before each forecast, the last window ending at each series' last row.
 
     Args:
         lengths: Rows of each series, ``[N]``.
-        horizon, n_windows, step_size, test_size: As in :func:`judged_rows`; ``n_windows`` is W.
+        horizon, n_windows, step_size: As in :func:`judged_rows`; ``n_windows`` is W.
 
     Returns:
         int64, ``[N, W]``, ascending along W.
 
     Raises:
-        ValueError: As :func:`judged_rows`, or if a series has no row left before its first window.
+        ValueError: As :func:`judged_rows`.
 
     Example:
         >>> rolling_origins([10], 2, n_windows=3, step_size=2)
         array([[4, 6, 8]])
     """
-    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size, test_size=test_size)
-    first = np.asarray(lengths, dtype=np.int64) - judged
-    if first.size and first.min() < 1:
-        raise ValueError(
-            f"{count} windows of {horizon} rows, {step_size} apart, judge {judged} rows and need one before"
-            f" them; got a series of {first.min() + judged} rows: lower n_windows or horizon"
-        )
-    return first[:, None] + step_size * np.arange(count)
+    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
+    return np.asarray(lengths, dtype=np.int64)[:, None] - judged + step_size * np.arange(count)
 
 
 class Tally:

@@ -15,7 +15,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.data.windows import History
+from tsattn.data.windows import History, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
@@ -330,6 +330,11 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(panel.n_series), counts)
     back = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     ends = panel.starts[owner + 1] - horizon * (back + 1)
+    # Before a window, every channel has shown a value.
+    count = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
+    np.cumsum(~np.isnan(panel.values), axis=0, out=count[1:])
+    told = (count[ends] > count[panel.starts[owner]]).all(axis=1)
+    ends, owner, back = ends[told], owner[told], back[told]
     wanted = max(_JUDGED // panel.n_channels, 1)
     if len(ends) > wanted:
         # The last windows first, so that short series count as long ones do.
@@ -370,12 +375,12 @@ def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, unt
     x = history.reaching(ends, forecaster.max_context) if len(ends) else np.empty((0, 1, panel.n_channels))
     beside = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
     if candidate.by_row and until is not None:
-        few = x[:_TIMED, :, :1]
+        few = x[np.linspace(0, len(x) - 1, min(len(x), _TIMED)).astype(np.int64)]
         _answer(candidate, few[:1], _LEVEL, None)
         before = time.monotonic()
         _answer(candidate, few, _LEVEL, None)
         now = time.monotonic()
-        seconds = (now - before) / len(few) * (len(ends) + panel.n_series) * panel.n_channels
+        seconds = (now - before) / len(few) * (len(ends) + panel.n_series)
         if seconds > max((until - now) / 2, _ALWAYS):
             return f"would take {seconds:.0f} of the {max(until - now, 0):.0f} seconds that are left"
     covariates = None if beside is None else beside.windows(ends, x.shape[1], forecaster.horizon)
@@ -423,10 +428,11 @@ def _answer(
     forecaster, (n_windows, _, n_channels) = candidate.forecaster, x.shape
     if candidate.by_row:
         x = np.moveaxis(x, 2, 1).reshape(-1, x.shape[1], 1)
-    known = ~np.isnan(x).all(axis=2)
-    rows = np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0)
     if not forecaster.masks:
-        x = _filled(x)
+        # All channels begin together, where the last of them does.
+        begun = np.logical_or.accumulate(~np.isnan(x), axis=1).all(axis=2, keepdims=True)
+        x = np.where(begun, _filled(x), np.nan)
+    rows = known_rows(x)
     able = rows >= max(forecaster.min_context, candidate.least or forecaster.max_context // 2)
     point = np.full((len(x), forecaster.horizon, x.shape[2]), np.nan)
     bounds = np.full((*point.shape, len(quantiles)), np.nan)

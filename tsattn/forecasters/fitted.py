@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -113,13 +114,13 @@ class FittedNetwork:
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
         """
-        if self.leftovers is not None and covariates is not None:
-            base = partial(replace(self, leftovers=None).answer, places=places)
-            return self.leftovers.forecast(base, x, quantiles, covariates)
         if len(quantiles) and self.head is None and self.intervals is None:
             raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
-        beside = self.encode(covariates)
-        point, bounds = self._learnt(self.transform.windows(x), quantiles, beside, places)
+        x, learnt = self.transform.windows(x), partial(self.learnt, beside=self.encode(covariates), places=places)
+        if self.leftovers is not None and covariates is not None:
+            point, bounds = self.leftovers.forecast(learnt, x, quantiles, covariates)
+        else:
+            point, bounds = learnt(x, quantiles)
         point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
             unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)
@@ -127,11 +128,11 @@ class FittedNetwork:
             point[:, :steps][unknown], bounds[:, :steps][unknown] = np.nan, np.nan
         return point, bounds
 
-    def _learnt(
+    def learnt(
         self,
         x: np.ndarray,
         quantiles: Sequence[float],
-        beside: Mapping[str, np.ndarray],
+        beside: Mapping[str, np.ndarray] = MappingProxyType({}),
         places: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same on the scale of learning."""
@@ -164,7 +165,7 @@ class FittedNetwork:
         """Weights ``[layers, B, C, H, L, L]`` with which the patches of contexts look at one another."""
         network = cast(PatchEncoder | PatchDecoder, self.network)
         beside = {name: torch.as_tensor(rows).to(self.device) for name, rows in self.encode(covariates).items()}
-        scaled = torch.as_tensor(self.standardise(x)[0]).to(self.device)
+        scaled = torch.as_tensor(self.standardise(self.transform.windows(x))[0]).to(self.device)
         maps: np.ndarray = network.attention_maps(scaled, **beside).cpu().numpy()
         return maps
 
@@ -218,7 +219,7 @@ class FittedNetwork:
             ids: Of the series of each window, ``[n]``.
             overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
         """
-        point = self._learnt(x, (), self.encode(covariates))[0]
+        point = self.learnt(x, (), self.encode(covariates))[0]
         errors = np.abs(y - point) / self.interval_scale(x)[:, None]
         if len(self.scaler.mean) > 1:
             series = ids.factorize()[0]

@@ -19,9 +19,10 @@ from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
-from tsattn.forecasters.pooled import PooledForecaster, check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
 from tsattn.forecasters.silence import ignored, silenced
 from tsattn.limits import limit_threads
+from tsattn.random import seed_from
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -129,7 +130,7 @@ class GluonTSForecaster(PooledForecaster):
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
         estimator_args: Further arguments of the GluonTS estimator, such as ``{"hidden_size": 64, "lr": 1e-4}``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
-        random_state: Seed of the draw, the weights, the dropout and the paths.
+        random_state: Seed of the draw, the weights, the dropout and the paths: an int, a numpy generator, or None.
         alias: Name of the column; default ``model``, and ``"patchtst_gluonts"`` and ``"dlinear_gluonts"``.
         schema: How tables are read. Futures that miss a value are no training windows.
 
@@ -156,7 +157,7 @@ class GluonTSForecaster(PooledForecaster):
         max_windows: int = 20_000,
         estimator_args: Mapping[str, Any] | None = None,
         device: str = "auto",
-        random_state: int | None = None,
+        random_state: Any = None,
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
@@ -175,7 +176,7 @@ class GluonTSForecaster(PooledForecaster):
         self.max_windows = check_rows("max_windows", max_windows, 1)
         self.estimator_args = estimator_args
         self.device = device
-        self.random_state = check_seed(random_state)
+        self.random_state = random_state
 
     @property
     def name(self) -> str:
@@ -184,7 +185,7 @@ class GluonTSForecaster(PooledForecaster):
 
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context, least=2)
-        generator = np.random.default_rng(self.random_state)
+        generator = np.random.default_rng(seed_from(self.random_state))
         x, y = training_windows(
             panel,
             context=context,

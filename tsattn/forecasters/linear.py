@@ -73,8 +73,9 @@ class LinearForecaster(NetworkForecaster):
             context = fitted.config.context
             own: dict[str, Any] = {"horizon": fitted.config.horizon, "least": context}
             with limit_threads(1):
+                learnt, curved = fitted.learnt, fitted.transform.panel(panel)
                 fitted.leftovers = fit_leftovers(
-                    fitted.answer, lambda history, ends: history.contexts(ends, context), panel, encoder, **own
+                    learnt, lambda history, ends: history.contexts(ends, context), curved, encoder, **own
                 )
         return fitted, results
 

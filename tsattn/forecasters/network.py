@@ -1,5 +1,6 @@
 """What the forecasters with a network of their own share: fit, windows, samples, rolling evaluation, saved folders."""
 
+import copy
 import hashlib
 import json
 import random
@@ -280,10 +281,6 @@ class NetworkForecaster(Forecaster):
                 f"the model was fitted on the channels {', '.join(known.channels)}; got"
                 f" {', '.join(panel.channels)}; give the same columns in the same order"
             )
-        if panel.freq != known.freq:
-            raise ValueError(
-                f"the model was fitted on frequency {known.freq!r}; got {panel.freq!r}; resample, or fit anew"
-            )
         leftovers = self.fitted_.leftovers
         encoder = self.fitted_.encoder if leftovers is None else leftovers.encoder
         if encoder is not None:
@@ -372,7 +369,9 @@ class NetworkForecaster(Forecaster):
             ValueError: If a parameter or the table is not usable; nothing has been trained then, and a fit that fails
                 or is interrupted leaves the one before it.
         """
-        panel = Forecaster.read(self, data)
+        fresh = copy.copy(self)
+        vars(fresh).pop("fitted_", None)  # whether missing values are left out is the next network's matter
+        panel = Forecaster.read(fresh, data)
         fitted, results = self._train(panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose)
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
@@ -561,10 +560,11 @@ class NetworkForecaster(Forecaster):
         self.check_fitted()
         panel = continued_panel(self.panel_, self.read(data, fitted=True))
         self._tell_short(panel, self.context_)
-        if panel.n_series > self.panel_.n_series:
+        places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
+        if not np.array_equal(places, np.arange(self.panel_.n_series)):
             from tsattn.data.windows import make_scaler
 
-            places, own = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel)
+            own = make_scaler(panel)
             self.fitted_ = replace(self.fitted_, scaler=self.fitted_.scaler.at(places, own))
             self.score_scaler_ = self.score_scaler_.at(places, own)
         self.panel_ = tail_of(panel, self.context_)

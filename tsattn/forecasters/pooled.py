@@ -112,9 +112,9 @@ def training_windows(
     if not len(ends):
         require_length(panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon")
     total = len(ends) * n_channels
-    picked = np.arange(total)
-    if total > max_windows:
-        picked = np.sort(generator.choice(total, max_windows, replace=False, shuffle=False))
+    drawn = total > max_windows
+    picked = generator.choice(total, max_windows, replace=False, shuffle=False) if drawn else np.arange(total)
+    picked.sort()
     window, channel = np.divmod(picked, n_channels)
     x, y = np.empty((len(picked), context)), np.empty((len(picked), horizon))
     used = np.unique(window)
@@ -139,16 +139,3 @@ def training_windows(
     if beside is not None:
         learnt = np.concatenate([learnt, beside(ends[window[keep]])], axis=1)
     return learnt, ((y - level[:, 0]) / scale)[keep]
-
-
-def check_seed(random_state: object) -> int | None:
-    """Return ``random_state`` as it is.
-
-    Raises:
-        ValueError: If it is neither None nor an integer of at least 0.
-    """
-    if random_state is None:
-        return None
-    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer) or random_state < 0:
-        raise ValueError(f"random_state must be an integer of at least 0, or None; got {random_state!r}")
-    return int(random_state)

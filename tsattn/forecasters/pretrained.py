@@ -386,8 +386,9 @@ def _network(weights: object) -> ZeroNetwork:
     if isinstance(weights, Path):
         return read_network(weights)
     if isinstance(weights, str):
-        # A bare word is a name; a path has a separator or an ending.
-        return load_network(weights) if Path(weights).name == weights and "." not in weights else read_network(weights)
+        # A bare word is a name where it is none of a file or folder; a path has a separator or an ending.
+        named = Path(weights).name == weights and "." not in weights and not Path(weights).exists()
+        return load_network(weights) if named else read_network(weights)
     raise TypeError(
         f"weights must be the name of shipped weights such as {SHIPPED!r}, a path, or a network; got"
         f" {type(weights).__name__}"

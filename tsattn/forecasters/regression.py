@@ -13,7 +13,8 @@ from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import PointForecaster, check_rows
-from tsattn.forecasters.pooled import PooledForecaster, check_seed, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
+from tsattn.random import seed_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,7 +154,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         context: Lags. ``None`` takes two horizons or one season, the longer, at most half of what the median series
             leaves beside one horizon. What a series lacks at the front is the mean of its window.
         max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
-        random_state: Seed of the draw, and of the regressor where its own is ``None``.
+        random_state: Seed of the draw, and of the regressor where its own is ``None``: an int or a numpy generator.
         alias: Name of the column; default the name, or that of the regressor's class.
         schema: How tables are read, covariates among them. Futures that miss a value are no training windows.
 
@@ -177,7 +178,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         *,
         context: int | None = None,
         max_windows: int = 20_000,
-        random_state: int | None = None,
+        random_state: Any = None,
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
@@ -197,7 +198,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         self.regressor = regressor
         self.context = None if context is None else check_rows("context", context, 1)
         self.max_windows = check_rows("max_windows", max_windows, 1)
-        self.random_state = check_seed(random_state)
+        self.random_state = random_state
 
     @property
     def name(self) -> str:
@@ -206,7 +207,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
 
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context)
-        generator = np.random.default_rng(self.random_state)
+        generator = np.random.default_rng(seed_from(self.random_state))
         encoder, beside = None, None
         if columns := self.covariate_columns:
             encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
@@ -262,6 +263,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         z, level, spread = standardise(x, centre="last")
         flat = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
         if self.encoder_ is not None and covariates is not None:
+            covariates = covariates.lengthened(context)
             more = _features(self.encoder_, covariates)
             flat = np.concatenate([flat, np.repeat(more, n_channels, axis=0)], axis=1)
         answer = np.asarray(self.regressor_.predict(flat), dtype=np.float64)

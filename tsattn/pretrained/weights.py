@@ -42,6 +42,12 @@ def load_network(name: str = SHIPPED) -> ZeroNetwork:
     Raises:
         ValueError: If no such weights are shipped, or a file is missing or is not the one that was shipped.
     """
+    known = {each.name.rpartition(".")[0] for each in _shipped().iterdir()} - {""}
+    if name not in known:
+        raise ValueError(
+            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(known))}; a path, such as"
+            f" './{name}', names others"
+        )
     return _read(_shipped(), name, _REINSTALL)
 
 
