@@ -180,5 +180,5 @@ MUTANTS = [
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
     Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
     Mutant(AUTO, "np.where(counts.all(axis=1), 0.0, -np.inf)", "np.where(counts.all(axis=1), -9.0, -np.inf)", COMBINED),
-    Mutant(AUTO, "if not forecaster.masks:\n        x = _filled(x)", "if False:\n        pass", COMBINED),
+    Mutant(AUTO, "    if not forecaster.masks:\n        # All", "    if False:\n        # All", COMBINED),
 ]

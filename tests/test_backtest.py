@@ -372,12 +372,12 @@ def test_several_forecasters_by_alias_or_by_name():
             {"n_windows": 10},
             "seasonal_naive, fitted on the rows before the 11 judged ones: too short",
         ),
-        (Naive(2), wide_frame(), {"season_length": 0}, "season_length must be at least 1"),
+        (Naive(2), wide_frame(), {"season_length": 0}, "season_length must be an integer, at least 1"),
         (Naive(2), wide_frame(), {"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
         (Naive(2), wide_frame(), {"n_windows": "3"}, "n_windows must be an integer, at least 1; got '3'"),
         (Naive(2), wide_frame(), {"step_size": 0}, "step_size must be an integer, at least 1; got 0"),
         (Naive(2), wide_frame(), {"level": 120}, "strictly between 0 and 100"),
-        (Naive(2, alias="cutoff"), wide_frame(), {}, "model name 'cutoff' is also a column"),
+        (Naive(2, alias="cutoff"), wide_frame(), {}, "two columns of the answer would be called 'cutoff'"),
     ],
 )
 def test_bad_requests_are_refused_with_a_reason(forecasters, data, kwargs, message):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tsattn.data.calendar import calendar_cycles, future_times, parse_freq, season_length
-from tsattn.data.frames import from_long, from_wide
+from tsattn.data.frames import from_long, from_wide, to_panel
 
 FREQS = [
     "15min", "h", "D", "B", "W-SUN", "W-MON", "MS", "ME", "QS-FEB", "QE-DEC", "YS-JAN", "YE-JUN",
@@ -121,3 +121,14 @@ def test_future_times_refuses_what_has_no_future():
         future_times(pd.Index([3]), 1, -1)
     with pytest.raises(ValueError, match=r"freq 'h' does not fit a time column of integers; pass the integer step"):
         future_times(pd.Index([3]), "h", 1)
+
+
+@pytest.mark.parametrize("days", [28, 30, 31, 91, 92, 365])
+def test_short_series_of_equal_days_are_no_months(days):
+    for first in pd.date_range("2013-01-01", periods=60, freq="D"):
+        times = pd.DatetimeIndex([first + k * pd.Timedelta(days=days) for k in range(4)])
+        freq = to_panel(pd.Series(np.arange(4.0), index=times)).freq
+        assert (pd.date_range(times[0], periods=4, freq=freq) == times).all()
+    for freq in ("MS", "ME", "QS", "YE"):
+        times = pd.date_range("2013-01-01", periods=3, freq=freq)
+        assert to_panel(pd.Series(np.arange(3.0), index=times)).freq == freq or freq in ("QS", "YE")

@@ -11,6 +11,7 @@ from tsattn import levels
 from tsattn.data import windows
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
+from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import Forecast, forecast_panel
 from tsattn.forecasters.naive import Drift, Naive
@@ -165,7 +166,7 @@ def test_a_panel_gives_a_forecast():
 
 
 def test_an_alias_may_not_hide_a_column():
-    with pytest.raises(ValueError, match="alias 'ds' is already the name"):
+    with pytest.raises(ValueError, match="two columns of the answer would be called 'ds'"):
         Naive(H, alias="ds").fit(long_frame()).predict()
 
 
@@ -297,3 +298,19 @@ def test_forecasts_do_not_share_the_panel():
     out = Naive(H).fit(panel).predict()
     out.point[:] = 0
     np.testing.assert_array_equal(panel.values, before)
+
+
+def test_two_columns_of_one_name_are_refused():
+    stamps = pd.date_range("2024-01-01", periods=40)
+    wide = pd.DataFrame({"a": np.arange(40.0), "a-lo-80": -np.arange(40.0)}, index=stamps)
+    fitted = SplitConformal(Naive(2), n_windows=12).fit(wide)
+    assert fitted.predict().shape == (2, 2)
+    with pytest.raises(ValueError, match="two columns of the answer would be called 'a-lo-80'"):
+        fitted.predict(level=80)
+    long = pd.DataFrame({"x-lo-80": "s", "ds": stamps, "y": np.arange(40.0)})
+    named = SplitConformal(Naive(2, alias="x", schema=Schema(id_col="x-lo-80")), n_windows=12).fit(long)
+    with pytest.raises(ValueError, match="two columns of the answer would be called 'x-lo-80'"):
+        named.predict(level=80)
+    pair = [SplitConformal(Naive(2, alias=name), n_windows=12) for name in ("m", "m-lo-80")]
+    with pytest.raises(ValueError, match="two columns of the answer would be called 'm-lo-80'"):
+        backtest(pair, long.rename(columns={"x-lo-80": "unique_id"}), level=80)

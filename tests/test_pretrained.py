@@ -261,6 +261,30 @@ def test_a_constant_stays(network, value):
     np.testing.assert_allclose(answer, value, rtol=1e-9)
 
 
+def test_levels_may_come_of_a_generator():
+    frame = table(40)
+    for ask in ("level", "quantiles"):
+        wanted = [80, 90] if ask == "level" else [0.1, 0.9]
+        pd.testing.assert_frame_equal(
+            forecast(frame, 2, model="zero", **{ask: (each for each in wanted)}), forecast(frame, 2, **{ask: wanted})
+        )
+    assert forecast(frame, 2, level=np.array(80)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("schema", [None, {"freq": "D"}, "D"])
+def test_settings_of_another_kind_are_refused(schema):
+    with pytest.raises(TypeError, match=r"schema must be a tsattn\.Schema, such as tsattn\.Schema"):
+        make(schema=Schema()).set_params(schema=schema).fit(table(30))
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-200, 0), (1e200, 0), (1.0, 1e12)])
+def test_no_size_is_taken_for_a_constant(factor, shift):
+    y = np.round(series(60), 2)
+    plain = fitted().predict_windows(y[None, :, None])[0]
+    found = fitted().predict_windows(factor * y[None, :, None] + shift)[0]
+    np.testing.assert_allclose((found - shift) / factor, plain, atol=2e-3)
+
+
 def test_zeros_counts_and_negatives_are_finite(network):
     rng = np.random.default_rng(0)
     rows = [

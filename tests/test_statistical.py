@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from statsmodels.tsa.ar_model import AutoReg
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
@@ -286,3 +287,9 @@ def test_it_must_be_fitted():
         StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))[0]
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted"):
         StatsmodelsForecaster(2, context=20).predict(to_panel(frame(series())))
+
+
+@pytest.mark.parametrize("model", ["sarimax", "autoreg", "ets", "theta", "stl_ets"])
+def test_scikit_learn_clones_them(model):
+    forecaster = StatsmodelsForecaster(3, model, order=[1, 0, 0])
+    assert clone(forecaster).get_params() == forecaster.get_params()

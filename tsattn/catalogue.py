@@ -198,14 +198,14 @@ def forecast(
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()
         [2.0, 2.0]
     """
-    check_request(level, quantiles)
+    levels, asked, _ = check_request(level, quantiles)
     schema = Schema() if schema is None else schema
     if future is not None and not schema.columns.future:
         schema = schema.changed(future_cols=_future_cols(future, schema))
     forecaster = make_forecaster(model, horizon, schema=schema)
     if future is not None and not forecaster.covariate_columns:
         raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
-    return forecaster.fit(data).predict(level=level, quantiles=quantiles, future=future)
+    return forecaster.fit(data).predict(level=levels, quantiles=asked, future=future)
 
 
 def _future_cols(future: Any, schema: Schema) -> list[Any]:

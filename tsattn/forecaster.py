@@ -216,11 +216,14 @@ class Forecaster(ABC):
             ValueError: If the table is faulty, a series too short, or a setting not usable; nothing is changed then.
         """
         fresh = copy.copy(self)  # what was learnt before has no say, and stays where this fit fails
-        for name in [name for name in vars(fresh) if name.endswith("_")]:
+        known = [name for name in vars(self) if name.endswith("_")]
+        for name in known:
             delattr(fresh, name)
         panel = fresh.read(data)
         fresh._learn(panel)
         fresh.panel_, fresh.panel_in_ = panel, isinstance(data, Panel)
+        for name in known:
+            delattr(self, name)
         vars(self).update(vars(fresh))
         return self
 
@@ -407,8 +410,13 @@ class Forecaster(ABC):
                 names none, for new data may be too short to infer it from.
 
         Raises:
+            TypeError: If settings are not of their class.
             ValueError: If the table is faulty, or misses values that the forecaster cannot leave out.
         """
+        for name in ("schema", "network", "training"):
+            if not isinstance(given := getattr(self, name, Schema()), Settings):
+                kind = name.title()
+                raise TypeError(f"{name} must be a tsattn.{kind}, such as tsattn.{kind}(); got {given!r}")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
         if not isinstance(data, Panel):
             freq = self.panel_.freq if fitted else None
@@ -504,7 +512,7 @@ class Forecast:
             and step in the order of ``ids``. Wide: ``<channel>``, ``<channel>-lo-80``, ... by stamp.
 
         Raises:
-            ValueError: If ``alias`` is also the name of the id or time column.
+            ValueError: If a column would have the name of another one.
         """
         dialect = self.dialect
         data: dict[Any, Any] = {}
@@ -512,10 +520,10 @@ class Forecast:
             data[dialect.id_col] = dialect.restore_ids(np.repeat(self.ids, self.horizon))
         if dialect.time_col is not None:
             data[dialect.time_col] = self.times
-        if dialect.kind == "long" and self.alias in data:
-            raise ValueError(f"alias {self.alias!r} is already the name of a column of the data; pass another alias=")
         for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
-            data |= self._columns(name, c)
+            columns = self._columns(name, c)
+            refuse_twice([*data, *columns])
+            data |= columns
         index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
         return pd.DataFrame(data, index=index)
 
@@ -524,6 +532,20 @@ class Forecast:
         for suffix, q in interval_columns(self.levels, self.asked_quantiles):
             columns[f"{name}-{suffix}"] = self.quantiles[q][:, :, channel].ravel()
         return columns
+
+
+def refuse_twice(columns: Sequence[Any]) -> None:
+    """Refuse an answer in which two columns would have one name.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    for place, name in enumerate(columns):
+        if name in columns[:place]:
+            raise ValueError(
+                f"two columns of the answer would be called {name!r}: rename that column of the table, or give the"
+                " forecaster another alias="
+            )
 
 
 def check_forecaster(given: object) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 # Levels and quantiles are decimal numbers to their users: 1 - 0.9 must name the quantile 0.1.
 _DECIMALS = 12
 
@@ -90,6 +92,7 @@ def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:
 
 
 def _numbers(given: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
+    given = given.tolist() if isinstance(given, np.ndarray) else given
     values: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < upper:

@@ -382,7 +382,7 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     if rest:
         return _tick_grid(elapsed)
     day = wall // _DAY
-    months = _infer_months(day, common) if days >= 26 else None
+    months = _infer_months(day, common, np.diff(day)[inner]) if days >= 26 else None
     if months is not None:
         return months
     if days % 7 == 0:
@@ -392,11 +392,12 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     return _tick_grid(days * _DAY)
 
 
-def _infer_months(day: np.ndarray, common: Callable[[np.ndarray], int]) -> Grid | None:
+def _infer_months(day: np.ndarray, common: Callable[[np.ndarray], int], steps: np.ndarray) -> Grid | None:
     month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
     shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
     best = int(np.argmax(shares))
-    if shares[best] < 0.5:
+    # Equal steps are those of days, unless they fit months without exception.
+    if shares[best] < (1 if (steps == steps[0]).all() else 0.5):
         return None
     step = max(1, common(month))
     unit = "Y" if step % 12 == 0 else "Q" if step % 3 == 0 else "M"

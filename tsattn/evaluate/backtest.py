@@ -20,7 +20,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
 from tsattn.evaluate.rolling import Rolled, judge_windows, judged_rows, ratios, roll, rolling_origins, start_rolling
-from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecaster import Forecaster, check_forecaster, refuse_twice
 from tsattn.levels import check_request, interval_columns
 from tsattn.terminal import ProgressLine, progress_line
 
@@ -296,9 +296,8 @@ def backtest(
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    for name in named:
-        if name in _columns(panel):
-            raise ValueError(f"model name {name!r} is also a column of the table; pass another alias=")
+    suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked)]
+    refuse_twice([*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))])
     season = _season(panel, season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
@@ -430,9 +429,9 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
 
 def _season(panel: Panel, given: int | None) -> int:
     season = season_length(panel.freq) if given is None else given
-    if season < 1:
-        raise ValueError(f"season_length must be at least 1 row; got {season}")
-    return season
+    if isinstance(season, bool) or not isinstance(season, Integral) or season < 1:
+        raise ValueError(f"season_length must be an integer, at least 1; got {season!r}")
+    return int(season)
 
 
 def _columns(panel: Panel) -> tuple[str, str, str, str]:

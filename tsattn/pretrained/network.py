@@ -413,12 +413,14 @@ def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were measured by."""
     values, weight = values.to(torch.float64), known.to(torch.float64)
     count = weight.sum((1, 2)).clamp_min(1)
-    level = (values * weight).sum((1, 2)) / count
-    spread = ((values - level[:, None, None]).square() * weight).sum((1, 2)).div(count).sqrt()
-    # A constant series has a deviation of rounding errors.
     size = (values.abs() * weight).amax((1, 2))
-    spread = torch.where(spread > 1e-12 * size, spread, 0.0)
-    level, spread = level[:, None], spread[:, None]
+    size = torch.where(size > 0, size, 1.0)  # squares of what is very large or small leave the numbers
+    part = values / size[:, None, None]
+    level = (part * weight).sum((1, 2)) / count
+    spread = ((part - level[:, None, None]).square() * weight).sum((1, 2)).div(count).sqrt()
+    # A constant series has a deviation of rounding errors.
+    spread = torch.where(spread > 1e-14, spread, 0.0)
+    level, spread = (size * level)[:, None], (size * spread)[:, None]
     return scale(values, known, level, spread), level, spread
 
 
