@@ -203,6 +203,14 @@ def test_gradients_flow(hf):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-3)
 
 
+def test_an_autocast_narrows_what_the_rotary_embedding_leaves_wide(hf):
+    model = language_model(hf, "tsattn_mlr")
+    whole = model(tokens()).last_hidden_state
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = model(tokens()).last_hidden_state
+    torch.testing.assert_close(narrow.float(), whole, rtol=0.05, atol=0.1)
+
+
 def forecaster(hf, way, **config):
     made = hf.lib.PatchTSTConfig(
         num_input_channels=2,

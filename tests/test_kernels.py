@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tsattn.kernels as kernels
-from tsattn.kernels import Levels, Pattern, attend, attention, default_block_sizes, dense, dispatch, mlr_attention
+from tsattn.kernels import (
+    Levels,
+    Pattern,
+    attend,
+    attention,
+    attention_weights,
+    default_block_sizes,
+    dense,
+    dispatch,
+    mlr_attention,
+)
 from tsattn.kernels.geometry import make_geometry
 from tsattn.kernels.reference import attention_reference, level_scores
 from tsattn.nn.attention import Attention
@@ -198,6 +208,19 @@ def test_autocast_narrows_nothing(backend):
             out = attention(q, k, v, ranks=ranks, backend=backend)
         for ours, right in zip((out, *torch.autograd.grad(out, (q, k, v), g)), expected, strict=True):
             assert torch.equal(ours, right)
+
+
+def test_under_autocast_wide_queries_and_keys_are_narrowed_like_the_values():
+    q, k, v, _ = draw(2, 2, 12, 12, 4, dtype=torch.float32, grad=False)
+    narrow = [x.bfloat16() for x in (q, k, v)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(attention(q, narrow[1], narrow[2]), attention(*narrow))
+        assert torch.equal(attention_weights(q, narrow[1]), attention_weights(*narrow[:2]))
+        assert torch.equal(attention_weights(narrow[0], k), attention_weights(*narrow[:2]))
+    with pytest.raises(ValueError, match="q, k and v must share one floating dtype"):
+        attention(q, *narrow[1:])
+    with pytest.raises(ValueError, match="q and k must share one floating dtype"):
+        attention_weights(q, narrow[1])
 
 
 def test_a_mask_made_for_inference_serves_training():

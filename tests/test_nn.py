@@ -174,6 +174,34 @@ def test_config_goes_through_plain_values():
         ModelConfig.from_dict({**values, "colour": 1})
 
 
+SETTINGS = [
+    *((backbone, {}) for backbone in ATTENTION_KINDS),
+    ("mlr", {"scaling": "paper", "learn_scales": True}),
+    ("mlr", {"rotary": True, "ranks": (2, 2)}),
+    ("standard", {"rotary": True, "n_kv_heads": 1}),
+]
+
+
+@pytest.mark.parametrize("architecture", ["encoder", "decoder"])
+@pytest.mark.parametrize(("backbone", "changes"), SETTINGS)
+def test_an_autocast_changes_roundings_only(backbone, changes, architecture):
+    if architecture == "decoder":
+        changes = {**changes, "architecture": architecture, "linear_skip": False, "patch_stride": 8}
+    config = ModelConfig.from_dict({**small(backbone).to_dict(), **changes})
+    model, x = build_model(config, generator=seeded()).eval(), torch.randn(2, 40, 1, generator=seeded(1))
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            y = model(x)
+            with torch.autocast("cpu", torch.bfloat16):
+                narrow = model(x)
+        torch.testing.assert_close(narrow.float(), y, rtol=0.05, atol=0.1)
+        if gradients:
+            narrow.float().sum().backward()
+    maps = model.attention_maps(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.attention_maps(x).float(), maps, rtol=0.05, atol=0.05)
+
+
 def test_a_wrong_shape_is_caught_by_the_annotations():
     model = build_model(small("mlr"), generator=seeded())
     with pytest.raises(TypeCheckError, match="Type-check error"):

@@ -31,17 +31,17 @@ def values():
     return (torch.sin(t * 2 * torch.pi / 12) + noise)[:, None]
 
 
-def fit(config, *, seed=0, backbone="mlr", checkpoint_dir=None, key="k" * 64, data=None, valid=True):
-    generators = Generators.from_seed(seed, CPU)
-    model = build_model(
-        ModelConfig(24, 4, backbone, d_model=8, n_heads=2, n_layers=1, d_ff=16, patch_len=6, patch_stride=3),
-        generator=generators.init,
-    )
+def fit(
+    config, *, seed=0, backbone="mlr", checkpoint_dir=None, key="k" * 64, data=None, valid=True, device=CPU, **changes
+):
+    generators = Generators.from_seed(seed, device)
+    sizes = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, **changes}
+    model = build_model(ModelConfig(24, 4, backbone, **sizes), generator=generators.init)
     data = values() if data is None else data
     learn = WindowBatches(data, np.arange(24, 240), SPEC, batch_size=32, generator=generators.order)
     check = WindowBatches(data, np.arange(244, 297), SPEC, batch_size=32) if valid else None
     checkpoint = None if checkpoint_dir is None else Checkpoint(Path(checkpoint_dir), key, generators)
-    progress = train(model, learn, check, config, generators=generators, device=CPU, checkpoint=checkpoint)
+    progress = train(model, learn, check, config, generators=generators, device=device, checkpoint=checkpoint)
     return model, progress
 
 
@@ -237,6 +237,17 @@ def test_a_loss_that_explodes_stops_with_a_message():
 def test_bad_settings_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Training(**kwargs)
+
+
+@pytest.mark.parametrize("architecture", ["encoder", "decoder"])
+def test_half_precision_trains_and_validates_every_architecture(architecture):
+    other = {"architecture": "decoder", "linear_skip": False, "patch_stride": 6} if architecture == "decoder" else {}
+    losses = []
+    for precision in (None, "bf16"):
+        _, progress = fit(Training(max_epochs=1, precision=precision), backbone="bilinear_btt", **other)
+        losses.append(progress.history[-1]["valid_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
 
 
 def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkeypatch):

@@ -53,6 +53,9 @@ def attend(
     Raises:
         ValueError: As :func:`tsattn.kernels.attention`.
     """
+    if torch.is_autocast_enabled(q.device.type):
+        # Norms, rotary embeddings and learned scales leave queries and keys wide beside narrow values.
+        q, k = q.to(v.dtype), k.to(v.dtype)
     _check_tensors(q, k, v, key_mask)
     _check_backend(backend, levels)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
@@ -86,6 +89,9 @@ def weigh(
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """:func:`tsattn.kernels.attention_weights` for levels and a pattern that are made already, as :func:`attend`."""
+    if torch.is_autocast_enabled(q.device.type):
+        narrow = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
+        q, k = q.to(narrow), k.to(narrow)
     _check_tensors(q, k, None, key_mask)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     with torch.autocast(q.device.type, enabled=False):

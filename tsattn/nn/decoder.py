@@ -15,8 +15,8 @@ class PatchDecoder(nn.Module):
 
     A window is normalised by its own statistics and cut into patches that do not overlap and end with its last row
     (rows at its start that fill no patch are left out). Forecast patches are appended until the horizon is covered.
-    Without gradients the keys and values of earlier patches come from caches, one a layer; with gradients every
-    step is a full pass over the patches so far, which gives the same numbers.
+    Without gradients the keys and values of earlier patches come from caches, one a layer; with gradients, and under
+    an autocast, every step is a full pass over the patches so far, which gives the same numbers.
 
     Args:
         config: Sizes and attention, ``architecture="decoder"``.
@@ -35,7 +35,9 @@ class PatchDecoder(nn.Module):
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
         patches, level, spread = self._patches(x)
-        roll = self._roll_full if torch.is_grad_enabled() else self._roll_cached
+        # A cache has one type, and under an autocast keys and values come in several.
+        full = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        roll = self._roll_full if full else self._roll_cached
         y = roll(patches, -(-self.config.horizon // self.config.patch_len)).flatten(1)
         y = self.revin.inverse(y[:, : self.config.horizon], level, spread)
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
