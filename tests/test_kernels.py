@@ -310,6 +310,17 @@ def test_neighbours_across_a_border_share_only_coarser_features(offset, border):
     assert scores[0, 41] == 1.0
 
 
+@pytest.mark.parametrize("options", [{"scale": -1.0}, {"scale": 0.0}, {"ranks": (4,), "level_scales": (0.0,)}])
+@pytest.mark.parametrize("causal", [False, True])
+def test_factors_of_zero_or_below_are_factors(options, causal, assert_close):
+    tensors = draw(1, 1, 100, 100, 4)
+    assert (
+        dispatch.choose(fit(*tensors[:2], causal=causal, scale=options.get("scale", 0.0)), "auto", False, False)
+        == "fused"
+    )
+    check(assert_close, tensors, ("auto", "reference"), causal=causal, **options)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_window_is_that_many_keys(causal):
     for window in (1, 2, 5):

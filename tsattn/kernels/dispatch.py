@@ -106,11 +106,13 @@ def _attend_fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor
     shared = q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
     if not shared:
         k, v = expand_heads(k, q.shape[1]), expand_heads(v, q.shape[1])
-    width = v.shape[3]
+    width, scale = v.shape[3], geometry.factors[0]
+    if scale <= 0:
+        q, scale = q * scale, 1.0  # torch hides later keys before it multiplies: -inf times 0 or -1 shows them again
     if not torch.compiler.is_compiling():
         q, k, v = pad(q, k, v)  # with K != V torch would make all scores at once
     out = torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, is_causal=geometry.pattern.causal, scale=geometry.factors[0], enable_gqa=shared
+        q, k, v, is_causal=geometry.pattern.causal, scale=scale, enable_gqa=shared
     )
     return out[..., :width]
 
