@@ -15,7 +15,7 @@ def visible(i, j, *, causal=False, window=None, n_global=0):
     """May the query at position i see the key at position j?"""
     if causal and j > i:
         return False
-    if window is None or i < n_global or j < n_global:
+    if window is None or 0 <= i < n_global or j < n_global:
         return True
     return abs(i - j) <= window - 1
 

@@ -322,6 +322,13 @@ def test_factors_of_zero_or_below_are_factors(options, causal, assert_close):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+def test_a_query_before_the_first_key_is_no_global_token(causal, assert_close):
+    options = {"window": 2, "n_global": 1, "causal": causal}
+    assert Pattern(causal, 2, 1).mask(5, 3).int().tolist()[:2] == [[int(not causal), 0, 0]] * 2
+    check(assert_close, draw(1, 2, 5, 3, 4), ("auto", "reference"), **options)
+
+
+@pytest.mark.parametrize("causal", [False, True])
 def test_a_window_is_that_many_keys(causal):
     for window in (1, 2, 5):
         seen = Pattern(causal, window).mask(12, 12)

@@ -168,7 +168,8 @@ class Pattern:
         causal: A token sees itself and what came before.
         window: Number of keys seen, itself included: ``i - window < j <= i`` when causal, otherwise
             ``|i - j| < window``. ``None`` is unlimited.
-        n_global: Leading tokens that see, and are seen by, every token in spite of the window (not of time).
+        n_global: Leading tokens that see, and are seen by, every token in spite of the window (not of time). A
+            query before the first key is none of them.
 
     Raises:
         ValueError: If a number is out of its range, or global tokens are asked for without a window.
@@ -208,7 +209,7 @@ class Pattern:
         visible = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
         if self.window is not None:
             near = (here - there).abs() < self.window
-            visible = near | (here < self.n_global) | (there < self.n_global)
+            visible = near | ((here >= 0) & (here < self.n_global)) | (there < self.n_global)
         if self.causal:
             visible = visible & (there <= here)
         return visible
