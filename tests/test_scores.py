@@ -242,6 +242,18 @@ def test_drawn_levels_and_patterns(data):
     check(layer, tokens(length=length, batch=1), weights_of)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_narrow_network_keeps_the_digits_of_the_rotary_rates(dtype):
+    rotary, x = RotaryEmbedding((64,)), torch.randn(1, 1, 4, 64, generator=seeded())
+    truth, rates = rotary(x, start=5000), rotary.rates
+    narrow = rotary.to(dtype)
+    assert narrow.sign.dtype == dtype
+    # An angle of thousands with the digits of a half is off by whole turns.
+    torch.testing.assert_close(narrow(x.to(dtype), start=5000).float(), truth, rtol=0, atol=0.05)
+    assert torch.equal(narrow.float().rates, rates)
+    assert narrow.to("meta").rates.device.type == "meta"
+
+
 def test_rotary_scores_depend_on_distance_alone_and_levels_stay_apart():
     rotary = RotaryEmbedding((4, 2)).double()
     q, k = tokens(length=1)[:1, None, :, :6], tokens(1, length=1)[:1, None, :, :6]

@@ -51,6 +51,13 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("sign", torch.cat(signs), persistent=False)
         self.register_buffer("rates", torch.cat([x.repeat(2) for x in rates]), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
+        """Move with the network, but keep the digits of the rates: far positions need them in any type."""
+        rates = self.rates
+        super()._apply(fn, recurse)
+        self.rates = rates.to(self.rates.device)
+        return self
+
     def forward(self, x: Float[Tensor, "B H L K"], *, start: int = 0) -> Float[Tensor, "B H L K"]:
         """Turn the features of tokens at positions ``start``, ``start + 1``, ..."""
         positions = torch.arange(start, start + x.shape[2], dtype=torch.float64, device=x.device)
