@@ -118,6 +118,15 @@ def test_dropout_keeps_the_mean_and_its_rate():
     assert torch.equal(layer.eval()(y), y)
 
 
+@pytest.mark.parametrize("rate", [0.9981, 0.9999])
+def test_a_dropout_of_almost_all_keeps_one_number_of_256(rate):
+    layer = Dropout(rate).train()
+    layer.generator = seeded()
+    y = layer(torch.ones(100_000))
+    assert layer.n_dropped == 255
+    assert set(y.unique().tolist()) == {0.0, 256.0}
+
+
 def test_dropout_draws_from_its_generator_and_masks_the_gradient():
     state = torch.random.get_rng_state()
     outs = []

@@ -101,7 +101,7 @@ class Dropout(nn.Module):
 
     torch's own mask is drawn number by number, on CPU by one thread, and becomes the largest single part of a small
     model's training step (docs/log.md). Eight masks come from one 64-bit draw here. The rate is rounded to a multiple
-    of 1/256 and the factor that keeps the mean is exact for the rounded rate.
+    of 1/256, at most 255/256, and the factor that keeps the mean is exact for the rounded rate.
 
     Args:
         p: Share of numbers set to zero in training, at least 0 and below 1.
@@ -120,7 +120,7 @@ class Dropout(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1; got {p}; 0 turns it off")
         self.p = p
         self.generator: torch.Generator | None = None
-        self.n_dropped = round(p * _BYTES)
+        self.n_dropped = min(round(p * _BYTES), _BYTES - 1)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Mask in training, identity otherwise."""
