@@ -71,6 +71,13 @@ def test_evaluation_draws_nothing_and_tokens_may_lie_anywhere():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_no_sequence_at_all_gives_nothing():
+    layer = FeedForward(5, 20, dropout=0.3, generator=seeded())
+    out, dx, *gradients = outcome(FeedForward.forward, layer, torch.empty(0, 7, 5))
+    assert out.shape == dx.shape == (0, 7, 5)
+    assert all(not gradient.any() for gradient in gradients)
+
+
 def test_autocast_chooses_the_types():
     layer = FeedForward(5, 20, generator=seeded())
     x = torch.randn(2, 3, 5, generator=seeded(1))

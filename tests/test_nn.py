@@ -183,6 +183,16 @@ def test_config_goes_through_plain_values():
         ModelConfig.from_dict({**values, "colour": 1})
 
 
+@pytest.mark.parametrize("head", ["point", "quantile", "student_t"])
+@pytest.mark.parametrize("backbone", ATTENTION_KINDS)
+def test_no_window_at_all_gives_no_forecast(backbone, head):
+    model = build_model(small(backbone, head=head), generator=seeded())
+    y = model(torch.empty(0, 40, 2))
+    assert y.shape[:3] == (0, 6, 2)
+    y.sum().backward()
+    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
 SETTINGS = [
     *((backbone, {}) for backbone in ATTENTION_KINDS),
     ("mlr", {"scaling": "paper", "learn_scales": True}),

@@ -192,7 +192,7 @@ class FeedForward(nn.Module):
             noise = self.dropout.noise((len(tokens), self.widen.out_features), x.device)
         widen, narrow, n_dropped = self.widen, self.narrow, self.dropout.n_dropped
         out: Tensor = _InSteps.apply(tokens, widen.weight, widen.bias, narrow.weight, narrow.bias, noise, n_dropped)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 class _InSteps(torch.autograd.Function):
