@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fresh import in_fresh_process
 from jaxtyping import TypeCheckError
 from torch import nn
 
@@ -219,6 +220,37 @@ def test_an_autocast_changes_roundings_only(backbone, changes, architecture):
     maps = model.attention_maps(x)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(model.attention_maps(x).float(), maps, rtol=0.05, atol=0.05)
+
+
+ELSEWHERE = """
+import itertools
+from tsattn.kernels import attention
+torch.set_default_device("meta")
+seed = torch.Generator("cpu").manual_seed(0)
+q = torch.randn(1, 2, 40, 8, device="cpu", generator=seed).requires_grad_()
+mask = torch.rand(1, 40, device="cpu", generator=seed) < 0.9
+levels = {"ranks": (4, 2, 2), "offset": (0, 3)}
+calls = [("auto", {}), ("reference", {"window": 5}), ("windowed", {"window": 5, "n_global": 1}),
+         ("windowed", {"window": 5, "ranks": (4, 4), "block_sizes": (40, 40), "level_scales": (1.0, 2.0)})]
+calls += [(backend, levels) for backend in ("reference", "expanded", "masked", "bands")]
+calls += [("bands", {**levels, "level_scales": (1.0, 2.0, 3.0)})]
+for (backend, options), key_mask in itertools.product(calls, (None, mask)):
+    attention(q, q, q, backend=backend, key_mask=key_mask, **options).sum().backward()
+settings = [*((kind, {}) for kind in BACKBONES), ("mlr", {"learn_scales": True, "scaling": "paper"}),
+            ("standard", {"rotary": True, "head": "quantile"}), ("standard", {"mixed_channels": 2})]
+for backbone, changes in settings:
+    model = build_model(small(backbone, **changes), generator=seed)
+    places = {x.device.type for x in (*model.parameters(), *model.buffers())}
+    assert places == {"cpu"}, (backbone, changes, places)
+    y = model(torch.randn(3, 40, 2, device="cpu", generator=seed))
+    y.sum().backward()
+print("all", y.device)
+"""
+
+
+def test_torchs_default_device_moves_nothing():
+    """On ``meta`` a tensor without a device of its own would have no numbers."""
+    assert in_fresh_process(__file__, ELSEWHERE) == "all cpu\n"
 
 
 def test_a_wrong_shape_is_caught_by_the_annotations():

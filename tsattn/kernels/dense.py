@@ -101,7 +101,7 @@ class _Slots:
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         ranks = geometry.levels.ranks
-        start = torch.arange(sum(ranks), dtype=torch.long).split(ranks)
+        start = torch.arange(sum(ranks), dtype=torch.long, device=device).split(ranks)
         sources, factors, levels, slots = [], [], [], []
         for level, n_slots in enumerate(geometry.n_slots):
             for slot in range(n_slots):
@@ -109,19 +109,23 @@ class _Slots:
                 factors += [geometry.factors[level]] * ranks[level]
                 levels += [level] * ranks[level]
                 slots += [slot] * ranks[level]
-        in_slot = functools.partial(self._in_slot, geometry, torch.tensor(levels), torch.tensor(slots))
-        weight = torch.tensor(factors, dtype=dtype)
+        places = (torch.tensor(levels, device="cpu"), torch.tensor(slots, device="cpu"))
+        in_slot = functools.partial(self._in_slot, geometry, *places)
+        weight = torch.tensor(factors, dtype=dtype, device="cpu")
         first = geometry.n_keys - geometry.n_queries
-        self.q_mask = (in_slot(torch.arange(first, geometry.n_keys)) * weight).to(device)  # [1 or H, Lq, R]
-        self.k_mask = in_slot(torch.arange(geometry.n_keys)).to(dtype).to(device)  # [1 or H, Lk, R]
-        self.spread = torch.eye(sum(ranks), dtype=dtype)[:, torch.cat(sources)].to(device)  # [K R]
+        self.q_mask = (in_slot(torch.arange(first, geometry.n_keys, device="cpu")) * weight).to(
+            device
+        )  # [1 or H, Lq, R]
+        self.k_mask = in_slot(torch.arange(geometry.n_keys, device="cpu")).to(device, dtype)  # [1 or H, Lk, R]
+        self.spread = torch.eye(sum(ranks), dtype=dtype, device=device)[:, torch.cat(sources)]  # [K R]
 
     @staticmethod
     def _in_slot(geometry: Geometry, levels: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-        sizes = torch.tensor(geometry.block_sizes)[levels]
+        sizes = torch.tensor(geometry.block_sizes, device="cpu")[levels]
         masks = []
         for offset in geometry.levels.offsets:
-            firsts = torch.tensor([geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))])
+            touched = [geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))]
+            firsts = torch.tensor(touched, device="cpu")
             blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
             masks.append((blocks == firsts[levels] + slots) | (levels < geometry.n_global_levels))
         return torch.stack(masks)

@@ -122,7 +122,9 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
         return False
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         # [1 2 16 8] of fixed numbers: no generator is touched.
-        q, k, v, out, grad = torch.linspace(0, 300, 5 * 256, dtype=torch.float64).sin().view(5, 1, 2, 16, 8)
+        q, k, v, out, grad = (
+            torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu").sin().view(5, 1, 2, 16, 8)
+        )
         right: tuple[Tensor, ...] = _plain_forward(q, k, v, 0.5, True, None)
         lse = right[1] + 0.5
         right += _plain_backward(grad, q, k, v, out, lse, 0.5, True, None)

@@ -113,8 +113,8 @@ class Plan:
 
     def factors(self, q: Tensor) -> Tensor:
         """Factor per feature [K], ones where q was padded."""
-        factors = torch.ones(q.shape[3], dtype=q.dtype)
-        factors[: len(self.relative or ())] = torch.tensor(self.relative or (), dtype=q.dtype)
+        factors = torch.ones(q.shape[3], dtype=q.dtype, device="cpu")
+        factors[: len(self.relative or ())] = torch.tensor(self.relative or (), dtype=q.dtype, device="cpu")
         return factors.to(q.device)
 
 

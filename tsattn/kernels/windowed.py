@@ -98,7 +98,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     if set(geometry.factors) != {scale}:
         pairs = zip(geometry.levels.ranks, geometry.factors, strict=True)
         relative = [factor / scale for rank, factor in pairs for _ in range(rank)]
-        q = q * torch.tensor(relative, dtype=q.dtype).to(q.device)
+        q = q * torch.tensor(relative, dtype=q.dtype, device=q.device)
     if geometry.levels.mean:
         scale /= len(geometry.levels.ranks)
     q, k, v = fused.dense_rows(*fused.pad(q, k, v))

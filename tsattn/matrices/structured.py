@@ -134,7 +134,7 @@ class StructuredMatrix(nn.Module, ABC):
 
     def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
         lead = () if self.heads is None else (self.heads,)
-        return nn.Parameter(torch.empty(*lead, *shape, dtype=dtype))
+        return nn.Parameter(torch.empty(*lead, *shape, dtype=dtype, device="cpu"))
 
     def check_input(self, x: Tensor, side: str) -> None:
         """Refuse a vector that does not fit ``side``, "n_in" or "n_out".

@@ -26,8 +26,8 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
-        self.norm_attention = nn.LayerNorm(d_model)
-        self.norm_feed_forward = nn.LayerNorm(d_model)
+        self.norm_attention = nn.LayerNorm(d_model, device="cpu")
+        self.norm_feed_forward = nn.LayerNorm(d_model, device="cpu")
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -90,8 +90,9 @@ class ChannelMixer(nn.Module):
         self.n_channels = n_channels
         self.attention = Attention(d_model, score=DotScore(d_model, n_heads, generator=generator), generator=generator)
         # As large as the normalised tokens: otherwise channels of one kind could not be told apart for long.
-        self.places = nn.Parameter(torch.empty(n_channels, d_model).normal_(generator=generator))
-        self.norm = nn.LayerNorm(d_model)
+        start = torch.empty(n_channels, d_model, device="cpu").normal_(generator=generator)
+        self.places = nn.Parameter(start)
+        self.norm = nn.LayerNorm(d_model, device="cpu")
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -124,7 +125,7 @@ class TransformerStack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.mixers = nn.ModuleList(mixers)
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = nn.LayerNorm(d_model, device="cpu")
 
     def forward(
         self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None

@@ -212,7 +212,7 @@ class QuantileHead(Head):
         super().__init__(n_tokens, d_model, horizon, len(trained), dropout=dropout, generator=generator)
         self.trained = tuple(trained)
         self._median = min(range(len(trained)), key=lambda i: abs(trained[i] - 0.5))
-        normal = torch.special.ndtri(torch.tensor(trained, dtype=torch.float64))
+        normal = torch.special.ndtri(torch.tensor(trained, dtype=torch.float64, device="cpu"))
         # Softplus of zero is log 2: a step starts as long as the standard normal's.
         self._gaps = [float(gap) / math.log(2) for gap in normal.diff()]
 

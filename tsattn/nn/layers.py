@@ -203,7 +203,7 @@ class _InSteps(torch.autograd.Function):
         ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, noise: Tensor | None, n_dropped: int
     ) -> Tensor:
         steps = _Steps(x, w1, b1, noise, n_dropped)
-        out, scaled, fast = torch.empty(len(x), len(w2), dtype=x.dtype), w2 * steps.factor, _by_onednn(x, w1)
+        out, scaled, fast = x.new_empty(len(x), len(w2)), w2 * steps.factor, _by_onednn(x, w1)
         for here in steps:
             hidden = _product(x[here], w1, b1, "gelu") if fast else nn.functional.gelu(steps.widen(here))
             steps.drop(here, hidden)

@@ -108,7 +108,7 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.project = linear(patch_len, d_model, generator=generator)
-        start = torch.empty(n_tokens, d_model).uniform_(-0.02, 0.02, generator=generator)
+        start = torch.empty(n_tokens, d_model, device="cpu").uniform_(-0.02, 0.02, generator=generator)
         self.positions = nn.Parameter(start)
         self.dropout = Dropout(dropout)
 

@@ -46,8 +46,8 @@ class RotaryEmbedding(nn.Module):
                 " change the ranks or the width of a head"
             )
         self._halves = [rank // 2 for rank in ranks for _ in range(2)]
-        rates = [base ** (-2 * torch.arange(rank // 2, dtype=torch.float64) / rank) for rank in ranks]
-        signs = [torch.tensor([-1.0, 1.0]).repeat_interleave(rank // 2) for rank in ranks]
+        rates = [base ** (-2 * torch.arange(rank // 2, dtype=torch.float64, device="cpu") / rank) for rank in ranks]
+        signs = [torch.tensor([-1.0, 1.0], device="cpu").repeat_interleave(rank // 2) for rank in ranks]
         self.register_buffer("sign", torch.cat(signs), persistent=False)
         self.register_buffer("rates", torch.cat([x.repeat(2) for x in rates]), persistent=False)
 
@@ -164,8 +164,8 @@ class DotScore(Score):
         self.scale = scale
         # One map for both: queries first, then keys.
         self.project = linear(d_model, (n_heads + self.n_key_heads) * self.d_key, generator=generator)
-        self.norm_query = nn.LayerNorm(self.d_key) if norm else None
-        self.norm_key = nn.LayerNorm(self.d_key) if norm else None
+        self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm else None
+        self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm else None
         self.rotary = RotaryEmbedding((self.d_key,)) if rotary else None
 
     def check_context(self) -> None:
@@ -261,7 +261,8 @@ class LevelScore(DotScore):
             levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks), mean=True)
         self.levels: Levels = levels.fit(self.d_key, length)
         self.rotary = RotaryEmbedding(levels.ranks) if rotary else None
-        self.scales = nn.Parameter(torch.ones(n_heads, len(levels.ranks))) if learn_scales else None
+        ones = torch.ones(n_heads, len(levels.ranks), device="cpu") if learn_scales else None
+        self.scales = None if ones is None else nn.Parameter(ones)
 
     def check_context(self) -> None:
         """Refuse keys of another sequence: two sequences have no blocks in common.
@@ -326,8 +327,8 @@ class BilinearScore(Score):
         self.n_heads = matrix.heads
         self.n_key_heads = 1 if self.side == "query" else matrix.heads
         self.d_key = matrix.n_features if self.side == "split" else matrix.n_in
-        self.norm_query = nn.LayerNorm(self.d_key) if norm and self.side != "key" else None
-        self.norm_key = nn.LayerNorm(self.d_key) if norm and self.side != "query" else None
+        self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "key" else None
+        self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "query" else None
         both = self.norm_query is not None and self.norm_key is not None
         self.scale = (self.d_key if both else matrix.n_in) ** -0.5 if scale is None else scale
 
