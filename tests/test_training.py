@@ -15,8 +15,9 @@ import torch
 from tsattn import make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.models import build_model
+from tsattn.nn.models import PatchEncoder, build_model
 from tsattn.random import Generators
+from tsattn.training import loop
 from tsattn.training.loop import ForecastModule, train
 from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint
@@ -248,6 +249,23 @@ def test_half_precision_trains_and_validates_every_architecture(architecture):
         losses.append(progress.history[-1]["valid_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
+
+
+def test_the_network_goes_back_to_its_device_after_the_last_step(monkeypatch):
+    """Lightning leaves it on the CPU: what was trained on a GPU would answer from here."""
+    moves = []
+    move = PatchEncoder.to
+    monkeypatch.setattr(PatchEncoder, "to", lambda self, *args: (moves.append(args), move(self, *args))[1])
+    run = loop._run
+    monkeypatch.setattr(loop, "_run", lambda *args: (run(*args), moves.append("trained"))[0])
+    fit(Training(max_epochs=1))
+    assert moves == [(CPU,), "trained", (CPU,)]
+
+
+@pytest.mark.gpu
+def test_a_network_trained_on_cuda_stays_there():
+    model, _ = fit(Training(max_epochs=1), device=torch.device("cuda"))
+    assert {x.device.type for x in model.parameters()} == {"cuda"}
 
 
 def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkeypatch):

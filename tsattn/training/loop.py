@@ -240,7 +240,7 @@ def train(
         _run(module, (train_windows, valid_windows), title, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
-    model.eval()
+    model.to(team.device).eval()  # Lightning leaves the network on the CPU
     if config.skip_level is not None and valid_windows is not None:
         _keep_start_unless_better(module, start, valid_windows, config.skip_level)
     return module.progress
@@ -258,7 +258,6 @@ def _keep_start_unless_better(
         level: Percent, as in :func:`clearly_lower`.
     """
     team, progress = module.team, module.progress
-    module.to(team.device)  # Lightning leaves the network on the CPU
 
     def losses() -> Tensor:
         return team.total(block_losses(module.judge, windows).to(team.device)).cpu()
