@@ -15,6 +15,7 @@ import torch
 from tsattn import make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
+from tsattn.nn.layers import Dropout, set_generator
 from tsattn.nn.models import PatchEncoder, build_model
 from tsattn.random import Generators
 from tsattn.training import loop
@@ -260,6 +261,25 @@ def test_the_network_goes_back_to_its_device_after_the_last_step(monkeypatch):
     monkeypatch.setattr(loop, "_run", lambda *args: (run(*args), moves.append("trained"))[0])
     fit(Training(max_epochs=1))
     assert moves == [(CPU,), "trained", (CPU,)]
+
+
+def test_masks_are_drawn_where_the_network_is(monkeypatch):
+    """A single process that a launcher started has its generator on the CPU and perhaps its network on a GPU."""
+    made = []
+
+    def generator(device):
+        made.append(device.type)
+        return torch_generator("cpu")
+
+    torch_generator, model = torch.Generator, torch.nn.Sequential(Dropout(0.5))
+    monkeypatch.setattr(torch, "Generator", generator)
+    for place in ("cpu", "meta"):
+        masks = torch_generator("cpu").manual_seed(0)
+        set_generator(model, masks)
+        module = ForecastModule(model.to(place), Training(), steps_per_epoch=1, masks=masks).to(place)
+        module.on_train_epoch_start()
+        assert (model[0].generator is masks) == (place == "cpu")
+    assert made == ["meta"]
 
 
 @pytest.mark.gpu

@@ -90,8 +90,9 @@ class ForecastModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._train_sum = torch.zeros(2, device=self.device)
-        if self.team.size > 1 and self._masks is not None:
-            # Masks of its own for each process, anew at each pass, so that a resumed fit draws the same ones.
+        if self._masks is not None and (self.team.size > 1 or self._masks.device.type != self.device.type):
+            # Masks of its own for each process, anew at each pass, so that a resumed fit draws the same ones; and for a
+            # single one that a launcher started, whose generator waits on the CPU for a GPU's network.
             own = torch.Generator(self.device).manual_seed(self.team.own_seed(self._masks))
             set_generator(self.model, own)
 
