@@ -51,7 +51,8 @@ class Network(Settings):
         block_sizes: Patches per block at each level. Default: halving from the whole context. ``"calendar"``: the
             whole context, then a week and a day as far as the frequency has them and the context is longer.
         offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or ``"heads"`` shifts
-            every second layer or head, so that borders of one grid lie inside blocks of the other.
+            every second layer or head, so that borders of one grid lie inside blocks of the other. Blocks of one or
+            two patches at the second level are not shifted.
         scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys, each level
             divided by its rank, each score by the number of levels that its pair shares.
         window: Patches seen in layers with a window, the patch itself included. Default: a quarter of all, so that
@@ -138,7 +139,8 @@ class ModelConfig:
             of the matrix for ``"bilinear_mlr"``.
         block_sizes: Tokens per block at each level; default halving.
         offset: Shift of the block grid in tokens, one number or one a head; ``"layers"`` or ``"heads"`` shifts every
-            second layer or head by a third of the second level's block.
+            second layer or head by a third of the second level's block, rounded down: a block of one or two tokens
+            is not shifted.
         scaling: ``"default"`` or ``"paper"``, as in :class:`tsattn.nn.scores.LevelScore`.
         learn_scales: Train a factor for each head and level.
         tt_rank: Rank of the block tensor train of ``"bilinear_btt"``; default 1.

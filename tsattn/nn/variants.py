@@ -78,7 +78,7 @@ def default_window(n_tokens: int) -> int:
 
 
 def shifted_offset(block_sizes: tuple[int, ...]) -> int:
-    """A third of the second level's block (0 with one level).
+    """A third of the second level's block, rounded down: 0 for a block of one or two tokens, and with one level.
 
     With halving blocks that is a third or two thirds of a block at *every* level, so no border of the shifted grid
     lies near one of the other grid at any level.
