@@ -199,6 +199,32 @@ def test_transforms_are_inside(name):
     assert_same(run(falling), model, falling)
 
 
+HEADED = [("quantile", "long"), ("student_t", "wide"), ("normal", "long"), ("log_normal", "wide"),
+          ("log_normal", "long"), ("negative_binomial", "long")]  # fmt: skip
+
+
+def headed(head, table):
+    """A fitted forecaster, and windows that its head can see."""
+    frame = positive(long_frame() if table == "long" else wide_frame())
+    numbers = frame.select_dtypes("float").columns
+    frame[numbers] = frame[numbers].round() + 1
+    model = attention(head=head, **SMALL).fit(frame)
+    return model, np.abs(windows(model, 20)).round() + 1
+
+
+@pytest.mark.parametrize(("head", "table"), HEADED)
+def test_points_of_a_head_are_its_own(head, table):
+    model, x = headed(head, table)
+    assert_same(traced(model)(x), model, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "table"), HEADED)
+def test_onnx_of_every_head(head, table, tmp_path):
+    model, x = headed(head, table)
+    assert_same(written(model, tmp_path / "model.onnx")(x), model, x)
+
+
 def test_constant_windows_come_back_as_they_are():
     model = fit("mlr")
     run, x = traced(model), np.full((3, CONTEXT, 1), [[[0.1]], [[0.0]], [[-7e8]]], dtype=np.float32)

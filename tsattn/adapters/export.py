@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.silence import ignored, silenced
 from tsattn.nn.models import build_model
+from tsattn.nn.heads import AnyHead
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -52,12 +54,14 @@ class _Served(nn.Module):
         # A network of its own, on the CPU, so that the forecaster's is not touched.
         self.network = build_model(config, generator=torch.Generator().manual_seed(0))
         self.network.load_state_dict({name: value.cpu() for name, value in forecaster.network_.state_dict().items()})
-        self.masked, self.equivariant = config.masked, config.equivariant
+        unscaled = config.head in UNSCALED_HEADS
+        self.masked, self.equivariant = config.masked, config.equivariant and not unscaled
+        self.head = forecaster.fitted_.head is not None
         self.transform, self.horizon = forecaster.fitted_.transform.name, forecaster.horizon
         shape = (1, 1, forecaster.panel_.n_channels)
-        for name in ("mean", "scale"):
-            value = torch.ones(shape, dtype=torch.float64)
-            if not self.equivariant:
+        for name, neutral in (("mean", 0.0), ("scale", 1.0)):
+            value = torch.full(shape, neutral, dtype=torch.float64)
+            if not (unscaled or self.equivariant):
                 value = torch.as_tensor(
                     np.broadcast_to(getattr(forecaster.fitted_.scaler, name), shape).copy()
                 ).double()
@@ -70,8 +74,10 @@ class _Served(nn.Module):
         x = self._to_learning(windows.double())
         level, spread = self._level_and_spread(x)
         scaled = (x - level) / torch.where(spread > 0, spread, torch.ones_like(spread))
-        points = self.network(scaled.float()).double()[:, : self.horizon] * spread + level
-        return torch.where(usable, self._to_original(points), torch.nan).float()
+        points = self.network(scaled.float()).double()[:, : self.horizon]
+        if self.head:
+            points = cast(AnyHead, self.network.head).point(points)
+        return torch.where(usable, self._to_original(points * spread + level), torch.nan).float()
 
     def _usable(self, x: Tensor) -> Tensor:
         """Windows and channels that ``predict_windows`` would not refuse, ``[B, 1, C]``."""
