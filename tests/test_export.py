@@ -225,6 +225,21 @@ def test_onnx_of_every_head(head, table, tmp_path):
     assert_same(written(model, tmp_path / "model.onnx")(x), model, x)
 
 
+def test_a_window_that_another_network_would_forecast_is_nan():
+    model = fit("mlr", missing="mask")
+    x = windows(model, CONTEXT)
+    for i in range(CONTEXT):
+        x[i, :i] = np.nan
+    points, own = traced(model)(x), np.arange(CONTEXT) <= CONTEXT - 8
+    np.testing.assert_array_equal(np.isnan(points).all((1, 2)), ~own)
+    assert_same(points[own], model, x[own])
+    frame = positive(long_frame())
+    frame.loc[frame.index[:-5][frame["unique_id"].iloc[:-5] == frame["unique_id"].iloc[-1]], "y"] = np.nan
+    with pytest.warns(UserWarning, match="1 of 3 series have fewer than 8 rows of history"):
+        short = attention(attention="mlr", missing="mask", **SMALL).fit(frame)
+    assert_same(traced(short)(x[own]), short, x[own])  # the comparison with the last contexts passes by that series
+
+
 def test_constant_windows_come_back_as_they_are():
     model = fit("mlr")
     run, x = traced(model), np.full((3, CONTEXT, 1), [[[0.1]], [[0.0]], [[-7e8]]], dtype=np.float32)

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsattn.data.windows import known_rows, least_rows
 from tsattn.forecaster import refuse_covariates
-from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS
+from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.silence import ignored, silenced
-from tsattn.nn.models import build_model
 from tsattn.nn.heads import AnyHead
+from tsattn.nn.models import build_model
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -80,10 +81,12 @@ class _Served(nn.Module):
         return torch.where(usable, self._to_original(points * spread + level), torch.nan).float()
 
     def _usable(self, x: Tensor) -> Tensor:
-        """Windows and channels that ``predict_windows`` would not refuse, ``[B, 1, C]``."""
+        """Windows and channels that ``predict_windows`` would neither refuse nor hand to another network [B, 1, C]."""
         known = x.isfinite()
         if self.masked:
             usable = known.any(1, keepdim=True) & (known | x.isnan()).all(1, keepdim=True)
+            begun = (~x.isnan()).any(2, keepdim=True).cumsum(1) > 0
+            usable = usable & (begun.sum(1, keepdim=True) >= least_rows(x.shape[1]))
         else:
             usable = known.all(1, keepdim=True)
         return usable if self.transform is None else usable & ~(x < 0).any(1, keepdim=True)
@@ -117,9 +120,11 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
 
     ``program.module()(windows)`` takes float32 ``[batch, context, channels]``, any batch of at least one, and gives
     the float32 ``[batch, horizon, channels]`` of :meth:`~tsattn.AttentionForecaster.predict_windows`: scaling,
-    reversible normalisation and ``target_transform`` are inside. Series of a long table have one channel. Windows that
-    ``predict_windows`` refuses (not finite, or negative under a transform) come back as NaN in the channel concerned.
-    A decoder's steps are written out one after the other. The program runs on the CPU.
+    reversible normalisation and ``target_transform`` are inside, and of a head its points: the median of quantiles,
+    the mean of a distribution. Series of a long table have one channel. Windows that ``predict_windows`` refuses (not
+    finite, or negative under a transform) come back as NaN in the channel concerned, and so do, in all channels, those
+    that it hands to the pretrained network because fewer than 8 rows are left after missing ones at the front. A
+    decoder's steps are written out one after the other. The program runs on the CPU.
 
     Tracing switches a flag of the whole process: attention that other threads compute meanwhile takes another way to
     the same numbers.
@@ -253,6 +258,7 @@ def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> No
     rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
     contexts = panel.values[np.maximum(rows, panel.starts[:-1, None])[:_PROBES]].astype(np.float32)
     contexts[np.broadcast_to(np.isnan(contexts).all(1, keepdims=True), contexts.shape)] = 0.0  # nothing known at all
+    contexts[known_rows(contexts) < least_rows(forecaster.context_)] = 0.0  # another network's
     with torch.no_grad():
         ours = program.module()(torch.as_tensor(contexts)).numpy()
     theirs = forecaster.predict_windows(contexts)[0]
