@@ -215,6 +215,18 @@ def test_sktime_stretches_where_errors_do_not_reach(sk):
     np.testing.assert_allclose(point - beyond[("a", 0.025)], wide, rtol=FLOAT32)
 
 
+def test_sktime_asks_a_head_for_its_own_quantiles(sk):
+    y = monthly()
+    model = sk.make(network(2, head="quantile")).fit(y, fh=[1, 2])
+    alpha = [0.9, 0.1, 0.5]
+    bounds = model.predict_quantiles(alpha=alpha)
+    own = model.forecaster_.predict_windows(y.to_numpy()[None, -12:], quantiles=sorted(alpha))[1][0]
+    np.testing.assert_allclose(bounds, own[..., [2, 0, 1]].reshape(2, -1), rtol=FLOAT32)
+    assert list(bounds.columns) == [(name, a) for name in y.columns for a in alpha]
+    with pytest.raises(ValueError, match=r"trained for quantiles from 0\.025 to 0\.975; got 0\.99"):
+        model.predict_quantiles(alpha=[0.99])
+
+
 def test_sktime_update_reads_new_rows_and_no_later_ones(sk):
     y = monthly()
     model = sk.make(linear()).fit(y.iloc[:60], fh=[1, 2, 3])

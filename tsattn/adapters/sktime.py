@@ -27,9 +27,9 @@ class TsattnForecaster(BaseForecaster):
     their index: stamps, periods and numbers give the same forecasts. ``update`` adds rows to the history and fits
     again unless ``update_params=False``.
 
-    Quantiles come from the absolute errors on the validation rows. n errors at a step bound levels up to
-    100 n / (n + 1) percent. Beyond that, the bounds of that level are stretched as a normal distribution's would
-    be, and a warning says so.
+    Quantiles are those of a quantile or distribution head. Without one they come from the absolute errors on the
+    validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent. Beyond that, the bounds of that
+    level are stretched as a normal distribution's would be, and a warning says so.
 
     Parameters
     ----------
@@ -218,10 +218,10 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
 
 
 def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]) -> np.ndarray:
-    """Quantiles of the forecasts after windows, stretched where the calibration errors do not reach.
+    """Quantiles of the forecasts after windows: a head's own, or stretched where calibration errors do not reach.
 
     Args:
-        forecaster: Fitted, with calibration errors.
+        forecaster: Fitted, with a head that knows quantiles or with calibration errors.
         x: Windows, ``[B, T, C]``.
         alpha: Probabilities.
 
@@ -229,8 +229,12 @@ def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[f
         ``[B, F, C, Q]``, in the order of ``alpha``.
 
     Raises:
-        ValueError: If there are no calibration errors.
+        ValueError: If there are no calibration errors, or a head was trained for no such quantiles.
     """
+    if forecaster.fitted_.head is not None:
+        asked = [float(a) for a in alpha]
+        bounds: np.ndarray = forecaster.predict_windows(x, quantiles=sorted(set(asked)))[1]
+        return bounds[..., np.searchsorted(sorted(set(asked)), asked)]
     known = forecaster.fitted_.intervals
     n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
     if n < 1:
