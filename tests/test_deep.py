@@ -19,7 +19,7 @@ from tsattn.forecasters import gluonts as deep
 from tsattn.forecasters.gluonts import GluonTSForecaster, SharedNormal
 from tsattn.forecasters.naive import Naive, WindowAverage
 from tsattn.forecasters.pooled import training_windows
-from tsattn.forecasters.silence import collected, ignored, silenced
+from tsattn.silence import collected, ignored, silenced
 
 with ignored(*deep._THEIR_OWN):
     from gluonts.torch.model.d_linear import DLinearEstimator

@@ -18,11 +18,11 @@ import torch
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.forecasters.silence import silenced
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
 from tsattn.settings import Settings
+from tsattn.silence import silenced
 
 if TYPE_CHECKING:
     import optuna

@@ -18,9 +18,9 @@ from tsattn.data.windows import known_rows, least_rows
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.forecasters.silence import ignored, silenced
 from tsattn.nn.heads import AnyHead
 from tsattn.nn.models import build_model
+from tsattn.silence import ignored, silenced
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:

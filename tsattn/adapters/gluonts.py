@@ -20,8 +20,8 @@ from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.fitted import resolve_device
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.forecasters.silence import ignored
 from tsattn.levels import check_request
+from tsattn.silence import ignored
 
 # GluonTS would like a faster JSON library; that is no matter of the user's.
 with ignored((UserWarning, "Using `json`-module for json-handling")):

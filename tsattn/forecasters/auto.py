@@ -22,9 +22,9 @@ from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
-from tsattn.forecasters.silence import ignored
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
+from tsattn.silence import ignored
 from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import standardise
-from tsattn.forecasters.silence import collected
 from tsattn.forecasters.stored import StoredForecaster
+from tsattn.silence import collected
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows

@@ -20,9 +20,9 @@ from tsattn.data.schema import Schema
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
-from tsattn.forecasters.silence import ignored, silenced
 from tsattn.limits import limit_threads
 from tsattn.random import seed_from
+from tsattn.silence import ignored, silenced
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows

@@ -5,10 +5,8 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from logging import LogRecord, getLogger
-from threading import Lock, get_ident
+from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, cast
 
 import lightning
@@ -21,6 +19,7 @@ from tsattn.data.windows import WindowBatches
 from tsattn.nn.heads import AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
+from tsattn.silence import silenced
 from tsattn.terminal import ProgressLine, progress_line
 from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
 from tsattn.training.processes import DDPSettings, Team, run_processes
@@ -35,6 +34,8 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # Share of all steps in which the learning rate rises from zero; after them it falls by a half cosine.
 _WARMUP = 0.1
 _RATE = 1e-3
+# What Lightning says by these is no matter of the user's.
+_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 
 
 class ForecastModule(lightning.LightningModule):
@@ -343,7 +344,7 @@ def _run(
         n_steps=module.n_steps,
         seconds=config.max_seconds,
     )
-    with _quiet(), shown as module.line:
+    with silenced(*_LOGGERS), _ONE_WARNING, shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
             max_epochs=config.n_epochs - progress.epoch,
@@ -415,22 +416,3 @@ class _OneWarning:
 
 
 _ONE_WARNING = _OneWarning()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what Lightning's loggers say to this thread, and one warning that is no matter of the user's."""
-    mine = get_ident()
-
-    def keep(record: LogRecord) -> bool:
-        return record.thread != mine
-
-    loggers = [getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")]
-    for logger in loggers:
-        logger.addFilter(keep)
-    try:
-        with _ONE_WARNING:
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(keep)
