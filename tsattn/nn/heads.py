@@ -21,7 +21,7 @@ from tsattn.nn.patching import RevIN
 
 HEADS = ("point", "quantile", *FAMILIES)
 QUANTILES = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
-_POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
+POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": nn.functional.mse_loss,
     "mae": nn.functional.l1_loss,
     "huber": nn.functional.huber_loss,
@@ -101,7 +101,7 @@ class Head(nn.Module):
 class PointHead(Head):
     """One value for each future step; arguments as in :class:`Head`, without ``n_parameters``."""
 
-    losses: ClassVar[tuple[str, ...]] = tuple(_POINT_LOSSES)
+    losses: ClassVar[tuple[str, ...]] = tuple(POINT_LOSSES)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F"]:
         """One value for each future step."""
@@ -171,7 +171,7 @@ class PointHead(Head):
         Raises:
             ValueError: If ``kind`` is another.
         """
-        error = _POINT_LOSSES[self._check_kind(kind)]
+        error = POINT_LOSSES[self._check_kind(kind)]
         if mask is None:
             return error(parameters, y)
         y = torch.where(mask, y, torch.zeros_like(y))

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from tsattn.data.windows import WindowBatches
-from tsattn.nn.heads import AnyHead, PointHead
+from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
 from tsattn.silence import silenced
@@ -26,11 +26,6 @@ from tsattn.training.processes import DDPSettings, Team, run_processes
 from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint, Progress
 
-_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": nn.functional.mse_loss,
-    "mae": nn.functional.l1_loss,
-    "huber": nn.functional.huber_loss,
-}
 # Share of all steps in which the learning rate rises from zero; after them it falls by a half cosine.
 _WARMUP = 0.1
 _RATE = 1e-3
@@ -59,7 +54,7 @@ class ForecastModule(lightning.LightningModule):
         self.line: ProgressLine | None = None
         self.team = Team() if team is None else team
         self._masks = masks
-        self._loss = _LOSSES[config.loss]
+        self._loss = POINT_LOSSES[config.loss]
         head = getattr(model, "head", None)
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
