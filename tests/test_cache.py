@@ -249,7 +249,7 @@ def test_key_bytes_of_the_paper():
     assert levels.key_bytes / full.key_bytes == 38.453125 / 64
     assert round(levels.key_bytes / full.key_bytes, 2) == 0.60
     assert levels.value_bytes == full.value_bytes == full.key_bytes
-    assert round(levels.n_bytes / full.n_bytes, 2) == 0.80
+    assert round((levels.key_bytes + levels.value_bytes) / (2 * full.key_bytes), 2) == 0.80
     equal = LevelCache(sizes_of(), levels=Levels((8,) * 8))
     assert equal.key_bytes / full.key_bytes == (2 - 2**-7) / 8
     assert round(equal.key_bytes / full.key_bytes, 3) == 0.249
@@ -275,7 +275,8 @@ def test_bytes_are_those_of_the_formula(options, keys, values):
     for dtype, item in ((torch.bfloat16, 2), (DOUBLE, 8)):
         cache = cache_from({"dtype": dtype, **sizes}, **options)
         assert (cache.key_bytes, cache.value_bytes) == (item * 5 * 2 * keys, item * 5 * 4 * values)
-        assert cache.n_bytes == sum(x.untyped_storage().nbytes() for x in (*cache.keys, cache.values))
+        assert cache.key_bytes == sum(x.untyped_storage().nbytes() for x in cache.keys)
+        assert cache.value_bytes == cache.values.untyped_storage().nbytes()
 
 
 def test_kinds_follow_the_options():
@@ -341,11 +342,11 @@ def test_reset_forgets_everything(case, assert_close):
     heads, options = CASES[case]
     q, k, v = draw(heads, 30)
     cache = cache_for(k, v, **options)
-    n_bytes = cache.n_bytes
+    buffers = (*cache.keys, cache.values)
     cache.append(-k, -v)
     cache.reset()
     assert cache.length == 0
-    assert cache.n_bytes == n_bytes
+    assert all(a is b for a, b in zip((*cache.keys, cache.values), buffers, strict=True))
     with pytest.raises(ValueError, match="an empty cache has nothing to attend to; got length = 0; append"):
         cache.attend(q[:, :, :1])
     assert_close(decode_in_chunks(cache, q, k, v, [1] * 30), full_pass(q, k, v, **options))

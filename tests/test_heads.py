@@ -283,7 +283,7 @@ def test_domain_maps_and_distributions_equal_gluonts(family, assert_close):
     scale = torch.tensor(2.5, dtype=F64).expand(len(raw))
     loc = -scale if ours.shifts else None
     for move in ({}, {"scale": scale}, {"loc": loc, "scale": scale}):
-        mine = ours.distribution(args, **move)
+        mine = ours.base(ours.affine(args, **move))
         yours = other.distribution(tuple(a.clone() for a in args), **move)
         assert_close(mine.log_prob(y), yours.log_prob(y))
         assert_close(mine.mean, yours.mean)
@@ -307,9 +307,9 @@ def test_log_normal_follows_the_exponential_of_the_normal(assert_close):
         normal.distribution(args), [torch.distributions.ExpTransform()], validate_args=False
     )
     y = truth_of("log_normal", len(raw))
-    assert_close(ours.distribution(args).log_prob(y), other.log_prob(y))
-    scaled = AffineTransformed(ours.distribution(args), scale=torch.tensor(3.0, dtype=F64))
-    mine = ours.distribution(args, scale=torch.tensor(3.0, dtype=F64))
+    assert_close(ours.base(args).log_prob(y), other.log_prob(y))
+    scaled = AffineTransformed(ours.base(args), scale=torch.tensor(3.0, dtype=F64))
+    mine = ours.base(ours.affine(args, scale=torch.tensor(3.0, dtype=F64)))
     assert_close(mine.log_prob(y), scaled.log_prob(y))
     assert_close(mine.mean, scaled.mean)
 
@@ -577,7 +577,6 @@ def test_the_way_from_window_to_forecast_is_one_for_all_heads(kind):
     def forecast(series):
         level, spread = normaliser.statistics(series)
         normal = normaliser(series, level, spread)
-        torch.testing.assert_close(normaliser.inverse(normal, level, spread), series)
         raw = head.shift(head(normal.unflatten(1, (3, 4))), normal[:, :5])
         return head.denormalise(raw, level, spread).unflatten(0, (2, 3)).transpose(1, 2)
 

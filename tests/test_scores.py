@@ -174,12 +174,12 @@ def test_many_tokens_meet_the_entries_and_few_the_cores(monkeypatch, name, side)
         torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("causal", "groups", "d_global"), [(False, None, None), (True, 1, 1)])
-def test_global_local_sums_two_softmaxes(causal, groups, d_global):
-    layer = GlobalLocalAttention(
-        WIDTH, HEADS, window=2, d_global=d_global, causal=causal, n_key_heads=groups, generator=seeded(1)
-    )
-    cut, n_groups = d_global or 2, groups or HEADS
+@pytest.mark.parametrize(("causal", "groups", "cut"), [(False, None, 2), (True, 1, 1)])
+def test_global_local_sums_two_softmaxes(causal, groups, cut):
+    layer = GlobalLocalAttention(WIDTH, HEADS, window=2, causal=causal, n_key_heads=groups, generator=seeded(1))
+    assert layer.d_global == 2
+    layer.d_global = cut  # halves need not be equal: heads of an odd width have others
+    n_groups = groups or HEADS
 
     def weights_of(x, _, h):
         q = dot_features(layer.score, x, 8, HEADS, first=0)
@@ -288,7 +288,7 @@ def test_a_side_decides_what_a_cache_holds():
         (lambda: BilinearScore(make_matrix("btt", 16, 16, heads=2), side="left"), "side must be key, query or split"),
         (lambda: Pattern(window=0), "window must be at least 1, the token itself; got 0"),
         (lambda: Pattern(n_global=2), "n_global = 2 has no effect without a window"),
-        (lambda: GlobalLocalAttention(4, 4, window=2), "both halves of a head need features; got d_global = 1 of 1"),
+        (lambda: GlobalLocalAttention(4, 4, window=2), "both halves of a head need features; got 1 a head; widen"),
     ],
 )
 def test_what_cannot_be_built_is_refused(build, message):

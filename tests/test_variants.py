@@ -220,7 +220,9 @@ def test_a_decoder_feeds_on_its_own_forecast():
 def test_a_halved_cache_keeps_two_of_the_window():
     layer = GlobalLocalAttention(16, 2, window=3, causal=True, generator=seeded())
     cache = layer.make_cache(1, 12)
-    assert cache.n_bytes == 4 * 2 * (12 * (4 + 8) + 3 * (4 + 8))
+    assert [half.key_bytes + half.value_bytes for half in (cache.far, cache.near)] == [
+        4 * 2 * tokens * (4 + 8) for tokens in (12, 3)
+    ]
     layer.step(torch.randn(1, 5, 16, generator=seeded()), cache)
     assert cache.length == 5
     cache.reset()

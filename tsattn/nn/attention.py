@@ -204,14 +204,13 @@ class GlobalLocalAttention(Attention):
         d_model: Token width.
         n_heads: Heads.
         window: Keys that the local half sees, the token itself included.
-        d_global: Features of the global half; default half of the head's, rounded up.
         causal: A token sees itself and what came before.
         n_key_heads: Heads of keys and values; default ``n_heads``.
         norm: Normalise queries and keys over the features of each head.
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If a head has fewer than two features, or ``d_global`` leaves one half empty.
+        ValueError: If a head has fewer than two features.
     """
 
     def __init__(
@@ -220,7 +219,6 @@ class GlobalLocalAttention(Attention):
         n_heads: int,
         *,
         window: int,
-        d_global: int | None = None,
         causal: bool = False,
         n_key_heads: int | None = None,
         norm: bool = False,
@@ -229,11 +227,9 @@ class GlobalLocalAttention(Attention):
         score = DotScore(d_model, n_heads, n_key_heads=n_key_heads, norm=norm, generator=generator)
         pattern = Pattern(causal=causal)
         super().__init__(d_model, score=score, pattern=pattern, n_value_heads=n_key_heads, generator=generator)
-        self.d_global = (score.d_key + 1) // 2 if d_global is None else d_global
-        if not 0 < self.d_global < score.d_key:
-            raise ValueError(
-                f"both halves of a head need features; got d_global = {self.d_global} of {score.d_key}; widen the heads"
-            )
+        if score.d_key < 2:
+            raise ValueError(f"both halves of a head need features; got {score.d_key} a head; widen the heads")
+        self.d_global = (score.d_key + 1) // 2  # features of the global half
         self.local = Pattern(causal=causal, window=window)
 
     def _check_context(self) -> None:

@@ -91,11 +91,6 @@ class Cache(ABC):
         """Bytes allocated for values."""
         return self.values.nbytes
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes allocated."""
-        return self.key_bytes + self.value_bytes
-
     def reset(self) -> None:
         """Forget every token; the buffers stay."""
         self._length = 0
@@ -270,11 +265,6 @@ class HalvesCache:
     def length(self) -> int:
         """Tokens appended so far."""
         return self.far.length
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes allocated."""
-        return self.far.n_bytes + self.near.n_bytes
 
     def reset(self) -> None:
         """Forget every token; the buffers stay."""

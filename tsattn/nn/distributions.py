@@ -53,12 +53,6 @@ class DistributionOutput(ABC):
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         """One draw for each element of the arguments, which are on the generator's device."""
 
-    def distribution(
-        self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None
-    ) -> distributions.Distribution:
-        """The distribution of ``args``, moved as by :meth:`affine`."""
-        return self.base(self.affine(args, loc, scale))
-
     def without_density(self, args: Args) -> Tensor | None:
         """Where the distribution is a single point (scale zero), or ``None`` where that cannot happen."""
         return None
@@ -223,8 +217,8 @@ class LogNormalOutput(DistributionOutput):
 class MeanScale(nn.Module):
     """A window over its mean absolute value: what networks see whose forecasts begin at zero.
 
-    Takes the place of :class:`tsattn.nn.patching.RevIN` (same three methods) for families that no shift maps to
-    themselves, like the mean scaler of gluonts. Values keep their sign and zeros stay zeros. A window of zeros
+    Takes the place of :class:`tsattn.nn.patching.RevIN` for families that no shift maps to themselves, like the mean
+    scaler of gluonts; heads undo it. Values keep their sign and zeros stay zeros. A window of zeros
     alone has scale 1 / T, the least that T counts with one event could have, whatever else is in the batch.
     """
 
@@ -236,10 +230,6 @@ class MeanScale(nn.Module):
     def forward(self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B T"]:
         """Divide by the scale given."""
         return x / spread
-
-    def inverse(self, y: Float[Tensor, "*B F"], level: None, spread: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B F"]:
-        """Undo :meth:`forward` on values."""
-        return y * spread
 
 
 FAMILIES: dict[str, DistributionOutput] = {

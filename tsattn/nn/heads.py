@@ -407,19 +407,18 @@ class DistributionHead(Head):
         """Mean negative log-likelihood, in nats.
 
         Where the scale is exactly zero (a constant window) there is no density; such values are left out. Log-gamma
-        terms of large counts and many degrees of freedom cancel, so the sum is in float64 where the device has it.
+        terms of large counts and many degrees of freedom cancel, so the sum is in float64.
 
         Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"nll"``.
         """
         self._check_kind(kind)
-        dtype = torch.float32 if parameters.device.type == "mps" else torch.float64
-        args = tuple(parameters.to(dtype).unbind(-1))
+        args = tuple(parameters.double().unbind(-1))
         seen = torch.ones_like(y, dtype=torch.bool) if mask is None else mask
         degenerate = self.family.without_density(args)
         if degenerate is not None:
             seen = seen & ~degenerate
         args = tuple(torch.where(seen, part, torch.ones_like(part)) for part in args)
-        y = torch.where(seen, y.to(dtype), torch.full_like(y, self.family.inside, dtype=dtype))
+        y = torch.where(seen, y.double(), torch.full_like(y, self.family.inside, dtype=torch.float64))
         return _masked_mean(-self.family.base(args).log_prob(y), seen).to(parameters.dtype)
 
     def check_support(self, y: Tensor) -> None:
