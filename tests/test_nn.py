@@ -180,6 +180,7 @@ def test_config_goes_through_plain_values():
     config = small("mlr", ranks=(2, 1, 1), block_sizes=(10, 5, 3))
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
     assert ModelConfig.from_dict(values) == config
+    assert ModelConfig.from_dict({**values, "head_dropout": 0.0}) == config  # as older versions wrote it
     with pytest.raises(ValueError, match="no setting 'colour'"):
         ModelConfig.from_dict({**values, "colour": 1})
 

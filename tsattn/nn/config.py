@@ -31,6 +31,8 @@ READS: dict[str, tuple[str, ...]] = {
     "decoder": (),
     "linear": (),
 }
+# Settings that older versions wrote; no forecaster ever gave them another value than the default.
+_GONE = {"head_dropout"}
 _SIZES = ("context", "horizon", "d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 
 
@@ -133,7 +135,6 @@ class ModelConfig:
         patch_len: Rows in a patch.
         patch_stride: Rows between patch starts; the decoder's patches do not overlap.
         dropout: Rate in embedding, blocks and feed-forward layers.
-        head_dropout: Rate before the head.
         head_rank: Numbers through which the states of an encoder reach the horizon; default as many as there are.
         ranks: Features per level: of a head's queries and keys for ``"mlr"`` (default half, a quarter, the rest),
             of the matrix for ``"bilinear_mlr"``.
@@ -177,7 +178,6 @@ class ModelConfig:
     patch_len: int = 16
     patch_stride: int = 8
     dropout: float = 0.3
-    head_dropout: float = 0.0
     head_rank: int | None = None
     ranks: tuple[int, ...] | None = None
     block_sizes: tuple[int, ...] | None = None
@@ -319,15 +319,17 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Undo :meth:`to_dict`; JSON's lists become tuples.
+        """Undo :meth:`to_dict`, of older versions too; JSON's lists become tuples.
 
         Raises:
             ValueError: If a name is unknown.
         """
         known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known - _GONE):
             raise ValueError(f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        known_values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        known_values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k not in _GONE
+        }
         return cls(**known_values)
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, distributions, nn
 
 from tsattn.nn.distributions import FAMILIES, MeanScale, check_quantiles, shown
-from tsattn.nn.layers import Dropout, linear
+from tsattn.nn.layers import linear
 from tsattn.nn.patching import RevIN
 
 HEADS = ("point", "quantile", *FAMILIES)
@@ -37,7 +37,6 @@ class Head(nn.Module):
         d_model: Token width.
         horizon: Future steps.
         n_parameters: Numbers a step's forecast has.
-        dropout: Rate on the flattened states.
         generator: Source of the start values; ``None`` is torch's global one.
 
     Attributes:
@@ -54,18 +53,16 @@ class Head(nn.Module):
         horizon: int,
         n_parameters: int = 1,
         *,
-        dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_parameters = n_parameters
         self.shifts = True
-        self.dropout = Dropout(dropout)
         self.project: nn.Module = linear(n_tokens * d_model, horizon * n_parameters, generator=generator)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
-        return self.project(self.dropout(states.flatten(1))).unflatten(1, (-1, self.n_parameters))
+        return self.project(states.flatten(1)).unflatten(1, (-1, self.n_parameters))
 
     def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
         """Let the states speak to the future through ``rank`` numbers only: two thin maps for the wide one."""
@@ -105,7 +102,7 @@ class PointHead(Head):
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F"]:
         """One value for each future step."""
-        return self.project(self.dropout(states.flatten(1)))
+        return self.project(states.flatten(1))
 
     def shift(self, raw: Float[Tensor, "*N"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Add another forecast."""
@@ -202,14 +199,13 @@ class QuantileHead(Head):
         horizon: int,
         *,
         quantiles: Sequence[float] = QUANTILES,
-        dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         given = [float(q) for q in check_quantiles(quantiles)]
         if any(b - a <= _SAME for a, b in pairwise(given)):
             raise ValueError(f"quantiles must rise; got {shown(given)}; sort them and drop repeated ones")
         trained = given if any(abs(q - 0.5) <= _SAME for q in given) else sorted([*given, 0.5])
-        super().__init__(n_tokens, d_model, horizon, len(trained), dropout=dropout, generator=generator)
+        super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
         self._median = min(range(len(trained)), key=lambda i: abs(trained[i] - 0.5))
         normal = torch.special.ndtri(torch.tensor(trained, dtype=torch.float64, device="cpu"))
@@ -331,13 +327,12 @@ class DistributionHead(Head):
         horizon: int,
         *,
         family: str,
-        dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         if family not in FAMILIES:
             raise ValueError(f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}")
         n_parameters = sum(FAMILIES[family].args_dim.values())
-        super().__init__(n_tokens, d_model, horizon, n_parameters, dropout=dropout, generator=generator)
+        super().__init__(n_tokens, d_model, horizon, n_parameters, generator=generator)
         self.family = FAMILIES[family]
         self.shifts = self.family.shifts
         self._location = list(self.family.args_dim).index(self.family.location)
@@ -444,7 +439,6 @@ def make_head(
     horizon: int,
     *,
     quantiles: Sequence[float] | None = None,
-    dropout: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> AnyHead:
     """The head called ``kind``, one of :data:`HEADS`; arguments as in :class:`Head`, and:
@@ -460,12 +454,12 @@ def make_head(
         raise ValueError(f"no head is called {kind!r}; use one of {', '.join(HEADS)}")
     if kind == "quantile":
         chosen = QUANTILES if quantiles is None else quantiles
-        return QuantileHead(n_tokens, d_model, horizon, quantiles=chosen, dropout=dropout, generator=generator)
+        return QuantileHead(n_tokens, d_model, horizon, quantiles=chosen, generator=generator)
     if quantiles is not None:
         raise ValueError(f"head {kind!r} trains no quantiles; got {shown(quantiles)}; leave them out or use 'quantile'")
     if kind == "point":
-        return PointHead(n_tokens, d_model, horizon, dropout=dropout, generator=generator)
-    return DistributionHead(n_tokens, d_model, horizon, family=kind, dropout=dropout, generator=generator)
+        return PointHead(n_tokens, d_model, horizon, generator=generator)
+    return DistributionHead(n_tokens, d_model, horizon, family=kind, generator=generator)
 
 
 def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:

@@ -44,7 +44,6 @@ class PatchEncoder(nn.Module):
             width,
             config.horizon,
             quantiles=config.quantiles,
-            dropout=config.head_dropout,
             generator=generator,
         )
         if config.head_rank is not None:
