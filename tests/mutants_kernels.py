@@ -24,7 +24,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "near | (here < self.n_global) | (there < self.n_global)",
+        "near | ((here >= 0) & (here < self.n_global)) | (there < self.n_global)",
         "near | (there < self.n_global)",
         KERNELS,
     ),
