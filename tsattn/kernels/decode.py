@@ -39,7 +39,7 @@ def decode(
         The attended values, computed in float32 at least and returned in the type of ``q``.
 
     Raises:
-        ValueError: If shapes, types or starts do not fit together.
+        ValueError: If shapes or types do not fit together; what a cache keeps is not checked again.
 
     Cost:
         For one head, the sum over levels of r_l (T - starts[l]) multiply-adds for the scores, at most r_l b_l a level
@@ -54,8 +54,6 @@ def decode(
     """
     starts = (0,) * len(keys) if starts is None else starts
     _check_shapes(q, keys, values)
-    _check_levels(q, keys, starts, levels)
-    _check_starts(keys, starts, values.shape[2])
     n_batch, n_heads = q.shape[:2]
     n_tokens, width = values.shape[2:]
     work = torch.promote_types(q.dtype, torch.float32)
@@ -129,39 +127,13 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
             raise ValueError(
                 f"the heads of {name} must divide those of q; got {n} for {q.shape[1]}; give every group of queries one"
             )
-    kinds = {(tensor.dtype, tensor.device) for tensor in (q, *keys, values)}
-    if len(kinds) > 1:
-        found = " and ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise ValueError(f"q, keys and values must share one type and device; got {found}; convert them with .to()")
-
-
-def _check_levels(q: Tensor, keys: tuple[Tensor, ...], starts: tuple[Start, ...], levels: Levels | None) -> None:
     widths = tuple(level.shape[3] for level in keys)
     if sum(widths) != q.shape[3]:
         raise ValueError(
             f"the keys of all levels must be as wide as q; got sum({widths}) = {sum(widths)} for {q.shape[3]}; "
             "give each level its slice of the features"
         )
-    if levels is not None and levels.ranks != widths:
-        raise ValueError(f"ranks must be the widths of the keys; got {levels.ranks} for {widths}; give each its level")
-    if len(starts) != len(keys):
-        raise ValueError(
-            f"starts needs one entry a level; got {starts} for {len(keys)} levels; add or drop some, or leave it out"
-        )
-
-
-def _check_starts(keys: tuple[Tensor, ...], starts: tuple[Start, ...], n_tokens: int) -> None:
-    for level, (level_keys, start) in enumerate(zip(keys, starts, strict=True)):
-        firsts = (start,) if isinstance(start, int) else start
-        if isinstance(start, tuple) and len(start) != level_keys.shape[1]:
-            raise ValueError(
-                f"a start must be one number or one per key head; got {start} for {level_keys.shape[1]} key heads; "
-                "give one a head"
-            )
-        if level == 0 and any(firsts):
-            raise ValueError(f"the first level must start at token 0, for it counts everywhere; got {start}; give 0")
-        if not 0 <= min(firsts) <= max(firsts) < n_tokens or n_tokens - min(firsts) > level_keys.shape[2]:
-            raise ValueError(
-                f"the tokens from a start on must be in the slots; got start {start} for {n_tokens} tokens and "
-                f"{level_keys.shape[2]} slots at level {level + 1}; keep every token of the block being filled"
-            )
+    kinds = {(tensor.dtype, tensor.device) for tensor in (q, *keys, values)}
+    if len(kinds) > 1:
+        found = " and ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise ValueError(f"q, keys and values must share one type and device; got {found}; convert them with .to()")
