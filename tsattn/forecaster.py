@@ -16,8 +16,8 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size
-from tsattn.levels import check_request, interval_columns
-from tsattn.settings import Settings
+from tsattn.levels import check_request, interval_columns, refuse_twice
+from tsattn.settings import Settings, check_settings
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
     from tsattn.data.encoding import CovariateHistory, CovariateWindows
@@ -216,15 +216,11 @@ class Forecaster(ABC):
             ValueError: If the table is faulty, a series too short, or a setting not usable; nothing is changed then.
         """
         fresh = copy.copy(self)  # what was learnt before has no say, and stays where this fit fails
-        known = [name for name in vars(self) if name.endswith("_")]
-        for name in known:
+        for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(fresh, name)
-        panel = fresh.read(data)
-        fresh._learn(panel)
+        fresh._learn(panel := fresh.read(data))
         fresh.panel_, fresh.panel_in_ = panel, isinstance(data, Panel)
-        for name in known:
-            delattr(self, name)
-        vars(self).update(vars(fresh))
+        self.__dict__ = vars(fresh)
         return self
 
     def predict(
@@ -413,10 +409,7 @@ class Forecaster(ABC):
             TypeError: If settings are not of their class.
             ValueError: If the table is faulty, or misses values that the forecaster cannot leave out.
         """
-        for name in ("schema", "network", "training"):
-            if not isinstance(given := getattr(self, name, Schema()), Settings):
-                kind = name.title()
-                raise TypeError(f"{name} must be a tsattn.{kind}, such as tsattn.{kind}(); got {given!r}")
+        check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
         if not isinstance(data, Panel):
             freq = self.panel_.freq if fitted else None
@@ -532,20 +525,6 @@ class Forecast:
         for suffix, q in interval_columns(self.levels, self.asked_quantiles):
             columns[f"{name}-{suffix}"] = self.quantiles[q][:, :, channel].ravel()
         return columns
-
-
-def refuse_twice(columns: Sequence[Any]) -> None:
-    """Refuse an answer in which two columns would have one name.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    for place, name in enumerate(columns):
-        if name in columns[:place]:
-            raise ValueError(
-                f"two columns of the answer would be called {name!r}: rename that column of the table, or give the"
-                " forecaster another alias="
-            )
 
 
 def check_forecaster(given: object) -> None:

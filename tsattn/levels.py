@@ -44,6 +44,20 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted({*lower, *(round(1 - q, _DECIMALS) for q in lower)}))
 
 
+def refuse_twice(columns: Sequence[Any]) -> None:
+    """Refuse an answer in which two columns would have one name.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    for place, name in enumerate(columns):
+        if name in columns[:place]:
+            raise ValueError(
+                f"two columns of the answer would be called {name!r}: rename that column of the table, or give the"
+                " forecaster another alias="
+            )
+
+
 def quantile_to_level(quantile: float) -> float:
     """Central level in percent of which a quantile is a bound; 0 for the median.
 

@@ -44,3 +44,15 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
+
+
+def check_settings(owner: object, *names: str) -> None:
+    """Refuse settings of an owner, where it has some of these names, that are not of their class.
+
+    Raises:
+        TypeError: Naming the class.
+    """
+    for name in names:
+        if hasattr(owner, name) and not isinstance(given := getattr(owner, name), Settings):
+            kind = f"tsattn.{name.title()}"
+            raise TypeError(f"{name} must be a {kind}, such as {kind}(); got {given!r}")

@@ -20,8 +20,8 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
 from tsattn.evaluate.rolling import Rolled, judge_windows, judged_rows, ratios, roll, rolling_origins, start_rolling
-from tsattn.forecaster import Forecaster, check_forecaster, refuse_twice
-from tsattn.levels import check_request, interval_columns
+from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.levels import check_request, interval_columns, refuse_twice
 from tsattn.terminal import ProgressLine, progress_line
 
 __all__ = [
