@@ -275,6 +275,10 @@ def test_interrupts_end_with_130_and_defects_are_not_hidden(run, monkeypatch):
     monkeypatch.setattr("tsattn.data.cards.list_cards", stop)
     assert run("datasets", "list") == (130, "", "")
 
+    with monkeypatch.context() as early:
+        early.setattr("typer.main.get_command", stop)
+        assert run("datasets", "list") == (130, "", "")
+
     def leave(*_):
         """As Lightning does in the middle of a fit."""
         try:

@@ -157,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 when the input or its usage is wrong (one line on stderr says what), 130 when interrupted.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    command = typer.main.get_command(app)
     try:
+        command = typer.main.get_command(app)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
@@ -178,14 +178,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
-        return console.complain(_in_options(console.os_error(error), command, arguments))
+        return console.complain(_in_options(console.os_error(error), arguments))
     except (ValueError, TypeError, ImportError) as error:
-        return console.complain(_in_options(str(error), command, arguments))
+        return console.complain(_in_options(str(error), arguments))
     return code if isinstance(code, int) else 0
 
 
-def _in_options(message: str, command: Any, arguments: Sequence[str]) -> str:
+def _in_options(message: str, arguments: Sequence[str]) -> str:
     """An error of the library in the words of a command: its options, and no advice that only Python can follow."""
+    command: Any = typer.main.get_command(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--")}
