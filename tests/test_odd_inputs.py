@@ -306,6 +306,12 @@ def test_the_index_of_a_file_is_left_out_with_a_word(name):
     assert (dated.dialect.time_col, dated.freq) == (name, "D")
 
 
+def test_a_column_called_none_is_a_column_like_any_other():
+    frame = pd.DataFrame({None: Y, "b": Y + 1}, index=DAYS)
+    assert to_panel(frame).channels == ("None", "b")
+    assert to_panel(frame, Schema(id_col=None)).values[-1].tolist() == [2.75, 3.75]
+
+
 class Promoted(Forecaster):
     """The last value, and ten more where the future column is one."""
 

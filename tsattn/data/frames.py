@@ -320,7 +320,7 @@ def to_panel(
     elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
         frame = frame.reset_index()
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
-    have = [name in frame.columns for name in names]
+    have = [name is not None and name in frame.columns for name in names]  # None may be the name of a column
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
     read = from_long if have[0] or (have[1] and have[2]) or asked else from_wide
     return read(frame, schema, freq=freq, missing=missing)
