@@ -191,6 +191,28 @@ def test_up_to_twelve_series_are_small_pictures_and_the_title_tells_what_is_left
     assert few.get_suptitle() == ""
 
 
+def test_names_with_dollars_and_a_leading_underscore_are_drawn_as_they_are():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"))
+    names = {"s00": "${shop}_${item}", "s01": "US$ a_b $"}
+    frame, answer = (each.assign(unique_id=each["unique_id"].map(names)) for each in (frame, answer))
+    answer.columns = [column.replace("naive", "_a $^$") for column in answer.columns]
+    result = backtest([Naive(STEPS, alias="_a $^$"), Drift(STEPS, alias="b $^$")], frame, n_windows=2)
+    figures = [plot_forecast(frame, answer).figure, plot_backtest(result).figure]
+    figures += [plot_scores(result).figure, plot_scores(result, by_step=True).figure]
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        ax = figure.axes[0]
+        for text in [*ax.get_yticklabels(), ax.title, *(t for legend in figure.legends for t in legend.get_texts())]:
+            assert not text._preprocess_math(text.get_text())[1], "is no mathematics"
+    legends = [
+        [text.get_text().strip() for text in figure.legends[0].get_texts()] for figure in figures if figure.legends
+    ]
+    assert [r"_a \$^\$" in legend for legend in legends] == [True] * 3
+    title = figures[0].axes[0].title
+    assert title._preprocess_math(title.get_text()) == ("${shop}_${item}", False)
+
+
 @pytest.mark.parametrize(("n_series", "freq"), [(1, "D"), (1, "YS"), (4, "min"), (4, "h"), (4, "MS"), (12, "MS")])
 def test_dates_and_legend_do_not_collide(n_series, freq):
     frame, _ = frames_of("long", ("unique_id", "ds", "y"), n_series=n_series)

@@ -143,8 +143,10 @@ def plot_backtest(
         ax.axvline(_stamps(panel.times[end - 1 : end])[0], color="#bbbbbb", linewidth=0.8, linestyle=":")
         for name in names:
             point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, c]
-            ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=name if w == shown[0] else None)
-    _dress(ax, title if title is not None else str(panel.series_names[max(n, c)]), panel.times)
+            ax.plot(
+                ahead, point, color=_colours(result)[name], linewidth=1.4, label=_shown(name) if w == shown[0] else None
+            )
+    _dress(ax, title if title is not None else _shown(panel.series_names[max(n, c)]), panel.times)
     _add_legend([ax], own=own)
     return ax
 
@@ -183,14 +185,14 @@ def plot_scores(
         own, steps = ax is None, pd.RangeIndex(1, result.horizon + 1)
         ax = _new_axes() if ax is None else ax
         for name in scores.index[::-1]:
-            ax.plot(steps, result.by_step.loc[name, "mae"], color=colours[name], linewidth=1.5, label=name)
+            ax.plot(steps, result.by_step.loc[name, "mae"], color=colours[name], linewidth=1.5, label=_shown(name))
         _dress(ax, title if title is not None else "error by steps ahead", steps)
         _add_legend([ax], own=own)
         ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
         return ax
     ax = _new_axes((7, 0.8 + 0.4 * len(scores))) if ax is None else ax
     bars = ax.barh(
-        [str(name) for name in scores.index], scores.to_numpy(), color=[colours[name] for name in scores.index]
+        [_shown(name) for name in scores.index], scores.to_numpy(), color=[colours[name] for name in scores.index]
     )
     ax.bar_label(bars, fmt="%.3g", padding=3)
     ax.set(title=title if title is not None else metric, xlim=(0, 1.12 * np.nanmax([*scores, 1e-12])))
@@ -364,7 +366,7 @@ def _chosen(forecast: Forecast, series: Any, *, one: bool) -> tuple[list[tuple[i
     """Places (series, channel) to draw, and the names of all there are; long tables name series, wide ones channels."""
     long = forecast.dialect.kind == "long"
     known = list(forecast.ids if long else forecast.channels)
-    names = {(n, 0) if long else (0, n): str(name) for n, name in enumerate(known)}
+    names = {(n, 0) if long else (0, n): _shown(name) for n, name in enumerate(known)}
     several = series if isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) else [series]
     if series is None:
         chosen = [*names][:1] if one else [*names]
@@ -430,7 +432,7 @@ def _draw(ax: Axes, forecast: Forecast, n: int, c: int, before: _Rows, after: _R
     if after.n_ahead:
         ahead = after.values[after.n_before :][: forecast.horizon]
         ax.plot(*joined(ahead), color=_TRUTH, linewidth=1.2, label="truth")
-    ax.plot(*joined(point), color=_FORECAST, linewidth=1.6, label=forecast.alias)
+    ax.plot(*joined(point), color=_FORECAST, linewidth=1.6, label=_shown(forecast.alias))
 
 
 def _place(known: Sequence[Any] | np.ndarray, long: bool, series: Any, owner: str) -> tuple[int, int]:
@@ -442,6 +444,12 @@ def _place(known: Sequence[Any] | np.ndarray, long: bool, series: Any, owner: st
         raise ValueError(f"{owner} has no series {series!r}; it has {few}")
     at = names.index(str(series))
     return (at, 0) if long else (0, at)
+
+
+def _shown(name: Any) -> str:
+    """A name that matplotlib draws as it is: it takes what stands between two $ for mathematics, and hides _names."""
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _colours(result: BacktestResult) -> dict[str, str]:
