@@ -366,6 +366,17 @@ def test_a_forecast_goes_to_files_in_the_dialect_that_came(folder, run):
     assert [row["b"] for row in rows] == pytest.approx(frame["b"].tolist())
 
 
+def test_a_picture_that_fails_loses_no_forecast(folder, run, monkeypatch):
+    def fail(*_):
+        raise ValueError("no such font; install it")
+
+    monkeypatch.setattr("tsattn.plotting.save_plot", fail)
+    argv = ["forecast", "long.csv", "--horizon", HORIZON, "--model", "naive", "--plot", "f.png"]
+    assert run(*argv, "--out", "f.csv") == (2, "", "tsattn: no such font; install it\n")
+    assert len(pd.read_csv("f.csv")) == 2 * HORIZON
+    assert run(*argv)[1] == Path("f.csv").read_text()
+
+
 def test_other_column_names_and_gaps_by_policy(folder, run):
     frame = long_frame().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}).drop(index=30)
     frame.to_csv("shops.csv", index=False)

@@ -313,16 +313,16 @@ def forecast(
         forecaster.fit(panel, verbose=console.progress(quiet) is not None)
     result = forecaster.predict(panel, level=level, horizon=horizon if saved is not None else None, future=ahead)
     frame, index = result.to_frame(), result.dialect.time_col is None
-    if plot is not None:
-        from tsattn.plotting import plot_forecast, save_plot
-
-        save_plot(plot_forecast(panel, result), plot)
     if out is not None:
         console.write_table(frame, out, index=index)
     if as_json:
         console.print_json(console.frame_rows(frame, index))
     elif out is None:
         typer.echo(frame.to_csv(index=index), nl=False)
+    if plot is not None:  # last, so that a picture that fails loses nothing
+        from tsattn.plotting import plot_forecast, save_plot
+
+        save_plot(plot_forecast(panel, result), plot)
 
 
 @app.command()
