@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import re
 import sys
 from types import SimpleNamespace
@@ -134,3 +135,35 @@ def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkey
         wanted = f"need {package}; install it with: pip install 'tsattn[files]'\n"
         assert run("forecast", name, *ARGV)[2].endswith(wanted)
         assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(wanted)
+
+
+def test_no_table_takes_the_place_of_one_that_is_read(folder, run):
+    long_frame().assign(p=1.0).to_csv("t.csv", index=False)
+    before = (folder / "t.csv").read_bytes()
+    os.link("t.csv", "u.png")
+    (folder / "w.csv").symlink_to("t.csv")
+    known = ["--horizon", "2", "--model", "ridge", "--future-col", "p"]
+    for argv in (
+        ["forecast", "t.csv", *ARGV, "--out", "t.csv"],
+        ["forecast", "t.csv", *ARGV, "--out", "w.csv"],
+        ["forecast", "t.csv", *ARGV, "--plot", "u.png"],
+        ["forecast", "none.csv", *known, "--future", "t.csv", "--out", "t.csv"],
+        ["backtest", "t.csv", *ARGV, "--out", "t.csv"],
+    ):
+        wanted = f"tsattn: {argv[-1]} is the table that is read; name another file to write to\n"
+        assert run(*argv) == (2, "", wanted)
+    assert (folder / "t.csv").read_bytes() == before
+
+
+def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, monkeypatch):
+    known = ".csv, .gz, .bz2, .xz, .zst, .zip, .parquet, .pq, .feather, .xlsx, .xlsm"
+    for argv in (["forecast", "none.csv", *ARGV], ["backtest", "none.csv", *ARGV]):
+        wanted = f"tsattn: f.json names no kind of table; end it in one of {known}\n"
+        assert run(*argv, "--out", "f.json") == (2, "", wanted)
+        with monkeypatch.context() as without:
+            without.setattr(files, "find_spec", lambda name: None)
+            wanted = "tsattn: f.csv.zst: .zst files need zstandard; install it with: pip install zstandard\n"
+            assert run(*argv, "--out", "f.csv.zst") == (2, "", wanted)
+    long_frame().to_csv("t.csv", index=False)
+    assert run("forecast", "t.csv", *ARGV, "--out", "f") == (0, "", "")
+    assert (folder / "f").read_text().startswith("unique_id,ds,naive\n")

@@ -297,9 +297,7 @@ def forecast(
 ) -> None:
     """Forecast the rows after a table, with intervals where asked; without a model named, without training."""
     _check_forecast(saved, horizon, model, plot)
-    _check_out(out, as_json)
-    if plot is not None:
-        console.check_target(plot, as_json=as_json)
+    _check_out(out, as_json, data, future, plot=plot)
     from tsattn.levels import check_request
 
     check_request(level, None)
@@ -340,7 +338,7 @@ def backtest(
     quiet: Quiet = False,
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
-    _check_out(out, as_json)
+    _check_out(out, as_json, data)
     from tsattn.catalogue import make_forecaster, settings_for
     from tsattn.evaluate.backtest import backtest as judge
 
@@ -447,13 +445,17 @@ def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
     return read_frame(path, {schema.id_col, schema.time_col, *schema.static_cols})
 
 
-def _check_out(path: Path | None, as_json: bool) -> None:
-    """Refuse a file for a table that could not be written in the end."""
-    if path is not None:
-        from tsattn.data.files import kind_of
+def _check_out(out: Path | None, as_json: bool, *sources: Path | None, plot: Path | None = None) -> None:
+    """Refuse files that could not be written in the end, or that would take the place of what is read."""
+    from tsattn.data.files import check_ending
 
+    for path in filter(None, (out, plot)):
         console.check_target(path, as_json=as_json)
-        kind_of(path)
+        for source in filter(None, sources):
+            if path.is_file() and source.is_file() and path.samefile(source):
+                raise ValueError(f"{path} is the table that is read; name another file to write to")
+    if out is not None:
+        check_ending(out)
 
 
 def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None) -> "pd.DataFrame | None":

@@ -54,10 +54,23 @@ def kind_of(path: str | Path) -> str:
     if suffix in _UNREAD:
         raise ValueError(f"{path}: {suffix} files are neither read nor written; save the table as .xlsx or CSV")
     kind = _KINDS.get(suffix, "CSV")
-    package = _PACKAGES.get(kind)
+    package = "zstandard" if suffix == ".zst" else _PACKAGES.get(kind)
     if package is not None and find_spec(package) is None:
-        raise ImportError(f"{path}: {kind} files need {package}; install it with: pip install 'tsattn[files]'")
+        wanted = "zstandard" if suffix == ".zst" else "'tsattn[files]'"
+        raise ImportError(f"{path}: {suffix} files need {package}; install it with: pip install {wanted}")
     return kind
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a name for a table before the work, as :func:`kind_of` does, or if its ending says nothing.
+
+    Raises:
+        ValueError, ImportError: If no such file is written.
+    """
+    kind_of(path)
+    known = (".csv", *_PACKED, *_KINDS)
+    if path.suffix.lower() not in ("", *known):
+        raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(known)}")
 
 
 def read_frame(path: str | Path, text: set[Any]) -> pd.DataFrame:
