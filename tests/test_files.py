@@ -14,6 +14,7 @@ from pandas.testing import assert_frame_equal
 
 from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
+from tsattn.data.schema import Schema
 
 ENDINGS = ["csv", "csv.gz", "CSV.GZ", "csv.bz2", "csv.xz", "csv.zip", "parquet", "pq", "feather", "xlsx"]
 MAGIC = {"csv.gz": b"\x1f\x8b", "csv.zip": b"PK", "parquet": b"PAR1", "feather": b"ARROW1", "xlsx": b"PK"}
@@ -38,7 +39,7 @@ def test_every_kind_is_written_and_read_alike(folder, run, ending):
     assert (folder / f"t.{ending}").read_bytes().startswith(MAGIC.get(ending, b""))
     assert read_table(f"t.{ending}").fingerprint() == read_table_of(df).fingerprint()
     assert run("forecast", f"t.{ending}", *ARGV, "--out", f"f.{ending}") == (0, "", "")
-    answer = read_frame(f"f.{ending}", set()).astype({"ds": "datetime64[ns]"})
+    answer = read_frame(f"f.{ending}").astype({"ds": "datetime64[ns]"})
     days = pd.DatetimeIndex(["2024-01-13", "2024-01-14"] * 2)
     wanted = pd.DataFrame({"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]})
     assert_frame_equal(answer, wanted)
@@ -67,7 +68,7 @@ def test_a_backtest_and_future_rows_take_every_kind_as_well(folder, run):
 def test_stamps_in_the_index_and_in_a_zone_are_written(folder, ending):
     index = pd.date_range("2024-01-01", periods=3, freq="h", tz="Europe/Berlin", name="when")
     write_frame(pd.DataFrame({"load": [1.0, 2.0, 4.0]}, index=index), folder / f"t.{ending}", index=True)
-    frame = read_frame(f"t.{ending}", set()).reset_index()
+    frame = read_frame(f"t.{ending}").reset_index()
     assert pd.to_datetime(frame["when"]).tolist() == index.tolist()
     assert frame["load"].tolist() == [1.0, 2.0, 4.0]
 
@@ -101,6 +102,62 @@ def test_a_table_without_names_is_refused(folder, run, first):
     assert (code, out) == (2, "")
     date = re.split("[,;\t]", first)[0]
     assert f"t.csv is no readable CSV table (its first line holds '{date}', not the names of the columns" in err
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+@pytest.mark.parametrize("id_col", ["unique_id", "item_id", "shop"])
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (["001", "002"], ["001", "002"]),
+        (["1", "01"], ["01", "1"]),
+        (["NA", "DE"], ["DE", "NA"]),
+        (["1e5", "True"], ["1e5", "True"]),
+        (["9" * 20, "8"], ["8", "9" * 20]),
+        (["10", "-2"], [-2, 10]),
+    ],
+)
+def test_ids_of_a_file_stay_as_they_are_written(folder, ending, id_col, ids, wanted):
+    frame = long_frame().rename(columns={"unique_id": id_col})
+    frame[id_col] = frame[id_col].map(dict(zip("ab", ids, strict=True)))
+    named = {"item_id": Schema(), "shop": Schema(id_col="shop")}.get(id_col, Schema())
+    if id_col == "item_id":
+        frame = frame.rename(columns={"ds": "timestamp", "y": "target"})
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    assert read_table(f"t.{ending}", named).ids.tolist() == wanted
+    frame.loc[3, id_col] = ""
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    with pytest.raises(ValueError, match=f"column '{id_col}' has no id in row 3, but"):
+        read_table(f"t.{ending}", named)
+
+
+def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
+    long_frame().assign(unique_id=[1] * 12 + [2] * 12).to_excel("t.xlsx", index=False)
+    assert read_table("t.xlsx").ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_static_columns_of_a_file_are_text_unless_they_hold_numbers(folder, ending):
+    frame = long_frame().assign(land=["NA"] * 24, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24)
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    panel = read_table(f"t.{ending}", Schema(static_cols=("land", "shop"), past_cols=("item_id",)))
+    assert panel.covariates.static.tolist() == [["NA", 1000.0], ["NA", 0.1]]
+    assert panel.covariates.values[:, 0].tolist() == [0.1] * 24, "only ids and static columns are read as text"
+    frame.loc[0, "shop"] = ""
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    with pytest.raises(ValueError, match="static column 'shop' holds nan in row 0, but needs a finite number"):
+        read_table(f"t.{ending}", Schema(static_cols=["shop"]))
+
+
+def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
+    frame = long_frame().replace({"a": "001", "b": "NA"}).assign(p=np.arange(24) % 2)
+    frame.to_csv("t.csv", index=False)
+    days = ["2024-01-13", "2024-01-14"]
+    ahead = pd.DataFrame({"unique_id": ["001"] * 2 + ["NA"] * 2, "ds": [*days, *days], "p": 1})
+    ahead.to_csv("f.csv", index=False)
+    argv = ["--horizon", "2", "--model", "ridge", "--future-col", "p", "--future", "f.csv"]
+    code, out, err = run("forecast", "t.csv", *argv)
+    assert (code, [row.split(",")[0] for row in out.splitlines()]) == (0, ["unique_id", "001", "001", "NA", "NA"]), err
 
 
 DAMAGED = {

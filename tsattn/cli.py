@@ -439,10 +439,9 @@ def verify_dataset(name: Name, data_dir: DataDir = None, as_json: Json = False, 
 
 
 def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
-    """A file as a frame; the columns of ids, stamps and categories need not hold numbers."""
     from tsattn.data.files import read_frame
 
-    return read_frame(path, {schema.id_col, schema.time_col, *schema.static_cols})
+    return read_frame(path, schema)
 
 
 def _check_out(out: Path | None, as_json: bool, *sources: Path | None, plot: Path | None = None) -> None:
@@ -460,7 +459,6 @@ def _check_out(out: Path | None, as_json: bool, *sources: Path | None, plot: Pat
 
 def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None) -> "pd.DataFrame | None":
     """The rows after each series, refused before any training where something is missing in them."""
-    from tsattn.data.files import read_frame
     from tsattn.data.future import read_future
 
     steps, reads = forecaster.horizon if horizon is None else horizon, forecaster.covariate_columns_
@@ -469,7 +467,8 @@ def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: in
         raise ValueError(f"--future is missing; give a table with {names} for the {steps} rows after each series")
     if path is not None and not reads.future:
         raise ValueError("--future was given, but the model reads no future columns; name them by --future-col")
-    frame = None if path is None else read_frame(path, {panel.dialect.id_col, panel.dialect.time_col})
+    own: dict[str, Any] = {"id_col": panel.dialect.id_col, "time_col": panel.dialect.time_col}
+    frame = None if path is None else _read(path, forecaster.schema.changed(**own))
     read_future(frame, panel, reads, steps)
     return frame
 

@@ -7,12 +7,15 @@ import re
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from tsattn.data.columns import long_names
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
 from tsattn.storage import one_line, write_atomic
@@ -21,6 +24,8 @@ _KINDS = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Feather", ".xlsx
 _UNREAD = (".xls", ".xlsb", ".ods")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
+_INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
+_MARK = "'"
 _DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}")
 _DAMAGED = (ValueError, KeyError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
@@ -39,8 +44,7 @@ def read_table(path: str | Path, schema: Schema | None = None, *, missing: str |
         OSError: If the file cannot be read.
     """
     schema = Schema() if schema is None else schema
-    text = {schema.id_col, schema.time_col, *schema.static_cols}
-    return to_panel(read_frame(path, text), schema, missing=missing)
+    return to_panel(read_frame(path, schema), schema, missing=missing)
 
 
 def kind_of(path: str | Path) -> str:
@@ -73,27 +77,33 @@ def check_ending(path: Path) -> None:
         raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(known)}")
 
 
-def read_frame(path: str | Path, text: set[Any]) -> pd.DataFrame:
+def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
     """Read a file as it is; of a spreadsheet its first sheet.
+
+    The ids of CSV and spreadsheets are text as it stands there, such as 001 and NA, or integers if all are written as
+    such. Static columns are text unless they hold numbers.
 
     Args:
         path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by semicolons or tabs.
-        text: Columns that need not hold numbers.
+        schema: What its columns are; those of ids, stamps and categories need not hold numbers.
 
     Raises:
         ValueError: If the file is no table.
         ImportError: If the package for such files is not installed.
         OSError: If the file cannot be read.
     """
-    kind = kind_of(path)
+    kind, schema = kind_of(path), Schema() if schema is None else schema
     try:
         if kind == "Parquet":
             return pd.read_parquet(path, engine="pyarrow")
         if kind == "Feather":
             return pd.read_feather(path)
+        words = {*schema.static_cols, *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,))}
+        as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            return pd.read_excel(path, engine="openpyxl")
-        return _split_cells(_read_csv(path), text)
+            return _read_words(pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text)
+        frame = _read_words(_read_csv(path, as_text), schema, as_text)
+        return _split_cells(frame, {schema.id_col, schema.time_col, *schema.static_cols})
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
@@ -102,20 +112,46 @@ def read_frame(path: str | Path, text: set[Any]) -> pd.DataFrame:
         raise ValueError(f"{name} is no readable {kind} table ({one_line(error)}); {advice}") from None
 
 
-def _read_csv(path: str | Path) -> pd.DataFrame:
-    source = io.BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path
-    options: dict[str, Any] = {"float_precision": "round_trip", "low_memory": False}
-    frame = pd.read_csv(source, **options)
-    head = str(frame.columns[0])
+def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
+    source: Any = io.BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path
+    options: dict[str, Any] = {"float_precision": "round_trip", "low_memory": False, "converters": as_text}
+    options["compression"] = _PACKED.get(Path(path).suffix.lower(), "infer")
+
+    def read(**more: Any) -> pd.DataFrame:
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        return pd.read_csv(source, **options, **more)
+
+    names = read(nrows=0).columns
+    first = str(names[0])
     for mark in ";\t":
-        if frame.shape[1] == 1 and mark in head:
-            if isinstance(source, io.BytesIO):
-                source.seek(0)
+        if len(names) == 1 and mark in first:
             # Where semicolons part the cells, commas may be decimal points.
-            frame = pd.read_csv(source, sep=mark, decimal="," if mark == ";" else ".", **options)
+            options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
+    frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
         raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y")
+    return frame
+
+
+def _text(cell: Any) -> str:
+    """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter returns."""
+    return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
+
+
+def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str]) -> pd.DataFrame:
+    """Columns that came as text: ids as integers where nothing of them is lost, others as they would be read."""
+    id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
+    for name in frame.columns.intersection([*words]):
+        text = frame[name].str.removeprefix(_MARK)
+        if name != id_col:
+            plain = pd.read_csv(io.StringIO(text.to_csv(index=False)), float_precision="round_trip")[name].array
+            frame[name] = text.where(text != "") if plain.dtype == object or plain.isna().all() else plain
+        elif text.str.fullmatch(_INTEGER, na=False).all():
+            frame[name] = text.astype(np.int64)
+        else:
+            frame[name] = text.where(text != "")
     return frame
 
 
