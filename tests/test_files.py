@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +159,18 @@ def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
     argv = ["--horizon", "2", "--model", "ridge", "--future-col", "p", "--future", "f.csv"]
     code, out, err = run("forecast", "t.csv", *argv)
     assert (code, [row.split(",")[0] for row in out.splitlines()]) == (0, ["unique_id", "001", "001", "NA", "NA"]), err
+
+
+def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
+    (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,5\n2024-01-02;1,5\n")
+    wanted = "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this line\n"
+    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
+    with zipfile.ZipFile("t.zip", "w") as file:
+        file.writestr("a.csv", "ds,y\n1,2\n")
+        file.writestr("b.csv", "ds,y\n1,2\n")
+    code, out, err = run("forecast", "t.zip", *ARGV)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"tsattn: t.zip is no readable CSV table \(Multiple files .*\); leave one file in it\n", err)
 
 
 DAMAGED = {

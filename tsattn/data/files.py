@@ -108,8 +108,11 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
         name = "standard input" if str(path) == "-" else path
-        advice = "save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV"
-        raise ValueError(f"{name} is no readable {kind} table ({one_line(error)}); {advice}") from None
+        fact, _, advice = one_line(error).partition("; ")
+        if fact.startswith("Multiple files"):
+            advice = "leave one file in it"
+        advice = advice or ("save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV")
+        raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
 
 
 def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
@@ -124,6 +127,8 @@ def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
 
     names = read(nrows=0).columns
     first = str(names[0])
+    if first.startswith("sep="):
+        raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
     for mark in ";\t":
         if len(names) == 1 and mark in first:
             # Where semicolons part the cells, commas may be decimal points.
@@ -131,7 +136,7 @@ def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
     frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
-        raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y")
+        raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y; add these")
     return frame
 
 
