@@ -161,6 +161,31 @@ def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
     assert (code, [row.split(",")[0] for row in out.splitlines()]) == (0, ["unique_id", "001", "001", "NA", "NA"]), err
 
 
+def test_marks_at_the_end_of_each_row_are_left_out(folder):
+    long_frame().to_csv("t.csv", index=False)
+    head, *rows = (folder / "t.csv").read_text().replace("a,", "01,").splitlines()
+    for ends in (",", ",,"):
+        (folder / "u.csv").write_text("\n".join([head, *(row + ends for row in rows)]))
+        panel = read_table("u.csv")
+        assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], long_frame()["y"].tolist())
+
+
+@pytest.mark.parametrize(("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3)])
+def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
+    (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
+    wanted = f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the rest\n"
+    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: t.csv is no readable CSV table {wanted}")
+
+
+def test_row_names_of_r_are_left_out_with_a_word(folder):
+    frame = long_frame().replace({"a": "01"})
+    head, *rows = frame.to_csv(index=False).splitlines()
+    (folder / "t.csv").write_text("\n".join([head, *(f'"{i}",{row}' for i, row in enumerate(rows, 1))]))
+    with pytest.warns(UserWarning, match="which no name stands above, numbers the rows"):
+        panel = read_table("t.csv")
+    assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], frame["y"].tolist())
+
+
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,5\n2024-01-02;1,5\n")
     wanted = "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this line\n"

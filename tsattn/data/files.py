@@ -5,6 +5,7 @@ import io
 import lzma
 import re
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -137,7 +138,22 @@ def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
     first = str(frame.columns[0])
     if _DATE.match(first):
         raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y; add these")
-    return frame
+    return frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
+
+
+def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """A table whose rows have more cells than there are names, of the first of which pandas made an index."""
+    more = frame.index.nlevels
+    last = frame.iloc[:, -more:]
+    if (last.isna() | (last == _MARK)).all(axis=None):  # each row ends with a mark
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of what is lost, which is nothing
+            return read(index_col=False)
+    if np.array_equal(frame.index, np.arange(1, len(frame) + 1)):  # as R writes them
+        warnings.warn("the first cell of each row, which no name stands above, numbers the rows", stacklevel=2)
+        return frame
+    n = frame.shape[1]
+    raise ValueError(f"line 2 holds {n + more} cells, but the first line names {n} columns; name all, or drop the rest")
 
 
 def _text(cell: Any) -> str:
