@@ -161,6 +161,20 @@ def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
     assert (code, [row.split(",")[0] for row in out.splitlines()]) == (0, ["unique_id", "001", "001", "NA", "NA"]), err
 
 
+def test_a_closed_standard_input_is_refused(folder, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    wanted = "tsattn: standard input is closed; name a file, or pipe a table in\n"
+    assert run("forecast", "-", *ARGV) == (2, "", wanted)
+
+
+def test_a_pipe_that_has_a_name_is_read_once():
+    pipe, end = os.pipe()
+    os.write(end, long_frame().to_csv(index=False, sep=";").encode())
+    os.close(end)
+    assert read_frame(f"/dev/fd/{pipe}")["y"].tolist() == long_frame()["y"].tolist()
+    os.close(pipe)
+
+
 def test_marks_at_the_end_of_each_row_are_left_out(folder):
     long_frame().to_csv("t.csv", index=False)
     head, *rows = (folder / "t.csv").read_text().replace("a,", "01,").splitlines()

@@ -19,7 +19,7 @@ import pandas as pd
 from tsattn.data.columns import long_names
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
-from tsattn.storage import one_line, write_atomic
+from tsattn.storage import is_special, one_line, write_atomic
 
 _KINDS = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Feather", ".xlsx": "Excel", ".xlsm": "Excel"}
 _UNREAD = (".xls", ".xlsb", ".ods")
@@ -117,7 +117,13 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
 
 
 def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
-    source: Any = io.BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path
+    source: Any = path
+    if str(path) == "-":
+        if sys.stdin is None:
+            raise OSError("standard input is closed; name a file, or pipe a table in")
+        source = io.BytesIO(sys.stdin.buffer.read())
+    elif is_special(Path(path)):  # a pipe can be read once only
+        source = io.BytesIO(Path(path).read_bytes())
     options: dict[str, Any] = {"float_precision": "round_trip", "low_memory": False, "converters": as_text}
     options["compression"] = _PACKED.get(Path(path).suffix.lower(), "infer")
 
