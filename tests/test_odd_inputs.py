@@ -353,6 +353,7 @@ def test_every_door_leads_to_the_same_forecaster(convert):
 
 NAIVE = "--horizon 1 --model naive"
 KNOWN = "--horizon 1 --model mlr --future-col p --future t.csv"
+WRITE = "write numbers as 10037.72, without separators or signs, and - as an empty cell"
 # CSV, options of forecast -> the last line, or the whole error.
 LINES = {
     "years": (lambda: timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
@@ -380,6 +381,23 @@ LINES = {
         NAIVE,
         "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop it; a time column is"
         " named by --time-col, the columns of a long table also by --id-col and --target-col",
+    ),
+    "decimal commas": (
+        lambda: long(y=["10.037,72", *["1,5"] * 11]),
+        NAIVE,
+        "series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00 (and 11 more, 2 series in all), but values"
+        f" must be numbers; {WRITE}",
+    ),
+    "a currency": (
+        lambda: wide(v="$10.04"),
+        NAIVE,
+        "column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; "
+        f"{WRITE}; a time column is named by --time-col, the columns of a long table also by --id-col and --target-col",
+    ),
+    "a dash": (
+        lambda: long(y=[*Y[:11].astype(str), "-"]),
+        NAIVE,
+        f"series 'b': column 'y' holds '-' at 2024-01-06 00:00:00, but values must be numbers; {WRITE}",
     ),
     "no stamp": (
         lambda: timed(["soon"] * N, "ds"),

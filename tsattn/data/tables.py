@@ -146,6 +146,8 @@ def _check_numbers(table: Table) -> None:
         if mask.any():
             row, column = (int(i) for i in np.argwhere(mask)[0])
             cell = plain(table.cells[column].iloc[row])
+            if isinstance(cell, str) and not any(map(str.isalpha, cell)):  # 1,5 and $10.04, or - where nothing is known
+                remedy = f"write numbers as 10037.72, without separators or signs, and - as an empty cell, or {remedy}"
             raise ValueError(
                 f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
                 f"{table.count(mask)}, but {rule}; {remedy}"
