@@ -306,6 +306,24 @@ def test_the_index_of_a_file_is_left_out_with_a_word(name):
     assert (dated.dialect.time_col, dated.freq) == (name, "D")
 
 
+@pytest.mark.parametrize("convert", [str, lambda text: pd.Timestamp(text).to_pydatetime()], ids=["text", "objects"])
+def test_days_whose_offset_changes_are_read_by_the_clock_on_the_wall(convert):
+    def read(stamps):
+        cells = [convert(str(stamp)) for stamp in stamps]
+        return to_panel(pd.DataFrame({"ds": pd.Series(cells, dtype=object), "y": range(len(cells))}))
+
+    for start, freq in (("2024-03-25", "D"), ("2024-01-31 07:30", "ME"), ("2024-03-24", "W-SUN")):
+        stamps = pd.date_range(start, periods=20, freq=freq, tz="Europe/Berlin")
+        panel = read(stamps)
+        assert panel.times.tolist() == stamps.tz_localize(None).tolist()
+        assert panel.freq == freq
+    for start, periods, freq in (("2024-10-26", 48, "h"), ("2024-10-27", 2, "h"), ("2024-03-30", 192, "15min")):
+        stamps = pd.date_range(start, periods=periods, freq=freq, tz="UTC")
+        panel = read(stamps.tz_convert("Europe/Berlin"))
+        assert panel.times.tolist() == stamps.tolist(), "hours are read as instants"
+        assert str(panel.times.tz) == "UTC"
+
+
 def test_a_column_called_none_is_a_column_like_any_other():
     frame = pd.DataFrame({None: Y, "b": Y + 1}, index=DAYS)
     assert to_panel(frame).channels == ("None", "b")

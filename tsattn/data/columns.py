@@ -401,7 +401,8 @@ def read_stamps(
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
     Text is read as ISO 8601, or by one common layout that fits the whole column. Text or objects with different UTC
-    offsets become UTC. Periods, quarters and weeks become their first instant, years and months in decimals (1949.083)
+    offsets become UTC, or local times without an offset where these are all of one time of the day, as days are where
+    the clocks change. Periods, quarters and weeks become their first instant, years and months in decimals (1949.083)
     too. Integers are read as :func:`spelt_stamps` does.
 
     Args:
@@ -465,7 +466,9 @@ def _stamps(series: pd.Series, kind: str, label: str) -> pd.Series:
     if kind in ("datetime", "date", "datetime64"):
         zones = series.map(lambda cell: getattr(cell, "tzinfo", None))
         _refuse_half_zoned(series, zones.notna(), label)
-        return pd.to_datetime(series, errors="coerce", utc=len(set(zones)) > 1)
+        if len(set(zones)) > 1:
+            return _of_changing_offsets(series, series.map(lambda cell: cell.replace(tzinfo=None)))
+        return pd.to_datetime(series, errors="coerce")
     raise TypeError(
         f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it with pd.to_datetime"
     )
@@ -535,8 +538,10 @@ def _read_text(text: pd.Series, label: str) -> pd.Series:
         text = text.str.replace(_QUARTER, lambda m: f"{m[1] or m[4]}-{3 * int(m[2] or m[3]) - 2:02}", regex=True)
     if _WEEK.fullmatch(text.iloc[0]):
         return pd.to_datetime(text.str.replace(_WEEK, r"\1-\2-1", regex=True), format="%G-%V-%u", errors="coerce")
-    utc = offsets.nunique() > 1
-    stamps = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=utc)
+    if offsets.nunique() > 1:
+        local = text.str.replace(_OFFSET, lambda m: m[0].removesuffix(m[1]).rstrip(), regex=True)
+        return _of_changing_offsets(text, local)
+    stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
         return stamps
     layouts = [date + hour for date in _DATES for hour in _HOURS if _fits(text.iloc[0], date + hour)]
@@ -548,6 +553,14 @@ def _read_text(text: pd.Series, label: str) -> pd.Series:
             "datetimes, as from pd.to_datetime(..., dayfirst=True)"
         )
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
+
+
+def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:
+    """Days and longer steps by the clock on the wall, which is even where the offset changes; all others in UTC."""
+    wall = pd.to_datetime(local, format="ISO8601", errors="coerce")
+    utc = pd.to_datetime(stamps, format="ISO8601", errors="coerce", utc=True)
+    days = (wall - wall.dt.normalize()).nunique() == 1 and wall.nunique() == utc.nunique()  # no hour that occurs twice
+    return wall if days else utc
 
 
 def _fits(text: str, layout: str) -> bool:
