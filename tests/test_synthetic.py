@@ -1,13 +1,11 @@
 """Synthetic series: repeatable, scaled, finite, and what their families promise."""
 
-import xml.etree.ElementTree as ET
-
 import numpy as np
 import pytest
 
 from tsattn.pretrained import draws, families, synthetic
 from tsattn.pretrained.families import FAMILIES
-from tsattn.pretrained.synthetic import make, picture, standardise
+from tsattn.pretrained.synthetic import make, standardise
 
 
 def rng(seed=0):
@@ -282,25 +280,3 @@ def test_two_values_of_every_series_stay():
     x = synthetic._missing(rng(), np.ones((500, 16)))
     assert np.isnan(x).any()
     assert np.isfinite(x[:, :2]).all()
-
-
-# --- the picture ------------------------------------------------------------------------------------------------
-
-
-def test_the_picture_has_a_panel_a_series_and_gaps():
-    x = make(7, 50, seed=0)
-    x[3, 10:20] = np.nan
-    tree = ET.fromstring(picture(x, columns=3))
-    paths = [node.get("d") for node in tree.iter("{http://www.w3.org/2000/svg}path")]
-    assert len(paths) == 7
-    assert paths[3].count("M") == 2
-    assert paths[3].count("L") == 38
-    assert "nan" not in "".join(paths)
-
-
-def test_the_picture_is_written_and_small(tmp_path, capsys):
-    synthetic.main(["--picture", str(tmp_path / "a.svg"), "--seed", "0"])
-    assert 10_000 < (tmp_path / "a.svg").stat().st_size < 400_000
-    with pytest.raises(SystemExit, match="2"):
-        synthetic.main(["--picture", str(tmp_path / "a.png")])
-    assert "--picture must end in .svg" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Draws the pictures of README and the guide, from weekly CO2 at Mauna Loa.
+"""Draws the pictures of README and the guide, from weekly CO2 at Mauna Loa, and synthetic series.
 
 Run: python docs/pictures/draw.py [--out docs/pictures], about a minute.
 """
@@ -6,10 +6,13 @@ Run: python docs/pictures/draw.py [--out docs/pictures], about a minute.
 import argparse
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from tsattn import backtest, make_forecaster
 from tsattn.demo import load_co2
 from tsattn.limits import limit_threads
 from tsattn.plotting import plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
+from tsattn.pretrained.synthetic import make
 
 PICTURES = Path(__file__).resolve().parent
 HORIZON, CONTEXT = 52, 156
@@ -40,12 +43,22 @@ def draw(folder: Path) -> None:
     save_plot(plot_attention(weights, block_sizes=summary["block_sizes"], title=title), folder / "attention.png")
 
 
+def draw_synthetic(folder: Path) -> None:
+    """Fifty synthetic series, missing values as gaps."""
+    panels = Figure(figsize=(8, 6), layout="constrained").subplots(10, 5)
+    for panel, series in zip(panels.ravel(), make(50, 384, seed=0), strict=True):
+        panel.plot(series, linewidth=0.6)
+        panel.set(xticks=[], yticks=[])
+    save_plot(panels[0, 0], folder / "synthetic.png")
+
+
 def main() -> None:
     """Draw into a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=PICTURES)
     options = parser.parse_args()
     with limit_threads(1):
+        draw_synthetic(options.out)
         draw(options.out)
 
 

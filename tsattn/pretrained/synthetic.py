@@ -1,8 +1,5 @@
 """Synthetic series for pretraining: drawn from families, mixed, disturbed, standardised; random numbers alone."""
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from tsattn.pretrained.draws import chance, changes, hold, leak, log_uniform, normal, periods, uniform, unit
@@ -178,52 +175,3 @@ _ON_TOP = (
     (0.03, _reverse),
     (0.08, _missing),
 )
-
-
-def picture(x: np.ndarray, *, columns: int = 5) -> str:
-    """Series [N, T] as panels of an SVG image, missing values as gaps, each panel from its least to its largest value.
-
-    Args:
-        x: Series, NaN where missing.
-        columns: Panels in a row.
-    """
-    width, height, gap = 200, 60, 8
-    n, length = x.shape
-    rows = -(-n // columns)
-    size = f"{columns * (width + gap) + gap} {rows * (height + gap) + gap}"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">',
-        '<rect width="100%" height="100%" fill="#fff"/>',
-    ]
-    for k, series in enumerate(x):
-        low, high = np.nanmin(series), np.nanmax(series)
-        y = height - height * (series - low) / max(float(high - low), 1e-9)
-        across, down = (part * (side + gap) + gap for part, side in ((k % columns, width), (k // columns, height)))
-        parts.append(
-            f'<g transform="translate({across} {down})"><rect width="{width}" height="{height}" fill="#f4f4f4"/>'
-        )
-        parts.append(f'<path fill="none" stroke="#1f5fa8" stroke-width=".8" d="{_path(y, width / (length - 1))}"/></g>')
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _path(y: np.ndarray, step: float) -> str:
-    """Commands of an SVG path through the points (i step, y_i) that are not NaN."""
-    seen = ~np.isnan(y)
-    points = (f"{'L' if i and seen[i - 1] else 'M'}{i * step:.1f} {y[i]:.1f}" for i in np.flatnonzero(seen))
-    return "".join(points)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Write a picture of fifty synthetic series: ``python -m tsattn.pretrained.synthetic --picture FILE.svg``."""
-    parser = argparse.ArgumentParser(prog="python -m tsattn.pretrained.synthetic", description=main.__doc__)
-    parser.add_argument("--picture", type=Path, required=True, metavar="FILE.svg", help="where the picture goes")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the series (default: 0)")
-    parser.add_argument("--length", type=int, default=384, help="steps of each series (default: 384)")
-    chosen = parser.parse_args(arguments)
-    if chosen.picture.suffix != ".svg":
-        parser.error(f"--picture must end in .svg; got {chosen.picture}")
-    chosen.picture.write_text(picture(make(50, chosen.length, seed=chosen.seed)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
