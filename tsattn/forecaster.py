@@ -460,7 +460,7 @@ class Forecaster(ABC):
 
 
 def _same(value: Any, default: Any) -> bool:
-    plain = isinstance(value, Settings | str | int | float) and type(value) is type(default)
+    plain = isinstance(value, Settings | str | int | float | tuple) and type(value) is type(default)
     return value is default or (plain and value == default)
 
 

@@ -323,9 +323,8 @@ class StatsmodelsForecaster(LocalForecaster):
         self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
         self.context = None if context is None else check_rows("context", context, _LEAST_ROWS)
         self.lags = None if lags is None else check_rows("lags", lags, 1)
-        _check_order("order", order)
-        _check_order("seasonal_order", seasonal_order)
-        self.order, self.seasonal_order = order, seasonal_order
+        self.order = _check_order("order", order)
+        self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 
     def _learn(self, panel: Panel) -> None:
         least, rows = self._least_rows(1), int(panel.lengths.max())
@@ -362,10 +361,12 @@ def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return np.full(steps, y[-1]), math.sqrt(np.mean(np.diff(y) ** 2)) * np.sqrt(np.arange(1, steps + 1))
 
 
-def _check_order(name: str, order: object) -> None:
+def _check_order(name: str, order: object) -> tuple[int, int, int]:
     if (
         not isinstance(order, Sequence)
         or len(order) != 3
         or any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in order)
     ):
         raise ValueError(f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}")
+    # A tuple stays the one that it is, or scikit-learn could not clone its owner.
+    return order if isinstance(order, tuple) else (order[0], order[1], order[2])
