@@ -156,7 +156,7 @@ MUTANTS = [
     ),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "settled |= usable & (", "settled |= usable | (", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "(period * _SEASONS <= length) |", "(period <= length) |", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "x, season = network.look", "_, season = network.look", PRETRAINING),

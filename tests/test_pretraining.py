@@ -127,9 +127,10 @@ def far_series():
     return x, torch.tensor([0, 0, 12, 0, 250, 0, 0, 0, 300])
 
 
-def test_the_recent_part_is_that_of_loops():
+@pytest.mark.parametrize("horizon", [5, 17, 64])
+def test_the_recent_part_is_that_of_loops(horizon):
     x, periods = far_series()
-    found, fewer = read_recent(x, periods)
+    found, fewer = read_recent(x, periods, horizon)
     kept = []
     for row, period in zip(x.numpy(), periods.tolist(), strict=True):
         keep = None
@@ -137,19 +138,19 @@ def test_the_recent_part_is_that_of_loops():
             part = row[-length:]
             known = [k for k in range(1, length) if np.isfinite(part[[k - 1, k]]).all()]
             change = np.mean([abs(part[k] - part[k - 1]) for k in known]) if known else np.inf
-            if np.nanstd(part) == 0 or (length < 1200 and 4 * period > length):
+            if np.nanstd(part) == 0 or (length < 1200 and max(4 * period, 16 * horizon) > length):
                 continue
             keep = length
             if np.nanstd(part) <= 24 * change:
                 break
         kept.append(1200 if keep is None else keep)
-    assert set(kept) == {1200, 1024, 512, 256}
+    assert set(kept) == {5: {1200, 1024, 512, 256}, 17: {1200, 1024, 512}, 64: {1200, 1024}}[horizon]
     steps = torch.arange(1200, 0, -1)
     right = torch.where(steps > torch.tensor(kept)[:, None], torch.nan, x)
     torch.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
     assert fewer.tolist() == [bool(lost.any()) for lost in (right.isnan() & ~x.isnan())]
-    torch.testing.assert_close(read_recent(found, periods)[0], found, rtol=0, atol=0, equal_nan=True)
-    scaled, _ = read_recent(1e9 - 1e-3 * x, periods)
+    torch.testing.assert_close(read_recent(found, periods, horizon)[0], found, rtol=0, atol=0, equal_nan=True)
+    scaled, _ = read_recent(1e9 - 1e-3 * x, periods, horizon)
     assert (scaled.isnan() == found.isnan()).all()
 
 
@@ -158,13 +159,13 @@ def test_what_is_not_recent_is_as_if_it_were_not_there():
     network, (x, _) = shaken(max_tokens=256), far_series()
     turn = 2 * torch.pi * torch.arange(1200)
     x[1] += torch.where(turn < 900 * 2 * torch.pi, 60 * torch.sin(turn / 50), torch.sin(turn / 24))
-    assert [int(found[0][1]) for found in (network._season(x), network.look(x)[1])] == [50, 24]
-    q = network.forecast(x, 20)
+    assert [int(found[0][1]) for found in (network._season(x), network.look(x, 16)[1])] == [50, 24]
+    q = network.forecast(x, 16)
     for row, length in ((1, 256), (2, 256), (3, 512)):
-        alone = network.forecast(x[row : row + 1, -length:], 20)[0]
+        alone = network.forecast(x[row : row + 1, -length:], 16)[0]
         torch.testing.assert_close(q[row], alone, rtol=1e-5, atol=1e-4)
-        assert (network.forecast(x[row : row + 1, 200:], 20)[0] - alone).abs().max() < 1e-3
-    y = torch.zeros(len(x), 20)
+        assert (network.forecast(x[row : row + 1, 200:], 16)[0] - alone).abs().max() < 1e-3
+    y = torch.zeros(len(x), 16)
     rows = [1, 2]
     whole, part = (float(pinball(network, each[rows], y[rows], weighed=True).detach()) for each in (x, x[:, -256:]))
     assert whole == pytest.approx(part, rel=1e-4)

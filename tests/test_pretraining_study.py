@@ -94,8 +94,8 @@ def test_tokens_of_eight_steps_have_phases_too():
 def test_borrowed_season_depends_on_the_series_alone_and_is_another_one():
     own, lent = network_of("phase"), network_of("phase of a borrowed season")
     x = torch.from_numpy(make(64, 300, seed=5)).double()
-    mine, theirs = own.look(x)[1][0], lent.look(x)[1][0]
-    assert (lent.look(x.flip(0))[1][0] == theirs.flip(0)).all()
+    mine, theirs = own.look(x, 9)[1][0], lent.look(x, 9)[1][0]
+    assert (lent.look(x.flip(0), 9)[1][0] == theirs.flip(0)).all()
     assert (mine != theirs).float().mean() > 0.5
 
 

@@ -119,7 +119,7 @@ class StudyNetwork(ZeroNetwork):
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         return block
 
-    def look(self, x: Tensor) -> tuple[Tensor, Season]:
+    def look(self, x: Tensor, horizon: int) -> tuple[Tensor, Season]:
         """The season alone: the shipped network knows the cycle of a season, too, and does not read a far past."""
         seen = x[:, -self.config.max_context :]
         period, strength = detect_period(seen)

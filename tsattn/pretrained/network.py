@@ -22,8 +22,8 @@ _N_FACTS = 4
 # Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
 _PART_TOKENS = 2**12
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
-# the fewest of these steps that holds so many seasons.
-_MOST_CHANGES, _PARTS, _SEASONS = 24.0, (1024, 512, 256), 4
+# the fewest of these steps that holds so many seasons, and so many times the horizon.
+_MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
 
 # Season of each series in steps, its cycle, and how well it repeats.
 Season = tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"]]
@@ -219,7 +219,7 @@ class ZeroNetwork(nn.Module):
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        x, (period, cycle, strength) = self.look(x) if season is None else (x, season)
+        x, (period, cycle, strength) = self.look(x, horizon) if season is None else (x, season)
         tokens = self._cut(period, cycle, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = read_slots(x, index, inside)
@@ -248,7 +248,7 @@ class ZeroNetwork(nn.Module):
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        x, (period, cycle, strength) = self.look(x)
+        x, (period, cycle, strength) = self.look(x, horizon)
         n_steps = x.shape[1] - (x.isfinite().cumsum(1) == 0).sum(1)
         for rows in self._alike(period, cycle, n_steps, horizon):
             season = period[rows], cycle[rows], strength[rows]
@@ -275,10 +275,10 @@ class ZeroNetwork(nn.Module):
         period, strength = detect_period(x)
         return period, detect_cycle(x, period), strength
 
-    def look(self, x: Float[Tensor, "B T"]) -> tuple[Float[Tensor, "B T"], Season]:
+    def look(self, x: Float[Tensor, "B T"], horizon: int) -> tuple[Float[Tensor, "B T"], Season]:
         """Contexts, NaN before what is read of them, and the season, cycle and strength that are found there."""
         season = self._season(x[:, -self.config.max_context :])
-        x, fewer = read_recent(x, season[0])
+        x, fewer = read_recent(x, season[0], horizon)
         if fewer.any():
             for found, again in zip(season, self._season(x[fewer, -max(_PARTS) :]), strict=True):
                 found[fewer] = again
@@ -359,35 +359,37 @@ class ZeroNetwork(nn.Module):
         return Tokens(tokens.steps, tokens.count, tokens.index[tokens.index >= 0], tokens.max_len)
 
 
-def read_recent(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
+def read_recent(
+    x: Float[Tensor, "B T"], period: Int[Tensor, " B"], horizon: int
+) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
     """Contexts without what makes their recent changes too small to be seen, and which of them lost something.
 
     A context is kept whole where its deviation is at most 24 times the mean absolute change from one known step to the
     next. Of others the last 1,024, 512 or 256 steps are kept, the most of which that holds, else the fewest of which
-    something varies; a part holds four seasons at least. A window is measured by its deviation,
+    something varies; a part holds four seasons and sixteen horizons at least. A window is measured by its deviation,
     beside which the last steps of a price, or of a concentration that rises for decades, would hardly be seen.
 
     Args:
         x: Contexts; NaN is missing, at the left also a history that begins later.
         period: The season of each in steps, 0 for none.
+        horizon: Steps ahead.
 
     Returns:
         Contexts, NaN before the part that is kept; whether there is less of one than before.
 
     Example:
         >>> walk = torch.arange(2048.0)[None]
-        >>> read_recent(walk, torch.tensor([0]))[0].isfinite().sum()
+        >>> read_recent(walk, torch.tensor([0]), 12)[0].isfinite().sum()
         tensor(256)
     """
-    values = x - x.nanmean(1, keepdim=True)
-    size = values.abs().nan_to_num(0.0).amax(1, keepdim=True)
-    values = values / torch.where(size > 0, size, 1.0)
-    changes, n_steps = values.diff(dim=1).abs(), x.shape[1]
+    values, n_steps = x - x.nanmean(1, keepdim=True), x.shape[1]
+    values = values / values.abs().nan_to_num(0.0).amax(1, keepdim=True).clamp_min(1e-300)
+    changes, least = values.diff(dim=1).abs(), (_SEASONS * period).clamp_min(_HORIZONS * horizon)
     keep, settled = torch.full_like(period, n_steps), torch.zeros_like(period, dtype=torch.bool)
     for length in (n_steps, *(part for part in _PARTS if part < n_steps)):
         part, change = values[:, -length:], changes[:, n_steps - length :].nanmean(1).nan_to_num(torch.inf)
         spread = (part - part.nanmean(1, keepdim=True)).square().nanmean(1).sqrt()
-        usable = (spread > 0) & ((period * _SEASONS <= length) | (length == n_steps))
+        usable = (spread > 0) & ((least <= length) | (length == n_steps))
         keep = torch.where(usable & ~settled, length, keep)
         settled |= usable & (spread <= _MOST_CHANGES * change)
     old = torch.arange(n_steps, 0, -1, device=x.device) > keep[:, None]

@@ -113,7 +113,7 @@ def pinball(
     network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, *, weighed: bool = False
 ) -> Tensor:
     """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by :func:`weigh` where asked."""
-    x, season = network.look(x)
+    x, season = network.look(x, y.shape[1])
     losses, weight = pinball_terms(network, x, y, n_tokens, season)
     if weighed:
         importance = weigh(x, season[0])[:, None, None]
