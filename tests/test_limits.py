@@ -223,14 +223,16 @@ def test_memory_that_is_freed_is_kept():
     code = (
         "import resource, torch\nfrom tsattn.limits import limit_threads\n"
         "def faults():\n"
-        "    for _ in range(3):\n"
+        "    rounds = []\n"
+        "    for _ in range(6):\n"
         "        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "        parts = [torch.empty(2**20, dtype=torch.uint8).fill_(1) for _ in range(24)]\n"
         "        del parts\n"
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "        rounds.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+        "    return min(rounds)\n"
         "before = faults()\nwith limit_threads(1):\n    print(before, faults())\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     without, kept = map(int, found)
     assert without > 4000
-    assert kept < without / 10  # a block may come from elsewhere once
+    assert kept < without / 10
