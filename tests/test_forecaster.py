@@ -314,3 +314,20 @@ def test_two_columns_of_one_name_are_refused():
     pair = [SplitConformal(Naive(2, alias=name), n_windows=12) for name in ("m", "m-lo-80")]
     with pytest.raises(ValueError, match="two columns of the answer would be called 'm-lo-80'"):
         backtest(pair, long.rename(columns={"x-lo-80": "unique_id"}), level=80)
+
+
+def test_names_of_a_wide_answer_are_not_compared_each_with_each():
+    compared = []
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    names = [Name(f"c{n}") for n in range(400)]
+    wide = pd.DataFrame({str(name): np.arange(9.0) for name in names}, index=pd.date_range("2024-01-01", periods=9))
+    assert Naive(1).fit(wide).predict().columns.tolist() == [str(name) for name in names]
+    levels.refuse_twice(names)
+    assert len(compared) < 4 * len(names)

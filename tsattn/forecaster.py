@@ -513,12 +513,12 @@ class Forecast:
             data[dialect.id_col] = dialect.restore_ids(np.repeat(self.ids, self.horizon))
         if dialect.time_col is not None:
             data[dialect.time_col] = self.times
+        columns = [*data.items()]
         for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
-            columns = self._columns(name, c)
-            refuse_twice([*data, *columns])
-            data |= columns
+            columns += self._columns(name, c).items()
+        refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
-        return pd.DataFrame(data, index=index)
+        return pd.DataFrame(dict(columns), index=index)
 
     def _columns(self, name: str, channel: int) -> dict[str, np.ndarray]:
         columns = {name: self.point[:, :, channel].ravel()}

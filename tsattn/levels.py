@@ -1,5 +1,6 @@
 """Which quantiles do levels name, and which columns do they fill? Two spellings of the same numbers."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -50,12 +51,9 @@ def refuse_twice(columns: Sequence[Any]) -> None:
     Raises:
         ValueError: Naming it.
     """
-    for place, name in enumerate(columns):
-        if name in columns[:place]:
-            raise ValueError(
-                f"two columns of the answer would be called {name!r}: rename that column of the table, or give the"
-                " forecaster another alias="
-            )
+    name, count = max(Counter(columns).items(), key=lambda each: each[1])  # a wide table may have thousands
+    if count > 1:
+        raise ValueError(f"two columns of the answer would be called {name!r}; rename it, or give another alias=")
 
 
 def quantile_to_level(quantile: float) -> float:
