@@ -27,7 +27,7 @@ from tsattn import benchmark
 from tsattn.benchmark import Suite, run_suite
 from tsattn.cli import main
 from tsattn.data.frames import from_long
-from tsattn.distributed import backtest_many, ddp_settings, distributed_map, predict_many
+from tsattn.distributed import backtest_many, distributed_map, predict_many
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecasters.attention import AttentionForecaster
@@ -168,7 +168,7 @@ def test_a_loss_that_explodes_ends_both(found):
 def test_fit_in_two_processes_equals_fit_in_one(tmp_path):
     df, given = long_frame(), {"dropout": 0.0, "max_epochs": 2, "random_state": 3}
     one = attention(**given).fit(df)
-    asked = attention(**given, trainer=ddp_settings(2), checkpoint_dir=tmp_path / "epochs")
+    asked = attention(**given, trainer=DDPSettings(2), checkpoint_dir=tmp_path / "epochs")
     threads, variables = torch.get_num_threads(), dict(os.environ)
     two = clone(asked).fit(df)
     assert torch.get_num_threads() == threads
@@ -222,13 +222,13 @@ def until(holds, seconds=60):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ddp_settings(0), "n_processes must be a whole number of at least 1, or None under torchrun; got 0"),
-        (lambda: ddp_settings(True), "n_processes must be .* got True"),
-        (lambda: ddp_settings(2, backend="mpi"), "backend must be None, 'gloo' or 'nccl'; got 'mpi'"),
-        (lambda: ddp_settings(2, timeout=0), "timeout must be seconds above 0; got 0"),
-        (lambda: processes_for(ddp_settings(2, backend="nccl"), CPU), "backend 'nccl' works between GPUs only"),
-        (lambda: processes_for(ddp_settings(), CPU), "needs a launcher such as torchrun, and RANK is not set"),
-        (lambda: processes_for(ddp_settings(64), torch.device("cuda")), "64 processes need as many GPUs"),
+        (lambda: DDPSettings(0), "n_processes must be a whole number of at least 1, or None under torchrun; got 0"),
+        (lambda: DDPSettings(True), "n_processes must be .* got True"),
+        (lambda: DDPSettings(2, backend="mpi"), "backend must be None, 'gloo' or 'nccl'; got 'mpi'"),
+        (lambda: DDPSettings(2, timeout=0), "timeout must be seconds above 0; got 0"),
+        (lambda: processes_for(DDPSettings(2, backend="nccl"), CPU), "backend 'nccl' works between GPUs only"),
+        (lambda: processes_for(DDPSettings(), CPU), "needs a launcher such as torchrun, and RANK is not set"),
+        (lambda: processes_for(DDPSettings(64), torch.device("cuda")), "64 processes need as many GPUs"),
     ],
 )
 def test_bad_settings_are_refused(make, message):
@@ -240,20 +240,20 @@ def test_started_processes_start_no_others(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "4")
     with pytest.raises(ValueError, match="would start processes in each of the 4 that a launcher started already"):
-        processes_for(ddp_settings(2), CPU)
+        processes_for(DDPSettings(2), CPU)
 
 
 def test_a_bad_trainer_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
-    with pytest.raises(TypeError, match=r"None or what tsattn\.distributed\.ddp_settings\(\) gives; got int"):
+    with pytest.raises(TypeError, match=r"None or a tsattn\.distributed\.DDPSettings; got int"):
         linear(trainer=2).fit(long_frame())
     with pytest.raises(ValueError, match="needs a launcher such as torchrun"):
-        linear(trainer=ddp_settings()).fit(long_frame())
+        linear(trainer=DDPSettings()).fit(long_frame())
 
 
 def test_one_process_is_training_as_usual():
     df = long_frame()
-    pd.testing.assert_frame_equal(linear(trainer=ddp_settings(1)).fit(df).predict(), linear().fit(df).predict())
+    pd.testing.assert_frame_equal(linear(trainer=DDPSettings(1)).fit(df).predict(), linear().fit(df).predict())
 
 
 # --- items ------------------------------------------------------------------------------------------------------

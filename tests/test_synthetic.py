@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tsattn.pretrained import draws, families, synthetic
-from tsattn.pretrained.families import FAMILIES
+from tsattn.pretrained.families import FAMILIES, SHORT, shares
 from tsattn.pretrained.synthetic import make, standardise
 
 
@@ -94,6 +94,26 @@ def test_standardise_leaves_what_is_missing_out():
 
 def test_weights_are_shares():
     assert sum(weight for _, weight in FAMILIES.values()) == pytest.approx(1)
+    names = list(FAMILIES)
+    assert shares(SHORT + 1)[names.index("growth")] == pytest.approx(FAMILIES["growth"][1])
+    assert shares(SHORT)[names.index("growth")] == pytest.approx(2.4 * 0.05 / (1 + 5 * 0.05 + 1.4 * 0.05 + 0.2 * 0.1))
+
+
+@pytest.mark.parametrize("length", [SHORT, SHORT + 1])
+def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
+    asked = {}
+
+    def counting(name):
+        def family(rng, n, length):
+            asked[name] = asked.get(name, 0) + n
+            return rng.standard_normal((n, length))
+
+        return family
+
+    for name, (_, weight) in list(FAMILIES.items()):
+        monkeypatch.setitem(FAMILIES, name, (counting(name), weight))
+    make(2000, length, seed=0)
+    assert asked["low_frequency"] / sum(asked.values()) == pytest.approx(0.224 if length == SHORT else 0.05, abs=0.03)
 
 
 @pytest.mark.parametrize("length", [16, 1000])

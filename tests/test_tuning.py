@@ -9,7 +9,7 @@ import pytest
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
-from tsattn.distributed import ddp_settings
+from tsattn.distributed import DDPSettings
 from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
 from tsattn.tuning import Tuned, tune
@@ -175,8 +175,8 @@ def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
         ({"test_size": 10**6}, "test_size = 1000000 leaves nothing of series 's0'"),
         ({"model": linear(val_size=0)}, "tune compares validation losses, and val_size = 0 leaves none"),
         ({"random_state": -1}, "random_state must be an int of at least 0"),
-        ({"model": linear(trainer=ddp_settings(2)), "prune": True}, "prune=True looks at each epoch"),
-        ({"model": linear(trainer=ddp_settings()), "random_state": None}, "processes of a launcher must search alike"),
+        ({"model": linear(trainer=DDPSettings(2)), "prune": True}, "prune=True looks at each epoch"),
+        ({"model": linear(trainer=DDPSettings()), "random_state": None}, "processes of a launcher must search alike"),
     ],
 )
 def test_bad_requests_are_refused_before_training(monkeypatch, given, message):

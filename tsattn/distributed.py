@@ -21,7 +21,7 @@ from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecast, Forecaster, check_forecaster
 from tsattn.training.processes import DDPSettings
 
-__all__ = ["DDPSettings", "backtest_many", "ddp_settings", "distributed_map", "predict_many"]
+__all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -30,37 +30,6 @@ _ENGINES = {"native": (), "ray": ("ray",), "dask": ("dask", "distributed"), "spa
 # Errors that say something to the caller: they come back from wherever they were raised as they are.
 _RELAYED = (ValueError, TypeError, OSError, ImportError)
 _WAYS = ("fold", "series")
-
-
-def ddp_settings(n_processes: int | None = None, *, backend: str | None = None, timeout: float = 1800.0) -> DDPSettings:
-    """Settings for training in several processes by Lightning's DDP: ``Training(trainer=ddp_settings(2))``.
-
-    Each process takes its share of every batch and of every validation batch, and the gradients are those of the
-    whole batch: windows and steps are those of one process, and so is the result, but for the rounding of sums, as
-    long as nothing is drawn in a step. With ``dropout`` above 0 each process draws masks of its own; a fit then
-    repeats itself under the same seed and number of processes, and differs from one process as another seed would.
-    ``batch_size`` stays the size of the whole batch. Early stopping, time limits and best weights are decided
-    together; checkpoints are written by the first process alone.
-
-    Args:
-        n_processes: Processes that each fit starts on this machine, one a GPU or core; 1 is training as usual.
-            ``None``: the script runs under a launcher such as torchrun, on one machine or several; every process
-            calls ``fit`` with the same data, and each has the fitted model afterwards. Scripts that let ``fit`` start
-            processes need the guard ``if __name__ == "__main__":``.
-        backend: ``"gloo"`` or ``"nccl"``; ``None`` is gloo on CPUs and nccl on GPUs.
-        timeout: Seconds after which a process that waits for another one gives up.
-
-    Returns:
-        The settings; they start nothing.
-
-    Raises:
-        ValueError: If a value is out of its range.
-
-    Example:
-        >>> ddp_settings(2)
-        DDPSettings(n_processes=2, backend=None, timeout=1800.0)
-    """
-    return DDPSettings(n_processes, backend, timeout)
 
 
 def distributed_map(function: Callable[[_T], _R], items: Iterable[_T], *, engine: Any = None) -> list[_R]:
@@ -138,7 +107,7 @@ def predict_many(
     # What lies before what it reads has no part in a forecast, except as what missing values are filled with.
     short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
     edges = _edges(panel.n_series, engine, n_chunks)
-    parts = [(_series(short, *edge), _ahead(panel, future, *edge)) for edge in edges]
+    parts = [(short.some(*edge), _ahead(panel, future, *edge)) for edge in edges]
     answers = distributed_map(partial(_predict, forecaster, asked), parts, engine=engine)
     whole = _joined(answers)
     return whole if isinstance(data, Panel) else whole.to_frame()
@@ -287,20 +256,6 @@ def _edges(n_series: int, engine: Any, n_chunks: int | None) -> list[tuple[int, 
     return list(itertools.pairwise(cuts))
 
 
-def _series(panel: Panel, first: int, stop: int) -> Panel:
-    """Some series of a panel, with all their rows."""
-    rows = slice(int(panel.starts[first]), int(panel.starts[stop]))
-    beside = panel.covariates
-    return replace(
-        panel,
-        values=panel.values[rows],
-        starts=panel.starts[first : stop + 1] - panel.starts[first],
-        ids=panel.ids[first:stop],
-        times=panel.times[rows],
-        covariates=None if beside is None else replace(beside.take(rows), static=beside.static[first:stop]),
-    )
-
-
 def _ahead(panel: Panel, future: TableLike | None, first: int, stop: int) -> TableLike | None:
     """The rows of a frame that belong to some series of a panel."""
     id_col = panel.dialect.id_col
@@ -358,7 +313,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
                 part = replace(
                     plan,
                     named={name: fitted},
-                    panel=_series(plan.panel, first, last),
+                    panel=plan.panel.some(first, last),
                     origins=plan.origins[first:last, start:stop],
                     scaler=Scaler(plan.scaler.mean[first:last], plan.scaler.scale[first:last]),
                 )

@@ -148,6 +148,18 @@ class Panel:
         """The last n rows of every series, or all of a shorter one."""
         return self._take(np.maximum(self.lengths - n, 0), self.lengths)
 
+    def some(self, first: int, stop: int) -> Panel:
+        """Series ``first:stop`` with all their rows."""
+        rows, beside = slice(*self.starts[[first, stop]].tolist()), self.covariates
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=self.starts[first : stop + 1] - self.starts[first],
+            ids=self.ids[first:stop],
+            times=self.times[rows],
+            covariates=None if beside is None else replace(beside.take(rows), static=beside.static[first:stop]),
+        )
+
     def last_times(self) -> pd.Index:
         """The last stamp of each series, [N]; every series must have a row."""
         return self.times[self.starts[1:] - 1]

@@ -391,22 +391,13 @@ def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, unt
 def _fit(candidate: _Candidate, panel: Panel) -> None:
     forecaster = candidate.forecaster
     if candidate.by_row:
-        panel = _longest(panel)
+        longest = int(panel.lengths.argmax())
+        panel = panel.some(longest, longest + 1)
     if panel.missing == "mask" and not forecaster.masks:
         panel = replace(panel, missing="interpolate")
     # Series too short for a network are forecast as they would be without it.
     with ignored((UserWarning, r"\d+ of \d+ series have fewer than")):
         forecaster.fit(panel.keep(forecaster.covariate_columns))
-
-
-def _longest(panel: Panel) -> Panel:
-    """The longest series alone."""
-    n = int(panel.lengths.argmax())
-    rows = slice(panel.starts[n], panel.starts[n + 1])
-    starts = np.array([0, panel.lengths[n]])
-    return replace(
-        panel, values=panel.values[rows], starts=starts, ids=panel.ids[[n]], times=panel.times[rows], covariates=None
-    )
 
 
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:

@@ -419,3 +419,21 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "self_exciting": (self_exciting, 0.01),
     "cumulative": (cumulative, 0.02),
 }
+
+# Series of up to so many steps are yearly to monthly more often than others.
+SHORT = 170
+_IN_SHORT = {"low_frequency": 6.0, "growth": 2.4, "exponential_smoothing": 1.2}
+
+
+def shares(length: int) -> np.ndarray:
+    """Share of each family among series of a length; in series of up to 170 steps, those of ``_IN_SHORT`` are larger.
+
+    Args:
+        length: Steps.
+
+    Returns:
+        In the order of :data:`FAMILIES`; the sum is 1.
+    """
+    factors = _IN_SHORT if length <= SHORT else {}
+    weights = np.array([weight * factors.get(name, 1.0) for name, (_, weight) in FAMILIES.items()])
+    return weights / weights.sum()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tsattn.pretrained.draws import chance, changes, hold, leak, log_uniform, normal, periods, uniform, unit
-from tsattn.pretrained.families import FAMILIES
+from tsattn.pretrained.families import FAMILIES, shares
 
 _BLOCK = 1024  # series made at once: enough for loops over time, little enough for memory
 
@@ -11,9 +11,9 @@ _BLOCK = 1024  # series made at once: enough for loops over time, little enough 
 def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     """Draw n synthetic series.
 
-    Families are drawn with the weights of ``FAMILIES``. 15% of the series join two draws. Then level shifts (12%),
-    spikes (15%), regular events (5%), floors (5%), bends (5%), stuck values (3%), rounding (6%), a change of sign
-    (20%), a reversal of time (3%) and missing values (8%) are laid on top.
+    Families are drawn with the shares that their module gives to the length. 15% of the series join two draws. Then
+    level shifts (12%), spikes (15%), regular events (5%), floors (5%), bends (5%), stuck values (3%), rounding (6%), a
+    change of sign (20%), a reversal of time (3%) and missing values (8%) are laid on top.
 
     Args:
         n: Series, at least 0.
@@ -71,8 +71,7 @@ def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
 
 def _draw(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     """Series of all families with deviation 1, in random order."""
-    weights = np.array([weight for _, weight in FAMILIES.values()])
-    counts = rng.multinomial(n, weights / weights.sum())
+    counts = rng.multinomial(n, shares(length))
     blocks = [unit(family(rng, int(k), length)) for k, (family, _) in zip(counts, FAMILIES.values(), strict=True) if k]
     return np.concatenate(blocks)[rng.permutation(n)]
 

@@ -31,16 +31,29 @@ _JOB, _ANSWER = "job.pt", "answer.pt"
 
 @dataclass(frozen=True)
 class DDPSettings:
-    """Which processes train together, each on its share of every batch; made by ``tsattn.distributed.ddp_settings``.
+    """Training in several processes by Lightning's DDP: ``Training(trainer=DDPSettings(2))``; it starts nothing itself.
+
+    Each process takes its share of every batch and of every validation batch, and the gradients are those of the
+    whole batch: windows and steps are those of one process, and so is the result, but for the rounding of sums, as
+    long as nothing is drawn in a step. With ``dropout`` above 0 each process draws masks of its own; a fit then
+    repeats itself under the same seed and number of processes, and differs from one process as another seed would.
+    ``batch_size`` stays the size of the whole batch. Early stopping, time limits and best weights are decided
+    together; checkpoints are written by the first process alone.
 
     Args:
-        n_processes: Processes to start on this machine for each fit; ``None``: none are started, this process is one
-            of those that a launcher such as torchrun started, here or on several machines.
+        n_processes: Processes that each fit starts on this machine, one a GPU or core; 1 is training as usual.
+            ``None``: the script runs under a launcher such as torchrun, on one machine or several; every process
+            calls ``fit`` with the same data, and each has the fitted model afterwards. Scripts that let ``fit`` start
+            processes need the guard ``if __name__ == "__main__":``.
         backend: ``"gloo"`` or ``"nccl"``; ``None`` is gloo on CPUs and nccl on GPUs.
         timeout: Seconds after which a process that waits for another one gives up.
 
     Raises:
         ValueError: If a value is out of its range.
+
+    Example:
+        >>> DDPSettings(2)
+        DDPSettings(n_processes=2, backend=None, timeout=1800.0)
     """
 
     n_processes: int | None = None
@@ -86,13 +99,13 @@ class DDPSettings:
         if self.joins_some and len(told) < len(_TOLD):
             missing = next(name for name in _TOLD if name not in told)
             raise ValueError(
-                f"ddp_settings() without n_processes needs a launcher such as torchrun, and {missing} is not set; start"
+                f"DDPSettings() without n_processes needs a launcher such as torchrun, and {missing} is not set; start"
                 " the script with torchrun, or give n_processes"
             )
         if self.starts_some and len(told) == len(_TOLD):
             raise ValueError(
                 f"n_processes = {self.n_processes} would start processes in each of the {os.environ['WORLD_SIZE']} that"
-                " a launcher started already; use ddp_settings() under torchrun"
+                " a launcher started already; use DDPSettings() under torchrun"
             )
         if device.type != "cuda" and self.backend == "nccl":
             raise ValueError("backend 'nccl' works between GPUs only; use device='cuda', or leave backend out")
@@ -128,9 +141,7 @@ def processes_for(trainer: Any, device: torch.device) -> tuple[DDPSettings | Non
     if trainer is None:
         return None, device
     if not isinstance(trainer, DDPSettings):
-        raise TypeError(
-            f"trainer must be None or what tsattn.distributed.ddp_settings() gives; got {type(trainer).__name__}"
-        )
+        raise TypeError(f"trainer must be None or a tsattn.distributed.DDPSettings; got {type(trainer).__name__}")
     trainer.check(device)
     alone = not trainer.starts_some and not trainer.joins_some
     return trainer, device if alone else _CPU
