@@ -306,6 +306,19 @@ def self_exciting(rng: Rng, n: int, length: int) -> np.ndarray:
     return y.T.copy()
 
 
+def random_walks(rng: Rng, n: int, length: int) -> np.ndarray:
+    """Levels that add up steps, normal or heavy-tailed, of changing volatility in 40%; in most without a drift.
+
+    25% are pulled back to a level, 40% read with noise, 30% exponentials.
+    """
+    volatility = mix(rng, n, length, (1, autoregression), (1, pieces)) * uniform(rng, n, 0.1, 1) * chance(rng, n, 0.4)
+    steps = mix(rng, n, length, (2, normal), (1, heavy)) * np.exp(np.clip(volatility, -4, 3))
+    steps += normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.2) * chance(rng, n, 0.4)
+    x = leak(1 - log_uniform(rng, n, 0.002, 0.2) * chance(rng, n, 0.25), steps)
+    x += normal(rng, n, length) * log_uniform(rng, n, 0.1, 3) * chance(rng, n, 0.4)
+    return np.where(chance(rng, n, 0.3), _growing(x, log_uniform(rng, n, 0.05, 2)), x)
+
+
 def finance(rng: Rng, n: int, length: int) -> np.ndarray:
     """Stochastic volatility: log prices add up exp(h_t) e_t, h persistent; prices, some pulled back, or returns."""
     volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces)) * uniform(rng, n, 0.1, 1)
@@ -401,15 +414,16 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "structural": (structural, 0.32),
+    "structural": (structural, 0.28),
     "gaussian_process": (gaussian_process, 0.1),
     "exponential_smoothing": (exponential_smoothing, 0.1),
     "seasonal_autoregression": (seasonal_autoregression, 0.06),
     "counts": (counts, 0.04),
     "low_frequency": (low_frequency, 0.05),
     "growth": (growth, 0.05),
-    "workdays": (workdays, 0.06),
-    "telemetry": (telemetry, 0.06),
+    "workdays": (workdays, 0.05),
+    "telemetry": (telemetry, 0.05),
+    "random_walks": (random_walks, 0.06),
     "regimes": (regimes, 0.02),
     "weather": (weather, 0.04),
     "bounded": (bounded, 0.02),
@@ -422,7 +436,7 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 
 # Series of up to so many steps are yearly to monthly more often than others.
 SHORT = 170
-_IN_SHORT = {"low_frequency": 6.0, "growth": 2.4, "exponential_smoothing": 1.2}
+_IN_SHORT = {"low_frequency": 6.0, "growth": 2.4, "random_walks": 2.0, "exponential_smoothing": 1.2}
 
 
 def shares(length: int) -> np.ndarray:
