@@ -373,6 +373,35 @@ def test_a_shorter_horizon_is_a_prefix(name):
         forecast_panel(fitted(name), panel, horizon=H + 1)
 
 
+@pytest.mark.parametrize("steps", [H - 1, H + 2])
+def test_a_horizon_that_is_set_after_the_fit_is_served_or_refused_in_words(name, steps, tmp_path):
+    if "horizon" not in fitted(name).get_params(deep=False):
+        return  # of a conformal one the forecaster has it
+    changed = copy.copy(fitted(name)).set_params(horizon=steps)
+    windows = last_contexts(to_panel(long_frame()), 40)
+    bound = name in ("auto", "ridge", "gbm") or name.startswith("gluonts")
+    if bound or (isinstance(changed, NetworkForecaster) and steps > H):
+        rule = f"not that of the fit, {H}; fit again, or set it back" if bound else f"longer than the {H} steps that"
+        for ask in (changed.predict, lambda: changed.predict_windows(windows), lambda: changed.save(tmp_path / "it")):
+            with pytest.raises(ValueError, match=f"horizon = {steps} is {rule}"):
+                ask()
+        assert not (tmp_path / "it").exists()
+        assert len(changed.set_params(horizon=H).predict()) == 3 * H
+    else:
+        assert len(changed.predict()) == 3 * steps
+        assert changed.predict_windows(windows[:, -changed.max_context :])[0].shape == (3, steps, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("ridge", {"regressor": "gbm"}), ("gluonts dlinear", {"model": "deepar"})]
+)
+def test_what_was_fitted_does_not_answer_for_another_model_that_is_set(name, changes, tmp_path):
+    changed = copy.copy(fitted(name)).set_params(**changes)
+    for ask in (changed.predict, lambda: changed.save(tmp_path / "it")):
+        with pytest.raises(ValueError, match=r"= '\w+' is not that of the fit, '\w+'; fit again, or set it back"):
+            ask()
+
+
 @pytest.mark.parametrize("kind", ["long", "wide"])
 def test_levels_and_quantiles_are_one_and_do_not_cross(name, kind):
     forecaster = fitted(name, kind)

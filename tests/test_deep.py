@@ -302,7 +302,7 @@ def test_errors_say_what_to_do():
             make("deepar", estimator_args={name: 3}).fit(long())
     with pytest.raises(ValueError, match="one window of 500 rows of context and 4 of horizon needs at least 504 rows"):
         make("dlinear", context=500).fit(long())
-    with pytest.raises(ValueError, match="fit it first"):
+    with pytest.raises(ValueError, match="GluonTSForecaster is not fitted; call fit"):
         GluonTSForecaster(2).predict_windows(np.zeros((1, 9, 1)))
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU"):

@@ -236,7 +236,7 @@ def test_errors_say_what_to_do():
     fitted = SklearnForecaster(2, context=5).fit(long())
     with pytest.raises(ValueError, match=r"ridge gives points only.*SplitConformal\(SklearnForecaster"):
         fitted.predict(level=80)
-    with pytest.raises(ValueError, match="fit it first"):
+    with pytest.raises(ValueError, match="SklearnForecaster is not fitted; call fit"):
         SklearnForecaster(2).predict_windows(np.zeros((1, 9, 1)))[0]
 
 

@@ -43,6 +43,8 @@ class Forecaster(ABC):
 
     # What is done about missing values where the schema says nothing.
     default_missing: ClassVar[str] = "error"
+    # Settings that a fit is bound to: after a change it has to be made anew.
+    bound: ClassVar[tuple[str, ...]] = ()
 
     horizon: int
     alias: str | None
@@ -51,6 +53,7 @@ class Forecaster(ABC):
     nonnegative: bool = False
     panel_: Panel
     panel_in_: bool
+    bound_: Mapping[str, Any]
 
     # --- what a subclass says ---------------------------------------------------------------------------------------
 
@@ -220,6 +223,7 @@ class Forecaster(ABC):
             delattr(fresh, name)
         fresh._learn(panel := fresh.read(data))
         fresh.panel_, fresh.panel_in_ = panel, isinstance(data, Panel)
+        fresh.bound_ = {name: getattr(fresh, name) for name in self.bound}
         self.__dict__ = vars(fresh)
         return self
 
@@ -381,13 +385,16 @@ class Forecaster(ABC):
     # --- tables and windows -----------------------------------------------------------------------------------------
 
     def check_fitted(self) -> None:
-        """Refuse to go on before ``fit``.
+        """Refuse to go on before ``fit``, or after a change of what it is bound to.
 
         Raises:
-            ValueError: If it has not run.
+            ValueError: If it has not run, or has run with another ``horizon``, say.
         """
         if vars(self).get("panel_") is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        for name, fitted in vars(self).get("bound_", {}).items():
+            if (value := getattr(self, name)) != fitted:
+                raise ValueError(f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it back")
 
     def series(self, data: TableLike | Panel | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
@@ -508,12 +515,11 @@ class Forecast:
             ValueError: If a column would have the name of another one.
         """
         dialect = self.dialect
-        data: dict[Any, Any] = {}
+        columns: list[tuple[Any, Any]] = []
         if dialect.id_col is not None:
-            data[dialect.id_col] = dialect.restore_ids(np.repeat(self.ids, self.horizon))
+            columns.append((dialect.id_col, dialect.restore_ids(np.repeat(self.ids, self.horizon))))
         if dialect.time_col is not None:
-            data[dialect.time_col] = self.times
-        columns = [*data.items()]
+            columns.append((dialect.time_col, self.times))
         for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
             columns += self._columns(name, c).items()
         refuse_twice([name for name, _ in columns])
@@ -671,14 +677,7 @@ def _check_recursive(forecaster: Forecaster, steps: int, recursive: bool, quanti
 
 
 def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int) -> np.ndarray:
-    """Points of ``steps`` steps ``[B, steps, C]``: each stretch is forecast from the context and the stretches before.
-
-    Args:
-        forecaster: Fitted.
-        x: Contexts, ``[B, T, C]``.
-        covariates: Of the same windows, their known columns for whole stretches.
-        steps: Steps wanted.
-    """
+    """Points ``[B, steps, C]``: each stretch is forecast from the context ``x [B, T, C]`` and the stretches before."""
     own, context = forecaster.horizon, x.shape[1]
     for first in range(0, steps, own):
         beside = covariates

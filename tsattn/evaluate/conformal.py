@@ -173,8 +173,7 @@ class SplitConformal(Forecaster):
         return self._sizes.per_step * step_of(x[:, -self._scale_rows :])
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
-        if "intervals_" not in vars(self):
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        self.check_fitted()
         if not self.masks:
             return super()._checked(x)
         x = np.asarray(x, dtype=np.float64)
@@ -398,10 +397,8 @@ class _Feed:
             ]
             if not ready:
                 break
-            missed, largest = (
-                np.full_like(self.adaptive.alphas, np.nan),
-                np.full(self.adaptive.alphas.shape[1:], np.nan),
-            )
+            missed = np.full_like(self.adaptive.alphas, np.nan)
+            largest = np.full(missed.shape[1:], np.nan)
             for step in ready:
                 _, waited, errors = self._waiting[self._next[step]]
                 missed[:, step], largest[step] = waited[:, step], errors[step]

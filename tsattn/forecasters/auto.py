@@ -267,6 +267,7 @@ class AutoForecaster(GapForecaster):
     # --- saved folders ----------------------------------------------------------------------------------------------
 
     learnt = ("n_windows_",)
+    bound = ("horizon",)
 
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
         factor = torch.tensor([self.band_factor_], dtype=torch.float64)

@@ -145,6 +145,7 @@ class GluonTSForecaster(PooledForecaster):
     """
 
     learnt = ("context_", "n_windows_", "_path_seed")
+    bound = ("horizon", "model")
 
     def __init__(
         self,

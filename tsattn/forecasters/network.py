@@ -156,6 +156,7 @@ class NetworkForecaster(Forecaster):
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        self._own_steps()
 
     def __sklearn_is_fitted__(self) -> bool:
         return "fitted_" in vars(self)
@@ -169,7 +170,6 @@ class NetworkForecaster(Forecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        self._own_steps()
         return self.fitted_.check(x)
 
     def predict_before(

@@ -1,6 +1,7 @@
 """Windows that teach one model for all series and channels, and their scale."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ class PooledForecaster(StoredForecaster):
     """A forecaster that learns one model from windows of all series; what a window lacks is padded by its mean."""
 
     min_context = 1
+    bound: ClassVar[tuple[str, ...]] = ("horizon",)
 
     @property
     def max_context(self) -> int:
@@ -20,6 +22,7 @@ class PooledForecaster(StoredForecaster):
         return super().min_context
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
+        self.check_fitted()
         context = self.max_context
         return pad_front(check_windows(x, 1, padded=True)[:, -context:], context, fill=True)
 

@@ -170,6 +170,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     """
 
     learnt = ("context_", "n_windows_")
+    bound = ("horizon", "regressor")
 
     def __init__(
         self,

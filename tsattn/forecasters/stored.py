@@ -102,6 +102,7 @@ class StoredForecaster(Forecaster):
             panel, forecaster.encoder_ = covariates_from(facts, tensors, panel)
             require(type(facts["panel_in"]) is bool, "panel_in")
             forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
+            forecaster.bound_ = {name: getattr(forecaster, name) for name in cls.bound}
             for name in cls.learnt:
                 value = facts["learnt"][name]
                 require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
