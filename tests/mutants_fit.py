@@ -85,7 +85,7 @@ MUTANTS = [
     ),
     Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
     Mutant(
-        "tsattn/tuning.py", "kept = panel.until(panel.lengths - test_size)", "kept = panel.until(panel.lengths)", TUNING
+        "tsattn/tuning.py", "panel.until(panel.lengths - test_size)", "panel.until(panel.lengths)", TUNING
     ),
     Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
     Mutant(REGRESSOR_FILE, "fitted.network = fitted.network.double()", "fitted.network.eval()", REGRESSOR),

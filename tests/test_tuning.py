@@ -2,6 +2,7 @@
 
 import builtins
 import logging
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long
+from tsattn.data.schema import Schema
 from tsattn.distributed import DDPSettings
 from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
@@ -140,6 +142,33 @@ def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
     assert found.params[RATE] == 5e-3
     with pytest.raises(ValueError, match="none of 2 trials could be fitted; the first said: the loss became"):
         search(linear(max_epochs=3), space={RATE: [1e30]}, n_trials=2)
+
+
+def test_what_a_function_draws_and_no_forecaster_takes_is_a_row_too():
+    space = {RATE: lambda trial: [1e-2, -1.0][trial.suggest_int("which", 0, 1)]}
+    trials = search(space=space, n_trials=6).trials
+    failed = trials[trials["state"] == "failed"]
+    assert 0 < len(failed) < 6
+    assert failed["error"].str.contains("learning_rate must be at least 0.0").all()
+
+
+def test_the_first_trial_takes_no_setting_that_the_space_lacks():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna warns of what is out of range
+        assert search(linear(skip_rate=5.5), space={"training__skip_rate": (5, 6)}, n_trials=1).trials.shape[0] == 1
+    first = search(linear(skip_rate=5.0), space={"training__skip_rate": (1, 9)}, n_trials=1).params
+    assert first == {"training__skip_rate": 5}
+
+
+def test_validation_rows_without_a_value_are_told():
+    table = long_frame()
+    last = table.groupby("unique_id")["ds"].transform("max")
+    table.loc[table["ds"] > last - pd.Timedelta("20D"), "y"] = np.nan
+    model = attention(val_size=12, schema=Schema(missing="mask"))
+    with pytest.raises(
+        ValueError, match=r"the first said: the validation rows hold no value, .*; raise val_size or cut"
+    ):
+        search(model, table, {BATCH: [8, 16]}, n_trials=2)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,9 @@ def tune(
         (['done', 'done', 'done'], 14)
     """
     study_of = _study_maker()
+    from optuna.trial import TrialState
+
+    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
     panel = _kept(forecaster.read(data), test_size)
     seeds = np.random.SeedSequence(seed_from(random_state)).generate_state(2)
@@ -128,7 +131,7 @@ def tune(
         for _ in range(n_trials):
             trial = study.ask()
             params, row, fitted = _try(trial, base, panel, space, prune)
-            study.tell(trial, row["valid_loss"] if row["state"] == "done" else None, state=_state(row["state"]))
+            study.tell(trial, row["valid_loss"] if row["state"] == "done" else None, state=states[row["state"]])
             rows.append({**row, **params})
             if fitted is not None and (best is None or row["valid_loss"] < best[1]):
                 best = fitted, row["valid_loss"], params
@@ -159,12 +162,6 @@ def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
         return study
 
     return study_of
-
-
-def _state(name: str) -> "optuna.trial.TrialState":
-    from optuna.trial import TrialState
-
-    return {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[name]
 
 
 # --- before the first trial -------------------------------------------------------------------------------------
@@ -239,8 +236,7 @@ def _kept(panel: Panel, test_size: int) -> Panel:
             f"test_size = {test_size} leaves nothing of series {panel.ids[n]!r}, which has {panel.lengths[n]} rows;"
             " lower it, or leave the series out"
         )
-    kept = panel.until(panel.lengths - test_size)
-    return copy.deepcopy(kept)
+    return copy.deepcopy(panel.until(panel.lengths - test_size))
 
 
 def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -281,9 +277,14 @@ def _first(base: NetworkForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
         own = base.get_params()[name]
         if isinstance(range_, list) and own in range_:
             taken[name] = range_.index(own)
-        elif isinstance(range_, tuple) and isinstance(own, Real) and range_[0] <= own <= range_[1]:
+        elif isinstance(range_, tuple) and isinstance(own, Real) and _holds(range_, own):
             taken[name] = own
     return taken
+
+
+def _holds(range_: tuple[Any, ...], number: Any) -> bool:
+    whole = all(isinstance(bound, Integral) for bound in range_[:2])
+    return bool(range_[0] <= number <= range_[1] and not (whole and number % 1))
 
 
 # --- one trial --------------------------------------------------------------------------------------------------
@@ -302,13 +303,11 @@ def _try(
     import optuna
 
     params = {name: _draw(trial, name, range_) for name, range_ in space.items()}
-    candidate = _copy(base, **params)
-    epochs: list[float] = []
+    candidate, epochs, started = _copy(base), list[float](), time.perf_counter()
     candidate._after_epoch = partial(_look_on, trial, epochs, prune)
-    started = time.perf_counter()
     row: dict[str, Any] = {"valid_loss": math.nan, "state": "failed", "error": None}
     try:
-        candidate.fit(panel)
+        candidate.set_params(**params).fit(panel)
     except optuna.TrialPruned:
         row |= {"state": "pruned", "valid_loss": min(epochs)}
     except ValueError as error:  # a loss that explodes, or a combination that only a function could draw
@@ -338,6 +337,8 @@ def _look_on(trial: "optuna.Trial", epochs: list[float], prune: bool, module: "F
     import optuna
 
     entry = module.progress.history[-1]
+    if entry["valid_loss"] is None:
+        raise ValueError("the validation rows hold no value, and so no loss to compare; raise val_size or cut them off")
     epochs.append(entry["valid_loss"])
     trial.report(entry["valid_loss"], entry["epoch"])
     if prune and trial.should_prune():
