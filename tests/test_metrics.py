@@ -132,6 +132,7 @@ def test_coverage_is_two_sided_with_its_bounds():
     assert metrics.coverage([1.0, 1.0, 1.0], [1.0, 0.0, 2.0], [2.0, 1.0, 3.0]) == pytest.approx(2 / 3)
     # one-sided, the third would count as covered
     assert metrics.coverage([1.0], [2.0], [3.0]) == 0.0
+    assert metrics.coverage([1.0, 2.0], [-np.inf, -np.inf], [np.inf, 1.0]) == 0.5  # without a bound
 
 
 def test_nothing_known_is_nan_and_never_zero():
@@ -169,8 +170,15 @@ def test_wql_of_zeros_warns():
         (lambda: metrics.wql([1.0], [[1.0]], quantiles=[0.1, 0.9]), r"must have shape \(1, 2\)"),
         (lambda: metrics.wql([1.0], [[1.0]], quantiles=[]), "at least one"),
         (lambda: metrics.crps([1.0], [1.0]), "S >= 1"),
+        (lambda: metrics.crps(1.0, 1.0), r"samples must have the shape of y \(\) and S >= 1 more; got \(\)"),
         (lambda: metrics.winkler([1.0], [1.0], [1.0], level=0.8 * 125), "between 0 and 100"),
         (lambda: metrics.mase([1.0], [1.0], [1.0, 2.0], season_length=0), "season_length must be at least 1"),
+        (lambda: metrics.seasonal_error([1.0, 2.0], 1.0), "at least 1 whole row; got 1.0"),
+        (
+            lambda: metrics.mase(np.ones((2, 3)), np.ones((2, 3)), np.arange(9.0), season_length=1),
+            "mase needs a train of",
+        ),
+        (lambda: metrics.rmsse(np.ones(3), np.ones(3), np.ones((2, 9)), season_length=1), r"got \(2,\) for \(\)"),
     ],
 )
 def test_errors_name_the_rule(call, message):

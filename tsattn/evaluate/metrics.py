@@ -8,6 +8,7 @@ broadcast silently. ``axis`` names what is averaged: ``None`` is everything and 
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -129,8 +130,8 @@ def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> S
         >>> seasonal_error([1.0, 2.0, 3.0, 6.0, 3.0], 2)
         2.0
     """
-    if season_length < 1:
-        raise ValueError(f"season_length must be at least 1 row; got {season_length}; 1 is the plain naive scale")
+    if not isinstance(season_length, Integral) or season_length < 1:
+        raise ValueError(f"season_length must be at least 1 whole row; got {season_length}; 1 is the plain naive scale")
     train = np.asarray(train, dtype=np.float64)
     gap = train[..., season_length:] - train[..., :-season_length]
     return _mean(np.abs(gap) ** power, gap, -1)
@@ -189,6 +190,10 @@ def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
         1.5
     """
     error, scale = np.asarray(error, dtype=np.float64), np.asarray(scale, dtype=np.float64)
+    if error.shape != scale.shape:
+        raise ValueError(
+            f"{name} needs a train of each series of y; got {scale.shape} for {error.shape}: repeat or select"
+        )
     undefined = ~(scale > 0)
     if undefined.any():
         warnings.warn(
@@ -301,7 +306,7 @@ def crps(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float] | None
         y, forecast, asked = _spread(y, forecast, quantiles)
         return _mean(2 * pinball_terms(y[..., None], forecast, asked).mean(axis=-1), y, axis)
     y, forecast = np.asarray(y, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
-    if forecast.shape[:-1] != y.shape or not forecast.shape[-1]:
+    if forecast.ndim != y.ndim + 1 or forecast.shape[:-1] != y.shape or not forecast.shape[-1]:
         raise ValueError(f"samples must have the shape of y {y.shape} and S >= 1 more; got {forecast.shape}")
     n = forecast.shape[-1]
     # In sorted order the sum of |x_s - x_r| over pairs is linear: the i-th stands above i others.
@@ -331,7 +336,7 @@ def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axis = N
     y, lower = _pair(y, lower)
     _, upper = _pair(y, upper)
     inside = ((y >= lower) & (y <= upper)).astype(np.float64)
-    return _mean(np.where(np.isnan(lower + upper), np.nan, inside), y, axis)
+    return _mean(np.where(np.isnan(lower) | np.isnan(upper), np.nan, inside), y, axis)
 
 
 def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, axis: Axis = None) -> Score:
