@@ -357,6 +357,8 @@ def test_several_forecasters_by_alias_or_by_name():
     assert list(by_name.frame.columns)[-2:] == ["one", "two"]
     np.testing.assert_array_equal(by_name.scores.to_numpy(), by_alias.scores.to_numpy())
     assert by_name.scores.index.name == "model"
+    numbered = backtest({1: Naive(2), 2: Drift(2)}, data, n_windows=3)
+    assert list(numbered.frame.columns)[-2:] == list(numbered.scores.index) == ["1", "2"]
 
 
 @pytest.mark.parametrize(

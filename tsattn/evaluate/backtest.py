@@ -368,7 +368,7 @@ def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int, *, ve
 
 def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]) -> dict[str, Forecaster]:
     if isinstance(forecasters, Mapping):
-        named = dict(forecasters)
+        named = {str(name): each for name, each in forecasters.items()}
         for each in named.values():
             check_forecaster(each)
     else:
