@@ -271,7 +271,15 @@ def test_frames_that_do_not_fit_are_refused():
             answer,
             "no row before 2024-02-10 00:00:00, where the forecast",
         ),
+        (
+            frame.assign(ds=frame["ds"].dt.tz_localize("UTC")),
+            answer,
+            "has stamps without a zone, .* stamps of a zone; pass",
+        ),
     ]
+    counted = frame.assign(ds=(frame["ds"] - frame["ds"].min()).dt.days)
+    with pytest.raises(ValueError, match="the forecast has stamps without a zone, and what is to be drawn with it row"):
+        plot_forecast(frame, answer, truth=counted)
     for history, forecast, message in wrong:
         with pytest.raises(ValueError, match=message):
             plot_forecast(history, forecast)

@@ -398,6 +398,8 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int, c: int) -> _Rows:
         raise ValueError(
             f"the history has no series {name!r}, which the forecast has; pass the table that was forecast"
         )
+    if (kind := _kind(panel.times)) != (asked := _kind(forecast.times)):
+        raise ValueError(f"the forecast has {asked}, and what is to be drawn with it {kind}; pass tables alike in time")
     m, k = (places[name], 0) if long else (0, places[name])
     own = slice(panel.starts[m], panel.starts[m + 1])
     n_before = int((panel.times[own] < forecast.times[n * forecast.horizon]).sum())
@@ -455,6 +457,10 @@ def _shown(name: Any) -> str:
 def _colours(result: BacktestResult) -> dict[str, str]:
     """One colour a model, the same in every picture of a result."""
     return {name: _MODELS[i % len(_MODELS)] for i, name in enumerate(result.rolled)}
+
+
+def _kind(times: pd.Index) -> str:
+    return {None: "stamps without a zone", "none": "row numbers"}.get(getattr(times, "tz", "none"), "stamps of a zone")
 
 
 def _stamps(times: pd.Index) -> np.ndarray:
