@@ -277,6 +277,8 @@ def test_sktime_takes_trained_forecasters_only(sk):
         sk.make(Naive(1))
     with pytest.raises(TypeError, match=r"forecaster must be .* got Naive"):
         sk.module.TsattnForecaster(Naive(1)).fit(monthly(), fh=[1])
+    with pytest.raises(TypeError, match=r"forecaster must be .* got str"):
+        sk.module.TsattnForecaster("linear").fit(monthly(), fh=[1])
 
 
 def test_sktime_evaluates_and_tunes(sk):
@@ -522,6 +524,11 @@ def bad_entry(**change):
         (bad_entry(target=np.ones((2, 50))), r"a row of numbers; got shape \(2, 50\)"),
         (bad_entry(target=np.array(["a"] * 50)), "a row of numbers; got shape"),
         (bad_entry(start=pd.Timestamp("2024-01-01")), "start must be a pandas Period"),
+        (
+            [{"start": pd.Period("2024-01-01", "D"), "values": [1.0]}],
+            "needs a start and a target; got start, values: add",
+        ),
+        ([{}], "an entry needs a start and a target; got nothing: add 'start'"),
         (
             sine_entries(1) + bad_entry(start=pd.Period("2024-01-01", "h"), item_id="b"),
             "entries must have one frequency; got D, h",

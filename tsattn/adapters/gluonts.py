@@ -31,10 +31,7 @@ with ignored((UserWarning, "Using `json`-module for json-handling")):
 _DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Entries answered in one pass.
 _CHUNK = 512
-_CLASSES: dict[str, type[NetworkForecaster]] = {
-    "AttentionForecaster": AttentionForecaster,
-    "LinearForecaster": LinearForecaster,
-}
+_CLASSES = {each.__name__: each for each in (AttentionForecaster, LinearForecaster)}
 
 
 class TsattnEstimator(Estimator):
@@ -173,12 +170,8 @@ class TsattnPredictor(Predictor):
             )
         path = Path(path)
         super().serialize(path)
-        facts = {
-            "class": type(self.forecaster).__name__,
-            "freq": self.freq,
-            "quantiles": self.quantiles,
-            "drop": self.drop,
-        }
+        facts: dict[str, Any] = {"class": type(self.forecaster).__name__, "freq": self.freq}
+        facts |= {"quantiles": self.quantiles, "drop": self.drop}
         (path / "tsattn.json").write_text(json.dumps(facts))
         self.forecaster.save(path / "forecaster")
 
@@ -290,6 +283,10 @@ def _checked(entry: Mapping[str, Any], drop: Collection[str]) -> tuple[np.ndarra
         raise ValueError(
             f"entries have the covariate {covariates[0]!r}, which our forecasters do not read; to leave it out, pass"
             f" drop={covariates!r}"
+        )
+    if lacking := {"start", "target"} - entry.keys():
+        raise ValueError(
+            f"an entry needs a start and a target; got {', '.join(entry) or 'nothing'}: add {min(lacking)!r}"
         )
     target, start = np.asarray(entry["target"]), entry["start"]
     if target.ndim != 1 or target.dtype.kind not in "fiu":

@@ -78,17 +78,12 @@ class TsattnForecaster(BaseForecaster):
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        if forecaster is not None and forecaster.schema.missing not in (None, "error"):
+        if isinstance(forecaster, NetworkForecaster) and forecaster.schema.missing not in (None, "error"):
             self.set_tags(**{"capability:missing_values": True})
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> "TsattnForecaster":
         given = AttentionForecaster(1) if self.forecaster is None else self.forecaster
-        if not isinstance(given, NetworkForecaster):
-            raise TypeError(
-                "forecaster must be an AttentionForecaster or a LinearForecaster of tsattn; got"
-                f" {type(given).__name__}; sktime has its own rules for baselines"
-            )
-        refuse_covariates(given, "the sktime adapter")
+        _check(given, "forecaster must be")
         steps = max(int(np.max(fh.to_relative(self.cutoff).to_numpy())), 1)
         model = clone(given).set_params(**shrunk(given, len(y), steps))
         if self.random_state is not None:
@@ -173,13 +168,17 @@ def to_sktime(forecaster: NetworkForecaster, *, random_state: int | None = None)
         >>> to_sktime(LinearForecaster(1)).get_tag("capability:pred_int")
         True
     """
-    if not isinstance(forecaster, NetworkForecaster):
-        raise TypeError(
-            f"to_sktime takes an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__}; sktime has"
-            " its own rules for baselines"
-        )
-    refuse_covariates(forecaster, "the sktime adapter")
+    _check(forecaster, "to_sktime takes")
     return TsattnForecaster(forecaster, random_state=random_state)
+
+
+def _check(given: object, rule: str) -> None:
+    if not isinstance(given, NetworkForecaster):
+        raise TypeError(
+            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(given).__name__}; sktime has its own rules"
+            " for baselines"
+        )
+    refuse_covariates(given, "the sktime adapter")
 
 
 def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
