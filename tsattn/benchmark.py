@@ -139,19 +139,13 @@ def _run_elsewhere(
 ) -> list[dict[str, Any]]:
     open_ = [number for number, record in enumerate(records) if record is None]
     say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
-    work = partial(_take_there, path)
+    work: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
     for number, record in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
         # A worker on another machine may have had another folder under this name.
         if path is not None:
             add_row(path, record, tuple(runs[number].key))
         records[number] = record
     return [record for record in records if record is not None]
-
-
-def _take_there(path: Path | None, run: "_Run") -> dict[str, Any]:
-    record = _take(run, path, wait=True)
-    assert record is not None
-    return record
 
 
 def find_record(records: list[dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -161,10 +155,8 @@ def find_record(records: list[dict[str, Any]], key: Mapping[str, Any]) -> dict[s
         records: Rows of a file of records; one that lacks a field of ``REQUIRED`` does not count.
         key: Fields that must be equal.
     """
-    for record in records:
-        if record.keys() >= set(REQUIRED) and all(record[name] == value for name, value in key.items()):
-            return record
-    return None
+    whole = (record for record in records if record.keys() >= set(REQUIRED))
+    return next((record for record in whole if all(record[name] == key[name] for name in key)), None)
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,8 @@ class _Served(nn.Module):
         for name, neutral in (("mean", 0.0), ("scale", 1.0)):
             value = torch.full(shape, neutral, dtype=torch.float64)
             if not (unscaled or self.equivariant):
-                value = torch.as_tensor(
-                    np.broadcast_to(getattr(forecaster.fitted_.scaler, name), shape).copy()
-                ).double()
+                known = np.broadcast_to(getattr(forecaster.fitted_.scaler, name), shape)
+                value = torch.as_tensor(known.copy()).double()
             self.register_buffer(name, value)
         self.eval().requires_grad_(False)
 

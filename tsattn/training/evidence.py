@@ -52,11 +52,9 @@ def check_blocks(windows: WindowBatches | None, level: float) -> None:
     Raises:
         ValueError: If they are fewer than two blocks.
     """
-    n = (
-        0
-        if windows is None or not len(windows.first)
-        else int(block_of_windows(windows.first, windows.spec.horizon).max()) + 1
-    )
+    n = 0
+    if windows is not None and len(windows.first):
+        n = int(block_of_windows(windows.first, windows.spec.horizon).max()) + 1
     if n < 2:
         raise ValueError(
             f"skip_level = {level} compares errors over blocks of validation windows as long as the horizon, two at"
