@@ -230,6 +230,8 @@ def test_a_loss_that_explodes_stops_with_a_message():
     [
         ({"loss": "mape"}, "loss must be one of mse, mae, huber; got 'mape'"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": "0.1"}, "learning_rate must be at least 0.0 and below inf; got '0.1'"),
+        ({"skip_rate": None}, "skip_rate must be at least 0.0 and below inf; got None"),
         ({"skip_rate": 0.0}, "skip_rate"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
         ({"max_epochs": 1.5}, "max_epochs must be a whole number"),

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Training(Settings):
         if self.learning_rate is not None:
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
-            if not 0 <= value < math.inf or (name.endswith("_rate") and value == 0):
+            if not isinstance(value, Real) or not 0 <= value < math.inf or (name.endswith("_rate") and value == 0):
                 raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
 
     @property
