@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import socket
 import threading
 from pathlib import Path
@@ -314,6 +315,16 @@ def test_download_once_then_from_the_cache(tiny, server, tmp_path):
     assert handler.asked == ["/some/Tiny.csv"]
     assert [path.name for path in cache.iterdir()] == ["Tiny.csv"]
     assert verify("tiny", cache_dir=cache) == fetch("tiny", cache_dir=cache)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other rights")
+def test_who_may_read_a_download_is_for_the_umask_to_say(tiny, server, tmp_path):
+    before = os.umask(0o022)
+    try:
+        path = load_dataset("tiny", cache_dir=tmp_path / "cache", base_url=server[0]).path
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_download_is_silent(tiny, server, tmp_path, capfd):

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 import tomllib
 import types
 import zlib
@@ -450,19 +450,18 @@ def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Pol
 def _download(card: Card, url: str, policy: Policy, cache: Path, data_dir: StrPath | None) -> Dataset:
     import pooch
 
+    part, path = cache / f".{card.file}.{secrets.token_hex(8)}.part", cache / card.file
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{card.file}.", suffix=".part", dir=cache)
+        part.touch(exist_ok=False)  # readable by whom the umask lets: several users may share a cache
     except OSError as error:
         raise OSError(
             f"cannot write to the cache folder {cache} ({error.strerror}); name another with cache_dir,"
             f" or {_by_hand(card)}"
         ) from error
-    os.close(handle)
-    part, path = Path(name), cache / card.file
     try:
         try:
-            pooch.HTTPDownloader(chunk_size=1 << 16, timeout=30)(url, name, None)
+            pooch.HTTPDownloader(chunk_size=1 << 16, timeout=30)(url, str(part), None)
         except OSError as error:  # all errors of the HTTP library are among them
             answer, cause = getattr(error, "response", None), error.strerror or type(error).__name__
             cause = cause if answer is None else f"the server answers {answer.status_code}"
