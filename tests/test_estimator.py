@@ -447,6 +447,16 @@ def test_gaps_are_filled_only_when_asked():
     assert np.isfinite(answer.to_numpy()).all()
 
 
+def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path):
+    df = long_frame()
+    plain, kept = linear().fit(df), linear(checkpoint_dir=tmp_path).fit(df)
+    cold = kept.predict()
+    for model in (plain, kept):
+        model.fit(df, warm_start=True)
+    pd.testing.assert_frame_equal(kept.predict(), plain.predict())
+    assert not cold.equals(kept.predict())
+
+
 def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     df = wide_frame()

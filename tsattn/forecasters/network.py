@@ -434,7 +434,7 @@ class NetworkForecaster(Forecaster):
         with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
             if self._solved:
                 self._solve(fitted.network.to(home), learn, warm=warm)
-            progress = self._run(fitted.network, learn, check, generators, device, processes, panel, verbose)
+            progress = self._run(fitted.network, learn, check, generators, device, processes, panel, verbose, warm)
             if check is not None and fitted.head is None:
                 fitted.calibrate(*plan.calibration())
         summary = self._summarise(fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads)
@@ -451,6 +451,7 @@ class NetworkForecaster(Forecaster):
         processes: Any,
         panel: Panel,
         verbose: bool,
+        warm: bool,
     ) -> "Progress":
         """Train; nothing is done where every weight is held."""
         from tsattn.training.state import Progress
@@ -470,7 +471,7 @@ class NetworkForecaster(Forecaster):
             self.training.changed(learning_rate=rate),
             generators=generators,
             device=device,
-            checkpoint=self._checkpoint(panel, generators),
+            checkpoint=self._checkpoint(panel, generators, network.state_dict() if warm else {}),
             title=self.alias_ if verbose else None,
             processes=processes,
             after_epoch=self._after_epoch,
@@ -480,14 +481,11 @@ class NetworkForecaster(Forecaster):
     def _solve(network: nn.Module, learn: "WindowBatches", *, warm: bool) -> None:
         from tsattn.forecasters.fitting import hold_linear, solve_linear
 
-        if warm:
-            # What the transformer has learnt is what the map of the last fit left over.
-            if not hold_linear(network):
-                solve_linear(network, learn)
-            return
-        solve_linear(network, learn)
+        # What the transformer of a warm start has learnt is what the map of the last fit left over.
+        if not (warm and hold_linear(network)):
+            solve_linear(network, learn)
 
-    def _checkpoint(self, panel: Panel, generators: Generators) -> "Checkpoint | None":
+    def _checkpoint(self, panel: Panel, generators: Generators, start: dict[str, torch.Tensor]) -> "Checkpoint | None":
         folder = self.training.checkpoint_dir
         if folder is None:
             return None
@@ -497,7 +495,10 @@ class NetworkForecaster(Forecaster):
         groups = {"network", "training", "schema"}
         facts = {name: value for name, value in self.get_params().items() if name not in beside | groups}
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
-        return Checkpoint(Path(folder), hashlib.sha256(text.encode()).hexdigest(), generators)
+        key = hashlib.sha256(text.encode())
+        for weights in start.values():  # a warm start is another fit than the one before
+            key.update(weights.cpu().numpy().tobytes())
+        return Checkpoint(Path(folder), key.hexdigest(), generators)
 
     def _check_support(self, fitted: FittedNetwork, plan: "FitPlan") -> None:
         from tsattn.nn.heads import DistributionHead
