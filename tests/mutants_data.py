@@ -212,9 +212,9 @@ MUTANTS = [
     ),
     # other processes, other libraries
     Mutant(
-        "tsattn/distributed.py",
-        "starts=panel.starts[first : stop + 1] - panel.starts[first]",
-        "starts=panel.starts[first : stop + 1]",
+        "tsattn/data/frames.py",
+        "starts=self.starts[first : stop + 1] - self.starts[first]",
+        "starts=self.starts[first : stop + 1]",
         DISTRIBUTED,
     ),
     Mutant(
