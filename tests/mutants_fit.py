@@ -159,8 +159,6 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "floor(index, season) + 1, 1)", "1, 1)", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "total / count.clamp_min(1)", "total", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "x, season = network.look", "_, season = network.look", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weighed=True)", "shape.n_tokens)", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),

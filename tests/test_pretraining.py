@@ -314,42 +314,6 @@ def test_important_windows_count_more(monkeypatch):
     assert both == pytest.approx((3 * alone[0] + alone[1]) / 4, rel=1e-5)
 
 
-def test_the_seasons_before_are_those_of_loops():
-    made = ZeroNetwork(ZeroConfig(**{**SMALL, "seasons": 3}), generator=torch.Generator().manual_seed(0))
-    x = torch.randn(4, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    x[1, 5:12], x[2, :30], x[2, 33] = torch.nan, torch.nan, torch.nan
-    period, level, spread = torch.tensor([7, 5, 4, 0]), torch.full((4, 1), 0.3), torch.full((4, 1), 1.7)
-    index = torch.arange(-40, 30).expand(4, -1)[..., None]
-    last, mean, share = (each[..., 0] for each in made._before(x, period, index, level, spread))
-    for row in range(4):
-        for column, step in enumerate(range(-40, 30)):
-            m, found = int(period[row]), []
-            place = step
-            while m and (place >= 0 or place == step):
-                place -= m
-            for k in range(3 if m else 0):
-                at = 40 + place - k * m
-                found.append(float(x[row, at]) if 0 <= at < 40 else np.nan)
-            told = [np.arcsinh((value - 0.3) / 1.7) for value in found if np.isfinite(value)]
-            assert float(share[row, column]) == pytest.approx(len(told) / 3)
-            assert float(last[row, column]) == pytest.approx(told[0] if told else 0, abs=1e-6)
-            assert float(mean[row, column]) == pytest.approx(np.mean(told) if told else 0, abs=1e-6)
-
-
-@pytest.mark.parametrize("share", [1, 2])
-def test_a_network_may_answer_with_the_seasons_before(share):
-    made = ZeroNetwork(ZeroConfig(**{**SMALL, "seasons": 4}), generator=torch.Generator().manual_seed(0)).eval()
-    with torch.no_grad():
-        made.head.weight.zero_()
-        made.head.bias.zero_()
-        made.head.bias[-3 + share] = 1
-    wave = torch.randn(1, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    x = wave.repeat(1, 9) + 0.01 * torch.arange(9).repeat_interleave(12)
-    answer = made.forecast(x, 30)[0, :, 0]
-    wanted = x[0, 96 + torch.arange(30) % 12] - (0.015 if share == 2 else 0)
-    assert torch.allclose(answer, wanted, atol=1e-3 if share == 2 else 1e-6)
-
-
 # --- batches and runs
 
 

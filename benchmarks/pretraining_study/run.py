@@ -134,7 +134,7 @@ class StudyNetwork(ZeroNetwork):
     def _cut(self, period: Tensor, *how: Any) -> Tokens:
         return super()._cut(period if self.arm.cut else torch.zeros_like(period), *how)
 
-    def _before(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
         """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
         if not self.arm.copies:
             return []

@@ -19,8 +19,6 @@ QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0
 _FAR = 9.0
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
-# Numbers about the seasons before that a slot is told.
-_N_BEFORE = 3
 # Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
 _PART_TOKENS = 2**12
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
@@ -44,7 +42,6 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
-        seasons: Seasons before a slot of which it is told the value in the same place; 0 tells none.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -59,7 +56,6 @@ class ZeroConfig:
     max_len: int = 12
     max_tokens: int = 256
     near: int = 8
-    seasons: int = 0
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
@@ -173,14 +169,12 @@ class ZeroNetwork(nn.Module):
         super().__init__()
         self.config = config
         width = config.d_model
-        told = (config.seasons > 0) * _N_BEFORE
-        n_inputs = (self._n_slot_inputs + told) * config.max_len + _N_FACTS
+        n_inputs = self._n_slot_inputs * config.max_len + _N_FACTS
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
         self.stack = TransformerStack([self._block(generator) for _ in range(config.n_layers)], d_model=width)
-        self.n_shares = 3 if config.seasons else 1
-        self.head = linear(width, config.max_len * len(config.quantiles) + self.n_shares, generator=generator)
+        self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
         with torch.no_grad():
             for layer in (self.head, self.refine.narrow):
                 layer.weight.zero_()
@@ -232,19 +226,13 @@ class ZeroNetwork(nn.Module):
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
         facts = self._facts(cycle, strength, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        before = self._before(x, period, index, level, spread)
-        inputs = [scaled, known, inside.to(scaled.dtype), *before, facts]
+        inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, period, index, level, spread), facts]
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
         states = self._mix(states, self._places(tokens, period), key_mask, n_future)
-        return (
-            self._answer(states, scaled, known, before[: self.n_shares - 1]),
-            self._only_future(tokens),
-            level,
-            spread,
-        )
+        return self._answer(states, scaled, known, tokens), self._only_future(tokens), level, spread
 
     @torch.inference_mode()
     def forecast(self, x: Float[Tensor, "B T"], horizon: int) -> Float[Tensor, "B F Q"]:
@@ -327,23 +315,9 @@ class ZeroNetwork(nn.Module):
         known = x[:, -self.config.max_context :].isfinite().sum(1).clamp_min(1).log() / 8
         return torch.stack([(period > 0).to(known), period.clamp_min(1).log() / 8, strength.to(known), known], 1)
 
-    def _before(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
-        """For each slot the value one season before, or before that where it is unknown, the mean of those of the last
-        seasons, and the share of them that is known; a slot of the future is as many seasons after what is known as it
-        takes. 0 where there is no season.
-        """
-        if not self.config.seasons:
-            return []
-        season, seasonal = period.clamp_min(1)[:, None, None], (period > 0)[:, None, None].expand_as(index)
-        place = index - torch.where(index >= 0, floor(index, season) + 1, 1) * season
-        last = total = torch.zeros(index.shape, device=x.device)
-        count = torch.zeros_like(last)
-        for _ in range(self.config.seasons):
-            values, known = read_slots(x, place, seasonal)
-            values = scale(values, known, level, spread)
-            last = torch.where(count == 0, values, last)
-            total, count, place = total + values, count + known, place - season
-        return [last, total / count.clamp_min(1), count / self.config.seasons]
+    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+        """Further inputs of each slot, for networks that have some."""
+        return []
 
     def _embed(self, inputs: Tensor, tokens: Tokens) -> Tensor:
         states = self.embed(inputs) + self.refine(inputs)
@@ -371,18 +345,14 @@ class ZeroNetwork(nn.Module):
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
-    def _answer(self, states: Tensor, scaled: Tensor, known: Tensor, before: list[Tensor]) -> Tensor:
-        """Quantiles of future slots: what the head says, and learned shares of the last known value, and of those of
-        the seasons before.
-        """
-        given, shares = self.head(states).tensor_split([-self.n_shares], dim=2)
+    def _answer(self, states: Tensor, scaled: Tensor, known: Tensor, tokens: Tokens) -> Tensor:
+        """Quantiles of future slots: what the head says, and a learned share of the last known value."""
+        given = self.head(states)
+        slots = given[..., :-1].unflatten(2, (self.config.max_len, -1))
         flat, seen = scaled.flatten(1), known.flatten(1)
         where = torch.arange(flat.shape[1], device=flat.device)
         last = flat.gather(1, (seen * (where + 1)).argmax(1, keepdim=True))
-        beside = shares[..., :1] * last[..., None]
-        for k, values in enumerate(before, 1):
-            beside = beside + shares[..., k : k + 1] * values[:, -states.shape[1] :]
-        return given.unflatten(2, (self.config.max_len, -1)) + beside[..., None]
+        return slots + (given[..., -1] * last)[..., None, None]
 
     @staticmethod
     def _only_future(tokens: Tokens) -> Tokens:
