@@ -172,6 +172,7 @@ def test_wql_of_zeros_warns():
         (lambda: metrics.crps([1.0], [1.0]), "S >= 1"),
         (lambda: metrics.crps(1.0, 1.0), r"samples must have the shape of y \(\) and S >= 1 more; got \(\)"),
         (lambda: metrics.winkler([1.0], [1.0], [1.0], level=0.8 * 125), "between 0 and 100"),
+        (lambda: metrics.winkler([1.0], [1.0], [1.0], level=[80, 95]), "80 means 80%.*got \\[80, 95\\]"),
         (lambda: metrics.mase([1.0], [1.0], [1.0, 2.0], season_length=0), "season_length must be at least 1"),
         (lambda: metrics.seasonal_error([1.0, 2.0], 1.0), "at least 1 whole row; got 1.0"),
         (

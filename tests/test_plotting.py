@@ -408,6 +408,8 @@ def test_mistakes_about_a_backtest_name_what_exists():
     result = backtest(Naive(STEPS), panel, n_windows=2)
     with pytest.raises(ValueError, match="no model 'best'; it has naive"):
         plot_backtest(result, models=["best"])
+    with pytest.raises(ValueError, match="no model 'best'; it has naive"):
+        plot_backtest(result, models="best")
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_backtest(result, series="c")
     with pytest.raises(ValueError, match="n_cutoffs must be at least 1; got 0"):

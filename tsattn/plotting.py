@@ -122,7 +122,7 @@ def plot_backtest(
         ValueError: If a name is unknown, ``n_cutoffs`` is below 1, or forecasts were not kept.
         ImportError: If matplotlib is missing.
     """
-    panel, names = result.panel, list(result.rolled) if models is None else list(models)
+    panel, names = result.panel, [models] if isinstance(models, str) else list(models or result.rolled)
     for name in names:
         if name not in result.rolled:
             raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")

@@ -484,7 +484,7 @@ def compare(result: BacktestResult, a: str, b: str, *, metric: str = "mae", leve
     Raises:
         ValueError: If a name is unknown or there are fewer than two cutoffs.
     """
-    check_request(level, None)
+    check_request([level], None)
     gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
     known = ~np.isnan(gaps)
     by_cutoff = ratios(np.where(known, gaps, 0.0).sum(axis=0), known.sum(axis=0))

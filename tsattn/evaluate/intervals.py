@@ -56,7 +56,7 @@ class StepIntervals:
         Raises:
             ValueError: If n is too small for the level.
         """
-        check_request(level, None)
+        check_request([level], None)
         return self._widths(level)
 
     def _widths(self, level: float) -> np.ndarray:

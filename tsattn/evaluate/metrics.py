@@ -358,7 +358,7 @@ def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, a
         >>> winkler([1.0, 3.0], [0.0, 0.0], [2.0, 2.0], level=80)
         7.0
     """
-    check_request(level, None)
+    check_request([level], None)
     y, lower = _pair(y, lower)
     _, upper = _pair(y, upper)
     outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
