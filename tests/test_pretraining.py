@@ -215,7 +215,7 @@ def test_a_year_of_weeks_is_forecast_by_the_year_before():
     step, generator = torch.arange(1500), torch.Generator().manual_seed(0)
     week, year = (torch.randn(n, generator=generator, dtype=DOUBLE) for n in (7, 52))
     x = week[step % 7] + year[step // 7 % 52] + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
-    network = load_network("zero-3")
+    network = load_network("zero-4")
     truth, context = x[-60:], x[None, :-60]
     season, cycle, strength = network._season(context)
     assert (int(season), int(cycle)) == (7, 364)

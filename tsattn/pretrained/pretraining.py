@@ -351,12 +351,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--start", help="name or file of weights to start from, such as zero-3")
+    parser.add_argument("--start", help="name or file of weights to start from, such as zero-4")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
     parser.add_argument("--d-model", type=int, default=96)
     parser.add_argument("--n-layers", type=int, default=4)
     parser.add_argument("--export", type=Path, help="write weights and card of the state into this folder and stop")
-    parser.add_argument("--name", default="zero-3", help="name of the exported weights")
+    parser.add_argument("--name", default="zero-4", help="name of the exported weights")
     parser.add_argument("--facts", type=Path, help="JSON file of what the card tells besides: commit, scores, bad_at")
     parser.add_argument("--picture", type=Path, help="draw the curve of the state into this file and stop")
     return parser.parse_args(argv)
@@ -394,7 +394,7 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
     Args:
         state: Folder of the run.
         folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
-        name: Such as ``"zero-3"``.
+        name: Such as ``"zero-4"``.
         facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
     """
     kept = torch.load(state / "state.pt", map_location="cpu", weights_only=True)

@@ -17,7 +17,7 @@ import torch
 
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
-SHIPPED = "zero-3"
+SHIPPED = "zero-4"
 LICENCE = "Apache-2.0"
 # What a card tells of the training, beside what is known from the network itself.
 FACTS = ("steps", "windows", "core_hours", "commit", "scores", "learnt_from", "bad_at")
@@ -95,7 +95,7 @@ def save_network(network: ZeroNetwork, folder: str | Path, name: str, facts: Map
     Args:
         network: Its weights are written in float32.
         folder: Made if need be.
-        name: Such as ``"zero-3"``.
+        name: Such as ``"zero-4"``.
         facts: What the card shall tell, with all of :data:`FACTS` at least, in values that JSON can hold.
 
     Raises:
