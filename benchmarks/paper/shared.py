@@ -20,7 +20,7 @@ from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default
 # The width at which learning rates are meant; the factor of the scores is that of ordinary attention there.
 BASE_WIDTH = 64
 # Letters and positions start at this size. At 0.02 or at 1 all variants stay longer on the plateau of a text's letter
-# pairs (docs/log.md).
+# pairs.
 EMBEDDING_STD = 0.2
 # What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
 _PLAIN = ("standard", "standard_rotary", "sliding_window", "global_local", "global_local_one", "mlr")

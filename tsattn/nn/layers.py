@@ -100,7 +100,7 @@ class Dropout(nn.Module):
     """Dropout whose masks are raw random bytes of an explicit generator.
 
     torch's own mask is drawn number by number, on CPU by one thread, and becomes the largest single part of a small
-    model's training step (docs/log.md). Eight masks come from one 64-bit draw here. The rate is rounded to a multiple
+    model's training step. Eight masks come from one 64-bit draw here. The rate is rounded to a multiple
     of 1/256, at most 255/256, and the factor that keeps the mean is exact for the rounded rate.
 
     Args:
@@ -158,7 +158,7 @@ class FeedForward(nn.Module):
 
     On a CPU the hidden features are never whole in memory: they are made, used and forgotten a few tokens at a time,
     and made again for the gradient. They are the widest tensor of a block, so carrying them through memory costs more
-    than the extra product (docs/log.md). The numbers are those of the plain formula, to rounding.
+    than the extra product. The numbers are those of the plain formula, to rounding.
 
     Args:
         d_model: Token width.
