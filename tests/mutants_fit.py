@@ -84,9 +84,7 @@ MUTANTS = [
         SOLVED,
     ),
     Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
-    Mutant(
-        "tsattn/tuning.py", "panel.until(panel.lengths - test_size)", "panel.until(panel.lengths)", TUNING
-    ),
+    Mutant("tsattn/tuning.py", "panel.until(panel.lengths - test_size)", "panel.until(panel.lengths)", TUNING),
     Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
     Mutant(REGRESSOR_FILE, "fitted.network = fitted.network.double()", "fitted.network.eval()", REGRESSOR),
     Mutant(REGRESSOR_FILE, '"linear_skip": training.solved}', '"linear_skip": False}', REGRESSOR),
