@@ -45,8 +45,8 @@ class Training(Settings):
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``; where a fitted network forecasts, too.
         n_threads: Threads of torch in ``fit`` and forecasts, after which torch's own number is set again. ``None`` is
             one for a small network, which more threads make hardly faster, and all of torch's for a large one.
-        trainer: Several processes that train together, :class:`tsattn.distributed.DDPSettings`; ``None`` trains in
-            this one.
+        trainer: Several processes that train together (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains
+            in this one.
         checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
 
     Raises:
