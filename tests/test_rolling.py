@@ -70,6 +70,13 @@ def test_origins_that_do_not_fit_are_refused(kwargs, message):
         rolling_origins([20], 4, **kwargs)
 
 
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_a_chunk_holds_a_window_at_least(chunk):
+    panel, forecaster = wide_panel(), Naive(2)
+    with pytest.raises(ValueError, match=f"chunk must be at least 1 window, or None; got {chunk}"):
+        roll(forecaster.fit(panel), panel, [10], chunk=chunk)
+
+
 def test_scores_do_not_depend_on_the_chunk():
     panel = wide_panel(400)
     ends = np.arange(30, 397)

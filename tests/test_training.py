@@ -216,8 +216,16 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
     fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"epoch-00001\.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"epoch-00001\.safetensors is damaged .*; remove the file to train anew"):
         fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
+
+
+def test_checkpoints_need_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for wrong in (5, tmp_path / "file", str(tmp_path / "file")):
+        with pytest.raises(ValueError, match="checkpoint_dir must be a folder, or a name for one; got"):
+            Training(checkpoint_dir=wrong)
+    assert Training(checkpoint_dir=tmp_path / "new").checkpoint_dir == tmp_path / "new"
 
 
 def test_a_loss_that_explodes_stops_with_a_message():

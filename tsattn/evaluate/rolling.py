@@ -284,6 +284,8 @@ def roll(
         ValueError: If a window leaves its series, or a forecast has the wrong shape or is not finite.
     """
     asked = check_request(None, quantiles)[2]
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 window, or None; got {chunk}")
     ends = np.asarray(ends, dtype=np.int64).ravel()
     scale = np.ones((panel.n_series, panel.n_channels)) if scaler is None else scaler.scale
     rolled = start_rolling(

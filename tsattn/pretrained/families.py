@@ -440,14 +440,7 @@ _IN_SHORT = {"low_frequency": 6.0, "growth": 2.4, "random_walks": 2.0, "exponent
 
 
 def shares(length: int) -> np.ndarray:
-    """Share of each family among series of a length; in series of up to 170 steps, those of ``_IN_SHORT`` are larger.
-
-    Args:
-        length: Steps.
-
-    Returns:
-        In the order of :data:`FAMILIES`; the sum is 1.
-    """
+    """Shares of the families, in their order, among series of so many steps; some are larger in short ones."""
     factors = _IN_SHORT if length <= SHORT else {}
     weights = np.array([weight * factors.get(name, 1.0) for name, (_, weight) in FAMILIES.items()])
     return weights / weights.sum()

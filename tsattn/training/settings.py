@@ -88,6 +88,9 @@ class Training(Settings):
             raise ValueError(f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit")
         if self.n_threads is not None:
             check_threads(self.n_threads)
+        folder = self.checkpoint_dir
+        if not isinstance(folder, str | Path | None) or Path(folder or ".").is_file():
+            raise ValueError(f"checkpoint_dir must be a folder, or a name for one; got {folder!r}; choose another")
         self._check_rates()
 
     def _check_rates(self) -> None:

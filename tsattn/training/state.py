@@ -85,7 +85,10 @@ class Checkpoint:
         files = self.files()
         if not files:
             return False
-        tensors, facts = read_tensors(files[-1])
+        try:
+            tensors, facts = read_tensors(files[-1])
+        except ValueError as error:
+            raise ValueError(str(error).replace("save the model", "remove the file to train")) from None
         if facts.get("key") != self.key:
             raise ValueError(f"{files[-1]} belongs to other data or parameters; remove it or change checkpoint_dir")
         module.progress = Progress(**facts["progress"])
