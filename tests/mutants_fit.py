@@ -169,6 +169,8 @@ MUTANTS = [
         SYNTHETIC,
     ),
     Mutant("tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC),
+    Mutant("tsattn/pretrained/families.py", "_IN_SHORT if length <= SHORT", "_IN_SHORT if length < SHORT", SYNTHETIC),
+    Mutant("tsattn/pretrained/families.py", "0.003, 0.2) * chance(rng, n, 0.4)", "0.03, 2)", SYNTHETIC),
     # fine-tuning and the combination
     Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
     Mutant(TUNING_FILE, "History(panel.until(stops)), History(panel)", "History(panel), History(panel)", TUNED),
