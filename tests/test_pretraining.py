@@ -13,7 +13,7 @@ from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
-from tsattn.pretrained.weights import load_network, read_network
+from tsattn.pretrained.weights import FACTS, load_network, read_network, save_network
 
 DOUBLE = torch.float64
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
@@ -430,6 +430,9 @@ def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeyp
     assert capsys.readouterr() == ("", "")
     assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
     main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
+    save_network(shaken(d_ff=48), tmp_path / "wide", "wide", dict.fromkeys(FACTS, "-"))
+    main(["--state", str(tmp_path / "b"), "--minutes", "1", "--start", str(tmp_path / "wide" / "wide.safetensors")])
+    assert torch.load(tmp_path / "b" / "state.pt", weights_only=True)["config"]["d_ff"] == 48
     assert (tmp_path / "curve.svg").stat().st_size > 1000
 
 

@@ -435,12 +435,11 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 }
 
 # Series of up to so many steps are yearly to monthly more often than others.
-SHORT = 170
-_IN_SHORT = {"low_frequency": 6.0, "growth": 2.4, "random_walks": 2.0, "exponential_smoothing": 1.2}
+SHORT, _IN_SHORT = 170, {"low_frequency": 6.0, "growth": 2.4, "random_walks": 2.0, "exponential_smoothing": 1.2}
 
 
 def shares(length: int) -> np.ndarray:
     """Shares of the families, in their order, among series of so many steps; some are larger in short ones."""
-    factors = _IN_SHORT if length <= SHORT else {}
-    weights = np.array([weight * factors.get(name, 1.0) for name, (_, weight) in FAMILIES.items()])
+    more = _IN_SHORT if length <= SHORT else {}
+    weights = np.array([weight * more.get(name, 1) for name, (_, weight) in FAMILIES.items()])
     return weights / weights.sum()

@@ -351,7 +351,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--start", help="name or file of weights to start from, such as zero-4")
+    parser.add_argument("--start", help="name or file of weights to start from, with their sizes")
     parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
     parser.add_argument("--d-model", type=int, default=96)
     parser.add_argument("--n-layers", type=int, default=4)
@@ -382,10 +382,11 @@ def main(argv: list[str] | None = None) -> None:
 def _asked(asked: argparse.Namespace) -> Pretraining:
     """The run that the command line describes."""
     recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay, rate=asked.rate)
-    start, config = None, ZeroConfig(d_model=asked.d_model, d_ff=4 * asked.d_model, n_layers=asked.n_layers)
-    if asked.start is not None:
-        start = load_network(asked.start) if "." not in asked.start else read_network(asked.start)
-    return Pretraining(config, recipe, device=asked.device, start=start)
+    if asked.start is None:
+        sizes = {"d_model": asked.d_model, "d_ff": 4 * asked.d_model, "n_layers": asked.n_layers}
+        return Pretraining(ZeroConfig(**sizes), recipe, device=asked.device)
+    start = load_network(asked.start) if "." not in asked.start else read_network(asked.start)
+    return Pretraining(start.config, recipe, device=asked.device, start=start)
 
 
 def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
