@@ -410,6 +410,8 @@ def test_mistakes_about_a_backtest_name_what_exists():
         plot_backtest(result, models=["best"])
     with pytest.raises(ValueError, match="no model 'best'; it has naive"):
         plot_backtest(result, models="best")
+    for several in (result.scores.index, ["naive"], "naive"):
+        assert plot_backtest(result, models=several, series="a") is not None
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_backtest(result, series="c")
     with pytest.raises(ValueError, match="n_cutoffs must be at least 1; got 0"):

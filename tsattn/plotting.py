@@ -122,7 +122,8 @@ def plot_backtest(
         ValueError: If a name is unknown, ``n_cutoffs`` is below 1, or forecasts were not kept.
         ImportError: If matplotlib is missing.
     """
-    panel, names = result.panel, [models] if isinstance(models, str) else list(models or result.rolled)
+    panel, given = result.panel, result.rolled if models is None else models
+    names = [given] if isinstance(given, str) else list(given)
     for name in names:
         if name not in result.rolled:
             raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")
@@ -143,9 +144,8 @@ def plot_backtest(
         ax.axvline(_stamps(panel.times[end - 1 : end])[0], color="#bbbbbb", linewidth=0.8, linestyle=":")
         for name in names:
             point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, c]
-            ax.plot(
-                ahead, point, color=_colours(result)[name], linewidth=1.4, label=_shown(name) if w == shown[0] else None
-            )
+            label = _shown(name) if w == shown[0] else None
+            ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=label)
     _dress(ax, title if title is not None else _shown(panel.series_names[max(n, c)]), panel.times)
     _add_legend([ax], own=own)
     return ax
