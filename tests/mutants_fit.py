@@ -157,6 +157,8 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "& (quarter == k)", "& (quarter <= k)", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "found.clamp(lower[..., None],", "found.clamp(None,", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "x, season = network.look", "_, season = network.look", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weighed=True)", "shape.n_tokens)", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),

@@ -246,7 +246,7 @@ def test_counts_have_no_forecast_below_zero():
     found = Quick(H).fit(frame).predict(level=95)
     assert found[["auto", "auto-lo-95"]].to_numpy().min() >= 0
     below = Quick(H).fit(frame.assign(y=frame["y"] - 0.5)).predict(level=95)
-    assert below["auto-lo-95"].min() < -0.5
+    assert below["auto-lo-95"].min() == -0.5  # a bound that `zero` sees
 
 
 def test_bands_are_made_to_hold_four_in_five():

@@ -369,6 +369,11 @@ def test_a_shorter_horizon_is_a_prefix(name):
     for steps in range(1, H + 1):
         part = forecast_panel(fitted(name), panel, horizon=steps)
         np.testing.assert_array_equal(part.point, whole.point[:, :steps])
+    if fitted(name).reaching(H + 1) is not fitted(name):
+        longer = forecast_panel(FORECASTERS[name](SCHEMA).set_params(horizon=H + 1).fit(panel), panel)
+        np.testing.assert_array_equal(forecast_panel(fitted(name), panel, horizon=H + 1).point, longer.point)
+        assert fitted(name).horizon == H
+        return
     with pytest.raises(ValueError, match=f"horizon = {H + 1} is longer"):
         forecast_panel(fitted(name), panel, horizon=H + 1)
 

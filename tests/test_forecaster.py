@@ -209,7 +209,7 @@ class Odd(Naive):
 
 def test_a_wrong_shape_or_value_is_refused():
     panel = to_panel(long_frame())
-    with pytest.raises(ValueError, match=r"must forecast windows in the shape \(2, 3, 1\); got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"must answer windows, steps, channels as \(2, 3, 1\); got \(2, 3\)"):
         forecast_panel(Odd(np.zeros((2, 3))), panel)
     bad = np.zeros((2, 3, 1))
     bad[1, 2] = np.nan

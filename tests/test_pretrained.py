@@ -302,7 +302,7 @@ def test_zeros_counts_and_negatives_are_finite(network):
 
 def test_forecasts_are_cut_at_zero_only_if_asked_and_never_where_values_were_negative():
     rng = np.random.default_rng(0)
-    positive, mixed = rng.poisson(0.3, 60).astype(float), rng.normal(size=60)
+    positive, mixed = rng.gamma(0.3, size=60), rng.normal(size=60)
     positive[7] = np.nan
     frame = table(60, 60, values=[positive, mixed])
     asked = {"level": 98, "quantiles": [0.2]}

@@ -141,7 +141,7 @@ class Bad(Naive):
 
 def test_bad_forecasts_are_refused():
     panel = wide_panel()
-    with pytest.raises(ValueError, match=r"must forecast windows in the shape \(3, 2, 3\); got \(3, 3, 2\)"):
+    with pytest.raises(ValueError, match=r"must answer windows, steps, channels as \(3, 2, 3\); got \(3, 3, 2\)"):
         roll(Bad(lambda y: y.swapaxes(1, 2)), panel, np.array([5, 6, 7]))
 
     def spoil(y):

@@ -262,6 +262,10 @@ class Forecaster(ABC):
         as_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return forecast if as_panel else forecast.to_frame()
 
+    def reaching(self, steps: int) -> Self:
+        """Itself, or what gives so many steps without feeding forecasts back."""
+        return self
+
     def predict_windows(
         self, x: np.ndarray, *, quantiles: Sequence[float] = (), covariates: "CovariateWindows | None" = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -341,10 +345,7 @@ class Forecaster(ABC):
     def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         answer = np.asarray(answer, dtype=np.float64)
         if answer.shape != shape:
-            raise ValueError(
-                f"{self.alias_} must forecast windows in the shape {shape}; got {answer.shape}: keep the windows, steps"
-                " and channels in that order"
-            )
+            raise ValueError(f"{self.alias_} must answer windows, steps, channels as {shape}; got {answer.shape}")
         return answer
 
     def make_future_frame(self, data: TableLike | Panel | None = None, *, horizon: int | None = None) -> pd.DataFrame:
@@ -614,6 +615,7 @@ def forecast_panel(
     """
     levels, asked, every = check_request(level, quantiles)
     steps = forecaster.horizon if horizon is None else check_horizon(horizon)
+    forecaster = forecaster.reaching(steps)
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
@@ -680,11 +682,9 @@ def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindo
     """Points ``[B, steps, C]``: each stretch is forecast from the context ``x [B, T, C]`` and the stretches before."""
     own, context = forecaster.horizon, x.shape[1]
     for first in range(0, steps, own):
-        beside = covariates
-        if covariates is not None:
-            rows = context + first
-            past = np.empty((len(x), rows, 0))
-            beside = replace(covariates, past=past, known=covariates.known[:, : rows + own])
+        rows = context + first
+        past = np.empty((len(x), rows, 0))
+        beside = covariates and replace(covariates, past=past, known=covariates.known[:, : rows + own])
         point = forecaster.predict_windows(x, covariates=beside)[0]
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]

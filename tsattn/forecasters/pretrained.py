@@ -2,21 +2,20 @@
 
 import copy
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import require_known
-from tsattn.forecaster import Forecast, check_horizon
+from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
@@ -186,40 +185,13 @@ class PretrainedForecaster(GapForecaster):
         self.network_, self.leftovers_, self.summary_ = network, leftovers, summary
         self.encoder_ = None if leftovers is None else leftovers.encoder
 
-    def predict(
-        self,
-        data: TableLike | Panel | None = None,
-        *,
-        level: float | Iterable[float] | None = None,
-        quantiles: float | Iterable[float] | None = None,
-        horizon: int | None = None,
-        future: TableLike | None = None,
-        recursive: bool = False,
-    ) -> pd.DataFrame | Forecast:
-        """Forecast the rows after ``data``, or after the fitted data; series may be new.
-
-        Args:
-            data: Series to continue; ``None`` continues those of ``fit``.
-            level: Central levels in percent, up to 98.
-            quantiles: Quantiles from .01 to .99.
-            horizon: Steps wanted; fewer than the forecaster's are the first of its steps, more are forecast as a
-                forecaster of so many would, without feeding anything back. ``None`` takes its own.
-            future: Future columns of the steps wanted, as :meth:`tsattn.forecaster.Forecaster.predict` takes them.
-            recursive: Without effect: more steps need no feeding back.
-
-        Returns:
-            A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
-
-        Raises:
-            ValueError: If not fitted, or if the table is faulty, a series has no value, or more is asked than the
-                network knows.
-        """
-        steps = self.horizon if horizon is None else _check_steps(horizon)
-        if steps > self.horizon:
-            longer = copy.copy(self)
-            longer.horizon = steps
-            return longer.predict(data, level=level, quantiles=quantiles, future=future)
-        return super().predict(data, level=level, quantiles=quantiles, horizon=horizon, future=future)
+    def reaching(self, steps: int) -> Self:
+        """Itself, or a copy that forecasts so many steps at once."""
+        if _check_steps(steps) <= self.horizon:
+            return self
+        longer = copy.copy(self)
+        longer.horizon = steps
+        return longer
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows that may miss values, but not all of a channel's."""
