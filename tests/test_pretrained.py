@@ -314,6 +314,29 @@ def test_forecasts_are_cut_at_zero_only_if_asked_and_never_where_values_were_neg
     assert (cut.loc["s01"] < 0).any(axis=None)
 
 
+@pytest.mark.parametrize("columns", [(), ("promo",)])
+def test_forecasts_keep_within_bounds_that_are_touched(columns):
+    rng = np.random.default_rng(0)
+    promo = rng.random(240) < 0.4
+    counts, free = rng.poisson(0.3 + 2.0 * promo).astype(float), rng.normal(size=240)
+    counts[50:60] = np.nan
+    sun = np.maximum(0.0, np.sin(np.arange(240) / 2) + 0.3 * free)
+    kinds = {"counts": counts, "capped": 8 - counts, "free": free, "moved": 100 + 3 * counts, "sun": sun}
+    frame = table(*[240] * 5, values=list(kinds.values()))
+    frame["unique_id"] = np.repeat(list(kinds), 240)
+    frame["promo"] = np.tile(promo, 5).astype(float)
+    schema = Schema(future_cols=list(columns))
+    model = PretrainedForecaster(24, schema=schema, n_threads=1).fit(frame[frame["ds"] < "2024-06-07"])
+    assert (model.leftovers_ is not None) == bool(columns)
+    future = frame[frame["ds"] >= "2024-06-07"].drop(columns="y") if columns else None
+    found = model.predict(future=future, level=98, quantiles=0.3).set_index("unique_id").drop(columns="ds")
+    # Without a bound they would pass it; a series without bounds has none, and those of a moved one move along.
+    assert found.loc["counts"].to_numpy().min() == found.loc["sun", "zero"].min() == 0
+    assert found.loc["capped"].to_numpy().max() == 8
+    assert found.loc["free", "zero-lo-98"].min() < -1
+    np.testing.assert_allclose(found.loc["moved"], 100 + 3 * found.loc["counts"], rtol=0, atol=0.05)
+
+
 def test_channels_of_a_wide_table_are_series():
     long = table(60, 60)
     wide = long.pivot(index="ds", columns="unique_id", values="y")

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from tiny_network import tiny_network
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent, touched_bounds
@@ -188,19 +187,6 @@ def test_bounds_are_those_of_loops():
         *([[False, False]] * 3),
         *([[True, False], [False, False], [False, False], [True, False], [False, False]]),
     ]
-
-
-def test_forecasts_keep_within_bounds():
-    network = tiny_network()
-    x = torch.from_numpy(bounded_series())[:-1]
-    lower, upper = touched_bounds(x)
-    answer = network.forecast(x, 12)
-    assert ((answer >= lower[..., None]) & (answer <= upper[..., None])).all()
-    # They are of use here, and those of a moved series move along.
-    free = network.forecast(x[:, -31:], 12)
-    assert (free < lower[..., None]).any()
-    assert (free > upper[..., None]).any()
-    torch.testing.assert_close(network.forecast(100 + 3 * x, 12), 100 + 3 * answer, rtol=1e-6, atol=1e-3)
 
 
 def test_what_is_not_recent_is_as_if_it_were_not_there():

@@ -17,7 +17,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import require_known
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
-from tsattn.pretrained.network import ZeroNetwork
+from tsattn.pretrained.network import ZeroNetwork, touched_bounds
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
 
 if TYPE_CHECKING:
@@ -206,11 +206,12 @@ class PretrainedForecaster(GapForecaster):
             point, bounds = self._answer(x, quantiles)
         else:
             point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
+        ends = touched_bounds(torch.tensor(np.moveaxis(x, 2, 1)))
+        lower, upper = (np.moveaxis(end.numpy(), 2, 1) for end in ends)
         if self.nonnegative:
             never = np.fmin.reduce(x, axis=1, initial=np.inf)[:, None] >= 0
-            point = np.where(never, np.maximum(point, 0.0), point)
-            bounds = np.where(never[..., None], np.maximum(bounds, 0.0), bounds)
-        return point, bounds
+            lower = np.where(never, np.maximum(lower, 0.0), lower)
+        return np.clip(point, lower, upper), np.clip(bounds, lower[..., None], upper[..., None])
 
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Points and quantiles of the network alone."""

@@ -244,7 +244,7 @@ class ZeroNetwork(nn.Module):
             horizon: Steps ahead, at least 1.
 
         Returns:
-            Ascending quantiles, float64, within :func:`touched_bounds`; the constant itself for a constant series.
+            Ascending quantiles, float64; the constant itself for a constant series.
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
@@ -258,8 +258,7 @@ class ZeroNetwork(nn.Module):
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
             squeezed = flat.gather(1, at).clamp(-_FAR, _FAR).sort(dim=2).values.to(torch.float64)
             found[rows] = level[..., None] + spread[..., None] * squeezed.sinh()
-        lower, upper = touched_bounds(x)
-        return found.clamp(lower[..., None], upper[..., None])
+        return found
 
     def squeeze(
         self, y: Float[Tensor, "B F"], tokens: Tokens, level: Float[Tensor, "B 1"], spread: Float[Tensor, "B 1"]
@@ -397,7 +396,7 @@ def read_recent(
     return torch.where(old, torch.nan, x), (old & x.isfinite()).any(1)
 
 
-def touched_bounds(x: Float[Tensor, "B T"]) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+def touched_bounds(x: Float[Tensor, "*B T"]) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
     """Least and greatest value of each context that bound what may follow, infinite where none does.
 
     A bound is a value that a series touches again and again and never passes: one known value in twenty is the very
@@ -408,16 +407,16 @@ def touched_bounds(x: Float[Tensor, "B T"]) -> tuple[Float[Tensor, "B 1"], Float
 
     Example:
         >>> rain = torch.tensor([0.0, 0.0, 1.2, 0.4, 0.0, 0.0, 0.7, 0.2] * 4) * torch.linspace(1, 2, 32)
-        >>> touched_bounds(rain[None])
-        (tensor([[0.]]), tensor([[inf]]))
+        >>> touched_bounds(rain)
+        (tensor([0.]), tensor([inf]))
     """
     known, bounds = x.isfinite(), []
-    count = known.sum(1, keepdim=True)
-    quarter = floor(4 * (known.cumsum(1) - 1), count.clamp_min(1))
+    count = known.sum(-1, keepdim=True)
+    quarter = floor(4 * (known.cumsum(-1) - 1), count.clamp_min(1))
     for far in (torch.inf, -torch.inf):
-        end = x.nan_to_num(far).aminmax(dim=1, keepdim=True)[0 if far > 0 else 1]
-        times = torch.stack([((x == end) & (quarter == k)).sum(1) for k in range(4)], 1)
-        bounds.append(torch.where((80 * times >= count).all(1, keepdim=True) & (count >= 32), end, -far))
+        end = x.nan_to_num(far).aminmax(dim=-1, keepdim=True)[0 if far > 0 else 1]
+        times = torch.stack([((x == end) & (quarter == k)).sum(-1) for k in range(4)], dim=-1)
+        bounds.append(torch.where((80 * times >= count).all(-1, keepdim=True) & (count >= 32), end, -far))
     return bounds[0], bounds[1]
 
 
