@@ -157,7 +157,7 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "& (quarter == k)", "& (quarter <= k)", PRETRAINING),
+    Mutant("tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"),
     Mutant("tsattn/forecasters/pretrained.py", "np.clip(point, lower, upper)", "point", "tests/test_pretrained.py"),
     Mutant(
         "tsattn/forecasters/pretrained.py",

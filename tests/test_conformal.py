@@ -386,6 +386,16 @@ def test_bounds_around_a_network_that_is_never_negative_stop_at_zero(transform):
     assert least(None) < 0
 
 
+def test_bounds_keep_within_what_a_series_touches():
+    rain = np.maximum(0, np.random.default_rng(0).normal(-0.3, 1, size=400))
+    both = wide(np.stack([rain, 20 - rain], axis=1))
+    found = SplitConformal(solved(context=56, val_size=0), n_windows=40).fit(both).predict(level=90)
+    assert found["c0-lo-90"].min() == min(0, found["c0"].min())
+    assert found["c1-hi-90"].max() == max(20, found["c1"].max())
+    free = SplitConformal(solved(val_size=0), n_windows=40).fit(both).predict(level=90)  # of 28 rows
+    assert free["c0-lo-90"].min() < 0
+
+
 @pytest.mark.parametrize("transform", ["nonnegative", "sqrt", "log1p"])
 def test_covariates_and_a_transform_go_together(transform):
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tsattn.pretrained import pretraining
-from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent, touched_bounds
+from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
 from tsattn.pretrained.weights import FACTS, load_network, read_network, save_network
@@ -152,41 +152,6 @@ def test_the_recent_part_is_that_of_loops(horizon):
     torch.testing.assert_close(read_recent(found, periods, horizon)[0], found, rtol=0, atol=0, equal_nan=True)
     scaled, _ = read_recent(1e9 - 1e-3 * x, periods, horizon)
     assert (scaled.isnan() == found.isnan()).all()
-
-
-def bounded_series():
-    """Rows with bounds, without, and with values that only look like bounds."""
-    rng = np.random.default_rng(3)
-    t = np.arange(120.0)
-    free, counts = rng.normal(size=120), rng.poisson(1.5, 120).astype(float)
-    rows = [counts, -counts, free, np.clip(free, -1, 1), np.clip(free, -3, 0.5) + 7e5, np.full(120, 3.0)]
-    rows += [np.maximum(0, t - 40), np.maximum(0, 80 - t), np.where(t % 30 == 0, 0.0, 1 + free**2)]
-    holes, seldom = counts.copy(), np.maximum(np.sort(free)[3], free)
-    holes[rng.random(120) < 0.4] = np.nan
-    short, just, none = np.full((3, 120), np.nan)
-    short[-31:], just[-32:] = counts[-31:], counts[-32:]
-    return np.array([*rows, holes, seldom, short, just, none])
-
-
-def test_bounds_are_those_of_loops():
-    x, right = bounded_series(), []
-    for row in x:
-        known = row[np.isfinite(row)]
-        parts = [[v for k, v in enumerate(known) if 4 * k // len(known) == part] for part in range(4)]
-
-        def often(end, known=known, parts=parts):
-            return len(known) >= 32 and all(sum(v == end for v in part) >= len(known) / 80 for part in parts)
-
-        low, high = (known.min(), known.max()) if len(known) else (0, 0)
-        right.append([low if often(low) else -np.inf, high if often(high) else np.inf])
-    found = torch.cat(touched_bounds(torch.from_numpy(x)), dim=1).numpy()
-    np.testing.assert_array_equal(found, right)
-    # Counts, counts with holes, and 32 of them have a floor; what is touched only early, late, or seldom has none.
-    assert np.isfinite(found).tolist() == [
-        *([[True, False], [False, True], [False, False], [True, True], [False, True], [True, True]]),
-        *([[False, False]] * 3),
-        *([[True, False], [False, False], [False, False], [True, False], [False, False]]),
-    ]
 
 
 def test_what_is_not_recent_is_as_if_it_were_not_there():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsattn.data.frames import from_long, from_wide
-from tsattn.data.windows import History, Split, WindowBatches, WindowSpec, make_scaler
+from tsattn.data.windows import History, Split, WindowBatches, WindowSpec, make_scaler, touched_bounds
 
 
 def wide(values, **kwargs):
@@ -167,3 +167,44 @@ def test_scaler_per_series_with_gaps_and_constants():
     scaler = make_scaler(panel, np.array([3, 5, 3]))
     np.testing.assert_allclose(scaler.mean[:, 0], [2.0, 7.0, 0.1])
     np.testing.assert_allclose(scaler.scale[:, 0], [1.0, 1.0, 1.0])
+
+
+def bounded_series():
+    """Rows with bounds, without, and with values that only look like bounds."""
+    rng = np.random.default_rng(3)
+    t = np.arange(120.0)
+    free, counts = rng.normal(size=120), rng.poisson(1.5, 120).astype(float)
+    rows = [counts, -counts, free, np.clip(free, -1, 1), np.clip(free, -3, 0.5) + 7e5, np.full(120, 3.0)]
+    rows += [np.maximum(0, t - 40), np.maximum(0, 80 - t), np.where(t % 30 == 0, 0.0, 1 + free**2)]
+    holes, seldom = counts.copy(), np.maximum(np.sort(free)[3], free)
+    holes[rng.random(120) < 0.4] = np.nan
+    short, just, none = np.full((3, 120), np.nan)
+    short[-31:], just[-32:] = counts[-31:], counts[-32:]
+    return np.array([*rows, holes, seldom, short, just, none])
+
+
+def test_bounds_are_those_of_loops():
+    x, right = bounded_series(), []
+    for row in x:
+        known = row[np.isfinite(row)]
+        parts = [[v for k, v in enumerate(known) if 4 * k // len(known) == part] for part in range(4)]
+
+        def often(end, known=known, parts=parts):
+            return len(known) >= 32 and all(sum(v == end for v in part) >= len(known) / 80 for part in parts)
+
+        low, high = (known.min(), known.max()) if len(known) else (0, 0)
+        right.append([low if often(low) else -np.inf, high if often(high) else np.inf])
+    # Two channels, of windows that nobody may write to.
+    windows = np.stack([x, x[::-1]], axis=2)
+    windows.flags.writeable = False
+    lower, upper = touched_bounds(windows)
+    found = np.concatenate([lower[..., 0], upper[..., 0]], axis=1)
+    np.testing.assert_array_equal(found, right)
+    np.testing.assert_array_equal(lower[::-1, :, 1], lower[..., 0])
+    np.testing.assert_array_equal(upper[::-1, :, 1], upper[..., 0])
+    # Counts, counts with holes, and 32 of them have a floor; what is touched only early, late, or seldom has none.
+    assert np.isfinite(found).tolist() == [
+        *([[True, False], [False, True], [False, False], [True, True], [False, True], [True, True]]),
+        *([[False, False]] * 3),
+        *([[True, False], [False, False], [False, False], [True, False], [False, False]]),
+    ]

@@ -13,7 +13,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Scaler, check_windows, chunk_size
+from tsattn.data.windows import History, Scaler, check_windows, chunk_size, touched_bounds
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
     KnownScales,
@@ -46,9 +46,9 @@ class SplitConformal(Forecaster):
     windows in ``predict_windows``, which do not say whose they are, take that size from the steps between their last
     rows: as many as the forecaster's context, 32 where that is shorter and so many are there.
 
-    Bounds below 0 are raised to 0, or to the point where that is below, for windows without a negative value if the
-    forecaster raises its own (``nonnegative``) or the data are counts: all values of that channel in the table of
-    ``fit`` and in the window are whole and none is negative. Others that never were negative so far may become so.
+    Bounds keep within :func:`tsattn.data.windows.touched_bounds`, or the point where that is beyond, and above 0 for
+    windows without a negative value if the forecaster raises its own (``nonnegative``) or the data are counts: all
+    values of that channel in the table of ``fit`` and in the window are whole and none is negative.
 
     Args:
         forecaster: Any forecaster; it stays as it is.
@@ -186,7 +186,7 @@ class SplitConformal(Forecaster):
         point = self._point(x, covariates)
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
-        return point, self.raised(self._around(point, quantiles, self._scale(x)), point, x)
+        return point, self.bounded(self._around(point, quantiles, self._scale(x)), point, x)
 
     def predict_before(
         self,
@@ -200,18 +200,19 @@ class SplitConformal(Forecaster):
         x, asked = self.windows(history, ends), check_request(None, tuple(quantiles))[2]
         point, bounds = self.predict_windows(x, covariates=covariates and covariates.cut(x.shape[1], self.horizon))
         if len(asked):
-            bounds = self.raised(self._around(point, asked, self.scale_before(history, ends)), point, x)
+            bounds = self.bounded(self._around(point, asked, self.scale_before(history, ends)), point, x)
         return point, bounds
 
     def _around(self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray) -> np.ndarray:
         return self.intervals_.apply(point, quantiles, scale)
 
-    def raised(self, bounds: np.ndarray, point: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, raised to 0 where ``x [B, T, C]`` cannot be negative."""
+    def bounded(self, bounds: np.ndarray, point: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, within what can follow ``x [B, T, C]``."""
         counts = self._counts & ((x == np.rint(x)) | np.isnan(x)).all(axis=1)
         never = (np.fmin.reduce(x, axis=1, initial=np.inf) >= 0) & (self.forecaster_.nonnegative | counts)
-        floor = np.where(never[:, None], np.minimum(point, 0), -np.inf)
-        return np.maximum(bounds, floor[..., None])
+        lower, upper = touched_bounds(x)
+        lower = np.minimum(point, np.where(never[:, None], np.maximum(lower, 0), lower))
+        return np.clip(bounds, lower[..., None], np.maximum(point, upper)[..., None])
 
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
@@ -367,7 +368,7 @@ def roll_adaptive(
         scale = forecaster.scale_before(history, at)
         point, y, widths = points.point[slots], history.futures(at, horizon), feed.adaptive.widths()
         bounds = bounds_around(point, widths, places, scale)
-        bounds = forecaster.raised(bounds, point, forecaster.windows(history, at))
+        bounds = forecaster.bounded(bounds, point, forecaster.windows(history, at))
         feed.wait(stamps[at[0] + np.arange(horizon)], *tally_misses(np.abs(y - point) / scale[:, None, :], widths))
         rolled.tally.add(y, point, bounds, np.searchsorted(panel.starts, at - 1, side="right") - 1)
         if rolled.point is not None and rolled.bounds is not None:

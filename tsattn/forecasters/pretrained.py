@@ -14,10 +14,10 @@ import torch
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
-from tsattn.data.windows import require_known
+from tsattn.data.windows import require_known, touched_bounds
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
-from tsattn.pretrained.network import ZeroNetwork, touched_bounds
+from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
 
 if TYPE_CHECKING:
@@ -206,8 +206,7 @@ class PretrainedForecaster(GapForecaster):
             point, bounds = self._answer(x, quantiles)
         else:
             point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
-        ends = touched_bounds(torch.tensor(np.moveaxis(x, 2, 1)))
-        lower, upper = (np.moveaxis(end.numpy(), 2, 1) for end in ends)
+        lower, upper = touched_bounds(x)
         if self.nonnegative:
             never = np.fmin.reduce(x, axis=1, initial=np.inf)[:, None] >= 0
             lower = np.where(never, np.maximum(lower, 0.0), lower)

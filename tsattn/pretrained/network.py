@@ -396,30 +396,6 @@ def read_recent(
     return torch.where(old, torch.nan, x), (old & x.isfinite()).any(1)
 
 
-def touched_bounds(x: Float[Tensor, "*B T"]) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
-    """Least and greatest value of each context that bound what may follow, infinite where none does.
-
-    A bound is a value that a series touches again and again and never passes: one known value in twenty is the very
-    same, in each quarter of 32 or more. Sales, rain and sunshine have one at zero, relative humidity at its hundred.
-
-    Args:
-        x: Contexts; NaN is missing.
-
-    Example:
-        >>> rain = torch.tensor([0.0, 0.0, 1.2, 0.4, 0.0, 0.0, 0.7, 0.2] * 4) * torch.linspace(1, 2, 32)
-        >>> touched_bounds(rain)
-        (tensor([0.]), tensor([inf]))
-    """
-    known, bounds = x.isfinite(), []
-    count = known.sum(-1, keepdim=True)
-    quarter = floor(4 * (known.cumsum(-1) - 1), count.clamp_min(1))
-    for far in (torch.inf, -torch.inf):
-        end = x.nan_to_num(far).aminmax(dim=-1, keepdim=True)[0 if far > 0 else 1]
-        times = torch.stack([((x == end) & (quarter == k)).sum(-1) for k in range(4)], dim=-1)
-        bounds.append(torch.where((80 * times >= count).all(-1, keepdim=True) & (count >= 32), end, -far))
-    return bounds[0], bounds[1]
-
-
 def floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
     """Whole quotients, rounded down."""
     return torch.div(numerator, denominator, rounding_mode="floor")
