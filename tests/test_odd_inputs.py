@@ -362,7 +362,8 @@ def test_every_door_leads_to_the_same_forecaster(convert):
     pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), wanted)
     pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), wanted)
     pd.testing.assert_frame_equal(predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), wanted)
-    assert model.missing_future(convert(ahead.iloc[:1]))["unique_id"].tolist() == ["b"]
+    with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
+        model.predict(future=convert(ahead.iloc[:1]))
     scores = backtest({"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1).scores
     assert scores["mae_original"].tolist() == [0.25]
 

@@ -330,6 +330,7 @@ def test_forecasts_keep_within_bounds_that_are_touched(columns):
     assert (model.leftovers_ is not None) == bool(columns)
     future = frame[frame["ds"] >= "2024-06-07"].drop(columns="y") if columns else None
     found = model.predict(future=future, level=98, quantiles=0.3).set_index("unique_id").drop(columns="ds")
+    assert (found.loc["counts"] % 1 == 0).all(axis=None)
     # Without a bound they would pass it; a series without bounds has none, and those of a moved one move along.
     assert found.loc["counts"].to_numpy().min() == found.loc["sun", "zero"].min() == 0
     assert found.loc["capped"].to_numpy().max() == 8

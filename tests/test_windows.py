@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsattn.data.frames import from_long, from_wide
-from tsattn.data.windows import History, Split, WindowBatches, WindowSpec, make_scaler, touched_bounds
+from tsattn.data.windows import History, Split, Values, WindowBatches, WindowSpec, make_scaler
 
 
 def wide(values, **kwargs):
@@ -197,7 +197,7 @@ def test_bounds_are_those_of_loops():
     # Two channels, of windows that nobody may write to.
     windows = np.stack([x, x[::-1]], axis=2)
     windows.flags.writeable = False
-    lower, upper = touched_bounds(windows)
+    lower, upper, *_ = Values.after(windows)
     found = np.concatenate([lower[..., 0], upper[..., 0]], axis=1)
     np.testing.assert_array_equal(found, right)
     np.testing.assert_array_equal(lower[::-1, :, 1], lower[..., 0])
@@ -208,3 +208,48 @@ def test_bounds_are_those_of_loops():
         *([[False, False]] * 3),
         *([[True, False], [False, False], [False, False], [True, False], [False, False]]),
     ]
+
+
+def gridded_series():
+    """Rows on a grid, and rows that only look like it; their steps, 0 for none."""
+    rng = np.random.default_rng(5)
+    counts, steps = rng.poisson(2.0, 100).astype(float), rng.choice([-1.0, 1.0], 100)
+    holes = np.where(rng.random(100) < 0.5, np.nan, counts)
+    twenty, wide, odd = counts.copy(), counts.copy(), counts.copy()
+    twenty[20:], wide[7], odd[7] = np.nan, 65 + counts.min(), 2.3517
+    many = np.concatenate([np.arange(50.0), np.full(50, np.nan)])
+    rows = [
+        (counts, 1),
+        (0.1 * counts - 7, 0.1),
+        (1e300 * counts, 1e300),
+        (1e5 + 1e-3 * counts, 1e-3),
+        (np.cumsum(steps), 1),
+        (holes, 1),
+        *[(each, 0) for each in (twenty, wide, odd, many, rng.normal(size=100), np.full(100, 4.0))],
+        (np.where(np.arange(100) % 3, 1e308, -1e308), 0),
+        (np.full(100, np.nan), 0),
+    ]
+    return np.array([row for row, _ in rows]), np.array([float(step) for _, step in rows])
+
+
+def test_grids_are_found_and_forecasts_move_onto_them():
+    x, steps = gridded_series()
+    values = Values.after(x[:, :, None])
+    np.testing.assert_allclose(values.step.ravel(), steps, rtol=1e-6)
+    forecast = (
+        np.nan_to_num(x[:, 1])[:, None, None, None]
+        + np.linspace(-1, 1, 9) * 0.9 * np.where(steps > 0, steps, 1)[:, None, None, None]
+    )
+    moved = values.nearest(forecast)
+    assert moved.shape == forecast.shape
+    assert (np.diff(moved, axis=3) >= 0).all()
+    for row, (step, before, after) in enumerate(zip(steps, forecast, moved, strict=True)):
+        if step == 0:
+            free = np.clip(before, values.lower[row, 0, 0], values.upper[row, 0, 0])
+            np.testing.assert_array_equal(after, free)
+            continue
+        place = (after - np.nanmin(x[row])) / step
+        np.testing.assert_allclose(place, np.rint(place), rtol=0, atol=1e-6)
+        within = np.clip(before, values.lower[row, 0, 0], values.upper[row, 0, 0])
+        assert np.abs(after - within).max() <= step * (0.5 + 1e-6)
+    np.testing.assert_array_equal(values.nearest(forecast[..., 4]), moved[..., 4])

@@ -361,27 +361,8 @@ class Forecaster(ABC):
         from tsattn.data.future import future_frame
 
         self.check_fitted()
-        return future_frame(self.series(data), self.covariate_columns_, self._steps(horizon))
-
-    def missing_future(
-        self, future: TableLike, data: TableLike | Panel | None = None, *, horizon: int | None = None
-    ) -> pd.DataFrame:
-        """What ``future`` still lacks for ``predict``.
-
-        Args:
-            future: The frame.
-            data, horizon: As in :meth:`make_future_frame`.
-
-        Returns:
-            Id, time and ``column`` of every missing value; no rows where nothing is missing.
-        """
-        from tsattn.data.future import missing_frame
-
-        self.check_fitted()
-        return missing_frame(future, self.series(data), self.covariate_columns_, self._steps(horizon))
-
-    def _steps(self, horizon: int | None) -> int:
-        return self.horizon if horizon is None else check_horizon(horizon)
+        steps = self.horizon if horizon is None else check_horizon(horizon)
+        return future_frame(self.series(data), self.covariate_columns_, steps)
 
     # --- tables and windows -----------------------------------------------------------------------------------------
 

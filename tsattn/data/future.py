@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from tsattn.data.columns import (
 from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
-_FILL = "fill it in, or begin with make_future_frame(), which gives the rows; missing_future() lists what is missing"
+_FILL = "fill it in, or begin with make_future_frame(), which gives the rows"
 
 
 def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
@@ -36,48 +35,15 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     Returns:
         In the dialect of the panel, by series and time: id, time and the future columns of NaN, ``N * F`` rows.
     """
-    frame = _frame(panel, columns.future, np.full((panel.n_series, steps, len(columns.future)), np.nan))
+    dialect, times = panel.dialect, future_times(panel.last_times(), panel.freq, steps)
     text = [name for name, known in zip(columns.moving, columns.categories, strict=False) if known is not None]
-    return frame.astype({name: object for name in columns.future if name in text})
-
-
-def _frame(panel: Panel, names: tuple[Hashable, ...], values: np.ndarray) -> pd.DataFrame:
-    """Values ``[N, F, K]`` as a frame in the dialect of the panel."""
-    dialect, steps = panel.dialect, values.shape[1]
-    times = future_times(panel.last_times(), panel.freq, steps)
     data: dict[Any, Any] = {}
     if dialect.id_col is not None:
         data[dialect.id_col] = dialect.restore_ids(np.repeat(panel.ids, steps))
     if dialect.time_col is not None:
         data[dialect.time_col] = times
-    data |= {name: values[:, :, k].ravel() for k, name in enumerate(names)}
+    data |= {name: np.full(len(times), np.nan, object if name in text else float) for name in columns.future}
     return pd.DataFrame(data, index=None if dialect.time_col is not None else times.rename(dialect.index_name))
-
-
-def missing_frame(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
-    """Every value that is missing in a future frame, one row each.
-
-    Args:
-        future: The frame; ``None`` is one without rows.
-        panel: The series.
-        columns: What a forecaster reads.
-        steps: Steps ahead.
-
-    Returns:
-        Id and time as in the panel, and ``column``, the future column without a value there. A complete frame gives
-        no rows.
-
-    Raises:
-        ValueError: As :func:`read_future`, but for missing values.
-    """
-    values = _look_up(future, panel, columns, steps)
-    gone = np.isnan(values).reshape(-1, len(columns.future))
-    row, column = np.nonzero(gone)
-    found = _frame(panel, (), np.empty((*values.shape[:2], 0))).iloc[row]
-    names = np.empty(len(columns.future), dtype=object)
-    names[:] = columns.future
-    found = found if panel.dialect.time_col is None else found.reset_index(drop=True)
-    return found.assign(column=names[column])
 
 
 def read_future(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -254,28 +254,48 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
     return x
 
 
-def touched_bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value of windows that bound what may follow them, infinite where none does.
+class Values(NamedTuple):
+    """What values may follow windows, ``[B, 1, C]`` each: bounds, infinite where there are none, and a grid.
 
     A bound is a value that a series touches again and again and never passes: one known value in twenty is the very
     same, in each quarter of 32 or more. Sales, rain and sunshine have one at zero, relative humidity at its hundred.
-
-    Args:
-        x: Windows ``[B, T, C]``; NaN is missing.
-
-    Returns:
-        Two arrays ``[B, 1, C]``.
+    A grid is where all known values lie, 32 or more, if their range is 64 of its steps at most, and half as many as
+    there are values: small counts are whole numbers. Its step is 0 where there is none.
     """
-    known = np.isfinite(x)
-    count = known.sum(axis=1, keepdims=True)
-    quarter = 4 * (known.cumsum(axis=1) - 1) // np.maximum(count, 1)
 
-    def often(end: np.ndarray) -> np.ndarray:
-        times = [((x == end) & (quarter == k)).sum(axis=1, keepdims=True) for k in range(4)]
-        return (80 * np.minimum.reduce(times) >= count) & (count >= 32)
+    lower: np.ndarray
+    upper: np.ndarray
+    origin: np.ndarray
+    step: np.ndarray
 
-    lower, upper = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
-    return np.where(often(lower), lower, -np.inf), np.where(often(upper), upper, np.inf)
+    @classmethod
+    def after(cls, x: np.ndarray) -> Self:
+        """Those of windows ``[B, T, C]``; NaN is missing."""
+        known = np.isfinite(x)
+        count = known.sum(axis=1, keepdims=True)
+        quarter = 4 * (known.cumsum(axis=1) - 1) // np.maximum(count, 1)
+
+        def often(end: np.ndarray) -> np.ndarray:
+            times = [((x == end) & (quarter == k)).sum(axis=1, keepdims=True) for k in range(4)]
+            return (80 * np.minimum.reduce(times) >= count) & (count >= 32)
+
+        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # values of any size
+            gaps, reach = np.diff(np.sort(x, axis=1), axis=1), most - least
+            gaps[~(gaps > 1e-9 * reach)] = np.inf
+            step = gaps.min(axis=1, keepdims=True, initial=np.inf)
+            place = (x - least) / step
+            off = (np.abs(place - np.rint(place)) > 1e-6).any(axis=1, keepdims=True)
+            even = ~off & (reach <= step * np.minimum(64, count / 2)) & (count >= 32)
+        lower, upper = np.where(often(least), least, -np.inf), np.where(often(most), most, np.inf)
+        return cls(lower, upper, least, np.where(even & (step < np.inf), step, 0.0))
+
+    def nearest(self, forecast: np.ndarray) -> np.ndarray:
+        """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
+        lower, upper, origin, step = (each[(..., *[None] * (forecast.ndim - 3))] for each in self)
+        origin, unit = np.where(step > 0, origin, 0.0), np.where(step > 0, step, 1.0)
+        on_grid = origin + unit * np.rint((forecast - origin) / unit)
+        return np.clip(np.where(step > 0, on_grid, forecast), lower, upper)
 
 
 def chunk_size(n_values: int) -> int:

@@ -13,7 +13,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Scaler, check_windows, chunk_size, touched_bounds
+from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
     KnownScales,
@@ -46,7 +46,7 @@ class SplitConformal(Forecaster):
     windows in ``predict_windows``, which do not say whose they are, take that size from the steps between their last
     rows: as many as the forecaster's context, 32 where that is shorter and so many are there.
 
-    Bounds keep within :func:`tsattn.data.windows.touched_bounds`, or the point where that is beyond, and above 0 for
+    Bounds keep within those of :class:`tsattn.data.windows.Values`, or the point where that is beyond, and above 0 for
     windows without a negative value if the forecaster raises its own (``nonnegative``) or the data are counts: all
     values of that channel in the table of ``fit`` and in the window are whole and none is negative.
 
@@ -210,7 +210,7 @@ class SplitConformal(Forecaster):
         """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, within what can follow ``x [B, T, C]``."""
         counts = self._counts & ((x == np.rint(x)) | np.isnan(x)).all(axis=1)
         never = (np.fmin.reduce(x, axis=1, initial=np.inf) >= 0) & (self.forecaster_.nonnegative | counts)
-        lower, upper = touched_bounds(x)
+        lower, upper, *_ = Values.after(x)
         lower = np.minimum(point, np.where(never[:, None], np.maximum(lower, 0), lower))
         return np.clip(bounds, lower[..., None], np.maximum(point, upper)[..., None])
 

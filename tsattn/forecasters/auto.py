@@ -15,7 +15,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.data.windows import History, known_rows, touched_bounds
+from tsattn.data.windows import History, Values, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
@@ -261,9 +261,9 @@ class AutoForecaster(GapForecaster):
         point, spread = _combined([_completed(each, answers[0]) for each in answers], self._weights)
         bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
-        lower, upper = touched_bounds(x)
-        lower = np.where(counts.all(axis=1, keepdims=True), np.maximum(lower, 0.0), lower)
-        return np.clip(point, lower, upper), np.clip(bounds, lower[..., None], upper[..., None])
+        values, counts = Values.after(x), counts.all(axis=1, keepdims=True)
+        values = values._replace(lower=np.where(counts, np.maximum(values.lower, 0.0), values.lower))
+        return values.nearest(point), values.nearest(bounds)
 
     # --- saved folders ----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import torch
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
-from tsattn.data.windows import require_known, touched_bounds
+from tsattn.data.windows import Values, require_known
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.pretrained.network import ZeroNetwork
@@ -206,11 +206,10 @@ class PretrainedForecaster(GapForecaster):
             point, bounds = self._answer(x, quantiles)
         else:
             point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
-        lower, upper = touched_bounds(x)
+        values = Values.after(x)
         if self.nonnegative:
-            never = np.fmin.reduce(x, axis=1, initial=np.inf)[:, None] >= 0
-            lower = np.where(never, np.maximum(lower, 0.0), lower)
-        return np.clip(point, lower, upper), np.clip(bounds, lower[..., None], upper[..., None])
+            values = values._replace(lower=np.where(values.origin >= 0, np.maximum(values.lower, 0.0), values.lower))
+        return values.nearest(point), values.nearest(bounds)
 
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Points and quantiles of the network alone."""
