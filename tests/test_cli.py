@@ -87,10 +87,10 @@ BAD_TABLES = {
     "empty stamp": (lambda: changed("ds", 3, None), "ds"),
     "wide gap": (lambda: wide_frame().drop(index=30), "2024-01-31"),
     "wide duplicate": (lambda: pd.concat([wide_frame(), wide_frame().iloc[[7]]]), "2024-01-08"),
-    "wide text": (lambda: wide_frame().assign(b="x"), "'b'.*'x'"),
+    "wide text": (lambda: wide_frame().assign(b="x", c=1.0), "'b'.*'x'"),
     "no rows": (lambda: long_frame().iloc[:0], "row"),
     "too short": (lambda: long_frame(3), "rows"),
-    "missing column": (lambda: long_frame().rename(columns={"y": "load"}), "y"),
+    "missing column": (lambda: long_frame().rename(columns={"y": "load"}).assign(price=1.0), "y"),
 }
 
 # Each would write into the working folder if it went well.

@@ -531,3 +531,60 @@ def test_ten_thousand_series_are_read_in_less_than_a_second():
         from_long(df)
         took.append(time.process_time() - began)
     assert min(took) < 1
+
+
+def sold(**changes):
+    """Two shops by day, under names that nobody was told."""
+    parts = [
+        {"shop": shop, "day": pd.date_range("2024-01-01", periods=5), "sales": k + np.arange(5.0)}
+        for k, shop in enumerate(["north", "south"])
+    ]
+    return pd.concat(map(pd.DataFrame, parts), ignore_index=True).assign(**changes)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        sold(),
+        sold()[["sales", "shop", "day"]].sample(frac=1, random_state=0),
+        sold(day=lambda f: f["day"].dt.strftime("%Y/%m/%d 00:00")),
+        sold(shop=lambda f: f["shop"].astype("category")),
+        sold(shop=lambda f: f["shop"].astype("string"), sales=lambda f: f["sales"].astype("Int64")),
+        sold().set_index("day"),
+        sold().rename(columns={"shop": "unique_id"}),
+        sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})).rename(columns={"shop": "item_id"}),
+        sold().rename(columns={"day": "timestamp"}),
+    ],
+    ids=["plain", "order", "text", "categories", "nullable", "index", "unique_id", "item_id", "timestamp"],
+)
+def test_one_column_each_of_ids_times_and_numbers_needs_no_names(table):
+    before = table.copy()
+    panel = to_panel(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert (panel.n_series, panel.n_channels, panel.freq) == (2, 1, "D")
+    assert panel.values[:, 0].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 5]
+    id_col = next(column for column in table.columns if column in ("shop", "unique_id", "item_id"))
+    assert (panel.dialect.id_col, panel.dialect.target_col) == (id_col, "sales")
+
+
+def test_named_covariates_stand_beside_such_columns():
+    panel = to_panel(sold(promo=1.0), Schema(future_cols=["promo"]))
+    assert (panel.n_series, panel.dialect.time_col, panel.dialect.target_col) == (2, "day", "sales")
+    assert to_panel(sold(), Schema(id_col="shop", time_col="day")).n_series == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        # Text that changes from day to day is no id.
+        (sold()[:5].assign(shop=["rain", "sun"] * 2 + ["rain"]), "column 'shop' holds 'rain'"),
+        (sold(price=1.0), "column 'shop' holds 'north'"),
+        (sold(sales="many"), "column 'shop' holds 'north'"),
+        (sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})), "name the id column by id_col="),
+        (pd.concat([sold(), sold()[:1]]), "series 'north': duplicate stamp 2024-01-01"),
+    ],
+    ids=["weather", "two numbers", "no numbers", "numbered", "twice"],
+)
+def test_what_columns_do_not_say_must_be_said(table, told):
+    with pytest.raises(ValueError, match=told):
+        to_panel(table)

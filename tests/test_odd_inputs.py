@@ -220,8 +220,12 @@ TABLES = {
     "times of the day": (lambda: timed([datetime.time(h) for h in range(N)], "ds"), "must hold stamps.*; got time"),
     "words": (lambda: timed(["soon"] * N, "ds"), "holds 'soon' in row 0 .*, which cannot be read as a stamp"),
     # names
+    "no names": (
+        lambda: long().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}),
+        {"shop": ["a", "b"], "day": ["2024-01-07"] * 2, "naive": [1.25, 2.75]},
+    ),
     "no target": (
-        lambda: long().rename(columns={"y": "sales"}),
+        lambda: long(price=1.0).rename(columns={"y": "sales"}),
         r"column 'y' is missing; the table has columns \[.*'sales'.*\]; name it by target_col=",
     ),
     "complex": (lambda: wide(w=Y.astype(complex)), "column 'w' holds 0j at .*, but values must be numbers"),

@@ -306,8 +306,9 @@ def to_panel(
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
     Long are frames that have the id column, or both the time and the target column (by the names given or, under
-    the default names, as ``item_id, timestamp, target``), and those with ids and times in the levels of their index. A
-    name other than the default must be in the frame.
+    the default names, as ``item_id, timestamp, target``), those with ids and times in the levels of their index, and
+    those of one column of text, one of times that occur more than once and one of numbers, whatever their names. A name
+    other than the default must be in the frame.
 
     Args:
         data: Panel, or whatever :func:`tsattn.data.columns.as_frame` takes: a frame, a series, numbers.
@@ -334,8 +335,29 @@ def to_panel(
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
     have = [name is not None and name in frame.columns for name in names]  # None may be the name of a column
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
-    read = from_long if have[0] or (have[1] and have[2]) or asked else from_wide
-    return read(frame, schema, freq=freq, missing=missing)
+    long = have[0] or (have[1] and have[2]) or asked
+    if not have[2] and schema.target_col == "y":
+        told = _told_apart(frame, schema, names[0] if have[0] else None)
+        long, schema = long or told is not None, told or schema
+    return (from_long if long else from_wide)(frame, schema, freq=freq, missing=missing)
+
+
+def _told_apart(frame: pd.DataFrame, schema: Schema, known: Any) -> Schema | None:
+    """How a long table of other names is read: ids, known or text that parts rows of one time, times, and numbers."""
+    beside, dated = (*schema.columns.moving, *schema.columns.static), isinstance(frame.index, pd.DatetimeIndex)
+    columns = [column for column in frame.columns if column not in beside]
+    for id_col in (columns if known is None else [known]) if len(columns) == 3 - dated else ():
+        if known is None and pd.api.types.infer_dtype(frame[id_col]) not in ("string", "categorical"):
+            continue
+        codes, time_col = pd.factorize(frame[id_col])[0], schema.time_col
+        if not dated and time_col not in columns:
+            time_col = find_time_col(frame, [*beside, id_col], codes)
+        times = frame[time_col] if time_col in columns else frame.index
+        rest = [column for column in columns if column not in (id_col, time_col)]
+        parted = known is not None or times.duplicated().any() or not codes.any()
+        if parted and len(rest) == 1 and pd.api.types.is_numeric_dtype(frame[rest[0]]):
+            return schema.changed(id_col=id_col, time_col=time_col, target_col=rest[0])
+    return None
 
 
 def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
