@@ -184,7 +184,7 @@ def test_marks_at_the_end_of_each_row_are_left_out(folder):
         assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], long_frame()["y"].tolist())
 
 
-@pytest.mark.parametrize(("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3)])
+@pytest.mark.parametrize(("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3), ("{0},7,5", 3)])
 def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
     (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
     wanted = f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the rest\n"

@@ -1,5 +1,6 @@
 """Tables in files: CSV, plain or compressed, Parquet, Feather and Excel, by the ending of the name."""
 
+import csv
 import gzip
 import io
 import lzma
@@ -155,7 +156,8 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of what is lost, which is nothing
             return read(index_col=False)
-    if np.array_equal(frame.index, np.arange(1, len(frame) + 1)):  # as R writes them
+    first = read(header=None, skiprows=1, nrows=1, quoting=csv.QUOTE_NONE).iloc[0, 0]
+    if first == '"1"' and np.array_equal(frame.index, np.arange(1, len(frame) + 1)):  # as R writes them
         warnings.warn("the first cell of each row, which no name stands above, numbers the rows", stacklevel=2)
         return frame
     n = frame.shape[1]
