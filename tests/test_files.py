@@ -150,6 +150,13 @@ def test_static_columns_of_a_file_are_text_unless_they_hold_numbers(folder, endi
         read_table(f"t.{ending}", Schema(static_cols=["shop"]))
 
 
+@pytest.mark.parametrize(("decimal", "areas"), [(",", [1.5, 2.25]), (".", [1.5, 2.25]), (",", ["big", "2,25"])])
+def test_static_numbers_beside_semicolons_may_have_commas(folder, decimal, areas):
+    frame = long_frame().assign(area=[areas[0]] * 12 + [areas[1]] * 12)
+    frame.to_csv("t.csv", index=False, sep=";", decimal=decimal)
+    assert read_table("t.csv", Schema(static_cols=["area"])).covariates.static[:, 0].tolist() == areas
+
+
 def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
     frame = long_frame().replace({"a": "001", "b": "NA"}).assign(p=np.arange(24) % 2)
     frame.to_csv("t.csv", index=False)

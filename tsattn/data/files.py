@@ -104,8 +104,7 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
             return _read_words(pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text)
-        frame = _read_words(_read_csv(path, as_text), schema, as_text)
-        return _split_cells(frame, {schema.id_col, schema.time_col, *schema.static_cols})
+        return _split_cells(_read_csv(path, schema, as_text), {schema.id_col, schema.time_col, *schema.static_cols})
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
@@ -117,7 +116,7 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
 
 
-def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
+def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.DataFrame:
     source: Any = path
     if str(path) == "-":
         if sys.stdin is None:
@@ -145,7 +144,8 @@ def _read_csv(path: str | Path, as_text: dict[Any, Any]) -> pd.DataFrame:
     first = str(frame.columns[0])
     if _DATE.match(first):
         raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y; add these")
-    return frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
+    frame = frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
+    return _read_words(frame, schema, as_text, options.get("decimal", "."))
 
 
 def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
@@ -169,13 +169,15 @@ def _text(cell: Any) -> str:
     return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
 
 
-def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str]) -> pd.DataFrame:
+def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = ".") -> pd.DataFrame:
     """Columns that came as text: ids as integers where nothing of them is lost, others as they would be read."""
     id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
     for name in frame.columns.intersection([*words]):
         text = frame[name].str.removeprefix(_MARK)
         if name != id_col:
-            plain = pd.read_csv(io.StringIO(text.to_csv(index=False)), float_precision="round_trip")[name].array
+            point = decimal if text.str.contains(decimal, regex=False).any() else "."
+            cells = io.StringIO(text.to_csv(index=False))
+            plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
             frame[name] = text.where(text != "") if plain.dtype == object or plain.isna().all() else plain
         elif text.str.fullmatch(_INTEGER, na=False).all():
             frame[name] = text.astype(np.int64)
