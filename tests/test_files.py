@@ -96,6 +96,18 @@ def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("name", ["sales, EUR", "a, b, c"])
+def test_commas_in_names_part_no_cells(folder, mark, name):
+    rows = [f"2024-01-0{i}{mark}{i}{',5' * (mark == ';')}" for i in range(1, 9)]
+    (folder / "t.csv").write_text("\n".join([f"ds{mark}{name}", *rows]))
+    panel = read_table("t.csv")
+    assert panel.channels == (name,)
+    assert panel.values[:, 0].tolist() == [i + 0.5 * (mark == ";") for i in range(1, 9)]
+    (folder / "t.csv").write_text('"time; UTC",y\n2024-01-01,1\n2024-01-02,2\n')
+    assert read_table("t.csv").channels == ("y",)
+
+
 @pytest.mark.parametrize("first", ["2024-01-01,1", "01.01.2024;1", "1/13/2024\t1"])
 def test_a_table_without_names_is_refused(folder, run, first):
     (folder / "t.csv").write_text(f"{first}\n" * 3)

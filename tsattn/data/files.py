@@ -132,12 +132,13 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
             source.seek(0)
         return pd.read_csv(source, **options, **more)
 
-    names = read(nrows=0).columns
-    first = str(names[0])
+    head = read(nrows=1)
+    first, rows = str(head.columns[0]), head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
     if first.startswith("sep="):
         raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
     for mark in ";\t":
-        if len(names) == 1 and mark in first:
+        # A comma may stand in a later name, as in "ds;sales, EUR".
+        if mark in first and (head.shape[1] == 1 or mark in "".join(map(str, rows.iloc[:1, 0]))):
             # Where semicolons part the cells, commas may be decimal points.
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     frame = read()
