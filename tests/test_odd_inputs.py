@@ -354,9 +354,10 @@ class Promoted(Forecaster):
         Interchange,
         lambda df: df.set_index(["unique_id", "ds"]),
         lambda df: df.set_index("ds"),
+        lambda df: df.set_index("unique_id"),
         lambda df: df.assign(ds=(df["ds"].astype("M8[s]").astype(int))),
     ],
-    ids=["polars", "interchange", "levels", "index", "epoch"],
+    ids=["polars", "interchange", "levels", "index", "ids", "epoch"],
 )
 def test_every_door_leads_to_the_same_forecaster(convert):
     data = long(promo=[0.0, 1.0] * 6)

@@ -91,6 +91,8 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
     frame = check_frame(future, "error")
     if frame.index.nlevels > 1:
         frame = with_levels(frame, panel.dialect.id_col, panel.dialect.time_col)[0]
+    elif frame.index.name in {panel.dialect.id_col} - {None, *frame.columns}:
+        frame = frame.reset_index()
     times = _stamps(frame, panel)
     for column in columns.future:
         require_columns(frame, {"future_cols": column})
