@@ -88,6 +88,15 @@ def test_a_shorter_horizon_needs_a_shorter_future(model):
     assert np.isfinite(own.score(long_frame()))
 
 
+def test_fewer_steps_are_the_first_of_all_where_a_step_reads_every_row_ahead():
+    ridge = make_forecaster("ridge", H, schema=Schema(future_cols=["promo"], calendar=["weekday"])).fit(long_frame())
+    future = ridge.make_future_frame(horizon=2 * H).assign(promo=np.arange(6 * H) % 3)
+    for whole, steps in ((H, 1), (H, H - 1), (2 * H, H + 1)):
+        wanted = ridge.predict(future=future, horizon=whole, recursive=True).groupby("unique_id").head(steps)
+        answer = ridge.predict(future=future, horizon=steps, recursive=True)
+        pd.testing.assert_frame_equal(answer, wanted.reset_index(drop=True))
+
+
 def lacking(future, rows=(), **values):
     future = future.copy()
     for column, value in values.items():

@@ -601,15 +601,15 @@ def forecast_panel(
         _check_recursive(forecaster, steps, recursive, every)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history, ends = History(panel), panel.starts[1:]
+    reach = -(-steps // forecaster.horizon) * forecaster.horizon
     ahead = None
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
 
-        ahead = read_future(future, panel, forecaster.covariate_columns_, steps)
+        ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach)
     beside = forecaster.covariate_history(panel, ahead)
     point = np.empty((panel.n_series, steps, panel.n_channels))
     bounds = np.empty((*point.shape, len(every)))
-    reach = -(-steps // forecaster.horizon) * forecaster.horizon
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
     width = (read + reach * (1 + len(every))) * panel.n_channels
     chunk = chunk_size(width if beside is None else width + beside.width(read, reach))

@@ -46,18 +46,21 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     return pd.DataFrame(data, index=None if dialect.time_col is not None else times.rename(dialect.index_name))
 
 
-def read_future(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+def read_future(
+    future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int, reach: int = 0
+) -> np.ndarray:
     """Values of the future columns after the end of each series; rows may come in any order, others are not read.
 
     Args:
         future: Frame with the id and time columns of the panel and the future columns; for a wide panel without ids.
         panel: The series.
         columns: What a forecaster reads.
-        steps: Steps ahead F.
+        steps: Steps ahead that need a value.
+        reach: Steps ahead that may have one, if more: a forecaster may read them for the steps before.
 
     Returns:
-        float64 ``[N, F, K]`` without NaN; K = 0 where nothing is read. A category is its place among those of the
-        columns, -1 if it is none of them.
+        float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0 where nothing is read.
+        A category is its place among those of the columns, -1 if it is none of them.
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
@@ -67,9 +70,9 @@ def read_future(future: TableLike | None, panel: Panel, columns: CovariateColumn
     if not columns.future:
         if future is not None:
             raise ValueError("future= was given, but the model reads no future columns; leave it out, or fit with some")
-        return np.empty((panel.n_series, steps, 0))
-    values = _look_up(future, panel, columns, steps)
-    gone = np.isnan(values)
+        return np.empty((panel.n_series, max(steps, reach), 0))
+    values = _look_up(future, panel, columns, max(steps, reach))
+    gone = np.isnan(values[:, :steps])
     if gone.any():
         n, step, column = (int(i) for i in np.argwhere(gone)[0])
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
