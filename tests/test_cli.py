@@ -142,6 +142,11 @@ def test_a_fit_ends_at_its_time_limit(folder, run):
     assert "--max-time must be seconds or a text such as '90s', '10m' or '2h'; got 'soon'" in err
 
 
+def test_more_than_memory_holds_is_one_line(folder, run):
+    wanted = "memory is too small: Unable to allocate .*; ask for fewer steps, or give fewer rows"
+    check_refusal(run("forecast", "long.csv", "--horizon", 10**16, "--model", "naive"), wanted)
+
+
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])
 def test_a_series_too_short_to_be_judged_is_one_line(folder, run, command):
     long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)

@@ -179,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except OSError as error:
         return console.complain(_in_options(console.os_error(error), arguments))
+    except MemoryError as error:
+        return console.complain(f"memory is too small: {error or 'no room'}; ask for fewer steps, or give fewer rows")
     except (ValueError, TypeError, ImportError) as error:
         return console.complain(_in_options(str(error), arguments))
     return code if isinstance(code, int) else 0
