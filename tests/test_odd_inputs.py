@@ -10,9 +10,10 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.base import clone
 
 from tsattn import Schema, forecast
-from tsattn.catalogue import make_forecaster
+from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
@@ -371,6 +372,20 @@ def test_every_door_leads_to_the_same_forecaster(convert):
         model.predict(future=convert(ahead.iloc[:1]))
     scores = backtest({"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1).scores
     assert scores["mae_original"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize("names", [pd.Index, np.array, iter, lambda each: dict.fromkeys(each).keys()])
+def test_any_list_of_names_is_kept_saved_and_cloned(names, tmp_path):
+    schema = Schema(past_cols=names(["promo"]), calendar=names(["weekday"]), freq=pd.Timedelta("1D"))
+    wanted = "Schema(freq='D', past_cols=['promo'], calendar=['weekday'])"
+    assert repr(schema) == repr(clone(schema)) == wanted
+    data = long(promo=[0.0, 1.0] * 6)
+    model = make_forecaster("ridge", 1, context=2, schema=schema).fit(data)
+    assert model.covariate_columns_.past == ("promo",)
+    model.save(tmp_path / "m")
+    again = load_forecaster(tmp_path / "m")
+    assert again.schema.to_dict() == {"freq": "D", "past_cols": ("promo",), "calendar": ("weekday",)}
+    pd.testing.assert_frame_equal(again.predict(data), model.predict())
 
 
 # --- the command line ----------------------------------------------------------------------------------------------

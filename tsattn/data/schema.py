@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tsattn.data.calendar import parse_freq
-from tsattn.data.columns import MISSING
+from tsattn.data.columns import MISSING, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.settings import Settings
 
@@ -62,7 +62,12 @@ class Schema(Settings):
         if self.missing is not None and self.missing not in MISSING:
             raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {self.missing!r}")
         if self.freq is not None:
-            parse_freq(self.freq)
+            alias = parse_freq(self.freq).alias
+            object.__setattr__(self, "freq", self.freq if isinstance(self.freq, str | int) else alias)
+        for name in ("past_cols", "future_cols", "static_cols", "calendar"):
+            given = getattr(self, name)
+            if isinstance(given, Iterable) and not isinstance(given, str | list | tuple):  # walked once, or no JSON
+                object.__setattr__(self, name, list(map(plain, given)))
         _ = self.columns
 
     @property
