@@ -337,8 +337,7 @@ def _numbers_rows(column: pd.Series) -> bool:
     name = "" if column.name is None else column.name
     if name not in _INDEX_NAMES or (numbers := whole_numbers(column)) is None:
         return False
-    plain_count = np.array_equal(numbers, np.arange(len(numbers)))
-    return plain_count or (name in _INDEX_NAMES[:3] and len(np.unique(numbers)) == len(numbers))
+    return pd.Index(numbers).is_unique if name in _INDEX_NAMES[:3] else np.array_equal(numbers, np.arange(len(numbers)))
 
 
 def _is_part(column: pd.Series) -> bool:

@@ -266,8 +266,7 @@ def check_covariate_cols(
     Args:
         df: The table.
         taken: Parameters and the columns that they name.
-        columns: Columns with a value in every row.
-        statics: Columns with one value in a series.
+        columns, statics: Columns with a value in every row, and those with one value in a series.
 
     Raises:
         ValueError: Naming the column.

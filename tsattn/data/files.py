@@ -41,9 +41,7 @@ def read_table(path: str | Path, schema: Schema | None = None, *, missing: str |
         missing: Policy where the schema names none.
 
     Raises:
-        ValueError: If the file is no table, or the table is not usable.
-        ImportError: If the package for such files is not installed.
-        OSError: If the file cannot be read.
+        ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
     schema = Schema() if schema is None else schema
     return to_panel(read_frame(path, schema), schema, missing=missing)
@@ -189,9 +187,7 @@ def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decim
 
 def _split_cells(frame: pd.DataFrame, names: set[Any]) -> pd.DataFrame:
     """Numbers as numbers in columns that one stray word turned into text, so that an error names the word."""
-    for name in frame.select_dtypes(object).columns:
-        if name in names | {"unique_id", "ds", "item_id", "timestamp"}:
-            continue
+    for name in {*frame.select_dtypes(object)} - names - {"unique_id", "ds", "item_id", "timestamp"}:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         if numbers.notna().any():
             frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
@@ -216,8 +212,7 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     if index and kind in ("Feather", "Excel"):
         frame, index = frame.reset_index(names=frame.index.name or "ds"), False
     if kind == "Excel":  # which knows no time zones
-        zoned = frame.select_dtypes("datetimetz").columns
-        frame = frame.assign(**{name: frame[name].astype(str) for name in zoned})
+        frame = frame.astype(dict.fromkeys(frame.select_dtypes("datetimetz"), str))
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:

@@ -53,8 +53,7 @@ def read_future(
 
     Args:
         future: Frame with the id and time columns of the panel and the future columns; for a wide panel without ids.
-        panel: The series.
-        columns: What a forecaster reads.
+        panel, columns: As in :func:`future_frame`.
         steps: Steps ahead that need a value.
         reach: Steps ahead that may have one, if more: a forecaster may read them for the steps before.
 
@@ -64,8 +63,7 @@ def read_future(
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
-        ValueError: If a frame is given that nobody reads, a column is absent, a value is no number, a row comes
-            twice, or one is missing: the message names the series, the stamp, the column, and how many there are.
+        ValueError: If nobody reads it, a column is absent, a value is no number, or a row is missing or comes twice.
     """
     if not columns.future:
         if future is not None:
@@ -106,14 +104,10 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
     wanted = ticks(future_times(panel.last_times(), panel.freq, steps))
     stamps, clock = np.unique(wanted, return_inverse=True)
     slots = np.repeat(np.arange(panel.n_series), steps) * len(stamps) + clock  # ascending
-    place = np.searchsorted(stamps, ticks(times))
-    place[place == len(stamps)] = 0
-    read = (series >= 0) & (stamps[place] == ticks(times))
-    keys = series * len(stamps) + place
-    slot = np.searchsorted(slots, keys)
-    slot[slot == len(slots)] = 0
-    read &= slots[slot] == keys
-    rows = np.flatnonzero(read)
+    place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
+    keys = np.where((series >= 0) & (place >= 0), series * len(stamps) + place, -1)
+    slot = pd.Index(slots).get_indexer(pd.Index(keys))
+    rows = np.flatnonzero(slot >= 0)
     _refuse_twice(slot[rows], rows, times, series, panel)
     for k, column in enumerate(columns.future):
         known = dict(zip(columns.moving, columns.categories, strict=False)).get(column)
@@ -132,9 +126,7 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
 
 
 def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel) -> None:
-    first = np.unique(slot, return_index=True)[1]
-    if len(first) < len(slot):
-        again = rows[np.setdiff1d(np.arange(len(slot)), first)]
+    if len(again := rows[pd.Index(slot).duplicated()]):
         who = "" if panel.dialect.id_col is None else f" of series {plain(panel.ids[series[again[0]]])!r}"
         raise ValueError(
             f"future= has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may occur once; drop the"
