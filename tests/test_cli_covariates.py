@@ -1,12 +1,13 @@
 """Columns beside the target on the command line: named, read, and refused where they cannot be read."""
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn import AttentionForecaster
+from tsattn import AttentionForecaster, Schema, make_forecaster
 from tsattn.training import loop
 
 ROWS, HORIZON = 90, 4
@@ -52,6 +53,19 @@ def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
     )
     flipped = model.predict(future=future.assign(promo=1 - future["promo"]))["mlr"]
     assert not np.allclose(flipped, model.predict(future=future)["mlr"]), "promo is not read at all"
+
+
+@pytest.mark.parametrize("model", ["zero", "ridge"])
+def test_future_columns_may_be_text(folder, run, model):
+    for file in ("table.csv", "future.csv"):
+        frame = pd.read_csv(file)
+        frame.assign(promo=frame["promo"].map({0: "none", 1: "sale"})).to_csv(file, index=False)
+    argv = ["table.csv", "--horizon", HORIZON, "--model", model, "--future-col", "promo", "--future", "future.csv"]
+    code, out, err = run("forecast", *argv)
+    assert (code, err) == (0, "")
+    own = make_forecaster(model, HORIZON, schema=Schema(future_cols=["promo"]), random_state=0)
+    wanted = own.fit(pd.read_csv("table.csv")).predict(future=pd.read_csv("future.csv"))
+    np.testing.assert_allclose(pd.read_csv(io.StringIO(out))[model], wanted[model], rtol=1e-6)
 
 
 def test_a_saved_model_knows_its_columns(folder, run):

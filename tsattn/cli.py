@@ -348,9 +348,8 @@ def backtest(
     models = {name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **settings)) for name in names}
     if schema.columns and not any(each.covariate_columns for each in models.values()):
         raise ValueError(f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr")
-    verbose = console.progress(quiet) is not None
     how: dict[str, Any] = {"n_windows": n_windows, "step_size": step, "season_length": settings["season_length"]}
-    result = judge(models, _read(data, schema), **how, verbose=verbose)
+    result = judge(models, _read(data, schema), **how, verbose=console.progress(quiet) is not None)
     if out is not None:
         console.write_table(result.frame, out, index=False)
     if console.is_stdout(out):
@@ -461,6 +460,7 @@ def _check_out(out: Path | None, as_json: bool, *sources: Path | None, plot: Pat
 
 def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None) -> "pd.DataFrame | None":
     """The rows after each series, refused before any training where something is missing in them."""
+    from tsattn.data.encoding import learn_columns
     from tsattn.data.future import read_future
 
     steps, reads = forecaster.horizon if horizon is None else horizon, forecaster.covariate_columns_
@@ -471,6 +471,8 @@ def _read_future(path: Path | None, panel: "Panel", forecaster: Any, horizon: in
         raise ValueError("--future was given, but the model reads no future columns; name them by --future-col")
     own: dict[str, Any] = {"id_col": panel.dialect.id_col, "time_col": panel.dialect.time_col}
     frame = None if path is None else _read(path, forecaster.schema.changed(**own))
+    if frame is not None and not reads.categories:  # before a fit, the table says which columns are text
+        reads = learn_columns(reads, panel)
     read_future(frame, panel, reads, steps)
     return frame
 

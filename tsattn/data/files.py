@@ -36,8 +36,7 @@ def read_table(path: str | Path, schema: Schema | None = None, *, missing: str |
     """Read a file as :func:`read_frame` does, long or wide, as a panel.
 
     Args:
-        path: The file.
-        schema: What its columns are.
+        path, schema: As in :func:`read_frame`.
         missing: Policy where the schema names none.
 
     Raises:
@@ -89,8 +88,7 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
 
     Raises:
         ValueError: If the file is no table.
-        ImportError: If the package for such files is not installed.
-        OSError: If the file cannot be read.
+        ImportError, OSError: If the package for such files is not installed, or the file cannot be read.
     """
     kind, schema = kind_of(path), Schema() if schema is None else schema
     try:
