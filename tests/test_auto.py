@@ -232,6 +232,22 @@ def test_a_table_with_gaps_is_forecast():
     assert gap.mean() < 0.2 * frame["y"].std()
 
 
+@pytest.mark.parametrize("gap", [2070, 2600])
+def test_windows_in_a_gap_longer_than_the_network_reads_are_not_judged(gap):
+    hours = pd.date_range("2020-01-01", periods=600 + gap, freq="h")
+    y = np.random.default_rng(0).normal(size=len(hours))
+    y[570:-30] = np.nan
+    auto = Quick(H).fit(pd.DataFrame({"ds": hours, "y": y}))
+    assert np.isfinite(auto.band_factor_)
+    assert np.isfinite(auto.predict(level=80).drop(columns="ds")).all(axis=None)
+
+
+def test_what_the_pretrained_network_refuses_is_refused():
+    frame = table(90).assign(more=1e200 * np.arange(90.0))
+    with pytest.raises(ValueError, match="covariate 'more': values must have squares within float64"):
+        Quick(H, schema=Schema(past_cols=["more"])).fit(frame)
+
+
 def test_channels_of_a_wide_table_are_combined_alike():
     wide = table(*[90] * 5).pivot(index="ds", columns="unique_id", values="y")
     auto = Quick(H).fit(wide)

@@ -24,6 +24,7 @@ from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
+from tsattn.pretrained.weights import load_network
 from tsattn.silence import ignored
 from tsattn.terminal import ProgressLine, progress_line
 
@@ -199,10 +200,12 @@ class AutoForecaster(GapForecaster):
             if self._line is not None:
                 self._line.show(number, f"judging {candidate.name}")
             found = _try(candidate, past, panel, ends, until if trials and len(ends) else None)
-            if isinstance(found, str):
-                notes[candidate.name] = found
-            else:
+            if not isinstance(found, str):
                 trials.append(found)
+            elif not trials:
+                raise ValueError(found)  # what the pretrained network refuses, nobody could stand in for
+            else:
+                notes[candidate.name] = found
             if not len(ends):
                 break
         # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or an answer lacks.
@@ -316,9 +319,8 @@ def _kinds() -> dict[str, Any]:
     """The classes of members by name."""
     from tsattn.forecasters.attention import AttentionForecaster
 
-    rules, classical = (Naive, SeasonalNaive, Drift), (StatsmodelsForecaster, StatsforecastForecaster)
-    learnt = (PretrainedForecaster, LinearForecaster, AttentionForecaster)
-    return {each.__name__: each for each in (*rules, *classical, *learnt)}
+    own = (Naive, SeasonalNaive, Drift, PretrainedForecaster, LinearForecaster, AttentionForecaster)
+    return {each.__name__: each for each in (*own, StatsmodelsForecaster, StatsforecastForecaster)}
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -332,10 +334,11 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(panel.n_series), counts)
     back = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     ends = panel.starts[owner + 1] - horizon * (back + 1)
-    # Before a window, every channel has shown a value.
+    # Before a window, every channel has shown a value to the pretrained network, which stands in for all others.
     count = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
     np.cumsum(~np.isnan(panel.values), axis=0, out=count[1:])
-    told = (count[ends] > count[panel.starts[owner]]).all(axis=1)
+    reach = load_network().config.max_context
+    told = (count[ends] > count[np.maximum(ends - reach, panel.starts[owner])]).all(axis=1)
     ends, owner, back = ends[told], owner[told], back[told]
     wanted = max(_JUDGED // panel.n_channels, 1)
     if len(ends) > wanted:
@@ -435,10 +438,9 @@ def _answer(
         # How many windows a model broke down on is for a user who chose that model.
         with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
             rows_read = x[able][:, -forecaster.max_context :]
-            found = forecaster.predict_windows(rows_read, quantiles=asked, covariates=beside)
-        point[able] = found[0]
+            point[able], found = forecaster.predict_windows(rows_read, quantiles=asked, covariates=beside)
         if asked:
-            bounds[able] = found[1]
+            bounds[able] = found
     if candidate.by_row:
         shape = (n_windows, n_channels, forecaster.horizon)
         point = np.moveaxis(point.reshape(shape), 1, 2)
