@@ -163,6 +163,22 @@ def test_what_stands_in_the_folder_is_found_and_not_run(table, tmp_path, counted
     assert more[0] == first[0]
 
 
+def test_the_time_left_is_told_by_the_runs_made_here(table, tmp_path):
+    suite = suite_of(table, models=("naive", "seasonal_naive", "drift"))
+    run_suite(suite, out=tmp_path / "other")
+    file, lines = f"{suite.name}.jsonl", []
+
+    def tell(line):  # another suite is done with two of the runs as this one begins
+        if not lines:
+            done = (tmp_path / "other" / file).read_text().splitlines(keepends=True)
+            (tmp_path / file).write_text("".join(done[:2]))
+        lines.append(line)
+
+    run_suite(suite, out=tmp_path, progress=tell)
+    assert len(lines) == 3
+    assert not any(" left" in line for line in lines)
+
+
 def test_a_killed_suite_goes_on_where_it_stopped(table, tmp_path, monkeypatch):
     execute, done = benchmark._Run.execute, []
 

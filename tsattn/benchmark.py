@@ -106,32 +106,31 @@ def run_suite(
             left = f", {in_words(gone / n_made * n_left)} left" if n_made else ""  # as long a run as those made took
             say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {in_words(int(gone))} gone{left}")
             if records[number] is None:
-                records[number] = _take(run, path, wait=wait)
-                n_made += 1
+                records[number], is_new = _take(run, path, wait=wait)
+                n_made += is_new
     return [record for record in records if record is not None]
 
 
-def _take(run: "_Run", path: Path | None, *, wait: bool) -> dict[str, Any] | None:
-    """A run's record, run now or found; ``None`` while another process is at it and ``wait`` is not set."""
+def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[dict[str, Any] | None, bool]:
+    """A run's record, ``None`` while another process is at it and ``wait`` is not set, and whether it was run now."""
     if path is None:
-        return run.execute()
+        return run.execute(), True
     path.parent.mkdir(parents=True, exist_ok=True)
     # The system lets go of the lock of a process that dies.
     lock = FileLock(path.with_name(f".{path.name}.{_digest(run.key)[:8]}.lock"))
     try:
         lock.acquire(blocking=wait)
     except Timeout:
-        return None
+        return None, False
     try:
-        record = find_record(read_rows(path), run.key)
-        if record is None:
-            record = add_row(path, run.execute(), tuple(run.key), again=True)
+        found = find_record(read_rows(path), run.key)
+        record = found or add_row(path, run.execute(), tuple(run.key), again=True)
     finally:
         lock.release()
     # Only now: whoever still waits for the lock, or makes a new one, finds the record.
     with suppress(OSError):
         Path(lock.lock_file).unlink()
-    return record
+    return record, found is None
 
 
 def _run_elsewhere(
@@ -140,7 +139,7 @@ def _run_elsewhere(
     open_ = [number for number, record in enumerate(records) if record is None]
     say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
     work: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
-    for number, record in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
+    for number, (record, _) in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
         # A worker on another machine may have had another folder under this name.
         if path is not None:
             add_row(path, record, tuple(runs[number].key))
