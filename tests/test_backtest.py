@@ -78,6 +78,15 @@ def test_other_names_are_kept():
     assert list(backtest(Naive(2), dialect).frame.columns) == ["item_id", "timestamp", "cutoff", "target", "naive"]
 
 
+@pytest.mark.parametrize("names", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_columns_with_numbers_for_names_keep_them(names):
+    frame = long_frame(names=names).astype({names[0]: "category"})
+    result = backtest(Naive(3, schema=Schema(*names)), frame, n_windows=2)
+    expected = splits_by_hand(frame, 2, 3, 1, names).astype({names[0]: frame[names[0]].dtype})
+    pd.testing.assert_frame_equal(result.frame[list(expected.columns)], expected)
+    assert result.by_series.index.names == ["model", names[0]]
+
+
 @pytest.mark.parametrize("as_column", [False, True])
 def test_a_wide_table_becomes_a_long_frame_sorted_by_channel(as_column):
     frame = wide_frame()

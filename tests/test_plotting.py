@@ -139,6 +139,8 @@ def frames_of(kind, names, *, n_series=2, n_rows=40):
 SCHEMAS = {
     ("unique_id", "ds", "y"): Schema(),
     ("shop", "day", "sold"): Schema(id_col="shop", time_col="day", target_col="sold"),
+    (0, 1, 2): Schema(id_col=0, time_col=1, target_col=2),
+    (2, 0, 1): Schema(id_col=2, time_col=0, target_col=1),
 }
 
 
@@ -163,7 +165,7 @@ def test_frames_are_drawn_as_the_panel_and_the_forecast_behind_them(kind, names)
     np.testing.assert_array_equal(line(other, label).get_xydata(), line(ax.figure.axes[1], label).get_xydata())
 
 
-SCHEMAS[("unique_id", "day", "y")] = Schema(time_col="day")
+SCHEMAS |= {("unique_id", name, "y"): Schema(time_col=name) for name in ("day", 0, 1)}
 
 
 def test_one_step_is_drawn():

@@ -308,11 +308,13 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     """The frame of a forecast of ``panel`` as arrays again."""
     dialect = panel.dialect
     frame = check_frame(table, "error")
+    time_col = "ds" if dialect.time_col is None else dialect.time_col
     if dialect.kind == "wide":
-        read = from_wide(frame, Schema(time_col=dialect.time_col or "ds"), freq=panel.freq)
+        read = from_wide(frame, Schema(time_col=time_col), freq=panel.freq)
         columns, names = dict(zip(read.channels, read.values.T, strict=True)), panel.channels
     else:
-        stamps = {"unique_id" if dialect.id_col is None else dialect.id_col, dialect.time_col}
+        id_col = "unique_id" if dialect.id_col is None else dialect.id_col
+        stamps = {id_col, time_col}
         numbers = [str(column) for column in frame.columns if column not in stamps]
         points = [column for column in numbers if _SUFFIX.search(column) is None]
         if len(points) != 1:
@@ -321,8 +323,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
                 f" {', '.join(points) or 'none'}: pass the frame that predict returned, of one model"
             )
         others = tuple(column for column in numbers if column not in points)
-        keys: dict[str, Any] = {"id_col": dialect.id_col or "unique_id", "time_col": dialect.time_col}
-        read = from_long(frame, Schema(**keys, target_col=points[0], past_cols=others), freq=panel.freq)
+        read = from_long(frame, Schema(id_col, time_col, points[0], past_cols=others), freq=panel.freq)
         columns, names = {points[0]: read.values[:, 0]}, (points[0],)
         if read.covariates is not None:
             columns |= dict(zip(others, read.covariates.values.T, strict=True))

@@ -209,7 +209,7 @@ class BacktestResult:
     def _ids(self, places: np.ndarray) -> Any:
         """Names of the series at some places, as the table has them."""
         dialect, names = self.panel.dialect, self.panel.series_names[places]
-        return dialect.restore_ids(names) if dialect.id_col else names
+        return names if dialect.id_col is None else dialect.restore_ids(names)
 
     def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
         if rolled.point is None or rolled.bounds is None:
@@ -434,11 +434,11 @@ def _season(panel: Panel, given: int | None) -> int:
     return int(season)
 
 
-def _columns(panel: Panel) -> tuple[str, str, str, str]:
+def _columns(panel: Panel) -> tuple[Any, ...]:
     """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
     dialect = panel.dialect
-    time_col = dialect.time_col if dialect.kind == "long" else None
-    return dialect.id_col or "unique_id", time_col or "ds", "cutoff", dialect.target_col or "y"
+    given = (dialect.id_col, dialect.time_col if dialect.kind == "long" else None, "cutoff", dialect.target_col)
+    return tuple(b if a is None else a for a, b in zip(given, ("unique_id", "ds", "cutoff", "y"), strict=True))
 
 
 @dataclass(frozen=True)
