@@ -325,8 +325,9 @@ def test_mistakes_name_what_exists():
     panel = panel_of("wide")
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_forecast(panel, forecast_of(panel), series="c")
-    with pytest.raises(ValueError, match="n_history must be at least 1 row; got 0"):
-        plot_forecast(panel, forecast_of(panel), n_history=0)
+    for odd in (0, 2.5, "3"):
+        with pytest.raises(ValueError, match=f"n_history must be an integer, at least 1; got {odd!r}"):
+            plot_forecast(panel, forecast_of(panel), n_history=odd)
 
 
 def test_files_are_written_in_the_format_of_their_name_and_nothing_else_is(tmp_path):
@@ -370,6 +371,13 @@ def test_an_attention_map_shows_its_weights_and_the_blocks_of_each_level(tmp_pat
     assert (tmp_path / "map.png").stat().st_size > 1000
     with pytest.raises(ValueError, match=r"one map has the shape .patches, patches.; got \(2, 10, 10\)"):
         plot_attention(np.stack([weights, weights]))
+    listed = plot_attention(weights.tolist(), block_sizes=np.array([12, 6, 3]), offset=np.int64(1))
+    assert len(listed.get_lines()) == len(outlines)
+    for odd in (None, (12, 0), (12, 2.5)):
+        with pytest.raises(ValueError, match="a size of block_sizes must be an integer, at least 1; got"):
+            plot_attention(weights, block_sizes=odd)
+    with pytest.raises(ValueError, match=r"offset must be an integer, at least 0; got 1.5"):
+        plot_attention(weights, offset=1.5)
 
 
 @pytest.mark.parametrize("kind", ["long", "wide"])
@@ -416,8 +424,9 @@ def test_mistakes_about_a_backtest_name_what_exists():
         assert plot_backtest(result, models=several, series="a") is not None
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_backtest(result, series="c")
-    with pytest.raises(ValueError, match="n_cutoffs must be at least 1; got 0"):
-        plot_backtest(result, n_cutoffs=0)
+    for odd in (0, 2.5, "3"):
+        with pytest.raises(ValueError, match=f"n_cutoffs must be an integer, at least 1; got {odd!r}"):
+            plot_backtest(result, n_cutoffs=odd)
     with pytest.raises(ValueError, match="keep=True"):
         plot_backtest(backtest(Naive(STEPS), panel, keep=False))
     with pytest.raises(ValueError, match=r"metric must be one of mse, mae, .*got 'accuracy'"):

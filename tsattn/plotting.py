@@ -16,6 +16,7 @@ from tsattn.data.columns import check_frame
 from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
+from tsattn.evaluate.metrics import check_count
 from tsattn.forecaster import Forecast
 from tsattn.levels import level_to_quantiles, quantile_to_level
 from tsattn.storage import write_atomic
@@ -72,9 +73,7 @@ def plot_forecast(
     answer = forecast if isinstance(forecast, Forecast) else _read_forecast(forecast, panel)
     later = panel if truth is None else to_panel(truth, schema, missing="mask")
     chosen, names = _chosen(answer, series, one=ax is not None)
-    n_rows = n_history if n_history is not None else 5 * answer.horizon
-    if n_rows < 1:
-        raise ValueError(f"n_history must be at least 1 row; got {n_rows}")
+    n_rows = 5 * answer.horizon if n_history is None else check_count("n_history", n_history)
     shown = chosen[:_MOST_SERIES]
     drawn = [(_rows_of(panel, answer, *at), _rows_of(later, answer, *at)) for at in shown]
     if truth is not None:
@@ -129,8 +128,7 @@ def plot_backtest(
             raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")
         if result.rolled[name].point is None:
             raise ValueError("the forecasts were not kept; run the backtest with keep=True to draw them")
-    if n_cutoffs < 1:
-        raise ValueError(f"n_cutoffs must be at least 1; got {n_cutoffs}")
+    n_cutoffs = check_count("n_cutoffs", n_cutoffs)
     n, c = _place(panel.series_names, panel.dialect.kind == "long", series, "the result")
     own, ax = ax is None, _new_axes() if ax is None else ax
     n_windows = result.origins.shape[1]
@@ -223,17 +221,18 @@ def plot_attention(
         The axes: looking patch down, patch looked at across, oldest first.
 
     Raises:
-        ValueError: If ``weights`` is no square map.
+        ValueError: If ``weights`` is no square map, or a size or the offset no whole number.
         ImportError: If matplotlib is missing.
     """
+    weights, offset = np.asarray(weights), check_count("offset", offset, 0)
+    sizes = [check_count("a size of block_sizes", each) for each in np.array(block_sizes, dtype=object, ndmin=1)]
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(
             f"one map has the shape [patches, patches]; got {weights.shape}; pick a layer, series and head"
         )
     ax = _new_axes((6.2, 5.4)) if ax is None else ax
     image = ax.imshow(weights, cmap="viridis", vmin=0, interpolation="nearest")
-    length = len(weights)
-    finer = [size for size in block_sizes[1:] if size < length + offset]
+    length, finer = len(weights), [size for size in sizes[1:] if size < len(weights) + offset]
     for depth, size in enumerate(finer):
         for start in range(-(offset % size), length, size):
             low, high = max(start, 0) - 0.5, min(start + size, length) - 0.5

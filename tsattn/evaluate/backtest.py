@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import Panel, TableLike, require_length, season_length, to_panel
+from tsattn.data.frames import Panel, TableLike, require_length, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -298,7 +299,7 @@ def backtest(
     # Whatever can be refused is refused before anything is fitted.
     suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked)]
     refuse_twice([*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))])
-    season = _season(panel, season_length)
+    season = season_of(panel.freq) if season_length is None else metrics.check_count("season_length", season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
     require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
@@ -425,13 +426,6 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
     if not isinstance(refit, Integral) or refit < 1:
         raise ValueError(f"refit is False (once), True (every window) or every how many windows; got {refit!r}")
     return list(range(0, n_windows, int(refit)))
-
-
-def _season(panel: Panel, given: int | None) -> int:
-    season = season_length(panel.freq) if given is None else given
-    if isinstance(season, bool) or not isinstance(season, Integral) or season < 1:
-        raise ValueError(f"season_length must be an integer, at least 1; got {season!r}")
-    return int(season)
 
 
 def _columns(panel: Panel) -> tuple[Any, ...]:

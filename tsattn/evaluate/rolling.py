@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -41,11 +40,9 @@ def judged_rows(horizon: int, *, n_windows: int | None = None, step_size: int = 
         >>> judged_rows(2, n_windows=3, step_size=2)
         (3, 6)
     """
-    for name, value in {"horizon": horizon, "n_windows": n_windows, "step_size": step_size}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"{name} must be an integer, at least 1; got {value!r}")
-    n_windows = n_windows or 1
-    return int(n_windows), int(horizon + step_size * (n_windows - 1))
+    count = 1 if n_windows is None else metrics.check_count("n_windows", n_windows)
+    step_size = metrics.check_count("step_size", step_size)
+    return count, metrics.check_count("horizon", horizon) + step_size * (count - 1)
 
 
 def rolling_origins(
