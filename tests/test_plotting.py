@@ -168,6 +168,18 @@ def test_frames_are_drawn_as_the_panel_and_the_forecast_behind_them(kind, names)
 SCHEMAS |= {("unique_id", name, "y"): Schema(time_col=name) for name in ("day", 0, 1)}
 
 
+def test_names_that_end_like_a_bound_are_drawn():
+    wide = pd.DataFrame(panel_of("wide").values, columns=["sales", "sales-q0.4"]).assign(
+        ds=pd.date_range("2024", periods=40)
+    )
+    axes = plot_forecast(wide, call_forecast(wide, STEPS, level=80)).figure.axes
+    assert [each.get_title() for each in axes] == ["sales", "sales-q0.4"]
+    assert [list(bands(each)) for each in axes] == [["80% interval"]] * 2
+    frame = wide[["ds", "sales"]]
+    ax = plot_forecast(frame, SplitConformal(Naive(STEPS, alias="sales-q1"), n_windows=9).fit(frame).predict(level=80))
+    assert list(bands(ax)) == ["80% interval"]
+
+
 def test_one_step_is_drawn():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"))
     ax = plot_forecast(frame, answer.groupby("unique_id").head(1), series="s01")

@@ -315,7 +315,8 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
         id_col = "unique_id" if dialect.id_col is None else dialect.id_col
         stamps = {id_col, time_col}
         numbers = [str(column) for column in frame.columns if column not in stamps]
-        points = [column for column in numbers if _SUFFIX.search(column) is None]
+        # What ends like a bound is one if the rest is a column too.
+        points = [each for each in numbers if (name := _SUFFIX.sub("", each)) == each or name not in numbers]
         if len(points) != 1:
             raise ValueError(
                 f"a forecast has one column of points beside {' and '.join(map(str, stamps))}; got"
@@ -346,7 +347,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     quantiles = {}
     for column in columns:
         found = _SUFFIX.search(column)
-        if found is not None and column == f"{names[0]}{found[0]}":
+        if found and column == f"{names[0]}{found[0]}" and all(f"{name}{found[0]}" in columns for name in names):
             side, number = found["side"], float(found["number"])
             lower, upper = (number, 0.0) if side == "q" else level_to_quantiles(number)
             quantiles[upper if side == "hi-" else lower] = of(found[0])
