@@ -1,6 +1,7 @@
 """Calibrated intervals: the levels that they hold, and those that they refuse."""
 
 import doctest
+import functools
 import math
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_series_of_different_size_share_one_calibration():
     fitted = SplitConformal(Naive(3), n_windows=6).fit(
         long({"big": 1000 * walk + 5e4, "small": walk, "other": rng.normal(size=120)})
     )
-    assert fitted.min_context == 32
+    assert (fitted.min_context, fitted.max_context) == (2, 32)
     assert fitted.intervals_.errors.shape == (18, 3, 1)
     out = fitted.predict(level=80)
     width = (out["naive-hi-80"] - out["naive-lo-80"]).to_numpy().reshape(3, 3)
@@ -164,8 +165,25 @@ def test_series_of_different_size_share_one_calibration():
 
 def test_short_series_take_their_scale_from_what_exists():
     fitted = SplitConformal(Naive(2), n_windows=5).fit(long({"a": np.arange(16.0), "b": np.arange(16.0) ** 2}))
-    assert fitted.min_context == 10
+    assert fitted.max_context == 10
     assert np.isfinite(fitted.predict(level=80).drop(columns=["unique_id", "ds"]).to_numpy()).all()
+
+
+@pytest.mark.parametrize("make", [SplitConformal, functools.partial(AdaptiveConformal, levels=(80,))])
+def test_a_series_needs_no_more_rows_than_its_forecaster_and_one_step(make):
+    walks = np.random.default_rng(0).normal(size=(3, 120)).cumsum(axis=1)
+    table = long({"a": walks[0], "b": walks[1]})
+    fitted = make(Naive(2), n_windows=6).fit(table)
+    known = fitted.predict(level=80).drop(columns="ds")
+    new = long({"new": walks[2, :5]})
+    few = pd.concat([table.groupby("unique_id").tail(3), new])
+    out = fitted.predict(few, level=80).drop(columns="ds")
+    pd.testing.assert_frame_equal(out[:4], known)  # their scale is known
+    alone = fitted.predict(new, level=80).drop(columns="ds")
+    pd.testing.assert_frame_equal(out[4:].reset_index(drop=True), alone)
+    assert (alone["naive-hi-80"] > alone["naive"]).all()
+    with pytest.raises(ValueError, match="needs at least 2 rows"):
+        fitted.predict(long({"new": [3.0]}).assign(ds=pd.Timestamp("2024-01-01")), level=80)
 
 
 def quiet_and_noisy(n_rows=900, seed=0):

@@ -115,13 +115,13 @@ class SplitConformal(Forecaster):
 
     @property
     def min_context(self) -> int:
-        """Rows of history needed, for the point and for the scale."""
-        return max(self._inner.min_context, self._scale_rows or 1)
+        """Rows of history needed, for the point and for one step, which tells a scale."""
+        return max(self._inner.min_context, min(self._scale_rows or 1, 2))
 
     @property
     def max_context(self) -> int:
-        """Rows of history that the forecaster reads where there are so many."""
-        return max(self._inner.max_context, self.min_context)
+        """Rows of history that are read where there are so many, for the point and for the scale."""
+        return max(self._inner.max_context, self._scale_rows or 1)
 
     def _learn(self, panel: Panel) -> None:
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
@@ -216,7 +216,7 @@ class SplitConformal(Forecaster):
 
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
-        scale = self._scale(history.contexts(ends, self._scale_rows or 1))
+        scale = self._scale(history.reaching(ends, self._scale_rows or 1))
         return scale if self.scales_ is None else self._sizes.at(self._sizes.places(history.panel, ends), scale)
 
 
