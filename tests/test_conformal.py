@@ -70,6 +70,8 @@ def test_missing_truths_do_not_count():
     np.testing.assert_array_equal(intervals.widths(80).ravel(), [9, 6])  # ceil(11 * .8), ceil(7 * .8)
     with pytest.raises(ValueError, match=r"got n = 6: use more calibration windows, or a level of at most 85.71"):
         intervals.widths(90)
+    with pytest.raises(ValueError, match=r"got n = 0: use more calibration windows$"):
+        StepIntervals(np.where(errors > 0, np.nan, 0)).widths(50)
 
 
 def test_bounds_are_symmetric_monotone_and_start_from_the_point():

@@ -67,7 +67,7 @@ class StepIntervals:
             fewest, least = int(n.min()), math.ceil(round(level / (100 - level), 9))
             raise ValueError(
                 f"level {level} needs at least {least} calibration errors at every step; got n = {fewest}: use more"
-                f" calibration windows, or a level of at most {100 * fewest / (fewest + 1):.4g}"
+                " calibration windows" + f", or a level of at most {100 * fewest / (fewest + 1):.4g}" * (fewest > 0)
             )
         return np.take_along_axis(self.errors, k[None] - 1, axis=0)[0]
 
