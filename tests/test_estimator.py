@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calls import without_hook
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from tiny_network import tiny_network
@@ -89,6 +90,27 @@ def test_settings_are_read_and_changed_by_name():
         "AttentionForecaster(horizon=4, context=24, network=Network(n_heads=4, d_ff=64),"
         " training=Training(max_epochs=3, patience=None), schema=Schema(freq='D'))"
     )
+
+
+def test_settings_may_be_numbers_and_rows_of_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(Network, "__init__", without_hook(Network.__init__))
+    plain = {
+        "d_model": 12,
+        "n_layers": 1,
+        "max_epochs": 1,
+        "batch_size": 16,
+        "patience": 1,
+        "max_time": 60,
+        "offset": 1,
+    }
+    random = {name: np.int64(value) for name, value in plain.items()}
+    model = attention(**random, ranks=np.array([3, 2, 1]), block_sizes=[np.int64(9), 3, 1]).fit(long_frame())
+    same = attention(**plain, ranks=(3, 2, 1), block_sizes=(9, 3, 1)).fit(long_frame())
+    pd.testing.assert_frame_equal(model.predict(), same.predict())
+    assert model.config_ == same.config_
+    model.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(), same.predict())
+    assert clone(model).network.d_model is model.network.d_model
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of torch's threads.
@@ -129,7 +130,7 @@ def seconds_from(max_time: Any) -> float | None:
         >>> seconds_from("10m"), seconds_from(90)
         (600.0, 90.0)
     """
-    if max_time is None or (isinstance(max_time, int | float) and not isinstance(max_time, bool)):
+    if max_time is None or (isinstance(max_time, Real) and not isinstance(max_time, bool)):
         return None if max_time is None else float(max_time)
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", max_time) if isinstance(max_time, str) else None
     if found is None:

@@ -447,7 +447,7 @@ class WindowBatches:
         fill: bool = False,
     ) -> None:
         self.spec = spec
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.generator = generator
         self._covariates = dict(covariates or {})
         self._starts = torch.as_tensor([0] if starts is None else starts, dtype=torch.int64)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
@@ -106,10 +109,8 @@ class Network(Settings):
         Raises:
             ValueError: As :class:`ModelConfig`.
         """
-        own = {name: value for name, value in self.get_params().items() if name not in ("channel_mixing", *derived)}
-        for name in ("ranks", "block_sizes", "offset"):
-            if isinstance(own.get(name), list):
-                own[name] = tuple(own[name])
+        left_out = ("channel_mixing", *derived)
+        own = {name: _plain(value) for name, value in self.get_params().items() if name not in left_out}
         return ModelConfig(context=context, horizon=horizon, **own, **derived)
 
 
@@ -327,10 +328,7 @@ class ModelConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known - _GONE):
             raise ValueError(f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        known_values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k not in _GONE
-        }
-        return cls(**known_values)
+        return cls(**{name: _plain(value) for name, value in values.items() if name not in _GONE})
 
 
 def check_backbone(name: str) -> None:
@@ -344,6 +342,14 @@ def check_backbone(name: str) -> None:
         raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(built)}")
 
 
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's own, rows of numbers as tuples."""
+    if not isinstance(value, np.generic | np.ndarray | list | tuple):
+        return value
+    found = np.asarray(value).tolist()
+    return tuple(found) if isinstance(found, list) else found
+
+
 def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")

@@ -112,7 +112,7 @@ class Training(Settings):
     @property
     def n_epochs(self) -> int:
         """Epochs at most."""
-        return _EPOCHS if self.max_epochs is None else self.max_epochs
+        return _EPOCHS if self.max_epochs is None else int(self.max_epochs)
 
     def n_passes(self, steps: int) -> int:
         """Passes over the training windows in an epoch, where one pass has so many steps."""
