@@ -298,6 +298,19 @@ def test_save_and_load_without_the_training_frame(make, frame, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_saved_model_keeps_settings_that_are_an_index_or_an_array(tmp_path):
+    df = long_frame().assign(price=1.0, promo=0.0)
+    levels = np.array([0.1, 0.5])
+    model = AttentionForecaster.from_settings(
+        horizon=4, **TINY, **NET, future_cols=df.columns[3:], calendar=np.array(["weekday"]), head="quantile"
+    )
+    model.quantiles = levels
+    model.fit(df).save(tmp_path / "m")
+    again = AttentionForecaster.load(tmp_path / "m")
+    assert again.covariate_columns == model.covariate_columns
+    assert again.quantiles == (0.1, 0.5)
+
+
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
 def test_save_and_load_keep_zone_and_category(tmp_path, zone):
     df = long_frame(freq="h").astype({"unique_id": "category"})

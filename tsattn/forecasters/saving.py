@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -407,14 +407,14 @@ def _static(value: Any) -> float | str:
 
 def plain_value(value: Any) -> Any:
     """What JSON can hold; an object without a plain form (a numpy generator as seed) becomes None."""
+    if isinstance(value, str | int | float | bool):
+        return value
     if isinstance(value, Settings):
         return plain_value(value.get_params())
     if isinstance(value, dict):
         return {str(k): plain_value(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_value(v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else None
+    if isinstance(value, Iterable):  # an index of names or an array of quantiles, too
+        return [plain_value(v) for v in value]
+    return str(value) if isinstance(value, Path) else None
