@@ -22,6 +22,7 @@ from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.nn.config import ATTENTION_KINDS, Network
+from tsattn.training.loop import ForecastModule
 from tsattn.training.settings import Training
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
@@ -504,6 +505,23 @@ def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
     other = attention(checkpoint_dir=tmp_path / "c", learning_rate=1e-4).fit(df)
     assert not other.predict().equals(plain.predict())
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_checkpoint_of_a_numpy_generator_is_found_by_its_seed_alone(tmp_path, monkeypatch):
+    df, steps = long_frame(), []
+    step = ForecastModule.on_train_batch_start
+    monkeypatch.setattr(ForecastModule, "on_train_batch_start", lambda *a: steps.append(1) or step(*a))
+
+    def forecast(random):
+        steps.clear()
+        return linear(checkpoint_dir=tmp_path, random_state=random).fit(df).predict()
+
+    first, gone = forecast(np.random.default_rng(0)), np.random.default_rng(0)
+    assert steps
+    pd.testing.assert_frame_equal(forecast(gone), first)
+    assert not steps
+    assert not forecast(gone).equals(first)  # the same object, but another seed
+    assert steps
 
 
 def test_fit_and_predict_are_silent_and_leave_global_state(capfd):

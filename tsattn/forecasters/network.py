@@ -423,7 +423,8 @@ class NetworkForecaster(Forecaster):
         self._tell_short(panel, plan.spec.context)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
-        generators = Generators.from_seed(seed_from(self.random_state), home)
+        seed = seed_from(self.random_state)
+        generators = Generators.from_seed(seed, home)
         fitted.network = build_model(fitted.config, generator=generators.init)
         self._check_support(fitted, plan)
         if warm:
@@ -434,7 +435,9 @@ class NetworkForecaster(Forecaster):
         with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
             if self._solved:
                 self._solve(fitted.network.to(home), learn, warm=warm)
-            progress = self._run(fitted.network, learn, check, generators, device, processes, panel, verbose, warm)
+            progress = self._run(
+                fitted.network, learn, check, generators, device, processes, panel, verbose, warm, seed
+            )
             if check is not None and fitted.head is None:
                 fitted.calibrate(*plan.calibration())
         summary = self._summarise(fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads)
@@ -452,6 +455,7 @@ class NetworkForecaster(Forecaster):
         panel: Panel,
         verbose: bool,
         warm: bool,
+        seed: int | None,
     ) -> "Progress":
         """Train; nothing is done where every weight is held."""
         from tsattn.training.state import Progress
@@ -471,7 +475,7 @@ class NetworkForecaster(Forecaster):
             self.training.changed(learning_rate=rate),
             generators=generators,
             device=device,
-            checkpoint=self._checkpoint(panel, generators, network.state_dict() if warm else {}),
+            checkpoint=self._checkpoint(panel, generators, seed, network.state_dict() if warm else {}),
             title=self.alias_ if verbose else None,
             processes=processes,
             after_epoch=self._after_epoch,
@@ -485,7 +489,9 @@ class NetworkForecaster(Forecaster):
         if not (warm and hold_linear(network)):
             solve_linear(network, learn)
 
-    def _checkpoint(self, panel: Panel, generators: Generators, start: dict[str, torch.Tensor]) -> "Checkpoint | None":
+    def _checkpoint(
+        self, panel: Panel, generators: Generators, seed: int | None, start: dict[str, torch.Tensor]
+    ) -> "Checkpoint | None":
         folder = self.training.checkpoint_dir
         if folder is None:
             return None
@@ -494,6 +500,7 @@ class NetworkForecaster(Forecaster):
         beside = {"training__checkpoint_dir", "alias", "training__n_threads"}  # a fit with another of these may go on
         groups = {"network", "training", "schema"}
         facts = {name: value for name, value in self.get_params().items() if name not in beside | groups}
+        facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
         key = hashlib.sha256(text.encode())
         for weights in start.values():  # a warm start is another fit than the one before
