@@ -296,6 +296,17 @@ def test_bad_settings_are_refused(settings, message):
         GluonTSForecaster(2, **settings)
 
 
+def test_settings_after_a_fit_count_at_the_next_forecast_or_are_refused(tmp_path):
+    model = make("deepar", estimator_args={"num_batches_per_epoch": 2, "hidden_size": 4}).fit(long())
+    few = model.set_params(n_paths=7).predict(level=80)
+    model.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(GluonTSForecaster.load(tmp_path / "m").predict(level=80), few)
+    model.set_params(estimator_args={"num_batches_per_epoch": 2, "hidden_size": 8})
+    for ask in (model.predict, lambda: model.save(tmp_path / "m")):
+        with pytest.raises(ValueError, match=r"estimator_args = .* is not that of the fit, .*; fit again, or set it"):
+            ask()
+
+
 def test_errors_say_what_to_do():
     for name in ("hidden_sise", "prediction_length", "trainer_kwargs"):
         with pytest.raises(ValueError, match=f"estimator_args of 'deepar' may hold .*hidden_size.*; got '{name}'"):

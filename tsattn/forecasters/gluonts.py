@@ -145,7 +145,7 @@ class GluonTSForecaster(PooledForecaster):
     """
 
     learnt = ("context_", "n_windows_", "_path_seed")
-    bound = ("horizon", "model")
+    bound = ("horizon", "model", "estimator_args")
 
     def __init__(
         self,
@@ -207,10 +207,7 @@ class GluonTSForecaster(PooledForecaster):
 
     def _ready(self, network: Any) -> Any:
         """A network as forecasts take it."""
-        network = network.to("cpu", torch.float64).eval()
-        if self.model == "deepar":
-            network.distr_output.distr_cls = partial(SharedNormal, n_paths=self.n_paths)
-        return network
+        return network.to("cpu", torch.float64).eval()
 
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
         return dict(self.network_.state_dict())
@@ -301,6 +298,7 @@ class GluonTSForecaster(PooledForecaster):
     def _paths(self, network: Any, x: torch.Tensor, observed: torch.Tensor) -> np.ndarray:
         """Sample paths, ``[B, S, F]``."""
         n_windows, context = x.shape
+        network.distr_output.distr_cls = partial(SharedNormal, n_paths=self.n_paths)
         # The age of a row, as the estimator's transformation counts it from the beginning of a training window.
         age = torch.log10(2.0 + torch.arange(context + self.horizon, dtype=x.dtype, device=x.device))
         age = age.expand(n_windows, -1)[..., None]
