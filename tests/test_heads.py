@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -129,6 +130,16 @@ def test_make_head_refuses_what_it_does_not_know():
         build("normal", quantiles=[0.1])
     with pytest.raises(ValueError, match=r"no distribution is called 'cauchy'; use one of student_t"):
         DistributionHead(3, 4, 5, family="cauchy")
+
+
+def refuse_quantiles():
+    for wrong in (["a"], [None], "0.1"):
+        with pytest.raises(ValueError, match=r"quantiles must be numbers; got .*; write \[0.1, 0.9\]"):
+            make_head("quantile", 4, 8, 3, quantiles=wrong)
+
+
+def test_quantiles_that_are_no_numbers_are_refused():
+    in_fresh_process(__file__, "refuse_quantiles()")  # here the checks of types would speak first
 
 
 # Losses

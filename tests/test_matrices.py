@@ -1,5 +1,6 @@
 """Every structured matrix against its formula: products, gradients and counts, with and without heads."""
 
+import ast
 import copy
 import itertools
 import math
@@ -7,6 +8,7 @@ import math
 import matrix_oracles as oracles
 import pytest
 import torch
+from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrix_rows import DOUBLE, LEVELS, ROWS, build, lists, normal, seeded, terms_of, truth
@@ -379,15 +381,15 @@ def test_options_reach_the_structure():
         (lambda: make_matrix("toeplitz", 4, 4), "name must be one of dense, .*; got 'toeplitz'; choose"),
         (lambda: make_matrix("dense", 4, 4, rank=2), "rank is no option of 'dense', which has none; got 2; leave it"),
         (lambda: make_matrix("btt", 4, 4, ranks=(2,)), "ranks is no option of 'btt', which has tt_rank, factors"),
-        (lambda: Dense(0, 4), "n_in of a structured matrix must be at least 1; got 0"),
-        (lambda: Dense(4, 4, heads=0), "heads of a structured matrix must be at least 1; got 0"),
-        (lambda: LowRank(4, 4, rank=0), "rank of a level must be at least 1; got 0; drop"),
+        (lambda: Dense(0, 4), "n_in of a structured matrix must be a whole number, at least 1; got 0"),
+        (lambda: Dense(4, 4, heads=0), "heads of a structured matrix must be a whole number, at least 1; got 0"),
+        (lambda: LowRank(4, 4, rank=0), "rank of a level must be a whole number, at least 1; got 0; drop"),
         (lambda: MLR(4, 4, ranks=(2, 1), n_blocks=(1,)), "one number a level; got 2 and 1; leave n_blocks out"),
         (lambda: MLR(4, 3, ranks=(1, 1, 1)), "at most n_out blocks; got 4 for n_out = 3; take fewer"),
         (lambda: MLR(4, 4, ranks=()), "at least one level; got none; give"),
         (lambda: BTT(12, 12, factors=(3, 4, 5, 2)), r"a b = n_out and c d = n_in; got \(3, 4, 5, 2\).*leave them out"),
         (lambda: Kronecker(4, 4, factors=(2, 2)), r"factors must be four positive numbers.*got \(2, 2\)"),
-        (lambda: BTT(4, 4, tt_rank=0), "rank of a level must be at least 1; got 0"),
+        (lambda: BTT(4, 4, tt_rank=0), "rank of a level must be a whole number, at least 1; got 0"),
         (lambda: Butterfly(12, 12), "square and a power of two, at least 2; got n_out = 12, n_in = 12; pad"),
         (lambda: Butterfly(8, 4), "got n_out = 4, n_in = 8"),
         (lambda: Butterfly(1, 1), "at least 2; got n_out = 1"),
@@ -407,3 +409,30 @@ def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# name, options -> what is refused
+NO_NUMBERS = {
+    ("low_rank", "rank", 2.5): "rank of a level must be a whole number, at least 1; got 2.5; drop",
+    ("low_rank", "rank", "2"): "rank of a level must be a whole number, at least 1; got '2'; drop",
+    ("mlr", "ranks", 3): "ranks must be a list of numbers, one a level; got 3; write [3]",
+    ("btt", "factors", (2.0, 4.0, 4.0, 2.0)): "factors must be four positive numbers",
+    ("monarch", "factors", 8): "factors must be four positive numbers",
+    ("dense", "heads", 2.5): "heads of a structured matrix must be a whole number, at least 1; got 2.5; give",
+}
+
+
+def refusals():
+    found = {}
+    for name, option, value in NO_NUMBERS:
+        with pytest.raises(ValueError, match=" got ") as caught:
+            make_matrix(name, 8, 8, **{option: value})
+        found[name, option, value] = str(caught.value)
+    return found
+
+
+def test_what_is_no_whole_number_is_refused_before_torch_sees_it():
+    # In a process of its own: here the checks of types would speak first.
+    told = ast.literal_eval(in_fresh_process(__file__, "print(refusals())"))
+    for asked, beginning in NO_NUMBERS.items():
+        assert told[asked].startswith(beginning), asked

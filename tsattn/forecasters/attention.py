@@ -163,7 +163,7 @@ class AttentionForecaster(NetworkForecaster):
             "architecture": self.architecture,
             "linear_skip": bool(self.training.linear_skip),
             "head": self._head,
-            "quantiles": None if self.quantiles is None else tuple(self.quantiles),
+            "quantiles": None if self.quantiles is None else tuple(np.atleast_1d(self.quantiles).tolist()),
         }
         horizon, blocks = int(self.horizon), self.network.block_sizes
         if isinstance(blocks, str):

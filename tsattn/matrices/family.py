@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from tsattn.matrices.levels import Level
@@ -73,6 +74,9 @@ class MLR(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        for name, given in (("ranks", ranks), ("n_blocks", n_blocks)):
+            if given is not None and np.ndim(given) != 1:
+                raise ValueError(f"{name} must be a list of numbers, one a level; got {given!r}; write [{given!r}]")
         if ranks is None:
             whole = _default_rank(n_in, n_out)
             half, quarter = -(-whole // 2), whole // 4

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,9 +39,10 @@ def check_factors(factors: Sequence[int] | None, n_in: int, n_out: int) -> tuple
     """
     if factors is None:
         return default_factors(n_in, n_out)
-    if len(factors) != 4 or min(factors) < 1 or factors[0] * factors[1] != n_out or factors[2] * factors[3] != n_in:
+    fit = np.shape(factors) == (4,) and all(isinstance(each, Integral) and each > 0 for each in factors)
+    if not fit or factors[0] * factors[1] != n_out or factors[2] * factors[3] != n_in:
         raise ValueError(
-            f"factors must be four positive numbers (a, b, c, d) with a b = n_out and c d = n_in; got {tuple(factors)} "
+            f"factors must be four positive numbers (a, b, c, d) with a b = n_out and c d = n_in; got {factors} "
             f"for n_out = {n_out}, n_in = {n_in}; leave them out for {default_factors(n_in, n_out)}"
         )
     a, b, c, d = factors

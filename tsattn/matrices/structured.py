@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.matrices.levels import Level, apply_level, apply_transpose, block_starts, left_features, right_features
+from tsattn.matrices.levels import (
+    Level,
+    apply_level,
+    apply_transpose,
+    block_starts,
+    check_count,
+    left_features,
+    right_features,
+)
 
 
 class StructuredMatrix(nn.Module, ABC):
@@ -35,10 +43,8 @@ class StructuredMatrix(nn.Module, ABC):
     def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
         super().__init__()
         for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"{name} of a structured matrix must be at least 1; got {value}; give a positive number"
-                )
+            if value is not None:
+                check_count(f"{name} of a structured matrix", value, "give a positive one")
         self.n_in, self.n_out, self.heads = n_in, n_out, heads
 
     @abstractmethod

@@ -321,7 +321,10 @@ def _standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
     """One axis of float64 on the CPU, each between 0 and 1."""
-    asked = torch.as_tensor(q, dtype=torch.float64, device="cpu")
+    try:
+        asked = torch.as_tensor(q, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError):
+        raise ValueError(f"quantiles must be numbers; got {shown(q)}; write [0.1, 0.9]") from None
     if asked.ndim != 1 or not len(asked):
         raise ValueError(f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]")
     wrong = asked[~((asked > 0) & (asked < 1))]
