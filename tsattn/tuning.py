@@ -89,8 +89,7 @@ def tune(
         forecaster: Its settings are those of all trials where the space names no others; ``val_size`` must be above 0.
         data: A long or wide frame, or a panel.
         space: Name of a setting, such as ``"network__d_model"`` -> a list of choices; or ``(low, high)``, two whole
-            numbers or two others, or
-            ``(low, high, "log")`` to search by orders of magnitude; or a function that gets an Optuna trial.
+            numbers or two others, or ``(low, high, "log")`` by orders of magnitude; or a function of an Optuna trial.
         n_trials: Fits.
         test_size: Rows at the end of every series that are cut off first; nothing here reads them.
         prune: End a fit early whose validation loss is above the median of the trials before at the same epoch.

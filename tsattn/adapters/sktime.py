@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from tsattn.data.frames import Panel, from_wide
+from tsattn.data.windows import History
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
@@ -130,18 +131,7 @@ class TsattnForecaster(BaseForecaster):
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Settings for sktime's tests: small enough to fit in a moment.
-
-        Parameters
-        ----------
-        parameter_set : str, default "default"
-            Name of the set; there is one.
-
-        Returns
-        -------
-        params : list of dict
-            Arguments of the class.
-        """
+        """Settings for sktime's tests: small enough to fit in a moment."""
         small = Network(d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
         attention = AttentionForecaster(1, context=8, network=small, training=Training(max_epochs=1))
         return [
@@ -265,6 +255,4 @@ def _panel(y: pd.DataFrame, missing: str, *, filled: bool = False) -> Panel:
     panel = from_wide(frame, freq=1, missing=missing)
     if not filled:
         return panel
-    from tsattn.data.windows import History
-
     return Panel(**{**vars(panel), "values": History(panel).filled})

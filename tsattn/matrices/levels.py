@@ -38,7 +38,8 @@ class Level:
 
     def __post_init__(self) -> None:
         for name in ("left_blocks", "right_blocks", "rank"):
-            check_count(f"{name} of a level", getattr(self, name), "drop the level")
+            if not isinstance(value := getattr(self, name), Integral) or value < 1:
+                raise ValueError(f"{name} of a level must be a whole number, at least 1; got {value!r}; drop the level")
         if not self.shuffled and self.left_blocks != self.right_blocks:
             raise ValueError(
                 f"a level without shuffle needs as many left as right blocks; got {self.left_blocks} and "
@@ -78,12 +79,6 @@ class Level:
                     f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} = {size}; "
                     f"take a divisor, such as {math.gcd(n_blocks, size)}"
                 )
-
-
-def check_count(what: str, value: object, remedy: str) -> None:
-    """Refuse what is no whole number of at least 1."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{what} must be a whole number, at least 1; got {value!r}; {remedy}")
 
 
 def block_starts(size: int, n_blocks: int) -> list[int]:

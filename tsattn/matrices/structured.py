@@ -3,21 +3,14 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.matrices.levels import (
-    Level,
-    apply_level,
-    apply_transpose,
-    block_starts,
-    check_count,
-    left_features,
-    right_features,
-)
+from tsattn.matrices.levels import Level, apply_level, apply_transpose, block_starts, left_features, right_features
 
 
 class StructuredMatrix(nn.Module, ABC):
@@ -43,8 +36,10 @@ class StructuredMatrix(nn.Module, ABC):
     def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
         super().__init__()
         for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
-            if value is not None:
-                check_count(f"{name} of a structured matrix", value, "give a positive one")
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise ValueError(
+                    f"{name} of a structured matrix must be a whole number, at least 1; got {value!r}; give one"
+                )
         self.n_in, self.n_out, self.heads = n_in, n_out, heads
 
     @abstractmethod

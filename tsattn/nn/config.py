@@ -56,8 +56,8 @@ class Network(Settings):
         block_sizes: Patches per block at each level. Default: halving from the whole context. ``"calendar"``: the
             whole context, then a week and a day as far as the frequency has them and the context is longer.
         offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or ``"heads"`` shifts
-            every second layer or head, so that borders of one grid lie inside blocks of the other. Blocks of one or
-            two patches at the second level are not shifted.
+            every second layer or head by a third of the second level's block, rounded down, so that borders of one grid
+            lie inside blocks of the other.
         scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys, each level
             divided by its rank, each score by the number of levels that its pair shares.
         window: Patches seen in layers with a window, the patch itself included. Default: a quarter of all, so that
@@ -128,29 +128,10 @@ class ModelConfig:
             different size need no scaler at prediction time. Patch transformers and ``"rlinear"`` always do.
         architecture: ``"encoder"`` maps all patches to the horizon at once; ``"decoder"`` forecasts the next patch
             from those before, again and again.
-        d_model: Token width.
-        n_heads: Heads.
         n_kv_heads: Heads of keys and values, a divisor of ``n_heads``; default as many.
-        n_layers: Blocks.
-        d_ff: Hidden width of the feed-forward layers.
-        patch_len: Rows in a patch.
-        patch_stride: Rows between patch starts; the decoder's patches do not overlap.
-        dropout: Rate in embedding, blocks and feed-forward layers.
-        head_rank: Numbers through which the states of an encoder reach the horizon; default as many as there are.
-        ranks: Features per level: of a head's queries and keys for ``"mlr"`` (default half, a quarter, the rest),
-            of the matrix for ``"bilinear_mlr"``.
-        block_sizes: Tokens per block at each level; default halving.
-        offset: Shift of the block grid in tokens, one number or one a head; ``"layers"`` or ``"heads"`` shifts every
-            second layer or head by a third of the second level's block, rounded down: a block of one or two tokens
-            is not shifted.
-        scaling: ``"default"`` or ``"paper"``, as in :class:`tsattn.nn.scores.LevelScore`.
         learn_scales: Train a factor for each head and level.
         tt_rank: Rank of the block tensor train of ``"bilinear_btt"``; default 1.
-        window: Tokens seen in windowed layers, the token itself included; default a quarter of all, so that half
-            of the sequence is in view.
         n_global: Leading tokens exempt from the window.
-        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window: ``"GWW"``. Default all ``"G"``.
-        rotary: Turn queries and keys by their positions, besides the learned vectors of the embedding.
         linear_skip: Add a linear map of the normalised window to the forecast.
         masked: Missing values may come in as NaN; for encoders.
         head: What an encoder forecasts: ``"point"``, ``"quantile"``, ``"student_t"``, ``"normal"``,
@@ -160,6 +141,7 @@ class ModelConfig:
         n_known: Covariates that are known through the horizon, those of the calendar among them.
         n_static: Covariates with one value in a series.
         mixed_channels: Channels that look at one another; 0 keeps them independent.
+        Others: As in :class:`Network`; a token is a patch, and the patches of a decoder do not overlap.
 
     Raises:
         ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting or cannot
