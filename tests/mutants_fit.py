@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
     Mutant("tsattn/data/windows.py", "known = (places >= 0)[:, None]", "known = (places >= -1)[:, None]", ESTIMATOR),
     Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),
-    Mutant(NETWORK, "if not (warm and hold_linear(network)):", "if not warm or hold_linear(network):", SOLVED),
+    Mutant(NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED),
     Mutant(NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES),
     Mutant(FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR),
     Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),

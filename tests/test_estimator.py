@@ -716,3 +716,22 @@ def test_strange_data_are_refused_at_predict():
         model.predict(from_wide(hourly))
     with pytest.raises(ValueError, match="must have the 2 fitted channels; got 1"):
         model.predict_windows(np.zeros((1, 24, 1)))
+
+
+def test_the_default_dtype_of_torch_changes_nothing_and_stays(tmp_path):
+    df = long_frame()
+    attention().fit(df).save(tmp_path / "m")
+
+    def answers():
+        fits = [make().fit(df) for make in MAKERS]
+        return [model.predict(level=80) for model in (*fits, AttentionForecaster.load(tmp_path / "m"))]
+
+    single = answers()
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = answers()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(single, double, strict=True):
+        pd.testing.assert_frame_equal(one, other)

@@ -1,4 +1,4 @@
-"""How many threads torch may take, and how much time a fit."""
+"""How many threads torch may take, how much time a fit, and in which precision networks are made."""
 
 import re
 import threading
@@ -118,6 +118,33 @@ def limit_threads(n_threads: int) -> Iterator[int]:
         yield n_threads
     finally:
         _HOLDERS.leave(before)
+
+
+class _InSingle:
+    """Blocks in which torch makes float32 where nothing else is asked, whatever the user set; of all threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._outside: Any = None
+
+    def __enter__(self) -> None:
+        import torch
+
+        with self._lock:
+            self._outside = self._outside if self._inside else torch.get_default_dtype()
+            self._inside += 1
+            torch.set_default_dtype(torch.float32)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.set_default_dtype(self._outside)
+
+
+IN_SINGLE = _InSingle()
 
 
 def seconds_from(max_time: Any) -> float | None:

@@ -18,6 +18,7 @@ from tsattn.data.windows import known_rows, least_rows
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.limits import IN_SINGLE
 from tsattn.nn.heads import AnyHead
 from tsattn.nn.models import build_model
 from tsattn.silence import ignored, silenced
@@ -53,7 +54,8 @@ class _Served(nn.Module):
         super().__init__()
         config = forecaster.config_
         # A network of its own, on the CPU, so that the forecaster's is not touched.
-        self.network = build_model(config, generator=torch.Generator().manual_seed(0))
+        with IN_SINGLE:
+            self.network = build_model(config, generator=torch.Generator().manual_seed(0))
         self.network.load_state_dict({name: value.cpu() for name, value in forecaster.network_.state_dict().items()})
         unscaled = config.head in UNSCALED_HEADS
         self.masked, self.equivariant = config.masked, config.equivariant and not unscaled

@@ -12,7 +12,7 @@ import torch
 from tsattn.data.frames import Panel
 from tsattn.data.windows import History
 from tsattn.forecasters.fitting import validation_rows
-from tsattn.limits import limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms
 from tsattn.random import seed_from
@@ -80,7 +80,7 @@ def fine_tune(
     tuned, n_steps = copy.deepcopy(network).train().requires_grad_(True), windows.n_steps
     optimizers = make_optimizers(tuned, *_RATES)
     looks = set(np.linspace(0, n_steps, _LOOKS + 1).astype(int)[1:].tolist())
-    with limit_threads(1), progress_line(title, n_steps=n_steps) as line:
+    with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=n_steps) as line:
         first = least = _losses(network, windows)
         best, best_step = network, 0
         for step in range(1, n_steps + 1):

@@ -13,14 +13,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
+from tsattn.data.stored import require
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
-from tsattn.limits import limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.random import seed_from
 from tsattn.silence import ignored, silenced
 
@@ -202,19 +204,14 @@ class GluonTSForecaster(PooledForecaster):
             estimator = self._estimator(context, season_length(panel.freq), folder, device)
             with _interruptible(), limit_threads(1):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
-        self.network_, self.context_, self.n_windows_ = self._ready(trained.model), context, len(x)
+        self.network_ = trained.model.to("cpu", torch.float64).eval()
+        self.context_, self.n_windows_ = context, len(x)
         self._path_seed = int(generator.integers(2**63))
-
-    def _ready(self, network: Any) -> Any:
-        """A network as forecasts take it."""
-        return network.to("cpu", torch.float64).eval()
 
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
         return dict(self.network_.state_dict())
 
     def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
-        from tsattn.data.stored import require
-
         for name in ("num_layers", "num_encoder_layers"):
             require((self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors")
         for name, tensor in tensors.items():
@@ -225,7 +222,7 @@ class GluonTSForecaster(PooledForecaster):
             with torch.device("meta"):  # neither memory nor random numbers are taken for weights that are here
                 network = estimator.create_lightning_module().model
         network.load_state_dict(dict(tensors), assign=True)
-        self.network_ = self._ready(network)
+        self.network_ = network.to(torch.float64).eval()
 
     def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
         from gluonts.transform import ValidationSplitSampler
@@ -315,17 +312,15 @@ class GluonTSForecaster(PooledForecaster):
 
 
 def _entries(windows: np.ndarray) -> list[dict[str, Any]]:
-    import pandas as pd
-
     start = pd.Period("2000-01-01", freq="D")  # GluonTS asks for a stamp; nothing reads it
     return [{"start": start, "target": window} for window in windows]
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state from ``seed`` within, and as it was after."""
+    """Torch's random state from ``seed`` and its precision single within, and as they were after."""
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with _LOCK, torch.random.fork_rng(devices=devices):
+    with _LOCK, torch.random.fork_rng(devices=devices), IN_SINGLE:
         torch.manual_seed(seed)
         yield
 

@@ -24,7 +24,7 @@ from tsattn.data.future import read_future
 from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, require_known
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
-from tsattn.limits import limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.random import Generators, seed_from
 from tsattn.training.settings import Training
@@ -362,9 +362,6 @@ class NetworkForecaster(Forecaster):
             warm_start: Go on from the weights of the fit before, if there was one.
             verbose: Show progress on stderr where that is a terminal.
 
-        Returns:
-            The fitted forecaster.
-
         Raises:
             ValueError: If a parameter or the table is not usable; nothing has been trained then, and a fit that fails
                 or is interrupted leaves the one before it.
@@ -415,7 +412,7 @@ class NetworkForecaster(Forecaster):
     def _train(self, panel: Panel, *, warm: bool, verbose: bool) -> tuple[FittedNetwork, dict[str, Any]]:
         """A fitted network and the other attributes of a fit."""
         from tsattn.data.windows import make_scaler
-        from tsattn.forecasters.fitting import check_same_covariates, start_from
+        from tsattn.forecasters.fitting import check_same_covariates, hold_linear, solve_linear, start_from
         from tsattn.nn.models import build_model
         from tsattn.training.processes import processes_for
 
@@ -425,16 +422,19 @@ class NetworkForecaster(Forecaster):
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)
         generators = Generators.from_seed(seed, home)
-        fitted.network = build_model(fitted.config, generator=generators.init)
-        self._check_support(fitted, plan)
+        with IN_SINGLE:
+            fitted.network = build_model(fitted.config, generator=generators.init)
+        if fitted.head is not None:
+            fitted.head.check_support(torch.as_tensor(plan.panel.values))
         if warm:
             start_from(fitted.network, fitted.config, self.network_, self.config_)
             check_same_covariates(plan.encoder, self.fitted_.encoder)
         learn, check = plan.batches(self.training.batch_size, generators.order, home, masked=fitted.config.masked)
         started = time.perf_counter()
         with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
-            if self._solved:
-                self._solve(fitted.network.to(home), learn, warm=warm)
+            # What the transformer of a warm start has learnt is what the map of the last fit left over.
+            if self._solved and not (warm and hold_linear(fitted.network.to(home))):
+                solve_linear(fitted.network.to(home), learn)
             progress = self._run(
                 fitted.network, learn, check, generators, device, processes, panel, verbose, warm, seed
             )
@@ -481,14 +481,6 @@ class NetworkForecaster(Forecaster):
             after_epoch=self._after_epoch,
         )
 
-    @staticmethod
-    def _solve(network: nn.Module, learn: "WindowBatches", *, warm: bool) -> None:
-        from tsattn.forecasters.fitting import hold_linear, solve_linear
-
-        # What the transformer of a warm start has learnt is what the map of the last fit left over.
-        if not (warm and hold_linear(network)):
-            solve_linear(network, learn)
-
     def _checkpoint(
         self, panel: Panel, generators: Generators, seed: int | None, start: dict[str, torch.Tensor]
     ) -> "Checkpoint | None":
@@ -506,12 +498,6 @@ class NetworkForecaster(Forecaster):
         for weights in start.values():  # a warm start is another fit than the one before
             key.update(weights.cpu().numpy().tobytes())
         return Checkpoint(Path(folder), key.hexdigest(), generators)
-
-    def _check_support(self, fitted: FittedNetwork, plan: "FitPlan") -> None:
-        from tsattn.nn.heads import DistributionHead
-
-        if isinstance(fitted.head, DistributionHead):
-            fitted.head.check_support(torch.as_tensor(plan.panel.values))
 
     def _summarise(
         self,
@@ -592,11 +578,7 @@ class NetworkForecaster(Forecaster):
 
         Args:
             df: A long or wide frame, or a panel.
-            n_windows: Cutoffs; the last forecast ends at the last row.
-            step_size: Rows between cutoffs.
-            refit: ``False`` fits once before the first cutoff, ``True`` before each, an int k before every k-th.
-            level: Central intervals in percent.
-            quantiles: The same by probability.
+            n_windows, step_size, refit, level, quantiles: As in :func:`tsattn.evaluate.backtest.backtest`.
 
         Returns:
             Long frame with id, time, ``cutoff`` (last row used), target, and the forecast columns.

@@ -329,9 +329,9 @@ def _in_threads(work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray],
     """Do the work on each part. Threads with parts of their own wait for none; those that torch would put into one part
     wait for one another at each of its steps, which is slow where something else is running.
     """
-    from tsattn.limits import limit_threads
+    from tsattn.limits import IN_SINGLE, limit_threads
 
-    with limit_threads(1):
+    with limit_threads(1), IN_SINGLE:
         if n_threads == 1 or len(parts) < 2:
             for part in parts:
                 work(part)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
-from tsattn.limits import limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
 from tsattn.random import Generators, seed_from
@@ -107,7 +107,9 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         training = self._settings("training")
         device = resolve_device(training.device, strict=True)
         generators = Generators.from_seed(seed_from(self.random_state), device)
-        fitted = FittedNetwork(build_model(config, generator=generators.init), config, scaler, n_channels=x.shape[2])
+        with IN_SINGLE:
+            network = build_model(config, generator=generators.init)
+        fitted = FittedNetwork(network, config, scaler, n_channels=x.shape[2])
         values = torch.as_tensor(scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
         check = self._batches(values, np.arange(n_learn, len(x)), config, None)

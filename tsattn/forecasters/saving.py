@@ -23,6 +23,7 @@ from tsattn.evaluate.intervals import KnownScales, StepIntervals
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.forecasters.leftovers import Leftovers
+from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.settings import Settings
@@ -268,7 +269,8 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
     weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
     _check_weights(weights, config, len(panel.values))
-    network = build_model(config, generator=torch.Generator().manual_seed(0))
+    with IN_SINGLE:
+        network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
     transform = facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
     fitted = FittedNetwork(

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from tsattn.limits import IN_SINGLE
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
 SHIPPED = "zero-4"
@@ -137,7 +138,7 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
             none.
     """
     # Weights are drawn before they are replaced; the caller's random state stays as it was.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), IN_SINGLE:
         network = ZeroNetwork(ZeroConfig.from_dict(dict(settings)))
     network.load_state_dict(dict(tensors))
     return network.eval().requires_grad_(False)
