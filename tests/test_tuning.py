@@ -160,6 +160,11 @@ def test_the_first_trial_takes_no_setting_that_the_space_lacks():
     assert first == {"training__skip_rate": 5}
 
 
+def test_a_map_that_is_solved_has_no_loss_to_compare():
+    with pytest.raises(ValueError, match="a solved map leaves no validation loss to compare; set closed_form=False"):
+        search(linear(closed_form=True), space={"context": [12, 24]}, n_trials=1)
+
+
 def test_validation_rows_without_a_value_are_told():
     table = long_frame()
     last = table.groupby("unique_id")["ds"].transform("max")

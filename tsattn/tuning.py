@@ -307,6 +307,8 @@ def _try(
     row: dict[str, Any] = {"valid_loss": math.nan, "state": "failed", "error": None}
     try:
         candidate.set_params(**params).fit(panel)
+        if candidate.summary_["valid_loss"] is None:
+            raise ValueError("a solved map leaves no validation loss to compare; set closed_form=False")
     except optuna.TrialPruned:
         row |= {"state": "pruned", "valid_loss": min(epochs)}
     except ValueError as error:  # a loss that explodes, or a combination that only a function could draw
