@@ -35,13 +35,7 @@ _CLASSES = {each.__name__: each for each in (AttentionForecaster, LinearForecast
 
 
 class TsattnEstimator(Estimator):
-    """A forecaster of ours that GluonTS can train; made by :func:`to_gluonts`.
-
-    Args:
-        forecaster: What is trained, in a copy.
-        quantiles: Probabilities that every forecast carries.
-        drop: Covariate fields of entries to leave out.
-    """
+    """A forecaster of ours that GluonTS can train; made by :func:`to_gluonts`, whose arguments it takes."""
 
     def __init__(
         self, forecaster: Forecaster, *, quantiles: Sequence[float] = _DECILES, drop: Collection[str] = ()
@@ -81,8 +75,7 @@ class TsattnPredictor(Predictor):
     Args:
         forecaster: Fitted.
         freq: Frequency of the series that it was fitted on.
-        quantiles: Probabilities that every forecast carries.
-        drop: Covariate fields of entries to leave out.
+        quantiles, drop: As for :func:`to_gluonts`.
     """
 
     def __init__(

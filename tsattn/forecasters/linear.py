@@ -18,9 +18,7 @@ class LinearForecaster(NetworkForecaster):
     Args:
         horizon: Future steps to forecast.
         kind: ``"nlinear"``, ``"dlinear"`` (Zeng et al., AAAI 2023) or ``"rlinear"`` (Li et al. 2023).
-        context: Rows of history read for each forecast; what a shorter series lacks is padded at its front. Default:
-            3.5 horizons, at least 96, at most 512, and not more than the median series leaves beside a horizon and
-            ``val_size``, half of it where there is one series alone.
+        context, val_size, random_state: As for :class:`tsattn.AttentionForecaster`.
         closed_form: Solve the map of ``"nlinear"`` or ``"rlinear"`` by least squares (with a small ridge penalty)
             instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
             at every seed. What concerns learning then has no effect.
@@ -28,10 +26,7 @@ class LinearForecaster(NetworkForecaster):
         schema: How tables are read. Covariates are read by a regression on what the map leaves over, or on the target
             before it, kept only where it lowers the error on windows held out
             (:class:`tsattn.forecasters.leftovers.Leftovers`).
-        val_size: Rows (int) or share (float) cut from the end of every series for early stopping and calibration; a
-            share gives at least one horizon.
         alias: Name of the forecast column; default the kind.
-        random_state: Seed; ``None`` draws a new one from the operating system.
 
     Attributes and methods are those of :class:`tsattn.AttentionForecaster`.
     """
