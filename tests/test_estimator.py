@@ -735,3 +735,14 @@ def test_the_default_dtype_of_torch_changes_nothing_and_stays(tmp_path):
         torch.set_default_dtype(torch.float32)
     for one, other in zip(single, double, strict=True):
         pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(("make", "name"), [(attention, "attention"), (linear, "kind")])
+def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
+    model = make().fit(long_frame())
+    known = getattr(model, name)
+    model.set_params(**{name: "other"})
+    for ask in (model.predict, lambda: model.save(tmp_path / "m")):
+        with pytest.raises(ValueError, match=f"the network was fitted as '{known}', not as 'other'; fit again, or set"):
+            ask()
+    assert model.set_params(**{name: known}).predict().columns[-1] == known

@@ -156,6 +156,8 @@ class NetworkForecaster(Forecaster):
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        if (asked := getattr(self, "attention", getattr(self, "kind", None))) != (known := self.config_.backbone):
+            raise ValueError(f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back")
         self._own_steps()
 
     def __sklearn_is_fitted__(self) -> bool:
