@@ -72,6 +72,9 @@ def test_samples_have_the_quantiles_of_the_forecast(head):
     assert draws.shape == (3, 4, 1, 4000)
     np.testing.assert_array_equal(draws, fitted.sample(n_samples=4000, random_state=3))
     assert not np.array_equal(draws, fitted.sample(n_samples=4000, random_state=4))
+    for wrong in (-1, 2.5, "5"):
+        with pytest.raises(ValueError, match=f"n_samples must be an integer number of rows, at least 1; got {wrong!r}"):
+            fitted.sample(n_samples=wrong)
     frame = fitted.predict(quantiles=[0.2, 0.8])
     for column, q in (("mlr-q0.2", 0.2), ("mlr-q0.8", 0.8)):
         bound = frame[column].to_numpy().reshape(3, 4)

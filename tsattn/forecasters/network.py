@@ -24,6 +24,7 @@ from tsattn.data.future import read_future
 from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, require_known
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
+from tsattn.forecasters.naive import check_rows
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.random import Generators, seed_from
@@ -335,6 +336,7 @@ class NetworkForecaster(Forecaster):
             ValueError: If the head knows points only, a series is too short, or ``future`` is not complete.
         """
         self.check_fitted()
+        check_rows("n_samples", n_samples, 1)
         if self.fitted_.head is None:
             raise ValueError("samples need a head that knows a distribution; fit with head='student_t' or 'quantile'")
         x, covariates = self._last_windows(data, future, self._own_steps())
