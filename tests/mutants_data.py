@@ -193,8 +193,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "never = np.fmin.reduce(x, axis=1, initial=np.inf)[:, None] >= 0",
-        "never = np.ones((len(x), 1, x.shape[2]), dtype=bool)",
+        "np.where(values.origin >= 0, np.maximum(values.lower, 0.0), values.lower)",
+        "np.maximum(values.lower, 0.0)",
         PRETRAINED,
     ),
     Mutant(

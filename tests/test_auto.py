@@ -259,8 +259,10 @@ def test_channels_of_a_wide_table_are_combined_alike():
 def test_counts_have_no_forecast_below_zero():
     rng = np.random.default_rng(0)
     frame = table(*[80] * 3).assign(y=rng.poisson(0.4, 240).astype(float))
-    found = Quick(H).fit(frame).predict(level=95)
-    assert found[["auto", "auto-lo-95"]].to_numpy().min() >= 0
+    few = table(*[28] * 3).assign(y=rng.poisson(1.0, 84).astype(float))  # too few to show a bound
+    for counts in (frame, few):
+        found = Quick(H).fit(counts).predict(level=95)
+        assert found[["auto", "auto-lo-95"]].to_numpy().min() >= 0
     below = Quick(H).fit(frame.assign(y=frame["y"] - 0.5)).predict(level=95)
     assert below["auto-lo-95"].min() == -0.5  # a bound that `zero` sees
 

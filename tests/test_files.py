@@ -210,6 +210,16 @@ def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
     assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: t.csv is no readable CSV table {wanted}")
 
 
+def test_categories_may_have_a_number_among_them_and_one_stray_word_makes_none(folder):
+    prices = ["7", "9", "cheap", "8", "5", "6", "7", "8"]
+    rows = [f"2024-01-{day:02},{day},{'0abc0000'[day % 8]},{prices[day % 8]}" for day in range(1, 17)]
+    (folder / "t.csv").write_text("\n".join(["ds,y,holiday,price", *rows]))
+    panel = read_table("t.csv", Schema(id_col=None, future_cols=["holiday"]))
+    assert panel.covariates.categories == (("0", "a", "b", "c"),)
+    with pytest.raises(ValueError, match="column 'price' holds 'cheap' at 2024-01-02"):
+        read_table("t.csv", Schema(id_col=None, future_cols=["price"]))
+
+
 def test_row_names_of_r_are_left_out_with_a_word(folder):
     frame = long_frame().replace({"a": "01"})
     head, *rows = frame.to_csv(index=False).splitlines()

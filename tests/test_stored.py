@@ -98,7 +98,7 @@ def test_settings_that_files_cannot_hold_are_refused(tmp_path):
     with pytest.raises(ValueError, match="regressor of type Ridge cannot be saved without running code at load"):
         forecaster.save(tmp_path / "model")
     deep = make_forecaster("dlinear_gluonts", H, context=12, max_epochs=1, estimator_args=FEW).fit(frame())
-    deep.estimator_args = {**FEW, "distr_output": object()}
+    deep.estimator_args = deep.bound_["estimator_args"] = {**FEW, "distr_output": object()}
     with pytest.raises(ValueError, match=r"estimator_args\['distr_output'\] of type object cannot be saved"):
         deep.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -100,7 +100,7 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
             return _read_words(pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text)
-        return _split_cells(_read_csv(path, schema, as_text), {schema.id_col, schema.time_col, *schema.static_cols})
+        return _split_cells(_read_csv(path, schema, as_text), schema)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
@@ -183,11 +183,14 @@ def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decim
     return frame
 
 
-def _split_cells(frame: pd.DataFrame, names: set[Any]) -> pd.DataFrame:
+def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Numbers as numbers in columns that one stray word turned into text, so that an error names the word."""
-    for name in {*frame.select_dtypes(object)} - names - {"unique_id", "ds", "item_id", "timestamp"}:
+    names = {schema.id_col, schema.time_col, *schema.static_cols, "unique_id", "ds", "item_id", "timestamp"}
+    for name in {*frame.select_dtypes(object)} - names:
         numbers = pd.to_numeric(frame[name], errors="coerce")
-        if numbers.notna().any():
+        # Of categories, such as the holidays 0, a, b, c, more are words.
+        stray = frame[name][numbers.isna()].nunique() <= numbers.nunique() or name not in schema.columns.moving
+        if numbers.notna().any() and stray:
             frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
     return frame
 

@@ -166,7 +166,7 @@ def start_from(network: nn.Module, config: ModelConfig, old: nn.Module, old_conf
         name = next(name for name in ours if ours[name] != theirs[name])
         raise ValueError(
             f"warm_start needs the network of the last fit; {name} was {theirs[name]!r} and is {ours[name]!r} now;"
-            " set warm_start=False to begin anew"
+            f" set {name} to that, or warm_start=False to begin anew"
         )
     network.load_state_dict(old.state_dict())
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from tsattn.limits import IN_SINGLE
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
 SHIPPED = "zero-4"
@@ -137,6 +136,8 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
         ValueError: If they do not fit one another; also TypeError, LookupError or RuntimeError for settings that are
             none.
     """
+    from tsattn.limits import IN_SINGLE
+
     # Weights are drawn before they are replaced; the caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]), IN_SINGLE:
         network = ZeroNetwork(ZeroConfig.from_dict(dict(settings)))
