@@ -193,8 +193,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "np.where(values.origin >= 0, np.maximum(values.lower, 0.0), values.lower)",
-        "np.maximum(values.lower, 0.0)",
+        "values.above_zero(values.origin >= 0)",
+        "values.above_zero(True)",
         PRETRAINED,
     ),
     Mutant(

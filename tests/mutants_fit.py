@@ -183,6 +183,6 @@ MUTANTS = [
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
     Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
-    Mutant(AUTO, "np.where(counts, np.maximum(values.lower, 0.0), values.lower)", "values.lower", COMBINED),
+    Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(AUTO, "    if not forecaster.masks:\n        # All", "    if False:\n        # All", COMBINED),
 ]

@@ -243,7 +243,7 @@ class Forecaster(ABC):
             data: Series to continue; ``None`` continues those of ``fit``.
             level: Central intervals in percent, such as 80 or ``[80, 95]``.
             quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
-            horizon: Steps to give: up to the forecaster's own (the default) the first of its steps.
+            horizon: Steps to give: up to the forecaster's own (the default) the first of them; ``zero`` gives more.
             future: Id, time and future columns of the rows after each series' end (:meth:`make_future_frame`), in any
                 order, for a forecaster that reads some. A wide table's has no ids.
             recursive: For more steps than the forecaster's, take the forecast for the history and go on, again and

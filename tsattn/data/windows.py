@@ -290,6 +290,10 @@ class Values(NamedTuple):
         lower, upper = np.where(often(least), least, -np.inf), np.where(often(most), most, np.inf)
         return cls(lower, upper, least, np.where(even & (step < np.inf), step, 0.0))
 
+    def above_zero(self, where: np.ndarray) -> Self:
+        """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
+        return self._replace(lower=np.where(where, np.maximum(self.lower, 0.0), self.lower))
+
     def nearest(self, forecast: np.ndarray) -> np.ndarray:
         """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
         lower, upper, origin, step = (each[(..., *[None] * (forecast.ndim - 3))] for each in self)

@@ -210,9 +210,8 @@ class SplitConformal(Forecaster):
         """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, within what can follow ``x [B, T, C]``."""
         counts = self._counts & ((x == np.rint(x)) | np.isnan(x)).all(axis=1)
         never = (np.fmin.reduce(x, axis=1, initial=np.inf) >= 0) & (self.forecaster_.nonnegative | counts)
-        lower, upper, *_ = Values.after(x)
-        lower = np.minimum(point, np.where(never[:, None], np.maximum(lower, 0), lower))
-        return np.clip(bounds, lower[..., None], np.maximum(point, upper)[..., None])
+        lower, upper, *_ = Values.after(x).above_zero(never[:, None])
+        return np.clip(bounds, np.minimum(point, lower)[..., None], np.maximum(point, upper)[..., None])
 
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""

@@ -264,8 +264,7 @@ class AutoForecaster(GapForecaster):
         point, spread = _combined([_completed(each, answers[0]) for each in answers], self._weights)
         bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
-        values, counts = Values.after(x), counts.all(axis=1, keepdims=True)
-        values = values._replace(lower=np.where(counts, np.maximum(values.lower, 0.0), values.lower))
+        values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
         return values.nearest(point), values.nearest(bounds)
 
     # --- saved folders ----------------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ class PretrainedForecaster(GapForecaster):
             point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
         values = Values.after(x)
         if self.nonnegative:
-            values = values._replace(lower=np.where(values.origin >= 0, np.maximum(values.lower, 0.0), values.lower))
+            values = values.above_zero(values.origin >= 0)
         return values.nearest(point), values.nearest(bounds)
 
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
