@@ -43,7 +43,10 @@ def test_old_and_new_spellings_are_one_frequency(written, alias):
     assert parse_freq(written).alias == alias
 
 
-@pytest.mark.parametrize("freq", ["x", "", "0h", "-1h", "1.5h", "W-XXX", "MS-JAN", "bh", "m", 0, -2, True, 1.5])
+@pytest.mark.parametrize(
+    "freq",
+    ["x", "", "0h", "-1h", "1.5h", "W-XXX", "MS-JAN", "bh", "m", "9999999999D", "9999999999h", 2**63, 0, -2, True, 1.5],
+)
 def test_unknown_frequencies_are_refused(freq):
     with pytest.raises(ValueError, match=r"freq must be a positive integer or a pandas alias .*; got "):
         parse_freq(freq)

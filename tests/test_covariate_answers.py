@@ -72,6 +72,9 @@ def test_rows_may_come_in_any_order_among_others(model):
     more = pd.concat([more.assign(rain=1), future.assign(unique_id="stranger")]).sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(model.predict(future=more.astype({"unique_id": "category"})), expected)
     pd.testing.assert_frame_equal(model.predict(future=more.assign(ds=more["ds"].astype(str))), expected)
+    for layout in ("%d/%m/%Y", "%m/%d/%Y"):  # each of these days may be a month
+        written = more.assign(ds=more["ds"].dt.strftime(layout))
+        pd.testing.assert_frame_equal(model.predict(future=written), expected)
 
 
 def test_a_shorter_horizon_needs_a_shorter_future(model):

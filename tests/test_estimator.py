@@ -737,6 +737,15 @@ def test_the_default_dtype_of_torch_changes_nothing_and_stays(tmp_path):
         pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@EACH
+def test_fits_where_torch_keeps_no_gradients(make, mode):
+    with mode():
+        answer = make().fit(long_frame()).predict(level=80)
+        assert not torch.is_grad_enabled()
+    pd.testing.assert_frame_equal(answer, make().fit(long_frame()).predict(level=80))
+
+
 @pytest.mark.parametrize(("make", "name"), [(attention, "attention"), (linear, "kind")])
 def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
     model = make().fit(long_frame())

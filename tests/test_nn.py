@@ -8,7 +8,7 @@ from torch import nn
 
 from tsattn.kernels import Levels, Pattern
 from tsattn.nn.attention import Attention
-from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
+from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig, Network
 from tsattn.nn.layers import Dropout, linear, set_generator
 from tsattn.nn.models import build_model, moving_average
 from tsattn.nn.patching import RevIN, n_patches, patchify
@@ -174,6 +174,14 @@ def test_bad_settings_are_named(kwargs, message):
 def test_bad_sizes_are_named_when_the_network_is_built(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build_model(ModelConfig(context=40, horizon=6, **kwargs))
+
+
+@pytest.mark.parametrize("share", [None, "0.1", 1, -0.1])
+def test_dropout_is_a_share(share):
+    network = Network()
+    object.__setattr__(network, "dropout", share)  # what checks types in these tests does not look there
+    with pytest.raises(ValueError, match=f"dropout must be at least 0 and below 1; got {share!r}"):
+        network.__post_init__()
 
 
 def test_config_goes_through_plain_values():

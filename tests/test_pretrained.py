@@ -4,6 +4,7 @@ import doctest
 import inspect
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -803,6 +804,7 @@ def test_a_saved_forecaster_answers_alike(tmp_path, kind):
         kept, expected = kept.to_frame(), expected.to_frame()
     pd.testing.assert_frame_equal(kept, expected)
     assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
+    assert re.search(r", weights=ZeroNetwork\(ZeroConfig\(d_model=16, .*\)\)", repr(again))
     assert again.panel_.lengths.max() <= REACH
     new = table(5, 6)
     if kind == "long":

@@ -74,6 +74,12 @@ def test_a_search_repeats_itself_and_another_seed_is_another_search(found):
     assert not other.trials[RATE].equals(found.trials[RATE])
 
 
+def test_epochs_of_fits_that_a_checkpoint_holds_are_told(found, tmp_path):
+    first, again = (search(linear(checkpoint_dir=tmp_path)).trials.drop(columns="seconds") for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    pd.testing.assert_frame_equal(first, found.trials.drop(columns="seconds"))
+
+
 def test_seeds_are_the_forecasters_own_or_follow_the_search():
     assert search(linear(random_state=7), n_trials=1).forecaster.random_state == 7
     free = [search(linear(random_state=None), n_trials=1, random_state=s).forecaster for s in (0, 0, 1)]

@@ -317,8 +317,10 @@ def _try(
         row |= {"state": "done", "valid_loss": float(candidate.summary_["valid_loss"])}
     finally:
         del candidate._after_epoch
-    row |= {"epochs": len(epochs), "seconds": time.perf_counter() - started}
-    return params, row, candidate if row["state"] == "done" else None
+    fitted = candidate if row["state"] == "done" else None
+    # Other processes keep their epochs to themselves, and those that a checkpoint holds are not run again.
+    row["epochs"] = len(epochs) if fitted is None else fitted.summary_["epochs"]
+    return params, {**row, "seconds": time.perf_counter() - started}, fitted
 
 
 def _draw(trial: "optuna.Trial", name: str, range_: Any) -> Any:

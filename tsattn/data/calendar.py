@@ -130,7 +130,7 @@ def parse_freq(freq: Any) -> Grid:
                 grid = _tick_grid(total) if total > 0 else None
             elif len(pieces) == 1:
                 grid = _anchored_grid(*pieces[0])
-    if grid is None or grid.step <= 0:
+    if grid is None or not 0 < grid.step < 2**63 // (_DAY if grid.unit == "day" else 1):
         raise ValueError(
             "freq must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B', 'W-MON', 'MS', 'ME', "
             f"'QS-FEB', 'YS', with an optional whole multiple; got {freq!r}"

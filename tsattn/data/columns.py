@@ -395,7 +395,11 @@ def _float(number: Any) -> float:
 
 
 def read_stamps(
-    column: pd.Series | pd.Index, label: str, name: Callable[[int], str], unit: str | None = None
+    column: pd.Series | pd.Index,
+    label: str,
+    name: Callable[[int], str],
+    unit: str | None = None,
+    wanted: pd.Index | None = None,
 ) -> pd.Index:
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
@@ -410,6 +414,7 @@ def read_stamps(
         name: What to call the series of a row in an error.
         unit: Unit of the frequency (see :class:`tsattn.data.calendar.Grid`) if it is known: ``"integer"`` leaves
             integers as they are, any other takes years for stamps as well.
+        wanted: Stamps of which those that are meant are some; they tell days from months.
 
     Raises:
         TypeError: If the column holds neither stamps, text nor integers.
@@ -438,7 +443,7 @@ def read_stamps(
     stamps = None if numbers is None or unit == "integer" else spelt_stamps(numbers, years=unit is not None)
     if numbers is not None and stamps is None:
         return pd.Index(numbers.copy())
-    stamps = _stamps(series, kind, label) if stamps is None else stamps
+    stamps = _stamps(series, kind, label, wanted) if stamps is None else stamps
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
         raise ValueError(
@@ -449,13 +454,13 @@ def read_stamps(
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
-def _stamps(series: pd.Series, kind: str, label: str) -> pd.Series:
+def _stamps(series: pd.Series, kind: str, label: str, wanted: pd.Index | None) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     years = decimal_years(series.to_numpy(dtype=np.float64)) if kind == "floating" else None
     if years is not None:
         return years
     if kind == "string":
-        return _read_text(series.astype(object), label)
+        return _read_text(series.astype(object), label, wanted)
     if kind == "period":
         return pd.Series(pd.PeriodIndex(series).to_timestamp())
     if kind == "date":  # those of pyarrow have no unit
@@ -527,7 +532,7 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
         )
 
 
-def _read_text(text: pd.Series, label: str) -> pd.Series:
+def _read_text(text: pd.Series, label: str, wanted: pd.Index | None) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
     if text.iloc[0].endswith(("UTC", "GMT")):
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
@@ -547,6 +552,9 @@ def _read_text(text: pd.Series, label: str) -> pd.Series:
     readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
     whole = [reading for reading in readings if reading.notna().all()]
     if len(whole) > 1 and not whole[0].equals(whole[1]):
+        found = [reading.isin([] if wanted is None else wanted).sum() for reading in whole]
+        if found[0] != found[1]:
+            return whole[int(np.argmax(found))]
         raise ValueError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month first; pass "
             "datetimes, as from pd.to_datetime(..., dayfirst=True)"

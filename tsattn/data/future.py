@@ -94,15 +94,15 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
         frame = with_levels(frame, panel.dialect.id_col, panel.dialect.time_col)[0]
     elif frame.index.name in {panel.dialect.id_col} - {None, *frame.columns}:
         frame = frame.reset_index()
-    times = _stamps(frame, panel)
+    after = future_times(panel.last_times(), panel.freq, steps)
+    times = _stamps(frame, panel, after)
     for column in columns.future:
         require_columns(frame, {"future_cols": column})
     series = np.zeros(len(frame), dtype=np.int64)
     if panel.dialect.id_col is not None:
         require_columns(frame, {"id_col": panel.dialect.id_col})
         series = pd.Index(panel.ids).get_indexer(pd.Index(np.asarray(frame[panel.dialect.id_col])))
-    wanted = ticks(future_times(panel.last_times(), panel.freq, steps))
-    stamps, clock = np.unique(wanted, return_inverse=True)
+    stamps, clock = np.unique(ticks(after), return_inverse=True)
     slots = np.repeat(np.arange(panel.n_series), steps) * len(stamps) + clock  # ascending
     place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
     keys = np.where((series >= 0) & (place >= 0), series * len(stamps) + place, -1)
@@ -134,8 +134,8 @@ def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: n
         )
 
 
-def _stamps(future: pd.DataFrame, panel: Panel) -> pd.Index:
-    """The stamps of a future frame, of the kind that the panel has."""
+def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
+    """The stamps of a future frame, of the kind that the panel has; those ``after`` its series are what it is for."""
     time_col = panel.dialect.time_col
     unit = parse_freq(panel.freq).unit
     indexed = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
@@ -145,7 +145,7 @@ def _stamps(future: pd.DataFrame, panel: Panel) -> pd.Index:
         require_columns(future, {"time_col": time_col})
     column = future.index if time_col is None else future[time_col]
     where = "the index of future=" if time_col is None else f"column {time_col!r} of future="
-    times = read_stamps(column, where, lambda row: "future=", unit)
+    times = read_stamps(column, where, lambda row: "future=", unit, after)
     zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
     if isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex) or zones[0] != zones[1]:
         kinds = [

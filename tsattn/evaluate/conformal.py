@@ -4,15 +4,14 @@ import copy
 import math
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from tsattn.data.calendar import ticks
-from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
-from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
@@ -78,40 +77,17 @@ class SplitConformal(Forecaster):
         inner: Forecaster = vars(self).get("forecaster_", self.forecaster)
         return inner
 
-    @property
-    def horizon(self) -> int:  # type: ignore[override]
-        """Rows forecast ahead."""
-        return self._inner.horizon
-
-    @property
-    def alias(self) -> str:  # type: ignore[override]
-        """Name of the columns: the forecaster's."""
-        return self.forecaster.alias_
-
-    @property
-    def schema(self) -> Schema:  # type: ignore[override]
-        """How tables are read: as the forecaster does."""
-        return self._inner.schema
-
-    @property
-    def default_missing(self) -> str:  # type: ignore[override]
-        """The forecaster's policy for missing values."""
-        return self.forecaster.default_missing
-
-    @property
-    def masks(self) -> bool:
-        """Whether the forecaster leaves missing values out."""
-        return self._inner.masks
-
-    @property
-    def covariate_columns(self) -> CovariateColumns:
-        """What the forecaster reads beside the target at its next fit."""
-        return self.forecaster.covariate_columns
-
-    @property
-    def covariate_columns_(self) -> CovariateColumns:
-        """What the fitted copy reads."""
-        return self._inner.covariate_columns_
+    horizon = property(attrgetter("_inner.horizon"), doc="Rows forecast ahead.")
+    alias = property(attrgetter("forecaster.alias_"), doc="Name of the columns: the forecaster's.")
+    schema = property(attrgetter("_inner.schema"), doc="How tables are read: as the forecaster does.")
+    default_missing = property(
+        attrgetter("forecaster.default_missing"), doc="The forecaster's policy for missing values."
+    )
+    masks = property(attrgetter("_inner.masks"), doc="Whether the forecaster leaves missing values out.")
+    covariate_columns = property(
+        attrgetter("forecaster.covariate_columns"), doc="What its next fit reads beside the target."
+    )
+    covariate_columns_ = property(attrgetter("_inner.covariate_columns_"), doc="What the fitted copy reads.")
 
     @property
     def min_context(self) -> int:

@@ -186,6 +186,7 @@ class GluonTSForecaster(PooledForecaster):
         """The model, ``_gluonts`` after it where this library has one of that name."""
         return self.model if self.model == "deepar" else f"{self.model}_gluonts"
 
+    @torch.inference_mode(mode=False)
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))

@@ -373,7 +373,8 @@ class NetworkForecaster(Forecaster):
         fresh = copy.copy(self)
         vars(fresh).pop("fitted_", None)  # whether missing values are left out is the next network's matter
         panel = Forecaster.read(fresh, data)
-        fitted, results = self._train(panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose)
+        with torch.inference_mode(mode=False):  # nothing is learnt in the caller's
+            fitted, results = self._train(panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose)
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
         self.fitted_, self.context_ = fitted, fitted.config.context

@@ -175,7 +175,8 @@ class PretrainedForecaster(GapForecaster):
                 "random_state": self.random_state,
                 "title": vars(self).get("_title"),
             }
-            network, summary = fine_tune(network, panel, **how)
+            with torch.inference_mode(mode=False):
+                network, summary = fine_tune(network, panel, **how)
         if columns := self.covariate_columns:
             from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
 

@@ -86,6 +86,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             setattr(self, group, self._settings(group).changed(**{key: value}))
         return self
 
+    @torch.inference_mode(mode=False)
     def fit(self, X: Any, y: Any) -> Self:
         """Learn what follows a window; what was learnt before is forgotten.
 

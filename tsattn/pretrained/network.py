@@ -193,6 +193,9 @@ class ZeroNetwork(nn.Module):
                 layer.bias.zero_()
         return TransformerBlock(attention, feed_forward, d_model=config.d_model)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config})"
+
     @property
     def quantile_levels(self) -> tuple[float, ...]:
         """Probabilities of the quantiles that are answered, ascending."""
