@@ -374,6 +374,7 @@ def test_several_forecasters_by_alias_or_by_name():
     ("forecasters", "data", "kwargs", "message"),
     [
         ([Naive(2), Naive(2)], wide_frame(), {}, r"names of their own; got \['naive', 'naive'\].*alias="),
+        ({1: Naive(2), "1": Drift(2)}, wide_frame(), {}, r"names of their own; got \['1', '1'\].*which are text"),
         ([], wide_frame(), {}, "no forecaster to judge"),
         ([Naive(2), Drift(3)], wide_frame(), {}, r"one horizon; got \{'naive': 2, 'drift': 3\}"),
         (Naive(2), long_frame(), {"n_windows": 24}, "too short: series 's2'.*a judged span of 25 rows"),

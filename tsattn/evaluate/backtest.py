@@ -368,22 +368,17 @@ def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int, *, ve
 
 
 def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]) -> dict[str, Forecaster]:
-    if isinstance(forecasters, Mapping):
-        named = {str(name): each for name, each in forecasters.items()}
-        for each in named.values():
-            check_forecaster(each)
-    else:
-        several: list[Any] = [forecasters]
-        if isinstance(forecasters, Sequence) and not isinstance(forecasters, str):
-            several = list(forecasters)
-        for each in several:
-            check_forecaster(each)
-        named = {each.alias_: each for each in several}
-        if len(named) < len(several):
-            raise ValueError(
-                f"forecasters need names of their own; got {[each.alias_ for each in several]}: set alias=, or"
-                " pass a dict from names"
-            )
+    alone = isinstance(forecasters, str) or not isinstance(forecasters, Sequence | Mapping)
+    given: Any = [forecasters] if alone else forecasters
+    several: list[Any] = list(given.values() if isinstance(given, Mapping) else given)
+    for each in several:
+        check_forecaster(each)
+    names = [str(name) for name in given] if isinstance(given, Mapping) else [each.alias_ for each in several]
+    named = dict(zip(names, several, strict=True))
+    if len(named) < len(several):
+        raise ValueError(
+            f"forecasters need names of their own; got {names}: set alias=, or pass a dict from names, which are text"
+        )
     if not named:
         raise ValueError("there is no forecaster to judge; pass at least one")
     return named
