@@ -97,8 +97,14 @@ MUTANTS = [
     Mutant("tsattn/kernels/blocks.py", "if self.common and self.common[-1][1] == factor:", "if self.common:", KERNELS),
     Mutant(
         "tsattn/kernels/blocks.py",
-        "raw.addcmul_(part.view(raw.shape), at(same, here), value=factor)",
-        "raw.add_(part.view(raw.shape), alpha=factor)",
+        "place.addcmul_(part.view(place.shape), at(same, here), value=factor)",
+        "place.add_(part.view(place.shape), alpha=factor)",
+        GROUPS,
+    ),
+    Mutant(
+        "tsattn/kernels/blocks.py",
+        "query = max(key - (geometry.n_keys - geometry.n_queries), 0)",
+        "query = min(key, geometry.n_queries - 1)",
         GROUPS,
     ),
     Mutant(

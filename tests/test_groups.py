@@ -56,6 +56,16 @@ def test_any_parts_match_the_loops(data):
     check(compare, draw(batch, heads, n_queries, length, sum(ranks)), BACKENDS, ranks=ranks, groups=groups)
 
 
+@pytest.mark.parametrize(("length", "n_queries"), [(12, 12), (12, 7), (12, 2)])
+@pytest.mark.parametrize("mean", [False, True])
+def test_parts_may_begin_late(length, n_queries, mean, assert_close):
+    index = torch.arange(length)
+    late = torch.where(index < 8, -1, index // 3)
+    by_sequence = torch.stack([late, torch.where(index < 6, -1, index % 2)])
+    tensors = draw(2, 2, n_queries, length, 6)
+    check(assert_close, tensors, BACKENDS, ranks=(2, 3, 1), groups=(late, by_sequence), mean_levels=mean)
+
+
 @pytest.mark.parametrize("pairs", [1, 8, 64])
 def test_slices_change_nothing(pairs, monkeypatch, assert_close):
     q, k, v, g = draw(3, 2, 8, 8, 4)

@@ -161,37 +161,48 @@ def _follows(before: Run, run: Run) -> bool:
 
 
 class Groups:
-    """Levels after the first whose parts are given: products over all pairs, counted where both are in one part."""
+    """Levels after the first whose parts are given: products of all pairs, counted where both are in one part."""
 
     def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
-        self.levels: list[tuple[slice, float, Tensor]] = []
+        self.levels: list[tuple[slice, float, int, int, Tensor]] = []
         start, *ranks = geometry.levels.ranks
         for rank, factor, parts in zip(ranks, geometry.factors[1:], groups, strict=True):
-            same = shared_groups(parts, geometry.n_queries).to(dtype)
-            self.levels.append((slice(start, start + rank), factor, same))
+            key = _first_in_a_part(parts)
+            query = max(key - (geometry.n_keys - geometry.n_queries), 0)
+            same = shared_groups(parts[..., key:], geometry.n_queries - query).to(dtype)
+            self.levels.append((slice(start, start + rank), factor, query, key, same))
             start += rank
         self.share: Tensor | None = None
         if geometry.levels.mean:
             count = torch.ones((), dtype=dtype, device=groups[0].device if groups else None)
-            for *_, same in self.levels:
-                count = count + same
+            for parts in groups:
+                count = count + shared_groups(parts, geometry.n_queries)
             self.share = count.reciprocal().expand(*((1,) * (4 - count.ndim)), *count.shape)  # [1|B, 1|H, Lq, Lk]
 
     def add(self, q: Tensor, k: Tensor, raw: Tensor, here: tuple[slice, slice]) -> None:
         """Add the levels' scores of a slice to ``raw`` [b h Lq Lk]."""
-        for features, factor, same in self.levels:
-            part = torch.bmm(merge(q[..., features]), merge(k[..., features]).transpose(1, 2))
-            raw.addcmul_(part.view(raw.shape), at(same, here), value=factor)
+        for features, factor, query, key, same in self.levels:
+            queries, keys = merge(q[:, :, query:, features]), merge(k[:, :, key:, features])
+            place, part = raw[:, :, query:, key:], torch.bmm(queries, keys.transpose(1, 2))
+            place.addcmul_(part.view(place.shape), at(same, here), value=factor)
         if self.share is not None:
             raw.mul_(at(self.share, here))
 
     def gradients(self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]) -> None:
         """From the gradient of a slice's scores to those of the levels' queries and keys."""
-        part = torch.empty_like(ds)
-        for features, factor, same in self.levels:
-            own = torch.mul(ds, at(same, here), out=part).flatten(0, 1)
-            fill(dq[..., features], own, merge(k[..., features]), factor)
-            fill(dk[..., features], own.transpose(1, 2), merge(q[..., features]), factor)
+        for features, factor, query, key, same in self.levels:
+            own = (ds[:, :, query:, key:] * at(same, here)).flatten(0, 1)
+            dq[:, :, :query, features] = 0
+            dk[:, :, :key, features] = 0
+            fill(dq[:, :, query:, features], own, merge(k[:, :, key:, features]), factor)
+            fill(dk[:, :, key:, features], own.transpose(1, 2), merge(q[:, :, query:, features]), factor)
+
+
+def _first_in_a_part(parts: Tensor) -> int:
+    """Positions before it need no products; 0 on devices that would have to be waited for, and where there is none."""
+    if parts.device.type != "cpu":
+        return 0
+    return int((parts >= 0).reshape(-1, parts.shape[-1]).any(dim=0).byte().argmax())
 
 
 def at(mask: Tensor, here: tuple[slice, slice]) -> Tensor:
