@@ -71,6 +71,8 @@ MUTANTS = [
     Mutant(COLUMNS, "names.sort(key=lambda name: -SequenceMatcher", "names.sort(key=lambda name: SequenceMatcher", ODD),
     Mutant("tsattn/data/frames.py", 'freq, unit = abs(df.index.step), "integer"', "pass", ODD),
     Mutant("tsattn/data/files.py", "if _DATE.match(first):", "if not first:", FILES),
+    Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
+    Mutant("tsattn/data/files.py", "if parts[0].isna().any() or not told or len(marks) > 1", "if not told", FILES),
     Mutant("tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES),
     Mutant("tsattn/cli.py", "filter(None, map(_without_code, advice))", "advice", ODD),
     Mutant("tsattn/cli.py", 'value == "None" or', "", ODD),

@@ -96,6 +96,45 @@ def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1.029,62", "993,5", "", "-1.000.000"], [1029.62, 993.5, np.nan, -1e6]),
+        (["1.030", "993", "12", "1.031"], [1030, 993, 12, 1031]),
+        (["1.030", "2.125", "12.500", "1.031"], [1.03, 2.125, 12.5, 1.031]),
+        (["1.030", "0.125", "12", "1.031"], [1.03, 0.125, 12, 1.031]),
+        (["1'029.62", "993.5", "+12", ""], [1029.62, 993.5, 12, np.nan]),
+        (["1\u202f030", "2\u202f040", "3\u202f050", "4\u202f060"], [1030, 2040, 3050, 4060]),
+        (["1,030", "12", "993", "1,031"], [1030, 12, 993, 1031]),
+        (["1,030", "12", "993.25", "1,031"], [1030, 12, 993.25, 1031]),
+        (["1,5", "12,25", "993", "0,125"], [1.5, 12.25, 993, 0.125]),
+        (["1,125", "2,250", "1,5", ""], [1.125, 2.25, 1.5, np.nan]),
+    ],
+)
+def test_thousands_may_be_parted(folder, cells, numbers):
+    mark = "," if any("," in cell for cell in cells) and cells[0] != "1.029,62" else ";"
+    rows = [f'2024-01-0{day}{mark}"{cell}"\n' for day, cell in enumerate(cells, 1)]
+    (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
+    found = read_table("t.csv", missing="mask").values[:, 0]
+    np.testing.assert_array_equal(found, numbers)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.029,62", "993.5", "1", "2"],
+        ["1.23.456", "1", "2", "3"],
+        ["1,030", "993", "x", "2"],
+        ["1,030", "1'030", "2", "993"],
+    ],
+)
+def test_thousands_in_doubt_are_refused(folder, cells):
+    rows = [f'2024-01-0{day},"{cell}"\n' for day, cell in enumerate(cells, 1)]
+    (folder / "t.csv").write_text(f"ds,y\n{''.join(rows)}")
+    with pytest.raises(ValueError, match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers as 10037.72"):
+        read_table("t.csv")
+
+
 @pytest.mark.parametrize("mark", [";", "\t"])
 @pytest.mark.parametrize("name", ["sales, EUR", "a, b, c"])
 def test_commas_in_names_part_no_cells(folder, mark, name):

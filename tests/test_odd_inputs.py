@@ -421,11 +421,10 @@ LINES = {
         "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop it; a time column is"
         " named by --time-col, the columns of a long table also by --id-col and --target-col",
     ),
-    "decimal commas": (
-        lambda: long(y=["10.037,72", *["1,5"] * 11]),
+    "two kinds of points": (
+        lambda: long(y=["10.037,72", *["1.5"] * 11]),
         NAIVE,
-        "series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00 (and 11 more, 2 series in all), but values"
-        f" must be numbers; {WRITE}",
+        f"series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00, but values must be numbers; {WRITE}",
     ),
     "a currency": (
         lambda: wide(v="$10.04"),

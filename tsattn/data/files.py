@@ -29,6 +29,8 @@ _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "z
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
 _MARK = "'"
 _DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}")
+# Whole part, what parts its thousands, what stands before the fraction, and that.
+_GROUPED = r"([-+]?(?:\d{1,3}([.,' \u2019\u00a0\u202f])\d{3}(?:\2\d{3})*|\d+))(?:([.,])(\d+))?"
 _DAMAGED = (ValueError, KeyError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
@@ -187,12 +189,28 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Numbers as numbers in columns that one stray word turned into text, so that an error names the word."""
     names = {schema.id_col, schema.time_col, *schema.static_cols, "unique_id", "ds", "item_id", "timestamp"}
     for name in {*frame.select_dtypes(object)} - names:
+        frame[name] = _ungrouped(frame[name])
         numbers = pd.to_numeric(frame[name], errors="coerce")
         # Of categories, such as the holidays 0, a, b, c, more are words.
         stray = frame[name][numbers.isna()].nunique() <= numbers.nunique() or name not in schema.columns.moving
         if numbers.notna().any() and stray:
             frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
     return frame
+
+
+def _ungrouped(column: pd.Series) -> pd.Series:
+    """Cells such as 1.029,62 as 1029.62, where all of them together tell what parts thousands."""
+    cells = column.dropna().astype(str).str.strip()
+    if not len(cells) or not re.fullmatch(_GROUPED, cells.iloc[0]):
+        return column
+    parts = cells.str.extract(f"^{_GROUPED}$")
+    marks, points = ({*parts[k].dropna()} for k in (1, 2))
+    if marks == points and not cells.str.contains(r"[.,].*[.,]").any():  # one that parts 1,5 parts no thousands
+        return cells.str.replace(",", ".").reindex(column.index)
+    told = points or marks - {*".,"} or (parts[1].isna().any() and not cells.str.match(r"[-+]?0\D").any())
+    if parts[0].isna().any() or not told or len(marks) > 1 or len(points) > 1 or marks & points:
+        return column
+    return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(column.index)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:

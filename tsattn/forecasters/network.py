@@ -9,6 +9,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,15 +93,8 @@ class NetworkForecaster(Forecaster):
 
     # --- what was fitted --------------------------------------------------------------------------------------------
 
-    @property
-    def network_(self) -> nn.Module:
-        """The trained network."""
-        return self.fitted_.network
-
-    @property
-    def config_(self) -> ModelConfig:
-        """Its description."""
-        return self.fitted_.config
+    network_ = property(attrgetter("fitted_.network"), doc="The trained network.")
+    config_ = property(attrgetter("fitted_.config"), doc="Its description.")
 
     @property
     def covariate_columns(self) -> CovariateColumns:

@@ -4,6 +4,7 @@ import copy
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
@@ -44,10 +44,7 @@ class GapForecaster(StoredForecaster):
     masks = True
     context = 1
 
-    @property
-    def covariate_columns(self) -> CovariateColumns:
-        """What the next fit reads beside the target."""
-        return self.schema.columns
+    covariate_columns = property(attrgetter("schema.columns"), doc="What the next fit reads beside the target.")
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.

@@ -1,13 +1,13 @@
 """Forecasts by a regression of the next rows on the last ones."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
@@ -230,10 +230,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         self.regressor_, self.context_, self.n_windows_ = regressor.fit(x, y), context, len(x)
         self.encoder_ = encoder
 
-    @property
-    def covariate_columns(self) -> CovariateColumns:
-        """What the next fit reads beside the target."""
-        return self.schema.columns
+    covariate_columns = property(attrgetter("schema.columns"), doc="What the next fit reads beside the target.")
 
     def _make(self, seed: int, context: int, encoder: CovariateEncoder | None) -> Any:
         from sklearn.base import clone
