@@ -133,6 +133,20 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
     assert [row["seed"] for row in rows.values()] == [0, 0, 1, 0, 1], "a seed belongs to what is fine-tuned"
 
 
+def test_weights_that_fine_tuning_kept_are_told_and_no_member(cache, tmp_path):
+    folder = tmp_path / "forecasts"
+    shutil.copytree(cache, folder)
+    table = Table("tiny", make_panel(), SPLIT, folder)
+    tuned, zero = (table.file(name, seed, 0).parent for name, seed in ((page.TUNED, 1), (page.ZERO, 0)))
+    shutil.rmtree(tuned)
+    shutil.copytree(zero, tuned)
+    rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
+    assert list(rows) == [page.MAP, page.ZERO, page.TUNED, "map + zero"]
+    assert rows[page.TUNED] == rows[page.ZERO] | {"model": page.TUNED, "seed": 1, "kept": True}
+    assert page.told([rows[page.TUNED]]) == "kept the weights"
+    assert page.told([rows[page.TUNED], {"mse": 3.0, "mae": 1.0}]) != "kept the weights"
+
+
 def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_path, monkeypatch):
     made, folder = [], tmp_path / "forecasts"
     shutil.copytree(cache, folder)

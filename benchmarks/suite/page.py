@@ -19,7 +19,7 @@ PRETRAINED, KEY = "pretrained_tables.jsonl", ("dataset", "horizon", "model", "se
 THEIRS, MAP = "standard", "least_squares"
 ZERO, TUNED = "zero", "zero, fine-tuned"
 COMBINED = {"map + zero": (MAP, ZERO), "map + zero + fine-tuned": (MAP, ZERO, TUNED)}
-KEPT = "kept the map"
+KEPT, KEPT_WEIGHTS = "kept the map", "kept the weights"
 # Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the best known.
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
@@ -91,14 +91,14 @@ def headline(folder: Path) -> str:
             found[model, dataset] = None if kept(mine) else _mean(mine)
         for (model,), mine in records.by([row for row in pretrained if row["dataset"] == dataset], "model").items():
             if {row["horizon"] for row in mine} == horizons:
-                found[model, dataset] = _mean(mine)
+                found[model, dataset] = None if kept_weights(mine) else _mean(mine)
     datasets = list(dict.fromkeys(dataset for _, dataset in found))
     best = {name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of) for name in datasets}
 
     def cell(model: str, dataset: str) -> str:
         scores = found.get((model, dataset))
         if scores is None:
-            return KEPT if (model, dataset) in found else ""
+            return (KEPT_WEIGHTS if model == TUNED else KEPT) if (model, dataset) in found else ""
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
@@ -125,8 +125,13 @@ def _rank(model: str) -> tuple[int | str, ...]:
 
 
 def told(rows: list[Record]) -> str:
-    """Scores of runs, or that they kept the map; nothing where there are none."""
-    return KEPT if rows and kept(rows) else render.pair(rows, "mse", "mae")
+    """Scores of runs, or what they kept; nothing where there are none."""
+    return KEPT if rows and kept(rows) else KEPT_WEIGHTS if kept_weights(rows) else render.pair(rows, "mse", "mae")
+
+
+def kept_weights(rows: list[Record]) -> bool:
+    """Whether there are runs, and all of them fine-tuned the pretrained weights in vain."""
+    return bool(rows) and all(row.get("kept", False) for row in rows)
 
 
 def _mean(rows: list[Record]) -> tuple[float, float]:
@@ -158,7 +163,7 @@ def datasets(folder: Path) -> str:
             if model not in known and kept(mine):
                 continue
             by_horizon = records.by(mine, "horizon")
-            learnt = [some for some in by_horizon.values() if not kept(some)]
+            learnt = [some for some in by_horizon.values() if not kept(some) and not kept_weights(some)]
             spreads = [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
             texts = []
             for h in horizons:

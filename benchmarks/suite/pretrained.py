@@ -140,16 +140,19 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
 
     Weights come from all validation origins. ``valid_mse`` is that of weights from the windows inside one half of the
     validation rows, on the windows inside the other; ``second_half`` the latter alone, by the shares of ``SHRINKS``.
+    Where fine-tuning kept the weights, its row says so, and no combination has it.
     """
     sources, (train, valid, _) = table.sources(horizon, seed), table.split.bounds
     flat = (each.reshape(*each.shape[:2], -1) for each in table.errors(horizon, sources, test=False))
     products = np.concatenate([np.einsum("ibn,jbn->bij", each, each) / each.shape[2] for each in flat])
     ends, middle = table.origins(horizon, test=False), (train + valid) / 2
     halves = products[ends + horizon <= middle], products[ends >= middle]
+    places = [place for place, name in enumerate(sources) if name in (ZERO, TUNED)]
+    kept = len(places) == 2 and np.allclose(*(products[:, place] for place in places), rtol=1e-9)
     rows, weights = [], []
     for name in (*sources, *COMBINED):
         wanted = COMBINED.get(name, (name,))
-        if {*wanted} <= {*sources}:
+        if {*wanted} <= {*sources} and not (kept and TUNED in wanted[1:]):
             pick = [list(sources).index(member) for member in wanted]
 
             def judge(learnt: np.ndarray, judged: np.ndarray, shrink: float, pick: list[int] = pick) -> np.ndarray:
@@ -159,6 +162,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
             crossed = np.concatenate([judge(halves[k], halves[1 - k], SHRINK) for k in (0, 1)])
             weights.append(best_weights(products, pick, SHRINK))
             row = {"dataset": table.name, "horizon": horizon, "model": name, "seed": sources[wanted[-1]][1]}
+            row |= {"kept": True} if kept and name == TUNED else {}
             if name in COMBINED:
                 row["weights"] = dict(zip(wanted, weights[-1][pick].round(4).tolist(), strict=True))
                 row["second_half"] = [round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS]
@@ -232,6 +236,8 @@ def tables(folder: Path) -> str:
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:
     """What a model has in MSE beyond the map, mean over seeds, with Student's interval over blocks of origins."""
+    if page.kept_weights(rows):
+        return page.KEPT_WEIGHTS, None
     blocks = [fmean(block) for block in zip(*(row["beyond_map"] for row in rows), strict=True)]
     span = page.interval(blocks)
     return f"{fmean(blocks):+z.3f}" + (f" ({span[0]:+z.3f},{span[1]:+z.3f})" if span else ""), span
