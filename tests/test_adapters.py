@@ -215,6 +215,30 @@ def test_sktime_stretches_where_errors_do_not_reach(sk):
     np.testing.assert_allclose(point - beyond[("a", 0.025)], wide, rtol=FLOAT32)
 
 
+@pytest.mark.parametrize("val_size", [40, 5])  # where errors reach all levels, and where they reach 80 at most
+def test_sktime_bounds_under_a_transform_are_those_of_their_own_side(sk, val_size):
+    y = np.exp(monthly(60, columns=("a",)))
+    given = linear(2, val_size=val_size)
+    given.set_params(training__target_transform="log1p")
+    model = sk.make(given).fit(y, fh=[1, 2])
+    alpha = [0.1, 0.5, 0.9]
+    own = model.forecaster_.predict_windows(y.to_numpy()[None, -12:], quantiles=alpha)[1][0, :, 0]
+    np.testing.assert_allclose(model.predict_quantiles(alpha=alpha), own, rtol=1e-9)
+    assert (own[:, 1] - own[:, 0] < 0.9 * (own[:, 2] - own[:, 1])).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert (model.predict_quantiles(alpha=[0.001]) >= 0).all(axis=None)
+
+
+def test_sktime_takes_probabilities_that_differ_by_rounding(sk):
+    y = monthly(columns=("a",))
+    for given in (linear(2, val_size=40), network(2, head="quantile")):
+        model = sk.make(given).fit(y, fh=[1, 2])
+        bounds = model.predict_quantiles(alpha=[0.33, 0.67, 1 - 0.67])
+        assert (bounds["a"][0.33] == bounds["a"][1 - 0.67]).all()
+        assert (bounds["a"][0.33] < bounds["a"][0.67]).all()
+
+
 def test_sktime_asks_a_head_for_its_own_quantiles(sk):
     y = monthly()
     model = sk.make(network(2, head="quantile")).fit(y, fh=[1, 2])

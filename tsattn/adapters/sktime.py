@@ -220,33 +220,31 @@ def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[f
     Raises:
         ValueError: If there are no calibration errors, or a head was trained for no such quantiles.
     """
+    alpha = [round(float(a), 12) for a in alpha]  # as predict_windows tells them apart
     if forecaster.fitted_.head is not None:
-        asked = [float(a) for a in alpha]
-        bounds: np.ndarray = forecaster.predict_windows(x, quantiles=sorted(set(asked)))[1]
-        return bounds[..., np.searchsorted(sorted(set(asked)), asked)]
+        asked = sorted(set(alpha))
+        bounds: np.ndarray = forecaster.predict_windows(x, quantiles=asked)[1]
+        return bounds[..., np.searchsorted(asked, alpha)]
     known = forecaster.fitted_.intervals
     n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
     if n < 1:
         raise ValueError("no rows were held back, so nothing is known about errors; give more rows, or val_size > 0")
-    # Both bounds of a level are alike, so each probability is answered from its upper one.
     top = n / (n + 1)
-    levels = [abs(1 - 2 * float(a)) for a in alpha]
-    asked = sorted({0.5 + min(level, top) / 2 for level in levels})
-    point, bounds = forecaster.predict_windows(x, quantiles=asked)
-    beyond = sorted({level for level in levels if level > top})
-    if beyond:
+    levels = [abs(1 - 2 * a) for a in alpha]
+    # Each from its own side of the point: under a transform the two are not alike.
+    reached = [round(0.5 + min(level, top) * np.sign(a - 0.5) / 2, 12) for a, level in zip(alpha, levels, strict=True)]
+    point, bounds = forecaster.predict_windows(x, quantiles=(asked := sorted(set(reached))))
+    if max(levels) > top:
         warnings.warn(
-            f"level {100 * beyond[-1]:.4g} needs more than n = {n} calibration errors; its bounds are those of level"
+            f"level {100 * max(levels):.4g} needs more than n = {n} calibration errors; its bounds are those of level"
             f" {100 * top:.4g}, stretched as a normal distribution's; give more rows or a larger val_size",
             stacklevel=2,
         )
-    answer, z = np.empty((*point.shape, len(levels))), NormalDist().inv_cdf
-    for i, (a, level) in enumerate(zip(alpha, levels, strict=True)):
-        width = bounds[..., asked.index(0.5 + min(level, top) / 2)] - point
-        # How much wider a normal distribution's central level is than its top one.
-        stretch = 1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2)
-        answer[..., i] = point + np.sign(float(a) - 0.5) * width * stretch
-    return answer
+    z = NormalDist().inv_cdf
+    # How much wider a normal distribution's central level is than its top one.
+    stretch = [1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2) for level in levels]
+    answer = point[..., None] + (bounds[..., np.searchsorted(asked, reached)] - point[..., None]) * stretch
+    return np.maximum(answer, 0) if forecaster.nonnegative else answer
 
 
 def _panel(y: pd.DataFrame, missing: str, *, filled: bool = False) -> Panel:
