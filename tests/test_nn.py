@@ -75,6 +75,16 @@ def test_revin_undoes_itself():
     torch.testing.assert_close(revin.inverse(normal, level, spread), x)
 
 
+@pytest.mark.parametrize(("backbone", "masked"), [("standard", False), ("standard", True), ("rlinear", False)])
+def test_a_constant_window_has_a_gradient(backbone, masked):
+    model = build_model(small(backbone, masked=masked), generator=seeded()).eval()
+    x = torch.stack([torch.full((40,), 7.0), torch.randn(40, generator=seeded(1))], 1)[None].requires_grad_()
+    (slope,) = torch.autograd.grad(model(x).sum(), x)
+    # The forecast of a constant window is its level, hence the mean of its rows.
+    torch.testing.assert_close(slope[0, :, 0], torch.full((40,), 6 / 40))
+    assert slope.isfinite().all()
+
+
 def test_patches_cover_the_newest_row_and_match_a_loop():
     x = torch.arange(336.0)[None]
     patches = patchify(x, 16, 8)

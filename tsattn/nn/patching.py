@@ -40,21 +40,14 @@ class RevIN(nn.Module):
             return self._seen_statistics(x, seen)
         mean = x.mean(-1, keepdim=True)
         level = {"mean": mean, "last": x[..., -1:], "none": torch.zeros_like(mean)}[self.shift]
-        if not self.scale:
-            return level, torch.ones_like(mean)
-        spread = (x - mean).square().mean(-1, keepdim=True).sqrt()
-        # Rounding leaves dust in a constant window; below this share of its size it counts as constant.
-        dust = 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
-        return level, torch.where(spread <= dust, torch.zeros_like(spread), spread)
+        return level, _root(x, (x - mean).square().mean(-1, keepdim=True)) if self.scale else torch.ones_like(mean)
 
     @staticmethod
     def _seen_statistics(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         # NaN times zero is NaN: what is missing is replaced before it is summed.
         x, count = x.where(seen, 0.0), seen.sum(-1, keepdim=True).clamp(min=1)
         mean = x.sum(-1, keepdim=True) / count
-        spread = ((x - mean).where(seen, 0.0).square().sum(-1, keepdim=True) / count).sqrt()
-        dust = 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
-        return mean, torch.where(spread <= dust, torch.zeros_like(spread), spread)
+        return mean, _root(x, (x - mean).where(seen, 0.0).square().sum(-1, keepdim=True) / count)
 
     def forward(
         self, x: Float[Tensor, "*B T"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
@@ -70,6 +63,13 @@ class RevIN(nn.Module):
 
     def extra_repr(self) -> str:
         return f"shift={self.shift!r}, scale={self.scale}"
+
+
+def _root(x: Tensor, variance: Tensor) -> Tensor:
+    """Standard deviations of windows; below rounding dust a window counts as constant, with gradient zero."""
+    constant = variance.sqrt() <= 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
+    # The slope of a root is infinite at zero, and NaN times zero is NaN.
+    return variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
 
 
 def n_patches(context: int, patch_len: int, patch_stride: int) -> int:
