@@ -373,6 +373,7 @@ def test_no_sequence_at_all_gives_nothing():
     out, *gradients = answers(by_bands, q, k, v, g, ranks=(2, 2))
     assert out.shape == (0, 2, 9, 3)
     assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
+    assert by_bands(q.half(), k.half(), v.half(), ranks=(2, 2)).dtype == torch.float16
 
 
 _COMPILED = """

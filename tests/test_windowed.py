@@ -274,6 +274,7 @@ def test_no_sequence_at_all_gives_nothing():
     out, *gradients = answers(by_windows, q, k, v, g, window=3)
     assert out.shape == (0, 2, 9, 3)
     assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
+    assert by_windows(q.half(), k.half(), v.half(), window=3).dtype == torch.float16
 
 
 # --- the choice, and refusals

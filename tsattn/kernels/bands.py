@@ -63,10 +63,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     if reason is not None:
         raise ValueError(reason)
     dtype, width = q.dtype, v.shape[3]
-    if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
-        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
     if not len(q):
         return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
+    if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
+        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
     bias = None
     if key_mask is not None:
         shown = torch.zeros((), dtype=q.dtype, device=q.device)

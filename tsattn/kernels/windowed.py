@@ -90,10 +90,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     if reason is not None:
         raise ValueError(reason)
     dtype, width = q.dtype, v.shape[3]
-    if dtype == torch.float16:
-        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
     if not len(q):
         return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
+    if dtype == torch.float16:
+        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
     scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
     if set(geometry.factors) != {scale}:
         pairs = zip(geometry.levels.ranks, geometry.factors, strict=True)
