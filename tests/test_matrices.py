@@ -6,6 +6,7 @@ import itertools
 import math
 
 import matrix_oracles as oracles
+import numpy as np
 import pytest
 import torch
 from fresh import in_fresh_process
@@ -436,3 +437,13 @@ def test_what_is_no_whole_number_is_refused_before_torch_sees_it():
     told = ast.literal_eval(in_fresh_process(__file__, "print(refusals())"))
     for asked, beginning in NO_NUMBERS.items():
         assert told[asked].startswith(beginning), asked
+
+
+def outputs():
+    sizes = np.arange(17)
+    return {name: make_matrix(name, sizes[16], sizes[16])(torch.ones(sizes[16])).shape[0] for name in STRUCTURES}
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    # In a process of its own, as before.
+    assert ast.literal_eval(in_fresh_process(__file__, "print(outputs())")) == dict.fromkeys(STRUCTURES, 16)

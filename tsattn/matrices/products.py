@@ -136,7 +136,7 @@ class Butterfly(StructuredMatrix):
                 f"a butterfly must be square and a power of two, at least 2; got n_out = {n_out}, n_in = {n_in}; "
                 "pad the vectors or take BTT, which factors any size"
             )
-        self.n_stages = n_in.bit_length() - 1
+        self.n_stages = self.n_in.bit_length() - 1
         self.twiddle = self._core(self.n_stages, n_in // 2, 2, 2, dtype=dtype)
         self.reset_parameters(generator)
 

@@ -40,7 +40,7 @@ class StructuredMatrix(nn.Module, ABC):
                 raise ValueError(
                     f"{name} of a structured matrix must be a whole number, at least 1; got {value!r}; give one"
                 )
-        self.n_in, self.n_out, self.heads = n_in, n_out, heads
+        self.n_in, self.n_out, self.heads = int(n_in), int(n_out), None if heads is None else int(heads)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
