@@ -255,6 +255,18 @@ def test_a_level_costs_no_digits():
     assert np.abs(gap).max() < 2e-3  # two units in the last place of float32 at that level
 
 
+def test_torchs_default_type_changes_nothing(tmp_path):
+    model = fit("mlr")
+    torch.set_default_dtype(torch.float64)
+    try:
+        runs = traced(model), written(model, tmp_path / "model.onnx")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for run in runs:
+        check(run, model)
+
+
 def test_the_horizon_is_that_of_the_forecaster():
     model = fit("nlinear").set_params(horizon=3)
     check(traced(model), model)

@@ -139,10 +139,10 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
             program would not give the same numbers on the last contexts of its series.
     """
     _check_fitted(forecaster)
-    example = torch.zeros(2, forecaster.context_, forecaster.panel_.n_channels)
     batch = torch.export.Dim("batch", min=1)
     # Gradients on: a decoder then takes the way without caches, which can be traced.
     with _quiet(), torch.inference_mode(False), torch.enable_grad():
+        example = torch.zeros(2, forecaster.context_, forecaster.panel_.n_channels)
         program = torch.export.export(_Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False)
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -291,7 +291,7 @@ def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to ourselves what torch says to its own developers, by loggers that are there at this time."""
+    """Write float32, and keep what torch says to its own developers to ourselves, by loggers there are at this time."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith(_CHATTY)]
-    with silenced(*names), ignored((FutureWarning, ".*LeafSpec")):
+    with silenced(*names), ignored((FutureWarning, ".*LeafSpec")), IN_SINGLE:
         yield
