@@ -329,6 +329,14 @@ def test_the_point_is_the_mean(family):
     assert torch.equal(head.point(p), head.distribution(p).mean)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_distribution_expands_as_torchs_do(family):
+    head = build(family)
+    law = head.distribution(head.denormalise(raw_of(head, 3, 5)))
+    y = torch.ones(2, 3, 5)
+    assert torch.equal(law.expand((2, 3, 5)).log_prob(y), law.log_prob(y))
+
+
 # Quantiles
 
 

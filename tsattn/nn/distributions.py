@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class DistributionOutput(ABC):
 
     def without_density(self, args: Args) -> Tensor | None:
         """Where the distribution is a single point (scale zero), or ``None`` where that cannot happen."""
-        return None
+        return args[-1] == 0 if self.shifts else None
 
     def outside(self, y: Tensor) -> Tensor:
         """Which of ``y`` the family gives no probability; missing values are not among them."""
@@ -94,9 +94,6 @@ class NormalOutput(DistributionOutput):
         loc, scale = args
         return loc + scale * _standard_normal(loc, generator)
 
-    def without_density(self, args: Args) -> Tensor | None:
-        return args[-1] == 0
-
 
 class StudentT(distributions.StudentT):
     """torch's, but its inner chi-square too heeds ``validate_args``: no check, no wait for the device, NaN passes."""
@@ -105,6 +102,10 @@ class StudentT(distributions.StudentT):
         self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
         self._chi2 = distributions.Chi2(self.df, validate_args=validate_args)
         distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "StudentT":
+        df, loc, scale = (each.expand(batch_shape) for each in (self.df, self.loc, self.scale))
+        return StudentT(df, loc, scale, validate_args=self._validate_args)
 
 
 class StudentTOutput(DistributionOutput):
@@ -136,9 +137,6 @@ class StudentTOutput(DistributionOutput):
         # A normal over the root of an independent chi-square (twice a gamma of half the degrees) per degree.
         chi_square = 2 * torch._standard_gamma(df / 2, generator=generator)
         return loc + scale * _standard_normal(loc, generator) * (df / chi_square).sqrt()
-
-    def without_density(self, args: Args) -> Tensor | None:
-        return args[-1] == 0
 
 
 class NegativeBinomialOutput(DistributionOutput):
