@@ -98,7 +98,8 @@ def headline(folder: Path) -> str:
     def cell(model: str, dataset: str) -> str:
         scores = found.get((model, dataset))
         if scores is None:
-            return (KEPT_WEIGHTS if model == TUNED else KEPT) if (model, dataset) in found else ""
+            name = KEPT_WEIGHTS if TUNED in COMBINED.get(model, (model,)) else KEPT
+            return name if (model, dataset) in found else ""
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 

@@ -139,8 +139,8 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
     """A row for each member and each combination whose forecasts are whole.
 
     Weights come from all validation origins. ``valid_mse`` is that of weights from the windows inside one half of the
-    validation rows, on the windows inside the other; ``second_half`` the latter alone, by the shares of ``SHRINKS``.
-    Where fine-tuning kept the weights, its row says so, and no combination has it.
+    validation rows, on the windows inside the other; ``second_half`` the latter alone, by the shares of ``SHRINKS``;
+    ``kept`` says that fine-tuning kept the weights.
     """
     sources, (train, valid, _) = table.sources(horizon, seed), table.split.bounds
     flat = (each.reshape(*each.shape[:2], -1) for each in table.errors(horizon, sources, test=False))
@@ -152,7 +152,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
     rows, weights = [], []
     for name in (*sources, *COMBINED):
         wanted = COMBINED.get(name, (name,))
-        if {*wanted} <= {*sources} and not (kept and TUNED in wanted[1:]):
+        if {*wanted} <= {*sources}:
             pick = [list(sources).index(member) for member in wanted]
 
             def judge(learnt: np.ndarray, judged: np.ndarray, shrink: float, pick: list[int] = pick) -> np.ndarray:
@@ -162,7 +162,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
             crossed = np.concatenate([judge(halves[k], halves[1 - k], SHRINK) for k in (0, 1)])
             weights.append(best_weights(products, pick, SHRINK))
             row = {"dataset": table.name, "horizon": horizon, "model": name, "seed": sources[wanted[-1]][1]}
-            row |= {"kept": True} if kept and name == TUNED else {}
+            row |= {"kept": True} if kept and TUNED in wanted else {}
             if name in COMBINED:
                 row["weights"] = dict(zip(wanted, weights[-1][pick].round(4).tolist(), strict=True))
                 row["second_half"] = [round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS]
@@ -187,8 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     with limit_threads(1):
         for name in options.table or TABLES:
             data = load_dataset(name.lower(), options.data)
-            panel = data.panel.rows(0, data.split.bounds[2])
-            table = Table(name, panel, data.split, Path(options.cache))
+            table = Table(name, data.panel.rows(0, data.split.bounds[2]), data.split, Path(options.cache))
             wanted = options.model or (ZERO, TUNED)
             runs = [(f"{MAP}{h}", 0) for h in HORIZONS] + [(ZERO, 0)] * (ZERO in wanted)
             runs += [(TUNED, seed) for seed in options.seed if TUNED in wanted]
@@ -214,7 +213,8 @@ def tables(folder: Path) -> str:
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
             # Standard attention was stopped by the validation rows, so they do not judge it.
-            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items() if name != THEIRS}
+            judged = {name: some for name, some in cell.items() if name != THEIRS and not page.kept_weights(some)}
+            valid = {name: render.mean(some, "valid_mse") for name, some in judged.items()}
             chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
