@@ -195,12 +195,20 @@ def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_t
     assert ("standard", "kept the map", "kept the map") in found
     assert ("mlr", "0.300/0.150", "kept the map") in found
     assert {each[0] for each in found} >= {"zero", "map + zero", "zero, fine-tuned"}
-    kept = [{**row, "model": "zero, fine-tuned", "kept": True} for row in ours[:-1] if row["model"] == "zero"]
+    whole = "map + zero + fine-tuned"
+    kept = [
+        {**row, "model": name, "kept": True}
+        for row in ours[:-1]
+        for name in ("zero, fine-tuned", whole)
+        if row["model"] == "zero"
+    ]
     write(results, suite_page.PRETRAINED, [*ours[:-1], *kept])
     for page in (suite_page.headline(results), suite_page.datasets(results)):
-        (line,) = [line for line in page.splitlines() if "zero, fine-tuned" in line]
-        assert {cell.strip() for cell in line.split("|")[2:-1]} <= {"kept the weights", ""}
-        assert "kept the weights" in line
+        (line,) = [line for line in page.splitlines() if "fine-tuned" in line]
+        assert {cell.strip() for cell in line.split("|")[2:-1]} <= {"kept zero", ""}
+        assert "kept zero" in line
+    write(results, suite_page.PRETRAINED, [*ours[:-1], *kept[:-1], {**kept[-1], "kept": False}])
+    assert whole in suite_page.headline(results), "one seed learnt"
 
 
 def test_tables_hold_every_horizon_the_spread_of_seeds_and_published_rows(results):

@@ -19,7 +19,7 @@ PRETRAINED, KEY = "pretrained_tables.jsonl", ("dataset", "horizon", "model", "se
 THEIRS, MAP = "standard", "least_squares"
 ZERO, TUNED = "zero", "zero, fine-tuned"
 COMBINED = {"map + zero": (MAP, ZERO), "map + zero + fine-tuned": (MAP, ZERO, TUNED)}
-KEPT, KEPT_WEIGHTS = "kept the map", "kept the weights"
+KEPT, KEPT_WEIGHTS = "kept the map", "kept zero"
 # Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the best known.
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
@@ -77,7 +77,7 @@ def headline(folder: Path) -> str:
         ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
     """
     rows = read_suite(folder, HEADLINE)
-    pretrained = read_pretrained(folder)
+    pretrained = read_pretrained(folder, MAP, THEIRS)
     if not rows:
         return render.NONE
     found: dict[tuple[str, str], tuple[float, float] | None] = {}
@@ -98,8 +98,7 @@ def headline(folder: Path) -> str:
     def cell(model: str, dataset: str) -> str:
         scores = found.get((model, dataset))
         if scores is None:
-            name = KEPT_WEIGHTS if TUNED in COMBINED.get(model, (model,)) else KEPT
-            return name if (model, dataset) in found else ""
+            return (KEPT_WEIGHTS if model == TUNED else KEPT) if (model, dataset) in found else ""
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
@@ -109,9 +108,12 @@ def headline(folder: Path) -> str:
     return f"{text}\n\n{told} Least MSE bold. {records.origin([*rows, *pretrained])}"
 
 
-def read_pretrained(folder: Path) -> list[Record]:
-    """What is recorded of the pretrained weights; what the suite has as well is left out."""
-    return [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] not in (MAP, THEIRS)]
+def read_pretrained(folder: Path, *without: str) -> list[Record]:
+    """What is recorded of the pretrained weights; combinations are left out where every seed kept the weights."""
+    rows = [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] not in without]
+    groups = records.by(rows, "dataset", "model").items()
+    gone = {key for key, mine in groups if key[1] in COMBINED and kept_weights(mine)}
+    return [row for row in rows if (row["dataset"], row["model"]) not in gone]
 
 
 def kept(rows: list[Record]) -> bool:
@@ -145,11 +147,8 @@ def _mean(rows: list[Record]) -> tuple[float, float]:
 
 def datasets(folder: Path) -> str:
     """A table for each data set: models by horizon, one line for those alike, and published rows beside them."""
-    rows, published, pretrained = (
-        read_suite(folder, HEADLINE, VARIANTS),
-        read_published(folder),
-        read_pretrained(folder),
-    )
+    rows, published = read_suite(folder, HEADLINE, VARIANTS), read_published(folder)
+    pretrained = read_pretrained(folder, MAP, THEIRS)
     if not rows:
         return render.NONE
     parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)} | {ZERO, TUNED, *COMBINED}

@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def tables(folder: Path) -> str:
     """What each has beyond the solved map, what validation rows choose, and how that stands beside published scores."""
-    rows, published = records.read(folder / PRETRAINED, KEY), page.read_published(folder)
+    rows, published = page.read_pretrained(folder), page.read_published(folder)
     if not rows:
         return render.NONE
     models = [name for name in (MAP, THEIRS, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
@@ -213,8 +213,7 @@ def tables(folder: Path) -> str:
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
             # Standard attention was stopped by the validation rows, so they do not judge it.
-            judged = {name: some for name, some in cell.items() if name != THEIRS and not page.kept_weights(some)}
-            valid = {name: render.mean(some, "valid_mse") for name, some in judged.items()}
+            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items() if name != THEIRS}
             chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
