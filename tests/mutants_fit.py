@@ -149,9 +149,8 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values - (sums / counts", "values - 0 * (sums / counts", PERIOD),
     Mutant("tsattn/pretrained/network.py", "count * times", "count", PRETRAINING),
-    Mutant(
-        "tsattn/pretrained/network.py", "return period, detect_cycle(x, period)", "return period, period", PRETRAINING
-    ),
+    Mutant("tsattn/pretrained/network.py", "detect_cycle(part, period)", "period", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "settled |= usable & (", "settled |= usable | (", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),

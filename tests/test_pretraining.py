@@ -11,8 +11,19 @@ import torch
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
-from tsattn.pretrained.period import detect_period
-from tsattn.pretrained.pretraining import SHAPES, Pretraining, Recipe, Shape, draw_batch, main, pinball, run, weigh
+from tsattn.pretrained.period import MAX_PERIOD, detect_period
+from tsattn.pretrained.pretraining import (
+    SHAPES,
+    SIZES,
+    Pretraining,
+    Recipe,
+    Shape,
+    draw_batch,
+    main,
+    pinball,
+    run,
+    weigh,
+)
 from tsattn.pretrained.weights import FACTS, load_network, read_network, save_network
 
 DOUBLE = torch.float64
@@ -51,6 +62,28 @@ def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
         if (0, phase) in where:
             assert start == where[0, phase] + cycle * steps
         assert 0 <= phase < count
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tokens_of_every_season_are_about_as_long_as_asked_for(size):
+    network, config = ZeroNetwork(SIZES[size]), SIZES[size]
+    seasons = torch.tensor([0, *range(2, MAX_PERIOD + 1)])
+    tokens = network._cut(seasons, seasons, 2048, 48, 16)
+    lengths = tokens.lengths()
+    assert lengths.max() <= config.max_len
+    assert lengths.min() >= config.token_len // 2
+    # A season is a whole number of tokens, or a token a whole number of seasons.
+    assert ((tokens.steps % seasons.clamp_min(1) == 0) | (seasons == 0)).all()
+    weekly = tokens.lengths()[seasons == 7].unique()
+    assert weekly.tolist() == [{"zero": 7, "small": 14}[size]]
+
+
+def test_seasons_are_the_same_whatever_is_searched_with_a_series(monkeypatch):
+    network, x = shaken(), some_series().double()
+    whole = network._season(x)
+    monkeypatch.setattr("tsattn.pretrained.network._PART_STEPS", 1)
+    for one, each in zip(network._season(x), whole, strict=True):
+        assert torch.equal(one, each)
 
 
 def test_every_step_is_found_in_its_token():
@@ -425,10 +458,11 @@ def test_a_stable_run_can_decay_later(tmp_path):
 def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pretraining, "STEPS_A_MINUTE", 6)
     before = torch.get_num_threads()
-    main(["--state", str(tmp_path), "--minutes", "1", "--d-model", "32", "--n-layers", "1"])
+    main(["--state", str(tmp_path), "--minutes", "1", "--size", "small"])
     assert torch.get_num_threads() == before
     assert capsys.readouterr() == ("", "")
     assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
+    assert ZeroConfig.from_dict(torch.load(tmp_path / "state.pt", weights_only=True)["config"]) == SIZES["small"]
     main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
     save_network(shaken(d_ff=48), tmp_path / "wide", "wide", dict.fromkeys(FACTS, "-"))
     main(["--state", str(tmp_path / "b"), "--minutes", "1", "--start", str(tmp_path / "wide" / "wide.safetensors")])

@@ -1,7 +1,7 @@
 """The network of the pretrained forecaster: tokens cut at the season, levels by season, quantiles of the future."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
 import torch
@@ -19,8 +19,9 @@ QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0
 _FAR = 9.0
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
-# Tokens that go through the blocks together, about, so that what is computed of them stays in the caches of a core.
-_PART_TOKENS = 2**12
+# Steps that are searched for a season, and tokens that go through the blocks, together, about, so that what is computed
+# of them stays in the caches of a core.
+_PART_STEPS, _PART_TOKENS = 2**15, 2**11
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
@@ -235,7 +236,8 @@ class ZeroNetwork(nn.Module):
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
         states = self._mix(states, self._places(tokens, period), key_mask, n_future)
-        return self._answer(states, scaled, known, tokens), self._only_future(tokens), level, spread
+        future = replace(tokens, index=tokens.index[tokens.index >= 0])
+        return self._answer(states, scaled, known, tokens), future, level, spread
 
     @torch.inference_mode()
     def forecast(self, x: Float[Tensor, "B T"], horizon: int) -> Float[Tensor, "B F Q"]:
@@ -275,8 +277,12 @@ class ZeroNetwork(nn.Module):
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
 
     def _season(self, x: Tensor) -> Season:
-        period, strength = detect_period(x)
-        return period, detect_cycle(x, period), strength
+        found = []
+        for part in x.split(max(_PART_STEPS // max(x.shape[1], 1), 1)):
+            period, strength = detect_period(part)
+            found.append((period, detect_cycle(part, period), strength))
+        period, cycle, strength = (torch.cat(each) for each in zip(*found, strict=True))
+        return period, cycle, strength
 
     def look(self, x: Float[Tensor, "B T"], horizon: int) -> tuple[Float[Tensor, "B T"], Season]:
         """Contexts, NaN before what is read of them, and the season, cycle and strength that are found there."""
@@ -301,9 +307,8 @@ class ZeroNetwork(nn.Module):
         config = self.config
         steps = torch.where(period >= 2, period, config.token_len)
         # Short cycles are taken together until they fill a token.
-        steps = torch.where(
-            steps < 6, steps * torch.div(config.token_len + steps // 2, steps, rounding_mode="floor"), steps
-        )
+        together = steps * floor(config.token_len + steps // 2, steps)
+        steps = torch.where(4 * steps < 3 * config.token_len, together, steps)
         count = floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
         # Tokens are those of the season, and repeat with its cycle where that is whole.
         times = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
@@ -356,10 +361,6 @@ class ZeroNetwork(nn.Module):
         where = torch.arange(flat.shape[1], device=flat.device)
         last = flat.gather(1, (seen * (where + 1)).argmax(1, keepdim=True))
         return slots + (given[..., -1] * last)[..., None, None]
-
-    @staticmethod
-    def _only_future(tokens: Tokens) -> Tokens:
-        return Tokens(tokens.steps, tokens.count, tokens.index[tokens.index >= 0], tokens.max_len)
 
 
 def read_recent(

@@ -134,9 +134,12 @@ def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tenso
     pairs = _products(known, n_lags).round()
     likeness, extent = torch.zeros_like(pairs[:, 1:]), torch.ones_like(pairs[:, 1:])
     window, first = 4, 1
+    # Sums up to each step, the first and last one on either side for windows that reach beyond.
+    reach, pad = 2 ** max((n_lags - 1).bit_length() - 1, 1), torch.nn.functional.pad
+    sums = [pad(pad(part.cumsum(1), (1, 0)), (reach, reach), mode="replicate") for part in (values, known)]
     while first <= n_lags:
         last = min(window, n_lags)
-        alike = _products(_without_slow(values, known, window), last) / pairs[:, : last + 1].clamp_min(1)
+        alike = _products(_without_slow(values, known, sums, window), last) / pairs[:, : last + 1].clamp_min(1)
         alike = (alike[:, 1:] / alike[:, :1].clamp_min(1e-9)).clamp(-1, 1)
         likeness[:, first - 1 : last] = alike[:, first - 1 :]
         # Bartlett: neighbours that are alike bring less news.
@@ -176,13 +179,11 @@ def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
     return values / torch.where(spread > 1e-9, spread, torch.inf), known
 
 
-def _without_slow(values: Tensor, known: Tensor, window: int) -> Tensor:
+def _without_slow(values: Tensor, known: Tensor, sums: list[Tensor], window: int) -> Tensor:
     """Values less their centred moving average of known ones, in units of what remains and bounded; 0 where missing."""
-    half, pad = window // 2, torch.nn.functional.pad
-    sums, counts = (
-        pad(pad(part.cumsum(1), (1, 0)), (half, window - half - 1), mode="replicate") for part in (values, known)
-    )
-    average = (sums[:, window:] - sums[:, :-window]) / (counts[:, window:] - counts[:, :-window]).clamp_min(1)
-    rest = (values - average) * known
+    n_steps, middle = values.shape[1], (sums[0].shape[1] - values.shape[1] - 1) // 2
+    up, down = middle + window // 2, middle - window // 2
+    total, count = (part[:, up : up + n_steps] - part[:, down : down + n_steps] for part in sums)
+    rest = (values - total.div_(count.clamp_min_(1))).mul_(known)
     spread = (rest.square().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)).sqrt()
-    return (rest / torch.where(spread > 1e-9, spread, torch.inf)).clamp(-_FARTHEST, _FARTHEST)
+    return rest.div_(torch.where(spread > 1e-9, spread, torch.inf)).clamp_(-_FARTHEST, _FARTHEST)
