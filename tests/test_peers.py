@@ -27,13 +27,16 @@ def results(monkeypatch, tmp_path):
 def test_series_and_windows_a_second_are_recorded_and_told(results):
     ours, levels = (json.loads(line) for line in (results / run.FILE).read_text().splitlines())
     assert (ours["setting"], ours["peer_series"], ours["batch"]) == ("40 rows, 6 ahead", 10, 6)
+    assert ours["model"] == "zero-4"
     assert 0 < ours["ratio_low"] <= ours["ratio"] <= ours["ratio_high"]
     assert ours["ratio"] == pytest.approx(ours["series_per_second"] / ours["peer_series_per_second"], rel=0.9)
     assert 0.1 < levels["ratio"] < 10
-    text = page.pretrained(results)
-    assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead |       1 |" in text
-    assert f"{levels['windows_per_second']:.0f} |" in text
-    assert f"{levels['ratio_low']:.2f} to {levels['ratio_high']:.2f} |" in text
+    text = " ".join(page.pretrained(results).split())
+    assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead | 1 |" in text
+    told = f"{ours['ratio']:.2f} ({ours['ratio_low']:.2f} to {ours['ratio_high']:.2f})"
+    assert f"| {ours['peer_series_per_second']:.0f} | {ours['series_per_second']:.0f} | {told} |" in text
+    assert f"| {levels['windows_per_second']:.0f} |" in text
+    assert f"{levels['ratio']:.2f} ({levels['ratio_low']:.2f} to" in text
 
 
 def test_nothing_recorded_is_said(tmp_path):

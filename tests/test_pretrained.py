@@ -113,7 +113,7 @@ def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(netw
     detect, embed = inner.detect_period, network._embed
     monkeypatch.setattr(inner, "detect_period", lambda x: (sought.append(len(x)), detect(x))[1])
     monkeypatch.setattr(network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1])
-    monkeypatch.setattr(inner, "_PART_TOKENS", 30)
+    monkeypatch.setattr(inner, "_PART_NUMBERS", 30 * 16)
     torch.testing.assert_close(network.forecast(x, H), alone, rtol=1e-5, atol=1e-5)
     lengths = [n_tokens for _, n_tokens in parts]
     assert sought == [7]

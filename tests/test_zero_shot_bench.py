@@ -15,7 +15,7 @@ from zero_shot.pack import COLUMNS, LEVELS, Instance, Pack, Task, fill, geometri
 from tsattn.catalogue import MODELS, Entry
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
-from tsattn.pretrained.weights import SHIPPED
+from tsattn.pretrained.weights import SHIPPED, load_card
 
 NAN = np.nan
 CHRONOS, GIFT = "chronos-zs", "gift-eval"
@@ -431,7 +431,14 @@ def test_published_models_far_behind_are_left_out_unless_readme_has_them(tmp_pat
     assert [f"| {name} " in text for name in of] == [True, False, True]
 
 
-def test_the_page_has_our_rows_in_bold_beside_published_ones(results):
+def test_shipped_weights_have_the_names_that_tables_give_them():
+    for digits, name in page.NAMES.items():
+        network = run._network(PretrainedForecaster(4, weights=name))
+        assert run._digest(network).startswith(digits), name
+        assert load_card(name)["name"] == name
+
+
+def test_the_page_has_our_rows_in_bold_beside_published_ones(results, monkeypatch):
     text = " ".join(page.models(results(OURS)).split())
     own = "| **naive ababab** | **0.500/0.250** | | **1.000/0.500** | | 0.5 |"
     assert own in text
@@ -439,9 +446,11 @@ def test_the_page_has_our_rows_in_bold_beside_published_ones(results):
     rival = "| tirex † | 0.400/0.500 | 0.600/0.700 | | | 35 |"
     assert text.index(rival) < text.index(own), "by MASE on the development tasks"
     assert f"Published scores: of/gift at `{'1' * 12}`. Commit `{'c' * 12}`" in text
+    assert page.summary(results(OURS)) == "No run is recorded yet.", "README has shipped weights only"
+    monkeypatch.setattr(page, "NAMES", {"ababab": "zero-9"})
     readme = " ".join(page.summary(results(OURS)).split())
-    assert "| **naive** | 0.5 M | 0.500/0.250 | | 1.000/0.500 | |" in readme
-    assert "naive ababab" not in page.models(results(OURS[:2])), "only whole columns count"
+    assert "| **zero-9** | 0.5 M | 0.500/0.250 | | 1.000/0.500 | |" in readme
+    assert "zero-9" not in page.models(results(OURS[:2])), "only whole columns count"
     assert page.models(results([])) == "No run is recorded yet."
 
 

@@ -48,26 +48,28 @@ def rolling(folder: Path) -> str:
 
 def pretrained(folder: Path) -> str:
     """How many times as many series a second the pretrained forecaster forecasts, and what its levels cost to train."""
+    rows, body = _read(folder, "pretrained"), []
+    models = sorted({row["model"] for row in rows})
+    fields = ("setting", "peer", "peer_version", "threads")
+    for (setting, peer, version, threads), cell in records.by(rows, *fields).items():
+        told = {row["model"]: [f"{row['series_per_second']:.0f}", _ratio(row)] for row in cell}
+        theirs = f"{cell[0]['peer_series_per_second']:.0f}"
+        shown = [each for name in models for each in told.get(name, ["", ""])]
+        body.append([f"{peer} ({version})", setting, str(threads), theirs, *shown])
+    head = ["against", "setting", "threads", "theirs", *(each for name in models for each in (name, "ratio"))]
+    tables = [f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if rows else render.NONE]
     columns = {
-        "against": lambda row: (
-            row["peer"] if row["kind"] == "pretraining" else f"{row['peer']} ({row['peer_version']})"
-        ),
-        "setting": lambda row: row["setting"],
-        "threads": lambda row: str(row["threads"]),
-        "ours [1/s]": lambda row: f"{row[_pace(row)]:.0f}",
-        "theirs [1/s]": lambda row: f"{row['peer_' + _pace(row)]:.0f}",
-        "ratio": lambda row: f"{row['ratio']:.2f}",
-        "of the turns": lambda row: f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+        "ours": lambda row: f"{row['windows_per_second']:.0f}",
+        "standard attention": lambda row: f"{row['peer_windows_per_second']:.0f}",
+        "ratio": _ratio,
     }
-    tables = []
-    for kind in ("pretrained", "pretraining"):
-        rows = sorted(_read(folder, kind), key=lambda row: (row["setting"], -row["threads"]))
-        tables.append("\n".join([render.table(rows, columns), "", records.origin(rows)]) if rows else render.NONE)
+    rows = _read(folder, "pretraining")
+    tables.append(f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE)
     return "\n\n".join(["Series forecast a second:", tables[0], "Windows learnt from a second:", tables[1]])
 
 
-def _pace(row: Record) -> str:
-    return "series_per_second" if row["kind"] == "pretrained" else "windows_per_second"
+def _ratio(row: Record) -> str:
+    return f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
 
 
 BLOCKS = {

@@ -256,9 +256,7 @@ def chronos(x: np.ndarray, horizon: int, threads: int) -> Ready:
     config.chronos_config = {"context_length": 2048, "prediction_length": 64, **patches, "quantiles": list(NINE)}
     network, series = ChronosBoltModelForForecasting(config).eval(), torch.as_tensor(x, dtype=torch.float32)
 
-    @torch.inference_mode()
-    def one(batch: torch.Tensor) -> None:
-        network(batch)
+    one = torch.inference_mode()(network.forward)
 
     def forecast(n_series: int, size: int, apart: bool) -> None:
         batches = series[:n_series].split(size)
@@ -266,10 +264,8 @@ def chronos(x: np.ndarray, horizon: int, threads: int) -> Ready:
             list(pool.map(one, batches))
 
     ways = [(size, apart) for size in (16, 64, 256) for apart in (True, False)[:threads]]
-    n_tried = 256 * threads
-    size, apart = min(ways, key=lambda way: clocked(lambda: forecast(n_tried, *way)))
-    parameters = sum(p.numel() for p in network.parameters())
-    told = {"batch": size, "threads_apart": apart, "peer_parameters": parameters}
+    size, apart = min(ways, key=lambda way: clocked(lambda: forecast(256 * threads, *way)))
+    told = {"batch": size, "threads_apart": apart, "peer_parameters": _count(network)}
     return lambda: forecast(len(x), size, apart), told
 
 
@@ -306,15 +302,15 @@ FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
     "Chronos-Bolt tiny": ("chronos-forecasting", 0.2, chronos),
     "Theta": ("statsforecast", 0.1, partial(theta, name="Theta")),
     "DynamicOptimizedTheta": ("statsforecast", 0.02, partial(theta, name="DynamicOptimizedTheta")),
-    "AutoTheta": ("statsforecast", 0.02, partial(theta, name="AutoTheta")),
     "NHITS": ("neuralforecast", 0.2, nhits),
 }
 
 
-def pretrained(turns: int, threads: int, context: int, horizon: int, n_series: int) -> Iterator[Record]:
+def pretrained(weights: str, turns: int, threads: int, context: int, horizon: int, n_series: int) -> Iterator[Record]:
     """Series a second of the pretrained forecaster, 17 quantiles each, beside others in turns."""
     x = make(n_series, context, seed=0)
-    ours = make_forecaster("zero", horizon, n_threads=threads).fit(to_panel(stacked(x[:1]), freq=1))
+    ours = make_forecaster("zero", horizon, weights=weights, n_threads=threads)
+    ours.fit(to_panel(stacked(x[:1]), freq=1))
     levels = ours.network_.quantile_levels
     ready: dict[str, tuple[int, Callable[[], Any], Record]] = {}
     for peer, (_, share, build) in FORECASTERS.items():
@@ -329,7 +325,7 @@ def pretrained(turns: int, threads: int, context: int, horizon: int, n_series: i
                 pairs[peer].append((mine, n / clocked(theirs)))
     for peer, (n, _, told) in ready.items():
         package, found = FORECASTERS[peer][0], pairs[peer]
-        row = {"kind": "pretrained", "setting": f"{context} rows, {horizon} ahead", "peer": peer, "model": "zero"}
+        row = {"kind": "pretrained", "setting": f"{context} rows, {horizon} ahead", "peer": peer, "model": weights}
         row |= {"peer_version": f"{package} {metadata.version(package)}", "turns": turns}
         row |= {"series": n_series, "peer_series": n, **told}
         yield {**row, **spread([mine / other for mine, other in found]), **paces(found, "series_per_second")}
@@ -370,7 +366,7 @@ def clocked(work: Callable[[], Any]) -> float:
 def main(argv: list[str] | None = None) -> None:
     """Measure what is asked for; every record is printed and kept as it comes."""
     defaults = {"part": PARTS, "setting": tuple(SETTINGS), "peer": tuple(PEERS), "turns": 7, "steps": 16, "threads": 1}
-    defaults |= {"context": 512, "horizon": 24, "series": 10_000}
+    defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-4",)}
     choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS}
     options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)
     if options.steps <= WARM + 1 or options.turns < 1:
@@ -391,8 +387,9 @@ def main(argv: list[str] | None = None) -> None:
         if "rolling" in options.part:
             keep(rolling(options.turns, options.data_dir))
         if "pretrained" in options.part:
-            for row in pretrained(options.turns, options.threads, options.context, options.horizon, options.series):
-                keep([row])
+            sizes = options.turns, options.threads, options.context, options.horizon, options.series
+            for weights in options.weights:
+                keep(list(pretrained(weights, *sizes)))
         if "pretraining" in options.part:
             keep([pretraining(options.turns)])
 

@@ -19,9 +19,9 @@ QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0
 _FAR = 9.0
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
-# Steps that are searched for a season, and tokens that go through the blocks, together, about, so that what is computed
-# of them stays in the caches of a core.
-_PART_STEPS, _PART_TOKENS = 2**15, 2**11
+# Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about, so that what
+# is computed of them stays in the caches of a core.
+_PART_STEPS, _PART_NUMBERS = 2**15, 2**18
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
@@ -299,7 +299,7 @@ class ZeroNetwork(nn.Module):
         n_tokens = -floor(-n_steps * cut.count, cut.steps) - floor(-horizon * cut.count, cut.steps)
         order = n_tokens.argsort(descending=True, stable=True)
         while len(order):
-            size = max(_PART_TOKENS // int(n_tokens[order[0]]), 1)
+            size = max(_PART_NUMBERS // self.config.d_model // int(n_tokens[order[0]]), 1)
             yield order[:size]
             order = order[size:]
 
