@@ -190,7 +190,7 @@ def by_hand(**kept):
 def base(x, quantiles):
     """The last value, with a width of two a side."""
     point = np.repeat(x[:, -1:], H, axis=1)
-    return point, np.stack([point - 2, point + 2], axis=3)[..., : len(quantiles)]
+    return point, point[..., None] + 5 * (np.array(quantiles) - 0.5)
 
 
 def test_features_are_those_of_a_loop():
@@ -300,6 +300,18 @@ def test_intervals_stand_around_the_points_and_follow_the_errors():
     widths = [f["zero-q0.9"] - f["zero-q0.1"] for f in (answer, before)]
     np.testing.assert_allclose(widths[0], left(model).ratio * widths[1], rtol=1e-6)
     np.testing.assert_allclose(answer["zero-q0.5"], answer["zero"])
+
+
+def test_as_many_truths_lie_below_intervals_as_above_where_the_columns_tell_of_rare_events():
+    def rare(rng, n):
+        promo = rng.random(n) < 0.2
+        return 5.0 * promo, {"promo": promo}
+
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["promo"]))
+    frame = pd.concat([series(seed, rare).assign(unique_id=f"s{seed}") for seed in (1, 2)])
+    judged = backtest(model, frame, n_windows=TEST // H, step_size=H, level=80).frame
+    assert (judged["y"] < judged["zero-lo-80"]).mean() < 0.2
+    assert (judged["y"] > judged["zero-hi-80"]).mean() < 0.2
 
 
 def test_series_of_unlike_length_longer_horizons_and_missing_values():

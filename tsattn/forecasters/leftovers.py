@@ -84,11 +84,13 @@ class Leftovers:
 
         They are the base's own where no regression was kept. A step whose future columns are NaN is NaN otherwise.
         """
-        plain, bounds = base(x, quantiles)
         if self.after is None and self.before is None:
-            return plain, bounds
+            return base(x, quantiles)
+        plain, bounds = base(x, (*quantiles, *(1 - q for q in quantiles)))
         point = self.completed(base, plain, x, covariates)
-        return point, point[..., None] + self.ratio * (bounds - plain[..., None])
+        # Events that the columns tell made the base's bands lopsided; both sides get half of their width.
+        own, mirrored = np.split(bounds, 2, axis=3)
+        return point, point[..., None] + self.ratio * (own - mirrored) / 2
 
     def completed(self, base: Base, plain: np.ndarray, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
         """Points ``[B, F, C]`` with the regressions that are kept, of the base's own points ``plain``."""
@@ -436,10 +438,8 @@ class _Past:
 
     def answer(self, leftovers: Leftovers, pick: np.ndarray) -> np.ndarray:
         """Points ``[B, F, C]`` with a regression."""
-        parts = self.parts(pick)
-        return np.concatenate(
-            [leftovers.completed(self.base, self.plain[part], x, beside) for part, x, beside in parts]
-        )
+        answers = [leftovers.completed(self.base, self.plain[part], x, own) for part, x, own in self.parts(pick)]
+        return np.concatenate(answers)
 
     def losses(self, point: np.ndarray, pick: np.ndarray) -> np.ndarray:
         """Mean absolute error of each window in units of its spread."""
