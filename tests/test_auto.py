@@ -279,6 +279,8 @@ def test_bands_are_made_to_hold_four_in_five():
     few = module._band_factor(np.zeros_like(truth), spread, truth, 2)
     assert 1 < few < factor
     assert module._band_factor(np.zeros_like(truth), spread, np.full_like(truth, np.nan), 0) == 1
+    rare = np.where(np.arange(400) % 10 == 0, 3.0, 0.0)[:, None, None] * np.ones_like(truth)
+    assert module._band_factor(np.zeros_like(truth), spread, rare, 1e6) == 1
 
 
 def test_fits_repeat_and_leave_the_random_state_alone():

@@ -554,9 +554,10 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
 def _band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float) -> float:
     """What the spread ``[W, F, C, 2]`` must be multiplied by for the bounds to hold so large a share of the truths."""
     known = ~np.isnan(truth)
-    if not known.any():
-        return 1.0
     gap = (truth - point)[known]
+    # Where so many truths, such as zeros, are the very points, any width holds them.
+    if not gap.size or np.quantile(np.abs(gap), _HELD, method="higher") == 0:
+        return 1.0
     room = np.where(gap > 0, spread[known][:, 1], -spread[known][:, 0])
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(gap == 0, 0.0, np.abs(gap) / room)
@@ -571,5 +572,4 @@ def _leaderboard(
     means[np.isinf(means)] = np.nan
     rows = [(t.candidate.name, e, w, t.seconds, "") for t, e, w in zip(trials, means, weights, strict=True)]
     rows += [(name, np.nan, 0.0, np.nan, note) for name, note in notes.items()]
-    board = pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model")
-    return board.sort_values("error", kind="stable")
+    return pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model").sort_values("error", kind="stable")
