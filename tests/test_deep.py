@@ -332,6 +332,14 @@ def test_only_known_warnings_are_answered():
         texts = speak()
     assert texts == ["known and answered"]
     assert [str(each.message) for each in told] == ["unknown", "known, but of another kind"]
+
+    def fail():
+        with collected((UserWarning, "known")):
+            warnings.warn("unknown", UserWarning, stacklevel=1)
+            raise LookupError
+
+    with pytest.warns(UserWarning, match="unknown"), pytest.raises(LookupError):
+        fail()
     before = list(warnings.filters)
     with ignored((UserWarning, "known")):
         warnings.warn("known and answered", UserWarning, stacklevel=1)

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import LogRecord, getLogger
 from threading import RLock, get_ident
@@ -14,7 +14,7 @@ _LOCK = RLock()
 
 @contextmanager
 def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
-    """Collect the warnings that match a rule; all others reach the user when the block ends.
+    """Collect the warnings that match a rule; all others reach the user when the block ends or raises.
 
     The user's filters are as before afterwards. Blocks of several threads run one after the other.
 
@@ -32,14 +32,16 @@ def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
     """
     texts: list[str] = []
     with _LOCK:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield texts
-        for each in caught:
-            if _matches(each, rules):
-                texts.append(str(each.message))
-            else:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                yield texts
+        finally:
+            for each in caught:
+                if any(issubclass(each.category, kind) and re.match(text, str(each.message)) for kind, text in rules):
+                    texts.append(str(each.message))
+                else:
+                    warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 @contextmanager
@@ -53,10 +55,6 @@ def ignored(*rules: tuple[type[Warning], str]) -> Iterator[None]:
         for kind, text in rules:
             warnings.filterwarnings("ignore", message=text, category=kind)
         yield
-
-
-def _matches(warning: warnings.WarningMessage, rules: Sequence[tuple[type[Warning], str]]) -> bool:
-    return any(issubclass(warning.category, kind) and re.match(text, str(warning.message)) for kind, text in rules)
 
 
 @contextmanager
