@@ -47,7 +47,7 @@ MUTANTS = [
     ),
     Mutant("tsattn/forecaster.py", "fitted and panel.freq != self", "fitted and not self", CONTRACTS),
     Mutant(NETWORK, "panel.channels != known.channels", "len(panel.channels) != len(known.channels)", ESTIMATOR),
-    Mutant(NETWORK, '"alias", "training__n_threads"}', '"alias", "training__learning_rate"}', ESTIMATOR),
+    Mutant(NETWORK, '"max_time", "n_threads"))}', '"max_time", "learning_rate"))}', ESTIMATOR),
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
     Mutant("tsattn/data/windows.py", "known = (places >= 0)[:, None]", "known = (places >= -1)[:, None]", ESTIMATOR),
     Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),

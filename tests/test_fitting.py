@@ -133,6 +133,16 @@ def test_a_time_limit_ends_training_and_keeps_the_best_weights(monkeypatch):
     assert not unhurried.summary_["timed_out"]
 
 
+def test_a_fit_out_of_time_goes_on_from_its_checkpoint_under_any_limit(tmp_path):
+    limited = attention(max_epochs=3, patience=None, max_time=1e-9, checkpoint_dir=tmp_path)
+    assert [limited.fit(long_frame()).summary_["epochs"] for _ in range(2)] == [1, 2]
+    assert limited.summary_["timed_out"]
+    longer = limited.set_params(training__max_time=None).fit(long_frame())
+    assert (longer.summary_["epochs"], longer.summary_["timed_out"]) == (3, False)
+    assert longer.history_["epoch"].tolist() == [1, 2, 3]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("make", [attention, linear])
 def test_a_warm_start_goes_on_and_a_cold_one_begins_anew(make):
     df = long_frame()

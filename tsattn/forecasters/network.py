@@ -488,7 +488,7 @@ class NetworkForecaster(Forecaster):
             return None
         from tsattn.training.state import Checkpoint
 
-        beside = {"training__checkpoint_dir", "alias", "training__n_threads"}  # a fit with another of these may go on
+        beside = {"alias", *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads"))}  # may change
         groups = {"network", "training", "schema"}
         facts = {name: value for name, value in self.get_params().items() if name not in beside | groups}
         facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own

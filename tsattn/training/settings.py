@@ -47,7 +47,7 @@ class Training(Settings):
             one for a small network, which more threads make hardly faster, and all of torch's for a large one.
         trainer: Several processes that train together (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains
             in this one.
-        checkpoint_dir: Folder in which each epoch is kept, to resume after an interruption; ``None`` writes nothing.
+        checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on; ``None`` writes nothing.
 
     Raises:
         ValueError: If a value is out of its range.

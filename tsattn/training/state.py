@@ -81,7 +81,7 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
 
     def resume(self, module: Learner, optimiser: torch.optim.Optimizer) -> bool:
-        """Load the newest file, if there is one; True when training had already stopped there."""
+        """Load the newest file, if there is one; True when training had ended there, other than by its time limit."""
         files = self.files()
         if not files:
             return False
@@ -91,7 +91,7 @@ class Checkpoint:
             raise ValueError(str(error).replace("save the model", "remove the file to train")) from None
         if facts.get("key") != self.key:
             raise ValueError(f"{files[-1]} belongs to other data or parameters; remove it or change checkpoint_dir")
-        module.progress = Progress(**facts["progress"])
+        module.progress = Progress(**facts["progress"] | {"timed_out": False})
         module.model.load_state_dict(_part(tensors, "model."))
         module.best = _part(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
@@ -101,7 +101,7 @@ class Checkpoint:
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         self.generators.order.set_state(tensors["generator.order"])
         self.generators.masks.set_state(tensors["generator.masks"])
-        return bool(facts["stopped"])
+        return bool(facts["stopped"]) and not facts["progress"]["timed_out"]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
