@@ -221,6 +221,38 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(("backbone", "length"), [*((kind, 24) for kind in ATTENTION_KINDS), ("standard", 400)])
+def test_transforms_of_torch_func_go_through_networks(backbone, length):
+    config = Network(n_layers=1, d_model=8, n_heads=2, patch_len=4, patch_stride=4).describe(
+        length, 2, backbone=backbone
+    )
+    model, x = build_model(config, generator=seeded()).eval(), torch.randn(2, length, 1, generator=seeded(1))
+    weights = dict(model.named_parameters())
+
+    def loss(weights, row):
+        return torch.func.functional_call(model, weights, (row[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    model(x).square().sum().backward()
+    for name, weight in weights.items():
+        torch.testing.assert_close(each[name].sum(0), weight.grad, rtol=1e-3, atol=1e-4)
+    backward = torch.func.jacrev(model)(x[:1])[0, :, 0, 0, :, 0]
+    forward = torch.func.jvp(model, (x[:1],), (x[1:],))[1][0, :, 0]
+    torch.testing.assert_close(backward @ x[1, :, 0], forward, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated")
+def test_a_network_has_second_derivatives_by_torch_func():
+    model = build_model(small("mlr"), generator=seeded()).double().eval()
+    x = torch.randn(1, 40, 1, generator=seeded(1), dtype=torch.float64)
+    gradient = torch.func.grad(lambda x: model(x).square().sum())
+    curved = torch.func.hessian(lambda x: model(x).square().sum())(x)[0, :, 0, 0, :, 0]
+    step = 1e-6 * torch.nn.functional.one_hot(torch.tensor(7), 40).double()[None, :, None]
+    measured = (gradient(x + step) - gradient(x - step))[0, :, 0] / 2e-6
+    torch.testing.assert_close(curved[7], measured, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
 @pytest.mark.parametrize(("backbone", "changes"), SETTINGS)
 def test_an_autocast_changes_roundings_only(backbone, changes, architecture):

@@ -74,7 +74,7 @@ def attention(
         backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better of those two),
             ``"bands"`` (long sequences, memory linear in their length, nested blocks only) or ``"windowed"`` (one
             level and a window, as many queries as keys, time linear in their length).
-            All give the same numbers to rounding; only the reference has second derivatives.
+            All give the same numbers to rounding; only the reference (torch.func's ``auto``) has second derivatives.
 
     Returns:
         Attended values; rows with no visible key are zero.

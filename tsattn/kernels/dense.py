@@ -87,7 +87,8 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
         raise RuntimeError(
-            "this backend has first derivatives only; for second ones call attention with backend='reference'"
+            "this backend has first derivatives only; for second ones take torch.func, such as its hessian, or call"
+            " attention with backend='reference'"
         )
 
 
@@ -327,8 +328,7 @@ def attention_dense(
 ) -> Tensor:
     """Attention by one of the backends ``plain``, ``expanded`` and ``masked``.
 
-    Weights are kept for the backward pass while they are small and computed again when they are not. The result has
-    first derivatives only; a second one raises a RuntimeError.
+    Weights are kept for the backward pass while they are small, else made again. A second derivative is a RuntimeError.
 
     Args:
         q, k, v: As in :func:`tsattn.kernels.attention`, checked, with one number of heads.

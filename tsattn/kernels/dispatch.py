@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tsattn.kernels.dense import attention_dense
 from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels, Pattern, make_geometry
-from tsattn.kernels.reference import attention_reference, expand_heads, weights_reference
+from tsattn.kernels.reference import attention_reference, expand_heads, traced, weights_reference
 
 # What can be forced.
 BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
@@ -37,18 +37,11 @@ def attend(
     scale: float | None = None,
     backend: str = "auto",
 ) -> Float[Tensor, "B H Lq V"]:
-    """:func:`tsattn.kernels.attention` for levels and a pattern that are made already.
+    """:func:`tsattn.kernels.attention` for levels and a pattern that are made already; all else is as there.
 
     Args:
         levels: ``None`` is ordinary attention.
         pattern: Who sees whom.
-        key_mask: True where a key may be seen.
-        groups: Parts of each level after the first, instead of blocks.
-        scale: Default ``K ** -0.5``.
-        backend: How it is computed.
-
-    Returns:
-        Attended values; rows with no visible key are zero.
 
     Raises:
         ValueError: As :func:`tsattn.kernels.attention`.
@@ -59,6 +52,8 @@ def attend(
     _check_tensors(q, k, v, key_mask)
     _check_backend(backend, levels)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
+    if backend == "auto" and traced() and not torch.compiler.is_compiling():
+        backend = "reference"
     chosen = choose(geometry, backend, key_mask is not None, torch.compiler.is_compiling())
     # Whatever an autocast around the call would narrow, scores and softmax are not.
     with torch.autocast(q.device.type, enabled=False):

@@ -7,6 +7,11 @@ from torch import Tensor
 from tsattn.kernels.geometry import Geometry
 
 
+def traced() -> bool:
+    """Whether a compiler or torch.func is at work: both want plain torch, no function with a gradient of its own."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor, "Bx Hx Lq Lk"]:
     """Which query and key lie in the same part of one level that is given by groups.
 

@@ -9,6 +9,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tsattn.kernels.reference import traced
+
 # Masks are drawn a byte a number, so a rate is rounded to a multiple of 1/256.
 _BYTES = 256
 # Hidden numbers of one step of a feed-forward layer: with their masks and gradients they fit into the second cache of
@@ -63,7 +65,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     """
     return (
         _ONEDNN
-        and not torch.compiler.is_compiling()
+        and not traced()
         and not torch._C._len_torch_dispatch_stack()
         and not torch.is_autocast_enabled("cpu")
         and x.device.type == "cpu"
@@ -99,9 +101,8 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
 class Dropout(nn.Module):
     """Dropout whose masks are raw random bytes of an explicit generator.
 
-    torch's own mask is drawn number by number, on CPU by one thread, and becomes the largest single part of a small
-    model's training step. Eight masks come from one 64-bit draw here. The rate is rounded to a multiple
-    of 1/256, at most 255/256, and the factor that keeps the mean is exact for the rounded rate.
+    Eight bytes come from one 64-bit draw: torch's own masks, a draw a number, are the largest part of a small model's
+    step. The rate is rounded to a multiple of 1/256, at most 255/256, with the factor that keeps the mean exactly.
 
     Args:
         p: Share of numbers set to zero in training, at least 0 and below 1.
@@ -156,9 +157,8 @@ def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
 class FeedForward(nn.Module):
     """Two linear maps with a GELU between, for each token by itself.
 
-    On a CPU the hidden features are never whole in memory: they are made, used and forgotten a few tokens at a time,
-    and made again for the gradient. They are the widest tensor of a block, so carrying them through memory costs more
-    than the extra product. The numbers are those of the plain formula, to rounding.
+    On a CPU the hidden features, the widest tensor of a block, are made, used and forgotten a few tokens at a time and
+    made again for the gradient: carrying them through memory costs more. The numbers are those of the plain formula.
 
     Args:
         d_model: Token width.
@@ -185,7 +185,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Do"]:
         """Transform each token."""
         # A compiler fuses by itself, and an autocast wants to choose the types of the products.
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        if x.device.type != "cpu" or traced() or torch.is_autocast_enabled("cpu"):
             return self.narrow(self.dropout(nn.functional.gelu(self.widen(x))))
         noise, tokens = None, x.reshape(-1, x.shape[-1])
         if self.training and self.dropout.n_dropped:
