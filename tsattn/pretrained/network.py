@@ -21,7 +21,7 @@ _FAR = 9.0
 _N_FACTS = 4
 # Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about, so that what
 # is computed of them stays in the caches of a core.
-_PART_STEPS, _PART_NUMBERS = 2**15, 2**18
+_PART_STEPS, _PART_NUMBERS = 2**17, 2**18
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
