@@ -21,7 +21,7 @@ _MILLIONS |= {"kairos_10m": 10, "yinglong_6m": 6}
 # Shipped weights by the digits that a record has of their numbers.
 NAMES = {"5b2e9a": "zero-4", "712571": "zero-small-1"}
 _SAW = "† has seen test data by its own statement, or was trained on the tasks."
-_LAST = 0.85  # published models behind this MASE on development tasks are left out of the long table, but for README's
+_LAST = 0.82  # published models behind this MASE on development tasks are left out of the long table, but for README's
 _SHOWN = (0, 2)  # columns of the picture: the development tasks of either suite
 _WHOLE = tuple(number for number, each in enumerate(COLUMNS) if not each.most)
 
