@@ -317,6 +317,16 @@ BAD_LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("freq", ["D", "MS"])
+def test_midnights_of_a_zone_told_in_another_are_refused_with_the_way_back(freq):
+    frame = long_frame(ids=("a",), periods=90, freq=freq, tz="Europe/Berlin", start="2024-02-01")
+    told = frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))
+    with pytest.raises(ValueError, match=r"tz_convert them to the zone of their days, (correct|pass freq=)"):
+        from_long(told)
+    back = from_long(told.assign(ds=told["ds"].dt.tz_convert("Europe/Berlin")))
+    np.testing.assert_array_equal(back.values[:, 0], frame["y"])
+
+
 @pytest.mark.parametrize(("change", "message"), BAD_LONG.values(), ids=BAD_LONG)
 def test_bad_long_tables_are_refused(change, message):
     bad = change(long_frame())

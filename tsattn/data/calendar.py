@@ -443,10 +443,11 @@ def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, na
         n = owner[bad[0]]
         others = more(len(bad), len(np.unique(owner[bad])))
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
+        zone = "" if getattr(times, "tz", None) is None else "tz_convert them to the zone of their days, "
         raise ValueError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the {'inferred ' if inferred else ''}frequency "
-            f"{grid.alias!r} that starts at {times[starts[n]]}, but all stamps must lie on it{doubt}; correct or "
-            "resample them, or pass another freq="
+            f"{grid.alias!r} that starts at {times[starts[n]]}, but all stamps must lie on it{doubt}; {zone}correct "
+            "or resample them, or pass another freq="
         )
     return position
 
@@ -486,9 +487,10 @@ def _check_inferred(
     regular = (steps == 1) & exact[1:] & exact[:-1]
     if (inner & regular).sum() * 2 < inner.sum():
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
+        zone = "" if getattr(times, "tz", None) is None else "tz_convert them to the zone of their days, "
         raise ValueError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]}, so the frequency "
-            "cannot be inferred; pass freq=, resample, or number the rows as integer time"
+            f"cannot be inferred; {zone}pass freq=, resample, or number the rows as integer time"
         )
 
 
