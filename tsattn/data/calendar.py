@@ -443,11 +443,10 @@ def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, na
         n = owner[bad[0]]
         others = more(len(bad), len(np.unique(owner[bad])))
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
-        zone = "" if getattr(times, "tz", None) is None else "tz_convert them to the zone of their days, "
         raise ValueError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the {'inferred ' if inferred else ''}frequency "
-            f"{grid.alias!r} that starts at {times[starts[n]]}, but all stamps must lie on it{doubt}; {zone}correct "
-            "or resample them, or pass another freq="
+            f"{grid.alias!r} that starts at {times[starts[n]]}, but all stamps must lie on it{doubt};"
+            f"{_zone(times)} correct or resample them, or pass another freq="
         )
     return position
 
@@ -479,19 +478,21 @@ def _check_inferred(
     other = has[typical != 1]
     if len(other) and len(starts) > 2:
         row = starts[other[0]]
-        others = f" (and {len(other) - 1} more series)" if len(other) > 1 else ""
         raise ValueError(
-            f"{name(other[0])}: mixed frequencies: {times[row]} is followed by {times[row + 1]}{others}, while most "
-            f"series follow {grid.alias!r}, but all must share one frequency; resample, pass freq=, or part them"
+            f"{name(other[0])}: mixed frequencies: {times[row]} is followed by {times[row + 1]}{more(len(other))}, "
+            f"while most follow {grid.alias!r}, but all must share one frequency; resample, pass freq=, or part them"
         )
     regular = (steps == 1) & exact[1:] & exact[:-1]
     if (inner & regular).sum() * 2 < inner.sum():
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
-        zone = "" if getattr(times, "tz", None) is None else "tz_convert them to the zone of their days, "
         raise ValueError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]}, so the frequency "
-            f"cannot be inferred; {zone}pass freq=, resample, or number the rows as integer time"
+            f"cannot be inferred;{_zone(times)} pass freq=, resample, or number the rows as integer time"
         )
+
+
+def _zone(times: pd.Index) -> str:
+    return "" if getattr(times, "tz", None) is None else " tz_convert them to the zone of their days,"
 
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:
