@@ -210,6 +210,22 @@ def test_bounds_are_those_of_loops():
     ]
 
 
+def test_a_glance_misses_no_bound_and_no_grid():
+    rng = np.random.default_rng(3)
+    touching = rng.normal(size=(4, 80))
+    touching[:2, ::20] = touching[:2].min(axis=1, keepdims=True) - 1
+    touching[2:, ::20] = touching[2:].max(axis=1, keepdims=True) + 1
+    grids = np.tile(np.arange(66.0), (4, 4))
+    grids[:2] = 10 + np.where(grids[:2] > 64, 64, grids[:2])
+    bounded, gridded = [True] * 4 + [False] * 4, [False] * 4 + [True, True, False, False]
+    for x, bounds, steps in ((touching, bounded[:4], gridded[:4]), (grids, bounded[4:], gridded[4:])):
+        found = Values.after(x[:, :, None])
+        for one, slow in zip(found, Values._among(x[:, :, None]), strict=True):
+            np.testing.assert_array_equal(one, slow)
+        assert (np.isfinite(found.lower) | np.isfinite(found.upper)).ravel().tolist() == bounds
+        assert (found.step > 0).ravel().tolist() == steps
+
+
 def gridded_series():
     """Rows on a grid, and rows that only look like it; their steps, 0 for none."""
     rng = np.random.default_rng(5)

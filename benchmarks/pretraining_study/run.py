@@ -179,12 +179,11 @@ class StudyNetwork(ZeroNetwork):
         if self.arm.rotary:
             share = centre.remainder(span) / span
             angle = 2 * math.pi * share[..., None] * torch.arange(1, HEAD // 4 + 1)
-            turned = torch.cat([angle, angle], dim=2)
+            turned = torch.cat([-angle, angle], dim=2)
             half, there = HEAD // 2, seasonal[..., None]
             cos, sin = (each.expand(*time.shape, HEAD) for each in (cos, sin))
             cos = torch.cat([cos[..., :half], torch.where(there, turned.cos(), cos[..., half:])], dim=2)
-            turned = turned.sin() * score.rotary.sign[half:]
-            sin = torch.cat([sin[..., :half], torch.where(there, turned, sin[..., half:])], dim=2)
+            sin = torch.cat([sin[..., :half], torch.where(there, turned.sin(), sin[..., half:])], dim=2)
         return Places(tuple(groups[name] for name in levels), (cos, sin))
 
 

@@ -133,7 +133,7 @@ def parse_freq(freq: Any) -> Grid:
     if grid is None or not 0 < grid.step < 2**63 // (_DAY if grid.unit == "day" else 1):
         raise ValueError(
             "freq must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B', 'W-MON', 'MS', 'ME', "
-            f"'QS-FEB', 'YS', with an optional whole multiple; got {freq!r}"
+            f"'QS-FEB', 'YS', with an optional whole multiple; got {freq!r}; number rows of other rules as integer time"
         )
     return grid
 

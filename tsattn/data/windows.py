@@ -16,6 +16,8 @@ _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
 # Statistics are taken of blocks of channels with about so many values: 8 MB in float64.
 _SCALER_VALUES = 2**20
+# Steps of a grid that forecasts are moved to, at most.
+_GRID = 64
 # Rows of history from which a network forecasts, if its context is not shorter.
 _LEAST_ROWS = 8
 
@@ -271,22 +273,39 @@ class Values(NamedTuple):
     @classmethod
     def after(cls, x: np.ndarray) -> Self:
         """Those of windows ``[B, T, C]``; NaN is missing."""
+        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
+        found = cls(np.full_like(least, -np.inf), np.full_like(most, np.inf), least, np.zeros_like(least))
+        # Most windows have neither: none whose last values are many, and whose ends are no twentieth of its values.
+        with np.errstate(over="ignore", invalid="ignore"):  # values of any size
+            apart = np.diff(np.sort(x[:, -2 * _GRID - 2 :], axis=1), axis=1) > 1e-9 * (most - least)
+        some = apart.sum(axis=1) <= _GRID
+        count = x.shape[1] - np.isnan(x).sum(axis=1)
+        for end in (least, most):
+            some |= 20 * (x == end).sum(axis=1) >= count
+        some = some.any(axis=1)
+        if some.any():
+            for mine, theirs in zip(found, cls._among(x[some]), strict=True):
+                mine[some] = theirs
+        return found
+
+    @classmethod
+    def _among(cls, x: np.ndarray) -> Self:
         known = np.isfinite(x)
         count = known.sum(axis=1, keepdims=True)
         quarter = 4 * (known.cumsum(axis=1) - 1) // np.maximum(count, 1)
+        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
 
         def often(end: np.ndarray) -> np.ndarray:
             times = [((x == end) & (quarter == k)).sum(axis=1, keepdims=True) for k in range(4)]
             return (80 * np.minimum.reduce(times) >= count) & (count >= 32)
 
-        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
         with np.errstate(over="ignore", invalid="ignore"):  # values of any size
             gaps, reach = np.diff(np.sort(x, axis=1), axis=1), most - least
             gaps[~(gaps > 1e-9 * reach)] = np.inf
             step = gaps.min(axis=1, keepdims=True, initial=np.inf)
             place = (x - least) / step
             off = (np.abs(place - np.rint(place)) > 1e-6).any(axis=1, keepdims=True)
-            even = ~off & (reach <= step * np.minimum(64, count / 2)) & (count >= 32)
+            even = ~off & (reach <= step * np.minimum(_GRID, count / 2)) & (count >= 32)
         lower, upper = np.where(often(least), least, -np.inf), np.where(often(most), most, np.inf)
         return cls(lower, upper, least, np.where(even & (step < np.inf), step, 0.0))
 

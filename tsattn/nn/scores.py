@@ -34,7 +34,6 @@ class RotaryEmbedding(nn.Module):
         ValueError: If a rank is odd.
     """
 
-    sign: Tensor
     rates: Tensor
 
     def __init__(self, ranks: tuple[int, ...], *, base: float = 10_000.0) -> None:
@@ -45,11 +44,9 @@ class RotaryEmbedding(nn.Module):
                 f"rotary embedding turns pairs of features, so every rank must be even; got {odd[0]} in {ranks};"
                 " change the ranks or the width of a head"
             )
-        self._halves = [rank // 2 for rank in ranks for _ in range(2)]
-        rates = [base ** (-2 * torch.arange(rank // 2, dtype=torch.float64, device="cpu") / rank) for rank in ranks]
-        signs = [torch.tensor([-1.0, 1.0], device="cpu").repeat_interleave(rank // 2) for rank in ranks]
-        self.register_buffer("sign", torch.cat(signs), persistent=False)
-        self.register_buffer("rates", torch.cat([x.repeat(2) for x in rates]), persistent=False)
+        self._halves = [rank // 2 for rank in ranks]
+        rates = [base ** (-torch.arange(half, dtype=torch.float64, device="cpu") / half) for half in self._halves]
+        self.register_buffer("rates", torch.cat(rates), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
         """Move with the network, but keep the digits of the rates: far positions need them in any type."""
@@ -74,10 +71,14 @@ class RotaryEmbedding(nn.Module):
             dtype: Type of the result.
         """
         # Angles of far positions need more digits than float32 has.
-        rates = self.rates.to(torch.float64).split(self.ranks)
-        parts = [place.to(torch.float64)[..., None] * rate for place, rate in zip(positions, rates, strict=True)]
-        angles = torch.cat(_alike(parts), dim=-1)
-        return angles.cos().to(dtype), (angles.sin() * self.sign).to(dtype)
+        rates = self.rates.to(torch.float64).split(self._halves)
+        places = torch.broadcast_tensors(*(place.to(torch.float64)[..., None] for place in positions))
+        angles = torch.cat([place * rate for place, rate in zip(places, rates, strict=True)], dim=-1)
+        cosines, sines = (part.to(dtype).split(self._halves, dim=-1) for part in (angles.cos(), angles.sin()))
+        return (
+            torch.cat([part for part in cosines for _ in range(2)], dim=-1),
+            torch.cat([part for sine in sines for part in (-sine, sine)], dim=-1),
+        )
 
     def turn(
         self, x: Float[Tensor, "B H L K"], angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]
@@ -85,7 +86,7 @@ class RotaryEmbedding(nn.Module):
         """Turn the features by angles of :meth:`angles`."""
         cos, sin = (part if part.ndim == 2 else part[:, None] for part in angles)
         # Views put together: indexing would be slow in the backward pass.
-        halves = x.split(self._halves, dim=3)
+        halves = x.split([half for half in self._halves for _ in range(2)], dim=3)
         partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)
         return torch.addcmul(x * cos, partners, sin)
 
@@ -404,13 +405,6 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
     """
     ranks = [max(d_head // 2, 1) if level == 0 else d_head // 2 ** (level + 1) for level in range(n_levels - 1)]
     return tuple(rank for rank in (*ranks, d_head - sum(ranks)) if rank > 0)
-
-
-def _alike(parts: list[Tensor]) -> list[Tensor]:
-    """The parts with the same leading axes."""
-    # torch.broadcast_shapes would load sympy.
-    lead = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
-    return [part.expand(*lead, part.shape[-1]) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,16 +12,16 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.period import detect_cycle, detect_period
+from tsattn.pretrained.period import detect_cycle, detect_period, first_known
 
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
 # Numbers about a whole series that every token of it is told.
 _N_FACTS = 4
-# Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about, so that what
-# is computed of them stays in the caches of a core.
-_PART_STEPS, _PART_NUMBERS = 2**17, 2**18
+# Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about: what is
+# computed of them stays in the caches, and threads seldom wait for one another.
+_PART_STEPS, _PART_NUMBERS = 2**17, 2**19
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
@@ -43,6 +43,8 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
+        encode: Let tokens of the context pass through the blocks; otherwise only those of the future do, and every
+            block shows them the context as it was embedded.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -57,6 +59,7 @@ class ZeroConfig:
     max_len: int = 12
     max_tokens: int = 256
     near: int = 8
+    encode: bool = True
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
@@ -254,7 +257,7 @@ class ZeroNetwork(nn.Module):
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
         x, (period, cycle, strength) = self.look(x, horizon)
-        n_steps = x.shape[1] - (x.isfinite().cumsum(1) == 0).sum(1)
+        n_steps = x.shape[1] - first_known(~x.isnan())
         for rows in self._alike(period, cycle, n_steps, horizon):
             season = period[rows], cycle[rows], strength[rows]
             slots, tokens, level, spread = self(x[rows, -int(n_steps[rows].max()) :], horizon, season=season)
@@ -320,7 +323,7 @@ class ZeroNetwork(nn.Module):
 
     def _facts(self, period: Tensor, strength: Tensor, x: Tensor) -> Tensor:
         """Season or none, its length, how well it repeats, and how much is known of a series, [B 4]."""
-        known = x[:, -self.config.max_context :].isfinite().sum(1).clamp_min(1).log() / 8
+        known = (~x[:, -self.config.max_context :].isnan()).sum(1).clamp_min(1).log() / 8
         return torch.stack([(period > 0).to(known), period.clamp_min(1).log() / 8, strength.to(known), known], 1)
 
     def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
@@ -346,10 +349,12 @@ class ZeroNetwork(nn.Module):
         return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
-        blocks: Iterator[Any] = iter(self.stack.blocks)
+        context, blocks = states[:, : states.shape[1] - n_future], list(self.stack.blocks)
         for layer, block in enumerate(blocks, 1):
-            last = n_future if layer == len(self.stack.blocks) else None
+            last = n_future if layer == len(blocks) or not self.config.encode else None
             states = block(states, key_mask=key_mask, places=places, n_last=last)
+            if layer < len(blocks) and not self.config.encode:
+                states = torch.cat([context, states], dim=1)
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
@@ -397,7 +402,7 @@ def read_recent(
         keep = torch.where(usable & ~settled, length, keep)
         settled |= usable & (spread <= _MOST_CHANGES * change)
     old = torch.arange(n_steps, 0, -1, device=x.device) > keep[:, None]
-    return torch.where(old, torch.nan, x), (old & x.isfinite()).any(1)
+    return torch.where(old, torch.nan, x), (old & ~x.isnan()).any(1)
 
 
 def floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
@@ -411,19 +416,18 @@ def read_slots(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor
     place = index + n_steps
     held = inside & (place >= 0) & (place < n_steps)
     values = x.gather(1, place.clamp(0, n_steps - 1).flatten(1)).view(index.shape)
-    known = held & values.isfinite()
+    known = held & ~values.isnan()
     return torch.where(known, values, 0.0), known
 
 
 def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were measured by."""
-    values, weight = values.to(torch.float64), known.to(torch.float64)
-    count = weight.sum((1, 2)).clamp_min(1)
-    size = (values.abs() * weight).amax((1, 2))
+    values, count = values.to(torch.float64), known.sum((1, 2)).clamp_min(1)
+    size = values.abs().amax((1, 2))
     size = torch.where(size > 0, size, 1.0)  # squares of what is very large or small leave the numbers
     part = values / size[:, None, None]
-    level = (part * weight).sum((1, 2)) / count
-    spread = ((part - level[:, None, None]).square() * weight).sum((1, 2)).div(count).sqrt()
+    level = part.sum((1, 2)) / count
+    spread = torch.where(known, part - level[:, None, None], 0.0).square().sum((1, 2)).div(count).sqrt()
     # A constant series has a deviation of rounding errors.
     spread = torch.where(spread > 1e-14, spread, 0.0)
     level, spread = (size * level)[:, None], (size * spread)[:, None]
@@ -433,5 +437,5 @@ def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def scale(values: Tensor, known: Tensor, level: Tensor, spread: Tensor) -> Tensor:
     """Values in the space of the arcsinh, 0 where none is known, float32."""
     unit = torch.where(spread > 0, spread, 1.0)[..., None]
-    scaled = torch.asinh((values - level[..., None]) / unit)
-    return torch.where(known, scaled, 0.0).to(torch.float32)
+    scaled = ((values - level[..., None]) / unit).to(torch.float32).asinh_()
+    return torch.where(known, scaled, 0.0)

@@ -1,7 +1,7 @@
 """Detection of a season: the lag at which a series, its slow movement taken off, is most like itself."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 # Longest season that is tried, in steps.
@@ -18,6 +18,8 @@ _CONVINCING, _PROMINENT = 0.1, 0.2
 _TOLERANCE = 0.05
 # Values this many deviations from the slow movement count as much as those at it.
 _FARTHEST = 3.0
+# What remains is rounding error if it is smaller than this, in deviations of the series.
+_ROUNDING = 1e-6
 # A season's cycle has so many of them: a week of days, a year of weeks. It repeats so well, chance taken off.
 _CYCLES, _CLEAR = (7, 52), 0.3
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
@@ -34,7 +36,7 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     ``r(m)`` is not below that of its neighbours, is 0.2 above the least at a shorter lag, and is at least 0.1 less
     chance. Of those the best is taken, or the shortest that is worse by at most 0.05, or a season of the calendar
     within 2 percent that is. A lag is tried if one and a half of its cycles are in the context and four pairs judge
-    it. Correlations come from fast Fourier transforms: T log^2 T operations a series.
+    it. Correlations come from fast Fourier transforms in float32: T log^2 T operations a series.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
@@ -86,7 +88,7 @@ def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tens
         >>> detect_cycle((step % 2 + (step % 14 < 2))[None], torch.tensor([2])).tolist()
         [14]
     """
-    cycle, start = period.clone(), (x.isfinite().cumsum(1) == 0).sum(1)
+    cycle, start = period.clone(), first_known(~x.isnan())
     rows = ((period > 0) & (2 * _CYCLES[0] * period <= x.shape[1] - start)).nonzero()[:, 0]
     if not len(rows):
         return cycle
@@ -105,6 +107,11 @@ def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tens
     best = torch.where(good, clear, -1.0).argmax(1, keepdim=True)
     cycle[rows] = torch.where(good.any(1), lag.gather(1, best)[:, 0], period[rows])
     return cycle
+
+
+def first_known(known: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
+    """Steps before the first known one of each series; 0 where there is none."""
+    return known.to(torch.uint8).argmax(1)
 
 
 def _without_season(x: Tensor, season: Tensor) -> Tensor:
@@ -131,26 +138,29 @@ def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
 def _likeness(x: Tensor, n_lags: int) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
     """Correlation at lags 1 to n_lags, what it is charged for chance, and whether a lag can be judged."""
     values, known = _detrended(x)
-    pairs = _products(known, n_lags).round()
+    pairs = _products(known, n_lags).round_()
+    judged = pairs.clamp_min(1)
     likeness, extent = torch.zeros_like(pairs[:, 1:]), torch.ones_like(pairs[:, 1:])
-    window, first = 4, 1
-    # Sums up to each step, the first and last one on either side for windows that reach beyond.
-    reach, pad = 2 ** max((n_lags - 1).bit_length() - 1, 1), torch.nn.functional.pad
-    sums = [pad(pad(part.cumsum(1), (1, 0)), (reach, reach), mode="replicate") for part in (values, known)]
+    # Sums over two steps, later over each window, from those over its halves; steps on either side for windows that
+    # reach beyond.
+    reach = 2 ** max((n_lags - 1).bit_length() - 1, 1)
+    padded = [torch.nn.functional.pad(part, (reach, reach)) for part in (values, known)]
+    sums, half, first = [part[:, 1:] + part[:, :-1] for part in padded], 2, 1
     while first <= n_lags:
-        last = min(window, n_lags)
-        alike = _products(_without_slow(values, known, sums, window), last) / pairs[:, : last + 1].clamp_min(1)
-        alike = (alike[:, 1:] / alike[:, :1].clamp_min(1e-9)).clamp(-1, 1)
+        last = min(2 * half, n_lags)
+        sums = [part[:, half:] + part[:, :-half] for part in sums]
+        slow = [part[:, reach - half :][:, : x.shape[1]] for part in sums]
+        alike = _products(_without_slow(values, known, *slow), last).div_(judged[:, : last + 1])
+        alike = alike[:, 1:].div_(alike[:, :1].clamp_min(1e-9)).clamp_(-1, 1)
         likeness[:, first - 1 : last] = alike[:, first - 1 :]
         # Bartlett: neighbours that are alike bring less news.
         extent[:, first - 1 : last] = 1 + 2 * alike[:, : first // 2].square().sum(1, keepdim=True)
-        window, first = 2 * window, last + 1
+        half, first = 2 * half, last + 1
     lags = torch.arange(1, n_lags + 1, device=x.device)
-    before = (known.cumsum(1) == 0).sum(1)  # steps before the first known value
-    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (1.5 * lags <= (x.shape[1] - before)[:, None])
+    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (1.5 * lags <= x.shape[1] - first_known(known)[:, None])
     charge = torch.full((n_lags,), _CHANCE, dtype=pairs.dtype, device=x.device)
     charge[[season - 1 for season in _CALENDAR if season <= n_lags]] = _CALENDAR_CHANCE
-    chance = charge * (extent / pairs[:, 1:].clamp_min(1)).sqrt()
+    chance = charge * (extent / judged[:, 1:]).sqrt()
     return torch.where(tried, likeness, -1.0), chance, tried
 
 
@@ -164,26 +174,25 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
 
 
 def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values less their straight line, in units of what remains, 0 where missing; and 1 where known. In float64."""
-    known = x.isfinite().to(torch.float64)
-    values = torch.where(known > 0, x, 0.0).to(torch.float64)
-    count = known.sum(1, keepdim=True).clamp_min(1)
-    time = torch.arange(x.shape[1], dtype=torch.float64, device=x.device).expand_as(values)
-    values = (values - values.sum(1, keepdim=True) / count) * known
+    """Values less their straight line, in units of what remains, 0 where missing; and 1 where known. In float32."""
+    missing = x.isnan()
+    known = (~missing).to(torch.float32)
+    values = x.to(torch.float64).masked_fill(missing, 0.0)
+    count = known.sum(1, keepdim=True).clamp_min_(1)
+    # Large levels leave in float64.
+    values = values.sub_(values.sum(1, keepdim=True) / count).masked_fill_(missing, 0.0)
     scale = values.abs().amax(1, keepdim=True)
-    values = values / torch.where(scale > 0, scale, 1.0)
-    time = (time - (time * known).sum(1, keepdim=True) / count) * known
-    slope = (time * values).sum(1, keepdim=True) / time.square().sum(1, keepdim=True).clamp_min(1)
-    values = values - slope * time
-    spread = (values.square().sum(1, keepdim=True) / count).sqrt()
-    return values / torch.where(spread > 1e-9, spread, torch.inf), known
+    values = values.div_(torch.where(scale > 0, scale, 1.0)).to(torch.float32)
+    time = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)
+    time = (time - (time * known).sum(1, keepdim=True) / count).mul_(known)
+    slope = (time * values).sum(1, keepdim=True) / time.square().sum(1, keepdim=True).clamp_min_(1)
+    values = values.sub_(time.mul_(slope))
+    spread = (values.square().sum(1, keepdim=True) / count).sqrt_()
+    return values.div_(torch.where(spread > _ROUNDING, spread, torch.inf)), known
 
 
-def _without_slow(values: Tensor, known: Tensor, sums: list[Tensor], window: int) -> Tensor:
+def _without_slow(values: Tensor, known: Tensor, total: Tensor, count: Tensor) -> Tensor:
     """Values less their centred moving average of known ones, in units of what remains and bounded; 0 where missing."""
-    n_steps, middle = values.shape[1], (sums[0].shape[1] - values.shape[1] - 1) // 2
-    up, down = middle + window // 2, middle - window // 2
-    total, count = (part[:, up : up + n_steps] - part[:, down : down + n_steps] for part in sums)
-    rest = (values - total.div_(count.clamp_min_(1))).mul_(known)
+    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1).mul_(known)
     spread = (rest.square().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)).sqrt()
-    return rest.div_(torch.where(spread > 1e-9, spread, torch.inf)).clamp_(-_FARTHEST, _FARTHEST)
+    return rest.div_(torch.where(spread > _ROUNDING, spread, torch.inf)).clamp_(-_FARTHEST, _FARTHEST)

@@ -218,8 +218,12 @@ def train(
     if config.skip_level is not None:
         check_blocks(valid_windows, config.skip_level)
     if processes is not None and processes.starts_some:
-        windows = (train_windows, valid_windows)
-        return _train_elsewhere(model, windows, config, generators, device, checkpoint, title, processes)
+        told = {"generators": generators, "device": device, "checkpoint": checkpoint, "title": title}
+        job = (model, (train_windows, valid_windows, config), told)
+        weights, progress = run_processes(_train_here, job, processes, device)
+        model.load_state_dict(weights)
+        model.to(device).eval()
+        return cast(Progress, progress)
     team = Team(device=device) if processes is None or not processes.joins_some else processes.join(device)
     train_windows = train_windows.repeated(config.n_passes(len(train_windows)))
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
@@ -283,44 +287,9 @@ def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
     return done
 
 
-def _train_elsewhere(
-    model: nn.Module,
-    windows: tuple[WindowBatches, WindowBatches | None],
-    config: Training,
-    generators: Generators,
-    device: torch.device,
-    checkpoint: Checkpoint | None,
-    title: str | None,
-    processes: DDPSettings,
-) -> Progress:
-    """Train in fresh processes and take over the weights that they found."""
-    job = (model, windows, config, generators, device, checkpoint, title)
-    weights, progress = run_processes(_train_here, job, processes, device)
-    model.load_state_dict(weights)
-    model.to(device).eval()
-    return cast(Progress, progress)
-
-
-def _train_here(
-    model: nn.Module,
-    windows: tuple[WindowBatches, WindowBatches | None],
-    config: Training,
-    generators: Generators,
-    device: torch.device,
-    checkpoint: Checkpoint | None,
-    title: str | None,
-) -> tuple[dict[str, Tensor], Progress]:
-    """What each process of :func:`_train_elsewhere` does."""
-    progress = train(
-        model,
-        *windows,
-        config,
-        generators=generators,
-        device=device,
-        checkpoint=checkpoint,
-        title=title,
-        processes=DDPSettings(),
-    )
+def _train_here(model: nn.Module, given: tuple[Any, ...], told: dict[str, Any]) -> tuple[dict[str, Tensor], Progress]:
+    """What each process of a training in several does."""
+    progress = train(model, *given, **told, processes=DDPSettings())
     return model.cpu().state_dict(), progress
 
 
