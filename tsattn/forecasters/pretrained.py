@@ -201,36 +201,34 @@ class PretrainedForecaster(GapForecaster):
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.leftovers_ is None or covariates is None:
-            point, bounds = self._answer(x, quantiles)
-        else:
-            point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
-        values = Values.after(x)
-        if self.nonnegative:
-            values = values.above_zero(values.origin >= 0)
+            return self._answer(x, quantiles, self._values)
+        point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
+        values = self._values(x)
         return values.nearest(point), values.nearest(bounds)
 
-    def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Points and quantiles of the network alone."""
-        n_windows, n_rows, n_channels = x.shape
-        rows = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows)
-        point, bounds = self._pass(rows, self.horizon, quantiles)
-        steps = (n_windows, n_channels, self.horizon)
-        return np.moveaxis(point.reshape(steps), 1, 2), np.moveaxis(bounds.reshape(*steps, bounds.shape[2]), 1, 2)
+    def _values(self, x: np.ndarray) -> Values:
+        """What may follow windows."""
+        values = Values.after(x)
+        return values.above_zero(values.origin >= 0) if self.nonnegative else values
 
-    def _pass(self, x: np.ndarray, horizon: int, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``[R, F]`` and quantiles ``[R, F, Q]`` of histories ``[R, T]``, alike long ones together."""
-        network = self.network_
-        wanted = _Between(network.quantile_levels, (*quantiles, 0.5), self.alias_)
-        found = np.empty((len(x), horizon, len(quantiles) + 1))
-        known = ~np.isnan(x)
-        lengths = x.shape[1] - known.argmax(axis=1)
+    def _answer(
+        self, x: np.ndarray, quantiles: Sequence[float], values: Callable[[np.ndarray], Values] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points and quantiles of the network alone, moved to the nearest of the values that may follow, if given."""
+        n_windows, n_rows, n_channels = x.shape
+        series = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows)
+        lengths = n_rows - (~np.isnan(series)).argmax(axis=1)
+        wanted = _Between(self.network_.quantile_levels, (*quantiles, 0.5), self.alias_)
+        found = np.empty((len(series), self.horizon, len(quantiles) + 1))
 
         def forecast(rows: np.ndarray) -> None:
-            part = torch.from_numpy(x[rows, x.shape[1] - lengths[rows[0]] :])
-            found[rows] = wanted(network.forecast(part, horizon).numpy())
+            part = series[rows, n_rows - lengths[rows[0]] :]
+            made = wanted(self.network_.forecast(torch.from_numpy(part), self.horizon).numpy())[:, :, None]
+            found[rows] = (made if values is None else values(part[..., None]).nearest(made))[:, :, 0]
 
-        _in_threads(forecast, list(_passes(lengths, horizon)), self._threads())
-        return found[..., -1], found[..., :-1]
+        _in_threads(forecast, list(_passes(lengths, self.horizon)), self._threads())
+        made = np.moveaxis(found.reshape(n_windows, n_channels, *found.shape[1:]), 1, 2)
+        return made[..., -1], made[..., :-1]
 
     def _threads(self) -> int:
         from tsattn.limits import check_threads
