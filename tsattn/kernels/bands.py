@@ -126,20 +126,9 @@ def _forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tens
             del part
 
 
-def _backward(
-    plan: Plan,
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    dq: Tensor,
-    dk: Tensor,
-    dv: Tensor,
-    *bias: Tensor,
-) -> None:
+def _backward(plan: Plan, *tensors: Tensor) -> None:
     """Fill ``dq``, ``dk`` and ``dv``."""
+    grad, q, k, v, out, lse, dq, dk, dv, *bias = tensors
     operand = plan.scaled(q)
     for inside in plan.dense:
         for slices in _slices(inside.run, [operand, grad, out, lse, dq, k, v, dk, dv, *bias]):

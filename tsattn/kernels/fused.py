@@ -127,12 +127,12 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
         )
         right: tuple[Tensor, ...] = _plain_forward(q, k, v, 0.5, True, None)
         lse = right[1] + 0.5
-        right += _plain_backward(grad, q, k, v, out, lse, 0.5, True, None)
+        right += _plain_backward(grad, q, k, v, out, lse, scale=0.5, causal=True, bias=None)
         q, k, v, out, grad = (x.to(device, dtype) for x in (q, k, v, out, grad))
         lse = lse.to(device, torch.promote_types(dtype, torch.float32))
         try:
-            got: tuple[Tensor, ...] = _forward(kind, q, k, v, 0.5, True, None)
-            got += _backward(kind, grad, q, k, v, out, lse, 0.5, True, None)
+            got: tuple[Tensor, ...] = forward(q, k, v, scale=0.5, causal=True, kind=kind)
+            got += backward(grad, q, k, v, out, lse, scale=0.5, causal=True, kind=kind)
         except (NotImplementedError, RuntimeError, TypeError):
             return False  # no such kernel in this build or for this device
     # Other devices may be allowed to multiply float32 in a narrower format.
@@ -197,6 +197,7 @@ def forward(
     scale: float,
     causal: bool = False,
     bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
+    kind: str | None = None,
 ) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq"]]:
     """``softmax(scale * q @ k^T + bias) @ v`` and the logarithm of the sum that the softmax divides by.
 
@@ -207,6 +208,7 @@ def forward(
         causal: Query i sees keys 0 to i; wants Lq = Lk.
         bias: Added to the scores, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A row that sees none
             has a log-sum-exp near it and a result without meaning.
+        kind: Which operators compute it; default :func:`choose`.
 
     Returns:
         The result in the type of q, and the log-sum-exp in float32 at least.
@@ -214,41 +216,7 @@ def forward(
     Cost:
         b h Lq Lk (K + V) multiply-adds, half of that when causal; memory linear in the tokens.
     """
-    return _forward(choose(q, v, bias), q, k, v, scale, causal, bias)
-
-
-def backward(
-    grad: Float[Tensor, "b h Lq V"],
-    q: Float[Tensor, "b h Lq K"],
-    k: Float[Tensor, "b h Lk K"],
-    v: Float[Tensor, "b h Lk V"],
-    out: Float[Tensor, "b h Lq V"],
-    lse: Float[Tensor, "b h Lq"],
-    *,
-    scale: float,
-    causal: bool = False,
-    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
-) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
-    """Gradients of q, k and v for that of the result.
-
-    The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole attention and the keys of
-    a part of it, this is the part's share of the gradients (docs/mathematics.md, section 4).
-
-    Args:
-        grad: Gradient of the result.
-        out: The result.
-        lse: Its log-sum-exp, in float32 at least.
-        scale, causal, bias: As in :func:`forward`.
-
-    Returns:
-        The three gradients, in the type of q.
-    """
-    return _backward(choose(q, v, bias), grad, q, k, v, out, lse, scale, causal, bias)
-
-
-def _forward(
-    kind: str, q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    kind = choose(q, v, bias) if kind is None else kind
     if kind == "plain":
         return _plain_forward(q, k, v, scale, causal, bias)
     pair = operators(kind)
@@ -265,20 +233,36 @@ def _forward(
     return out[..., :width], lse
 
 
-def _backward(
-    kind: str,
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
+def backward(
+    grad: Float[Tensor, "b h Lq V"],
+    q: Float[Tensor, "b h Lq K"],
+    k: Float[Tensor, "b h Lk K"],
+    v: Float[Tensor, "b h Lk V"],
+    out: Float[Tensor, "b h Lq V"],
+    lse: Float[Tensor, "b h Lq"],
+    *,
     scale: float,
-    causal: bool,
-    bias: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    causal: bool = False,
+    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
+    kind: str | None = None,
+) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
+    """Gradients of q, k and v for that of the result.
+
+    The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole attention and the keys of
+    a part of it, this is the part's share of the gradients (docs/mathematics.md, section 4).
+
+    Args:
+        grad: Gradient of the result.
+        out: The result.
+        lse: Its log-sum-exp, in float32 at least.
+        scale, causal, bias, kind: As in :func:`forward`.
+
+    Returns:
+        The three gradients, in the type of q.
+    """
+    kind = choose(q, v, bias) if kind is None else kind
     if kind == "plain":
-        return _plain_backward(grad, q, k, v, out, lse, scale, causal, bias)
+        return _plain_backward(grad, q, k, v, out, lse, scale=scale, causal=causal, bias=bias)
     pair = operators(kind)
     assert pair is not None
     widths = (q.shape[3], v.shape[3])
@@ -346,17 +330,8 @@ def _plain_forward(
     return out, lse
 
 
-def _plain_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    scale: float,
-    causal: bool,
-    bias: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _plain_backward(*tensors: Tensor, scale: float, causal: bool, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    grad, q, k, v, out, lse = tensors
     work = torch.promote_types(q.dtype, torch.float32)
     dq, dk, dv = (torch.zeros(x.shape, dtype=work, device=x.device) for x in (q, k, v))
     for here in _slices(q, k, causal):
