@@ -94,16 +94,10 @@ def attention(
         >>> attention(q, k, v, causal=True, ranks=(2, 2), block_sizes=(8, 4)).shape
         torch.Size([1, 2, 8, 4])
     """
+    levels = _levels(ranks, block_sizes, offset, level_scales, mean_levels)
+    pattern = Pattern(causal, window, n_global)
     return attend(
-        q,
-        k,
-        v,
-        levels=_levels(ranks, block_sizes, offset, level_scales, mean_levels),
-        pattern=Pattern(causal, window, n_global),
-        key_mask=key_mask,
-        groups=groups,
-        scale=scale,
-        backend=backend,
+        q, k, v, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale, backend=backend
     )
 
 
@@ -144,22 +138,9 @@ def mlr_attention(
     """
     if ranks is None:
         raise ValueError("mlr_attention needs ranks; got None; give features per level, or call attention instead")
-    return attention(
-        q,
-        k,
-        v,
-        ranks=ranks,
-        block_sizes=block_sizes,
-        offset=offset,
-        groups=groups,
-        level_scales=level_scales,
-        mean_levels=mean_levels,
-        causal=causal,
-        window=window,
-        n_global=n_global,
-        key_mask=key_mask,
-        scale=scale,
-        backend=backend,
+    levels, pattern = Levels(ranks, block_sizes, offset, level_scales, mean_levels), Pattern(causal, window, n_global)
+    return attend(
+        q, k, v, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale, backend=backend
     )
 
 
