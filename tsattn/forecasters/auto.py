@@ -57,23 +57,17 @@ _COLUMNS = ("error", "weight", "seconds", "note")
 
 
 class _Candidate(NamedTuple):
-    """A forecaster that may take part.
+    """A forecaster that may take part."""
 
-    Args:
-        name: As in the catalogue.
-        forecaster: The forecaster.
-        by_row: Whether it answers each series and channel from its own rows and learns nothing but the season, so that
-            its time is told by a few.
-        banded: Whether its quantiles count. Those of a network are calibrated on few windows of a short table, and
-            refused where there are too few.
-        least: Rows of a series from which on it is asked; 0 stands for half of what it reads.
-    """
-
-    name: str
+    name: str  # as in the catalogue
     forecaster: Forecaster
+    # Whether it answers each series and channel from its own rows and learns nothing but the season, so that its time
+    # is told by a few.
     by_row: bool = False
+    # Whether its quantiles count. Those of a network are calibrated on few windows of a short table, and refused where
+    # there are too few.
     banded: bool = False
-    least: int = 1
+    least: int = 1  # rows of a series from which on it is asked; 0 stands for half of what it reads
 
 
 # Points [B, F, C], NaN where there is none, and quantiles [B, F, C, Q], NaN too of a forecaster that gives points only.

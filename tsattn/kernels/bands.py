@@ -78,11 +78,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
 
 
 class _Bands(Passes):
-    """Base and bands.
-
-    Args:
-        plans: Some heads, and what is to be done for them; all heads together.
-    """
+    """Base and bands by ``plans``: some heads, and what is to be done for them."""
 
     def __init__(self, plans: list[tuple[slice, Plan]]) -> None:
         self.plans = plans

@@ -231,12 +231,7 @@ _remembered = functools.lru_cache(maxsize=64)(_build)
 
 
 class _Slices(Passes):
-    """The loop over slices, for inputs of float32 or wider.
-
-    Args:
-        plan: How the weights of a slice are made.
-        keep: Whether to keep them for the backward pass, which makes them again otherwise.
-    """
+    """The loop over slices, for inputs of float32 or wider; weights are kept for the backward pass, or made again."""
 
     def __init__(self, plan: _Plan, keep: bool) -> None:
         self.plan, self.keep = plan, keep

@@ -40,36 +40,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Band:
-    """Pairs that share the same levels.
+    """Pairs that share the same levels."""
 
-    Args:
-        width: Leading features that count.
-        runs: The pairs.
-        causal: Both sides are the same tokens in order, and none sees a later one.
-        scale: Factor of the scores, above 0.
-    """
-
-    width: int
-    runs: tuple[Run, ...]
-    causal: bool = False
-    scale: float = 1.0
+    width: int  # leading features that count
+    runs: tuple[Run, ...]  # the pairs
+    causal: bool = False  # both sides are the same tokens in order, and none sees a later one
+    scale: float = 1.0  # factor of the scores, above 0
 
 
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """Small blocks that are computed by block products, finer levels included.
+    """Small blocks that are computed by block products, finer levels included."""
 
-    Args:
-        run: The blocks.
-        blocks: The products of one.
-        geometry: The levels of one, those that all its pairs share taken as the first.
-        n_common: How many levels that are.
-    """
-
-    run: Run
-    blocks: Blocks
-    geometry: Geometry
-    n_common: int
+    run: Run  # the blocks
+    blocks: Blocks  # the products of one
+    geometry: Geometry  # the levels of one, those that all its pairs share taken as the first
+    n_common: int  # how many levels that are
 
     def shares(self, like: Tensor) -> Tensor | None:
         """What scores of a block are multiplied by [n n], or nothing where that is 1 everywhere."""
@@ -80,21 +66,13 @@ class Inside:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What has to be computed, in this order: the base, which covers every token once, then bands from fine to coarse.
+    """What has to be computed, in this order: the base, which covers every token once, then bands, finer first."""
 
-    Args:
-        relative: Factor per feature beside the scale of a band, or nothing where it is 1 everywhere.
-        causal: See no later position.
-        base: Blocks of the base level by a fused kernel, or nothing.
-        dense: The same by block products, where blocks are small or have finer levels inside.
-        bands: The rest.
-    """
-
-    relative: tuple[float, ...] | None
-    causal: bool
-    base: Band | None
-    dense: tuple[Inside, ...]
-    bands: tuple[Band, ...]
+    relative: tuple[float, ...] | None  # factor per feature beside the scale of a band, where it is not 1 everywhere
+    causal: bool  # see no later position
+    base: Band | None  # blocks of the base level by a fused kernel
+    dense: tuple[Inside, ...]  # the same by block products, where blocks are small or have finer levels inside
+    bands: tuple[Band, ...]  # the rest
 
     def steps(self, operand: Tensor) -> Iterator[tuple[Band, Run]]:
         """All runs of the base and the bands; on the way, features of ``operand`` that count no more become zero."""

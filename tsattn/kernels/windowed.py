@@ -107,21 +107,13 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some queries and the keys they see.
+    """Some queries and the keys they see."""
 
-    Args:
-        rows: The queries.
-        n_global: Leading keys that all of them see.
-        near: Further keys.
-        banded: Of the further keys, only those in a query's window are seen.
-        causal: Queries and keys are the same tokens in order, and none sees a later one.
-    """
-
-    rows: slice
-    n_global: int
-    near: slice
-    banded: bool = True
-    causal: bool = False
+    rows: slice  # the queries
+    n_global: int  # leading keys that all of them see
+    near: slice  # further keys
+    banded: bool = True  # of the further keys, only those in a query's window are seen
+    causal: bool = False  # queries and keys are the same tokens in order, and none sees a later one
 
     def keys(self, x: Tensor) -> Tensor:
         """Rows of the keys [B H L F], side by side."""
