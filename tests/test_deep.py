@@ -19,7 +19,7 @@ from tsattn.forecasters import gluonts as deep
 from tsattn.forecasters.gluonts import GluonTSForecaster, SharedNormal
 from tsattn.forecasters.naive import Naive, WindowAverage
 from tsattn.forecasters.pooled import training_windows
-from tsattn.silence import collected, ignored, silenced
+from tsattn.silence import LIGHTNING, collected, ignored, silenced
 
 with ignored(*deep._THEIR_OWN):
     from gluonts.torch.model.d_linear import DLinearEstimator
@@ -173,7 +173,7 @@ def test_nothing_is_left_behind(model, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     filters, threads, interrupt = list(warnings.filters), torch.get_num_threads(), signal.getsignal(signal.SIGINT)
-    loggers = {name: (logging.getLogger(name).level, list(logging.getLogger(name).filters)) for name in deep._LOGGERS}
+    loggers = {name: (logging.getLogger(name).level, list(logging.getLogger(name).filters)) for name in LIGHTNING}
     said = Ear()
     logging.getLogger("lightning.pytorch").addHandler(said)
     forecaster = make(model).fit(long())

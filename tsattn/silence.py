@@ -5,11 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import LogRecord, getLogger
+from signal import SIGINT, getsignal, signal
 from threading import RLock, get_ident
 
 # Filters belong to the whole process: two threads that leave ``catch_warnings`` in another order would leave the
 # wrong list behind, so they take turns.
 _LOCK = RLock()
+# What Lightning says by these loggers is no matter of the user's.
+LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 
 
 @contextmanager
@@ -77,3 +80,16 @@ def silenced(*names: str) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(from_elsewhere)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide."""
+    before = getsignal(SIGINT)
+    try:
+        yield
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):
+            signal(SIGINT, before)
+            raise KeyboardInterrupt from None
+        raise

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,12 +23,11 @@ from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.random import seed_from
-from tsattn.silence import ignored, silenced
+from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 # What GluonTS, Lightning and torch say of one another is no matter of the user's.
 _THEIR_OWN = (
     (UserWarning, "Using `json`-module for json-handling"),
@@ -201,9 +199,9 @@ class GluonTSForecaster(PooledForecaster):
         order = generator.permutation(len(x))
         windows = np.concatenate([x, y], axis=1).astype(np.float32)[order]
         device, seed = self._device(), int(generator.integers(2**63))
-        with _seeded(seed, device), ignored(*_THEIR_OWN), silenced(*_LOGGERS), TemporaryDirectory() as folder:
+        with _seeded(seed, device), ignored(*_THEIR_OWN), silenced(*LIGHTNING), TemporaryDirectory() as folder:
             estimator = self._estimator(context, season_length(panel.freq), folder, device)
-            with _interruptible(), limit_threads(1):  # small networks, which more threads make no faster
+            with interruptible(), limit_threads(1):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
         self.network_ = trained.model.to("cpu", torch.float64).eval()
         self.context_, self.n_windows_ = context, len(x)
@@ -217,7 +215,7 @@ class GluonTSForecaster(PooledForecaster):
             require((self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors")
         for name, tensor in tensors.items():
             require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-        with ignored(*_THEIR_OWN), silenced(*_LOGGERS):
+        with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
             season = season_length(self.panel_.freq)
             estimator = self._estimator(self.context_, season, "", torch.device("cpu"))
             with torch.device("meta"):  # neither memory nor random numbers are taken for weights that are here
@@ -324,16 +322,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with _LOCK, torch.random.fork_rng(devices=devices), IN_SINGLE:
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as left:
-        if isinstance(left.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt from None
-        raise

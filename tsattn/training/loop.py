@@ -2,7 +2,6 @@
 
 import copy
 import math
-import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from tsattn.data.windows import WindowBatches
 from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
-from tsattn.silence import silenced
+from tsattn.silence import LIGHTNING, interruptible, silenced
 from tsattn.terminal import ProgressLine, progress_line
 from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
 from tsattn.training.processes import DDPSettings, Team, run_processes
@@ -29,8 +28,6 @@ from tsattn.training.state import Checkpoint, Progress
 # Share of all steps in which the learning rate rises from zero; after them it falls by a half cosine.
 _WARMUP = 0.1
 _RATE = 1e-3
-# What Lightning says by these is no matter of the user's.
-_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 
 
 class ForecastModule(lightning.LightningModule):
@@ -300,7 +297,6 @@ def _run(
     processes: DDPSettings | None,
 ) -> None:
     """Hand the epochs that are left to Lightning, without its words and without its way to end the process."""
-    on_interrupt = signal.getsignal(signal.SIGINT)
     config, progress, (train, valid) = module.config, module.progress, windows
     shown = progress_line(
         title if module.team.rank == 0 else None,
@@ -308,7 +304,7 @@ def _run(
         n_steps=module.n_steps,
         seconds=config.max_seconds,
     )
-    with silenced(*_LOGGERS), _ONE_WARNING, shown as module.line:
+    with silenced(*LIGHTNING), _ONE_WARNING, shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
             max_epochs=config.n_epochs - progress.epoch,
@@ -320,14 +316,8 @@ def _run(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        try:
+        with interruptible():
             trainer.fit(module, train, [] if valid is None else valid)  # Lightning warns of None
-        except SystemExit as left:
-            # Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide.
-            if isinstance(left.__context__, KeyboardInterrupt):
-                signal.signal(signal.SIGINT, on_interrupt)
-                raise KeyboardInterrupt from None
-            raise
         if module.line is not None:
             early = "stopped by max_time" if progress.timed_out else f"stopped, best was epoch {progress.best_epoch}"
             module.line.finish("done" if progress.epoch == config.n_epochs else early)
