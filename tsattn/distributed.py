@@ -19,6 +19,7 @@ from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecast, Forecaster, check_forecaster
+from tsattn.settings import check_whole
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]
@@ -150,7 +151,7 @@ def backtest_many(
             f"n_chunks deals series out, and by='fold' deals fits out; got n_chunks = {n_chunks!r}: use one"
         )
     if n_chunks is not None:
-        _check_chunks(n_chunks)
+        check_whole("n_chunks", n_chunks)
     judge = partial(_by_fold, engine) if by == "fold" else partial(_by_series, engine, n_chunks)
     return backtest(forecasters, data, judge=judge, **options)
 
@@ -243,15 +244,9 @@ def _unpacked(text: str) -> Any:
 # --- pieces -----------------------------------------------------------------------------------------------------
 
 
-def _check_chunks(n_chunks: Any) -> int:
-    if isinstance(n_chunks, bool) or not isinstance(n_chunks, Integral) or n_chunks < 1:
-        raise ValueError(f"n_chunks must be a whole number of at least 1; got {n_chunks!r}")
-    return int(n_chunks)
-
-
 def _edges(n_series: int, engine: Any, n_chunks: int | None) -> list[tuple[int, int]]:
     """First series of each chunk and of the next one; as even as can be, none empty."""
-    wanted = _width(engine) if n_chunks is None else _check_chunks(n_chunks)
+    wanted = _width(engine) if n_chunks is None else check_whole("n_chunks", n_chunks)
     cuts = np.linspace(0, n_series, min(wanted, n_series) + 1).astype(int).tolist()
     return list(itertools.pairwise(cuts))
 

@@ -21,7 +21,7 @@ from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
-from tsattn.settings import Settings
+from tsattn.settings import Settings, check_whole
 from tsattn.silence import silenced
 
 if TYPE_CHECKING:
@@ -174,9 +174,8 @@ def _check_arguments(
             f"tune needs a forecaster with a validation loss, such as AttentionForecaster or LinearForecaster; got"
             f" {type(forecaster).__name__}"
         )
-    for name, value, least in (("n_trials", n_trials, 1), ("test_size", test_size, 0)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+    check_whole("n_trials", n_trials)
+    check_whole("test_size", test_size, 0)
     if not forecaster.val_size:
         raise ValueError("tune compares validation losses, and val_size = 0 leaves none; set val_size above 0")
     trainer = forecaster.training.trainer

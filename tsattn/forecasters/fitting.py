@@ -15,6 +15,7 @@ from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, leas
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
+from tsattn.settings import check_whole
 
 # Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
 _CALIBRATION_WINDOWS = 500
@@ -305,9 +306,7 @@ def validation_rows(panel: Panel, *, horizon: int, context: int | None, val_size
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
     for name, value in {"horizon": horizon, **({} if context is None else {"context": context})}.items():
-        if not _is_whole(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
-        if value >= 2**31:
+        if check_whole(name, value) >= 2**31:
             raise ValueError(f"{name} must be below 2**31 rows; got {value!r}")
     if _is_whole(val_size) and 0 < val_size < horizon:
         raise ValueError(

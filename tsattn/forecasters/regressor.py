@@ -14,6 +14,7 @@ from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
 from tsattn.random import Generators, seed_from
+from tsattn.settings import check_whole
 from tsattn.training.loop import train
 from tsattn.training.settings import Training
 
@@ -165,15 +166,13 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
     def _windows(self, rows: np.ndarray, name: str) -> np.ndarray:
         """``[n, T * C]`` as ``[n, T, C]``."""
-        channels = self.n_channels
-        if not isinstance(channels, int | np.integer) or isinstance(channels, bool) or channels < 1:
-            raise ValueError(f"n_channels must be a whole number of at least 1; got {channels!r}")
+        channels = check_whole("n_channels", self.n_channels)
         if rows.shape[1] % channels:
             raise ValueError(
                 f"{name} must have a multiple of n_channels = {channels} columns, a moment's channels side by side;"
                 f" got {rows.shape[1]}; flatten windows [n, T, C] by reshape(n, -1)"
             )
-        return rows.reshape(len(rows), -1, int(channels))
+        return rows.reshape(len(rows), -1, channels)
 
     def _n_valid(self, n: int) -> int:
         size = self.val_size

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
-from tsattn.settings import Settings
+from tsattn.settings import Settings, check_whole
 
 LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
 # Settings that mean something to some attentions only; asking another for them is an error.
@@ -94,7 +94,7 @@ class Network(Settings):
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride"):
-            _check_count(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout!r}")
 
@@ -183,10 +183,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            _check_count(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         for name in ("n_kv_heads", "tt_rank", "window", "head_rank"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
+                check_whole(name, getattr(self, name))
         check_backbone(self.backbone)
         self._check_reads()
         self._check_head()
@@ -216,9 +216,7 @@ class ModelConfig:
         counts = {"n_past": "past", "n_known": "future", "n_static": "static", "mixed_channels": "mixing"}
         for name, what in counts.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ValueError(f"{name} must be a whole number of at least 0; got {value!r}")
-            if value and what not in READS.get(self.kind, ()):
+            if check_whole(name, value, 0) and what not in READS.get(self.kind, ()):
                 raise ValueError(
                     f"a {self.kind} network reads no covariates and mixes no channels; got {name} = {value}; use an"
                     " attention encoder, or leave them out"
@@ -330,8 +328,3 @@ def _plain(value: Any) -> Any:
         return value
     found = np.asarray(value).tolist()
     return tuple(found) if isinstance(found, list) else found
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from tsattn.limits import check_threads, seconds_from
-from tsattn.settings import Settings
+from tsattn.settings import Settings, check_whole
 
 LOSSES = ("mse", "mae", "huber")
 SKIPS = (True, False, "least_squares")
@@ -77,10 +77,8 @@ class Training(Settings):
             raise ValueError(f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}")
         for name in ("batch_size", "max_epochs", "patience"):
             value = getattr(self, name)
-            if value is None and name != "batch_size":
-                continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+            if value is not None or name == "batch_size":
+                check_whole(name, value)
         if self.precision not in (None, "bf16"):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
