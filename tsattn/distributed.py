@@ -283,13 +283,9 @@ def _joined(parts: Sequence[Forecast]) -> Forecast:
 
 def _by_fold(engine: Any, plan: BacktestPlan) -> dict[str, Rolled]:
     pieces = [(name, fit) for name in plan.named for fit in range(len(plan.fits))]
-    parts = distributed_map(partial(_judge_fold, plan), pieces, engine=engine)
-    found = {name: plan.blank(name) for name in plan.named}
-    slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
     edges = [*plan.fits, plan.origins.shape[1]]
-    for (name, fit), part in zip(pieces, parts, strict=True):
-        _include(found[name], part, slots[:, edges[fit] : edges[fit + 1]].ravel())
-    return found
+    places = [(name, slice(None), slice(edges[fit], edges[fit + 1])) for name, fit in pieces]
+    return _gathered(plan, places, distributed_map(partial(_judge_fold, plan), pieces, engine=engine))
 
 
 def _judge_fold(plan: BacktestPlan, piece: tuple[str, int]) -> Rolled:
@@ -314,12 +310,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
                 )
                 pieces.append(part)
                 places.append((name, slice(first, last), slice(start, stop)))
-    parts = distributed_map(_judge_series, pieces, engine=engine)
-    found = {name: plan.blank(name) for name in plan.named}
-    slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
-    for (name, series, columns), rolled in zip(places, parts, strict=True):
-        _include(found[name], rolled, slots[series, columns].ravel(), series)
-    return found
+    return _gathered(plan, places, distributed_map(_judge_series, pieces, engine=engine))
 
 
 def _judge_series(plan: BacktestPlan) -> Rolled:
@@ -332,8 +323,15 @@ def _judge_series(plan: BacktestPlan) -> Rolled:
     return rolled
 
 
-def _include(whole: Rolled, part: Rolled, slots: np.ndarray, series: slice = slice(None)) -> None:
-    """Put the windows of a piece where they belong."""
-    whole.tally.include(part.tally, series)
-    if whole.point is not None and whole.bounds is not None:
-        whole.point[slots], whole.bounds[slots] = part.point, part.bounds
+def _gathered(
+    plan: BacktestPlan, places: Sequence[tuple[str, slice, slice]], parts: Sequence[Rolled]
+) -> dict[str, Rolled]:
+    """The windows of all pieces where they belong, given the forecaster, the series and the origins of each."""
+    found = {name: plan.blank(name) for name in plan.named}
+    slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
+    for (name, series, columns), part in zip(places, parts, strict=True):
+        whole, at = found[name], slots[series, columns].ravel()
+        whole.tally.include(part.tally, series)
+        if whole.point is not None and whole.bounds is not None:
+            whole.point[at], whole.bounds[at] = part.point, part.bounds
+    return found
