@@ -622,8 +622,11 @@ def forecast_panel(
         else:
             given, spread = forecaster.predict_before(history, ends[part], quantiles=every, covariates=covariates)
             point[part], bounds[part] = given[:, :steps], spread[:, :steps]
-    if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
-        _refuse_not_finite(forecaster, panel, point, bounds)
+    if (n := first_not_finite(point, bounds)) is not None:
+        raise ValueError(
+            f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r}; look at the scale of"
+            " its values and fit again"
+        )
     return Forecast(
         point=point,
         ids=panel.ids,
@@ -671,10 +674,9 @@ def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindo
     return x[:, context : context + steps]
 
 
-def _refuse_not_finite(forecaster: Forecaster, panel: Panel, point: np.ndarray, bounds: np.ndarray) -> None:
+def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
+    """The first of forecasts ``[B, F, C]`` with quantiles ``[B, F, C, Q]`` that is not finite, if there is one."""
+    if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):  # told fast
+        return None
     bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))
-    if bad.any():
-        raise ValueError(
-            f"{forecaster.alias_} gave a forecast that is not finite for series"
-            f" {panel.ids[int(np.argmax(bad))]!r}; look at the scale of its values and fit again"
-        )
+    return int(np.argmax(bad)) if bad.any() else None

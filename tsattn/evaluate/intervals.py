@@ -308,8 +308,7 @@ def tally_misses(errors: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np
     known = ~np.isnan(errors)
     count = known.sum(axis=0)
     missed = (errors > widths[:, None]).sum(axis=1)  # NaN is no miss
-    shares = np.divide(missed, count, out=np.full(missed.shape, np.nan), where=count > 0)
-    return shares, np.where(count > 0, np.where(known, errors, 0.0).max(axis=0), np.nan)
+    return ratios(missed, count), np.where(count > 0, np.where(known, errors, 0.0).max(axis=0), np.nan)
 
 
 def bounds_around(

@@ -10,7 +10,7 @@ import numpy as np
 from tsattn.data.frames import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import Forecaster, first_not_finite
 from tsattn.levels import check_request, quantile_to_level
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
@@ -335,8 +335,11 @@ def judge_windows(
         covariates = None if beside is None else beside.windows(ends[part], read, steps)
         asked: dict[str, Any] = {"quantiles": rolled.quantiles, "covariates": covariates}
         point, bounds = forecaster.predict_before(history, ends[part], **asked)
-        if not (math.isfinite(point.sum()) and math.isfinite(bounds.sum())):
-            _refuse_not_finite(rolled.alias, panel, ends[part], point, bounds)
+        if (bad := first_not_finite(point, bounds)) is not None:
+            raise ValueError(
+                f"{rolled.alias} gave a forecast that is not finite after {panel.times[ends[part][bad] - 1]}; look at"
+                " the scale of its values"
+            )
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[slots[part]], rolled.bounds[slots[part]] = point, bounds
         for first in range(0, len(point), size):
@@ -359,10 +362,3 @@ def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.nd
             f" end row {ends[int(np.argmin(inside))]}: move it, or use a smaller context or horizon"
         )
     return series
-
-
-def _refuse_not_finite(alias: str, panel: Panel, ends: np.ndarray, point: np.ndarray, bounds: np.ndarray) -> None:
-    bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))
-    if bad.any():
-        cutoff = panel.times[ends[int(np.argmax(bad))] - 1]
-        raise ValueError(f"{alias} gave a forecast that is not finite after {cutoff}; look at the scale of its values")
