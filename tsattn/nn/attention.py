@@ -79,17 +79,7 @@ class Attention(nn.Module):
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
             q, k = self.score.features_at(x, places, n_last)
-            seen = attend(
-                q,
-                k,
-                self._values(x),
-                levels=self.score.levels,
-                pattern=self.pattern,
-                key_mask=key_mask,
-                groups=places.groups,
-                scale=self.score.scale,
-            )
-            return self._join(seen)
+            return self._join(self._attend(q, k, self._values(x), key_mask, groups=places.groups))
         q, k = self._features(x, context)
         seen = self._attend(q, k, self._values(x if context is None else context), key_mask)
         return self._join(seen)
@@ -169,9 +159,9 @@ class Attention(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         return self.value(x).unflatten(2, (self.n_value_heads, self.d_value)).transpose(1, 2)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        score = self.score
-        return attend(q, k, v, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any) -> Tensor:
+        how: dict[str, Any] = {"levels": self.score.levels, "pattern": self.pattern, "scale": self.score.scale}
+        return attend(q, k, v, **how, key_mask=key_mask, **parts)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
         score = self.score
@@ -241,10 +231,10 @@ class GlobalLocalAttention(Attention):
     def _halves(self, x: Tensor) -> list[Tensor]:
         return list(x.split([self.d_global, x.shape[3] - self.d_global], dim=3))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any) -> Tensor:
         (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
-        far = attend(q_far, k_far, v, pattern=self.pattern, key_mask=key_mask)
-        return far + attend(q_near, k_near, v, pattern=self.local, key_mask=key_mask)
+        far = attend(q_far, k_far, v, pattern=self.pattern, key_mask=key_mask, **parts)
+        return far + attend(q_near, k_near, v, pattern=self.local, key_mask=key_mask, **parts)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
         (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)

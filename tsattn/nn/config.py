@@ -190,7 +190,7 @@ class ModelConfig:
         check_backbone(self.backbone)
         self._check_reads()
         self._check_head()
-        if self.masked and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
+        if self.masked and self.kind != "encoder":
             kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
             raise ValueError(
                 f"missing='mask' is for attention encoders, which can look past missing values; got {kind!r}; use"
@@ -231,7 +231,7 @@ class ModelConfig:
             raise ValueError(
                 f"head_rank is for attention encoders; got {self.head_rank} for a {self.kind} network; drop it"
             )
-        if self.head != "point" and (self.backbone in LINEAR_KINDS or self.architecture != "encoder"):
+        if self.head != "point" and self.kind != "encoder":
             raise ValueError(
                 f"a decoder feeds on points and a linear model gives points; got head = {self.head!r}; use an attention"
                 " encoder, or calibrate intervals around the forecaster"

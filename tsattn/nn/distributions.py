@@ -180,17 +180,12 @@ class NegativeBinomialOutput(DistributionOutput):
         return (y < 0) | ((y != y.round()) & ~y.isnan()) | y.isinf()
 
 
-class LogNormalOutput(DistributionOutput):
+class LogNormalOutput(NormalOutput):
     """Positive values whose logarithm is normal with mean ``loc`` and standard deviation ``scale``."""
 
     name = "log_normal"
-    args_dim: ClassVar[dict[str, int]] = {"loc": 1, "scale": 1}
     shifts = False
     inside = 1.0
-
-    def domain_map(self, *raw: Tensor) -> Args:
-        loc, scale = raw
-        return loc, _positive(scale)
 
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
         self._refuse_shift(loc)
@@ -201,12 +196,10 @@ class LogNormalOutput(DistributionOutput):
         return distributions.LogNormal(loc, scale, validate_args=False)
 
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
-        loc, scale = args
-        return (loc[..., None] + scale[..., None] * torch.special.ndtri(q)).exp()
+        return super().icdf(args, q).exp()
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
-        loc, scale = args
-        return (loc + scale * _standard_normal(loc, generator)).exp()
+        return super().draw(args, generator).exp()
 
     def outside(self, y: Tensor) -> Tensor:
         return (y <= 0) | y.isinf()

@@ -88,11 +88,9 @@ class Head(nn.Module):
         """
 
     def _check_kind(self, kind: str | None) -> str:
-        if kind is None:
-            return self.losses[0]
-        if kind not in self.losses:
+        if kind not in (None, *self.losses):
             raise ValueError(f"loss must be one of {', '.join(self.losses)} for this head; got {kind!r}")
-        return kind
+        return kind or self.losses[0]
 
 
 class PointHead(Head):
@@ -109,10 +107,7 @@ class PointHead(Head):
         return raw + skip
 
     def denormalise(
-        self,
-        raw: Float[Tensor, "*N"],
-        level: Float[Tensor, "..."] | None = None,
-        spread: Float[Tensor, "..."] | None = None,
+        self, raw: Float[Tensor, "*N"], level: Tensor | None = None, spread: Tensor | None = None
     ) -> Float[Tensor, "*N"]:
         """The forecast after y = x * spread + level.
 
@@ -217,10 +212,7 @@ class QuantileHead(Head):
         return _add_at(raw, self._median, skip)
 
     def denormalise(
-        self,
-        raw: Float[Tensor, "*N P"],
-        level: Float[Tensor, "..."] | None = None,
-        spread: Float[Tensor, "..."] | None = None,
+        self, raw: Float[Tensor, "*N P"], level: Tensor | None = None, spread: Tensor | None = None
     ) -> Float[Tensor, "*N P"]:
         """The trained quantiles, lowest first, scaled and shifted."""
         raw, middle = _at_least_float32(raw), self._median
@@ -321,13 +313,7 @@ class DistributionHead(Head):
     losses: ClassVar[tuple[str, ...]] = ("nll",)
 
     def __init__(
-        self,
-        n_tokens: int,
-        d_model: int,
-        horizon: int,
-        *,
-        family: str,
-        generator: torch.Generator | None = None,
+        self, n_tokens: int, d_model: int, horizon: int, *, family: str, generator: torch.Generator | None = None
     ) -> None:
         if family not in FAMILIES:
             raise ValueError(f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}")
@@ -342,10 +328,7 @@ class DistributionHead(Head):
         return _add_at(raw, self._location, skip)
 
     def denormalise(
-        self,
-        raw: Float[Tensor, "*N P"],
-        level: Float[Tensor, "..."] | None = None,
-        spread: Float[Tensor, "..."] | None = None,
+        self, raw: Float[Tensor, "*N P"], level: Tensor | None = None, spread: Tensor | None = None
     ) -> Float[Tensor, "*N P"]:
         """The arguments of the distribution on the scale of the data.
 

@@ -38,14 +38,8 @@ class PatchEncoder(nn.Module):
         length, width = config.n_tokens, config.d_model
         self.embedding = PatchEmbedding(length, config.patch_len, width, dropout=config.dropout, generator=generator)
         self.stack = make_stack(config, generator=generator)
-        self.head = make_head(
-            config.head,
-            length,
-            width,
-            config.horizon,
-            quantiles=config.quantiles,
-            generator=generator,
-        )
+        sizes = (length, width, config.horizon)
+        self.head = make_head(config.head, *sizes, quantiles=config.quantiles, generator=generator)
         if config.head_rank is not None:
             self.head.narrow(config.head_rank, generator=generator)
         self.revin: nn.Module = self.head.normaliser()
@@ -88,15 +82,8 @@ class PatchEncoder(nn.Module):
         return self.head.denormalise(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
     @torch.no_grad()
-    def attention_maps(
-        self,
-        x: Float[Tensor, "B T C"],
-        *,
-        past: Float[Tensor, "B T P"] | None = None,
-        known: Float[Tensor, "B TF K"] | None = None,
-        static: Float[Tensor, "B S"] | None = None,
-    ) -> Float[Tensor, "N B C H L L"]:
-        """How much each patch looks at each other one, in every layer; arguments as in :meth:`forward`.
+    def attention_maps(self, x: Float[Tensor, "B T C"], **beside: Tensor) -> Float[Tensor, "N B C H L L"]:
+        """How much each patch looks at each other one, in every layer; covariates ``beside`` as in :meth:`forward`.
 
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and to two for
@@ -104,12 +91,12 @@ class PatchEncoder(nn.Module):
         """
         series, seen = self._series(x)
         series = self._normal(series, seen, *self._statistics(series, seen))
-        tokens = self._embed(series, self._beside(x.shape[2], past, known, static))
+        tokens = self._embed(series, self._beside(x.shape[2], **beside))
         maps = torch.stack(self.stack.weights(tokens, key_mask=self._key_mask(seen)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
 
     def _beside(
-        self, n_channels: int, past: Tensor | None, known: Tensor | None, static: Tensor | None
+        self, n_channels: int, past: Tensor | None = None, known: Tensor | None = None, static: Tensor | None = None
     ) -> Tensor | None:
         """What the covariates add to the tokens of each channel."""
         require(self.config, past, known, static)
@@ -163,10 +150,9 @@ class LinearModel(nn.Module):
             "dlinear": RevIN("mean" if local else "none", scale=local),
             "rlinear": RevIN("mean"),
         }[config.backbone]
-        self.map = linear(config.context, config.horizon, generator=generator)
-        self.trend = (
-            linear(config.context, config.horizon, generator=generator) if config.backbone == "dlinear" else None
-        )
+        sizes, dlinear = (config.context, config.horizon), config.backbone == "dlinear"
+        self.map = linear(*sizes, generator=generator)
+        self.trend = linear(*sizes, generator=generator) if dlinear else None
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""

@@ -185,21 +185,21 @@ class DotScore(Score):
         self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries and keys."""
-        width = self.n_heads * self.d_key
-        if context is None:
-            q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
-        else:
+        if context is not None:
             self.check_context()
-            weight, bias = self.project.weight, self.project.bias
-            q = affine(x, weight[:width], bias[:width])
-            k = affine(context, weight[width:], bias[width:])
-        q, k = self.by_head(q, k)
+        q, k = self._by_head(x, context)
         if self.rotary is not None:
             q, k = self.rotary(q, start=start), self.rotary(k, start=start)
         return q, k
 
-    def by_head(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Heads as an axis of their own, [B L HK] -> [B H L K], and normalised where that was asked for."""
+    def _by_head(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries of ``x`` and keys of ``context``, else of ``x``, [B H L K], normalised where that was asked for."""
+        width = self.n_heads * self.d_key
+        if context is None:
+            q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
+        else:
+            weight, bias = self.project.weight, self.project.bias
+            q, k = affine(x, weight[:width], bias[:width]), affine(context, weight[width:], bias[width:])
         q = q.unflatten(2, (self.n_heads, self.d_key)).transpose(1, 2)
         k = k.unflatten(2, (self.n_key_heads, self.d_key)).transpose(1, 2)
         if self.norm_query is not None and self.norm_key is not None:
@@ -248,14 +248,9 @@ class LevelScore(DotScore):
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be default or paper; got {scaling!r}")
         paper = scaling == "paper"
+        scale = 1.0 if paper else None
         super().__init__(
-            d_model,
-            n_heads,
-            d_head=d_head,
-            n_key_heads=n_key_heads,
-            norm=paper,
-            scale=1.0 if paper else None,
-            generator=generator,
+            d_model, n_heads, d_head=d_head, n_key_heads=n_key_heads, norm=paper, scale=scale, generator=generator
         )
         levels = Levels(default_ranks(self.d_key)) if levels is None else levels
         if paper:
@@ -491,14 +486,7 @@ class GroupLevelScore(DotScore):
         self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
         """Queries of the last tokens (default: of all) and keys of all."""
-        width = self.n_heads * self.d_key
-        if n_last is None:
-            q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
-        else:
-            weight, bias = self.project.weight, self.project.bias
-            q = affine(x[:, x.shape[1] - n_last :], weight[:width], bias[:width])
-            k = affine(x, weight[width:], bias[width:])
-        q, k = self.by_head(q, k)
+        q, k = self._by_head(x, None) if n_last is None else self._by_head(x[:, x.shape[1] - n_last :], x)
         if self.rotary is not None and places.angles is not None:
             here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)
             q, k = self.rotary.turn(q, (here[0], here[1])), self.rotary.turn(k, places.angles)

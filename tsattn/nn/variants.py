@@ -49,22 +49,11 @@ def make_attention(config: ModelConfig, layer: int, *, generator: torch.Generato
     causal = config.architecture == "decoder"
     window = default_window(config.n_tokens) if config.window is None else config.window
     if config.backbone == "global_local":
-        return GlobalLocalAttention(
-            config.d_model,
-            config.n_heads,
-            window=window,
-            causal=causal,
-            n_key_heads=config.n_kv_heads,
-            generator=generator,
-        )
-    windowed = config.layers[layer] == "W"
-    return Attention(
-        config.d_model,
-        score=_make_score(config, layer, generator),
-        pattern=Pattern(causal, window, config.n_global) if windowed else Pattern(causal),
-        n_value_heads=config.n_kv_heads,
-        generator=generator,
-    )
+        sizes, n_shared = (config.d_model, config.n_heads), config.n_kv_heads
+        return GlobalLocalAttention(*sizes, window=window, causal=causal, n_key_heads=n_shared, generator=generator)
+    score = _make_score(config, layer, generator)
+    pattern = Pattern(causal, window, config.n_global) if config.layers[layer] == "W" else Pattern(causal)
+    return Attention(config.d_model, score=score, pattern=pattern, n_value_heads=config.n_kv_heads, generator=generator)
 
 
 def default_window(n_tokens: int) -> int:
