@@ -100,9 +100,10 @@ class CovariateHistory:
         known = self._known.shape[1] + self._cycles.shape[1]
         return context * self._past.shape[1] + (context + horizon) * known
 
-    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def rows(self) -> CovariateWindows:
         """Past columns and known ones of all rows, ``[rows, features]``, and the static ones, ``[N, S]``."""
-        return self._past, np.concatenate([self._known, self._cycles[self._stamps]], axis=1), self._static
+        known = np.concatenate([self._known, self._cycles[self._stamps]], axis=1)
+        return CovariateWindows(self._past, known, self._static)
 
     def windows(self, ends: np.ndarray, context: int, horizon: int) -> CovariateWindows:
         """Covariates of the windows whose contexts end before rows ``ends [B]``.
@@ -201,7 +202,7 @@ class CovariateEncoder:
 
     def rows(self, panel: Panel) -> dict[str, np.ndarray]:
         """All rows of a panel as float32: ``past`` and ``known`` ``[rows, features]``, ``static`` ``[N, features]``."""
-        return self._encoded(*CovariateHistory(panel, self.columns).rows())
+        return self.parts(CovariateHistory(panel, self.columns).rows())
 
     def encode(self, windows: CovariateWindows, horizon: int) -> dict[str, np.ndarray]:
         """Windows as the network reads them, in float32; steps beyond those given, or not known, are zeros.
@@ -222,15 +223,12 @@ class CovariateEncoder:
         return encoded
 
     def parts(self, windows: CovariateWindows) -> dict[str, np.ndarray]:
-        """The same parts of windows with the steps that they have; what is not known is NaN.
+        """The same parts of windows, those that have a feature, with the steps that they have; NaN is not known.
 
         Raises:
             ValueError: If a static value was not seen in training.
         """
-        return self._encoded(windows.past, windows.known, windows.static)
-
-    def _encoded(self, past: np.ndarray, known: np.ndarray, static: np.ndarray) -> dict[str, np.ndarray]:
-        """Those parts that have a feature."""
+        past, known = windows.past, windows.known
         p, k = len(self.columns.past), len(self.columns.future)
         kinds, parts = self.columns.categories, {}
         with np.errstate(over="ignore"):  # what leaves float32 becomes a forecast that is not finite, and is refused
@@ -241,7 +239,7 @@ class CovariateEncoder:
                 scaled[..., :k] = (known[..., :k] - self.mean[p:]) / self.scale[p:]
                 parts["known"] = indicators(scaled, kinds[p:]).astype(np.float32)
         if self.categories:
-            parts["static"], bad = self._static(static)
+            parts["static"], bad = self._static(windows.static)
             if bad is not None:
                 raise ValueError(bad[1])
         return parts

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.calendar import calendar_cycles
-from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
@@ -113,10 +112,8 @@ class AttentionForecaster(NetworkForecaster):
         """
         self.check_fitted()
         panel = self.series(data)
-        x, covariates = self.windows(History(panel), panel.starts[1:]), None
-        if self.fitted_.encoder is not None:
-            history = CovariateHistory(panel, self.covariate_columns_)
-            covariates = history.windows(panel.starts[1:], x.shape[1], 0)
+        x, source = self.windows(History(panel), panel.starts[1:]), self.covariate_history(panel)
+        covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], 0)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             return self.fitted_.attention_maps(x, covariates)
 

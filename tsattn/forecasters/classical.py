@@ -181,8 +181,7 @@ class LocalForecaster(StoredForecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows of which shorter ones begin with NaN."""
-        if "context_" not in vars(self):
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        self.check_fitted()
         x = super()._checked(x)
         known = np.isfinite(x)
         if (known[:, :-1] & ~known[:, 1:]).any() or np.isinf(x).any():

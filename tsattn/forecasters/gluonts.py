@@ -188,14 +188,8 @@ class GluonTSForecaster(PooledForecaster):
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
-        x, y = training_windows(
-            panel,
-            context=context,
-            horizon=self.horizon,
-            max_windows=self.max_windows,
-            generator=generator,
-            centre="mean",
-        )
+        how: dict[str, Any] = {"context": context, "horizon": self.horizon, "max_windows": self.max_windows}
+        x, y = training_windows(panel, **how, generator=generator, centre="mean")
         order = generator.permutation(len(x))
         windows = np.concatenate([x, y], axis=1).astype(np.float32)[order]
         device, seed = self._device(), int(generator.integers(2**63))

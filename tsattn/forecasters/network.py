@@ -182,9 +182,8 @@ class NetworkForecaster(Forecaster):
         if self.fitted_.sizes is None:
             return super().predict_before(history, ends, quantiles=quantiles, covariates=covariates)
         x, places = self.windows(history, ends), self.fitted_.sizes.places(history.panel, ends)
-        return self._answer_windows(
-            x, quantiles, covariates and covariates.cut(x.shape[1], self.horizon), places=places
-        )
+        given = covariates and covariates.cut(x.shape[1], self.horizon)
+        return self._answer_windows(x, quantiles, given, places=places)
 
     def _forecast(
         self,
@@ -297,16 +296,6 @@ class NetworkForecaster(Forecaster):
             self._tell_short(panel, self.context_)
         return panel
 
-    def _last_windows(
-        self, data: TableLike | Panel | None, future: TableLike | None, steps: int
-    ) -> tuple[np.ndarray, CovariateWindows | None]:
-        """The last context of each series, checked, and its covariates."""
-        panel = self.series(data)
-        require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
-        source = self.covariate_history(panel, read_future(future, panel, self.covariate_columns_, steps))
-        x = self._checked(self.windows(History(panel), panel.starts[1:]))
-        return x, None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
-
     def sample(
         self,
         data: TableLike | Panel | None = None,
@@ -333,7 +322,11 @@ class NetworkForecaster(Forecaster):
         check_rows("n_samples", n_samples, 1)
         if self.fitted_.head is None:
             raise ValueError("samples need a head that knows a distribution; fit with head='student_t' or 'quantile'")
-        x, covariates = self._last_windows(data, future, self._own_steps())
+        panel, steps = self.series(data), self._own_steps()
+        require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
+        source = self.covariate_history(panel, read_future(future, panel, self.covariate_columns_, steps))
+        x = self._checked(self.windows(History(panel), panel.starts[1:]))
+        covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             return self.fitted_.sample(x, covariates, n_samples, generator)[:, : self.horizon]
@@ -434,28 +427,16 @@ class NetworkForecaster(Forecaster):
             # What the transformer of a warm start has learnt is what the map of the last fit left over.
             if self._solved and not (warm and hold_linear(fitted.network.to(home))):
                 solve_linear(fitted.network.to(home), learn)
-            progress = self._run(
-                fitted.network, learn, check, generators, device, processes, panel, verbose, warm, seed
-            )
+            checkpoint = self._checkpoint(panel, generators, seed, fitted.network.state_dict() if warm else {})
+            how = {"generators": generators, "device": device, "checkpoint": checkpoint, "processes": processes}
+            progress = self._run(fitted.network, learn, check, title=self.alias_ if verbose else None, **how)
             if check is not None and fitted.head is None:
                 fitted.calibrate(*plan.calibration())
         summary = self._summarise(fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads)
         history = pd.DataFrame(progress.history, columns=list(_COURSE))
         return fitted, {"score_scaler_": make_scaler(panel, plan.stops), "summary_": summary, "history_": history}
 
-    def _run(
-        self,
-        network: nn.Module,
-        learn: "WindowBatches",
-        check: "WindowBatches | None",
-        generators: Generators,
-        device: torch.device,
-        processes: Any,
-        panel: Panel,
-        verbose: bool,
-        warm: bool,
-        seed: int | None,
-    ) -> "Progress":
+    def _run(self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any) -> "Progress":
         """Train; nothing is done where every weight is held."""
         from tsattn.training.state import Progress
 
@@ -467,18 +448,8 @@ class NetworkForecaster(Forecaster):
 
         random.setstate(chance)  # Lightning loads rich, which draws while it is imported
         rate = self.rate if self.training.learning_rate is None else self.training.learning_rate
-        return train(
-            network,
-            learn,
-            check,
-            self.training.changed(learning_rate=rate),
-            generators=generators,
-            device=device,
-            checkpoint=self._checkpoint(panel, generators, seed, network.state_dict() if warm else {}),
-            title=self.alias_ if verbose else None,
-            processes=processes,
-            after_epoch=self._after_epoch,
-        )
+        training = self.training.changed(learning_rate=rate)
+        return train(network, learn, check, training, **how, after_epoch=self._after_epoch)
 
     def _checkpoint(
         self, panel: Panel, generators: Generators, seed: int | None, start: dict[str, torch.Tensor]

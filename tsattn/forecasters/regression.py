@@ -217,15 +217,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             def beside(ends: np.ndarray) -> np.ndarray:
                 return _features(encoder, history.windows(ends, context, self.horizon))
 
-        x, y = training_windows(
-            panel,
-            context=context,
-            horizon=self.horizon,
-            max_windows=self.max_windows,
-            generator=generator,
-            centre="last",
-            beside=beside,
-        )
+        how: dict[str, Any] = {"context": context, "horizon": self.horizon, "max_windows": self.max_windows}
+        x, y = training_windows(panel, **how, generator=generator, centre="last", beside=beside)
         regressor = self._make(int(generator.integers(2**31)), context, encoder)
         self.regressor_, self.context_, self.n_windows_ = regressor.fit(x, y), context, len(x)
         self.encoder_ = encoder

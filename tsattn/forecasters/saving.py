@@ -82,11 +82,7 @@ def fitted_files(
             "intervals.scales": torch.as_tensor(scales),
             "intervals.per_step": torch.as_tensor(fitted.sizes.per_step),
         }
-    facts = told | {
-        "network": fitted.config.to_dict(),
-        "transform": fitted.transform.name,
-        "panel": panel_facts(panel),
-    }
+    facts = told | {"network": fitted.config.to_dict(), "transform": fitted.transform.name, "panel": panel_facts(panel)}
     more_left, told_left = leftovers_files(fitted.leftovers, panel)
     return tensors | more | more_left, facts | told_left
 
