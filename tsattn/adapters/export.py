@@ -42,9 +42,6 @@ class _Served(nn.Module):
     """From windows in original units to points in original units: what ``predict_windows`` does around its network.
 
     The scale is computed in float64 as there, so that a level that is large beside the movement costs no digits.
-
-    Args:
-        forecaster: Fitted.
     """
 
     mean: Tensor
@@ -199,11 +196,7 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
 
 
 def _to_onnx(program: "ExportedProgram") -> Any:
-    """The program in operators of ONNX, checked by onnx.
-
-    Raises:
-        ValueError: If ONNX has no words for it.
-    """
+    """The program in operators of ONNX, checked by onnx and refused where ONNX has no words for it."""
     from onnx.checker import ValidationError, check_model
     from onnx.shape_inference import InferenceError
 

@@ -185,11 +185,7 @@ def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
 
 
 def _pattern(seen: Tensor, causal: bool, window: int | None) -> tuple[int, Tensor, bool, int | None]:
-    """The mask in the kernel's words: keys that count, which of them are seen, direction and window.
-
-    Raises:
-        ValueError: If it is no triangle, window or whole square with hidden keys.
-    """
+    """A triangle, window or whole square in the kernel's words: keys that count, which are seen, direction, window."""
     _, n_queries, n_keys = seen.shape
     columns = seen.any(0).any(0).nonzero()
     # A cache made in advance has room for keys to come, which nobody sees yet.

@@ -156,11 +156,7 @@ def _offset_name(offset: timedelta | None) -> str:
 
 
 def _zone(name: str, known: bool) -> str | tzinfo:
-    """What pandas takes for a zone; only names and offsets, since it would also read any file as one.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """What pandas takes for a zone; only names and offsets, since it would also read any file as one."""
     if fixed := _OFFSET.fullmatch(name):
         sign = -1 if fixed[1] == "-" else 1
         return timezone(sign * timedelta(hours=int(fixed[2]), minutes=int(fixed[3]), seconds=int(fixed[4] or 0)))

@@ -385,11 +385,7 @@ def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forec
 
 
 def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
-    """What the schemas of all forecasters say together.
-
-    Raises:
-        ValueError: If two contradict each other.
-    """
+    """What the schemas of all forecasters say together, of which no two may contradict each other."""
     default = Schema()
     found: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing"):

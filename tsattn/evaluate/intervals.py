@@ -214,12 +214,9 @@ class KnownScales:
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
-    """Variance of the logarithm of a series' mean error by the chance of its few windows, ``[C]``.
+    """Variance of the logarithm of a series' mean error ``[N, C]`` by the chance of its few windows, ``[C]``.
 
-    Args:
-        windows: Mean error of each window, ``[N, W, C]``, NaN where nothing is known.
-        mean: That of each series, ``[N, C]``, likewise.
-        overlap: As in :meth:`SeriesScales.of`.
+    The mean errors of these are ``windows [N, W, C]``; ``overlap`` is that of :meth:`SeriesScales.of`.
     """
     gaps = np.square(windows / mean[:, None] - 1)
     seen = ~np.isnan(gaps)

@@ -170,11 +170,7 @@ class AttentionForecaster(NetworkForecaster):
 
 
 def _calendar_blocks(name: str, config: ModelConfig, freq: str | int) -> tuple[int, ...]:
-    """The whole context, a week and a day in patches, as far as they are shorter than the context.
-
-    Raises:
-        ValueError: If the name is another, the frequency has neither, or they are no whole number of patches.
-    """
+    """The whole context, a week and a day in whole patches, those that are shorter than the context: one at least."""
     if name != "calendar":
         raise ValueError(f"block_sizes must be numbers or 'calendar'; got {name!r}")
     cycles = calendar_cycles(freq)

@@ -355,14 +355,9 @@ def _scale(panel: Panel) -> np.ndarray:
 
 
 def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None) -> _Trial | str:
-    """The candidate's answers to windows of ``panel`` after it learnt from ``past``, or why there are none.
+    """Answers to windows that end before ``ends`` in ``panel``, learnt from ``past``, or why there are none.
 
-    Args:
-        candidate: Its forecaster is fitted here.
-        past: The rows before all windows.
-        panel: The series.
-        ends: Absolute rows just after the contexts of the windows.
-        until: Time at which all must be done; ``None`` asks for no limit.
+    ``until`` is the time at which all must be done; ``None`` asks for no limit.
     """
     started = time.monotonic()
     try:
@@ -491,12 +486,10 @@ def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
 
 
 def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
-    """Weights of the candidates, ``[M]``, the first one being believed in before.
+    """Weights of the candidates, ``[M]``, the first one being believed in before, from scaled errors ``[M, W, F]``.
 
-    Args:
-        errors: Scaled errors ``[M, W, F]``, NaN where they are not known. The first candidate has some in each window;
-            where another has none, the first one stands in.
-        evidence: Number of windows that would tell as much if they were independent.
+    An error is NaN where it is not known. The first candidate has some in each window; where another has none, it
+    stands in. ``evidence`` is the number of windows that would tell as much if they were independent.
     """
     prior = np.eye(len(errors))[0]
     if not errors.shape[1]:

@@ -117,14 +117,7 @@ def _losses(network: ZeroNetwork, windows: "_Windows") -> torch.Tensor:
 
 
 class _Windows:
-    """Windows of single channels that teach, and those that judge.
-
-    Args:
-        panel: The series.
-        stops: Rows of each series that teach, ``[N]``.
-        horizon: Steps ahead F.
-        reach: Rows of a context at most.
-    """
+    """Windows of single channels: of the first ``stops [N]`` rows of each series to teach, and of the rest to judge."""
 
     def __init__(self, panel: Panel, stops: np.ndarray, horizon: int, reach: int) -> None:
         # A series without rows to spare teaches with all that it has.

@@ -169,13 +169,7 @@ class Leftovers:
 
 
 class _Read:
-    """What the regressions see of B windows of one channel.
-
-    Args:
-        own: Says how.
-        x: Contexts, ``[B, T]``.
-        covariates: Of the same windows.
-    """
+    """What the regressions see of B windows of one channel, contexts ``x [B, T]``."""
 
     def __init__(self, own: Leftovers, x: np.ndarray, covariates: CovariateWindows) -> None:
         encoder, self.context, self.horizon = own.encoder, x.shape[1], own.horizon
@@ -362,15 +356,7 @@ def fit_leftovers(
 
 
 class _Past:
-    """Windows of a panel's own past, with what came and what the base said.
-
-    Args:
-        own: How covariates are read.
-        base: Forecasts without them.
-        windows: Contexts before ends.
-        panel: The series.
-        ends: Absolute rows just after each context, ``[W]``.
-    """
+    """Windows of a panel's own past before rows ``ends [W]``, with what came and what the base said."""
 
     def __init__(
         self,

@@ -227,11 +227,7 @@ class NetworkForecaster(Forecaster):
         return simpler
 
     def _tell_short(self, panel: Panel, context: int) -> None:
-        """Say that series are too short for the network.
-
-        Raises:
-            ValueError: If all are.
-        """
+        """Say that series are too short for the network, and refuse a panel in which all are."""
         least = least_rows(context)
         short = known_lengths(panel.last(context)) < least
         if short.all():

@@ -101,12 +101,9 @@ class _Trees:
 
 
 class _BySteps:
-    """A regressor of one target for each step, which reads the covariates of that step only.
+    """A regressor of one target, cloned for each step, which reads the covariates of that step only.
 
-    Args:
-        regressor: Cloned a step.
-        n_shared: Features that all steps read; those of the steps follow, ``n_own`` each.
-        n_own: Features of a step.
+    The features that all steps read come first; those of the steps follow, ``n_own`` each.
     """
 
     def __init__(self, regressor: Any, n_shared: int, n_own: int) -> None:

@@ -247,13 +247,9 @@ def train(
 def _keep_start_unless_better(
     module: ForecastModule, start: Mapping[str, Tensor], windows: WindowBatches, level: float
 ) -> None:
-    """Put the weights of the start back into the network where its best ones are not clearly better.
+    """Put the weights of the start back where the best ones, which the network holds, are not clearly better.
 
-    Args:
-        module: What was trained; its network holds its best weights, and its progress says of which pass.
-        start: Weights before the first step.
-        windows: Validation windows, or the share of one process; all processes come to the same end.
-        level: Percent, as in :func:`clearly_lower`.
+    They are judged on validation windows, or one process's share of them: all processes come to the same end.
     """
     team, progress = module.team, module.progress
 
