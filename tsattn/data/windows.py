@@ -497,28 +497,25 @@ class WindowBatches:
 
     def share(self, rank: int, size: int) -> Self:
         """The same batches, of which only every ``size``-th window from ``rank`` on is handed out, perhaps none."""
-        mine = copy.copy(self)
-        mine._part = slice(rank, None, size)
-        return mine
+        return self._with(_part=slice(rank, None, size))
 
     def repeated(self, passes: int) -> Self:
         """The same windows so many times, each time in an order of its own where they are shuffled."""
-        more = copy.copy(self)
-        more._passes = passes
-        return more
+        return self._with(_passes=passes)
 
     def in_order(self) -> Self:
         """The same batches, never shuffled; no generator is drawn from."""
-        plain = copy.copy(self)
-        plain.generator = None
-        return plain
+        return self._with(generator=None)
 
     def to(self, device: torch.device) -> Self:
         """The same batches, gathered on a device."""
-        moved = copy.copy(self)
-        moved._values = self._values.to(device)
-        moved._covariates = {name: rows.to(device) for name, rows in self._covariates.items()}
-        return moved
+        moved = {name: rows.to(device) for name, rows in self._covariates.items()}
+        return self._with(_values=self._values.to(device), _covariates=moved)
+
+    def _with(self, **changes: Any) -> Self:
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
 
     def __len__(self) -> int:
         return self._passes * -(-self.n_windows // self.batch_size)
