@@ -502,17 +502,13 @@ class Forecast:
             columns.append((dialect.id_col, dialect.restore_ids(np.repeat(self.ids, self.horizon))))
         if dialect.time_col is not None:
             columns.append((dialect.time_col, self.times))
+        asked = interval_columns(self.levels, self.asked_quantiles)
         for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
-            columns += self._columns(name, c).items()
+            columns.append((name, self.point[:, :, c].ravel()))
+            columns += [(f"{name}-{suffix}", self.quantiles[q][:, :, c].ravel()) for suffix, q in asked]
         refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
         return pd.DataFrame(dict(columns), index=index)
-
-    def _columns(self, name: str, channel: int) -> dict[str, np.ndarray]:
-        columns = {name: self.point[:, :, channel].ravel()}
-        for suffix, q in interval_columns(self.levels, self.asked_quantiles):
-            columns[f"{name}-{suffix}"] = self.quantiles[q][:, :, channel].ravel()
-        return columns
 
 
 def check_forecaster(given: object) -> None:

@@ -437,7 +437,7 @@ def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, na
     inner = owner[1:] == owner[:-1]
     exact[1:] &= ~inner | (np.diff(position) > 0)  # an hour that comes twice holds one step only
     if inferred and inner.any():
-        _check_inferred(times, starts, grid, owner, position, exact, name)
+        _check_inferred(times, starts, grid, position, exact, name)
     if not exact.all():
         bad = np.flatnonzero(~exact)
         n = owner[bad[0]]
@@ -463,15 +463,10 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
 
 
 def _check_inferred(
-    times: pd.Index,
-    starts: np.ndarray,
-    grid: Grid,
-    owner: np.ndarray,
-    position: np.ndarray,
-    exact: np.ndarray,
-    name: Callable[[int], str],
+    times: pd.Index, starts: np.ndarray, grid: Grid, position: np.ndarray, exact: np.ndarray, name: Callable[[int], str]
 ) -> None:
     """Refuse series that follow another frequency than most, and stamps that follow none."""
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     inner = owner[1:] == owner[:-1]
     steps = np.diff(position)
     has, typical = _typical(steps[inner], owner[1:][inner], len(starts) - 1)

@@ -279,24 +279,13 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
         )
     columns += covariates
     values, foreign = _read_columns(df, columns)
-    index_name = df.index.name if time_col is None else None
-    table = Table(
-        codes=np.zeros(len(df), dtype=np.int64),
-        ids=np.array(["series"], dtype=object),
-        times=read_stamps(
-            df.index if time_col is None else df[time_col],
-            "the index" if time_col is None else f"column {time_col!r}",
-            lambda row: "the table",
-            unit,
-        ),
-        values=values,
-        foreign=foreign,
-        cells=[df[column] for column in columns],
-        columns=(*channels, *covariates),
-        dialect=Dialect("wide", None, time_col, None, index_name),
-        n_covariates=len(covariates),
-        categories=read_categories(df, covariates, values[:, len(channels) :], foreign[:, len(channels) :]),
-    )
+    source, where = (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
+    times = read_stamps(source, where, lambda row: "the table", unit)
+    codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
+    cells, titles, n = [df[column] for column in columns], (*channels, *covariates), len(channels)
+    dialect = Dialect("wide", None, time_col, None, df.index.name if time_col is None else None)
+    categories = read_categories(df, covariates, values[:, n:], foreign[:, n:])
+    table = Table(codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories)
     return _panel(table, freq, missing)
 
 

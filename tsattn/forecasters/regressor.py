@@ -114,16 +114,9 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         fitted = FittedNetwork(network, config, scaler, n_channels=x.shape[2])
         values = torch.as_tensor(scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
-        check = self._batches(values, np.arange(n_learn, len(x)), config, None)
+        check = self._batches(values, np.arange(n_learn, len(x)), config, None) if n_learn < len(x) else None
         with limit_threads(self._threads(fitted, n_learn)):
-            progress = train(
-                fitted.network,
-                learn,
-                check if check.n_windows else None,
-                training,
-                generators=generators,
-                device=device,
-            )
+            progress = train(fitted.network, learn, check, training, generators=generators, device=device)
         # In double precision the forecast of a window does not depend on the windows computed beside it.
         fitted.network = fitted.network.double()
         self.fitted_, self.n_iter_, self._flat = fitted, progress.epoch, future.ndim == 1

@@ -269,17 +269,10 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
         network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
     transform = facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
-    fitted = FittedNetwork(
-        network,
-        config,
-        _scaler("scaler", tensors, panel),
-        TargetTransform(transform),
-        encoder,
-        _intervals(tensors.get("intervals.errors"), config, panel),
-        panel.n_channels if panel.dialect.kind == "wide" else None,
-        leftovers,
-        _sizes(tensors, panel),
-    )
+    scaler, mapped = _scaler("scaler", tensors, panel), TargetTransform(transform)
+    intervals, scales = _intervals(tensors.get("intervals.errors"), config, panel), _sizes(tensors, panel)
+    n_channels = panel.n_channels if panel.dialect.kind == "wide" else None
+    fitted = FittedNetwork(network, config, scaler, mapped, encoder, intervals, n_channels, leftovers, scales)
     # Files of 0.1 before target transforms have one scale only.
     return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
 

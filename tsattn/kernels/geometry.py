@@ -333,20 +333,14 @@ def make_geometry(
     if groups is not None:
         _check_groups(groups, q, k, levels)
     sizes = (q.shape[1], q.shape[2], k.shape[2], q.shape[3])
-    return _fit(*sizes, levels, pattern, None if scale is None else float(scale), groups is not None)
+    return _fit(sizes, levels, pattern, None if scale is None else float(scale), groups is not None)
 
 
 @functools.lru_cache(maxsize=256)
 def _fit(
-    n_heads: int,
-    n_queries: int,
-    n_keys: int,
-    n_features: int,
-    levels: Levels | None,
-    pattern: Pattern,
-    scale: float | None,
-    grouped: bool,
+    sizes: tuple[int, int, int, int], levels: Levels | None, pattern: Pattern, scale: float | None, grouped: bool
 ) -> Geometry:
+    n_heads, n_queries, n_keys, n_features = sizes
     levels = (Levels((n_features,)) if levels is None else levels).fit(n_features, max(n_queries, n_keys))
     if isinstance(levels.offset, tuple) and len(levels.offset) not in {1, n_heads}:
         raise ValueError(
