@@ -755,3 +755,38 @@ def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
         with pytest.raises(ValueError, match=f"the network was fitted as '{known}', not as 'other'; fit again, or set"):
             ask()
     assert model.set_params(**{name: known}).predict().columns[-1] == known
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("missing", ["ffill", "interpolate", "mask"])
+def test_a_late_correction_beside_new_rows_leaves_the_rows_between_as_they_were(missing, wide):
+    frame = long_frame(2)
+    days = np.sort(frame["ds"].unique())
+    frame = frame.pivot(index="ds", columns="unique_id", values="y").reset_index() if wide else frame
+    names = frame.columns.difference(["unique_id", "ds"])
+    model = attention(missing=missing).fit(frame[frame["ds"] < days[150]])
+    late, mended, new = (frame[frame["ds"].isin(some)].copy() for some in (days[[20]], days[[145]], days[150:]))
+    late[names], mended[names] = late[names] + 90, mended[names] + 1
+    whole = pd.concat([frame[~frame["ds"].isin(days[[20, 145]])], late, mended])
+    assert model.context_ < 120
+    expected = model.predict(whole)
+    np.testing.assert_array_equal(model.update(pd.concat([late, mended, new])).predict(), expected)
+
+
+def test_a_correction_older_than_the_context_is_no_gap():
+    frame = long_frame(2)
+    model = attention().fit(frame)
+    expected = model.predict()
+    pd.testing.assert_frame_equal(model.update(frame.groupby("unique_id").head(1).assign(y=99.0)).predict(), expected)
+
+
+@pytest.mark.parametrize("missing", ["ffill", "interpolate", "mask"])
+def test_what_an_update_left_missing_is_filled_as_in_one_table(missing, tmp_path):
+    frame = long_frame(2)
+    day = frame["ds"].unique()[-3]
+    frame["y"] = frame["y"].where(frame["ds"] != day)
+    model = attention(missing=missing).fit(frame[frame["ds"] <= day])
+    model.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(), model.predict())
+    expected = model.predict(frame)
+    pd.testing.assert_frame_equal(model.update(frame[frame["ds"] > day]).predict(), expected)

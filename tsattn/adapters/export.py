@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsattn.data.windows import known_rows, least_rows
+from tsattn.data.windows import History, known_rows, least_rows
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.network import NetworkForecaster
@@ -250,7 +250,7 @@ def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> No
     """Refuse a program that gives other numbers than the forecaster on what it saw last."""
     panel = forecaster.panel_
     rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
-    contexts = panel.values[np.maximum(rows, panel.starts[:-1, None])[:_PROBES]].astype(np.float32)
+    contexts = History(panel).filled[np.maximum(rows, panel.starts[:-1, None])[:_PROBES]].astype(np.float32)
     contexts[np.broadcast_to(np.isnan(contexts).all(1, keepdims=True), contexts.shape)] = 0.0  # nothing known at all
     contexts[known_rows(contexts) < least_rows(forecaster.context_)] = 0.0  # another network's
     with torch.no_grad():

@@ -9,17 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from tsattn.data.calendar import ticks
 from tsattn.data.covariates import label
 from tsattn.data.frames import Panel, covariate_series, from_long, from_wide
 from tsattn.data.schema import Schema
 
 
-def continued_panel(old: Panel, new: Panel) -> Panel:
-    """The rows of both panels, series by series; where both have a stamp, the new one counts.
+def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
+    """The rows of both panels, series by series; where both have a stamp, the new one counts if it has a value.
 
     Args:
         old: Earlier rows.
         new: Later rows of the same or other series, on the same frequency and with the same covariates.
+        context: Rows that are read: where the old panel has so many of a series, new ones before them do not count.
 
     Raises:
         ValueError: If the panels are of different kinds, rows between them are missing and the policy of ``new`` is to
@@ -34,12 +36,18 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
     columns, statics = ((), ()) if here is None else (here.columns, here.statics)
     beside = _joined_covariates(old, new, columns, statics)
     times = old.times.append(new.times)
+    places, clock = pd.Index(old.ids).get_indexer(pd.Index(new.ids)), ticks(new.times)
+    known = (places >= 0) & (old.lengths[places] >= context)
+    first = np.where(known, ticks(old.times)[old.starts[:-1][places]], clock.min())
+    early = np.append(np.zeros(len(old.values), dtype=bool), clock < np.repeat(first, new.lengths))
     reading = Schema(freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics)
     if old.dialect.kind == "wide":
         values = np.vstack([old.values, new.values])
         table = pd.DataFrame(values, columns=list(new.channels)).join(pd.DataFrame(beside))
         table.index = times
-        table = table[~table.index.duplicated(keep="last")].sort_index()
+        # Without a value a row stands for one that was not given; its covariates are carried from others.
+        empty = np.isnan(values).all(axis=1) & table.index.duplicated()
+        table = table[~(early | empty)].groupby(level=0).last()
         joined = from_wide(table, reading)
     else:
         # Their own names: a covariate may be called y, or ds.
@@ -50,7 +58,9 @@ def continued_panel(old: Panel, new: Panel) -> Panel:
             ids = new.dialect.restore_ids(ids)
         values = np.concatenate([old.values[:, 0], new.values[:, 0]])
         table = pd.DataFrame(dict(zip(names.values(), (ids, times, values), strict=True)) | beside)
-        table = table.drop_duplicates([names["id_col"], names["time_col"]], keep="last")
+        keys = [names["id_col"], names["time_col"]]
+        empty = np.isnan(values) & table.duplicated(keys).to_numpy()
+        table = table[~(early | empty)].drop_duplicates(keys, keep="last")
         joined = from_long(table, reading.changed(**names))
     return replace(joined, channels=new.channels, dialect=new.dialect)
 

@@ -270,5 +270,10 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
 
 def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, or all of a shorter one, filled: what a later forecast needs."""
-    return replace(panel, values=History(panel).filled).last(context)
+    """The last ``context`` rows of every series, or all of a shorter one: what a later forecast needs.
+
+    The first is filled. What is missing among the others stays so, since a row to come may tell it better.
+    """
+    filled, tail = replace(panel, values=History(panel).filled).last(context), panel.last(context)
+    first = np.isin(np.arange(len(tail.values)), tail.starts)[:, None]
+    return replace(tail, values=np.where(first, filled.values, tail.values))

@@ -510,7 +510,7 @@ class NetworkForecaster(Forecaster):
 
         Args:
             data: The next rows of known series, as a frame or panel of the fitted kind, covariates included; rows that
-                are known already count as they stand in ``data``. Series may be new.
+                are known already count as they stand in ``data``, where they have a value. Series may be new.
 
         Raises:
             ValueError: If rows are missing in between or the channels differ. Nothing is changed then.
@@ -518,7 +518,7 @@ class NetworkForecaster(Forecaster):
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
-        panel = continued_panel(self.panel_, self.read(data, fitted=True))
+        panel = continued_panel(self.panel_, self.read(data, fitted=True), self.context_)
         self._tell_short(panel, self.context_)
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         if not np.array_equal(places, np.arange(self.panel_.n_series)):

@@ -18,7 +18,7 @@ from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.frames import Panel
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import Scaler
+from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.intervals import KnownScales, StepIntervals
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import FittedNetwork
@@ -64,6 +64,7 @@ def fitted_files(
     Raises:
         ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
     """
+    panel = replace(panel, values=History(panel).filled)
     tensors = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
     tensors |= {
         "scaler.mean": torch.as_tensor(fitted.scaler.mean),
