@@ -256,8 +256,22 @@ def test_series_without_errors_to_tell_have_a_scale():
     typical = math.sqrt(1 * 1 / 4)  # of the two series whose errors tell, beside their steps
     np.testing.assert_allclose(found.scales[1:3] / steps[1:3], typical)
     np.testing.assert_allclose(found.scales[[0, 3]], 1.0)
-    assert (found.left_out > 0).all()
+    assert (found.left_out[[0, 3]] > 0).all()
+    assert np.isnan(found.left_out[1:3]).all()  # no share in what the others' errors tell
     np.testing.assert_array_equal(SeriesScales.of(np.zeros((2, 3, 1, 1)), np.full((2, 1), 5.0)).scales, 5.0)
+
+
+def test_dead_series_do_not_narrow_the_intervals_of_the_others():
+    alive = {f"s{i}": 50 + 10 * np.random.default_rng(i).normal(size=60) for i in range(4)}
+    dead = {f"z{i:02}": np.zeros(60) for i in range(30)}
+    want, got = (
+        SplitConformal(Naive(3), n_windows=8).fit(long(table)).predict(level=80).set_index("unique_id").loc[[*alive]]
+        for table in (alive, alive | dead)
+    )
+    ratio = (got["naive-hi-80"] - got["naive"]) / (want["naive-hi-80"] - want["naive"])
+    assert ratio.between(0.5, 2).all()
+    nothing = SplitConformal(Naive(3), n_windows=8).fit(long(dead)).predict(level=80)
+    assert (nothing[["naive-lo-80", "naive-hi-80"]] == 0).all(axis=None)
 
 
 def test_steps_are_positive_for_every_window():

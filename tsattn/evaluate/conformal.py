@@ -40,7 +40,7 @@ class SplitConformal(Forecaster):
     that to a good approximation, which a backtest's coverage shows.
 
     A wide table is calibrated channel by channel, with n = ``n_windows`` errors a step. The series of a long one
-    share their errors, n = N * ``n_windows``, each relative to the size of its series' errors
+    with errors share them, n = N * ``n_windows``, each relative to the size of its series' errors
     (:class:`SeriesScales`), so that quiet and noisy series each hold the level. A series that was not calibrated, and
     windows in ``predict_windows``, which do not say whose they are, take that size from the steps between their last
     rows: as many as the forecaster's context, 32 where that is shorter and so many are there.

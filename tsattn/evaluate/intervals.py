@@ -143,7 +143,8 @@ class SeriesScales:
     Attributes:
         scales: Size of each series, ``[N, C]``, positive.
         left_out: The same without each of its windows, ``[N, W, C]``: what a window's own error is to be held against,
-            for the error to come is not part of the size either. One series has the same size throughout.
+            for the error to come is not part of the size either. One series has the same size throughout. NaN for a
+            series without errors beside others that have some: those of a dead series are no share of theirs.
         per_step: Typical size of an error beside a step of the history, ``[C]``; 1 where no error tells.
     """
 
@@ -184,6 +185,7 @@ class SeriesScales:
             others = ratios(total.sum(axis=1, keepdims=True) - total, count.sum(axis=1, keepdims=True) - count)
             others = np.maximum(others, mean[:, None] / errors.shape[1])  # a lone error is no outlier without bound
             left_out = drawn(np.where(told[:, None], np.nan_to_num(others), 0.0), steps[:, None])
+            left_out = np.where(told[:, None] | ~told.any(axis=0), left_out, np.nan)
         per_step = np.where(told, mean / steps, 0.0).sum(axis=0) / n_told
         return cls(scales, left_out, np.where(per_step > 0, per_step, 1.0))
 
