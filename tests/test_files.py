@@ -101,7 +101,7 @@ def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     [
         (["1.029,62", "993,5", "", "-1.000.000"], [1029.62, 993.5, np.nan, -1e6]),
         (["1.030", "993", "12", "1.031"], [1030, 993, 12, 1031]),
-        (["1.030", "2.125", "12.500", "1.031"], [1.03, 2.125, 12.5, 1.031]),
+        (["1.030.000", "2.125.000", "993.125", ""], [1030000, 2125000, 993125, np.nan]),
         (["1.030", "0.125", "12", "1.031"], [1.03, 0.125, 12, 1.031]),
         (["1'029.62", "993.5", "+12", ""], [1029.62, 993.5, 12, np.nan]),
         (["1\u202f030", "2\u202f040", "3\u202f050", "4\u202f060"], [1030, 2040, 3050, 4060]),
@@ -117,6 +117,14 @@ def test_thousands_may_be_parted(folder, cells, numbers):
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
     found = read_table("t.csv", missing="mask").values[:, 0]
     np.testing.assert_array_equal(found, numbers)
+
+
+def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
+    rows = [f"2024-01-0{day};{cell}\n" for day, cell in enumerate(["1.030", "2.125", "", "12.500"], 1)]
+    (folder / "t.csv").write_text(f"ds;y\n{''.join(rows)}")
+    with pytest.warns(UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"):
+        found = read_table("t.csv", missing="mask").values[:, 0]
+    np.testing.assert_array_equal(found, [1.03, 2.125, np.nan, 12.5])
 
 
 @pytest.mark.parametrize(

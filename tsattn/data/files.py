@@ -205,9 +205,14 @@ def _ungrouped(column: pd.Series) -> pd.Series:
         return column
     parts = cells.str.extract(f"^{_GROUPED}$")
     marks, points = ({*parts[k].dropna()} for k in (1, 2))
-    if marks == points and not cells.str.contains(r"[.,].*[.,]").any():  # one that parts 1,5 parts no thousands
+    twice = cells.str.contains(r"[.,].*[.,]").any()
+    if marks == points and not twice:  # one that parts 1,5 parts no thousands
         return cells.str.replace(",", ".").reindex(column.index)
-    told = points or marks - {*".,"} or (parts[1].isna().any() and not cells.str.match(r"[-+]?0\D").any())
+    small = cells.str.match(r"[-+]?0\D").any()
+    told = twice or points or marks - {*".,"} or (parts[1].isna().any() and not small)
+    if not (told or small) and marks == {"."} and parts[0].notna().all():
+        given = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
+        warnings.warn(f"{given}, read with a decimal point; if it parts thousands, write them without", stacklevel=2)
     if parts[0].isna().any() or not told or len(marks) > 1 or len(points) > 1 or marks & points:
         return column
     return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(column.index)
