@@ -83,7 +83,5 @@ def _joined_covariates(
     """Columns of both, the old rows first."""
     parts = [covariate_series(panel) for panel in (old, new)]
     found = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in (*columns, *statics)}
-    for name in found:
-        if found[name].dtype == object:  # perhaps numbers in one table and categories in the other
-            found[name] = found[name].map(label)
-    return found
+    # Objects are perhaps numbers in one table and categories in the other.
+    return {name: column.map(label) if column.dtype == object else column for name, column in found.items()}

@@ -313,13 +313,9 @@ def tally_misses(errors: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np
 def bounds_around(
     point: np.ndarray, widths: np.ndarray, places: Sequence[tuple[int | None, float]], scale: np.ndarray
 ) -> np.ndarray:
-    """Quantiles ``[B, F, C, Q]`` around points ``[B, F, C]``.
+    """Quantiles ``[B, F, C, Q]`` around points ``[B, F, C]`` by half widths ``[L, F, C]`` times ``scale [B, C]``.
 
-    Args:
-        point: ``[B, F, C]``.
-        widths: Half widths ``[L, F, C]``.
-        places: Level and side of each quantile, as :meth:`AdaptiveConformal.places` gives them.
-        scale: Factor of the widths, ``[B, C]``.
+    ``places`` are the level and side of each quantile, as :meth:`AdaptiveConformal.places` gives them.
     """
     sides = [point if level is None else point + side * widths[level] * scale[:, None, :] for level, side in places]
     return np.stack(sides, axis=-1)

@@ -213,10 +213,8 @@ class FittedNetwork:
         """Take intervals from the errors on contexts and their futures, on the scale of learning.
 
         Args:
-            x: Contexts, ``[n, T, C]``, series by series.
-            y: Futures, ``[n, F, C]``.
-            covariates: Of the same windows.
-            ids: Of the series of each window, ``[n]``.
+            x, y: Contexts, ``[n, T, C]``, series by series, and their futures, ``[n, F, C]``.
+            covariates, ids: Of the same windows; the ids of their series are ``[n]``.
             overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
         """
         point = self.learnt(x, (), self.encode(covariates))[0]
@@ -270,10 +268,7 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
 
 def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, or all of a shorter one: what a later forecast needs.
-
-    The first is filled. What is missing among the others stays so, since a row to come may tell it better.
-    """
+    """The last ``context`` rows of every series, or all; but for the first, gaps stay: a later row may tell them."""
     filled, tail = replace(panel, values=History(panel).filled).last(context), panel.last(context)
     first = np.isin(np.arange(len(tail.values)), tail.starts)[:, None]
     return replace(tail, values=np.where(first, filled.values, tail.values))

@@ -22,7 +22,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
-from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, require_known
+from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, make_scaler, require_known
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
 from tsattn.forecasters.naive import check_rows
@@ -399,7 +399,6 @@ class NetworkForecaster(Forecaster):
 
     def _train(self, panel: Panel, *, warm: bool, verbose: bool) -> tuple[FittedNetwork, dict[str, Any]]:
         """A fitted network and the other attributes of a fit."""
-        from tsattn.data.windows import make_scaler
         from tsattn.forecasters.fitting import check_same_covariates, hold_linear, solve_linear, start_from
         from tsattn.nn.models import build_model
         from tsattn.training.processes import processes_for
@@ -522,8 +521,6 @@ class NetworkForecaster(Forecaster):
         self._tell_short(panel, self.context_)
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         if not np.array_equal(places, np.arange(self.panel_.n_series)):
-            from tsattn.data.windows import make_scaler
-
             own = make_scaler(panel)
             self.fitted_ = replace(self.fitted_, scaler=self.fitted_.scaler.at(places, own))
             self.score_scaler_ = self.score_scaler_.at(places, own)
@@ -559,7 +556,7 @@ class NetworkForecaster(Forecaster):
 
         Series that ``fit`` has not seen are standardised by their own statistics.
         """
-        from tsattn.data.windows import WindowSpec, make_scaler
+        from tsattn.data.windows import WindowSpec
         from tsattn.evaluate.rolling import roll
 
         self.check_fitted()

@@ -54,12 +54,7 @@ _AnyT = TypeVar("_AnyT")
 def fitted_files(
     fitted: FittedNetwork, panel: Panel, score_scaler: Scaler
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of a fitted network and the end of each series.
-
-    Args:
-        fitted: The network.
-        panel: The last context of each series.
-        score_scaler: Statistics of the training rows in original units.
+    """Tensors and facts of a fitted network, the last context of each series, and a scaler in original units.
 
     Raises:
         ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
@@ -157,12 +152,7 @@ def write_model(
 
 
 def inner_folder(path: Path, facts: Mapping[str, Any], name: str) -> Path:
-    """Folder of a forecaster that was saved inside of another one.
-
-    Args:
-        path: Folder of the other one.
-        facts: Its facts.
-        name: As :func:`write_model` was told.
+    """Folder of the forecaster ``name`` that :func:`write_model` put inside of another one, in ``path``.
 
     Raises:
         ValueError: If it is not what was saved there.
