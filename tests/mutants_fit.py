@@ -156,12 +156,7 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
-    Mutant(
-        "tsattn/pretrained/network.py",
-        "torch.cat([context, states], dim=1)",
-        "torch.cat([states, context], dim=1)",
-        PRETRAINING,
-    ),
+    Mutant("tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING),
     Mutant("tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"),
     Mutant("tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"),
     Mutant("tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"),

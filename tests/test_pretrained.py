@@ -127,6 +127,7 @@ def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(netw
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
     monkeypatch.setattr(module, "_PASS_STEPS", 200)
+    monkeypatch.setattr(module, "_LEAST_STEPS", 100)
     monkeypatch.setattr(module, "_MIXED_STEPS", 100)
     x = windows(*[series(10 + i, i) for i in range(40)])
     seen, network = [], tiny_network()
@@ -156,11 +157,13 @@ def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
         longest = lengths[rows[0]]
         assert longest == lengths[rows].max()
         steps = len(rows) * (longest + horizon)
-        assert len(rows) == 1 or steps <= module._PASS_STEPS
+        assert len(rows) == 1 or steps < module._PASS_STEPS + longest + horizon
         assert (
             steps <= module._MIXED_STEPS or lengths[rows].min() >= module._LEAST_SHARE * longest - 1 or len(rows) == 1
         )
     assert len(passes) <= 60
+    # As many for each of two or four threads.
+    assert len(lengths) < 900 or len(passes) == 4
 
 
 def test_points_and_quantiles_come_of_one_pass(monkeypatch):

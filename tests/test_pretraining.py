@@ -204,19 +204,23 @@ def test_what_is_not_recent_is_as_if_it_were_not_there():
     assert whole == pytest.approx(part, rel=1e-4)
 
 
-def test_a_context_that_is_not_encoded_stays_as_it_was_embedded(monkeypatch):
-    network, given = shaken(encode=False, n_layers=3), []
+@pytest.mark.parametrize("encode", [0, 3])
+def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeypatch, encode):
+    network, given = shaken(encode=encode, n_layers=3), []
     mix = network._mix
     monkeypatch.setattr(network, "_mix", lambda *args: given.append(args) or mix(*args))
     slots = network(some_series(), 20)[0]
     states, places, key_mask, n_future = given[0]
+    kept = states.shape[1] - n_future - encode
     for block in network.stack.blocks:
-        future = block(states, key_mask=key_mask, places=places)[:, -n_future:]
-        states = torch.cat([states[:, :-n_future], future], dim=1)
-    torch.testing.assert_close(mix(*given[0]), network.stack.norm(future))
-    encoding = shaken(n_layers=3)
-    encoding.load_state_dict(network.state_dict())
-    assert (encoding(some_series(), 20)[0] - slots).abs().max() > 0.01
+        last = block(states, key_mask=key_mask, places=places)[:, kept:]
+        states = torch.cat([states[:, :kept], last], dim=1)
+    torch.testing.assert_close(mix(*given[0]), network.stack.norm(states[:, -n_future:]))
+    whole, more = shaken(n_layers=3), shaken(encode=1000, n_layers=3)
+    for other in (whole, more):
+        other.load_state_dict(network.state_dict())
+    assert (whole(some_series(), 20)[0] - slots).abs().max() > 0.01
+    torch.testing.assert_close(more(some_series(), 20)[0], whole(some_series(), 20)[0])
 
 
 def test_tokens_beyond_the_limit_are_not_read():

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 MAX_HORIZON = 1024
 
-# One pass of the network takes rows that fill about so many steps, history and horizon together, and may take that
-# many of unlike length: a short row padded to a long one is wasted work, and so is a pass for a few short rows.
-_PASS_STEPS, _MIXED_STEPS = 2**17, 2**12
+# Steps of a pass of the network, history and horizon together, at most and at least, where there are so many: in large
+# passes threads seldom wait for one another. So many may be of rows of unlike length: a short row padded to a long one
+# is wasted work, and so is a pass for a few short rows.
+_PASS_STEPS, _LEAST_STEPS, _MIXED_STEPS = 2**19, 2**16, 2**12
 # In a larger pass, no row is shorter than this share of the longest.
 _LEAST_SHARE = 0.75
 # Fields of the network's settings that are sizes of tensors.
@@ -308,14 +309,16 @@ class _Between:
 
 
 def _passes(lengths: np.ndarray, horizon: int) -> Iterator[np.ndarray]:
-    """Rows that go through the network together, the longest first."""
+    """Rows that go through the network together, the longest first; fours of passes, that all threads have as many."""
+    total = int((lengths + horizon).sum())
+    number = 4 * -(-total // (4 * _PASS_STEPS)) if total > 4 * _LEAST_STEPS else max(-(-total // _LEAST_STEPS), 1)
     order = np.argsort(-lengths, kind="stable")
     ordered, first = lengths[order], 0
     while first < len(order):
         longest = int(ordered[first])
         alike = int(np.searchsorted(-ordered, -_LEAST_SHARE * longest, side="right")) - first
         few = _MIXED_STEPS // (longest + horizon)
-        most = max(1, _PASS_STEPS // (longest + horizon))
+        most = -(-total // (number * (longest + horizon)))
         count = min(max(alike, few, 1), most)
         yield order[first : first + count]
         first += count

@@ -21,7 +21,7 @@ _FAR = 9.0
 _N_FACTS = 4
 # Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about: what is
 # computed of them stays in the caches, and threads seldom wait for one another.
-_PART_STEPS, _PART_NUMBERS = 2**17, 2**19
+_PART_STEPS, _PART_NUMBERS = 2**18, 2**20
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
@@ -43,8 +43,8 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
-        encode: Let tokens of the context pass through the blocks; otherwise only those of the future do, and every
-            block shows them the context as it was embedded.
+        encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show those before as they
+            were embedded. Default all.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -59,7 +59,7 @@ class ZeroConfig:
     max_len: int = 12
     max_tokens: int = 256
     near: int = 8
-    encode: bool = True
+    encode: int | None = None
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
@@ -349,12 +349,12 @@ class ZeroNetwork(nn.Module):
         return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
-        context, blocks = states[:, : states.shape[1] - n_future], list(self.stack.blocks)
+        blocks, held = list(self.stack.blocks), self.config.encode
         for layer, block in enumerate(blocks, 1):
-            last = n_future if layer == len(blocks) or not self.config.encode else None
-            states = block(states, key_mask=key_mask, places=places, n_last=last)
-            if layer < len(blocks) and not self.config.encode:
-                states = torch.cat([context, states], dim=1)
+            final, n_tokens = layer == len(blocks), states.shape[1]
+            last = n_future if final else None if held is None else min(n_future + held, n_tokens)
+            seen = block(states, key_mask=key_mask, places=places, n_last=last)
+            states = seen if final or last is None else torch.cat([states[:, : n_tokens - last], seen], dim=1)
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
