@@ -19,7 +19,7 @@ _MILLIONS = {"chronos_bolt_tiny": 9, "chronos_bolt_small": 48, "chronos_bolt_bas
 _MILLIONS |= {"tempopfn": 38, "ttm-r3": 1.4, "flowstate-9.1m": 9.1, "toto-2-4m": 4, "toto-2-22m": 22}
 _MILLIONS |= {"kairos_10m": 10, "yinglong_6m": 6}
 # Shipped weights by the digits that a record has of their numbers.
-NAMES = {"5b2e9a": "zero-4", "712571": "zero-small-1"}
+NAMES = {"5b2e9a": "zero-4", "db49cd": "zero-small-2"}
 _SAW = "† has seen test data by its own statement, or was trained on the tasks."
 _LAST = 0.82  # published models behind this MASE on development tasks are left out of the long table, but for README's
 _SHOWN = (0, 2)  # columns of the picture: the development tasks of either suite

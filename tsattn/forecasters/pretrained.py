@@ -81,7 +81,7 @@ class PretrainedForecaster(GapForecaster):
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
         alias: Name of the columns; default ``"zero"``.
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows that are read.
-        weights: Name of shipped weights (``"zero-small-1"`` for very many series), a file or folder that
+        weights: Name of shipped weights (``"zero-small-2"`` for very many series), a file or folder that
             :func:`tsattn.pretrained.weights.save_network` wrote, or a network.
         schema: How tables are read: columns, frequency, missing values, covariates.
         n_threads: Threads that share the series; ``None`` takes as many as torch has. A number of them does not change

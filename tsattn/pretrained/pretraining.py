@@ -70,7 +70,7 @@ SHAPES = (
 # Networks that weights are shipped of: the usual one, and one that takes less than a third of the time.
 SIZES = {
     "zero": ZeroConfig(),
-    "small": ZeroConfig(80, 2, 2, 384, token_len=16, max_len=24, max_tokens=128, encode=4),
+    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16),
 }
 
 
