@@ -285,6 +285,8 @@ def test_settings_travel_as_json():
         ZeroConfig.from_dict({"width": 3})
     with pytest.raises(ValueError, match="multiple of 8"):
         ZeroConfig(d_model=20, n_heads=2)
+    with pytest.raises(ValueError, match="encode must be a whole number of at least 0; got -1"):
+        ZeroConfig(encode=-1)
     with pytest.raises(ValueError, match=r"quantiles must ascend and hold 0\.5"):
         ZeroConfig(quantiles=(0.1, 0.9))
 

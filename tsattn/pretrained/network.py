@@ -13,6 +13,7 @@ from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
 from tsattn.pretrained.period import detect_cycle, detect_period, first_known
+from tsattn.settings import check_whole
 
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
@@ -70,6 +71,8 @@ class ZeroConfig:
             )
         if not 1.5 * self.token_len <= self.max_len:
             raise ValueError(f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}")
+        if self.encode is not None:
+            check_whole("encode", self.encode, 0)
         if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
             raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles}")
 
