@@ -365,14 +365,34 @@ def _swings(rng: Rng, n: int, length: int) -> np.ndarray:
     return smooth(rng, n, length, shortest=24) + _line(rng, n, length) * uniform(rng, n, 0, 1)
 
 
+def _damped(rng: Rng, n: int, length: int) -> np.ndarray:
+    """A rise that slows down: 1 - exp(-t / w), w from a tenth of the length to all of it."""
+    return unit(1 - np.exp(-np.linspace(0, 1, length) / log_uniform(rng, n, 0.1, 1)))
+
+
+def _changing(rng: Rng, cycle: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """A season that turns into another, along a logistic curve, and grows or shrinks; in two fifths of the series."""
+    n, length = cycle.shape
+    share = (_logistic(rng, n, length) + 2) / 4
+    size = np.exp(uniform(rng, n, -1, 1) * np.linspace(-0.7, 0.7, length))
+    changed = (cycle + np.clip(share, 0, 1) * (other - cycle)) * size
+    return np.where(chance(rng, n, 0.4), changed, cycle)
+
+
 def growth(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Growth with a season on top, exp(trend) (1 + depth season); period mostly 12 or 4, depth changing in some."""
-    curve = mix(rng, n, length, (2, _line), (2, _piecewise), (1, _integrated), (1, walk), (1, _logistic), (2, _swings))
+    """Growth with a season on top, exp(trend) (1 + depth season), and in a fifth a new level from some step on.
+
+    The period is mostly 12 or 4; the season changes in some.
+    """
+    curves = (2, _line), (2, _piecewise), (1.5, _damped), (1, _integrated), (1, walk), (1, _logistic), (2, _swings)
+    curve = mix(rng, n, length, *curves)
     m = rng.choice([12.0, 4.0, 7.0, 52.0, 24.0, 6.0], (n, 1), p=[0.5, 0.25, 0.1, 0.06, 0.05, 0.04])
-    cycle = season(rng, m, length)
+    cycle = _changing(rng, season(rng, m, length), season(rng, m, length))
     depth = uniform(rng, n, 0.05, 0.95) / np.maximum(np.abs(cycle).max(1, keepdims=True), 1e-6)
     rest = np.exp(np.clip(noise(rng, n, length), -6, 6) * log_uniform(rng, n, 0.005, 0.15))
-    return _growing(curve, log_uniform(rng, n, 0.3, 4)) * (1 + depth * cycle) * rest
+    late = np.arange(length) >= uniform(rng, n, 0.1, 1) * length
+    level = np.exp(late * chance(rng, n, 0.2) * uniform(rng, n, -0.5, 0.5))
+    return _growing(curve, log_uniform(rng, n, 0.3, 4)) * (1 + depth * cycle) * rest * level
 
 
 def solar(rng: Rng, n: int, length: int) -> np.ndarray:
@@ -409,7 +429,7 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
     off = (np.floor(day) % 7 >= np.where(chance(rng, n, 0.8), 5, 6)) | holiday
     x = np.where(off, read(rest, day, smoothly), read(work, day, smoothly))
     x += mix(rng, n, length, (1, smooth), (1, walk), (1, autoregression)) * log_uniform(rng, n, 0.03, 0.8)
-    x += noise(rng, n, length) * log_uniform(rng, n, 0.03, 0.6)
+    x += noise(rng, n, length) * log_uniform(rng, n, 0.03, 1.2)
     return np.where(chance(rng, n, 0.3), np.exp(np.clip(0.5 * x, -4, 3)), x)
 
 
@@ -421,7 +441,7 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "counts": (counts, 0.04),
     "low_frequency": (low_frequency, 0.05),
     "growth": (growth, 0.05),
-    "workdays": (workdays, 0.05),
+    "workdays": (workdays, 0.07),
     "telemetry": (telemetry, 0.05),
     "random_walks": (random_walks, 0.06),
     "regimes": (regimes, 0.02),
@@ -435,7 +455,7 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 }
 
 # Series of up to so many steps are yearly to monthly more often than others.
-SHORT, _IN_SHORT = 170, {"low_frequency": 6.0, "growth": 2.4, "random_walks": 2.0, "exponential_smoothing": 1.2}
+SHORT, _IN_SHORT = 170, {"low_frequency": 5.0, "growth": 4.0, "random_walks": 2.0, "exponential_smoothing": 1.2}
 
 
 def shares(length: int) -> np.ndarray:

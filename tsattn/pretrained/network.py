@@ -12,23 +12,25 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.period import detect_cycle, detect_period, first_known
+from tsattn.pretrained.outliers import find_outliers
+from tsattn.pretrained.period import Seasons, detect_long_seasons, detect_seasons, first_known
 from tsattn.settings import check_whole
 
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
-# Numbers about a whole series that every token of it is told.
-_N_FACTS = 4
+# Numbers about a whole series that every token gets: of a network with one clock, and of one with two.
+_N_FACTS = {1: 4, 2: 6}
+# Values of earlier cycles that the memory of a slot is the mean of, at most.
+_MEMORY_CYCLES = 4
+# Inputs of a slot from the memory: the value one cycle earlier, the mean of several cycles, whether there is one.
+_N_MEMORY_INPUTS = 3
 # Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about: what is
 # computed of them stays in the caches, and threads seldom wait for one another.
 _PART_STEPS, _PART_NUMBERS = 2**18, 2**20
 # What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
 # the fewest of these steps that holds so many seasons, and so many times the horizon.
 _MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
-
-# Season of each series in steps, its cycle, and how well it repeats.
-Season = tuple[Int[Tensor, " B"], Int[Tensor, " B"], Float[Tensor, " B"]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class ZeroConfig:
         near: Tokens of a near block.
         encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show those before as they
             were embedded. Default all.
+        n_clocks: 2 gives the cycle of a season a level of attention of its own, beside that of the season; with 1 one
+            level serves the cycle, or the season where no cycle is clear.
+        memory: Steps of the past that are searched for the values of earlier cycles, which every slot of a token gets
+            as further inputs; 0 for none. The tokens themselves reach back ``max_tokens`` only.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -61,6 +67,8 @@ class ZeroConfig:
     max_tokens: int = 256
     near: int = 8
     encode: int | None = None
+    n_clocks: int = 1
+    memory: int = 0
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
@@ -73,19 +81,37 @@ class ZeroConfig:
             raise ValueError(f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}")
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
+        if self.n_clocks not in _N_FACTS:
+            raise ValueError(f"n_clocks must be 1 or 2; got {self.n_clocks!r}")
+        if check_whole("memory", self.memory, 0) and self.memory < self.token_context:
+            raise ValueError(
+                f"memory must be 0 or reach at least as far back as the tokens, {self.token_context} steps; got"
+                f" {self.memory}"
+            )
         if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
             raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles}")
 
     @property
-    def max_context(self) -> int:
-        """Steps of the context that are read at most, where tokens have their usual length."""
+    def token_context(self) -> int:
+        """Steps of the context that have tokens at most, where tokens have their usual length."""
         return self.max_tokens * self.token_len
 
     @property
+    def max_context(self) -> int:
+        """Steps of the past that are read at most."""
+        return max(self.token_context, self.memory)
+
+    @property
     def ranks(self) -> tuple[int, ...]:
-        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from the origin on."""
+        """Features of a head by level: for all pairs, for tokens of one phase of the season, with two clocks for tokens
+        of one phase of the cycle, for near tokens from the origin on.
+        """
         width = self.d_model // self.n_heads
-        return width // 2, width // 4, width // 4
+        if self.n_clocks == 1:
+            return width // 2, width // 4, width // 4
+        # Rotary angles turn features in pairs.
+        phase = 2 * (width // 8)
+        return width - 3 * phase, phase, phase, phase
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -108,18 +134,20 @@ class ZeroConfig:
 class Tokens:
     """How the steps around an origin are cut into tokens; step 0 is the first of the future, -1 the last known one.
 
-    A cycle of ``steps`` steps has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat
-    with the cycle.
+    A season of ``steps`` steps has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat
+    with the season.
 
     Args:
-        steps: Steps of a cycle of each series.
-        count: Tokens of a cycle.
+        steps: Steps of a season of each series.
+        count: Tokens of a season.
+        n_seasons: Seasons of a cycle, 1 where there is none.
         index: Number j of each token, the same for all series, consecutive; those below 0 are the context.
         max_len: Steps of the longest token.
     """
 
     steps: Int[Tensor, " B"]
     count: Int[Tensor, " B"]
+    n_seasons: Int[Tensor, " B"]
     index: Int[Tensor, " L"]
     max_len: int
 
@@ -136,13 +164,21 @@ class Tokens:
         slot = torch.arange(self.max_len, device=self.index.device)
         return self.starts()[..., None] + slot, slot < self.lengths()[..., None]
 
-    def cycle(self) -> Int[Tensor, "B L"]:
-        """Which cycle a token is in, counted from the origin."""
+    def season(self) -> Int[Tensor, "B L"]:
+        """Which season a token is in, counted from the origin."""
         return floor(self.index[None], self.count[:, None])
 
     def phase(self) -> Int[Tensor, "B L"]:
+        """Which token of its season it is."""
+        return self.index[None] - self.season() * self.count[:, None]
+
+    def cycle(self) -> Int[Tensor, "B L"]:
+        """Which cycle a token is in, counted from the origin."""
+        return floor(self.index[None], (self.n_seasons * self.count)[:, None])
+
+    def cycle_phase(self) -> Int[Tensor, "B L"]:
         """Which token of its cycle it is."""
-        return self.index[None] - self.cycle() * self.count[:, None]
+        return self.index[None] - self.cycle() * (self.n_seasons * self.count)[:, None]
 
     def find(self, n_steps: int) -> tuple[Int[Tensor, "B F"], Int[Tensor, "B F"]]:
         """Token number and slot of each of the first steps of the future."""
@@ -176,12 +212,15 @@ class ZeroNetwork(nn.Module):
         super().__init__()
         self.config = config
         width = config.d_model
-        n_inputs = self._n_slot_inputs * config.max_len + _N_FACTS
+        n_slot_inputs = self._n_slot_inputs + (_N_MEMORY_INPUTS if config.memory else 0)
+        n_inputs = n_slot_inputs * config.max_len + _N_FACTS[config.n_clocks]
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
         self.stack = TransformerStack([self._block(generator) for _ in range(config.n_layers)], d_model=width)
-        self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
+        # Beside the quantiles, the share of the last known value, and with a memory those of its two values.
+        self.n_shares = 3 if config.memory else 1
+        self.head = linear(width, config.max_len * len(config.quantiles) + self.n_shares, generator=generator)
         with torch.no_grad():
             for layer in (self.head, self.refine.narrow):
                 layer.weight.zero_()
@@ -213,7 +252,7 @@ class ZeroNetwork(nn.Module):
         x: Float[Tensor, "B T"],
         horizon: int,
         max_tokens: int | None = None,
-        season: Season | None = None,
+        seasons: Seasons | None = None,
     ) -> tuple[Float[Tensor, "B M P Q"], Tokens, Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
         """Quantiles of the future in the space of the arcsinh, slot by slot.
 
@@ -222,28 +261,29 @@ class ZeroNetwork(nn.Module):
                 part, and to what fits into the context's tokens.
             horizon: Steps ahead, at least 1.
             max_tokens: Tokens of the context at most; default that of the settings.
-            season: Season, cycle and strength of each series, whose contexts are then read as they are; default what is
-                detected.
+            seasons: Those of each series, whose contexts are then read as they are; default what is detected.
 
         Returns:
             Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
             measured by, float64.
         """
-        x, (period, cycle, strength) = self.look(x, horizon) if season is None else (x, season)
-        tokens = self._cut(period, cycle, x.shape[1], horizon, max_tokens or self.config.max_tokens)
+        x, seasons = self.look(x, horizon) if seasons is None else (x, seasons)
+        tokens = self._cut(seasons, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
         values, known = read_slots(x, index, inside)
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
-        facts = self._facts(cycle, strength, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, period, index, level, spread), facts]
-        states = self._embed(torch.cat(inputs, dim=2), tokens)
+        inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, seasons.period, index, level, spread)]
+        memory = self._remember(x, seasons, tokens, level, spread) if self.config.memory else []
+        facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
+        states = self._embed(torch.cat([*inputs, *memory, facts], dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
-        states = self._mix(states, self._places(tokens, period), key_mask, n_future)
+        states = self._mix(states, self._places(tokens, seasons.period), key_mask, n_future)
         future = replace(tokens, index=tokens.index[tokens.index >= 0])
-        return self._answer(states, scaled, known, tokens), future, level, spread
+        recalled = [values[:, -n_future:] for values in memory[:2]]
+        return self._answer(states, last_value(scaled, known), recalled), future, level, spread
 
     @torch.inference_mode()
     def forecast(self, x: Float[Tensor, "B T"], horizon: int) -> Float[Tensor, "B F Q"]:
@@ -259,11 +299,11 @@ class ZeroNetwork(nn.Module):
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        x, (period, cycle, strength) = self.look(x, horizon)
+        x, seasons = self.look(x, horizon)
         n_steps = x.shape[1] - first_known(~x.isnan())
-        for rows in self._alike(period, cycle, n_steps, horizon):
-            season = period[rows], cycle[rows], strength[rows]
-            slots, tokens, level, spread = self(x[rows, -int(n_steps[rows].max()) :], horizon, season=season)
+        for rows in self._alike(seasons, n_steps, horizon):
+            part = seasons.rows(rows)
+            slots, tokens, level, spread = self(x[rows, -int(n_steps[rows].max()) :], horizon, seasons=part)
             token, slot = tokens.find(horizon)
             flat = slots.flatten(1, 2)
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
@@ -282,52 +322,83 @@ class ZeroNetwork(nn.Module):
         scaled = torch.asinh((values - level[..., None]) / unit)
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
 
-    def _season(self, x: Tensor) -> Season:
-        found = []
-        for part in x.split(max(_PART_STEPS // max(x.shape[1], 1), 1)):
-            period, strength = detect_period(part)
-            found.append((period, detect_cycle(part, period), strength))
-        period, cycle, strength = (torch.cat(each) for each in zip(*found, strict=True))
-        return period, cycle, strength
+    def _seasons(self, x: Tensor) -> Seasons:
+        size = max(_PART_STEPS // max(x.shape[1], 1), 1)
+        return Seasons.joined([detect_seasons(part) for part in x.split(size)])
 
-    def look(self, x: Float[Tensor, "B T"], horizon: int) -> tuple[Float[Tensor, "B T"], Season]:
-        """Contexts, NaN before what is read of them, and the season, cycle and strength that are found there."""
-        season = self._season(x[:, -self.config.max_context :])
-        x, fewer = read_recent(x, season[0], horizon)
-        if fewer.any():
-            for found, again in zip(season, self._season(x[fewer, -max(_PARTS) :]), strict=True):
-                found[fewer] = again
-        return x, season
+    def look(self, x: Float[Tensor, "B T"], horizon: int) -> tuple[Float[Tensor, "B T"], Seasons]:
+        """Contexts, NaN where a value is taken for wrong and before what is read of them, and their seasons."""
+        x = torch.where(find_outliers(x), torch.nan, x)
+        recent = x[:, -self.config.token_context :]
+        seasons = self._seasons(recent)
+        recent, cut = read_recent(recent, seasons.period, horizon)
+        if cut.any():
+            seasons = seasons.where(cut, self._seasons(recent[cut, -max(_PARTS) :]))
+        before = x[:, : x.shape[1] - recent.shape[1]]
+        if not before.shape[1]:
+            return recent, seasons
+        before = torch.where(cut[:, None], torch.nan, before)
+        long = before.isfinite().any(1)
+        x = torch.cat([before, recent], dim=1)
+        if self.config.memory and long.any():
+            seasons = seasons.where(long, detect_long_seasons(x[long], seasons.rows(long), recent.shape[1]))
+        return x, seasons
 
-    def _alike(self, period: Tensor, cycle: Tensor, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:
-        """Rows that go through the blocks together: as many tokens, about, and no more than the caches hold."""
-        cut = self._cut(period, cycle, int(n_steps.max()), horizon, self.config.max_tokens)
-        n_tokens = -floor(-n_steps * cut.count, cut.steps) - floor(-horizon * cut.count, cut.steps)
+    def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:
+        """Rows that go through the network together: as many tokens, about, and no more than the caches hold."""
+        cut = self._cut(seasons, int(n_steps.max()), horizon, self.config.max_tokens)
+        n_context = (-floor(-n_steps * cut.count, cut.steps)).clamp_max(self.config.max_tokens)
+        n_tokens = n_context - floor(-horizon * cut.count, cut.steps)
         order = n_tokens.argsort(descending=True, stable=True)
         while len(order):
             size = max(_PART_NUMBERS // self.config.d_model // int(n_tokens[order[0]]), 1)
             yield order[:size]
             order = order[size:]
 
-    def _cut(self, period: Tensor, cycle: Tensor, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
+    def _cut(self, seasons: Seasons, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
         config = self.config
+        period = seasons.period
         steps = torch.where(period >= 2, period, config.token_len)
-        # Short cycles are taken together until they fill a token.
+        # Short seasons are taken together until they fill a token.
         together = steps * floor(config.token_len + steps // 2, steps)
         steps = torch.where(4 * steps < 3 * config.token_len, together, steps)
         count = floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
-        # Tokens are those of the season, and repeat with its cycle where that is whole.
-        times = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
-        steps, count = steps * times, count * times
+        cycle = seasons.cycle if config.n_clocks == 2 else seasons.clear_cycle()
+        n_seasons = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
         n_context = min(int((-floor(-n_steps * count, steps)).max()), max_tokens)
         n_future = int((-floor(-horizon * count, steps)).max())
         index = torch.arange(-n_context, n_future, device=period.device)
-        return Tokens(steps, count, index, config.max_len)
+        return Tokens(steps, count, n_seasons, index, config.max_len)
 
-    def _facts(self, period: Tensor, strength: Tensor, x: Tensor) -> Tensor:
-        """Season or none, its length, how well it repeats, and how much is known of a series, [B 4]."""
-        known = (~x[:, -self.config.max_context :].isnan()).sum(1).clamp_min(1).log() / 8
-        return torch.stack([(period > 0).to(known), period.clamp_min(1).log() / 8, strength.to(known), known], 1)
+    def _facts(self, seasons: Seasons, x: Tensor) -> Tensor:
+        """Season or none, its length, how well it repeats, and how much is known of a series; with two clocks also the
+        length of the cycle in seasons and how well it repeats. [B 4] or [B 6].
+        """
+        period = seasons.period
+        known = (~x[:, -self.config.token_context :].isnan()).sum(1).clamp_min(1).log() / 8
+        if self.config.n_clocks == 1:
+            length = seasons.clear_cycle().clamp_min(1).log() / 8
+            return torch.stack([(period > 0).to(known), length, seasons.strength.to(known), known], 1)
+        length = period.clamp_min(1).log() / 8
+        n_seasons = (seasons.cycle.clamp_min(1) / period.clamp_min(1)).log().to(known) / 4
+        facts = [(period > 0).to(known), length, seasons.strength.to(known), known]
+        return torch.stack([*facts, n_seasons, seasons.cycle_strength.to(known)], 1)
+
+    def _remember(self, x: Tensor, seasons: Seasons, tokens: Tokens, level: Tensor, spread: Tensor) -> list[Tensor]:
+        """The memory of each slot [B L P]: the value one cycle earlier, the mean of up to four earlier cycles, and
+        whether there is one. Steps of the future look back as many cycles as it takes to reach the past; a series
+        without a cycle has its season in place of it, and one without a season has no memory.
+        """
+        index, inside = tokens.slots()
+        cycle = seasons.cycle[:, None, None]
+        inside = inside & (cycle > 0)
+        cycle = cycle.clamp_min(1)
+        first = index - cycle * (floor(index, cycle) + 1).clamp_min(1)
+        earlier = [read_slots(x, first - k * cycle, inside) for k in range(_MEMORY_CYCLES)]
+        values = torch.stack([scale(v, known, level, spread) for v, known in earlier])
+        known = torch.stack([k.to(values.dtype) for _, k in earlier])
+        mean = values.sum(0) / known.sum(0).clamp_min(1)
+        return [values[0], mean, known.mean(0)]
 
     def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
         """Further inputs of each slot, for networks that have some."""
@@ -338,7 +409,9 @@ class ZeroNetwork(nn.Module):
         return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
-        """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
+        """Parts and positions of the tokens for the levels: all pairs, one phase of the season, with two clocks one
+        phase of the cycle, near.
+        """
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
@@ -346,10 +419,15 @@ class ZeroNetwork(nn.Module):
         # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
         near = floor(tokens.index + config.near // 2, config.near)
         wide = floor(tokens.index + 2 * config.near, 4 * config.near)
+        wide = wide - wide.min()
         seasonal = (period > 0)[:, None]
-        phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
-        turn = torch.where(seasonal, tokens.cycle().to(time), time)
-        return score.place((phase, near), (time, turn, time))
+        cycle_phase = torch.where(seasonal, tokens.cycle_phase(), wide)
+        cycle_turn = torch.where(seasonal, tokens.cycle().to(time), time)
+        if config.n_clocks == 1:
+            return score.place((cycle_phase, near), (time, cycle_turn, time))
+        phase = torch.where(seasonal, tokens.phase(), wide)
+        turn = torch.where(seasonal, tokens.season().to(time), time)
+        return score.place((phase, cycle_phase, near), (time, turn, cycle_turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
         blocks, held = list(self.stack.blocks), self.config.encode
@@ -361,14 +439,22 @@ class ZeroNetwork(nn.Module):
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
-    def _answer(self, states: Tensor, scaled: Tensor, known: Tensor, tokens: Tokens) -> Tensor:
-        """Quantiles of future slots: what the head says, and a learned share of the last known value."""
-        given = self.head(states)
-        slots = given[..., :-1].unflatten(2, (self.config.max_len, -1))
-        flat, seen = scaled.flatten(1), known.flatten(1)
-        where = torch.arange(flat.shape[1], device=flat.device)
-        last = flat.gather(1, (seen * (where + 1)).argmax(1, keepdim=True))
-        return slots + (given[..., -1] * last)[..., None, None]
+    def _answer(self, states: Tensor, last: Tensor, recalled: list[Tensor]) -> Tensor:
+        """Quantiles of future slots: the head's own, and learned shares of the last known value and of the memory."""
+        answer = self.head(states)
+        slots = answer[..., : -self.n_shares].unflatten(2, (self.config.max_len, -1))
+        shares = answer[..., -self.n_shares :, None, None].unbind(2)
+        slots = slots + shares[0] * last[:, None, None, None]
+        for share, values in zip(shares[1:], recalled, strict=True):
+            slots = slots + share * values[..., None]
+        return slots
+
+
+def last_value(scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]) -> Float[Tensor, " B"]:
+    """The last known value of each window; 0 where none is known."""
+    values, flags = scaled.flatten(1), known.flatten(1)
+    where = torch.arange(values.shape[1], device=values.device)
+    return values.gather(1, (flags * (where + 1)).argmax(1, keepdim=True))[:, 0]
 
 
 def read_recent(

@@ -1,4 +1,7 @@
-"""Detection of a season: the lag at which a series, its slow movement taken off, is most like itself."""
+"""Detection of seasons: the lag at which a series, its slow movement taken off, is most like itself, and its cycle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -20,10 +23,102 @@ _TOLERANCE = 0.05
 _FARTHEST = 3.0
 # What remains is rounding error if it is smaller than this, in deviations of the series.
 _ROUNDING = 1e-6
-# A season's cycle has so many of them: a week of days, a year of weeks. It repeats so well, chance taken off.
-_CYCLES, _CLEAR = (7, 52), 0.3
+# A season's cycle has so many of them: a week of days, a year of weeks.
+_CYCLES = (7, 52)
+# Steps of the shortest day that goes before its week.
+_SHORTEST_DAY = 4
+# A clear cycle repeats so well, chance taken off.
+_CLEAR = 0.3
+# Steps of a long past, or means of several of them, that are searched.
+_LONG_STEPS = 2048
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
 _CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 120, 144, 168, 288, 336, 360, 365, 672, 720, 1008, 1440)
+
+
+@dataclass(frozen=True, eq=False)
+class Seasons:
+    """The seasons of B series.
+
+    Args:
+        period: Steps of the season of each series, 0 where there is none.
+        cycle: Steps of the longer cycle in which the season comes back changed, such as the week of days; the period
+            where none is long enough to be judged.
+        strength: How well the season repeats: the correlation at its lag less what chance gives.
+        cycle_strength: The same of the cycle, the mean season taken off; 0 where there is no cycle.
+        clear: Whether the cycle is clear.
+    """
+
+    period: Int[Tensor, " B"]
+    cycle: Int[Tensor, " B"]
+    strength: Float[Tensor, " B"]
+    cycle_strength: Float[Tensor, " B"]
+    clear: Bool[Tensor, " B"]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Seasons"]) -> "Seasons":
+        """Those of all parts, in their order."""
+        return cls(*(torch.cat(values) for values in zip(*(part.fields() for part in parts), strict=True)))
+
+    def fields(self) -> tuple[Tensor, ...]:
+        """The five tensors."""
+        return self.period, self.cycle, self.strength, self.cycle_strength, self.clear
+
+    def rows(self, rows: Tensor) -> "Seasons":
+        """Those of some series, by their numbers or by flags."""
+        return Seasons(*(values[rows] for values in self.fields()))
+
+    def where(self, rows: Bool[Tensor, " B"], others: "Seasons") -> "Seasons":
+        """The same with others for the series that are flagged."""
+        pairs = zip(self.fields(), others.fields(), strict=True)
+        return Seasons(*(values.masked_scatter(rows, other.to(values.dtype)) for values, other in pairs))
+
+    def clear_cycle(self) -> Int[Tensor, " B"]:
+        """The cycle where it is clear, else the season."""
+        return torch.where(self.clear, self.cycle, self.period)
+
+
+def detect_seasons(x: Float[Tensor, "B T"]) -> Seasons:
+    """Season and cycle of each series, as :func:`detect_period` and :func:`detect_cycle` say.
+
+    Args:
+        x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+    """
+    period, strength = detect_period(x)
+    cycle, cycle_strength, clear = detect_cycle(x, period)
+    return Seasons(period, cycle, strength, cycle_strength, clear)
+
+
+def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons, n_recent: int) -> Seasons:
+    """Seasons of series whose past is longer than the recent part in which ``seasons`` were detected.
+
+    The whole past is read as means of s steps, s the least power of two that leaves 2,048 means at most. A season is
+    taken from them where the recent part has none, and a cycle where its steps are a multiple of s.
+
+    Args:
+        x: Series of T steps; NaN is a missing value.
+        seasons: Those of the last ``n_recent`` steps.
+        n_recent: Steps of the recent part.
+    """
+    step = 2 ** max((-(-x.shape[1] // _LONG_STEPS) - 1).bit_length(), 0)
+    padded = torch.nn.functional.pad(x, (-x.shape[1] % step, 0), value=torch.nan)
+    means = padded.unflatten(1, (-1, step)).nanmean(2)
+    found, strength = detect_period(means)
+    fresh = (seasons.period == 0) & (found > 0) & (found * step <= MAX_PERIOD)
+    period = torch.where(fresh, found * step, seasons.period)
+    whole = (period > 0) & (period % step == 0)
+    cycle, cycle_strength, clear = detect_cycle(means, torch.where(whole, period // step, 0))
+    better = (
+        whole
+        & (cycle * step > period)
+        & ((seasons.cycle <= seasons.period) | (cycle_strength > seasons.cycle_strength))
+    )
+    return Seasons(
+        period,
+        torch.where(better, cycle * step, torch.where(fresh, period, seasons.cycle)),
+        torch.where(fresh, strength, seasons.strength),
+        torch.where(better, cycle_strength, seasons.cycle_strength),
+        torch.where(better, clear, seasons.clear),
+    )
 
 
 def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
@@ -35,8 +130,10 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     the calendar), with Bartlett's ``e = 1 + 2 (r(1)^2 + ... + r(w / 2)^2)``. A season is a lag of at least 2 whose
     ``r(m)`` is not below that of its neighbours, is 0.2 above the least at a shorter lag, and is at least 0.1 less
     chance. Of those the best is taken, or the shortest that is worse by at most 0.05, or a season of the calendar
-    within 2 percent that is. A lag is tried if one and a half of its cycles are in the context and four pairs judge
-    it. Correlations come from fast Fourier transforms in float32: T log^2 T operations a series.
+    within 2 percent that is. Where a seventh of it, of at least 4 steps, is a season too, the seventh is taken: the
+    day goes before the week, which :func:`detect_cycle` finds. A lag is tried if one and a half of its cycles are in
+    the context and four pairs judge it. Correlations come from fast Fourier transforms in float32: T log^2 T
+    operations a series.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
@@ -64,34 +161,42 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     shortest = near_best.to(torch.int8).argmax(1)
     found = good.any(1)
     period = _by_calendar(shortest + 1, likeness - chance)
+    period = _day_of_week(period, good)
     strength = (likeness - chance).gather(1, period[:, None] - 1)[:, 0]
     return torch.where(found, period, 0), torch.where(found, strength, 0.0).to(x.dtype)
 
 
-def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+def detect_cycle(
+    x: Float[Tensor, "B T"], period: Int[Tensor, " B"]
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
     """The longer cycle in which a season comes back changed: the week of days, the year of weeks.
 
     From the series, less a straight line, the mean of each phase of the season m is taken off; what remains has
-    correlations as :func:`detect_period` says. The cycle is 7 m or 52 m if two of it are in the context and its
-    correlation is at least 0.3 less chance, not below that one season before and after, and 0.2 above the least at a
-    shorter lag; where both are, the one of greater correlation less chance.
+    correlations as :func:`detect_period` says. The cycle is 7 m or 52 m, that of the greater correlation less chance,
+    if one and a half of it are in the context. It is clear if two of it are in the context and its correlation is at
+    least 0.3 less chance, not below that one season before and after, and 0.2 above the least at a shorter lag; a
+    clear one goes before one that is not.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
         period: The season of each series, 0 for none.
 
     Returns:
-        The cycle of each series in steps; its season where no cycle convinces.
+        The cycle of each series in steps, its season where no cycle can be judged; its correlation less chance, 0
+        where there is none; whether it is clear.
 
     Example:
         >>> step = torch.arange(120.0)
-        >>> detect_cycle((step % 2 + (step % 14 < 2))[None], torch.tensor([2])).tolist()
-        [14]
+        >>> cycle, strength, clear = detect_cycle((step % 2 + (step % 14 < 2))[None], torch.tensor([2]))
+        >>> cycle.tolist(), clear.tolist()
+        ([14], [True])
     """
     cycle, start = period.clone(), first_known(~x.isnan())
-    rows = ((period > 0) & (2 * _CYCLES[0] * period <= x.shape[1] - start)).nonzero()[:, 0]
+    strength = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    is_clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    rows = ((period > 0) & (3 * _CYCLES[0] * period <= 2 * (x.shape[1] - start))).nonzero()[:, 0]
     if not len(rows):
-        return cycle
+        return cycle, strength, is_clear
     season, length = period[rows, None], (x.shape[1] - start[rows])[:, None]
     n_lags = min(int((x.shape[1] - 1) / 1.5), MAX_PERIOD)
     likeness, chance, tried = _likeness(_without_season(x[rows], season), n_lags)
@@ -101,12 +206,18 @@ def detect_cycle(x: Float[Tensor, "B T"], period: Int[Tensor, " B"]) -> Int[Tens
         return likeness.gather(1, lags.clamp(1, n_lags) - 1)
 
     low = torch.where(tried, likeness, 1.0).cummin(1).values.gather(1, lag.clamp(1, n_lags) - 1)
-    clear = at(lag) - chance.gather(1, lag.clamp(1, n_lags) - 1)
-    good = (lag <= n_lags) & (2 * lag <= length) & (clear >= _CLEAR) & (at(lag) - low >= _PROMINENT)
-    good &= (at(lag) >= at(lag - season)) & (at(lag) >= torch.where(lag + season <= n_lags, at(lag + season), -1.0))
-    best = torch.where(good, clear, -1.0).argmax(1, keepdim=True)
-    cycle[rows] = torch.where(good.any(1), lag.gather(1, best)[:, 0], period[rows])
-    return cycle
+    surplus = at(lag) - chance.gather(1, lag.clamp(1, n_lags) - 1)
+    judged = (lag <= n_lags) & tried.gather(1, lag.clamp(1, n_lags) - 1)
+    clear = judged & (2 * lag <= length) & (surplus >= _CLEAR) & (at(lag) - low >= _PROMINENT)
+    clear &= (at(lag) >= at(lag - season)) & (at(lag) >= torch.where(lag + season <= n_lags, at(lag + season), -1.0))
+    # A clear cycle goes before all others: correlations are at most 1.
+    rank = torch.where(judged, surplus, -torch.inf) + 4.0 * clear
+    best = rank.argmax(1, keepdim=True)
+    some = judged.any(1)
+    cycle[rows] = torch.where(some, lag.gather(1, best)[:, 0], period[rows])
+    strength[rows] = torch.where(some, surplus.gather(1, best)[:, 0], 0.0).to(x.dtype)
+    is_clear[rows] = clear.any(1)
+    return cycle, strength, is_clear
 
 
 def first_known(known: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
@@ -120,6 +231,14 @@ def _without_season(x: Tensor, season: Tensor) -> Tensor:
     phase = torch.arange(x.shape[1] - 1, -1, -1, device=x.device) % season
     sums, counts = (values.new_zeros(len(x), int(season.max())).scatter_add(1, phase, part) for part in (values, known))
     return torch.where(known > 0, values - (sums / counts.clamp_min(1)).gather(1, phase), torch.nan)
+
+
+def _day_of_week(period: Tensor, good: Bool[Tensor, "B M"]) -> Tensor:
+    """A seventh of the period, where that is a season by itself."""
+    seventh = period // _CYCLES[0]
+    whole = (period % _CYCLES[0] == 0) & (seventh >= _SHORTEST_DAY)
+    is_season = good.gather(1, seventh.clamp_min(1)[:, None] - 1)[:, 0]
+    return torch.where(whole & is_season, seventh, period)
 
 
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.network import Season, ZeroConfig, ZeroNetwork
+from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
+from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network, read_network, save_network
 from tsattn.storage import write_atomic
@@ -43,28 +44,32 @@ class Shape:
         horizon: Steps ahead.
         n_windows: Windows of a batch; all shapes cost about as much a step.
         share: Of the steps.
+        n_before: Steps of the past before those of the tokens, which only a memory reads.
     """
 
     n_tokens: int
     horizon: int
     n_windows: int
     share: float
+    n_before: int = 0
 
     @property
     def n_steps(self) -> int:
-        """Steps of the context: enough to fill tokens of nine steps."""
-        return 9 * self.n_tokens
+        """Steps of the past: enough to fill tokens of nine steps, and those before."""
+        return 9 * self.n_tokens + self.n_before
 
 
 SHAPES = (
     Shape(6, 18, 420, 0.12),
     Shape(12, 24, 256, 0.09),
     Shape(32, 48, 112, 0.12),
-    Shape(64, 64, 64, 0.17),
-    Shape(128, 128, 28, 0.14),
-    Shape(256, 192, 14, 0.16),
-    Shape(128, 720, 18, 0.09),
-    Shape(256, 900, 10, 0.11),
+    Shape(64, 64, 64, 0.13),
+    Shape(128, 128, 28, 0.12),
+    Shape(256, 192, 14, 0.13),
+    Shape(128, 720, 18, 0.08),
+    Shape(256, 900, 10, 0.09),
+    Shape(64, 192, 40, 0.07, n_before=3520),
+    Shape(128, 320, 20, 0.05, n_before=4864),
 )
 
 # Networks that weights are shipped of: the usual one, and one that takes about a fifth of the time.
@@ -120,10 +125,10 @@ def pinball(
     network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, *, weighed: bool = False
 ) -> Tensor:
     """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by :func:`weigh` where asked."""
-    x, season = network.look(x, y.shape[1])
-    losses, weight = pinball_terms(network, x, y, n_tokens, season)
+    x, seasons = network.look(x, y.shape[1])
+    losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
     if weighed:
-        importance = weigh(x, season[0])[:, None, None]
+        importance = weigh(x, seasons.period)[:, None, None]
         losses, weight = losses * importance, weight * importance
     return losses.sum() / weight.sum().clamp_min(1e-6)
 
@@ -147,14 +152,14 @@ def weigh(x: Tensor, period: Tensor) -> Tensor:
 
 
 def pinball_terms(
-    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, season: Season | None = None
+    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, seasons: Seasons | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weighted pinball losses of a batch in the space of the arcsinh, and their weights, ``[B M P]`` each.
 
     A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are known, or whose
     context does not vary, teach nothing.
     """
-    slots, tokens, level, spread = network(x, y.shape[1], n_tokens, season)
+    slots, tokens, level, spread = network(x, y.shape[1], n_tokens, seasons)
     target = network.squeeze(y, tokens, level, spread).clamp(-_FARTHEST, _FARTHEST)
     usable = (x.isfinite().sum(1) >= 3) & (spread[:, 0] > 0)
     weight = (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt()

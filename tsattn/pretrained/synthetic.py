@@ -5,7 +5,10 @@ import numpy as np
 from tsattn.pretrained.draws import chance, changes, hold, leak, log_uniform, normal, periods, uniform, unit
 from tsattn.pretrained.families import FAMILIES, shares
 
-_BLOCK = 1024  # series made at once: enough for loops over time, little enough for memory
+MAX_LENGTH = 8192
+# Values made at once: enough for loops over time, little enough for memory.
+_BLOCK_VALUES = 2**22
+_BLOCK_SERIES = 1024
 
 
 def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
@@ -13,11 +16,11 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
 
     Families are drawn with the shares that their module gives to the length. 15% of the series join two draws. Then
     level shifts (12%), spikes (15%), regular events (5%), floors (5%), bends (5%), stuck values (3%), rounding (6%), a
-    change of sign (20%), a reversal of time (3%) and missing values (8%) are laid on top.
+    change of sign (20%), a reversal of time (3%), wrong values (3%) and missing values (8%) are laid on top.
 
     Args:
         n: Series, at least 0.
-        length: Steps of each, from 16 to 4,096.
+        length: Steps of each, from 16 to 8,192.
         seed: A number, or a generator, which moves on.
 
     Returns:
@@ -25,7 +28,7 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
         it does not vary.
 
     Raises:
-        ValueError: If n is negative or length is not from 16 to 4,096.
+        ValueError: If n is negative or length is not from 16 to 8,192.
 
     Example:
         >>> make(2, 64, seed=0).shape
@@ -33,12 +36,13 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     """
     if n < 0:
         raise ValueError(f"n must be at least 0; got {n}")
-    if not 16 <= length <= 4096:
-        raise ValueError(f"length must be from 16 to 4096; got {length}: cut longer series into pieces")
+    if not 16 <= length <= MAX_LENGTH:
+        raise ValueError(f"length must be from 16 to {MAX_LENGTH}; got {length}: cut longer series into pieces")
     rng = np.random.default_rng(seed)
     out = np.empty((n, length), np.float32)
-    for start in range(0, n, _BLOCK):
-        out[start : start + _BLOCK] = _block(rng, min(_BLOCK, n - start), length)
+    size = min(_BLOCK_SERIES, max(_BLOCK_VALUES // length, 1))
+    for start in range(0, n, size):
+        out[start : start + size] = _block(rng, min(size, n - start), length)
     return out
 
 
@@ -150,6 +154,20 @@ def _reverse(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     return x[:, ::-1]
 
 
+def _wrong(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """One to three values of a series replaced: a slipped decimal point, or one sentinel of 30 to 10,000 deviations."""
+    n, length = x.shape
+    row = np.repeat(np.arange(n), 3)
+    step = rng.integers(0, length, 3 * n)
+    step[1::3] = np.where(rng.random(n) < 0.5, step[0::3], step[1::3])
+    step[2::3] = np.where(rng.random(n) < 0.5, step[1::3], step[2::3])
+    sentinel = np.repeat(rng.choice([-1, 1], n) * np.exp(rng.uniform(np.log(30), np.log(1e4), n)), 3)
+    slipped = x[row, step] * np.repeat(10.0 ** rng.integers(2, 5, n), 3)
+    x = x.copy()
+    x[row, step] = np.where(np.repeat(rng.random(n) < 0.5, 3), sentinel, slipped)
+    return x
+
+
 def _missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Values missing at random (1 to 30%), in blocks, or both; two values at least stay."""
     n, length = x.shape
@@ -172,5 +190,6 @@ _ON_TOP = (
     (0.06, _round),
     (0.2, _negate),
     (0.03, _reverse),
+    (0.03, _wrong),
     (0.08, _missing),
 )

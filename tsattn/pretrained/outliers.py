@@ -1,0 +1,97 @@
+"""Wrong values of a past: few, isolated and far from their neighbours, such as sentinels and slipped decimal points."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+# Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
+_WINDOW = 9
+# A value is far if its distance to the running median is so many times the usual distance.
+_FAR = 20.0
+# The same for values at the very end, which no later value contradicts: a new level looks alike.
+_FAR_AT_THE_END = 200.0
+# Share of the largest distances that the usual distance leaves out.
+_TRIMMED = 0.02
+# At most this share of the values of a series is wrong, but three may always be, and one in sixteen of a short series.
+_FEW_SHARE = 0.01
+_FEW_COUNT = 3
+_SHORT_SHARE = 1 / 16
+# Only series whose farthest value is so many deviations from the mean are searched, as a share of what is possible.
+_SUSPICIOUS = 0.5
+
+
+def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Values that are taken for wrong.
+
+    The distance of a value to the running median of nine steps is compared with the usual distance, the mean of the
+    distances that are not zero, without the largest fiftieth. A value is far if its distance is more than 20 times the
+    usual one, or 200 times where no later value is near again. The far values of a series are wrong if they are few: at
+    most a hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a season
+    are, is not wrong.
+
+    Args:
+        x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+
+    Returns:
+        True where a value is taken for wrong; never where it is missing.
+
+    Example:
+        >>> x = torch.arange(40.0).sin()
+        >>> x[20] = 500.0
+        >>> find_outliers(x[None]).nonzero()[:, 1].tolist()
+        [20]
+    """
+    wrong = torch.zeros_like(x, dtype=torch.bool)
+    rows = _suspicious_rows(x).nonzero()[:, 0]
+    if len(rows):
+        wrong[rows] = _find(x[rows])
+    return wrong
+
+
+def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
+    """Series with a value so far from the mean, in deviations, as a few wrong ones would be."""
+    observed = x.isfinite()
+    count = observed.sum(1).clamp_min(1)
+    centred = torch.where(observed, x, 0.0)
+    # In units of the largest value, so that squares stay within range.
+    centred = centred / centred.abs().amax(1, keepdim=True).clamp_min(1e-300)
+    mean = centred.sum(1, keepdim=True) / count[:, None]
+    centred = torch.where(observed, centred - mean, 0.0)
+    deviation = (centred.square().sum(1) / count).sqrt()
+    farthest = centred.abs().amax(1)
+    # k equal values out of n lie (n / k)^1/2 deviations away.
+    possible = (count / _most_wrong(count)).sqrt()
+    return (count >= 2 * _WINDOW) & (farthest > _SUSPICIOUS * possible * deviation)
+
+
+def _most_wrong(count: Tensor) -> Tensor:
+    """Wrong values that a series of so many values may have."""
+    few = (_FEW_SHARE * count).clamp_min(_FEW_COUNT)
+    return torch.minimum(few, _SHORT_SHARE * count).floor().clamp_min(1)
+
+
+def _find(x: Tensor) -> Tensor:
+    observed = x.isfinite()
+    count = observed.sum(1, keepdim=True)
+    half = _WINDOW // 2
+    padded = torch.nn.functional.pad(x, (half, half), value=torch.nan)
+    median = padded.unfold(1, _WINDOW, 1).nanmedian(2).values
+    distance = torch.where(observed, (x - median).abs(), 0.0)
+    usual = _usual_distance(distance, count)
+    # Where nothing but the largest distances differs from zero, nothing tells what is usual.
+    unit = torch.where(usual > 0, usual, torch.inf)
+    far = distance > _FAR * unit
+    near_again = (observed & ~far).flip(1).cummax(1).values.flip(1)
+    far &= near_again | (distance > _FAR_AT_THE_END * unit)
+    return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
+
+
+def _usual_distance(distance: Tensor, count: Tensor) -> Tensor:
+    """Mean of the distances [B 1] that are not zero, without the largest fiftieth of all, at least as many as may be
+    wrong.
+    """
+    n_largest = torch.maximum((_TRIMMED * count).ceil(), _most_wrong(count)).long()
+    ordered = distance.sort(dim=1, descending=True).values
+    kept = torch.arange(distance.shape[1], device=distance.device) >= n_largest
+    kept &= ordered > 0
+    return torch.where(kept, ordered, 0.0).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
