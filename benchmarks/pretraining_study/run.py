@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -23,8 +24,8 @@ from zero_shot.run import forecast
 from tsattn.limits import limit_threads
 from tsattn.matrices import BTT, MLR
 from tsattn.nn.scores import BilinearScore, GroupLevelScore, Places
-from tsattn.pretrained.network import Season, Tokens, ZeroConfig, ZeroNetwork, floor, read_slots, scale
-from tsattn.pretrained.period import detect_period
+from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, floor, read_slots, scale
+from tsattn.pretrained.period import Seasons, detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make
 
@@ -119,7 +120,7 @@ class StudyNetwork(ZeroNetwork):
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         return block
 
-    def look(self, x: Tensor, horizon: int) -> tuple[Tensor, Season]:
+    def look(self, x: Tensor, horizon: int) -> tuple[Tensor, Seasons]:
         """The season alone: the shipped network knows the cycle of a season, too, and does not read a far past."""
         seen = x[:, -self.config.max_context :]
         period, strength = detect_period(seen)
@@ -129,10 +130,13 @@ class StudyNetwork(ZeroNetwork):
             period = self.lent[at]
         if "second" in self.arm.levels:
             self.second = detect_second(seen, period)
-        return x, (period, period, strength)
+        none = torch.zeros_like(strength)
+        return x, Seasons(period, period, strength, none, none > 0)
 
-    def _cut(self, period: Tensor, *how: Any) -> Tokens:
-        return super()._cut(period if self.arm.cut else torch.zeros_like(period), *how)
+    def _cut(self, seasons: Seasons, *how: Any) -> Tokens:
+        if not self.arm.cut:
+            seasons = replace(seasons, period=torch.zeros_like(seasons.period))
+        return super()._cut(seasons, *how)
 
     def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
         """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
@@ -143,13 +147,13 @@ class StudyNetwork(ZeroNetwork):
         values, known = read_slots(x, index - back, (period > 0)[:, None, None].expand_as(index))
         return [scale(values, known, level, spread), known.float()]
 
-    def _alike(self, period: Tensor, cycle: Tensor, n_steps: Tensor, horizon: int) -> Any:
-        return [torch.arange(len(period))]  # all rows, for what is kept of a batch is kept of all
+    def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Any:
+        return [torch.arange(len(seasons.period))]  # all rows, for what is kept of a batch is kept of all
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
         centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
         time, span = centre / self.config.token_len, tokens.steps[:, None]
-        cycle, phase = tokens.cycle(), tokens.phase()
+        cycle, phase = tokens.season(), tokens.phase()
         if not self.arm.cut:  # tokens of eight steps have phases of the season, too
             span = period.clamp_min(1)[:, None]
             cycle = centre.div(span, rounding_mode="floor").long()
