@@ -5,7 +5,15 @@ import pytest
 import torch
 from zero_shot.pack import Pack
 
-from tsattn.pretrained.period import MAX_PERIOD, _likeness, detect_cycle, detect_period
+from tsattn.pretrained.period import (
+    MAX_PERIOD,
+    Seasons,
+    _likeness,
+    detect_cycle,
+    detect_long_seasons,
+    detect_period,
+    detect_seasons,
+)
 
 DOUBLE = torch.float64
 
@@ -183,7 +191,7 @@ def test_the_seasons_of_real_series_are_found(pack_dir):
     """On development tasks: the day of hourly and quarter-hourly load, the week of births, the year of births."""
     pack = Pack(pack_dir)
     births = torch.tensor(np.stack([each.past[-2048:] for each in pack.instances(pack.tasks["us_births/D/short"])]))
-    assert set(detect_cycle(births, detect_period(births)[0]).tolist()) == {364}
+    assert set(detect_seasons(births).clear_cycle().tolist()) == {364}
     for name, season, share in (
         ("ett1/H/short", 24, 0.95),
         ("ett1/15T/short", 96, 0.95),
@@ -207,13 +215,19 @@ def with_cycle(season, times, length, *, size=1.0, n=40):
     return seasonal(season, length, n=n) + change[:, torch.arange(length) // season % times]
 
 
+def clear_cycle(x, period):
+    """The cycle where it is clear, else the season."""
+    cycle, strength, clear = detect_cycle(x, period)
+    return Seasons(period, cycle, strength, strength, clear).clear_cycle()
+
+
 @pytest.mark.parametrize(("season", "times", "length"), [(24, 7, 700), (7, 52, 1200), (48, 7, 2048), (12, 7, 400)])
 def test_cycles_of_a_season_are_found(season, times, length):
     x = with_cycle(season, times, length)
     period = torch.full((len(x),), season)
-    assert float((detect_cycle(x, period) == season * times).double().mean()) > 0.9
+    assert float((clear_cycle(x, period) == season * times).double().mean()) > 0.9
     x[:, length // 2 : length // 2 + season] = torch.nan
-    assert float((detect_cycle(x, period) == season * times).double().mean()) > 0.85
+    assert float((clear_cycle(x, period) == season * times).double().mean()) > 0.85
 
 
 def test_a_season_without_a_cycle_keeps_its_length():
@@ -221,18 +235,18 @@ def test_a_season_without_a_cycle_keeps_its_length():
     generator = torch.Generator().manual_seed(1)
     walking += 0.1 * torch.randn(walking.shape, generator=generator, dtype=DOUBLE).cumsum(1)
     for x in (plain, walking):
-        assert float((detect_cycle(x, torch.full((200,), 24)) == 24).double().mean()) > 0.98
-    assert detect_cycle(plain, torch.zeros(200, dtype=torch.long)).tolist() == [0] * 200
+        assert float((clear_cycle(x, torch.full((200,), 24)) == 24).double().mean()) > 0.98
+    assert clear_cycle(plain, torch.zeros(200, dtype=torch.long)).tolist() == [0] * 200
     short = with_cycle(24, 7, 2 * 168 - 1)
-    assert detect_cycle(short, torch.full((40,), 24)).tolist() == [24] * 40
+    assert clear_cycle(short, torch.full((40,), 24)).tolist() == [24] * 40
     # Neither is a year that is not there twice, nor another number of seasons.
     year = with_cycle(7, 52, 2 * 364 - 1)
-    assert 364 not in detect_cycle(year, torch.full((40,), 7)).tolist()
+    assert 364 not in clear_cycle(year, torch.full((40,), 7)).tolist()
     other = with_cycle(24, 5, 1000)
-    assert float((detect_cycle(other, torch.full((40,), 24)) == 24).double().mean()) > 0.9
+    assert float((clear_cycle(other, torch.full((40,), 24)) == 24).double().mean()) > 0.9
     for times in (6, 8):
         wave = torch.sin(2 * torch.pi * (torch.arange(4000, dtype=DOUBLE) // 4) / times)
-        assert detect_cycle(seasonal(4, 4000, noise=0.1) + wave, torch.full((48,), 4)).tolist() == [4] * 48
+        assert clear_cycle(seasonal(4, 4000, noise=0.1) + wave, torch.full((48,), 4)).tolist() == [4] * 48
 
 
 def test_a_cycle_against_loops():
@@ -247,7 +261,7 @@ def test_a_cycle_against_loops():
         rest = np.array([value - means[step % 6] for step, value in enumerate(y)])
         likeness = [float(detail[0, 41]) for detail in _likeness(torch.from_numpy(rest)[None], 99)[:2]]
         clear.append(likeness[0] - likeness[1])
-    answer = detect_cycle(x, torch.full((12,), 6))
+    answer = clear_cycle(x, torch.full((12,), 6))
     assert (answer == 42).sum() > 3
     for cycle, value in zip(answer.tolist(), clear, strict=True):
         assert cycle == 6 or value >= 0.3
@@ -257,8 +271,60 @@ def test_a_cycle_against_loops():
 def test_a_cycle_depends_on_its_own_series_alone():
     x = torch.cat([with_cycle(24, 7, 700, n=5), seasonal(24, 700, n=5)])
     period = torch.full((10,), 24)
-    together = detect_cycle(x, period)
-    assert [int(detect_cycle(row[None], period[:1])) for row in x] == together.tolist()
+    together = clear_cycle(x, period)
+    assert [int(clear_cycle(row[None], period[:1])) for row in x] == together.tolist()
     padded = torch.nn.functional.pad(x, (50, 0), value=torch.nan)
-    assert detect_cycle(padded, period).tolist() == together.tolist()
+    assert clear_cycle(padded, period).tolist() == together.tolist()
     assert together.tolist() == [168] * 5 + [24] * 5
+
+
+def test_a_cycle_that_is_not_clear_is_told_with_its_strength():
+    plain, changed = seasonal(24, 1000, n=40), with_cycle(24, 7, 1000)
+    period = torch.full((len(plain),), 24)
+    cycle, weak, clear = detect_cycle(plain, period)
+    assert cycle.tolist() == [168] * len(plain)
+    assert not clear.any()
+    assert weak.max() < 0.3
+    assert detect_cycle(changed, period)[1].min() > 0.3
+    # One and a half weeks are enough to be judged, one and a quarter are not.
+    assert detect_cycle(plain[:, :260], period)[0].tolist() == [168] * len(plain)
+    assert detect_cycle(plain[:, :210], period)[0].tolist() == [24] * len(plain)
+
+
+def test_the_day_goes_before_the_week():
+    """A week of which the day is a season too; a week of unlike days stays the season."""
+    week = with_cycle(24, 7, 1000, size=1.4)
+    seasons = detect_seasons(week)
+    assert float((seasons.period == 24).double().mean()) > 0.8
+    assert seasons.clear_cycle()[seasons.period == 24].unique().tolist() == [168]
+    unlike = seasonal(168, 1000)
+    assert float((detect_period(unlike)[0] == 168).double().mean()) > 0.9
+
+
+def test_seasons_of_a_long_past_are_found_in_its_means():
+    """Days of 288 steps: the week lies beyond 2,048 steps, and so does a day of 1,440 steps."""
+    days = with_cycle(288, 7, 6000, size=0.35, n=3)
+    recent = detect_seasons(days[:, -2048:])
+    assert recent.period.tolist() == [288] * 3
+    assert recent.cycle.tolist() == [288] * 3
+    long = detect_long_seasons(days, recent, 2048)
+    assert long.period.tolist() == [288] * 3
+    assert long.clear_cycle().tolist() == [2016] * 3
+    minutes = seasonal(1440, 9000, n=6, noise=0.2)
+    nothing = torch.zeros(6)
+    none = Seasons(nothing.long(), nothing.long(), nothing, nothing, nothing > 0)
+    assert detect_long_seasons(minutes, none, 2048).period.tolist() == [1440] * 6
+    # A season whose steps are no multiple of those of the means keeps what the recent part said.
+    odd = with_cycle(25, 7, 6000, n=3)
+    before = detect_seasons(odd[:, -2048:])
+    for kept, now in zip(before.fields(), detect_long_seasons(odd, before, 2048).fields(), strict=True):
+        assert torch.equal(kept, now)
+
+
+def test_seasons_of_some_series_are_replaced():
+    first = detect_seasons(seasonal(7, 90, n=4))
+    second = detect_seasons(seasonal(12, 90, n=2))
+    mixed = first.where(torch.tensor([False, True, False, True]), second)
+    assert mixed.period.tolist() == [7, 12, 7, 12]
+    assert mixed.rows(torch.tensor([1, 0])).period.tolist() == [12, 7]
+    assert Seasons.joined([first, second]).period.tolist() == [7] * 4 + [12] * 2

@@ -110,8 +110,8 @@ def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(netw
     x = torch.from_numpy(np.stack([series(64, i, period) for i, period in enumerate((7, 11, 5, 7, 12, 11, 7))]))
     alone = torch.cat([network.forecast(row[None], H) for row in x])
     sought, parts = [], []
-    detect, embed = inner.detect_period, network._embed
-    monkeypatch.setattr(inner, "detect_period", lambda x: (sought.append(len(x)), detect(x))[1])
+    detect, embed = inner.detect_seasons, network._embed
+    monkeypatch.setattr(inner, "detect_seasons", lambda x: (sought.append(len(x)), detect(x))[1])
     monkeypatch.setattr(network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1])
     monkeypatch.setattr(inner, "_PART_NUMBERS", 30 * 16)
     torch.testing.assert_close(network.forecast(x, H), alone, rtol=1e-5, atol=1e-5)

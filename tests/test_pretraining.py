@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
-from tsattn.pretrained.period import MAX_PERIOD, detect_period
+from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_period
 from tsattn.pretrained.pretraining import (
     SHAPES,
     SIZES,
@@ -52,23 +53,28 @@ def some_series(n=6, length=150, seed=0):
 @pytest.mark.parametrize(("steps", "count"), [(7, 1), (12, 2), (24, 3), (365, 46), (8, 1)])
 def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
     index = torch.arange(-3 * count - 2, 2 * count + 3)
-    tokens = Tokens(torch.tensor([steps]), torch.tensor([count]), index, 12)
+    tokens = Tokens(torch.tensor([steps]), torch.tensor([count]), torch.tensor([3]), index, 12)
     starts, lengths = tokens.starts()[0], tokens.lengths()[0]
     assert (starts[1:] == starts[:-1] + lengths[:-1]).all()
     assert starts[index == 0] == 0
     assert lengths.max() <= 12
-    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.cycle()[0], tokens.phase()[0], starts, strict=True)}
+    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.season()[0], tokens.phase()[0], starts, strict=True)}
     for (cycle, phase), start in where.items():
         if (0, phase) in where:
             assert start == where[0, phase] + cycle * steps
         assert 0 <= phase < count
+    # A cycle of three seasons has the tokens of three.
+    assert torch.equal(tokens.cycle(), tokens.season().div(3, rounding_mode="floor"))
+    assert torch.equal(tokens.cycle_phase(), tokens.season().remainder(3) * count + tokens.phase())
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_of_every_season_are_about_as_long_as_asked_for(size):
     network, config = ZeroNetwork(SIZES[size]), SIZES[size]
     seasons = torch.tensor([0, *range(2, MAX_PERIOD + 1)])
-    tokens = network._cut(seasons, seasons, 2048, 48, 16)
+    zeros = torch.zeros(len(seasons))
+    whole = Seasons(seasons, seasons, zeros, zeros, zeros > 0)
+    tokens = network._cut(whole, 2048, 48, 16)
     lengths = tokens.lengths()
     assert lengths.max() <= config.max_len
     assert lengths.min() >= config.token_len // 2
@@ -80,15 +86,23 @@ def test_tokens_of_every_season_are_about_as_long_as_asked_for(size):
 
 def test_seasons_are_the_same_whatever_is_searched_with_a_series(monkeypatch):
     network, x = shaken(), some_series().double()
-    whole = network._season(x)
+    whole = network._seasons(x)
     monkeypatch.setattr("tsattn.pretrained.network._PART_STEPS", 1)
-    for one, each in zip(network._season(x), whole, strict=True):
+    for one, each in zip(network._seasons(x).fields(), whole.fields(), strict=True):
         assert torch.equal(one, each)
+
+
+def seasons_of(period, cycle=None, clear=True):
+    """Seasons by their lengths alone."""
+    period = torch.tensor(period)
+    cycle = period if cycle is None else torch.tensor(cycle)
+    strength = torch.full((len(period),), 0.5)
+    return Seasons(period, cycle, strength, strength, torch.full((len(period),), clear))
 
 
 def test_every_step_is_found_in_its_token():
     steps, count = torch.tensor([7, 12, 30, 365]), torch.tensor([1, 2, 4, 46])
-    tokens = Tokens(steps, count, torch.arange(0, 120), 12)
+    tokens = Tokens(steps, count, torch.ones(4, dtype=torch.long), torch.arange(0, 120), 12)
     token, slot = tokens.find(200)
     index, inside = tokens.slots()
     for row in range(4):
@@ -192,7 +206,7 @@ def test_what_is_not_recent_is_as_if_it_were_not_there():
     network, (x, _) = shaken(max_tokens=256), far_series()
     turn = 2 * torch.pi * torch.arange(1200)
     x[1] += torch.where(turn < 900 * 2 * torch.pi, 60 * torch.sin(turn / 50), torch.sin(turn / 24))
-    assert [int(found[0][1]) for found in (network._season(x), network.look(x, 16)[1])] == [50, 24]
+    assert [int(found.period[1]) for found in (network._seasons(x), network.look(x, 16)[1])] == [50, 24]
     q = network.forecast(x, 16)
     for row, length in ((1, 256), (2, 256), (3, 512)):
         alone = network.forecast(x[row : row + 1, -length:], 16)[0]
@@ -227,17 +241,17 @@ def test_tokens_beyond_the_limit_are_not_read():
     network, x = shaken(max_tokens=8), some_series(2, 400)
     changed = x.clone()
     changed[:, : 400 - 8 * 12] = torch.nan
-    period = torch.tensor([12, 12])
-    before, after = (network._cut(period, period, each.shape[1], 12, 8).starts().min() for each in (x, changed))
+    seasons = seasons_of([12, 12])
+    before, after = (network._cut(seasons, each.shape[1], 12, 8).starts().min() for each in (x, changed))
     assert before == after >= -8 * 12
 
 
 def test_seasonal_levels_look_at_the_same_phase():
     """A far token of the same phase changes a future token through the phase level."""
     network = shaken(n_layers=1)
-    period = torch.tensor([24])
-    tokens = network._cut(period, period, 240, 24, 32)
-    places = network._places(tokens, period)
+    seasons = seasons_of([24])
+    tokens = network._cut(seasons, 240, 24, 32)
+    places = network._places(tokens, seasons.period)
     phase = places.groups[0]
     assert (phase[0] == (tokens.index % 3)).all()
     assert network._places(tokens, torch.tensor([0])).groups[0].unique().numel() < len(tokens.index)
@@ -245,21 +259,29 @@ def test_seasonal_levels_look_at_the_same_phase():
 
 def test_tokens_of_a_season_repeat_with_its_cycle():
     network = shaken(n_layers=1)
-    period, cycle = torch.tensor([7, 24, 4, 5]), torch.tensor([364, 168, 28, 260])
-    tokens = network._cut(period, cycle, 2048, 100, 256)
+    seasons = seasons_of([7, 24, 4, 5], [364, 168, 28, 260])
+    tokens = network._cut(seasons, 2048, 100, 256)
     # Two seasons of four steps are one token, and seven of them are no number of tokens.
-    assert list(zip(tokens.steps.tolist(), tokens.count.tolist(), strict=True)) == [
-        (364, 52),
-        (168, 21),
-        (8, 1),
-        (260, 26),
+    assert list(zip(tokens.steps.tolist(), tokens.count.tolist(), tokens.n_seasons.tolist(), strict=True)) == [
+        (7, 1, 52),
+        (24, 3, 7),
+        (8, 1, 1),
+        (10, 1, 26),
     ]
-    plain = network._cut(period, period, 2048, 100, 256)
+    plain = network._cut(seasons_of([7, 24, 4, 5]), 2048, 100, 256)
     assert torch.equal(tokens.starts(), plain.starts())
     assert torch.equal(tokens.lengths(), plain.lengths())
-    phase = network._places(tokens, period).groups[0]
+    phase = network._places(tokens, seasons.period).groups[0]
     assert (phase[0] == tokens.index % 52).all()
     assert (phase[1] == tokens.index % 21).all()
+    # With one clock a cycle counts where it is clear; with two, day and week have a level each.
+    vague = network._cut(seasons_of([24], [168], clear=False), 2048, 100, 256)
+    assert vague.n_seasons.tolist() == [1]
+    both = shaken(n_layers=1, n_clocks=2)
+    tokens = both._cut(seasons_of([24], [168], clear=False), 2048, 100, 256)
+    day, week, _ = both._places(tokens, torch.tensor([24])).groups
+    assert (day[0] == tokens.index % 3).all()
+    assert (week[0] == tokens.index % 21).all()
 
 
 def test_a_year_of_weeks_is_forecast_by_the_year_before():
@@ -269,12 +291,12 @@ def test_a_year_of_weeks_is_forecast_by_the_year_before():
     x = week[step % 7] + year[step // 7 % 52] + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
     network = load_network("zero-4")
     truth, context = x[-60:], x[None, :-60]
-    season, cycle, strength = network._season(context)
-    assert (int(season), int(cycle)) == (7, 364)
+    seasons = network._seasons(context)
+    assert (int(seasons.period), int(seasons.cycle), bool(seasons.clear)) == (7, 364, True)
     middle = network.quantile_levels.index(0.5)
-    network._season = lambda x: (season, season, strength)
+    network._seasons = lambda x: replace(seasons, cycle=seasons.period)
     without = (network.forecast(context, 60)[0, :, middle] - truth).abs().mean()
-    del network._season
+    del network._seasons
     assert (network.forecast(context, 60)[0, :, middle] - truth).abs().mean() < 0.9 * without
 
 

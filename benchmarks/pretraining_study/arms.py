@@ -1,8 +1,8 @@
 """What the next network is: sizes, clocks, memory and encoded tokens, trained for equal core seconds and judged.
 
-Each arm is trained from each seed by the recipe of the weights; its steps are those that fit into the asked core seconds
+Each arm is trained from each seed by the recipe of the weights, for the steps that fit into the asked core seconds
 at the pace of the arm. What is on record is not repeated, and a killed training goes on. Run:
-PYTHONPATH=benchmarks python benchmarks/pretraining_study/arms.py --pack DIR --folder DIR [--arm NAME ...] [--seconds 420]
+PYTHONPATH=benchmarks python benchmarks/pretraining_study/arms.py --pack DIR --folder DIR [--arm NAME ...]
 """
 
 import json

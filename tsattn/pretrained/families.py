@@ -434,7 +434,7 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "structural": (structural, 0.28),
+    "structural": (structural, 0.26),
     "gaussian_process": (gaussian_process, 0.1),
     "exponential_smoothing": (exponential_smoothing, 0.1),
     "seasonal_autoregression": (seasonal_autoregression, 0.06),

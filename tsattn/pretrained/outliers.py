@@ -6,11 +6,11 @@ from torch import Tensor
 
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
-# A value is far if its distance to the running median is so many times the usual distance.
+# A value is far if its distance to the running median is so many times the usual change from step to step.
 _FAR = 20.0
-# The same for values at the very end, which no later value contradicts: a new level looks alike.
+# The same for the last value, which no later value contradicts: a new level looks alike.
 _FAR_AT_THE_END = 200.0
-# Share of the largest distances that the usual distance leaves out.
+# Share of the largest changes that the usual change leaves out.
 _TRIMMED = 0.02
 # At most this share of the values of a series is wrong, but three may always be, and one in sixteen of a short series.
 _FEW_SHARE = 0.01
@@ -23,10 +23,11 @@ _SUSPICIOUS = 0.5
 def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     """Values that are taken for wrong.
 
-    The distance of a value to the running median of nine steps is compared with the usual distance, the mean of the
-    distances that are not zero, without the largest fiftieth. A value is far if its distance is more than 20 times the
-    usual one, or 200 times where no later value is near again. The far values of a series are wrong if they are few: at
-    most a hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a season
+    The distance of a value to the running median of nine steps, at the ends that of the first or last nine, is compared
+    with the usual change: the mean of the absolute changes from one step to the next that are not zero, without the
+    largest fiftieth. A value is far if its distance is more than 20 times the usual change and a later value is near
+    again, or if the last value alone is farther than 200 times. The far values of a series are wrong if they are few:
+    at most a hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a season
     are, is not wrong.
 
     Args:
@@ -73,25 +74,30 @@ def _most_wrong(count: Tensor) -> Tensor:
 def _find(x: Tensor) -> Tensor:
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
-    half = _WINDOW // 2
-    padded = torch.nn.functional.pad(x, (half, half), value=torch.nan)
-    median = padded.unfold(1, _WINDOW, 1).nanmedian(2).values
+    inner = x.unfold(1, _WINDOW, 1).nanmedian(2).values
+    # At the ends the nearest whole window serves: half a window would take a new level for the usual one.
+    place = torch.arange(x.shape[1], device=x.device) - _WINDOW // 2
+    median = inner[:, place.clamp(0, inner.shape[1] - 1)]
     distance = torch.where(observed, (x - median).abs(), 0.0)
-    usual = _usual_distance(distance, count)
-    # Where nothing but the largest distances differs from zero, nothing tells what is usual.
+    usual = _usual_change(x, count)
+    # Where nothing but the largest changes differs from zero, nothing tells what is usual.
     unit = torch.where(usual > 0, usual, torch.inf)
     far = distance > _FAR * unit
     near_again = (observed & ~far).flip(1).cummax(1).values.flip(1)
-    far &= near_again | (distance > _FAR_AT_THE_END * unit)
+    after_near = torch.nn.functional.pad(~far, (1, 0))[:, :-1]
+    is_last = observed & (observed.flip(1).cumsum(1).flip(1) == 1)
+    far &= near_again | (is_last & after_near & (distance > _FAR_AT_THE_END * unit))
     return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
 
 
-def _usual_distance(distance: Tensor, count: Tensor) -> Tensor:
-    """Mean of the distances [B 1] that are not zero, without the largest fiftieth of all, at least as many as may be
-    wrong.
+def _usual_change(x: Tensor, count: Tensor) -> Tensor:
+    """Mean of the absolute changes that are not zero, without the largest fiftieth of all, [B 1].
+
+    Twice as many changes are left out as values may be wrong, at least: a wrong value makes two.
     """
-    n_largest = torch.maximum((_TRIMMED * count).ceil(), _most_wrong(count)).long()
-    ordered = distance.sort(dim=1, descending=True).values
-    kept = torch.arange(distance.shape[1], device=distance.device) >= n_largest
+    changes = x.diff(dim=1).abs().nan_to_num(0.0)
+    n_largest = torch.maximum((_TRIMMED * count).ceil(), 2 * _most_wrong(count)).long()
+    ordered = changes.sort(dim=1, descending=True).values
+    kept = torch.arange(changes.shape[1], device=changes.device) >= n_largest
     kept &= ordered > 0
     return torch.where(kept, ordered, 0.0).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)

@@ -1,0 +1,128 @@
+"""Wrong values of a past: which are found, which are not, and what they do to a forecast."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tsattn.pretrained.outliers import find_outliers
+from tsattn.pretrained.synthetic import make
+from tsattn.pretrained.weights import load_network
+
+DOUBLE = torch.float64
+
+
+def waves(n=8, length=400, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.arange(length, dtype=DOUBLE)
+    noise = torch.randn(n, length, generator=generator, dtype=DOUBLE)
+    return 10 + torch.sin(2 * torch.pi * step / 24) + 0.3 * noise
+
+
+def by_loops(series):
+    """The rule number by number, for a series without missing values."""
+    n = len(series)
+    distance = []
+    for t in range(n):
+        first = min(max(t - 4, 0), n - 9)
+        distance.append(abs(series[t] - sorted(series[first : first + 9])[4]))
+    most = max(int(min(max(0.01 * n, 3), n / 16)), 1)
+    changes = [abs(after - before) for before, after in itertools.pairwise(series)]
+    usual = sorted(changes, reverse=True)[max(math.ceil(0.02 * n), 2 * most) :]
+    usual = [value for value in usual if value > 0]
+    if not usual:
+        return []
+    unit = sum(usual) / len(usual)
+    far = [value > 20 * unit for value in distance]
+    last_near = max((t for t in range(n) if not far[t]), default=-1)
+    last_alone = far[-1] and not far[-2] and distance[-1] > 200 * unit
+    wrong = [t for t in range(n) if far[t] and (t < last_near or (t == n - 1 and last_alone))]
+    return wrong if len(wrong) <= most else []
+
+
+@pytest.mark.parametrize("length", [30, 90, 400])
+def test_the_rule_against_loops(length):
+    x = waves(12, length)
+    generator = torch.Generator().manual_seed(1)
+    for row in range(12):
+        at = torch.randint(0, length, (row % 6,), generator=generator)
+        x[row, at] += 10.0 ** torch.randint(1, 6, (len(at),), generator=generator)
+    x[3, -1] = 40.0
+    x[4, -1] = 4000.0
+    flags = find_outliers(x)
+    assert [row.nonzero()[:, 0].tolist() for row in flags] == [by_loops(row.tolist()) for row in x]
+    assert flags.any()
+
+
+@pytest.mark.parametrize("size", [100.0, 1e6, -1e3])
+def test_one_value_is_found_anywhere(size):
+    for at in (0, 5, 200, 394, 399):
+        x = waves()
+        x[:, at] *= size
+        flags = find_outliers(x)
+        assert flags[:, at].all()
+        assert flags.sum() == len(x)
+
+
+def test_sentinels_are_found_side_by_side():
+    x = waves()
+    x[:, [100, 101, 250]] = -9999.0
+    assert find_outliers(x).nonzero()[:, 1].reshape(-1, 3).unique(dim=0).tolist() == [[100, 101, 250]]
+
+
+def test_what_comes_often_or_stays_is_not_wrong():
+    x = waves(4)
+    x[0, ::24] += 500  # the peak of a season
+    x[1, 398:] += 3e4  # a new level
+    x[2] = 0.0
+    x[2, ::10] = torch.arange(40, dtype=DOUBLE)  # rare demand
+    x[3, 200:] += 1e5  # another level in mid-history
+    assert not find_outliers(x).any()
+    jump = waves(1)
+    jump[:, 396:] += 500  # a new level with some values in it
+    assert not find_outliers(jump).any()
+    growth = torch.exp(torch.arange(90, dtype=DOUBLE) / 10).round()
+    assert not find_outliers(growth[None]).any()
+    assert not find_outliers(torch.full((2, 50), 3.0, dtype=DOUBLE)).any()
+    assert not find_outliers(torch.full((1, 50), torch.nan, dtype=DOUBLE)).any()
+    assert not find_outliers(torch.tensor([[1.0, 2.0, 1e9]], dtype=DOUBLE)).any()
+
+
+def test_few_values_of_synthetic_series_are_taken_for_wrong():
+    x = torch.from_numpy(make(300, 512, seed=5))
+    assert find_outliers(x).float().mean() < 5e-4
+    assert find_outliers(x).any(1).float().mean() < 0.1
+
+
+def test_rows_padding_scale_and_missing_values_change_nothing():
+    x = waves(6)
+    x[:, 200] = 1e4
+    x[2, 150:160] = torch.nan
+    flags = find_outliers(x)
+    assert flags.sum(1).tolist() == [1] * 6
+    assert torch.equal(torch.cat([find_outliers(row[None]) for row in x]), flags)
+    assert torch.equal(find_outliers(1e-9 * x - 5.0), flags)
+    assert torch.equal(find_outliers(1e200 * x), flags)
+    padded = torch.nn.functional.pad(x, (30, 0), value=torch.nan)
+    assert torch.equal(find_outliers(padded)[:, 30:], flags)
+    assert not find_outliers(padded)[:, :30].any()
+
+
+@pytest.mark.parametrize("damage", ["times 100", "times a million", "six steps before the end", "sentinels"])
+def test_a_wrong_value_costs_little(damage):
+    """The error is at most twice that of the clean series; it was 15 to 16,000 times."""
+    x = waves(6, 448)
+    context, truth = x[:, :400].clone(), x[:, 400:]
+    network = load_network()
+    middle = network.quantile_levels.index(0.5)
+    clean = (network.forecast(context, 48)[..., middle] - truth).abs().mean()
+    if damage == "sentinels":
+        context[:, [50, 200, 201]] = -9999.0
+    else:
+        at = 394 if damage.startswith("six") else 200
+        context[:, at] *= 100 if damage == "times 100" else 1e6
+    wrong = (network.forecast(context, 48)[..., middle] - truth).abs().mean()
+    assert wrong < 1.2 * clean
+    assert np.isfinite(float(wrong))
