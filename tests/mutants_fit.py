@@ -8,6 +8,7 @@ COVARIATES, ANSWERS, MASK = "tests/test_covariates.py", "tests/test_covariate_an
 SOLVED, EVIDENCE, LIMITS = "tests/test_least_squares.py", "tests/test_evidence.py", "tests/test_limits.py"
 PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixing.py", "tests/test_export.py"
 CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
+OUTLIERS = "tests/test_outliers.py"
 STORAGE, PERIOD, CONFORMAL = "tests/test_storage.py", "tests/test_period.py", "tests/test_conformal.py"
 PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
 CONTRACTS, COMBINED, TUNED = "tests/test_contract.py", "tests/test_auto.py", "tests/test_fine_tuning.py"
@@ -144,24 +145,41 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant("tsattn/pretrained/period.py", "torch.where(beside & (there >=", "torch.where(beside | (there >=", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "(clear >= _CLEAR) &", "(clear >= -1) &", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(surplus >= _CLEAR) &", "(surplus >= -1) &", PERIOD),
     Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
     Mutant("tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values - (sums / counts", "values - 0 * (sums / counts", PERIOD),
-    Mutant("tsattn/pretrained/network.py", "count * times", "count", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "detect_cycle(part, period)", "period", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py", "(self.n_seasons * self.count)[:, None])", "self.count[:, None])", PRETRAINING
+    ),
+    Mutant(
+        "tsattn/pretrained/network.py", "seasons.clear_cycle()\n        n_", "seasons.cycle\n        n_", PRETRAINING
+    ),
+    Mutant("tsattn/pretrained/network.py", "torch.where(find_outliers(x), torch.nan, x)", "x", OUTLIERS),
+    Mutant("tsattn/pretrained/network.py", "_MEMORY_CYCLES)]", "1)]", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "first = index - cycle * (floor", "first = index - (floor", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "slots = slots + share * values",
+        "slots = slots + 0 * share * values",
+        PRETRAINING,
+    ),
+    Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),
+    Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
+    Mutant("tsattn/pretrained/period.py", "whole & is_season", "whole | is_season", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "settled |= usable & (", "settled |= usable | (", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "found[fewer] = again", "pass", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "seasons = seasons.where(cut, ", "_ = seasons.where(cut, ", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING),
     Mutant("tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"),
     Mutant("tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"),
     Mutant("tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"),
     Mutant("tsattn/forecasters/pretrained.py", "made if values is None", "made if values", "tests/test_pretrained.py"),
-    Mutant("tsattn/pretrained/pretraining.py", "x, season = network.look", "_, season = network.look", PRETRAINING),
+    Mutant("tsattn/pretrained/pretraining.py", "x, seasons = network.look", "_, seasons = network.look", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weighed=True)", "shape.n_tokens)", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),
     Mutant("tsattn/pretrained/pretraining.py", 'self.average.load_state_dict(state["average"])', "pass", PRETRAINING),

@@ -182,6 +182,21 @@ def test_seasons_of_the_calendar_are_not_taken_for_one_another(season):
     assert float((detect_period(x)[0] == season).double().mean()) > 0.7
 
 
+def test_the_usual_season_is_taken_on_less_evidence():
+    """A weak day that is found in few series is found in more where the stamps are hours; noise stays noise."""
+    step = torch.arange(24 * 6, dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, len(step), generator=generator, dtype=DOUBLE)
+    weak = noise + 0.75 * torch.sin(2 * torch.pi * step / 24)
+    share = [float((detect_period(weak, likely)[0] == 24).double().mean()) for likely in (0, 24)]
+    assert share[1] > share[0] + 0.05
+    assert float((detect_period(noise, 24)[0] == 24).double().mean()) < 0.2
+    # A season that is clear stays what it is, and one longer than the series cannot be judged.
+    clear = seasonal(7, 90)
+    assert detect_period(clear, 24)[0].tolist() == detect_period(clear)[0].tolist()
+    assert detect_period(clear, 1440)[0].tolist() == detect_period(clear)[0].tolist()
+
+
 def test_the_longest_lag_is_bounded():
     x = seasonal(1000, 2 * MAX_PERIOD, n=4)
     assert detect_period(x)[0].tolist() == [1000] * 4
@@ -307,17 +322,20 @@ def test_seasons_of_a_long_past_are_found_in_its_means():
     recent = detect_seasons(days[:, -2048:])
     assert recent.period.tolist() == [288] * 3
     assert recent.cycle.tolist() == [288] * 3
-    long = detect_long_seasons(days, recent, 2048)
+    long = detect_long_seasons(days, recent)
     assert long.period.tolist() == [288] * 3
     assert long.clear_cycle().tolist() == [2016] * 3
+    padded = torch.nn.functional.pad(days, (5000, 0), value=torch.nan)
+    for one, other in zip(long.fields(), detect_long_seasons(padded, recent).fields(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     minutes = seasonal(1440, 9000, n=6, noise=0.2)
     nothing = torch.zeros(6)
     none = Seasons(nothing.long(), nothing.long(), nothing, nothing, nothing > 0)
-    assert detect_long_seasons(minutes, none, 2048).period.tolist() == [1440] * 6
+    assert detect_long_seasons(minutes, none).period.tolist() == [1440] * 6
     # A season whose steps are no multiple of those of the means keeps what the recent part said.
     odd = with_cycle(25, 7, 6000, n=3)
     before = detect_seasons(odd[:, -2048:])
-    for kept, now in zip(before.fields(), detect_long_seasons(odd, before, 2048).fields(), strict=True):
+    for kept, now in zip(before.fields(), detect_long_seasons(odd, before).fields(), strict=True):
         assert torch.equal(kept, now)
 
 

@@ -111,7 +111,7 @@ def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(netw
     alone = torch.cat([network.forecast(row[None], H) for row in x])
     sought, parts = [], []
     detect, embed = inner.detect_seasons, network._embed
-    monkeypatch.setattr(inner, "detect_seasons", lambda x: (sought.append(len(x)), detect(x))[1])
+    monkeypatch.setattr(inner, "detect_seasons", lambda x, likely: (sought.append(len(x)), detect(x, likely))[1])
     monkeypatch.setattr(network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1])
     monkeypatch.setattr(inner, "_PART_NUMBERS", 30 * 16)
     torch.testing.assert_close(network.forecast(x, H), alone, rtol=1e-5, atol=1e-5)
@@ -133,9 +133,9 @@ def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
     seen, network = [], tiny_network()
     before = torch.get_num_threads()
 
-    def watch(part, horizon):
+    def watch(part, horizon, likely):
         seen.append(torch.get_num_threads())
-        return type(network).forecast(network, part, horizon)
+        return type(network).forecast(network, part, horizon, likely=likely)
 
     monkeypatch.setattr(network, "forecast", watch, raising=False)
     found = fitted(n_threads=n_threads).predict_windows(x)[0]
@@ -169,9 +169,9 @@ def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
 def test_points_and_quantiles_come_of_one_pass(monkeypatch):
     calls, network = [], tiny_network()
 
-    def watch(x, horizon):
+    def watch(x, horizon, likely):
         calls.append(len(x))
-        return type(network).forecast(network, x, horizon)
+        return type(network).forecast(network, x, horizon, likely=likely)
 
     monkeypatch.setattr(network, "forecast", watch, raising=False)
     forecaster = make().fit(table(30, 30, 30))
@@ -395,7 +395,7 @@ def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(netwo
     x, levels = series(60), network.quantile_levels
     asked = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
     found = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
-    direct = network.forecast(torch.from_numpy(x[None, -network.config.max_context :]), H)[0].numpy()
+    direct = network.forecast(torch.from_numpy(x[None, -network.config.max_context :]), H, likely=7)[0].numpy()
     for step in range(H):
         for i, q in enumerate(asked):
             assert found[step, i] == pytest.approx(by_hand(direct[step], levels, q), rel=1e-6), (step, q)
@@ -503,8 +503,9 @@ def test_fit_remembers_the_table_and_nothing_else():
     frame = table(40, 30)
     forecaster = make().fit(frame)
     learnt = {name for name in vars(forecaster) if name.endswith("_") and not name.startswith("_")}
-    assert learnt == {"panel_", "panel_in_", "bound_", "network_", "leftovers_", "summary_", "encoder_"}
+    assert learnt == {"panel_", "panel_in_", "bound_", "network_", "season_", "leftovers_", "summary_", "encoder_"}
     assert forecaster.summary_ == {}
+    assert forecaster.season_ == 7
     assert forecaster.leftovers_ is None
     assert forecaster.network_ is tiny_network()
     assert not forecaster.network_.training
@@ -627,22 +628,28 @@ def test_one_call_forecasts_any_table():
 @pytest.mark.usefixtures("shipped")
 def test_one_call_takes_a_bare_series():
     values = series(40)
-    expected = fitted().predict_windows(values[None, :, None])[0][0, :, 0]
+    network = tiny_network()
+    middle = network.quantile_levels.index(0.5)
+
+    def expect(season):
+        """The network's own answer where the frequency usually has this season."""
+        return network.forecast(torch.from_numpy(values[None]), H, likely=season)[0, :, middle].numpy()
+
     stamps = pd.date_range("2024-01-01", periods=40, freq="h")
     months = pd.period_range("2020-01", periods=40, freq="M")
-    for data, index in (
-        (pd.Series(values, index=stamps, name="load"), pd.date_range(stamps[-1], periods=H + 1, freq="h")[1:]),
-        (pd.Series(values, index=months, name="load"), pd.date_range("2023-05-01", periods=H, freq="MS")),
-        (pd.Series(values, index=range(0, 80, 2), name="load"), np.arange(80, 90, 2)),
+    for season, data, index in (
+        (24, pd.Series(values, index=stamps, name="load"), pd.date_range(stamps[-1], periods=H + 1, freq="h")[1:]),
+        (12, pd.Series(values, index=months, name="load"), pd.date_range("2023-05-01", periods=H, freq="MS")),
+        (1, pd.Series(values, index=range(0, 80, 2), name="load"), np.arange(80, 90, 2)),
     ):
         answer = forecast(data, H, level=80)
         assert list(answer.columns) == ["load", "load-lo-80", "load-hi-80"]
         assert answer.index.tolist() == list(index)
-        np.testing.assert_allclose(answer["load"], expected, rtol=1e-6)
+        np.testing.assert_allclose(answer["load"], expect(season), rtol=1e-6)
     for data in (values, values.tolist(), pd.Series(values)):
         answer = forecast(data, H)
         assert answer.index.tolist() == list(range(40, 45))
-        np.testing.assert_allclose(answer["y"], expected, rtol=1e-6)
+        np.testing.assert_allclose(answer["y"], expect(1), rtol=1e-6)
     assert forecast([3], 2)["y"].tolist() == [3, 3]
     assert np.isfinite(forecast([3, None, 5.5], 2)["y"]).all()
 

@@ -12,6 +12,7 @@ from pretraining_study.run import ARMS, RANKS, StudyNetwork, detect_second, mult
 from scripts import ORIGIN
 
 from tsattn.pretrained.network import ZeroConfig
+from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
 
 HOURS = torch.arange(24.0 * 21)
@@ -25,6 +26,13 @@ def network_of(name, **config):
         for p in network.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=generator))
     return network.eval()
+
+
+def seasons_of(period):
+    """Seasons by their length alone, without a cycle."""
+    period = torch.tensor([period])
+    strength = torch.ones(1)
+    return Seasons(period, period, strength, strength, strength < 0)
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -50,12 +58,12 @@ def test_arms_differ_in_what_they_look_at():
 
 def test_groups_of_the_levels():
     network = network_of("phase of two seasons, or near")
-    tokens = network._cut(torch.tensor([24]), torch.tensor([24]), 24 * 21, 24, 64)
+    tokens = network._cut(seasons_of(24), 24 * 21, 24, 64)
     network.second = torch.tensor([7])
     network.n_steps = torch.tensor([24 * 21])
     phase, second = network._places(tokens, torch.tensor([24])).groups
     assert (phase[0] == tokens.index % 3).all()
-    assert (second[0] == tokens.cycle()[0] % 7).all()
+    assert (second[0] == tokens.season()[0] % 7).all()
     network.second = torch.tensor([0])
     near = network._places(tokens, torch.tensor([24])).groups[1][0]
     assert near.min() >= 0
@@ -82,10 +90,10 @@ def test_second_season_is_that_of_the_cycles():
 
 
 def test_tokens_of_eight_steps_have_phases_too():
-    network, period = network_of("phase, plain"), torch.tensor([20])
+    network, seasons = network_of("phase, plain"), seasons_of(20)
     network.n_steps = torch.tensor([200])
-    tokens = network._cut(period, period, 200, 24, 64)
-    phase = network._places(tokens, period).groups[0][0]
+    tokens = network._cut(seasons, 200, 24, 64)
+    phase = network._places(tokens, seasons.period).groups[0][0]
     centre = 8 * tokens.index + 4
     assert phase.unique().tolist() == [0, 1]
     assert (phase == (centre % 20 >= 10)).all()
@@ -94,8 +102,8 @@ def test_tokens_of_eight_steps_have_phases_too():
 def test_borrowed_season_depends_on_the_series_alone_and_is_another_one():
     own, lent = network_of("phase"), network_of("phase of a borrowed season")
     x = torch.from_numpy(make(64, 300, seed=5)).double()
-    mine, theirs = own.look(x, 9)[1][0], lent.look(x, 9)[1][0]
-    assert (lent.look(x.flip(0), 9)[1][0] == theirs.flip(0)).all()
+    mine, theirs = own.look(x, 9)[1].period, lent.look(x, 9)[1].period
+    assert (lent.look(x.flip(0), 9)[1].period == theirs.flip(0)).all()
     assert (mine != theirs).float().mean() > 0.5
 
 

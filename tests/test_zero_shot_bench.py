@@ -28,7 +28,7 @@ def row(name, suite, data, *, split="development", horizon=2, season=4, cutoffs=
     models = {"seasonal_naive": {"MASE": 2.0, "WQL": 0.5}, "other": {"MASE": 1.0, "WQL": 0.4}}
     if suite == CHRONOS:
         models["rival"] = {"MASE": 0.5, "WQL": 0.45}
-    sizes = {"horizon": horizon, "seasonality": season, "cutoffs": list(cutoffs), "series": series}
+    sizes = {"horizon": horizon, "seasonality": season, "freq": "D", "cutoffs": list(cutoffs), "series": series}
     return {"name": name, "suite": suite, "split": split, "data": data, "published": models, **sizes}
 
 
@@ -130,7 +130,7 @@ def by_loops(task, instances, forecasts):
 @pytest.mark.parametrize("suite", [CHRONOS, GIFT])
 def test_scores_are_those_of_loops(suite, assert_close):
     chance = np.random.default_rng(0)
-    task = Task("t", suite, "development", 3, 4, (-3,), 6, {}, {})
+    task = Task("t", suite, "development", 3, 4, "D", (-3,), 6, {}, {})
     # Shorter than a season, as long, constant, one with gaps in past and future, and two ordinary ones.
     pasts = [chance.normal(size=n) for n in (3, 4, 9, 12, 20, 30)]
     pasts[2] = np.ones(9)
@@ -149,11 +149,11 @@ def test_a_short_past_counts_in_one_suite_only():
     usual = Instance("u", 0, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), future)
     both, answers = [Instance("s", 0, past, future), usual], np.concatenate([answer, answer])
     for suite, wanted in ((GIFT, (3 / 1.5 + 3 / 1) / 2), (CHRONOS, 3.0)):
-        assert score(Task("t", suite, "development", 1, 4, (-1,), 2, {}, {}), both, answers)["mase"] == wanted
+        assert score(Task("t", suite, "development", 1, 4, "D", (-1,), 2, {}, {}), both, answers)["mase"] == wanted
 
 
 def test_forecasts_that_are_not_whole_are_refused():
-    task = Task("t", GIFT, "development", 1, 1, (-1,), 1, {}, {})
+    task = Task("t", GIFT, "development", 1, 1, "D", (-1,), 1, {}, {})
     asked = [Instance("i", 0, np.arange(3.0), np.ones(1))]
     for answer in (np.ones((1, 1, 8)), np.full((1, 1, 9), NAN)):
         with pytest.raises(ValueError, match=r"t: forecasts must be finite, of shape \(1, 1, 9\); got"):
@@ -164,7 +164,7 @@ def test_seasonal_naive_repeats_a_season_and_spreads_in_one_suite(assert_close):
     asked = [Instance("i", 0, np.array([1.0, 2.0, NAN, 5.0, 4.0]), np.ones(3))]
     filled = np.array([1.0, 2.0, 2.0, 5.0, 4.0])
     for suite in (CHRONOS, GIFT):
-        answer = seasonal_naive(Task("t", suite, "development", 3, 2, (-3,), 1, {}, {}), asked)[0]
+        answer = seasonal_naive(Task("t", suite, "development", 3, 2, "D", (-3,), 1, {}, {}), asked)[0]
         assert_close(answer[:, 4], np.array([5.0, 4.0, 5.0]))
         deviation = 0.0 if suite == CHRONOS else np.sqrt(np.mean((filled[2:] - filled[:-2]) ** 2))
         assert_close(answer[:, 8] - answer[:, 4], 1.2815515655446004 * deviation * np.sqrt([1, 1, 2]))
@@ -285,7 +285,7 @@ def test_a_rule_repeats_the_season_that_a_past_holds(folder):
 def test_a_classical_model_answers_pasts_of_several_lengths():
     t = np.arange(60.0)
     pasts = [np.sin(t[:n]) + t[:n] / 9 for n in (30, 60, 30)]
-    task = Task("t", GIFT, "development", 4, 4, (-4,), 3, {}, {})
+    task = Task("t", GIFT, "development", 4, 4, "D", (-4,), 3, {}, {})
     answer = run.forecast("theta", task, [Instance(str(n), 0, past, np.ones(4)) for n, past in enumerate(pasts)])
     assert (np.diff(answer, axis=2) > 0).all()
     np.testing.assert_array_equal(answer[0], answer[2])

@@ -61,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pack = Pack(options.pack)
     file = Records(options.out, KEY)
     with limit_threads(1):
-        cells = (
-            {"arm": arm, "seconds": options.seconds, "seed": seed} for seed in options.seed for arm in options.arm
-        )
+        cells = ({"arm": arm, "seconds": options.seconds, "seed": seed} for seed in options.seed for arm in options.arm)
         for cell in file.missing(cells):
             row = file.add(execute(cell, Path(options.folder), pack))
             print(*(row[name] for name in (*KEY, "validation", "columns", "coverage80", "core_seconds")), flush=True)

@@ -120,7 +120,7 @@ class StudyNetwork(ZeroNetwork):
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         return block
 
-    def look(self, x: Tensor, horizon: int) -> tuple[Tensor, Seasons]:
+    def look(self, x: Tensor, horizon: int, likely: int = 0) -> tuple[Tensor, Seasons]:
         """The season alone: the shipped network knows the cycle of a season, too, and does not read a far past."""
         seen = x[:, -self.config.max_context :]
         period, strength = detect_period(seen)

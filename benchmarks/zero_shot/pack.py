@@ -24,6 +24,7 @@ class Task(NamedTuple):
     split: str
     horizon: int
     season: int
+    freq: str
     cutoffs: tuple[int, ...]
     n_instances: int
     data: Mapping[str, Any]
@@ -84,7 +85,7 @@ class Pack:
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    same = {name: row[name] for name in ("name", "suite", "split", "horizon", "data", "published")}
+    same = {name: row[name] for name in ("name", "suite", "split", "horizon", "freq", "data", "published")}
     cutoffs = tuple(row["cutoffs"])
     return Task(**same, season=row["seasonality"], cutoffs=cutoffs, n_instances=row["series"] * len(cutoffs))
 

@@ -45,14 +45,14 @@ def forecast(model: str, task: Task, instances: Sequence[Instance], weights: str
     """The quantiles ``LEVELS`` ``[n, F, 9]`` of instances.
 
     - The pretrained network is given the pasts as they are: it reads NaN as missing, and as nothing before a series
-      begins. Its ``fit`` learns nothing and is shown one row.
+      begins. Its ``fit`` learns nothing but the frequency and is shown one row.
     - Others need whole windows, filled as the suites' seasonal naive fills them. One that learns weights is fitted
       once for each cutoff, on all pasts that end there. One that is estimated anew on each window is given the last
       ten seasons, at least 100 rows, together with the pasts that have as many.
     """
     bare, trained = make(model, task, weights=weights), find_model(model).trained
     if isinstance(bare, PretrainedForecaster):
-        return _in_batches(bare.fit(_panel([np.zeros(1)])), task, [each.past for each in instances])
+        return _in_batches(bare.fit(_one_row(task)), task, [each.past for each in instances])
     most = max(100, 10 * task.season)
     groups: dict[int, list[int]] = {}
     for row, each in enumerate(instances):
@@ -85,6 +85,12 @@ def _in_batches(forecaster: Any, task: Task, pasts: list[np.ndarray]) -> np.ndar
 def _panel(pasts: Sequence[np.ndarray]) -> Panel:
     rows = [pd.DataFrame({"unique_id": n, "ds": np.arange(len(past)), "y": past}) for n, past in enumerate(pasts)]
     return from_long(pd.concat(rows), freq=1)
+
+
+def _one_row(task: Task) -> Panel:
+    """A panel of the task's frequency."""
+    row = pd.DataFrame({"unique_id": [0], "ds": pd.date_range("2000-01-01", periods=1, freq=task.freq), "y": [0.0]})
+    return from_long(row, freq=task.freq)
 
 
 def _fitted(model: str, task: Task, pasts: Sequence[np.ndarray]) -> np.ndarray:

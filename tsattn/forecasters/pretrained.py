@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
@@ -93,6 +94,8 @@ class PretrainedForecaster(GapForecaster):
 
     Attributes:
         network_: The network that forecasts, shared and not to be changed.
+        season_: Rows of the season that the frequency of the table usually has; the network takes it on less evidence
+            than others. 0 where the frequency has none.
         leftovers_: What covariates add to its forecasts; ``None`` where none are read.
         summary_: How ``fine_tune`` went, empty without it: ``parameters``, ``steps`` trained, ``best_step`` (0 where
             the weights stayed as they were), ``valid_windows``, and the loss on these before (``start_loss``) and after
@@ -105,6 +108,7 @@ class PretrainedForecaster(GapForecaster):
     name = "zero"
 
     network_: ZeroNetwork
+    season_: int = 0
     leftovers_: "Leftovers | None" = None
     summary_: Mapping[str, Any] = MappingProxyType({})
 
@@ -162,6 +166,7 @@ class PretrainedForecaster(GapForecaster):
         _check_steps(self.horizon)
         network = _network(self.weights)
         require_known(panel, network.config.max_context)
+        season = season_length(panel.freq)
         summary: dict[str, Any] = {}
         leftovers = None
         if self.fine_tune:
@@ -180,8 +185,10 @@ class PretrainedForecaster(GapForecaster):
 
             encoder, fresh = make_encoder(columns, panel), copy.copy(self)
             fresh.network_ = network
+            fresh.season_ = season
             leftovers = fit_leftovers(fresh._answer, fresh.windows, panel, encoder, horizon=self.horizon, least=1)
         self.network_, self.leftovers_, self.summary_ = network, leftovers, summary
+        self.season_ = season
         self.encoder_ = None if leftovers is None else leftovers.encoder
 
     def reaching(self, steps: int) -> Self:
@@ -224,7 +231,8 @@ class PretrainedForecaster(GapForecaster):
 
         def forecast(rows: np.ndarray) -> None:
             part = series[rows, n_rows - lengths[rows[0]] :]
-            made = wanted(self.network_.forecast(torch.from_numpy(part), self.horizon).numpy())[:, :, None]
+            levels = self.network_.forecast(torch.from_numpy(part), self.horizon, likely=self.season_)
+            made = wanted(levels.numpy())[:, :, None]
             found[rows] = (made if values is None else values(part[..., None]).nearest(made))[:, :, 0]
 
         _in_threads(forecast, list(_passes(lengths, self.horizon)), self._threads())
@@ -248,7 +256,7 @@ class PretrainedForecaster(GapForecaster):
     def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         told = {} if self.leftovers_ is None else {"leftovers": self.leftovers_.facts()}
         told |= {"summary": dict(self.summary_)} if self.summary_ else {}
-        return {"network": self.network_.config.to_dict(), **told}, {}
+        return {"network": self.network_.config.to_dict(), "season": self.season_, **told}, {}
 
     def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.data.stored import require
@@ -261,6 +269,9 @@ class PretrainedForecaster(GapForecaster):
         _check_weights(weights, facts["network"])
         self.network_ = self.weights = build_network(facts["network"], weights)
         self.summary_ = dict(facts.get("summary", {}))
+        # Folders of earlier versions have none.
+        self.season_ = facts.get("season", 0)
+        require(type(self.season_) is int and self.season_ >= 0, f"season = {self.season_!r:.40}")
         told = facts.get("leftovers")
         require((told is None) == (self.encoder_ is None), "covariates that are not read")
         if told is not None and self.encoder_ is not None:

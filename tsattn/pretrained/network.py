@@ -286,20 +286,22 @@ class ZeroNetwork(nn.Module):
         return self._answer(states, last_value(scaled, known), recalled), future, level, spread
 
     @torch.inference_mode()
-    def forecast(self, x: Float[Tensor, "B T"], horizon: int) -> Float[Tensor, "B F Q"]:
+    def forecast(self, x: Float[Tensor, "B T"], horizon: int, *, likely: int = 0) -> Float[Tensor, "B F Q"]:
         """Quantiles of the next steps in the units of the series.
 
         Args:
             x: Contexts in any units; NaN is missing, at the left also a history that begins later. Every row must hold
                 a value.
             horizon: Steps ahead, at least 1.
+            likely: The season that the frequency of the series usually has, which is then taken on less evidence; 0
+                where nothing is known of it.
 
         Returns:
             Ascending quantiles, float64; the constant itself for a constant series.
         """
         x = x.to(torch.float64)
         found = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        x, seasons = self.look(x, horizon)
+        x, seasons = self.look(x, horizon, likely)
         n_steps = x.shape[1] - first_known(~x.isnan())
         for rows in self._alike(seasons, n_steps, horizon):
             part = seasons.rows(rows)
@@ -322,18 +324,18 @@ class ZeroNetwork(nn.Module):
         scaled = torch.asinh((values - level[..., None]) / unit)
         return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
 
-    def _seasons(self, x: Tensor) -> Seasons:
+    def _seasons(self, x: Tensor, likely: int = 0) -> Seasons:
         size = max(_PART_STEPS // max(x.shape[1], 1), 1)
-        return Seasons.joined([detect_seasons(part) for part in x.split(size)])
+        return Seasons.joined([detect_seasons(part, likely) for part in x.split(size)])
 
-    def look(self, x: Float[Tensor, "B T"], horizon: int) -> tuple[Float[Tensor, "B T"], Seasons]:
+    def look(self, x: Float[Tensor, "B T"], horizon: int, likely: int = 0) -> tuple[Float[Tensor, "B T"], Seasons]:
         """Contexts, NaN where a value is taken for wrong and before what is read of them, and their seasons."""
         x = torch.where(find_outliers(x), torch.nan, x)
         recent = x[:, -self.config.token_context :]
-        seasons = self._seasons(recent)
+        seasons = self._seasons(recent, likely)
         recent, cut = read_recent(recent, seasons.period, horizon)
         if cut.any():
-            seasons = seasons.where(cut, self._seasons(recent[cut, -max(_PARTS) :]))
+            seasons = seasons.where(cut, self._seasons(recent[cut, -max(_PARTS) :], likely))
         before = x[:, : x.shape[1] - recent.shape[1]]
         if not before.shape[1]:
             return recent, seasons
@@ -341,7 +343,7 @@ class ZeroNetwork(nn.Module):
         long = before.isfinite().any(1)
         x = torch.cat([before, recent], dim=1)
         if self.config.memory and long.any():
-            seasons = seasons.where(long, detect_long_seasons(x[long], seasons.rows(long), recent.shape[1]))
+            seasons = seasons.where(long, detect_long_seasons(x[long], seasons.rows(long)))
         return x, seasons
 
     def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:

@@ -15,6 +15,10 @@ _MIN_PAIRS = 4
 _CHANCE = 2.0
 # The same for seasons of the calendar, which are expected.
 _CALENDAR_CHANCE = 1.2
+# The same for the season that the frequency of the series usually has.
+_LIKELY_CHANCE = 0.6
+# The least correlation of that season, chance taken off.
+_LIKELY_CONVINCING = 0.05
 # A season's correlation, chance taken off, is at least this, and this much above the least at a shorter lag.
 _CONVINCING, _PROMINENT = 0.1, 0.2
 # A shorter season is preferred whose correlation is lower by at most this.
@@ -77,66 +81,77 @@ class Seasons:
         return torch.where(self.clear, self.cycle, self.period)
 
 
-def detect_seasons(x: Float[Tensor, "B T"]) -> Seasons:
+def detect_seasons(x: Float[Tensor, "B T"], likely: int = 0) -> Seasons:
     """Season and cycle of each series, as :func:`detect_period` and :func:`detect_cycle` say.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+        likely: The season that the frequency of the series usually has, 0 where nothing is known of it.
     """
-    period, strength = detect_period(x)
+    period, strength = detect_period(x, likely)
     cycle, cycle_strength, clear = detect_cycle(x, period)
     return Seasons(period, cycle, strength, cycle_strength, clear)
 
 
-def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons, n_recent: int) -> Seasons:
+def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons) -> Seasons:
     """Seasons of series whose past is longer than the recent part in which ``seasons`` were detected.
 
-    The whole past is read as means of s steps, s the least power of two that leaves 2,048 means at most. A season is
-    taken from them where the recent part has none, and a cycle where its steps are a multiple of s.
+    The past of a series is read as means of s steps, s the least power of two that leaves 2,048 means at most. A season
+    is taken from them where the recent part has none, and a cycle where the season is a multiple of s steps and the
+    recent part has no cycle that repeats as well.
 
     Args:
-        x: Series of T steps; NaN is a missing value.
-        seasons: Those of the last ``n_recent`` steps.
-        n_recent: Steps of the recent part.
+        x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+        seasons: Those of the recent part.
     """
-    step = 2 ** max((-(-x.shape[1] // _LONG_STEPS) - 1).bit_length(), 0)
-    padded = torch.nn.functional.pad(x, (-x.shape[1] % step, 0), value=torch.nan)
-    means = padded.unflatten(1, (-1, step)).nanmean(2)
-    found, strength = detect_period(means)
-    fresh = (seasons.period == 0) & (found > 0) & (found * step <= MAX_PERIOD)
-    period = torch.where(fresh, found * step, seasons.period)
+    n_steps = x.shape[1] - first_known(~x.isnan())
+    # Each series has means of its own length, whatever others stand beside it.
+    n_halvings = (n_steps / _LONG_STEPS).log2().ceil().clamp_min(0).long()
+    for halvings in n_halvings.unique().tolist():
+        rows = n_halvings == halvings
+        step = 2**halvings
+        recent = x[rows][:, -step * _LONG_STEPS :]
+        padded = torch.nn.functional.pad(recent, (-recent.shape[1] % step, 0), value=torch.nan)
+        means = padded.unflatten(1, (-1, step)).nanmean(2)
+        seasons = seasons.where(rows, _with_coarse_seasons(seasons.rows(rows), means, step))
+    return seasons
+
+
+def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
+    """Seasons, with those that means of so many steps show where they are better."""
+    coarse, coarse_strength = detect_period(means)
+    fresh = (seasons.period == 0) & (coarse > 0) & (coarse * step <= MAX_PERIOD)
+    period = torch.where(fresh, coarse * step, seasons.period)
     whole = (period > 0) & (period % step == 0)
-    cycle, cycle_strength, clear = detect_cycle(means, torch.where(whole, period // step, 0))
-    better = (
-        whole
-        & (cycle * step > period)
-        & ((seasons.cycle <= seasons.period) | (cycle_strength > seasons.cycle_strength))
-    )
+    cycle, strength, clear = detect_cycle(means, torch.where(whole, period // step, 0))
+    better = whole & (cycle * step > period)
+    better &= (seasons.cycle <= seasons.period) | (strength > seasons.cycle_strength)
     return Seasons(
         period,
         torch.where(better, cycle * step, torch.where(fresh, period, seasons.cycle)),
-        torch.where(fresh, strength, seasons.strength),
-        torch.where(better, cycle_strength, seasons.cycle_strength),
+        torch.where(fresh, coarse_strength, seasons.strength),
+        torch.where(better, strength, seasons.cycle_strength),
         torch.where(better, clear, seasons.clear),
     )
 
 
-def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+def detect_period(x: Float[Tensor, "B T"], likely: int = 0) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """The season of each series, in steps, and how strong it is.
 
     From the series, less a straight line, a centred moving average of w steps is taken off, w the least power of two
     that is at least the lag m; ``r(m)`` is the correlation of what remains with itself m steps before, over the n
-    pairs of which both are known. From it ``2 (e / n)^1/2`` is taken off for chance (1.2 in place of 2 for a season of
-    the calendar), with Bartlett's ``e = 1 + 2 (r(1)^2 + ... + r(w / 2)^2)``. A season is a lag of at least 2 whose
-    ``r(m)`` is not below that of its neighbours, is 0.2 above the least at a shorter lag, and is at least 0.1 less
-    chance. Of those the best is taken, or the shortest that is worse by at most 0.05, or a season of the calendar
-    within 2 percent that is. Where a seventh of it, of at least 4 steps, is a season too, the seventh is taken: the
-    day goes before the week, which :func:`detect_cycle` finds. A lag is tried if one and a half of its cycles are in
-    the context and four pairs judge it. Correlations come from fast Fourier transforms in float32: T log^2 T
-    operations a series.
+    pairs of which both are known. From it ``2 (e / n)^1/2`` is taken off for chance, with Bartlett's
+    ``e = 1 + 2 (r(1)^2 + ... + r(w / 2)^2)``; 1.2 in place of 2 for a season of the calendar, 0.6 for the one that the
+    frequency usually has. A season is a lag of at least 2 whose ``r(m)`` is not below that of its neighbours, is 0.2
+    above the least at a shorter lag, and is at least 0.1 less chance, 0.05 for the usual one. Of those the best is
+    taken, or the shortest that is worse by at most 0.05, or a season of the calendar within 2 percent that is. Where a
+    seventh of it, of at least 4 steps, is a season too, the seventh is taken: the day goes before the week, which
+    :func:`detect_cycle` finds. A lag is tried if one and a half of its cycles are in the context and four pairs judge
+    it. Correlations come from fast Fourier transforms in float32: T log^2 T operations a series.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+        likely: The season that the frequency of the series usually has, 0 where nothing is known of it.
 
     Returns:
         The season of each series in steps, 0 where none convinces; and its correlation less chance, 0 where there is
@@ -150,11 +165,15 @@ def detect_period(x: Float[Tensor, "B T"]) -> tuple[Int[Tensor, " B"], Float[Ten
     if n_lags < 2:
         return x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x))
     likeness, chance, tried = _likeness(x, n_lags)
+    convincing = torch.full_like(chance, _CONVINCING)
+    if 2 <= likely <= n_lags:
+        chance[:, likely - 1] *= _LIKELY_CHANCE / _CALENDAR_CHANCE
+        convincing[:, likely - 1] = _LIKELY_CONVINCING
     beside = torch.nn.functional.pad(likeness, (1, 1), value=-1.0)
     peak = (likeness >= beside[:, :-2]) & (likeness >= beside[:, 2:])
     least = torch.nn.functional.pad(torch.where(tried, likeness, 1.0).cummin(1).values, (1, 0), value=1.0)[:, :-1]
     score = likeness - chance
-    good = tried & peak & (score >= _CONVINCING) & (likeness - least >= _PROMINENT)
+    good = tried & peak & (score >= convincing) & (likeness - least >= _PROMINENT)
     good[:, 0] = False
     score = torch.where(good, score, -1.0)
     near_best = good & (score >= score.amax(1, keepdim=True) - _TOLERANCE)

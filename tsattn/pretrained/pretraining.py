@@ -7,19 +7,20 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
-from tsattn.pretrained.weights import load_network, read_network, save_network
+from tsattn.pretrained.weights import save_network
 from tsattn.storage import write_atomic
 from tsattn.terminal import in_words
 
@@ -29,8 +30,12 @@ STEPS_A_MINUTE = 150
 _FARTHEST = 3.5
 # Changes smaller than about this, in the same space, make a window no more important.
 _LEAST_CHANGE = 0.05
-# Steps between two looks at the validation series, and between two states on disk.
-_LOOK, _SAVE = 500, 250
+# Steps between two looks at the validation series.
+_LOOK = 500
+# Steps between two states on disk.
+_SAVE = 250
+# Steps in which the rates rise again after the optimizers have begun anew.
+_RISE = 50
 # Draws of validation series are no draws of training series.
 _VALIDATION = 2**32 - 1
 
@@ -72,25 +77,33 @@ SHAPES = (
     Shape(128, 320, 20, 0.05, n_before=4864),
 )
 
+# Steps of the past that they remember: eight weeks of five minutes, two years of hours.
+_MEMORY = 16_384
 # Networks that weights are shipped of: the usual one, and one that takes about a fifth of the time.
 SIZES = {
-    "zero": ZeroConfig(),
-    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16),
+    "base": ZeroConfig(encode=32, n_clocks=2, memory=_MEMORY),
+    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16, n_clocks=2, memory=_MEMORY),
 }
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network learns: warm-up, a constant rate, a decay to zero.
+    """How the network learns: the rates rise, fall with the root of the steps, and decay to zero at the end.
+
+    A run of many days is one of phases, each of which begins with fresh optimizers: then weights and their average are
+    all that the next phase needs, and they are small enough to be kept. Runs of one recipe but for the number of steps
+    are the same up to the decay of the shorter one.
 
     Args:
         n_steps: Steps in all.
         seed: Of the start values and of every series.
         rate: Of Muon, which moves the matrices inside the blocks.
         other_rate: Of AdamW, which moves the rest.
-        warmup: Share of the steps in which the rates rise from zero.
-        decay: Share of the steps, the last ones, in which they fall to zero.
-        average: Share of the running average of weights that stays at each step.
+        warmup: Share of the steps in which the rates rise from zero, 1,000 steps at most.
+        half: Steps after which the rates are ``2**-0.5`` of what they were, falling as ``(1 + step / half)**-0.5``.
+        decay: Share of the steps, the last ones, in which the rates fall to zero.
+        average: Share of the steps so far that the running average of weights looks back on.
+        phase: Steps of a phase.
     """
 
     n_steps: int
@@ -98,14 +111,24 @@ class Recipe:
     rate: float = 0.02
     other_rate: float = 2e-3
     warmup: float = 0.05
-    decay: float = 0.35
-    average: float = 0.998
+    half: int = 4000
+    decay: float = 0.2
+    average: float = 0.05
+    phase: int = 4000
 
     def factor(self, step: int) -> float:
         """What the rates of a step, counted from 0, are multiplied by."""
         rise = max(round(min(self.warmup * self.n_steps, 1000)), 1)
         left = (self.n_steps - step) / max(self.decay * self.n_steps, 1)
-        return min((step + 1) / rise, 1.0, left)
+        fresh = (step % self.phase + 1) / _RISE if step >= self.phase else 1.0
+        return (1 + step / self.half) ** -0.5 * min((step + 1) / rise, 1.0, left, fresh)
+
+
+# What the shipped weights are made by, from nothing; a release before the end of a long recipe is a shorter one.
+RECIPES = {
+    "zero-5a": Recipe(40_000),
+    "zero-5": Recipe(400_000),
+}
 
 
 def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -184,7 +207,7 @@ class Pretraining:
     """A run that can be stopped after any step and goes on to the same weights.
 
     The windows of a step depend on the seed and the step alone, so the state is weights, their running average, the
-    optimizers and a count.
+    optimizers and a count; between two phases the optimizers do not count.
 
     Args:
         config: The network.
@@ -218,6 +241,8 @@ class Pretraining:
 
     def advance(self) -> float:
         """One step; its loss."""
+        if self.step % self.recipe.phase == 0:
+            self.optimizers = make_optimizers(self.network, self.recipe.rate, self.recipe.other_rate)
         rng = np.random.default_rng([self.recipe.seed, self.step])
         shape = SHAPES[rng.choice(len(SHAPES), p=[shape.share for shape in SHAPES])]
         x, y = (part.to(self.device) for part in draw_batch(shape, rng))
@@ -239,7 +264,7 @@ class Pretraining:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the running average; at first it follows fast."""
-        share = 1 - min(self.recipe.average, (self.step + 1) / (self.step + 10))
+        share = 1 / max(self.recipe.average * self.step, 10.0)
         for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(now, share)
 
@@ -273,7 +298,8 @@ class Pretraining:
         Raises:
             ValueError: If it is of another network or another recipe, the number of steps and the decay aside.
         """
-        mine, free = {**self.config.to_dict(), **asdict(self.recipe)}, ("n_steps", "decay", "warmup")
+        mine = {**self.config.to_dict(), **asdict(self.recipe)}
+        free = ("n_steps", "decay", "warmup")
         theirs = {**state["config"], **state["recipe"]}
         for name in mine:
             if name not in free and mine[name] != theirs.get(name):
@@ -287,24 +313,48 @@ class Pretraining:
             optimizer.load_state_dict(values)
         self.step, self.windows, self.seconds = state["step"], state["windows"], state["seconds"]
 
+    def phase_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and facts from which the next phase goes on."""
+        tensors = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in self.average.state_dict().items()}
+        facts = {
+            name: value for name, value in self.state().items() if name not in ("network", "average", "optimizers")
+        }
+        return tensors, facts
+
+    def restore_phase(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on from what :meth:`phase_state` gave.
+
+        Raises:
+            ValueError: As :meth:`restore`, or if the state is not one between two phases.
+        """
+        if facts["step"] % self.recipe.phase:
+            raise ValueError(
+                f"a kept state lies between two phases of {self.recipe.phase} steps; got step {facts['step']}"
+            )
+        parts = {
+            part: {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+            for part in ("network", "average")
+        }
+        self.restore({**facts, **parts, "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]})
+
 
 def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> None:
     """Train to the end of the recipe, or to step ``until``; state and curve lie in ``folder``.
 
     Progress is shown on a terminal only. Killed at any moment, the next call goes on from the last state to the same
-    weights.
+    weights. The state after a phase is kept as ``phase.safetensors`` and ``phase.json``, from which a run goes on where
+    there is no other state.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "state.pt"
-    if file.exists():
-        pretraining.restore(torch.load(file, map_location=pretraining.device, weights_only=True))
+    _restore(pretraining, folder)
     curve = [point for point in _read_curve(folder / "curve.jsonl") if point["step"] <= pretraining.step]
     stop = pretraining.recipe.n_steps if until is None else min(until, pretraining.recipe.n_steps)
     started, spent, before, losses = time.monotonic(), time.process_time(), pretraining.seconds, []
     while pretraining.step < stop:
         losses.append(pretraining.advance())
         pretraining.seconds = before + time.process_time() - spent
-        if pretraining.step % _LOOK == 0 or pretraining.step == pretraining.recipe.n_steps:
+        if pretraining.step % _LOOK == 0 or pretraining.step == stop:
             curve.append(
                 {
                     "step": pretraining.step,
@@ -316,6 +366,8 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
             )
         if pretraining.step % _SAVE == 0 or pretraining.step == stop:
             _keep(pretraining, curve, folder)
+        if pretraining.step % pretraining.recipe.phase == 0:
+            _keep_phase(pretraining, folder)
         _show(pretraining, stop, losses, curve, started)
     if sys.stderr.isatty():
         sys.stderr.write("\n")
@@ -329,6 +381,24 @@ def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -
 
     write_atomic(folder / "curve.jsonl", write_curve)
     write_atomic(folder / "state.pt", functools.partial(torch.save, pretraining.state()))
+
+
+def _keep_phase(pretraining: Pretraining, folder: Path) -> None:
+    """Put the state between two phases on disk."""
+    tensors, facts = pretraining.phase_state()
+    write_atomic(folder / "phase.safetensors", lambda path: save_file(tensors, path))
+    write_atomic(folder / "phase.json", lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))
+
+
+def _restore(pretraining: Pretraining, folder: Path) -> None:
+    """Go on from the state of a folder, or from that of its last phase, or from nothing."""
+    state = folder / "state.pt"
+    phase = folder / "phase.safetensors"
+    if state.exists():
+        pretraining.restore(torch.load(state, map_location=pretraining.device, weights_only=True))
+    elif phase.exists():
+        facts = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+        pretraining.restore_phase(load_file(phase, device=str(pretraining.device)), facts)
 
 
 def _read_curve(path: Path) -> Iterator[dict[str, Any]]:
@@ -357,16 +427,18 @@ def _show(
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tsattn.pretrained.pretraining", description=__doc__)
     parser.add_argument("--state", type=Path, required=True, help="folder of the state and the curve")
-    parser.add_argument("--minutes", type=float, help=f"length of the run, {STEPS_A_MINUTE} steps each")
-    parser.add_argument("--until", type=int, help="stop at this step; a later call goes on")
-    parser.add_argument("--decay", type=float, default=0.35, help="share of the steps in which the rate falls to zero")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="zero-5", help="how the network learns")
+    parser.add_argument("--size", choices=sorted(SIZES), default="base", help="of the network")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=f"stop after so many minutes in all, {STEPS_A_MINUTE} steps each; a later call goes on; default the whole"
+        " recipe",
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--start", help="name or file of weights to start from, with their sizes")
-    parser.add_argument("--rate", type=float, default=0.02, help="of Muon; lower for long runs")
-    parser.add_argument("--size", choices=sorted(SIZES), default="zero", help="of a network that starts from nothing")
     parser.add_argument("--export", type=Path, help="write weights and card of the state into this folder and stop")
-    parser.add_argument("--name", default="zero-4", help="name of the exported weights")
+    parser.add_argument("--name", default="zero-5", help="name of the exported weights")
     parser.add_argument("--facts", type=Path, help="JSON file of what the card tells besides: commit, scores, bad_at")
     parser.add_argument("--picture", type=Path, help="draw the curve of the state into this file and stop")
     return parser.parse_args(argv)
@@ -374,28 +446,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    asked = _parse(argv)
-    if asked.picture is not None:
-        draw_curve(asked.state, asked.picture)
+    options = _parse(argv)
+    if options.picture is not None:
+        draw_curve(options.state, options.picture)
         return
-    if asked.export is not None:
-        export(asked.state, asked.export, asked.name, json.loads(asked.facts.read_text()))
+    if options.export is not None:
+        export(options.state, options.export, options.name, json.loads(options.facts.read_text()))
         return
+    recipe = replace(RECIPES[options.recipe], seed=options.seed)
+    until = None if options.minutes is None else round(options.minutes * STEPS_A_MINUTE)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        run(_asked(asked), asked.state, until=asked.until)
+        run(Pretraining(SIZES[options.size], recipe, device=options.device), options.state, until=until)
     finally:
         torch.set_num_threads(before)
-
-
-def _asked(asked: argparse.Namespace) -> Pretraining:
-    """The run that the command line describes."""
-    recipe = Recipe(round(asked.minutes * STEPS_A_MINUTE), seed=asked.seed, decay=asked.decay, rate=asked.rate)
-    if asked.start is None:
-        return Pretraining(SIZES[asked.size], recipe, device=asked.device)
-    start = load_network(asked.start) if "." not in asked.start else read_network(asked.start)
-    return Pretraining(start.config, recipe, device=asked.device, start=start)
 
 
 def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
