@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from covariates import page, run
+from covariates import page, published, run
 from covariates.pack import POOLED, Case, Pack, Task, score
-from packs import relative
+from packs import SPLITS, relative
+from scripts import ORIGIN, ROOT
 from zero_shot.pack import LEVELS, Instance, fill
 from zero_shot.pack import Task as ZeroShotTask
 from zero_shot.pack import seasonal_naive as zero_shot_naive
@@ -210,6 +211,7 @@ def naive_quantiles(task, cases):
 # Of each kind one: one target and many, gaps, many series, both kinds of files, and the suite that pools.
 CHECKED = ("epf_de", "jena_weather_1D", "jena_weather_1H", "vic_electricity", "metro_traffic", "orange_juice")
 CHECKED += ("bizitobs_l2c/H/short",)
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @pytest.fixture(scope="session")
@@ -430,3 +432,157 @@ def test_report_tasks_are_run_on_demand_alone(start, capsys):
     assert "report tasks are run once for a release" in capsys.readouterr().err
     assert start("--model", "nobody") == 2
     assert "model 'nobody' is unknown" in capsys.readouterr().err
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def test_what_others_scored_is_taken_from_the_pack(folder, tmp_path, capsys):
+    told = json.loads((folder / "tasks.json").read_text())
+    scores = {"MASE": 1.0, "SQL": 0.75, "WQL": 0.25}
+    told["models"]["rival"] = {FEV: {"file": "r.csv", "covariates": "known"}, POOLED: {"test_data_leakage": "Yes"}}
+    told["models"]["rival"][POOLED]["file"] = "q.csv"
+    told["tasks"][0]["published"]["rival"] = scores | {"leaked": True}
+    (folder / "tasks.json").write_text(json.dumps(told))
+    assert published.main(["--pack", str(folder), "--out", str(tmp_path / "p.jsonl")]) == 0
+    rows = records(tmp_path / "p.jsonl")
+    suite = {"kind": "suite", "suite": FEV, "repository": "of/fev-bench", "commit": "0" * 40}
+    task = {"kind": "published task", "task": "wide", "suite": POOLED, "split": "development", "horizon": 1}
+    task |= {"n_instances": 1, "targets": 1, "known": 1, "past": 0, "seasonal_naive": [2.0, None, 0.5]}
+    model = {"kind": "published model", "model": "rival", "covariates": "known", "leaked": ["long"]}
+    model |= {"saw_test_data": True, "files": ["r.csv", "q.csv"], "scores": {"long": [1.0, 0.75, 0.25]}}
+    own = {"kind": "measured model", "model": "trees", "scores": {"alone": [2.0, 1.5, 0.5]}}
+    for wanted in (suite, task, model, own):
+        assert wanted in rows
+    assert len(rows) == 2 + 5 + 2 + 1, "suites with a source, tasks, models, rivals"
+    assert published.main(["--pack", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("published: --pack ")
+
+
+def test_the_scores_of_others_on_record_are_those_of_the_pack(covariates_pack):
+    rows = json.loads(json.dumps(published.published(Pack(covariates_pack))))
+    assert rows == page.records.read_rows(RESULTS / page.PUBLISHED)
+
+
+def others():
+    """Two tasks of one suite, one with covariates, a task of the other and an own one; rivals of all kinds."""
+    tasks = [("price", FEV, 2), ("weather", FEV, 0), ("orders", POOLED, 0), ("demand", "own", 3)]
+    rows = [{"kind": "suite", "suite": FEV, "repository": "of/fev", "commit": "1" * 40}]
+    for name, suite, known in tasks:
+        split = SPLITS[suite == POOLED]
+        base = [2.0, None if suite == POOLED else 1.0, 0.5]
+        rows.append({"kind": "published task", "task": name, "suite": suite, "split": split, "known": known, "past": 0})
+        rows[-1] |= {"seasonal_naive": base}
+    bases = {"price": [2.0, 1.0, 0.5], "weather": [2.0, 1.0, 0.5], "orders": [2.0, None, 0.5]}
+    bolt = {"price": [1.0, 0.5, 0.4], "weather": [1.5, 0.75, 0.4], "orders": [1.0, None, 0.25]}
+    rivals = [
+        ("seasonal_naive", "none", [], False, bases),
+        ("chronos_bolt_base", "none", [], True, bolt),
+        ("tirex-2", "known, past", ["price"], False, bolt | {"price": [0.1, 0.1, 0.1], "weather": [0.5, 0.2, 0.1]}),
+        ("auto_arima", "none", [], False, {"weather": [1.0, 0.9, 0.1]}),
+        ("unknown", "none", [], False, {"price": [0.6, 0.25, 0.1]}),
+    ]
+    for model, reads, leaked, saw, scores in rivals:
+        row = {"kind": "published model", "model": model, "covariates": reads, "leaked": leaked}
+        rows.append(row | {"saw_test_data": saw, "scores": scores})
+    for model, scores in (("lightgbm", [0.5, 0.25, 0.1]), ("lightgbm_without_covariates", [1.0, 0.5, 0.1])):
+        rows.append({"kind": "measured model", "model": model, "scores": {"demand": scores}})
+    return rows
+
+
+def ran(task, rel, *, model="zero", columns=True, weights="ab" * 32, suite=FEV, **changes):
+    scores = {"rel_mase": rel[0], "rel_sql": rel[1], "rel_wql": 9.0, "coverage80": 0.75, "cpu_seconds": 3.0}
+    where = {"kind": "task", "task": task, "suite": suite, "split": "development", "model": model, "columns": columns}
+    return {**where, "settings": {}, "weights": weights, **scores, **ORIGIN, **changes}
+
+
+OURS = [
+    ran("price", (0.4, 0.4)),
+    ran("price", (0.8, 0.5), columns=False, coverage80=0.5),
+    ran("weather", (0.9, 0.9), columns=False),
+    ran("price", (1.0, 1.25), model="seasonal_naive", columns=False, weights=None),
+    ran("demand", (0.5, 0.25), suite="own"),
+]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """The folder of records, written."""
+
+    def write(rows):
+        for name, some in ((page.FILE, rows), (page.PUBLISHED, others())):
+            (tmp_path / name).write_text("".join(json.dumps(each) + "\n" for each in some))
+        return tmp_path
+
+    return write
+
+
+def plain(text):
+    return " ".join(text.split())
+
+
+def test_leaked_results_are_replaced_and_missing_ones_count_as_naive():
+    scores = page.published(others())
+    assert scores["tirex-2"]["price"] == scores["chronos_bolt_base"]["price"] == (0.5, 0.5)
+    assert scores["tirex-2"]["weather"] == (0.25, 0.2)
+    assert scores["auto_arima"] == {"price": (1.0, 1.0), "weather": (0.5, 0.9)}, "of its suite alone"
+    assert scores["tirex-2"]["orders"] == (0.5, 0.5), "WQL stands where there is no SQL"
+
+
+def test_means_are_geometric_over_whole_groups_and_rows_follow_the_first_column(results):
+    text = plain(page.means(SPLITS[0])(results(OURS)))
+    assert "| model | reads | with covariates (1) | without (1) | all (2) | own tasks (1) |" in text
+    ours = "| **zero ababab** | known, past | 0.400/0.400 | 0.900/0.900 | 0.600/0.600 | 0.500/0.250 |"
+    # sqrt(.5 * .25) and sqrt(.5 * .2)
+    rival = "| tirex-2 † | known, past | 0.500/0.500 | 0.250/0.200 | 0.354/0.316 | |"
+    without = "| **zero ababab**, without | none | 0.800/0.500 | 0.900/0.900 | 0.849/0.671 | |"
+    naive = "| **seasonal_naive** | none | 1.000/1.250 | | | |"
+    own = "| lightgbm ‡ | known | | | | 0.250/0.250 | | lightgbm ‡, without | none | | | | 0.500/0.500 |"
+    places = [text.index(line) for line in (ours, rival, naive, own)]
+    assert places == sorted(places)
+    assert without in text
+    assert "| chronos_bolt_base | none |" in text, "it is marked where it has seen the data"
+    assert "| unknown |" not in text
+    assert f"Published scores: of/fev at `{'1' * 12}`. Commit `{'c' * 12}`" in text
+
+
+def test_the_report_has_no_row_of_ours_before_it_is_run(results):
+    text = plain(page.means(SPLITS[1])(results(OURS)))
+    assert "| chronos_bolt_base † | none | | | | 0.500/0.500 |" in text
+    assert "zero" not in text
+
+
+def test_gains_are_ratios_of_runs_with_and_without(results):
+    text = plain(page.gains(results(OURS)))
+    assert "| task | **zero ababab** |" in text
+    assert "| price | 0.500/0.800 |" in text
+    assert "| geometric mean of 1 | 0.500/0.800 |" in text
+    assert "weather" not in text, "it has no covariates"
+    assert page.gains(results(OURS[:1])) == "No run is recorded yet."
+
+
+def test_costs_are_those_of_tasks_with_covariates(results):
+    text = plain(page.costs(results(OURS)))
+    assert "| zero ababab | 2 | 75% | 6 | | zero ababab, without | 1 | 50% | 3 | | seasonal_naive | 1 |" in text
+    assert page.costs(results([])) == "No run is recorded yet."
+
+
+def test_each_task_has_a_line_and_the_best_model_that_has_not_seen_it(results):
+    text = plain(page.by_task(results(OURS)))
+    assert "| task | split | columns | **zero ababab** | tirex-2 | lightgbm | best published |" in text
+    assert "| price | development | 2 | 0.400/0.400 | 0.500/0.500 | | unknown 0.300/0.250 |" in text
+    assert "| weather | development | | 0.900/0.900 | 0.250/0.200 | | tirex-2 0.250/0.200 |" in text
+    assert "| orders | report | | | 0.500/0.500 | | tirex-2 0.500/0.500 |" in text
+    assert "| demand | development | 3 | 0.500/0.250 | | 0.250/0.250 | |" in text
+
+
+def test_a_task_that_nobody_published_is_refused(results):
+    with pytest.raises(ValueError, match=r"covariates_published\.jsonl lacks the task new"):
+        page.read(results([OURS[0] | {"task": "new"}]))
+
+
+def test_our_seasonal_naive_is_that_of_the_suites_on_record():
+    rows = page.read(RESULTS)
+    found = [row["rel_mase"] for row in rows if row["kind"] == "task" and row["model"] == "seasonal_naive"]
+    assert len(found) >= 10
+    np.testing.assert_allclose(found, 1.0, rtol=1e-6)
