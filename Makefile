@@ -11,7 +11,7 @@ PYTEST_PACK := $(if $(PACK),--pack=$(abspath $(PACK)),)
 # Without this, running Python from here would make the folder `datasets` an importable package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test lint types layers wheel unit docs suites report bench zeroshot clean
+.PHONY: demo test lint types layers wheel unit docs suites report bench zeroshot covariates clean
 
 demo: .venv/core
 	$(BIN)/tsattn demo --out $(OUT)
@@ -64,6 +64,11 @@ bench: .venv/core
 # Runs the development tasks of the zero-shot pack (PACK=DIR) that are not on record yet.
 zeroshot: .venv/core
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/zero_shot/run.py --pack $(or $(PACK),$(error name it: PACK=DIR))
+
+# Runs the development tasks of the covariates pack (PACK=DIR) that are not on record yet, with columns and without.
+covariates: .venv/core
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/covariates/run.py --pack $(or $(PACK),$(error name it: PACK=DIR))
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/covariates/run.py --pack $(PACK) --without-columns
 
 clean:
 	rm -rf .venv build dist *.egg-info demo docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import conformance
 import render
+from covariates import page as covariates_page
 from paper import page as paper_page
 from peers import page as peers_page
 from pretraining_study import page as study_page
@@ -26,6 +27,7 @@ PAGES = (
     pretrained_page,
     zero_shot_page,
     combination,
+    covariates_page,
     study_page,
     speed_page,
     peers_page,

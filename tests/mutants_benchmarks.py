@@ -108,6 +108,18 @@ MUTANTS = [
         "tests/test_speed.py",
     ),
     Mutant(
+        "benchmarks/covariates/pack.py",
+        "ahead = frame.iloc[end : end + task.horizon]",
+        "ahead = frame.iloc[end - 1 : end - 1 + task.horizon]",
+        "tests/test_covariates_bench.py",
+    ),
+    Mutant(
+        "benchmarks/covariates/page.py",
+        '**model["scores"], **stand_ins}',
+        '**model["scores"]}',
+        "tests/test_covariates_bench.py",
+    ),
+    Mutant(
         "benchmarks/zero_shot/pack.py",
         "lag = 1 if season > len(past) and suite != STRICT else season",
         "lag = 1 if season > len(past) else season",

@@ -5,9 +5,11 @@ import importlib.util
 import json
 
 import numpy as np
+import packs
 import pandas as pd
 import pytest
 import torch
+from records import Records
 from scripts import ORIGIN, ROOT
 from zero_shot import page, run
 from zero_shot.pack import COLUMNS, LEVELS, Instance, Pack, Task, fill, geometric_mean, score, seasonal_naive
@@ -333,7 +335,7 @@ def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folde
     told = {"suite": CHRONOS, "split": "development", "horizon": 2, "n_instances": 3, "params": 2, "settings": {}}
     assert {name: first[name] for name in told} == told
     assert len(first["weights"]) == 64
-    assert run.Records(start.out, page.KEY).rows()[0] == first
+    assert Records(start.out, page.KEY).rows()[0] == first
 
 
 def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
@@ -433,8 +435,8 @@ def test_published_models_far_behind_are_left_out_unless_readme_has_them(tmp_pat
 
 def test_shipped_weights_have_the_names_that_tables_give_them():
     for digits, name in page.NAMES.items():
-        network = run._network(PretrainedForecaster(4, weights=name))
-        assert run._digest(network).startswith(digits), name
+        network = packs.network(PretrainedForecaster(4, weights=name))
+        assert packs.digest(network).startswith(digits), name
         assert load_card(name)["name"] == name
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from packs import SPLITS, read_told
 
 LEVELS = tuple(tenths / 10 for tenths in range(1, 10))
-SPLITS = ("development", "report")
 # In this suite a series shorter than a season is left out of MASE, and the seasonal naive has no spread.
 STRICT = "chronos-zs"
 
@@ -68,10 +68,7 @@ class Pack:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, path = Path(folder), Path(folder) / "tasks.json"
-        if not path.is_file():
-            raise ValueError(f"--pack {folder} holds no tasks.json; name the folder of the zero-shot pack")
-        self.told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        self.folder, self.told = Path(folder), read_told(folder, "zero-shot")
         self.tasks = {row["name"]: _task(row) for row in self.told["tasks"]}
 
     def instances(self, task: Task) -> list[Instance]:
@@ -100,7 +97,7 @@ def _series(folder: str, data: str) -> dict[str, np.ndarray]:
         if how["layout"] == "long":
             tables = _long(str(path), bool(how["resample"]))
         else:
-            table, stem = _wide(str(path), how["time"], how["grid"]), path.name.partition(".")[0]
+            table, stem = wide_table(str(path), how["time"], how["grid"]), path.name.partition(".")[0]
             tables = {f"{stem}:{column}": table[column] for column in table.columns}
         if how["resample"]:
             tables = {item: rows.resample(how["resample"]).agg(how["aggregate"]) for item, rows in tables.items()}
@@ -121,9 +118,12 @@ def _long(path: str, stamped: bool) -> dict[str, pd.Series]:
 
 
 @lru_cache(maxsize=2)
-def _wide(path: str, time: str, grid: str | None) -> pd.DataFrame:
-    """A table with a column a series; on a grid, each stamp stands once, and what the file lacks is missing."""
-    rows = pd.read_csv(path, encoding_errors="replace", index_col=time, parse_dates=True).astype(float)
+def wide_table(path: str, time: str, grid: str | None, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """A table with a column a series, or some of its columns; on a grid, each stamp stands once, and what the file
+    lacks is missing.
+    """
+    rows = pd.read_csv(path, encoding_errors="replace", index_col=time, parse_dates=True)
+    rows = (rows if columns is None else rows[list(columns)]).astype(float)
     if grid is None:
         return rows
     rows = rows[~rows.index.duplicated()]
@@ -150,6 +150,11 @@ def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:
     return float(steps.mean()) if len(steps) else np.nan
 
 
+def quantile_losses(y: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Twice the pinball loss of the quantiles ``LEVELS`` ``[..., 9]`` of values ``[..., 1]``; NaN stays NaN."""
+    return np.asarray(2 * np.abs((y - quantiles) * ((y <= quantiles) - np.array(LEVELS))))
+
+
 def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> dict[str, float]:
     """What the suites say of the quantiles ``LEVELS`` ``[n, F, 9]`` of instances, and how often 80% intervals held.
 
@@ -170,7 +175,7 @@ def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> d
     seen = ~np.isnan(y)
     errors = np.abs(y - forecasts[..., LEVELS.index(0.5)]) / scale[:, None]
     y, quantiles = y[seen][:, None], forecasts[seen]
-    losses = 2 * np.abs((y - quantiles) * ((y <= quantiles) - np.array(LEVELS)))
+    losses = quantile_losses(y, quantiles)
     inside = (quantiles[:, :1] <= y) & (y <= quantiles[:, -1:])
     return {
         "mase": float(errors[~np.isnan(errors)].mean()),

@@ -47,10 +47,14 @@ def ours(rows: list[Record]) -> dict[str, dict[str, Record]]:
     """Records by the name of a model, or of its weights or a few digits of these, and then by task."""
     found: dict[str, dict[str, Record]] = {}
     for row in sorted(_of(rows, "task"), key=lambda row: records.rank(row["model"])):
-        digits = (row["weights"] or "")[:6]
-        name = NAMES.get(digits, f"{row['model']} {digits}".strip())
-        found.setdefault(name, {})[row["task"]] = row
+        found.setdefault(name_of(row), {})[row["task"]] = row
     return found
+
+
+def name_of(row: Record) -> str:
+    """The name of a record's model, or of its weights, or a few digits of these."""
+    digits = (row["weights"] or "")[:6]
+    return NAMES.get(digits, f"{row['model']} {digits}".strip())
 
 
 def column(rows: list[Record], mine: dict[str, Record], number: int) -> list[Record]:

@@ -3,36 +3,26 @@
 What is on record for a task, a model, its settings and its weights is not run again; remove its line to repeat it.
 """
 
-import hashlib
-import json
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from records import RESULTS, Record, Records, parse
-from zero_shot.pack import LEVELS, SPLITS, Instance, Pack, Task, fill, score
+from packs import POINTS, chosen, identity, measured, network, record_missing, relative, start
+from records import Record
+from zero_shot.pack import LEVELS, Instance, Pack, Task, fill, score
 from zero_shot.page import FILE, KEY
 
-from tsattn.benchmark import _peak_mb, _reset_peak, asked, config_of
 from tsattn.catalogue import find_model, make_forecaster, settings_for
 from tsattn.data.frames import Panel, from_long
-from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
-from tsattn.limits import limit_threads
-from tsattn.storage import one_line
 
-METRICS = ("mase", "wql")
-# Models whose forecast is one number, which then stands for all nine quantiles.
-POINTS = ("naive", "seasonal_naive", "drift", "window_average", "ridge", "gbm")
-# Settings that say how a table is read or who is told, and the file of weights, which a record knows by its numbers.
-_LEFT_OUT = {"horizon", "alias", "weights", *Schema().get_params()}
-_REPORT = "report tasks are run once for a release: the number stands, whatever it is, and nothing is chosen by it"
+# What is told of a run when it is over.
+SHOWN = ("mase", "wql", "rel_mase", "rel_wql", "coverage80", "seconds")
 
 
 def make(model: str, task: Task, season: int | None = None, weights: str | None = None) -> Forecaster:
@@ -109,77 +99,31 @@ def _fitted(model: str, task: Task, pasts: Sequence[np.ndarray]) -> np.ndarray:
 
 def plan(model: str, task: Task, weights: str | None = None) -> Record:
     """What tells a run from others: the fields ``KEY`` of its record; a file of weights is known by its numbers."""
-    forecaster = make(model, task, task.season, weights)
-    fixed = {*find_model(model).fixed, *_LEFT_OUT}
-    if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
-        fixed |= {"fine_tune", "val_size", "random_state"}
-    settings = {name: value for name, value in config_of(forecaster).items() if name not in fixed}
-    told = json.loads(json.dumps(asked(settings), default=str))
     place = {"suite": task.suite, "task": task.name, "split": task.split, "model": model}
-    return place | {"settings": told, "weights": _digest(_network(forecaster))}
-
-
-def _network(forecaster: Any) -> dict[str, np.ndarray]:
-    """The numbers that a forecaster has learnt before it sees a series; none where it begins with nothing."""
-    if not isinstance(forecaster, PretrainedForecaster):
-        return {}
-    tensors = forecaster.fit(_panel([np.zeros(1)])).network_.state_dict()
-    return {name: tensors[name].numpy() for name in sorted(tensors)}
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str | None:
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest() if arrays else None
+    return place | identity(model, make(model, task, task.season, weights))
 
 
 def execute(cell: Record, pack: Pack, weights: str | None = None) -> Record:
     """The record of a run; relative scores are over the published seasonal naive."""
     task, model = pack.tasks[cell["task"]], cell["model"]
     instances = pack.instances(task)
-    _reset_peak()
-    started = time.perf_counter(), time.process_time()
-    answer = forecast(model, task, instances, weights)
-    seconds, cpu_seconds = time.perf_counter() - started[0], time.process_time() - started[1]
-    cost: Record = {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3), "peak_mb": _peak_mb()}
-    scores = score(task, instances, answer)
-    base = {name.lower(): value for name, value in task.published["seasonal_naive"].items()}
-    scores |= {f"rel_{name}": scores[name] / base[name] for name in METRICS}
-    cost["params"] = sum(array.size for array in _network(make(model, task, weights=weights)).values())
+    answer, cost = measured(lambda: forecast(model, task, instances, weights))
+    scores = relative(score(task, instances, answer), task.published["seasonal_naive"])
+    cost["params"] = sum(array.size for array in network(make(model, task, weights=weights)).values())
     sizes = {"horizon": task.horizon, "n_instances": len(instances)}
-    return {"kind": "task", **cell, **sizes, **{name: float(f"{value:.9g}") for name, value in scores.items()}, **cost}
+    return {"kind": "task", **cell, **sizes, **scores, **cost}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record; 2 where a name is unknown or the pack is not there."""
-    defaults = {"pack": "", "split": SPLITS[0], "model": ("zero",), "task": (), "weights": None}
-    choices = {"split": SPLITS}
-    options = parse(argv, __doc__, {**defaults, "threads": 1, "out": RESULTS / FILE}, choices=choices)
-    try:
-        with limit_threads(options.threads):
-            _run(options)
-    except (ValueError, OSError) as error:
-        print(f"zero_shot: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+    return start(argv, __doc__, _run, FILE)
 
 
 def _run(options: Any) -> None:
     pack = Pack(options.pack)
-    of_split = [task.name for task in pack.tasks.values() if task.split == options.split]
-    for name in options.task:
-        if name not in of_split:
-            raise ValueError(f"--task {name} is no task of --split {options.split}; use one of {', '.join(of_split)}")
-    names = dict.fromkeys(options.task or of_split)
+    names = chosen(options, pack.tasks.values())
     cells = [plan(model, pack.tasks[name], options.weights) for model in options.model for name in names]
-    if options.split != SPLITS[0]:
-        print(f"zero_shot: {_REPORT}", file=sys.stderr)
-    records = Records(options.out, KEY)
-    for cell in records.missing(cells):
-        row = records.add(execute(cell, pack, options.weights))
-        told = (f"{name} {row[name]:.3f}" for name in ("mase", "wql", "rel_mase", "rel_wql", "coverage80", "seconds"))
-        print(f"{row['model']} {row['task']}: {', '.join(told)}", flush=True)
+    record_missing(options.out, KEY, cells, lambda cell: execute(cell, pack, options.weights), SHOWN)
 
 
 if __name__ == "__main__":
