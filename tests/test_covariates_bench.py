@@ -199,7 +199,7 @@ def test_forecasts_that_are_not_whole_are_refused():
 
 def naive_quantiles(task, cases):
     """The suites' seasonal naive forecast, each target by itself; fev-bench reads the last 1,000 rows."""
-    rule = ZeroShotTask("t", POOLED, task.split, task.horizon, task.naive_season, (), 0, {}, {})
+    rule = ZeroShotTask("t", POOLED, task.split, task.horizon, task.naive_season, "D", (), 0, {}, {})
     answers = []
     for target in task.targets:
         pasts = [fill(case.past[target].to_numpy()) for case in cases]
