@@ -273,7 +273,7 @@ def test_saved_models_answer_alike(name, tmp_path):
     loaded = type(model).load(tmp_path / "m")
     assert loaded.covariate_columns_ == model.covariate_columns_
     assert loaded.covariate_columns_.calendar == ("weekday", "monthday")
-    future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "fog"])
+    future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "rain"])
     expected = model.predict(future=future, level=50)
     pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
     facts = json.loads((tmp_path / "m" / "config.json").read_text())

@@ -8,6 +8,7 @@ import pytest
 from covariate_tables import attention, long_frame, parts_of, wide_frame
 from test_covariates import rolling_error
 
+from tsattn import PretrainedForecaster, make_forecaster
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory
@@ -96,9 +97,13 @@ def test_windows_are_recoded_for_a_member_that_knows_other_categories():
     np.testing.assert_array_equal(windows.known, before)
 
 
+FOG = r"future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none of those known"
+
+
 def test_a_category_never_seen_has_a_forecast(model):
     future = told(model.make_future_frame())
-    fog = model.predict(future=future.assign(sky="fog"))["mlr"].to_numpy()
+    with pytest.warns(UserWarning, match=FOG):
+        fog = model.predict(future=future.assign(sky="fog"))["mlr"].to_numpy()
     assert np.isfinite(fog).all()
     assert not np.array_equal(fog, model.predict(future=future.assign(sky="rain"))["mlr"])
     frame = table()
@@ -222,3 +227,121 @@ def test_what_is_no_column_of_text_is_refused(model, monkeypatch):
     with pytest.raises(ValueError, match="column 'temp' held numbers in training"):
         model.update(future.assign(y=1.0, mood=1, temp="cold"))
     assert model.panel_ is before
+
+
+# --- categories that no training row has --------------------------------------------------------------------------
+
+MAKERS = {
+    "zero": lambda schema: PretrainedForecaster(4, schema=schema),
+    "ridge": lambda schema: make_forecaster("ridge", 4, schema=schema, random_state=0),
+    "gbm": lambda schema: make_forecaster("gbm", 4, schema=schema, random_state=0),
+    "least_squares": lambda schema: make_forecaster("least_squares", 4, schema=schema),
+    "mlr": lambda schema: attention(future_cols=schema.future_cols),
+}
+
+
+def skies_that_matter(n=400):
+    """One series that follows the sky of its own day."""
+    rng = np.random.default_rng(0)
+    sky = rng.choice(SKIES, n)
+    y = pd.Series(sky).map({"clear": 0.0, "rain": -3.0, "snow": 3.0}) + 0.2 * rng.normal(size=n)
+    return pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2023-01-01", periods=n), "y": y, "sky": sky})
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_new_category_counts_as_none_in_every_forecaster(name):
+    model = MAKERS[name](Schema(future_cols=["sky"])).fit(skies_that_matter())
+    future = model.make_future_frame()
+    forecasts = {}
+    for sky in ("fog", "dust"):
+        with pytest.warns(UserWarning, match=f"no training row has: '{sky}' in column 'sky'") as caught:
+            forecasts[sky] = model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy()
+        assert len(caught) == 1
+    np.testing.assert_array_equal(forecasts["fog"], forecasts["dust"])
+    assert np.isfinite(forecasts["fog"]).all()
+    known = {sky: model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy() for sky in SKIES}
+    assert all(not np.array_equal(forecasts["fog"], known[sky]) for sky in SKIES)
+
+
+def test_one_warning_names_all_columns_and_values():
+    frame = table()
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["sky", "mood"])).fit(frame)
+    future = model.make_future_frame().assign(sky=["fog", "rain", "dust", "fog"] * 3, mood=range(12))
+    with pytest.warns(UserWarning, match="holds categories") as caught:
+        model.predict(future=future)
+    assert [str(each.message) for each in caught] == [
+        "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4, 5, 6 and 5 more in"
+        " column 'mood'; each counts as none of those known"
+    ]
+
+
+def test_rows_of_future_that_are_not_forecast_are_not_told_of():
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["sky"])).fit(skies_that_matter())
+    future = model.make_future_frame().assign(sky="rain")
+    later = future.assign(ds=future["ds"] + pd.Timedelta("30D"), sky="fog")
+    assert len(model.predict(future=pd.concat([future, later]))) == 4
+
+
+@pytest.mark.parametrize("name", ["zero", "ridge", "gbm", "mlr"])
+def test_wide_tables_have_text_beside_their_channels(name):
+    long = skies_that_matter()
+    wide = pd.DataFrame({"a": long["y"].to_numpy(), "b": 5 + 2 * long["y"].to_numpy()}, index=long["ds"]).assign(
+        sky=long["sky"].to_numpy(), open=pd.array(long["sky"] == "clear", dtype="boolean")
+    )
+    model = MAKERS[name](Schema(future_cols=["sky", "open"])).fit(wide)
+    future = model.make_future_frame().assign(sky="rain", open=False)
+    rain = model.predict(future=future)
+    assert rain.columns.tolist() == ["a", "b"]
+    assert not np.array_equal(rain, model.predict(future=future.assign(sky="snow")))
+    with pytest.warns(UserWarning, match="'fog' in column 'sky'"):
+        assert np.isfinite(model.predict(future=future.assign(sky="fog"))).all(axis=None)
+
+
+@pytest.mark.parametrize("dtype", ["boolean", object])
+def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
+    frame = skies_that_matter().assign(promo=lambda f: (f["sky"] == "rain").astype(dtype))
+    gone = frame.assign(promo=frame["promo"].mask(frame.index == 200))
+    schema = Schema(future_cols=["promo"])
+    with pytest.raises(ValueError, match=r"column 'promo' is missing \(NaN\) at 2023-07-20"):
+        make_forecaster("ridge", 4, schema=schema).fit(gone)
+    carried = frame.assign(promo=frame["promo"].mask(frame.index == 200, frame["promo"][199]))
+    expected = make_forecaster("ridge", 4, schema=schema).fit(carried)
+    model = make_forecaster("ridge", 4, schema=schema.changed(missing="ffill")).fit(gone)
+    future = model.make_future_frame().assign(promo=pd.array([True, False, True, None], dtype=dtype))
+    filled = future.assign(promo=[True, False, True, False])
+    pd.testing.assert_frame_equal(model.predict(future=filled), expected.predict(future=filled))
+    with pytest.raises(ValueError, match=r"column 'promo' of future= is missing at 2024-02-08"):
+        model.predict(future=future)
+
+
+def test_numbers_stored_as_text_are_categories_whatever_the_future_holds():
+    frame = skies_that_matter()
+    frame["size"] = frame["sky"].map({"clear": "1", "rain": "2", "snow": "3"})
+    model = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"]), random_state=0).fit(frame)
+    assert model.covariate_columns_.categories == (("1", "2", "3"),)
+    future = model.make_future_frame()
+    expected = model.predict(future=future.assign(size="2"))
+    pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2)), expected)
+    pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2.0)), expected)
+    numbers = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"])).fit(frame.astype({"size": int}))
+    with pytest.raises(ValueError, match=r"column 'size' of future= holds '2' at 2024-02-05 .* must be finite"):
+        numbers.predict(future=future.assign(size="2"))
+
+
+@pytest.mark.parametrize("name", ["zero", "ridge"])
+def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(name, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    frame = skies_that_matter().assign(promo=lambda f: f["sky"] == "rain")
+    frame.to_csv("table.csv", index=False)
+    days = pd.date_range(frame["ds"].max(), periods=5)[1:]
+    pd.DataFrame({"unique_id": "a", "ds": days, "sky": ["rain", "fog", "snow", "fog"], "promo": True}).to_csv(
+        "future.csv", index=False
+    )
+    argv = ["forecast", "table.csv", "--horizon", 4, "--model", name, "--future-col", "sky", "--future-col", "promo"]
+    code, out, err = run(*argv, "--future", "future.csv")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    told = (
+        "future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none of those known"
+    )
+    assert err.splitlines() == [f"tsattn: warning: {told}"]

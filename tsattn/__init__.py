@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tsattn.data.cards import load_dataset
     from tsattn.data.frames import Panel
     from tsattn.data.schema import Schema
+    from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
     from tsattn.forecaster import Forecast
@@ -47,6 +48,7 @@ __all__ = [
     "make_forecaster",
     "make_matrix",
     "mlr_attention",
+    "special_days",
 ]
 
 # A public name must not be the name of a room directly below tsattn (attention, backtest: none is): importing
@@ -74,6 +76,7 @@ _HOMES = {
     "make_forecaster": "tsattn.catalogue",
     "make_matrix": "tsattn.matrices",
     "mlr_attention": "tsattn.kernels",
+    "special_days": "tsattn.data.special_days",
 }
 
 try:

@@ -75,7 +75,7 @@ def _table_options(
     past_col: Annotated[Names, typer.Option(help="Column known up to the cutoff; repeatable.")] = None,
     future_col: Annotated[Names, typer.Option(help="Column known through the horizon; repeatable.")] = None,
     static_col: Annotated[Names, typer.Option(help="Column with one value in a series; repeatable.")] = None,
-    calendar: Annotated[Names, typer.Option(help="Cycle such as weekday, or auto; repeatable.")] = None,
+    calendar: Annotated[Names, typer.Option(help="Cycle such as weekday, auto, or holidays:DE; repeatable.")] = None,
 ) -> "Schema":
     """How a table is read."""
     from tsattn.data.schema import Schema

@@ -21,7 +21,7 @@ class CovariateColumns:
         past: Columns known up to the cutoff.
         future: Columns known up to the cutoff and through the horizon: prices, promotions, weather forecasts.
         static: Columns with one value in a series.
-        calendar: Names of :data:`tsattn.data.cycles.CYCLES`, or ``"auto"`` before it is known which of them fit.
+        calendar: Entries as of :func:`tsattn.data.cycles.choose_cycles`, ``"auto"`` before it is known what fits.
         categories: For each moving column its categories, sorted, or None for one of numbers; empty before a fit.
     """
 

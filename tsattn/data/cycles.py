@@ -1,4 +1,8 @@
-"""Where in the day, the week, the month and the year does a stamp lie? Features that are known for every future row."""
+"""What the calendar says of a stamp: where it lies in the day, the week, the month, the year, and beside which days.
+
+An entry of a calendar is a string: the name of a cycle, or special days (see :mod:`tsattn.data.special_days`). How many
+columns each has is said here and nowhere else (:func:`calendar_slices`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.calendar import parse_freq, ticks
+from tsattn.data.special_days import DAY_COLUMNS, check_days, day_features, marks_days
 
 # Shortest cycle first, with its length in days.
 _LENGTHS = {"hour": 1.0, "weekday": 7.0, "monthday": 30.5, "month": 365.25, "yearday": 365.25}
@@ -31,43 +36,83 @@ _FITTING = {
 
 
 def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) -> tuple[str, ...]:
-    """The cycles that a forecaster will read.
+    """The entries of the calendar that a forecaster will read.
 
     Args:
-        asked: Names of :data:`CYCLES`, or ``"auto"``: those that fit the frequency and that ``times`` show whole, the
-            hour, the weekday and the day of the month and year for days and less, the day of the year for weeks,
-            the month for months.
+        asked: Names of :data:`CYCLES`, special days such as ``"holidays:DE"``, or ``"auto"``, also among others: the
+            cycles that fit the frequency and that ``times`` show whole, the hour, the weekday and the day of the month
+            and year for days and less, the day of the year for weeks, the month for months.
         freq: Frequency of the rows.
         times: Stamps of the rows to learn from.
 
     Raises:
-        ValueError: If a name is unknown, its feature would be the same at every stamp, or nothing fits.
+        ValueError: If an entry is unknown, its feature would be the same at every stamp, or nothing fits.
+        ImportError: If the package of the holidays is missing.
 
     Example:
         >>> days = pd.date_range("2024-01-01", periods=100, freq="D")
         >>> choose_cycles("auto", "D", days)
         ('weekday', 'monthday')
     """
+    entries = ("auto",) if asked == "auto" else tuple(asked)
+    if len(set(entries)) < len(entries):
+        raise ValueError(f"calendar must name each cycle once; got {list(entries)!r}")
+    shown = _shown_whole(freq, times) if "auto" in entries else ()
+    if entries == ("auto",) and not shown:
+        raise ValueError(
+            f"calendar='auto' finds no cycle that {len(times)} rows of frequency {freq!r} show whole; leave it out,"
+            " or name cycles"
+        )
+    for entry in entries:
+        if marks_days(entry):
+            check_days(entry, freq)
+        elif entry != "auto":
+            _check_cycle(entry, freq)
+    at = entries.index("auto") if "auto" in entries else 0
+    named = tuple(entry for entry in entries if entry != "auto")
+    return tuple(dict.fromkeys((*named[:at], *shown, *named[at:])))
+
+
+def _shown_whole(freq: str | int, times: pd.Index) -> tuple[str, ...]:
+    """The cycles of ``"auto"`` that are no longer than the span of the stamps."""
+    clock = ticks(times)
+    span = (int(clock.max()) - int(clock.min())) / _DAY
+    return tuple(name for name in _of_freq(_AUTO, freq) if _LENGTHS[name] <= span)
+
+
+def _check_cycle(name: str, freq: str | int) -> None:
     fitting = _of_freq(_FITTING, freq)
-    if asked == "auto":
-        clock = ticks(times)
-        span = (int(clock.max()) - int(clock.min())) / _DAY
-        found = tuple(name for name in _of_freq(_AUTO, freq) if _LENGTHS[name] <= span)
-        if not found:
-            raise ValueError(
-                f"calendar='auto' finds no cycle that {len(clock)} rows of frequency {freq!r} show whole; leave it out,"
-                " or name cycles"
-            )
-        return found
-    for name in asked:
-        if name not in CYCLES:
-            raise ValueError(f"calendar must be 'auto' or some of {', '.join(CYCLES)}; got {name!r}")
-        if name not in fitting:
-            why = "integer time has no calendar" if not fitting else f"it fits with {', '.join(fitting)}"
-            raise ValueError(f"calendar {name!r} says nothing about stamps of frequency {freq!r}; leave it out: {why}")
-    if len(set(asked)) < len(asked):
-        raise ValueError(f"calendar must name each cycle once; got {list(asked)!r}")
-    return tuple(asked)
+    if name not in CYCLES:
+        raise ValueError(
+            f"calendar must be 'auto' or some of {', '.join(CYCLES)}, or special days such as 'holidays:DE'; got"
+            f" {name!r:.60}"
+        )
+    if name not in fitting:
+        why = "integer time has no calendar" if not fitting else f"it fits with {', '.join(fitting)}"
+        raise ValueError(f"calendar {name!r} says nothing about stamps of frequency {freq!r}; leave it out: {why}")
+
+
+def calendar_slices(entries: Sequence[str]) -> dict[str, slice]:
+    """Which columns of :func:`cycle_features` belong to each entry of a calendar.
+
+    Args:
+        entries: The calendar, ``"auto"`` resolved.
+
+    Example:
+        >>> calendar_slices(["weekday", "holidays:DE"])
+        {'weekday': slice(0, 2, None), 'holidays:DE': slice(2, 5, None)}
+    """
+    slices, first = {}, 0
+    for entry in entries:
+        stop = first + (DAY_COLUMNS if marks_days(entry) else 2)
+        slices[entry] = slice(first, stop)
+        first = stop
+    return slices
+
+
+def calendar_width(entries: Sequence[str]) -> int:
+    """Columns of a whole calendar."""
+    return sum(place.stop - place.start for place in calendar_slices(entries).values())
 
 
 def season_cycle(freq: str | int) -> str | None:
@@ -90,24 +135,29 @@ def _of_freq(table: dict[str, tuple[str, ...]], freq: str | int) -> tuple[str, .
 
 
 def cycle_features(times: pd.Index, cycles: Sequence[str]) -> np.ndarray:
-    """Sine and cosine of where each stamp lies in each cycle, on the clock of its time zone.
+    """The columns of a calendar at some stamps, on the clock of their time zone.
 
     Args:
         times: [rows] stamps; anything where ``cycles`` is empty.
-        cycles: Some of :data:`CYCLES`. ``"hour"`` counts minutes and seconds as well, ``"monthday"`` the share of
-            the month that is over, ``"yearday"`` that of the year.
+        cycles: Entries of a calendar. A cycle has the sine and the cosine of where the stamp lies in it: ``"hour"``
+            counts minutes and seconds as well, ``"monthday"`` the share of the month that is over, ``"yearday"`` that
+            of the year. Special days have the columns of :func:`tsattn.data.special_days.day_features`.
 
     Returns:
-        float64 [rows, 2 * len(cycles)], sine and cosine side by side.
+        float64 [rows, columns], as :func:`calendar_slices` places them.
 
     Example:
         >>> cycle_features(pd.DatetimeIndex(["2024-01-01 06:00"]), ["hour"]).round(6).tolist()
         [[1.0, 0.0]]
     """
-    features = np.empty((len(times), 2 * len(cycles)))
-    for i, name in enumerate(cycles):
-        angle = 2 * np.pi * _share(pd.DatetimeIndex(times), name)
-        features[:, 2 * i], features[:, 2 * i + 1] = np.sin(angle), np.cos(angle)
+    features = np.empty((len(times), calendar_width(cycles)))
+    for entry, place in calendar_slices(cycles).items():
+        stamps = pd.DatetimeIndex(times)
+        if marks_days(entry):
+            features[:, place] = day_features(stamps, entry)
+            continue
+        angle = 2 * np.pi * _share(stamps, entry)
+        features[:, place] = np.column_stack([np.sin(angle), np.cos(angle)])
     return features
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns, label, places_among
-from tsattn.data.cycles import choose_cycles, cycle_features
+from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
 from tsattn.data.frames import Panel
 
 _MOST_CATEGORIES = 100  # of one column
@@ -24,7 +24,8 @@ class CovariateWindows:
 
     Attributes:
         past: float64 [B, T, P], the past columns; a category is its place among those of the columns, or -1.
-        known: float64 [B, T + F, K], the future columns, then sine and cosine of each cycle of the calendar. A step
+        known: float64 [B, T + F, K], the future columns, then those of the calendar (see
+            :func:`tsattn.data.cycles.cycle_features`). A step
             with NaN has no forecast: it comes back as NaN.
         static: object [B, S], the static columns: numbers, or categories as text.
     """
@@ -181,7 +182,7 @@ class CovariateEncoder:
         widths, p = [len(known or (0,)) for known in self.columns.categories], len(self.columns.past)
         return {
             "n_past": sum(widths[:p]),
-            "n_known": sum(widths[p:]) + 2 * len(self.columns.calendar),
+            "n_known": sum(widths[p:]) + calendar_width(self.columns.calendar),
             "n_static": sum(1 if each is None else len(each) for each in self.categories),
         }
 
@@ -333,7 +334,7 @@ def check_windows_of(windows: Any, columns: CovariateColumns, shape: tuple[int, 
             "this forecaster reads covariates; got none for its windows; pass covariates=, as"
             " tsattn.data.encoding.CovariateHistory cuts them from a panel"
         )
-    n_known = len(columns.future) + 2 * len(columns.calendar)
+    n_known = len(columns.future) + calendar_width(columns.calendar)
     wanted = {
         "past": (*shape[:2], len(columns.past)),
         "known": (shape[0], shape[1] + horizon, n_known),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from tsattn.data.columns import (
 from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
+# New categories of a column that a warning names.
+_NAMED = 5
 _FILL = "fill it in, or begin with make_future_frame(), which gives the rows"
 
 
@@ -59,7 +63,7 @@ def read_future(
 
     Returns:
         float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0 where nothing is read.
-        A category is its place among those of the columns, -1 if it is none of them.
+        A category is its place among those of the columns, -1 if it is none of them; one warning names all such.
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
@@ -109,10 +113,14 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
     slot = pd.Index(slots).get_indexer(pd.Index(keys))
     rows = np.flatnonzero(slot >= 0)
     _refuse_twice(slot[rows], rows, times, series, panel)
+    new: dict[Hashable, list[Any]] = {}
     for k, column in enumerate(columns.future):
         known = dict(zip(columns.moving, columns.categories, strict=False)).get(column)
         if known is not None:
-            values[slot[rows], k] = category_codes(frame[column], known)[0][rows]
+            codes = category_codes(frame[column], known)[0][rows]
+            values[slot[rows], k] = codes
+            if (codes < 0).any():
+                new[column] = frame[column].iloc[rows[codes < 0]].unique().tolist()
             continue
         numbers, foreign = read_numbers(frame[column])
         bad = rows[(foreign | np.isinf(numbers))[rows]]
@@ -122,7 +130,22 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
                 f"{more(len(bad))}, but values must be finite numbers; correct it"
             )
         values[slot[rows], k] = numbers[rows]
+    if new:
+        _tell_new(new)
     return values.reshape(panel.n_series, steps, -1)
+
+
+def _tell_new(new: dict[Hashable, list[Any]]) -> None:
+    """Warn once of the categories of some columns that the fit has not seen."""
+    parts = []
+    for column, categories in new.items():
+        shown = ", ".join(f"{plain(category)!r:.60}" for category in categories[:_NAMED])
+        others = f" and {len(categories) - _NAMED} more" if len(categories) > _NAMED else ""
+        parts.append(f"{shown}{others} in column {column!r}")
+    warnings.warn(
+        f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as none of those known",
+        stacklevel=6,
+    )
 
 
 def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel) -> None:

@@ -35,7 +35,10 @@ class Schema(Settings):
             ``predict`` takes their values as ``future=``.
         static_cols: Columns with one value in a series of a long table: numbers, or text and categories.
         calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``, ``"monthday"``, ``"month"``,
-            ``"yearday"``; ``"auto"`` takes those that fit the frequency and that the training rows show whole.
+            ``"yearday"``; ``"auto"`` takes those that fit the frequency and that the training rows show whole. Beside
+            them the holidays of a country or of a part of it, ``"holidays:DE"``, ``"holidays:DE-BY"`` (needs ``pip
+            install 'tsattn[holidays]'``), and dates of your own by :func:`tsattn.special_days`; both for steps of a
+            day or less, with the days before and after.
 
     The past, future and static columns of a wide table are no channels, but belong to all of them. A forecaster that
     reads no covariates leaves these columns and the calendar unread.

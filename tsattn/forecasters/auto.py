@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from tsattn.data.covariates import CovariateColumns
+from tsattn.data.cycles import calendar_slices
 from tsattn.data.frames import Panel, TableLike, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
@@ -448,8 +449,8 @@ def _share(covariates: "CovariateWindows", have: CovariateColumns, member: _Cand
     wanted = member.forecaster.covariate_columns_
     if not wanted:
         return None
-    n = len(have.future)
-    cycles = [n + 2 * have.calendar.index(name) + k for name in wanted.calendar for k in (0, 1)]
+    n, places = len(have.future), calendar_slices(have.calendar)
+    cycles = [n + k for name in wanted.calendar for k in range(places[name].start, places[name].stop)]
     covariates = covariates.recoded(have, wanted)
     return replace(covariates, known=covariates.known[..., [*range(n), *cycles]])
 

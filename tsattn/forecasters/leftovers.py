@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.cycles import season_cycle
+from tsattn.data.cycles import calendar_slices, calendar_width, season_cycle
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.stored import require
@@ -161,7 +161,7 @@ class Leftovers:
         columns = self.encoder.columns
         nothing = CovariateWindows(
             np.zeros((1, 1, len(columns.past))),
-            np.zeros((1, 2, len(columns.future) + 2 * len(columns.calendar))),
+            np.zeros((1, 2, len(columns.future) + calendar_width(columns.calendar))),
             np.array([[0.0 if known is None else known[0] for known in self.encoder.categories]], dtype=object),
         )
         point = np.zeros((1, 1)) if based else None
@@ -186,8 +186,10 @@ class _Read:
         empty = np.empty((len(x), n_steps, 0))
         known = parts.get("known", empty).astype(np.float64)
         known[np.isnan(covariates.known).any(axis=2)] = np.nan  # also of text, whose indicators would be zeros
-        n_future = known.shape[2] - 2 * len(encoder.columns.calendar)
-        cycles = {name: known[..., n_future + 2 * i :][..., :2] for i, name in enumerate(encoder.columns.calendar)}
+        n_future = known.shape[2] - calendar_width(encoder.columns.calendar)
+        cycles = {
+            name: known[..., n_future:][..., at] for name, at in calendar_slices(encoder.columns.calendar).items()
+        }
         self.season: np.ndarray | None = None
         self.week: np.ndarray | None = None
         if encoder.columns.calendar and encoder.columns.calendar[0] in _BINS:

@@ -16,6 +16,7 @@ from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.frames import Panel
+from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler
@@ -203,6 +204,8 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
         raise ValueError(f"{path} holds a {told}; load it with {told}.load")
     try:
         return rebuild(facts, tensors)
+    except HolidaysMissing:  # no damage, and its message says what to do
+        raise
     except _DAMAGES as error:
         told = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
@@ -351,7 +354,7 @@ def covariates_from(
     moving, rows = (_kinds(facts.get(name, ())) for name in ("moving", "rows"))
     columns = replace(columns, categories=moving or (None,) * n_moving)
     categories = _kinds(facts["categories"])
-    require(len(categories) == len(columns.static) and columns.calendar != "auto", "static columns or calendar")
+    require(len(categories) == len(columns.static) and "auto" not in columns.calendar, "static columns or calendar")
     require(len(columns.categories) == n_moving and len(rows) in (0, n_moving), "categories do not fit the columns")
     for each in (*categories, *moving, *rows):
         require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
