@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("records")
-from pretraining_study import page
+from pretraining_study import floor, page
 from pretraining_study.run import ARMS, RANKS, StudyNetwork, detect_second, multiply_adds
 from scripts import ORIGIN
 
-from tsattn.pretrained.network import ZeroConfig
+from tsattn.pretrained.network import QUANTILES, ZeroConfig
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
 
@@ -157,3 +159,32 @@ def test_the_picture_shows_widths_where_both_arms_have_them(tmp_path):
 def test_a_repeated_record_is_refused(tmp_path):
     with pytest.raises(ValueError, match="phase"):
         page.study(write(tmp_path, 2 * [row("phase", 0, 0.3, 0.8)]))
+
+
+# --- the floor of the loss
+
+
+@pytest.mark.parametrize("law", floor.LAWS)
+def test_the_true_quantiles_hold_what_they_promise_and_no_others_lose_less(law):
+    x, mean, deviation = floor.LAWS[law](np.random.default_rng(0), 200, 24)
+    assert x.shape == (floor.N_SERIES, 224)
+    assert mean.shape == deviation.shape == (floor.N_SERIES, 24)
+    errors = (x[:, 200:] - mean) / deviation
+    assert np.abs(errors.mean(0)).max() < 0.25
+    assert errors.std() == pytest.approx(1, abs=0.05)
+    z = torch.tensor([NormalDist().inv_cdf(q) for q in QUANTILES], dtype=torch.float64)
+    context, truth = torch.from_numpy(x[:, :200]), torch.from_numpy(x[:, 200:])
+    middle, spread = (torch.from_numpy(np.ascontiguousarray(v))[..., None] for v in (mean, deviation))
+    least = floor.loss(middle + spread * z, truth, context)
+    for other in (middle + 1.3 * spread * z, middle + 0.7 * spread * z, middle + 0.4 * spread + spread * z):
+        assert floor.loss(other, truth, context) > least
+
+
+def test_the_floor_is_recorded_once_and_shown(tmp_path):
+    path = tmp_path / floor.FILE
+    assert page.bounds(tmp_path) == "No run is recorded yet."
+    sizes = {"kind": "floor", "n_steps": 36, "horizon": 12, "weights": "w", "loss": 0.4, "bound": 0.32, "ratio": 1.25}
+    rows = [{**sizes, "law": "a", **ORIGIN}, {**sizes, "law": "a", "n_steps": 256, "ratio": 1.014, **ORIGIN}]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    cells = [cell.strip() for cell in page.bounds(tmp_path).splitlines()[2].split("|")]
+    assert cells == ["", "a", "+25.0%", "+1.4%", ""]

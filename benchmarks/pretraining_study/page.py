@@ -7,6 +7,7 @@ from statistics import fmean
 
 import records
 import render
+from pretraining_study import floor
 from pretraining_study.run import ARMS, FILE, JUDGED, KEY
 from records import Record
 from suite.page import interval
@@ -78,5 +79,20 @@ def scaling(folder: Path) -> list[render.Panel]:
     return panels
 
 
-BLOCKS = {("docs/findings.md", "study"): study}
+def bounds(folder: Path) -> str:
+    """A line a law: the loss of each set of weights above that of the true quantiles, by length of the context."""
+    path = folder / floor.FILE
+    rows = records.read(path, floor.KEY) if path.exists() else []
+    if not rows:
+        return render.NONE
+    sizes = list(dict.fromkeys((row["weights"], row["n_steps"]) for row in rows))
+    head = ["law", *(f"{weights}, {n_steps:,} steps" for weights, n_steps in sizes)]
+    body = []
+    for (law,), some in records.by(rows, "law").items():
+        ratios = {(row["weights"], row["n_steps"]): row["ratio"] for row in some}
+        body.append([law, *(f"{100 * (ratios[size] - 1):+.1f}%" if size in ratios else "" for size in sizes)])
+    return f"{render.lines(head, body)}\n\n{records.origin(rows)}"
+
+
+BLOCKS = {("docs/findings.md", "study"): study, ("docs/findings.md", "floor"): bounds}
 PICTURES = {"pretraining_study.svg": scaling}
