@@ -1,7 +1,7 @@
 """Windows that teach one model for all series and channels, and their scale."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class PooledForecaster(StoredForecaster):
         return pad_front(check_windows(x, 1, padded=True)[:, -context:], context, fill=True)
 
 
-def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1) -> int:
+def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1, season: int | None = None) -> int:
     """Rows of history for a pooled model.
 
     Args:
@@ -36,6 +36,7 @@ def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int 
         given: The user's choice; ``None`` takes the longer of two horizons and one season, at most half of what the
             median series leaves beside one horizon.
         least: Rows that the model reads at least.
+        season: Rows of the season; ``None`` is that of the frequency.
 
     Raises:
         ValueError: If no series has room for one whole window.
@@ -46,7 +47,8 @@ def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int 
     if given is not None:
         return given
     typical = int(np.median(rooms[rooms >= least]))
-    return max(least, min(max(2 * horizon, season_length(panel.freq)), typical // 2))
+    season = season_length(panel.freq) if season is None else season
+    return max(least, min(max(2 * horizon, season), typical // 2))
 
 
 def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,6 +88,35 @@ def training_windows(
     centre: str,
     beside: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`drawn_windows` without their ends, covariates beside the contexts.
+
+    Args:
+        panel, context, horizon, max_windows, generator, centre: As there.
+        beside: More features ``[n, K]`` of the windows that end before n rows.
+
+    Returns:
+        ``[n, T + K]`` and ``[n, F]``, in the order of series, time and channel.
+
+    Raises:
+        ValueError: As there.
+    """
+    how: dict[str, Any] = {"context": context, "horizon": horizon, "max_windows": max_windows}
+    z, future, ends = drawn_windows(panel, **how, generator=generator, centre=centre)
+    if beside is not None:
+        z = np.concatenate([z, beside(ends)], axis=1)
+    return z, future
+
+
+def drawn_windows(
+    panel: Panel,
+    *,
+    context: int,
+    horizon: int,
+    max_windows: int,
+    generator: np.random.Generator,
+    centre: str,
+    gaps: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Standardised contexts and futures of all series and channels, at most ``max_windows`` of them.
 
     Windows whose future misses a value, and constant ones while there are others, teach nothing and are left out. Where
@@ -100,10 +131,11 @@ def training_windows(
         max_windows: Most windows; where there are more, so many are drawn without replacement.
         generator: Draws them.
         centre: As in :func:`standardise`.
-        beside: More features ``[n, K]`` of the windows that end before n rows.
+        gaps: Whether a future that misses some of its values teaches, with NaN there.
 
     Returns:
-        ``[n, T + K]`` and ``[n, F]``, in the order of series, time and channel.
+        ``[n, T]``, ``[n, F]`` and the rows before which the windows end, ``[n]``, in the order of series, time and
+        channel.
 
     Raises:
         ValueError: If no series has room for a window, or no future is complete.
@@ -129,7 +161,7 @@ def training_windows(
         contexts = pad_front(history.reaching(ends[part], context), context, fill=True)
         x[rows], y[rows] = contexts[at], history.futures(ends[part], horizon)[at]
     z, level, spread = standardise(x[..., None], centre=centre)
-    complete = ~np.isnan(y).any(axis=1)
+    complete = ~(np.isnan(y).all(axis=1) if gaps else np.isnan(y).any(axis=1))
     if not complete.any():
         raise ValueError(
             f"no window has {horizon} rows in a row that are all known after its cutoff; give a table with fewer"
@@ -138,7 +170,4 @@ def training_windows(
     moving = complete & (spread[:, 0, 0] > 0)
     keep = moving if moving.any() else complete
     scale = np.where(spread > 0, spread, 1.0)[:, 0]
-    learnt = z[keep, :, 0]
-    if beside is not None:
-        learnt = np.concatenate([learnt, beside(ends[window[keep]])], axis=1)
-    return learnt, ((y - level[:, 0]) / scale)[keep]
+    return z[keep, :, 0], ((y - level[:, 0]) / scale)[keep], ends[window[keep]]

@@ -8,16 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsattn.data.calendar import calendar_cycles
+from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel
+from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
+from tsattn.data.windows import chunk_size
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import PointForecaster, check_rows
-from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import (
+    PooledForecaster,
+    choose_context,
+    drawn_windows,
+    standardise,
+    training_windows,
+)
+from tsattn.forecasters.step_features import StepFeatures
 from tsattn.random import seed_from
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Rows that teach boosted trees at most, each a window and one of its steps.
+_TREE_ROWS = 100_000
+# Nodes looked at in one go by trees out of a file.
+_NODES_AT_ONCE = 2**22
 
 
 def _ridge() -> Any:
@@ -29,11 +44,22 @@ def _ridge() -> Any:
 def _gbm() -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    return HistGradientBoostingRegressor(early_stopping=False)
+    # Chosen on four development tasks with covariates (docs/log.md, 2026-11-28). Absolute errors, since large ones of
+    # rare days would bend all others.
+    return HistGradientBoostingRegressor(
+        loss="absolute_error",
+        learning_rate=0.05,
+        max_iter=300,
+        max_leaf_nodes=63,
+        max_features=0.5,
+        early_stopping=False,
+    )
 
 
 class _Trees:
-    """Boosted trees of all steps as arrays, which answer as scikit-learn's own do, to the bit and in any version of it.
+    """Boosted trees as arrays, which answer as scikit-learn's own do, to the bit and in any version of it.
+
+    There is one forest for all steps, or, in files written before 2026-11-28, one for each of F steps.
 
     Args:
         **arrays: Of all nodes one after the other ``feature``, ``left`` and ``right`` (int64; a leaf has itself below
@@ -44,16 +70,14 @@ class _Trees:
         self.arrays = arrays
 
     @classmethod
-    def of(cls, regressor: Any, n_shared: int, n_own: int) -> "_Trees":
-        """Those of a ``HistGradientBoostingRegressor`` without categories a step; features as :class:`_BySteps` has."""
-        forests = [[tree.nodes for (tree,) in each._predictors] for each in regressor.estimators_]
+    def of(cls, regressor: Any) -> "_Trees":
+        """Those of a ``HistGradientBoostingRegressor`` without categories."""
+        forests = [[tree.nodes for (tree,) in regressor._predictors]]
         trees = [tree for forest in forests for tree in forest]
         nodes = np.concatenate(trees)
         starts = np.cumsum([0, *map(len, trees[:-1])])
         first, own = np.repeat(starts, [len(tree) for tree in trees]), np.arange(len(nodes))
         leaf, feature = nodes["is_leaf"].astype(bool), nodes["feature_idx"].astype(np.int64)
-        step = np.repeat(np.arange(len(forests)), [sum(map(len, forest)) for forest in forests])
-        feature = np.where(feature < n_shared, feature, feature + step * n_own)
         left, right = (np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right"))
         return cls(
             feature=np.where(leaf, 0, feature),
@@ -62,11 +86,15 @@ class _Trees:
             right=right,
             value=nodes["value"].astype(np.float64),
             roots=starts.reshape(len(forests), -1).astype(np.int64),
-            start=np.array([each._baseline_prediction.item() for each in regressor.estimators_]),
+            start=np.array([regressor._baseline_prediction.item()]),
         )
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """``[n, F]`` of lags and covariates ``[n, features]``."""
+        """``[n, F]``, or ``[n, 1]`` of one forest, of features ``[n, features]``."""
+        step = max(1, _NODES_AT_ONCE // self.arrays["roots"].shape[1])
+        return np.concatenate([self._descend(x[first : first + step]) for first in range(0, max(len(x), 1), step)])
+
+    def _descend(self, x: np.ndarray) -> np.ndarray:
         feature, threshold, left, right, value, roots, start = (self.arrays[name] for name in _TREES)
         answer, rows = np.empty((len(x), len(roots))), np.arange(len(x))
         for step, forest in enumerate(roots):
@@ -82,7 +110,7 @@ class _Trees:
             answer[:, step] = total
         return answer
 
-    def check(self, horizon: int, n_features: int) -> None:
+    def check(self, n_forests: int, n_features: int) -> None:
         """Refuse arrays that are no trees over so many features, or in which a descent would not end."""
         from tsattn.data.stored import require
 
@@ -92,7 +120,7 @@ class _Trees:
         for name in _TREES:
             whole = self.arrays[name].dtype == (np.float64 if name in ("threshold", "value", "start") else np.int64)
             require(whole and (name in ("roots", "start") or self.arrays[name].shape == own.shape), f"{name} of trees")
-        require(roots.ndim == 2 and len(roots) == horizon and start.shape == (horizon,), "trees of other steps")
+        require(roots.ndim == 2 and len(roots) == n_forests and start.shape == (n_forests,), "trees of other steps")
         require(bool(((feature >= 0) & (feature < n_features)).all()), "trees over other features")
         require(bool(((roots >= 0) & (roots < len(own))).all()), "trees without roots")
         for side in (left, right):
@@ -141,16 +169,20 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     values at the steps ahead, with the calendar; the static ones as they are. Text becomes indicators.
 
     A regressor that takes several targets is fitted once; another is fitted once a step, with the future columns of
-    that step alone, so ``"gbm"`` costs ``horizon`` fits and as many passes a forecast. It gives points only; wrap it in
-    :class:`tsattn.evaluate.conformal.SplitConformal` for intervals.
+    that step alone. ``"gbm"`` is one regressor for all steps: it reads windows and steps in pairs, their features being
+    those of :class:`tsattn.forecasters.step_features.StepFeatures`, with the mean of the window taken off; a step reads
+    future columns up to its own row, and futures that miss some values teach by the others. It forecasts medians. All
+    give points only; wrap one in :class:`tsattn.evaluate.conformal.SplitConformal` for intervals.
 
     Args:
         horizon: Rows forecast ahead.
-        regressor: ``"ridge"`` (``Ridge(alpha=1)``), ``"gbm"`` (``HistGradientBoostingRegressor`` without early
-            stopping), or any regressor of scikit-learn, which is cloned.
-        context: Lags. ``None`` takes two horizons or one season, the longer, at most half of what the median series
-            leaves beside one horizon. What a series lacks at the front is the mean of its window.
-        max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
+        regressor: ``"ridge"`` (``Ridge(alpha=1)``), ``"gbm"`` (300 trees of ``HistGradientBoostingRegressor``), or any
+            regressor of scikit-learn, which is cloned.
+        context: Lags. ``None`` takes two horizons or one season (of ``"gbm"`` a week of days or less), the longer, at
+            most half of what the median series leaves beside one horizon. What a series lacks at the front is the mean
+            of its window.
+        max_windows: Most training windows; where there are more, so many are drawn. It bounds memory. ``"gbm"`` draws
+            steps of them, 100,000 pairs at most.
         random_state: Seed of the draw, and of the regressor where its own is ``None``: an int or a numpy generator.
         alias: Name of the column; default the name, or that of the regressor's class.
         schema: How tables are read, covariates among them. Futures that miss a value are no training windows.
@@ -159,6 +191,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         context_: Lags read, set by ``fit``.
         regressor_: The fitted regressor, set by ``fit``; of a loaded ``"gbm"`` its trees. ``save`` takes the regressors
             with a name.
+        steps_: What ``"gbm"`` reads of a window and a step, set by ``fit``; of all others ``None``.
         n_windows_: Training windows used, set by ``fit``.
 
     Raises:
@@ -204,21 +237,56 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         return self.regressor if isinstance(self.regressor, str) else type(self.regressor).__name__
 
     def _learn(self, panel: Panel) -> None:
-        context = choose_context(panel, self.horizon, self.context)
+        pairs = self.regressor == "gbm"
+        season = max(_seasons(panel.freq), default=None) if pairs else None
+        context = choose_context(panel, self.horizon, self.context, season=season)
         generator = np.random.default_rng(seed_from(self.random_state))
-        encoder, beside = None, None
-        if columns := self.covariate_columns:
+        columns, encoder = self.covariate_columns, None
+        if columns:
             encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
+        self.context_, self.encoder_, self.steps_ = context, encoder, None
+        if pairs:
+            self.steps_ = _step_features(panel.freq, context, self.horizon, encoder)
+            x, y, self.n_windows_ = self._pairs(panel, self.steps_, generator)
+        else:
+            x, y = self._whole(panel, generator)
+            self.n_windows_ = len(x)
+        self.regressor_ = self._make(int(generator.integers(2**31)), context, encoder).fit(x, y)
+
+    def _whole(self, panel: Panel, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``[n, features]`` and targets ``[n, F]`` of whole windows."""
+        context, encoder, beside = self.context_, self.encoder_, None
+        if encoder is not None:
             history = CovariateHistory(panel, encoder.columns)
 
             def beside(ends: np.ndarray) -> np.ndarray:
                 return _features(encoder, history.windows(ends, context, self.horizon))
 
         how: dict[str, Any] = {"context": context, "horizon": self.horizon, "max_windows": self.max_windows}
-        x, y = training_windows(panel, **how, generator=generator, centre="last", beside=beside)
-        regressor = self._make(int(generator.integers(2**31)), context, encoder)
-        self.regressor_, self.context_, self.n_windows_ = regressor.fit(x, y), context, len(x)
-        self.encoder_ = encoder
+        return training_windows(panel, **how, generator=generator, centre="last", beside=beside)
+
+    def _pairs(
+        self, panel: Panel, features: StepFeatures, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Features ``[n, features]`` and targets ``[n]`` of windows and some of their steps, and how many windows."""
+        how: dict[str, Any] = {"context": self.context_, "horizon": self.horizon, "max_windows": self.max_windows}
+        z, future, ends = drawn_windows(panel, **how, generator=generator, centre="mean", gaps=True)
+        every = np.tile(np.arange(self.horizon), (len(z), 1))
+        n_steps = int(np.clip(_TREE_ROWS // len(z), 1, self.horizon))
+        steps = generator.permuted(every, axis=1)[:, :n_steps] if n_steps < self.horizon else every
+        history = None if self.encoder_ is None else CovariateHistory(panel, self.encoder_.columns)
+        size = chunk_size(self.context_ if history is None else history.width(self.context_, self.horizon))
+        rows, targets = [], []
+        for first in range(0, len(z), size):
+            part = slice(first, first + size)
+            parts: Mapping[str, np.ndarray] = {}
+            if history is not None and self.encoder_ is not None:
+                parts = self.encoder_.parts(history.windows(ends[part], self.context_, self.horizon))
+            target = np.take_along_axis(future[part], steps[part], axis=1).ravel()
+            known = ~np.isnan(target)
+            rows.append(features.rows(z[part], parts, steps[part])[known])
+            targets.append(target[known])
+        return np.concatenate(rows), np.concatenate(targets), len(z)
 
     covariate_columns = property(attrgetter("schema.columns"), doc="What the next fit reads beside the target.")
 
@@ -231,7 +299,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         params = regressor.get_params()
         open_seeds = [each for each in params if each.split("__")[-1] == "random_state" and params[each] is None]
         regressor.set_params(**dict.fromkeys(open_seeds, seed))
-        if get_tags(regressor).target_tags.multi_output:
+        if self.steps_ is not None or get_tags(regressor).target_tags.multi_output:
             return regressor
         if encoder is not None:
             return _BySteps(regressor, *_sizes(encoder, context))
@@ -248,6 +316,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         n_windows, context, n_channels = x.shape
         if not x.size:
             return np.zeros((n_windows, self.horizon, n_channels))
+        if self.steps_ is not None:
+            return self._points_of_pairs(self.steps_, x, covariates)
         z, level, spread = standardise(x, centre="last")
         flat = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
         if self.encoder_ is not None and covariates is not None:
@@ -260,6 +330,29 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             point[np.isnan(covariates.known[:, context:]).any(axis=2)] = np.nan
         return point
 
+    def _points_of_pairs(
+        self, features: StepFeatures, x: np.ndarray, covariates: CovariateWindows | None
+    ) -> np.ndarray:
+        """Points ``[B, F, C]`` of trees that read windows and steps in pairs."""
+        n_windows, context, n_channels = x.shape
+        covariates = None if covariates is None else covariates.lengthened(context)
+        point = np.empty((n_windows, self.horizon, n_channels))
+        size = max(1, chunk_size(self.horizon * n_channels * features.width))
+        for first in range(0, n_windows, size):
+            part = slice(first, first + size)
+            z, level, spread = standardise(x[part], centre="mean")
+            flat = z.swapaxes(1, 2).reshape(-1, context)
+            parts: Mapping[str, np.ndarray] = {}
+            if self.encoder_ is not None and covariates is not None:
+                found = self.encoder_.parts(covariates.of(part))
+                parts = {name: np.repeat(values, n_channels, axis=0) for name, values in found.items()}
+            steps = np.tile(np.arange(self.horizon), (len(flat), 1))
+            answer = np.asarray(self.regressor_.predict(features.rows(flat, parts, steps)), dtype=np.float64)
+            point[part] = level + spread * answer.reshape(-1, n_channels, self.horizon).swapaxes(1, 2)
+        if covariates is not None:
+            point[np.isnan(covariates.known[:, context:]).any(axis=2)] = np.nan
+        return point
+
     def _learnt_tensors(self) -> "dict[str, Tensor]":
         import torch
 
@@ -267,14 +360,24 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         if self.regressor == "ridge":
             arrays = {"coef": found.coef_.T, "intercept": found.intercept_}
         else:
-            sizes = (self.context_, 0) if self.encoder_ is None else _sizes(self.encoder_, self.context_)
-            arrays = (found if isinstance(found, _Trees) else _Trees.of(found, *sizes)).arrays
+            arrays = dict((found if isinstance(found, _Trees) else _Trees.of(found)).arrays)
+        if self.steps_ is not None:
+            # Also the mark by which files with one forest a step are told.
+            arrays["layout"] = np.array([self.horizon, self.context_, *self.steps_.cycles], dtype=np.int64)
         return {name: torch.as_tensor(array) for name, array in arrays.items()}
 
     def _take(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.data.stored import require
 
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self.steps_ = None
+        if (layout := arrays.pop("layout", None)) is not None:
+            self.steps_ = _step_features(self.panel_.freq, self.context_, self.horizon, self.encoder_)
+            expected = [self.horizon, self.context_, *self.steps_.cycles]
+            require(self.regressor == "gbm" and layout.tolist() == expected, "trees of other steps or windows")
+            self.regressor_ = _Trees(**arrays)
+            self.regressor_.check(1, self.steps_.width)
+            return
         n_features = self.context_
         if self.encoder_ is not None:
             n_shared, n_own = _sizes(self.encoder_, self.context_)
@@ -291,6 +394,22 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             require(array.dtype == np.float64 and bool(np.isfinite(array).all()), "coefficients are no numbers")
         ridge.coef_, ridge.intercept_, ridge.n_features_in_ = coef.T, intercept, n_features
         self.regressor_ = ridge
+
+
+def _seasons(freq: str | int) -> tuple[int, ...]:
+    """Rows of a week and of a day, or of the season that a frequency has otherwise; the longest first."""
+    season = season_length(freq)
+    return calendar_cycles(freq) or ((season,) if season > 1 else ())
+
+
+def _step_features(freq: str | int, context: int, horizon: int, encoder: CovariateEncoder | None) -> StepFeatures:
+    """What trees read of windows of a frequency."""
+    cycles = tuple(cycle for cycle in _seasons(freq) if cycle <= context)
+    if encoder is None:
+        return StepFeatures(context, horizon, cycles)
+    sizes, n_calendar = encoder.sizes, calendar_width(encoder.columns.calendar)
+    n_future = sizes["n_known"] - n_calendar
+    return StepFeatures(context, horizon, cycles, n_future, n_calendar, sizes["n_past"], sizes["n_static"])
 
 
 def _sizes(encoder: CovariateEncoder, context: int) -> tuple[int, int]:
