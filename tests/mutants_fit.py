@@ -156,14 +156,8 @@ MUTANTS = [
         "tsattn/pretrained/network.py", "seasons.clear_cycle()\n        n_", "seasons.cycle\n        n_", PRETRAINING
     ),
     Mutant("tsattn/pretrained/network.py", "torch.where(find_outliers(x), torch.nan, x)", "x", OUTLIERS),
-    Mutant("tsattn/pretrained/network.py", "_MEMORY_CYCLES)]", "1)]", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "first = index - cycle * (floor", "first = index - (floor", PRETRAINING),
-    Mutant(
-        "tsattn/pretrained/network.py",
-        "slots = slots + share * values",
-        "slots = slots + 0 * share * values",
-        PRETRAINING,
-    ),
+    Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "(far.square() + near.square()).sqrt()", "near.abs()", PRETRAINING),
     Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),
     Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
     Mutant("tsattn/pretrained/period.py", "whole & is_season", "whole | is_season", PERIOD),

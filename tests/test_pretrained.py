@@ -37,6 +37,7 @@ from tsattn.pretrained.weights import FACTS, load_card, load_network, read_netwo
 
 H = 5
 REACH = tiny_network().config.max_context
+TOKENS = tiny_network().config.token_context
 LEVELS = tiny_network().quantile_levels
 SHIPPED = (Path(weights.__file__).parent / "weights" / "zero-4.safetensors").is_file()
 CARD = dict.fromkeys(FACTS, "a test")
@@ -206,17 +207,17 @@ def test_no_forecast_knows_its_future(missing):
 
 
 def test_a_backtest_reads_all_the_history_that_there_is():
-    frame = table(100)
+    frame = table(600)
     found = backtest(make(), frame, n_windows=3).frame
     panel = to_panel(frame)
     forecaster = fitted()
-    for i, end in enumerate(range(100 - H - 2, 100 - H + 1)):
+    for i, end in enumerate(range(600 - H - 2, 600 - H + 1)):
         alone = forecaster.predict_windows(panel.values[end - REACH : end][None])[0]
         np.testing.assert_allclose(found["zero"][i * H : (i + 1) * H], alone.ravel(), rtol=1e-6)
-    # Nothing older than the reach is handed over, and everything younger counts.
-    x = panel.values[None, :90]
+    # Nothing older than the reach is handed over, and everything counts that tokens hold.
+    x = panel.values[None, :590]
     base = forecaster.predict_windows(x)[0]
-    for row, same in ((90 - REACH - 1, True), (90 - REACH, False), (89, False)):
+    for row, same in ((590 - REACH - 1, True), (590 - TOKENS, False), (589, False)):
         other = x.copy()
         other[0, row] += 50
         assert np.allclose(forecaster.predict_windows(other)[0], base, rtol=1e-6) == same
@@ -446,10 +447,10 @@ def test_what_the_network_does_not_know_is_refused(ask):
 
 def test_a_series_without_a_value_is_refused_by_name():
     gone, late = np.full(80, np.nan), series(80)
-    late[80 - REACH :] = np.nan
+    late[80 - TOKENS :] = np.nan
     with pytest.raises(ValueError, match=r"series 's01': column 'y' has no value at all from .*leave it out"):
         make().fit(table(30, 80, values=[series(30), gone]))
-    with pytest.raises(ValueError, match=rf"series 's01' has no value among its last {REACH} rows.*leave it out"):
+    with pytest.raises(ValueError, match=rf"series 's01' has no value among its last {TOKENS} rows.*leave it out"):
         make().fit(table(30, 80, values=[series(30), late]))
     with pytest.raises(ValueError, match="series 's01' has no value"):
         fitted().predict(table(30, 80, values=[series(30), late]))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tsattn.pretrained import pretraining
-from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, read_recent
-from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_period
+from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, between_blocks, read_recent
+from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means, detect_period
 from tsattn.pretrained.pretraining import (
     SHAPES,
     SIZES,
@@ -53,19 +53,22 @@ def some_series(n=6, length=150, seed=0):
 @pytest.mark.parametrize(("steps", "count"), [(7, 1), (12, 2), (24, 3), (365, 46), (8, 1)])
 def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
     index = torch.arange(-3 * count - 2, 2 * count + 3)
-    tokens = Tokens(torch.tensor([steps]), torch.tensor([count]), torch.tensor([3]), index, 12)
+    tokens, cycles = (
+        Tokens(torch.tensor([steps]), torch.tensor([count]), torch.tensor([n]), index, 12) for n in (1, 3)
+    )
     starts, lengths = tokens.starts()[0], tokens.lengths()[0]
     assert (starts[1:] == starts[:-1] + lengths[:-1]).all()
     assert starts[index == 0] == 0
     assert lengths.max() <= 12
-    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.season()[0], tokens.phase()[0], starts, strict=True)}
+    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.cycle()[0], tokens.phase()[0], starts, strict=True)}
     for (cycle, phase), start in where.items():
         if (0, phase) in where:
             assert start == where[0, phase] + cycle * steps
         assert 0 <= phase < count
     # A cycle of three seasons has the tokens of three.
-    assert torch.equal(tokens.cycle(), tokens.season().div(3, rounding_mode="floor"))
-    assert torch.equal(tokens.cycle_phase(), tokens.season().remainder(3) * count + tokens.phase())
+    assert torch.equal(cycles.starts(), tokens.starts())
+    assert torch.equal(cycles.cycle(), tokens.cycle().div(3, rounding_mode="floor"))
+    assert torch.equal(cycles.phase(), tokens.cycle().remainder(3) * count + tokens.phase())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -274,65 +277,53 @@ def test_tokens_of_a_season_repeat_with_its_cycle():
     phase = network._places(tokens, seasons.period).groups[0]
     assert (phase[0] == tokens.index % 52).all()
     assert (phase[1] == tokens.index % 21).all()
-    # With one clock a cycle counts where it is clear; with two, day and week have a level each.
+    # A cycle counts where it is clear.
     vague = network._cut(seasons_of([24], [168], clear=False), 2048, 100, 256)
     assert vague.n_seasons.tolist() == [1]
-    both = shaken(n_layers=1, n_clocks=2)
-    tokens = both._cut(seasons_of([24], [168], clear=False), 2048, 100, 256)
-    day, week, _ = both._places(tokens, torch.tensor([24])).groups
-    assert (day[0] == tokens.index % 3).all()
-    assert (week[0] == tokens.index % 21).all()
 
 
-def test_a_memory_holds_the_values_of_earlier_cycles():
-    """Against loops: one cycle back, the mean of up to four, as many cycles as it takes for the future."""
-    network = shaken(n_clocks=2, memory=512, max_tokens=4)
-    x = some_series(2, 300)
-    x[0, 250] = torch.nan
-    seasons = seasons_of([12, 24], [12, 168])
-    tokens = network._cut(seasons, 300, 30, 4)
-    index, inside = tokens.slots()
-    level = torch.tensor([[1.0], [-2.0]], dtype=DOUBLE)
-    spread = torch.tensor([[2.0], [3.0]], dtype=DOUBLE)
-    last, mean, share = network._remember(x, seasons, tokens, level, spread)
-    for row, cycle in enumerate((12, 168)):
-        for place in inside[row].nonzero().tolist():
-            step = int(index[(row, *place)])
-            back = [step - k * cycle for k in range(1, 100) if step - k * cycle < 0][:4]
-            values = [float(x[row, 300 + at]) for at in back if at >= -300]
-            scaled = [float(np.arcsinh((v - float(level[row, 0])) / float(spread[row, 0]))) for v in values]
-            known = [v for v in scaled if np.isfinite(v)]
-            first = scaled[0] if scaled and np.isfinite(scaled[0]) else 0.0
-            assert float(last[(row, *place)]) == pytest.approx(first, abs=1e-5)
-            assert float(mean[(row, *place)]) == pytest.approx(np.mean(known) if known else 0.0, abs=1e-5)
-            assert float(share[(row, *place)]) == pytest.approx(len(known) / 4)
-    none = network._remember(x, seasons_of([0, 0]), tokens, level, spread)
-    assert all((values == 0).all() for values in none)
+def test_lines_between_blocks_go_through_their_middles():
+    means = torch.tensor([[0.0, 4.0, 2.0]])
+    lines = between_blocks(means, 4)[0]
+    assert lines[:2].tolist() == [0.0, 0.0]
+    assert lines[2:6].tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert lines[-2:].tolist() == [2.0, 2.0]
+    x = torch.arange(10.0)[None]
+    assert block_means(x, 4)[0].tolist() == [0.5, 3.5, 7.5]
 
 
-def test_a_memory_reaches_beyond_the_tokens():
-    """A value a cycle before, which no token reads, changes the forecast of a network with a memory alone."""
-    x = some_series(1, 900)
-    cycle = 2 * torch.sin(2 * torch.pi * torch.arange(900) / 84)
-    x = x + cycle.round()
-    changed = x.clone()
-    changed[:, -84:-60] += 0.0
-    changed[:, -168:-140] += 1.0
-    for memory, moves in ((0, False), (1024, True)):
-        network = shaken(n_clocks=2, memory=memory, max_tokens=8)
-        seasons = seasons_of([12], [84])
-        before, after = (network(each, 60, seasons=seasons)[0] for each in (x, changed))
-        assert ((before - after).abs().max() > 1e-4) == moves
-    with pytest.raises(ValueError, match="memory must be 0 or reach at least as far back as the tokens, 64 steps; got"):
-        ZeroConfig(**{**SMALL, "max_tokens": 8}, memory=10)
-    with pytest.raises(ValueError, match="n_clocks must be 1 or 2; got 3"):
-        ZeroConfig(**SMALL, n_clocks=3)
+def days_of_288(n=4, weeks=4, seed=0):
+    """Days of five minutes, lower at the weekend; a horizon of one Monday."""
+    rng = np.random.default_rng(seed)
+    step = np.arange(288)
+    day = 2 - np.cos(2 * np.pi * step / 288) + 0.5 * np.sin(4 * np.pi * step / 288)
+    days = [0.3 * day if d % 7 >= 5 else day for d in range(7 * weeks + 1)]
+    x = torch.from_numpy(10 * np.concatenate(days) + rng.normal(0, 1, (n, 288 * len(days))))
+    return x[:, :-288], x[:, -288:]
 
 
-@pytest.mark.parametrize("settings", [{}, {"n_clocks": 2}, {"n_clocks": 2, "memory": 1024, "encode": 3}])
-def test_long_pasts_padding_and_order_change_nothing(settings):
-    network = shaken(max_tokens=8, **settings)
-    x = torch.cat([some_series(3, 700), some_series(3, 700, seed=1)])
+def test_the_monday_after_a_weekend_of_five_minutes_is_forecast():
+    """The week lies beyond the tokens; last week repeated is what it is measured by."""
+    x, y = days_of_288()
+    network = load_network()
+    middle = network.quantile_levels.index(0.5)
+    repeated = (y - x[:, -2016:-1728]).abs().mean()
+    forecast = network.forecast(x, 288)
+    assert (forecast[..., middle] - y).abs().mean() < 1.3 * repeated
+    recent = network.forecast(x[:, -2048:], 288)[..., middle]
+    assert (recent - y).abs().mean() > 3 * repeated
+    assert (forecast.diff(dim=2) >= 0).all()
+    low, high = (network.quantile_levels.index(q) for q in (0.1, 0.9))
+    inside = ((y >= forecast[..., low]) & (y <= forecast[..., high])).double().mean()
+    assert 0.6 < inside < 0.97
+
+
+@pytest.mark.parametrize("encode", [None, 3])
+def test_long_pasts_padding_and_order_change_nothing(encode):
+    network = shaken(encode=encode)
+    x = torch.cat([some_series(3, 700), days_of_288(1)[0][:, -700:], some_series(2, 700, seed=1)])
+    x = torch.cat([x.new_full((6, 4000), torch.nan), x], dim=1)
+    x[3] = days_of_288(1, weeks=3)[0][0, -4700:]
     x[1, :500] = torch.nan
     x[2, 100:130] = torch.nan
     x[4, 300] = 1e6

@@ -65,7 +65,7 @@ def test_groups_of_the_levels():
     network.n_steps = torch.tensor([24 * 21])
     phase, second = network._places(tokens, torch.tensor([24])).groups
     assert (phase[0] == tokens.index % 3).all()
-    assert (second[0] == tokens.season()[0] % 7).all()
+    assert (second[0] == tokens.cycle()[0] % 7).all()
     network.second = torch.tensor([0])
     near = network._places(tokens, torch.tensor([24])).groups[1][0]
     assert near.min() >= 0

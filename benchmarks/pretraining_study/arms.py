@@ -1,4 +1,4 @@
-"""What the next network is: sizes, clocks, memory and encoded tokens, trained for equal core seconds and judged.
+"""What the next network is: sizes and encoded tokens, trained for equal core seconds and judged.
 
 Each arm is trained from each seed by the recipe of the weights, for the steps that fit into the asked core seconds
 at the pace of the arm. What is on record is not repeated, and a killed training goes on. Run:
@@ -29,14 +29,11 @@ class Arm(NamedTuple):
     pace: float
 
 
-TWO_CLOCKS = {"n_clocks": 2, "memory": 16_384}
 ARMS = {
-    "one clock": Arm(ZeroConfig(), 2.56),
-    "two clocks": Arm(ZeroConfig(n_clocks=2), 2.56),
-    "two clocks, memory": Arm(ZeroConfig(**TWO_CLOCKS), 2.56),
-    "two clocks, memory, 32 encoded": Arm(ZeroConfig(**TWO_CLOCKS, encode=32), 3.47),
-    "two clocks, memory, 32 encoded, width 128": Arm(ZeroConfig(128, 4, 4, 512, **TWO_CLOCKS, encode=32), 2.41),
-    "two clocks, memory, 32 encoded, width 192": Arm(ZeroConfig(192, 8, 4, 768, **TWO_CLOCKS, encode=32), 1.46),
+    "all encoded": Arm(ZeroConfig(), 2.56),
+    "32 encoded": Arm(ZeroConfig(encode=32), 3.3),
+    "32 encoded, width 128": Arm(ZeroConfig(128, 4, 4, 512, encode=32), 2.41),
+    "32 encoded, width 192": Arm(ZeroConfig(192, 8, 4, 768, encode=32), 1.46),
 }
 
 

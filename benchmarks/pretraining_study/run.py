@@ -153,7 +153,7 @@ class StudyNetwork(ZeroNetwork):
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
         centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
         time, span = centre / self.config.token_len, tokens.steps[:, None]
-        cycle, phase = tokens.season(), tokens.phase()
+        cycle, phase = tokens.cycle(), tokens.phase()
         if not self.arm.cut:  # tokens of eight steps have phases of the season, too
             span = period.clamp_min(1)[:, None]
             cycle = centre.div(span, rounding_mode="floor").long()

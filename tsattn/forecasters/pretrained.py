@@ -48,6 +48,11 @@ class GapForecaster(StoredForecaster):
 
     covariate_columns = property(attrgetter("schema.columns"), doc="What the next fit reads beside the target.")
 
+    @property
+    def least_context(self) -> int:
+        """Rows at the end of a series among which it must have a value."""
+        return self.max_context
+
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.
 
@@ -56,7 +61,7 @@ class GapForecaster(StoredForecaster):
         """
         panel = super().read(data, fitted=fitted)
         if fitted:
-            require_known(panel, self.max_context)
+            require_known(panel, self.least_context)
         return panel
 
 
@@ -144,6 +149,11 @@ class PretrainedForecaster(GapForecaster):
         network = vars(self).get("network_")
         return 1 if network is None else network.config.max_context
 
+    @property
+    def least_context(self) -> int:
+        """Rows at the end of a series among which it must have a value; those before count for its seasons alone."""
+        return self.network_.config.token_context
+
     def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
         """Remember a table, and learn from it where ``fine_tune`` says so.
 
@@ -165,7 +175,7 @@ class PretrainedForecaster(GapForecaster):
     def _learn(self, panel: Panel) -> None:
         _check_steps(self.horizon)
         network = _network(self.weights)
-        require_known(panel, network.config.max_context)
+        require_known(panel, network.config.token_context)
         season = season_length(panel.freq)
         summary: dict[str, Any] = {}
         leftovers = None
@@ -203,7 +213,7 @@ class PretrainedForecaster(GapForecaster):
         """The last rows of windows that may miss values, but not all of a channel's."""
         if "network_" not in vars(self):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        return check_histories(x, self.max_context)
+        return check_histories(x, self.max_context, self.least_context)
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
@@ -216,7 +226,7 @@ class PretrainedForecaster(GapForecaster):
 
     def _values(self, x: np.ndarray) -> Values:
         """What may follow windows."""
-        values = Values.after(x)
+        values = Values.after(x[:, -self.least_context :])
         return values.above_zero(values.origin >= 0) if self.nonnegative else values
 
     def _answer(
@@ -229,11 +239,13 @@ class PretrainedForecaster(GapForecaster):
         wanted = _Between(self.network_.quantile_levels, (*quantiles, 0.5), self.alias_)
         found = np.empty((len(series), self.horizon, len(quantiles) + 1))
 
+        least = self.least_context
+
         def forecast(rows: np.ndarray) -> None:
             part = series[rows, n_rows - lengths[rows[0]] :]
             levels = self.network_.forecast(torch.from_numpy(part), self.horizon, likely=self.season_)
             made = wanted(levels.numpy())[:, :, None]
-            found[rows] = (made if values is None else values(part[..., None]).nearest(made))[:, :, 0]
+            found[rows] = (made if values is None else values(part[:, -least:, None]).nearest(made))[:, :, 0]
 
         _in_threads(forecast, list(_passes(lengths, self.horizon)), self._threads())
         made = np.moveaxis(found.reshape(n_windows, n_channels, *found.shape[1:]), 1, 2)
@@ -376,23 +388,29 @@ def _network(weights: object) -> ZeroNetwork:
     )
 
 
-def check_histories(x: np.ndarray, reach: int) -> np.ndarray:
+def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
     """The last ``reach`` rows of windows ``[B, T, C]`` that may miss values, as float64.
+
+    Args:
+        x: The windows.
+        reach: Rows that are read.
+        least: Rows among which a channel must have a value; default ``reach``.
 
     Raises:
         ValueError: If the shape is another one, a value is infinite, or a channel of a window has none.
     """
+    least = reach if least is None else least
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 3 or x.shape[1] < 1:
         raise ValueError(f"windows must have shape [B, T, C] with T >= 1 rows of history; got {x.shape}: add some")
     x = x[:, -reach:]
     if np.isinf(x).any():
         raise ValueError("windows must be finite, or NaN where a value is missing; got inf: make it NaN, or correct it")
-    empty = np.isnan(x).all(axis=1)
+    empty = np.isnan(x[:, -least:]).all(axis=1)
     if empty.any():
         window, channel = (int(i) for i in np.argwhere(empty)[0])
         raise ValueError(
-            f"windows must have a finite value in each channel, among the last {reach} rows; got none in window"
+            f"windows must have a finite value in each channel, among the last {least} rows; got none in window"
             f" {window}, channel {channel}: give a longer history, or leave it out"
         )
     return x

@@ -13,18 +13,23 @@ from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
 from tsattn.nn.scores import GroupLevelScore, Places
 from tsattn.pretrained.outliers import find_outliers
-from tsattn.pretrained.period import Seasons, detect_long_seasons, detect_seasons, first_known
+from tsattn.pretrained.period import (
+    Seasons,
+    block_means,
+    coarse_steps,
+    detect_long_seasons,
+    detect_seasons,
+    first_known,
+)
 from tsattn.settings import check_whole
 
 QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
-# Numbers about a whole series that every token gets: of a network with one clock, and of one with two.
-_N_FACTS = {1: 4, 2: 6}
-# Values of earlier cycles that the memory of a slot is the mean of, at most.
-_MEMORY_CYCLES = 4
-# Inputs of a slot from the memory: the value one cycle earlier, the mean of several cycles, whether there is one.
-_N_MEMORY_INPUTS = 3
+# Numbers about a whole series that every token gets.
+_N_FACTS = 4
+# Steps of the past that are searched for seasons, eight times those that tokens of the usual length hold.
+_LONG_PAST = 8
 # Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about: what is
 # computed of them stays in the caches, and threads seldom wait for one another.
 _PART_STEPS, _PART_NUMBERS = 2**18, 2**20
@@ -48,10 +53,6 @@ class ZeroConfig:
         near: Tokens of a near block.
         encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show those before as they
             were embedded. Default all.
-        n_clocks: 2 gives the cycle of a season a level of attention of its own, beside that of the season; with 1 one
-            level serves the cycle, or the season where no cycle is clear.
-        memory: Steps of the past that are searched for the values of earlier cycles, which every slot of a token gets
-            as further inputs; 0 for none. The tokens themselves reach back ``max_tokens`` only.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -67,8 +68,6 @@ class ZeroConfig:
     max_tokens: int = 256
     near: int = 8
     encode: int | None = None
-    n_clocks: int = 1
-    memory: int = 0
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
@@ -81,13 +80,6 @@ class ZeroConfig:
             raise ValueError(f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}")
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
-        if self.n_clocks not in _N_FACTS:
-            raise ValueError(f"n_clocks must be 1 or 2; got {self.n_clocks!r}")
-        if check_whole("memory", self.memory, 0) and self.memory < self.token_context:
-            raise ValueError(
-                f"memory must be 0 or reach at least as far back as the tokens, {self.token_context} steps; got"
-                f" {self.memory}"
-            )
         if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
             raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles}")
 
@@ -98,20 +90,14 @@ class ZeroConfig:
 
     @property
     def max_context(self) -> int:
-        """Steps of the past that are read at most."""
-        return max(self.token_context, self.memory)
+        """Steps of the past that are read at most, those beyond the tokens for seasons alone."""
+        return _LONG_PAST * self.token_context
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Features of a head by level: for all pairs, for tokens of one phase of the season, with two clocks for tokens
-        of one phase of the cycle, for near tokens from the origin on.
-        """
+        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from the origin on."""
         width = self.d_model // self.n_heads
-        if self.n_clocks == 1:
-            return width // 2, width // 4, width // 4
-        # Rotary angles turn features in pairs.
-        phase = 2 * (width // 8)
-        return width - 3 * phase, phase, phase, phase
+        return width // 2, width // 4, width // 4
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -164,19 +150,11 @@ class Tokens:
         slot = torch.arange(self.max_len, device=self.index.device)
         return self.starts()[..., None] + slot, slot < self.lengths()[..., None]
 
-    def season(self) -> Int[Tensor, "B L"]:
-        """Which season a token is in, counted from the origin."""
-        return floor(self.index[None], self.count[:, None])
-
-    def phase(self) -> Int[Tensor, "B L"]:
-        """Which token of its season it is."""
-        return self.index[None] - self.season() * self.count[:, None]
-
     def cycle(self) -> Int[Tensor, "B L"]:
         """Which cycle a token is in, counted from the origin."""
         return floor(self.index[None], (self.n_seasons * self.count)[:, None])
 
-    def cycle_phase(self) -> Int[Tensor, "B L"]:
+    def phase(self) -> Int[Tensor, "B L"]:
         """Which token of its cycle it is."""
         return self.index[None] - self.cycle() * (self.n_seasons * self.count)[:, None]
 
@@ -212,15 +190,13 @@ class ZeroNetwork(nn.Module):
         super().__init__()
         self.config = config
         width = config.d_model
-        n_slot_inputs = self._n_slot_inputs + (_N_MEMORY_INPUTS if config.memory else 0)
-        n_inputs = n_slot_inputs * config.max_len + _N_FACTS[config.n_clocks]
+        n_inputs = self._n_slot_inputs * config.max_len + _N_FACTS
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
         self.stack = TransformerStack([self._block(generator) for _ in range(config.n_layers)], d_model=width)
-        # Beside the quantiles, the share of the last known value, and with a memory those of its two values.
-        self.n_shares = 3 if config.memory else 1
-        self.head = linear(width, config.max_len * len(config.quantiles) + self.n_shares, generator=generator)
+        # Beside the quantiles, the share of the last known value.
+        self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
         with torch.no_grad():
             for layer in (self.head, self.refine.narrow):
                 layer.weight.zero_()
@@ -274,16 +250,14 @@ class ZeroNetwork(nn.Module):
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
         inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, seasons.period, index, level, spread)]
-        memory = self._remember(x, seasons, tokens, level, spread) if self.config.memory else []
         facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        states = self._embed(torch.cat([*inputs, *memory, facts], dim=2), tokens)
+        states = self._embed(torch.cat([*inputs, facts], dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
         states = self._mix(states, self._places(tokens, seasons.period), key_mask, n_future)
         future = replace(tokens, index=tokens.index[tokens.index >= 0])
-        recalled = [values[:, -n_future:] for values in memory[:2]]
-        return self._answer(states, last_value(scaled, known), recalled), future, level, spread
+        return self._answer(states, last_value(scaled, known)), future, level, spread
 
     @torch.inference_mode()
     def forecast(self, x: Float[Tensor, "B T"], horizon: int, *, likely: int = 0) -> Float[Tensor, "B F Q"]:
@@ -300,8 +274,19 @@ class ZeroNetwork(nn.Module):
             Ascending quantiles, float64; the constant itself for a constant series.
         """
         x = x.to(torch.float64)
-        found = x.new_empty(len(x), horizon, len(self.config.quantiles))
         x, seasons = self.look(x, horizon, likely)
+        answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
+        steps = coarse_steps(x)
+        long = (seasons.longest() > self.config.token_context // 2) & (steps > 1)
+        if long.any():
+            answer[long] = self._forecast_long(x[long], steps[long], horizon)
+        if not long.all():
+            answer[~long] = self._forecast_read(x[~long, -self.config.token_context :], seasons.rows(~long), horizon)
+        return answer
+
+    def _forecast_read(self, x: Tensor, seasons: Seasons, horizon: int) -> Tensor:
+        """Quantiles [B F Q] of contexts that are read as they are, in passes of alike rows."""
+        answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
         n_steps = x.shape[1] - first_known(~x.isnan())
         for rows in self._alike(seasons, n_steps, horizon):
             part = seasons.rows(rows)
@@ -310,8 +295,35 @@ class ZeroNetwork(nn.Module):
             flat = slots.flatten(1, 2)
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
             squeezed = flat.gather(1, at).clamp(-_FAR, _FAR).sort(dim=2).values.to(torch.float64)
-            found[rows] = level[..., None] + spread[..., None] * squeezed.sinh()
-        return found
+            answer[rows] = level[..., None] + spread[..., None] * squeezed.sinh()
+        return answer
+
+    def _forecast_long(self, x: Tensor, steps: Tensor, horizon: int) -> Tensor:
+        """Quantiles [B F Q] of series whose longest cycle is not twice among the tokens.
+
+        Means of ``steps [B]`` steps are forecast, which show the cycle, and beside them what these means, on straight
+        lines between their middles, leave of the series. The point is the sum of both, and the distance of a quantile
+        to it the root of the sum of squares, as if the two were independent.
+        """
+        answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
+        middle = self.config.quantiles.index(0.5)
+        for step in steps.unique().tolist():
+            rows = steps == step
+            means = block_means(x[rows], step)
+            coarse = self.forecast(means, -(-horizon // step))
+            past = means[:, -self.config.token_context :]
+            lines = between_blocks(torch.cat([past, coarse[..., middle]], dim=1), step)
+            n_past = past.shape[1] * step
+            recent = x[rows][:, -n_past:] - lines[:, max(n_past - x.shape[1], 0) : n_past]
+            rest, rest_seasons = self.look(recent, horizon, 0)
+            fine = self._forecast_read(rest[:, -self.config.token_context :], rest_seasons, horizon)
+            repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
+            far = repeated - repeated[..., middle, None]
+            near = fine - fine[..., middle, None]
+            distance = (far.square() + near.square()).sqrt() * near.sign().where(near != 0, far.sign())
+            point = lines[:, n_past : n_past + horizon, None] + fine[..., middle, None]
+            answer[rows] = point + distance
+        return answer
 
     def squeeze(
         self, y: Float[Tensor, "B F"], tokens: Tokens, level: Float[Tensor, "B 1"], spread: Float[Tensor, "B 1"]
@@ -330,8 +342,8 @@ class ZeroNetwork(nn.Module):
 
     def look(self, x: Float[Tensor, "B T"], horizon: int, likely: int = 0) -> tuple[Float[Tensor, "B T"], Seasons]:
         """Contexts, NaN where a value is taken for wrong and before what is read of them, and their seasons."""
-        x = torch.where(find_outliers(x), torch.nan, x)
         recent = x[:, -self.config.token_context :]
+        recent = torch.where(find_outliers(recent), torch.nan, recent)
         seasons = self._seasons(recent, likely)
         recent, cut = read_recent(recent, seasons.period, horizon)
         if cut.any():
@@ -339,10 +351,10 @@ class ZeroNetwork(nn.Module):
         before = x[:, : x.shape[1] - recent.shape[1]]
         if not before.shape[1]:
             return recent, seasons
-        before = torch.where(cut[:, None], torch.nan, before)
+        before = torch.where(find_outliers(before) | cut[:, None], torch.nan, before)
         long = before.isfinite().any(1)
         x = torch.cat([before, recent], dim=1)
-        if self.config.memory and long.any():
+        if long.any():
             seasons = seasons.where(long, detect_long_seasons(x[long], seasons.rows(long)))
         return x, seasons
 
@@ -365,7 +377,7 @@ class ZeroNetwork(nn.Module):
         together = steps * floor(config.token_len + steps // 2, steps)
         steps = torch.where(4 * steps < 3 * config.token_len, together, steps)
         count = floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
-        cycle = seasons.cycle if config.n_clocks == 2 else seasons.clear_cycle()
+        cycle = seasons.clear_cycle()
         n_seasons = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
         n_context = min(int((-floor(-n_steps * count, steps)).max()), max_tokens)
         n_future = int((-floor(-horizon * count, steps)).max())
@@ -373,34 +385,10 @@ class ZeroNetwork(nn.Module):
         return Tokens(steps, count, n_seasons, index, config.max_len)
 
     def _facts(self, seasons: Seasons, x: Tensor) -> Tensor:
-        """Season or none, its length, how well it repeats, and how much is known of a series; with two clocks also the
-        length of the cycle in seasons and how well it repeats. [B 4] or [B 6].
-        """
-        period = seasons.period
+        """Season or none, the length of its cycle, how well it repeats, and how much is known of a series, [B 4]."""
         known = (~x[:, -self.config.token_context :].isnan()).sum(1).clamp_min(1).log() / 8
-        if self.config.n_clocks == 1:
-            length = seasons.clear_cycle().clamp_min(1).log() / 8
-            return torch.stack([(period > 0).to(known), length, seasons.strength.to(known), known], 1)
-        length = period.clamp_min(1).log() / 8
-        n_seasons = (seasons.cycle.clamp_min(1) / period.clamp_min(1)).log().to(known) / 4
-        facts = [(period > 0).to(known), length, seasons.strength.to(known), known]
-        return torch.stack([*facts, n_seasons, seasons.cycle_strength.to(known)], 1)
-
-    def _remember(self, x: Tensor, seasons: Seasons, tokens: Tokens, level: Tensor, spread: Tensor) -> list[Tensor]:
-        """The memory of each slot [B L P]: the value one cycle earlier, the mean of up to four earlier cycles, and
-        whether there is one. Steps of the future look back as many cycles as it takes to reach the past; a series
-        without a cycle has its season in place of it, and one without a season has no memory.
-        """
-        index, inside = tokens.slots()
-        cycle = seasons.cycle[:, None, None]
-        inside = inside & (cycle > 0)
-        cycle = cycle.clamp_min(1)
-        first = index - cycle * (floor(index, cycle) + 1).clamp_min(1)
-        earlier = [read_slots(x, first - k * cycle, inside) for k in range(_MEMORY_CYCLES)]
-        values = torch.stack([scale(v, known, level, spread) for v, known in earlier])
-        known = torch.stack([k.to(values.dtype) for _, k in earlier])
-        mean = values.sum(0) / known.sum(0).clamp_min(1)
-        return [values[0], mean, known.mean(0)]
+        length = seasons.clear_cycle().clamp_min(1).log() / 8
+        return torch.stack([(seasons.period > 0).to(known), length, seasons.strength.to(known), known], 1)
 
     def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
         """Further inputs of each slot, for networks that have some."""
@@ -411,9 +399,7 @@ class ZeroNetwork(nn.Module):
         return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
-        """Parts and positions of the tokens for the levels: all pairs, one phase of the season, with two clocks one
-        phase of the cycle, near.
-        """
+        """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
@@ -421,15 +407,10 @@ class ZeroNetwork(nn.Module):
         # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
         near = floor(tokens.index + config.near // 2, config.near)
         wide = floor(tokens.index + 2 * config.near, 4 * config.near)
-        wide = wide - wide.min()
         seasonal = (period > 0)[:, None]
-        cycle_phase = torch.where(seasonal, tokens.cycle_phase(), wide)
-        cycle_turn = torch.where(seasonal, tokens.cycle().to(time), time)
-        if config.n_clocks == 1:
-            return score.place((cycle_phase, near), (time, cycle_turn, time))
-        phase = torch.where(seasonal, tokens.phase(), wide)
-        turn = torch.where(seasonal, tokens.season().to(time), time)
-        return score.place((phase, cycle_phase, near), (time, turn, cycle_turn, time))
+        phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
+        turn = torch.where(seasonal, tokens.cycle().to(time), time)
+        return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
         blocks, held = list(self.stack.blocks), self.config.encode
@@ -441,15 +422,16 @@ class ZeroNetwork(nn.Module):
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
-    def _answer(self, states: Tensor, last: Tensor, recalled: list[Tensor]) -> Tensor:
-        """Quantiles of future slots: the head's own, and learned shares of the last known value and of the memory."""
+    def _answer(self, states: Tensor, last: Tensor) -> Tensor:
+        """Quantiles of future slots: the head's own, and a learned share of the last known value."""
         answer = self.head(states)
-        slots = answer[..., : -self.n_shares].unflatten(2, (self.config.max_len, -1))
-        shares = answer[..., -self.n_shares :, None, None].unbind(2)
-        slots = slots + shares[0] * last[:, None, None, None]
-        for share, values in zip(shares[1:], recalled, strict=True):
-            slots = slots + share * values[..., None]
-        return slots
+        slots = answer[..., :-1].unflatten(2, (self.config.max_len, -1))
+        return slots + (answer[..., -1] * last[:, None])[..., None, None]
+
+
+def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S"]:
+    """Values of every step on straight lines between the middles of blocks of so many steps."""
+    return torch.nn.functional.interpolate(means[:, None], scale_factor=step, mode="linear", align_corners=False)[:, 0]
 
 
 def last_value(scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]) -> Float[Tensor, " B"]:

@@ -76,6 +76,10 @@ class Seasons:
         pairs = zip(self.fields(), others.fields(), strict=True)
         return Seasons(*(values.masked_scatter(rows, other.to(values.dtype)) for values, other in pairs))
 
+    def longest(self) -> Int[Tensor, " B"]:
+        """Steps of the season or of its clear cycle, whichever is longer."""
+        return torch.maximum(self.period, self.clear_cycle())
+
     def clear_cycle(self) -> Int[Tensor, " B"]:
         """The cycle where it is clear, else the season."""
         return torch.where(self.clear, self.cycle, self.period)
@@ -96,42 +100,51 @@ def detect_seasons(x: Float[Tensor, "B T"], likely: int = 0) -> Seasons:
 def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons) -> Seasons:
     """Seasons of series whose past is longer than the recent part in which ``seasons`` were detected.
 
-    The past of a series is read as means of s steps, s the least power of two that leaves 2,048 means at most. A season
-    is taken from them where the recent part has none, and a cycle where the season is a multiple of s steps and the
-    recent part has no cycle that repeats as well.
+    The past of a series is read as means of s steps, s the least power of two that leaves 2,048 means at most. Season
+    and cycle are taken from them where one of the two is too long to be in the recent part twice and is clearer than
+    what the recent part shows, or where the recent part has no season at all.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
         seasons: Those of the recent part.
     """
-    n_steps = x.shape[1] - first_known(~x.isnan())
     # Each series has means of its own length, whatever others stand beside it.
-    n_halvings = (n_steps / _LONG_STEPS).log2().ceil().clamp_min(0).long()
-    for halvings in n_halvings.unique().tolist():
-        rows = n_halvings == halvings
-        step = 2**halvings
-        recent = x[rows][:, -step * _LONG_STEPS :]
-        padded = torch.nn.functional.pad(recent, (-recent.shape[1] % step, 0), value=torch.nan)
-        means = padded.unflatten(1, (-1, step)).nanmean(2)
+    steps = coarse_steps(x)
+    for step in steps.unique().tolist():
+        rows = steps == step
+        means = block_means(x[rows][:, -step * _LONG_STEPS :], step)
         seasons = seasons.where(rows, _with_coarse_seasons(seasons.rows(rows), means, step))
     return seasons
 
 
+def coarse_steps(x: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
+    """Steps that are read as one mean: the least power of two that leaves 2,048 means of a series at most."""
+    n_steps = x.shape[1] - first_known(~x.isnan())
+    return 2 ** (n_steps / _LONG_STEPS).log2().ceil().clamp_min(0).long()
+
+
+def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
+    """Means of blocks of so many steps, the last of which ends with the series; NaN where nothing is known."""
+    padded = torch.nn.functional.pad(x, (-x.shape[1] % step, 0), value=torch.nan)
+    return padded.unflatten(1, (-1, step)).nanmean(2)
+
+
 def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
-    """Seasons, with those that means of so many steps show where they are better."""
-    coarse, coarse_strength = detect_period(means)
-    fresh = (seasons.period == 0) & (coarse > 0) & (coarse * step <= MAX_PERIOD)
-    period = torch.where(fresh, coarse * step, seasons.period)
-    whole = (period > 0) & (period % step == 0)
-    cycle, strength, clear = detect_cycle(means, torch.where(whole, period // step, 0))
-    better = whole & (cycle * step > period)
-    better &= (seasons.cycle <= seasons.period) | (strength > seasons.cycle_strength)
+    """Seasons, with those that means of so many steps show where they are clearer."""
+    coarse = detect_seasons(means)
+    period = coarse.period * step
+    too_long = 2 * torch.maximum(period, coarse.cycle * step) > _LONG_STEPS
+    convincing = coarse.strength >= _CLEAR
+    # What the recent part can show twice it has judged better: weeks of weather are chance.
+    clearer = coarse.clear & ~seasons.clear & too_long
+    clearer |= convincing & (seasons.period == 0)
+    clearer |= convincing & (2 * period > _LONG_STEPS) & (coarse.strength > seasons.strength)
     return Seasons(
-        period,
-        torch.where(better, cycle * step, torch.where(fresh, period, seasons.cycle)),
-        torch.where(fresh, coarse_strength, seasons.strength),
-        torch.where(better, strength, seasons.cycle_strength),
-        torch.where(better, clear, seasons.clear),
+        torch.where(clearer, period, seasons.period),
+        torch.where(clearer, coarse.cycle * step, seasons.cycle),
+        torch.where(clearer, coarse.strength, seasons.strength),
+        torch.where(clearer, coarse.cycle_strength, seasons.cycle_strength),
+        torch.where(clearer, coarse.clear, seasons.clear),
     )
 
 

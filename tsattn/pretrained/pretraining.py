@@ -49,40 +49,34 @@ class Shape:
         horizon: Steps ahead.
         n_windows: Windows of a batch; all shapes cost about as much a step.
         share: Of the steps.
-        n_before: Steps of the past before those of the tokens, which only a memory reads.
     """
 
     n_tokens: int
     horizon: int
     n_windows: int
     share: float
-    n_before: int = 0
 
     @property
     def n_steps(self) -> int:
-        """Steps of the past: enough to fill tokens of nine steps, and those before."""
-        return 9 * self.n_tokens + self.n_before
+        """Steps of the context: enough to fill tokens of nine steps."""
+        return 9 * self.n_tokens
 
 
 SHAPES = (
     Shape(6, 18, 420, 0.12),
     Shape(12, 24, 256, 0.09),
     Shape(32, 48, 112, 0.12),
-    Shape(64, 64, 64, 0.13),
-    Shape(128, 128, 28, 0.12),
-    Shape(256, 192, 14, 0.13),
-    Shape(128, 720, 18, 0.08),
-    Shape(256, 900, 10, 0.09),
-    Shape(64, 192, 40, 0.07, n_before=3520),
-    Shape(128, 320, 20, 0.05, n_before=4864),
+    Shape(64, 64, 64, 0.17),
+    Shape(128, 128, 28, 0.14),
+    Shape(256, 192, 14, 0.16),
+    Shape(128, 720, 18, 0.09),
+    Shape(256, 900, 10, 0.11),
 )
 
-# Steps of the past that they remember: eight weeks of five minutes, two years of hours.
-_MEMORY = 16_384
 # Networks that weights are shipped of: the usual one, and one that takes about a fifth of the time.
 SIZES = {
-    "base": ZeroConfig(encode=32, n_clocks=2, memory=_MEMORY),
-    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16, n_clocks=2, memory=_MEMORY),
+    "base": ZeroConfig(encode=32),
+    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16),
 }
 
 
