@@ -140,7 +140,7 @@ class LocalRegression:
         if n_features + (3 + len(self.lags)) * len(numeric) <= self.most_features:
             parts += [_delayed(numbers, lag) for lag in self.lags if lag < columns.shape[1]]
         if past.shape[2]:
-            ahead = np.repeat(past[:, -1:], self.horizon, axis=1)
+            ahead = np.repeat(past[:, -1:], columns.shape[1] - past.shape[1], axis=1)
             parts.append(_delayed(np.concatenate([past, ahead], axis=1), self.horizon))
         return np.concatenate(parts, axis=2)
 
