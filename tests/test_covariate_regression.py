@@ -22,7 +22,8 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.boosted_trees import BoostedTrees
-from tsattn.forecasters.covariate_regression import CovariateRegression, Origins, make_encoder
+from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+from tsattn.forecasters.covariate_weights import Origins
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
 

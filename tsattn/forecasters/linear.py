@@ -4,7 +4,8 @@ from typing import Any
 
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
-from tsattn.forecasters.covariate_regression import fit_covariate_regression, make_encoder
+from tsattn.forecasters.covariate_regression import make_encoder
+from tsattn.forecasters.covariate_weights import fit_covariate_regression
 from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.limits import limit_threads

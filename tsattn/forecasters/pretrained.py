@@ -176,7 +176,8 @@ class PretrainedForecaster(GapForecaster):
             with torch.inference_mode(mode=False):
                 network, summary = fine_tune(network, panel, **how)
         if columns := self.covariate_columns:
-            from tsattn.forecasters.covariate_regression import fit_covariate_regression, make_encoder
+            from tsattn.forecasters.covariate_regression import make_encoder
+            from tsattn.forecasters.covariate_weights import fit_covariate_regression
 
             encoder, fresh = make_encoder(columns, panel), copy.copy(self)
             fresh.network_ = network
