@@ -62,7 +62,7 @@ _INSIDES = (
     "tsattn.evaluate.rolling.Rolled",
     "tsattn.evaluate.rolling.roll",
     "tsattn.forecaster.forecast_panel",
-    "tsattn.forecasters.leftovers.Leftovers",
+    "tsattn.forecasters.covariate_regression.CovariateRegression",
     "tsattn.kernels.decode.decode",
     "tsattn.kernels.geometry.Geometry",
     "tsattn.nn.layers.FeedForward",

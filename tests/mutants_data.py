@@ -180,8 +180,8 @@ MUTANTS = [
     Mutant("tsattn/forecasters/classical.py", "* np.sqrt(np.arange(1, steps + 1))", "* np.ones(steps)", STATISTICAL),
     Mutant(
         "tsattn/forecasters/pooled.py",
-        "complete = ~np.isnan(y).any(axis=1)",
-        "complete = ~np.isnan(y).all(axis=1)",
+        "else np.isnan(y).any(axis=1))",
+        "else np.isnan(y).all(axis=1))",
         REGRESSION,
     ),
     Mutant(

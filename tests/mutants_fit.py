@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "tsattn/pretrained/network.py", "seasons.clear_cycle()\n        n_", "seasons.cycle\n        n_", PRETRAINING
     ),
-    Mutant("tsattn/pretrained/network.py", "torch.where(find_outliers(x), torch.nan, x)", "x", OUTLIERS),
+    Mutant("tsattn/pretrained/network.py", "torch.where(find_outliers(recent), torch.nan, recent)", "recent", OUTLIERS),
     Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
     Mutant("tsattn/pretrained/network.py", "(far.square() + near.square()).sqrt()", "near.abs()", PRETRAINING),
     Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),

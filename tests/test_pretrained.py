@@ -332,7 +332,7 @@ def test_forecasts_keep_within_bounds_that_are_touched(columns):
     frame["promo"] = np.tile(promo, 5).astype(float)
     schema = Schema(future_cols=list(columns))
     model = PretrainedForecaster(24, schema=schema, n_threads=1).fit(frame[frame["ds"] < "2024-06-07"])
-    assert (model.leftovers_ is not None) == bool(columns)
+    assert (model.covariate_regression_ is not None) == bool(columns)
     future = frame[frame["ds"] >= "2024-06-07"].drop(columns="y") if columns else None
     found = model.predict(future=future, level=98, quantiles=0.3).set_index("unique_id").drop(columns="ds")
     assert (found.loc["counts"] % 1 == 0).all(axis=None)
@@ -504,10 +504,19 @@ def test_fit_remembers_the_table_and_nothing_else():
     frame = table(40, 30)
     forecaster = make().fit(frame)
     learnt = {name for name in vars(forecaster) if name.endswith("_") and not name.startswith("_")}
-    assert learnt == {"panel_", "panel_in_", "bound_", "network_", "season_", "leftovers_", "summary_", "encoder_"}
+    assert learnt == {
+        "panel_",
+        "panel_in_",
+        "bound_",
+        "network_",
+        "season_",
+        "covariate_regression_",
+        "summary_",
+        "encoder_",
+    }
     assert forecaster.summary_ == {}
     assert forecaster.season_ == 7
-    assert forecaster.leftovers_ is None
+    assert forecaster.covariate_regression_ is None
     assert forecaster.network_ is tiny_network()
     assert not forecaster.network_.training
     assert isinstance(forecaster.fit(to_panel(frame)).predict(), Forecast)

@@ -17,7 +17,7 @@ from tsattn.data.frames import Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
-from tsattn.forecasters.leftovers import Leftovers
+from tsattn.forecasters.covariate_regression import CovariateRegression
 from tsattn.limits import choose_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.decoder import PatchDecoder
@@ -43,7 +43,7 @@ class FittedNetwork:
         intervals: Errors on the validation rows, for intervals around points; ``None`` where there are none.
         n_channels: Channels of a wide table, which are known by their place; ``None`` for long tables, whose series
             may be new.
-        leftovers: What covariates add to a network that reads none; ``None`` where there are none.
+        covariate_regression: What covariates add to a network that reads none; ``None`` where there are none.
         sizes: Size of the errors of each series beside the movements of a window, where several share the intervals.
     """
 
@@ -54,13 +54,13 @@ class FittedNetwork:
     encoder: CovariateEncoder | None = None
     intervals: StepIntervals | None = None
     n_channels: int | None = None
-    leftovers: Leftovers | None = None
+    covariate_regression: CovariateRegression | None = None
     sizes: KnownScales | None = None
 
     @property
     def columns(self) -> CovariateColumns:
         """What is read beside the target, the calendar chosen."""
-        encoder = self.encoder if self.leftovers is None else self.leftovers.encoder
+        encoder = self.encoder if self.covariate_regression is None else self.covariate_regression.encoder
         return CovariateColumns() if encoder is None else encoder.columns
 
     @property
@@ -117,8 +117,8 @@ class FittedNetwork:
         if len(quantiles) and self.head is None and self.intervals is None:
             raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
         x, learnt = self.transform.windows(x), partial(self.learnt, beside=self.encode(covariates), places=places)
-        if self.leftovers is not None and covariates is not None:
-            point, bounds = self.leftovers.forecast(learnt, x, quantiles, covariates)
+        if self.covariate_regression is not None and covariates is not None:
+            point, bounds = self.covariate_regression.forecast(learnt, x, quantiles, covariates)
         else:
             point, bounds = learnt(x, quantiles)
         point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)

@@ -4,8 +4,9 @@ from typing import Any
 
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
+from tsattn.forecasters.covariate_regression import make_encoder
+from tsattn.forecasters.covariate_weights import fit_covariate_regression
 from tsattn.forecasters.fitted import FittedNetwork
-from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.limits import limit_threads
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
@@ -23,9 +24,8 @@ class LinearForecaster(NetworkForecaster):
             instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
             at every seed. What concerns learning then has no effect.
         training: How it learns; the learning rate is 0.005 unless named.
-        schema: How tables are read. Covariates are read by a regression on what the map leaves over, or on the target
-            before it, kept only where it lowers the error on windows held out
-            (:class:`tsattn.forecasters.leftovers.Leftovers`).
+        schema: How tables are read. Covariates are read by regressions before and after the map, weighed on windows
+            held out (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
         alias: Name of the forecast column; default the kind.
 
     Attributes and methods are those of :class:`tsattn.AttentionForecaster`.
@@ -69,7 +69,7 @@ class LinearForecaster(NetworkForecaster):
             own: dict[str, Any] = {"horizon": fitted.config.horizon, "least": context}
             with limit_threads(1):
                 learnt, curved = fitted.learnt, fitted.transform.panel(panel)
-                fitted.leftovers = fit_leftovers(
+                fitted.covariate_regression = fit_covariate_regression(
                     learnt, lambda history, ends: history.contexts(ends, context), curved, encoder, **own
                 )
         return fitted, results

@@ -273,8 +273,8 @@ class NetworkForecaster(Forecaster):
                 f"the model was fitted on the channels {', '.join(known.channels)}; got"
                 f" {', '.join(panel.channels)}; give the same columns in the same order"
             )
-        leftovers = self.fitted_.leftovers
-        encoder = self.fitted_.encoder if leftovers is None else leftovers.encoder
+        regression = self.fitted_.covariate_regression
+        encoder = self.fitted_.encoder if regression is None else regression.encoder
         if encoder is not None:
             encoder.check(panel)
         return panel

@@ -23,7 +23,7 @@ from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
-    from tsattn.forecasters.leftovers import Leftovers
+    from tsattn.forecasters.covariate_regression import CovariateRegression
 
 MAX_HORIZON = 1024
 
@@ -75,9 +75,9 @@ class PretrainedForecaster(GapForecaster):
     the quantiles of the normal distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``.
     ``save`` writes the weights too, so that it forecasts alike under every later version.
 
-    Columns that the schema names are read by a regression of what the network leaves over, or of the target before it,
-    learnt from forecasts of the panel's own past and kept only where it lowers the error on windows held out
-    (:class:`tsattn.forecasters.leftovers.Leftovers`).
+    Columns that the schema names are read by regressions before and after the network: inside each window, pooled over
+    the table, and by boosted trees. Their weights come from forecasts of the panel's own past, and are 0 where windows
+    held out do not clearly show a smaller error (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
 
     With ``fine_tune`` a copy of the network goes on learning from windows of the table's own rows. Windows of the last
     ``val_size`` rows of each series, which teach nothing, choose among its weights, and those it began with are kept
@@ -101,7 +101,7 @@ class PretrainedForecaster(GapForecaster):
         network_: The network that forecasts, shared and not to be changed.
         season_: Rows of the season that the frequency of the table usually has; the network takes it on less evidence
             than others. 0 where the frequency has none.
-        leftovers_: What covariates add to its forecasts; ``None`` where none are read.
+        covariate_regression_: What covariates add to its forecasts; ``None`` where none are read.
         summary_: How ``fine_tune`` went, empty without it: ``parameters``, ``steps`` trained, ``best_step`` (0 where
             the weights stayed as they were), ``valid_windows``, and the loss on these before (``start_loss``) and after
             (``valid_loss``).
@@ -114,7 +114,7 @@ class PretrainedForecaster(GapForecaster):
 
     network_: ZeroNetwork
     season_: int = 0
-    leftovers_: "Leftovers | None" = None
+    covariate_regression_: "CovariateRegression | None" = None
     summary_: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
@@ -178,7 +178,7 @@ class PretrainedForecaster(GapForecaster):
         require_known(panel, network.config.token_context)
         season = season_length(panel.freq)
         summary: dict[str, Any] = {}
-        leftovers = None
+        regression = None
         if self.fine_tune:
             from tsattn.forecasters.fine_tuning import fine_tune
 
@@ -191,15 +191,17 @@ class PretrainedForecaster(GapForecaster):
             with torch.inference_mode(mode=False):
                 network, summary = fine_tune(network, panel, **how)
         if columns := self.covariate_columns:
-            from tsattn.forecasters.leftovers import fit_leftovers, make_encoder
+            from tsattn.forecasters.covariate_regression import make_encoder
+            from tsattn.forecasters.covariate_weights import fit_covariate_regression
 
             encoder, fresh = make_encoder(columns, panel), copy.copy(self)
             fresh.network_ = network
             fresh.season_ = season
-            leftovers = fit_leftovers(fresh._answer, fresh.windows, panel, encoder, horizon=self.horizon, least=1)
-        self.network_, self.leftovers_, self.summary_ = network, leftovers, summary
+            own: dict[str, Any] = {"horizon": self.horizon, "least": 1}
+            regression = fit_covariate_regression(fresh._answer, fresh.windows, panel, encoder, **own)
+        self.network_, self.covariate_regression_, self.summary_ = network, regression, summary
         self.season_ = season
-        self.encoder_ = None if leftovers is None else leftovers.encoder
+        self.encoder_ = None if regression is None else regression.encoder
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a copy that forecasts so many steps at once."""
@@ -218,9 +220,9 @@ class PretrainedForecaster(GapForecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.leftovers_ is None or covariates is None:
+        if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
-        point, bounds = self.leftovers_.forecast(self._answer, x, quantiles, covariates)
+        point, bounds = self.covariate_regression_.forecast(self._answer, x, quantiles, covariates)
         values = self._values(x)
         return values.nearest(point), values.nearest(bounds)
 
@@ -261,18 +263,19 @@ class PretrainedForecaster(GapForecaster):
     prefix = ""
 
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
-        arrays = {} if self.leftovers_ is None else self.leftovers_.arrays()
+        arrays = {} if self.covariate_regression_ is None else self.covariate_regression_.arrays()
         tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
         return tensors | {name: torch.as_tensor(array) for name, array in arrays.items()}
 
     def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        told = {} if self.leftovers_ is None else {"leftovers": self.leftovers_.facts()}
-        told |= {"summary": dict(self.summary_)} if self.summary_ else {}
-        return {"network": self.network_.config.to_dict(), "season": self.season_, **told}, {}
+        regression = self.covariate_regression_
+        facts = {} if regression is None else {"covariate_regression": regression.facts()}
+        facts |= {"summary": dict(self.summary_)} if self.summary_ else {}
+        return {"network": self.network_.config.to_dict(), "season": self.season_, **facts}, {}
 
     def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
         from tsattn.data.stored import require
-        from tsattn.forecasters.leftovers import Leftovers
+        from tsattn.forecasters.covariate_regression import OUTDATED, PREFIX, CovariateRegression
 
         require(type(self.nonnegative) is bool, f"nonnegative = {self.nonnegative!r:.40}")
         n_threads = self.n_threads
@@ -284,11 +287,12 @@ class PretrainedForecaster(GapForecaster):
         # Folders of earlier versions have none.
         self.season_ = facts.get("season", 0)
         require(type(self.season_) is int and self.season_ >= 0, f"season = {self.season_!r:.40}")
-        told = facts.get("leftovers")
-        require((told is None) == (self.encoder_ is None), "covariates that are not read")
-        if told is not None and self.encoder_ is not None:
-            arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith("leftovers.")}
-            self.leftovers_ = Leftovers.rebuilt(self.encoder_, told, arrays)
+        require("leftovers" not in facts, OUTDATED)
+        regression = facts.get("covariate_regression")
+        require((regression is None) == (self.encoder_ is None), "covariates that are not read")
+        if regression is not None and self.encoder_ is not None:
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(PREFIX)}
+            self.covariate_regression_ = CovariateRegression.rebuilt(self.encoder_, regression, arrays)
 
 
 class _Between:

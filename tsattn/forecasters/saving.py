@@ -22,8 +22,8 @@ from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.intervals import KnownScales, StepIntervals
 from tsattn.forecaster import Forecaster
+from tsattn.forecasters.covariate_regression import OUTDATED, PREFIX, CovariateRegression
 from tsattn.forecasters.fitted import FittedNetwork
-from tsattn.forecasters.leftovers import Leftovers
 from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
@@ -80,34 +80,37 @@ def fitted_files(
             "intervals.per_step": torch.as_tensor(fitted.sizes.per_step),
         }
     facts = told | {"network": fitted.config.to_dict(), "transform": fitted.transform.name, "panel": panel_facts(panel)}
-    more_left, told_left = leftovers_files(fitted.leftovers, panel)
-    return tensors | more | more_left, facts | told_left
+    regression_tensors, regression_facts = regression_files(fitted.covariate_regression, panel)
+    return tensors | more | regression_tensors, facts | regression_facts
 
 
-def leftovers_files(leftovers: Leftovers | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def regression_files(
+    regression: CovariateRegression | None, panel: Panel
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of what covariates add to a forecaster, and of the covariates of the end of each series."""
-    if leftovers is None:
+    if regression is None:
         return {}, {}
-    tensors = {name: torch.as_tensor(array) for name, array in leftovers.arrays().items()}
-    more, told = covariate_files(leftovers.encoder, panel)
-    return tensors | more, {"leftovers": leftovers.facts(), **told}
+    tensors = {name: torch.as_tensor(array) for name, array in regression.arrays().items()}
+    more, facts = covariate_files(regression.encoder, panel)
+    return tensors | more, {"covariate_regression": regression.facts(), **facts}
 
 
-def leftovers_from(
+def regression_from(
     facts: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
-) -> tuple[Panel, Leftovers | None]:
-    """Undo :func:`leftovers_files`: the panel with its covariates, and what they add.
+) -> tuple[Panel, CovariateRegression | None]:
+    """Undo :func:`regression_files`: the panel with its covariates, and what they add.
 
     Raises:
         ValueError: If something is not what it gave; also LookupError or TypeError.
     """
-    told = facts.get("leftovers")
+    require("leftovers" not in facts, OUTDATED)
+    regression = facts.get("covariate_regression")
     panel, encoder = covariates_from(facts, tensors, panel)
-    require((told is None) == (encoder is None), "covariates that are not read")
-    if told is None or encoder is None:
+    require((regression is None) == (encoder is None), "covariates that are not read")
+    if regression is None or encoder is None:
         return panel, None
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith("leftovers.")}
-    return panel, Leftovers.rebuilt(encoder, told, arrays)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    return panel, CovariateRegression.rebuilt(encoder, regression, arrays)
 
 
 def covariate_files(encoder: CovariateEncoder | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -248,9 +251,9 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     check_panel(panel)
     require(int(panel.lengths.max()) <= config.context, "series are longer than the context")
     # Files of 0.1 before covariates do not speak of them.
-    leftovers = None
+    regression = None
     if config.backbone in LINEAR_KINDS:
-        panel, leftovers = leftovers_from(facts, tensors, panel)
+        panel, regression = regression_from(facts, tensors, panel)
         encoder = None
     else:
         panel, encoder = covariates_from(facts, tensors, panel)
@@ -266,7 +269,7 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     scaler, mapped = _scaler("scaler", tensors, panel), TargetTransform(transform)
     intervals, scales = _intervals(tensors.get("intervals.errors"), config, panel), _sizes(tensors, panel)
     n_channels = panel.n_channels if panel.dialect.kind == "wide" else None
-    fitted = FittedNetwork(network, config, scaler, mapped, encoder, intervals, n_channels, leftovers, scales)
+    fitted = FittedNetwork(network, config, scaler, mapped, encoder, intervals, n_channels, regression, scales)
     # Files of 0.1 before target transforms have one scale only.
     return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
 

@@ -1,4 +1,4 @@
-"""Covariates of forecasters that read none themselves: a regression before or after them, kept where it helps."""
+"""Columns of forecasters that read none themselves: regressions before and after them, weighed on held-out windows."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from covariate_tables import wide_frame
+from sklearn.ensemble import HistGradientBoostingRegressor
 from tiny_network import tiny_network
 
 import tsattn
@@ -20,8 +21,11 @@ from tsattn.data.windows import History
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
-from tsattn.forecasters.leftovers import Leftovers, Ridge, _origins, _Read, _Sums, make_encoder
+from tsattn.forecasters.boosted_trees import BoostedTrees
+from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+from tsattn.forecasters.covariate_weights import Origins
 from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
 
 H, ROWS, TEST = 4, 420, 100
 MAKERS = {
@@ -67,8 +71,10 @@ def error(name, frame, schema):
     return roll(model, model.read(frame), np.arange(ROWS - TEST, ROWS - H + 1, 2), keep=False).mae_original, model
 
 
-def left(model):
-    return model.leftovers_ if isinstance(model, PretrainedForecaster) else model.fitted_.leftovers
+def regression_of(model):
+    if isinstance(model, PretrainedForecaster):
+        return model.covariate_regression_
+    return model.fitted_.covariate_regression
 
 
 # --- is it used? ------------------------------------------------------------------------------------------------
@@ -88,9 +94,8 @@ def test_a_column_that_the_base_cannot_know_is_used(name, effect, columns, share
     frame = series(1, effect)
     with_columns, model = error(name, frame, SCHEMA.changed(**columns))
     assert with_columns < share * error(name, frame, SCHEMA)[0]
-    kept = left(model)
-    assert kept.after is not None or kept.before is not None
-    assert kept.ratio < 0.6
+    assert regression_of(model).active
+    assert regression_of(model).error_ratio < 0.6
 
 
 def test_a_static_column_is_used():
@@ -126,7 +131,47 @@ def test_a_column_of_noise_leaves_the_forecast_to_the_bit(name, kind):
     model = MAKERS[name](SCHEMA.changed(**{kind: ["noise"]})).fit(known)
     future = after[["unique_id", "ds", "noise"]] if kind == "future_cols" else None
     pd.testing.assert_frame_equal(model.predict(future=future, level=80), plain.predict(level=80), check_exact=True)
-    assert (left(model).after, left(model).before, left(model).ratio) == (None, None, 1.0)
+    assert not regression_of(model).active
+
+
+def decoy(kind, rng, n):
+    """A column that has nothing to do with the target, and moves as some do."""
+    t = np.arange(n)
+    if kind == "noise":
+        return rng.normal(size=n)
+    if kind == "walk":
+        return rng.normal(size=n).cumsum()
+    if kind == "other season":
+        return np.sin(2 * np.pi * t / 11) + 0.1 * rng.normal(size=n)
+    if kind == "same season":
+        return np.cos(2 * np.pi * t / 7) + 0.3 * rng.normal(size=n)
+    if kind == "trend":
+        return t + 5 * rng.normal(size=n)
+    if kind == "rare days":
+        return (rng.random(n) < 0.03).astype(float)
+    return rng.choice(["a", "b", "c", "d"], n)
+
+
+DECOYS = ("noise", "walk", "other season", "same season", "trend", "rare days", "text")
+
+
+@EACH
+@pytest.mark.parametrize("kind", DECOYS)
+def test_columns_that_do_not_matter_do_not_hurt(name, kind):
+    rng, parts = np.random.default_rng(8), []
+    for i in range(3):
+        own = series(10 + i).assign(unique_id=f"s{i}")
+        parts.append(own.assign(y=own["y"] + 0.1 * rng.normal(size=ROWS).cumsum(), a=decoy(kind, rng, ROWS)))
+    frame = pd.concat(parts).assign(b=lambda f: f["a"].sample(frac=1, random_state=0).to_numpy())
+    known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
+
+    def judged(schema):
+        model = MAKERS[name](schema).fit(known)
+        panel = model.read(frame)
+        ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1, 3)
+        return roll(model, panel, ends.ravel(), keep=False).mae_original
+
+    assert judged(SCHEMA.changed(future_cols=["a"], past_cols=["b"])) <= 1.02 * judged(SCHEMA)
 
 
 def test_few_rows_teach_nothing():
@@ -143,7 +188,7 @@ def test_constants_and_values_of_any_size_are_forecast(scale):
     model = MAKERS["zero"](SCHEMA.changed(future_cols=["promo"])).fit(frame[:-H])
     point = model.predict(future=frame[-H:])["zero"].to_numpy()
     np.testing.assert_allclose(point, frame["y"][-H:], rtol=0.1)
-    assert (left(model).ratio == 1) == (scale == 0)
+    assert regression_of(model).active == (scale != 0)
 
 
 def test_one_call_reads_the_columns_of_the_future():
@@ -163,28 +208,42 @@ def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     x, y = rng.normal(size=(6, 9, 5)) * [1, 10, 0.1, 1, 1] + 3, rng.normal(size=(6, 9))
     x[..., 4] = 7.0
     y[2, 3] = np.nan
-    sums, rest = _Sums(5), _Sums(5)
+    sums, rest = NormalEquations(5), NormalEquations(5)
     sums.add(x[:4], y[:4])
     rest.add(x[4:], y[4:])
     sums.join(rest)
-    found = sums.solve(0.3, False)
+    regression = sums.solve(0.3, False)
     known = np.isfinite(y)
     a, t = x[known][:, :4], y[known]
     z = (a - a.mean(0)) / a.std(0)
     weights = np.linalg.solve(z.T @ z / len(z) + 0.3 * np.eye(4), z.T @ (t - t.mean()) / len(z))
-    assert_close(found(x)[known], z @ weights + t.mean())
-    assert found.weights[4] == 0
+    assert_close(regression(x)[known], z @ weights + t.mean())
+    assert regression.weights[4] == 0
 
 
-def by_hand(**kept):
-    """Regressions with weights that are set, of a daily series with one future column."""
+def test_trees_answer_as_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, 4)).astype(np.float32)
+    y = np.where(x[:, 0] > 0.3, 2.0, x[:, 1] * x[:, 2])
+    trees = BoostedTrees.fit(x, y)
+    learner = HistGradientBoostingRegressor(
+        loss="absolute_error", max_iter=200, learning_rate=0.05, min_samples_leaf=40, l2_regularization=1.0,
+        early_stopping=False, random_state=0,
+    )  # fmt: skip
+    expected = learner.fit(x, y).predict(x)
+    np.testing.assert_allclose(trees(x.reshape(30, 30, 4)).ravel(), expected, rtol=1e-12, atol=1e-12)
+    assert np.abs(trees(x) - y).mean() < 0.3 * np.abs(y).mean()
+
+
+def by_hand():
+    """A regression without weights, and two windows of a daily series with one future column."""
     frame = series(4, promotion, n=60)
     panel = to_panel(frame, SCHEMA.changed(future_cols=["promo"]))
     encoder = make_encoder(CovariateColumns(future=("promo",)), panel)
-    own = Leftovers(encoder, 10, H)
+    own = CovariateRegression(encoder, H, season=7)
     ends = np.array([30, 50])
-    x = History(panel).contexts(ends, 14)
-    return own, x, CovariateHistory(panel, encoder.columns).windows(ends, 14, H), frame, ends
+    x = History(panel).contexts(ends, 24)
+    return own, x, CovariateHistory(panel, encoder.columns).windows(ends, 24, H), frame, ends
 
 
 def base(x, quantiles):
@@ -196,43 +255,53 @@ def base(x, quantiles):
 def test_features_are_those_of_a_loop():
     own, x, covariates, frame, ends = by_hand()
     point = base(x, ())[0][..., 0] + np.arange(H)
-    read = _Read(own, x[..., 0], covariates)
-    found = read.features(slice(14, None), False, point)
+    effect = np.arange(2.0 * H).reshape(2, H)
+    features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
+    pooled, trees = features.of_point(point, False), features.of_trees(point, effect, (7,))
     promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
+    day = frame["ds"].dt.dayofweek
     for b, end in enumerate(ends):
         recent = frame["y"][end - 10 : end]
+        level, spread = recent.mean(), recent.std(ddof=0)
         for h in range(H):
             now, usual = promo[end + h], promo[end - 10 : end].mean()
-            scaled = (point[b, h] - recent.mean()) / recent.std(ddof=0)
+            scaled = (point[b, h] - level) / spread
             columns = np.array([now, now - usual])
-            day = (frame["ds"].dt.dayofweek[end + h] == np.arange(7)).astype(float)
-            expected = [columns, columns * scaled, [scaled, scaled**2], day, np.outer(columns, day).ravel()]
-            np.testing.assert_allclose(found[b, h], np.concatenate(expected), atol=1e-6)
-    assert own.n_features(False, based=True) == found.shape[2]
+            phase = (day[end + h] == np.arange(7)).astype(float)
+            expected = [columns, columns * scaled, [scaled, scaled**2], phase, np.outer(columns, phase).ravel()]
+            np.testing.assert_allclose(pooled[b, h], np.concatenate(expected), atol=1e-6)
+            angle = 2 * np.pi * day[end + h] / 7
+            last_week, week = end + h - 7, frame["y"][end - 7 : end].mean()
+            expected = [scaled, effect[b, h] / spread, h, now, np.sin(angle), np.cos(angle), now - usual]
+            expected += [promo[end + h - 1], promo[end + h - 3], (frame["y"][last_week] - level) / spread]
+            expected += [now - promo[last_week], (week - level) / spread]
+            np.testing.assert_allclose(trees[b, h], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_regressions_stand_before_and_after_the_base():
+def test_opinions_stand_before_and_after_the_base():
     own, x, covariates, *_ = by_hand()
     rng = np.random.default_rng(0)
-    after = Ridge(rng.normal(size=own.n_features(False, based=True)), 0.5, False)
-    before = Ridge(rng.normal(size=own.n_features(False, based=False)), -0.5, False)
-    read, plain = _Read(own, x[..., 0], covariates), base(x, ())[0]
-    corrected = plain[..., 0] + read.spread * after(read.features(slice(14, None), False, plain[..., 0]))
-    said = read.spread * before(read.features(slice(None), False))
-    restored = base((x[..., 0] - said[:, :14])[..., None], ())[0][..., 0] + said[:, 14:]
-    for kept, expected in (
-        ({"after": after}, corrected),
-        ({"before": before}, restored),
-        ({"after": after, "before": before}, (corrected + restored) / 2),
-    ):
-        point, bounds = own.keeping(kept, 0.25).forecast(base, x, (0.1, 0.9), covariates)
+    pooled = PooledRegression(rng.normal(size=own.n_features(False)), 0.5, False)
+    table = rng.normal(size=(500, own.n_tree_features()))
+    trees = BoostedTrees.fit(table, table[:, 0] + table[:, 3])
+    effect, plain = own.effects(x, covariates), base(x, ())[0]
+    left = base(x - effect[:, :24], ())[0] + effect[:, 24:]
+    assert np.abs(left - plain).max() > 0.1
+    for share, blend in ((0.0, plain), (0.5, (plain + left) / 2), (1.0, left)):
+        features = own.features(x[..., 0], covariates)
+        errors = 0.25 * pooled(features.of_point(blend[..., 0], False))
+        errors += 0.5 * trees(features.of_trees(blend[..., 0], effect[:, 24:, 0], (7,)))
+        expected = blend[..., 0] + features.spread * errors
+        weights = {"pooled_weight": 0.25, "trees_weight": 0.5, "band_factor": 0.25}
+        made = replace(own, share=share, pooled=pooled, trees=trees, **weights)
+        point, bounds = made.forecast(base, x, (0.1, 0.9), covariates)
         np.testing.assert_allclose(point[..., 0], expected, rtol=1e-9)
         np.testing.assert_allclose(bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9)
 
 
 def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
     panel = to_panel(pd.concat([series(i, n=100 + i).assign(unique_id=f"s{i}") for i in range(3)]), SCHEMA)
-    ends, held, overlap = _origins(panel, H, 5, 32)
+    ends, held, overlap = Origins.of(panel, H, 5, 32)
     assert overlap == H / 3
     for n in range(3):
         own = (ends > panel.starts[n]) & (ends <= panel.starts[n + 1])
@@ -278,10 +347,12 @@ def test_saved_models_answer_alike(name, tmp_path):
     pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
     facts = json.loads((tmp_path / "m" / "config.json").read_text())
     for spoil in (
-        lambda f: f.update(leftovers=None),
-        lambda f: f["leftovers"].update(rows=0),
-        lambda f: f["leftovers"].update(ratio=-1.0),
-        lambda f: f["covariates"]["moving"][0].append("zebra"),
+        lambda f: f.update(covariate_regression=None),
+        lambda f: f.update(leftovers={"rows": 32}),
+        lambda f: f["covariate_regression"].update(season=0),
+        lambda f: f["covariate_regression"].update(cycle=10**9),
+        lambda f: f["covariate_regression"].update(share=0.3),
+        lambda f: f["covariate_regression"].update(band_factor=-1.0),
     ):
         changed = json.loads(json.dumps(facts))
         spoil(changed)
@@ -291,6 +362,52 @@ def test_saved_models_answer_alike(name, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def with_all_opinions(own):
+    """The same with every regression, whose weights are drawn."""
+    rng = np.random.default_rng(0)
+    pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(True)), 0.5, True)
+    table = rng.normal(size=(300, own.n_tree_features()))
+    trees = BoostedTrees.fit(table, table[:, 0])
+    return replace(own, share=0.5, pooled=pooled, trees=trees, pooled_weight=0.25, trees_weight=0.5, band_factor=1.5)
+
+
+@EACH
+def test_every_opinion_is_saved(name, tmp_path):
+    frame = series(1, sky).assign(temp=np.arange(ROWS) % 5)
+    model = MAKERS[name](SCHEMA.changed(future_cols=["sky"], past_cols=["temp"])).fit(frame)
+    changed = with_all_opinions(regression_of(model))
+    if name == "zero":
+        model.covariate_regression_ = changed
+    else:
+        model.fitted_.covariate_regression = changed
+    model.save(tmp_path / "m")
+    loaded = type(model).load(tmp_path / "m")
+    future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "rain"])
+    expected = model.predict(future=future, level=50)
+    pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
+    assert regression_of(loaded).trees is not None
+
+
+def test_regressions_over_other_features_are_refused():
+    own = with_all_opinions(by_hand()[0])
+    facts, arrays = own.facts(), own.arrays()
+    assert CovariateRegression.rebuilt(own.encoder, facts, arrays).facts() == facts
+    feature, left = (arrays[f"covariate_regression.trees.{name}"] for name in ("feature", "left"))
+    for changes, reason in (
+        ({"pooled": np.zeros(3)}, "weights of shape"),
+        ({"trees.feature": feature + 100}, "over other features"),
+        ({"trees.left": np.zeros_like(left)}, "with loops"),
+        ({"trees.value": arrays["covariate_regression.trees.value"] * np.nan}, "without values"),
+        ({"trees.start": np.zeros(2)}, "of other sizes"),
+        ({"trees.threshold": left}, "with other numbers"),
+        ({"trees.roots": -np.ones(1, dtype=np.int64)}, "without roots"),
+        ({"trees.more": left}, "lack arrays"),
+    ):
+        spoilt = arrays | {f"covariate_regression.{name}": array for name, array in changes.items()}
+        with pytest.raises(ValueError, match=reason):
+            CovariateRegression.rebuilt(own.encoder, facts, spoilt)
+
+
 def test_intervals_stand_around_the_points_and_follow_the_errors():
     frame = series(1, promotion)
     schema = SCHEMA.changed(future_cols=["promo"])
@@ -298,7 +415,8 @@ def test_intervals_stand_around_the_points_and_follow_the_errors():
     asked = {"quantiles": (0.1, 0.5, 0.9)}
     answer, before = model.predict(future=frame[-H:], **asked), plain.predict(**asked)
     widths = [f["zero-q0.9"] - f["zero-q0.1"] for f in (answer, before)]
-    np.testing.assert_allclose(widths[0], left(model).ratio * widths[1], rtol=1e-6)
+    assert (0.05 * widths[1] < widths[0]).all()
+    assert (widths[0] < 0.5 * widths[1]).all()
     np.testing.assert_allclose(answer["zero-q0.5"], answer["zero"])
 
 
@@ -318,7 +436,7 @@ def test_series_of_unlike_length_longer_horizons_and_missing_values():
     parts = [series(i, promotion, n).assign(unique_id=f"s{i}") for i, n in enumerate((420, 200, 9))]
     frame = pd.concat([part.assign(y=part["y"].mask(part.index % 11 == 5)) for part in parts])
     model = MAKERS["zero"](Schema(future_cols=["promo"])).fit(frame)
-    assert left(model).before is not None or left(model).after is not None
+    assert regression_of(model).active
     future = model.make_future_frame(horizon=9).assign(promo=True)
     whole = model.predict(future=future, horizon=9)
     assert np.isfinite(whole["zero"]).all()
@@ -352,7 +470,7 @@ def test_what_is_not_there_is_refused_and_what_cannot_carry_it_says_so():
         export_program(model)
     with pytest.raises(ValueError, match="column 'rain' is missing"):
         MAKERS["zero"](SCHEMA.changed(future_cols=["rain"])).fit(frame)
-    assert replace(left(model), after=None).horizon == H
+    assert replace(regression_of(model), trees=None).horizon == H
     plain = MAKERS["zero"](SCHEMA).fit(frame)
-    assert plain.leftovers_ is None
+    assert plain.covariate_regression_ is None
     assert not plain.covariate_columns_
