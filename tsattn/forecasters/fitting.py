@@ -12,6 +12,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, least_rows, make_scaler
+from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
@@ -216,8 +217,7 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     scatter, targets = products[:, :length], products[:, length:]
     # A table of constants has no scatter: any penalty then gives the map that forecasts the shift itself.
     penalty = _RIDGE * scatter.trace() / length
-    scatter.diagonal().add_(penalty if penalty > 0 else 1.0)
-    layer.weight.copy_(torch.linalg.solve(scatter, targets).T)
+    layer.weight.copy_(ridge(scatter, targets, penalty if penalty > 0 else 1.0).T)
     layer.bias.zero_()
     layer.requires_grad_(False)
     if isinstance(network, PatchEncoder):
