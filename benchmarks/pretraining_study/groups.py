@@ -4,8 +4,9 @@ Each arm starts from the same trained weights and learns for the steps that fit 
 Columns, and opinions about their effect (:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and
 a shorter memory), are further series, which are read by one attention whose levels are parts of all series' tokens
 ("levels") or by attention over time and over series in turn ("alternating"); or the opinions are further inputs of the
-target's own slots ("slots"). Every arm that reads gives a learned share of each opinion in the answer. ``--residual``
-trains on the target less the first opinion, which is added to the answer. What is on record is not repeated. Run:
+target's own slots ("slots"); "none" reads nothing. Every arm that reads gives a learned share of each opinion in the
+answer. The way "residual" takes the first opinion off the target and adds it to the answer. What is on record is not
+repeated. Run:
 PYTHONPATH=benchmarks python benchmarks/pretraining_study/groups.py --folder DIR [--start FILE] [--arm NAME ...]
 """
 
@@ -35,8 +36,10 @@ from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, _measure,
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
 
-FILE, KEY = "groups_study.jsonl", ("arm", "residual", "seconds", "seed")
+FILE, KEY = "groups_study.jsonl", ("arm", "way", "seconds", "seed")
 N_TOKENS, LENGTH, HORIZON = 48, 432, 32
+# What is taken off the target: nothing, the first opinion, or the true effect, which nobody can know.
+WAYS = ("plain", "residual", "truth")
 # Rows that the opinions are regressions of.
 MEMORIES = (432, 144)
 N_VALIDATION, VALIDATION_SEED = 512, 2**32 - 1
@@ -322,7 +325,7 @@ def make_pool(n: int, seed: int, network: ZeroNetwork) -> Pool:
     x, seasons = network.look(target[:, :LENGTH], HORIZON)
     opinions = torch.from_numpy(give_opinions(x.numpy(), groups, seasons))
     pool = Pool(groups, opinions, {"plain": (x, seasons)})
-    for way in ("residual", "truth"):
+    for way in WAYS[1:]:
         rest = torch.where(x.isnan(), torch.nan, target[:, :LENGTH] - pool.away(way)[:, :LENGTH])
         pool.contexts[way] = network.look(rest, HORIZON)
     return pool
@@ -383,9 +386,9 @@ def forecast(network: GroupNetwork, batch: Batch, horizon: int, n_tokens: int = 
     return level[..., None] + spread[..., None] * squeezed.sinh()
 
 
-def validate(network: GroupNetwork, pool: Pool, way: str) -> dict[str, float]:
-    """Loss by coupling and of all groups with columns, in the space of the arcsinh of the target, windows weighed."""
-    groups, weight = pool.groups, pool.weights()
+def validate(network: GroupNetwork, pool: Pool, way: str) -> Tensor:
+    """Loss of each window in the space of the arcsinh of the target; NaN where nothing is known of its future."""
+    groups = pool.groups
     x = pool.contexts["plain"][0]
     level, spread = x.nanmean(1, keepdim=True), torch.from_numpy(np.nanstd(x.numpy(), axis=1))[:, None]
     truth = torch.asinh((torch.from_numpy(groups.target[:, LENGTH:]).double() - level) / spread)
@@ -399,13 +402,19 @@ def validate(network: GroupNetwork, pool: Pool, way: str) -> dict[str, float]:
             squeezed = torch.asinh((quantiles - level[at, :, None]) / spread[at, :, None])
             error = truth[at].clamp(-FARTHEST, FARTHEST)[..., None] - squeezed
             losses[at] = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(2).nanmean(1)
-    usable = losses.isfinite() & (spread[:, 0] > 0)
-    found = {}
-    for name, of in [*((c, groups.coupling == c) for c in (UNIVARIATE, *COUPLINGS)), ("", groups.n_columns > 0)]:
-        some = usable & torch.from_numpy(of)
+    return torch.where(spread[:, 0] > 0, losses, torch.nan)
+
+
+def by_coupling(losses: Tensor, pool: Pool) -> dict[str, float]:
+    """Means by coupling and of all groups with columns, windows weighed."""
+    groups, weight = pool.groups, pool.weights()
+    parts = {name: groups.coupling == name for name in (UNIVARIATE, *COUPLINGS)} | {"columns": groups.n_columns > 0}
+    means = {}
+    for name, rows in parts.items():
+        some = losses.isfinite() & torch.from_numpy(rows)
         if some.any():
-            found[name or "columns"] = float((losses * weight)[some].sum() / weight[some].sum())
-    return found
+            means[name] = round(float((losses * weight)[some].sum() / weight[some].sum()), 5)
+    return means
 
 
 def load_start(file: str, network: GroupNetwork) -> None:
@@ -458,35 +467,35 @@ def train(network: GroupNetwork, pool: Pool, way: str, n_steps: int, seed: int) 
 
 def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     """Train and validate."""
-    arm, way = cell["arm"], "residual" if cell["residual"] else "plain"
+    arm, way = cell["arm"], cell["way"]
     network = GroupNetwork(arm, SIZES["base"], generator=torch.Generator().manual_seed(cell["seed"]))
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
     seconds = train(network, pools[0], way, n_steps, cell["seed"])
-    name = f"{arm}-{way}-{cell['seconds']}-{cell['seed']}.pt"
-    torch.save(network.state_dict(), Path(options.folder) / name)
-    losses = {way: validate(network.eval(), pools[1], way)}
-    if arm == "none":
-        losses |= {other: validate(network, pools[1], other) for other in ("residual", "truth")}
+    ways = WAYS if (arm, way) == ("none", WAYS[0]) else (way,)
+    losses = {each: validate(network.eval(), pools[1], each) for each in ways}
+    file = Path(options.folder) / f"{arm}-{way}-{cell['seconds']}-{cell['seed']}.pt"
+    torch.save({"network": network.state_dict(), "losses": losses}, file)
     sizes = {"params": sum(p.numel() for p in network.parameters()), "multiply_adds": multiply_adds(network)}
     cost = {"groups": options.groups, "steps": n_steps, "core_seconds": round(seconds, 1)}
-    rounded = {way: {name: round(loss, 5) for name, loss in each.items()} for way, each in losses.items()}
-    return {"kind": "groups", **cell, **sizes, **cost, "losses": rounded}
+    means = {each: by_coupling(of, pools[1]) for each, of in losses.items()}
+    return {"kind": "groups", **cell, **sizes, **cost, "losses": means}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record."""
-    defaults = {"folder": "", "start": "", "arm": tuple(ARMS), "seed": (0, 1, 2), "seconds": 300, "groups": 6144}
-    more = {"residual": False, "out": RESULTS / FILE}
-    options = parse(argv, __doc__, {**defaults, **more}, choices={"arm": ARMS})
+    defaults = {"folder": "", "start": "", "arm": tuple(ARMS), "way": WAYS[:2], "seed": (0, 1, 2), "seconds": 300}
+    more = {"groups": 6144, "out": RESULTS / FILE}
+    options = parse(argv, __doc__, {**defaults, **more}, choices={"arm": ARMS, "way": WAYS[:2]})
     keep_memory()
     Path(options.folder).mkdir(parents=True, exist_ok=True)
     with limit_threads(1):
         plain = ZeroNetwork(SIZES["base"])
         pools = make_pool(options.groups, 0, plain), make_pool(N_VALIDATION, VALIDATION_SEED, plain)
         cells = (
-            {"arm": arm, "residual": bool(options.residual), "seconds": options.seconds, "seed": seed}
+            {"arm": arm, "way": way, "seconds": options.seconds, "seed": seed}
             for seed in options.seed
+            for way in options.way
             for arm in options.arm
         )
         file = Records(options.out, KEY)
