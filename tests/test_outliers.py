@@ -4,9 +4,11 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from tsattn import PretrainedForecaster, Schema
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network
@@ -126,3 +128,25 @@ def test_a_wrong_value_costs_little(damage):
     wrong = (network.forecast(context, 48)[..., middle] - truth).abs().mean()
     assert wrong < 1.2 * clean
     assert np.isfinite(float(wrong))
+
+
+@pytest.mark.parametrize("size", [100.0, 1e6])
+def test_a_wrong_value_costs_little_beside_columns(size):
+    """A regression on columns would follow it, in the fit and in a forecast."""
+    rng = np.random.default_rng(0)
+    n = 700
+    step = np.arange(n)
+    price = rng.normal(size=n)
+    y = 10 + np.sin(2 * np.pi * step / 24) + 1.5 * price + rng.normal(0, 0.2, n)
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=n, freq="h"), "y": y, "price": price})
+    past, ahead = frame[:-24], frame[-24:]
+    model = PretrainedForecaster(24, schema=Schema(future_cols=("price",)))
+    errors = []
+    for row in (None, 300, n - 30):
+        dirty = past.copy()
+        if row is not None:
+            dirty.loc[row, "y"] *= size
+        answer = model.fit(dirty).predict(future=ahead[["ds", "price"]])
+        errors.append(np.abs(answer["zero"].to_numpy() - ahead["y"].to_numpy()).mean())
+    assert model.covariate_regression_.active
+    assert max(errors[1:]) < 1.5 * errors[0]

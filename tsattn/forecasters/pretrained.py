@@ -1,9 +1,11 @@
 """The pretrained forecaster: any table, any horizon and no training, with weights that are shipped."""
 
 import copy
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +21,7 @@ from tsattn.data.windows import Values, require_known
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.pretrained.network import ZeroNetwork
+from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
 
 if TYPE_CHECKING:
@@ -145,9 +148,14 @@ class PretrainedForecaster(GapForecaster):
 
     @property
     def max_context(self) -> int:
-        """Rows of history that are read where there are so many; known once it is fitted, one before."""
+        """Rows of history that are read where there are so many; known once it is fitted, one before.
+
+        Beside columns only those that tokens hold are read: a window of columns is many times as wide.
+        """
         network = vars(self).get("network_")
-        return 1 if network is None else network.config.max_context
+        if network is None:
+            return 1
+        return network.config.token_context if self.covariate_columns else network.config.max_context
 
     @property
     def least_context(self) -> int:
@@ -198,7 +206,9 @@ class PretrainedForecaster(GapForecaster):
             fresh.network_ = network
             fresh.season_ = season
             own: dict[str, Any] = {"horizon": self.horizon, "least": 1}
-            regression = fit_covariate_regression(fresh._answer, fresh.windows, panel, encoder, **own)
+            # A wrong value would be followed by the regressions, and decide what is held to be the better one.
+            clean = replace(panel, values=_clean_values(panel, network.config.token_context))
+            regression = fit_covariate_regression(fresh._answer, fresh.windows, clean, encoder, **own)
         self.network_, self.covariate_regression_, self.summary_ = network, regression, summary
         self.season_ = season
         self.encoder_ = None if regression is None else regression.encoder
@@ -222,7 +232,8 @@ class PretrainedForecaster(GapForecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
-        point, bounds = self.covariate_regression_.forecast(self._answer, x, quantiles, covariates)
+        clean = without_outliers(x)
+        point, bounds = self.covariate_regression_.forecast(self._answer, clean, quantiles, covariates)
         values = self._values(x)
         return values.nearest(point), values.nearest(bounds)
 
@@ -390,6 +401,23 @@ def _network(weights: object) -> ZeroNetwork:
         f"weights must be the name of shipped weights such as {SHIPPED!r}, a path, or a network; got"
         f" {type(weights).__name__}"
     )
+
+
+def without_outliers(x: np.ndarray) -> np.ndarray:
+    """Windows ``[B, T, C]``, NaN where a value is taken for wrong: a regression would follow it."""
+    series = np.ascontiguousarray(np.moveaxis(x, 2, 1)).reshape(-1, x.shape[1])
+    wrong = find_outliers(torch.from_numpy(series)).numpy()
+    return np.where(np.moveaxis(wrong.reshape(len(x), x.shape[2], -1), 1, 2), np.nan, x)
+
+
+def _clean_values(panel: Panel, n_rows: int) -> np.ndarray:
+    """Values of a panel ``[rows, C]``, NaN where one is taken for wrong among so many rows of its series."""
+    values = panel.values.copy()
+    for start, stop in itertools.pairwise(panel.starts):
+        for last in range(stop, start, -n_rows):
+            rows = slice(max(last - n_rows, start), last)
+            values[rows] = without_outliers(values[None, rows])[0]
+    return values
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:

@@ -31,8 +31,9 @@ _ROUNDING = 1e-6
 _CYCLES = (7, 52)
 # Steps of the shortest day that goes before its week.
 _SHORTEST_DAY = 4
-# A clear cycle repeats so well, chance taken off.
+# A clear cycle repeats so well, chance taken off, or so well in the mean of one, two and three cycles.
 _CLEAR = 0.3
+_CLEAR_THRICE = 0.15
 # Steps of a long past, or means of several of them, that are searched.
 _LONG_STEPS = 2048
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the tolerance.
@@ -206,7 +207,8 @@ def detect_cycle(
     From the series, less a straight line, the mean of each phase of the season m is taken off; what remains has
     correlations as :func:`detect_period` says. The cycle is 7 m or 52 m, that of the greater correlation less chance,
     if one and a half of it are in the context. It is clear if two of it are in the context and its correlation is at
-    least 0.3 less chance, not below that one season before and after, and 0.2 above the least at a shorter lag; a
+    least 0.3 less chance, or 0.15 in the mean of one, two and three cycles where these can be judged; if the
+    correlation is not below that one season before and after; and if it is 0.2 above the least at a shorter lag. A
     clear one goes before one that is not.
 
     Args:
@@ -240,7 +242,10 @@ def detect_cycle(
     low = torch.where(tried, likeness, 1.0).cummin(1).values.gather(1, lag.clamp(1, n_lags) - 1)
     surplus = at(lag) - chance.gather(1, lag.clamp(1, n_lags) - 1)
     judged = (lag <= n_lags) & tried.gather(1, lag.clamp(1, n_lags) - 1)
-    clear = judged & (2 * lag <= length) & (surplus >= _CLEAR) & (at(lag) - low >= _PROMINENT)
+    # Weeks of weather that are chance do not come back after two and three weeks.
+    later = [at(k * lag) - chance.gather(1, (k * lag).clamp(1, n_lags) - 1) for k in (2, 3)]
+    repeated = (3 * lag <= n_lags) & (surplus + later[0] + later[1] >= 3 * _CLEAR_THRICE)
+    clear = judged & (2 * lag <= length) & ((surplus >= _CLEAR) | repeated) & (at(lag) - low >= _PROMINENT)
     clear &= (at(lag) >= at(lag - season)) & (at(lag) >= torch.where(lag + season <= n_lags, at(lag + season), -1.0))
     # A clear cycle goes before all others: correlations are at most 1.
     rank = torch.where(judged, surplus, -torch.inf) + 4.0 * clear
