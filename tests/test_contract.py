@@ -133,7 +133,13 @@ def numbers(answer):
 
 
 def last_contexts(panel, context):
-    return np.stack([panel.values[stop - context : stop] for stop in panel.starts[1:]])
+    """The last rows of each series; where a series is shorter than another, NaN before it."""
+    longest = min(context, int(panel.lengths.max()))
+    windows = np.full((panel.n_series, longest, panel.n_channels), np.nan)
+    for window, start, stop in zip(windows, panel.starts[:-1], panel.starts[1:], strict=True):
+        rows = panel.values[max(stop - longest, start) : stop]
+        window[longest - len(rows) :] = rows
+    return windows
 
 
 def intervals_of(forecaster, **ask):
