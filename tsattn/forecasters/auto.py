@@ -159,13 +159,20 @@ class AutoForecaster(GapForecaster):
         return max((each.forecaster.max_context for each in vars(self).get("_members", ())), default=1)
 
     @property
+    def least_context(self) -> int:
+        """Rows at the end of a series among which it must have a value."""
+        members = [member.forecaster for member in vars(self).get("_members", ())]
+        reaches = [each.least_context if isinstance(each, GapForecaster) else each.max_context for each in members]
+        return max(reaches, default=1)
+
+    @property
     def covariate_columns_(self) -> CovariateColumns:
         """What the last fit read beside the target, the cycles of all members among it."""
         return _joined(self._members) if "_members" in vars(self) else self.covariate_columns
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        return check_histories(x, self.max_context)
+        return check_histories(x, self.max_context, self.least_context)
 
     def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
         """Judge the candidates on a table; what was learnt before is forgotten.
@@ -331,7 +338,7 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     # Before a window, every channel has shown a value to the pretrained network, which stands in for all others.
     count = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
     np.cumsum(~np.isnan(panel.values), axis=0, out=count[1:])
-    reach = load_network().config.max_context
+    reach = load_network().config.token_context
     told = (count[ends] > count[np.maximum(ends - reach, panel.starts[owner])]).all(axis=1)
     ends, owner, back = ends[told], owner[told], back[told]
     wanted = max(_JUDGED // panel.n_channels, 1)

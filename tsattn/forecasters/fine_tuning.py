@@ -66,7 +66,7 @@ def fine_tune(
     valid = validation_rows(panel, horizon=horizon, context=None, val_size=val_size)
     if not val_size:
         raise ValueError(f"fine_tune compares losses on held-out rows; got val_size = {val_size}; set it above 0")
-    windows = _Windows(panel, panel.lengths - valid, horizon, network.config.max_context)
+    windows = _Windows(panel, panel.lengths - valid, horizon, network.config.token_context)
     facts: dict[str, Any] = {"parameters": sum(each.numel() for each in network.parameters())}
     facts |= {"steps": 0, "best_step": 0, "valid_windows": len(windows.judges)}
     if not windows.enough:
