@@ -145,7 +145,7 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant("tsattn/pretrained/period.py", "torch.where(beside & (there >=", "torch.where(beside | (there >=", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "(surplus >= _CLEAR) &", "(surplus >= -1) &", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "((surplus >= _CLEAR) | repeated)", "((surplus >= -1) | repeated)", PERIOD),
     Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
     Mutant("tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values - (sums / counts", "values - 0 * (sums / counts", PERIOD),

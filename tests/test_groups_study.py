@@ -13,7 +13,7 @@ from pretraining_study.groups import ARMS, HORIZON, LENGTH, GroupNetwork, Pool, 
 from tsattn.pretrained.groups import MAX_COLUMNS
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
-CONFIG = ZeroConfig(48, 2, 2, 32, encode=8, n_clocks=2, memory=16_384)
+CONFIG = ZeroConfig(48, 2, 2, 32, encode=8)
 READERS = [arm for arm in ARMS if arm != "none"]
 
 

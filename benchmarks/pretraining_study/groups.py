@@ -173,9 +173,8 @@ class GroupNetwork(ZeroNetwork):
         values, known = read_slots(x, index, inside)
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
-        memory = self._remember(x, seasons, tokens, level, spread)
         facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        inputs = [scaled, known, inside.to(scaled.dtype), *memory, facts]
+        inputs = [scaled, known, inside.to(scaled.dtype), facts]
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         opinions, told = read_beside(batch.opinions, x.shape[1], index, inside)
         opinions = torch.asinh(opinions / torch.where(spread > 0, spread, 1.0)[:, None, :, None]).to(scaled.dtype)
@@ -197,8 +196,7 @@ class GroupNetwork(ZeroNetwork):
             states = self._mix_series(states[:, None], tokens, places, key_mask[:, None], n_future)
         else:
             states = self._mix(states, places, key_mask, n_future)
-        recalled = [each[:, -n_future:] for each in memory[:2]]
-        answer = self._answer(states, last_value(scaled, known), recalled)
+        answer = self._answer(states, last_value(scaled, known))
         if self.arm != "none" and opinions.shape[1]:
             answer = answer + torch.einsum("bmo,bomp->bmp", self.share(states), opinions[:, :, -n_future:])[..., None]
         return answer, replace(tokens, index=tokens.index[tokens.index >= 0]), level, spread
@@ -207,7 +205,7 @@ class GroupNetwork(ZeroNetwork):
         """Tokens of further series ``[B, S, L, D]``, embedded as those of the target, and told apart."""
         n_series = values.shape[1]
         parts = [values, known.to(values.dtype), inside.to(values.dtype)[:, None].expand_as(values)]
-        parts += [torch.zeros_like(values)] * 3 + [facts[:, None].expand(-1, n_series, -1, -1)]
+        parts += [facts[:, None].expand(-1, n_series, -1, -1)]
         kind = torch.arange(n_series).clamp_max(len(MEMORIES))
         embedded = self._embed(torch.cat(parts, dim=3).flatten(0, 1), tokens)
         return embedded.unflatten(0, (-1, n_series)) + self.kinds[kind][:, None]

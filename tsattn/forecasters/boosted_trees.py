@@ -36,6 +36,7 @@ class BoostedTrees:
             target: ``[rows]``, finite.
         """
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
 
         learner = HistGradientBoostingRegressor(
             loss="absolute_error",
@@ -47,7 +48,10 @@ class BoostedTrees:
             early_stopping=False,
             random_state=0,
         )
-        return cls._of(learner.fit(features, target))
+        # Threads of OpenMP spin while they wait for one another: beside other processes two take far longer than one.
+        with threadpool_limits(limits=1, user_api="openmp"):
+            learner.fit(features, target)
+        return cls._of(learner)
 
     @classmethod
     def _of(cls, learner: Any) -> BoostedTrees:

@@ -251,7 +251,12 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         else:
             x, y = self._whole(panel, generator)
             self.n_windows_ = len(x)
-        self.regressor_ = self._make(int(generator.integers(2**31)), context, encoder).fit(x, y)
+        from threadpoolctl import threadpool_limits
+
+        regressor = self._make(int(generator.integers(2**31)), context, encoder)
+        # Threads of OpenMP spin while they wait for one another: beside other processes two take far longer than one.
+        with threadpool_limits(limits=1, user_api="openmp"):
+            self.regressor_ = regressor.fit(x, y)
 
     def _whole(self, panel: Panel, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[n, features]`` and targets ``[n, F]`` of whole windows."""
