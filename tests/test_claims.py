@@ -7,6 +7,7 @@ import pytest
 import records
 from paper import in_context, language_model, width_sweep
 from paper import page as paper
+from pretraining_study import page as study
 from scripts import ROOT
 from suite import page as suite
 
@@ -156,7 +157,21 @@ def forecasting():
     assert all(fmean(of[2]) > fmean(of[0]) for of in found.values()), "no gain that grows with the horizon"
 
 
+def across_series():
+    rows = study.compared(records.read_rows(RESULTS / study.groups.FILE))
+    (solved,), (true,) = (
+        [of for (way, arm), of in records.by(rows, "way", "arm").items() if (way, arm) == wanted]
+        for wanted in (("residual", "none, trained on plain"), ("truth", "none, trained on plain"))
+    )
+    percents = {name: f"{100 * (fmean(row[name] for row in solved) - 1):+.0f}%" for name in study.COUPLED}
+    known = f"{100 * (fmean(row['columns'] for row in true) - 1):+.0f}%"
+    yield f"inside the window changes the loss by {percents['columns']}, knowledge of the effect by {known}"
+    yield f"where columns act linearly by {percents['linear']}, with a gain by season by {percents['season']}"
+    yield f"where coefficients drift by {percents['drift']}, on decoys by {percents['decoys']}"
+
+
 CLAIMS = {
+    "findings.md": (across_series,),
     "benchmarks.md": (pairs_of_the_suite, beyond_the_map, beside_published),
     "speed.md": (speed,),
     "paper.md": (regression, text, rates, forecasting),

@@ -1,5 +1,6 @@
 """The study of levels across series: what its networks read, and what they do not change."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 
 pytest.importorskip("records")
 from pretraining_study import groups as study
+from pretraining_study import page
 from pretraining_study.groups import ARMS, HORIZON, LENGTH, GroupNetwork, Pool, draw_rows, forecast, make_pool
+from scripts import ORIGIN
 
 from tsattn.pretrained.groups import MAX_COLUMNS
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
@@ -144,3 +147,24 @@ def test_weights_of_another_network_are_refused(tmp_path) -> None:
     save_file({"average.unknown": torch.zeros(1)}, tmp_path / "phase.safetensors")
     with pytest.raises(ValueError, match="lacks or adds some"):
         study.load_start(str(tmp_path / "phase.safetensors"), network_of("levels"))
+
+
+def record(arm, way, seed, factor, **losses):
+    base = dict.fromkeys(page.COUPLED, 0.2 + 0.01 * seed)
+    found = {way: {name: factor * loss for name, loss in base.items()}, **losses}
+    cost = {"multiply_adds": 10**7, "core_seconds": 99.6, "seconds": 100}
+    return {"kind": "groups", "arm": arm, "way": way, "seed": seed, "losses": found, **cost, **ORIGIN}
+
+
+def test_the_table_compares_with_the_network_that_reads_nothing_seed_by_seed(tmp_path) -> None:
+    assert page.across(tmp_path) == "No run is recorded yet."
+    truth = dict.fromkeys(page.COUPLED, 0.05)
+    rows = [record("levels", "residual", seed, 0.8 + 0.1 * seed) for seed in range(3)]
+    rows += [record("none", "plain", 0, 1.0, truth=truth), record("none", "plain", 1, 1.0)]
+    (tmp_path / page.groups.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    table = [[cell.strip() for cell in x.split("|")[1:-1]] for x in page.across(tmp_path).splitlines() if "10.0" in x]
+    plain, levels, known = table
+    assert plain[:6] == ["none", "plain", "2", "10.0", "100", "1.000 (1.000,1.000)"]
+    assert levels[:6] == ["levels", "residual", "2", "10.0", "100", "0.850 (0.800,0.900)"]  # seed 2 has no rival
+    assert levels[6:] == ["0.850"] * (len(page.COUPLED) - 1)
+    assert known[:6] == ["none, trained on plain", "truth", "1", "10.0", "100", "0.250"]

@@ -7,12 +7,14 @@ from statistics import fmean
 
 import records
 import render
-from pretraining_study import floor
+from pretraining_study import floor, groups
 from pretraining_study.run import ARMS, FILE, JUDGED, KEY
 from records import Record
 from suite.page import interval
 
 BASE, WIDTH = "standard", 96
+# Couplings of synthetic groups that have a column in the table: of all groups with columns, and some.
+COUPLED = ("columns", "linear", "season", "drift", "decoys", "none")
 SCALED = ("standard", "phase")  # arms that were trained at several widths
 
 
@@ -94,5 +96,48 @@ def bounds(folder: Path) -> str:
     return f"{render.lines(head, body)}\n\n{records.origin(rows)}"
 
 
-BLOCKS = {("docs/findings.md", "study"): study, ("docs/findings.md", "floor"): bounds}
+def across(folder: Path) -> str:
+    """A line for what is read and taken off the target: its cost, and its loss over that of the network that reads no
+    columns from the same seed.
+    """
+    rows = records.read(folder / groups.FILE, groups.KEY)
+    if not rows:
+        return render.NONE
+    parts = []
+    for (seconds,), of in records.by(rows, "seconds").items():
+        lines = [_across_line(some) for some in records.by(compared(of), "way", "arm").values()]
+        head = ["reads", "taken off", "seeds", "million multiply-adds", "core seconds", *COUPLED]
+        parts.append(f"{seconds:,} core seconds\n\n{render.lines(head, lines, left=2)}")
+    return "\n\n".join([*parts, records.origin(rows)])
+
+
+def compared(rows: list[Record]) -> list[Record]:
+    """Rows with ratios of losses in place of losses, one for each way in which a network was validated."""
+    plain, compared = groups.WAYS[0], []
+    bases = {row["seed"]: row["losses"][plain] for row in rows if (row["arm"], row["way"]) == ("none", plain)}
+    for row in (row for row in rows if row["seed"] in bases):
+        base = bases[row["seed"]]
+        for way, losses in row["losses"].items():
+            ratios = {name: loss / base[name] for name, loss in losses.items()}
+            # A network that never saw something taken off answers as it is.
+            arm = row["arm"] if way == row["way"] else f"{row['arm']}, trained on {row['way']}"
+            compared.append({**row, **ratios, "arm": arm, "way": way})
+    return sorted(compared, key=lambda row: groups.WAYS.index(row["way"]))
+
+
+def _across_line(rows: list[Record]) -> list[str]:
+    """Cells of a line; of ratios the mean over seeds, of that of all couplings also the least and the greatest."""
+    whole = [row[COUPLED[0]] for row in rows]
+    line = [rows[0]["arm"], rows[0]["way"], str(len(rows)), f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}"]
+    line += [f"{render.mean(rows, 'core_seconds'):.0f}", *(f"{render.mean(rows, name):.3f}" for name in COUPLED)]
+    if len(rows) > 1:
+        line[5] += f" ({min(whole):.3f},{max(whole):.3f})"
+    return line
+
+
+BLOCKS = {
+    ("docs/findings.md", "study"): study,
+    ("docs/findings.md", "floor"): bounds,
+    ("docs/findings.md", "groups"): across,
+}
 PICTURES = {"pretraining_study.svg": scaling}
