@@ -4,16 +4,19 @@ import io
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, between_blocks, read_recent
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means, detect_period
 from tsattn.pretrained.pretraining import (
+    RECIPES,
     SHAPES,
     SIZES,
     Pretraining,
@@ -605,3 +608,21 @@ def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path)
     card = json.loads((tmp_path / "out" / "tiny.json").read_text())
     assert (card["steps"], card["windows"], card["commit"]) == (12, work.windows, "abc")
     assert card["licence"] == "Apache-2.0"
+
+
+def test_the_kept_state_is_one_of_the_recipe(tmp_path):
+    """What is committed of the run so far goes on by the command of the recipe."""
+    kept = Path(__file__).resolve().parents[1] / "benchmarks" / "pretraining_state" / "zero-5-base"
+    facts = json.loads((kept / "phase.json").read_text())
+    assert ZeroConfig.from_dict(facts["config"]) == SIZES["base"]
+    assert facts["recipe"] == asdict(RECIPES["zero-5"])
+    curve = [json.loads(line) for line in (kept / "curve.jsonl").read_text().splitlines()]
+    assert curve[-1]["step"] == facts["step"] > 0
+    work = Pretraining(SIZES["base"], RECIPES["zero-5"])
+    work.restore_phase(load_file(kept / "phase.safetensors"), facts)
+    assert work.step == facts["step"]
+    x = some_series()
+    answer = work.average.forecast(x, 12)
+    middle = work.average.quantile_levels.index(0.5)
+    truth = torch.sin(2 * torch.pi * torch.arange(150, 162, dtype=DOUBLE) / 12)
+    assert (answer[..., middle] - truth).abs().mean() < 0.3
