@@ -41,7 +41,7 @@ from tsattn.storage import (
 
 _FORMAT = 2
 _TENSORS, _FACTS = "model.safetensors", "config.json"
-_TRIES = 3  # a writer may exchange the folder between two reads
+_TRIES = 10  # a writer may exchange the folder between two reads, and a busy machine several times
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
