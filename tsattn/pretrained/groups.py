@@ -61,7 +61,7 @@ class Groups:
             for the past only.
         n_columns: ``[N]``, 0 where the target is alone.
         known_ahead: ``[N, K]``, whether a column is known over the horizon.
-        coupling: ``[N]`` names: ``"none"`` of a target alone, else one of :data:`COUPLINGS`.
+        coupling: ``[N]`` names: ``"none"`` of a target alone, else one of ``COUPLINGS``.
         effect: ``[N, T + F]``, what the columns contribute to the target; 0 where none is active.
     """
 
