@@ -1,4 +1,6 @@
-"""What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence and a table."""
+"""What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence
+and a table.
+"""
 
 import re
 import tomllib
@@ -13,7 +15,8 @@ SUITES = Path(__file__).resolve().parents[1] / "tests" / "suites.toml"
 
 
 def read(folder: Path) -> list[Record]:
-    """The record of each suite, with its packages and their versions as its title; none where no suite has been run.
+    """The record of each suite, with its packages and their versions as its title; none where no
+    suite has been run.
 
     Raises:
         ValueError: If one of them has no record.
@@ -26,7 +29,11 @@ def read(folder: Path) -> list[Record]:
     for name, told in known.items() if rows else ():
         packages = [f"{each} {rows[name]['versions'][each]}" for each in told.get("packages", ())]
         alone = [each.partition(" ")[0] for each in packages] == [name.lower()]
-        title = f"{name} {packages[0].partition(' ')[2]}" if alone else f"{name} ({', '.join(packages)})"
+        title = (
+            f"{name} {packages[0].partition(' ')[2]}"
+            if alone
+            else f"{name} ({', '.join(packages)})"
+        )
         found.append({**rows[name], "title": title if packages else name, "packages": packages})
     return found
 
@@ -36,7 +43,11 @@ def table(folder: Path) -> str:
 
     def counts(row: Record) -> str:
         told = {what: value.replace(" of ", "/") for what, value in row["counts"].items()}
-        shown = [f"{what}: {value}" for what, value in told.items() if re.fullmatch(r"\d+(/\d+)?|passed", value)]
+        shown = [
+            f"{what}: {value}"
+            for what, value in told.items()
+            if re.fullmatch(r"\d+(/\d+)?|passed", value)
+        ]
         return "; ".join(shown)
 
     columns = {
@@ -55,7 +66,10 @@ def summary(folder: Path) -> str:
         return render.NONE
     passed, tests = (sum(row[name] for row in rows) for name in ("passed", "tests"))
     foreign = ", ".join(row["title"] for row in rows if row["packages"])
-    return f"{passed} of {tests} tests of {len(rows)} suites passed, with {foreign}. {records.origin(rows)}"
+    return (
+        f"{passed} of {tests} tests of {len(rows)} suites passed, with {foreign}."
+        f" {records.origin(rows)}"
+    )
 
 
 BLOCKS = {("README.md", "conformance"): summary, ("docs/contributing.md", "conformance"): table}

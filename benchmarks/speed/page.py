@@ -1,4 +1,6 @@
-"""Tables and the picture of docs/speed.md about attention alone: ratios to torch's own attention."""
+"""Tables and the picture of docs/speed.md about attention alone: ratios to torch's own
+attention.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,11 @@ def read(folder: Path) -> list[Record]:
 
 def _ratios(folder: Path, variants: tuple[str, ...] = VARIANTS, **wanted: object) -> str:
     """A line a case, a column a variant: medians of the ratios."""
-    rows = [r for r in read(folder) if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())]
+    rows = [
+        r
+        for r in read(folder)
+        if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())
+    ]
     rows = [row for row in rows if row["variant"] in variants]
     if not rows:
         return render.NONE
@@ -34,18 +40,27 @@ def step(folder: Path) -> str:
     """A training step, causal and not."""
     kinds = {False: "Not causal:", True: "Causal:"}
     return "\n\n".join(
-        f"{title}\n\n{_ratios(folder, kind='time', mode='step', causal=causal)}" for causal, title in kinds.items()
+        f"{title}\n\n{_ratios(folder, kind='time', mode='step', causal=causal)}"
+        for causal, title in kinds.items()
     )
 
 
 def forward(folder: Path) -> str:
     """A forward pass of some variants, not causal."""
-    return _ratios(folder, ("standard", "sliding_window", "mlr4", "mlr8"), kind="time", mode="forward", causal=False)
+    return _ratios(
+        folder,
+        ("standard", "sliding_window", "mlr4", "mlr8"),
+        kind="time",
+        mode="forward",
+        causal=False,
+    )
 
 
 def ways(folder: Path) -> str:
     """A training step of one variant by each way to compute it."""
-    rows = [r for r in read(folder) if r["kind"] == "time" and r["mode"] == "step" and not r["causal"]]
+    rows = [
+        r for r in read(folder) if r["kind"] == "time" and r["mode"] == "step" and not r["causal"]
+    ]
     rows = [row for row in rows if row["variant"] == "mlr4"]
     cases = {case: cell for case, cell in records.by(rows, "case").items() if len(cell) > 1}
     names = ["auto", *sorted({row["way"] for cell in cases.values() for row in cell} - {"auto"})]
@@ -57,7 +72,9 @@ def ways(folder: Path) -> str:
 
 
 def memory(folder: Path) -> str:
-    """By how much a training step raises the peak of memory, beside the baseline, and where all of this comes from."""
+    """By how much a training step raises the peak of memory, beside the baseline, and where all of
+    this comes from.
+    """
     rows = read(folder)
     columns = {
         "case": lambda row: row["case"],
@@ -66,17 +83,26 @@ def memory(folder: Path) -> str:
         "ours [MB]": lambda row: f"{row['increase_mb']:.0f}",
         "ratio": lambda row: f"{row['ratio']:.2f}",
     }
-    weighed = sorted((row for row in rows if row["kind"] == "memory"), key=lambda row: row["variant"])
+    weighed = sorted(
+        (row for row in rows if row["kind"] == "memory"), key=lambda row: row["variant"]
+    )
     if not rows:
         return render.NONE
     worst = max(row["gate_error"] for row in rows)
-    told = f"Largest error that the check saw: {worst:.1e} of the largest number. {records.origin(rows)}"
+    told = (
+        f"Largest error that the check saw: {worst:.1e} of the largest number."
+        f" {records.origin(rows)}"
+    )
     return f"{render.table(weighed, columns, left=2)}\n\n{told}"
 
 
 def picture(folder: Path) -> list[render.Panel]:
     """Ratio of a training step against length, heads of 64 features, the way that is chosen."""
-    rows = [r for r in read(folder) if r["kind"] == "time" and r["way"] == "auto" and r["mode"] == "step"]
+    rows = [
+        r
+        for r in read(folder)
+        if r["kind"] == "time" and r["way"] == "auto" and r["mode"] == "step"
+    ]
     panels = []
     for causal in (False, True):
         mine = [row for row in rows if row["causal"] == causal and row["shape"][3] == 64]
@@ -85,7 +111,9 @@ def picture(folder: Path) -> list[render.Panel]:
             point = [row["shape"][2], row["ratio"], row["ratio_low"], row["ratio_high"]]
             lines.setdefault(row["variant"], []).append(point)
         labels = {"title": "causal" if causal else "not causal", "x": "length", "log": "xy"}
-        panels += [{**labels, "y": "training step / torch's attention", "lines": lines}] if lines else []
+        panels += (
+            [{**labels, "y": "training step / torch's attention", "lines": lines}] if lines else []
+        )
     return panels
 
 
