@@ -358,7 +358,7 @@ def fit(
     forecaster.save(out)
     panel = forecaster.panel_
     facts = {"model": forecaster.alias_, "context": forecaster.max_context, "horizon": horizon}
-    facts |= {"series": panel.n_series, "channels": panel.n_channels, "frequency": panel.freq}
+    facts |= {"series": panel.n_series, "frequency": panel.freq}
     facts |= getattr(forecaster, "summary_", {})
     if as_json:
         console.print_json([{**facts, "out": str(out)}])

@@ -58,7 +58,7 @@ def plot_forecast(
         forecast: What ``predict``, :func:`tsattn.forecast` or
             :func:`tsattn.forecaster.forecast_panel` returned.
         schema: How tables are read; default :class:`tsattn.Schema`'s.
-        series: Ids of a long table or channels of a wide one, one or several; default all, the
+        series: Ids of a long table or columns of a wide one, one or several; default all, the
             first one with ``ax``. Twelve are drawn at most; the title tells which are left out.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
@@ -82,20 +82,20 @@ def plot_forecast(
     chosen, names = _chosen(answer, series, one=ax is not None)
     n_rows = 5 * answer.horizon if n_history is None else check_count("n_history", n_history)
     shown = chosen[:_MOST_SERIES]
-    drawn = [(_rows_of(panel, answer, *at), _rows_of(later, answer, *at)) for at in shown]
+    drawn = [(_rows_of(panel, answer, n), _rows_of(later, answer, n)) for n in shown]
     if truth is not None:
-        for at, (_, after) in zip(shown, drawn, strict=True):
+        for n, (_, after) in zip(shown, drawn, strict=True):
             if not after.n_ahead:
-                start = answer.times[at[0] * answer.horizon]
+                start = answer.times[n * answer.horizon]
                 raise ValueError(
                     f"truth has no row from {start} on; pass the table that reaches further"
                 )
     axes = _new_grid(len(shown)) if ax is None else [ax]
-    for each, at, (before, after) in zip(axes, shown, drawn, strict=True):
-        _draw(each, answer, *at, before, after, n_rows)
-        _dress(each, names[at] if title is None or len(shown) > 1 else title, answer.times)
+    for axis, n, (before, after) in zip(axes, shown, drawn, strict=True):
+        _draw(axis, answer, n, before, after, n_rows)
+        _dress(axis, names[n] if title is None or len(shown) > 1 else title, answer.times)
     if len(shown) > 1:
-        left_out = [names[at] for at in chosen[_MOST_SERIES:]]
+        left_out = [names[n] for n in chosen[_MOST_SERIES:]]
         few = ", ".join(left_out[:5]) + (
             f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         )
@@ -119,7 +119,7 @@ def plot_backtest(
 
     Args:
         result: What :func:`tsattn.backtest` returned, forecasts kept.
-        series: An id of a long table, a channel of a wide one; default the first.
+        series: An id of a long table, a column of a wide one; default the first.
         models: Names of models, drawn in this order; default all.
         n_cutoffs: Cutoffs to show, spread evenly and with the last one, each marked by a vertical
             line.
@@ -144,7 +144,7 @@ def plot_backtest(
                 "the forecasts were not kept; run the backtest with keep=True to draw them"
             )
     n_cutoffs = check_count("n_cutoffs", n_cutoffs)
-    n, c = _place(panel.series_names, panel.dialect.kind == "long", series, "the result")
+    n = _place(panel.ids, series, "the result")
     own = ax is None
     ax = _new_axes() if ax is None else ax
     n_windows = result.origins.shape[1]
@@ -153,7 +153,7 @@ def plot_backtest(
     rows = slice(first, panel.starts[n] + result.origins[n, shown[-1]] + result.horizon)
     ax.plot(
         _stamps(panel.times[rows]),
-        panel.values[rows, c],
+        panel.values[rows, 0],
         color=_HISTORY,
         linewidth=1.2,
         label="truth",
@@ -165,10 +165,10 @@ def plot_backtest(
             _stamps(panel.times[end - 1 : end])[0], color="#bbbbbb", linewidth=0.8, linestyle=":"
         )
         for name in names:
-            point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, c]
+            point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, 0]
             label = _shown(name) if w == shown[0] else None
             ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=label)
-    _dress(ax, title if title is not None else _shown(panel.series_names[max(n, c)]), panel.times)
+    _dress(ax, title if title is not None else _shown(panel.ids[n]), panel.times)
     _add_legend([ax], own=own)
     return ax
 
@@ -363,8 +363,9 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     time_col = "ds" if dialect.time_col is None else dialect.time_col
     if dialect.kind == "wide":
         read = from_wide(frame, Schema(time_col=time_col), freq=panel.freq)
-        columns = dict(zip(read.channels, read.values.T, strict=True))
-        names = panel.channels
+        n_steps = int(read.lengths[0])
+        columns = dict(zip(read.ids, read.values.reshape(read.n_series, n_steps), strict=True))
+        names = tuple(panel.ids)
     else:
         id_col = "unique_id" if dialect.id_col is None else dialect.id_col
         stamps = {id_col, time_col}
@@ -403,9 +404,10 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
                 " one table"
             )
 
+    n_series = len(names) if dialect.kind == "wide" else read.n_series
+
     def of(suffix: str) -> np.ndarray:
-        shape = (read.n_series, n_steps)
-        return np.stack([columns[f"{name}{suffix}"].reshape(shape) for name in names], axis=-1)
+        return np.stack([columns[f"{name}{suffix}"] for name in names]).reshape(n_series, n_steps)
 
     quantiles = {}
     for column in columns:
@@ -421,32 +423,28 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
             quantiles[upper if side == "hi-" else lower] = of(found[0])
     return Forecast(
         point=of(""),
-        ids=read.ids,
-        channels=panel.channels,
-        times=read.times,
-        cutoffs=read.times[read.starts[:-1]],
+        ids=panel.ids if dialect.kind == "wide" else read.ids,
+        times=read.times[: n_series * n_steps],
+        cutoffs=read.times[n_steps * np.arange(n_series)],
         alias="forecast" if dialect.kind == "wide" else names[0],
         dialect=dialect,
         quantiles=quantiles,
     )
 
 
-def _chosen(
-    forecast: Forecast, series: Any, *, one: bool
-) -> tuple[list[tuple[int, int]], dict[tuple[int, int], str]]:
-    """Places (series, channel) to draw, and the names of all there are; long tables name series,
-    wide ones channels.
-    """
-    long = forecast.dialect.kind == "long"
-    known = list(forecast.ids if long else forecast.channels)
-    names = {(n, 0) if long else (0, n): _shown(name) for n, name in enumerate(known)}
+def _chosen(forecast: Forecast, series: Any, *, one: bool) -> tuple[list[int], list[str]]:
+    """Places of the series to draw, and the names of all there are."""
+    names = [_shown(name) for name in forecast.ids]
     several = (
         series if isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) else [series]
     )
     if series is None:
-        chosen = [*names][:1] if one else [*names]
+        # A wide table is drawn in the order of its columns.
+        columns = forecast.dialect.columns or forecast.ids
+        chosen = pd.Index(forecast.ids).get_indexer(pd.Index(columns)).tolist()
+        chosen = chosen[:1] if one else chosen
     else:
-        chosen = [_place(known, long, each, "the forecast") for each in several]
+        chosen = [_place(forecast.ids, name, "the forecast") for name in several]
     if not chosen or (one and len(chosen) > 1):
         raise ValueError(
             f"series must name {'one for one ax' if one else 'at least one'}; got {series!r}"
@@ -467,11 +465,10 @@ class _Rows:
         return len(self.values) - self.n_before
 
 
-def _rows_of(panel: Panel, forecast: Forecast, n: int, c: int) -> _Rows:
-    long = forecast.dialect.kind == "long"
-    name = forecast.ids[n] if long else forecast.channels[c]
-    places = {each: place for place, each in enumerate(panel.series_names)}
-    if name not in places or (panel.dialect.kind == "long") != long:
+def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
+    name = forecast.ids[n]
+    places = {series: place for place, series in enumerate(panel.ids)}
+    if name not in places or panel.dialect.kind != forecast.dialect.kind:
         raise ValueError(
             f"the history has no series {name!r}, which the forecast has; pass the table that was"
             " forecast"
@@ -481,15 +478,13 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int, c: int) -> _Rows:
             f"the forecast has {asked}, and what is to be drawn with it {kind}; pass tables alike"
             " in time"
         )
-    m, k = (places[name], 0) if long else (0, places[name])
+    m = places[name]
     own = slice(panel.starts[m], panel.starts[m + 1])
     n_before = int((panel.times[own] < forecast.times[n * forecast.horizon]).sum())
-    return _Rows(_stamps(panel.times[own]), panel.values[own, k], n_before)
+    return _Rows(_stamps(panel.times[own]), panel.values[own, 0], n_before)
 
 
-def _draw(
-    ax: Axes, forecast: Forecast, n: int, c: int, before: _Rows, after: _Rows, n_rows: int
-) -> None:
+def _draw(ax: Axes, forecast: Forecast, n: int, before: _Rows, after: _Rows, n_rows: int) -> None:
     if not before.n_before:
         start = forecast.times[n * forecast.horizon]
         raise ValueError(
@@ -506,12 +501,12 @@ def _draw(
         times = np.concatenate([before.times[known], steps[: len(ahead)]])
         return times, np.concatenate([before.values[known], ahead])
 
-    point = forecast.point[n, :, c]
+    point = forecast.point[n]
     never = np.fmin.reduce(before.values[: before.n_before], initial=np.inf) >= 0
     for q in sorted(
         q for q in forecast.quantiles if q < 0.5 and round(1 - q, 12) in forecast.quantiles
     ):
-        lower, upper = (forecast.quantiles[each][n, :, c] for each in (q, round(1 - q, 12)))
+        lower, upper = (forecast.quantiles[each][n] for each in (q, round(1 - q, 12)))
         if never:
             lower, upper = (np.maximum(each, np.minimum(point, 0)) for each in (lower, upper))
         level = quantile_to_level(q)
@@ -527,17 +522,15 @@ def _draw(
     ax.plot(*joined(point), color=_FORECAST, linewidth=1.6, label=_shown(forecast.alias))
 
 
-def _place(
-    known: Sequence[Any] | np.ndarray, long: bool, series: Any, owner: str
-) -> tuple[int, int]:
-    names = [str(name) for name in known]
+def _place(ids: np.ndarray, series: Any, owner: str) -> int:
+    """Place of a series among some, by its name as text; the first where none is named."""
+    names = [str(name) for name in ids]
     if series is None:
-        return 0, 0
+        return 0
     if str(series) not in names:
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise ValueError(f"{owner} has no series {series!r}; it has {few}")
-    at = names.index(str(series))
-    return (at, 0) if long else (0, at)
+    return names.index(str(series))
 
 
 def _shown(name: Any) -> str:

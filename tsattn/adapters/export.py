@@ -63,10 +63,11 @@ class _Served(nn.Module):
             {name: value.cpu() for name, value in forecaster.network_.state_dict().items()}
         )
         unscaled = config.head in UNSCALED_HEADS
-        self.masked, self.equivariant = config.masked, config.equivariant and not unscaled
+        self.masked = config.masked
+        self.equivariant = not (unscaled or forecaster.looks_across)
         self.head = forecaster.fitted_.head is not None
         self.transform, self.horizon = forecaster.fitted_.transform.name, forecaster.horizon
-        shape = (1, 1, forecaster.panel_.n_channels)
+        shape = (1, 1, _n_channels(forecaster))
         for name, neutral in (("mean", 0.0), ("scale", 1.0)):
             value = torch.full(shape, neutral, dtype=torch.float64)
             if not (unscaled or self.equivariant):
@@ -133,7 +134,8 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     least one, and gives the float32 ``[batch, horizon, channels]`` of
     :meth:`~tsattn.AttentionForecaster.predict_windows`: scaling, reversible normalisation and
     ``target_transform`` are inside, and of a head its points: the median of quantiles, the mean of
-    a distribution. Series of a long table have one channel. Windows that ``predict_windows``
+    a distribution. Channels are independent, but for series that look at one another, which are the
+    channels of one window. Windows that ``predict_windows``
     refuses (not finite, or negative under a transform) come back as NaN in the channel concerned,
     and so do, in all channels, those that it hands to the pretrained network because fewer than 8
     rows are left after missing ones at the front. A decoder's steps are written out one after the
@@ -155,7 +157,7 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     batch = torch.export.Dim("batch", min=1)
     # Gradients on: a decoder then takes the way without caches, which can be traced.
     with _quiet(), torch.inference_mode(False), torch.enable_grad():
-        example = torch.zeros(2, forecaster.context_, forecaster.panel_.n_channels)
+        example = torch.zeros(2, forecaster.context_, _n_channels(forecaster))
         program = torch.export.export(
             _Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False
         )
@@ -191,7 +193,7 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
 
     Input ``windows`` and output ``points`` are those of :func:`export_program`. The metadata of the
     file say what goes in: ``format``, ``model``, ``context``, ``horizon``, ``channels``,
-    ``frequency``, ``table`` (``long`` or ``wide``), and ``channel_names``, a JSON list.
+    ``frequency`` and ``channel_names``, a JSON list, empty where channels are independent.
 
     Args:
         forecaster: A fitted :class:`tsattn.AttentionForecaster` or
@@ -248,17 +250,21 @@ def _to_onnx(program: "ExportedProgram") -> Any:
     return made
 
 
+def _n_channels(forecaster: NetworkForecaster) -> int:
+    """Channels of a window: the series of a group, or one."""
+    return forecaster.config_.mixed_channels or 1
+
+
 def _facts(forecaster: NetworkForecaster) -> dict[str, Any]:
-    panel = forecaster.panel_
+    names = forecaster.fitted_.ids if forecaster.looks_across else ()
     return {
         "format": FORMAT,
         "model": forecaster.alias_,
         "context": forecaster.context_,
         "horizon": forecaster.horizon,
-        "channels": panel.n_channels,
-        "frequency": panel.freq,
-        "table": panel.dialect.kind,
-        "channel_names": [str(name) for name in panel.channels],
+        "channels": _n_channels(forecaster),
+        "frequency": forecaster.panel_.freq,
+        "channel_names": [str(name) for name in names],
     }
 
 
@@ -273,12 +279,19 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
             f"{type(forecaster).__name__} has not been fitted; call fit before exporting it"
         )
     refuse_covariates(forecaster, "an exported program")
+    config = forecaster.config_
+    by_window = config.equivariant or config.head in UNSCALED_HEADS
+    if not (by_window or forecaster.looks_across):
+        raise ValueError(
+            "an exported program is not told whose windows it is given, and scale='series' measures"
+            " them by their series; fit with Training(scale='window')"
+        )
     forecaster._own_steps()
 
 
 def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> None:
     """Refuse a program that gives other numbers than the forecaster on what it saw last."""
-    panel = forecaster.panel_
+    panel = forecaster.panel_.grouped() if forecaster.looks_across else forecaster.panel_
     rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
     contexts = (
         History(panel)

@@ -1,7 +1,7 @@
 """Our forecasters behind sktime's interface: the horizon comes from ``fh``."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
 
@@ -105,13 +105,13 @@ class TsattnForecaster(BaseForecaster):
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
-        point = self.forecaster_.predict_windows(self._window())[0][0]
+        point = self._answer(())[0]
         return pd.DataFrame(point[self._rows(fh)], self._index(fh), self._history.columns)
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
-        bounds = quantiles_of(self.forecaster_, self._window(), alpha)[0][self._rows(fh)]
+        bounds = quantiles_of(self.forecaster_, self._answer, alpha)[self._rows(fh)]
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
 
@@ -124,9 +124,9 @@ class TsattnForecaster(BaseForecaster):
         self._history = history
         return self
 
-    def _window(self) -> np.ndarray:
-        """The rows that the forecast reads, ``[1, T, C]``: none after the cutoff, wherever that was
-        set.
+    def _answer(self, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[F, N]`` and quantiles ``[F, N, Q]`` of the columns, from no row after the
+        cutoff, wherever that was set.
         """
         rows = self._history[self._history.index <= self.cutoff[0]]
         need = self.forecaster_.min_context
@@ -136,7 +136,11 @@ class TsattnForecaster(BaseForecaster):
                 " update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
-        return _panel(rows, self.forecaster_.schema.missing or "error", filled=True).values[None]
+        panel = _panel(rows, self.forecaster_.schema.missing or "error")
+        point, bounds = self.forecaster_.predict_before(
+            History(panel), panel.starts[1:], quantiles=quantiles
+        )
+        return point[..., 0].T, bounds[:, :, 0].swapaxes(0, 1)
 
     def _rows(self, fh: ForecastingHorizon) -> np.ndarray:
         return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1
@@ -230,18 +234,19 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
 
 
 def quantiles_of(
-    forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]
+    forecaster: NetworkForecaster,
+    answer: Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]],
+    alpha: Sequence[float],
 ) -> np.ndarray:
-    """Quantiles of the forecasts after windows: a head's own, or stretched where calibration errors
-    do not reach.
+    """Quantiles of forecasts: a head's own, or stretched where calibration errors do not reach.
 
     Args:
         forecaster: Fitted, with a head that knows quantiles or with calibration errors.
-        x: Windows, ``[B, T, C]``.
+        answer: Gives points ``[F, N]`` and quantiles ``[F, N, Q]`` for Q ascending probabilities.
         alpha: Probabilities.
 
     Returns:
-        ``[B, F, C, Q]``, in the order of ``alpha``.
+        ``[F, N, Q]``, in the order of ``alpha``.
 
     Raises:
         ValueError: If there are no calibration errors, or a head was trained for no such quantiles.
@@ -249,8 +254,7 @@ def quantiles_of(
     alpha = [round(float(a), 12) for a in alpha]  # as predict_windows tells them apart
     if forecaster.fitted_.head is not None:
         asked = sorted(set(alpha))
-        bounds: np.ndarray = forecaster.predict_windows(x, quantiles=asked)[1]
-        return bounds[..., np.searchsorted(asked, alpha)]
+        return answer(asked)[1][..., np.searchsorted(asked, alpha)]
     known = forecaster.fitted_.intervals
     n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
     if n < 1:
@@ -265,7 +269,8 @@ def quantiles_of(
         round(0.5 + min(level, top) * np.sign(a - 0.5) / 2, 12)
         for a, level in zip(alpha, levels, strict=True)
     ]
-    point, bounds = forecaster.predict_windows(x, quantiles=(asked := sorted(set(reached))))
+    asked = sorted(set(reached))
+    point, bounds = answer(asked)
     if max(levels) > top:
         warnings.warn(
             f"level {100 * max(levels):.4g} needs more than n = {n} calibration errors; its bounds"
@@ -276,19 +281,13 @@ def quantiles_of(
     z = NormalDist().inv_cdf
     # How much wider a normal distribution's central level is than its top one.
     stretch = [1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2) for level in levels]
-    answer = (
-        point[..., None]
-        + (bounds[..., np.searchsorted(asked, reached)] - point[..., None]) * stretch
-    )
-    return np.maximum(answer, 0) if forecaster.nonnegative else answer
+    spread = bounds[..., np.searchsorted(asked, reached)] - point[..., None]
+    stretched = point[..., None] + spread * stretch
+    return np.maximum(stretched, 0) if forecaster.nonnegative else stretched
 
 
-def _panel(y: pd.DataFrame, missing: str, *, filled: bool = False) -> Panel:
-    """Rows counted from 0, columns by number; ``filled`` puts in what is known at the end for
-    missing values.
-    """
-    frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=[f"c{i}" for i in range(y.shape[1])])
-    panel = from_wide(frame, freq=1, missing=missing)
-    if not filled:
-        return panel
-    return Panel(**{**vars(panel), "values": History(panel).filled})
+def _panel(y: pd.DataFrame, missing: str) -> Panel:
+    """Rows counted from 0, columns by number, so that they keep their order."""
+    names = [f"c{i:06}" for i in range(y.shape[1])]
+    frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=names)
+    return from_wide(frame, freq=1, missing=missing)

@@ -38,10 +38,10 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
 
     Returns:
         In the dialect of the panel, by series and time: id, time and the future columns of NaN,
-        ``N * F`` rows.
+        ``N * F`` rows; F of a wide one.
     """
     dialect = panel.dialect
-    times = future_times(panel.last_times(), panel.freq, steps)
+    times = future_times(_with_rows(panel).last_times(), panel.freq, steps)
     text = [
         name
         for name, known in zip(columns.moving, columns.categories, strict=False)
@@ -59,6 +59,13 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     return pd.DataFrame(
         data, index=None if dialect.time_col is not None else times.rename(dialect.index_name)
     )
+
+
+def _with_rows(panel: Panel) -> Panel:
+    """The series that have rows of their own in a table of the future: the first one of a wide
+    table, whose columns share their rows.
+    """
+    return panel.some(0, 1) if panel.dialect.kind == "wide" else panel
 
 
 def read_future(
@@ -92,12 +99,14 @@ def read_future(
                 " with some"
             )
         return np.empty((panel.n_series, max(steps, reach), 0))
+    n_series = panel.n_series
+    panel = _with_rows(panel)
     values = _look_up(future, panel, columns, max(steps, reach))
     gone = np.isnan(values[:, :steps])
     if gone.any():
         n, step, column = (int(i) for i in np.argwhere(gone)[0])
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
-        who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
+        who = "the table" if panel.dialect.id_col is None else panel.series_label(n)
         others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
         none = "future= was not given: " if future is None else ""
         raise ValueError(
@@ -105,7 +114,7 @@ def read_future(
             f" {times[step]}{others}, but a forecast needs the future columns at all {steps} steps;"
             f" {_FILL}"
         )
-    return values
+    return np.repeat(values, n_series // panel.n_series, axis=0)
 
 
 def _look_up(
