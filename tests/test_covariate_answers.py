@@ -501,5 +501,7 @@ def test_wide_tables_share_their_covariates(wide):
         wide.predict(from_wide(wide_frame(), Schema(past_cols=["temp", "promo"])), future=future),
         Forecast,
     )
-    with pytest.raises(ValueError, match="fitted on the channels s0, s1; got s0, s1, rain"):
-        wide.predict(wide_frame().assign(rain=1.0), future=future)
+    # Series may be new.
+    more = wide.predict(wide_frame().assign(rain=1.0), future=future, level=50)
+    pd.testing.assert_frame_equal(more[answer.columns], answer)
+    assert "rain-lo-50" in more

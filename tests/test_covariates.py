@@ -368,7 +368,7 @@ def test_cross_validation_score_and_predict_windows_are_one(head):
     assert np.isfinite(model.score(frame))
     if head is not None:
         draws = model.sample(n_samples=3, future=future, random_state=0)
-        assert draws.shape == (3, H, 1, 3)
+        assert draws.shape == (3, H, 3)
         moved = model.sample(
             n_samples=3, future=future.assign(price=future["price"] + 9), random_state=0
         )

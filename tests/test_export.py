@@ -58,9 +58,7 @@ def fit(kind, table="long", **changes):
 def windows(model, n, seed=0):
     """Histories of quite different sizes: around zero if they may be, and large ones."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, CONTEXT, model.panel_.n_channels)).cumsum(1) * 10.0 ** rng.integers(
-        -2, 4, size=(n, 1, 1)
-    )
+    x = rng.normal(size=(n, CONTEXT, 1)).cumsum(1) * 10.0 ** rng.integers(-2, 4, size=(n, 1, 1))
     return (np.abs(x) if model.training.target_transform else x).astype(np.float32)
 
 
@@ -73,7 +71,7 @@ def assert_same(points, model, x):
     expected = model.predict_windows(x)[0]
     fitted = model.fitted_
     assert points.dtype == np.float32
-    assert points.shape == expected.shape == (len(x), model.horizon, model.panel_.n_channels)
+    assert points.shape == expected.shape == (len(x), model.horizon, 1)
     size = np.abs(expected).max(1, keepdims=True)
     if not model.config_.equivariant:
         size = np.maximum(
@@ -281,7 +279,7 @@ def test_a_level_costs_no_digits():
     fourth digit.
     """
     model = fit("rlinear", "wide")
-    x = (10_000 + np.random.default_rng(0).normal(size=(5, CONTEXT, 2))).astype(np.float32)
+    x = (10_000 + np.random.default_rng(0).normal(size=(5, CONTEXT, 1))).astype(np.float32)
     gap = traced(model)(x) - model.predict_windows(x)[0]
     assert np.abs(gap).max() < 2e-3  # two units in the last place of float32 at that level
 
@@ -359,8 +357,8 @@ def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, ca
     np.save(tmp_path / "windows.npy", x)
     facts = json.loads(fresh(FRESH, tmp_path))
     assert_same(np.load(tmp_path / "points.npy"), model, x)
-    told = {"context": "24", "horizon": "4", "channels": "2", "frequency": "D", "format": "1"}
-    assert facts == {**told, "model": "mlr", "table": "wide", "channel_names": '["s0", "s1"]'}
+    told = {"context": "24", "horizon": "4", "channels": "1", "frequency": "D", "format": "1"}
+    assert facts == {**told, "model": "mlr", "channel_names": "[]"}
 
     inside = {"facts.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=inside).module()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from side_by_side import ends_of_all
 from test_estimator import attention, linear, long_frame, wide_frame
 
 from tsattn.data.frames import from_long, from_wide
@@ -249,11 +250,12 @@ def test_validation_is_the_end_patience_counts_epochs_and_the_best_stays():
     model = attention(max_epochs=40, patience=2, learning_rate=0.1).fit(df)
     summary = model.summary_
     losses = model.history_["valid_loss"]
-    assert summary["valid_windows"] == 16 - 4 + 1, "a tenth of the rows"
+    assert summary["valid_windows"] == 2 * (16 - 4 + 1), "a tenth of the rows"
     assert summary["epochs"] == summary["best_epoch"] + 2 < 40
     assert summary["valid_loss"] == losses.min() < losses.iloc[-1]
-    ends = np.arange(len(df) - 16, len(df) - 4 + 1)
-    assert roll(model, from_wide(df), ends, scaler=model.fitted_.scaler).mse == pytest.approx(
+    panel = from_wide(df)
+    ends = ends_of_all(panel, np.arange(len(df) - 16, len(df) - 4 + 1))
+    assert roll(model, panel, ends, scaler=model.fitted_.scaler).mse == pytest.approx(
         losses.min(), rel=1e-4
     )
     last = df.copy()

@@ -182,7 +182,7 @@ def test_a_panel_gives_a_forecast():
     assert isinstance(fitted.predict(long_frame()), pd.DataFrame)
     assert isinstance(calibrated(long_frame()).predict(panel), Forecast)
     out = fitted.predict(level=80)
-    assert out.point.shape == (2, H, 1)
+    assert out.point.shape == (2, H)
     assert out.horizon == H
     assert set(out.quantiles) == {0.1, 0.9}
     assert list(out.cutoffs) == [pd.Timestamp("2024-01-30")] * 2
@@ -218,7 +218,7 @@ def test_many_series_are_answered_in_chunks():
     panel = to_panel(long_frame(1300, 5))
     out = forecast_panel(Counting(H), panel)
     assert calls == [512, 512, 276]
-    np.testing.assert_array_equal(out.point[:, 0, 0], panel.values[panel.starts[1:] - 1, 0])
+    np.testing.assert_array_equal(out.point[:, 0], panel.values[panel.starts[1:] - 1, 0])
 
 
 class Odd(Naive):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from side_by_side import columns_of
 
 from tsattn.data.frames import (
     Panel,
@@ -609,7 +610,7 @@ def test_a_policy_inserts_absent_rows_but_fills_nothing(missing):
     assert_frame_equal(to_long(panel), df.assign(y=df.y.where(~df.index.isin([3, 4, 17]))))
     wide = wide_frame()
     holes = from_wide(wide.drop(index=wide.index[4]), missing=missing)
-    assert np.flatnonzero(np.isnan(holes.values).all(axis=1)).tolist() == [4]
+    assert np.isnan(columns_of(holes)).all(axis=1).nonzero()[0].tolist() == [4]
     inside = from_long(spoil(df, [2, 9], y=np.nan), missing=missing)
     assert np.flatnonzero(np.isnan(inside.values)).tolist() == [2, 9]
 
@@ -647,7 +648,9 @@ def test_short_series_are_named():
     )
     with pytest.raises(ValueError, match=message):
         require_length(from_long(df), 4, "a context of 4")
-    with pytest.raises(ValueError, match=r"too short: the table \(0 rows\), but a context of 1"):
+    with pytest.raises(
+        ValueError, match=r"too short: series 'OT' \(0 rows\); .*, but a context of 1"
+    ):
         require_length(from_wide(wide_frame()).rows(0, 0), 1, "a context of 1")
 
 

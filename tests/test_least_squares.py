@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from side_by_side import columns_of
 
 from tsattn import AttentionForecaster, LinearForecaster, make_forecaster
 from tsattn.data.frames import to_panel
@@ -125,7 +126,7 @@ def test_windows_with_a_hole_teach_nothing_and_their_front_counts_as_their_mean(
     holed = df.copy()
     holed.iloc[40:43, 0] = np.nan
     model = solving(missing="mask").fit(holed)
-    values = to_panel(holed, missing="mask").values[: len(df) - VALID]
+    values = columns_of(to_panel(holed, missing="mask"))[: len(df) - VALID]
     z = (values - np.nanmean(values, 0)) / np.nanstd(values, 0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
     known = np.isfinite(windows)

@@ -239,9 +239,8 @@ def test_a_context_without_a_value_is_told_by_name(kind):
             )
         )
     model = small(context=24, schema=Schema(missing="mask")).fit(df)
-    name = "series" if kind == "long" else "channel"
     with pytest.raises(
-        ValueError, match=f"{name} 's0001' has no value among its last 24 rows.*leave it out"
+        ValueError, match=r"series 's0001' has no value among its last 24 rows.*leave it out"
     ):
         model.predict(gone)
 

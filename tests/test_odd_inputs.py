@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from side_by_side import columns_of
 from sklearn.base import clone
 
 from tsattn import Schema, forecast
@@ -431,7 +432,7 @@ def test_days_whose_offset_changes_are_read_by_the_clock_on_the_wall(convert):
 def test_a_column_called_none_is_a_column_like_any_other():
     frame = pd.DataFrame({None: Y, "b": Y + 1}, index=DAYS)
     assert to_panel(frame).dialect.columns == ("None", "b")
-    assert to_panel(frame, Schema(id_col=None)).values[-1].tolist() == [2.75, 3.75]
+    assert columns_of(to_panel(frame, Schema(id_col=None)))[-1].tolist() == [2.75, 3.75]
 
 
 class Promoted(Forecaster):

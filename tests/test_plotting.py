@@ -10,6 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from side_by_side import columns_of
 
 from tsattn.catalogue import forecast as call_forecast
 from tsattn.data.frames import future_times, to_panel
@@ -41,13 +42,12 @@ def panel_of(kind, *, tz=None, integer=False):
 
 
 def forecast_of(panel, levels=(80, 95)):
-    shape = (panel.n_series, STEPS, panel.n_channels)
+    shape = (panel.n_series, STEPS)
     point = np.arange(np.prod(shape), dtype=float).reshape(shape) + 10
     quantiles = {q: point + 20 * (q - 0.5) for q in level_to_quantiles(levels)}
     return Forecast(
         point=point,
         ids=panel.ids,
-        channels=panel.channels,
         times=future_times(panel.last_times(), panel.freq, STEPS),
         cutoffs=panel.last_times(),
         alias="model",
@@ -73,16 +73,15 @@ def test_lines_and_bands_are_the_numbers_of_the_series_that_was_asked_for(kind):
     panel = panel_of(kind)
     forecast = forecast_of(panel)
     ax = plot_forecast(panel, forecast, series="b", n_history=10)
-    at = (1, slice(None), 0) if kind == "long" else (0, slice(None), 1)
     last = 10 * (np.sin(39) + 3)
-    np.testing.assert_allclose(line(ax, "model").get_ydata(), [last, *forecast.point[at]])
+    np.testing.assert_allclose(line(ax, "model").get_ydata(), [last, *forecast.point[1]])
     np.testing.assert_allclose(
         line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3)
     )
     found = bands(ax)
     assert list(found) == ["95% interval", "80% interval"]  # the wide one below the narrow one
     for level in (80, 95):
-        lower, upper = (forecast.quantiles[q][at] for q in level_to_quantiles(level))
+        lower, upper = (forecast.quantiles[q][1] for q in level_to_quantiles(level))
         vertices = found[f"{level}% interval"]
         assert set(vertices) == {*lower, *upper, line(ax, "history").get_ydata()[-1]}
     assert ax.get_title() == "b"
@@ -197,7 +196,7 @@ SCHEMAS |= {("unique_id", name, "y"): Schema(time_col=name) for name in ("day", 
 
 
 def test_names_that_end_like_a_bound_are_drawn():
-    wide = pd.DataFrame(panel_of("wide").values, columns=["sales", "sales-q0.4"]).assign(
+    wide = pd.DataFrame(columns_of(panel_of("wide")), columns=["sales", "sales-q0.4"]).assign(
         ds=pd.date_range("2024", periods=40)
     )
     axes = plot_forecast(wide, call_forecast(wide, STEPS, level=80)).figure.axes
@@ -473,10 +472,7 @@ def test_a_backtest_shows_truth_and_forecasts_from_the_cutoffs_asked_for(kind, t
     rows = np.sin(np.arange(40)) * 10 + 30
     np.testing.assert_allclose(line(ax, "truth").get_ydata(), rows[18 - STEPS : 40])
     drawn = [each for each in ax.get_lines() if len(each.get_ydata()) == STEPS]
-    at = (1, 0) if kind == "long" else (0, 1)
-    points = result.rolled["drift"].point.reshape(panel.n_series, 9, STEPS, panel.n_channels)[
-        at[0], [0, 4, 8], :, at[1]
-    ]
+    points = result.rolled["drift"].point.reshape(2, 9, STEPS)[1, [0, 4, 8]]
     np.testing.assert_array_equal([each.get_ydata() for each in drawn], points)
     assert [each.get_xdata()[0] for each in drawn] == [
         *panel.times[panel.starts[0] + np.array([18, 26, 34])].to_numpy()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scripts import ORIGIN
+from side_by_side import ends_of_all
 from suite import page, pretrained
 
 from tsattn.data.cards import load_dataset
@@ -86,9 +87,8 @@ def test_forecasts_on_file_are_those_of_the_forecaster(cache):
         ends = table.ends[table.parts[number]]
         for end, found in zip(ends, flat.reshape(len(ends), max(HORIZONS), 2), strict=True):
             direct = PretrainedForecaster(max(HORIZONS)).fit(panel.rows(0, int(end))).predict()
-            np.testing.assert_allclose(
-                found, scaler.transform(direct.point)[0], rtol=1e-4, atol=1e-5
-            )
+            scaled = (direct.point - scaler.mean) / scaler.scale
+            np.testing.assert_allclose(found, scaled.T, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_missing_is_forecast_again(cache):
@@ -123,8 +123,10 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
         page.TUNED: Naive(horizon).fit(known),
     }
     points = {}
+    every_end = ends_of_all(panel, ends)
+    scale = np.repeat(make_scaler(panel, 120).scale, len(ends), axis=0)[:, None]
     for name, forecaster in made.items():
-        rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, 120))
+        rolled = roll(forecaster, panel, every_end, scaler=make_scaler(panel, 120))
         found = rows[name]
         assert (found["mse"], found["mae"]) == pytest.approx((rolled.mse, rolled.mae), rel=1e-4)
         assert found["n_windows"] == len(ends)
@@ -134,8 +136,8 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
         assert tuple(weights) == members
         assert sum(weights.values()) == pytest.approx(1, abs=1e-3)
         mixed = sum(weight * points[member] for member, weight in weights.items())
-        truth = np.stack([panel.values[end : end + horizon] for end in ends])
-        error = (mixed - truth) / make_scaler(panel, 120).scale
+        truth = np.stack([panel.values[end : end + horizon] for end in every_end])
+        error = (mixed - truth) / scale
         assert rows[name]["mse"] == pytest.approx(np.square(error).mean(), rel=1e-3)
         assert rows[name]["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-3)
         blocks = rows[name]["beyond_map"]
@@ -200,7 +202,8 @@ def test_weights_are_those_of_all_validation_windows(cache, horizon):
     table = Table("tiny", make_panel(), SPLIT, cache)
     panel = make_panel()
     scaler = make_scaler(make_panel(), 120)
-    ends = np.arange(120, 160 - horizon + 1, 3)
+    rows = np.arange(120, 160 - horizon + 1, 3)
+    ends = ends_of_all(panel, rows)
     solved, zero = (
         roll(forecaster.fit(panel.rows(0, 160)), panel, ends, scaler=scaler)
         for forecaster in (
@@ -209,7 +212,8 @@ def test_weights_are_those_of_all_validation_windows(cache, horizon):
         )
     )
     truth = np.stack([panel.values[end : end + horizon] for end in ends])
-    one, two = ((rolled.point - truth) / scaler.scale for rolled in (solved, zero))
+    scale = np.repeat(scaler.scale, len(rows), axis=0)[:, None]
+    one, two = ((rolled.point - truth) / scale for rolled in (solved, zero))
     best = np.clip((two * (two - one)).mean() / np.square(one - two).mean(), 0, 1)
     (row,) = [row for row in pretrained.score(table, horizon, 1) if row["model"] == "map + zero"]
     wanted = (1 - pretrained.SHRINK) * best + pretrained.SHRINK / 2

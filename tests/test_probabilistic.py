@@ -76,7 +76,7 @@ def test_levels_and_quantiles_are_two_spellings_and_the_point_stays(head):
 def test_samples_have_the_quantiles_of_the_forecast(head):
     fitted = model(head).fit(data_for(head))
     draws = fitted.sample(n_samples=4000, random_state=3)
-    assert draws.shape == (3, 4, 1, 4000)
+    assert draws.shape == (3, 4, 4000)
     np.testing.assert_array_equal(draws, fitted.sample(n_samples=4000, random_state=3))
     assert not np.array_equal(draws, fitted.sample(n_samples=4000, random_state=4))
     for wrong in (-1, 2.5, "5"):
@@ -88,7 +88,7 @@ def test_samples_have_the_quantiles_of_the_forecast(head):
     frame = fitted.predict(quantiles=[0.2, 0.8])
     for column, q in (("mlr-q0.2", 0.2), ("mlr-q0.8", 0.8)):
         bound = frame[column].to_numpy().reshape(3, 4)
-        below = (draws[:, :, 0] <= bound[..., None]).mean(-1)
+        below = (draws <= bound[..., None]).mean(-1)
         slack = 0.35 if head == "negative_binomial" else 0.04  # counts jump over a probability
         assert (below > q - 0.04).all()
         assert (below < q + slack).all()

@@ -147,10 +147,10 @@ def test_filling_uses_only_what_was_known_at_the_cutoff(policy):
     panel = wide(np.stack(columns, axis=1), missing=policy)
     history = History(panel)
     for end in range(5, 41):
-        x = history.contexts(np.array([end]), 5)[0]
+        x = history.contexts(panel.starts[:-1] + end, 5)
         for c, column in enumerate(columns):
             np.testing.assert_allclose(
-                x[:, c], brute_fill(column, end, policy)[-5:], rtol=1e-12, err_msg=f"{end} {c}"
+                x[c, :, 0], brute_fill(column, end, policy)[-5:], rtol=1e-12, err_msg=f"{end} {c}"
             )
 
 

@@ -327,7 +327,7 @@ class Learner(Naive):
         return self
 
     def predict(self, panel, *, quantiles):
-        self.quantiles = {q: np.full((panel.n_series, self.horizon, 1), q) for q in quantiles}
+        self.quantiles = {q: np.full((panel.n_series, self.horizon), q) for q in quantiles}
         return self
 
 

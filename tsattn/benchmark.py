@@ -314,7 +314,7 @@ class _Run:
         return {
             **self.key,
             "context": forecaster.max_context,
-            "n_windows": rolled.n_windows,
+            "n_windows": rolled.n_windows // panel.n_series,
             "mse": rolled.mse,
             "mae": rolled.mae,
             "mse_original": rolled.mse_original,
@@ -478,14 +478,23 @@ def _peak_mb() -> float | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
+# Options that records of before do not have, by the default that stands for what was done then.
+_ADDED_LATER = {"scale": "window"}
+
+
 def asked(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that ask for something; ``None``, ``False`` and empty lists ask for nothing.
 
-    An option that is added later, and left out, therefore leaves the hash of a configuration as it
-    was.
+    Neither do the defaults of options that were added later: the hash of a configuration that
+    leaves them out stays as it was.
     """
     return {
-        k: v for k, v in config.items() if v is not None and v is not False and v != () and v != []
+        name: value
+        for name, value in config.items()
+        if value is not None
+        and value is not False
+        and value not in ((), [])
+        and _ADDED_LATER.get(name) != value
     }
 
 

@@ -94,7 +94,7 @@ def run(cell: Record, data: Any) -> Record:
         scores |= {
             f"{name}_mse": rolled.mse,
             f"{name}_mae": rolled.mae,
-            f"{name}_windows": rolled.n_windows,
+            f"{name}_windows": rolled.n_windows // panel.n_series,
         }
     told = {
         name: model.summary_[name]

@@ -181,7 +181,7 @@ def train_transformers(setting: Setting, steps: int, panel: Panel) -> int:
     config = PatchTSTConfig(**sizes, **dropout, pooling_type=None, scaling="std", loss="mse")
     model = PatchTSTForPrediction(config).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-    values = torch.as_tensor(panel.values, dtype=torch.float32)
+    values = torch.as_tensor(panel.grouped().values, dtype=torch.float32)
     windows = values.unfold(0, CONTEXT + HORIZON, 1).transpose(1, 2)[: steps * setting.windows]
     for batch in windows.split(setting.windows):
         optimiser.zero_grad()

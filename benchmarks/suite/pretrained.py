@@ -52,7 +52,7 @@ class Table:
 
     Args:
         name: Of the records.
-        panel: One series of its rows up to the last one that is judged.
+        panel: Its rows up to the last one that is judged.
         split: Its rows.
         cache: Folder of forecasts.
     """
@@ -68,8 +68,11 @@ class Table:
             for first, last in ((train, valid), (valid, stop))
         )
         self.ends = np.concatenate([chosen[::THIN], judged])
-        self.history, self.scaler = History(panel), make_scaler(panel, train)
-        self.truth = self.scaler.transform(panel.values)
+        # The series side by side: every forecast is of all of them.
+        group = panel.grouped()
+        self.history = History(group)
+        self.scaler = make_scaler(group, train)
+        self.truth = self.scaler.transform(group.values)
         n_parts = -(-len(self.ends) // PART)
         # Each file has origins of the whole span, so that the first ones tell where scores will
         # lie.

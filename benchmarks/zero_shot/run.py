@@ -113,7 +113,7 @@ def _fitted(model: str, task: Task, pasts: Sequence[np.ndarray]) -> np.ndarray:
         if model in POINTS
         else [answer.quantiles[level] for level in LEVELS]
     )
-    return np.concatenate(every, axis=2)
+    return np.stack(every, axis=2)
 
 
 def plan(model: str, task: Task, weights: str | None = None) -> Record:

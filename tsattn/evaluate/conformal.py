@@ -129,10 +129,11 @@ class SplitConformal(Forecaster):
             judged + inner,
             f"a calibration span of {judged} rows with the context of {self.alias} before it",
         )
-        self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
+        # A forecaster that was calibrated on one series takes every window for one of that series.
+        longest = _SCALE_ROWS if panel.n_series > 1 else 1
+        self._scale_rows = max(inner, min(longest, int(origins.min())))
         whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
-        self._of_counts = pd.Index(panel.ids)[np.logical_and.reduceat(whole, panel.starts[:-1])]
-        self._all_counts = bool(whole.all())
+        self._of_counts = np.logical_and.reduceat(whole, panel.starts[:-1])
         history = History(panel)
         ends = panel.starts[:-1, None] + origins
         errors = self._errors(history, ends.ravel())
@@ -171,6 +172,8 @@ class SplitConformal(Forecaster):
         return self.forecaster_.predict_windows(x[:, -inner:], covariates=given)[0]
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
+        if len(self.scales_) == 1:
+            return np.broadcast_to(self.scales_, (len(x), x.shape[2]))
         return self._sizes.per_step * step_of(x[:, -self._scale_rows :])
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
@@ -207,8 +210,9 @@ class SplitConformal(Forecaster):
         point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
         if not len(asked):
             return point, np.empty((*point.shape, 0))
-        bounds = self._around(point, asked, self.scale_before(history, ends))
-        return point, self.bounded_before(bounds, point, history, ends)
+        places = self.places_of(history.panel, ends)
+        bounds = self._around(point, asked, self.scale_before(history, ends, places))
+        return point, self.bounded_before(bounds, point, history, ends, places)
 
     def _around(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray
@@ -226,7 +230,7 @@ class SplitConformal(Forecaster):
         ``x [B, T, C]``; ``of_counts [B, 1]`` says whose series hold counts only, where it is known.
         """
         if of_counts is None:
-            of_counts = np.full((len(x), 1), self._all_counts)
+            of_counts = np.full((len(x), 1), self._of_counts.all())
         counts = of_counts & (_is_count(x) | np.isnan(x)).all(axis=1)
         nonnegative = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
         never_below = nonnegative & (self.forecaster_.nonnegative | counts)
@@ -236,19 +240,30 @@ class SplitConformal(Forecaster):
         )
 
     def bounded_before(
-        self, bounds: np.ndarray, point: np.ndarray, history: History, ends: np.ndarray
+        self,
+        bounds: np.ndarray,
+        point: np.ndarray,
+        history: History,
+        ends: np.ndarray,
+        places: np.ndarray,
     ) -> np.ndarray:
-        """As :meth:`bounded`, for the windows that end before rows ``ends [B]``."""
-        ids = pd.Index(history.panel.ids[history.panel.owners(ends)])
-        of_counts = np.where(
-            self._sizes.ids.get_indexer(ids) >= 0, ids.isin(self._of_counts), self._all_counts
-        )
+        """As :meth:`bounded`, for the windows that end before rows ``ends [B]``, of the calibrated
+        series at ``places [B]``.
+        """
+        of_counts = np.where(places >= 0, self._of_counts[places], self._of_counts.all())
         return self.bounded(bounds, point, self.windows(history, ends), of_counts[:, None])
 
-    def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
-        """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
-        scale = self._scale(history.reaching(ends, self._scale_rows))
-        return self._sizes.at(self._sizes.places(history.panel, ends), scale)
+    def places_of(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
+        """Which calibrated series the windows before rows ``ends [B]`` of a panel are of, ``[B]``;
+        -1 for another.
+        """
+        return self._sizes.places(panel, ends)
+
+    def scale_before(self, history: History, ends: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Unit of the errors of the windows that end before rows ``ends [B]``, of the calibrated
+        series at ``places [B]``, ``[B, C]``.
+        """
+        return self._sizes.at(places, self._scale(history.reaching(ends, self._scale_rows)))
 
 
 def _is_count(values: np.ndarray) -> np.ndarray:
@@ -421,12 +436,13 @@ def roll_adaptive(
     for slots in np.split(order, moments) if len(order) else ():
         at = ends[slots]
         feed.learn(stamps[at[0] - 1])
-        scale = forecaster.scale_before(history, at)
+        owners = forecaster.places_of(panel, at)
+        scale = forecaster.scale_before(history, at, owners)
         point = points.point[slots]
         y = history.futures(at, horizon)
         widths = feed.adaptive.widths()
         bounds = bounds_around(point, widths, places, scale)
-        bounds = forecaster.bounded_before(bounds, point, history, at)
+        bounds = forecaster.bounded_before(bounds, point, history, at, owners)
         feed.wait(
             stamps[at[0] + np.arange(horizon)],
             *tally_misses(np.abs(y - point) / scale[:, None, :], widths),

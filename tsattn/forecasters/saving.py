@@ -438,7 +438,7 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig) -> StepInterval
 
 def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | None:
     """Size of the errors of each series; NaN where it was not calibrated."""
-    if "intervals.scales" not in tensors:
+    if not {"intervals.scales", "intervals.per_step"} & tensors.keys():
         return None
     scales, per_step = (tensors[f"intervals.{name}"].numpy() for name in ("scales", "per_step"))
     for part, shape in (
