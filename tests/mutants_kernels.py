@@ -328,14 +328,14 @@ MUTANTS = [
     # structured matrices
     Mutant(
         "tsattn/matrices/levels.py",
-        "return picked * (places <= last).to(x.dtype)",
-        "return picked * (places <= last + 1).to(x.dtype)",
+        "in_block = (rows <= last_rows).to(x.dtype)",
+        "in_block = (rows <= last_rows + 1).to(x.dtype)",
         MATRICES,
     ),
     Mutant(
         "tsattn/matrices/levels.py",
-        "    y = expand(_transposed(z, level.right_blocks) if level.shuffled else z, right)",
-        "    y = expand(_transposed(z, level.left_blocks) if level.shuffled else z, right)",
+        "z = _transpose_groups(z, level.right_blocks)",
+        "z = _transpose_groups(z, level.left_blocks)",
         MATRICES,
     ),
     Mutant(
@@ -352,9 +352,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/matrices/structured.py",
-        "[left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in"
-        " self._parts]",
-        "[left_features(level, x, left).flatten(-2) for level, left, _ in self._parts]",
+        "projections.append(projection * level.alpha)",
+        "projections.append(projection)",
         MATRICES,
     ),
     Mutant(
