@@ -233,13 +233,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/cache.py",
-        "own = tuple(max((position + offset) // size * size - offset, 0) for offset in"
-        " self._offsets)",
-        "own = tuple(max(position // size * size, 0) for offset in self._offsets)",
+        "block = (position + offset) // size\n",
+        "offset, block = 0, position // size\n",
         CACHE,
     ),
     Mutant(
-        "tsattn/nn/cache.py", "if any(len(set(own)) > 1 for own in groups):", "if False:", CACHE
+        "tsattn/nn/cache.py", "if offset != key_offsets[head // group_size]:", "if False:", CACHE
     ),
     Mutant(
         "tsattn/nn/scores.py",
@@ -249,14 +248,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks), mean=True)",
-        "levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks))",
+        "levels = replace(levels, scales=scales, mean=True)",
+        "levels = replace(levels, scales=scales)",
         SCORES,
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "if x.shape[0] * x.shape[1] < DENSE_TOKENS * width:",
-        "if x.shape[0] * x.shape[1] < width:",
+        "if n_tokens < DENSE_TOKENS * width:",
+        "if n_tokens < width:",
         SCORES,
     ),
     Mutant(
@@ -267,8 +266,9 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)",
-        "here = tuple(part[..., : q.shape[2], :] for part in places.angles)",
+        "q = self.rotary.turn(q, (cosines[..., first_query:, :], sines[..., first_query:, :]))",
+        "first_query = q.shape[2]\n            q = self.rotary.turn(q, (cosines[..., :first_query, :],"
+        " sines[..., :first_query, :]))",
         GROUPS,
     ),
     Mutant(
@@ -291,14 +291,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/blocks.py",
-        "x = self._mix(i, block(x, key_mask=key_mask), key_mask)\n        return self.norm(x)",
-        "x = self._mix(i, block(x), key_mask)\n        return self.norm(x)",
+        "x = block(x, key_mask=key_mask)\n            x = self._mix(layer, x, key_mask)\n        return self.norm(x)",
+        "x = block(x)\n            x = self._mix(layer, x, key_mask)\n        return self.norm(x)",
         VARIANTS,
     ),
     Mutant(
         "tsattn/nn/blocks.py",
-        "mixed = self.attention((by_token + self.places).flatten(0, 1), key_mask=seen)",
-        "mixed = self.attention((by_token + self.places).flatten(0, 1))",
+        "mixed = self.attention(queries, key_mask=key_mask)",
+        "mixed = self.attention(queries)",
         MIXING,
     ),
     Mutant(
