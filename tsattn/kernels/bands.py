@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable
+from tsattn.kernels.dense import Passes, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
 from tsattn.kernels.partition import Band, Inside, Plan, Run, bands_refusal, make_plan, split_heads
 
@@ -70,8 +70,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     dtype = q.dtype
     value_width = v.shape[3]
     if not len(q):
-        # An empty batch: an empty result that depends on all inputs, as autograd expects.
-        return q.sum() + k.sum() + v.new_empty(*q.shape[:3], value_width) * v.sum()
+        return empty_batch(q, k, v)
     if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
         q, k, v = (x.float() for x in (q, k, v))  # HIDDEN is beyond the range of float16
     bias = None
@@ -94,9 +93,9 @@ class _Bands(Passes):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        # Bands are merged in float32 at least.
         work = torch.promote_types(q.dtype, torch.float32)
-        out = torch.empty(*q.shape[:3], v.shape[3], dtype=work, device=q.device)
-        lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
+        out, lse = fused.empty_results(q, v, work)
         for heads, plan in self.plans:
             tensors = [x[:, heads] for x in (q, out, lse, k, v, *_as_list(mask))]
             _forward(plan, *tensors)
@@ -116,7 +115,9 @@ class _Bands(Passes):
     ) -> tuple[Tensor, Tensor, Tensor]:
         assert stored is not None
         lse = stored
+        # Gradients of several bands are added in float32 at least.
         dq, dk, dv = (torch.empty(x.shape, dtype=lse.dtype, device=x.device) for x in (q, k, v))
+        # A gradient may have any strides, such as those of an expanded tensor.
         (grad,) = fused.dense_rows(grad)
         for heads, plan in self.plans:
             tensors = (q, grad, out, lse, dq, k, v, dk, dv, *_as_list(mask))
@@ -132,6 +133,7 @@ def _forward(
     for inside in plan.dense:
         for blocks in _slices(inside.run, [operand, out, lse, k, v, *bias]):
             _dense_forward(inside, blocks, plan.causal)
+    # The base comes first and fills; bands are merged into it.
     for band, run in plan.steps(operand):
         views = [*run.queries(operand, out, lse), *run.keys(k, v, *bias)]
         for piece in _pieces(views):
@@ -203,7 +205,8 @@ def _along_keys(bias: list[Tensor]) -> Tensor | None:
 
 
 def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """Add further keys to the result of the keys so far."""
+    """Add further keys to the result of the keys so far (docs/mathematics.md, section 4)."""
+    # The share of the further keys in the sum of all exponentials.
     out.lerp_(part, torch.sigmoid(part_lse - lse))
     torch.logaddexp(lse, part_lse, out=lse)
 

@@ -106,11 +106,12 @@ class Blocks:
     def scores(self, q: Tensor, k: Tensor, out: Tensor, heads: slice) -> None:
         """Fill ``out`` [b h Lq Lk]."""
         flat = out.flatten(0, 1)
-        for position, (features, factor) in enumerate(self.common):
+        beta = 0  # the first product overwrites, the others add
+        for features, factor in self.common:
             queries = merge(q[..., features])
             keys = merge(k[..., features])
-            keep_previous = min(position, 1)  # the first product fills, the others add
-            flat.baddbmm_(queries, keys.transpose(1, 2), beta=keep_previous, alpha=factor)
+            flat.baddbmm_(queries, keys.transpose(1, 2), beta=beta, alpha=factor)
+            beta = 1
         for run_heads, run in self._runs_of(heads):
             blocks = run.diagonal(out[:, run_heads])
             queries = run.queries(q[:, run_heads])
@@ -122,10 +123,12 @@ class Blocks:
         self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, heads: slice
     ) -> None:
         """From the gradient of the scores to those of q and k, block by block."""
-        flat = ds.flatten(0, 1)
+        flat = ds.flatten(0, 1)  # [b*h Lq Lk]
         for features, factor in self.common:
-            fill(dq[..., features], flat, merge(k[..., features]), factor)
-            fill(dk[..., features], flat.transpose(1, 2), merge(q[..., features]), factor)
+            queries = merge(q[..., features])
+            keys = merge(k[..., features])
+            fill(dq[..., features], flat, keys, factor)
+            fill(dk[..., features], flat.transpose(1, 2), queries, factor)
         if dq.shape[2] != dk.shape[2]:
             # A query before the first key may belong to no block, and a block of keys may hold no
             # query, so the runs do not fill every row.
@@ -133,7 +136,8 @@ class Blocks:
             for target in (dq, dk):
                 target[..., first_block_feature:] = 0
         for run_heads, run in self._runs_of(heads):
-            blocks = run.diagonal(ds[:, run_heads]).reshape(-1, run.n_queries, run.n_keys)
+            blocks = run.diagonal(ds[:, run_heads])
+            blocks = blocks.reshape(-1, run.n_queries, run.n_keys)
             queries = run.queries(q[:, run_heads])
             keys = run.keys(k[:, run_heads])
             to_queries = dq[:, run_heads, run.query_rows, run.features]
@@ -257,7 +261,9 @@ class Groups:
             for level_groups in groups:
                 count = count + shared_groups(level_groups, geometry.n_queries)
             share = count.reciprocal()
-            self.share = share.expand(*((1,) * (4 - share.ndim)), *share.shape)  # [1|B 1|H Lq Lk]
+            while share.ndim < 4:
+                share = share[None]
+            self.share = share  # [1|B 1|H Lq Lk]
 
     def add(self, q: Tensor, k: Tensor, raw: Tensor, index: tuple[slice, slice]) -> None:
         """Add the levels' scores of a slice to ``raw`` [b h Lq Lk]."""

@@ -81,6 +81,16 @@ def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes:
     return result
 
 
+def empty_batch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The result for a batch without sequences, which depends on all inputs as autograd expects.
+
+    Args:
+        q, k, v: As in :func:`tsattn.kernels.attention`, with one number of heads.
+    """
+    result = v.new_empty(*q.shape[:3], v.shape[3])
+    return q.sum() + k.sum() + result * v.sum()
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -316,7 +326,8 @@ class _Slices(Passes):
         for index, raw, weights in _walk(q, shape, stored):
             operands = self.plan.operands(q, k, index)
             self.plan.weights(*operands, mask, index, raw, weights)
-            fill(out[index], weights.flatten(0, 1), merge(v[index]), 1.0)
+            values = merge(v[index])
+            fill(out[index], weights.flatten(0, 1), values, 1.0)
         return out, stored
 
     def backward(
@@ -342,8 +353,9 @@ class _Slices(Passes):
             if stored is None:
                 self.plan.weights(*operands, mask, index, raw, weights)
             slice_grad = merge(grad[index])
+            values = merge(v[index])
             fill(dv[index], weights.flatten(0, 1).transpose(1, 2), slice_grad, 1.0)
-            torch.bmm(slice_grad, merge(v[index]).transpose(1, 2), out=raw.flatten(0, 1))
+            torch.bmm(slice_grad, values.transpose(1, 2), out=raw.flatten(0, 1))
             raw.sub_(means[index]).mul_(weights)
             self.plan.gradients(raw, *operands, dq, dk, index)
         return dq, dk, dv

@@ -247,6 +247,21 @@ def dense_rows(*tensors: Tensor) -> list[Tensor]:
     return [x if x.stride(3) == 1 else x.contiguous() for x in tensors]
 
 
+def empty_results(
+    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b h Lk V"], dtype: torch.dtype
+) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq 1"]]:
+    """Uninitialised tensors for a result of some type and its log-sum-exp.
+
+    Returns:
+        The result, and the log-sum-exp in float32 at least.
+    """
+    work = torch.promote_types(q.dtype, torch.float32)
+    batch, n_heads, n_queries, _ = q.shape
+    out = torch.empty(batch, n_heads, n_queries, v.shape[3], dtype=dtype, device=q.device)
+    lse = torch.empty(batch, n_heads, n_queries, 1, dtype=work, device=q.device)
+    return out, lse
+
+
 def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
     """Set rows that see no key to zero, and their log-sum-exp so high that in their gradient all
     weights are zero.

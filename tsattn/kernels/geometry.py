@@ -321,6 +321,19 @@ class Geometry:
         return self.levels.scales or (1.0,) * len(self.levels.ranks)
 
     @property
+    def positive_factor(self) -> float:
+        """The first factor above 0, else 1: the scale of a fused kernel, which takes one only."""
+        return next((factor for factor in self.factors if factor > 0), 1.0)
+
+    @property
+    def relative_factors(self) -> tuple[float, ...] | None:
+        """Factor of each feature over :attr:`positive_factor`, or ``None`` where all are 1."""
+        relative = []
+        for rank, factor in zip(self.levels.ranks, self.factors, strict=True):
+            relative += [factor / self.positive_factor] * rank
+        return None if set(relative) == {1.0} else tuple(relative)
+
+    @property
     def n_global_levels(self) -> int:
         """Leading levels that every pair shares: the first, and those whose only block covers all
         positions.

@@ -203,11 +203,7 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     ranks = geometry.levels.ranks
     mean = geometry.levels.mean
     widths = list(accumulate(ranks))
-    # A fused kernel takes one positive scale. The other factors go into the queries.
-    scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
-    relative = []
-    for factor, rank in zip(geometry.factors, ranks, strict=True):
-        relative += [factor / scale] * rank
+    scale = geometry.positive_factor
     first = geometry.n_global_levels - 1  # the last level that all pairs share
     level, is_small = _base_level(geometry, dense_block)
     bands = []
@@ -216,9 +212,11 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
         if runs:
             band_scale = scale / (coarse + 1 if mean else 1)
             bands.append(Band(widths[coarse], runs, scale=band_scale))
-    blocks = [
-        Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)
-    ]
+    # Each block of the base level with itself.
+    blocks = []
+    for start, stop in _spans(geometry, level):
+        length = stop - start
+        blocks.append(Run(start, length, start, length))
     base: Band | None = None
     dense: tuple[Inside, ...] = ()
     if is_small:
@@ -227,7 +225,7 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
         base_scale = scale / (len(ranks) if mean else 1)
         base = Band(widths[-1], _join(blocks), geometry.pattern.causal, base_scale)
     return Plan(
-        relative=None if set(relative) == {1.0} else tuple(relative),
+        relative=geometry.relative_factors,
         causal=geometry.pattern.causal,
         base=base,
         dense=dense,

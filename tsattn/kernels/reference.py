@@ -89,6 +89,7 @@ def level_scores(
     slices = zip(
         q.split(levels.ranks, dim=3), k.split(levels.ranks, dim=3), geometry.factors, strict=True
     )
+    # The first level counts for all pairs, the others where both share a block or a group.
     for level, (q_level, k_level, factor) in enumerate(slices):
         products = (q_level * factor) @ k_level.transpose(2, 3)  # [B H Lq Lk]
         if level > 0:
@@ -124,13 +125,16 @@ def weights_reference(
     work = torch.promote_types(q.dtype, torch.float32)
     k = expand_heads(k, q.shape[1])
     scores = level_scores(q.to(work), k.to(work), geometry=geometry, groups=groups)
-    visible = geometry.pattern.mask(q.shape[2], k.shape[2], device=q.device)
+    n_queries = q.shape[2]
+    n_keys = k.shape[2]
+    visible = geometry.pattern.mask(n_queries, n_keys, device=q.device)  # [Lq Lk]
     if key_mask is not None:
         visible = visible & key_mask[:, None, None, :]
     # The softmax of a row without a visible key would be 0/0. Such a row keeps its finite scores,
     # and its weights are set to zero afterwards, so that its gradients are zero instead of NaN.
     empty_rows = ~visible.any(dim=-1, keepdim=True)
-    weights = scores.masked_fill(~(visible | empty_rows), -torch.inf).softmax(dim=-1)
+    hidden = ~(visible | empty_rows)
+    weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
     return weights.masked_fill(~visible, 0.0)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable
+from tsattn.kernels.dense import Passes, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
 
 # Least and most queries of a chunk. Short chunks compute few pairs outside the windows, long ones
@@ -102,16 +102,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     dtype = q.dtype
     value_width = v.shape[3]
     if not len(q):
-        # An empty batch: an empty result that depends on all inputs, as autograd expects.
-        return q.sum() + k.sum() + v.new_empty(*q.shape[:3], value_width) * v.sum()
+        return empty_batch(q, k, v)
     if dtype == torch.float16:
         q, k, v = (x.float() for x in (q, k, v))  # HIDDEN is beyond the range of float16
-    # A fused kernel takes one positive scale. Factors that differ from it go into the queries.
-    scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
-    if set(geometry.factors) != {scale}:
-        relative = []
-        for rank, factor in zip(geometry.levels.ranks, geometry.factors, strict=True):
-            relative += [factor / scale] * rank
+    scale = geometry.positive_factor
+    relative = geometry.relative_factors
+    if relative is not None:
         q = q * torch.tensor(relative, dtype=q.dtype, device=q.device)
     if geometry.levels.mean:
         scale /= len(geometry.levels.ranks)
@@ -261,9 +257,7 @@ class _Chunks(Passes):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        work = torch.promote_types(q.dtype, torch.float32)
-        out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
-        lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
+        out, lse = fused.empty_results(q, v, q.dtype)
         for chunk, rows, keys, bias in _walk(self.geometry, mask, [q, out, lse], [k, v]):
             chunk_q, chunk_out, chunk_lse = rows
             chunk_k, chunk_v = (chunk.keys(x) for x in keys)

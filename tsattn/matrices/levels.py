@@ -119,7 +119,8 @@ def split_blocks(x: Tensor, n_blocks: int, dim: int = -1) -> Tensor:
         return x.unflatten(dim, (n_blocks, size // n_blocks))
     longest = math.ceil(size / n_blocks)
     starts = torch.arange(n_blocks + 1, device=x.device) * size // n_blocks
-    rows = starts[:-1, None] + torch.arange(longest, device=x.device)  # [blocks longest]
+    places = torch.arange(longest, device=x.device)
+    rows = starts[:-1, None] + places  # [blocks longest]
     last_rows = starts[1:, None] - 1  # [blocks 1]
     # Padding repeats the last row of its own block, so that a NaN cannot move to another block.
     sources = torch.minimum(rows, last_rows)
@@ -136,6 +137,7 @@ def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     flat = x.flatten(dim - 1, dim)
     if size % n_blocks == 0:
         return flat
+    # Row i of block k starts at k size // p, which is the inverse of block_starts.
     rows = torch.arange(size, device=x.device)
     blocks = ((rows + 1) * n_blocks - 1) // size  # of each row
     starts = blocks * size // n_blocks

@@ -16,8 +16,10 @@ from tsattn.matrices.structured import StructuredMatrix
 
 def _largest_small_divisor(size: int) -> int:
     """The largest divisor that is at most the square root."""
-    divisors = (k for k in range(math.isqrt(size), 0, -1) if size % k == 0)
-    return next(divisors)
+    divisor = math.isqrt(size)
+    while size % divisor:
+        divisor -= 1
+    return divisor
 
 
 def default_factors(n_in: int, n_out: int) -> tuple[int, int, int, int]:
@@ -47,10 +49,12 @@ def check_factors(
     """
     if factors is None:
         return default_factors(n_in, n_out)
-    is_valid = np.shape(factors) == (4,)
-    is_valid = is_valid and all(isinstance(factor, Integral) for factor in factors)
-    is_valid = is_valid and min(factors) > 0
-    if not is_valid or factors[0] * factors[1] != n_out or factors[2] * factors[3] != n_in:
+    # A user may pass anything, such as a nested list or a string.
+    fits = np.shape(factors) == (4,)
+    fits = fits and all(isinstance(factor, Integral) and factor > 0 for factor in factors)
+    fits = fits and factors[0] * factors[1] == n_out
+    fits = fits and factors[2] * factors[3] == n_in
+    if not fits:
         raise ValueError(
             "factors must be four positive numbers (a, b, c, d) with a b = n_out and c d = n_in;"
             f" got {factors} for n_out = {n_out}, n_in = {n_in}; leave them out for"
@@ -106,6 +110,7 @@ class Kronecker(StructuredMatrix):
         a, c = first.shape[-2:]
         b, d = second.shape[-2:]
         z = x.unflatten(-1, (c, d))
+        # Multiply-adds of the second factor first, and of the first factor first.
         if b * c * (a + d) <= a * d * (b + c):
             z = torch.einsum("...cd,...bd->...cb", z, second)
             z = torch.einsum("...cb,...ac->...ab", z, first)
@@ -117,7 +122,9 @@ class Kronecker(StructuredMatrix):
     @property
     def flops(self) -> int:
         a, b, c, d = self.factors
-        return (self.heads or 1) * min(b * c * (a + d), a * d * (b + c))
+        second_first = b * c * (a + d)
+        first_first = a * d * (b + c)
+        return (self.heads or 1) * min(second_first, first_first)
 
     def fan_in(self) -> dict[str, float]:
         return {"a": float(self.factors[2]), "b": float(self.factors[3])}
@@ -183,11 +190,12 @@ class Butterfly(StructuredMatrix):
                 blocks = blocks.mT
             blocks = blocks.reshape(n_heads, -1, distance, 2, 2, 1)  # [H hi lo u v 1]
             low, high = z.unflatten(1, (-1, 2, distance)).unbind(2)  # [H hi lo vectors] each
-            rows = [
-                torch.addcmul(low * row[:, :, :, 0], high, row[:, :, :, 1])
-                for row in blocks.unbind(3)
-            ]
-            z = torch.stack(rows, dim=2).flatten(1, 3)
+            # A 2 x 2 block maps the pair (low, high) to a new pair.
+            pairs = []
+            for row in blocks.unbind(3):
+                left, right = row.unbind(3)  # [H hi lo 1]
+                pairs.append(torch.addcmul(low * left, high, right))
+            z = torch.stack(pairs, dim=2).flatten(1, 3)
         return z.permute(2, 0, 1).reshape(shape)
 
     @property

@@ -65,6 +65,7 @@ class StructuredMatrix(nn.Module, ABC):
         """All entries, differentiable: the product with every unit vector."""
         parameter = next(self.parameters())
         unit_vectors = torch.eye(self.n_in, dtype=parameter.dtype, device=parameter.device)
+        # The product with unit vector i is column i.
         if self.heads is None:
             return self(unit_vectors).T
         return self(unit_vectors[:, None, :]).permute(1, 2, 0)
@@ -172,7 +173,10 @@ class StructuredMatrix(nn.Module, ABC):
                 f"the last axis must have {side} = {size} features; got shape {tuple(x.shape)}; "
                 "transpose it or build the matrix for that size"
             )
-        if self.heads is not None and (x.dim() < 2 or x.shape[-2] not in (1, self.heads)):
+        if self.heads is None:
+            return
+        # An axis of length 1 gives every head the same vector.
+        if x.dim() < 2 or x.shape[-2] not in (1, self.heads):
             raise ValueError(
                 f"the axis before the last must be heads = {self.heads} or 1; got shape"
                 f" {tuple(x.shape)}; x.unsqueeze(-2) gives every head the same vector"
