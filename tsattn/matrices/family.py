@@ -106,6 +106,7 @@ class MLR(LeveledMatrix):
                 f"ranks and n_blocks must have one number a level; got {len(ranks)} and"
                 f" {len(n_blocks)}; leave n_blocks out for 1, 2, 4, ..."
             )
+        # A level that is not shuffled has as many left as right blocks.
         levels = tuple(
             Level(count, count, rank) for rank, count in zip(ranks, n_blocks, strict=True)
         )
@@ -144,6 +145,7 @@ class BTT(LeveledMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         a, b, c, d = check_factors(factors, n_in, n_out)
+        # b left blocks of a rows and c right blocks of d columns.
         level = Level(b, c, tt_rank, shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
         self.factors = (a, b, c, d)
@@ -214,6 +216,7 @@ class MLBTC(LeveledMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         if levels is None:
+            # Low rank for the coarse structure, a block tensor train for the fine one.
             _, b, c, _ = default_factors(n_in, n_out)
             rank = max(1, min(n_in, n_out) // 8)
             levels = (Level(rank=rank), Level(b, c, 1, shuffled=True))
@@ -272,6 +275,7 @@ def make_matrix(
         raise ValueError(
             f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them"
         )
+    # The structures take different options, which a type checker cannot see here.
     structure: Any = STRUCTURES[name]
     values: dict[str, Any] = {
         "rank": rank,

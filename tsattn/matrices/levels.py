@@ -194,6 +194,7 @@ def right_features(
 def apply_level(level: Level, x: Tensor, left: Tensor, right: Tensor) -> Float[Tensor, "... n_out"]:
     """Product of the level with ``x`` on the last axis."""
     y = expand(right_features(level, x, right), left)
+    # P_L: output i lies in left block i mod left_blocks.
     if level.shuffled:
         y = _transpose_rows(y, level.left_blocks)
     return y if level.alpha == 1 else y * level.alpha
@@ -204,6 +205,7 @@ def apply_transpose(
 ) -> Float[Tensor, "... n_in"]:
     """Product of the level's transpose with ``x`` on the last axis."""
     z = left_features(level, x, left)
+    # P_R^T moves the features back to the right blocks.
     if level.shuffled:
         z = _transpose_groups(z, level.right_blocks)
     y = expand(z, right)

@@ -149,6 +149,7 @@ class StructuredMatrix(nn.Module, ABC):
             generator: Source of the draws; ``None`` is torch's global one.
         """
         fans = self.fan_in()
+        # In the order of the names, which a generator's seed relies on.
         for name, parameter in self.named_parameters():
             parameter.normal_(0.0, fans[name] ** -0.5, generator=generator)
 
@@ -159,6 +160,8 @@ class StructuredMatrix(nn.Module, ABC):
     def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
         if self.heads is not None:
             shape = (self.heads, *shape)
+        # On the CPU whatever torch's default device is, so that the start values do not depend on
+        # it.
         return nn.Parameter(torch.empty(*shape, dtype=dtype, device="cpu"))
 
     def check_input(self, x: Tensor, side: str) -> None:
@@ -263,6 +266,7 @@ class LeveledMatrix(StructuredMatrix):
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         self.check_input(x, "n_in")
+        # M x is the sum of the products of all levels with x.
         terms = [
             apply_level(level, x, left, right) for level, left, right in self._levels_and_cores
         ]

@@ -55,6 +55,7 @@ class Attention(nn.Module):
         self.pattern = Pattern() if pattern is None else pattern
         self.n_value_heads = group_heads(score.n_heads, n_value_heads)
         self.d_value = head_width(d_model, score.n_heads)
+        # Names of the maps stand in saved files.
         self.value = linear(d_model, self.n_value_heads * self.d_value, generator=generator)
         self.out = linear(score.n_heads * self.d_value, d_model, generator=generator)
 
@@ -138,6 +139,7 @@ class Attention(nn.Module):
             cache: From :meth:`make_cache`, with the keys and values of earlier tokens; the new
                 tokens are added to it.
         """
+        # Queries and keys depend on positions, values do not.
         start = cache.length
         q, k = self.score.features(x, start=start)
         v = self._values(x)

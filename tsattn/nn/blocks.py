@@ -29,6 +29,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
+        # Parameters are made on the CPU whatever torch's default device is, as all others here.
         self.norm_attention = nn.LayerNorm(d_model, device="cpu")
         self.norm_feed_forward = nn.LayerNorm(d_model, device="cpu")
         self.dropout = Dropout(dropout)
@@ -120,6 +121,7 @@ class ChannelMixer(nn.Module):
         queries = (tokens + self.places).flatten(0, 1)
         if key_mask is not None:
             key_mask = self._by_token(key_mask).flatten(0, 1)  # [BL C]
+        # One sequence of channels for each window and token.
         mixed = self.attention(queries, key_mask=key_mask)
         mixed = mixed.unflatten(0, tokens.shape[:2]).transpose(1, 2).flatten(0, 1)  # [BC L D]
         return x + self.dropout(mixed)

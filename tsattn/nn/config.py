@@ -161,11 +161,13 @@ class ModelConfig:
             setting or cannot read covariates (:data:`READS`).
     """
 
+    # The whole network.
     context: int
     horizon: int
     backbone: str = "mlr"
     equivariant: bool = False
     architecture: str = "encoder"
+    # Sizes.
     d_model: int = 16
     n_heads: int = 2
     n_kv_heads: int | None = None
@@ -175,6 +177,7 @@ class ModelConfig:
     patch_stride: int = 8
     dropout: float = 0.3
     head_rank: int | None = None
+    # The attention; which of these a backbone has is in the table above.
     ranks: tuple[int, ...] | None = None
     block_sizes: tuple[int, ...] | None = None
     offset: int | tuple[int, ...] | str = 0
@@ -185,6 +188,7 @@ class ModelConfig:
     n_global: int = 0
     layer_pattern: str | None = None
     rotary: bool = False
+    # Inputs and outputs.
     linear_skip: bool = True
     masked: bool = False
     head: str = "point"
@@ -203,6 +207,7 @@ class ModelConfig:
         check_backbone(self.backbone)
         self._check_inputs()
         self._check_head()
+        # A linear model has no patches and no attention; those settings are ignored.
         if self.kind == "linear":
             return
         if self.patch_len > self.context:
@@ -293,6 +298,7 @@ class ModelConfig:
         for options in _ATTENTION_OPTIONS.values():
             for name in options:
                 value = getattr(self, name)
+                # A setting at its default was not chosen by the user.
                 if value != defaults[name] and name not in _ATTENTION_OPTIONS[self.backbone]:
                     kinds = [kind for kind, names in _ATTENTION_OPTIONS.items() if name in names]
                     raise ValueError(

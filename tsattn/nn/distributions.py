@@ -126,6 +126,7 @@ class StudentTOutput(DistributionOutput):
 
     def domain_map(self, *raw: Tensor) -> Args:
         df, loc, scale = raw
+        # With more than two degrees of freedom the variance is finite.
         return 2 + nn.functional.softplus(df), loc, _positive(scale)
 
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
@@ -172,7 +173,10 @@ class NegativeBinomialOutput(DistributionOutput):
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
         self._refuse_shift(loc)
         total_count, logits = args
-        return total_count, logits if scale is None else logits + scale.log()
+        # The logarithm of the odds times the scale.
+        if scale is not None:
+            logits = logits + scale.log()
+        return total_count, logits
 
     def base(self, args: Args) -> distributions.Distribution:
         total_count, logits = args
@@ -209,6 +213,7 @@ class LogNormalOutput(NormalOutput):
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
         self._refuse_shift(loc)
         loc, width = args
+        # A scaled variable has a shifted logarithm of the same deviation.
         return args if scale is None else (loc + scale.log(), width)
 
     def base(self, args: Args) -> distributions.Distribution:
@@ -295,6 +300,7 @@ def _search(
 
     # The quantile is above ``low`` and at most ``high``; ``up`` and ``down`` are the elements whose
     # bound still has to be moved that way.
+    # Each round widens or halves the intervals of all elements that are not done.
     high = start.copy()
     low = np.full(high.size, -1.0)
     elements = np.arange(high.size)
@@ -339,15 +345,17 @@ def _lower(
 def _reaches(
     counts: np.ndarray, total_count: np.ndarray, odds: np.ndarray, q: np.ndarray
 ) -> np.ndarray:
-    """Whether P(X <= count) >= q, by the formula whose small probability keeps its digits."""
+    """Whether P(X <= count) >= q, by the formula that is accurate for these odds."""
     from scipy.special import betainc  # torch has no incomplete beta function
 
     probability = np.empty(counts.size)
-    is_large = odds > 1
-    count, total, ratio = counts[is_large], total_count[is_large], odds[is_large]
-    probability[is_large] = betainc(total, count + 1, 1 / (1 + ratio))
-    count, total, ratio = counts[~is_large], total_count[~is_large], odds[~is_large]
-    probability[~is_large] = 1 - betainc(count + 1, total, ratio / (1 + ratio))
+    # The smaller of 1 / (1 + odds) and odds / (1 + odds) keeps its digits; the other rounds to 1.
+    large = odds > 1
+    success = 1 / (1 + odds[large])
+    probability[large] = betainc(total_count[large], counts[large] + 1, success)
+    small = ~large
+    failure = odds[small] / (1 + odds[small])
+    probability[small] = 1 - betainc(counts[small] + 1, total_count[small], failure)
     return probability >= q
 
 

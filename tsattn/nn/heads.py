@@ -214,6 +214,7 @@ class QuantileHead(Head):
             )
         if all(abs(q - 0.5) > _QUANTILE_TOLERANCE for q in trained):
             trained = sorted([*trained, 0.5])
+        # The median is the point forecast, so it is always trained.
         super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
         distances = [abs(q - 0.5) for q in trained]
@@ -301,7 +302,7 @@ class QuantileHead(Head):
         self._check_kind(kind)
         if mask is not None:
             y = torch.where(mask, y, torch.zeros_like(y))
-        error = y[..., None] - parameters
+        error = y[..., None] - parameters  # [*N P]
         levels = parameters.new_tensor(self.trained)
         is_below = (error < 0).to(error.dtype)  # truth below the forecast
         terms = (error * (levels - is_below)).mean(-1)
@@ -319,6 +320,7 @@ class QuantileHead(Head):
         n_levels = len(self.trained)
         if n_levels == 1:
             return parameters.expand(shape)
+        # The trained quantile at or below q, and the next one above.
         left = torch.bucketize(q, levels, right=True) - 1
         left = left.clamp(0, n_levels - 2)
         share = (q - levels[left]) / (levels[left + 1] - levels[left])
@@ -408,6 +410,7 @@ class DistributionHead(Head):
         Raises:
             ValueError: If one is not between 0 and 1.
         """
+        # Half precision and float32 are too coarse for extreme quantiles.
         args = tuple(parameters.detach().cpu().double().unbind(-1))
         return self.family.icdf(args, check_quantiles(q)).to(parameters)
 
@@ -423,6 +426,7 @@ class DistributionHead(Head):
             generator: Source of the draws; they are made on its device, in float64.
         """
         parameters_64 = parameters.to(generator.device, torch.float64)
+        # One copy of the arguments for each draw.
         copies = parameters_64[..., None, :].expand(*parameters.shape[:-1], n, -1)
         args = tuple(arg.contiguous() for arg in copies.unbind(-1))
         return self.family.draw(args, generator).to(parameters)

@@ -169,6 +169,7 @@ class LinearModel(nn.Module):
             self.revin = RevIN("none", scale=False)
         else:
             self.revin = RevIN("mean")
+        # The names ``map`` and ``trend`` stand in saved files.
         self.map = linear(config.context, config.horizon, generator=generator)
         self.trend: nn.Module | None = None
         if config.backbone == "dlinear":
@@ -189,6 +190,7 @@ class LinearModel(nn.Module):
 
 def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C T"]:
     """Centred mean of ``width`` (odd) rows; the ends are repeated so that the length stays."""
+    # Half of the width on either side, so that as many rows come out as go in.
     n_repeats = width // 2
     padded = nn.functional.pad(x, (n_repeats, n_repeats), mode="replicate")
     return nn.functional.avg_pool1d(padded, width, stride=1)

@@ -302,6 +302,7 @@ class LevelScore(DotScore):
         )
         if levels is None:
             levels = Levels(default_ranks(self.d_key))
+        # Kuang et al. divide level l by its rank and average over the levels that a pair shares.
         if paper:
             scales = tuple(1 / rank for rank in levels.ranks)
             levels = replace(levels, scales=scales, mean=True)
@@ -333,6 +334,7 @@ class LevelScore(DotScore):
         q, k = super().features(x, context, start=start)
         if self.scales is None:
             return q, k
+        # One factor a level becomes one factor a feature.
         ranks = torch.tensor(self.levels.ranks, device=q.device)
         factors = self.scales.repeat_interleave(ranks, dim=1, output_size=self.d_key)  # [H K]
         return q * factors[:, None, :], k

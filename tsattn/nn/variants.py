@@ -113,6 +113,7 @@ def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | N
     ranks = config.ranks
     if ranks is None:
         ranks = default_ranks(width) if sizes is None else default_ranks(width, len(sizes))
+    # Block sizes are derived first: offsets by name depend on them.
     levels = Levels(ranks, sizes).fit(width, config.n_tokens)
     levels = replace(levels, offset=_layer_offset(config, layer, levels))
     return LevelScore(
@@ -144,6 +145,7 @@ def _layer_offset(config: ModelConfig, layer: int, levels: Levels) -> int | tupl
 def _bilinear_score(config: ModelConfig, generator: torch.Generator | None) -> BilinearScore:
     name = _MATRICES[config.backbone]
     width = config.d_model
+    # Values are as wide as in ordinary attention, so the heads must divide the width.
     d_head = head_width(width, config.n_heads)
     ranks = config.ranks
     if name == "mlr" and ranks is None:
