@@ -192,7 +192,9 @@ def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C 
     """Centred mean of ``width`` (odd) rows; the ends are repeated so that the length stays."""
     # Half of the width on either side, so that as many rows come out as go in.
     n_repeats = width // 2
-    padded = nn.functional.pad(x, (n_repeats, n_repeats), mode="replicate")
+    first_rows = x[..., :1].expand(*x.shape[:-1], n_repeats)
+    last_rows = x[..., -1:].expand(*x.shape[:-1], n_repeats)
+    padded = torch.cat((first_rows, x, last_rows), -1)
     return nn.functional.avg_pool1d(padded, width, stride=1)
 
 
