@@ -20,32 +20,32 @@ MUTANTS = [
     # levels, patterns and the reference
     Mutant(
         "tsattn/kernels/geometry.py",
-        "near = (here - there).abs() < self.window",
-        "near = (here - there).abs() <= self.window",
+        "near = (queries - keys).abs() < self.window",
+        "near = (queries - keys).abs() <= self.window",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "visible = visible & (there <= here)",
-        "visible = visible & (there < here + 2)",
+        "visible = visible & (keys <= queries)",
+        "visible = visible & (keys < queries + 2)",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "near | ((here >= 0) & (here < self.n_global)) | (there < self.n_global)",
-        "near | (there < self.n_global)",
+        "visible = near | global_query | global_key",
+        "visible = near | global_key",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "here = torch.arange(n_keys - n_queries, n_keys, device=device) + shift",
-        "here = torch.arange(n_queries, device=device) + shift",
+        "query_blocks = torch.div(queries + shifts,",
+        "query_blocks = torch.div(queries - queries[0] + shifts,",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "if field.name not in known and value != field.default:",
-        "if field.name not in known and value is None:",
+        "if field.name not in served_fields and value != field.default:",
+        "if field.name not in served_fields and value is None:",
         KERNELS,
     ),
     Mutant(
@@ -56,20 +56,20 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "first, last = min(0, self.n_keys - self.n_queries), self.n_keys - 1",
-        "first, last = 0, self.n_keys - 1",
+        "first_position = min(0, self.n_keys - self.n_queries)",
+        "first_position = 0",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/reference.py",
-        "count = count + same.to(q.dtype)",
-        "count = count + 1",
+        "n_shared = n_shared + same.to(q.dtype)",
+        "n_shared = n_shared + 1",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/reference.py",
-        "return (here == there[..., None, :]) & (here >= 0)",
-        "return here == there[..., None, :]",
+        "return same_group & (query_groups >= 0)",
+        "return same_group",
         GROUPS,
     ),
     Mutant(
@@ -87,32 +87,32 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/dense.py",
-        "raw.sub_(means[here]).mul_(weights)",
+        "raw.sub_(means[index]).mul_(weights)",
         "raw.mul_(weights)",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/dense.py",
-        "raw.mul_(_of(share, heads) if self.groups is None else at(share, here))",
-        "raw.mul_(1)",
+        "elif self.share is not None:\n            raw.mul_(_heads_of(self.share, heads))",
+        "elif self.share is not None:\n            raw.mul_(1)",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/dense.py",
-        "firsts[levels] + slots) | (levels < geometry.n_global_levels)",
-        "firsts[levels] + slots) | (levels < 1)",
+        "is_global = level_of < geometry.n_global_levels",
+        "is_global = level_of < 1",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/dense.py",
-        "            if kept is None:\n                self.plan.weights",
-        "            if kept is not None:\n                self.plan.weights",
+        "            if stored is None:\n                self.plan.weights",
+        "            if stored is not None:\n                self.plan.weights",
         KERNELS,
     ),
     Mutant(
         "tsattn/kernels/blocks.py",
-        "top, bottom = max(block * size - offset - shift, 0), high - shift",
-        "top, bottom = max(block * size - offset, 0), high - shift",
+        "first_query = max(block_start - shift, 0)",
+        "first_query = max(block_start, 0)",
         KERNELS,
     ),
     Mutant(
@@ -123,8 +123,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/blocks.py",
-        "place.addcmul_(part.view(place.shape), at(same, here), value=factor)",
-        "place.add_(part.view(place.shape), alpha=factor)",
+        "target.addcmul_(products, mask_slice(level.same, index), value=level.factor)",
+        "target.add_(products, alpha=level.factor)",
         GROUPS,
     ),
     Mutant(
@@ -166,14 +166,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/partition.py",
-        "scale=scale / (coarse + 1 if mean else 1)",
-        "scale=scale / (coarse + 2 if mean else 1)",
+        "band_scale = scale / (coarse + 1 if mean else 1)",
+        "band_scale = scale / (coarse + 2 if mean else 1)",
         BANDS,
     ),
     Mutant(
         "tsattn/kernels/partition.py",
-        "shift = (run.query + geometry.levels.offsets[0]) % finer[0] if finer else 0",
-        "shift = run.query % finer[0] if finer else 0",
+        "shift = (run.query + geometry.levels.offsets[0]) % fine_sizes[0]",
+        "shift = run.query % fine_sizes[0]",
         BANDS,
     ),
     Mutant(
@@ -184,20 +184,20 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/bands.py",
-        "target[..., :width] += part[..., :width]",
-        "target[...] += part",
+        "dq[..., :width] += part_dq[..., :width]",
+        "dq += part_dq",
         BANDS,
     ),
     Mutant(
         "tsattn/kernels/fused.py",
-        "    out.masked_fill_(empty, 0.0)\n    lse.masked_fill_(empty, -HIDDEN)",
-        "    out.masked_fill_(empty, 0.0)",
+        "    out.masked_fill_(empty_rows, 0.0)\n    lse.masked_fill_(empty_rows, -HIDDEN)",
+        "    out.masked_fill_(empty_rows, 0.0)",
         f"{BANDS} {WINDOWED}",
     ),
     Mutant(
         "tsattn/kernels/fused.py",
-        "needed == list(wanted) and optional and len(schema.returns) == n_results",
-        "needed == list(wanted) and len(schema.returns) == n_results",
+        "        elif not argument.has_default_value():\n            return False",
+        "        else:\n            pass",
         FUSED,
     ),
     Mutant(
@@ -233,13 +233,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/cache.py",
-        "own = tuple(max((position + offset) // size * size - offset, 0) for offset in"
-        " self._offsets)",
-        "own = tuple(max(position // size * size, 0) for offset in self._offsets)",
+        "block = (position + offset) // size\n",
+        "offset, block = 0, position // size\n",
         CACHE,
     ),
     Mutant(
-        "tsattn/nn/cache.py", "if any(len(set(own)) > 1 for own in groups):", "if False:", CACHE
+        "tsattn/nn/cache.py", "if offset != key_offsets[head // group_size]:", "if False:", CACHE
     ),
     Mutant(
         "tsattn/nn/scores.py",
@@ -249,14 +248,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks), mean=True)",
-        "levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks))",
+        "levels = replace(levels, scales=scales, mean=True)",
+        "levels = replace(levels, scales=scales)",
         SCORES,
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "if x.shape[0] * x.shape[1] < DENSE_TOKENS * width:",
-        "if x.shape[0] * x.shape[1] < width:",
+        "if n_tokens < DENSE_TOKENS * width:",
+        "if n_tokens < width:",
         SCORES,
     ),
     Mutant(
@@ -267,8 +266,9 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)",
-        "here = tuple(part[..., : q.shape[2], :] for part in places.angles)",
+        "q = self.rotary.turn(q, (cosines[..., first_query:, :], sines[..., first_query:, :]))",
+        "first_query = q.shape[2]\n            q = self.rotary.turn(q, (cosines[..., :first_query, :],"
+        " sines[..., :first_query, :]))",
         GROUPS,
     ),
     Mutant(
@@ -291,14 +291,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/blocks.py",
-        "x = self._mix(i, block(x, key_mask=key_mask), key_mask)\n        return self.norm(x)",
-        "x = self._mix(i, block(x), key_mask)\n        return self.norm(x)",
+        "x = block(x, key_mask=key_mask)\n            x = self._mix(layer, x, key_mask)\n        return self.norm(x)",
+        "x = block(x)\n            x = self._mix(layer, x, key_mask)\n        return self.norm(x)",
         VARIANTS,
     ),
     Mutant(
         "tsattn/nn/blocks.py",
-        "mixed = self.attention((by_token + self.places).flatten(0, 1), key_mask=seen)",
-        "mixed = self.attention((by_token + self.places).flatten(0, 1))",
+        "mixed = self.attention(queries, key_mask=key_mask)",
+        "mixed = self.attention(queries)",
         MIXING,
     ),
     Mutant(
@@ -328,14 +328,14 @@ MUTANTS = [
     # structured matrices
     Mutant(
         "tsattn/matrices/levels.py",
-        "return picked * (places <= last).to(x.dtype)",
-        "return picked * (places <= last + 1).to(x.dtype)",
+        "in_block = (rows <= last_rows).to(x.dtype)",
+        "in_block = (rows <= last_rows + 1).to(x.dtype)",
         MATRICES,
     ),
     Mutant(
         "tsattn/matrices/levels.py",
-        "    y = expand(_transposed(z, level.right_blocks) if level.shuffled else z, right)",
-        "    y = expand(_transposed(z, level.left_blocks) if level.shuffled else z, right)",
+        "z = _transpose_groups(z, level.right_blocks)",
+        "z = _transpose_groups(z, level.left_blocks)",
         MATRICES,
     ),
     Mutant(
@@ -352,9 +352,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/matrices/structured.py",
-        "[left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in"
-        " self._parts]",
-        "[left_features(level, x, left).flatten(-2) for level, left, _ in self._parts]",
+        "projections.append(projection * level.alpha)",
+        "projections.append(projection)",
         MATRICES,
     ),
     Mutant(

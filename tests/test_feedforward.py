@@ -38,7 +38,7 @@ def outcome(forward, layer, x):
 @pytest.mark.parametrize("tokens", [1, 7, 21, 64])
 @pytest.mark.parametrize("room", [1, 100, 2**17])  # hidden numbers a step: one token, a few, all
 def test_steps_are_the_formula(rate, tokens, room, monkeypatch):
-    monkeypatch.setattr(layers, "_HIDDEN", room)
+    monkeypatch.setattr(layers, "_STEP_NUMBERS", room)
     layer = FeedForward(5, 20, dropout=rate, generator=seeded()).double()
     x = torch.randn(3, tokens, 5, dtype=torch.float64, generator=seeded(1))
     for ours, truth in zip(
@@ -90,7 +90,7 @@ def test_autocast_chooses_the_types():
     assert layer(x).dtype == torch.float32
 
 
-@pytest.mark.skipif(not layers._ONEDNN, reason="torch without oneDNN")
+@pytest.mark.skipif(not layers._HAS_ONEDNN, reason="torch without oneDNN")
 def test_linear_maps_by_onednn_are_those_of_torch_up_to_the_second_derivative(monkeypatch):
     map_ = layers.linear(24, 40, generator=torch.Generator().manual_seed(0))
     x = torch.randn(7, 30, 24, requires_grad=True)
@@ -106,14 +106,14 @@ def test_linear_maps_by_onednn_are_those_of_torch_up_to_the_second_derivative(mo
     monkeypatch.setattr(layers, "_product", lambda *args: (calls.append(1), product(*args))[1])
     found = derivatives()
     n_calls = len(calls)
-    monkeypatch.setattr(layers, "_ONEDNN", False)
+    monkeypatch.setattr(layers, "_HAS_ONEDNN", False)
     for mine, theirs in zip(found, derivatives(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     assert n_calls > 2
     assert len(calls) == n_calls
 
 
-@pytest.mark.skipif(not layers._ONEDNN, reason="torch without oneDNN")
+@pytest.mark.skipif(not layers._HAS_ONEDNN, reason="torch without oneDNN")
 def test_few_tokens_other_types_autocast_and_counters_get_torchs_product():
     many = torch.randn(64, 24)
     weight = torch.randn(8, 24)

@@ -280,7 +280,7 @@ def test_every_pair_is_met_once(length, window, n_global, causal, chunks):
     for chunk in windowed._chunks(call, window):
         rows[chunk.rows] += 1
         keys = chunk.keys(positions).flatten()
-        bias = masks.of(chunk, None)
+        bias = masks.bias(chunk, None)
         seen = torch.ones(1, len(keys), dtype=torch.bool) if bias is None else bias[0, 0] == 0
         if chunk.causal:
             seen = keys <= positions[0, 0, chunk.rows]

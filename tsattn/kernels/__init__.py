@@ -1,6 +1,4 @@
-"""Exact attention with distance-dependent levels: the public functions, which take plain
-arguments.
-"""
+"""The public functions of exact attention with distance-dependent levels, on plain arguments."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -188,7 +186,7 @@ def attention_weights(
     key_mask: Bool[Tensor, "B Lk"] | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """The weights with which :func:`attention` averages the values, for looking at them.
+    """The weights with which :func:`attention` averages the values.
 
     Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is
     ``attention(q, k, v, ...)``, and the arguments are those of :func:`attention`.
@@ -223,17 +221,17 @@ def _levels(
     level_scales: tuple[float, ...] | None,
     mean_levels: bool,
 ) -> Levels | None:
-    """Levels of these ranks; without ranks none, and the other arguments are refused."""
+    """Levels of these ranks; without ranks ``None``, and the other arguments are refused."""
     if ranks is not None:
         return Levels(ranks, block_sizes, offset, level_scales, mean_levels)
-    shifted = any(offset) if isinstance(offset, tuple) else offset
-    given = {
+    is_shifted = any(offset) if isinstance(offset, tuple) else bool(offset)
+    options = {
         "block_sizes": block_sizes,
         "level_scales": level_scales,
         "mean_levels": mean_levels,
-        "offset": shifted and offset,
+        "offset": offset if is_shifted else None,
     }
-    for name, value in given.items():
+    for name, value in options.items():
         if value:
             raise ValueError(
                 f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out"

@@ -1,9 +1,9 @@
-"""Exact level attention of long sequences by bands, in memory that grows with their length only.
+"""Exact level attention of long sequences by bands, with memory linear in their length.
 
 Nested blocks split the pairs of tokens by the deepest level they share. The pairs of one level, a
-*band*, are ordinary attention between blocks that have a parent in common, over views of k and v,
-with the features of finer levels set to zero in q. A fused kernel computes each, and log-sum-exps
-merge them exactly (docs/mathematics.md, section 4). Within the blocks of the *base* level all finer
+*band*, are ordinary attention between blocks of one parent block, over views of k and v, with the
+features of finer levels set to zero in q. A fused kernel computes each band, and log-sum-exps merge
+the bands exactly (docs/mathematics.md, section 4). Inside the blocks of the *base* level all finer
 levels are added to one small matrix of scores.
 """
 
@@ -15,17 +15,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable
+from tsattn.kernels.dense import Passes, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.partition import Inside, Plan, Run, bands_refusal, make_plan, split_heads
+from tsattn.kernels.partition import Band, Inside, Plan, Run, bands_refusal, make_plan, split_heads
 
-# The coarsest level whose blocks have at most this many tokens is computed by block products, finer
-# ones included.
+# Most tokens of a block that block products compute, finer levels included.
 DENSE_BLOCK = 64
-# Scores of one slice of such blocks: small enough for the cache.
+# Bytes of the scores of one slice of such blocks: small enough for the cache.
 SLICE_BYTES = 4 * 2**20
-# A fused kernel is given at most this much of q at a time, so that what it returns stays small
-# beside the inputs.
+# Most bytes of q in one call of a fused kernel, so that its results need little memory compared
+# with the inputs.
 PIECE_BYTES = 4 * 2**20
 
 
@@ -59,34 +58,34 @@ def attention_bands(
         Time B H L L (K + V) multiply-adds, half of that when causal; memory O(B H L (K + V)).
     """
     if torch.compiler.is_compiling():
-        # Views by number and a choice of kernels at run time are nothing for a compiler: it goes
-        # around them.
+        # A compiler cannot follow strided views and a choice of kernels at run time.
         return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
     return _attend(q, k, v, key_mask, geometry)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
-    reason = bands_refusal(geometry)
-    if reason is not None:
-        raise ValueError(reason)
+    refusal = bands_refusal(geometry)
+    if refusal is not None:
+        raise ValueError(refusal)
     dtype = q.dtype
-    width = v.shape[3]
+    value_width = v.shape[3]
     if not len(q):
-        return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
+        return empty_batch(q, k, v)
     if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
-        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
+        q, k, v = (x.float() for x in (q, k, v))  # HIDDEN is beyond the range of float16
     bias = None
     if key_mask is not None:
-        shown = torch.zeros((), dtype=q.dtype, device=q.device)
-        bias = torch.where(key_mask, shown, fused.HIDDEN)[:, None, :, None]
+        visible = torch.zeros((), dtype=q.dtype, device=q.device)
+        bias = torch.where(key_mask, visible, fused.HIDDEN)[:, None, :, None]
         bias = bias.expand(-1, q.shape[1], -1, -1).contiguous()  # [B H L 1]
     q, k, v = fused.dense_rows(*fused.pad(q, k, v))
     plans = [(heads, make_plan(part, DENSE_BLOCK)) for heads, part in split_heads(geometry)]
-    return differentiable(q, k, v, bias, _Bands(plans))[..., :width].to(dtype)
+    out = differentiable(q, k, v, bias, _Bands(plans))
+    return out[..., :value_width].to(dtype)
 
 
 class _Bands(Passes):
-    """Base and bands by ``plans``: some heads, and what is to be done for them."""
+    """Base and bands; ``plans`` are pairs of some heads and their plan."""
 
     def __init__(self, plans: list[tuple[slice, Plan]]) -> None:
         self.plans = plans
@@ -94,11 +93,12 @@ class _Bands(Passes):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        # Bands are merged in float32 at least.
         work = torch.promote_types(q.dtype, torch.float32)
-        out = torch.empty(*q.shape[:3], v.shape[3], dtype=work, device=q.device)
-        lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
+        out, lse = fused.empty_results(q, v, work)
         for heads, plan in self.plans:
-            _forward(plan, *(x[:, heads] for x in (q, k, v, out, lse, *_list(mask))))
+            tensors = [x[:, heads] for x in (q, out, lse, k, v, *_as_list(mask))]
+            _forward(plan, *tensors)
         if mask is not None:
             fused.clear_hidden(out, lse)
         return out.to(q.dtype), lse
@@ -111,107 +111,140 @@ class _Bands(Passes):
         v: Tensor,
         mask: Tensor | None,
         out: Tensor,
-        kept: Tensor | None,
+        stored: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        assert kept is not None  # log-sum-exps
-        dq, dk, dv = (torch.empty(x.shape, dtype=kept.dtype, device=x.device) for x in (q, k, v))
+        assert stored is not None
+        lse = stored
+        # Gradients of several bands are added in float32 at least.
+        dq, dk, dv = (torch.empty(x.shape, dtype=lse.dtype, device=x.device) for x in (q, k, v))
+        # A gradient may have any strides, such as those of an expanded tensor.
         (grad,) = fused.dense_rows(grad)
         for heads, plan in self.plans:
-            _backward(
-                plan, *(x[:, heads] for x in (grad, q, k, v, out, kept, dq, dk, dv, *_list(mask)))
-            )
+            tensors = (q, grad, out, lse, dq, k, v, dk, dv, *_as_list(mask))
+            _backward(plan, *(x[:, heads] for x in tensors))
         return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)
 
 
 def _forward(
-    plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *bias: Tensor
+    plan: Plan, q: Tensor, out: Tensor, lse: Tensor, k: Tensor, v: Tensor, *bias: Tensor
 ) -> None:
-    """Fill ``out`` and ``lse``."""
+    """Fill ``out`` and ``lse``; the bias is there where a mask hides keys."""
     operand = plan.scaled(q)
     for inside in plan.dense:
-        for slices in _slices(inside.run, [operand, out, lse, k, v, *bias]):
-            _dense_forward(inside, slices, plan.causal)
+        for blocks in _slices(inside.run, [operand, out, lse, k, v, *bias]):
+            _dense_forward(inside, blocks, plan.causal)
+    # The base comes first and fills; bands are merged into it.
     for band, run in plan.steps(operand):
         views = [*run.queries(operand, out, lse), *run.keys(k, v, *bias)]
-        for a, o, s, b, c, *d in _pieces(views):
-            part, part_lse = fused.forward(
-                a, b, c, scale=band.scale, causal=band.causal, bias=_across(d)
-            )
-            if band is plan.base:
-                o.copy_(part)
-                s.copy_(part_lse.unsqueeze(3))
-            else:
-                _merge(o, s, part.to(out.dtype), part_lse.unsqueeze(3))
-            del part
+        for piece in _pieces(views):
+            _band_forward(band, piece, fills=band is plan.base)
+
+
+def _band_forward(band: Band, piece: list[Tensor], fills: bool) -> None:
+    """Fill ``out`` and ``lse`` of a piece, or merge a band into them."""
+    q, out, lse, k, v, *bias = piece
+    part, part_lse = fused.forward(
+        q, k, v, scale=band.scale, causal=band.causal, bias=_along_keys(bias)
+    )
+    part_lse = part_lse.unsqueeze(3)
+    if fills:
+        out.copy_(part)
+        lse.copy_(part_lse)
+    else:
+        _merge(out, lse, part.to(out.dtype), part_lse)
 
 
 def _backward(plan: Plan, *tensors: Tensor) -> None:
     """Fill ``dq``, ``dk`` and ``dv``."""
-    grad, q, k, v, out, lse, dq, dk, dv, *bias = tensors
+    q, grad, out, lse, dq, k, v, dk, dv, *bias = tensors
     operand = plan.scaled(q)
     for inside in plan.dense:
-        for slices in _slices(inside.run, [operand, grad, out, lse, dq, k, v, dk, dv, *bias]):
-            _dense_backward(inside, slices, plan.causal)
+        for blocks in _slices(inside.run, [operand, grad, out, lse, dq, k, v, dk, dv, *bias]):
+            _dense_backward(inside, blocks, plan.causal)
     for band, run in plan.steps(operand):
         views = [*run.queries(operand, grad, out, lse, dq), *run.keys(k, v, dk, dv, *bias)]
-        for a, g, o, s, to_q, b, c, to_k, to_v, *d in _pieces(views):
-            parts = fused.backward(
-                g, a, b, c, o, s.squeeze(3), scale=band.scale, causal=band.causal, bias=_across(d)
-            )
-            # Behind the features that count, the gradient of q is not zero, but that of the zeros
-            # put there.
-            widths = (band.width, band.width, c.shape[3])
-            for target, part, width in zip((to_q, to_k, to_v), parts, widths, strict=True):
-                if band is plan.base:
-                    target.copy_(part)
-                else:
-                    target[..., :width] += part[..., :width]
-            del parts, part  # before the next ones are made
+        for piece in _pieces(views):
+            _band_backward(band, piece, fills=band is plan.base)
     if plan.relative is not None:
         dq.mul_(plan.factors(dq))
 
 
-def _list(bias: Tensor | None) -> list[Tensor]:
+def _band_backward(band: Band, piece: list[Tensor], fills: bool) -> None:
+    """Fill ``dq``, ``dk`` and ``dv`` of a piece, or add a band to them."""
+    q, grad, out, lse, dq, k, v, dk, dv, *bias = piece
+    part_dq, part_dk, part_dv = fused.backward(
+        grad,
+        q,
+        k,
+        v,
+        out,
+        lse.squeeze(3),
+        scale=band.scale,
+        causal=band.causal,
+        bias=_along_keys(bias),
+    )
+    if fills:
+        dq.copy_(part_dq)
+        dk.copy_(part_dk)
+        dv.copy_(part_dv)
+        return
+    # Features beyond the width are zeros that were put into q; their gradients do not count.
+    width = band.width
+    dq[..., :width] += part_dq[..., :width]
+    dk[..., :width] += part_dk[..., :width]
+    dv += part_dv
+
+
+def _as_list(bias: Tensor | None) -> list[Tensor]:
     return [] if bias is None else [bias]
 
 
-def _across(bias: list[Tensor]) -> Tensor | None:
-    """What is added to the scores of every key, along the keys: [b h n 1] -> [b h 1 n]."""
+def _along_keys(bias: list[Tensor]) -> Tensor | None:
+    """The bias of the scores with the keys on the last axis: [b h n 1] -> [b h 1 n]."""
     return bias[0].transpose(2, 3) if bias else None
 
 
 def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """Add a part's keys to what the queries have seen so far."""
+    """Add further keys to the result of the keys so far (docs/mathematics.md, section 4)."""
+    # The share of the further keys in the sum of all exponentials.
     out.lerp_(part, torch.sigmoid(part_lse - lse))
     torch.logaddexp(lse, part_lse, out=lse)
 
 
 def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Views [B H count n F] as such of four axes, whole if the layouts allow and one by one if they
-    do not.
+    """Views [B H count n F] as views of four axes, at most :data:`PIECE_BYTES` each.
+
+    Batch and heads become one axis if all layouts allow; otherwise the shorter of batch and count
+    is taken one by one.
     """
     batch, n_heads, count = views[0].shape[:3]
+    mergeable = all(x.stride(0) == n_heads * x.stride(1) for x in views)
     parts: Iterable[list[Tensor]]
-    if batch == 1 or n_heads == 1 or all(x.stride(0) == n_heads * x.stride(1) for x in views):
+    if batch == 1 or n_heads == 1 or mergeable:
         parts = [[x.flatten(0, 1) for x in views]]
     elif batch < count:
-        parts = ([x[b] for x in views] for b in range(batch))
+        parts = ([x[i] for x in views] for i in range(batch))
     else:
-        parts = ([x[:, :, c] for x in views] for c in range(count))
+        parts = ([x[:, :, i] for x in views] for i in range(count))
     for part in parts:
-        n_parts = math.ceil(max(x.nbytes for x in part) / PIECE_BYTES)
-        yield from map(
-            list, zip(*(x.split(math.ceil(len(x) / n_parts)) for x in part), strict=True)
-        )
+        n_bytes = max(x.nbytes for x in part)
+        n_pieces = math.ceil(n_bytes / PIECE_BYTES)
+        length = math.ceil(len(part[0]) / n_pieces)
+        splits = [x.split(length) for x in part]
+        for piece in zip(*splits, strict=True):
+            yield list(piece)
 
 
 def _slices(run: Run, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
     """Views [b h count n F] of some blocks whose scores fit the cache."""
     views = run.queries(*tensors)
     batch, n_heads, count, length, _ = views[0].shape
-    room = max(1, SLICE_BYTES // (length * length * 4))
-    n_blocks = max(1, min(count, room // n_heads))
-    n_batch = max(1, room // (n_heads * count)) if n_blocks == count else 1
+    matrix_bytes = length * length * 4  # of float32
+    n_matrices = max(1, SLICE_BYTES // matrix_bytes)
+    n_blocks = max(1, min(count, n_matrices // n_heads))
+    n_batch = 1
+    if n_blocks == count:
+        n_batch = max(1, n_matrices // (n_heads * count))
     for first in range(0, batch, n_batch):
         for block in range(0, count, n_blocks):
             yield [x[first : first + n_batch, :, block : block + n_blocks] for x in views]
@@ -226,9 +259,9 @@ def _dense_scores(
     inside: Inside, q: Tensor, k: Tensor, shares: Tensor | None, bias: list[Tensor], causal: bool
 ) -> Tensor:
     """Scores of blocks, [1 N n F] -> [N n n]."""
-    length = q.shape[2]
-    scores = torch.empty(*q.shape[:3], length, dtype=q.dtype, device=q.device)
-    inside.blocks.scores(q, k, scores, slice(0, q.shape[1]))
+    _, n_blocks, length, _ = q.shape
+    scores = torch.empty(1, n_blocks, length, length, dtype=q.dtype, device=q.device)
+    inside.blocks.scores(q, k, scores, slice(0, n_blocks))
     if shares is not None:
         scores *= shares
     if bias:
@@ -239,28 +272,37 @@ def _dense_scores(
     return scores[0]
 
 
-def _dense_forward(inside: Inside, slices: list[Tensor], causal: bool) -> None:
-    to_out, to_lse = slices[1:3]
-    q, k, v = (_side_by_side(slices[i], to_lse.dtype) for i in (0, 3, 4))
-    weights = _dense_scores(inside, q, k, inside.shares(q), slices[5:], causal)
-    top = weights.amax(dim=2, keepdim=True)
-    weights.sub_(top).exp_()
+def _dense_forward(inside: Inside, blocks: list[Tensor], causal: bool) -> None:
+    """Fill ``out`` and ``lse`` of some blocks [b h count n F]."""
+    q, out, lse, k, v, *bias = blocks
+    q, k, v = (_side_by_side(x, lse.dtype) for x in (q, k, v))
+    scores = _dense_scores(inside, q, k, inside.shares(q), bias, causal)
+    # A softmax in place that also gives the log-sum-exp.
+    maximum = scores.amax(dim=2, keepdim=True)
+    weights = scores.sub_(maximum).exp_()
     total = weights.sum(dim=2, keepdim=True)
-    to_out.copy_((weights @ v[0]).div_(total).view(to_out.shape))
-    to_lse.copy_(total.log_().add_(top).view(to_lse.shape))
+    attended = (weights @ v[0]).div_(total)
+    out.copy_(attended.view(out.shape))
+    log_total = total.log_().add_(maximum)
+    lse.copy_(log_total.view(lse.shape))
 
 
-def _dense_backward(inside: Inside, slices: list[Tensor], causal: bool) -> None:
-    to_q, to_k, to_v = (slices[i] for i in (4, 7, 8))
-    q, grad, out, lse, k, v = (_side_by_side(slices[i], to_q.dtype) for i in (0, 1, 2, 3, 5, 6))
+def _dense_backward(inside: Inside, blocks: list[Tensor], causal: bool) -> None:
+    """Fill ``dq``, ``dk`` and ``dv`` of some blocks [b h count n F]."""
+    q, grad, out, lse, to_q, k, v, to_k, to_v, *bias = blocks
+    inputs = (q, grad, out, lse, k, v)
+    q, grad, out, lse, k, v = (_side_by_side(x, to_q.dtype) for x in inputs)
+    grad = grad[0]
     shares = inside.shares(q)
-    weights = _dense_scores(inside, q, k, shares, slices[9:], causal).sub_(lse[0]).exp_()
-    to_v.copy_((weights.transpose(1, 2) @ grad[0]).view(to_v.shape))
-    mean = (grad[0] * out[0]).sum(dim=2, keepdim=True)
-    ds = (grad[0] @ v[0].transpose(1, 2)).sub_(mean).mul_(weights)
+    scores = _dense_scores(inside, q, k, shares, bias, causal)
+    weights = scores.sub_(lse[0]).exp_()
+    dv = weights.transpose(1, 2) @ grad
+    to_v.copy_(dv.view(to_v.shape))
+    means = (grad * out[0]).sum(dim=2, keepdim=True)
+    ds = (grad @ v[0].transpose(1, 2)).sub_(means).mul_(weights)
     if shares is not None:
         ds *= shares
-    # Features that only pad q and k have no part in the scores.
+    # Zeros, because padded features of q and k have no part in the scores.
     dq = torch.zeros_like(q)
     dk = torch.zeros_like(k)
     inside.blocks.gradients(ds[None], q, k, dq, dk, slice(0, q.shape[1]))

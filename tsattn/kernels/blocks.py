@@ -1,5 +1,6 @@
-"""Scores of levels as products of blocks, contiguous or by groups, and their gradients."""
+"""Products of blocks, contiguous or by groups: the scores of levels and their gradients."""
 
+import sys
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor
 from tsattn.kernels.geometry import Geometry
 from tsattn.kernels.reference import shared_groups
 
-# Results with rows shorter than a vector register of the CPU are made the other way round, which
-# fills it.
+# Bytes of a vector register of the CPU. Results with shorter rows are computed transposed, which
+# fills the register.
 NARROW_BYTES = 64
 
 
@@ -19,10 +20,10 @@ class Run:
 
     features: slice
     factor: float
-    query: int
-    key: int
-    n_queries: int
-    n_keys: int
+    query: int  # first query
+    key: int  # first key
+    n_queries: int  # of one block
+    n_keys: int  # of one block
     count: int
 
     @property
@@ -36,34 +37,42 @@ class Run:
         return slice(self.key, self.key + self.count * self.n_keys)
 
     def queries(self, x: Tensor) -> Tensor:
-        """The run's own rows and features, a block at a time: [b h L K] -> [b*h*count
-        n_queries r].
+        """The rows and features of the run, a block at a time: [b h Lq K] -> [b*h*count n_queries
+        r].
         """
         rows = x[:, :, self.query_rows, self.features]
         return rows.reshape(-1, self.n_queries, rows.shape[3])
 
     def keys(self, x: Tensor) -> Tensor:
-        """The same for keys."""
+        """The same for keys: [b h Lk K] -> [b*h*count n_keys r]."""
         rows = x[:, :, self.key_rows, self.features]
         return rows.reshape(-1, self.n_keys, rows.shape[3])
 
     def diagonal(self, scores: Tensor) -> Tensor:
         """View of the run's blocks in the scores: [b h Lq Lk] -> [b h count n_queries n_keys]."""
-        blocks = scores[:, :, self.query_rows, self.key_rows].unflatten(
-            3, (self.count, self.n_keys)
-        )
+        blocks = scores[:, :, self.query_rows, self.key_rows]
+        blocks = blocks.unflatten(3, (self.count, self.n_keys))
         blocks = blocks.unflatten(2, (self.count, self.n_queries))
         return blocks.diagonal(dim1=2, dim2=4).permute(0, 1, 4, 2, 3)
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """Neighbouring heads whose blocks agree, and the runs of these blocks."""
+
+    first_head: int
+    stop_head: int
+    runs: list[Run]
+
+
 class Blocks:
     """Scores as a sum: products over all pairs for the global levels, block products added on the
-    diagonal.
+    diagonal for the others.
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        # Neighbouring global levels of one factor are one product. For ordinary attention that is
-        # all there is.
+        # Features and factor of each product over all pairs. Neighbouring global levels of one
+        # factor are one product, so ordinary attention is a single one.
         self.common: list[tuple[slice, float]] = []
         start = 0
         for level in range(geometry.n_global_levels):
@@ -73,59 +82,68 @@ class Blocks:
                 start = self.common.pop()[0].start
             self.common.append((slice(start, stop), factor))
             start = stop
-        # Heads whose grids agree go together: (first head, head after the last, runs).
-        self.groups: list[tuple[int, int | None, list[Run]]] = []
-        for head, offset in enumerate(geometry.levels.offsets):
+        offsets = geometry.levels.offsets
+        self.grids: list[_Grid] = []
+        for head, offset in enumerate(offsets):
             first = head
-            runs = _runs(geometry, offset)
-            if self.groups and self.groups[-1][2] == runs:
-                first = self.groups.pop()[0]
-            self.groups.append((first, head + 1, runs))
-        if len(geometry.levels.offsets) == 1:
-            self.groups = [(0, None, self.groups[0][2])]
+            runs = _find_runs(geometry, offset)
+            if self.grids and self.grids[-1].runs == runs:
+                first = self.grids.pop().first_head
+            # One offset serves any number of heads.
+            stop = sys.maxsize if len(offsets) == 1 else head + 1
+            self.grids.append(_Grid(first, stop, runs))
 
     def _runs_of(self, heads: slice) -> list[tuple[slice, Run]]:
-        chosen = []
-        for first, stop, runs in self.groups:
-            low = max(first, heads.start) - heads.start
-            high = (heads.stop if stop is None else min(stop, heads.stop)) - heads.start
-            if low < high:
-                chosen += [(slice(max(low, 0), high), run) for run in runs]
-        return chosen
+        """The runs of some heads, each with its heads counted from the first of these."""
+        runs = []
+        for grid in self.grids:
+            first = max(grid.first_head - heads.start, 0)
+            stop = min(grid.stop_head, heads.stop) - heads.start
+            if first < stop:
+                runs += [(slice(first, stop), run) for run in grid.runs]
+        return runs
 
     def scores(self, q: Tensor, k: Tensor, out: Tensor, heads: slice) -> None:
         """Fill ``out`` [b h Lq Lk]."""
         flat = out.flatten(0, 1)
-        for position, (features, factor) in enumerate(self.common):
-            left = merge(q[..., features])
-            right = merge(k[..., features])
-            flat.baddbmm_(left, right.transpose(1, 2), beta=min(position, 1), alpha=factor)
-        for some, run in self._runs_of(heads):
-            blocks = run.diagonal(out[:, some])
-            part = torch.bmm(run.queries(q[:, some]), run.keys(k[:, some]).transpose(1, 2))
-            blocks.add_(part.view(blocks.shape), alpha=run.factor)
+        beta = 0  # the first product overwrites, the others add
+        for features, factor in self.common:
+            queries = merge(q[..., features])
+            keys = merge(k[..., features])
+            flat.baddbmm_(queries, keys.transpose(1, 2), beta=beta, alpha=factor)
+            beta = 1
+        for run_heads, run in self._runs_of(heads):
+            blocks = run.diagonal(out[:, run_heads])
+            queries = run.queries(q[:, run_heads])
+            keys = run.keys(k[:, run_heads])
+            products = torch.bmm(queries, keys.transpose(1, 2))
+            blocks.add_(products.view(blocks.shape), alpha=run.factor)
 
     def gradients(
         self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, heads: slice
     ) -> None:
         """From the gradient of the scores to those of q and k, block by block."""
-        flat = ds.flatten(0, 1)
+        flat = ds.flatten(0, 1)  # [b*h Lq Lk]
         for features, factor in self.common:
-            fill(dq[..., features], flat, merge(k[..., features]), factor)
-            fill(dk[..., features], flat.transpose(1, 2), merge(q[..., features]), factor)
+            queries = merge(q[..., features])
+            keys = merge(k[..., features])
+            fill(dq[..., features], flat, keys, factor)
+            fill(dk[..., features], flat.transpose(1, 2), queries, factor)
         if dq.shape[2] != dk.shape[2]:
             # A query before the first key may belong to no block, and a block of keys may hold no
-            # query.
+            # query, so the runs do not fill every row.
+            first_block_feature = self.common[-1][0].stop
             for target in (dq, dk):
-                target[..., self.common[-1][0].stop :] = 0
-        for some, run in self._runs_of(heads):
-            blocks = run.diagonal(ds[:, some]).reshape(-1, run.n_queries, run.n_keys)
-            queries = run.queries(q[:, some])
-            keys = run.keys(k[:, some])
-            fill(dq[:, some, run.query_rows, run.features], blocks, keys, run.factor)
-            fill(
-                dk[:, some, run.key_rows, run.features], blocks.transpose(1, 2), queries, run.factor
-            )
+                target[..., first_block_feature:] = 0
+        for run_heads, run in self._runs_of(heads):
+            blocks = run.diagonal(ds[:, run_heads])
+            blocks = blocks.reshape(-1, run.n_queries, run.n_keys)
+            queries = run.queries(q[:, run_heads])
+            keys = run.keys(k[:, run_heads])
+            to_queries = dq[:, run_heads, run.query_rows, run.features]
+            to_keys = dk[:, run_heads, run.key_rows, run.features]
+            fill(to_queries, blocks, keys, run.factor)
+            fill(to_keys, blocks.transpose(1, 2), queries, run.factor)
 
 
 def merge(x: Tensor) -> Tensor:
@@ -134,121 +152,164 @@ def merge(x: Tensor) -> Tensor:
 
 
 def fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
-    """Write ``factor * left @ right`` where ``target`` points; batched products want a dense place,
-    so maybe a copy.
+    """Write ``factor * left @ right`` into ``target`` [b h L F], which may be any view.
+
+    A batched product needs a contiguous result, so some targets cost a copy.
     """
-    shape = (left.shape[0], left.shape[1], right.shape[2])
-    if left.device.type == "cpu" and right.shape[2] * right.element_size() < NARROW_BYTES:
-        turned = left.new_empty((shape[0], shape[2], shape[1]))
-        turned.baddbmm_(right.transpose(1, 2), left.transpose(1, 2), beta=0, alpha=factor)
-        blocks = target.unflatten(2, (-1, shape[1]))
-        blocks.copy_(turned.view(*blocks.shape[:3], shape[2], shape[1]).transpose(3, 4))
+    batch, n_rows, _ = left.shape
+    n_columns = right.shape[2]
+    row_bytes = n_columns * right.element_size()
+    if left.device.type == "cpu" and row_bytes < NARROW_BYTES:
+        transposed = left.new_empty((batch, n_columns, n_rows))
+        transposed.baddbmm_(right.transpose(1, 2), left.transpose(1, 2), beta=0, alpha=factor)
+        blocks = target.unflatten(2, (-1, n_rows))  # [b h count rows columns]
+        transposed = transposed.view(*blocks.shape[:3], n_columns, n_rows)
+        blocks.copy_(transposed.transpose(3, 4))
     elif target.is_contiguous():
-        target.view(shape).baddbmm_(left, right, beta=0, alpha=factor)
+        target.view(batch, n_rows, n_columns).baddbmm_(left, right, beta=0, alpha=factor)
     else:
-        product = left.new_empty(shape).baddbmm_(left, right, beta=0, alpha=factor)
+        product = left.new_empty((batch, n_rows, n_columns))
+        product.baddbmm_(left, right, beta=0, alpha=factor)
         target.copy_(product.view(target.shape))
 
 
-def _runs(geometry: Geometry, offset: int) -> list[Run]:
+def _find_runs(geometry: Geometry, offset: int) -> list[Run]:
     """Blocks of every level that is not global, neighbours of one size joined."""
     runs: list[Run] = []
-    shift = geometry.n_keys - geometry.n_queries
     ranks = geometry.levels.ranks
     start = sum(ranks[: geometry.n_global_levels])
     for level in range(geometry.n_global_levels, len(ranks)):
-        size = geometry.block_sizes[level]
         features = slice(start, start + ranks[level])
         start = features.stop
         first, last = geometry.touched(level, offset)
         for block in range(first, last + 1):
-            # Positions of the block, cut to those that hold a key, then to those that hold a query.
-            low = max(block * size - offset, 0)
-            high = min((block + 1) * size - offset, geometry.n_keys)
-            top = max(block * size - offset - shift, 0)
-            bottom = high - shift
-            if bottom <= top:
+            run = _find_block(geometry, level, block, offset, features)
+            if run is None:
                 continue
-            run = Run(features, geometry.factors[level], top, low, bottom - top, high - low, 1)
-            if runs and _follows(runs[-1], run):
-                before = runs.pop()
-                run = replace(before, count=before.count + 1)
+            if runs and _is_next(runs[-1], run):
+                previous = runs.pop()
+                run = replace(previous, count=previous.count + 1)
             runs.append(run)
     return runs
 
 
-def _follows(before: Run, run: Run) -> bool:
-    alike = (before.features, before.n_queries, before.n_keys) == (
-        run.features,
-        run.n_queries,
-        run.n_keys,
+def _find_block(
+    geometry: Geometry, level: int, block: int, offset: int, features: slice
+) -> Run | None:
+    """Queries and keys of one block, or ``None`` where it holds no query."""
+    size = geometry.block_sizes[level]
+    # The last query stands at the position of the last key.
+    shift = geometry.n_keys - geometry.n_queries
+    block_start = block * size - offset
+    first_key = max(block_start, 0)
+    stop_key = min(block_start + size, geometry.n_keys)
+    first_query = max(block_start - shift, 0)
+    stop_query = stop_key - shift
+    if stop_query <= first_query:
+        return None
+    return Run(
+        features,
+        geometry.factors[level],
+        query=first_query,
+        key=first_key,
+        n_queries=stop_query - first_query,
+        n_keys=stop_key - first_key,
+        count=1,
     )
-    return alike and before.query_rows.stop == run.query and before.key_rows.stop == run.key
+
+
+def _is_next(run: Run, block: Run) -> bool:
+    """Whether a block continues a run: same features and sizes, directly behind it."""
+    same_shape = (
+        run.features == block.features
+        and run.n_queries == block.n_queries
+        and run.n_keys == block.n_keys
+    )
+    return same_shape and run.query_rows.stop == block.query and run.key_rows.stop == block.key
+
+
+@dataclass(frozen=True)
+class _GroupLevel:
+    """One level by groups; tokens before the first one in a group need no products."""
+
+    features: slice
+    factor: float
+    query: int  # first query that may be in a group
+    key: int  # first key that may be in a group
+    same: Tensor  # 1 where query and key share a group, [1|B 1|H Lq-query Lk-key]
 
 
 class Groups:
-    """Levels after the first whose parts are given: products of all pairs, counted where both are
-    in one part.
+    """The levels after the first of a call by groups: products of all pairs, counted where both
+    are in one group.
     """
 
     def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
-        self.levels: list[tuple[slice, float, int, int, Tensor]] = []
+        self.levels: list[_GroupLevel] = []
         start, *ranks = geometry.levels.ranks
-        for rank, factor, parts in zip(ranks, geometry.factors[1:], groups, strict=True):
-            key = _first_in_a_part(parts)
+        for rank, factor, level_groups in zip(ranks, geometry.factors[1:], groups, strict=True):
+            key = _first_grouped(level_groups)
             query = max(key - (geometry.n_keys - geometry.n_queries), 0)
-            same = shared_groups(parts[..., key:], geometry.n_queries - query).to(dtype)
-            self.levels.append((slice(start, start + rank), factor, query, key, same))
+            same = shared_groups(level_groups[..., key:], geometry.n_queries - query).to(dtype)
+            features = slice(start, start + rank)
+            self.levels.append(_GroupLevel(features, factor, query, key, same))
             start += rank
         self.share: Tensor | None = None
         if geometry.levels.mean:
-            count = torch.ones((), dtype=dtype, device=groups[0].device if groups else None)
-            for parts in groups:
-                count = count + shared_groups(parts, geometry.n_queries)
-            self.share = count.reciprocal().expand(
-                *((1,) * (4 - count.ndim)), *count.shape
-            )  # [1|B, 1|H, Lq, Lk]
+            device = groups[0].device if groups else None
+            count = torch.ones((), dtype=dtype, device=device)
+            for level_groups in groups:
+                count = count + shared_groups(level_groups, geometry.n_queries)
+            share = count.reciprocal()
+            while share.ndim < 4:
+                share = share[None]
+            self.share = share  # [1|B 1|H Lq Lk]
 
-    def add(self, q: Tensor, k: Tensor, raw: Tensor, here: tuple[slice, slice]) -> None:
+    def add(self, q: Tensor, k: Tensor, raw: Tensor, index: tuple[slice, slice]) -> None:
         """Add the levels' scores of a slice to ``raw`` [b h Lq Lk]."""
-        for features, factor, query, key, same in self.levels:
-            queries = merge(q[:, :, query:, features])
-            keys = merge(k[:, :, key:, features])
-            place = raw[:, :, query:, key:]
-            part = torch.bmm(queries, keys.transpose(1, 2))
-            place.addcmul_(part.view(place.shape), at(same, here), value=factor)
+        for level in self.levels:
+            queries = merge(q[:, :, level.query :, level.features])
+            keys = merge(k[:, :, level.key :, level.features])
+            target = raw[:, :, level.query :, level.key :]
+            products = torch.bmm(queries, keys.transpose(1, 2)).view(target.shape)
+            target.addcmul_(products, mask_slice(level.same, index), value=level.factor)
         if self.share is not None:
-            raw.mul_(at(self.share, here))
+            raw.mul_(mask_slice(self.share, index))
 
     def gradients(
-        self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]
+        self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, index: tuple[slice, slice]
     ) -> None:
         """From the gradient of a slice's scores to those of the levels' queries and keys."""
-        for features, factor, query, key, same in self.levels:
-            own = (ds[:, :, query:, key:] * at(same, here)).flatten(0, 1)
-            dq[:, :, :query, features] = 0
-            dk[:, :, :key, features] = 0
-            fill(dq[:, :, query:, features], own, merge(k[:, :, key:, features]), factor)
-            fill(
-                dk[:, :, key:, features],
-                own.transpose(1, 2),
-                merge(q[:, :, query:, features]),
-                factor,
-            )
+        for level in self.levels:
+            features = level.features
+            level_ds = ds[:, :, level.query :, level.key :] * mask_slice(level.same, index)
+            level_ds = level_ds.flatten(0, 1)
+            queries = merge(q[:, :, level.query :, features])
+            keys = merge(k[:, :, level.key :, features])
+            dq[:, :, : level.query, features] = 0
+            dk[:, :, : level.key, features] = 0
+            to_queries = dq[:, :, level.query :, features]
+            to_keys = dk[:, :, level.key :, features]
+            fill(to_queries, level_ds, keys, level.factor)
+            fill(to_keys, level_ds.transpose(1, 2), queries, level.factor)
 
 
-def _first_in_a_part(parts: Tensor) -> int:
-    """Positions before it need no products; 0 on devices that would have to be waited for, and
-    where there is none.
+def _first_grouped(groups: Tensor) -> int:
+    """First position that is in a group in some sequence or head, 0 where there is none.
+
+    Also 0 on other devices than the CPU, where the answer would have to be waited for.
     """
-    if parts.device.type != "cpu":
+    if groups.device.type != "cpu":
         return 0
-    return int((parts >= 0).reshape(-1, parts.shape[-1]).any(dim=0).byte().argmax())
+    in_group = (groups >= 0).reshape(-1, groups.shape[-1]).any(dim=0)
+    return int(in_group.byte().argmax())
 
 
-def at(mask: Tensor, here: tuple[slice, slice]) -> Tensor:
-    """What a mask [1 or B, 1 or H, Lq, Lk] holds for a slice of the batch and the heads."""
-    sequences, heads = (
-        part if size > 1 else slice(None) for part, size in zip(here, mask.shape[:2], strict=True)
-    )
-    return mask[sequences, heads]
+def mask_slice(mask: Tensor, index: tuple[slice, slice]) -> Tensor:
+    """The part of a mask [1|B 1|H Lq Lk] for some sequences and heads."""
+    sequences, heads = index
+    everything = slice(None)
+    return mask[
+        sequences if mask.shape[0] > 1 else everything,
+        heads if mask.shape[1] > 1 else everything,
+    ]

@@ -1,4 +1,4 @@
-"""Attention of the newest token over the keys and values that a cache kept."""
+"""Attention of the newest token over the keys and values in a cache."""
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,8 @@ def decode(
     starts: tuple[Start, ...] | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "B H 1 V"]:
-    """Softmax attention of one query over T kept tokens, with the features of each level where that
-    level counts.
+    """Softmax attention of one query over the T tokens of a cache, each level counted where the
+    query and the token share a block.
 
     The last row of causal attention with distance-dependent levels (docs/mathematics.md, section
     3): the newest of the T tokens shares a block of level l with the tokens from the block's start
@@ -31,8 +31,8 @@ def decode(
         keys: One tensor a level, coarse to fine, (B, Hk, slots, r_l) with the widths r_l summing to
             K. The slot s of level l holds the token ``starts[l] + s``; slots beyond the T tokens
             are never seen.
-        values: One a token. The heads Hk and Hv divide H, each for itself: the query head h uses
-            the key head ``h // (H // Hk)`` and the value head ``h // (H // Hv)``.
+        values: One a token. Hk and Hv both divide H: query head h uses key head ``h // (H // Hk)``
+            and value head ``h // (H // Hv)``.
         levels: Scales of the levels and whether to take their mean; block sizes and offset are in
             ``starts``.
         starts: First token that shares the query's block of each level, for all key heads or one
@@ -43,14 +43,14 @@ def decode(
         The attended values, computed in float32 at least and returned in the type of ``q``.
 
     Raises:
-        ValueError: If shapes or types do not fit together; what a cache keeps is not checked again.
+        ValueError: If shapes or types do not fit together. The numbers of a cache are not checked.
 
     Cost:
         For one head, the sum over levels of r_l (T - starts[l]) multiply-adds for the scores, at
         most r_l b_l a level with blocks of b_l tokens, against T K of ordinary attention, and T V
-        for the values. Grouped keys and values are never copied out: the queries of a group are
-        rows of one product. Half-precision keys and values are widened to float32 for the time of
-        the call.
+        for the values. Shared keys and values are not copied: the queries of a group are rows of
+        one product. Half-precision keys and values are widened to float32 for the time of the
+        call.
 
     Example:
         >>> q, v = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0], [3.0], [6.0]]]])
@@ -58,37 +58,41 @@ def decode(
         >>> decode(q, keys, v, starts=(0, 2), scale=0.0).item()
         3.0
     """
-    starts = (0,) * len(keys) if starts is None else starts
+    n_levels = len(keys)
+    if starts is None:
+        starts = (0,) * n_levels
     _check_shapes(q, keys, values)
-    n_batch, n_heads = q.shape[:2]
-    n_tokens, width = values.shape[2:]
+    batch, n_heads, _, key_width = q.shape
+    n_key_heads = keys[0].shape[1]
+    n_value_heads, n_tokens, value_width = values.shape[1:]
+    if scale is None:
+        scale = key_width**-0.5
+    level_scales: tuple[float, ...] = (1.0,) * n_levels
+    if levels is not None and levels.scales is not None:
+        level_scales = levels.scales
+    factors = tuple(scale * level_scale for level_scale in level_scales)
     work = torch.promote_types(q.dtype, torch.float32)
-    scale = q.shape[3] ** -0.5 if scale is None else scale
-    # Whatever an autocast around the call would narrow, scores and softmax are not.
+    # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
-        rows = q.to(work).reshape(n_batch, keys[0].shape[1], -1, q.shape[3])
-        scales = (
-            levels.scales
-            if levels is not None and levels.scales is not None
-            else (1.0,) * len(keys)
-        )
-        scores = _scores(rows, keys, n_tokens, starts, tuple(scale * factor for factor in scales))
+        rows = q.to(work).reshape(batch, n_key_heads, -1, key_width)  # [B Hk group K]
+        scores = _scores(rows, keys, n_tokens, starts, factors)
         if levels is not None and levels.mean:
             scores /= _shared_levels(starts, scores)
-        weights = scores.softmax(dim=3).reshape(n_batch, values.shape[1], -1, n_tokens)
-        return (weights @ values.to(work)).reshape(n_batch, n_heads, 1, width).to(q.dtype)
+        weights = scores.softmax(dim=3).reshape(batch, n_value_heads, -1, n_tokens)
+        attended = weights @ values.to(work)
+    return attended.reshape(batch, n_heads, 1, value_width).to(q.dtype)
 
 
 def heads_by_start(starts: Start) -> list[tuple[slice | list[int], int]]:
-    """Which heads begin at which token: all at once where there is one start, else a list of heads
-    for each.
+    """Pairs of some heads and their common first token: all heads at once where there is one
+    start, else a list of heads for each start.
     """
     if isinstance(starts, int):
         return [(slice(None), starts)]
-    return [
-        ([h for h, own in enumerate(starts) if own == start], start)
-        for start in sorted(set(starts))
-    ]
+    groups: dict[int, list[int]] = {}
+    for head, start in enumerate(starts):
+        groups.setdefault(start, []).append(head)
+    return [(groups[start], start) for start in sorted(groups)]
 
 
 def _scores(
@@ -99,20 +103,20 @@ def _scores(
     factors: tuple[float, ...],
 ) -> Float[Tensor, "B Hk group T"]:
     """Scores of all levels, each over the tokens that it counts for."""
-    parts = zip(
-        rows.split([level.shape[3] for level in keys], dim=3), keys, starts, factors, strict=True
-    )
+    ranks = [level_keys.shape[3] for level_keys in keys]
+    slices = zip(rows.split(ranks, dim=3), keys, starts, factors, strict=True)
     scores = rows.new_zeros(())
-    for level, (row, level_keys, start, factor) in enumerate(parts):
-        by_start = heads_by_start(start)
-        # One product for all heads, as long as the fullest needs it; what others have beyond their
-        # own is not read.
-        n_slots = n_tokens - min(first for _, first in by_start)
-        part = (row * factor) @ level_keys[:, :, :n_slots].to(rows.dtype).transpose(2, 3)
+    for level, (level_rows, level_keys, start, factor) in enumerate(slices):
+        head_starts = heads_by_start(start)
+        # One product for all heads, over the slots of the head that has most. The slots beyond a
+        # head's tokens are not read.
+        n_slots = n_tokens - min(first for _, first in head_starts)
+        slots = level_keys[:, :, :n_slots].to(rows.dtype)
+        part = (level_rows * factor) @ slots.transpose(2, 3)  # [B Hk group slots]
         if level == 0:
             scores = part
             continue
-        for heads, first in by_start:
+        for heads, first in head_starts:
             scores[:, heads, :, first:] += part[:, heads, :, : n_tokens - first]
     return scores
 
@@ -139,19 +143,19 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
         raise ValueError(
             f"decode answers one query; got {q.shape[2]}; take attention for a whole sequence"
         )
-    if any(level.shape[:2] != keys[0].shape[:2] for level in keys) or not q.shape[0] == len(
-        keys[0]
-    ) == len(values):
+    level_heads = {tuple(level.shape[:2]) for level in keys}
+    batches = {len(q), len(keys[0]), len(values)}
+    if len(level_heads) > 1 or len(batches) > 1:
         shapes = [tuple(tensor.shape) for tensor in (*keys, values)]
         raise ValueError(
             "q, keys and values must agree in batch, and the levels in heads; got q"
             f" {tuple(q.shape)} and {shapes}; make the cache for this batch"
         )
-    for name, n in (("keys", keys[0].shape[1]), ("values", values.shape[1])):
-        if q.shape[1] % n:
+    for name, tensor in (("keys", keys[0]), ("values", values)):
+        if q.shape[1] % tensor.shape[1]:
             raise ValueError(
-                f"the heads of {name} must divide those of q; got {n} for {q.shape[1]}; give every"
-                " group of queries one"
+                f"the heads of {name} must divide those of q; got {tensor.shape[1]} for"
+                f" {q.shape[1]}; give every group of queries one"
             )
     widths = tuple(level.shape[3] for level in keys)
     if sum(widths) != q.shape[3]:
@@ -159,10 +163,9 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
             f"the keys of all levels must be as wide as q; got sum({widths}) = {sum(widths)} for"
             f" {q.shape[3]}; give each level its slice of the features"
         )
-    kinds = {(tensor.dtype, tensor.device) for tensor in (q, *keys, values)}
+    kinds = {f"{tensor.dtype} on {tensor.device}" for tensor in (q, *keys, values)}
     if len(kinds) > 1:
-        found = " and ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         raise ValueError(
-            f"q, keys and values must share one type and device; got {found}; convert them with"
-            " .to()"
+            "q, keys and values must share one type and device; got"
+            f" {' and '.join(sorted(kinds))}; convert them with .to()"
         )

@@ -2,15 +2,16 @@
 the cache.
 
 All three are one loop over slices of the batch. A slice is so small that its scores stay in the
-cache between the product that makes them, the softmax, and the product that uses them; the backward
-pass is written by hand for the same reason. A backend says only how the scores of a slice are made
-and how their gradient goes back to q and k: *plain* is one product; *expanded* writes each level's
-features of a token into the slot of the token's block, zeros into the other slots, and multiplies
-these wide features; *masked* adds block products on the diagonal of the coarse scores
+cache between the product that makes them, the softmax, and the product that uses them. The backward
+pass is written by hand for the same reason. A backend decides how the scores of a slice are made
+and how their gradient goes back to q and k. *Plain* is one product. *Expanded* writes each level's
+features of a token into the slot of the token's block and zeros into the other slots, and
+multiplies these wide features. *Masked* adds block products on the diagonal of the coarse scores
 (docs/mathematics.md, section 4). Blocks need not be nested.
 """
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -18,24 +19,26 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from tsattn.kernels.blocks import Blocks, Groups, at, fill, merge
-from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels
+from tsattn.kernels.blocks import Blocks, Groups, fill, mask_slice, merge
+from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels, token_positions
 
-# Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than
-# SLICES of them while that is possible, for every product ends with the threads waiting for one
-# another.
+# Least and most bytes of the scores of one slice on a CPU: small enough for a shared cache.
 SLICE_BYTES = (4 * 2**20, 16 * 2**20)
+# Most slices of a call where the bytes allow it: threads wait for one another after every product.
 SLICES = 4
-# The same on other devices, where launches cost more than traffic.
+# Least and most bytes on other devices, where launches cost more than memory traffic.
 DEVICE_SLICE_BYTES = (256 * 2**20, 256 * 2**20)
-# Rows of features of at least this size are read where they lie instead of being copied side by
-# side.
+# Least bytes of a row of features that is read in place; narrower rows are copied side by side.
 WIDE_ROW_BYTES = 128
-# Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed
-# again.
+# Most bytes of weights that are kept for the backward pass; larger ones are computed again.
 KEPT_BYTES = 256 * 2**20
-# Masks of longer sequences are built for every call instead of being remembered.
-REMEMBERED_PAIRS = 512 * 512
+# Most pairs of query and key whose masks are cached between calls.
+CACHED_PAIRS = 512 * 512
+
+# Sequences and heads of a slice, as an index into the first two axes.
+_Index = tuple[slice, slice]
+# A slice, a buffer for its raw scores, a buffer for its weights.
+_Slice = tuple[_Index, Tensor, Tensor]
 
 
 class Passes(ABC):
@@ -45,8 +48,8 @@ class Passes(ABC):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The result, and what the backward pass needs beside it: weights, log-sum-exps
-        or nothing.
+        """The result, and what the backward pass needs besides: weights, log-sum-exps or
+        nothing.
         """
 
     @abstractmethod
@@ -58,9 +61,9 @@ class Passes(ABC):
         v: Tensor,
         mask: Tensor | None,
         out: Tensor,
-        kept: Tensor | None,
+        stored: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v for that of the result."""
+        """Gradients of q, k and v from that of the result; ``stored`` is from the forward pass."""
 
 
 def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes: Passes) -> Tensor:
@@ -68,14 +71,24 @@ def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes:
 
     Args:
         q, k, v: As in :func:`tsattn.kernels.attention`, with one number of heads.
-        mask: What the passes know about keys, not differentiated.
+        mask: A tensor about the keys for both passes, not differentiated.
         passes: How both are computed.
 
     Raises:
-        RuntimeError: If a second derivative is asked for.
+        RuntimeError: If a second derivative is computed.
     """
     result: Tensor = _Attention.apply(q, k, v, mask, passes)
     return result
+
+
+def empty_batch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The result for a batch without sequences, which depends on all inputs as autograd expects.
+
+    Args:
+        q, k, v: As in :func:`tsattn.kernels.attention`, with one number of heads.
+    """
+    result = v.new_empty(*q.shape[:3], v.shape[3])
+    return q.sum() + k.sum() + result * v.sum()
 
 
 class _Attention(torch.autograd.Function):
@@ -83,26 +96,25 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes: Passes
     ) -> Tensor:
-        out, kept = passes.forward(q, k, v, mask)
-        ctx.save_for_backward(q, k, v, mask, out, kept)
+        out, stored = passes.forward(q, k, v, mask)
+        ctx.save_for_backward(q, k, v, mask, out, stored)
         ctx.passes = passes
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_Gradients.apply(ctx.passes, grad, *ctx.saved_tensors), None, None
+        dq, dk, dv = _Gradients.apply(ctx.passes, grad, *ctx.saved_tensors)
+        return dq, dk, dv, None, None
 
 
 class _Gradients(torch.autograd.Function):
-    """A function of its own, so that asking for its derivative is an error and not a
-    silent zero.
-    """
+    """A separate function, so that its derivative is an error instead of a silent zero."""
 
     @staticmethod
     def forward(
         ctx: Any, passes: Passes, grad: Tensor, *saved: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Nothing here may be narrowed by an autocast around the call of backward().
+        # An autocast around the call of backward() must not narrow anything.
         with torch.autocast(grad.device.type, enabled=False):
             return passes.backward(grad, *saved)
 
@@ -114,69 +126,73 @@ class _Gradients(torch.autograd.Function):
         )
 
 
-def _of(mask: Tensor, heads: slice) -> Tensor:
-    """What a mask holds for some heads: [1 or H, ...]."""
+def _heads_of(mask: Tensor, heads: slice) -> Tensor:
+    """The part of a mask [1|H ...] for some heads."""
     return mask if mask.shape[0] == 1 else mask[heads]
 
 
 class _Slots:
-    """Constants of the expanded backend: which wide feature copies which, and where it
-    is not zero.
+    """Constants of the expanded backend: the feature that each wide feature copies, and the tokens
+    where it is not zero. R is the number of wide features.
     """
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         ranks = geometry.levels.ranks
-        start = torch.arange(sum(ranks), dtype=torch.long, device=device).split(ranks)
+        n_features = sum(ranks)
+        features_of_levels = torch.arange(n_features, device=device).split(ranks)
         sources = []
         factors = []
         levels = []
         slots = []
         for level, n_slots in enumerate(geometry.n_slots):
+            rank = ranks[level]
             for slot in range(n_slots):
-                sources.append(start[level])
-                factors += [geometry.factors[level]] * ranks[level]
-                levels += [level] * ranks[level]
-                slots += [slot] * ranks[level]
-        places = (torch.tensor(levels, device="cpu"), torch.tensor(slots, device="cpu"))
-        in_slot = functools.partial(self._in_slot, geometry, *places)
-        weight = torch.tensor(factors, dtype=dtype, device="cpu")
-        first = geometry.n_keys - geometry.n_queries
-        self.q_mask = (in_slot(torch.arange(first, geometry.n_keys, device="cpu")) * weight).to(
-            device
-        )  # [1 or H, Lq, R]
-        self.k_mask = in_slot(torch.arange(geometry.n_keys, device="cpu")).to(
-            device, dtype
-        )  # [1 or H, Lk, R]
-        self.spread = torch.eye(sum(ranks), dtype=dtype, device=device)[
-            :, torch.cat(sources)
-        ]  # [K R]
+                sources.append(features_of_levels[level])
+                factors += [geometry.factors[level]] * rank
+                levels += [level] * rank
+                slots += [slot] * rank
+        # The masks are made on the CPU: many small steps would cost launches elsewhere.
+        level_of = torch.tensor(levels, device="cpu")  # [R]
+        slot_of = torch.tensor(slots, device="cpu")  # [R]
+        factor_of = torch.tensor(factors, dtype=dtype, device="cpu")  # [R]
+        queries, keys = token_positions(geometry.n_queries, geometry.n_keys, device="cpu")
+        q_in_slot = self._in_slot(geometry, level_of, slot_of, queries)
+        k_in_slot = self._in_slot(geometry, level_of, slot_of, keys)
+        self.q_mask = (q_in_slot * factor_of).to(device)  # [1|H Lq R]
+        self.k_mask = k_in_slot.to(device, dtype)  # [1|H Lk R]
+        identity = torch.eye(n_features, dtype=dtype, device=device)
+        self.spread = identity[:, torch.cat(sources)]  # [K R]
 
     @staticmethod
-    def _in_slot(geometry: Geometry, levels: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-        sizes = torch.tensor(geometry.block_sizes, device="cpu")[levels]
+    def _in_slot(
+        geometry: Geometry, level_of: Tensor, slot_of: Tensor, positions: Tensor
+    ) -> Tensor:
+        """Whether a token lies in the block of a wide feature [1|H L R]."""
+        sizes = torch.tensor(geometry.block_sizes, device="cpu")[level_of]
+        is_global = level_of < geometry.n_global_levels
+        n_levels = len(geometry.block_sizes)
         masks = []
         for offset in geometry.levels.offsets:
-            touched = [
-                geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))
-            ]
-            firsts = torch.tensor(touched, device="cpu")
+            first_blocks = [geometry.touched(level, offset)[0] for level in range(n_levels)]
+            slot_blocks = torch.tensor(first_blocks, device="cpu")[level_of] + slot_of
             blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
-            masks.append((blocks == firsts[levels] + slots) | (levels < geometry.n_global_levels))
+            masks.append((blocks == slot_blocks) | is_global)
         return torch.stack(masks)
 
     def widen(self, x: Tensor, mask: Tensor, heads: slice) -> Tensor:
-        """[b h L K] -> [b h L R]."""
+        """Features in the slots of their tokens' blocks: [b h L K] -> [b h L R]."""
         wide = x.reshape(-1, x.shape[3]) @ self.spread
-        return wide.view(*x.shape[:3], wide.shape[1]).mul_(_of(mask, heads))
+        wide = wide.view(*x.shape[:3], wide.shape[1])
+        return wide.mul_(_heads_of(mask, heads))
 
     def narrow(self, wide: Tensor, mask: Tensor, heads: slice, target: Tensor) -> None:
-        """The transpose of that, for gradients: only a token's own slots count."""
-        own = wide.mul_(_of(mask, heads)).flatten(0, 2)
-        target.copy_((own @ self.spread.T).view(target.shape))
+        """The transpose of :meth:`widen`, for gradients: [b h L R] -> ``target`` [b h L K]."""
+        in_slots = wide.mul_(_heads_of(mask, heads)).flatten(0, 2)
+        target.copy_((in_slots @ self.spread.T).view(target.shape))
 
 
 class _Plan:
-    """A backend and the masks that go with it, ready for every slice of a call."""
+    """A backend and its masks, ready for every slice of a call."""
 
     def __init__(
         self,
@@ -187,83 +203,94 @@ class _Plan:
         groups: tuple[Tensor, ...] | None = None,
     ) -> None:
         sizes = (geometry.n_queries, geometry.n_keys)
-        self.slots = _Slots(geometry, dtype, device) if backend == "expanded" else None
-        self.groups = None if groups is None else Groups(geometry, groups, dtype)
-        if self.groups is not None:
-            first = Levels(geometry.levels.ranks[:1], (max(sizes),), scales=geometry.factors[:1])
-            self.blocks = Blocks(Geometry(*sizes, first))
-        elif self.slots is not None:
+        length = max(sizes)
+        self.slots: _Slots | None = None
+        self.groups: Groups | None = None
+        if groups is not None:
+            self.groups = Groups(geometry, groups, dtype)
+            # The blocks compute the first level only.
+            levels = Levels(geometry.levels.ranks[:1], (length,), scales=geometry.factors[:1])
+            self.blocks = Blocks(Geometry(*sizes, levels))
+        elif backend == "expanded":
+            self.slots = _Slots(geometry, dtype, device)
             # Over the wide features this is ordinary attention, scales included.
-            self.blocks = Blocks(Geometry(*sizes, Levels((geometry.width,), (max(sizes),))))
+            self.blocks = Blocks(Geometry(*sizes, Levels((geometry.width,), (length,))))
         else:
             self.blocks = Blocks(geometry)
         self.hidden: Tensor | None = None
         if geometry.pattern != EVERYBODY:
-            self.hidden = ~geometry.pattern.mask(*sizes, device=device)
+            self.hidden = ~geometry.pattern.mask(*sizes, device=device)  # [Lq Lk]
         # Whether a query may see nothing without a key mask.
         self.may_be_empty = self.hidden is not None and bool(self.hidden.all(dim=1).any())
         self.share: Tensor | None = None
         if geometry.levels.mean and self.groups is None:
-            self.share = geometry.shares(dtype, device)
+            self.share = geometry.shares(dtype, device)  # [1|H Lq Lk]
 
-    def operands(self, q: Tensor, k: Tensor, here: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+    def operands(self, q: Tensor, k: Tensor, index: _Index) -> tuple[Tensor, Tensor]:
         """Queries and keys of a slice whose blocks are then multiplied."""
         if self.slots is None:
-            return q[here], k[here]
-        slots = self.slots
-        heads = here[1]
-        return slots.widen(q[here], slots.q_mask, heads), slots.widen(k[here], slots.k_mask, heads)
+            return q[index], k[index]
+        heads = index[1]
+        wide_q = self.slots.widen(q[index], self.slots.q_mask, heads)
+        wide_k = self.slots.widen(k[index], self.slots.k_mask, heads)
+        return wide_q, wide_k
 
     def gradients(
-        self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]
+        self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, index: _Index
     ) -> None:
-        """Gradients of q and k of a slice from that of its softmax, where ``q`` and ``k`` are
-        operands.
+        """Gradients of q and k of a slice from that of its softmax ``raw``, where ``q`` and ``k``
+        are its operands.
         """
-        heads = here[1]
-        share = self.share if self.groups is None else self.groups.share
-        if share is not None:
-            raw.mul_(_of(share, heads) if self.groups is None else at(share, here))
+        heads = index[1]
+        if self.groups is not None:
+            if self.groups.share is not None:
+                raw.mul_(mask_slice(self.groups.share, index))
+        elif self.share is not None:
+            raw.mul_(_heads_of(self.share, heads))
         if self.slots is None:
-            self.blocks.gradients(raw, q, k, dq[here], dk[here], heads)
+            self.blocks.gradients(raw, q, k, dq[index], dk[index], heads)
             if self.groups is not None:
-                self.groups.gradients(raw, q, k, dq[here], dk[here], here)
+                self.groups.gradients(raw, q, k, dq[index], dk[index], index)
             return
-        wide_q = torch.empty_like(q)
-        wide_k = torch.empty_like(k)
-        self.blocks.gradients(raw, q, k, wide_q, wide_k, heads)
-        self.slots.narrow(wide_q, self.slots.q_mask, heads, dq[here])
-        self.slots.narrow(wide_k, self.slots.k_mask, heads, dk[here])
+        wide_dq = torch.empty_like(q)
+        wide_dk = torch.empty_like(k)
+        self.blocks.gradients(raw, q, k, wide_dq, wide_dk, heads)
+        self.slots.narrow(wide_dq, self.slots.q_mask, heads, dq[index])
+        self.slots.narrow(wide_dk, self.slots.k_mask, heads, dk[index])
 
     def weights(
         self,
         q: Tensor,
         k: Tensor,
         key_mask: Tensor | None,
-        here: tuple[slice, slice],
+        index: _Index,
         raw: Tensor,
         out: Tensor,
     ) -> None:
         """Softmax weights of a slice into ``out``, by way of ``raw``; both [b h Lq Lk]."""
-        sequences, heads = here
-        seen = None if key_mask is None else key_mask[sequences, None, None, :]
+        sequences, heads = index
         self.blocks.scores(q, k, raw, heads)
         if self.groups is not None:
-            self.groups.add(q, k, raw, here)
+            self.groups.add(q, k, raw, index)
         if self.share is not None:
-            raw.mul_(_of(self.share, heads))
+            raw.mul_(_heads_of(self.share, heads))
         if self.hidden is not None:
             raw.masked_fill_(self.hidden, -torch.inf)
-        if seen is not None and not seen.all():
-            raw.add_(torch.where(seen, 0.0, -torch.inf))  # faster than to fill
+        may_be_empty = self.may_be_empty
+        visible_keys: Tensor | None = None
+        if key_mask is not None:
+            visible_keys = key_mask[sequences, None, None, :]  # [b 1 1 Lk]
+            if not visible_keys.all():
+                raw.add_(torch.where(visible_keys, 0.0, -torch.inf))  # faster than masked_fill_
+            some_key = bool(visible_keys.any(3).all())
+            may_be_empty = may_be_empty or self.hidden is not None or not some_key
         torch.softmax(raw, dim=-1, out=out)
-        if self.may_be_empty or (
-            seen is not None and not (seen.any(3).all() and self.hidden is None)
-        ):
-            # A row of minus infinities has become NaN: nothing visible weighs nothing.
-            for hidden in (self.hidden, None if seen is None else ~seen):
-                if hidden is not None:
-                    out.masked_fill_(hidden, 0.0)
+        if may_be_empty:
+            # The softmax of a row of minus infinities is NaN; its weights must be zero.
+            if self.hidden is not None:
+                out.masked_fill_(self.hidden, 0.0)
+            if visible_keys is not None:
+                out.masked_fill_(~visible_keys, 0.0)
 
 
 def _build(
@@ -273,33 +300,35 @@ def _build(
     device: torch.device,
     groups: tuple[Tensor, ...] | None = None,
 ) -> _Plan:
-    # A plan made inside inference mode would be refused later by autograd.
+    # Autograd refuses tensors that were made in inference mode, and a plan may be used outside it.
     with torch.inference_mode(False), torch.no_grad():
         return _Plan(geometry, backend, dtype, device, groups)
 
 
-_remembered = functools.lru_cache(maxsize=64)(_build)
+_build_cached = functools.lru_cache(maxsize=64)(_build)
 
 
 class _Slices(Passes):
-    """The loop over slices, for inputs of float32 or wider; weights are kept for the backward pass,
-    or made again.
+    """The loop over slices, for inputs of float32 or wider; weights are stored for the backward
+    pass or computed again.
     """
 
-    def __init__(self, plan: _Plan, keep: bool) -> None:
+    def __init__(self, plan: _Plan, stores_weights: bool) -> None:
         self.plan = plan
-        self.keep = keep
+        self.stores_weights = stores_weights
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         shape = (*q.shape[:3], k.shape[2])
-        out = _like(q, v.shape[3])
-        kept = q.new_empty(shape) if self.keep else None
-        for here, raw, weights in _walk(q, shape, kept):
-            self.plan.weights(*self.plan.operands(q, k, here), mask, here, raw, weights)
-            fill(out[here], weights.flatten(0, 1), merge(v[here]), 1.0)
-        return out, kept
+        out = _empty_result(q, v.shape[3])
+        stored = q.new_empty(shape) if self.stores_weights else None
+        for index, raw, weights in _walk(q, shape, stored):
+            operands = self.plan.operands(q, k, index)
+            self.plan.weights(*operands, mask, index, raw, weights)
+            values = merge(v[index])
+            fill(out[index], weights.flatten(0, 1), values, 1.0)
+        return out, stored
 
     def backward(
         self,
@@ -309,73 +338,82 @@ class _Slices(Passes):
         v: Tensor,
         mask: Tensor | None,
         out: Tensor,
-        kept: Tensor | None,
+        stored: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        # What the softmax takes off every row: the mean gradient of its weights, which is that of
-        # the result.
+        dq = torch.empty_like(q)
+        dk = torch.empty_like(k)
+        dv = torch.empty_like(v)
+        # The gradient of a softmax subtracts the mean gradient of its weights from every row. That
+        # mean is the dot product of the result and its gradient.
         means = (grad * out).sum(dim=-1, keepdim=True)
-        grad = _laid_out(grad, v)
-        for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), kept):
-            operands = self.plan.operands(q, k, here)
-            if kept is None:
-                self.plan.weights(*operands, mask, here, raw, weights)
-            g = merge(grad[here])
-            fill(dv[here], weights.flatten(0, 1).transpose(1, 2), g, 1.0)
-            torch.bmm(g, merge(v[here]).transpose(1, 2), out=raw.flatten(0, 1))
-            raw.sub_(means[here]).mul_(weights)
-            self.plan.gradients(raw, *operands, dq, dk, here)
+        grad = _lay_out(grad, v)
+        shape = (*q.shape[:3], k.shape[2])
+        for index, raw, weights in _walk(q, shape, stored):
+            operands = self.plan.operands(q, k, index)
+            if stored is None:
+                self.plan.weights(*operands, mask, index, raw, weights)
+            slice_grad = merge(grad[index])
+            values = merge(v[index])
+            fill(dv[index], weights.flatten(0, 1).transpose(1, 2), slice_grad, 1.0)
+            torch.bmm(slice_grad, values.transpose(1, 2), out=raw.flatten(0, 1))
+            raw.sub_(means[index]).mul_(weights)
+            self.plan.gradients(raw, *operands, dq, dk, index)
         return dq, dk, dv
 
 
-# Index of the slice into the batch and the heads, room for raw scores, room for weights.
-_Slice = tuple[tuple[slice, slice], Tensor, Tensor]
+def _walk(q: Tensor, shape: tuple[int, ...], stored: Tensor | None) -> Iterator[_Slice]:
+    """Slices of scores of this shape (B, H, Lq, Lk); all of them use the same buffers.
 
-
-def _walk(q: Tensor, shape: tuple[int, ...], kept: Tensor | None) -> Iterator[_Slice]:
-    """Slices of a call, the room for their scores used again by every one."""
-    n_sequences, n_heads = _slice_size(q, shape)
-    pairs = shape[2] * shape[3]
-    room = [q.new_empty(n_sequences * n_heads * pairs) for _ in range(2 if kept is None else 1)]
-    for first in range(0, shape[0], n_sequences):
-        for head in range(0, shape[1], n_heads):
-            here = (
-                slice(first, min(first + n_sequences, shape[0])),
-                slice(head, min(head + n_heads, shape[1])),
-            )
-            size = (here[0].stop - first, here[1].stop - head, shape[2], shape[3])
-            raw, *weights = (x[: size[0] * size[1] * pairs].view(size) for x in room)
-            yield here, raw, weights[0] if kept is None else kept[here]
+    The weights lie in ``stored`` where it is given.
+    """
+    batch, n_heads, n_queries, n_keys = shape
+    slice_batch, slice_heads = _slice_size(q, shape)
+    n_scores = slice_batch * slice_heads * n_queries * n_keys
+    raw_buffer = q.new_empty(n_scores)
+    weights_buffer = q.new_empty(n_scores if stored is None else 0)
+    for first in range(0, batch, slice_batch):
+        for head in range(0, n_heads, slice_heads):
+            sequences = slice(first, min(first + slice_batch, batch))
+            heads = slice(head, min(head + slice_heads, n_heads))
+            size = (sequences.stop - first, heads.stop - head, n_queries, n_keys)
+            index = (sequences, heads)
+            raw = raw_buffer[: math.prod(size)].view(size)
+            if stored is None:
+                weights = weights_buffer[: math.prod(size)].view(size)
+            else:
+                weights = stored[index]
+            yield index, raw, weights
 
 
 def _slice_size(q: Tensor, shape: tuple[int, ...]) -> tuple[int, int]:
     """Sequences and heads of one slice."""
     batch, n_heads, n_queries, n_keys = shape
-    pair_bytes = n_queries * n_keys * q.element_size()
-    least, most = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
-    room = max(1, min(max(batch * n_heads * pair_bytes // SLICES, least), most) // pair_bytes)
-    if _by_token(q) and 8 * batch >= room:
-        # Taken one at a time, heads that lie side by side need no copy.
-        return min(batch, room), 1
-    return max(1, min(batch, room // n_heads)), min(n_heads, room)
+    matrix_bytes = n_queries * n_keys * q.element_size()
+    least_bytes, most_bytes = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
+    slice_bytes = batch * n_heads * matrix_bytes // SLICES
+    slice_bytes = min(max(slice_bytes, least_bytes), most_bytes)
+    n_matrices = max(1, slice_bytes // matrix_bytes)
+    if _heads_are_adjacent(q) and 8 * batch >= n_matrices:
+        # A slice of one head needs no copy where the heads of a token are adjacent.
+        return min(batch, n_matrices), 1
+    return max(1, min(batch, n_matrices // n_heads)), min(n_heads, n_matrices)
 
 
-def _by_token(x: Tensor) -> bool:
-    """Do the heads of a token lie side by side in memory, as they come from one projection?"""
+def _heads_are_adjacent(x: Tensor) -> bool:
+    """Whether the heads of a token are adjacent in memory, as one projection returns them."""
     return x.stride(1) < x.stride(2)
 
 
-def _laid_out(x: Tensor, like: Tensor) -> Tensor:
-    """Narrow rows sequence by sequence in memory, wide ones as they are, since they are read well
-    from anywhere.
-    """
-    return x if like.shape[3] * like.element_size() >= WIDE_ROW_BYTES else x.contiguous()
+def _lay_out(x: Tensor, like: Tensor) -> Tensor:
+    """A contiguous copy where the rows of ``like`` are narrow; wide rows are read well in place."""
+    row_bytes = like.shape[3] * like.element_size()
+    return x if row_bytes >= WIDE_ROW_BYTES else x.contiguous()
 
 
-def _like(q: Tensor, n_features: int) -> Tensor:
+def _empty_result(q: Tensor, n_features: int) -> Tensor:
     """Empty result [B H Lq V] in the layout of q."""
-    batch, n_heads, length = q.shape[:3]
-    if _by_token(q):
+    batch, n_heads, length, _ = q.shape
+    if _heads_are_adjacent(q):
         return q.new_empty(batch, length, n_heads, n_features).transpose(1, 2)
     return q.new_empty(batch, n_heads, length, n_features)
 
@@ -392,7 +430,7 @@ def attention_dense(
 ) -> Tensor:
     """Attention by one of the backends ``plain``, ``expanded`` and ``masked``.
 
-    Weights are kept for the backward pass while they are small, else made again. A second
+    Small weights are stored for the backward pass, large ones are computed again. A second
     derivative is a RuntimeError.
 
     Args:
@@ -400,7 +438,7 @@ def attention_dense(
         geometry: The rest of the call.
         backend: How scores are made; ``plain`` for one level.
         key_mask: True where a key may be seen [B Lk].
-        groups: Parts of the levels after the first, for the masked backend.
+        groups: Groups of the levels after the first, for the masked backend.
 
     Returns:
         Attended values [B H Lq V] in the type of q, computed in float32 at least.
@@ -410,16 +448,19 @@ def attention_dense(
         that level l touches, and B H (sum over levels of r_l times the sum of its squared block
         lengths) by ``masked``.
     """
-    work = torch.promote_types(q.dtype, torch.float32)
-    pairs = geometry.n_queries * geometry.n_keys
-    if groups is not None:  # other parts in every call: nothing to remember
+    dtype = q.dtype
+    work = torch.promote_types(dtype, torch.float32)
+    n_pairs = geometry.n_queries * geometry.n_keys
+    if groups is not None:
+        # Groups differ from call to call, so there is nothing to cache.
         plan = _build(geometry, backend, work, q.device, groups)
+    elif n_pairs <= CACHED_PAIRS:
+        plan = _build_cached(geometry, backend, work, q.device)
     else:
-        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(
-            geometry, backend, work, q.device
-        )
-    learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
-    dtype, (q, k, v) = q.dtype, (x.to(work) for x in (q, k, v))
-    q, k, v = (_laid_out(x, x) for x in (q, k, v))
-    return differentiable(q, k, v, key_mask, _Slices(plan, keep)).to(dtype)
+        plan = _build(geometry, backend, work, q.device)
+    needs_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    weights_bytes = q.shape[0] * q.shape[1] * n_pairs * work.itemsize
+    slices = _Slices(plan, stores_weights=needs_gradients and weights_bytes <= KEPT_BYTES)
+    q, k, v = (x.to(work) for x in (q, k, v))
+    q, k, v = (_lay_out(x, x) for x in (q, k, v))
+    return differentiable(q, k, v, key_mask, slices).to(dtype)

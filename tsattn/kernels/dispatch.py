@@ -1,6 +1,4 @@
-"""Which backend computes a call: tensors are checked here, once, and a backend is chosen by shape
-or as asked.
-"""
+"""The dispatch of attention calls: the checks of their tensors and the choice of a backend."""
 
 import functools
 import warnings
@@ -13,19 +11,18 @@ from tsattn.kernels.dense import attention_dense
 from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels, Pattern, make_geometry
 from tsattn.kernels.reference import attention_reference, expand_heads, traced, weights_reference
 
-# What can be forced.
 BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
-# Up to this many numbers in a row of wide features, the expanded backend costs less than block
-# products.
+
+# The thresholds of ``auto`` are measured on a CPU (docs/speed.md).
+# Most numbers in a row of wide features; more of them cost more than block products.
 EXPANDED_WIDTH = 32
-# From this many keys on, torch's fused kernel beats three products over slices for ordinary
-# attention.
+# Least keys for torch's fused kernel; it beats three products over slices for ordinary attention.
 FUSED_LENGTH = 96
-# From this many keys on, fused kernels over bands beat products over slices for level scores.
+# Least keys for bands; they beat products over slices for level scores.
 BANDS_LENGTH = 768
-# From this many keys on, chunks of a sliding window beat products over slices.
+# Least keys for chunks of a sliding window; they beat products over slices.
 WINDOWED_LENGTH = 256
-# From more keys than this on, level scores that bands cannot serve are worth a warning.
+# Most keys without a warning where level scores cannot use bands: cost grows with their square.
 WARN_LENGTH = 4096
 
 
@@ -41,28 +38,28 @@ def attend(
     scale: float | None = None,
     backend: str = "auto",
 ) -> Float[Tensor, "B H Lq V"]:
-    """:func:`tsattn.kernels.attention` for levels and a pattern that are made already; all else is
-    as there.
+    """:func:`tsattn.kernels.attention` with the levels and the pattern as objects.
 
     Args:
         levels: ``None`` is ordinary attention.
-        pattern: Who sees whom.
+        pattern: Who sees whom. The other arguments are those of :func:`tsattn.kernels.attention`.
 
     Raises:
         ValueError: As :func:`tsattn.kernels.attention`.
     """
     if torch.is_autocast_enabled(q.device.type):
-        # Norms, rotary embeddings and learned scales leave queries and keys wide beside narrow
-        # values.
+        # Norms, rotary embeddings and learned scales return float32 queries and keys under an
+        # autocast, while values are narrow.
         q = q.to(v.dtype)
         k = k.to(v.dtype)
     _check_tensors(q, k, v, key_mask)
     _check_backend(backend, levels)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
-    if backend == "auto" and traced() and not torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if backend == "auto" and traced() and not compiling:
         backend = "reference"
-    chosen = choose(geometry, backend, key_mask is not None, torch.compiler.is_compiling())
-    # Whatever an autocast around the call would narrow, scores and softmax are not.
+    chosen = choose(geometry, backend, key_mask is not None, compiling)
+    # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
         if chosen == "reference":
             return attention_reference(q, k, v, geometry=geometry, key_mask=key_mask, groups=groups)
@@ -93,44 +90,42 @@ def weigh(
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """:func:`tsattn.kernels.attention_weights` for levels and a pattern that are made already, as
-    :func:`attend`.
-    """
+    """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
     if torch.is_autocast_enabled(q.device.type):
-        narrow = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
-        q = q.to(narrow)
-        k = k.to(narrow)
+        narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
+        q = q.to(narrow_dtype)
+        k = k.to(narrow_dtype)
     _check_tensors(q, k, None, key_mask)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     with torch.autocast(q.device.type, enabled=False):
-        return weights_reference(q, k, geometry=geometry, key_mask=key_mask, groups=groups).to(
-            q.dtype
-        )
+        weights = weights_reference(q, k, geometry=geometry, key_mask=key_mask, groups=groups)
+    return weights.to(q.dtype)
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """Ordinary attention by torch's own function."""
     from tsattn.kernels.fused import pad
 
-    # Torch's kernels for the CPU read shared heads where they lie; elsewhere only some do, and
-    # slowly without.
+    # Torch's kernels for the CPU read shared heads in place. On other devices only some do, and
+    # the rest is slow.
     shared = q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
     if not shared:
         k = expand_heads(k, q.shape[1])
         v = expand_heads(v, q.shape[1])
-    width = v.shape[3]
+    value_width = v.shape[3]
     scale = geometry.factors[0]
     if scale <= 0:
-        q, scale = (
-            q * scale,
-            1.0,
-        )  # torch hides later keys before it multiplies: -inf times 0 or -1 shows them again
+        # Torch hides later keys before it multiplies by the scale, and -inf times 0 or -1 would
+        # show them again.
+        q = q * scale
+        scale = 1.0
     if not torch.compiler.is_compiling():
-        q, k, v = pad(q, k, v)  # with K != V torch would make all scores at once
+        # With K != V torch would materialise all scores.
+        q, k, v = pad(q, k, v)
     out = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, is_causal=geometry.pattern.causal, scale=scale, enable_gqa=shared
     )
-    return out[..., :width]
+    return out[..., :value_width]
 
 
 @functools.lru_cache(maxsize=256)
@@ -139,7 +134,7 @@ def choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool)
 
     Args:
         geometry: The call.
-        backend: What was asked for.
+        backend: The backend that the caller named.
         masked_keys: Whether a mask hides keys.
         compiling: Whether a compiler is at work.
 
@@ -147,7 +142,7 @@ def choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool)
         ``fused``, ``reference``, ``plain``, ``expanded``, ``masked``, ``bands`` or ``windowed``.
 
     Raises:
-        ValueError: If the backend that was asked for cannot serve the call.
+        ValueError: If the named backend cannot serve the call.
     """
     if geometry.grouped and backend == "expanded":
         raise ValueError(
@@ -161,86 +156,96 @@ def choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool)
     from tsattn.kernels.partition import bands_refusal
     from tsattn.kernels.windowed import window_refusal
 
-    why_no_bands = bands_refusal(geometry)
-    why_no_window = window_refusal(geometry)
-    if backend in {"bands", "windowed"}:
-        reason = why_no_bands if backend == "bands" else why_no_window
-        if reason is not None:
-            raise ValueError(reason)
+    refusals = {"bands": bands_refusal(geometry), "windowed": window_refusal(geometry)}
+    if backend in refusals:
+        refusal = refusals[backend]
+        if refusal is not None:
+            raise ValueError(refusal)
         return backend
     ordinary = geometry.one_level and not geometry.levels.mean
-    whole = not masked_keys and geometry.pattern.beyond("causal") is None
-    square = geometry.n_queries == geometry.n_keys or not geometry.pattern.causal
-    # A fused kernel takes one scale; torch counts a causal mask from the first query, here it is
-    # from the last.
-    fusible = (
-        backend == "auto" and ordinary and whole and square and len(set(geometry.factors)) == 1
-    )
-    if fusible and (compiling or geometry.n_keys >= FUSED_LENGTH):
-        return "fused"
-    if compiling and backend == "auto":
-        return "reference"  # plain torch, which a compiler fuses by itself
-    if backend == "auto" and why_no_window is None and geometry.n_keys >= WINDOWED_LENGTH:
-        return "windowed"
+    if backend == "auto":
+        fusible = ordinary and _is_fusible(geometry, masked_keys)
+        if fusible and (compiling or geometry.n_keys >= FUSED_LENGTH):
+            return "fused"
+        if compiling:
+            return "reference"  # plain torch, which a compiler fuses by itself
+        if refusals["windowed"] is None and geometry.n_keys >= WINDOWED_LENGTH:
+            return "windowed"
     if ordinary:
         return "plain"
     if backend == "auto" and geometry.n_keys >= BANDS_LENGTH:
-        if why_no_bands is None:
+        if refusals["bands"] is None:
             return "bands"
         if geometry.n_keys > WARN_LENGTH:
-            # Said once for a geometry: the choice is remembered.
+            # The cache of this function makes it one warning for each geometry.
             warnings.warn(
-                f"{geometry.n_keys} keys are compared pair by pair, for {why_no_bands}",
+                f"{geometry.n_keys} keys are compared pair by pair, for {refusals['bands']}",
                 stacklevel=4,
             )
     return "expanded" if geometry.width <= EXPANDED_WIDTH else "masked"
 
 
+def _is_fusible(geometry: Geometry, masked_keys: bool) -> bool:
+    """Whether torch's own attention can compute a call of one level."""
+    whole = not masked_keys and geometry.pattern.beyond("causal") is None
+    # Torch counts a causal mask from the first query, this library from the last.
+    square = geometry.n_queries == geometry.n_keys or not geometry.pattern.causal
+    one_factor = len(set(geometry.factors)) == 1
+    return whole and square and one_factor
+
+
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | None) -> None:
-    named = {"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}
-    names = " and ".join(named) if v is None else "q, k and v"
-    tensors = list(named.values())
-    shapes = "got " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in named.items())
-    if any(x.ndim != 4 for x in tensors):
+    tensors = {"q": q, "k": k}
+    names = "q and k"
+    if v is not None:
+        tensors["v"] = v
+        names = "q, k and v"
+    shapes = "got " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
+    if any(x.ndim != 4 for x in tensors.values()):
         raise ValueError(
             f"{names} must have the axes (batch, heads, tokens, features); {shapes}; add what is"
             " missing"
         )
-    if any(x.shape[0] != q.shape[0] for x in tensors):
+    if any(x.shape[0] != q.shape[0] for x in tensors.values()):
         raise ValueError(f"{names} must agree in batch; {shapes}; expand the smaller ones")
     if q.shape[3] != k.shape[3]:
         raise ValueError(f"q and k must have as many features; {shapes}; project both to one width")
     if v is not None and k.shape[2] != v.shape[2]:
         raise ValueError(f"k and v must have as many tokens; {shapes}; give one value a key")
-    if any(0 in x.shape[1:] for x in tensors):
+    # An empty batch is allowed.
+    if any(0 in x.shape[1:] for x in tensors.values()):
         raise ValueError(
             f"{names} must have at least one head, token and feature; {shapes}; drop the empty call"
         )
-    for name, x in named.items():
+    for name, x in tensors.items():
         if q.shape[1] % x.shape[1]:
             raise ValueError(
                 f"the heads of {name} must divide those of q, so that query head h uses {name}'s"
                 f" head h // (H // {x.shape[1]}); {shapes}; change the number of heads of one"
             )
-    if not (q.is_floating_point() and all(x.dtype == q.dtype for x in tensors)):
-        types = ", ".join(str(x.dtype) for x in tensors)
+    if not q.is_floating_point() or any(x.dtype != q.dtype for x in tensors.values()):
+        dtypes = ", ".join(str(x.dtype) for x in tensors.values())
         raise ValueError(
-            f"{names} must share one floating dtype; got {types}; convert them with .to()"
+            f"{names} must share one floating dtype; got {dtypes}; convert them with .to()"
         )
-    if any(x.device != q.device for x in tensors):
-        places = ", ".join(str(x.device) for x in tensors)
-        raise ValueError(f"{names} must be on one device; got {places}; move them with .to()")
-    if key_mask is None:
-        return
+    if any(x.device != q.device for x in tensors.values()):
+        devices = ", ".join(str(x.device) for x in tensors.values())
+        raise ValueError(f"{names} must be on one device; got {devices}; move them with .to()")
+    if key_mask is not None:
+        _check_key_mask(key_mask, k)
+
+
+def _check_key_mask(key_mask: Tensor, k: Tensor) -> None:
     if key_mask.dtype != torch.bool:
         raise ValueError(
             f"key_mask must be boolean, True where a key may be seen; got {key_mask.dtype}; compare"
             " first"
         )
-    if key_mask.shape != (k.shape[0], k.shape[2]):
+    shape = (k.shape[0], k.shape[2])
+    if key_mask.shape != shape:
         raise ValueError(
-            f"key_mask must have the shape (batch, keys) = {(k.shape[0], k.shape[2])}; got"
-            f" {tuple(key_mask.shape)}; give one row a sequence"
+            f"key_mask must have the shape (batch, keys) = {shape}; got {tuple(key_mask.shape)};"
+            " give one row a sequence"
         )
 
 

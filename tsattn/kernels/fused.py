@@ -1,130 +1,112 @@
-"""One part of attention, its log-sum-exp and its gradients by torch's fused kernels, or by plain
-torch without them.
+"""Attention with its log-sum-exp, and its gradients, by torch's fused kernels or by plain torch.
 
-This is the one place that calls private operators of torch. They serve only if they exist with the
-arguments known here and give the right numbers for a small example; otherwise the same is computed
-in plain torch, slice by slice, so that memory stays linear in the number of tokens either way.
+This is the one place that calls private operators of torch. They are used only if they exist with
+the arguments listed here and give the right numbers for a small example. Otherwise plain torch
+computes the same slice by slice, so that memory stays linear in the number of tokens either way.
 """
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# What a hidden key adds to its scores: enough to weigh nothing, and finite so that a part that sees
-# nothing has no NaN.
+# Added to the scores of a hidden key: its weight is exactly zero, and a row that sees no key has no
+# NaN because the number is finite.
 HIDDEN = -1e30
-# Pairs of one slice of plain torch.
+# Pairs of query and key in one slice of plain torch.
 SLICE_PAIRS = 2**20
-# Narrow and very wide heads have no CUDA kernel.
+# Features of a head for which CUDA kernels exist; narrower and wider heads have none.
 DEVICE_WIDTHS = range(8, 257, 8)
 HALVES = (torch.float16, torch.bfloat16)
 
+
+class _Operator(NamedTuple):
+    """An operator of ``torch.ops.aten`` and the part of its signature that the calls here use.
+
+    Args:
+        name: Its name.
+        arguments: The arguments that are passed, in order. Further ones must have defaults.
+        n_results: How many results it returns.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    n_results: int
+
+
 _QKV = ("Tensor query", "Tensor key", "Tensor value")
+_RESULTS = ("Tensor out", "Tensor logsumexp")
 _SEEDS = ("Tensor philox_seed", "Tensor philox_offset")
-# kind -> (name, arguments relied on, number of results) of the operators forward and backward.
-# Further arguments are welcome as long as they have defaults.
+_DROPOUT_AND_CAUSAL = ("float dropout_p", "bool is_causal")
+_MASK = "Optional[Tensor] attn_mask"
+_SCALE = "Optional[float] scale"
+
+# The operators forward and backward of each kind.
 _OPERATORS = {
     "cpu": (
-        (
+        _Operator(
             "_scaled_dot_product_flash_attention_for_cpu",
-            (
-                *_QKV,
-                "float dropout_p",
-                "bool is_causal",
-                "Optional[Tensor] attn_mask",
-                "Optional[float] scale",
-            ),
-            2,
+            (*_QKV, *_DROPOUT_AND_CAUSAL, _MASK, _SCALE),
+            n_results=2,
         ),
-        (
+        _Operator(
             "_scaled_dot_product_flash_attention_for_cpu_backward",
-            (
-                *(
-                    "Tensor grad_out",
-                    *_QKV,
-                    "Tensor out",
-                    "Tensor logsumexp",
-                    "float dropout_p",
-                    "bool is_causal",
-                ),
-                *("Optional[Tensor] attn_mask", "Optional[float] scale"),
-            ),
-            3,
+            ("Tensor grad_out", *_QKV, *_RESULTS, *_DROPOUT_AND_CAUSAL, _MASK, _SCALE),
+            n_results=3,
         ),
     ),
     "flash": (
-        (
+        _Operator(
             "_scaled_dot_product_flash_attention",
-            (
-                *_QKV,
-                "float dropout_p",
-                "bool is_causal",
-                "bool return_debug_mask",
-                "Optional[float] scale",
-            ),
-            9,
+            (*_QKV, *_DROPOUT_AND_CAUSAL, "bool return_debug_mask", _SCALE),
+            n_results=9,
         ),
-        (
+        _Operator(
             "_scaled_dot_product_flash_attention_backward",
             (
-                *(
-                    "Tensor grad_out",
-                    *_QKV,
-                    "Tensor out",
-                    "Tensor logsumexp",
-                    "Tensor cum_seq_q",
-                    "Tensor cum_seq_k",
-                ),
-                *(
-                    "int max_q",
-                    "int max_k",
-                    "float dropout_p",
-                    "bool is_causal",
-                    *_SEEDS,
-                    "Optional[float] scale",
-                ),
+                "Tensor grad_out",
+                *_QKV,
+                *_RESULTS,
+                "Tensor cum_seq_q",
+                "Tensor cum_seq_k",
+                "int max_q",
+                "int max_k",
+                *_DROPOUT_AND_CAUSAL,
+                *_SEEDS,
+                _SCALE,
             ),
-            3,
+            n_results=3,
         ),
     ),
     "efficient": (
-        (
+        _Operator(
             "_scaled_dot_product_efficient_attention",
             (
-                *(
-                    *_QKV,
-                    "Optional[Tensor] attn_bias",
-                    "bool compute_log_sumexp",
-                    "float dropout_p",
-                    "bool is_causal",
-                ),
-                "Optional[float] scale",
+                *_QKV,
+                "Optional[Tensor] attn_bias",
+                "bool compute_log_sumexp",
+                *_DROPOUT_AND_CAUSAL,
+                _SCALE,
             ),
-            4,
+            n_results=4,
         ),
-        (
+        _Operator(
             "_scaled_dot_product_efficient_attention_backward",
             (
-                *(
-                    "Tensor grad_out_",
-                    *_QKV,
-                    "Tensor attn_bias",
-                    "Tensor out",
-                    "Tensor logsumexp",
-                    *_SEEDS,
-                ),
-                *(
-                    "float dropout_p",
-                    "List[bool] grad_input_mask",
-                    "bool is_causal",
-                    "Optional[float] scale",
-                ),
+                "Tensor grad_out_",
+                *_QKV,
+                "Tensor attn_bias",
+                *_RESULTS,
+                *_SEEDS,
+                "float dropout_p",
+                "List[bool] grad_input_mask",
+                "bool is_causal",
+                _SCALE,
             ),
-            4,
+            n_results=4,
         ),
     ),
 }
@@ -132,8 +114,8 @@ _OPERATORS = {
 
 @functools.lru_cache(maxsize=16)
 def operators(kind: str) -> tuple[Any, Any] | None:
-    """Forward and backward operator of a kind, or nothing where this torch lacks one or calls it
-    differently.
+    """Forward and backward operator of a kind, or ``None`` where this version of torch lacks one or
+    its signature differs.
 
     Args:
         kind: ``"cpu"``, ``"flash"`` or ``"efficient"``.
@@ -141,32 +123,37 @@ def operators(kind: str) -> tuple[Any, Any] | None:
     Returns:
         The two operators, or ``None``.
     """
-    found = []
-    for name, wanted, n_results in _OPERATORS[kind]:
-        operator = getattr(getattr(torch.ops.aten, name, None), "default", None)
-        if operator is None or not _fits(operator._schema, wanted, n_results):
+    pair = []
+    for name, arguments, n_results in _OPERATORS[kind]:
+        packet = getattr(torch.ops.aten, name, None)
+        operator = getattr(packet, "default", None)
+        if operator is None or not _fits(operator._schema, arguments, n_results):
             return None
-        found.append(operator)
-    return found[0], found[1]
+        pair.append(operator)
+    forward_operator, backward_operator = pair
+    return forward_operator, backward_operator
 
 
-def _fits(schema: Any, wanted: tuple[str, ...], n_results: int) -> bool:
-    """Does an operator take exactly these arguments in this order, beside others that may be left
-    out?
+def _fits(schema: Any, arguments: tuple[str, ...], n_results: int) -> bool:
+    """Whether an operator takes exactly these arguments in this order, and further ones only with
+    defaults.
     """
-    needed = [f"{x.type} {x.name}" for x in schema.arguments if f"{x.type} {x.name}" in wanted]
-    optional = all(
-        x.has_default_value() for x in schema.arguments if f"{x.type} {x.name}" not in wanted
-    )
-    return needed == list(wanted) and optional and len(schema.returns) == n_results
+    needed = []
+    for argument in schema.arguments:
+        text = f"{argument.type} {argument.name}"
+        if text in arguments:
+            needed.append(text)
+        elif not argument.has_default_value():
+            return False
+    return needed == list(arguments) and len(schema.returns) == n_results
 
 
 @functools.lru_cache(maxsize=64)
 def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Do a kind's operators exist, and are they right for a small example?
+    """Whether a kind's operators exist and are right for a small example.
 
-    The example has the gradient taken with a result and a log-sum-exp that are not those of the
-    forward pass, for that is what parts of an attention rely on and no interface promises.
+    The example takes the gradient with a result and a log-sum-exp that are not those of the forward
+    pass. Parts of an attention rely on that, and no interface of torch promises it.
 
     Args:
         kind: ``"cpu"``, ``"flash"`` or ``"efficient"``.
@@ -178,27 +165,31 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
     """
     if operators(kind) is None:
         return False
+    options: dict[str, Any] = {"scale": 0.5, "causal": True}
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        # [1 2 16 8] of fixed numbers: no generator is touched.
-        q, k, v, out, grad = (
-            torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu")
-            .sin()
-            .view(5, 1, 2, 16, 8)
-        )
-        right: tuple[Tensor, ...] = _plain_forward(q, k, v, 0.5, True, None)
-        lse = right[1] + 0.5
-        right += _plain_backward(grad, q, k, v, out, lse, scale=0.5, causal=True, bias=None)
+        # Five tensors [1 2 16 8] of fixed numbers: no generator is touched.
+        numbers = torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu").sin()
+        q, k, v, out, grad = numbers.view(5, 1, 2, 16, 8)
+        right_out, right_lse = _plain_forward(q, k, v, **options, bias=None)
+        lse = right_lse + 0.5
+        right_gradients = _plain_backward(grad, q, k, v, out, lse, **options, bias=None)
         q, k, v, out, grad = (x.to(device, dtype) for x in (q, k, v, out, grad))
         lse = lse.to(device, torch.promote_types(dtype, torch.float32))
         try:
-            got: tuple[Tensor, ...] = forward(q, k, v, scale=0.5, causal=True, kind=kind)
-            got += backward(grad, q, k, v, out, lse, scale=0.5, causal=True, kind=kind)
+            results = forward(q, k, v, **options, kind=kind)
+            gradients = backward(grad, q, k, v, out, lse, **options, kind=kind)
         except (NotImplementedError, RuntimeError, TypeError):
             return False  # no such kernel in this build or for this device
-    # Other devices may be allowed to multiply float32 in a narrower format.
-    near = 0.1 if dtype in HALVES else 1e-4 if device.type == "cpu" else 1e-2
+    if dtype in HALVES:
+        tolerance = 0.1
+    elif device.type == "cpu":
+        tolerance = 1e-4
+    else:
+        tolerance = 1e-2  # a device may multiply float32 in a narrower format
+    pairs = zip((*results, *gradients), (right_out, right_lse, *right_gradients), strict=True)
     return all(
-        torch.allclose(a.double().cpu(), b, near, near) for a, b in zip(got, right, strict=True)
+        torch.allclose(result.double().cpu(), right, tolerance, tolerance)
+        for result, right in pairs
     )
 
 
@@ -207,42 +198,48 @@ def choose(
     v: Float[Tensor, "b hv Lk V"],
     bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
 ) -> str:
-    """Which operators compute this: ``cpu``, ``flash``, ``efficient``, or ``plain`` torch.
+    """The operators that compute a call: ``cpu``, ``flash``, ``efficient``, or ``plain`` torch.
 
     Args:
-        bias: What is added to the scores.
+        bias: Added to the scores.
 
     Returns:
         The kind.
     """
     kind = "plain"
+    widths = {q.shape[3], v.shape[3]}
     if q.device.type == "cpu":
         kind = "cpu"
-    elif (
-        q.device.type == "cuda" and bias is None and {q.shape[3], v.shape[3]} <= set(DEVICE_WIDTHS)
-    ):
-        kind = "flash" if q.dtype in HALVES and q.shape[3] == v.shape[3] else "efficient"
+    elif q.device.type == "cuda" and bias is None and widths <= set(DEVICE_WIDTHS):
+        flash = q.dtype in HALVES and len(widths) == 1
+        kind = "flash" if flash else "efficient"
     return kind if kind != "plain" and serves(kind, q.device, q.dtype) else "plain"
 
 
 def pad(
     q: Float[Tensor, "b h Lq K"], k: Float[Tensor, "b hk Lk K"], v: Float[Tensor, "b hv Lk V"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros after the narrower features where the fused kernel wants K = V; the same tensors where
-    it does not.
+    """Zeros appended to the narrower features where the fused kernel needs K = V; the same tensors
+    where it does not.
 
-    Differentiable. Zeros in q and k leave the scores as they are, zeros in v come back as zeros at
-    the end.
+    Differentiable. Zeros in q and k leave the scores unchanged, zeros in v give zeros at the end of
+    the result.
 
     Returns:
         q, k and v.
     """
-    more = v.shape[3] - q.shape[3]
-    if more == 0 or choose(q, v) != "cpu":
+    key_width = q.shape[3]
+    value_width = v.shape[3]
+    if key_width == value_width or choose(q, v) != "cpu":
         return q, k, v
-    if more < 0:
-        return q, k, torch.nn.functional.pad(v, (0, -more))
-    return torch.nn.functional.pad(q, (0, more)), torch.nn.functional.pad(k, (0, more)), v
+    width = max(key_width, value_width)
+    return _widen(q, width), _widen(k, width), _widen(v, width)
+
+
+def _widen(x: Tensor, width: int) -> Tensor:
+    """Zeros appended to the features up to a width; x itself where it has that width."""
+    n_missing = width - x.shape[3]
+    return torch.nn.functional.pad(x, (0, n_missing)) if n_missing else x
 
 
 def dense_rows(*tensors: Tensor) -> list[Tensor]:
@@ -250,13 +247,28 @@ def dense_rows(*tensors: Tensor) -> list[Tensor]:
     return [x if x.stride(3) == 1 else x.contiguous() for x in tensors]
 
 
-def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
-    """For rows that have met hidden keys only: nothing comes out, and in their gradient no key
-    weighs anything.
+def empty_results(
+    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b h Lk V"], dtype: torch.dtype
+) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq 1"]]:
+    """Uninitialised tensors for a result of some type and its log-sum-exp.
+
+    Returns:
+        The result, and the log-sum-exp in float32 at least.
     """
-    empty = lse < HIDDEN / 2
-    out.masked_fill_(empty, 0.0)
-    lse.masked_fill_(empty, -HIDDEN)
+    work = torch.promote_types(q.dtype, torch.float32)
+    batch, n_heads, n_queries, _ = q.shape
+    out = torch.empty(batch, n_heads, n_queries, v.shape[3], dtype=dtype, device=q.device)
+    lse = torch.empty(batch, n_heads, n_queries, 1, dtype=work, device=q.device)
+    return out, lse
+
+
+def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
+    """Set rows that see no key to zero, and their log-sum-exp so high that in their gradient all
+    weights are zero.
+    """
+    empty_rows = lse < HIDDEN / 2
+    out.masked_fill_(empty_rows, 0.0)
+    lse.masked_fill_(empty_rows, -HIDDEN)
 
 
 def forward(
@@ -276,10 +288,10 @@ def forward(
 
     Args:
         scale: Factor of the scores, above 0.
-        causal: Query i sees keys 0 to i; wants Lq = Lk.
+        causal: Query i sees keys 0 to i; needs Lq = Lk.
         bias: Added to the scores, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A
-            row that sees none has a log-sum-exp near it and a result without meaning.
-        kind: Which operators compute it; default :func:`choose`.
+            row that sees no key has a log-sum-exp near :data:`HIDDEN` and a result without meaning.
+        kind: The operators; default :func:`choose`.
 
     Returns:
         The result in the type of q, and the log-sum-exp in float32 at least.
@@ -289,19 +301,21 @@ def forward(
     """
     kind = choose(q, v, bias) if kind is None else kind
     if kind == "plain":
-        return _plain_forward(q, k, v, scale, causal, bias)
+        return _plain_forward(q, k, v, scale=scale, causal=causal, bias=bias)
     pair = operators(kind)
     assert pair is not None
-    width = v.shape[3]
+    operator = pair[0]
+    value_width = v.shape[3]
     q, k, v = dense_rows(*pad(q, k, v))
+    dropout = 0.0
     if kind == "cpu":
-        out, lse = pair[0](q, k, v, 0.0, causal, attn_mask=bias, scale=scale)
+        out, lse = operator(q, k, v, dropout, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
-        out, lse = pair[0](q, k, v, 0.0, causal, False, scale=scale)[:2]
+        out, lse, *_ = operator(q, k, v, dropout, causal, False, scale=scale)
     else:
-        out, lse = pair[0](q, k, v, None, True, 0.0, causal, scale=scale)[:2]
-        lse = lse[:, :, : q.shape[2]]  # rounded up to whole tiles
-    return out[..., :width], lse
+        out, lse, *_ = operator(q, k, v, None, True, dropout, causal, scale=scale)
+        lse = lse[:, :, : q.shape[2]]  # the kernel rounds the rows up to whole tiles
+    return out[..., :value_width], lse
 
 
 def backward(
@@ -317,7 +331,7 @@ def backward(
     bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
     kind: str | None = None,
 ) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
-    """Gradients of q, k and v for that of the result.
+    """Gradients of q, k and v from that of the result.
 
     The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole
     attention and the keys of a part of it, this is the part's share of the gradients
@@ -337,31 +351,45 @@ def backward(
         return _plain_backward(grad, q, k, v, out, lse, scale=scale, causal=causal, bias=bias)
     pair = operators(kind)
     assert pair is not None
-    widths = (q.shape[3], v.shape[3])
+    operator = pair[1]
+    key_width = q.shape[3]
+    value_width = v.shape[3]
     q, k, v = pad(q, k, v)
-    if v.shape[3] > widths[1]:
-        grad, out = (torch.nn.functional.pad(x, (0, v.shape[3] - widths[1])) for x in (grad, out))
+    grad = _widen(grad, v.shape[3])
+    out = _widen(out, v.shape[3])
     grad, q, k, v, out = dense_rows(grad, q, k, v, out)
+    dropout = 0.0
     if kind == "cpu":
-        dq, dk, dv = pair[1](grad, q, k, v, out, lse, 0.0, causal, attn_mask=bias, scale=scale)
+        dq, dk, dv = operator(grad, q, k, v, out, lse, dropout, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
-        seed = torch.zeros(
-            2, dtype=torch.uint64, device=q.device
-        )  # without dropout no number is drawn
-        sizes = (None, None, q.shape[2], k.shape[2])
-        lse = lse.contiguous()
-        dq, dk, dv = pair[1](
-            grad, q, k, v, out, lse, *sizes, 0.0, causal, seed, seed[:0], scale=scale
+        # Without dropout no number is drawn, so any seed serves.
+        seed = torch.zeros(2, dtype=torch.uint64, device=q.device)
+        lengths = (None, None, q.shape[2], k.shape[2])
+        dq, dk, dv = operator(
+            *(grad, q, k, v, out, lse.contiguous()),
+            *lengths,
+            dropout,
+            causal,
+            seed,
+            seed[:0],
+            scale=scale,
         )
     else:
-        # The kernel wants whole tiles of 32 rows; a row that is not there weighs exp(-inf).
-        lse = torch.nn.functional.pad(lse, (0, -lse.shape[2] % 32), value=torch.inf).contiguous()
+        # The kernel needs whole tiles of 32 rows; the weights of an added row are exp(-inf).
+        n_missing = -lse.shape[2] % 32
+        lse = torch.nn.functional.pad(lse, (0, n_missing), value=torch.inf).contiguous()
         seed = torch.zeros((), dtype=torch.int64, device=q.device)
-        wanted = [True, True, True, False]
-        dq, dk, dv, _ = pair[1](
-            grad, q, k, v, None, out, lse, seed, seed, 0.0, wanted, causal, scale=scale
+        needs_gradients = [True, True, True, False]  # of q, k, v and the bias
+        dq, dk, dv, _ = operator(
+            *(grad, q, k, v, None, out, lse),
+            seed,
+            seed,
+            dropout,
+            needs_gradients,
+            causal,
+            scale=scale,
         )
-    return dq[..., : widths[0]], dk[..., : widths[0]], dv[..., : widths[1]]
+    return dq[..., :key_width], dk[..., :key_width], dv[..., :value_width]
 
 
 # Rows of the first axis, rows of queries, keys that count.
@@ -369,70 +397,76 @@ _Slice = tuple[slice, slice, slice]
 
 
 def _slices(q: Tensor, k: Tensor, causal: bool) -> Iterator[_Slice]:
-    """Slices of a call whose scores are few."""
+    """Slices of a call with at most :data:`SLICE_PAIRS` scores, and at least one row."""
     batch, n_heads, n_queries, _ = q.shape
-    pairs = n_heads * k.shape[2]
-    n_rows = max(1, min(n_queries, SLICE_PAIRS // pairs))
-    n_batch = max(1, SLICE_PAIRS // (pairs * n_queries))
+    n_keys = k.shape[2]
+    row_pairs = n_heads * n_keys
+    n_rows = max(1, min(n_queries, SLICE_PAIRS // row_pairs))
+    n_batch = max(1, SLICE_PAIRS // (row_pairs * n_queries))
     for first in range(0, batch, n_batch):
         for row in range(0, n_queries, n_rows):
             last = min(row + n_rows, n_queries)
-            yield (
-                slice(first, first + n_batch),
-                slice(row, last),
-                slice(0, last if causal else k.shape[2]),
-            )
+            keys = slice(0, last if causal else n_keys)
+            yield slice(first, first + n_batch), slice(row, last), keys
 
 
-def _scores(
-    q: Tensor,
-    k: Tensor,
-    scale: float,
-    causal: bool,
-    bias: Tensor | None,
-    here: _Slice,
-    dtype: torch.dtype,
+def _slice_scores(
+    q: Tensor, k: Tensor, index: _Slice, *, scale: float, causal: bool, bias: Tensor | None
 ) -> Tensor:
-    some, rows, keys = here
-    scores = (q[some, :, rows].to(dtype) * scale) @ k[some, :, keys].to(dtype).transpose(2, 3)
+    """Scores of a slice in float32 at least."""
+    work = torch.promote_types(q.dtype, torch.float32)
+    batch, rows, keys = index
+    queries = q[batch, :, rows].to(work) * scale
+    scores = queries @ k[batch, :, keys].to(work).transpose(2, 3)
     if bias is not None:
         bias = bias.expand(q.shape[0], -1, q.shape[2], -1)
-        scores.add_(bias[some, :, rows, keys])
+        scores.add_(bias[batch, :, rows, keys])
     if causal:
         positions = torch.arange(keys.stop, device=q.device)
-        scores.masked_fill_(positions > positions[rows, None], -torch.inf)
+        later = positions > positions[rows, None]
+        scores.masked_fill_(later, -torch.inf)
     return scores
 
 
 def _plain_forward(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, bias: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, causal: bool, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     work = torch.promote_types(q.dtype, torch.float32)
     out = q.new_empty(*q.shape[:3], v.shape[3])
     lse = q.new_empty(q.shape[:3], dtype=work)
-    for here in _slices(q, k, causal):
-        some, rows, keys = here
-        scores = _scores(q, k, scale, causal, bias, here, work)
-        lse[some, :, rows] = scores.logsumexp(dim=3)
-        out[some, :, rows] = (torch.softmax(scores, dim=3) @ v[some, :, keys].to(work)).to(q.dtype)
+    for index in _slices(q, k, causal):
+        batch, rows, keys = index
+        scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
+        weights = torch.softmax(scores, dim=3)
+        attended = weights @ v[batch, :, keys].to(work)
+        lse[batch, :, rows] = scores.logsumexp(dim=3)
+        out[batch, :, rows] = attended.to(q.dtype)
     return out, lse
 
 
 def _plain_backward(
-    *tensors: Tensor, scale: float, causal: bool, bias: Tensor | None
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    *,
+    scale: float,
+    causal: bool,
+    bias: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, q, k, v, out, lse = tensors
     work = torch.promote_types(q.dtype, torch.float32)
     dq, dk, dv = (torch.zeros(x.shape, dtype=work, device=x.device) for x in (q, k, v))
-    for here in _slices(q, k, causal):
-        some, rows, keys = here
-        weights = (
-            _scores(q, k, scale, causal, bias, here, work).sub_(lse[some, :, rows, None]).exp_()
-        )
-        g = grad[some, :, rows].to(work)
-        mean = (g * out[some, :, rows].to(work)).sum(dim=3, keepdim=True)
-        dv[some, :, keys] += weights.transpose(2, 3) @ g
-        ds = (g @ v[some, :, keys].to(work).transpose(2, 3)).sub_(mean).mul_(weights).mul_(scale)
-        dq[some, :, rows] = ds @ k[some, :, keys].to(work)
-        dk[some, :, keys] += ds.transpose(2, 3) @ q[some, :, rows].to(work)
+    for index in _slices(q, k, causal):
+        batch, rows, keys = index
+        scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
+        weights = scores.sub_(lse[batch, :, rows, None]).exp_()
+        slice_grad = grad[batch, :, rows].to(work)
+        means = (slice_grad * out[batch, :, rows].to(work)).sum(dim=3, keepdim=True)
+        dv[batch, :, keys] += weights.transpose(2, 3) @ slice_grad
+        dw = slice_grad @ v[batch, :, keys].to(work).transpose(2, 3)
+        ds = dw.sub_(means).mul_(weights).mul_(scale)
+        dq[batch, :, rows] = ds @ k[batch, :, keys].to(work)
+        dk[batch, :, keys] += ds.transpose(2, 3) @ q[batch, :, rows].to(work)
     return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)

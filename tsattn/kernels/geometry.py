@@ -1,8 +1,9 @@
-"""Levels and patterns, and what they are for one call: the numbers that are the same for every
-sequence of a batch.
+"""The levels and the pattern of an attention, and the geometry of one call: all that is the same
+for every sequence of a batch.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -10,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -40,17 +41,33 @@ def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
             f"default_block_sizes needs length and n_levels of at least 1; got length = {length}, "
             f"n_levels = {n_levels}; give the number of tokens and of ranks"
         )
-    finest = -(-length // 2 ** (n_levels - 1))
-    return tuple(finest * 2 ** (n_levels - 1 - level) for level in range(n_levels))
+    n_finest_blocks = 2 ** (n_levels - 1)
+    finest_size = math.ceil(length / n_finest_blocks)
+    return tuple(finest_size * 2**halvings for halvings in reversed(range(n_levels)))
 
 
-def _set(made: object, name: str, value: object) -> None:
-    """Give a frozen object a value while it is being made."""
-    object.__setattr__(made, name, value)
+def token_positions(
+    n_queries: int, n_keys: int, *, device: torch.device | str | None = None
+) -> tuple[Int[Tensor, " Lq"], Int[Tensor, " Lk"]]:
+    """Positions of queries and keys; the last query stands at the position of the last key.
+
+    Args:
+        n_queries: Number of queries Lq.
+        n_keys: Number of keys Lk.
+        device: Where the positions are made.
+    """
+    queries = torch.arange(n_keys - n_queries, n_keys, device=device)
+    keys = torch.arange(n_keys, device=device)
+    return queries, keys
 
 
-def _whole(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
-    """Integers of any make as Python's own."""
+def _set_field(instance: object, name: str, value: object) -> None:
+    """Set a field of a frozen dataclass from its own ``__post_init__``."""
+    object.__setattr__(instance, name, value)
+
+
+def _to_integers(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
+    """Integers of any type, such as NumPy's, as Python's own."""
     try:
         return tuple(operator.index(number) for number in numbers)
     except TypeError:
@@ -87,51 +104,54 @@ class Levels:
     mean: bool = False
 
     def __post_init__(self) -> None:
-        several = isinstance(self.offset, tuple | list)
-        given: Any = self.offset if several else (self.offset,)
-        offsets = _whole(given, "offset")
-        _set(self, "ranks", _whole(self.ranks, "ranks"))
-        _set(
-            self,
-            "block_sizes",
-            None if self.block_sizes is None else _whole(self.block_sizes, "block_sizes"),
-        )
-        _set(self, "offset", offsets if several else offsets[0])
-        _set(self, "scales", None if self.scales is None else tuple(float(x) for x in self.scales))
-        _set(self, "mean", bool(self.mean))
+        _set_field(self, "ranks", _to_integers(self.ranks, "ranks"))
+        if self.block_sizes is not None:
+            _set_field(self, "block_sizes", _to_integers(self.block_sizes, "block_sizes"))
+        if isinstance(self.offset, tuple | list):
+            _set_field(self, "offset", _to_integers(self.offset, "offset"))
+        else:
+            _set_field(self, "offset", _to_integers((self.offset,), "offset")[0])
+        if self.scales is not None:
+            _set_field(self, "scales", tuple(float(scale) for scale in self.scales))
+        _set_field(self, "mean", bool(self.mean))
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         if not self.ranks or min(self.ranks) < 1:
             raise ValueError(
                 f"ranks must hold at least one number, each at least 1; got {self.ranks}; leave out"
                 " empty levels"
             )
-        for name, given in (("block_sizes", self.block_sizes), ("level_scales", self.scales)):
-            if given is not None and len(given) != len(self.ranks):
+        for name, numbers in (("block_sizes", self.block_sizes), ("level_scales", self.scales)):
+            if numbers is not None and len(numbers) != len(self.ranks):
                 raise ValueError(
-                    f"{name} needs one number a level; got {given} for ranks {self.ranks}; add or"
+                    f"{name} needs one number a level; got {numbers} for ranks {self.ranks}; add or"
                     " drop some, or leave it out"
                 )
-        if not offsets or min(offsets) < 0:
+        if not self.offsets or min(self.offsets) < 0:
             raise ValueError(
                 f"offset must be at least 0; got {self.offset}; add a multiple of every block size"
             )
-        sizes = self.block_sizes
-        if sizes is not None and (
-            min(sizes) < 1 or any(fine > coarse for coarse, fine in pairwise(sizes))
-        ):
+        if self.block_sizes is None:
+            return
+        grows = any(fine > coarse for coarse, fine in pairwise(self.block_sizes))
+        if grows or min(self.block_sizes) < 1:
             raise ValueError(
-                f"block_sizes must be at least 1 and never grow from coarse to fine; got {sizes};"
-                " sort them downwards"
+                "block_sizes must be at least 1 and never grow from coarse to fine; got"
+                f" {self.block_sizes}; sort them downwards"
             )
 
     @property
     def offsets(self) -> tuple[int, ...]:
         """One offset for all heads, or one per query head where they differ."""
-        offsets = self.offset if isinstance(self.offset, tuple) else (self.offset,)
-        return offsets[:1] if len(set(offsets)) == 1 else offsets
+        if not isinstance(self.offset, tuple):
+            return (self.offset,)
+        all_equal = len(set(self.offset)) == 1
+        return self.offset[:1] if all_equal else self.offset
 
     def fit(self, n_features: int, length: int) -> "Levels":
-        """The same levels with block sizes, for so many features and for sequences of at most
-        ``length`` tokens.
+        """The same levels with block sizes, checked against the width of a head and the length of
+        the sequences.
 
         Args:
             n_features: Features K of a query and a key.
@@ -146,11 +166,9 @@ class Levels:
                 f"ranks must sum to d_head; got sum({self.ranks}) = {sum(self.ranks)} for d_head ="
                 f" {n_features}; change ranks or the width of a head's queries and keys"
             )
-        sizes = (
-            default_block_sizes(length, len(self.ranks))
-            if self.block_sizes is None
-            else self.block_sizes
-        )
+        sizes = self.block_sizes
+        if sizes is None:
+            sizes = default_block_sizes(length, len(self.ranks))
         if sizes[0] < length:
             raise ValueError(
                 f"the first of block_sizes must cover the sequence; got {sizes[0]} for {length}"
@@ -161,31 +179,32 @@ class Levels:
     def shared(
         self, level: int, n_queries: int, n_keys: int, *, device: torch.device | str | None = None
     ) -> Bool[Tensor, "heads Lq Lk"]:
-        """Which query and key lie in the same block of a level after the first, one mask for each
-        of ``offsets``.
+        """Which query and key lie in the same block of one level after the first, one mask for
+        each of ``offsets``.
 
         Args:
             level: Number of the level, from 0.
-            n_queries: Number of queries Lq; the last one is level with the last key.
+            n_queries: Number of queries Lq.
             n_keys: Number of keys Lk.
             device: Where the mask is made.
         """
         assert self.block_sizes is not None
-        shift = torch.tensor(self.offsets, device=device)[:, None]
-        here = torch.arange(n_keys - n_queries, n_keys, device=device) + shift
-        there = torch.arange(n_keys, device=device) + shift
-        rows = torch.div(here, self.block_sizes[level], rounding_mode="floor")[:, :, None]
-        columns = torch.div(there, self.block_sizes[level], rounding_mode="floor")[:, None, :]
-        return rows == columns
+        size = self.block_sizes[level]
+        shifts = torch.tensor(self.offsets, device=device)[:, None]  # [heads 1]
+        queries, keys = token_positions(n_queries, n_keys, device=device)
+        # Queries before the first key have negative positions, so division must round down.
+        query_blocks = torch.div(queries + shifts, size, rounding_mode="floor")  # [heads Lq]
+        key_blocks = torch.div(keys + shifts, size, rounding_mode="floor")  # [heads Lk]
+        return query_blocks[:, :, None] == key_blocks[:, None, :]
 
 
 @dataclass(frozen=True)
 class Pattern:
     """Who sees whom by positions alone, whatever the score.
 
-    A further pattern is a field here, or in a subclass, that :meth:`mask` heeds. The reference and
-    the masked backend then serve it; faster backends and caches name the fields that they know and
-    refuse the others by :meth:`beyond`.
+    A new pattern is one more field, here or in a subclass, that :meth:`mask` applies. The reference
+    and the masked backend then serve it. Faster backends and caches list the fields that they
+    serve and refuse all others by :meth:`beyond`.
 
     Args:
         causal: A token sees itself and what came before.
@@ -195,8 +214,7 @@ class Pattern:
             of time). A query before the first key is none of them.
 
     Raises:
-        ValueError: If a number is out of its range, or global tokens are asked for without a
-            window.
+        ValueError: If a number is out of its range, or there are global tokens without a window.
         TypeError: If ``window`` or ``n_global`` is no integer.
 
     Example:
@@ -209,9 +227,10 @@ class Pattern:
     n_global: int = 0
 
     def __post_init__(self) -> None:
-        _set(self, "causal", bool(self.causal))
-        _set(self, "window", None if self.window is None else _whole((self.window,), "window")[0])
-        _set(self, "n_global", _whole((self.n_global,), "n_global")[0])
+        _set_field(self, "causal", bool(self.causal))
+        if self.window is not None:
+            _set_field(self, "window", _to_integers((self.window,), "window")[0])
+        _set_field(self, "n_global", _to_integers((self.n_global,), "n_global")[0])
         if self.window is not None and self.window < 1:
             raise ValueError(
                 f"window must be at least 1, the token itself; got {self.window}; None sees"
@@ -234,30 +253,36 @@ class Pattern:
 
         Args:
             n_queries: Number of queries Lq; query i stands at position ``i + n_keys - n_queries``,
-                so that the last one is level with the last key.
+                so that the last query stands at the position of the last key.
             n_keys: Number of keys Lk.
             device: Where the mask is made.
         """
-        here = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
-        there = torch.arange(n_keys, device=device)[None, :]
+        queries, keys = token_positions(n_queries, n_keys, device=device)
+        queries = queries[:, None]  # [Lq 1]
+        keys = keys[None, :]  # [1 Lk]
         visible = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
         if self.window is not None:
-            near = (here - there).abs() < self.window
-            visible = near | ((here >= 0) & (here < self.n_global)) | (there < self.n_global)
+            near = (queries - keys).abs() < self.window
+            # A query before the first key has a negative position and is no global token.
+            global_query = (queries >= 0) & (queries < self.n_global)
+            global_key = keys < self.n_global
+            visible = near | global_query | global_key
         if self.causal:
-            visible = visible & (there <= here)
+            visible = visible & (keys <= queries)
         return visible
 
-    def beyond(self, *known: str) -> str | None:
-        """What the pattern asks for beside the fields that are known, such as ``"window = 3"``, or
-        nothing.
+    def beyond(self, *served_fields: str) -> str | None:
+        """The first field that is set and not among those served, such as ``"window = 3"``.
 
         Args:
-            *known: Names of fields.
+            *served_fields: Names of the fields that a backend or cache serves.
+
+        Returns:
+            Name and value of the field, or ``None`` where all set fields are served.
         """
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in known and value != field.default:
+            if field.name not in served_fields and value != field.default:
                 return f"{field.name} = {value}"
         return None
 
@@ -267,15 +292,15 @@ EVERYBODY = Pattern()
 
 @dataclass(frozen=True)
 class Geometry:
-    """A call without its tensors, hashable so that what is built for it can be remembered.
+    """One call without its tensors; hashable, so that what is built for it can be cached.
 
     Args:
-        n_queries: Lq; the last query is level with the last key.
-        n_keys: Lk.
+        n_queries: Number of queries Lq; the last query stands at the position of the last key.
+        n_keys: Number of keys Lk.
         levels: With block sizes, and with the softmax scale in the scales.
         pattern: Who sees whom.
-        grouped: Levels from the second on have parts of their own, given beside this; block sizes
-            mean nothing then.
+        grouped: The call brings groups for the levels from the second on; block sizes then have no
+            meaning.
     """
 
     n_queries: int
@@ -292,8 +317,21 @@ class Geometry:
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """What each level's scores are multiplied by, softmax scale included."""
+        """Factor of each level's scores, softmax scale included."""
         return self.levels.scales or (1.0,) * len(self.levels.ranks)
+
+    @property
+    def positive_factor(self) -> float:
+        """The first factor above 0, else 1: the scale of a fused kernel, which takes one only."""
+        return next((factor for factor in self.factors if factor > 0), 1.0)
+
+    @property
+    def relative_factors(self) -> tuple[float, ...] | None:
+        """Factor of each feature over :attr:`positive_factor`, or ``None`` where all are 1."""
+        relative = []
+        for rank, factor in zip(self.levels.ranks, self.factors, strict=True):
+            relative += [factor / self.positive_factor] * rank
+        return None if set(relative) == {1.0} else tuple(relative)
 
     @property
     def n_global_levels(self) -> int:
@@ -302,14 +340,12 @@ class Geometry:
         """
         if self.grouped:
             return 1
-        first = min(0, self.n_keys - self.n_queries)
-        last = self.n_keys - 1
+        first_position = min(0, self.n_keys - self.n_queries)
+        last_position = self.n_keys - 1
         for level, size in enumerate(self.block_sizes[1:], 1):
-            if any(
-                (first + offset) // size != (last + offset) // size
-                for offset in self.levels.offsets
-            ):
-                return level
+            for offset in self.levels.offsets:
+                if (first_position + offset) // size != (last_position + offset) // size:
+                    return level
         return len(self.levels.ranks)
 
     @property
@@ -327,20 +363,18 @@ class Geometry:
     @property
     def n_slots(self) -> tuple[int, ...]:
         """Blocks per level, the most over the heads."""
-        spans = [
-            [self.touched(level, o) for o in self.levels.offsets]
-            for level in range(len(self.levels.ranks))
-        ]
-        return tuple(max(last - first + 1 for first, last in span) for span in spans)
+        counts = []
+        for level in range(len(self.levels.ranks)):
+            spans = [self.touched(level, offset) for offset in self.levels.offsets]
+            counts.append(max(last - first + 1 for first, last in spans))
+        return tuple(counts)
 
     @property
     def width(self) -> int:
         """Features of the expanded backend: one slot of r_l features for every block of every
         level.
         """
-        return sum(
-            rank * slots for rank, slots in zip(self.levels.ranks, self.n_slots, strict=True)
-        )
+        return sum(map(operator.mul, self.levels.ranks, self.n_slots))
 
     def shares(
         self, dtype: torch.dtype, device: torch.device, *, n_common: int = 1
@@ -349,13 +383,14 @@ class Geometry:
 
         Args:
             dtype: Type of the result.
-            device: Its place.
+            device: Where the result is made.
             n_common: How many levels the first one stands for.
         """
         sizes = (self.n_queries, self.n_keys)
         count = torch.full((), n_common, dtype=dtype, device=device)
         for level in range(1, len(self.levels.ranks)):
-            count = count + self.levels.shared(level, *sizes, device=device).to(dtype)
+            same_block = self.levels.shared(level, *sizes, device=device)
+            count = count + same_block.to(dtype)
         return count.reciprocal().expand(len(self.levels.offsets), *sizes)
 
 
@@ -371,11 +406,11 @@ def make_geometry(
     """Check levels and pattern against the tensors of a call.
 
     Args:
-        q: Queries [B H Lq K], of which only the shape counts.
-        k: Keys [B Hk Lk K], likewise.
+        q: Queries [B H Lq K], of which only the shape is used.
+        k: Keys [B Hk Lk K], of which only the shape is used.
         levels: ``None`` is ordinary attention.
         pattern: Who sees whom.
-        groups: Parts of each level after the first, instead of blocks.
+        groups: Groups of each level after the first, instead of blocks.
         scale: Factor of the scores, default ``K ** -0.5``.
 
     Raises:
@@ -384,40 +419,42 @@ def make_geometry(
     if groups is not None:
         _check_groups(groups, q, k, levels)
     sizes = (q.shape[1], q.shape[2], k.shape[2], q.shape[3])
-    return _fit(sizes, levels, pattern, None if scale is None else float(scale), groups is not None)
+    scale = None if scale is None else float(scale)
+    return _fit_levels(sizes, levels, pattern, scale, groups is not None)
 
 
 @functools.lru_cache(maxsize=256)
-def _fit(
+def _fit_levels(
     sizes: tuple[int, int, int, int],
     levels: Levels | None,
     pattern: Pattern,
     scale: float | None,
     grouped: bool,
 ) -> Geometry:
+    """The geometry of a call with sizes (H, Lq, Lk, K)."""
     n_heads, n_queries, n_keys, n_features = sizes
-    levels = (Levels((n_features,)) if levels is None else levels).fit(
-        n_features, max(n_queries, n_keys)
-    )
+    if levels is None:
+        levels = Levels((n_features,))
+    levels = levels.fit(n_features, max(n_queries, n_keys))
     if isinstance(levels.offset, tuple) and len(levels.offset) not in {1, n_heads}:
         raise ValueError(
             f"offset must be one number or one per head; got {len(levels.offset)} numbers for"
             f" {n_heads} heads; give one a head"
         )
     scale = n_features**-0.5 if scale is None else scale
-    scales = tuple(scale * factor for factor in levels.scales or (1.0,) * len(levels.ranks))
-    return Geometry(
-        n_queries, n_keys, replace(levels, offset=levels.offsets, scales=scales), pattern, grouped
-    )
+    level_scales = levels.scales or (1.0,) * len(levels.ranks)
+    factors = tuple(scale * level_scale for level_scale in level_scales)
+    levels = replace(levels, offset=levels.offsets, scales=factors)
+    return Geometry(n_queries, n_keys, levels, pattern, grouped)
 
 
 def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Levels | None) -> None:
-    """Refuse parts that do not fit the levels or the tensors."""
+    """Refuse groups that do not fit the levels or the tensors."""
     if levels is None or len(groups) != len(levels.ranks) - 1:
+        ranks = None if levels is None else levels.ranks
         raise ValueError(
             f"groups needs one tensor for each level after the first; got {len(groups)} for ranks"
-            f" {None if levels is None else levels.ranks}; give ranks, and as many tensors as they"
-            " have numbers, less one"
+            f" {ranks}; give ranks, and as many tensors as they have numbers, less one"
         )
     if levels.block_sizes is not None or any(levels.offsets):
         raise ValueError(
@@ -425,12 +462,14 @@ def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Leve
             f" {levels.offset} beside them; leave those out, and give contiguous parts as"
             " groups too"
         )
-    if q.shape[2] > k.shape[2]:
+    batch, n_heads, n_queries, _ = q.shape
+    n_keys = k.shape[2]
+    if n_queries > n_keys:
         raise ValueError(
             "groups are of the keys' positions, so there may be no more queries than keys; got"
-            f" {q.shape[2]} and {k.shape[2]}; leave out the queries before the first key"
+            f" {n_queries} and {n_keys}; leave out the queries before the first key"
         )
-    shapes = ((k.shape[2],), (k.shape[0], k.shape[2]), (q.shape[0], q.shape[1], k.shape[2]))
+    shapes = ((n_keys,), (batch, n_keys), (batch, n_heads, n_keys))
     for tensor in groups:
         if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
             raise ValueError(

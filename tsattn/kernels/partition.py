@@ -1,5 +1,5 @@
-"""The bands of an attention with nested blocks: which stretches of queries meet which stretches of
-keys.
+"""The plan of an attention with nested blocks: the stretches of queries and of keys that share the
+same levels.
 """
 
 import functools
@@ -16,14 +16,14 @@ from tsattn.kernels.geometry import Geometry, Levels
 
 @dataclass(frozen=True)
 class Run:
-    """``count`` pairs of a stretch of queries and a stretch of keys, each ``step`` tokens after the
-    one before.
+    """``count`` pairs of a stretch of queries and a stretch of keys; each pair starts ``step``
+    tokens after the previous one.
     """
 
-    query: int
-    n_queries: int
-    key: int
-    n_keys: int
+    query: int  # first query of the first pair
+    n_queries: int  # of one pair
+    key: int  # first key of the first pair
+    n_keys: int  # of one pair
     step: int = 0
     count: int = 1
 
@@ -36,10 +36,11 @@ class Run:
         return [self._view(x, self.key, self.n_keys) for x in tensors]
 
     def _view(self, x: Tensor, start: int, length: int) -> Tensor:
-        batch, heads, row, feature = x.stride()
-        shape = (*x.shape[:2], self.count, length, x.shape[3])
-        first = x.storage_offset() + start * row
-        return x.as_strided(shape, (batch, heads, self.step * row, row, feature), first)
+        batch_stride, head_stride, row_stride, feature_stride = x.stride()
+        batch, n_heads, _, width = x.shape
+        shape = (batch, n_heads, self.count, length, width)
+        strides = (batch_stride, head_stride, self.step * row_stride, row_stride, feature_stride)
+        return x.as_strided(shape, strides, x.storage_offset() + start * row_stride)
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,28 @@ class Band:
 
     width: int  # leading features that count
     runs: tuple[Run, ...]  # the pairs
-    causal: bool = False  # both sides are the same tokens in order, and none sees a later one
+    causal: bool = False  # queries and keys are the same tokens, and none sees a later one
     scale: float = 1.0  # factor of the scores, above 0
 
 
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """Small blocks that are computed by block products, finer levels included."""
+    """Small blocks that are computed by block products, finer levels included.
 
-    run: Run  # the blocks
-    blocks: Blocks  # the products of one
-    geometry: Geometry  # the levels of one, those that all its pairs share taken as the first
-    n_common: int  # how many levels that are
+    Args:
+        run: The blocks.
+        blocks: The products of one block.
+        geometry: The levels of one block; those that all its pairs share are its first level.
+        n_common: How many levels the first one stands for.
+    """
+
+    run: Run
+    blocks: Blocks
+    geometry: Geometry
+    n_common: int
 
     def shares(self, like: Tensor) -> Tensor | None:
-        """What scores of a block are multiplied by [n n], or nothing where that is 1 everywhere."""
+        """Factors of a block's scores [n n], or ``None`` where they are 1 everywhere."""
         if not self.geometry.levels.mean:
             return None
         return self.geometry.shares(like.dtype, like.device, n_common=self.n_common)[0]
@@ -70,81 +78,95 @@ class Inside:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What has to be computed, in this order: the base, which covers every token once, then bands,
-    finer first.
+    """The parts of a call in the order of their computation: the base, which covers every token
+    once, then bands, finer ones first.
+
+    Args:
+        relative: Factor per feature relative to the scale of a band, or ``None`` where it is 1
+            everywhere.
+        causal: No query sees a later key.
+        base: Blocks of the base level by a fused kernel, or ``None`` where ``dense`` has them.
+        dense: Blocks of the base level by block products, where blocks are small or have finer
+            levels inside.
+        bands: The remaining pairs.
     """
 
-    relative: (
-        tuple[float, ...] | None
-    )  # factor per feature beside the scale of a band, where it is not 1 everywhere
-    causal: bool  # see no later position
-    base: Band | None  # blocks of the base level by a fused kernel
-    dense: tuple[
-        Inside, ...
-    ]  # the same by block products, where blocks are small or have finer levels inside
-    bands: tuple[Band, ...]  # the rest
+    relative: tuple[float, ...] | None
+    causal: bool
+    base: Band | None
+    dense: tuple[Inside, ...]
+    bands: tuple[Band, ...]
 
     def steps(self, operand: Tensor) -> Iterator[tuple[Band, Run]]:
-        """All runs of the base and the bands; on the way, features of ``operand`` that count no
-        more become zero.
+        """All runs of the base and the bands.
+
+        Sets features of ``operand`` to zero in place as soon as no further band counts them.
         """
         if self.base is not None:
-            yield from ((self.base, run) for run in self.base.runs)
+            for run in self.base.runs:
+                yield self.base, run
         for band in self.bands:
             operand[..., band.width :] = 0
-            yield from ((band, run) for run in band.runs)
+            for run in band.runs:
+                yield band, run
 
     def scaled(self, q: Tensor) -> Tensor:
-        """Queries to be changed at will, or q itself where nothing changes them."""
-        if self.relative is None:
-            return q.clone(memory_format=torch.contiguous_format) if self.bands else q
-        copy = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        return torch.mul(q, self.factors(q), out=copy)
+        """Queries times the factors of their features, a copy where :meth:`steps` will change
+        them.
+        """
+        if self.relative is not None:
+            copy = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+            return torch.mul(q, self.factors(q), out=copy)
+        if self.bands:
+            return q.clone(memory_format=torch.contiguous_format)
+        return q
 
     def factors(self, q: Tensor) -> Tensor:
-        """Factor per feature [K], ones where q was padded."""
+        """Factor per feature [K], 1 where q was padded."""
+        relative = self.relative or ()
         factors = torch.ones(q.shape[3], dtype=q.dtype, device="cpu")
-        factors[: len(self.relative or ())] = torch.tensor(
-            self.relative or (), dtype=q.dtype, device="cpu"
-        )
+        factors[: len(relative)] = torch.tensor(relative, dtype=q.dtype, device="cpu")
         return factors.to(q.device)
 
 
 @functools.lru_cache(maxsize=256)
 def split_heads(geometry: Geometry) -> tuple[tuple[slice, Geometry], ...]:
-    """Heads whose blocks agree, together where they lie at regular distances.
+    """Heads of one offset, joined where they lie at regular distances.
 
     Args:
         geometry: The call.
 
     Returns:
-        Some heads and the call for them alone, of one offset; every head once.
+        Pairs of some heads and the call for these heads alone; every head is in one pair.
     """
     offsets = geometry.levels.offsets
     if len(offsets) == 1:
         return ((slice(None), geometry),)
-    groups = []
+    parts = []
     for offset in dict.fromkeys(offsets):
-        heads = [head for head, other in enumerate(offsets) if other == offset]
-        steps = {after - before for before, after in pairwise(heads)} or {1}
-        regular = [slice(heads[0], heads[-1] + 1, min(steps))]
-        some = regular if len(steps) == 1 else [slice(head, head + 1) for head in heads]
         levels = replace(geometry.levels, offset=(offset,))
-        groups += [(part, replace(geometry, levels=levels)) for part in some]
-    return tuple(groups)
+        part = replace(geometry, levels=levels)
+        heads = [head for head, head_offset in enumerate(offsets) if head_offset == offset]
+        steps = {following - head for head, following in pairwise(heads)}
+        if len(steps) > 1:
+            parts += [(slice(head, head + 1), part) for head in heads]
+            continue
+        step = steps.pop() if steps else 1
+        parts.append((slice(heads[0], heads[-1] + 1, step), part))
+    return tuple(parts)
 
 
 @functools.lru_cache(maxsize=256)
 def bands_refusal(geometry: Geometry) -> str | None:
-    """Why bands cannot compute a call, in words for an error, or ``None`` when they can.
+    """Why bands cannot compute a call, for an error message, or ``None`` when they can.
 
     Args:
         geometry: The call.
 
     Returns:
-        One line that names the obstacle, and which backends serve it.
+        One line that names the obstacle, and the backends that serve the call.
     """
-    others = "use the reference, expanded or masked backend"
+    alternatives = "use the reference, expanded or masked backend"
     if geometry.grouped:
         return (
             "bands need contiguous blocks; got levels by groups; use the reference or masked"
@@ -153,26 +175,26 @@ def bands_refusal(geometry: Geometry) -> str | None:
     if geometry.n_queries != geometry.n_keys:
         return (
             f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys};"
-            f" {others}"
+            f" {alternatives}"
         )
-    if asked := geometry.pattern.beyond("causal"):
-        return f"bands serve no pattern but causal; got {asked}; {others}"
+    if field := geometry.pattern.beyond("causal"):
+        return f"bands serve no pattern but causal; got {field}; {alternatives}"
     for _, part in split_heads(geometry):
         for coarse, fine in pairwise(part.block_sizes[part.n_global_levels :]):
             if coarse % fine:
                 return (
                     f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of"
-                    f" it; {others}"
+                    f" it; {alternatives}"
                 )
     return None
 
 
 @functools.lru_cache(maxsize=64)
 def make_plan(geometry: Geometry, dense_block: int) -> Plan:
-    """Work out which stretches of queries meet which stretches of keys.
+    """Find the stretches of queries and keys that share the same levels.
 
     Args:
-        geometry: The call, of one offset; :func:`bands_refusal` lets it pass.
+        geometry: The call, of one offset; :func:`bands_refusal` returns ``None`` for it.
         dense_block: Most tokens of a block that block products compute.
 
     Returns:
@@ -180,35 +202,50 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     """
     ranks = geometry.levels.ranks
     mean = geometry.levels.mean
-    first = geometry.n_global_levels - 1
-    last = len(ranks) - 1
-    sizes = (
-        geometry.n_keys,
-        *geometry.block_sizes[first + 1 :],
-    )  # of the last global level and the finer ones
-    small = [level for level, size in enumerate(sizes, first) if size <= dense_block]
-    level = min([*small, last])
-    scale = next((f for f in geometry.factors if f > 0), 1.0)
-    relative = [
-        f / scale for f, rank in zip(geometry.factors, ranks, strict=True) for _ in range(rank)
-    ]
     widths = list(accumulate(ranks))
+    scale = geometry.positive_factor
+    first = geometry.n_global_levels - 1  # the last level that all pairs share
+    level, is_small = _base_level(geometry, dense_block)
     bands = []
     for coarse in range(level - 1, first - 1, -1):
         runs = _join(_siblings(geometry, coarse))
         if runs:
-            bands.append(Band(widths[coarse], runs, scale=scale / (coarse + 1 if mean else 1)))
-    blocks = [
-        Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)
-    ]
-    share_all = scale / (len(ranks) if mean else 1)
+            band_scale = scale / (coarse + 1 if mean else 1)
+            bands.append(Band(widths[coarse], runs, scale=band_scale))
+    # Each block of the base level with itself.
+    blocks = []
+    for start, stop in _spans(geometry, level):
+        length = stop - start
+        blocks.append(Run(start, length, start, length))
+    base: Band | None = None
+    dense: tuple[Inside, ...] = ()
+    if is_small:
+        dense = tuple(_inside(geometry, level, blocks, scale))
+    else:
+        base_scale = scale / (len(ranks) if mean else 1)
+        base = Band(widths[-1], _join(blocks), geometry.pattern.causal, base_scale)
     return Plan(
-        relative=None if set(relative) == {1.0} else tuple(relative),
+        relative=geometry.relative_factors,
         causal=geometry.pattern.causal,
-        base=None if small else Band(widths[-1], _join(blocks), geometry.pattern.causal, share_all),
-        dense=tuple(_inside(geometry, level, blocks, scale)) if small else (),
+        base=base,
+        dense=dense,
         bands=tuple(bands),
     )
+
+
+def _base_level(geometry: Geometry, dense_block: int) -> tuple[int, bool]:
+    """The coarsest level of small blocks, else the finest level; and whether its blocks are
+    small.
+    """
+    first = geometry.n_global_levels - 1
+    n_levels = len(geometry.levels.ranks)
+    # The only block of the last global level is the whole sequence.
+    if geometry.n_keys <= dense_block:
+        return first, True
+    for level in range(first + 1, n_levels):
+        if geometry.block_sizes[level] <= dense_block:
+            return level, True
+    return n_levels - 1, False
 
 
 def _spans(geometry: Geometry, level: int) -> list[tuple[int, int]]:
@@ -217,16 +254,17 @@ def _spans(geometry: Geometry, level: int) -> list[tuple[int, int]]:
         return [(0, geometry.n_keys)]
     size = geometry.block_sizes[level]
     offset = geometry.levels.offsets[0]
-    edges = [0, *range(size - offset % size, geometry.n_keys, size), geometry.n_keys]
-    return list(pairwise(edges))
+    first_border = size - offset % size
+    borders = [0, *range(first_border, geometry.n_keys, size), geometry.n_keys]
+    return list(pairwise(borders))
 
 
 def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
-    """Each block of the next level with all tokens before it, and after it, in the block of this
-    level around it.
+    """Each block of the next level with all tokens before it, and with all tokens after it, in its
+    parent block of this level.
 
-    That is fewer and longer products than one for each pair of blocks, and a query is merged twice
-    at most.
+    These are fewer and longer products than one for each pair of blocks, and a query is merged
+    twice at most.
     """
     children = iter(_spans(geometry, level + 1))
     for low, high in _spans(geometry, level):
@@ -243,34 +281,42 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
     """Runs of the same shape at regular distances as one."""
     groups: dict[tuple[int, int, int], list[Run]] = {}
     for run in runs:
-        group = groups.setdefault((run.n_queries, run.n_keys, run.key - run.query), [])
-        before = group[-1] if group else None
-        if before is not None and before.count == 1:
-            group[-1] = replace(before, step=run.query - before.query, count=2)
-        elif before is not None and run.query == before.query + before.count * before.step:
-            group[-1] = replace(before, count=before.count + 1)
+        shape = (run.n_queries, run.n_keys, run.key - run.query)
+        group = groups.setdefault(shape, [])
+        if not group:
+            group.append(run)
+            continue
+        last = group[-1]
+        if last.count == 1:
+            group[-1] = replace(last, step=run.query - last.query, count=2)
+        elif run.query == last.query + last.count * last.step:
+            group[-1] = replace(last, count=last.count + 1)
         else:
             group.append(run)
     return tuple(run for group in groups.values() for run in group)
 
 
 def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
-    """Blocks of a level with the finer levels inside them, those alike together."""
+    """Blocks of a level with the finer levels inside them; equal blocks are joined."""
     ranks = geometry.levels.ranks
-    finer = geometry.block_sizes[level + 1 :]
-    n_coarse = len(ranks) - len(finer)
-    alike: dict[tuple[int, int], list[Run]] = {}
+    fine_sizes = geometry.block_sizes[level + 1 :]
+    n_coarse = len(ranks) - len(fine_sizes)
+    equal_blocks: dict[tuple[int, int], list[Run]] = {}
     for run in blocks:
-        shift = (run.query + geometry.levels.offsets[0]) % finer[0] if finer else 0
-        alike.setdefault((run.n_queries, shift), []).append(run)
-    for (length, shift), group in alike.items():
+        shift = 0
+        if fine_sizes:
+            shift = (run.query + geometry.levels.offsets[0]) % fine_sizes[0]
+        equal_blocks.setdefault((run.n_queries, shift), []).append(run)
+    for (length, shift), runs in equal_blocks.items():
+        # A block at the border of the sequence may be shorter than the finer blocks.
+        first_size = max((length, *fine_sizes))
         levels = Levels(
             (sum(ranks[:n_coarse]), *ranks[n_coarse:]),
-            (max((length, *finer)), *finer),  # a block cut short may be shorter than the finer ones
+            (first_size, *fine_sizes),
             offset=shift,
-            scales=(scale,) * (len(finer) + 1),
+            scales=(scale,) * (len(fine_sizes) + 1),
             mean=geometry.levels.mean,
         )
         inner = Geometry(length, length, levels)
-        for run in _join(group):
+        for run in _join(runs):
             yield Inside(run, Blocks(inner), inner, n_coarse)

@@ -1,4 +1,6 @@
-"""Exact attention with distance-dependent levels, written down without any care for speed."""
+"""The reference: exact attention with distance-dependent levels in plain torch, without regard to
+speed.
+"""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,35 +10,36 @@ from tsattn.kernels.geometry import Geometry
 
 
 def traced() -> bool:
-    """Whether a compiler or torch.func is at work: both want plain torch, no function with a
-    gradient of its own.
+    """Whether a compiler or torch.func is at work: both need plain torch without autograd
+    functions of ours.
     """
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor, "Bx Hx Lq Lk"]:
-    """Which query and key lie in the same part of one level that is given by groups.
+    """Which query and key lie in the same group of one level.
 
     Args:
-        groups: Part of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative number
-            is in no part.
+        groups: Group of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative
+            number is no group.
         n_queries: Number of queries Lq, at most Lk; they are the last positions.
 
     Returns:
-        True where both positions are in one part; the leading axes are 1 where the groups have
+        True where both positions are in one group; the leading axes are 1 where the groups have
         none.
 
     Example:
         >>> shared_groups(torch.tensor([0, 1, 0, -1]), 2).int().tolist()
         [[[[1, 0, 1, 0], [0, 0, 0, 0]]]]
     """
-    there = (
-        groups.reshape((1,) * (3 - groups.ndim) + groups.shape)
-        if groups.ndim != 2
-        else groups[:, None]
-    )
-    here = there[..., there.shape[2] - n_queries :, None]
-    return (here == there[..., None, :]) & (here >= 0)
+    if groups.ndim == 2:
+        key_groups = groups[:, None]  # [B 1 Lk]
+    else:
+        key_groups = groups.reshape((1,) * (3 - groups.ndim) + groups.shape)  # [1|B 1|H Lk]
+    n_keys = key_groups.shape[2]
+    query_groups = key_groups[:, :, n_keys - n_queries :, None]  # [1|B 1|H Lq 1]
+    same_group = query_groups == key_groups[:, :, None, :]
+    return same_group & (query_groups >= 0)
 
 
 def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B H L F"]:
@@ -49,14 +52,12 @@ def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B
         Head h is head ``h // (H // Hx)`` of x: x itself where nothing is shared, a view where one
         head serves all.
     """
-    batch, own, length, width = x.shape
-    if own == n_heads:
+    batch, n_shared_heads, length, width = x.shape
+    if n_shared_heads == n_heads:
         return x
-    return (
-        x[:, :, None]
-        .expand(batch, own, n_heads // own, length, width)
-        .reshape(batch, n_heads, length, width)
-    )
+    n_copies = n_heads // n_shared_heads
+    copies = x[:, :, None].expand(batch, n_shared_heads, n_copies, length, width)
+    return copies.reshape(batch, n_heads, length, width)
 
 
 def level_scores(
@@ -72,7 +73,7 @@ def level_scores(
 
     Args:
         geometry: The call.
-        groups: Parts of each level from the second on, where they are no contiguous blocks.
+        groups: Groups of each level from the second on, instead of contiguous blocks.
 
     Returns:
         The scores, before any mask.
@@ -82,22 +83,24 @@ def level_scores(
     """
     levels = geometry.levels
     n_queries = q.shape[2]
+    n_keys = k.shape[2]
     scores = torch.zeros((), dtype=q.dtype, device=q.device)
-    count = torch.ones((), dtype=q.dtype, device=q.device)
-    parts = zip(
+    n_shared = torch.ones((), dtype=q.dtype, device=q.device)  # levels that a pair shares
+    slices = zip(
         q.split(levels.ranks, dim=3), k.split(levels.ranks, dim=3), geometry.factors, strict=True
     )
-    for level, (q_level, k_level, factor) in enumerate(parts):
-        part = (q_level * factor) @ k_level.transpose(2, 3)
+    # The first level counts for all pairs, the others where both share a block or a group.
+    for level, (q_level, k_level, factor) in enumerate(slices):
+        products = (q_level * factor) @ k_level.transpose(2, 3)  # [B H Lq Lk]
         if level > 0:
             if groups is None:
-                same = levels.shared(level, n_queries, k.shape[2], device=q.device)
+                same = levels.shared(level, n_queries, n_keys, device=q.device)
             else:
                 same = shared_groups(groups[level - 1], n_queries)
-            part = part * same
-            count = count + same.to(q.dtype)
-        scores = scores + part
-    return scores / count if levels.mean else scores
+            products = products * same
+            n_shared = n_shared + same.to(q.dtype)
+        scores = scores + products
+    return scores / n_shared if levels.mean else scores
 
 
 def weights_reference(
@@ -108,28 +111,30 @@ def weights_reference(
     key_mask: Bool[Tensor, "B Lk"] | None = None,
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """Softmax weights of attention, in plain differentiable torch: the one definition of what is
-    computed.
+    """Softmax weights of attention in plain differentiable torch: the definition that all backends
+    follow.
 
     Args:
         geometry: Levels, pattern and scales of the call.
         key_mask: True where a key may be seen.
-        groups: Parts of each level from the second on, instead of blocks.
+        groups: Groups of each level from the second on, instead of blocks.
 
     Returns:
         Weights in float32 at least; rows sum to one, or are zero where no key is visible.
     """
     work = torch.promote_types(q.dtype, torch.float32)
-    scores = level_scores(
-        q.to(work), expand_heads(k, q.shape[1]).to(work), geometry=geometry, groups=groups
-    )
-    visible = geometry.pattern.mask(q.shape[2], k.shape[2], device=q.device)
+    k = expand_heads(k, q.shape[1])
+    scores = level_scores(q.to(work), k.to(work), geometry=geometry, groups=groups)
+    n_queries = q.shape[2]
+    n_keys = k.shape[2]
+    visible = geometry.pattern.mask(n_queries, n_keys, device=q.device)  # [Lq Lk]
     if key_mask is not None:
         visible = visible & key_mask[:, None, None, :]
-    # A row without a visible key would be 0/0: it is given finite scores and its weights are struck
-    # out afterwards, which leaves its gradients at zero instead of NaN.
-    empty = ~visible.any(dim=-1, keepdim=True)
-    weights = scores.masked_fill(~(visible | empty), -torch.inf).softmax(dim=-1)
+    # The softmax of a row without a visible key would be 0/0. Such a row keeps its finite scores,
+    # and its weights are set to zero afterwards, so that its gradients are zero instead of NaN.
+    empty_rows = ~visible.any(dim=-1, keepdim=True)
+    hidden = ~(visible | empty_rows)
+    weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
     return weights.masked_fill(~visible, 0.0)
 
 
@@ -142,15 +147,15 @@ def attention_reference(
     key_mask: Bool[Tensor, "B Lk"] | None = None,
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
 ) -> Float[Tensor, "B H Lq V"]:
-    """Attention by materialised scores, in plain differentiable torch: the truth the fast backends
-    are held to.
+    """Attention by materialised scores in plain differentiable torch; tests compare the fast
+    backends with it.
 
     Inputs of half precision are computed in float32 and returned in their own type.
 
     Args:
         geometry: Levels, pattern and scales of the call.
         key_mask: True where a key may be seen.
-        groups: Parts of each level from the second on, instead of blocks.
+        groups: Groups of each level from the second on, instead of blocks.
 
     Returns:
         Attended values; rows with no visible key are zero.
@@ -159,4 +164,5 @@ def attention_reference(
         Time B H Lq Lk (K + V) multiply-adds, memory B H Lq Lk numbers a few times over.
     """
     weights = weights_reference(q, k, geometry=geometry, key_mask=key_mask, groups=groups)
-    return (weights @ expand_heads(v, q.shape[1]).to(weights.dtype)).to(q.dtype)
+    values = expand_heads(v, q.shape[1]).to(weights.dtype)
+    return (weights @ values).to(q.dtype)

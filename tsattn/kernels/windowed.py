@@ -1,9 +1,9 @@
 """Exact attention within a sliding window by chunks, in time and memory that grow with length times
 window.
 
-Queries are taken in chunks of neighbours, each with the stretch of keys that its windows reach and
-the leading global keys, by a fused kernel. A mask by position cuts the stretch to the window of
-each query. Global queries see all keys and are a chunk of their own.
+A chunk is some neighbouring queries, the stretch of keys that their windows reach, and the leading
+global keys; a fused kernel computes it. A mask by position cuts the stretch to the window of each
+query. Global queries see all keys and are a chunk of their own.
 """
 
 from collections.abc import Iterator
@@ -14,25 +14,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable
+from tsattn.kernels.dense import Passes, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
 
-# Least and most queries of a chunk, and how many there are to a window in between: few waste no
-# pairs outside the windows, many keep the kernel busy.
+# Least and most queries of a chunk. Short chunks compute few pairs outside the windows, long ones
+# need fewer calls of a kernel.
 CHUNKS = (64, 256)
+# Chunks in a window, between these bounds.
 CHUNKS_PER_WINDOW = 4
-# Masks that differ by sequence are made for so much at a time.
+# Most bytes of masks that differ by sequence at one time.
 MASK_BYTES = 4 * 2**20
 
 
 def window_refusal(geometry: Geometry) -> str | None:
-    """Why chunks cannot compute a call, in words for an error, or ``None`` when they can.
+    """Why chunks cannot compute a call, for an error message, or ``None`` when they can.
 
     Args:
         geometry: The call.
 
     Returns:
-        One line that names the obstacle, and which backends serve it.
+        One line that names the obstacle, and the backends that serve the call.
     """
     levels = geometry.levels
     if geometry.grouped:
@@ -42,9 +43,9 @@ def window_refusal(geometry: Geometry) -> str | None:
         )
     if geometry.pattern.window is None:
         return "the windowed backend needs a window; got None; give one, or use auto"
-    if asked := geometry.pattern.beyond("causal", "window", "n_global"):
+    if field := geometry.pattern.beyond("causal", "window", "n_global"):
         return (
-            f"the windowed backend serves no other pattern; got {asked}; use the reference backend"
+            f"the windowed backend serves no other pattern; got {field}; use the reference backend"
         )
     if not geometry.one_level:
         return (
@@ -89,42 +90,54 @@ def attention_windowed(
         these; memory O(B H L (K + V)).
     """
     if torch.compiler.is_compiling():
-        # A loop over chunks and a choice of kernels at run time are nothing for a compiler: it goes
-        # around them.
+        # A compiler cannot follow the loop over chunks and a choice of kernels at run time.
         return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
     return _attend(q, k, v, key_mask, geometry)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
-    reason = window_refusal(geometry)
-    if reason is not None:
-        raise ValueError(reason)
+    refusal = window_refusal(geometry)
+    if refusal is not None:
+        raise ValueError(refusal)
     dtype = q.dtype
-    width = v.shape[3]
+    value_width = v.shape[3]
     if not len(q):
-        return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
+        return empty_batch(q, k, v)
     if dtype == torch.float16:
-        q, k, v = (x.float() for x in (q, k, v))  # its range does not hold what hides a key
-    scale = next((factor for factor in geometry.factors if factor > 0), 1.0)
-    if set(geometry.factors) != {scale}:
-        pairs = zip(geometry.levels.ranks, geometry.factors, strict=True)
-        relative = [factor / scale for rank, factor in pairs for _ in range(rank)]
+        q, k, v = (x.float() for x in (q, k, v))  # HIDDEN is beyond the range of float16
+    scale = geometry.positive_factor
+    relative = geometry.relative_factors
+    if relative is not None:
         q = q * torch.tensor(relative, dtype=q.dtype, device=q.device)
     if geometry.levels.mean:
         scale /= len(geometry.levels.ranks)
     q, k, v = fused.dense_rows(*fused.pad(q, k, v))
-    return differentiable(q, k, v, key_mask, _Chunks(geometry, scale))[..., :width].to(dtype)
+    out = differentiable(q, k, v, key_mask, _Chunks(geometry, scale))
+    return out[..., :value_width].to(dtype)
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some queries and the keys they see."""
+    """Some queries and the keys they see.
 
-    rows: slice  # the queries
-    n_global: int  # leading keys that all of them see
-    near: slice  # further keys
-    banded: bool = True  # of the further keys, only those in a query's window are seen
-    causal: bool = False  # queries and keys are the same tokens in order, and none sees a later one
+    Args:
+        rows: The queries.
+        n_global: Leading keys that all of them see.
+        near: Further keys.
+        banded: Whether a query sees only the further keys in its window.
+        causal: Queries and keys are the same tokens, and none sees a later one.
+    """
+
+    rows: slice
+    n_global: int
+    near: slice
+    banded: bool = True
+    causal: bool = False
+
+    @property
+    def n_near(self) -> int:
+        """Number of further keys."""
+        return int(self.near.stop - self.near.start)
 
     def keys(self, x: Tensor) -> Tensor:
         """Rows of the keys [B H L F], side by side."""
@@ -135,19 +148,19 @@ class _Chunk:
         return torch.cat([x[:, :, : self.n_global], x[:, :, self.near]], dim=2)
 
     def add(self, x: Tensor, part: Tensor) -> None:
-        """Add to the rows of the keys what :meth:`keys` has side by side."""
+        """Add ``part``, in the order of :meth:`keys`, to the rows of the keys."""
         x[:, :, : self.n_global] += part[:, :, : self.n_global]
         x[:, :, self.near] += part[:, :, self.n_global :]
 
 
 def _chunks(geometry: Geometry, window: int) -> Iterator[_Chunk]:
-    """All queries, each once."""
+    """Chunks that cover each query once."""
     causal = geometry.pattern.causal
     length = geometry.n_queries
     n_global = min(geometry.pattern.n_global, length)
     if n_global:
-        everything = slice(0, n_global if causal else length)
-        yield _Chunk(slice(0, n_global), 0, everything, banded=False, causal=causal)
+        all_keys = slice(0, n_global if causal else length)
+        yield _Chunk(slice(0, n_global), 0, all_keys, banded=False, causal=causal)
     size = chunk_length(window)
     for start in range(n_global, length, size):
         stop = min(start + size, length)
@@ -170,47 +183,53 @@ def chunk_length(window: int) -> int:
 
 
 class _Masks:
-    """What is added to the scores of a chunk."""
+    """Biases that hide keys from the queries of a chunk."""
 
     def __init__(self, geometry: Geometry, window: int, like: Tensor) -> None:
-        self.window, causal = window, geometry.pattern.causal
-        # Of the first query of a chunk and its successors, to the first key it sees and its
-        # successors.
-        size = min(chunk_length(window), geometry.n_queries)
-        reach = size + window - 1 if causal else size + 2 * window - 2
-        ahead = torch.arange(reach, device=like.device) - (window - 1)
-        distance = ahead - torch.arange(size, device=like.device)[:, None]
-        unseen = (distance <= -window) | (distance > 0 if causal else distance >= window)
-        self.band = torch.zeros(size, reach, dtype=like.dtype, device=like.device).masked_fill_(
-            unseen, fused.HIDDEN
-        )
+        self.window = window
+        causal = geometry.pattern.causal
+        n_rows = min(chunk_length(window), geometry.n_queries)
+        # The first query of a chunk sees window - 1 keys before itself; the last one sees as many
+        # behind itself unless causal.
+        n_behind = 0 if causal else window - 1
+        n_columns = window - 1 + n_rows + n_behind
+        # Positions relative to the first query of a chunk.
+        rows = torch.arange(n_rows, device=like.device)[:, None]
+        columns = torch.arange(n_columns, device=like.device) - (window - 1)
+        distance = columns - rows
+        later = distance > 0 if causal else distance >= window
+        hidden = (distance <= -window) | later
+        band = torch.zeros(n_rows, n_columns, dtype=like.dtype, device=like.device)
+        self.band = band.masked_fill_(hidden, fused.HIDDEN)
 
-    def of(self, chunk: _Chunk, key_mask: Tensor | None) -> Tensor | None:
-        """Zeros and :data:`fused.HIDDEN`, [1 or b 1 1 or rows keys]."""
-        band = None
+    def bias(self, chunk: _Chunk, key_mask: Tensor | None) -> Tensor | None:
+        """Zeros and :data:`fused.HIDDEN` [1|b 1 1|rows keys], or ``None`` where all keys are
+        visible.
+        """
+        band: Tensor | None = None
         if chunk.banded:
-            first = chunk.rows.start - self.window + 1
-            band = self.band[
-                : chunk.rows.stop - chunk.rows.start,
-                chunk.near.start - first : chunk.near.stop - first,
-            ]
-            band = torch.nn.functional.pad(band, (chunk.n_global, 0))[None, None]
+            n_rows = chunk.rows.stop - chunk.rows.start
+            first_column = chunk.near.start - (chunk.rows.start - self.window + 1)
+            columns = slice(first_column, first_column + chunk.n_near)
+            # Global keys are visible to all.
+            band = torch.nn.functional.pad(self.band[:n_rows, columns], (chunk.n_global, 0))
+            band = band[None, None]
         if key_mask is None:
             return band
-        unseen = ~chunk.keys(key_mask[:, None, :, None]).transpose(2, 3)
+        hidden = ~chunk.keys(key_mask[:, None, :, None]).transpose(2, 3)  # [b 1 1 keys]
         if band is None:
-            return torch.zeros(
-                unseen.shape, dtype=self.band.dtype, device=unseen.device
-            ).masked_fill_(unseen, fused.HIDDEN)
-        return band.masked_fill(unseen, fused.HIDDEN)
+            band = torch.zeros(hidden.shape, dtype=self.band.dtype, device=hidden.device)
+        return band.masked_fill(hidden, fused.HIDDEN)
 
 
 def _walk(
     geometry: Geometry, key_mask: Tensor | None, queries: list[Tensor], keys: list[Tensor]
 ) -> Iterator[tuple[_Chunk, list[Tensor], list[Tensor], Tensor | None]]:
-    """Each chunk with its rows of the queries' tensors, the keys' tensors whole, and its mask.
+    """Each chunk with its rows of the queries' tensors, the whole tensors of the keys, and its
+    bias.
 
-    One for all sequences, or a few sequences at a time where their masks differ.
+    A chunk has all sequences at once, or a few at a time where a key mask makes their biases
+    differ.
     """
     window = min(geometry.pattern.window or 1, geometry.n_keys)
     masks = _Masks(geometry, window, queries[0])
@@ -218,18 +237,14 @@ def _walk(
     for chunk in _chunks(geometry, window):
         rows = [x[:, :, chunk.rows] for x in queries]
         if key_mask is None:
-            yield chunk, rows, keys, masks.of(chunk, None)
+            yield chunk, rows, keys, masks.bias(chunk, None)
             continue
-        pairs = rows[0].shape[2] * (chunk.n_global + chunk.near.stop - chunk.near.start)
-        n_batch = max(1, MASK_BYTES // (pairs * masks.band.element_size()))
+        n_pairs = rows[0].shape[2] * (chunk.n_global + chunk.n_near)
+        n_batch = max(1, MASK_BYTES // (n_pairs * masks.band.element_size()))
         for first in range(0, batch, n_batch):
-            some = slice(first, first + n_batch)
-            yield (
-                chunk,
-                [x[some] for x in rows],
-                [x[some] for x in keys],
-                masks.of(chunk, key_mask[some]),
-            )
+            part = slice(first, first + n_batch)
+            bias = masks.bias(chunk, key_mask[part])
+            yield chunk, [x[part] for x in rows], [x[part] for x in keys], bias
 
 
 class _Chunks(Passes):
@@ -242,15 +257,15 @@ class _Chunks(Passes):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        work = torch.promote_types(q.dtype, torch.float32)
-        out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
-        lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
-        for chunk, (a, o, s), (b, c), bias in _walk(self.geometry, mask, [q, out, lse], [k, v]):
+        out, lse = fused.empty_results(q, v, q.dtype)
+        for chunk, rows, keys, bias in _walk(self.geometry, mask, [q, out, lse], [k, v]):
+            chunk_q, chunk_out, chunk_lse = rows
+            chunk_k, chunk_v = (chunk.keys(x) for x in keys)
             part, part_lse = fused.forward(
-                a, chunk.keys(b), chunk.keys(c), scale=self.scale, causal=chunk.causal, bias=bias
+                chunk_q, chunk_k, chunk_v, scale=self.scale, causal=chunk.causal, bias=bias
             )
-            o.copy_(part)
-            s.copy_(part_lse.unsqueeze(3))
+            chunk_out.copy_(part)
+            chunk_lse.copy_(part_lse.unsqueeze(3))
         if mask is not None:
             fused.clear_hidden(out, lse)
         return out, lse
@@ -263,21 +278,30 @@ class _Chunks(Passes):
         v: Tensor,
         mask: Tensor | None,
         out: Tensor,
-        kept: Tensor | None,
+        stored: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        assert kept is not None  # log-sum-exps
+        assert stored is not None
+        lse = stored
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        dk, dv = (torch.zeros(x.shape, dtype=kept.dtype, device=x.device) for x in (k, v))
+        dk = torch.zeros(k.shape, dtype=lse.dtype, device=k.device)
+        dv = torch.zeros(v.shape, dtype=lse.dtype, device=v.device)
         (grad,) = fused.dense_rows(grad)
-        steps = _walk(self.geometry, mask, [q, grad, out, kept, dq], [k, v, dk, dv])
-        for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
-            part_q, *parts = fused.backward(
-                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
+        steps = _walk(self.geometry, mask, [q, grad, out, lse, dq], [k, v, dk, dv])
+        for chunk, rows, keys, bias in steps:
+            chunk_q, chunk_grad, chunk_out, chunk_lse, to_q = rows
+            all_k, all_v, to_k, to_v = keys
+            part_dq, part_dk, part_dv = fused.backward(
+                chunk_grad,
+                chunk_q,
+                chunk.keys(all_k),
+                chunk.keys(all_v),
+                chunk_out,
+                chunk_lse.squeeze(3),
                 scale=self.scale,
                 causal=chunk.causal,
                 bias=bias,
             )
-            to_q.copy_(part_q)
-            for target, part in zip((to_k, to_v), parts, strict=True):
-                chunk.add(target, part)
+            to_q.copy_(part_dq)
+            chunk.add(to_k, part_dk)
+            chunk.add(to_v, part_dv)
         return dq, dk.to(k.dtype), dv.to(v.dtype)

@@ -1,6 +1,4 @@
-"""Structured matrices: products with fewer numbers than entries, as modules that act on the last
-axis.
-"""
+"""Structured matrices: modules that multiply the last axis by a matrix of few stored numbers."""
 
 from tsattn.matrices.family import BTT, MLBTC, MLR, STRUCTURES, LowRank, Monarch, make_matrix
 from tsattn.matrices.levels import Level

@@ -1,5 +1,6 @@
-"""Structured matrices that are sums of levels, and every structure by its name."""
+"""Structured matrices that are sums of levels, and the table of all structures by name."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,17 @@ from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix
 
 
 def _default_rank(n_in: int, n_out: int) -> int:
+    """A quarter of the smaller side."""
     return max(1, min(n_in, n_out) // 4)
+
+
+def _default_ranks(n_in: int, n_out: int) -> tuple[int, ...]:
+    """:func:`_default_rank` shared as a half, a quarter and the rest; empty shares are dropped."""
+    rank = _default_rank(n_in, n_out)
+    half = math.ceil(rank / 2)
+    quarter = rank // 4
+    shares = (half, quarter, rank - half - quarter)
+    return tuple(share for share in shares if share)
 
 
 class LowRank(LeveledMatrix):
@@ -40,7 +51,9 @@ class LowRank(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        level = Level(rank=_default_rank(n_in, n_out) if rank is None else rank)
+        if rank is None:
+            rank = _default_rank(n_in, n_out)
+        level = Level(rank=rank)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
 
 
@@ -78,22 +91,14 @@ class MLR(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        for name, given in (("ranks", ranks), ("n_blocks", n_blocks)):
-            if given is not None and np.ndim(given) != 1:
+        for name, numbers in (("ranks", ranks), ("n_blocks", n_blocks)):
+            if numbers is not None and np.ndim(numbers) != 1:
                 raise ValueError(
-                    f"{name} must be a list of numbers, one a level; got {given!r}; write"
-                    f" [{given!r}]"
+                    f"{name} must be a list of numbers, one a level; got {numbers!r}; write"
+                    f" [{numbers!r}]"
                 )
         if ranks is None:
-            whole = _default_rank(n_in, n_out)
-            half = -(-whole // 2)
-            quarter = whole // 4
-            shares = (half, quarter, whole - half - quarter)
-            ranks = (
-                tuple(share for share in shares if share)
-                if n_blocks is None
-                else (1,) * len(n_blocks)
-            )
+            ranks = _default_ranks(n_in, n_out) if n_blocks is None else (1,) * len(n_blocks)
         if n_blocks is None:
             n_blocks = tuple(2**level for level in range(len(ranks)))
         if len(ranks) != len(n_blocks):
@@ -101,7 +106,10 @@ class MLR(LeveledMatrix):
                 f"ranks and n_blocks must have one number a level; got {len(ranks)} and"
                 f" {len(n_blocks)}; leave n_blocks out for 1, 2, 4, ..."
             )
-        levels = tuple(Level(p, p, r) for r, p in zip(ranks, n_blocks, strict=True))
+        # A level that is not shuffled has as many left as right blocks.
+        levels = tuple(
+            Level(count, count, rank) for rank, count in zip(ranks, n_blocks, strict=True)
+        )
         super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
 
 
@@ -136,10 +144,11 @@ class BTT(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        chosen = check_factors(factors, n_in, n_out)
-        level = Level(chosen[1], chosen[2], tt_rank, shuffled=True)
+        a, b, c, d = check_factors(factors, n_in, n_out)
+        # b left blocks of a rows and c right blocks of d columns.
+        level = Level(b, c, tt_rank, shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
-        self.factors = chosen
+        self.factors = (a, b, c, d)
         self.tt_rank = tt_rank
 
 
@@ -169,15 +178,15 @@ class Monarch(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        chosen = check_factors(factors, n_in, n_out)
-        level = Level(chosen[1], chosen[2], shuffled=True)
+        a, b, c, d = check_factors(factors, n_in, n_out)
+        level = Level(b, c, shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
-        self.factors = chosen
+        self.factors = (a, b, c, d)
 
 
 class MLBTC(LeveledMatrix):
-    """Multi-level block tensor contraction, the family that holds all others: a sum of
-    :class:`tsattn.matrices.Level`.
+    """Multi-level block tensor contraction, a sum of :class:`tsattn.matrices.Level`; the family
+    contains all others.
 
     ``sum_l alpha_l P_L (blockdiag_k' L_lk') P_R (blockdiag_k R_lk^T)`` (Kuang et al. 2025).
     ``left[l]`` is ``[*H, n_out, features]``: row i is row i of the block-diagonal L, in the order
@@ -207,8 +216,10 @@ class MLBTC(LeveledMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         if levels is None:
+            # Low rank for the coarse structure, a block tensor train for the fine one.
             _, b, c, _ = default_factors(n_in, n_out)
-            levels = (Level(rank=max(1, min(n_in, n_out) // 8)), Level(b, c, 1, shuffled=True))
+            rank = max(1, min(n_in, n_out) // 8)
+            levels = (Level(rank=rank), Level(b, c, 1, shuffled=True))
         super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
 
 
@@ -264,17 +275,24 @@ def make_matrix(
         raise ValueError(
             f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them"
         )
+    # The structures take different options, which a type checker cannot see here.
     structure: Any = STRUCTURES[name]
-    given: dict[str, Any] = {"rank": rank, "ranks": ranks, "n_blocks": n_blocks, "tt_rank": tt_rank}
-    given |= {"factors": factors, "levels": levels}
-    options = {option: value for option, value in given.items() if value is not None}
-    foreign = [option for option in options if option not in structure.options]
-    if foreign:
-        known = ", ".join(structure.options) or "none"
-        raise ValueError(
-            f"{foreign[0]} is no option of {name!r}, which has {known}; got {options[foreign[0]]};"
-            " leave it out"
-        )
+    values: dict[str, Any] = {
+        "rank": rank,
+        "ranks": ranks,
+        "n_blocks": n_blocks,
+        "tt_rank": tt_rank,
+        "factors": factors,
+        "levels": levels,
+    }
+    options = {option: value for option, value in values.items() if value is not None}
+    for option, value in options.items():
+        if option not in structure.options:
+            own_options = ", ".join(structure.options) or "none"
+            raise ValueError(
+                f"{option} is no option of {name!r}, which has {own_options}; got {value};"
+                " leave it out"
+            )
     matrix: StructuredMatrix = structure(
         n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options
     )

@@ -13,12 +13,13 @@ from torch import Tensor
 class Level:
     """One term ``alpha * P_L (blockdiag L) P_R (blockdiag R^T)`` of a multi-level block matrix.
 
-    ``R`` has ``right_blocks`` blocks and takes the input apart, ``L`` has ``left_blocks`` and puts
-    the output together. Not shuffled, both permutations are the identity: block k of the output
-    sees block k of the input through ``rank`` features (a level of MLR; with one block, low rank).
-    Shuffled, they are transpositions: *every* pair of blocks is joined by ``rank`` features of its
-    own, ``P_R`` hands feature (k, k') of the right side to left block k', and ``P_L`` interleaves
-    the left blocks, so that output ``i`` lies in left block ``i mod left_blocks`` (BTT).
+    ``R`` has ``right_blocks`` blocks and acts on the input, ``L`` has ``left_blocks`` blocks and
+    makes the output. A level that is not shuffled has the identity for both permutations: block k
+    of the output depends on block k of the input through ``rank`` features (a level of MLR; with
+    one block, low rank). A shuffled level has transpositions: *every* pair of blocks is joined by
+    ``rank`` separate features. ``P_R`` moves feature (k, k') of the right side to left block k',
+    and ``P_L`` interleaves the left blocks, so that output ``i`` lies in left block
+    ``i mod left_blocks`` (BTT).
 
     Args:
         left_blocks: Blocks over the output.
@@ -39,7 +40,8 @@ class Level:
 
     def __post_init__(self) -> None:
         for name in ("left_blocks", "right_blocks", "rank"):
-            if not isinstance(value := getattr(self, name), Integral) or value < 1:
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(
                     f"{name} of a level must be a whole number, at least 1; got {value!r}; drop the"
                     " level"
@@ -77,20 +79,20 @@ class Level:
             ValueError: If there are more blocks than rows, or a shuffled level does not divide them
                 evenly.
         """
-        for name, n_blocks, size in (
-            ("n_out", self.left_blocks, n_out),
-            ("n_in", self.right_blocks, n_in),
-        ):
-            if n_blocks > size:
-                raise ValueError(
-                    f"a level must have at most {name} blocks; got {n_blocks} for {name} = {size};"
-                    " take fewer blocks"
-                )
-            if self.shuffled and size % n_blocks:
-                raise ValueError(
-                    f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} ="
-                    f" {size}; take a divisor, such as {math.gcd(n_blocks, size)}"
-                )
+        self._check_side("n_out", n_out, self.left_blocks)
+        self._check_side("n_in", n_in, self.right_blocks)
+
+    def _check_side(self, name: str, size: int, n_blocks: int) -> None:
+        if n_blocks > size:
+            raise ValueError(
+                f"a level must have at most {name} blocks; got {n_blocks} for {name} = {size};"
+                " take fewer blocks"
+            )
+        if self.shuffled and size % n_blocks:
+            raise ValueError(
+                f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} ="
+                f" {size}; take a divisor, such as {math.gcd(n_blocks, size)}"
+            )
 
 
 def block_starts(size: int, n_blocks: int) -> list[int]:
@@ -111,21 +113,21 @@ def block_starts(size: int, n_blocks: int) -> list[int]:
 
 
 def split_blocks(x: Tensor, n_blocks: int, dim: int = -1) -> Tensor:
-    """Cut axis ``dim`` (negative) into blocks, a new axis before it; shorter blocks end
-    in zeros.
-    """
+    """Cut axis ``dim`` (negative) into blocks on a new axis before it; zeros pad short blocks."""
     size = x.shape[dim]
     if size % n_blocks == 0:
         return x.unflatten(dim, (n_blocks, size // n_blocks))
+    longest = math.ceil(size / n_blocks)
     starts = torch.arange(n_blocks + 1, device=x.device) * size // n_blocks
-    places = starts[:-1, None] + torch.arange(
-        -(-size // n_blocks), device=x.device
-    )  # [blocks, longest]
-    last = starts[1:, None] - 1
-    # A place of padding repeats the block's own last row, so that a NaN cannot travel between
-    # blocks.
-    picked = x.index_select(dim, torch.minimum(places, last).flatten()).unflatten(dim, places.shape)
-    return picked * (places <= last).to(x.dtype).view(*places.shape, *[1] * (-dim - 1))
+    places = torch.arange(longest, device=x.device)
+    rows = starts[:-1, None] + places  # [blocks longest]
+    last_rows = starts[1:, None] - 1  # [blocks 1]
+    # Padding repeats the last row of its own block, so that a NaN cannot move to another block.
+    sources = torch.minimum(rows, last_rows)
+    blocks = x.index_select(dim, sources.flatten()).unflatten(dim, sources.shape)
+    in_block = (rows <= last_rows).to(x.dtype)
+    n_later_axes = -dim - 1
+    return blocks * in_block.view(*in_block.shape, *[1] * n_later_axes)
 
 
 def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
@@ -135,9 +137,11 @@ def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     flat = x.flatten(dim - 1, dim)
     if size % n_blocks == 0:
         return flat
-    row = torch.arange(size, device=x.device)
-    block = ((row + 1) * n_blocks - 1) // size
-    return flat.index_select(dim, block * longest + row - block * size // n_blocks)
+    # Row i of block k starts at k size // p, which is the inverse of block_starts.
+    rows = torch.arange(size, device=x.device)
+    blocks = ((rows + 1) * n_blocks - 1) // size  # of each row
+    starts = blocks * size // n_blocks
+    return flat.index_select(dim, blocks * longest + rows - starts)
 
 
 def contract(
@@ -146,46 +150,53 @@ def contract(
     """Product with the transpose of a block-diagonal matrix whose row i is ``core[i]`` in its
     block's columns.
     """
-    return torch.einsum(
-        "...ki,...kiq->...kq", split_blocks(x, n_blocks), split_blocks(core, n_blocks, -2)
-    )
+    vectors = split_blocks(x, n_blocks)
+    blocks = split_blocks(core, n_blocks, -2)
+    return torch.einsum("...ki,...kiq->...kq", vectors, blocks)
 
 
 def expand(z: Float[Tensor, "... p q"], core: Float[Tensor, "*H n q"]) -> Float[Tensor, "... n"]:
-    """Product with that block-diagonal matrix itself."""
-    blocks = torch.einsum("...kq,...kiq->...ki", z, split_blocks(core, z.shape[-2], -2))
-    return join_blocks(blocks, core.shape[-2])
+    """Product with the block-diagonal matrix of :func:`contract` itself."""
+    blocks = split_blocks(core, z.shape[-2], -2)
+    products = torch.einsum("...kq,...kiq->...ki", z, blocks)
+    return join_blocks(products, core.shape[-2])
 
 
-def _transposed(z: Tensor, n_blocks: int) -> Tensor:
-    """Hand feature group k' of block k to block k', where it becomes group k."""
+def _transpose_groups(z: Tensor, n_blocks: int) -> Tensor:
+    """Move feature group k' of block k to block k', where it becomes group k."""
     return z.unflatten(-1, (n_blocks, -1)).transpose(-3, -2).flatten(-2)
+
+
+def _transpose_rows(x: Tensor, n_rows: int) -> Tensor:
+    """Read the last axis as a matrix of ``n_rows`` rows and transpose it."""
+    return x.unflatten(-1, (n_rows, -1)).transpose(-1, -2).flatten(-2)
 
 
 def left_features(
     level: Level, x: Float[Tensor, "... n"], left: Float[Tensor, "*H n t"]
 ) -> Float[Tensor, "... b t"]:
-    """What the left side sees of ``x``: ``(blockdiag L)^T P_L^T x``."""
+    """Features of ``x`` on the left side: ``(blockdiag L)^T P_L^T x``."""
     if level.shuffled:
-        x = x.unflatten(-1, (-1, level.left_blocks)).transpose(-1, -2).flatten(-2)
+        x = _transpose_rows(x, x.shape[-1] // level.left_blocks)
     return contract(x, left, level.left_blocks)
 
 
 def right_features(
     level: Level, x: Float[Tensor, "... n"], right: Float[Tensor, "*H n q"]
 ) -> Float[Tensor, "... b t"]:
-    """What the right side sees of ``x``, in the order of the left blocks:
+    """Features of ``x`` on the right side, in the order of the left blocks:
     ``P_R (blockdiag R^T) x``.
     """
     z = contract(x, right, level.right_blocks)
-    return _transposed(z, level.left_blocks) if level.shuffled else z
+    return _transpose_groups(z, level.left_blocks) if level.shuffled else z
 
 
 def apply_level(level: Level, x: Tensor, left: Tensor, right: Tensor) -> Float[Tensor, "... n_out"]:
     """Product of the level with ``x`` on the last axis."""
     y = expand(right_features(level, x, right), left)
+    # P_L: output i lies in left block i mod left_blocks.
     if level.shuffled:
-        y = y.unflatten(-1, (level.left_blocks, -1)).transpose(-1, -2).flatten(-2)
+        y = _transpose_rows(y, level.left_blocks)
     return y if level.alpha == 1 else y * level.alpha
 
 
@@ -194,5 +205,8 @@ def apply_transpose(
 ) -> Float[Tensor, "... n_in"]:
     """Product of the level's transpose with ``x`` on the last axis."""
     z = left_features(level, x, left)
-    y = expand(_transposed(z, level.right_blocks) if level.shuffled else z, right)
+    # P_R^T moves the features back to the right blocks.
+    if level.shuffled:
+        z = _transpose_groups(z, level.right_blocks)
+    y = expand(z, right)
     return y if level.alpha == 1 else y * level.alpha

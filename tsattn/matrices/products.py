@@ -1,5 +1,5 @@
-"""Structured matrices that are products of small ones, Kronecker and Butterfly, and the factors of
-a size.
+"""Structured matrices that are products of small ones: Kronecker and Butterfly, and the default
+factors of a size.
 """
 
 import math
@@ -14,42 +14,47 @@ from torch import Tensor
 from tsattn.matrices.structured import StructuredMatrix
 
 
-def _even(size: int) -> int:
+def _largest_small_divisor(size: int) -> int:
     """The largest divisor that is at most the square root."""
-    return next(k for k in range(math.isqrt(size), 0, -1) if size % k == 0)
+    divisor = math.isqrt(size)
+    while size % divisor:
+        divisor -= 1
+    return divisor
 
 
 def default_factors(n_in: int, n_out: int) -> tuple[int, int, int, int]:
-    """Factors (a, b, c, d) with ``n_out = a b`` and ``n_in = c d``, each pair as even as can be, b
-    and d the smaller.
+    """Factors (a, b, c, d) with ``n_out = a b`` and ``n_in = c d``, each pair as close to the
+    square root as possible, b and d the smaller.
 
     For ``n_in = n_out`` this gives ``b c = n_out``, so that a block tensor train of rank 1 can have
-    full rank. A prime size has no even pair: (size, 1), for which the structure is no smaller than
-    a dense matrix.
+    full rank. A prime size gives (size, 1), and the structure is then no smaller than a dense
+    matrix.
 
     Example:
         >>> default_factors(16, 12)
         (4, 3, 4, 4)
     """
-    b = _even(n_out)
-    d = _even(n_in)
+    b = _largest_small_divisor(n_out)
+    d = _largest_small_divisor(n_in)
     return n_out // b, b, n_in // d, d
 
 
 def check_factors(
     factors: Sequence[int] | None, n_in: int, n_out: int
 ) -> tuple[int, int, int, int]:
-    """The factors given, or the default ones.
+    """The factors, or the default ones for ``None``.
 
     Raises:
         ValueError: If they do not multiply to the sizes.
     """
     if factors is None:
         return default_factors(n_in, n_out)
-    fit = np.shape(factors) == (4,) and all(
-        isinstance(each, Integral) and each > 0 for each in factors
-    )
-    if not fit or factors[0] * factors[1] != n_out or factors[2] * factors[3] != n_in:
+    # A user may pass anything, such as a nested list or a string.
+    fits = np.shape(factors) == (4,)
+    fits = fits and all(isinstance(factor, Integral) and factor > 0 for factor in factors)
+    fits = fits and factors[0] * factors[1] == n_out
+    fits = fits and factors[2] * factors[3] == n_in
+    if not fits:
         raise ValueError(
             "factors must be four positive numbers (a, b, c, d) with a b = n_out and c d = n_in;"
             f" got {factors} for n_out = {n_out}, n_in = {n_in}; leave them out for"
@@ -85,7 +90,8 @@ class Kronecker(StructuredMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
-        a, b, c, d = self.factors = check_factors(factors, n_in, n_out)
+        self.factors = check_factors(factors, n_in, n_out)
+        a, b, c, d = self.factors
         self.a = self._core(a, c, dtype=dtype)
         self.b = self._core(b, d, dtype=dtype)
         self.reset_parameters(generator)
@@ -101,20 +107,24 @@ class Kronecker(StructuredMatrix):
     @staticmethod
     def _product(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """``(first kron second) x = first X second^T``, in the order that costs less."""
-        (a, c), (b, d) = first.shape[-2:], second.shape[-2:]
+        a, c = first.shape[-2:]
+        b, d = second.shape[-2:]
         z = x.unflatten(-1, (c, d))
+        # Multiply-adds of the second factor first, and of the first factor first.
         if b * c * (a + d) <= a * d * (b + c):
-            return torch.einsum(
-                "...cb,...ac->...ab", torch.einsum("...cd,...bd->...cb", z, second), first
-            ).flatten(-2)
-        return torch.einsum(
-            "...ad,...bd->...ab", torch.einsum("...cd,...ac->...ad", z, first), second
-        ).flatten(-2)
+            z = torch.einsum("...cd,...bd->...cb", z, second)
+            z = torch.einsum("...cb,...ac->...ab", z, first)
+        else:
+            z = torch.einsum("...cd,...ac->...ad", z, first)
+            z = torch.einsum("...ad,...bd->...ab", z, second)
+        return z.flatten(-2)
 
     @property
     def flops(self) -> int:
         a, b, c, d = self.factors
-        return (self.heads or 1) * min(b * c * (a + d), a * d * (b + c))
+        second_first = b * c * (a + d)
+        first_first = a * d * (b + c)
+        return (self.heads or 1) * min(second_first, first_first)
 
     def fan_in(self) -> dict[str, float]:
         return {"a": float(self.factors[2]), "b": float(self.factors[3])}
@@ -164,25 +174,28 @@ class Butterfly(StructuredMatrix):
         return self.apply_stages(x, reversed(range(self.n_stages)), transpose=True)
 
     def apply_stages(self, x: Tensor, stages: Iterable[int], *, transpose: bool = False) -> Tensor:
-        """Product with some of the factors, in the order given."""
-        shape = x.shape if self.heads is None else (*x.shape[:-2], self.heads, x.shape[-1])
+        """Product with some of the factors, in the order of ``stages``."""
+        shape = list(x.shape)
+        if self.heads is not None:
+            shape[-2] = self.heads
+        n_heads = self.heads or 1
         # Vectors run along the last axis, so that the two multiply-adds a number are long
         # contiguous passes.
-        z = (
-            x.expand(shape).reshape(-1, self.heads or 1, self.n_in).permute(1, 2, 0)
-        )  # [H n vectors]
+        z = x.expand(shape).reshape(-1, n_heads, self.n_in)
+        z = z.permute(1, 2, 0)  # [H n vectors]
         for stage in stages:
+            distance = 2**stage  # between the two positions of a pair
             blocks = self.twiddle.select(-4, stage)
-            blocks = (blocks.mT if transpose else blocks).reshape(
-                z.shape[0], -1, 2**stage, 2, 2, 1
-            )  # [H hi lo u v 1]
-            low, high = z.unflatten(1, (-1, 2, 2**stage)).unbind(2)  # [H hi lo vectors] each
-            first, second = blocks.unbind(3)
-            both = [
-                torch.addcmul(low * row[:, :, :, 0], high, row[:, :, :, 1])
-                for row in (first, second)
-            ]
-            z = torch.stack(both, dim=2).flatten(1, 3)
+            if transpose:
+                blocks = blocks.mT
+            blocks = blocks.reshape(n_heads, -1, distance, 2, 2, 1)  # [H hi lo u v 1]
+            low, high = z.unflatten(1, (-1, 2, distance)).unbind(2)  # [H hi lo vectors] each
+            # A 2 x 2 block maps the pair (low, high) to a new pair.
+            pairs = []
+            for row in blocks.unbind(3):
+                left, right = row.unbind(3)  # [H hi lo 1]
+                pairs.append(torch.addcmul(low * left, high, right))
+            z = torch.stack(pairs, dim=2).flatten(1, 3)
         return z.permute(2, 0, 1).reshape(shape)
 
     @property

@@ -21,14 +21,14 @@ from tsattn.matrices.levels import (
 
 
 class StructuredMatrix(nn.Module, ABC):
-    """A matrix of ``n_out`` rows and ``n_in`` columns, or one a head, known by its cores.
+    """A matrix of ``n_out`` rows and ``n_in`` columns, or one a head, stored as its cores.
 
     ``forward`` acts on the last axis like ``nn.Linear`` without bias. With ``heads`` every core has
     a leading axis of that length, and so has the axis before the last of every vector: ``x`` is
     [..., H, n_in], or [..., 1, n_in] to give all heads the same vector (``x.unsqueeze(-2)``);
-    results are [..., H, n_out]. Nothing is guessed from sizes.
+    results are [..., H, n_out]. Nothing is inferred from sizes.
 
-    A subclass must have ``forward`` and ``fan_in``; the other methods have defaults, slow ones.
+    A subclass must have ``forward`` and ``fan_in``; the other methods have slow defaults.
 
     Args:
         n_in: Columns, at least 1.
@@ -49,11 +49,9 @@ class StructuredMatrix(nn.Module, ABC):
                     f"{name} of a structured matrix must be a whole number, at least 1; got"
                     f" {value!r}; give one"
                 )
-        self.n_in, self.n_out, self.heads = (
-            int(n_in),
-            int(n_out),
-            None if heads is None else int(heads),
-        )
+        self.n_in = int(n_in)
+        self.n_out = int(n_out)
+        self.heads = None if heads is None else int(heads)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
@@ -66,10 +64,11 @@ class StructuredMatrix(nn.Module, ABC):
     def to_dense(self) -> Float[Tensor, "*H n_out n_in"]:
         """All entries, differentiable: the product with every unit vector."""
         parameter = next(self.parameters())
-        eye = torch.eye(self.n_in, dtype=parameter.dtype, device=parameter.device)
+        unit_vectors = torch.eye(self.n_in, dtype=parameter.dtype, device=parameter.device)
+        # The product with unit vector i is column i.
         if self.heads is None:
-            return self(eye).T
-        return self(eye[:, None, :]).permute(1, 2, 0)
+            return self(unit_vectors).T
+        return self(unit_vectors[:, None, :]).permute(1, 2, 0)
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         """The transpose product ``M^T x``."""
@@ -78,7 +77,7 @@ class StructuredMatrix(nn.Module, ABC):
 
     @property
     def splits(self) -> bool:
-        """Whether both sides of a bilinear form become features; otherwise x meets ``M y``."""
+        """Whether both sides of a bilinear form become features; otherwise it is ``x . (M y)``."""
         return False
 
     @property
@@ -87,21 +86,20 @@ class StructuredMatrix(nn.Module, ABC):
         return self.n_out
 
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
-        """What ``x`` becomes so that its dot product with :meth:`key_features` of y is
-        ``x^T M y``.
-        """
+        """Features of ``x`` whose dot product with :meth:`key_features` of y is ``x^T M y``."""
         self.check_input(x, "n_out")
         return x
 
     def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
-        """The other side of :meth:`query_features`."""
+        """Features of ``y``, for the dot product with :meth:`query_features`."""
         return self(y)
 
     def bilinear(
         self, x: Float[Tensor, "... n_out"], y: Float[Tensor, "... n_in"]
     ) -> Float[Tensor, "..."]:
         """The form ``x^T M y``, one number a pair of vectors (and a head)."""
-        return (self.query_features(x) * self.key_features(y)).sum(dim=-1)
+        products = self.query_features(x) * self.key_features(y)
+        return products.sum(dim=-1)
 
     @property
     def n_parameters(self) -> int:
@@ -122,12 +120,12 @@ class StructuredMatrix(nn.Module, ABC):
         The maximal-update rule for a dense map starts its entries with variance 1 / fan-in and
         moves them at a rate proportional to 1 / fan-in (Yang et al. 2022, Tensor Programs V, table
         3). Qiu et al. 2024 (Compute Better Spent, section 3) apply it to structured layers: each
-        core is a batch of dense maps, with a fan-in of its own. So a rate found for a dense layer
-        of ``base_width`` inputs serves the core after multiplication with this factor, at any
-        width. Levels that add up share one left map, whose fan-in is the sum of their features.
+        core is a batch of dense maps with a fan-in of its own. A rate that is good for a dense
+        layer of ``base_width`` inputs is therefore multiplied by this factor to serve the core, at
+        any width. Levels that add up share one left map, whose fan-in is the sum of their features.
 
         Args:
-            base_width: Inputs of the dense layer at which the rate was found, at least 1.
+            base_width: Inputs of the dense layer for which the rate was chosen, at least 1.
 
         Returns:
             One factor per name of ``named_parameters()``.
@@ -145,12 +143,13 @@ class StructuredMatrix(nn.Module, ABC):
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw every core anew, normal with variance 1 / fan-in: independent inputs of variance 1
-        give such outputs.
+        then give outputs of variance 1.
 
         Args:
             generator: Source of the draws; ``None`` is torch's global one.
         """
         fans = self.fan_in()
+        # In the order of the names, which a generator's seed relies on.
         for name, parameter in self.named_parameters():
             parameter.normal_(0.0, fans[name] ** -0.5, generator=generator)
 
@@ -159,8 +158,11 @@ class StructuredMatrix(nn.Module, ABC):
         return f"n_in={self.n_in}, n_out={self.n_out}{heads}"
 
     def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
-        lead = () if self.heads is None else (self.heads,)
-        return nn.Parameter(torch.empty(*lead, *shape, dtype=dtype, device="cpu"))
+        if self.heads is not None:
+            shape = (self.heads, *shape)
+        # On the CPU whatever torch's default device is, so that the start values do not depend on
+        # it.
+        return nn.Parameter(torch.empty(*shape, dtype=dtype, device="cpu"))
 
     def check_input(self, x: Tensor, side: str) -> None:
         """Refuse a vector that does not fit ``side``, "n_in" or "n_out".
@@ -174,7 +176,10 @@ class StructuredMatrix(nn.Module, ABC):
                 f"the last axis must have {side} = {size} features; got shape {tuple(x.shape)}; "
                 "transpose it or build the matrix for that size"
             )
-        if self.heads is not None and (x.dim() < 2 or x.shape[-2] not in (1, self.heads)):
+        if self.heads is None:
+            return
+        # An axis of length 1 gives every head the same vector.
+        if x.dim() < 2 or x.shape[-2] not in (1, self.heads):
             raise ValueError(
                 f"the axis before the last must be heads = {self.heads} or 1; got shape"
                 f" {tuple(x.shape)}; x.unsqueeze(-2) gives every head the same vector"
@@ -182,7 +187,7 @@ class StructuredMatrix(nn.Module, ABC):
 
 
 class Dense(StructuredMatrix):
-    """A matrix without structure: the yardstick.
+    """A matrix without structure, for comparison.
 
     Args:
         n_in: Columns.
@@ -248,84 +253,91 @@ class LeveledMatrix(StructuredMatrix):
             level.check(n_out, n_in)
         self.levels = tuple(levels)
         self.left = nn.ParameterList(
-            [self._core(n_out, each.left_features, dtype=dtype) for each in levels]
+            self._core(n_out, level.left_features, dtype=dtype) for level in levels
         )
         self.right = nn.ParameterList(
-            [self._core(n_in, each.right_features, dtype=dtype) for each in levels]
+            self._core(n_in, level.right_features, dtype=dtype) for level in levels
         )
         self.reset_parameters(generator)
 
     @property
-    def _parts(self) -> list[tuple[Level, Tensor, Tensor]]:
+    def _levels_and_cores(self) -> list[tuple[Level, Tensor, Tensor]]:
         return list(zip(self.levels, self.left, self.right, strict=True))
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         self.check_input(x, "n_in")
-        first, *others = (apply_level(level, x, left, right) for level, left, right in self._parts)
-        return sum(others, start=first)
+        # M x is the sum of the products of all levels with x.
+        terms = [
+            apply_level(level, x, left, right) for level, left, right in self._levels_and_cores
+        ]
+        return sum(terms[1:], start=terms[0])
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         self.check_input(x, "n_out")
-        first, *others = (
-            apply_transpose(level, x, left, right) for level, left, right in self._parts
-        )
-        return sum(others, start=first)
+        terms = [
+            apply_transpose(level, x, left, right) for level, left, right in self._levels_and_cores
+        ]
+        return sum(terms[1:], start=terms[0])
 
     @property
     def splits(self) -> bool:
-        """Whether no level is shuffled: then each side has its own projections, side by side."""
+        """Whether no level is shuffled; then both sides have projections for each level."""
         return not any(level.shuffled for level in self.levels)
 
     @property
     def n_features(self) -> int:
         """``sum(r_l p_l)`` where the form splits, otherwise ``n_out``."""
-        return sum(level.n_features for level in self.levels) if self.splits else self.n_out
+        if not self.splits:
+            return self.n_out
+        return sum(level.n_features for level in self.levels)
 
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
-        """Per-level projections side by side, or ``x`` itself where a shuffled level would make
+        """Projections of all levels side by side, or ``x`` itself where a shuffled level would make
         them wide.
         """
         self.check_input(x, "n_out")
         if not self.splits:
             return x
-        return torch.cat(
-            [
-                left_features(level, x, left).flatten(-2) * level.alpha
-                for level, left, _ in self._parts
-            ],
-            -1,
-        )
+        projections = []
+        for level, left, _ in self._levels_and_cores:
+            projection = left_features(level, x, left).flatten(-2)
+            projections.append(projection * level.alpha)
+        return torch.cat(projections, dim=-1)
 
     def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
-        """The other side of :meth:`query_features`."""
+        """Features of ``y``, for the dot product with :meth:`query_features`."""
         if not self.splits:
             return self(y)
         self.check_input(y, "n_in")
-        return torch.cat(
-            [right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1
-        )
+        projections = [
+            right_features(level, y, right).flatten(-2)
+            for level, _, right in self._levels_and_cores
+        ]
+        return torch.cat(projections, dim=-1)
 
     @property
     def flops(self) -> int:
-        # Every stored number meets one number of the vector.
+        # Every stored number is multiplied by one number of the vector.
         return self.n_parameters
 
     def fan_in(self) -> dict[str, float]:
         fans: dict[str, float] = {}
+        # The levels add up, so their left cores are one map.
         total = float(sum(level.left_features for level in self.levels))
         for i, level in enumerate(self.levels):
-            fans |= {f"left.{i}": total, f"right.{i}": self.n_in / level.right_blocks}
+            fans[f"left.{i}"] = total
+            fans[f"right.{i}"] = self.n_in / level.right_blocks
         return fans
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw as the base class does, with each right block's own number of rows where blocks are
-        uneven.
+        """Draw as the base class does, then rescale each right block by its own number of rows,
+        which differs where blocks are uneven.
         """
         super().reset_parameters(generator)
         for level, right in zip(self.levels, self.right, strict=True):
+            mean_rows = self.n_in / level.right_blocks
             starts = block_starts(self.n_in, level.right_blocks)
             for start, stop in itertools.pairwise(starts):
-                right[..., start:stop, :] *= (
-                    self.n_in / level.right_blocks / (stop - start)
-                ) ** 0.5
+                variance_ratio = mean_rows / (stop - start)
+                right[..., start:stop, :] *= variance_ratio**0.5

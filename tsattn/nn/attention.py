@@ -1,4 +1,4 @@
-"""Attention layers: a score and a pattern around one kernel."""
+"""Attention layers, which combine a score, a pattern and a kernel."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from tsattn.nn.scores import DotScore, GroupLevelScore, Places, Score, group_hea
 
 @runtime_checkable
 class TokenCache(Protocol):
-    """What a layer needs of a cache (:mod:`tsattn.nn.cache`) to go on token by token."""
+    """The methods of a cache (:mod:`tsattn.nn.cache`) that a layer calls token by token."""
 
     @property
     def length(self) -> int:
@@ -21,7 +21,7 @@ class TokenCache(Protocol):
         ...
 
     def append(self, k: Tensor, v: Tensor) -> None:
-        """Put in keys and values of the next tokens."""
+        """Store keys and values of the next tokens."""
         ...
 
     def attend(self, q: Tensor) -> Tensor:
@@ -30,12 +30,12 @@ class TokenCache(Protocol):
 
 
 class Attention(nn.Module):
-    """Multi-head attention: ``score`` gives features, ``pattern`` says who sees whom, the kernel
-    does the rest.
+    """Multi-head attention: ``score`` makes queries and keys, ``pattern`` defines which keys a
+    query sees, and a kernel averages the values.
 
     Args:
         d_model: Token width.
-        score: Maps tokens to queries and keys, and says what the kernel must know about them.
+        score: Maps tokens to queries and keys, and has their levels and scale.
         pattern: Who sees whom; default everybody.
         n_value_heads: Heads of the values, a divisor of the score's heads; default as many.
         generator: Source of the start values; ``None`` is torch's global one.
@@ -55,6 +55,7 @@ class Attention(nn.Module):
         self.pattern = Pattern() if pattern is None else pattern
         self.n_value_heads = group_heads(score.n_heads, n_value_heads)
         self.d_value = head_width(d_model, score.n_heads)
+        # Names of the maps stand in saved files.
         self.value = linear(d_model, self.n_value_heads * self.d_value, generator=generator)
         self.out = linear(score.n_heads * self.d_value, d_model, generator=generator)
 
@@ -70,10 +71,10 @@ class Attention(nn.Module):
         """Attend within each sequence, or from ``x`` to ``context``.
 
         Args:
-            context: Tokens of another sequence to look at (cross-attention).
-            key_mask: True where a token may be looked at.
-            places: Where the tokens stand, for a score by groups.
-            n_last: With places: only so many last tokens look, and only they are answered.
+            context: Tokens of another sequence that give keys and values (cross-attention).
+            key_mask: True where a token may be seen.
+            places: Groups and positions of the tokens, for a score by groups.
+            n_last: With places: compute only the results of this many last tokens.
 
         Raises:
             ValueError: If ``context`` is given and the score or the pattern has no meaning for two
@@ -81,10 +82,12 @@ class Attention(nn.Module):
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
             q, k = self.score.features_at(x, places, n_last)
-            return self._join(self._attend(q, k, self._values(x), key_mask, groups=places.groups))
-        q, k = self._features(x, context)
-        seen = self._attend(q, k, self._values(x if context is None else context), key_mask)
-        return self._join(seen)
+            attended = self._attend(q, k, self._values(x), key_mask, groups=places.groups)
+        else:
+            q, k = self._features(x, context)
+            v = self._values(x if context is None else context)
+            attended = self._attend(q, k, v, key_mask)
+        return self._join_heads(attended)
 
     def weights(
         self,
@@ -93,7 +96,7 @@ class Attention(nn.Module):
         *,
         key_mask: Bool[Tensor, "B Lk"] | None = None,
     ) -> Float[Tensor, "B H Lq Lk"]:
-        """How much each token looks at each other one; rows sum to one.
+        """Weight of each key for each query; rows sum to one.
 
         Args:
             context, key_mask: As in :meth:`forward`.
@@ -114,8 +117,8 @@ class Attention(nn.Module):
         Args:
             n_sequences: Batch size B.
             max_length: Tokens of the longest sequence.
-            dtype: Type of the numbers kept.
-            device: Where they are kept.
+            dtype: Type of the stored numbers.
+            device: Where they are stored.
 
         Raises:
             ValueError: If the pattern is not causal.
@@ -125,28 +128,31 @@ class Attention(nn.Module):
         )
 
     def _make_cache(self, **sizes: Any) -> TokenCache:
-        cache: TokenCache = self._cache_for(self.pattern, self.score.d_key, **sizes)
+        cache: TokenCache = self._make_pattern_cache(self.pattern, self.score.d_key, **sizes)
         return cache
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
-        """The next tokens of each sequence, given what the cache holds of those before; equals the
-        causal full pass.
+        """Results for the next tokens of each sequence; they equal those of the causal full pass.
 
         Args:
-            cache: From :meth:`make_cache`; the new tokens are added to it.
+            cache: From :meth:`make_cache`, with the keys and values of earlier tokens; the new
+                tokens are added to it.
         """
+        # Queries and keys depend on positions, values do not.
         start = cache.length
         q, k = self.score.features(x, start=start)
         v = self._values(x)
         if start == 0 and x.shape[1] > 1:
+            # Nothing is cached yet, so one full pass is faster than single tokens.
             cache.append(k, v)
-            return self._join(self._attend(q, k, v, None))
+            return self._join_heads(self._attend(q, k, v, None))
         rows = []
         for i in range(x.shape[1]):
-            cache.append(k[:, :, i : i + 1], v[:, :, i : i + 1])
-            rows.append(cache.attend(q[:, :, i : i + 1]))
-        return self._join(torch.cat(rows, dim=2))
+            token = slice(i, i + 1)
+            cache.append(k[:, :, token], v[:, :, token])
+            rows.append(cache.attend(q[:, :, token]))
+        return self._join_heads(torch.cat(rows, dim=2))
 
     def _features(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if context is not None:
@@ -162,47 +168,60 @@ class Attention(nn.Module):
             )
 
     def _values(self, x: Tensor) -> Tensor:
-        return self.value(x).unflatten(2, (self.n_value_heads, self.d_value)).transpose(1, 2)
+        """[B L D] -> [B Hv L V]."""
+        values = self.value(x).unflatten(2, (self.n_value_heads, self.d_value))
+        return values.transpose(1, 2)
 
     def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any
+        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **groups: Any
     ) -> Tensor:
-        how: dict[str, Any] = {
-            "levels": self.score.levels,
-            "pattern": self.pattern,
-            "scale": self.score.scale,
-        }
-        return attend(q, k, v, **how, key_mask=key_mask, **parts)
-
-    def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
-        score = self.score
-        return weigh(
-            q, k, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale
+        return attend(
+            q,
+            k,
+            v,
+            levels=self.score.levels,
+            pattern=self.pattern,
+            scale=self.score.scale,
+            key_mask=key_mask,
+            **groups,
         )
 
-    def _join(self, seen: Tensor) -> Tensor:
-        return self.out(seen.transpose(1, 2).flatten(2))
+    def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
+        return weigh(
+            q,
+            k,
+            levels=self.score.levels,
+            pattern=self.pattern,
+            scale=self.score.scale,
+            key_mask=key_mask,
+        )
 
-    def _cache_for(self, pattern: Pattern, key_width: int, **sizes: Any) -> Any:
-        from tsattn.nn.cache import CacheSizes, make_cache
+    def _join_heads(self, attended: Tensor) -> Tensor:
+        """[B H L V] -> [B L D]."""
+        return self.out(attended.transpose(1, 2).flatten(2))
 
-        made = CacheSizes(
+    def _make_pattern_cache(self, pattern: Pattern, key_width: int, **sizes: Any) -> Any:
+        """The cache of one pattern over keys of this width."""
+        from tsattn.nn.cache import CacheSizes, make_cache  # only decoders need caches
+
+        cache_sizes = CacheSizes(
             n_key_heads=self.score.n_key_heads,
             n_value_heads=self.n_value_heads,
             key_width=key_width,
             value_width=self.d_value,
             **sizes,
         )
-        return make_cache(made, levels=self.score.levels, pattern=pattern, scale=self.score.scale)
+        score = self.score
+        return make_cache(cache_sizes, levels=score.levels, pattern=pattern, scale=score.scale)
 
 
 class GlobalLocalAttention(Attention):
     """Two softmaxes over the same values: half of each head's features sees everything, the other
-    half a window.
+    half sees a window.
 
     A baseline of Kuang et al. 2025: ``(softmax(S_global) + softmax(S_local)) V``. Rows of the
-    weights sum to **two**. The layer's linear output map can undo the factor; the plain sum is kept
-    because it is what the paper compares with.
+    weights sum to **two**. The layer's linear output map can undo the factor; the sum is not halved
+    because the paper compares with the plain sum.
 
     Args:
         d_model: Token width.
@@ -246,26 +265,31 @@ class GlobalLocalAttention(Attention):
             " from two; use Attention with DotScore or BilinearScore for cross-attention"
         )
 
-    def _halves(self, x: Tensor) -> list[Tensor]:
-        return list(x.split([self.d_global, x.shape[3] - self.d_global], dim=3))
+    def _halves(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The features of the global and those of the local half."""
+        return x.split([self.d_global, x.shape[3] - self.d_global], dim=3)
 
     def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any
+        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **groups: Any
     ) -> Tensor:
-        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
-        far = attend(q_far, k_far, v, pattern=self.pattern, key_mask=key_mask, **parts)
-        return far + attend(q_near, k_near, v, pattern=self.local, key_mask=key_mask, **parts)
+        q_global, q_local = self._halves(q)
+        k_global, k_local = self._halves(k)
+        options = {"key_mask": key_mask, **groups}
+        attended = attend(q_global, k_global, v, pattern=self.pattern, **options)
+        return attended + attend(q_local, k_local, v, pattern=self.local, **options)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
-        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
-        far = weigh(q_far, k_far, pattern=self.pattern, key_mask=key_mask)
-        return far + weigh(q_near, k_near, pattern=self.local, key_mask=key_mask)
+        q_global, q_local = self._halves(q)
+        k_global, k_local = self._halves(k)
+        weights = weigh(q_global, k_global, pattern=self.pattern, key_mask=key_mask)
+        return weights + weigh(q_local, k_local, pattern=self.local, key_mask=key_mask)
 
     def _make_cache(self, **sizes: Any) -> TokenCache:
-        """One cache a half; the values in the window are kept a second time."""
+        """One cache a half; the values in the window are stored twice."""
         from tsattn.nn.cache import HalvesCache
 
-        far = self._cache_for(self.pattern, self.d_global, **sizes)
+        d_local = self.score.d_key - self.d_global
         return HalvesCache(
-            far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes)
+            self._make_pattern_cache(self.pattern, self.d_global, **sizes),
+            self._make_pattern_cache(self.local, d_local, **sizes),
         )

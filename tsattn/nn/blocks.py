@@ -1,4 +1,4 @@
-"""Pre-norm transformer blocks, the mixer of channels between them, and their stack."""
+"""Pre-norm transformer blocks, the attention over channels between them, and their stack."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,7 +13,8 @@ from tsattn.nn.scores import DotScore, Places
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward; each reads normalised tokens and adds to the stream (pre-norm).
+    """Attention, then feed-forward; each reads normalised tokens and is added to the residual
+    stream (pre-norm).
 
     Args:
         attention: The attention layer.
@@ -28,6 +29,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
+        # Parameters are made on the CPU whatever torch's default device is, as all others here.
         self.norm_attention = nn.LayerNorm(d_model, device="cpu")
         self.norm_feed_forward = nn.LayerNorm(d_model, device="cpu")
         self.dropout = Dropout(dropout)
@@ -43,37 +45,40 @@ class TransformerBlock(nn.Module):
         """One block.
 
         Args:
-            key_mask: True where a token may be looked at.
-            places: Where the tokens stand, for a score by groups.
-            n_last: With places: answer so many last tokens only.
+            key_mask: True where a token may be seen.
+            places: Groups and positions of the tokens, for a score by groups.
+            n_last: With places: compute only the results of this many last tokens.
         """
-        seen = self.attention(
+        attended = self.attention(
             self.norm_attention(x), key_mask=key_mask, places=places, n_last=n_last
         )
-        return self._then_feed_forward(x if n_last is None else x[:, x.shape[1] - n_last :], seen)
+        if n_last is not None:
+            x = x[:, x.shape[1] - n_last :]
+        return self._add_and_feed_forward(x, attended)
 
     def weights(
         self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
     ) -> Float[Tensor, "B H L L"]:
-        """How much each token looks at each other one in this block."""
+        """Attention weights of this block."""
         return self.attention.weights(self.norm_attention(x), key_mask=key_mask)
 
     def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
-        """The next tokens of each sequence, given those in the cache."""
-        return self._then_feed_forward(x, self.attention.step(self.norm_attention(x), cache))
+        """Results for the next tokens of each sequence, with earlier tokens in the cache."""
+        attended = self.attention.step(self.norm_attention(x), cache)
+        return self._add_and_feed_forward(x, attended)
 
-    def _then_feed_forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        x = x + self.dropout(seen)
-        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+    def _add_and_feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(attended)
+        hidden = self.feed_forward(self.norm_feed_forward(x))
+        return x + self.dropout(hidden)
 
 
 class ChannelMixer(nn.Module):
-    """Each channel looks at all channels of its window at the same token, and adds what it sees
+    """Attention over the channels of a window at the same token, added to the residual stream
     (pre-norm).
 
-    Channels are known by their place: each has a learned vector, added to its normalised tokens
-    before anybody looks, so that one channel may listen to a certain other one. Time does not mix
-    here.
+    Each channel has a learned vector, which is added to its normalised tokens before the attention,
+    so that one channel can attend to a certain other one. Different tokens are not mixed.
 
     Args:
         n_channels: Channels C of every window.
@@ -94,45 +99,45 @@ class ChannelMixer(nn.Module):
     ) -> None:
         super().__init__()
         self.n_channels = n_channels
-        self.attention = Attention(
-            d_model, score=DotScore(d_model, n_heads, generator=generator), generator=generator
-        )
-        # As large as the normalised tokens: otherwise channels of one kind could not be told apart
-        # for long.
-        start = torch.empty(n_channels, d_model, device="cpu").normal_(generator=generator)
-        self.places = nn.Parameter(start)
+        score = DotScore(d_model, n_heads, generator=generator)
+        self.attention = Attention(d_model, score=score, generator=generator)
+        # Variance 1, as large as the normalised tokens: with smaller vectors similar channels stay
+        # alike for a large part of the training.
+        channel_vectors = torch.empty(n_channels, d_model, device="cpu")
+        self.places = nn.Parameter(channel_vectors.normal_(generator=generator))
         self.norm = nn.LayerNorm(d_model, device="cpu")
         self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "BC L D"], *, key_mask: Bool[Tensor, "BC L"] | None = None
     ) -> Float[Tensor, "BC L D"]:
-        """One look around.
+        """Add the attention over channels to the tokens.
 
         Args:
             x: Tokens of all channels, those of one window next to one another.
-            key_mask: True where a token may be looked at.
+            key_mask: True where a token may be seen.
         """
-        by_token = self.norm(x).unflatten(0, (-1, self.n_channels)).transpose(1, 2)
-        seen = (
-            None
-            if key_mask is None
-            else key_mask.unflatten(0, (-1, self.n_channels)).transpose(1, 2).flatten(0, 1)
-        )
-        mixed = self.attention((by_token + self.places).flatten(0, 1), key_mask=seen)
-        return x + self.dropout(
-            mixed.unflatten(0, by_token.shape[:2]).transpose(1, 2).flatten(0, 1)
-        )
+        tokens = self._by_token(self.norm(x))  # [B L C D]
+        queries = (tokens + self.places).flatten(0, 1)
+        if key_mask is not None:
+            key_mask = self._by_token(key_mask).flatten(0, 1)  # [BL C]
+        # One sequence of channels for each window and token.
+        mixed = self.attention(queries, key_mask=key_mask)
+        mixed = mixed.unflatten(0, tokens.shape[:2]).transpose(1, 2).flatten(0, 1)  # [BC L D]
+        return x + self.dropout(mixed)
+
+    def _by_token(self, x: Tensor) -> Tensor:
+        """[BC L ...] -> [B L C ...]."""
+        return x.unflatten(0, (-1, self.n_channels)).transpose(1, 2)
 
 
 class TransformerStack(nn.Module):
-    """Blocks in a row and a last norm, which a pre-norm stream needs.
+    """Blocks one after the other and a last norm, which a pre-norm stream needs.
 
     Args:
         blocks: The blocks, first to last.
         d_model: Token width.
-        mixers: What lets channels look at one another after each block; none keeps them
-            independent.
+        mixers: The attention over channels after each block; none keeps channels independent.
     """
 
     def __init__(
@@ -153,10 +158,11 @@ class TransformerStack(nn.Module):
         """All blocks.
 
         Args:
-            key_mask: True where a token may be looked at.
+            key_mask: True where a token may be seen.
         """
-        for i, block in enumerate(self._blocks):
-            x = self._mix(i, block(x, key_mask=key_mask), key_mask)
+        for layer, block in enumerate(self._blocks):
+            x = block(x, key_mask=key_mask)
+            x = self._mix(layer, x, key_mask)
         return self.norm(x)
 
     def weights(
@@ -165,12 +171,13 @@ class TransformerStack(nn.Module):
         """Attention maps, one a block.
 
         Args:
-            key_mask: True where a token may be looked at.
+            key_mask: True where a token may be seen.
         """
         maps = []
-        for i, block in enumerate(self._blocks):
+        for layer, block in enumerate(self._blocks):
             maps.append(block.weights(x, key_mask=key_mask))
-            x = self._mix(i, block(x, key_mask=key_mask), key_mask)
+            x = block(x, key_mask=key_mask)
+            x = self._mix(layer, x, key_mask)
         return maps
 
     def make_caches(
@@ -182,15 +189,14 @@ class TransformerStack(nn.Module):
         device: torch.device | str | None = None,
     ) -> list[TokenCache]:
         """One cache a block, as in :meth:`tsattn.nn.attention.Attention.make_cache`."""
-        blocks = self._blocks
         return [
-            b.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device)
-            for b in blocks
+            block.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device)
+            for block in self._blocks
         ]
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], caches: list[TokenCache]) -> Float[Tensor, "B n D"]:
-        """The next tokens of each sequence; equals the causal full pass.
+        """Results for the next tokens of each sequence; they equal those of the causal full pass.
 
         Args:
             caches: From :meth:`make_caches`; the new tokens are added to them.
@@ -200,9 +206,10 @@ class TransformerStack(nn.Module):
         return self.norm(x)
 
     def _mix(self, layer: int, x: Tensor, key_mask: Tensor | None) -> Tensor:
-        return (
-            cast(ChannelMixer, self.mixers[layer])(x, key_mask=key_mask) if len(self.mixers) else x
-        )
+        if not len(self.mixers):
+            return x
+        mixer = cast(ChannelMixer, self.mixers[layer])
+        return cast(Tensor, mixer(x, key_mask=key_mask))
 
     @property
     def _blocks(self) -> list[TransformerBlock]:

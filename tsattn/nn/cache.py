@@ -1,4 +1,4 @@
-"""Caches of the keys and values of tokens seen so far, so that the next token costs one row of
+"""Caches of the keys and values of earlier tokens, with which the next token costs one row of
 attention.
 """
 
@@ -15,7 +15,7 @@ from tsattn.kernels.decode import Start, decode, heads_by_start
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSizes:
-    """What the buffers of any cache are made for.
+    """The sizes of the buffers of any cache.
 
     Args:
         batch: Sequences B, all of one length.
@@ -41,18 +41,18 @@ class CacheSizes:
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "batch",
-            "n_key_heads",
-            "n_value_heads",
-            "key_width",
-            "value_width",
-            "max_length",
-        ):
-            if getattr(self, name) < 1:
+        sizes = {
+            "batch": self.batch,
+            "n_key_heads": self.n_key_heads,
+            "n_value_heads": self.n_value_heads,
+            "key_width": self.key_width,
+            "value_width": self.value_width,
+            "max_length": self.max_length,
+        }
+        for name, size in sizes.items():
+            if size < 1:
                 raise ValueError(
-                    f"{name} must be at least 1; got {getattr(self, name)}; make no cache for"
-                    " nothing"
+                    f"{name} must be at least 1; got {size}; make no cache for nothing"
                 )
         if not self.dtype.is_floating_point:
             raise ValueError(
@@ -61,17 +61,17 @@ class CacheSizes:
 
 
 class Cache(ABC):
-    """What all caches share: buffers made once, tokens put in by :meth:`append`, the newest
-    answered by :meth:`attend`.
+    """The base of all caches: buffers made once, tokens stored by :meth:`append`, attention of the
+    newest token by :meth:`attend`.
 
     Decoding equals causal :func:`tsattn.kernels.attention` of the same options, at every length.
-    The buffers are written in place without autograd, and no gradient flows through a cache. This
-    base is not used by itself: :func:`make_cache` chooses one of its kinds.
+    The buffers are written in place without autograd, and no gradient flows through a cache.
+    :func:`make_cache` chooses a subclass.
 
     Args:
-        sizes: What the buffers are made for.
-        slots: Tokens and features of the keys kept at once, a pair for each level.
-        value_slots: Tokens whose values are kept at once.
+        sizes: Sizes of the buffers.
+        slots: Tokens and features of the keys that are stored at once, a pair for each level.
+        value_slots: Tokens whose values are stored at once.
         scale: Factor of the scores, default ``K ** -0.5``.
     """
 
@@ -86,16 +86,16 @@ class Cache(ABC):
         self.sizes = sizes
         self.scale = scale
         self._length = 0
-        # Buffers made in inference mode could never be written outside it.
+        # Buffers made in inference mode could not be written outside it.
         with torch.inference_mode(mode=False):
             self.keys = tuple(
-                _empty(sizes, sizes.n_key_heads, tokens, rank) for tokens, rank in slots
+                _empty_buffer(sizes, sizes.n_key_heads, n_tokens, rank) for n_tokens, rank in slots
             )
-            self.values = _empty(sizes, sizes.n_value_heads, value_slots, sizes.value_width)
+            self.values = _empty_buffer(sizes, sizes.n_value_heads, value_slots, sizes.value_width)
 
     @property
     def length(self) -> int:
-        """Tokens appended so far, those that a window has dropped included."""
+        """Tokens appended so far, including those that a window has dropped."""
         return self._length
 
     @property
@@ -119,8 +119,7 @@ class Cache(ABC):
 
     @torch.no_grad()
     def append(self, k: Float[Tensor, "B Hk n K"], v: Float[Tensor, "B Hv n V"]) -> None:
-        """Take in n tokens, a prompt or a single one: afterwards the cache is as if they had come
-        one by one.
+        """Store n tokens, a prompt or a single one; the result is the same as one by one.
 
         Args:
             k: Keys with the features of all levels side by side.
@@ -136,10 +135,10 @@ class Cache(ABC):
 
     @torch.no_grad()
     def attend(self, q: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B H 1 V"]:
-        """Attention of the newest token, the last one appended, over all that it may see.
+        """Attention of the newest token, the last one appended, over all tokens that it may see.
 
         Args:
-            q: Its query. The query head h uses the key head ``h // (H // Hk)`` and the value head
+            q: Its query. Query head h uses key head ``h // (H // Hk)`` and value head
                 ``h // (H // Hv)``.
 
         Returns:
@@ -157,33 +156,17 @@ class Cache(ABC):
 
     @abstractmethod
     def _store(self, k: Tensor, v: Tensor) -> None:
-        """Put checked tokens into the buffers, before they count in ``length``."""
+        """Put checked tokens into the buffers, before ``length`` counts them."""
 
     @abstractmethod
     def _attend(self, q: Tensor) -> Tensor:
-        """Attention over what is held, at least one token."""
+        """Attention over the stored tokens, at least one."""
 
     def _check_tokens(self, k: Tensor, v: Tensor) -> None:
-        """Refuse what the buffers could take only by broadcasting or rounding."""
+        """Refuse tensors that would fit the buffers only by broadcasting or rounding."""
         sizes = self.sizes
-        buffer = self.values
-        each = (
-            ("k", k, sizes.n_key_heads, sizes.key_width),
-            ("v", v, sizes.n_value_heads, sizes.value_width),
-        )
-        for name, given, n_heads, width in each:
-            shape = (sizes.batch, n_heads, *k.shape[2:3], width)
-            if given.shape != shape or 0 in shape:
-                raise ValueError(
-                    f"{name} must have the cache's (batch, heads, tokens, features), here {shape},"
-                    f" with a token at least; got {tuple(given.shape)}; make the cache for these"
-                    " shapes"
-                )
-            if given.dtype != buffer.dtype or given.device != buffer.device:
-                raise ValueError(
-                    f"{name} must have the cache's type and device, {buffer.dtype} on"
-                    f" {buffer.device}; got {given.dtype} on {given.device}; convert it with .to()"
-                )
+        self._check_tensor("k", k, k.shape[2:3], sizes.n_key_heads, sizes.key_width)
+        self._check_tensor("v", v, k.shape[2:3], sizes.n_value_heads, sizes.value_width)
         if self._length + k.shape[2] > self.max_length:
             raise ValueError(
                 f"the cache is full: {k.shape[2]} more tokens do not fit behind length ="
@@ -191,13 +174,34 @@ class Cache(ABC):
                 " max_length, or reset() it"
             )
 
+    def _check_tensor(
+        self, name: str, tensor: Tensor, n_tokens: torch.Size, n_heads: int, width: int
+    ) -> None:
+        """Refuse another shape, type or device; ``n_tokens`` is empty where k lacks that axis."""
+        buffer = self.values
+        shape = (self.sizes.batch, n_heads, *n_tokens, width)
+        if tensor.shape != shape or 0 in shape:
+            raise ValueError(
+                f"{name} must have the cache's (batch, heads, tokens, features), here {shape},"
+                f" with a token at least; got {tuple(tensor.shape)}; make the cache for these"
+                " shapes"
+            )
+        if tensor.dtype != buffer.dtype or tensor.device != buffer.device:
+            raise ValueError(
+                f"{name} must have the cache's type and device, {buffer.dtype} on"
+                f" {buffer.device}; got {tensor.dtype} on {tensor.device}; convert it with .to()"
+            )
+
 
 class WindowCache(Cache):
-    """All tokens, or the last ``window`` of them in a ring behind the ``n_global`` leading ones,
-    which never leave.
+    """All tokens, or the ``n_global`` leading tokens and the last ``window`` others in a ring
+    buffer.
+
+    The leading tokens have the first slots and are never overwritten. The ring is the slots behind
+    them.
 
     Args:
-        sizes: What the buffers are made for. A large ``max_length`` costs nothing: the buffers hold
+        sizes: Sizes of the buffers. A large ``max_length`` needs no memory: the buffers have
             ``min(window + n_global, max_length)`` tokens.
         pattern: Window and global tokens.
         scale: Factor of the scores, default ``K ** -0.5``.
@@ -207,51 +211,48 @@ class WindowCache(Cache):
         self.window = sizes.max_length if pattern.window is None else pattern.window
         self.n_global = pattern.n_global
         n_slots = min(self.window + self.n_global, sizes.max_length)
-        super().__init__(
-            sizes, slots=((n_slots, sizes.key_width),), value_slots=n_slots, scale=scale
-        )
+        slots = ((n_slots, sizes.key_width),)
+        super().__init__(sizes, slots=slots, value_slots=n_slots, scale=scale)
 
     def _store(self, k: Tensor, v: Tensor) -> None:
         begin = self._length
-        stop = self._length + k.shape[2]
-        # Leading tokens have slots of their own; of the others only the last ``window`` outlive
-        # this call.
+        stop = begin + k.shape[2]
+        # Of the tokens behind the leading ones only the last ``window`` remain after this call.
         ring = max(begin, self.n_global, stop - self.window)
-        # The last lap of the ring begins here: what comes before goes to the ring's end, the rest
-        # to its start.
+        # The first token of the last lap around the ring: earlier ones go to the ring's end, the
+        # others to its start.
         lap = max(ring, stop - (stop - self.n_global) % self.window)
         for first, last in ((begin, min(stop, self.n_global)), (ring, lap), (lap, stop)):
             if first < last:
-                slot = (
-                    first
-                    if first < self.n_global
-                    else self.n_global + (first - self.n_global) % self.window
-                )
-                self.keys[0][:, :, slot : slot + last - first] = k[
-                    :, :, first - begin : last - begin
-                ]
-                self.values[:, :, slot : slot + last - first] = v[
-                    :, :, first - begin : last - begin
-                ]
+                slot = self._slot(first)
+                slots = slice(slot, slot + last - first)
+                tokens = slice(first - begin, last - begin)
+                self.keys[0][:, :, slots] = k[:, :, tokens]
+                self.values[:, :, slots] = v[:, :, tokens]
+
+    def _slot(self, token: int) -> int:
+        """The slot of a token."""
+        if token < self.n_global:
+            return token
+        return self.n_global + (token - self.n_global) % self.window
 
     def _attend(self, q: Tensor) -> Tensor:
-        # In the order of the ring, for a softmax has none.
-        filled = min(self._length, self.n_global + self.window)
-        return decode(
-            q, (self.keys[0][:, :, :filled],), self.values[:, :, :filled], scale=self.scale
-        )
+        # In the order of the ring: a softmax does not depend on the order of the keys.
+        n_filled = min(self._length, self.n_global + self.window)
+        keys = self.keys[0][:, :, :n_filled]
+        values = self.values[:, :, :n_filled]
+        return decode(q, (keys,), values, scale=self.scale)
 
 
 class LevelCache(Cache):
-    """Keys for distance-dependent levels: of a finer level only those of the block that is being
-    filled.
+    """Keys for distance-dependent levels: of a finer level only those of the current block.
 
-    The newest token sees the features of level l > 1 in its own block alone (docs/mathematics.md,
+    The newest token sees the features of level l > 1 only in its own block (docs/mathematics.md,
     section 3), so the keys of that level are overwritten when a block begins. The first level's
-    keys and all values stay.
+    keys and all values remain.
 
     Args:
-        sizes: What the buffers are made for.
+        sizes: Sizes of the buffers.
         levels: Ranks, blocks and scales. One offset per query head must be equal among the query
             heads that share a key head.
         scale: Factor of the scores, default ``K ** -0.5``.
@@ -265,8 +266,10 @@ class LevelCache(Cache):
         self.levels = levels.fit(sizes.key_width, sizes.max_length)
         assert self.levels.block_sizes is not None
         self.block_sizes = self.levels.block_sizes
-        pairs = zip(self.block_sizes, levels.ranks, strict=True)
-        slots = tuple((min(size, sizes.max_length), rank) for size, rank in pairs)
+        slots = tuple(
+            (min(size, sizes.max_length), rank)
+            for size, rank in zip(self.block_sizes, levels.ranks, strict=True)
+        )
         super().__init__(sizes, slots=slots, value_slots=sizes.max_length, scale=scale)
         self._offsets = _key_offsets(levels, sizes.n_key_heads)
 
@@ -276,23 +279,26 @@ class LevelCache(Cache):
         """
         starts: list[Start] = [0]
         for size in self.block_sizes[1:]:
-            # The very first block is short by the offset.
-            own = tuple(
-                max((position + offset) // size * size - offset, 0) for offset in self._offsets
-            )
-            starts.append(own[0] if len(own) == 1 else own)
+            head_starts = []
+            for offset in self._offsets:
+                block = (position + offset) // size
+                # The offset makes the very first block shorter.
+                head_starts.append(max(block * size - offset, 0))
+            starts.append(head_starts[0] if len(head_starts) == 1 else tuple(head_starts))
         return tuple(starts)
 
     def _store(self, k: Tensor, v: Tensor) -> None:
         begin = self._length
-        stop = self._length + k.shape[2]
+        stop = begin + k.shape[2]
         self.values[:, :, begin:stop] = v
-        parts = k.split([level.shape[3] for level in self.keys], dim=3)
-        for buffer, part, starts in zip(self.keys, parts, self._starts(stop - 1), strict=True):
+        ranks = [level_keys.shape[3] for level_keys in self.keys]
+        levels = zip(self.keys, k.split(ranks, dim=3), self._starts(stop - 1), strict=True)
+        for buffer, level_keys, starts in levels:
             for heads, start in heads_by_start(starts):
-                # New tokens of earlier blocks are never looked at again.
+                # New tokens of earlier blocks are never seen again.
                 first = max(begin, start)
-                buffer[:, heads, first - start : stop - start] = part[:, heads, first - begin :]
+                slots = slice(first - start, stop - start)
+                buffer[:, heads, slots] = level_keys[:, heads, first - begin :]
 
     def _attend(self, q: Tensor) -> Tensor:
         offset = self.levels.offset
@@ -308,18 +314,17 @@ class LevelCache(Cache):
 
 
 class HalvesCache:
-    """Two caches for keys and queries whose features are split between two attentions, whose
-    results add up.
+    """Two caches for an attention that is the sum of two, each over a part of the features.
 
     Args:
-        far: Of the first features.
-        near: Of the others; its values are a second copy of those that it still needs.
+        far: The cache of the first features.
+        near: The cache of the others, with its own copy of the values in its window.
     """
 
     def __init__(self, far: Cache, near: Cache) -> None:
         self.far = far
         self.near = near
-        self._widths = [sum(level.shape[3] for level in cache.keys) for cache in (far, near)]
+        self._widths = [far.sizes.key_width, near.sizes.key_width]
 
     @property
     def length(self) -> int:
@@ -332,7 +337,7 @@ class HalvesCache:
         self.near.reset()
 
     def append(self, k: Float[Tensor, "B Hk n K"], v: Float[Tensor, "B Hv n V"]) -> None:
-        """Take in n tokens, as :meth:`Cache.append`."""
+        """Store n tokens, as :meth:`Cache.append`."""
         k_far, k_near = k.split(self._widths, dim=3)
         self.far.append(k_far, v)
         self.near.append(k_near, v)
@@ -353,14 +358,15 @@ def make_cache(
     """The empty cache that serves causal attention with these levels, or this pattern.
 
     Args:
-        sizes: What the buffers are made for.
-        levels: A :class:`LevelCache`; its block sizes default to halving from ``max_length``.
+        sizes: Sizes of the buffers.
+        levels: Levels give a :class:`LevelCache`; block sizes default to halving from
+            ``max_length``.
         pattern: Default ``Pattern(causal=True)``. Without levels a :class:`WindowCache` serves it.
         scale: Factor of the scores, default ``K ** -0.5``.
 
     Raises:
-        ValueError: If the pattern is not causal, is one that no cache knows, or has a window beside
-            levels.
+        ValueError: If the pattern is not causal, has a field that no cache serves, or has a window
+            together with levels.
 
     Example:
         >>> widths = {"key_width": 4, "value_width": 4, "dtype": torch.float32}
@@ -375,24 +381,23 @@ def make_cache(
             " causal=True"
         )
     if levels is not None:
-        if asked := pattern.beyond("causal"):
+        if field := pattern.beyond("causal"):
             raise ValueError(
-                f"a cache of levels serves no pattern but causal; got {asked}; leave out either"
+                f"a cache of levels serves no pattern but causal; got {field}; leave out either"
             )
         return LevelCache(sizes, levels=levels, scale=scale)
-    if asked := pattern.beyond("causal", "window", "n_global"):
+    if field := pattern.beyond("causal", "window", "n_global"):
         raise ValueError(
-            f"no cache serves this pattern; got {asked}; attend to whole sequences instead"
+            f"no cache serves this pattern; got {field}; attend to whole sequences instead"
         )
     return WindowCache(sizes, pattern=pattern, scale=scale)
 
 
-def _empty(
+def _empty_buffer(
     sizes: CacheSizes, n_heads: int, n_tokens: int, width: int
 ) -> Float[Tensor, "B heads tokens width"]:
-    return torch.empty(
-        sizes.batch, n_heads, n_tokens, width, dtype=sizes.dtype, device=sizes.device
-    )
+    shape = (sizes.batch, n_heads, n_tokens, width)
+    return torch.empty(shape, dtype=sizes.dtype, device=sizes.device)
 
 
 def _key_offsets(levels: Levels, n_key_heads: int) -> tuple[int, ...]:
@@ -405,11 +410,12 @@ def _key_offsets(levels: Levels, n_key_heads: int) -> tuple[int, ...]:
             f"offset must be one number or one per query head; got {len(offsets)} numbers, no"
             f" multiple of the {n_key_heads} key heads; give one a query head"
         )
-    group = len(offsets) // n_key_heads
-    groups = [offsets[head * group : (head + 1) * group] for head in range(n_key_heads)]
-    if any(len(set(own)) > 1 for own in groups):
-        raise ValueError(
-            f"query heads that share a key head must have one offset; got {offsets} in groups of"
-            f" {group}; repeat one in each group, or give every query head its own keys"
-        )
-    return tuple(own[0] for own in groups)
+    group_size = len(offsets) // n_key_heads  # query heads of one key head
+    key_offsets = offsets[::group_size]
+    for head, offset in enumerate(offsets):
+        if offset != key_offsets[head // group_size]:
+            raise ValueError(
+                f"query heads that share a key head must have one offset; got {offsets} in groups"
+                f" of {group_size}; repeat one in each group, or give every query head its own keys"
+            )
+    return key_offsets

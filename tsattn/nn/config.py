@@ -1,7 +1,8 @@
-"""Networks in plain values: the settings of a user, the whole description, and what each attention
-takes.
+"""Descriptions of networks in plain values: the settings of a user, the complete configuration, and
+the table of attentions with their settings.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
@@ -10,50 +11,43 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.kernels import Pattern
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
 from tsattn.settings import Settings, check_whole
 
 LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
-# Settings that mean something to some attentions only; asking another for them is an error.
-_EVERYWHERE = ("window", "n_global", "layer_pattern")
-_DOT = (*_EVERYWHERE, "n_kv_heads", "rotary")
-_TAKES = {
-    "standard": _DOT,
+
+# Each attention with the settings that it has besides the sizes; other settings are refused.
+_PATTERN_OPTIONS = ("window", "n_global", "layer_pattern")
+_DOT_OPTIONS = (*_PATTERN_OPTIONS, "n_kv_heads", "rotary")
+_ATTENTION_OPTIONS = {
+    "standard": _DOT_OPTIONS,
     "sliding_window": ("window", "n_global", "n_kv_heads", "rotary"),
     "global_local": ("window", "n_kv_heads"),
-    "mlr": (*_DOT, "ranks", "block_sizes", "offset", "scaling", "learn_scales"),
-    "bilinear_mlr": (*_EVERYWHERE, "ranks"),
-    "bilinear_btt": (*_EVERYWHERE, "tt_rank"),
-    "mlbtc": _EVERYWHERE,
+    "mlr": (*_DOT_OPTIONS, "ranks", "block_sizes", "offset", "scaling", "learn_scales"),
+    "bilinear_mlr": (*_PATTERN_OPTIONS, "ranks"),
+    "bilinear_btt": (*_PATTERN_OPTIONS, "tt_rank"),
+    "mlbtc": _PATTERN_OPTIONS,
 }
-ATTENTION_KINDS = tuple(_TAKES)
+ATTENTION_KINDS = tuple(_ATTENTION_OPTIONS)
 ARCHITECTURES = ("encoder", "decoder")
-# What each kind of network can read beside the window itself; asking another for it is an error.
+# The inputs besides the window that each kind of network reads; other inputs are refused.
 READS: dict[str, tuple[str, ...]] = {
     "encoder": ("past", "future", "static", "calendar", "mixing"),
     "decoder": (),
     "linear": (),
 }
-# Settings that older versions wrote; no forecaster ever gave them another value than the default.
-_GONE = {"head_dropout"}
-_SIZES = (
-    "context",
-    "horizon",
-    "d_model",
-    "n_heads",
-    "n_layers",
-    "d_ff",
-    "patch_len",
-    "patch_stride",
-)
+# Settings in files of older versions. They always had their default there, so they are ignored.
+_OLD_SETTINGS = {"head_dropout"}
+_TRANSFORMER_SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 
 
 @dataclass(frozen=True, repr=False)
 class Network(Settings):
-    """How a patch transformer looks: what :class:`ModelConfig` holds, but for what ``fit`` derives
-    from the data.
+    """Settings of a patch transformer: the fields of :class:`ModelConfig` that ``fit`` does not
+    derive from the data.
 
     Args:
         d_model: Token width.
@@ -74,17 +68,17 @@ class Network(Settings):
             rounded down, so that borders of one grid lie inside blocks of the other.
         scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys,
             each level divided by its rank, each score by the number of levels that its pair shares.
-        window: Patches seen in layers with a window, the patch itself included. Default: a quarter
-            of all, so that half of them are in view.
+        window: Patches that layers with a window see, the patch itself included. Default: a quarter
+            of all, so that a window to either side shows half of them.
         layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window, such as
             ``"GWW"``.
         rotary: Turn queries and keys by their positions (needs even ranks).
-        head_rank: Numbers through which the states reach the horizon, fewer to learn on short
-            series. Default: all states reach every step by themselves.
-        channel_mixing: Let the channels of a wide frame look at one another: an attention over
-            channels at each token, after each block.
+        head_rank: Numbers between the states and the horizon; a small rank has fewer weights to
+            learn on short series. Default: one map from all states to every step.
+        channel_mixing: An attention over the channels of a wide frame at each token, after each
+            block.
 
-    Settings that an attention does not have are refused when a network is made of them.
+    Settings that an attention does not have are refused when a network is built.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -108,41 +102,41 @@ class Network(Settings):
     channel_mixing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride"):
+        for name in _TRANSFORMER_SIZES:
             check_whole(name, getattr(self, name))
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout!r}")
 
     def describe(self, context: int, horizon: int, **derived: Any) -> "ModelConfig":
-        """The network for windows of some length.
+        """The configuration for a context and a horizon.
 
         Args:
-            context: Rows a window reads.
-            horizon: Rows it answers for.
-            **derived: Other fields of :class:`ModelConfig`, which count before these settings.
+            context: Rows of a window.
+            horizon: Rows of a forecast.
+            **derived: Other fields of :class:`ModelConfig`, which override these settings.
 
         Raises:
             ValueError: As :class:`ModelConfig`.
         """
-        left_out = ("channel_mixing", *derived)
-        own = {
-            name: _plain(value) for name, value in self.get_params().items() if name not in left_out
-        }
-        return ModelConfig(context=context, horizon=horizon, **own, **derived)
+        settings = self.get_params()
+        del settings["channel_mixing"]  # fit derives mixed_channels from it
+        settings = {name: _to_plain(value) for name, value in settings.items()}
+        return ModelConfig(**{"context": context, "horizon": horizon, **settings, **derived})
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that fixes a network's shape; JSON goes in and out through :meth:`to_dict`.
+    """The complete configuration of a network; :meth:`to_dict` and :meth:`from_dict` convert it for
+    JSON.
 
     Args:
-        context: Rows a window reads.
-        horizon: Rows it answers for.
+        context: Rows of a window.
+        horizon: Rows of a forecast.
         backbone: The attention of a patch transformer (``"standard"``, ``"sliding_window"``,
             ``"global_local"``, ``"mlr"``, ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``), or
             a linear model (``"nlinear"``, ``"dlinear"``, ``"rlinear"``).
         equivariant: The forecast follows any shift and positive scale of the window, so that series
-            of different size need no scaler at prediction time. Patch transformers and
+            of different size need no scaler at prediction time. Those of patch transformers and
             ``"rlinear"`` always do.
         architecture: ``"encoder"`` maps all patches to the horizon at once; ``"decoder"`` forecasts
             the next patch from those before, again and again.
@@ -151,14 +145,14 @@ class ModelConfig:
         tt_rank: Rank of the block tensor train of ``"bilinear_btt"``; default 1.
         n_global: Leading tokens exempt from the window.
         linear_skip: Add a linear map of the normalised window to the forecast.
-        masked: Missing values may come in as NaN; for encoders.
-        head: What an encoder forecasts: ``"point"``, ``"quantile"``, ``"student_t"``, ``"normal"``,
-            ``"negative_binomial"`` or ``"log_normal"`` (:mod:`tsattn.nn.heads`).
-        quantiles: Those that a quantile head trains.
-        n_past: Covariates that are known up to the cutoff.
-        n_known: Covariates that are known through the horizon, those of the calendar among them.
+        masked: Missing values may be NaN in the window; for encoders.
+        head: Kind of forecast of an encoder: ``"point"``, ``"quantile"``, ``"student_t"``,
+            ``"normal"``, ``"negative_binomial"`` or ``"log_normal"`` (:mod:`tsattn.nn.heads`).
+        quantiles: The quantiles that a quantile head trains.
+        n_past: Covariates whose values end at the cutoff.
+        n_known: Covariates whose future values are given, those of the calendar included.
         n_static: Covariates with one value in a series.
-        mixed_channels: Channels that look at one another; 0 keeps them independent.
+        mixed_channels: Channels of the attention over channels; 0 keeps them independent.
         Others: As in :class:`Network`; a token is a patch, and the patches of a decoder do not
             overlap.
 
@@ -167,11 +161,13 @@ class ModelConfig:
             setting or cannot read covariates (:data:`READS`).
     """
 
+    # The whole network.
     context: int
     horizon: int
     backbone: str = "mlr"
     equivariant: bool = False
     architecture: str = "encoder"
+    # Sizes.
     d_model: int = 16
     n_heads: int = 2
     n_kv_heads: int | None = None
@@ -181,6 +177,7 @@ class ModelConfig:
     patch_stride: int = 8
     dropout: float = 0.3
     head_rank: int | None = None
+    # The attention; which of these a backbone has is in the table above.
     ranks: tuple[int, ...] | None = None
     block_sizes: tuple[int, ...] | None = None
     offset: int | tuple[int, ...] | str = 0
@@ -191,6 +188,7 @@ class ModelConfig:
     n_global: int = 0
     layer_pattern: str | None = None
     rotary: bool = False
+    # Inputs and outputs.
     linear_skip: bool = True
     masked: bool = False
     head: str = "point"
@@ -201,21 +199,16 @@ class ModelConfig:
     mixed_channels: int = 0
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
+        for name in ("context", "horizon", *_TRANSFORMER_SIZES):
             check_whole(name, getattr(self, name))
         for name in ("n_kv_heads", "tt_rank", "window", "head_rank"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
         check_backbone(self.backbone)
-        self._check_reads()
+        self._check_inputs()
         self._check_head()
-        if self.masked and self.kind != "encoder":
-            kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
-            raise ValueError(
-                "missing='mask' is for attention encoders, which can look past missing values; got"
-                f" {kind!r}; use missing='interpolate' or 'ffill'"
-            )
-        if self.backbone in LINEAR_KINDS:
+        # A linear model has no patches and no attention; those settings are ignored.
+        if self.kind == "linear":
             return
         if self.patch_len > self.context:
             raise ValueError(
@@ -228,22 +221,22 @@ class ModelConfig:
 
     @property
     def kind(self) -> str:
-        """``"linear"``, or the architecture: what :data:`READS` is told by."""
+        """``"linear"``, or the architecture; the keys of :data:`READS`."""
         return "linear" if self.backbone in LINEAR_KINDS else self.architecture
 
-    def _check_reads(self) -> None:
-        counts = {
+    def _check_inputs(self) -> None:
+        inputs = {
             "n_past": "past",
             "n_known": "future",
             "n_static": "static",
             "mixed_channels": "mixing",
         }
-        for name, what in counts.items():
-            value = getattr(self, name)
-            if check_whole(name, value, 0) and what not in READS.get(self.kind, ()):
+        for name, kind_of_input in inputs.items():
+            count = check_whole(name, getattr(self, name), 0)
+            if count and kind_of_input not in READS.get(self.kind, ()):
                 raise ValueError(
                     f"a {self.kind} network reads no covariates and mixes no channels; got {name} ="
-                    f" {value}; use an attention encoder, or leave them out"
+                    f" {count}; use an attention encoder, or leave them out"
                 )
         if self.mixed_channels == 1:
             raise ValueError(
@@ -253,21 +246,32 @@ class ModelConfig:
     def _check_head(self) -> None:
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}; got {self.head!r}")
-        if self.head_rank is not None and self.kind != "encoder":
+        if self.kind != "encoder":
+            self._check_plain_head()
+        elif self.masked and self.head in ("negative_binomial", "log_normal"):
+            raise ValueError(
+                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill"
+                " missing values, or use another head"
+            )
+
+    def _check_plain_head(self) -> None:
+        """Refuse the options of an encoder's head."""
+        if self.head_rank is not None:
             raise ValueError(
                 f"head_rank is for attention encoders; got {self.head_rank} for a {self.kind}"
                 " network; drop it"
             )
-        if self.head != "point" and self.kind != "encoder":
+        if self.head != "point":
             raise ValueError(
                 "a decoder feeds on points and a linear model gives points; got head ="
                 f" {self.head!r}; use an attention encoder, or calibrate intervals around the"
                 " forecaster"
             )
-        if self.masked and self.head in ("negative_binomial", "log_normal"):
+        if self.masked:
+            network = self.backbone if self.kind == "linear" else self.architecture
             raise ValueError(
-                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill"
-                " missing values, or use another head"
+                "missing='mask' is for attention encoders, which can look past missing values; got"
+                f" {network!r}; use missing='interpolate' or 'ffill'"
             )
 
     def _check_architecture(self) -> None:
@@ -275,26 +279,32 @@ class ModelConfig:
             raise ValueError(
                 f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
             )
-        if self.architecture == "decoder" and self.patch_stride != self.patch_len:
+        if not self.causal:
+            return
+        if self.patch_stride != self.patch_len:
             raise ValueError(
                 "a decoder's patches must not overlap; got patch_stride ="
                 f" {self.patch_stride} for patch_len = {self.patch_len}; make them equal"
             )
-        if self.architecture == "decoder" and self.linear_skip:
+        if self.linear_skip:
             raise ValueError(
                 "a decoder has no map from the whole window to the horizon; got linear_skip = True;"
                 " set False"
             )
 
     def _check_options(self) -> None:
-        neutral = {field.name: field.default for field in fields(self)}
-        for name in dict.fromkeys(option for options in _TAKES.values() for option in options):
-            if getattr(self, name) != neutral[name] and name not in _TAKES[self.backbone]:
-                takers = ", ".join(kind for kind, options in _TAKES.items() if name in options)
-                raise ValueError(
-                    f"attention {self.backbone!r} does not take {name}; got"
-                    f" {getattr(self, name)!r}; leave it out, or use one of {takers}"
-                )
+        """Refuse settings that the attention does not have."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for options in _ATTENTION_OPTIONS.values():
+            for name in options:
+                value = getattr(self, name)
+                # A setting at its default was not chosen by the user.
+                if value != defaults[name] and name not in _ATTENTION_OPTIONS[self.backbone]:
+                    kinds = [kind for kind, names in _ATTENTION_OPTIONS.items() if name in names]
+                    raise ValueError(
+                        f"attention {self.backbone!r} does not take {name}; got {value!r}; leave it"
+                        f" out, or use one of {', '.join(kinds)}"
+                    )
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}; got {self.scaling!r}")
         if isinstance(self.offset, str) and self.offset not in ("layers", "heads"):
@@ -308,26 +318,49 @@ class ModelConfig:
             raise ValueError(
                 f"layer_pattern must be made of G and W, such as 'GWW'; got {pattern!r}"
             )
-        windowed = self.backbone in ("sliding_window", "global_local") or "W" in (pattern or "")
+        has_window = self.backbone in ("sliding_window", "global_local") or "W" in (pattern or "")
         for name in ("window", "n_global"):
-            if getattr(self, name) and not windowed:
+            value = getattr(self, name)
+            if value and not has_window:
                 raise ValueError(
-                    f"{name} needs a layer with a window; got {name} = {getattr(self, name)}"
-                    " without one; add layer_pattern='W' or leave it out"
+                    f"{name} needs a layer with a window; got {name} = {value} without one; add"
+                    " layer_pattern='W' or leave it out"
                 )
 
     @property
     def n_tokens(self) -> int:
-        """Patches that the network sees at once."""
-        if self.architecture == "decoder":
-            return self.context // self.patch_len + -(-self.horizon // self.patch_len) - 1
+        """Tokens of the longest sequence in an attention layer."""
+        if self.causal:
+            n_observed = self.context // self.patch_len
+            n_forecast = math.ceil(self.horizon / self.patch_len)
+            return n_observed + n_forecast - 1  # the last forecast patch is not fed back
         return n_patches(self.context, self.patch_len, self.patch_stride)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only itself and earlier tokens."""
+        return self.architecture == "decoder"
+
+    @property
+    def window_size(self) -> int:
+        """Tokens that a layer with a window sees."""
+        return default_window(self.n_tokens) if self.window is None else self.window
 
     @property
     def layers(self) -> str:
         """``"G"`` or ``"W"`` for each layer."""
         pattern = "W" if self.backbone == "sliding_window" else self.layer_pattern or "G"
         return "".join(islice(cycle(pattern), self.n_layers))
+
+    def pattern(self, layer: int) -> Pattern:
+        """Who sees whom in a layer; a new pattern is made here.
+
+        Args:
+            layer: Number of the layer, from 0.
+        """
+        if self.layers[layer] == "W":
+            return Pattern(self.causal, self.window_size, self.n_global)
+        return Pattern(self.causal)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -340,12 +373,27 @@ class ModelConfig:
         Raises:
             ValueError: If a name is unknown.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known - _GONE):
+        names = {field.name for field in fields(cls)}
+        settings = {}
+        for name, value in values.items():
+            if name in names:
+                settings[name] = _to_plain(value)
+        unknown_names = sorted(values.keys() - names - _OLD_SETTINGS)
+        if unknown_names:
             raise ValueError(
-                f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+                f"a model has no setting {unknown_names[0]!r}; known are {', '.join(sorted(names))}"
             )
-        return cls(**{name: _plain(value) for name, value in values.items() if name not in _GONE})
+        return cls(**settings)
+
+
+def default_window(n_tokens: int) -> int:
+    """A quarter of the tokens: a window to either side then shows half of the sequence.
+
+    Example:
+        >>> default_window(42)
+        11
+    """
+    return math.ceil(n_tokens / 4)
 
 
 def check_backbone(name: str) -> None:
@@ -354,14 +402,14 @@ def check_backbone(name: str) -> None:
     Raises:
         ValueError: Naming those that can be built.
     """
-    built = (*ATTENTION_KINDS, *LINEAR_KINDS)
-    if name not in built:
-        raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(built)}")
+    backbones = (*ATTENTION_KINDS, *LINEAR_KINDS)
+    if name not in backbones:
+        raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(backbones)}")
 
 
-def _plain(value: Any) -> Any:
-    """Numbers of numpy as Python's own, rows of numbers as tuples."""
+def _to_plain(value: Any) -> Any:
+    """Numbers of NumPy as Python's own, lists and arrays of numbers as tuples."""
     if not isinstance(value, np.generic | np.ndarray | list | tuple):
         return value
-    found = np.asarray(value).tolist()
-    return tuple(found) if isinstance(found, list) else found
+    numbers = np.asarray(value).tolist()
+    return tuple(numbers) if isinstance(numbers, list) else numbers

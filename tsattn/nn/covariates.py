@@ -1,5 +1,5 @@
-"""Layers for covariates: tokens of the context, and what the known ones of each step ahead add to
-its forecast.
+"""Layers for covariates: tokens of the context, and the effect of the future columns on each step
+of the forecast.
 """
 
 import torch
@@ -12,10 +12,10 @@ from tsattn.nn.patching import patchify
 
 
 class CovariateTokens(nn.Module):
-    """Covariates of the context as tokens to be added to those of the series.
+    """Covariates of the context as tokens that are added to those of the series.
 
-    Past and known covariates are cut into the same patches as the series and mapped by one matrix;
-    static ones give one vector, added to every token.
+    Past and future columns are cut into the same patches as the series and mapped by one matrix.
+    Static columns give one vector, which is added to every token.
 
     Args:
         config: Sizes of patches and tokens, and how many covariates there are.
@@ -25,19 +25,16 @@ class CovariateTokens(nn.Module):
     def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        moving = config.n_past + config.n_known
+        n_moving = config.n_past + config.n_known
         width = config.d_model
+        self.project: nn.Module | None = None
+        self.static: nn.Module | None = None
         # No constants: the embedding of the series has one.
-        self.project = (
-            linear(moving * config.patch_len, width, bias=False, generator=generator)
-            if moving
-            else None
-        )
-        self.static = (
-            linear(config.n_static, width, bias=False, generator=generator)
-            if config.n_static
-            else None
-        )
+        if n_moving:
+            n_inputs = n_moving * config.patch_len
+            self.project = linear(n_inputs, width, bias=False, generator=generator)
+        if config.n_static:
+            self.static = linear(config.n_static, width, bias=False, generator=generator)
 
     def forward(
         self,
@@ -45,30 +42,29 @@ class CovariateTokens(nn.Module):
         known: Float[Tensor, "B TF K"] | None,
         static: Float[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B L D"]:
-        """Tokens of each window; only the context of the known covariates is read."""
+        """Tokens of each window; only the context of the future columns is read."""
         config = self.config
-        parts = []
-        moving = [rows[:, : config.context] for rows in (past, known) if rows is not None]
+        tokens = []
         if self.project is not None:
-            patches = patchify(
-                torch.cat(moving, -1).transpose(1, 2), config.patch_len, config.patch_stride
-            )
-            parts.append(self.project(patches.transpose(1, 2).flatten(2)))
+            moving = [x[:, : config.context] for x in (past, known) if x is not None]
+            columns = torch.cat(moving, -1).transpose(1, 2)  # [B columns T]
+            patches = patchify(columns, config.patch_len, config.patch_stride)
+            patches = patches.transpose(1, 2).flatten(2)  # [B L columns*P]
+            tokens.append(self.project(patches))
         if self.static is not None and static is not None:
-            parts.append(self.static(static)[:, None].expand(-1, config.n_tokens, -1))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+            vector = self.static(static)[:, None]  # [B 1 D]
+            tokens.append(vector.expand(-1, config.n_tokens, -1))
+        return tokens[0] if len(tokens) == 1 else tokens[0] + tokens[1]
 
 
 class StepNetwork(nn.Module):
-    """What the known covariates of each step ahead add to its forecast, as in TiDE's temporal
-    decoder.
+    """The effect of the future columns of each step on its forecast, as in TiDE's temporal decoder.
 
-    A residual network of one hidden layer, the same for all steps, that sees the covariates of the
-    step beside the mean state of the encoder (Das et al., TMLR 2023). A step sees no other step's
-    covariates.
+    A residual network of one hidden layer, the same for all steps. It reads the future columns of a
+    step and the mean state of the encoder (Das et al., TMLR 2023), and no other step's columns.
 
     Args:
-        n_known: Covariates of a step.
+        n_known: Future columns.
         d_model: Width of the states.
         n_parameters: Numbers that the head gives for a step.
         generator: Source of the start values; ``None`` is torch's global one.
@@ -92,26 +88,29 @@ class StepNetwork(nn.Module):
     def forward(
         self, known: Float[Tensor, "B F K"], states: Float[Tensor, "B L D"]
     ) -> Float[Tensor, "B F P"]:
-        """What to add to the head's output at each step."""
-        hidden = self.widen_step(known) + self.widen_state(states.mean(1, keepdim=True))
+        """The numbers to add to the head's output at each step."""
+        mean_state = states.mean(1, keepdim=True)  # [B 1 D]
+        hidden = self.widen_step(known) + self.widen_state(mean_state)
         return self.narrow(nn.functional.gelu(hidden)) + self.skip(known)
 
 
 def require(
     config: ModelConfig, past: Tensor | None, known: Tensor | None, static: Tensor | None
 ) -> None:
-    """Refuse covariates that a network was not built for, and their absence.
+    """Refuse covariates that a network was not built for, and missing ones.
 
     Raises:
         ValueError: Naming the first that does not fit.
     """
-    rows = {"past": config.context, "known": config.context + config.horizon, "static": None}
-    for (name, length), given in zip(rows.items(), (past, known, static), strict=True):
-        n = getattr(config, f"n_{name}")
-        wanted = None if not n else (n,) if length is None else (length, n)
-        got = None if given is None else tuple(given.shape[1:])
-        if got != wanted:
-            kind = "no" if wanted is None else f"windows of shape {wanted} as"
-            raise ValueError(
-                f"the network reads {kind} {name} covariates; got {'none' if got is None else got}"
-            )
+    _require_shape("past", past, (config.context, config.n_past))
+    _require_shape("known", known, (config.context + config.horizon, config.n_known))
+    _require_shape("static", static, (config.n_static,))
+
+
+def _require_shape(name: str, covariates: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Refuse covariates of another shape than [B *shape], or any where the network has none."""
+    expected = shape if shape[-1] else None
+    actual = None if covariates is None else tuple(covariates.shape[1:])
+    if actual != expected:
+        kind = "no" if expected is None else f"windows of shape {expected} as"
+        raise ValueError(f"the network reads {kind} {name} covariates; got {actual or 'none'}")

@@ -1,5 +1,7 @@
 """A causal patch transformer that forecasts patch by patch from its own forecasts."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,13 +13,13 @@ from tsattn.nn.variants import make_stack
 
 
 class PatchDecoder(nn.Module):
-    """Channel-independent causal transformer: each patch forecasts the next one, from itself and
-    those before.
+    """Channel-independent causal transformer: the state of each patch forecasts the next patch from
+    this one and those before.
 
     A window is normalised by its own statistics and cut into patches that do not overlap and end
-    with its last row (rows at its start that fill no patch are left out). Forecast patches are
+    with its last row; rows at its start that fill no patch are dropped. Forecast patches are
     appended until the horizon is covered. Without gradients the keys and values of earlier patches
-    come from caches, one a layer; with gradients, and under an autocast, every step is a full pass
+    come from caches, one a layer. With gradients, and under an autocast, every step is a full pass
     over the patches so far, which gives the same numbers.
 
     Args:
@@ -39,51 +41,65 @@ class PatchDecoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
+        config = self.config
         patches, level, spread = self._patches(x)
-        # A cache has one type, and under an autocast keys and values come in several.
-        full = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-        roll = self._roll_full if full else self._roll_cached
-        y = roll(patches, -(-self.config.horizon // self.config.patch_len)).flatten(1)
-        y = self.revin.inverse(y[:, : self.config.horizon], level, spread)
-        return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        n_steps = math.ceil(config.horizon / config.patch_len)
+        # A cache has one type, and under an autocast keys and values have several.
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            forecast = self._roll_full(patches, n_steps)
+        else:
+            forecast = self._roll_cached(patches, n_steps)
+        forecast = forecast.flatten(1)[:, : config.horizon]  # [BC F]
+        forecast = self.revin.inverse(forecast, level, spread)
+        return forecast.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
     def next_patches(self, patches: Float[Tensor, "B L P"]) -> Float[Tensor, "B L P"]:
-        """For each of a row of normalised patches a forecast of the one after it."""
-        return self.head(self.stack(self.embedding(patches)))
+        """For each normalised patch the forecast of the patch after it."""
+        states = self.stack(self.embedding(patches))
+        return self.head(states)
 
     @torch.no_grad()
     def attention_maps(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "N B C H L L"]:
-        """How much each patch of a window looks at each earlier one, in every layer.
+        """Attention weights of every layer between the patches of a window.
 
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at.
         """
-        maps = torch.stack(self.stack.weights(self.embedding(self._patches(x)[0])))
+        patches, _, _ = self._patches(x)
+        maps = torch.stack(self.stack.weights(self.embedding(patches)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
 
     def _patches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised patches [BC L P], and level and spread of each series [BC 1]."""
         length = self.config.patch_len
-        series = x.transpose(1, 2).flatten(0, 1)
+        series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
         level, spread = self.revin.statistics(series)
         series = self.revin(series[:, series.shape[1] % length :], level, spread)
         return series.unflatten(1, (-1, length)), level, spread
 
     def _roll_full(self, patches: Tensor, n_steps: int) -> Tensor:
-        n_known = patches.shape[1]
+        """Forecast patches [BC steps P], each step a full pass."""
+        n_observed = patches.shape[1]
         for _ in range(n_steps):
-            patches = torch.cat((patches, self.next_patches(patches)[:, -1:]), dim=1)
-        return patches[:, n_known:]
+            next_patch = self.next_patches(patches)[:, -1:]
+            patches = torch.cat((patches, next_patch), dim=1)
+        return patches[:, n_observed:]
 
     @torch.no_grad()
     def _roll_cached(self, patches: Tensor, n_steps: int) -> Tensor:
+        """Forecast patches [BC steps P], each step with the caches of the earlier ones."""
+        n_sequences, n_patches, _ = patches.shape
+        # The last forecast patch is not fed back.
+        max_length = n_patches + n_steps - 1
         caches = self.stack.make_caches(
-            len(patches), patches.shape[1] + n_steps - 1, dtype=patches.dtype, device=patches.device
+            n_sequences, max_length, dtype=patches.dtype, device=patches.device
         )
-        done = 0
+        position = 0
         forecast = []
         for _ in range(n_steps):
-            states = self.stack.step(self.embedding(patches, start=done), caches)
-            done += patches.shape[1]
+            tokens = self.embedding(patches, start=position)
+            states = self.stack.step(tokens, caches)
+            position += patches.shape[1]
             patches = self.head(states[:, -1:])
             forecast.append(patches)
         return torch.cat(forecast, dim=1)

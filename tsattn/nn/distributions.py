@@ -1,7 +1,7 @@
-"""Distributions of the heads, named and parametrised as in gluonts, on torch.distributions."""
+"""Distributions of the heads on torch.distributions, with the names and arguments of gluonts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,21 +11,21 @@ from torch import Tensor, distributions, nn
 
 Args = tuple[Tensor, ...]
 
-# From here on whole numbers are no longer told apart in float64.
-_LAST_WHOLE = 2.0**53
+# The largest count: float64 cannot represent every whole number above it.
+_LARGEST_COUNT = 2.0**53
 
 
 class DistributionOutput(ABC):
-    """What a family of distributions must say about itself; a family has no state.
+    """The base of a family of distributions; a family has no state.
 
     Attributes:
-        name: What users call it.
+        name: The name for users.
         args_dim: Its arguments in order, each with the count of raw numbers it takes, as in
             gluonts.
         location: The argument that a linear skip connection adds to, before :meth:`domain_map`.
-        shifts: Whether the family is closed under any shift. A family that is not lives on a
-            support that begins at zero and follows a change of scale only.
-        inside: A value of the support; it stands in for missing ones.
+        shifts: Whether the family is closed under any shift. The support of another family begins
+            at zero, and it follows a change of scale only.
+        inside: A value of the support, the substitute for missing values.
     """
 
     name: ClassVar[str]
@@ -36,7 +36,7 @@ class DistributionOutput(ABC):
 
     @abstractmethod
     def domain_map(self, *raw: Tensor) -> Args:
-        """Any real numbers to valid arguments, elementwise."""
+        """Map any real numbers to valid arguments, elementwise."""
 
     @abstractmethod
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
@@ -61,7 +61,7 @@ class DistributionOutput(ABC):
         return args[-1] == 0 if self.shifts else None
 
     def outside(self, y: Tensor) -> Tensor:
-        """Which of ``y`` the family gives no probability; missing values are not among them."""
+        """Values outside the support; missing values are not among them."""
         return y.isinf()
 
     def _refuse_shift(self, loc: Tensor | None) -> None:
@@ -101,8 +101,8 @@ class NormalOutput(DistributionOutput):
 
 
 class StudentT(distributions.StudentT):
-    """torch's, but its inner chi-square too heeds ``validate_args``: no check, no wait for the
-    device, NaN passes.
+    """torch's Student's t, but ``validate_args`` applies to its inner chi-square as well: without
+    checks there is no wait for the device, and NaN passes.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class StudentT(distributions.StudentT):
         distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "StudentT":
-        df, loc, scale = (each.expand(batch_shape) for each in (self.df, self.loc, self.scale))
+        arguments = (self.df, self.loc, self.scale)
+        df, loc, scale = (argument.expand(batch_shape) for argument in arguments)
         return StudentT(df, loc, scale, validate_args=self._validate_args)
 
 
@@ -125,6 +126,7 @@ class StudentTOutput(DistributionOutput):
 
     def domain_map(self, *raw: Tensor) -> Args:
         df, loc, scale = raw
+        # With more than two degrees of freedom the variance is finite.
         return 2 + nn.functional.softplus(df), loc, _positive(scale)
 
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
@@ -138,24 +140,25 @@ class StudentTOutput(DistributionOutput):
         from scipy.special import stdtrit  # torch has no quantiles of Student's t
 
         df, loc, scale = args
-        unit = torch.as_tensor(stdtrit(df[..., None].numpy(), q.numpy()))
-        return loc[..., None] + scale[..., None] * unit
+        standard = torch.as_tensor(stdtrit(df[..., None].numpy(), q.numpy()))
+        return loc[..., None] + scale[..., None] * standard
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         df, loc, scale = args
-        # A normal over the root of an independent chi-square (twice a gamma of half the degrees)
-        # per degree.
+        # Student's t is a normal divided by the root of an independent chi-square per degree of
+        # freedom. A chi-square is twice a gamma of half the degrees.
         chi_square = 2 * torch._standard_gamma(df / 2, generator=generator)
-        return loc + scale * _standard_normal(loc, generator) * (df / chi_square).sqrt()
+        normal = _standard_normal(loc, generator)
+        return loc + scale * normal * (df / chi_square).sqrt()
 
 
 class NegativeBinomialOutput(DistributionOutput):
-    """Counts: failures with odds ``exp(logits)`` before ``total_count`` successes; mean total_count
-    * exp(logits).
+    """Counts: failures with odds ``exp(logits)`` before ``total_count`` successes; mean
+    ``total_count * exp(logits)``.
 
-    Counts have no exact change of scale. As in gluonts the scale multiplies the odds, which
-    multiplies the mean and keeps ``total_count``, hence the part of the squared coefficient of
-    variation that does not fade for large means.
+    Counts have no exact change of scale. As in gluonts the scale multiplies the odds. That
+    multiplies the mean and leaves ``total_count`` unchanged, and with it the limit of the squared
+    coefficient of variation for large means.
     """
 
     name = "negative_binomial"
@@ -170,7 +173,10 @@ class NegativeBinomialOutput(DistributionOutput):
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
         self._refuse_shift(loc)
         total_count, logits = args
-        return total_count, logits if scale is None else logits + scale.log()
+        # The logarithm of the odds times the scale.
+        if scale is not None:
+            logits = logits + scale.log()
+        return total_count, logits
 
     def base(self, args: Args) -> distributions.Distribution:
         total_count, logits = args
@@ -179,21 +185,20 @@ class NegativeBinomialOutput(DistributionOutput):
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
         total_count, logits = args
         odds = logits.exp().clamp(max=torch.finfo(logits.dtype).max)
-        count, odds_, q_ = np.broadcast_arrays(
-            total_count[..., None].numpy(), odds[..., None].numpy(), q.numpy()
-        )
-        return torch.as_tensor(count_quantiles(q_, count, odds_))
+        arrays = (q.numpy(), total_count[..., None].numpy(), odds[..., None].numpy())
+        return torch.as_tensor(count_quantiles(*np.broadcast_arrays(*arrays)))
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         total_count, logits = args
-        # Poisson counts whose rate is gamma distributed.
-        rate = torch._standard_gamma(total_count, generator=generator) * logits.exp().clamp(
-            max=_LAST_WHOLE
-        )
-        return torch.poisson(rate.clamp(max=_LAST_WHOLE), generator=generator)
+        # Negative binomial counts are Poisson counts whose rate has a gamma distribution.
+        gamma = torch._standard_gamma(total_count, generator=generator)
+        odds = logits.exp().clamp(max=_LARGEST_COUNT)
+        rate = (gamma * odds).clamp(max=_LARGEST_COUNT)
+        return torch.poisson(rate, generator=generator)
 
     def outside(self, y: Tensor) -> Tensor:
-        return (y < 0) | ((y != y.round()) & ~y.isnan()) | y.isinf()
+        fractional = (y != y.round()) & ~y.isnan()
+        return (y < 0) | fractional | y.isinf()
 
 
 class LogNormalOutput(NormalOutput):
@@ -207,7 +212,9 @@ class LogNormalOutput(NormalOutput):
 
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
         self._refuse_shift(loc)
-        return args if scale is None else (args[0] + scale.log(), args[1])
+        loc, width = args
+        # A scaled variable has a shifted logarithm of the same deviation.
+        return args if scale is None else (loc + scale.log(), width)
 
     def base(self, args: Args) -> distributions.Distribution:
         loc, scale = args
@@ -224,23 +231,24 @@ class LogNormalOutput(NormalOutput):
 
 
 class MeanScale(nn.Module):
-    """A window over its mean absolute value: what networks see whose forecasts begin at zero.
+    """Divides a window by its mean absolute value, for distributions whose support begins at zero.
 
-    Takes the place of :class:`tsattn.nn.patching.RevIN` for families that no shift maps to
-    themselves, like the mean scaler of gluonts; heads undo it. Values keep their sign and zeros
-    stay zeros. A window of zeros alone has scale 1 / T, the least that T counts with one event
-    could have, whatever else is in the batch.
+    Replaces :class:`tsattn.nn.patching.RevIN` for families that are not closed under shifts, like
+    the mean scaler of gluonts; heads undo it. Values keep their sign and zeros stay zeros. The
+    scale of a window of zeros alone is 1 / T, the smallest scale of T counts with one event. It
+    does not depend on the rest of the batch.
     """
 
     def statistics(self, x: Float[Tensor, "*B T"]) -> tuple[None, Float[Tensor, "*B 1"]]:
         """No shift, and the scale of each window along its last axis."""
         mean = x.abs().mean(-1, keepdim=True)
-        return None, torch.where(mean == 0, torch.full_like(mean, 1 / x.shape[-1]), mean)
+        smallest = torch.full_like(mean, 1 / x.shape[-1])
+        return None, torch.where(mean == 0, smallest, mean)
 
     def forward(
         self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]
     ) -> Float[Tensor, "*B T"]:
-        """Divide by the scale given."""
+        """Divide by the scale of :meth:`statistics`."""
         return x / spread
 
 
@@ -251,13 +259,13 @@ FAMILIES: dict[str, DistributionOutput] = {
 
 
 def count_quantiles(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Least whole numbers that a negative binomial variable does not exceed with probability ``q``
-    or more.
+    """Quantiles of negative binomial variables: the least whole numbers k with
+    ``P(X <= k) >= q``.
 
     P(X <= k) is the regularised incomplete beta function I(total_count, k + 1) at 1 / (1 + odds).
-    The search starts at a gamma variable of the same mean and variance, widens until it has passed
-    the number, and halves. Beyond 2^53, where neighbours are no longer told apart, the limit for
-    large odds answers: odds times a gamma variable.
+    A search starts at the quantile of a gamma variable of the same mean and variance, doubles its
+    steps until it has passed the number, and halves the interval. Above 2^53, where float64 does
+    not represent every whole number, the limit for large odds is used: odds times a gamma variable.
 
     Args:
         q: Probabilities in (0, 1).
@@ -270,61 +278,89 @@ def count_quantiles(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray) ->
     from scipy.special import gammaincinv  # torch has no inverse of the incomplete gamma function
 
     shape = q.shape
-    q, total_count, odds = (np.ravel(part).astype(np.float64) for part in (q, total_count, odds))
-    with np.errstate(over="ignore"):  # what is beyond all numbers is beyond the last whole one, too
-        start = gammaincinv(total_count * (odds / (1 + odds)), q) * (1 + odds) - 0.5
+    q, total_count, odds = (np.ravel(x).astype(np.float64) for x in (q, total_count, odds))
+    # A product that overflows is above the largest count as well.
+    with np.errstate(over="ignore"):
+        gamma = gammaincinv(total_count * (odds / (1 + odds)), q)
+        start = gamma * (1 + odds) - 0.5
         limit = gammaincinv(total_count, q) * odds
-    high = np.clip(np.ceil(np.nan_to_num(start, nan=0.0)), 0, _LAST_WHOLE)
-    _search(q, total_count, odds, high)
-    return np.where(high < _LAST_WHOLE, high, limit).reshape(shape)
+    start = np.ceil(np.nan_to_num(start, nan=0.0))
+    start = np.clip(start, 0, _LARGEST_COUNT)
+    counts = _search(q, total_count, odds, start)
+    return np.where(counts < _LARGEST_COUNT, counts, limit).reshape(shape)
 
 
-def _search(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray, high: np.ndarray) -> None:
-    """Move ``high`` to the quantiles, in place; those beyond the last whole number stop there."""
+def _search(
+    q: np.ndarray, total_count: np.ndarray, odds: np.ndarray, start: np.ndarray
+) -> np.ndarray:
+    """Quantiles, searched from ``start``; at most :data:`_LARGEST_COUNT`."""
 
-    def reached(index: np.ndarray, k: np.ndarray) -> np.ndarray:
-        return _at_most(k, total_count[index], odds[index], q[index])
+    def reaches(index: np.ndarray, count: np.ndarray) -> np.ndarray:
+        return _reaches(count, total_count[index], odds[index], q[index])
 
+    # The quantile is above ``low`` and at most ``high``; ``up`` and ``down`` are the elements whose
+    # bound still has to be moved that way.
+    # Each round widens or halves the intervals of all elements that are not done.
+    high = start.copy()
     low = np.full(high.size, -1.0)
+    elements = np.arange(high.size)
+    start_reaches = reaches(elements, high)
+    up = elements[~start_reaches & (high < _LARGEST_COUNT)]
+    down = elements[start_reaches]
     width = 1.0
-    everything = np.arange(high.size)
-    first = reached(everything, high)
-    up = everything[~first & (high < _LAST_WHOLE)]
-    down = everything[first]
     while up.size or down.size:
         low[up] = high[up]
-        high[up] = np.minimum(high[up] + width, _LAST_WHOLE)
-        up = up[(high[up] < _LAST_WHOLE) & ~reached(up, high[up])]
+        high[up] = np.minimum(high[up] + width, _LARGEST_COUNT)
+        up = up[(high[up] < _LARGEST_COUNT) & ~reaches(up, high[up])]
         down = down[high[down] >= width]
-        below = high[down] - width
-        yes = reached(down, below)
-        high[down[yes]], low[down[~yes]] = below[yes], below[~yes]
-        down = down[yes]
+        down = _lower(low, high, down, high[down] - width, reaches)
         width = 2 * width
-    between = everything[(high - low > 1) & (high < _LAST_WHOLE)]
+    between = elements[(high - low > 1) & (high < _LARGEST_COUNT)]
     while between.size:
         middle = np.floor((low[between] + high[between]) / 2)
-        yes = reached(between, middle)
-        high[between[yes]], low[between[~yes]] = middle[yes], middle[~yes]
+        _lower(low, high, between, middle, reaches)
         between = between[high[between] - low[between] > 1]
+    return high
 
 
-def _at_most(k: np.ndarray, total_count: np.ndarray, odds: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Whether P(X <= k) >= q. Of two spellings the one whose small probability keeps its digits."""
+def _lower(
+    low: np.ndarray,
+    high: np.ndarray,
+    elements: np.ndarray,
+    counts: np.ndarray,
+    reaches: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Make counts the upper bounds of the elements where they reach the probability, else the lower
+    bounds, in place.
+
+    Returns:
+        The elements with new upper bounds.
+    """
+    is_upper = reaches(elements, counts)
+    high[elements[is_upper]] = counts[is_upper]
+    low[elements[~is_upper]] = counts[~is_upper]
+    return elements[is_upper]
+
+
+def _reaches(
+    counts: np.ndarray, total_count: np.ndarray, odds: np.ndarray, q: np.ndarray
+) -> np.ndarray:
+    """Whether P(X <= count) >= q, by the formula that is accurate for these odds."""
     from scipy.special import betainc  # torch has no incomplete beta function
 
-    yes = np.empty(k.size, dtype=bool)
-    many = odds > 1
-    few = ~many
-    yes[many] = betainc(total_count[many], k[many] + 1, 1 / (1 + odds[many])) >= q[many]
-    yes[few] = 1 - betainc(k[few] + 1, total_count[few], odds[few] / (1 + odds[few])) >= q[few]
-    return yes
+    probability = np.empty(counts.size)
+    # The smaller of 1 / (1 + odds) and odds / (1 + odds) keeps its digits; the other rounds to 1.
+    large = odds > 1
+    success = 1 / (1 + odds[large])
+    probability[large] = betainc(total_count[large], counts[large] + 1, success)
+    small = ~large
+    failure = odds[small] / (1 + odds[small])
+    probability[small] = 1 - betainc(counts[small] + 1, total_count[small], failure)
+    return probability >= q
 
 
 def _positive(x: Tensor) -> Tensor:
-    """Softplus, held at the machine epsilon from below so that no division or logarithm
-    meets zero.
-    """
+    """Softplus, but at least the machine epsilon, so that no division or logarithm is of zero."""
     return nn.functional.softplus(x).clamp_min(torch.finfo(x.dtype).eps)
 
 
@@ -334,7 +370,9 @@ def _move(args: Args, loc: Tensor | None, scale: Tensor | None) -> Args:
     if scale is not None:
         centre = centre * scale
         width = width * scale
-    return centre if loc is None else centre + loc, width
+    if loc is not None:
+        centre = centre + loc
+    return centre, width
 
 
 def _standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -342,23 +380,25 @@ def _standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
-    """One axis of float64 on the CPU, each between 0 and 1."""
+    """Quantiles as one axis of float64 on the CPU, each between 0 and 1."""
     try:
-        asked = torch.as_tensor(q, dtype=torch.float64, device="cpu")
+        quantiles = torch.as_tensor(q, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError):
         raise ValueError(f"quantiles must be numbers; got {shown(q)}; write [0.1, 0.9]") from None
-    if asked.ndim != 1 or not len(asked):
+    if quantiles.ndim != 1 or not len(quantiles):
         raise ValueError(
             f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]"
         )
-    wrong = asked[~((asked > 0) & (asked < 1))]
-    if len(wrong):
+    outside = quantiles[~((quantiles > 0) & (quantiles < 1))]
+    if len(outside):
         raise ValueError(
-            f"quantiles must lie between 0 and 1; got {float(wrong[0]):g}; write 0.9 for 90%"
+            f"quantiles must lie between 0 and 1; got {float(outside[0]):g}; write 0.9 for 90%"
         )
-    return asked
+    return quantiles
 
 
 def shown(q: Sequence[float] | Tensor) -> str:
     """Quantiles as an error message writes them."""
-    return str(q.tolist() if isinstance(q, Tensor) else list(q) if isinstance(q, Sequence) else q)
+    if isinstance(q, Tensor):
+        return str(q.tolist())
+    return str(list(q) if isinstance(q, Sequence) else q)

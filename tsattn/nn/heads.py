@@ -1,10 +1,9 @@
-"""How do token states become a forecast? Point, quantile and distribution heads behind one
-interface.
+"""Point, quantile and distribution heads, which turn token states into a forecast.
 
 A head's ``forward`` gives raw numbers on the scale of the normalised window. ``denormalise`` turns
-them into the parameters of the forecast on the scale of the data, and everything else works on
-those: ``point``, ``quantiles``, ``sample``, ``loss``. Parameters have the shape of the target and
-one more axis, the last; a point head has none. What stands before is up to the model.
+them into the parameters of the forecast on the scale of the data. ``point``, ``quantiles``,
+``sample`` and ``loss`` take these parameters. Parameters have the shape of the target and one more
+axis, the last; those of a point head have no further axis. The leading axes are up to the model.
 """
 
 import math
@@ -27,7 +26,8 @@ POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mae": nn.functional.l1_loss,
     "huber": nn.functional.huber_loss,
 }
-_SAME = 1e-6  # nearer than this a quantile is a trained one: 1 - 0.9 means 0.1
+# Quantiles that differ by at most this are the same: 1 - 0.9 is not exactly 0.1.
+_QUANTILE_TOLERANCE = 1e-6
 
 
 class Head(nn.Module):
@@ -41,9 +41,9 @@ class Head(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Attributes:
-        losses: What the head can be trained by; the first is the default.
+        losses: Names of the losses that can train the head; the first is the default.
         shifts: Whether its forecasts follow a shift of the window; otherwise windows are normalised
-            without one.
+            without a shift.
     """
 
     losses: ClassVar[tuple[str, ...]]
@@ -66,30 +66,30 @@ class Head(nn.Module):
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
-        return self.project(states.flatten(1)).unflatten(1, (-1, self.n_parameters))
+        raw = self.project(states.flatten(1))
+        return raw.unflatten(1, (-1, self.n_parameters))
 
     def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
-        """Let the states speak to the future through ``rank`` numbers only: two thin maps for the
-        wide one.
-        """
+        """Replace the map by two maps with ``rank`` numbers between them."""
         wide = cast(nn.Linear, self.project)
-        thin = linear(wide.in_features, rank, bias=False, generator=generator)
-        self.project = nn.Sequential(thin, linear(rank, wide.out_features, generator=generator))
+        down = linear(wide.in_features, rank, bias=False, generator=generator)
+        up = linear(rank, wide.out_features, generator=generator)
+        self.project = nn.Sequential(down, up)
 
     def start_at_zero(self) -> None:
-        """Let the states say nothing at first."""
-        last = self.project[-1] if isinstance(self.project, nn.Sequential) else self.project
-        for parameter in last.parameters():
+        """Set the last map to zero, so that the states have no effect before training."""
+        last_map = self.project[-1] if isinstance(self.project, nn.Sequential) else self.project
+        for parameter in last_map.parameters():
             nn.init.zeros_(parameter)
 
     def normaliser(self) -> nn.Module:
-        """How windows should be normalised for this head: by mean and deviation, or by the mean
+        """The normalisation of windows for this head: by mean and deviation, or by the mean
         absolute value.
         """
         return RevIN("mean") if self.shifts else MeanScale()
 
     def check_support(self, y: Tensor) -> None:
-        """Refuse values the head could never forecast; missing ones (NaN) pass.
+        """Refuse values that the head cannot forecast; missing values (NaN) pass.
 
         Raises:
             ValueError: Naming the first such value.
@@ -122,13 +122,12 @@ class PointHead(Head):
         """The forecast after y = x * spread + level.
 
         Args:
-            raw: What the head gave; the other heads' has one more axis, the last.
-            level: Shift of each window, ``[*B, 1]`` or anything that fits ``raw``; ``None`` is no
-                shift.
+            raw: Result of :meth:`forward`; that of other heads has one more axis, the last.
+            level: Shift of each window, ``[*B, 1]`` or any shape that broadcasts with ``raw``;
+                ``None`` is no shift.
             spread: Scale of each window, at least 0; ``None`` is 1.
         """
-        y = raw if spread is None else raw * spread
-        return y if level is None else y + level
+        return _scale_and_shift(raw, level, spread)
 
     def point(self, parameters: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """The forecast itself."""
@@ -138,7 +137,7 @@ class PointHead(Head):
         """Refused, always.
 
         Raises:
-            ValueError: A point head knows none.
+            ValueError: A point head has none.
         """
         raise ValueError(
             f"a point head has no quantiles; got {shown(q)}; train head='quantile' or 'student_t',"
@@ -164,37 +163,34 @@ class PointHead(Head):
         *,
         kind: str | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean error of the values that are there.
+        """Mean error of the observed values.
 
         Args:
             parameters: The forecast.
-            y: Truth; whatever stands where ``mask`` is False, NaN too, changes nothing.
-            mask: True where ``y`` counts; all of it by default. With nothing to count the loss is
-                0.
+            y: Truth; values where ``mask`` is False have no effect, and may be NaN.
+            mask: True where ``y`` counts; all of it by default. The loss is 0 where nothing counts.
             kind: ``"mse"`` (default), ``"mae"`` or ``"huber"`` (threshold 1).
 
         Raises:
             ValueError: If ``kind`` is another.
         """
-        error = POINT_LOSSES[self._check_kind(kind)]
+        loss = POINT_LOSSES[self._check_kind(kind)]
         if mask is None:
-            return error(parameters, y)
+            return loss(parameters, y)
         y = torch.where(mask, y, torch.zeros_like(y))
-        return _masked_mean(error(parameters, y, reduction="none"), mask)
+        return _masked_mean(loss(parameters, y, reduction="none"), mask)
 
 
 class QuantileHead(Head):
-    """Quantiles that cannot cross: the median, and steps up and down from it that are never
-    negative.
+    """Quantiles that cannot cross: the median, and steps up and down from it that are at least 0.
 
     A step is the softplus of a raw number, scaled so that raw zeros give the quantiles of the
-    standard normal distribution. Trained by the mean pinball loss. Between trained quantiles the
-    forecast is interpolated linearly in the probability; beyond the outermost ones nothing is
-    known, and asking is an error. Arguments as in :class:`Head`, and:
+    standard normal distribution. The loss is the mean pinball loss. Quantiles between trained ones
+    are interpolated linearly in the probability; those beyond the outermost ones are refused.
+    Arguments as in :class:`Head`, and:
 
     Args:
-        quantiles: Those to train, between 0 and 1, rising; 0.5 is put among them where it is
-            missing.
+        quantiles: The trained quantiles, between 0 and 1, rising; 0.5 is added where it is missing.
 
     Raises:
         ValueError: If a quantile is not between 0 and 1, or they do not rise.
@@ -211,21 +207,25 @@ class QuantileHead(Head):
         quantiles: Sequence[float] = QUANTILES,
         generator: torch.Generator | None = None,
     ) -> None:
-        given = [float(q) for q in check_quantiles(quantiles)]
-        if any(b - a <= _SAME for a, b in pairwise(given)):
+        trained = [float(q) for q in check_quantiles(quantiles)]
+        if any(upper - lower <= _QUANTILE_TOLERANCE for lower, upper in pairwise(trained)):
             raise ValueError(
-                f"quantiles must rise; got {shown(given)}; sort them and drop repeated ones"
+                f"quantiles must rise; got {shown(trained)}; sort them and drop repeated ones"
             )
-        trained = given if any(abs(q - 0.5) <= _SAME for q in given) else sorted([*given, 0.5])
+        if all(abs(q - 0.5) > _QUANTILE_TOLERANCE for q in trained):
+            trained = sorted([*trained, 0.5])
+        # The median is the point forecast, so it is always trained.
         super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
-        self._median = min(range(len(trained)), key=lambda i: abs(trained[i] - 0.5))
-        normal = torch.special.ndtri(torch.tensor(trained, dtype=torch.float64, device="cpu"))
-        # Softplus of zero is log 2: a step starts as long as the standard normal's.
+        distances = [abs(q - 0.5) for q in trained]
+        self._median = distances.index(min(distances))
+        levels = torch.tensor(trained, dtype=torch.float64, device="cpu")
+        normal = torch.special.ndtri(levels)
+        # Softplus of zero is log 2: a step starts as long as that of the standard normal.
         self._gaps = [float(gap) / math.log(2) for gap in normal.diff()]
 
     def shift(self, raw: Float[Tensor, "*N P"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N P"]:
-        """Move the median, and with it every quantile."""
+        """Move the median and with it every quantile."""
         return _add_at(raw, self._median, skip)
 
     def denormalise(
@@ -233,18 +233,18 @@ class QuantileHead(Head):
     ) -> Float[Tensor, "*N P"]:
         """The trained quantiles, lowest first, scaled and shifted."""
         raw = _at_least_float32(raw)
-        middle = self._median
-        gaps = raw.new_tensor([*self._gaps[:middle], 0.0, *self._gaps[middle:]])
+        median = self._median
+        gaps = raw.new_tensor([*self._gaps[:median], 0.0, *self._gaps[median:]])
         steps = (nn.functional.softplus(raw) * gaps).unbind(-1)
-        # One addition after another: sums of a parallel scan may round so that neighbours cross.
-        values = [raw[..., middle]]
-        for step in steps[middle + 1 :]:
+        # One addition after another: a parallel scan may round so that neighbours cross.
+        values = [raw[..., median]]
+        for step in steps[median + 1 :]:
             values.append(values[-1] + step)
-        for step in reversed(steps[:middle]):
+        for step in reversed(steps[:median]):
             values.insert(0, values[0] - step)
-        y = torch.stack(values, -1)
-        y = y if spread is None else y * spread[..., None]
-        return y if level is None else y + level[..., None]
+        level = None if level is None else level[..., None]
+        spread = None if spread is None else spread[..., None]
+        return _scale_and_shift(torch.stack(values, -1), level, spread)
 
     def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
         """The median."""
@@ -259,19 +259,18 @@ class QuantileHead(Head):
         Raises:
             ValueError: If one is outside the trained range.
         """
-        asked = check_quantiles(q)
+        levels = check_quantiles(q)
         low = self.trained[0]
         high = self.trained[-1]
-        beyond = (asked < low - _SAME) | (asked > high + _SAME)
-        if beyond.any():
+        outside = (levels < low - _QUANTILE_TOLERANCE) | (levels > high + _QUANTILE_TOLERANCE)
+        if outside.any():
             raise ValueError(
                 f"this head was trained for quantiles from {low:g} to {high:g}; got"
-                f" {float(asked[beyond][0]):g}; ask for one between, or train with quantiles= that"
-                " reach it"
+                f" {float(levels[outside][0]):g}; ask for one between, or train with quantiles="
+                " that reach it"
             )
-        return self._interpolate(
-            parameters, asked.to(parameters.device)[(None,) * (parameters.ndim - 1)]
-        )
+        leading_axes = (None,) * (parameters.ndim - 1)
+        return self._interpolate(parameters, levels.to(parameters.device)[leading_axes])
 
     @torch.no_grad()
     def sample(
@@ -280,14 +279,13 @@ class QuantileHead(Head):
         """Draws by inversion, steps independent of one another; arguments as in
         :meth:`DistributionHead.sample`.
 
-        What would fall beyond the outermost trained quantiles is set to them: inside the range the
-        draws have the quantiles of the forecast, outside it nothing was learnt.
+        Draws beyond the outermost trained quantiles are set to them: inside the range the draws
+        have the quantiles of the forecast, outside it nothing was trained.
         """
         shape = (*parameters.shape[:-1], n)
         u = torch.rand(shape, dtype=torch.float64, device=generator.device, generator=generator)
-        return self._interpolate(
-            parameters, u.to(parameters.device).clamp(self.trained[0], self.trained[-1])
-        )
+        u = u.to(parameters.device).clamp(self.trained[0], self.trained[-1])
+        return self._interpolate(parameters, u)
 
     def loss(
         self,
@@ -302,25 +300,35 @@ class QuantileHead(Head):
         Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"pinball"``.
         """
         self._check_kind(kind)
-        y = y if mask is None else torch.where(mask, y, torch.zeros_like(y))
-        error = y[..., None] - parameters
+        if mask is not None:
+            y = torch.where(mask, y, torch.zeros_like(y))
+        error = y[..., None] - parameters  # [*N P]
         levels = parameters.new_tensor(self.trained)
-        terms = (error * (levels - (error < 0).to(error.dtype))).mean(-1)
+        is_below = (error < 0).to(error.dtype)  # truth below the forecast
+        terms = (error * (levels - is_below)).mean(-1)
         return terms.mean() if mask is None else _masked_mean(terms, mask)
 
     def _interpolate(self, parameters: Tensor, q: Tensor) -> Tensor:
-        """Piecewise linear in q (float64, already in range); rounding cannot break the order."""
+        """Quantiles, piecewise linear in q (float64, in the trained range); rounding cannot change
+        their order.
+        """
         levels = torch.tensor(self.trained, dtype=torch.float64, device=q.device)
-        near = torch.bucketize(q, (levels[1:] + levels[:-1]) / 2)
-        q = torch.where((q - levels[near]).abs() <= _SAME, levels[near], q)
-        if len(self.trained) == 1:
-            return parameters.expand(*parameters.shape[:-1], q.shape[-1])
-        left = (torch.bucketize(q, levels, right=True) - 1).clamp(0, len(self.trained) - 2)
-        share = ((q - levels[left]) / (levels[left + 1] - levels[left])).to(parameters.dtype)
-        index = left.expand(*parameters.shape[:-1], q.shape[-1])
+        middles = (levels[1:] + levels[:-1]) / 2
+        nearest = levels[torch.bucketize(q, middles)]
+        q = torch.where((q - nearest).abs() <= _QUANTILE_TOLERANCE, nearest, q)
+        shape = (*parameters.shape[:-1], q.shape[-1])
+        n_levels = len(self.trained)
+        if n_levels == 1:
+            return parameters.expand(shape)
+        # The trained quantile at or below q, and the next one above.
+        left = torch.bucketize(q, levels, right=True) - 1
+        left = left.clamp(0, n_levels - 2)
+        share = (q - levels[left]) / (levels[left + 1] - levels[left])
+        share = share.to(parameters.dtype)
+        index = left.expand(shape)
         below = parameters.gather(-1, index)
         above = parameters.gather(-1, index + 1)
-        # A share is 1 or clearly below, so that rounding cannot carry a value past the next
+        # A share is 1 or clearly less, so that rounding cannot carry a value past the next
         # quantile.
         return torch.where(share >= 1, above, below + share * (above - below))
 
@@ -332,9 +340,9 @@ class DistributionHead(Head):
     Names, order and domains of the arguments are those of gluonts (:mod:`tsattn.nn.distributions`).
     The families ``"student_t"`` and ``"normal"`` follow any shift and scale of the window.
     ``"negative_binomial"`` (counts) and ``"log_normal"`` (positive values) begin at zero: the
-    network must see windows over their mean absolute value
-    (:class:`tsattn.nn.distributions.MeanScale`), data that were not shifted before, and, for
-    counts, not scaled. Arguments as in :class:`Head`, and:
+    network must read windows divided by their mean absolute value
+    (:class:`tsattn.nn.distributions.MeanScale`). The data must not have been shifted before, and
+    counts must not have been scaled. Arguments as in :class:`Head`, and:
 
     Args:
         family: ``"student_t"``, ``"normal"``, ``"negative_binomial"`` or ``"log_normal"``.
@@ -358,9 +366,10 @@ class DistributionHead(Head):
             raise ValueError(
                 f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}"
             )
-        n_parameters = sum(FAMILIES[family].args_dim.values())
+        output = FAMILIES[family]
+        n_parameters = sum(output.args_dim.values())
         super().__init__(n_tokens, d_model, horizon, n_parameters, generator=generator)
-        self.family = FAMILIES[family]
+        self.family = output
         self.shifts = self.family.shifts
         self._location = list(self.family.args_dim).index(self.family.location)
 
@@ -373,18 +382,19 @@ class DistributionHead(Head):
     ) -> Float[Tensor, "*N P"]:
         """The arguments of the distribution on the scale of the data.
 
-        Exact for all families but counts, whose mean is scaled and whose ``total_count`` stays. A
-        spread of zero (a constant window) gives a distribution at one point: quantiles and draws
-        are the level.
+        Exact for all families but counts, whose mean is scaled and whose ``total_count`` does not
+        change. A spread of zero (a constant window) gives a distribution at one point: quantiles
+        and draws are the level.
 
         Raises:
             ValueError: If a level is given to a family that cannot be shifted.
         """
         args = self.family.domain_map(*_at_least_float32(raw).unbind(-1))
-        return torch.stack(self.family.affine(args, level, spread), -1)
+        args = self.family.affine(args, level, spread)
+        return torch.stack(args, -1)
 
     def distribution(self, parameters: Float[Tensor, "*N P"]) -> distributions.Distribution:
-        """The forecast as torch knows it; a scale of zero is not checked."""
+        """The forecast as a distribution of torch; a scale of zero is not checked."""
         return self.family.base(tuple(parameters.unbind(-1)))
 
     def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
@@ -400,6 +410,7 @@ class DistributionHead(Head):
         Raises:
             ValueError: If one is not between 0 and 1.
         """
+        # Half precision and float32 are too coarse for extreme quantiles.
         args = tuple(parameters.detach().cpu().double().unbind(-1))
         return self.family.icdf(args, check_quantiles(q)).to(parameters)
 
@@ -414,8 +425,10 @@ class DistributionHead(Head):
             n: Draws for each element.
             generator: Source of the draws; they are made on its device, in float64.
         """
-        wide = parameters.to(generator.device, torch.float64)[..., None, :]
-        args = tuple(part.contiguous() for part in wide.expand(*wide.shape[:-2], n, -1).unbind(-1))
+        parameters_64 = parameters.to(generator.device, torch.float64)
+        # One copy of the arguments for each draw.
+        copies = parameters_64[..., None, :].expand(*parameters.shape[:-1], n, -1)
+        args = tuple(arg.contiguous() for arg in copies.unbind(-1))
         return self.family.draw(args, generator).to(parameters)
 
     def loss(
@@ -428,35 +441,39 @@ class DistributionHead(Head):
     ) -> Float[Tensor, ""]:
         """Mean negative log-likelihood, in nats.
 
-        Where the scale is exactly zero (a constant window) there is no density; such values are
-        left out. Log-gamma terms of large counts and many degrees of freedom cancel, so the sum is
-        in float64.
+        A scale of exactly zero (a constant window) has no density; such values are left out.
+        Log-gamma terms of large counts and many degrees of freedom cancel, so the sum is in
+        float64.
 
         Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"nll"``.
         """
         self._check_kind(kind)
         args = tuple(parameters.double().unbind(-1))
-        seen = torch.ones_like(y, dtype=torch.bool) if mask is None else mask
+        if mask is None:
+            mask = torch.ones_like(y, dtype=torch.bool)
         degenerate = self.family.without_density(args)
         if degenerate is not None:
-            seen = seen & ~degenerate
-        args = tuple(torch.where(seen, part, torch.ones_like(part)) for part in args)
-        y = torch.where(
-            seen, y.double(), torch.full_like(y, self.family.inside, dtype=torch.float64)
-        )
-        return _masked_mean(-self.family.base(args).log_prob(y), seen).to(parameters.dtype)
+            mask = mask & ~degenerate
+        # Values that do not count are replaced by valid ones: NaN times zero is NaN in gradients.
+        args = tuple(torch.where(mask, arg, torch.ones_like(arg)) for arg in args)
+        inside = torch.full_like(y, self.family.inside, dtype=torch.float64)
+        y = torch.where(mask, y.double(), inside)
+        log_density = self.family.base(args).log_prob(y)
+        return _masked_mean(-log_density, mask).to(parameters.dtype)
 
     def check_support(self, y: Tensor) -> None:
         outside = self.family.outside(y)
-        if outside.any():
-            need = {
-                "negative_binomial": "whole numbers of at least 0",
-                "log_normal": "numbers above 0",
-            }
-            raise ValueError(
-                f"{self.family.name} needs {need.get(self.family.name, 'finite numbers')}; got"
-                f" {float(y[outside][0]):g}; use another head or transform the target"
-            )
+        if not outside.any():
+            return
+        supports = {
+            "negative_binomial": "whole numbers of at least 0",
+            "log_normal": "numbers above 0",
+        }
+        support = supports.get(self.family.name, "finite numbers")
+        raise ValueError(
+            f"{self.family.name} needs {support}; got {float(y[outside][0]):g}; use another head or"
+            " transform the target"
+        )
 
     def extra_repr(self) -> str:
         return f"family={self.family.name!r}"
@@ -478,8 +495,8 @@ def make_head(
 
     Args:
         kind: ``"point"``, ``"quantile"`` or the name of a distribution.
-        quantiles: Those a quantile head trains; default :data:`QUANTILES`. No other head takes
-            them.
+        quantiles: The quantiles that a quantile head trains; default :data:`QUANTILES`. No other
+            head takes them.
 
     Raises:
         ValueError: If the head is unknown or does not train quantiles.
@@ -487,8 +504,8 @@ def make_head(
     if kind not in HEADS:
         raise ValueError(f"no head is called {kind!r}; use one of {', '.join(HEADS)}")
     if kind == "quantile":
-        chosen = QUANTILES if quantiles is None else quantiles
-        return QuantileHead(n_tokens, d_model, horizon, quantiles=chosen, generator=generator)
+        quantiles = QUANTILES if quantiles is None else quantiles
+        return QuantileHead(n_tokens, d_model, horizon, quantiles=quantiles, generator=generator)
     if quantiles is not None:
         raise ValueError(
             f"head {kind!r} trains no quantiles; got {shown(quantiles)}; leave them out or use"
@@ -501,16 +518,23 @@ def make_head(
 
 def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:
     """``raw`` with ``skip`` added to one number of its last axis."""
-    return torch.cat(
-        (raw[..., :index], raw[..., index, None] + skip[..., None], raw[..., index + 1 :]), -1
-    )
+    before, parameter, after = raw.tensor_split((index, index + 1), -1)
+    return torch.cat((before, parameter + skip[..., None], after), -1)
+
+
+def _scale_and_shift(raw: Tensor, level: Tensor | None, spread: Tensor | None) -> Tensor:
+    """``raw * spread + level``; ``None`` is no scale or no shift."""
+    if spread is not None:
+        raw = raw * spread
+    return raw if level is None else raw + level
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Half precision ends where scales and sums begin."""
+    """Half precision as float32: scales and sums need more digits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _masked_mean(terms: Tensor, mask: Tensor) -> Tensor:
-    """Mean where ``mask`` holds; 0 where it never does."""
-    return torch.where(mask, terms, torch.zeros_like(terms)).sum() / mask.sum().clamp(min=1)
+    """Mean where ``mask`` is True; 0 where it is nowhere True."""
+    total = torch.where(mask, terms, torch.zeros_like(terms)).sum()
+    return total / mask.sum().clamp(min=1)

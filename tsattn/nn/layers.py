@@ -1,5 +1,5 @@
-"""Layers that treat each token by itself: linear maps, dropout and feed-forward, drawn from
-explicit generators.
+"""Layers that act on each token separately: linear maps, dropout and feed-forward, with explicit
+generators for their random numbers.
 """
 
 import math
@@ -13,14 +13,19 @@ from torch.autograd.function import once_differentiable
 
 from tsattn.kernels.reference import traced
 
-# Masks are drawn a byte a number, so a rate is rounded to a multiple of 1/256.
-_BYTES = 256
-# Hidden numbers of one step of a feed-forward layer: with their masks and gradients they fit into
-# the second cache of a core.
-_HIDDEN = 2**17
-# Whether torch has oneDNN's product, and from how many tokens on it costs less than MKL's, its call
-# included.
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# Values of a byte. Masks are drawn one byte a number, so a dropout rate is rounded to a multiple of
+# 1/256.
+_BYTE_VALUES = 256
+# Bytes of one 64-bit draw.
+_DRAW_BYTES = 8
+# Hidden numbers in one step of a feed-forward layer: with their masks and gradients they fit into
+# the second-level cache of a core.
+_STEP_NUMBERS = 2**17
+# Whether this torch has oneDNN's product.
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
+    torch.ops.mkldnn, "_linear_pointwise"
+)
+# Least tokens for oneDNN's product: a call of it costs more than one of MKL's.
 _ONEDNN_TOKENS = 64
 
 
@@ -32,13 +37,13 @@ class Linear(nn.Linear):
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x W' + b``, by oneDNN where that is possible and pays."""
+    """``x W' + b``, by oneDNN where that is possible and faster."""
     if not _by_onednn(x, weight):
         return nn.functional.linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _product(x, weight, bias)
-    made: Tensor = _Affine.apply(x, weight, bias)
-    return made
+    result: Tensor = _Affine.apply(x, weight, bias)
+    return result
 
 
 class _Affine(torch.autograd.Function):
@@ -51,25 +56,30 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
-        # Themselves differentiable, for second derivatives. An autocast around backward() must not
-        # narrow them.
+        grad_rows = grad.flatten(0, -2)
+        dx: Tensor | None = None
+        dweight: Tensor | None = None
+        dbias: Tensor | None = None
+        # An autocast around backward() must not narrow the products. They are differentiable, for
+        # second derivatives.
         with torch.autocast("cpu", enabled=False):
-            return (
-                affine(grad, weight.t()) if needs_x else None,
-                affine(rows.t(), x.flatten(0, -2).t()) if needs_weight else None,
-                rows.sum(0) if needs_bias else None,
-            )
+            if needs_x:
+                dx = affine(grad, weight.t())
+            if needs_weight:
+                dweight = affine(grad_rows.t(), x.flatten(0, -2).t())
+            if needs_bias:
+                dbias = grad_rows.sum(0)
+        return dx, dweight, dbias
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can and should: on a CPU, in float32, for some tokens, where nobody traces,
-    counts or narrows.
+    """Whether oneDNN computes a product: on a CPU, in float32, for enough tokens, and without a
+    tracer, a counter of operations or an autocast.
 
     torch gives float32 products to MKL, which is half as fast on processors of AMD.
     """
     return (
-        _ONEDNN
+        _HAS_ONEDNN
         and not traced()
         and not torch._C._len_torch_dispatch_stack()
         and not torch.is_autocast_enabled("cpu")
@@ -79,10 +89,10 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
-    """``x W' + b`` by oneDNN, and its GELU where ``then`` is ``"gelu"``; knows no gradient."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
-    return made
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
+    """``x W' + b`` by oneDNN, or its GELU for the activation ``"gelu"``; without gradients."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+    return result
 
 
 def linear(
@@ -96,24 +106,23 @@ def linear(
         bias: Whether a constant is added.
         generator: Source of the draws; ``None`` is torch's global one.
     """
-    # What is made on the meta device draws nothing. torch.nn.utils.skip_init does the same, and
-    # loads sympy for it.
+    # A layer on the meta device draws nothing. torch.nn.utils.skip_init would do the same, but it
+    # loads sympy.
     layer = Linear(n_in, n_out, bias=bias, device="meta")
     bound = 1 / math.sqrt(n_in)
-    for name, empty in list(layer.named_parameters()):
-        start = torch.empty(empty.shape, dtype=empty.dtype, device="cpu").uniform_(
-            -bound, bound, generator=generator
-        )
-        setattr(layer, name, nn.Parameter(start))
+    for name, meta in list(layer.named_parameters()):
+        values = torch.empty(meta.shape, dtype=meta.dtype, device="cpu")
+        values.uniform_(-bound, bound, generator=generator)
+        setattr(layer, name, nn.Parameter(values))
     return layer
 
 
 class Dropout(nn.Module):
     """Dropout whose masks are raw random bytes of an explicit generator.
 
-    Eight bytes come from one 64-bit draw: torch's own masks, a draw a number, are the largest part
-    of a small model's step. The rate is rounded to a multiple of 1/256, at most 255/256, with the
-    factor that keeps the mean exactly.
+    One 64-bit draw gives eight bytes. torch's own masks need a draw for each number, and are the
+    largest part of a small model's step. The rate is rounded to a multiple of 1/256, at most
+    255/256, and the factor is the one that preserves the mean exactly.
 
     Args:
         p: Share of numbers set to zero in training, at least 0 and below 1.
@@ -121,7 +130,7 @@ class Dropout(nn.Module):
     Attributes:
         generator: Source of the masks; ``None`` is torch's global one. :func:`set_generator` sets
             it for a model.
-        n_dropped: Numbers of 256 that are set to zero.
+        n_dropped: How many of 256 numbers are set to zero.
 
     Raises:
         ValueError: If ``p`` is not in [0, 1).
@@ -133,45 +142,47 @@ class Dropout(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1; got {p}; 0 turns it off")
         self.p = p
         self.generator: torch.Generator | None = None
-        self.n_dropped = min(round(p * _BYTES), _BYTES - 1)
+        self.n_dropped = min(round(p * _BYTE_VALUES), _BYTE_VALUES - 1)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Mask in training, identity otherwise."""
         if not self.training or self.n_dropped == 0:
             return x
         keep = self.noise(x.shape, x.device) >= self.n_dropped
-        # A float mask: multiplying floats by booleans is ten times slower on CPU.
-        return x * keep.to(x.dtype).mul_(self.factor(self.n_dropped))
+        # A float mask: the product of floats and booleans is ten times slower on a CPU.
+        mask = keep.to(x.dtype).mul_(self.factor(self.n_dropped))
+        return x * mask
 
     def noise(self, shape: tuple[int, ...], device: torch.device) -> Shaped[Tensor, "..."]:
-        """Random bytes; a number is kept where its byte is at least ``n_dropped``."""
-        size = math.prod(shape)
-        words = torch.empty(-(-size // 8), dtype=torch.int64, device=device)
-        words.random_(-(2**63), None, generator=self.generator)
-        return words.view(torch.uint8)[:size].view(shape)
+        """Random bytes; a number remains where its byte is at least ``n_dropped``."""
+        n_bytes = math.prod(shape)
+        n_draws = math.ceil(n_bytes / _DRAW_BYTES)
+        draws = torch.empty(n_draws, dtype=torch.int64, device=device)
+        draws.random_(-(2**63), None, generator=self.generator)  # all 64-bit integers
+        return draws.view(torch.uint8)[:n_bytes].view(shape)
 
     @staticmethod
     def factor(n_dropped: int) -> float:
-        """What keeps the mean when ``n_dropped`` of 256 numbers are dropped."""
-        return _BYTES / (_BYTES - n_dropped)
+        """Factor that preserves the mean when ``n_dropped`` of 256 numbers are dropped."""
+        return _BYTE_VALUES / (_BYTE_VALUES - n_dropped)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
 def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
-    """Let every dropout of ``model`` draw from ``generator`` (on the model's device)."""
+    """Set the generator (on the model's device) of every dropout of a model."""
     for module in model.modules():
         if isinstance(module, Dropout):
             module.generator = generator
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between, for each token by itself.
+    """Two linear maps with a GELU between, for each token separately.
 
-    On a CPU the hidden features, the widest tensor of a block, are made, used and forgotten a few
-    tokens at a time and made again for the gradient: carrying them through memory costs more. The
-    numbers are those of the plain formula.
+    The hidden features are the widest tensor of a block. On a CPU they are computed and used for a
+    few tokens at a time and computed again for the gradient, because moving them through memory
+    costs more. The numbers are those of the plain formula.
 
     Args:
         d_model: Token width.
@@ -197,25 +208,30 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Do"]:
         """Transform each token."""
-        # A compiler fuses by itself, and an autocast wants to choose the types of the products.
+        # A compiler fuses by itself, and an autocast chooses the types of the products.
         if x.device.type != "cpu" or traced() or torch.is_autocast_enabled("cpu"):
-            return self.narrow(self.dropout(nn.functional.gelu(self.widen(x))))
-        noise = None
+            hidden = nn.functional.gelu(self.widen(x))
+            return self.narrow(self.dropout(hidden))
         tokens = x.reshape(-1, x.shape[-1])
+        noise: Tensor | None = None
         if self.training and self.dropout.n_dropped:
             noise = self.dropout.noise((len(tokens), self.widen.out_features), x.device)
-        widen = self.widen
-        narrow = self.narrow
-        n_dropped = self.dropout.n_dropped
-        out: Tensor = _InSteps.apply(
-            tokens, widen.weight, widen.bias, narrow.weight, narrow.bias, noise, n_dropped
+        out: Tensor = _FeedForwardSteps.apply(
+            tokens,
+            self.widen.weight,
+            self.widen.bias,
+            self.narrow.weight,
+            self.narrow.bias,
+            noise,
+            self.dropout.n_dropped,
         )
         return out.view(*x.shape[:-1], out.shape[-1])
 
 
-class _InSteps(torch.autograd.Function):
-    """``gelu(x W1' + b1) * mask W2' + b2``; the factor of the mask is in W2, so that a mask is ones
-    and zeros.
+class _FeedForwardSteps(torch.autograd.Function):
+    """``gelu(x W1' + b1) * mask W2' + b2``, step by step over the tokens.
+
+    The factor of the dropout is multiplied into W2, so that a mask is ones and zeros.
     """
 
     @staticmethod
@@ -231,16 +247,17 @@ class _InSteps(torch.autograd.Function):
     ) -> Tensor:
         steps = _Steps(x, w1, b1, noise, n_dropped)
         out = x.new_empty(len(x), len(w2))
-        scaled = w2 * steps.factor
-        fast = _by_onednn(x, w1)
-        for here in steps:
-            hidden = (
-                _product(x[here], w1, b1, "gelu") if fast else nn.functional.gelu(steps.widen(here))
-            )
-            steps.drop(here, hidden)
-            out[here] = (
-                _product(hidden, scaled, b2) if fast else torch.addmm(b2, hidden, scaled.t())
-            )
+        scaled_w2 = w2 * steps.factor
+        by_onednn = _by_onednn(x, w1)
+        for tokens in steps:
+            if by_onednn:
+                hidden = _product(x[tokens], w1, b1, "gelu")
+                steps.drop(tokens, hidden)
+                out[tokens] = _product(hidden, scaled_w2, b2)
+            else:
+                hidden = nn.functional.gelu(steps.widen(tokens))
+                steps.drop(tokens, hidden)
+                out[tokens] = torch.addmm(b2, hidden, scaled_w2.t())
         ctx.save_for_backward(x, w1, b1, w2, noise)
         ctx.n_dropped = n_dropped
         return out
@@ -254,52 +271,56 @@ class _InSteps(torch.autograd.Function):
         dw1 = torch.zeros_like(w1)
         db1 = torch.zeros_like(b1)
         dw2 = torch.zeros_like(w2)
-        scaled = w2 * steps.factor
-        # The products must not be narrowed by an autocast around the call of backward().
+        scaled_w2 = w2 * steps.factor
+        # An autocast around the call of backward() must not narrow the products.
         with torch.autocast("cpu", enabled=False):
-            for here in steps:
-                before = steps.widen(here)
-                hidden = nn.functional.gelu(before)
-                slope = affine(grad[here], scaled.t())
-                steps.drop(here, hidden, slope)
-                dw2.add_(affine(grad[here].t(), hidden.t()))
-                slope = torch.ops.aten.gelu_backward(slope, before)
-                dw1.add_(affine(slope.t(), x[here].t()))
-                db1.add_(slope.sum(0))
-                dx[here] = affine(slope, w1.t())
+            for tokens in steps:
+                before_gelu = steps.widen(tokens)
+                hidden = nn.functional.gelu(before_gelu)
+                dhidden = affine(grad[tokens], scaled_w2.t())
+                steps.drop(tokens, hidden, dhidden)
+                dw2.add_(affine(grad[tokens].t(), hidden.t()))
+                dhidden = torch.ops.aten.gelu_backward(dhidden, before_gelu)
+                dw1.add_(affine(dhidden.t(), x[tokens].t()))
+                db1.add_(dhidden.sum(0))
+                dx[tokens] = affine(dhidden, w1.t())
         return dx, dw1, db1, dw2.mul_(steps.factor), grad.sum(0), None, None
 
 
 class _Steps:
-    """Slices of the tokens, and the room for their hidden features, which every step uses again."""
+    """Slices of the tokens, and the buffers of their hidden features, which all steps share."""
 
     def __init__(
         self, x: Tensor, w1: Tensor, b1: Tensor, noise: Tensor | None, n_dropped: int
     ) -> None:
-        self.x, self.w1, self.b1, self.noise, self.n_dropped = x, w1.t(), b1, noise, n_dropped
+        self.x = x
+        self.w1 = w1
+        self.b1 = b1
+        self.noise = noise
+        self.n_dropped = n_dropped
         self.factor = 1.0 if noise is None else Dropout.factor(n_dropped)
-        self.size = max(_HIDDEN // len(w1), 1)
-        self.room = x.new_empty(min(self.size, len(x)), len(w1))
-        self.mask_room = self.room if noise is None else torch.empty_like(self.room)
+        d_ff = len(w1)
+        self.size = max(_STEP_NUMBERS // d_ff, 1)  # tokens of a step
+        self.buffer = x.new_empty(min(self.size, len(x)), d_ff)
+        self.mask_buffer = self.buffer if noise is None else torch.empty_like(self.buffer)
 
     def __iter__(self) -> Iterator[slice]:
-        return (
-            slice(first, min(first + self.size, len(self.x)))
-            for first in range(0, len(self.x), self.size)
-        )
+        n_tokens = len(self.x)
+        for first in range(0, n_tokens, self.size):
+            yield slice(first, min(first + self.size, n_tokens))
 
-    def widen(self, here: slice) -> Tensor:
+    def widen(self, tokens: slice) -> Tensor:
         """Hidden features of some tokens before the GELU."""
         if _by_onednn(self.x, self.w1):
-            return _product(self.x[here], self.w1.t(), self.b1)
-        return torch.addmm(self.b1, self.x[here], self.w1, out=self.room[: here.stop - here.start])
+            return _product(self.x[tokens], self.w1, self.b1)
+        rows = self.buffer[: tokens.stop - tokens.start]
+        return torch.addmm(self.b1, self.x[tokens], self.w1.t(), out=rows)
 
-    def drop(self, here: slice, *hidden: Tensor) -> None:
-        """Set to zero, in place, what the mask of some tokens drops."""
+    def drop(self, tokens: slice, *features: Tensor) -> None:
+        """Set the dropped features of some tokens to zero, in place."""
         if self.noise is None:
             return
-        keep = torch.ge(
-            self.noise[here], self.n_dropped, out=self.mask_room[: here.stop - here.start]
-        )
-        for each in hidden:
-            each.mul_(keep)
+        rows = self.mask_buffer[: tokens.stop - tokens.start]
+        mask = torch.ge(self.noise[tokens], self.n_dropped, out=rows)
+        for tensor in features:
+            tensor.mul_(mask)

@@ -1,5 +1,5 @@
-"""Whole networks: the patch encoder, the linear models, and the builder that makes one of a
-description.
+"""Whole networks: the patch encoder, the linear models, and the builder that makes a network from
+its configuration.
 """
 
 from typing import cast
@@ -18,17 +18,17 @@ from tsattn.nn.variants import make_stack
 
 
 class PatchEncoder(nn.Module):
-    """Channel-independent transformer over patches: every channel is a sequence of its own, weights
-    are shared.
+    """Channel-independent transformer over patches: every channel is a sequence of its own, and all
+    share the weights.
 
     Window -> reversible normalisation -> overlapping patches -> blocks -> all states to the horizon
     -> back to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm
-    blocks. With ``config.masked`` missing values (NaN) are left out of the normalisation and count
-    as its mean after it, and no patch looks at one that holds nothing else.
+    blocks. With ``config.masked`` missing values (NaN) are left out of the statistics and are the
+    mean after normalisation, and no patch attends to one that holds only missing values.
 
-    Covariates of the context are added to the tokens, those of the horizon to the output of the
-    head, step by step (:mod:`tsattn.nn.covariates`); all channels of a window share them. With
-    ``config.mixed_channels`` the channels look at one another
+    Covariates of the context are added to the tokens. Future columns are added to the output of the
+    head, step by step (:mod:`tsattn.nn.covariates`). All channels of a window share them. With
+    ``config.mixed_channels`` there is an attention over channels
     (:class:`tsattn.nn.blocks.ChannelMixer`).
 
     Args:
@@ -45,25 +45,29 @@ class PatchEncoder(nn.Module):
             length, config.patch_len, width, dropout=config.dropout, generator=generator
         )
         self.stack = make_stack(config, generator=generator)
-        sizes = (length, width, config.horizon)
-        self.head = make_head(config.head, *sizes, quantiles=config.quantiles, generator=generator)
+        self.head = make_head(
+            config.head,
+            length,
+            width,
+            config.horizon,
+            quantiles=config.quantiles,
+            generator=generator,
+        )
         if config.head_rank is not None:
             self.head.narrow(config.head_rank, generator=generator)
         self.revin: nn.Module = self.head.normaliser()
-        self.skip = (
-            linear(config.context, config.horizon, generator=generator)
-            if config.linear_skip
-            else None
-        )
-        # Drawn last, so that the rest starts as it would without covariates.
-        reads = config.n_past or config.n_known or config.n_static
-        self.beside = CovariateTokens(config, generator=generator) if reads else None
-        parameters = self.head.n_parameters
-        self.ahead = (
-            StepNetwork(config.n_known, width, parameters, generator=generator)
-            if config.n_known
-            else None
-        )
+        self.skip: nn.Module | None = None
+        if config.linear_skip:
+            self.skip = linear(config.context, config.horizon, generator=generator)
+        # The layers of covariates are drawn last, so that the others start as without covariates.
+        # The names ``beside`` and ``ahead`` stand in saved files.
+        self.beside: CovariateTokens | None = None
+        self.ahead: StepNetwork | None = None
+        if config.n_past or config.n_known or config.n_static:
+            self.beside = CovariateTokens(config, generator=generator)
+        if config.n_known:
+            n_parameters = self.head.n_parameters
+            self.ahead = StepNetwork(config.n_known, width, n_parameters, generator=generator)
 
     def forward(
         self,
@@ -73,8 +77,7 @@ class PatchEncoder(nn.Module):
         known: Float[Tensor, "B TF K"] | None = None,
         static: Float[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B F C *Q"]:
-        """Forecast every channel of every window: a point a step, or what the head's parameters
-        are.
+        """Forecast every channel of every window: a point a step, or the parameters of the head.
 
         Args:
             past: Covariates over the context.
@@ -84,89 +87,71 @@ class PatchEncoder(nn.Module):
         Raises:
             ValueError: If covariates are not those that the network was built for.
         """
-        series, seen = self._series(x)
-        level, spread = self._statistics(series, seen)
-        series = self._normal(series, seen, level, spread)
-        tokens = self._embed(series, self._beside(x.shape[2], past, known, static))
-        states = self.stack(tokens, key_mask=self._key_mask(seen))
-        y = self.head(states)
+        batch, _, n_channels = x.shape
+        tokens, series, level, spread = self._embed(x, past, known, static)
+        states = self.stack(tokens, key_mask=self._key_mask(x))
+        forecast = self.head(states)
         if self.ahead is not None and known is not None:
-            steps = self.ahead(
-                known[:, self.config.context :].repeat_interleave(x.shape[2], 0), states
-            )
-            y = y + steps.reshape(y.shape)
+            future = known[:, self.config.context :].repeat_interleave(n_channels, 0)
+            forecast = forecast + self.ahead(future, states).reshape(forecast.shape)
         if self.skip is not None:
-            y = self.head.shift(y, self.skip(series))
-        return (
-            self.head.denormalise(y, level, spread)
-            .unflatten(0, (x.shape[0], x.shape[2]))
-            .transpose(1, 2)
-        )
+            forecast = self.head.shift(forecast, self.skip(series))
+        forecast = self.head.denormalise(forecast, level, spread)
+        return forecast.unflatten(0, (batch, n_channels)).transpose(1, 2)
 
     @torch.no_grad()
     def attention_maps(
-        self, x: Float[Tensor, "B T C"], **beside: Tensor
+        self, x: Float[Tensor, "B T C"], **covariates: Tensor
     ) -> Float[Tensor, "N B C H L L"]:
-        """How much each patch looks at each other one, in every layer; covariates ``beside`` as in
-        :meth:`forward`.
+        """Attention weights of every layer between the patches; covariates as in :meth:`forward`.
 
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and
             to two for ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
-        series, seen = self._series(x)
-        series = self._normal(series, seen, *self._statistics(series, seen))
-        tokens = self._embed(series, self._beside(x.shape[2], **beside))
-        maps = torch.stack(self.stack.weights(tokens, key_mask=self._key_mask(seen)))
+        tokens, _, _, _ = self._embed(x, **covariates)
+        maps = torch.stack(self.stack.weights(tokens, key_mask=self._key_mask(x)))
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
 
-    def _beside(
+    def _embed(
         self,
-        n_channels: int,
+        x: Tensor,
         past: Tensor | None = None,
         known: Tensor | None = None,
         static: Tensor | None = None,
-    ) -> Tensor | None:
-        """What the covariates add to the tokens of each channel."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Tokens [BC L D], the normalised series [BC T], and its level and spread [BC 1]."""
         require(self.config, past, known, static)
-        if self.beside is None:
-            return None
-        return self.beside(past, known, static).repeat_interleave(n_channels, 0)
-
-    def _series(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Channels as sequences of their own, and where they are known."""
         series = x.transpose(1, 2).flatten(0, 1)
-        return series, series.isfinite() if self.config.masked else None
+        revin = cast(RevIN, self.revin)
+        if self.config.masked:
+            observed = series.isfinite()
+            level, spread = revin.statistics(series, seen=observed)
+            series = revin(series, level, spread).where(observed, 0.0)
+        else:
+            level, spread = revin.statistics(series)
+            series = revin(series, level, spread)
+        covariate_tokens: Tensor | None = None
+        if self.beside is not None:
+            covariate_tokens = self.beside(past, known, static).repeat_interleave(x.shape[2], 0)
+        patches = patchify(series, self.config.patch_len, self.config.patch_stride)
+        tokens = self.embedding(patches, beside=covariate_tokens)
+        return tokens, series, level, spread
 
-    def _statistics(self, series: Tensor, seen: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        if seen is None:
-            return cast(RevIN, self.revin).statistics(series)
-        return cast(RevIN, self.revin).statistics(series, seen=seen)
-
-    def _normal(
-        self, series: Tensor, seen: Tensor | None, level: Tensor | None, spread: Tensor
-    ) -> Tensor:
-        normal = self.revin(series, level, spread)
-        return normal if seen is None else normal.where(seen, 0.0)
-
-    def _key_mask(self, seen: Tensor | None) -> Tensor | None:
-        """Patches that hold a known value."""
-        if seen is None:
+    def _key_mask(self, x: Tensor) -> Tensor | None:
+        """Patches [BC L] that hold an observed value, or ``None`` if values cannot be missing."""
+        if not self.config.masked:
             return None
-        return patchify(seen, self.config.patch_len, self.config.patch_stride).any(-1)
-
-    def _embed(self, series: Tensor, beside: Tensor | None) -> Tensor:
-        return self.embedding(
-            patchify(series, self.config.patch_len, self.config.patch_stride), beside=beside
-        )
+        observed = x.transpose(1, 2).flatten(0, 1).isfinite()
+        return patchify(observed, self.config.patch_len, self.config.patch_stride).any(-1)
 
 
 class LinearModel(nn.Module):
-    """One linear map from window to horizon, shared by the channels, in three classic dresses.
+    """One linear map from window to horizon, shared by the channels, in three published variants.
 
-    ``nlinear`` takes the last value off and adds it back; ``dlinear`` maps a moving average and its
-    remainder by a matrix each (both Zeng et al., AAAI 2023); ``rlinear`` normalises reversibly (Li
-    et al. 2023).
+    ``nlinear`` subtracts the last value and adds it back; ``dlinear`` maps a moving average and its
+    remainder by one matrix each (both Zeng et al., AAAI 2023); ``rlinear`` normalises reversibly
+    (Li et al. 2023).
 
     Args:
         config: Context, horizon, kind.
@@ -178,16 +163,17 @@ class LinearModel(nn.Module):
     def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        local = config.equivariant
-        self.revin = {
-            "nlinear": RevIN("last", scale=local),
-            "dlinear": RevIN("mean" if local else "none", scale=local),
-            "rlinear": RevIN("mean"),
-        }[config.backbone]
-        sizes = (config.context, config.horizon)
-        dlinear = config.backbone == "dlinear"
-        self.map = linear(*sizes, generator=generator)
-        self.trend = linear(*sizes, generator=generator) if dlinear else None
+        if config.backbone == "nlinear":
+            self.revin = RevIN("last", scale=config.equivariant)
+        elif config.backbone == "dlinear" and not config.equivariant:
+            self.revin = RevIN("none", scale=False)
+        else:
+            self.revin = RevIN("mean")
+        # The names ``map`` and ``trend`` stand in saved files.
+        self.map = linear(config.context, config.horizon, generator=generator)
+        self.trend: nn.Module | None = None
+        if config.backbone == "dlinear":
+            self.trend = linear(config.context, config.horizon, generator=generator)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
@@ -204,16 +190,16 @@ class LinearModel(nn.Module):
 
 def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C T"]:
     """Centred mean of ``width`` (odd) rows; the ends are repeated so that the length stays."""
-    reach = width // 2
-    padded = torch.cat(
-        (x[..., :1].expand(*x.shape[:-1], reach), x, x[..., -1:].expand(*x.shape[:-1], reach)), -1
-    )
+    # Half of the width on either side, so that as many rows come out as go in.
+    n_repeats = width // 2
+    first_rows = x[..., :1].expand(*x.shape[:-1], n_repeats)
+    last_rows = x[..., -1:].expand(*x.shape[:-1], n_repeats)
+    padded = torch.cat((first_rows, x, last_rows), -1)
     return nn.functional.avg_pool1d(padded, width, stride=1)
 
 
 def build_model(config: ModelConfig, *, generator: torch.Generator | None = None) -> nn.Module:
-    """The network that ``config`` describes; it maps windows ``[B, T, C]`` to forecasts
-    ``[B, F, C]``.
+    """The network of a configuration; it maps windows ``[B, T, C]`` to forecasts ``[B, F, C]``.
 
     Args:
         config: Sizes and backbone.
@@ -226,20 +212,26 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
 
 
 def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
-    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one
-    channel costs.
+    """Multiply-adds of one forward pass of one sequence, in matrix products: the cost of one window
+    of one channel.
 
     Args:
         network: Built by ``config``.
-        config: Says how many tokens pass the blocks.
+        config: Gives the number of tokens.
     """
+    matrices = {
+        name: parameter for name, parameter in network.named_parameters() if parameter.ndim > 1
+    }
     if config.backbone not in ATTENTION_KINDS:
-        return sum(p.numel() for p in network.parameters() if p.ndim > 1)
-    tokens = config.n_tokens
-    total = 2 * config.n_layers * config.n_tokens**2 * config.d_model
-    for name, parameter in network.named_parameters():
-        if parameter.ndim > 1 and name != "embedding.positions":
-            # An encoder's head reads all tokens at once, and the map beside it the window.
-            once = config.architecture == "encoder" and name.startswith(("head.", "skip."))
-            total += parameter.numel() * (1 if once else tokens)
+        return sum(matrix.numel() for matrix in matrices.values())
+    n_tokens = config.n_tokens
+    # Scores and weighted values of every layer.
+    total = 2 * config.n_layers * n_tokens**2 * config.d_model
+    # An encoder's head reads all tokens at once, and the linear map reads the window.
+    once = ("head.", "skip.") if config.architecture == "encoder" else ()
+    for name, matrix in matrices.items():
+        if name == "embedding.positions":
+            continue  # added, not multiplied
+        n_products = 1 if name.startswith(once) else n_tokens
+        total += matrix.numel() * n_products
     return total

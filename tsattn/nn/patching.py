@@ -1,4 +1,4 @@
-"""From raw windows to tokens: reversible normalisation, overlapping patches and their embedding."""
+"""Reversible normalisation of windows, overlapping patches and their embedding as tokens."""
 
 from typing import Literal
 
@@ -10,17 +10,24 @@ from tsattn.nn.layers import Dropout, linear
 
 Shift = Literal["mean", "last", "none"]
 
+# A window is constant if its deviation is at most so many machine epsilons of its largest value:
+# the rounding error of a mean is of that size.
+CONSTANT_EPSILONS = 4
+# Position vectors start uniformly within this distance of zero, as in PatchTST.
+POSITION_BOUND = 0.02
+
 
 class RevIN(nn.Module):
-    """Reversible instance normalisation: a window is shifted and scaled by its own statistics, and
-    back.
+    """Reversible instance normalisation: shift and scale a window by its own statistics, and undo
+    that on the forecast.
 
     After Kim et al., ICLR 2022, without learned factors and without a constant in the denominator,
-    so that a network inside follows any shift and positive scale of its input exactly. A window
-    that does not vary has scale 0: it enters as zeros and its forecast is the shift itself.
+    so that the forecast of a network follows any shift and positive scale of its input exactly. A
+    constant window has scale 0: it becomes zeros and its forecast is the shift itself.
 
     Args:
-        shift: What is taken off: the window's ``"mean"``, its ``"last"`` value, or ``"none"``.
+        shift: The number that is subtracted: the window's ``"mean"``, its ``"last"`` value, or
+            ``"none"``.
         scale: Whether to divide by the window's population standard deviation.
     """
 
@@ -38,25 +45,33 @@ class RevIN(nn.Module):
             seen: True where a value counts; the others may be NaN. For the shift ``"mean"`` only.
         """
         if seen is not None:
-            return self._seen_statistics(x, seen)
+            return self._masked_statistics(x, seen)
         mean = x.mean(-1, keepdim=True)
-        level = {"mean": mean, "last": x[..., -1:], "none": torch.zeros_like(mean)}[self.shift]
-        return level, _root(
-            x, (x - mean).square().mean(-1, keepdim=True)
-        ) if self.scale else torch.ones_like(mean)
+        if self.shift == "mean":
+            level = mean
+        elif self.shift == "last":
+            level = x[..., -1:]
+        else:
+            level = torch.zeros_like(mean)
+        if not self.scale:
+            return level, torch.ones_like(mean)
+        variance = (x - mean).square().mean(-1, keepdim=True)
+        return level, _deviation(x, variance)
 
     @staticmethod
-    def _seen_statistics(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        # NaN times zero is NaN: what is missing is replaced before it is summed.
-        x = x.where(seen, 0.0)
-        count = seen.sum(-1, keepdim=True).clamp(min=1)
+    def _masked_statistics(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        # NaN times zero is NaN, so missing values are replaced before the sums.
+        x = x.where(observed, 0.0)
+        count = observed.sum(-1, keepdim=True).clamp(min=1)
         mean = x.sum(-1, keepdim=True) / count
-        return mean, _root(x, (x - mean).where(seen, 0.0).square().sum(-1, keepdim=True) / count)
+        errors = (x - mean).where(observed, 0.0)
+        variance = errors.square().sum(-1, keepdim=True) / count
+        return mean, _deviation(x, variance)
 
     def forward(
         self, x: Float[Tensor, "*B T"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
     ) -> Float[Tensor, "*B T"]:
-        """Normalise with the statistics given."""
+        """Normalise with the statistics of :meth:`statistics`."""
         return (x - level) / torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def inverse(
@@ -69,12 +84,15 @@ class RevIN(nn.Module):
         return f"shift={self.shift!r}, scale={self.scale}"
 
 
-def _root(x: Tensor, variance: Tensor) -> Tensor:
-    """Standard deviations of windows; below rounding dust a window counts as constant, with
-    gradient zero.
+def _deviation(x: Tensor, variance: Tensor) -> Tensor:
+    """Standard deviations of windows; 0, with gradient zero, for a window that is constant up to
+    rounding.
     """
-    constant = variance.sqrt() <= 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
-    # The slope of a root is infinite at zero, and NaN times zero is NaN.
+    largest = x.abs().amax(-1, keepdim=True)
+    rounding_error = CONSTANT_EPSILONS * torch.finfo(x.dtype).eps * largest
+    constant = variance.sqrt() <= rounding_error
+    # The slope of a root is infinite at zero, and infinity times zero is NaN. So the root of a
+    # constant window is taken of 1.
     return variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
 
 
@@ -91,8 +109,9 @@ def patchify(
 
     The end padding is that of PatchTST (Nie et al., ICLR 2023): L = (T - P) // stride + 2 patches.
     """
-    end = x[..., -1:].expand(*x.shape[:-1], patch_stride)
-    return torch.cat((x, end), dim=-1).unfold(-1, patch_len, patch_stride)
+    padding = x[..., -1:].expand(*x.shape[:-1], patch_stride)
+    padded = torch.cat((x, padding), dim=-1)
+    return padded.unfold(-1, patch_len, patch_stride)
 
 
 class PatchEmbedding(nn.Module):
@@ -117,10 +136,9 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.project = linear(patch_len, d_model, generator=generator)
-        start = torch.empty(n_tokens, d_model, device="cpu").uniform_(
-            -0.02, 0.02, generator=generator
-        )
-        self.positions = nn.Parameter(start)
+        positions = torch.empty(n_tokens, d_model, device="cpu")
+        positions.uniform_(-POSITION_BOUND, POSITION_BOUND, generator=generator)
+        self.positions = nn.Parameter(positions)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -130,11 +148,14 @@ class PatchEmbedding(nn.Module):
         start: int = 0,
         beside: Float[Tensor, "B L D"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """Embed and mark with positions.
+        """Tokens of patches, with the vectors of their positions added.
 
         Args:
             start: Position of the first patch.
-            beside: What is known beside each patch, as tokens to be added.
+            beside: Further tokens to add, such as those of covariates.
         """
-        tokens = self.project(patches) + self.positions[start : start + patches.shape[1]]
-        return self.dropout(tokens if beside is None else tokens + beside)
+        stop = start + patches.shape[1]
+        tokens = self.project(patches) + self.positions[start:stop]
+        if beside is not None:
+            tokens = tokens + beside
+        return self.dropout(tokens)

@@ -1,6 +1,4 @@
-"""Scores, which turn tokens into queries and keys for the kernel, and the rotary
-embedding of both.
-"""
+"""Scores, which make queries and keys from tokens, and the rotary embedding of both."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,10 +14,12 @@ from tsattn.nn.layers import affine, linear
 
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
-# A matrix that does not split is multiplied entry by entry up to this width, where there are so
-# many tokens a column: one large product is then faster than many small ones with fewer
-# multiplications (measured on a CPU).
+# A structured matrix that does not split is multiplied as a dense one if it is narrow and there are
+# many tokens: one large product is then faster than many small ones with fewer multiplications
+# (measured on a CPU).
+# Most columns of such a matrix.
 DENSE_WIDTH = 128
+# Least tokens for each column.
 DENSE_TOKENS = 4
 
 
@@ -29,8 +29,8 @@ class RotaryEmbedding(nn.Module):
 
     After Su et al. 2021 (RoFormer): feature i of the first half of a slice and feature i of its
     second half are one pair, turned by ``position * base^(-2 i / r)``. Each level's slice of r
-    features is turned by itself: pairs over the whole head would mix features of different levels,
-    and what a far key shows would depend on hidden ones.
+    features is turned separately. Pairs over the whole head would mix features of different levels,
+    so that features of a far key would depend on hidden ones.
 
     Args:
         ranks: Features per slice, each even.
@@ -45,22 +45,21 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, ranks: tuple[int, ...], *, base: float = 10_000.0) -> None:
         super().__init__()
         self.ranks = tuple(ranks)
-        if odd := [rank for rank in ranks if rank % 2]:
+        odd_ranks = [rank for rank in ranks if rank % 2]
+        if odd_ranks:
             raise ValueError(
                 "rotary embedding turns pairs of features, so every rank must be even; got"
-                f" {odd[0]} in {ranks}; change the ranks or the width of a head"
+                f" {odd_ranks[0]} in {ranks}; change the ranks or the width of a head"
             )
         self._halves = [rank // 2 for rank in ranks]
-        rates = [
-            base ** (-torch.arange(half, dtype=torch.float64, device="cpu") / half)
-            for half in self._halves
-        ]
+        rates = []
+        for half in self._halves:
+            exponents = torch.arange(half, dtype=torch.float64, device="cpu") / half
+            rates.append(base**-exponents)
         self.register_buffer("rates", torch.cat(rates), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
-        """Move with the network, but keep the digits of the rates: far positions need them in any
-        type.
-        """
+        """Move with the network, but leave the rates in float64: far positions need the digits."""
         rates = self.rates
         super()._apply(fn, recurse)
         self.rates = rates.to(self.rates.device)
@@ -68,8 +67,10 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, x: Float[Tensor, "B H L K"], *, start: int = 0) -> Float[Tensor, "B H L K"]:
         """Turn the features of tokens at positions ``start``, ``start + 1``, ..."""
-        positions = torch.arange(start, start + x.shape[2], dtype=torch.float64, device=x.device)
-        return self.turn(x, self.angles([positions] * len(self.ranks), dtype=x.dtype))
+        stop = start + x.shape[2]
+        positions = torch.arange(start, stop, dtype=torch.float64, device=x.device)
+        angles = self.angles([positions] * len(self.ranks), dtype=x.dtype)
+        return self.turn(x, angles)
 
     def angles(
         self, positions: Sequence[Float[Tensor, "... L"]], *, dtype: torch.dtype = torch.float32
@@ -78,26 +79,25 @@ class RotaryEmbedding(nn.Module):
         them.
 
         Args:
-            positions: Where each token stands, one tensor a slice: time for most, the cycle for a
-                slice that compares the same phase of different cycles. [L] for all sequences, or [B
-                L].
+            positions: Positions of the tokens, one tensor a slice: the time for most slices, the
+                cycle for a slice that compares the same phase of different cycles. [L] for all
+                sequences, or [B L].
             dtype: Type of the result.
         """
         # Angles of far positions need more digits than float32 has.
-        rates = self.rates.to(torch.float64).split(self._halves)
-        places = torch.broadcast_tensors(
-            *(place.to(torch.float64)[..., None] for place in positions)
+        slice_rates = self.rates.to(torch.float64).split(self._halves)
+        slice_positions = torch.broadcast_tensors(
+            *(position.to(torch.float64)[..., None] for position in positions)
         )
-        angles = torch.cat(
-            [place * rate for place, rate in zip(places, rates, strict=True)], dim=-1
-        )
-        cosines, sines = (
-            part.to(dtype).split(self._halves, dim=-1) for part in (angles.cos(), angles.sin())
-        )
-        return (
-            torch.cat([part for part in cosines for _ in range(2)], dim=-1),
-            torch.cat([part for sine in sines for part in (-sine, sine)], dim=-1),
-        )
+        cosines = []
+        sines = []
+        for position, rates in zip(slice_positions, slice_rates, strict=True):
+            angles = position * rates  # [... L half]
+            cosine = angles.cos().to(dtype)
+            sine = angles.sin().to(dtype)
+            cosines += [cosine, cosine]
+            sines += [-sine, sine]
+        return torch.cat(cosines, dim=-1), torch.cat(sines, dim=-1)
 
     def turn(
         self,
@@ -105,11 +105,15 @@ class RotaryEmbedding(nn.Module):
         angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]],
     ) -> Float[Tensor, "B H L K"]:
         """Turn the features by angles of :meth:`angles`."""
-        cos, sin = (part if part.ndim == 2 else part[:, None] for part in angles)
-        # Views put together: indexing would be slow in the backward pass.
+        cosines, sines = angles
+        if cosines.ndim == 3:
+            cosines = cosines[:, None]  # [B 1 L K]
+            sines = sines[:, None]
+        # Exchange the two halves of each slice. Views are joined because the backward pass of
+        # indexing is slow.
         halves = x.split([half for half in self._halves for _ in range(2)], dim=3)
         partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)
-        return torch.addcmul(x * cos, partners, sin)
+        return torch.addcmul(x * cosines, partners, sines)
 
 
 class Score(nn.Module, ABC):
@@ -117,9 +121,9 @@ class Score(nn.Module, ABC):
 
     Attributes:
         n_heads: Query heads H.
-        n_key_heads: Key heads Hk; query head h meets key head ``h // (H / Hk)``.
+        n_key_heads: Key heads Hk; query head h uses key head ``h // (H / Hk)``.
         d_key: Features K of a query or key.
-        levels: How the features are split into levels, or nothing.
+        levels: How the features are split into levels; ``None`` is one level.
         scale: Factor of the scores; ``None`` is ``d_key ** -0.5``.
     """
 
@@ -133,7 +137,7 @@ class Score(nn.Module, ABC):
         """Refuse keys of another sequence where the score has no meaning for them.
 
         Raises:
-            ValueError: Saying why.
+            ValueError: With the reason.
         """
         return
 
@@ -145,17 +149,16 @@ class Score(nn.Module, ABC):
         *,
         start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
-        """Queries of ``x`` and keys of ``context``, which is ``x`` itself if nothing is given.
+        """Queries of ``x`` and keys of ``context``, by default of ``x`` itself.
 
         Args:
-            context: Tokens to look at.
-            start: Position of the first token, for scores that know positions.
+            context: Tokens of another sequence.
+            start: Position of the first token, for scores that depend on positions.
         """
 
 
 class DotScore(Score):
-    """Ordinary score: queries and keys are linear maps of the tokens, their dot product is the
-    score.
+    """Ordinary score: the dot product of queries and keys that are linear maps of the tokens.
 
     Args:
         d_model: Token width.
@@ -169,7 +172,7 @@ class DotScore(Score):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If no ``d_head`` is given and ``n_heads`` does not divide ``d_model``, or
+        ValueError: If ``n_heads`` does not divide ``d_model`` and ``d_head`` is ``None``, or
             ``n_key_heads`` does not divide ``n_heads``.
     """
 
@@ -191,9 +194,8 @@ class DotScore(Score):
         self.d_key = head_width(d_model, n_heads) if d_head is None else d_head
         self.scale = scale
         # One map for both: queries first, then keys.
-        self.project = linear(
-            d_model, (n_heads + self.n_key_heads) * self.d_key, generator=generator
-        )
+        n_outputs = (n_heads + self.n_key_heads) * self.d_key
+        self.project = linear(d_model, n_outputs, generator=generator)
         self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm else None
         self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm else None
         self.rotary = RotaryEmbedding((self.d_key,)) if rotary else None
@@ -227,17 +229,18 @@ class DotScore(Score):
         return q, k
 
     def _by_head(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries of ``x`` and keys of ``context``, else of ``x``, [B H L K], normalised where that
-        was asked for.
+        """Queries of ``x`` and keys of ``context``, by default of ``x``, [B H L K], normalised if
+        the score has norms.
         """
-        width = self.n_heads * self.d_key
+        query_width = self.n_heads * self.d_key
         if context is None:
-            q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
+            key_width = self.n_key_heads * self.d_key
+            q, k = self.project(x).split([query_width, key_width], dim=2)
         else:
             weight = self.project.weight
             bias = self.project.bias
-            q = affine(x, weight[:width], bias[:width])
-            k = affine(context, weight[width:], bias[width:])
+            q = affine(x, weight[:query_width], bias[:query_width])
+            k = affine(context, weight[query_width:], bias[query_width:])
         q = q.unflatten(2, (self.n_heads, self.d_key)).transpose(1, 2)
         k = k.unflatten(2, (self.n_key_heads, self.d_key)).transpose(1, 2)
         if self.norm_query is not None and self.norm_key is not None:
@@ -260,10 +263,10 @@ class LevelScore(DotScore):
         scaling: ``"default"``: one factor ``d_head ** -0.5`` for all levels. ``"paper"``: queries
             and keys are normalised in each head, level l is divided by ``r_l``, and every score by
             the number of levels that its pair shares.
-        learn_scales: A trained factor for each head and level besides, at first 1.
+        learn_scales: Train an additional factor for each head and level, at first 1.
         d_head: Features a head; default ``d_model // n_heads``.
         n_key_heads: Heads of the keys; default ``n_heads``.
-        rotary: Turn each level's slice by its tokens' positions; wants even ranks.
+        rotary: Turn each level's slice by the positions of its tokens; needs even ranks.
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
@@ -288,23 +291,26 @@ class LevelScore(DotScore):
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be default or paper; got {scaling!r}")
         paper = scaling == "paper"
-        scale = 1.0 if paper else None
         super().__init__(
             d_model,
             n_heads,
             d_head=d_head,
             n_key_heads=n_key_heads,
             norm=paper,
-            scale=scale,
+            scale=1.0 if paper else None,
             generator=generator,
         )
-        levels = Levels(default_ranks(self.d_key)) if levels is None else levels
+        if levels is None:
+            levels = Levels(default_ranks(self.d_key))
+        # Kuang et al. divide level l by its rank and average over the levels that a pair shares.
         if paper:
-            levels = replace(levels, scales=tuple(1 / rank for rank in levels.ranks), mean=True)
+            scales = tuple(1 / rank for rank in levels.ranks)
+            levels = replace(levels, scales=scales, mean=True)
         self.levels: Levels = levels.fit(self.d_key, length)
         self.rotary = RotaryEmbedding(levels.ranks) if rotary else None
-        ones = torch.ones(n_heads, len(levels.ranks), device="cpu") if learn_scales else None
-        self.scales = None if ones is None else nn.Parameter(ones)
+        self.scales: nn.Parameter | None = None
+        if learn_scales:
+            self.scales = nn.Parameter(torch.ones(n_heads, len(levels.ranks), device="cpu"))
 
     def check_context(self) -> None:
         """Refuse keys of another sequence: two sequences have no blocks in common.
@@ -324,12 +330,13 @@ class LevelScore(DotScore):
         *,
         start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
-        """Queries and keys; learned factors are part of the queries."""
+        """Queries and keys; learned factors are multiplied into the queries."""
         q, k = super().features(x, context, start=start)
         if self.scales is None:
             return q, k
-        counts = torch.tensor(self.levels.ranks, device=q.device)
-        factors = self.scales.repeat_interleave(counts, dim=1, output_size=self.d_key)
+        # One factor a level becomes one factor a feature.
+        ranks = torch.tensor(self.levels.ranks, device=q.device)
+        factors = self.scales.repeat_interleave(ranks, dim=1, output_size=self.d_key)  # [H K]
         return q * factors[:, None, :], k
 
     def extra_repr(self) -> str:
@@ -344,15 +351,15 @@ class BilinearScore(Score):
     2).
 
     The scores are plain dot products of transformed tokens, so every kernel serves them. ``side``
-    says where the product is done, and with it what a cache holds of a token: ``"split"`` puts half
-    of each low-rank level on either side (``sum r_l p_l`` numbers a head), ``"key"`` compares ``x``
-    with ``M y`` (D numbers a head) and ``"query"`` compares ``M^T x`` with ``y`` (D numbers for all
-    heads together).
+    decides on which side the matrix is multiplied, and with it the size of a key in a cache.
+    ``"split"`` multiplies half of each low-rank level on either side (``sum r_l p_l`` numbers a
+    head), ``"key"`` compares ``x`` with ``M y`` (D numbers a head) and ``"query"`` compares
+    ``M^T x`` with ``y`` (D numbers for all heads together).
 
     Args:
         matrix: D x D, with a head axis.
         side: ``None`` is ``"split"`` where the matrix can be split and ``"key"`` elsewhere.
-        norm: Normalise what was transformed over the features of each head (layer norm); the
+        norm: Normalise the transformed tokens over the features of each head (layer norm); the
             paper's block tensor trains do so on the side of the keys.
         scale: Factor of the scores; default ``D ** -0.5``, or ``K ** -0.5`` for normalised K
             features on both sides.
@@ -387,14 +394,14 @@ class BilinearScore(Score):
         self.n_heads = matrix.heads
         self.n_key_heads = 1 if self.side == "query" else matrix.heads
         self.d_key = matrix.n_features if self.side == "split" else matrix.n_in
-        self.norm_query = (
-            nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "key" else None
-        )
-        self.norm_key = (
-            nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "query" else None
-        )
-        both = self.norm_query is not None and self.norm_key is not None
-        self.scale = (self.d_key if both else matrix.n_in) ** -0.5 if scale is None else scale
+        # Only tokens that the matrix transforms are normalised.
+        norm_query = norm and self.side != "key"
+        norm_key = norm and self.side != "query"
+        self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm_query else None
+        self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm_key else None
+        if scale is None:
+            scale = (self.d_key if norm_query and norm_key else matrix.n_in) ** -0.5
+        self.scale = scale
 
     def features(
         self,
@@ -404,7 +411,9 @@ class BilinearScore(Score):
         start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries and keys."""
-        x, y = x.unsqueeze(2), (x if context is None else context).unsqueeze(2)  # [B L 1 D]
+        y = x if context is None else context
+        x = x.unsqueeze(2)  # [B Lq 1 D]
+        y = y.unsqueeze(2)  # [B Lk 1 D]
         if self.side == "split":
             q = self.matrix.query_features(x)
             k = self.matrix.key_features(y)
@@ -414,7 +423,7 @@ class BilinearScore(Score):
         else:
             q = self._transform(x, self.matrix.rmatmul)
             k = y
-        # Before heads become an axis of their own, so that rows are normalised where they lie.
+        # Before the transposition, so that the rows of a norm are contiguous.
         if self.norm_query is not None:
             q = self.norm_query(q)
         if self.norm_key is not None:
@@ -422,24 +431,24 @@ class BilinearScore(Score):
         return q.transpose(1, 2), k.transpose(1, 2)
 
     def _transform(self, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a product with the matrix or its transpose makes of tokens: [B L 1 D] ->
-        [B L H D].
-        """
+        """Product of tokens with the matrix or its transpose: [B L 1 D] -> [B L H D]."""
         width = x.shape[3]
         if self.matrix.splits or width > DENSE_WIDTH or torch.compiler.is_compiling():
             return product(x)
-        if x.shape[0] * x.shape[1] < DENSE_TOKENS * width:
+        n_tokens = x.shape[0] * x.shape[1]
+        if n_tokens < DENSE_TOKENS * width:
             return product(x)
-        unit = torch.eye(width, dtype=x.dtype, device=x.device)
-        entries = product(unit.unsqueeze(1))  # [D H D], what becomes of each unit vector
-        return (x.flatten(2) @ entries.flatten(1)).unflatten(2, entries.shape[1:])
+        unit_vectors = torch.eye(width, dtype=x.dtype, device=x.device)
+        entries = product(unit_vectors.unsqueeze(1))  # [D H D]
+        transformed = x.flatten(2) @ entries.flatten(1)  # [B L H*D]
+        return transformed.unflatten(2, entries.shape[1:])
 
     def extra_repr(self) -> str:
         return f"side={self.side!r}, scale={self.scale:.4g}"
 
 
 def head_width(d_model: int, n_heads: int) -> int:
-    """Features a head gets when the heads share the token width.
+    """Features of a head when the heads share the token width.
 
     Raises:
         ValueError: If ``n_heads`` does not divide ``d_model``.
@@ -453,7 +462,7 @@ def head_width(d_model: int, n_heads: int) -> int:
 
 
 def group_heads(n_heads: int, n_key_heads: int | None) -> int:
-    """Heads of keys or values, as many as queries have unless fewer are asked for.
+    """Number of key or value heads, by default that of the query heads.
 
     Raises:
         ValueError: If ``n_key_heads`` does not divide ``n_heads``.
@@ -478,21 +487,21 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
         >>> default_ranks(64), default_ranks(8, n_levels=2)
         ((32, 16, 16), (4, 4))
     """
-    ranks = [
-        max(d_head // 2, 1) if level == 0 else d_head // 2 ** (level + 1)
-        for level in range(n_levels - 1)
-    ]
-    return tuple(rank for rank in (*ranks, d_head - sum(ranks)) if rank > 0)
+    ranks = [d_head // 2 ** (level + 1) for level in range(n_levels - 1)]
+    if ranks:
+        ranks[0] = max(ranks[0], 1)
+    ranks.append(d_head - sum(ranks))
+    return tuple(rank for rank in ranks if rank > 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the tokens of each sequence of a batch stand, the same for all layers
+    """Groups and positions of the tokens of a batch, the same for all layers
     (:meth:`GroupLevelScore.place`).
 
     Args:
-        groups: Parts of the levels after the first, [L] or [B L] each.
-        angles: By which queries and keys are turned, or nothing.
+        groups: Groups of the levels after the first, [L] or [B L] each.
+        angles: Cosines and sines by which queries and keys are turned, or ``None``.
     """
 
     groups: tuple[Int[Tensor, "... L"], ...]
@@ -500,12 +509,12 @@ class Places:
 
 
 class GroupLevelScore(DotScore):
-    """MLR score over parts that each sequence brings along: feature slice l counts where two tokens
-    share a part.
+    """MLR score over groups that differ by sequence: feature slice l counts where two tokens share
+    a group.
 
-    Parts may be near tokens, tokens of one cycle of a season, or tokens of one phase
-    (docs/mathematics.md, section 3). With one rank it is the ordinary score, turned by the given
-    positions.
+    Groups may be near tokens, tokens of one cycle of a season, or tokens of one phase
+    (docs/mathematics.md, section 3). With one rank it is the ordinary score, turned by positions of
+    the caller.
 
     Args:
         d_model: Token width.
@@ -533,7 +542,8 @@ class GroupLevelScore(DotScore):
     ) -> None:
         super().__init__(d_model, n_heads, norm=norm, generator=generator)
         self.levels: Levels = Levels(ranks)
-        self.levels.fit(self.d_key, 1)  # the groups take the place of blocks, the ranks have to fit
+        # Only the ranks are checked: groups replace blocks, so the length has no effect.
+        self.levels.fit(self.d_key, 1)
         self.rotary = None if rotary_base is None else RotaryEmbedding(ranks, base=rotary_base)
 
     def place(
@@ -541,13 +551,12 @@ class GroupLevelScore(DotScore):
         groups: Sequence[Int[Tensor, "... L"]],
         positions: Sequence[Float[Tensor, "... L"]] | None = None,
     ) -> Places:
-        """What every layer of these ranks needs to know about the tokens.
+        """Groups and angles of the tokens, for every layer of these ranks.
 
         Args:
-            groups: Parts of the levels after the first, [L] or [B L] each; a negative number is in
-                no part.
-            positions: Where each level's features turn to, one tensor a level; not read without
-                rotary embedding.
+            groups: Groups of the levels after the first, [L] or [B L] each; a negative number is
+                no group.
+            positions: Positions for the rotary embedding, one tensor a level; not read without it.
 
         Raises:
             ValueError: If there are not as many groups or positions as the levels need.
@@ -564,7 +573,8 @@ class GroupLevelScore(DotScore):
             raise ValueError(
                 f"a rotary embedding of ranks {ranks} needs one tensor of positions a level"
             )
-        return Places(tuple(groups), self.rotary.angles(positions, dtype=self.project.weight.dtype))
+        angles = self.rotary.angles(positions, dtype=self.project.weight.dtype)
+        return Places(tuple(groups), angles)
 
     def check_context(self) -> None:
         """Refuse keys of another sequence.
@@ -580,15 +590,15 @@ class GroupLevelScore(DotScore):
     def features_at(
         self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
-        """Queries of the last tokens (default: of all) and keys of all."""
-        q, k = (
-            self._by_head(x, None)
-            if n_last is None
-            else self._by_head(x[:, x.shape[1] - n_last :], x)
-        )
+        """Queries of the last tokens (default: of all tokens) and keys of all tokens."""
+        if n_last is None:
+            q, k = self._by_head(x, None)
+        else:
+            q, k = self._by_head(x[:, x.shape[1] - n_last :], x)
         if self.rotary is not None and places.angles is not None:
-            here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)
-            q = self.rotary.turn(q, (here[0], here[1]))
+            cosines, sines = places.angles  # [... L K]
+            first_query = cosines.shape[-2] - q.shape[2]
+            q = self.rotary.turn(q, (cosines[..., first_query:, :], sines[..., first_query:, :]))
             k = self.rotary.turn(k, places.angles)
         return q, k
 
@@ -599,7 +609,7 @@ class GroupLevelScore(DotScore):
         *,
         start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
-        """Refused: the parts of the tokens have to be told.
+        """Refused, because the score needs the groups of the tokens.
 
         Raises:
             ValueError: Always.

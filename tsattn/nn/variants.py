@@ -1,18 +1,18 @@
-"""Attention layers by their name in a configuration, and the stack of blocks of a patch
-transformer.
-"""
+"""Builders of the attention layers and of the stack of blocks that a configuration describes."""
 
 from dataclasses import replace
 
 import torch
 
-from tsattn.kernels import Levels, Pattern
+from tsattn.kernels import Levels
 from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.blocks import ChannelMixer, FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
+from tsattn.nn.config import default_window as default_window  # public here as well
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
 
+# The structured matrix of each attention with a bilinear score.
 _MATRICES = {"bilinear_mlr": "mlr", "bilinear_btt": "btt", "mlbtc": "mlbtc"}
 
 
@@ -33,18 +33,18 @@ def make_stack(
         blocks.append(
             TransformerBlock(attention, feed_forward, d_model=width, dropout=config.dropout)
         )
-    # Drawn after the blocks, which are then the same with mixers and without.
-    n_mixers = config.n_layers if config.mixed_channels else 0
-    mixers = [
-        ChannelMixer(
-            config.mixed_channels,
-            width,
-            config.n_heads,
-            dropout=config.dropout,
-            generator=generator,
-        )
-        for _ in range(n_mixers)
-    ]
+    # Mixers are drawn after the blocks, so that these start the same with and without mixers.
+    mixers = []
+    if config.mixed_channels:
+        for _ in range(config.n_layers):
+            mixer = ChannelMixer(
+                config.mixed_channels,
+                width,
+                config.n_heads,
+                dropout=config.dropout,
+                generator=generator,
+            )
+            mixers.append(mixer)
     return TransformerStack(blocks, d_model=width, mixers=mixers)
 
 
@@ -61,43 +61,30 @@ def make_attention(
     Raises:
         ValueError: If sizes do not fit together.
     """
-    causal = config.architecture == "decoder"
-    window = default_window(config.n_tokens) if config.window is None else config.window
     if config.backbone == "global_local":
-        sizes = (config.d_model, config.n_heads)
-        n_shared = config.n_kv_heads
         return GlobalLocalAttention(
-            *sizes, window=window, causal=causal, n_key_heads=n_shared, generator=generator
+            config.d_model,
+            config.n_heads,
+            window=config.window_size,
+            causal=config.causal,
+            n_key_heads=config.n_kv_heads,
+            generator=generator,
         )
-    score = _make_score(config, layer, generator)
-    pattern = (
-        Pattern(causal, window, config.n_global) if config.layers[layer] == "W" else Pattern(causal)
-    )
     return Attention(
         config.d_model,
-        score=score,
-        pattern=pattern,
+        score=_make_score(config, layer, generator),
+        pattern=config.pattern(layer),
         n_value_heads=config.n_kv_heads,
         generator=generator,
     )
 
 
-def default_window(n_tokens: int) -> int:
-    """A quarter of the tokens: a window to either side then shows half of the sequence.
-
-    Example:
-        >>> default_window(42)
-        11
-    """
-    return -(-n_tokens // 4)
-
-
 def shifted_offset(block_sizes: tuple[int, ...]) -> int:
     """A third of the second level's block, rounded down: 0 for a block of one or two tokens, and
-    with one level.
+    for one level.
 
-    With halving blocks that is a third or two thirds of a block at *every* level, so no border of
-    the shifted grid lies near one of the other grid at any level.
+    With halving blocks that is a third or two thirds of a block at *every* level, so the borders of
+    the shifted grid are far from those of the other grid at every level.
 
     Example:
         >>> shifted_offset((64, 32, 16, 8))
@@ -123,17 +110,17 @@ def _make_score(config: ModelConfig, layer: int, generator: torch.Generator | No
 def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | None) -> LevelScore:
     width = head_width(config.d_model, config.n_heads)
     sizes = config.block_sizes
-    ranks = (
-        default_ranks(width, 3 if sizes is None else len(sizes))
-        if config.ranks is None
-        else config.ranks
-    )
+    ranks = config.ranks
+    if ranks is None:
+        ranks = default_ranks(width) if sizes is None else default_ranks(width, len(sizes))
+    # Block sizes are derived first: offsets by name depend on them.
     levels = Levels(ranks, sizes).fit(width, config.n_tokens)
+    levels = replace(levels, offset=_layer_offset(config, layer, levels))
     return LevelScore(
         config.d_model,
         config.n_heads,
         length=config.n_tokens,
-        levels=replace(levels, offset=_offset(config, layer, levels)),
+        levels=levels,
         scaling=config.scaling,
         learn_scales=config.learn_scales,
         n_key_heads=config.n_kv_heads,
@@ -142,25 +129,28 @@ def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | N
     )
 
 
-def _offset(config: ModelConfig, layer: int, levels: Levels) -> int | tuple[int, ...]:
+def _layer_offset(config: ModelConfig, layer: int, levels: Levels) -> int | tuple[int, ...]:
+    """Shift of the block grid in a layer, for all heads or one per head."""
     if not isinstance(config.offset, str):
         return config.offset
     shift = shifted_offset(levels.block_sizes or ())
     if config.offset == "layers":
         return shift * (layer % 2)
     # Query heads that share keys share a grid, so that a cache can serve them.
-    group = config.n_heads // (config.n_kv_heads or config.n_heads)
+    n_key_heads = config.n_kv_heads or config.n_heads
+    group = config.n_heads // n_key_heads
     return tuple(shift * (head // group % 2) for head in range(config.n_heads))
 
 
 def _bilinear_score(config: ModelConfig, generator: torch.Generator | None) -> BilinearScore:
     name = _MATRICES[config.backbone]
     width = config.d_model
-    head_width(width, config.n_heads)  # values are as wide as in ordinary attention
+    # Values are as wide as in ordinary attention, so the heads must divide the width.
+    d_head = head_width(width, config.n_heads)
     ranks = config.ranks
     if name == "mlr" and ranks is None:
-        # As many numbers as the two projections of an ordinary head.
-        ranks = default_ranks(head_width(width, config.n_heads))
+        # These give as many numbers as the two projections of an ordinary head.
+        ranks = default_ranks(d_head)
     matrix = make_matrix(
         name,
         width,
