@@ -484,7 +484,7 @@ RULES = {
         asserted_arguments,
         "class A:\n    def f(self, *, x=1):\n        assert isinstance(x, int)\n",
     ),
-    "size": (long_files, "\n" * 701),
+    "size": (long_files, "\n" * (_FILE_LINES + 1)),
     "opening": (missing_openings, '"""Parts and pieces"""\n'),
     "no opening": (missing_openings, "x = 1\n"),
     "opening question": (missing_openings, '"""Which parts are there?"""\n'),
