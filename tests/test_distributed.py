@@ -502,7 +502,7 @@ def test_scores_without_forecasts_add_up_too():
             {"n_chunks": 3},
             "n_chunks deals series out, and by='fold' deals fits out; got n_chunks = 3: use one",
         ),
-        ({"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
+        ({"n_windows": 0}, "n_windows must be a whole number of at least 1; got 0"),
     ],
 )
 def test_bad_requests_are_refused(given, message):

@@ -312,7 +312,7 @@ def test_settings_are_changed_together_or_not_at_all():
             {"alias": "x", "training__max_epochs": 0},
             "max_epochs must be a whole number of at least 1; got 0",
         ),
-        ({"alias": "x", "horizon": 0}, "horizon must be an integer, at least 1; got 0"),
+        ({"alias": "x", "horizon": 0}, "horizon must be a whole number of at least 1; got 0"),
         (
             {"alias": "x", "network__d_model": 3},
             "Tuned has no parameter 'network'; it takes horizon, training",

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from tsattn import __version__
 from tsattn.catalogue import find_model, make_forecaster, settings_for
+from tsattn.checks import check_whole
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
 from tsattn.data.frames import Panel, season_length
@@ -31,7 +32,6 @@ from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
 from tsattn.forecaster import Forecaster
-from tsattn.limits import check_threads
 from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
 from tsattn.terminal import in_words
@@ -107,7 +107,7 @@ def run_suite(
         OSError: If a file cannot be read or written.
     """
     path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
-    how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
+    how = {"n_threads": None if n_threads is None else check_whole("n_threads", n_threads)}
     verbose = (
         progress is not None and engine is None
     )  # lines of several workers would overwrite one another

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_whole
 from tsattn.data.columns import as_frame
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecast, Forecaster, check_forecaster
-from tsattn.settings import check_whole
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]

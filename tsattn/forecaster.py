@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
 from tsattn.data.schema import Schema
@@ -418,7 +419,7 @@ class Forecaster(ABC):
         from tsattn.data.future import future_frame
 
         self.check_fitted()
-        steps = self.horizon if horizon is None else check_horizon(horizon)
+        steps = self.horizon if horizon is None else check_whole("horizon", horizon)
         return future_frame(self.series(data), self.covariate_columns_, steps)
 
     # --- tables and windows -----------------------------------------------------------------------
@@ -610,17 +611,6 @@ def check_forecaster(given: object) -> None:
     )
 
 
-def check_horizon(horizon: object) -> int:
-    """Return ``horizon`` as an int.
-
-    Raises:
-        ValueError: If it is not an integer of at least 1.
-    """
-    if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
-        raise ValueError(f"horizon must be an integer, at least 1; got {horizon!r}")
-    return int(horizon)
-
-
 def refuse_covariates(forecaster: Forecaster, where: str) -> None:
     """Refuse a forecaster that reads covariates where none can be handed to it.
 
@@ -676,7 +666,7 @@ def forecast_panel(
             or a forecast is not finite.
     """
     levels, asked, every = check_request(level, quantiles)
-    steps = forecaster.horizon if horizon is None else check_horizon(horizon)
+    steps = forecaster.horizon if horizon is None else check_whole("horizon", horizon)
     forecaster = forecaster.reaching(steps)
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)

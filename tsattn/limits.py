@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
+from tsattn.checks import check_whole
+
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of
 # torch's threads. Measured on two cores: one thread against two, networks of three layers and
 # widths from 16 to 256, steps of 1 to 2,048 windows. Alone on the machine a second thread makes
@@ -34,7 +36,7 @@ def choose_threads(n_threads: int | None, work: float) -> int:
     import torch
 
     if n_threads is not None:
-        return check_threads(n_threads)
+        return check_whole("n_threads", n_threads)
     return torch.get_num_threads() if work >= ALL_THREADS_FROM else 1
 
 
@@ -48,20 +50,6 @@ def keep_memory() -> None:
     import torch
 
     torch.empty(2**25 - 2**12, dtype=torch.uint8)
-
-
-def check_threads(n_threads: Any) -> int:
-    """A number of threads, as it is.
-
-    Raises:
-        ValueError: If it is no whole number of at least 1.
-    """
-    if not hasattr(n_threads, "__index__") or isinstance(n_threads, bool) or n_threads < 1:
-        raise ValueError(
-            f"n_threads must be a whole number of at least 1; got {n_threads!r}; leave it out for"
-            " the library's choice"
-        )
-    return int(n_threads)
 
 
 class _Holders:
@@ -121,7 +109,7 @@ def limit_threads(n_threads: int) -> Iterator[int]:
     Raises:
         ValueError: If it is no whole number of at least 1.
     """
-    n_threads = check_threads(n_threads)
+    n_threads = check_whole("n_threads", n_threads)
     keep_memory()
     before = _HOLDERS.enter(n_threads)
     try:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_whole
 from tsattn.data.columns import check_frame
 from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.evaluate.metrics import check_count
 from tsattn.forecaster import Forecast
 from tsattn.levels import level_to_quantiles, quantile_to_level
 from tsattn.storage import write_atomic
@@ -80,7 +80,7 @@ def plot_forecast(
     answer = forecast if isinstance(forecast, Forecast) else _read_forecast(forecast, panel)
     later = panel if truth is None else to_panel(truth, schema, missing="mask")
     chosen, names = _chosen(answer, series, one=ax is not None)
-    n_rows = 5 * answer.horizon if n_history is None else check_count("n_history", n_history)
+    n_rows = 5 * answer.horizon if n_history is None else check_whole("n_history", n_history)
     shown = chosen[:_MOST_SERIES]
     drawn = [(_rows_of(panel, answer, *at), _rows_of(later, answer, *at)) for at in shown]
     if truth is not None:
@@ -143,7 +143,7 @@ def plot_backtest(
             raise ValueError(
                 "the forecasts were not kept; run the backtest with keep=True to draw them"
             )
-    n_cutoffs = check_count("n_cutoffs", n_cutoffs)
+    n_cutoffs = check_whole("n_cutoffs", n_cutoffs)
     n, c = _place(panel.series_names, panel.dialect.kind == "long", series, "the result")
     own = ax is None
     ax = _new_axes() if ax is None else ax
@@ -265,9 +265,9 @@ def plot_attention(
         ImportError: If matplotlib is missing.
     """
     weights = np.asarray(weights)
-    offset = check_count("offset", offset, 0)
+    offset = check_whole("offset", offset, 0)
     sizes = [
-        check_count("a size of block_sizes", each)
+        check_whole("a size of block_sizes", each)
         for each in np.array(block_sizes, dtype=object, ndmin=1)
     ]
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:

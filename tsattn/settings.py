@@ -1,7 +1,6 @@
 """Frozen, checked groups of settings that scikit-learn's ``clone`` and searches can look into."""
 
 from dataclasses import fields, replace
-from numbers import Integral
 from typing import Any, Self
 
 
@@ -62,14 +61,3 @@ def check_settings(owner: object, *names: str) -> None:
         if hasattr(owner, name) and not isinstance(given := getattr(owner, name), Settings):
             kind = f"tsattn.{name.title()}"
             raise TypeError(f"{name} must be a {kind}, such as {kind}(); got {given!r}")
-
-
-def check_whole(name: str, value: Any, least: int = 1) -> int:
-    """Return ``value`` as an int.
-
-    Raises:
-        ValueError: If it is no whole number of at least ``least``.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
-    return int(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsattn.catalogue import GROUPS, find_model
-from tsattn.forecaster import check_horizon
+from tsattn.checks import check_whole
 from tsattn.limits import seconds_from
 from tsattn.storage import one_line
 
@@ -77,10 +77,9 @@ class Suite:
         for name in (*self.models, *(name for name in self.settings if name not in GROUPS)):
             find_model(name)
         for horizon in self.horizons:
-            check_horizon(horizon)
+            check_whole("horizon", horizon)
         for seed in self.seeds:
-            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-                raise ValueError(f"a seed must be a whole number of at least 0; got {seed!r}")
+            check_whole("a seed", seed, 0)
         for name, table in self.settings.items():
             if not isinstance(table, Mapping):
                 raise ValueError(
@@ -88,10 +87,8 @@ class Suite:
                 )
         for name in ("context", "season_length", "max_epochs"):
             value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, int) or isinstance(value, bool) or value < 1
-            ):
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+            if value is not None:
+                check_whole(name, value)
         seconds_from(self.max_time)
 
     def settings_of(self, model: str) -> dict[str, Any]:

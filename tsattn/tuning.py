@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.checks import check_whole
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
-from tsattn.settings import Settings, check_whole
+from tsattn.settings import Settings
 from tsattn.silence import silenced
 
 if TYPE_CHECKING:

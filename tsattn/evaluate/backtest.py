@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_whole
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, require_length, to_panel
@@ -351,7 +352,7 @@ def backtest(
     season = (
         season_of(panel.freq)
         if season_length is None
-        else metrics.check_count("season_length", season_length)
+        else check_whole("season_length", season_length)
     )
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)

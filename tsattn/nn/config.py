@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.checks import check_whole
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
-from tsattn.settings import Settings, check_whole
+from tsattn.settings import Settings
 
 LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
 # Settings that mean something to some attentions only; asking another for them is an error.

@@ -6,8 +6,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tsattn.limits import check_threads, seconds_from
-from tsattn.settings import Settings, check_whole
+from tsattn.checks import check_whole
+from tsattn.limits import seconds_from
+from tsattn.settings import Settings
 
 LOSSES = ("mse", "mae", "huber")
 SKIPS = (True, False, "least_squares")
@@ -97,7 +98,7 @@ class Training(Settings):
                 f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit"
             )
         if self.n_threads is not None:
-            check_threads(self.n_threads)
+            check_whole("n_threads", self.n_threads)
         folder = self.checkpoint_dir
         if not isinstance(folder, str | Path | None) or Path(folder or ".").is_file():
             raise ValueError(
