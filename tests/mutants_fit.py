@@ -230,7 +230,7 @@ MUTANTS = [
         STORAGE,
     ),
     # the command line
-    Mutant("tsattn/cli.py", "schema=model.schema.changed(**said)", "schema=schema", CLI),
+    Mutant("tsattn/cli.py", "schema=model.schema.changed(**table_options)", "schema=schema", CLI),
     Mutant(
         "tsattn/cli.py",
         "    if saved is not None and model is not None:",
@@ -239,8 +239,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/cli.py",
-        "if path is not None and not reads.future:",
-        "if path is not None and not reads.past:",
+        "if path is not None and not columns.future:",
+        "if path is not None and not columns.past:",
         CLI_COVARIATES,
     ),
     Mutant("tsattn/console.py", "and not math.isfinite(value):", "and value is None:", CLI),

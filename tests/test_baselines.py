@@ -170,7 +170,7 @@ def test_intervals_are_refused_with_the_remedy(make, ask):
     ("make", "message"),
     [
         (lambda: Naive(0), "horizon must be a whole number of at least 1; got 0"),
-        (lambda: Naive(2.5), "horizon must be an integer"),
+        (lambda: Naive(2.5), "horizon must be a whole number"),
         (
             lambda: SeasonalNaive(2, 0),
             "season_length must be a whole number of at least 1; got 0",

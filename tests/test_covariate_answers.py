@@ -183,9 +183,9 @@ def lacking(future, rows=(), **values):
         ),
         (
             lambda f: f.assign(ds=np.arange(12)),
-            "column 'ds' of future= holds integers, but the series have stamps",
+            "column 'ds' of the future table holds integers, but the series have stamps",
         ),
-        (lambda f: f.assign(ds="soon"), "column 'ds' of future= holds 'soon' in row 0"),
+        (lambda f: f.assign(ds="soon"), "column 'ds' of the future table holds 'soon' in row 0"),
     ],
 )
 def test_an_incomplete_future_is_one_clear_error(model, make, message):

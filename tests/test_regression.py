@@ -277,7 +277,7 @@ def test_context_follows_the_data():
             ValueError,
             "context must be a whole number of at least 1; got 0",
         ),
-        ({"max_windows": 0}, ValueError, "max_windows must be an integer"),
+        ({"max_windows": 0}, ValueError, "max_windows must be a whole number"),
     ],
 )
 def test_bad_settings_are_refused(settings, error, message):

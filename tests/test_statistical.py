@@ -330,7 +330,7 @@ def test_a_backtest_judges_their_intervals():
             {"season_length": 0},
             "season_length must be a whole number of at least 1; got 0",
         ),
-        ({"lags": True}, "lags must be an integer"),
+        ({"lags": True}, "lags must be a whole number"),
         (
             {"order": (1, 0)},
             r"order must be three integers of at least 0, such as \(0, 1, 1\); got \(1, 0\)",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsattn.checks import Argument, InputError
 from tsattn.data.columns import as_frame, find_time_col
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
@@ -246,8 +247,10 @@ def forecast(
         schema = schema.changed(future_cols=_future_cols(future, schema))
     forecaster = make_forecaster(model, horizon, schema=schema)
     if future is not None and not forecaster.covariate_columns:
-        raise ValueError(
-            f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'"
+        raise InputError(
+            f"model {model!r} reads no future columns; leave ",
+            Argument("future"),
+            " out, or take one such as 'mlr'",
         )
     return forecaster.fit(data).predict(level=levels, quantiles=asked, future=future)
 

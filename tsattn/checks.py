@@ -71,6 +71,9 @@ class InPython:
         return ""
 
 
+Piece = str | Name | Argument | InPython
+
+
 class InputError(ValueError):
     """A mistake in what the user gave: the value, the rule and a remedy.
 
@@ -85,7 +88,7 @@ class InputError(ValueError):
         'fill them by --missing ffill'
     """
 
-    def __init__(self, *pieces: str | Name | Argument | InPython) -> None:
+    def __init__(self, *pieces: Piece) -> None:
         super().__init__(*pieces)
 
     def __str__(self) -> str:
@@ -102,6 +105,11 @@ class InputError(ValueError):
             for piece in self.args
         ]
         return "".join(texts)
+
+
+def pieces_of(error: ValueError) -> tuple[Piece, ...]:
+    """The message of an error, for another error that says more."""
+    return error.args if isinstance(error, InputError) else (str(error),)
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> int:

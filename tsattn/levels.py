@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.checks import Argument, InputError, InPython
+
 # Levels and quantiles are decimal numbers to their users: 1 - 0.9 must name the quantile 0.1.
 _DECIMALS = 12
 
@@ -65,8 +67,9 @@ def refuse_twice(columns: Sequence[Any]) -> None:
         Counter(columns).items(), key=lambda each: each[1]
     )  # a wide table may have thousands
     if count > 1:
-        raise ValueError(
-            f"two columns of the answer would be called {name!r}; rename it, or give another alias="
+        raise InputError(
+            f"two columns of the answer would be called {name!r}; rename it",
+            InPython(", or give another alias="),
         )
 
 
@@ -106,10 +109,12 @@ def check_request(
 
 
 def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
-    rule = "level is in percent, strictly between 0 and 100: 80 means 80%, such as level=[80, 95]"
+    rule = "level is in percent, strictly between 0 and 100: 80 means 80%"
     levels = _numbers(level, upper=100, rule=rule)
     if levels and levels[0] < 1:
-        raise ValueError(f"{rule}; got {levels[0]}: write level={100 * levels[0]:g}")
+        raise InputError(
+            f"{rule}; got {levels[0]}: write ", Argument("level", _plain(100 * levels[0]))
+        )
     return levels
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
-from tsattn.checks import check_whole
+from tsattn.checks import InputError, Name, check_whole
 
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of
 # torch's threads. Measured on two cores: one thread against two, networks of three layers and
@@ -167,7 +167,8 @@ def seconds_from(max_time: Any) -> float | None:
         else None
     )
     if found is None:
-        raise ValueError(
-            f"max_time must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}"
+        raise InputError(
+            Name("max_time"),
+            f" must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}",
         )
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

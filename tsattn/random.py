@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tsattn.checks import InputError, Name
+
 
 @dataclass(frozen=True)
 class Generators:
@@ -47,7 +49,7 @@ def seed_from(random_state: Any) -> int | None:
         return int(random_state.randint(2**31))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
-    raise ValueError(
-        "random_state must be an int of at least 0, a numpy generator or None; got"
-        f" {random_state!r}"
+    raise InputError(
+        Name("random_state"),
+        f" must be an int of at least 0, a numpy generator or None; got {random_state!r}",
     )

@@ -349,10 +349,10 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path} is missing; name a folder that save() wrote") from None
+        raise ValueError(f"{path} is missing; name the folder of a saved model") from None
     except IsADirectoryError:
         raise ValueError(
-            f"{path} must be a file; got a folder; name a folder that save() wrote"
+            f"{path} must be a file; got a folder; name the folder of a saved model"
         ) from None
 
 

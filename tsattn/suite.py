@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsattn.catalogue import GROUPS, find_model
-from tsattn.checks import check_whole
+from tsattn.checks import Argument, InputError, check_whole
 from tsattn.limits import seconds_from
 from tsattn.storage import one_line
 
@@ -59,18 +59,23 @@ class Suite:
 
     def __post_init__(self) -> None:
         if not self.datasets and self.table is None:
-            raise ValueError(
-                "nothing to judge on; name a data set (--dataset ETTh1) or a table (--data"
-                " FILE.csv)"
+            raise InputError(
+                "nothing to judge on; name a data set by ",
+                Argument("datasets"),
+                " or a table by ",
+                Argument("table"),
             )
         if (self.table is None) != (self.split is None):
-            raise ValueError(
-                "a table and its split go together: --data FILE.csv --split 0.7,0.1,0.2 (carded"
-                " sets bring theirs)"
+            raise InputError(
+                "a table and its split go together; give both, such as ",
+                Argument("table", "FILE.csv"),
+                " and ",
+                Argument("split", "0.7,0.1,0.2"),
+                ", or neither",
             )
         if self.table is not None and not self.horizons:
-            raise ValueError(
-                f"{self.table} has no card that lists horizons; name one, such as --horizon 96"
+            raise InputError(
+                f"{self.table} has no card that lists horizons; name one by ", Argument("horizons")
             )
         if not self.models or not self.seeds:
             raise ValueError("a suite needs at least one model and one seed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tsattn.checks import check_whole
+from tsattn.checks import Argument, InputError, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
 from tsattn.forecasters.pooled import standardise
@@ -189,9 +189,10 @@ class LocalForecaster(StoredForecaster):
             require_length(panel, self._least_rows(1), self.alias_)
         least = self._seasonal_rows(season)
         if self.season_length is not None and season > 1 and longest < least:
-            raise ValueError(
+            raise InputError(
                 f"season_length = {season} needs a context of at least {least} rows; got {longest}:"
-                " give longer series or context, or season_length=1"
+                " give longer series or context, or ",
+                Argument("season_length", 1),
             )
         self.context_ = context
         self.season_length_ = season

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsattn.checks import check_whole
+from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
 from tsattn.forecasters.stored import StoredForecaster
@@ -34,9 +34,12 @@ class PointForecaster(StoredForecaster):
 
     def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
         if len(quantiles):
-            raise ValueError(
-                f"{self.alias_} gives points only, no level or quantiles; wrap it for intervals:"
-                f" SplitConformal({type(self).__name__}(...), n_windows=...)"
+            raise InputError(
+                f"{self.alias_} gives points only, no level or quantiles",
+                InPython(
+                    f"; wrap it for intervals: SplitConformal({type(self).__name__}(...),"
+                    " n_windows=...)"
+                ),
             )
 
 
@@ -120,9 +123,9 @@ class SeasonalNaive(PointForecaster):
             ValueError: If the season is to follow from the frequency and none was seen yet.
         """
         if self.season_length is None:
-            raise ValueError(
-                "SeasonalNaive takes its season from the data; call fit first or pass"
-                " season_length="
+            raise InputError(
+                "SeasonalNaive takes its season from the data; call fit first or pass ",
+                Argument("season_length"),
             )
         return self.season_length
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.checks import check_whole
+from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
@@ -376,11 +376,13 @@ class _Between:
         z = statistics.NormalDist().inv_cdf
         for q in wanted:
             if not low - _SAME <= q <= high + _SAME:
-                raise ValueError(
+                raise InputError(
                     f"{name} knows the quantiles from {low} to {high}, so levels up to"
-                    f" {round(100 * (high - low), 6):g}; got the quantile {q}; ask for one within,"
-                    " or take calibrated ones around its points:"
-                    " SplitConformal(PretrainedForecaster(...), n_windows=...)"
+                    f" {round(100 * (high - low), 6):g}; got the quantile {q}; ask for one within",
+                    InPython(
+                        ", or take calibrated ones around its points:"
+                        " SplitConformal(PretrainedForecaster(...), n_windows=...)"
+                    ),
                 )
         at = np.asarray(levels)
         lower = np.clip(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.checks import check_whole
+from tsattn.checks import Argument, InputError, check_whole
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
@@ -212,9 +212,12 @@ class ModelConfig:
         self._check_head()
         if self.masked and self.kind != "encoder":
             kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
-            raise ValueError(
-                "missing='mask' is for attention encoders, which can look past missing values; got"
-                f" {kind!r}; use missing='interpolate' or 'ffill'"
+            raise InputError(
+                Argument("missing", "mask"),
+                " is for attention encoders, which can look past missing values; got"
+                f" {kind!r}; use ",
+                Argument("missing", "interpolate"),
+                " or 'ffill'",
             )
         if self.backbone in LINEAR_KINDS:
             return
@@ -266,9 +269,10 @@ class ModelConfig:
                 " forecaster"
             )
         if self.masked and self.head in ("negative_binomial", "log_normal"):
-            raise ValueError(
-                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill"
-                " missing values, or use another head"
+            raise InputError(
+                Argument("missing", "mask"),
+                f" and head={self.head!r} need windows measured in two ways; fill missing values,"
+                " or use another head",
             )
 
     def _check_architecture(self) -> None:
