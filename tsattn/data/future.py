@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InPython, Piece
 from tsattn.data.calendar import future_times, more, parse_freq, ticks
 from tsattn.data.columns import (
     TableLike,
@@ -100,7 +100,9 @@ def read_future(
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
         who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
         others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
-        absent = [Argument("future"), " was not given: "] if future is None else []
+        absent: list[Piece] = []
+        if future is None:
+            absent = [Argument("future"), " was not given: "]
         raise InputError(
             *absent,
             f"{who}: column {columns.future[column]!r} of ",
