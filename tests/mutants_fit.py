@@ -225,7 +225,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/storage.py",
-        "            write(aside)\n            aside.replace(target)",
+        "            write(temporary)\n            temporary.replace(target)",
         "            write(target)",
         STORAGE,
     ),
