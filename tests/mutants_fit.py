@@ -194,8 +194,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/tuning.py",
-        "if prune and trial.should_prune():",
-        "if not prune and trial.should_prune():",
+        "if prune and optuna_trial.should_prune():",
+        "if not prune and optuna_trial.should_prune():",
         TUNING,
     ),
     Mutant(
@@ -252,8 +252,8 @@ MUTANTS = [
         TERMINAL,
     ),
     # exports
-    Mutant(EXPORT_FILE, "else usable & ~(x < 0).any(1, keepdim=True)", "else usable", EXPORT),
-    Mutant(EXPORT_FILE, "x.sqrt() if", "x if", EXPORT),
+    Mutant(EXPORT_FILE, "is_usable & ~(x < 0).any(1, keepdim=True)", "is_usable", EXPORT),
+    Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),

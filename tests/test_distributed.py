@@ -384,7 +384,7 @@ def test_unknown_engines_are_refused(engine, message):
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, engine, gone, message):
-    monkeypatch.setattr("tsattn.distributed.find_spec", lambda name: None if name == gone else name)
+    monkeypatch.setattr("tsattn.checks.find_spec", lambda name: None if name == gone else name)
     with pytest.raises(ImportError, match=message):
         distributed_map(abs, [1], engine=engine)
 

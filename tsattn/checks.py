@@ -1,12 +1,13 @@
-"""Errors that name a parameter, and the check of whole numbers that raises them.
+"""Errors that name a parameter, and the checks that several modules share.
 
 A parameter has two spellings: ``freq="h"`` in Python and ``--freq h`` on the command line. An
 :class:`InputError` keeps the parameters apart from the rest of its text. ``str(error)`` spells them
 for Python, and :meth:`InputError.for_command_line` spells them as options.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
@@ -127,3 +128,19 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
         rule = f"must be a whole number of at least {least}; got {value!r}"
         raise InputError(Name(name), f" {rule}")
     return int(value)
+
+
+def check_installed(feature: str, packages: Iterable[str], install: str) -> None:
+    """Refuse a feature whose packages are not installed.
+
+    Args:
+        feature: Name of the feature, for the message.
+        packages: Names by which the packages are imported.
+        install: Arguments of ``pip install`` that bring the packages.
+
+    Raises:
+        ImportError: Naming the package.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ImportError(f"{feature} needs {package}; install it with: pip install {install}")
