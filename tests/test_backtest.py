@@ -213,7 +213,7 @@ def tables_by_hand(frame, result, name, season, by):
     """Scores of each group of the frame's rows: series, or steps ahead."""
     table = result.frame
     means = result.panel.until(result.origins[:, 0])
-    scale = dict(zip(result.panel.series_names, make_scaler(means).scale.ravel(), strict=True))
+    scale = dict(zip(result.panel.ids, make_scaler(means).scale.ravel(), strict=True))
     keys = (
         table["unique_id"]
         if by == "series"

@@ -218,7 +218,7 @@ def test_electricity_format_of_the_real_fragment(data_dir, tmp_path, short_elect
     data = load_dataset("electricity", tmp_path)
     assert data.panel.values.shape == (55, 321)
     assert data.panel.values[0, :3].tolist() == [14.0, 69.0, 234.0]
-    assert data.panel.channels[-1] == "OT"
+    assert data.panel.dialect.columns[-1] == "OT"
 
 
 # ---------------------------------------------------------------- the real files
@@ -272,8 +272,12 @@ def test_weather_by_rule(data_dir):
     assert (own[:19044] == times[:19044]).all()
     assert str(own[-1]) == "2021-01-01 00:00:00"
     assert str(times[-1]) == "2020-12-31 22:40:00"
-    assert not any("\ufffd" in name for name in data.panel.channels)
-    assert data.panel.channels[16:19] == ("SWDR (W/m²)", "PAR (µmol/m²/s)", "max. PAR (µmol/m²/s)")
+    assert not any("\ufffd" in name for name in data.panel.ids)
+    assert data.panel.dialect.columns[16:19] == (
+        "SWDR (W/m²)",
+        "PAR (µmol/m²/s)",
+        "max. PAR (µmol/m²/s)",
+    )
     assert (values == -9999).sum() == 81
     missing = load_dataset("Weather", data_dir, sentinels="ffill").panel
     assert np.isnan(missing.values).sum() == 81

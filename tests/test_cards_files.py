@@ -222,7 +222,7 @@ def test_file_in_data_dir(tiny, here, tmp_path):
         data.panel.values, np.c_[np.sin(np.arange(ROWS)), np.arange(ROWS)]
     )
     assert data.panel.values.dtype == np.float64
-    assert data.panel.channels == ("a", "b")
+    assert data.panel.ids.tolist() == ["a", "b"]
     assert (data.panel.times == data.stamps).all()
     assert not (tmp_path / "cache").exists()
 

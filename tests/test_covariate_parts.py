@@ -83,7 +83,7 @@ def test_tables_come_back():
     again = from_long(to_long(panel()), Schema(past_cols=MOVING, static_cols=STATIC))
     assert again.fingerprint() == panel().fingerprint()
     wide = from_wide(wide_frame(), Schema(past_cols=["temp", "promo"]))
-    assert wide.channels == ("s0", "s1")
+    assert wide.ids.tolist() == ["s0", "s1"]
     pd.testing.assert_frame_equal(to_wide(wide), wide_frame().astype(float), check_freq=False)
     melted = to_long(wide)
     assert melted.columns.tolist() == ["unique_id", "ds", "y", "temp", "promo"]

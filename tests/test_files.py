@@ -181,10 +181,10 @@ def test_commas_in_names_part_no_cells(folder, mark, name):
     rows = [f"2024-01-0{i}{mark}{i}{',5' * (mark == ';')}" for i in range(1, 9)]
     (folder / "t.csv").write_text("\n".join([f"ds{mark}{name}", *rows]))
     panel = read_table("t.csv")
-    assert panel.channels == (name,)
+    assert panel.dialect.columns == (name,)
     assert panel.values[:, 0].tolist() == [i + 0.5 * (mark == ";") for i in range(1, 9)]
     (folder / "t.csv").write_text('"time; UTC",y\n2024-01-01,1\n2024-01-02,2\n')
-    assert read_table("t.csv").channels == ("y",)
+    assert read_table("t.csv").dialect.columns == ("y",)
 
 
 @pytest.mark.parametrize("first", ["2024-01-01,1", "01.01.2024;1", "1/13/2024\t1"])

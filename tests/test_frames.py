@@ -77,14 +77,10 @@ def test_a_long_frame_becomes_a_panel_and_comes_back(names):
     df = long_frame(names=names)
     before = df.copy(deep=True)
     panel = to_panel(df, Schema(*names))
-    assert (panel.n_series, panel.n_channels, panel.freq, panel.channels) == (
-        2,
-        1,
-        "h",
-        (names[2],),
-    )
+    assert (panel.n_series, panel.freq, panel.dialect.target_col) == (2, "h", names[2])
+    assert panel.values.shape == (20, 1)
     assert panel.starts.tolist() == [0, 10, 20]
-    assert panel.ids.tolist() == ["a", "b"] == panel.series_names.tolist()
+    assert panel.ids.tolist() == ["a", "b"]
     assert panel.values.dtype == np.float64
     assert panel.values[:, 0].tolist() == df[names[2]].tolist()
     assert_frame_equal(to_long(panel), before)
@@ -110,8 +106,9 @@ def test_a_long_frame_without_ids_is_one_series(names):
 def test_a_wide_frame_with_a_time_index_comes_back(tz):
     df = wide_frame(tz=tz, name="when")
     panel = to_panel(df)
-    assert (panel.n_series, panel.channels, panel.freq) == (1, ("load", "OT"), "h")
-    assert panel.series_names.tolist() == ["load", "OT"]
+    assert (panel.n_series, panel.dialect.columns, panel.freq) == (2, ("load", "OT"), "h")
+    assert panel.ids.tolist() == ["OT", "load"]
+    assert panel.aligned
     assert_frame_equal(to_wide(panel), df)
 
 
@@ -123,7 +120,7 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
 def test_the_time_column_of_a_wide_frame_is_found(column, schema):
     df = wide_frame().rename_axis(index=column).reset_index()
     panel = from_wide(df[["load", column, "OT"]], schema)  # it need not be the first
-    assert (panel.dialect.time_col, panel.channels) == (column, ("load", "OT"))
+    assert (panel.dialect.time_col, panel.dialect.columns) == (column, ("load", "OT"))
     assert_frame_equal(to_wide(panel), df)
     assert_frame_equal(to_wide(to_panel(df, schema)), df)
 
@@ -742,7 +739,7 @@ def test_one_column_each_of_ids_times_and_numbers_needs_no_names(table):
     before = table.copy()
     panel = to_panel(table)
     pd.testing.assert_frame_equal(table, before)
-    assert (panel.n_series, panel.n_channels, panel.freq) == (2, 1, "D")
+    assert (panel.n_series, panel.freq) == (2, "D")
     assert panel.values[:, 0].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 5]
     id_col = next(column for column in table.columns if column in ("shop", "unique_id", "item_id"))
     assert (panel.dialect.id_col, panel.dialect.target_col) == (id_col, "sales")

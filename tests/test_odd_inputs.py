@@ -395,9 +395,9 @@ def test_new_rows_are_read_as_those_of_the_fit():
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
     with pytest.warns(UserWarning, match=f"column '{name}' numbers the rows and is left out"):
-        assert to_panel(frame).channels == ("y",)
+        assert to_panel(frame).dialect.columns == ("y",)
     kept = to_panel(frame.assign(**{name: [7, 7, *range(10)]}))
-    assert kept.channels == (name, "y"), "numbers that occur twice are no index"
+    assert kept.dialect.columns == (name, "y"), "numbers that occur twice are no index"
     dated = to_panel(frame.assign(**{name: DAYS.astype(str)}).drop(columns="date"))
     assert (dated.dialect.time_col, dated.freq) == (name, "D")
 
@@ -430,7 +430,7 @@ def test_days_whose_offset_changes_are_read_by_the_clock_on_the_wall(convert):
 
 def test_a_column_called_none_is_a_column_like_any_other():
     frame = pd.DataFrame({None: Y, "b": Y + 1}, index=DAYS)
-    assert to_panel(frame).channels == ("None", "b")
+    assert to_panel(frame).dialect.columns == ("None", "b")
     assert to_panel(frame, Schema(id_col=None)).values[-1].tolist() == [2.75, 3.75]
 
 

@@ -540,7 +540,7 @@ def test_a_series_without_a_value_is_refused_by_name():
     with pytest.raises(ValueError, match="series 's01' has no value"):
         fitted().predict(table(30, 80, values=[series(30), late]))
     wide = pd.DataFrame({"a": series(80), "b": late}, index=pd.date_range("2024-01-01", periods=80))
-    with pytest.raises(ValueError, match="channel 'b' has no value"):
+    with pytest.raises(ValueError, match="series 'b' has no value"):
         make().fit(wide)
 
 

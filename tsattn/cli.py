@@ -395,7 +395,6 @@ def fit(
         "context": forecaster.max_context,
         "horizon": horizon,
         "series": panel.n_series,
-        "channels": panel.n_channels,
         "frequency": panel.freq,
         **getattr(forecaster, "summary_", {}),
     }

@@ -92,6 +92,11 @@ class Forecaster(ABC):
         return self.covariate_columns
 
     @property
+    def looks_across(self) -> bool:
+        """Whether the series of a table look at one another, so that one window shows them all."""
+        return False
+
+    @property
     def masks(self) -> bool:
         """Whether missing values are left out of account."""
         return False
@@ -483,6 +488,12 @@ class Forecaster(ABC):
             )
         return panel
 
+    def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
+        """Points ``[N, F, 1]`` of the series of a panel from those of :meth:`windows` at their
+        ends.
+        """
+        return point
+
     def windows(self, history: History, ends: np.ndarray) -> np.ndarray:
         """The rows before each end that :meth:`predict_windows` reads.
 
@@ -529,17 +540,16 @@ def _same(value: Any, default: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """An immutable answer: N series, F steps, C channels.
+    """An immutable answer: N series, F steps.
 
     Args:
-        point: Point forecasts, ``[N, F, C]``.
+        point: Point forecasts, ``[N, F]``.
         ids: Series, ``[N]``.
-        channels: Names of the C channels.
         times: Stamps of the forecast rows, flattened ``[N * F]``.
         cutoffs: Last stamp used of each series, ``[N]``.
         alias: Name of the point column.
         dialect: How the frame looked that the forecast answers.
-        quantiles: Quantile forecasts, each ``[N, F, C]``, for all that ``levels`` and
+        quantiles: Quantile forecasts, each ``[N, F]``, for all that ``levels`` and
             ``asked_quantiles`` need.
         levels: Central levels in percent that the frame shows as ``-lo-80`` and ``-hi-80``.
         asked_quantiles: Quantiles that the frame shows as ``-q0.1``.
@@ -547,7 +557,6 @@ class Forecast:
 
     point: np.ndarray
     ids: np.ndarray
-    channels: tuple[str, ...]
     times: pd.Index
     cutoffs: pd.Index
     alias: str
@@ -566,26 +575,32 @@ class Forecast:
 
         Returns:
             Long: id, time, ``<alias>``, ``<alias>-lo-80``, ``<alias>-hi-80``, ``<alias>-q0.1``, one
-            row a series and step in the order of ``ids``. Wide: ``<channel>``, ``<channel>-lo-80``,
+            row a series and step in the order of ``ids``. Wide: ``<series>``, ``<series>-lo-80``,
             ... by stamp.
 
         Raises:
             ValueError: If a column would have the name of another one.
         """
         dialect = self.dialect
+        asked = interval_columns(self.levels, self.asked_quantiles)
         columns: list[tuple[Any, Any]] = []
         if dialect.id_col is not None:
             columns.append((dialect.id_col, dialect.restore_ids(np.repeat(self.ids, self.horizon))))
+        times = self.times[: self.horizon] if dialect.kind == "wide" else self.times
         if dialect.time_col is not None:
-            columns.append((dialect.time_col, self.times))
-        asked = interval_columns(self.levels, self.asked_quantiles)
-        for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
-            columns.append((name, self.point[:, :, c].ravel()))
+            columns.append((dialect.time_col, times))
+        if dialect.kind == "wide":
+            places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
+            shown: list[tuple[str, Any]] = list(zip(dialect.columns, places, strict=True))
+        else:
+            shown = [(self.alias, slice(None))]
+        for name, rows in shown:
+            columns.append((name, self.point[rows].ravel()))
             columns += [
-                (f"{name}-{suffix}", self.quantiles[q][:, :, c].ravel()) for suffix, q in asked
+                (f"{name}-{suffix}", self.quantiles[q][rows].ravel()) for suffix, q in asked
             ]
         refuse_twice([name for name, _ in columns])
-        index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
+        index = None if dialect.time_col is not None else times.rename(dialect.index_name)
         return pd.DataFrame(dict(columns), index=index)
 
 
@@ -683,18 +698,19 @@ def forecast_panel(
 
         ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach)
     beside = forecaster.covariate_history(panel, ahead)
-    point = np.empty((panel.n_series, steps, panel.n_channels))
+    point = np.empty((panel.n_series, steps, 1))
     bounds = np.empty((*point.shape, len(every)))
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    width = (read + reach * (1 + len(every))) * panel.n_channels
+    width = read + reach * (1 + len(every))
     chunk = chunk_size(width if beside is None else width + beside.width(read, reach))
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
         covariates = None if beside is None else beside.windows(ends[part], read, reach)
         if steps > forecaster.horizon:
             x = forecaster.windows(history, ends[part])
-            point[part] = _fed_back(
-                forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps
+            fed = _fed_back(forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps)
+            point[part] = forecaster.own_series(
+                fed, panel.some(first, min(first + chunk, panel.n_series))
             )
         else:
             given, spread = forecaster.predict_before(
@@ -707,14 +723,13 @@ def forecast_panel(
             " look at the scale of its values and fit again"
         )
     return Forecast(
-        point=point,
+        point=point[..., 0],
         ids=panel.ids,
-        channels=panel.channels,
         times=future_times(panel.last_times(), panel.freq, steps),
         cutoffs=panel.last_times(),
         alias=forecaster.alias_,
         dialect=panel.dialect,
-        quantiles={q: bounds[..., i] for i, q in enumerate(every)},
+        quantiles={q: bounds[..., 0, i] for i, q in enumerate(every)},
         levels=levels,
         asked_quantiles=asked,
     )

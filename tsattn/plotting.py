@@ -50,9 +50,6 @@ _MODEL_COLOURS = (
     "#c2477f",
 )
 
-# Indices of a series and a channel in a forecast.
-_Place = tuple[int, int]
-
 
 def plot_forecast(
     history: TableLike | Panel,
@@ -77,7 +74,7 @@ def plot_forecast(
         forecast: What ``predict``, :func:`tsattn.forecast` or
             :func:`tsattn.forecaster.forecast_panel` returned.
         schema: How tables are read; default :class:`tsattn.Schema`'s.
-        series: Ids of a long table or channels of a wide one, one or several; default all, or the
+        series: Ids of a long table or columns of a wide one, one or several; default all, or the
             first one with ``ax``. At most twelve are drawn, and the title names the others.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
@@ -98,28 +95,27 @@ def plot_forecast(
     if not isinstance(forecast, Forecast):
         forecast = _read_forecast(forecast, panel)
     truth_panel = panel if truth is None else to_panel(truth, schema, missing="mask")
-    names = _names(forecast)
-    places = _chosen_places(forecast, series, only_one=ax is not None)
+    names = [_plain_text(name) for name in forecast.ids]
+    chosen = _chosen_series(forecast, series, only_one=ax is not None)
     if n_history is None:
         n_history = _HISTORY_HORIZONS * forecast.horizon
     else:
         check_whole("n_history", n_history)
-    drawn_places = places[:_MOST_SERIES]
-    histories = [_rows_of(panel, forecast, place) for place in drawn_places]
-    truths = [_rows_of(truth_panel, forecast, place) for place in drawn_places]
+    drawn = chosen[:_MOST_SERIES]
+    histories = [_rows_of(panel, forecast, n) for n in drawn]
+    truths = [_rows_of(truth_panel, forecast, n) for n in drawn]
     if truth is not None:
-        for place, rows in zip(drawn_places, truths, strict=True):
-            _check_reach(rows, _first_time(forecast, place))
-    several = len(drawn_places) > 1
-    axes = _new_grid(len(drawn_places)) if ax is None else [ax]
-    for i, place in enumerate(drawn_places):
-        _draw_forecast(axes[i], forecast, place, histories[i], truths[i], n_history)
-        own_title = names[place] if several or title is None else title
+        for n, rows in zip(drawn, truths, strict=True):
+            _check_reach(rows, _first_time(forecast, n))
+    several = len(drawn) > 1
+    axes = _new_grid(len(drawn)) if ax is None else [ax]
+    for i, n in enumerate(drawn):
+        _draw_forecast(axes[i], forecast, n, histories[i], truths[i], n_history)
+        own_title = names[n] if several or title is None else title
         _dress(axes[i], own_title, forecast.times)
     if several:
-        left_out = [names[place] for place in places[_MOST_SERIES:]]
-        heading = _heading(title, len(drawn_places), left_out)
-        axes[0].figure.suptitle(heading)
+        left_out = [names[n] for n in chosen[_MOST_SERIES:]]
+        axes[0].figure.suptitle(_heading(title, len(drawn), left_out))
     _add_legend(axes, is_new_figure=ax is None)
     return axes[0]
 
@@ -148,7 +144,7 @@ def plot_backtest(
 
     Args:
         result: What :func:`tsattn.backtest` returned, with its forecasts (``keep=True``).
-        series: An id of a long table, a channel of a wide one; default the first.
+        series: An id of a long table, a column of a wide one; default the first.
         models: Names of models, drawn in this order; default all.
         n_cutoffs: Number of cutoffs to show. They are spread evenly and include the last one. A
             vertical line marks each.
@@ -174,15 +170,13 @@ def plot_backtest(
                 "the forecasts were not kept; run the backtest with keep=True to draw them"
             )
     check_whole("n_cutoffs", n_cutoffs)
-    n = c = 0
-    if series is not None:
-        n, c = _place_of(panel.series_names, panel.dialect.kind == "long", series, "the result")
+    n = 0 if series is None else _index_of(panel.ids, series, "the result")
     is_new_figure = ax is None
     if ax is None:
         ax = _new_axes()
-    _draw_backtest(ax, result, (n, c), names, _spread_windows(result, n_cutoffs))
+    _draw_backtest(ax, result, n, names, _spread_windows(result, n_cutoffs))
     if title is None:
-        title = _plain_text(panel.series_names[max(n, c)])
+        title = _plain_text(panel.ids[n])
     _dress(ax, title, panel.times)
     _add_legend([ax], is_new_figure=is_new_figure)
     return ax
@@ -196,10 +190,9 @@ def _spread_windows(result: BacktestResult, n_cutoffs: int) -> np.ndarray:
 
 
 def _draw_backtest(
-    ax: Axes, result: BacktestResult, place: _Place, names: Sequence[str], windows: np.ndarray
+    ax: Axes, result: BacktestResult, n: int, names: Sequence[str], windows: np.ndarray
 ) -> None:
     """Draw the judged rows of a series, and the cutoffs and forecasts of some windows."""
-    n, c = place
     panel = result.panel
     horizon = result.horizon
     start = panel.starts[n]
@@ -207,7 +200,7 @@ def _draw_backtest(
     first_row = max(cutoffs[0] - horizon, start)
     rows = slice(first_row, cutoffs[-1] + horizon)
     times = _plain_stamps(panel.times[rows])
-    ax.plot(times, panel.values[rows, c], color=_HISTORY_COLOUR, linewidth=1.2, label="truth")
+    ax.plot(times, panel.values[rows, 0], color=_HISTORY_COLOUR, linewidth=1.2, label="truth")
     colours = _colours(result)
     n_windows = result.origins.shape[1]
     for window, row in zip(windows, cutoffs, strict=True):
@@ -215,7 +208,7 @@ def _draw_backtest(
         ax.axvline(cutoff_time, color=_CUTOFF_COLOUR, linewidth=0.8, linestyle=":")
         times_ahead = _plain_stamps(panel.times[row : row + horizon])
         for name in names:
-            points = np.asarray(result.rolled[name].point)[n * n_windows + window, :, c]
+            points = np.asarray(result.rolled[name].point)[n * n_windows + window, :, 0]
             # One label a model in the legend.
             label = _plain_text(name) if window == windows[0] else None
             ax.plot(times_ahead, points, color=colours[name], linewidth=1.4, label=label)
@@ -252,7 +245,7 @@ def plot_scores(
     # Bars are drawn from the bottom, so that the best model comes last.
     scores = result.scores[metric].sort_values(ascending=False)
     if by_step:
-        best_first = scores.index[::-1]
+        best_first = [*scores.index[::-1]]
         return _draw_errors_by_step(result, best_first, title or "error by steps ahead", ax)
     if ax is None:
         ax = _new_axes((7, 0.8 + 0.4 * len(scores)))
@@ -277,7 +270,7 @@ def _drawable_metrics(result: BacktestResult) -> list[str]:
 
 
 def _draw_errors_by_step(
-    result: BacktestResult, names: Sequence[str], title: str, ax: Axes | None
+    result: BacktestResult, names: Sequence[Any], title: str, ax: Axes | None
 ) -> Axes:
     is_new_figure = ax is None
     if ax is None:
@@ -427,22 +420,23 @@ class _ForecastTable:
     """The columns of a frame that ``predict`` returned.
 
     Args:
-        panel: The rows of the frame, read as a panel.
         columns: Name of each column of numbers -> its values.
-        names: Names of the columns of points.
-        alias: Name of the forecaster.
+        names: Names of the columns of points: of a wide table one a series, of a long table one.
+        ids: Names of the series.
+        times: Stamps of the rows, series after series.
+        n_steps: Rows of a series.
     """
 
-    panel: Panel
     columns: Mapping[str, np.ndarray]
     names: Sequence[str]
-    alias: str
+    ids: np.ndarray
+    times: pd.Index
+    n_steps: int
 
     def array(self, suffix: str = "") -> np.ndarray:
-        """The values of the columns of points, or of bounds with one suffix, ``[N, F, C]``."""
-        n_series = self.panel.n_series
-        parts = [self.columns[f"{name}{suffix}"].reshape(n_series, -1) for name in self.names]
-        return np.stack(parts, axis=-1)
+        """The columns of points, or of bounds with one suffix, ``[N, F]``."""
+        values = np.stack([self.columns[f"{name}{suffix}"] for name in self.names])
+        return values.reshape(-1, self.n_steps)
 
     def suffixes(self) -> dict[float, str]:
         """Quantiles, and the suffixes of the columns that hold them."""
@@ -469,39 +463,31 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     frame = check_frame(table, "error")
     is_wide = panel.dialect.kind == "wide"
     parsed = _read_wide(frame, panel) if is_wide else _read_long(frame, panel)
-    rows = parsed.panel
-    n_steps = int(rows.lengths[0])
-    if (rows.lengths != n_steps).any():
-        other = int(np.argmax(rows.lengths != n_steps))
-        raise ValueError(
-            f"a forecast has as many rows for every series; got {n_steps} for {rows.ids[0]!r} and"
-            f" {rows.lengths[other]} for {rows.ids[other]!r}: pass the frame that predict returned"
-        )
     for name in parsed.names:
         if name not in parsed.columns:
             raise ValueError(
                 f"the forecast has no column {name!r}, which the history has; pass the frames of"
                 " one table"
             )
+    # The rows of a wide table repeat for the columns with bounds.
+    times = parsed.times[: len(parsed.ids) * parsed.n_steps]
+    suffixes = parsed.suffixes()
     return Forecast(
         point=parsed.array(),
-        ids=rows.ids,
-        channels=panel.channels,
-        times=rows.times,
-        cutoffs=rows.times[rows.starts[:-1]],
-        alias=parsed.alias,
+        ids=parsed.ids,
+        times=times,
+        cutoffs=times[:: parsed.n_steps],
+        alias="forecast" if is_wide else parsed.names[0],
         dialect=panel.dialect,
-        quantiles={
-            quantile: parsed.array(suffix) for quantile, suffix in parsed.suffixes().items()
-        },
+        quantiles={quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()},
     )
 
 
 def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
-    schema = Schema(time_col=_time_col(panel))
-    rows = from_wide(frame, schema, freq=panel.freq)
-    columns = dict(zip(rows.channels, rows.values.T, strict=True))
-    return _ForecastTable(rows, columns, panel.channels, "forecast")
+    rows = from_wide(frame, Schema(time_col=_time_col(panel)), freq=panel.freq)
+    n_steps = _steps_of(rows)
+    columns = dict(zip(rows.ids, rows.values.reshape(-1, n_steps), strict=True))
+    return _ForecastTable(columns, tuple(panel.ids), panel.ids, rows.times, n_steps)
 
 
 def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
@@ -516,7 +502,19 @@ def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
     columns = {name: rows.values[:, 0]}
     if rows.covariates is not None:
         columns |= dict(zip(others, rows.covariates.values.T, strict=True))
-    return _ForecastTable(rows, columns, (name,), name)
+    return _ForecastTable(columns, (name,), rows.ids, rows.times, _steps_of(rows))
+
+
+def _steps_of(rows: Panel) -> int:
+    """The number of rows of each series."""
+    n_steps = int(rows.lengths[0])
+    if (rows.lengths != n_steps).any():
+        other = int(np.argmax(rows.lengths != n_steps))
+        raise ValueError(
+            f"a forecast has as many rows for every series; got {n_steps} for {rows.ids[0]!r} and"
+            f" {rows.lengths[other]} for {rows.ids[other]!r}: pass the frame that predict returned"
+        )
+    return n_steps
 
 
 def _time_col(panel: Panel) -> Any:
@@ -543,40 +541,31 @@ def _point_column(frame: pd.DataFrame, key_columns: set[Any]) -> str:
 # --- the choice of series -------------------------------------------------------------------------
 
 
-def _names(forecast: Forecast) -> dict[_Place, str]:
-    """Places of a forecast and their names: long tables name series, wide ones name channels."""
-    if forecast.dialect.kind == "long":
-        return {(n, 0): _plain_text(name) for n, name in enumerate(forecast.ids)}
-    return {(0, c): _plain_text(name) for c, name in enumerate(forecast.channels)}
-
-
-def _chosen_places(forecast: Forecast, series: Any, *, only_one: bool) -> list[_Place]:
-    """Places of the series to draw."""
+def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[int]:
+    """Indices of the series to draw."""
     if series is None:
-        places = [*_names(forecast)]
-        return places[:1] if only_one else places
-    is_long = forecast.dialect.kind == "long"
-    names = list(forecast.ids if is_long else forecast.channels)
+        # A wide table is drawn in the order of its columns.
+        names = forecast.dialect.columns or forecast.ids
+        indices = pd.Index(forecast.ids).get_indexer(pd.Index(names)).tolist()
+        return indices[:1] if only_one else indices
     several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
     chosen = series if several else [series]
-    places = [_place_of(names, is_long, name, "the forecast") for name in chosen]
-    if not places or (only_one and len(places) > 1):
+    indices = [_index_of(forecast.ids, name, "the forecast") for name in chosen]
+    if not indices or (only_one and len(indices) > 1):
         rule = "one for one ax" if only_one else "at least one"
         raise ValueError(f"series must name {rule}; got {series!r}")
-    return places
+    return indices
 
 
-def _place_of(
-    all_names: Sequence[Any] | np.ndarray, is_long: bool, series: Any, owner: str
-) -> _Place:
-    names = [str(name) for name in all_names]
+def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
+    """Index of a series, by its name as text."""
+    names = [str(name) for name in ids]
     if str(series) not in names:
         examples = ", ".join(names[:_MOST_NAMES])
         if len(names) > _MOST_NAMES:
             examples += ", ..."
         raise ValueError(f"{owner} has no series {series!r}; it has {examples}")
-    index = names.index(str(series))
-    return (index, 0) if is_long else (0, index)
+    return names.index(str(series))
 
 
 @dataclass(frozen=True)
@@ -592,12 +581,10 @@ class _Rows:
         return len(self.values) - self.n_before
 
 
-def _rows_of(panel: Panel, forecast: Forecast, place: _Place) -> _Rows:
-    n, c = place
-    is_long = forecast.dialect.kind == "long"
-    name = forecast.ids[n] if is_long else forecast.channels[c]
-    names = [*panel.series_names]
-    if name not in names or (panel.dialect.kind == "long") != is_long:
+def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
+    name = forecast.ids[n]
+    names = [*panel.ids]
+    if name not in names or panel.dialect.kind != forecast.dialect.kind:
         raise ValueError(
             f"the history has no series {name!r}, which the forecast has; pass the table that was"
             " forecast"
@@ -610,16 +597,14 @@ def _rows_of(panel: Panel, forecast: Forecast, place: _Place) -> _Rows:
             " tables alike in time"
         )
     index = names.index(name)
-    row, channel = (index, 0) if is_long else (0, index)
-    rows = slice(panel.starts[row], panel.starts[row + 1])
+    rows = slice(panel.starts[index], panel.starts[index + 1])
     times = panel.times[rows]
-    n_before = int((times < _first_time(forecast, place)).sum())
-    return _Rows(_plain_stamps(times), panel.values[rows, channel], n_before)
+    n_before = int((times < _first_time(forecast, n)).sum())
+    return _Rows(_plain_stamps(times), panel.values[rows, 0], n_before)
 
 
-def _first_time(forecast: Forecast, place: _Place) -> Any:
+def _first_time(forecast: Forecast, n: int) -> Any:
     """The stamp of the first forecast row of a series."""
-    n, _ = place
     return forecast.times[n * forecast.horizon]
 
 
@@ -632,15 +617,14 @@ def _check_reach(truth: _Rows, start: Any) -> None:
 
 
 def _draw_forecast(
-    ax: Axes, forecast: Forecast, place: _Place, history: _Rows, truth: _Rows, n_history: int
+    ax: Axes, forecast: Forecast, n: int, history: _Rows, truth: _Rows, n_history: int
 ) -> None:
     """Draw the last rows of the history, the bands, the truth and the points of one series."""
     if not history.n_before:
         raise ValueError(
-            f"the history has no row before {_first_time(forecast, place)}, where the forecast"
+            f"the history has no row before {_first_time(forecast, n)}, where the forecast"
             " begins; pass what was forecast"
         )
-    n, c = place
     past = slice(max(history.n_before - n_history, 0), history.n_before)
     past_times = history.times[past]
     past_values = history.values[past]
@@ -655,7 +639,7 @@ def _draw_forecast(
         return times, np.concatenate([past_values[last_observed], values])
 
     smallest = np.fmin.reduce(history.values[: history.n_before], initial=np.inf)
-    for level, lower, upper in _bands(forecast, place, nonnegative=smallest >= 0):
+    for level, lower, upper in _bands(forecast, n, nonnegative=smallest >= 0):
         times, low = joined(lower)
         _, high = joined(upper)
         # From 0.12 for the widest band to 0.6 for narrow ones.
@@ -668,23 +652,22 @@ def _draw_forecast(
         values_ahead = truth.values[truth.n_before :][:horizon]
         ax.plot(*joined(values_ahead), color=_TRUTH_COLOUR, linewidth=1.2, label="truth")
     label = _plain_text(forecast.alias)
-    points = forecast.point[n, :, c]
+    points = forecast.point[n]
     ax.plot(*joined(points), color=_FORECAST_COLOUR, linewidth=1.6, label=label)
 
 
 def _bands(
-    forecast: Forecast, place: _Place, *, nonnegative: bool
+    forecast: Forecast, n: int, *, nonnegative: bool
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Level, lower and upper bound of each band of a series, the widest first."""
-    n, c = place
     for quantile in sorted(forecast.quantiles):
         mirrored = round(1 - quantile, _DECIMALS)
         if quantile >= 0.5 or mirrored not in forecast.quantiles:
             continue
-        lower = forecast.quantiles[quantile][n, :, c]
-        upper = forecast.quantiles[mirrored][n, :, c]
+        lower = forecast.quantiles[quantile][n]
+        upper = forecast.quantiles[mirrored][n]
         if nonnegative:
-            floor = np.minimum(forecast.point[n, :, c], 0)
+            floor = np.minimum(forecast.point[n], 0)
             lower = np.maximum(lower, floor)
             upper = np.maximum(upper, floor)
         yield quantile_to_level(quantile), lower, upper

@@ -63,11 +63,11 @@ class _Served(nn.Module):
         self.network.load_state_dict({name: value.cpu() for name, value in weights.items()})
         is_scaled = config.head not in UNSCALED_HEADS
         self.masked = config.masked
-        self.equivariant = config.equivariant and is_scaled
+        self.equivariant = is_scaled and not forecaster.looks_across
         self.has_head = fitted.head is not None
         self.transform = fitted.transform.name
         self.horizon = forecaster.horizon
-        shape = (1, 1, forecaster.panel_.n_channels)
+        shape = (1, 1, _n_channels(forecaster))
         mean = np.zeros(shape)
         scale = np.ones(shape)
         if is_scaled and not self.equivariant:
@@ -146,8 +146,9 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     least one, and returns the float32 ``[batch, horizon, channels]`` of
     :meth:`~tsattn.AttentionForecaster.predict_windows`. The program includes scaling, reversible
     normalisation and ``target_transform``. The points of a head are the median of quantiles or the
-    mean of a distribution. Series of a long table have one channel. The program runs on the CPU. It
-    unrolls the steps of a decoder.
+    mean of a distribution. Channels are independent, unless the series look at one another: then
+    they are the channels of one window. The program runs on the CPU. It unrolls the steps of a
+    decoder.
 
     A channel of a window is NaN in the result if ``predict_windows`` refuses it: if it is not
     finite, or negative under a transform. All channels are NaN if fewer than 8 rows are left after
@@ -170,7 +171,7 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     batch = torch.export.Dim("batch", min=1)
     # With gradients on, a decoder uses no caches, which could not be traced.
     with _quiet(), torch.inference_mode(False), torch.enable_grad():
-        example = torch.zeros(2, forecaster.context_, forecaster.panel_.n_channels)
+        example = torch.zeros(2, forecaster.context_, _n_channels(forecaster))
         program = torch.export.export(
             _Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False
         )
@@ -213,8 +214,8 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write the forecaster into one ONNX file, which onnxruntime runs without torch.
 
     The input ``windows`` and the output ``points`` are those of :func:`export_program`. The file
-    has the metadata ``format``, ``model``, ``context``, ``horizon``, ``channels``, ``frequency``,
-    ``table`` (``long`` or ``wide``), and ``channel_names``, a JSON list.
+    has the metadata ``format``, ``model``, ``context``, ``horizon``, ``channels``, ``frequency``
+    and ``channel_names``, a JSON list, which is empty where channels are independent.
 
     Args:
         forecaster: A fitted :class:`tsattn.AttentionForecaster` or
@@ -274,17 +275,21 @@ def _to_onnx(program: "ExportedProgram") -> Any:
     return onnx_program
 
 
+def _n_channels(forecaster: NetworkForecaster) -> int:
+    """Channels of a window: the series that look at one another, or one."""
+    return forecaster.config_.mixed_channels or 1
+
+
 def _facts(forecaster: NetworkForecaster) -> dict[str, Any]:
-    panel = forecaster.panel_
+    names = forecaster.fitted_.ids if forecaster.looks_across else ()
     return {
         "format": FORMAT,
         "model": forecaster.alias_,
         "context": forecaster.context_,
         "horizon": forecaster.horizon,
-        "channels": panel.n_channels,
-        "frequency": panel.freq,
-        "table": panel.dialect.kind,
-        "channel_names": [str(name) for name in panel.channels],
+        "channels": _n_channels(forecaster),
+        "frequency": forecaster.panel_.freq,
+        "channel_names": [str(name) for name in names],
     }
 
 
@@ -299,6 +304,13 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
             f"{type(forecaster).__name__} has not been fitted; call fit before exporting it"
         )
     refuse_covariates(forecaster, "an exported program")
+    config = forecaster.config_
+    by_window = config.equivariant or config.head in UNSCALED_HEADS
+    if not (by_window or forecaster.looks_across):
+        raise ValueError(
+            "an exported program does not know the series of a window, and scale='series' scales"
+            " windows by their series; fit with Training(scale='window')"
+        )
     forecaster._own_steps()
 
 
@@ -320,7 +332,7 @@ def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> No
 
 def _last_contexts(forecaster: NetworkForecaster) -> np.ndarray:
     """The last rows of some series, ``[B, T, C]``."""
-    panel = forecaster.panel_
+    panel = forecaster.panel_.grouped() if forecaster.looks_across else forecaster.panel_
     rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
     # A series shorter than the context repeats its first row.
     rows = np.maximum(rows, panel.starts[:-1, None])[:_N_PROBES]

@@ -1,7 +1,7 @@
 """Forecasters of tsattn with the interface of sktime, which sets the horizon by ``fh``."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
 
@@ -107,14 +107,14 @@ class TsattnForecaster(BaseForecaster):
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
-        points, _ = self.forecaster_.predict_windows(self._window())
-        return pd.DataFrame(points[0, self._steps(fh)], self._index(fh), self._history.columns)
+        points, _ = self._forecast(())
+        return pd.DataFrame(points[self._steps(fh)], self._index(fh), self._history.columns)
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
-        all_bounds = quantiles_of(self.forecaster_, self._window(), alpha)
-        bounds = all_bounds[0, self._steps(fh)]
+        all_bounds = quantiles_of(self.forecaster_, self._forecast, alpha)
+        bounds = all_bounds[self._steps(fh)]
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
 
@@ -127,8 +127,11 @@ class TsattnForecaster(BaseForecaster):
         self._history = history
         return self
 
-    def _window(self) -> np.ndarray:
-        """The last rows up to the cutoff, ``[1, T, C]``; a user may set an earlier cutoff."""
+    def _forecast(self, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[F, N]`` and quantiles ``[F, N, Q]`` of the columns after the cutoff.
+
+        A user may set the cutoff before the last row.
+        """
         rows = self._history[self._history.index <= self.cutoff[0]]
         n_needed = self.forecaster_.min_context
         if len(rows) < n_needed:
@@ -138,7 +141,11 @@ class TsattnForecaster(BaseForecaster):
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
         panel = _panel(rows, self.forecaster_.schema.missing or "error")
-        return History(panel).filled[None]
+        points, bounds = self.forecaster_.predict_before(
+            History(panel), panel.starts[1:], quantiles=quantiles
+        )
+        # A series has one channel.
+        return points[:, :, 0].T, bounds[:, :, 0].swapaxes(0, 1)
 
     def _steps(self, fh: ForecastingHorizon) -> np.ndarray:
         return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1
@@ -234,18 +241,22 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
     return changes
 
 
+# From ascending probabilities to points [F, N] and quantiles [F, N, Q].
+_Forecast = Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]]
+
+
 def quantiles_of(
-    forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]
+    forecaster: NetworkForecaster, forecast: _Forecast, alpha: Sequence[float]
 ) -> np.ndarray:
-    """Quantiles of the forecasts after windows, from a head or from calibration errors.
+    """Quantiles of forecasts, from a head or from calibration errors.
 
     Args:
         forecaster: A fitted forecaster, with a head that knows quantiles or calibration errors.
-        x: Windows, ``[B, T, C]``.
+        forecast: Gives points ``[F, N]`` and quantiles ``[F, N, Q]`` for Q ascending probabilities.
         alpha: Probabilities.
 
     Returns:
-        ``[B, F, C, Q]``, in the order of ``alpha``.
+        ``[F, N, Q]``, in the order of ``alpha``.
 
     Raises:
         ValueError: If there are no calibration errors, or a head was trained for no such quantiles.
@@ -253,7 +264,7 @@ def quantiles_of(
     # predict_windows compares rounded probabilities.
     probabilities = [round(float(probability), _DECIMALS) for probability in alpha]
     if forecaster.fitted_.head is not None:
-        _, bounds = _bounds_of(forecaster, x, probabilities)
+        _, bounds = _bounds_of(forecast, probabilities)
         return bounds
     n_errors = _least_errors(forecaster)
     top_level = n_errors / (n_errors + 1)
@@ -263,7 +274,7 @@ def quantiles_of(
         round(0.5 + min(level, top_level) * np.sign(probability - 0.5) / 2, _DECIMALS)
         for probability, level in zip(probabilities, levels, strict=True)
     ]
-    points, bounds = _bounds_of(forecaster, x, reachable)
+    points, bounds = _bounds_of(forecast, reachable)
     if max(levels) > top_level:
         warnings.warn(
             f"level {100 * max(levels):.4g} needs more than n = {n_errors} calibration errors; its"
@@ -278,11 +289,11 @@ def quantiles_of(
 
 
 def _bounds_of(
-    forecaster: NetworkForecaster, x: np.ndarray, probabilities: Sequence[float]
+    forecast: _Forecast, probabilities: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` for probabilities in any order."""
+    """Points ``[F, N]`` and quantiles ``[F, N, Q]`` for probabilities in any order."""
     ascending = sorted(set(probabilities))
-    points, bounds = forecaster.predict_windows(x, quantiles=ascending)
+    points, bounds = forecast(ascending)
     return points, bounds[..., np.searchsorted(ascending, probabilities)]
 
 
@@ -307,7 +318,7 @@ def _stretch(level: float, top_level: float) -> float:
 
 
 def _panel(y: pd.DataFrame, missing: str) -> Panel:
-    """Rows counted from 0, columns by number."""
-    columns = [f"c{i}" for i in range(y.shape[1])]
+    """Rows counted from 0, and columns by number, so that series keep their order."""
+    columns = [f"c{i:06}" for i in range(y.shape[1])]
     frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=columns)
     return from_wide(frame, freq=1, missing=missing)

@@ -98,13 +98,15 @@ class Dialect:
 
     Attributes:
         kind: ``"long"`` (one row per series and stamp) or ``"wide"`` (one row per stamp, one column
-            per channel).
+            per series).
         id_col: Column of the series' names; None for a wide frame and for a long frame with one
             nameless series.
         time_col: Column of the stamps; None when a wide frame keeps them in its index.
         target_col: Column of the values; None for a wide frame.
         index_name: Name of the index that holds the stamps of a wide frame.
         id_dtype: pandas dtype of the id column, so that categories and strings come back as such.
+        columns: Names of the series of a wide frame in the order of its columns; empty for a long
+            one.
     """
 
     kind: Literal["long", "wide"]
@@ -113,6 +115,12 @@ class Dialect:
     target_col: str | None
     index_name: Hashable | None = None
     id_dtype: Any = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def names_series(self) -> bool:
+        """Whether the table names its series, by an id column or by the names of its columns."""
+        return self.id_col is not None or bool(self.columns)
 
     def restore_ids(self, ids: np.ndarray) -> pd.Series:
         """Ids as a column of the dtype that came in (categories, strings, integers)."""

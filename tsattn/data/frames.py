@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,30 +55,32 @@ __all__ = [
     "to_wide",
 ]
 
+# Name of the one series that a group of series becomes.
+_GROUP = "group"
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:
     """N series of regular stamps, stacked row by row; the one form in which data travel inside the
     library.
 
-    A long frame becomes N series with one channel, a wide frame one series with C channels. Build
-    panels by :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class
-    takes for granted.
+    Each id of a long frame, and each value column of a wide one, is a series. Build panels by
+    :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class takes for
+    granted.
 
     Attributes:
         values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing``
-            is a policy).
+            is a policy). C is 1, but for a group (:meth:`grouped`).
         starts: int64 [N + 1]; series n owns rows ``starts[n]:starts[n + 1]``, in the order of time.
         ids: [N] names of the series, sorted; a single placeholder when the table named none.
         times: [rows] stamps (time zone kept) or integers.
         freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the
             step.
-        channels: C names: the value columns of a wide frame, the target column of a long one.
         dialect: How the table looked.
         missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never
             here.
         covariates: Columns beside the target, if any were read; those of a wide frame belong to all
-            its channels.
+            its series.
 
     Raises:
         ValueError: If there are covariates for other rows or series.
@@ -88,7 +91,6 @@ class Panel:
     ids: np.ndarray
     times: pd.Index
     freq: str | int
-    channels: tuple[str, ...]
     dialect: Dialect
     missing: str = "error"
     covariates: Covariates | None = None
@@ -115,15 +117,56 @@ class Panel:
 
     @property
     def n_channels(self) -> int:
-        """Number of channels C."""
-        return len(self.channels)
+        """Number of channels C: 1, but for a group."""
+        return self.values.shape[1]
 
-    @property
-    def series_names(self) -> np.ndarray:
-        """Name of each (series, channel) pair: the ids of a long frame, the channels of
-        a wide one.
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether all series share one time axis, as the columns of a wide table do."""
+        if self.n_series == 0 or (self.lengths != self.lengths[0]).any():
+            return False
+        clock = ticks(self.times).reshape(self.n_series, -1)
+        return bool((clock == clock[0]).all())
+
+    def owners(self, ends: np.ndarray) -> np.ndarray:
+        """Series of the windows whose contexts end before rows ``ends [B]``, ``[B]``."""
+        owners: np.ndarray = np.searchsorted(self.starts, ends - 1, side="right") - 1
+        return owners
+
+    def series_label(self, n: int) -> str:
+        """What to call series n in a message."""
+        return f"series {plain(self.ids[n])!r}" if self.dialect.names_series else "the table"
+
+    def grouped(self) -> Panel:
+        """The series of an aligned panel as the channels of one, ``values [T, N]``, for networks
+        whose series look at one another.
+
+        Raises:
+            ValueError: If series begin or end at different times, or have covariates of their own.
         """
-        return self.ids if self.dialect.kind == "long" else np.array(self.channels, dtype=object)
+        if not self.aligned:
+            raise ValueError(
+                "series that look at one another must share their stamps; cut the table to the"
+                " span that all series have, or set channel_mixing=False"
+            )
+        covariates = self.covariates
+        n_rows = int(self.lengths[0])
+        if covariates is not None:
+            moving = covariates.values.reshape(self.n_series, n_rows, -1)
+            if len(covariates.statics) or (moving != moving[0]).any():
+                raise ValueError(
+                    "series that look at one another share their covariates; leave out columns"
+                    " that differ from series to series, or set channel_mixing=False"
+                )
+            covariates = replace(covariates.take(slice(n_rows)), static=covariates.static[:1])
+        return replace(
+            self,
+            values=np.ascontiguousarray(self.values.reshape(self.n_series, n_rows).T),
+            starts=np.array([0, n_rows]),
+            ids=np.array([_GROUP], dtype=object),
+            times=self.times[:n_rows],
+            covariates=covariates,
+        )
 
     def require(self, columns: CovariateColumns) -> None:
         """Refuse to go on without some covariates.
@@ -191,11 +234,9 @@ class Panel:
         return self.times[self.starts[1:] - 1]
 
     def fingerprint(self) -> str:
-        """Sha256 of ids, times, values, frequency, channels and covariates: equal data, equal
-        print.
-        """
+        """Sha256 of ids, times, values, frequency and covariates: equal data, equal print."""
         zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
-        words = [zone, self.freq, *self.channels, None, *self.ids.tolist()]
+        words = [zone, self.freq, None, *self.ids.tolist()]
         if self.covariates is not None:
             words += [None, *self.covariates.words()]
         digest = hashlib.sha256("\x1f".join(f"{type(w).__name__}:{w}" for w in words).encode())
@@ -291,7 +332,7 @@ def from_long(
 def from_wide(
     df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
 ) -> Panel:
-    """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is
+    """Check a wide frame (one row per stamp, one column per series) and stack it; the frame is
     left as it was.
 
     Args:
@@ -332,11 +373,11 @@ def from_wide(
     columns = value_cols(df, [column for column in df.columns if column not in apart])
     if time_col is None and not isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
         refuse_sideways(df, columns)
-    channels = tuple(str(column) for column in columns)
-    if not channels or len(set(channels)) < len(channels):
+    names = tuple(str(column) for column in columns)
+    if not names or len(set(names)) < len(names):
         raise ValueError(
             "a wide frame needs at least one value column, each with its own name; got"
-            f" {list(channels)!r}"
+            f" {list(names)!r}"
         )
     columns += covariates
     values, foreign = _read_columns(df, columns)
@@ -347,14 +388,15 @@ def from_wide(
     codes = np.zeros(len(df), dtype=np.int64)
     ids = np.array(["series"], dtype=object)
     cells = [df[column] for column in columns]
-    titles = (*channels, *covariates)
-    n = len(channels)
-    dialect = Dialect("wide", None, time_col, None, df.index.name if time_col is None else None)
+    titles = (*names, *covariates)
+    n = len(names)
+    index_name = df.index.name if time_col is None else None
+    dialect = Dialect("wide", None, time_col, None, index_name, columns=names)
     categories = read_categories(df, covariates, values[:, n:], foreign[:, n:])
     table = Table(
         codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories
     )
-    return _panel(table, freq, missing)
+    return _unstacked(_panel(table, freq, missing))
 
 
 def to_panel(
@@ -461,36 +503,23 @@ def to_long(panel: Panel) -> pd.DataFrame:
     """The panel as a long frame, by series and time.
 
     Args:
-        panel: Long panels come back under their own column names and id dtype; a wide one is melted
-            into ``unique_id`` (the channel), ``ds`` and ``y``. Covariates follow under their names.
+        panel: Long panels come back under their own column names and id dtype; the columns of a
+            wide one are named ``unique_id``, ``ds`` and ``y``. Covariates follow under their names.
 
     Returns:
         Frame with a RangeIndex.
     """
     dialect = panel.dialect
-    if dialect.kind == "long":
-        frame: dict[Any, Any] = {
-            dialect.time_col: panel.times,
-            dialect.target_col: panel.values[:, 0],
-        }
-        if dialect.id_col is not None:
-            frame = {
-                dialect.id_col: dialect.restore_ids(np.repeat(panel.ids, panel.lengths)),
-                **frame,
-            }
-        return pd.DataFrame(frame | covariate_series(panel))
-    rows, channels = panel.values.shape
-    return pd.DataFrame(
-        {
-            "unique_id": np.repeat(panel.series_names, rows),
-            "ds": panel.times[np.tile(np.arange(rows), channels)],
-            "y": panel.values.T.ravel(),
-            **{
-                name: np.tile(column.to_numpy(), channels)
-                for name, column in covariate_series(panel).items()
-            },
-        }
-    )
+    wide = dialect.kind == "wide"
+    names = np.repeat(panel.ids, panel.lengths)
+    frame: dict[Any, Any] = {}
+    if wide:
+        frame["unique_id"] = names
+    elif dialect.id_col is not None:
+        frame[dialect.id_col] = dialect.restore_ids(names)
+    frame["ds" if wide else dialect.time_col] = panel.times
+    frame["y" if wide else dialect.target_col] = panel.values[:, 0]
+    return pd.DataFrame(frame | covariate_series(panel))
 
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
@@ -512,30 +541,31 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
 
 
 def to_wide(panel: Panel) -> pd.DataFrame:
-    """The panel as a wide frame, one column per series or channel.
+    """The panel as a wide frame, one column per series.
 
     Args:
         panel: Wide panels come back as they came, the stamps in their column (first) or in the
-            index, covariates after the channels; a long one is pivoted on an index of all its
-            stamps, NaN where a series has none, and without its covariates, which belong to single
-            series.
+            index, covariates after the series; a long one is pivoted on an index of all its stamps,
+            NaN where a series has none, and without its covariates, which belong to single series.
 
     Returns:
         Frame in the order of time.
     """
     dialect = panel.dialect
-    if dialect.kind == "wide":
-        frame = pd.DataFrame(panel.values.copy(), columns=list(panel.channels), index=panel.times)
-        for name, column in covariate_series(panel).items():
-            frame[name] = column.to_numpy()
-        frame.index.name = dialect.index_name if dialect.time_col is None else dialect.time_col
-        return frame if dialect.time_col is None else frame.reset_index()
     row, stamps = pd.factorize(panel.times, sort=True)
     values = np.full((len(stamps), panel.n_series), np.nan)
     values[row, np.repeat(np.arange(panel.n_series), panel.lengths)] = panel.values[:, 0]
-    return pd.DataFrame(
-        values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids)
-    )
+    index = pd.Index(stamps, name=dialect.time_col)
+    frame = pd.DataFrame(values, index=index, columns=pd.Index(panel.ids))
+    if dialect.kind == "long":
+        return frame
+    frame = frame[list(dialect.columns)]
+    for name, column in covariate_series(panel.some(0, 1)).items():
+        frame[name] = column.to_numpy()
+    if dialect.time_col is not None:
+        return frame.reset_index()
+    frame.index.name = dialect.index_name
+    return frame
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
@@ -558,8 +588,7 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     for n in short[:3]:
         rows = panel.times[panel.starts[n] : panel.starts[n + 1]]
         span = f", {rows[0]} to {rows[-1]}" if len(rows) else ""
-        who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
-        shown.append(f"{who} ({len(rows)} rows{span})")
+        shown.append(f"{panel.series_label(n)} ({len(rows)} rows{span})")
     others = f" and {len(short) - 3} more" if len(short) > 3 else ""
     raise ValueError(
         f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every"
@@ -594,7 +623,27 @@ def _panel(
         moving = np.ascontiguousarray(table.values[:, n:])
         covariates = Covariates(table.columns[n:], moving, statics, static, table.categories)
     values = np.ascontiguousarray(table.targets)
-    channels = table.columns[:n]
-    return Panel(
-        values, starts, table.ids, table.times, alias, channels, table.dialect, missing, covariates
+    return Panel(values, starts, table.ids, table.times, alias, table.dialect, missing, covariates)
+
+
+def _unstacked(group: Panel) -> Panel:
+    """The columns of a wide table, read side by side, as series below one another in the order of
+    their names.
+    """
+    names = np.array(group.dialect.columns, dtype=object)
+    order = np.argsort(names, kind="stable")
+    n_series = len(names)
+    n_rows = len(group.values)
+    covariates = group.covariates
+    if covariates is not None:
+        moving = np.tile(covariates.values, (n_series, 1))
+        static = np.repeat(covariates.static, n_series, axis=0)
+        covariates = replace(covariates, values=moving, static=static)
+    return replace(
+        group,
+        values=np.ascontiguousarray(group.values[:, order].T).reshape(-1, 1),
+        starts=n_rows * np.arange(n_series + 1),
+        ids=names[order],
+        times=group.times[np.tile(np.arange(n_rows), n_series)],
+        covariates=covariates,
     )

@@ -39,10 +39,10 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
 
     Returns:
         In the dialect of the panel, by series and time: id, time and the future columns of NaN,
-        ``N * F`` rows.
+        ``N * F`` rows; F of a wide one.
     """
     dialect = panel.dialect
-    times = future_times(panel.last_times(), panel.freq, steps)
+    times = future_times(_with_rows(panel).last_times(), panel.freq, steps)
     text = [
         name
         for name, known in zip(columns.moving, columns.categories, strict=False)
@@ -60,6 +60,13 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     return pd.DataFrame(
         data, index=None if dialect.time_col is not None else times.rename(dialect.index_name)
     )
+
+
+def _with_rows(panel: Panel) -> Panel:
+    """The series that have rows of their own in a table of the future: the first one of a wide
+    table, whose columns share their rows.
+    """
+    return panel.some(0, 1) if panel.dialect.kind == "wide" else panel
 
 
 def read_future(
@@ -93,12 +100,14 @@ def read_future(
                 " was given, but the model reads no future columns; leave it out, or fit with some",
             )
         return np.empty((panel.n_series, max(steps, reach), 0))
+    n_series = panel.n_series
+    panel = _with_rows(panel)
     values = _look_up(future, panel, columns, max(steps, reach))
     gone = np.isnan(values[:, :steps])
     if gone.any():
         n, step, column = (int(i) for i in np.argwhere(gone)[0])
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
-        who = "the table" if panel.dialect.id_col is None else f"series {plain(panel.ids[n])!r}"
+        who = "the table" if panel.dialect.id_col is None else panel.series_label(n)
         others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
         absent: list[Piece] = []
         if future is None:
@@ -111,7 +120,7 @@ def read_future(
             f" {steps} steps; fill it in",
             _FILL,
         )
-    return values
+    return np.repeat(values, n_series // panel.n_series, axis=0)
 
 
 def _look_up(

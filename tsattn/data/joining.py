@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import label
-from tsattn.data.frames import Panel, covariate_series, from_long, from_wide
+from tsattn.data.frames import Panel, covariate_series, from_long
 from tsattn.data.schema import Schema
 
 
@@ -36,41 +36,50 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
             " same kind"
         )
     new = _alike(old, new)
-    here = new.covariates
-    columns, statics = ((), ()) if here is None else (here.columns, here.statics)
-    beside = _joined_covariates(old, new, columns, statics)
-    times = old.times.append(new.times)
+    covariates = new.covariates
+    columns = () if covariates is None else covariates.columns
+    statics = () if covariates is None else covariates.statics
+    # Their own names: a covariate may be called y, or ds.
+    names = {
+        "id_col": new.dialect.id_col or "unique_id",
+        "time_col": new.dialect.time_col or "ds",
+        "target_col": new.dialect.target_col or "y",
+    }
+    ids: Any = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
+    if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):  # which orders the series
+        ids = new.dialect.restore_ids(ids)
+    table = pd.DataFrame(
+        {
+            names["id_col"]: ids,
+            names["time_col"]: old.times.append(new.times),
+            names["target_col"]: np.concatenate([old.values[:, 0], new.values[:, 0]]),
+            **_joined_covariates(old, new, columns, statics),
+        }
+    )
+    keys = [names["id_col"], names["time_col"]]
+    # Without a value a row stands for one that was not given.
+    empty = table[names["target_col"]].isna() & table.duplicated(keys)
+    table = table[~(_early_rows(old, new, context) | empty)].drop_duplicates(keys, keep="last")
+    schema = Schema(
+        **names, freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics
+    )
+    joined = from_long(table, schema)
+    dialect = new.dialect
+    if dialect.columns:
+        dialect = replace(
+            dialect, columns=tuple(dict.fromkeys(old.dialect.columns + dialect.columns))
+        )
+    return replace(joined, dialect=dialect)
+
+
+def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
+    """Rows of both panels, the old ones first, that lie before ``context`` known ones."""
     places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
     clock = ticks(new.times)
-    known = (places >= 0) & (old.lengths[places] >= context)
-    first = np.where(known, ticks(old.times)[old.starts[:-1][places]], clock.min())
-    early = np.append(np.zeros(len(old.values), dtype=bool), clock < np.repeat(first, new.lengths))
-    reading = Schema(freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics)
-    if old.dialect.kind == "wide":
-        values = np.vstack([old.values, new.values])
-        table = pd.DataFrame(values, columns=list(new.channels)).join(pd.DataFrame(beside))
-        table.index = times
-        # Without a value a row stands for one that was not given; its covariates are carried from
-        # others.
-        empty = np.isnan(values).all(axis=1) & table.index.duplicated()
-        table = table[~(early | empty)].groupby(level=0).last()
-        joined = from_wide(table, reading)
-    else:
-        # Their own names: a covariate may be called y, or ds.
-        given = {"id_col": "unique_id", "time_col": "ds", "target_col": "y"}
-        names = {
-            parameter: getattr(new.dialect, parameter) or name for parameter, name in given.items()
-        }
-        ids: Any = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
-        if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):  # which orders the series
-            ids = new.dialect.restore_ids(ids)
-        values = np.concatenate([old.values[:, 0], new.values[:, 0]])
-        table = pd.DataFrame(dict(zip(names.values(), (ids, times, values), strict=True)) | beside)
-        keys = [names["id_col"], names["time_col"]]
-        empty = np.isnan(values) & table.duplicated(keys).to_numpy()
-        table = table[~(early | empty)].drop_duplicates(keys, keep="last")
-        joined = from_long(table, reading.changed(**names))
-    return replace(joined, channels=new.channels, dialect=new.dialect)
+    complete = (places >= 0) & (old.lengths[places] >= context)
+    first = np.where(complete, ticks(old.times)[old.starts[:-1][places]], clock.min())
+    early = clock < np.repeat(first, new.lengths)
+    return np.append(np.zeros(len(old.values), dtype=bool), early)
 
 
 def _alike(old: Panel, new: Panel) -> Panel:

@@ -43,7 +43,6 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
         "ids_dtype": str(ids.dtype),
         **time_facts(panel.times),
         "freq": panel.freq,
-        "channels": list(panel.channels),
         "missing": panel.missing,
         "dialect": {
             "kind": dialect.kind,
@@ -54,12 +53,13 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
             ),
             "id_categories_dtype": None if categories is None else str(categories.dtype),
             "id_ordered": bool(getattr(dialect.id_dtype, "ordered", False)),
+            "columns": list(dialect.columns),
         },
     }
 
 
 def panel_arrays(panel: Panel) -> dict[str, np.ndarray]:
-    """The rest of it: ``values`` float64 [rows, C], ``starts`` and ``times`` int64 [N + 1] and
+    """The rest of it: ``values`` float64 [rows, 1], ``starts`` and ``times`` int64 [N + 1] and
     [rows].
     """
     return {"values": panel.values, "starts": panel.starts, "times": ticks(panel.times).copy()}
@@ -89,7 +89,6 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
         ids=ids,
         times=times,
         freq=facts["freq"],
-        channels=tuple(facts["channels"]),
         dialect=_dialect(dict(facts["dialect"])),
         missing=facts["missing"],
     )
@@ -105,7 +104,7 @@ def _dialect(told: dict[str, Any]) -> Dialect:
         told["id_dtype"] = pd.api.types.pandas_dtype(told["id_dtype"])
     for name in ("id_col", "time_col", "target_col", "index_name"):
         exact(told[name], name)
-    return Dialect(**told)
+    return Dialect(**told | {"columns": tuple(told.get("columns", ()))})
 
 
 def check_panel(panel: Panel) -> None:
@@ -121,10 +120,9 @@ def check_panel(panel: Panel) -> None:
     values = panel.values
     starts = panel.starts
     dialect = panel.dialect
-    require(all(isinstance(name, str) for name in panel.channels), "channels are no names")
+    require(all(isinstance(name, str) for name in dialect.columns), "names of columns are no text")
     require(
-        values.dtype == np.float64 and values.shape == (len(panel.times), panel.n_channels),
-        "values do not fit",
+        values.dtype == np.float64 and values.shape == (len(panel.times), 1), "values do not fit"
     )
     require(
         panel.missing in MISSING and not np.isinf(values).any(), "values or their policy are wrong"
@@ -152,12 +150,10 @@ def check_panel(panel: Panel) -> None:
         bool(exact.all()) and np.array_equal(position, steps),
         f"stamps are off frequency {panel.freq!r:.40}",
     )
-    long = (
-        dialect.kind == "long"
-        and panel.n_channels == 1
-        and None not in (dialect.time_col, dialect.target_col)
-    )
-    wide = dialect.kind == "wide" and panel.n_series == 1 and dialect.id_col is None
+    long = dialect.kind == "long" and None not in (dialect.time_col, dialect.target_col)
+    # Rows that were appended may be of new columns.
+    named = set(dialect.columns) == set(panel.ids)
+    wide = dialect.kind == "wide" and dialect.id_col is None and named
     require(long or wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
     if dialect.id_col is not None:
         require(not dialect.restore_ids(panel.ids).isna().any(), "ids do not fit their type")

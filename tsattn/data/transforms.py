@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 
 TRANSFORMS = ("log1p", "sqrt", "nonnegative")
@@ -50,17 +49,12 @@ class TargetTransform:
             return
         bad = np.argwhere(panel.values < 0)
         if len(bad):
-            row, channel = bad[0]
-            series = int(np.searchsorted(panel.starts, row, side="right")) - 1
-            name = (
-                panel.channels[channel]
-                if panel.dialect.kind == "wide"
-                else plain(panel.ids[series])
-            )
+            row, column = (int(i) for i in bad[0])
+            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
             raise ValueError(
-                f"target_transform={self.name!r} needs values of at least 0; series {name!r} has"
-                f" {panel.values[row, channel]:g} at {panel.times[row]}; shift the values or leave"
-                " the transform out"
+                f"target_transform={self.name!r} needs values of at least 0;"
+                f" {panel.series_label(n)} has {panel.values[row, column]:g} at"
+                f" {panel.times[row]}; shift the values or leave the transform out"
             )
 
     def panel(self, panel: Panel) -> Panel:

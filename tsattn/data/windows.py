@@ -5,13 +5,13 @@ scaling.
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 
 from tsattn.checks import Argument, InputError
-from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 
 # A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
@@ -106,6 +106,11 @@ class History:
         if missing.any() and panel.missing != "mask":
             self._fill(missing)
 
+    @cached_property
+    def group(self) -> "History":
+        """The history of the series side by side (:meth:`tsattn.data.frames.Panel.grouped`)."""
+        return History(self.panel.grouped())
+
     def _fill(self, missing: np.ndarray) -> None:
         values = self.panel.values
         n_rows = len(self.panel.values)
@@ -152,7 +157,7 @@ class History:
             Filled values, ``[B, T, C]`` in float64, T the rows of the longest of these contexts. A
             shorter one has NaN before the first row of its series.
         """
-        owner = np.searchsorted(self.panel.starts, ends - 1, side="right") - 1
+        owner = self.panel.owners(ends)
         first = np.maximum(self.panel.starts[owner], ends - reach)
         rows = ends[:, None] + np.arange(-int((ends - first).max(initial=0)), 0)
         before = rows < first[:, None]
@@ -202,15 +207,14 @@ def known_lengths(panel: Panel) -> np.ndarray:
 
 
 def require_known(panel: Panel, reach: int) -> None:
-    """Refuse a panel with a series or channel that has no value among the rows that a forecast
-    reads.
+    """Refuse a panel with a series that has no value among the rows that a forecast reads.
 
     Args:
         panel: The panel.
         reach: Rows at the end of each series that are read.
 
     Raises:
-        ValueError: Naming the first such series or channel, how many others, and the remedy.
+        ValueError: Naming the first such series, how many others, and the remedy.
     """
     if not np.isnan(panel.values).any():
         return
@@ -219,13 +223,12 @@ def require_known(panel: Panel, reach: int) -> None:
     stops = panel.starts[1:]
     empty = known[stops] == known[np.maximum(stops - reach, panel.starts[:-1])]
     if empty.any():
-        n, channel = (int(i) for i in np.argwhere(empty)[0])
-        wide = panel.dialect.kind == "wide"
-        name = f"channel {panel.channels[channel]!r}" if wide else f"series {plain(panel.ids[n])!r}"
+        n = int(np.argwhere(empty)[0, 0])
         others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
         raise ValueError(
-            f"{name}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows,"
-            " but a forecast needs one; fill one in, or leave it out"
+            f"{panel.series_label(n)}{others} has no value among its last"
+            f" {min(reach, int(panel.lengths[n]))} rows, but a forecast needs one; fill one in, or"
+            " leave it out"
         )
 
 
@@ -371,7 +374,7 @@ def chunk_size(n_values: int) -> int:
 class Scaler:
     """Mean and population standard deviation per series and channel, ``[N, C]`` each.
 
-    A wide panel is one series. Channels that were constant in the training span have scale 1.
+    Series that were constant in the training span have scale 1.
     """
 
     mean: np.ndarray
@@ -412,10 +415,9 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
         block = slice(first, first + few)
         mean[:, block], scale[:, block] = _moments(part.values[:, block], part.starts)
     if not np.isfinite(scale).all():
-        n, channel = np.argwhere(~np.isfinite(scale))[0]
-        name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[n])
+        n = int(np.argwhere(~np.isfinite(scale))[0, 0])
         raise ValueError(
-            f"series {name!r}: values must have squares within float64; got up to"
+            f"{panel.series_label(n)}: values must have squares within float64; got up to"
             f" {np.nanmax(np.abs(part.values)):.3g}; give them in a larger unit"
         )
     # A constant series leaves rounding dust, not zero; dividing by it would blow noise up.

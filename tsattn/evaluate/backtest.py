@@ -51,6 +51,8 @@ _UNITS = (
     "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
 )
 _short = "{:.4g}".format
+# Scores of a series that stand before MASE.
+_BEFORE_MASE = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
 
 
 def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
@@ -144,10 +146,9 @@ class BacktestResult:
         ``coverage-80`` where asked. ``n_windows``: cutoffs judged in each series.
         """
         seasonal = self._seasonal_errors()
-        plain = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
         rows = []
         for rolled in self.rolled.values():
-            row: dict[str, float] = {name: getattr(rolled, name) for name in plain}
+            row: dict[str, float] = {name: getattr(rolled, name) for name in _BEFORE_MASE}
             row["mase"] = rolled.mase(seasonal)
             if rolled.quantiles:
                 row["wql"] = rolled.wql
@@ -168,23 +169,19 @@ class BacktestResult:
 
     @cached_property
     def by_series(self) -> pd.DataFrame:
-        """The scores of each series, or channel of a wide table, one row a model and series in the
-        order of ids.
+        """The scores of each series, one row a model and series in the order of ids.
 
         A score that a series leaves undefined is NaN: all of one without a known truth, MASE of one
         without a scale.
         """
-        order = self._order()
         seasonal = self._seasonal_errors()
         tables = {}
-        names = pd.Index(self._ids(order), name=_columns(self.panel)[0])
+        names = pd.Index(self._ids(self.panel.ids), name=_columns(self.panel)[0])
         for model, rolled in self.rolled.items():
-            found = rolled.by_series
-            table = pd.DataFrame(
-                {name: each.ravel()[order] for name, each in found.items()}, index=names
-            )
-            table.insert(6, "mase", ratios(found["mae_original"], seasonal).ravel()[order])
-            tables[model] = table
+            scores = rolled.by_series
+            scores["mase"] = ratios(scores["mae_original"], seasonal)
+            table = pd.DataFrame({name: scores[name].ravel() for name in scores}, index=names)
+            tables[model] = table[[*_BEFORE_MASE, "mase", *table.columns[len(_BEFORE_MASE) : -1]]]
         return pd.concat(tables, names=["model"])
 
     def _seasonal_errors(self) -> np.ndarray:
@@ -199,7 +196,7 @@ class BacktestResult:
 
     def _heading(self) -> str:
         n_windows = self.origins.shape[1]
-        n_series = len(self.panel.series_names)
+        n_series = self.panel.n_series
         apart = f", {_counted(self.step_size, 'row')} apart" if n_windows > 1 else ""
         windows = f"{_counted(n_windows, 'window')} of {_counted(self.horizon, 'row')}"
         return f"{n_series} series, each judged on {windows}{apart}"
@@ -223,31 +220,22 @@ class BacktestResult:
         panel = self.panel
         ends = next(iter(self.rolled.values())).ends
         rows = ends[:, None] + np.arange(self.horizon)
-        order = np.argsort(np.array(panel.channels), kind="stable")
-        named_ids = self._ids(np.repeat(self._order(), rows.size // panel.n_series))
-        picked = np.tile(rows.ravel(), len(order))
-        cutoffs = np.tile(np.repeat(ends - 1, self.horizon), len(order))
-        columns = _columns(panel)
-        stamps = panel.times[picked]
-        last = panel.times[cutoffs]
-        truth = panel.values[rows.ravel()][:, order].T.ravel()
-        data: dict[str, object] = dict(zip(columns, (named_ids, stamps, last, truth), strict=True))
+        ids = self._ids(np.repeat(panel.ids, rows.size // panel.n_series))
+        stamps = panel.times[rows.ravel()]
+        cutoffs = panel.times[np.repeat(ends - 1, self.horizon)]
+        truth = panel.values[rows.ravel(), 0]
+        data: dict[str, object] = dict(
+            zip(_columns(panel), (ids, stamps, cutoffs, truth), strict=True)
+        )
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
-                data[column] = np.moveaxis(values[..., order], -1, 0).ravel()
+                data[column] = values.ravel()
         return pd.DataFrame(data)
 
-    def _order(self) -> np.ndarray:
-        """Places of the series as tables have them: ids as they are, channels by name."""
-        if self.panel.dialect.kind == "long":
-            return np.arange(self.panel.n_series)
-        return np.argsort(np.array(self.panel.channels), kind="stable")
-
-    def _ids(self, places: np.ndarray) -> Any:
-        """Names of the series at some places, as the table has them."""
+    def _ids(self, ids: np.ndarray) -> Any:
+        """Names of series as the table has them."""
         dialect = self.panel.dialect
-        names = self.panel.series_names[places]
-        return names if dialect.id_col is None else dialect.restore_ids(names)
+        return ids if dialect.id_col is None else dialect.restore_ids(ids)
 
     def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
         if rolled.point is None or rolled.bounds is None:

@@ -43,8 +43,7 @@ class SplitConformal(Forecaster):
     exchangeable, an interval holds its level; overlapping windows and drift weaken that to a good
     approximation, which a backtest's coverage shows.
 
-    A wide table is calibrated channel by channel, with n = ``n_windows`` errors a step. The series
-    of a long one with errors share them, n = N * ``n_windows``, each relative to the size of its
+    The series with errors share them, n = N * ``n_windows``, each relative to the size of its
     series' errors (:class:`SeriesScales`), so that quiet and noisy series each hold the level. A
     series that was not calibrated, and windows in ``predict_windows``, which do not say whose they
     are, take that size from the steps between their last rows: as many as the forecaster's context,
@@ -52,8 +51,8 @@ class SplitConformal(Forecaster):
 
     Bounds keep within those of :class:`tsattn.data.windows.Values`, or the point where that is
     beyond, and above 0 for windows without a negative value if the forecaster raises its own
-    (``nonnegative``) or the data are counts: all values of that channel in the table of ``fit`` and
-    in the window are whole and none is negative.
+    (``nonnegative``) or the data are counts: all values of the table of ``fit`` and of the window
+    are whole and none is negative.
 
     Args:
         forecaster: Any forecaster; it stays as it is.
@@ -63,8 +62,7 @@ class SplitConformal(Forecaster):
     Attributes:
         forecaster_: The fitted copy, set by ``fit``.
         intervals_: The calibration errors, a :class:`StepIntervals`, set by ``fit``.
-        scales_: Size of the errors of each series in the order of ids, ``[N, 1]``; ``None`` for a
-            wide table.
+        scales_: Size of the errors of each series in the order of ids, ``[N, 1]``.
 
     Raises:
         TypeError: If the forecaster is a name or a class.
@@ -76,7 +74,8 @@ class SplitConformal(Forecaster):
         self.forecaster = forecaster
         self.n_windows = n_windows
         self.step_size = step_size
-        self._scale_rows: int | None = None  # None: widths are in the units of the data
+        # Rows whose steps tell the size of a series; known once it is fitted.
+        self._scale_rows = 1
 
     @property
     def _inner(self) -> Forecaster:
@@ -92,6 +91,9 @@ class SplitConformal(Forecaster):
     default_missing = property(
         attrgetter("forecaster.default_missing"), doc="The forecaster's policy for missing values."
     )
+    looks_across = property(
+        attrgetter("_inner.looks_across"), doc="Whether series look at one another."
+    )
     masks = property(
         attrgetter("_inner.masks"), doc="Whether the forecaster leaves missing values out."
     )
@@ -105,14 +107,14 @@ class SplitConformal(Forecaster):
     @property
     def min_context(self) -> int:
         """Rows of history needed, for the point and for one step, which tells a scale."""
-        return max(self._inner.min_context, min(self._scale_rows or 1, 2))
+        return max(self._inner.min_context, min(self._scale_rows, 2))
 
     @property
     def max_context(self) -> int:
         """Rows of history that are read where there are so many, for the point and for
         the scale.
         """
-        return max(self._inner.max_context, self._scale_rows or 1)
+        return max(self._inner.max_context, self._scale_rows)
 
     def _learn(self, panel: Panel) -> None:
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
@@ -127,37 +129,40 @@ class SplitConformal(Forecaster):
             judged + inner,
             f"a calibration span of {judged} rows with the context of {self.alias} before it",
         )
-        self._scale_rows = None
-        self.scales_: np.ndarray | None = None
-        if panel.dialect.kind == "long":
-            self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
-        known = ~np.isnan(panel.values)
-        self._counts = ((panel.values >= 0) & (panel.values == np.rint(panel.values)) | ~known).all(
-            axis=0
-        )
+        self._scale_rows = max(inner, min(_SCALE_ROWS, int(origins.min())))
+        whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
+        self._of_counts = pd.Index(panel.ids)[np.logical_and.reduceat(whole, panel.starts[:-1])]
+        self._all_counts = bool(whole.all())
         history = History(panel)
         ends = panel.starts[:-1, None] + origins
         errors = self._errors(history, ends.ravel())
-        if self._scale_rows is not None:
-            steps = step_of(history.contexts(ends[:, 0], self._scale_rows))
-            overlap = min(1.0, self.step_size / self.horizon)
-            sizes = SeriesScales.of(errors.reshape(*ends.shape, *errors.shape[1:]), steps, overlap)
-            self.scales_ = sizes.scales
-            self._sizes = KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step)
-            errors /= sizes.left_out.reshape(len(errors), 1, -1)
+        first_contexts = history.contexts(ends[:, 0], self._scale_rows)
+        overlap = min(1.0, self.step_size / self.horizon)
+        sizes = SeriesScales.of(
+            errors.reshape(*ends.shape, *errors.shape[1:]), step_of(first_contexts), overlap
+        )
+        self.scales_ = sizes.scales
+        self._sizes = KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step)
+        errors /= sizes.left_out.reshape(len(errors), 1, -1)
         self.intervals_ = StepIntervals(errors)
 
     def _errors(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``."""
-        errors = np.empty((len(ends), self.horizon, history.panel.n_channels))
-        beside = self.forecaster_.covariate_history(history.panel)
-        more = 0 if beside is None else beside.width(self.max_context, self.horizon)
-        chunk = chunk_size((self.max_context + self.horizon) * history.panel.n_channels + more)
+        errors = np.empty((len(ends), self.horizon, 1))
+        forecaster = self.forecaster_
+        covariates = forecaster.covariate_history(history.panel)
+        width = self.max_context + self.horizon
+        if covariates is not None:
+            width += covariates.width(self.max_context, self.horizon)
+        chunk = chunk_size(width)
         for first in range(0, len(ends), chunk):
-            part = slice(first, first + chunk)
-            x = self.windows(history, ends[part])
-            given = None if beside is None else beside.windows(ends[part], x.shape[1], self.horizon)
-            errors[part] = np.abs(history.futures(ends[part], self.horizon) - self._point(x, given))
+            part = ends[first : first + chunk]
+            cut = None
+            if covariates is not None:
+                cut = covariates.windows(part, forecaster.max_context, self.horizon)
+            point = forecaster.predict_before(history, part, covariates=cut)[0]
+            truth = history.futures(part, self.horizon)
+            errors[first : first + chunk] = np.abs(truth - point)
         return errors
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
@@ -166,8 +171,6 @@ class SplitConformal(Forecaster):
         return self.forecaster_.predict_windows(x[:, -inner:], covariates=given)[0]
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
-        if self._scale_rows is None:
-            return np.ones((x.shape[0], x.shape[2]))
         return self._sizes.per_step * step_of(x[:, -self._scale_rows :])
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
@@ -199,43 +202,59 @@ class SplitConformal(Forecaster):
         """As :meth:`tsattn.forecaster.Forecaster.predict_before`; the scales are those of the
         series, where known.
         """
-        x = self.windows(history, ends)
+        self.check_fitted()
         asked = check_request(None, tuple(quantiles))[2]
-        point, bounds = self.predict_windows(
-            x, covariates=covariates and covariates.cut(x.shape[1], self.horizon)
-        )
-        if len(asked):
-            bounds = self.bounded(
-                self._around(point, asked, self.scale_before(history, ends)), point, x
-            )
-        return point, bounds
+        point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
+        if not len(asked):
+            return point, np.empty((*point.shape, 0))
+        bounds = self._around(point, asked, self.scale_before(history, ends))
+        return point, self.bounded_before(bounds, point, history, ends)
 
     def _around(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray
     ) -> np.ndarray:
         return self.intervals_.apply(point, quantiles, scale)
 
-    def bounded(self, bounds: np.ndarray, point: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def bounded(
+        self,
+        bounds: np.ndarray,
+        point: np.ndarray,
+        x: np.ndarray,
+        of_counts: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Bounds ``[B, F, C, Q]`` around ``point [B, F, C]``, within what can follow
-        ``x [B, T, C]``.
+        ``x [B, T, C]``; ``of_counts [B, 1]`` says whose series hold counts only, where it is known.
         """
-        counts = self._counts & ((x == np.rint(x)) | np.isnan(x)).all(axis=1)
-        never = (np.fmin.reduce(x, axis=1, initial=np.inf) >= 0) & (
-            self.forecaster_.nonnegative | counts
-        )
-        lower, upper, *_ = Values.after(x).above_zero(never[:, None])
+        if of_counts is None:
+            of_counts = np.full((len(x), 1), self._all_counts)
+        counts = of_counts & (_is_count(x) | np.isnan(x)).all(axis=1)
+        nonnegative = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
+        never_below = nonnegative & (self.forecaster_.nonnegative | counts)
+        lower, upper, *_ = Values.after(x).above_zero(never_below[:, None])
         return np.clip(
             bounds, np.minimum(point, lower)[..., None], np.maximum(point, upper)[..., None]
         )
 
+    def bounded_before(
+        self, bounds: np.ndarray, point: np.ndarray, history: History, ends: np.ndarray
+    ) -> np.ndarray:
+        """As :meth:`bounded`, for the windows that end before rows ``ends [B]``."""
+        ids = pd.Index(history.panel.ids[history.panel.owners(ends)])
+        of_counts = np.where(
+            self._sizes.ids.get_indexer(ids) >= 0, ids.isin(self._of_counts), self._all_counts
+        )
+        return self.bounded(bounds, point, self.windows(history, ends), of_counts[:, None])
+
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
         """Unit of the errors of the windows that end before rows ``ends [B]``, ``[B, C]``."""
-        scale = self._scale(history.reaching(ends, self._scale_rows or 1))
-        return (
-            scale
-            if self.scales_ is None
-            else self._sizes.at(self._sizes.places(history.panel, ends), scale)
-        )
+        scale = self._scale(history.reaching(ends, self._scale_rows))
+        return self._sizes.at(self._sizes.places(history.panel, ends), scale)
+
+
+def _is_count(values: np.ndarray) -> np.ndarray:
+    """Where values are whole and not negative."""
+    counts: np.ndarray = (values >= 0) & (values == np.rint(values))
+    return counts
 
 
 class AdaptiveConformal(SplitConformal):
@@ -407,12 +426,12 @@ def roll_adaptive(
         y = history.futures(at, horizon)
         widths = feed.adaptive.widths()
         bounds = bounds_around(point, widths, places, scale)
-        bounds = forecaster.bounded(bounds, point, forecaster.windows(history, at))
+        bounds = forecaster.bounded_before(bounds, point, history, at)
         feed.wait(
             stamps[at[0] + np.arange(horizon)],
             *tally_misses(np.abs(y - point) / scale[:, None, :], widths),
         )
-        rolled.tally.add(y, point, bounds, np.searchsorted(panel.starts, at - 1, side="right") - 1)
+        rolled.tally.add(y, point, bounds, panel.owners(at))
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[slots] = point
             rolled.bounds[slots] = bounds

@@ -231,7 +231,7 @@ class KnownScales:
         """Which of the N series the windows before rows ``ends [B]`` of a panel are of, ``[B]``; -1
         for another.
         """
-        owners = np.searchsorted(panel.starts, ends - 1, side="right") - 1
+        owners = panel.owners(ends)
         known: np.ndarray = self.ids.get_indexer(pd.Index(panel.ids[owners]))
         return known
 
@@ -240,6 +240,14 @@ class KnownScales:
         those at -1.
         """
         return np.where(places[:, None] >= 0, self.scales[places], other)
+
+    def of(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
+        """Sizes of the series that ``ids [B]`` name, ``[B, C]``; the typical one for others, and
+        where no series are named.
+        """
+        if ids is None:
+            return np.broadcast_to(self.per_step, (n_windows, len(self.per_step)))
+        return self.at(self.ids.get_indexer(ids), self.per_step)
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Errors of a fitted forecaster over any number of windows, added up."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -352,42 +351,68 @@ def judge_windows(
     their numbers.
     """
     panel = history.panel
-    context = forecaster.min_context
     steps = forecaster.horizon
-    ends = rolled.ends[slots]
-    series = _owners(panel, ends, context, steps)
-    beside = forecaster.covariate_history(panel)
-    width = steps * panel.n_channels * (1 + len(rolled.quantiles))
+    _check_inside(panel, rolled.ends[slots], forecaster.min_context, steps)
+    history_of_covariates = forecaster.covariate_history(panel)
+    width = steps * (1 + len(rolled.quantiles))
     # Forecasts stand in memory up to three times: on their way out, as they came, and compared with
     # the truth.
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    more = 0 if beside is None else beside.width(read, steps)
-    chunk = chunk or chunk_size(3 * (read * panel.n_channels + width + more))
+    covariate_width = 0
+    if history_of_covariates is not None:
+        covariate_width = history_of_covariates.width(read, steps)
     size = max(1, _SLICE_VALUES // width)
-    for begin in range(0, len(slots), chunk):
-        part = slice(begin, begin + chunk)
-        covariates = None if beside is None else beside.windows(ends[part], read, steps)
-        asked: dict[str, Any] = {"quantiles": rolled.quantiles, "covariates": covariates}
-        point, bounds = forecaster.predict_before(history, ends[part], **asked)
+    for part in _parts(
+        forecaster,
+        panel,
+        rolled.ends,
+        slots,
+        chunk or chunk_size(3 * (read + width + covariate_width)),
+    ):
+        ends = rolled.ends[part]
+        covariates = None
+        if history_of_covariates is not None:
+            covariates = history_of_covariates.windows(ends, read, steps)
+        point, bounds = forecaster.predict_before(
+            history, ends, quantiles=rolled.quantiles, covariates=covariates
+        )
         if (bad := first_not_finite(point, bounds)) is not None:
             raise ValueError(
                 f"{rolled.alias} gave a forecast that is not finite after"
-                f" {panel.times[ends[part][bad] - 1]}; look at the scale of its values"
+                f" {panel.times[ends[bad] - 1]}; look at the scale of its values"
             )
         if rolled.point is not None and rolled.bounds is not None:
-            rolled.point[slots[part]] = point
-            rolled.bounds[slots[part]] = bounds
+            rolled.point[part] = point
+            rolled.bounds[part] = bounds
+        series = panel.owners(ends)
         for first in range(0, len(point), size):
             inner = slice(first, first + size)
-            y = history.futures(ends[part][inner], steps)
-            rolled.tally.add(y, point[inner], bounds[inner], series[part][inner])
+            y = history.futures(ends[inner], steps)
+            rolled.tally.add(y, point[inner], bounds[inner], series[inner])
         if tell is not None:
             tell(len(point))
 
 
-def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.ndarray:
-    """Series of each window, after checking that it lies within."""
-    series = np.searchsorted(panel.starts, ends - 1, side="right") - 1
+def _parts(
+    forecaster: Forecaster, panel: Panel, ends: np.ndarray, slots: np.ndarray, chunk: int
+) -> Iterator[np.ndarray]:
+    """Windows that are forecast together, each part in the order of its ends.
+
+    One window of series that look at one another shows them all: the windows of one moment then
+    stand together, so that few are forecast twice.
+    """
+    if forecaster.looks_across:
+        moment = ends[slots] - panel.starts[panel.owners(ends[slots])]
+        slots = slots[np.argsort(moment, kind="stable")]
+        chunk = max(chunk // panel.n_series, 1) * panel.n_series
+    for first in range(0, len(slots), chunk):
+        part = slots[first : first + chunk]
+        yield part[np.argsort(ends[part], kind="stable")]
+
+
+def _check_inside(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> None:
+    """Refuse windows that leave their series."""
+    series = panel.owners(ends)
     inside = (series >= 0) & (series < panel.n_series)
     series = np.where(inside, series, 0)
     inside &= (ends - context >= panel.starts[series]) & (
@@ -399,4 +424,3 @@ def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.nd
             f" series; got end row {ends[int(np.argmin(inside))]}: move it, or use a smaller"
             " context or horizon"
         )
-    return series

@@ -115,7 +115,7 @@ class AttentionForecaster(NetworkForecaster):
             data: A long or wide frame, or a panel; ``None`` takes the series of ``fit``.
 
         Returns:
-            ``[layers, series, channels, heads, looking patch, patch looked at]``. Rows sum to one,
+            ``[layers, series, heads, looking patch, patch looked at]``. Rows sum to one,
             and to two for ``"global_local"``, which adds two softmaxes.
             :func:`tsattn.plotting.plot_attention` draws one map.
 
@@ -129,7 +129,9 @@ class AttentionForecaster(NetworkForecaster):
         source = self.covariate_history(panel)
         covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], 0)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
-            return self.fitted_.attention_maps(x, covariates)
+            maps = self.fitted_.attention_maps(x, covariates)
+        # The channels of a window stand third, as the steps of a forecast stand second.
+        return self.own_series(np.moveaxis(maps, 0, 1), panel)[:, :, 0].swapaxes(0, 1)
 
     def _shortest_context(self) -> int:
         return int(self.network.patch_len)
@@ -149,14 +151,12 @@ class AttentionForecaster(NetworkForecaster):
     def _mixed_channels(self, panel: Panel) -> int:
         if not self.network.channel_mixing:
             return 0
-        if panel.dialect.kind != "wide" or panel.n_channels < 2:
-            kind = "a long one" if panel.dialect.kind == "long" else "one channel"
+        if panel.n_series < 2:
             raise ValueError(
-                "channel_mixing needs a wide table with several channels, which share their"
-                f" stamps; got {kind}; pivot it into one column a series, or set"
+                "channel_mixing needs several series, which share their stamps; got one; set"
                 " channel_mixing=False"
             )
-        return panel.n_channels
+        return panel.n_series
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:

@@ -5,7 +5,6 @@ that it is better.
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,7 +149,6 @@ class _Windows:
     def __init__(self, panel: Panel, stops: np.ndarray, horizon: int, reach: int) -> None:
         # A series without rows to spare teaches with all that it has.
         stops = np.where(stops <= _LEAST_ROWS, panel.lengths, stops)
-        panel, stops = _one_channel(panel), np.repeat(stops, panel.n_channels)
         self.horizon = horizon
         self.reach = reach
         self.teachers, self.judged = History(panel.until(stops)), History(panel)
@@ -208,19 +206,3 @@ class _Windows:
         return torch.from_numpy(history.reaching(ends, self.reach)[..., 0]), torch.from_numpy(
             future
         )
-
-
-def _one_channel(panel: Panel) -> Panel:
-    """Every channel of a wide table as a series of its own."""
-    n_rows, n_channels = panel.values.shape
-    if n_channels == 1:
-        return panel
-    return replace(
-        panel,
-        values=panel.values.T.reshape(-1, 1),
-        starts=n_rows * np.arange(n_channels + 1),
-        ids=np.array(panel.channels, dtype=object),
-        times=panel.times[np.tile(np.arange(n_rows), n_channels)],
-        channels=panel.channels[:1],
-        covariates=None,
-    )

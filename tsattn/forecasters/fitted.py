@@ -3,7 +3,7 @@ quantiles and samples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import cast
@@ -46,8 +46,9 @@ class FittedNetwork:
         encoder: How covariates are read; ``None`` where there are none.
         intervals: Errors on the validation rows, for intervals around points; ``None`` where there
             are none.
-        n_channels: Channels of a wide table, which are known by their place; ``None`` for long
-            tables, whose series may be new.
+        ids: Series of the scaler, ``[N]``; of a group, its channels.
+        by_place: Whether channels are known by their place and have a fitted scale: those of a
+            group, whose series look at one another, and of a regressor.
         covariate_regression: What covariates add to a network that reads none; ``None`` where there
             are none.
         sizes: Size of the errors of each series beside the movements of a window, where several
@@ -60,7 +61,8 @@ class FittedNetwork:
     transform: TargetTransform = TargetTransform()  # noqa: RUF009  (frozen)
     encoder: CovariateEncoder | None = None
     intervals: StepIntervals | None = None
-    n_channels: int | None = None
+    ids: pd.Index = field(default_factory=lambda: pd.Index([]))
+    by_place: bool = False
     covariate_regression: CovariateRegression | None = None
     sizes: KnownScales | None = None
 
@@ -103,9 +105,10 @@ class FittedNetwork:
         x = np.asarray(x, dtype=np.float64)
         gone = np.isnan(x)
         check_windows(np.where(gone, 0.0, x) if self.config.masked else x, 1, padded=True)
-        if self.n_channels is not None and x.shape[2] != self.n_channels:
+        n_channels = self.scaler.mean.shape[1]
+        if self.by_place and x.shape[2] != n_channels:
             raise ValueError(
-                f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}"
+                f"windows must have the {n_channels} fitted channels; got {x.shape[2]}"
             )
         context = self.config.context
         if (empty := gone[:, -context:].all(axis=1)).any():
@@ -121,13 +124,13 @@ class FittedNetwork:
         x: np.ndarray,
         quantiles: Sequence[float],
         covariates: CovariateWindows | None = None,
-        places: np.ndarray | None = None,
+        ids: pd.Index | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original
         units, from one pass.
 
-        Steps whose known covariates are NaN are NaN. ``places [B]`` says which series of ``sizes``
-        the contexts are of.
+        Steps whose known covariates are NaN are NaN. ``ids [B]`` name the series of the contexts,
+        where they are known.
 
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
@@ -137,7 +140,7 @@ class FittedNetwork:
                 "val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0"
             )
         x = self.transform.windows(x)
-        learnt = partial(self.learnt, beside=self.encode(covariates), places=places)
+        learnt = partial(self.learnt, beside=self.encode(covariates), ids=ids)
         if self.covariate_regression is not None and covariates is not None:
             point, bounds = self.covariate_regression.forecast(learnt, x, quantiles, covariates)
         else:
@@ -155,19 +158,17 @@ class FittedNetwork:
         x: np.ndarray,
         quantiles: Sequence[float],
         beside: Mapping[str, np.ndarray] = MappingProxyType({}),
-        places: np.ndarray | None = None,
+        ids: pd.Index | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same on the scale of learning."""
         head = self.head
-        scaled, level, spread = self.standardise(x)
+        scaled, level, spread = self.standardise(x, ids)
         passed = self.forward(scaled, beside)
         if head is None:
             point = passed * spread + level
             if self.intervals is None or not len(quantiles):
                 return point, np.empty((*point.shape, 0))
-            return point, self.intervals.apply(
-                point, quantiles, scale=self.interval_scale(x, places)
-            )
+            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x, ids))
         parameters = torch.as_tensor(passed)
         point = head.point(parameters).numpy() * spread + level
         if not len(quantiles):
@@ -181,10 +182,11 @@ class FittedNetwork:
         covariates: CovariateWindows | None,
         n_samples: int,
         generator: torch.Generator,
+        ids: pd.Index | None = None,
     ) -> np.ndarray:
         """Draws ``[B, F, C, S]`` from the head's distribution, steps independent of one another."""
         head = cast(QuantileHead | DistributionHead, self.head)
-        scaled, level, spread = self.standardise(self.transform.windows(x))
+        scaled, level, spread = self.standardise(self.transform.windows(x), ids)
         passed = torch.as_tensor(self.forward(scaled, self.encode(covariates)))
         draws = head.sample(passed, n_samples, generator).numpy()
         return self.transform.inverse(draws * spread[..., None] + level[..., None])
@@ -208,30 +210,34 @@ class FittedNetwork:
             return {}
         return self.encoder.encode(covariates.lengthened(self.config.context), self.config.horizon)
 
-    def standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def standardise(
+        self, x: np.ndarray, ids: pd.Index | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were
         taken off.
 
         A context with fewer rows than the network reads is padded at the front: with missing values
         for a network that leaves them out, with the mean of the context for another one.
 
-        Channels of a wide frame are known by their place and have a fitted scale. Series of a long
-        frame may be new, so each window is its own measure; the network is then equivariant and no
-        series needs a stored scale.
+        Under ``Training(scale="window")`` each window is its own measure; the network is then
+        equivariant and no series needs a stored scale. Under ``"series"`` the scale is that of the
+        training rows of the series that ``ids [B]`` name, and of a series that is not known the
+        window's own. The channels of a group are known by their place.
         """
         shape = (len(x), 1, x.shape[2])
         if self.config.head in UNSCALED_HEADS:
             level = np.zeros(shape)
             spread = np.ones(shape)
-        elif self.n_channels is None:
-            known = np.isfinite(x)
-            level = x.mean(1, keepdims=True, where=known)
-            spread = x.std(1, keepdims=True, where=known)
-            size = np.abs(x).max(1, keepdims=True, where=known, initial=0)
-            spread = np.where(spread <= 1e-12 * size, 0.0, spread)
-        else:
+        elif self.by_place:
             level = np.broadcast_to(self.scaler.mean, shape)
             spread = np.broadcast_to(self.scaler.scale, shape)
+        else:
+            level, spread = _window_scale(x)
+            if not self.config.equivariant:
+                places = self._places(ids, len(x))
+                fitted = (places >= 0)[:, None, None]
+                level = np.where(fitted, self.scaler.mean[places][:, None], level)
+                spread = np.where(fitted, self.scaler.scale[places][:, None], spread)
         dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
         scaled = (x - level) / np.where(spread > 0, spread, 1.0)
         return (
@@ -240,16 +246,24 @@ class FittedNetwork:
             spread,
         )
 
-    def interval_scale(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
-        """Unit in which errors are pooled over windows, ``[B, C]``; ``places`` as in
+    def _places(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
+        """Place of each window's series in the scaler, ``[B]``; -1 where it is not known."""
+        if ids is None:
+            return np.full(n_windows, -1)
+        places: np.ndarray = self.ids.get_indexer(ids)
+        return places
+
+    def interval_scale(self, x: np.ndarray, ids: pd.Index | None = None) -> np.ndarray:
+        """Unit in which errors are pooled over windows, ``[B, C]``; ``ids`` as in
         :meth:`answer`.
         """
-        if self.n_channels is not None:
+        if self.by_place:
             return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
-        if self.sizes is None:
-            return scale_of(x)
-        typical = self.sizes.per_step
-        return scale_of(x) * (typical if places is None else self.sizes.at(places, typical))
+        unit = scale_of(x)
+        if not self.config.equivariant:
+            places = self._places(ids, len(x))
+            unit = np.where(places[:, None] >= 0, self.scaler.scale[places], unit)
+        return unit if self.sizes is None else unit * self.sizes.of(ids, len(x))
 
     def calibrate(
         self,
@@ -266,8 +280,8 @@ class FittedNetwork:
             covariates, ids: Of the same windows; the ids of their series are ``[n]``.
             overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
         """
-        point = self.learnt(x, (), self.encode(covariates))[0]
-        errors = np.abs(y - point) / self.interval_scale(x)[:, None]
+        point = self.learnt(x, (), self.encode(covariates), ids)[0]
+        errors = np.abs(y - point) / self.interval_scale(x, ids)[:, None]
         if len(self.scaler.mean) > 1:
             series = ids.factorize()[0]
             first = np.flatnonzero(np.diff(series, prepend=-1))
@@ -296,6 +310,18 @@ class FittedNetwork:
                 y = self.network(torch.as_tensor(x[part]).to(self.device), **given)
                 parts.append(y.cpu().numpy().astype(np.float64))
         return np.concatenate(parts)
+
+
+def _window_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the known values of windows ``[B, T, C]``, ``[B, 1, C]`` each;
+    the deviation of a constant one is 0.
+    """
+    known = np.isfinite(x)
+    level = x.mean(1, keepdims=True, where=known)
+    deviation = x.std(1, keepdims=True, where=known)
+    size = np.abs(x).max(1, keepdims=True, where=known, initial=0)
+    # A constant window leaves rounding dust, not zero.
+    return level, np.where(deviation <= 1e-12 * size, 0.0, deviation)
 
 
 def resolve_device(name: str, *, strict: bool = False) -> torch.device:

@@ -162,7 +162,7 @@ class FitPlan:
 
     def _owners(self, ends: np.ndarray) -> np.ndarray:
         """Series of each window."""
-        return np.searchsorted(self.panel.starts, ends - 1, side="right") - 1
+        return self.panel.owners(ends)
 
     def _first_rows(self, ends: np.ndarray) -> np.ndarray:
         """First row of the series of each window."""

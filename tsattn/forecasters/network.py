@@ -209,26 +209,59 @@ class NetworkForecaster(Forecaster):
         """As :meth:`tsattn.forecaster.Forecaster.predict_before`; intervals are scaled as for the
         series, if known.
         """
+        panel = history.panel
+        owners = panel.owners(ends)
+        if not self.looks_across:
+            x = self.windows(history, ends)
+            cut = covariates and covariates.cut(x.shape[1], self.horizon)
+            return self._answer_windows(x, quantiles, cut, ids=pd.Index(panel.ids[owners]))
+        moments, first, window = np.unique(
+            ends - panel.starts[owners], return_index=True, return_inverse=True
+        )
+        x = self.windows(history, panel.starts[0] + moments)
+        cut = covariates and covariates.of(first).cut(x.shape[1], self.horizon)
+        point, bounds = self._answer_windows(x, quantiles, cut)
+        channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids[owners]))
+        return point[window, :, channel][:, :, None], bounds[window, :, channel][:, :, None]
+
+    @property
+    def looks_across(self) -> bool:
+        """Whether the series of a table pass the network together and look at one another."""
         self.check_fitted()
-        if self.fitted_.sizes is None:
-            return super().predict_before(history, ends, quantiles=quantiles, covariates=covariates)
-        x = self.windows(history, ends)
-        places = self.fitted_.sizes.places(history.panel, ends)
-        given = covariates and covariates.cut(x.shape[1], self.horizon)
-        return self._answer_windows(x, quantiles, given, places=places)
+        return self.config_.mixed_channels > 0
+
+    def windows(self, history: History, ends: np.ndarray) -> np.ndarray:
+        """As :meth:`tsattn.forecaster.Forecaster.windows`; of series that look at one another, each
+        window shows all of them, ``[B, T, N]``.
+        """
+        if not self.looks_across:
+            return super().windows(history, ends)
+        panel = history.panel
+        owners = panel.owners(ends)
+        places = pd.Index(panel.ids).get_indexer(self.fitted_.ids)
+        return super().windows(history.group, ends - panel.starts[owners])[:, :, places]
+
+    def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
+        """Points ``[N, F, 1, ...]`` of the series of a panel from those of :meth:`windows` at their
+        ends, ``[N, F, C, ...]``.
+        """
+        if not self.looks_across:
+            return point
+        channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids))
+        return point[np.arange(panel.n_series), :, channel][:, :, None]
 
     def _forecast(
         self,
         x: np.ndarray,
         quantiles: Sequence[float],
         covariates: CovariateWindows | None,
-        places: np.ndarray | None = None,
+        ids: pd.Index | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         enough = known_rows(x) >= least_rows(self.context_)
         if not enough.all():
-            return self._with_simpler(x, quantiles, covariates, places, enough)
+            return self._with_simpler(x, quantiles, covariates, ids, enough)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
-            point, bounds = self.fitted_.answer(x, quantiles, covariates, places)
+            point, bounds = self.fitted_.answer(x, quantiles, covariates, ids)
         return point[:, : self.horizon], bounds[:, : self.horizon]
 
     def _with_simpler(
@@ -236,7 +269,7 @@ class NetworkForecaster(Forecaster):
         x: np.ndarray,
         quantiles: Sequence[float],
         covariates: CovariateWindows | None,
-        places: np.ndarray | None,
+        ids: pd.Index | None,
         enough: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same where only some windows show the network ``enough``; a simpler forecaster takes
@@ -245,7 +278,7 @@ class NetworkForecaster(Forecaster):
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            whose = None if places is None else places[enough]
+            whose = None if ids is None else ids[enough]
             beside = covariates and covariates.of(enough)
             point[enough], bounds[enough] = self._forecast(x[enough], quantiles, beside, whose)
         point[~enough], bounds[~enough] = self._simpler().predict_windows(
@@ -307,11 +340,10 @@ class NetworkForecaster(Forecaster):
         panel = super().read(data, fitted=fitted)
         if not fitted:
             return panel
-        known = self.panel_
-        if known.dialect.kind == "wide" and panel.channels != known.channels:
+        if self.looks_across and set(panel.ids) != set(self.fitted_.ids):
             raise ValueError(
-                f"the model was fitted on the channels {', '.join(known.channels)}; got"
-                f" {', '.join(panel.channels)}; give the same columns in the same order"
+                f"the model was fitted on the series {', '.join(map(str, self.fitted_.ids))}, which"
+                f" look at one another; got {', '.join(map(str, panel.ids))}; give the same series"
             )
         regression = self.fitted_.covariate_regression
         encoder = self.fitted_.encoder if regression is None else regression.encoder
@@ -351,7 +383,7 @@ class NetworkForecaster(Forecaster):
             future: As in :meth:`predict`.
 
         Returns:
-            ``[series, horizon, channels, n_samples]`` in original units.
+            ``[series, horizon, n_samples]`` in original units.
 
         Raises:
             ValueError: If the head knows points only, a series is too short, or ``future`` is not
@@ -374,7 +406,8 @@ class NetworkForecaster(Forecaster):
         covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
-            return self.fitted_.sample(x, covariates, n_samples, generator)[:, : self.horizon]
+            draws = self.fitted_.sample(x, covariates, n_samples, generator, pd.Index(panel.ids))
+        return self.own_series(draws[:, :steps], panel)[:, :, 0]
 
     # --- fit --------------------------------------------------------------------------------------
 
@@ -441,8 +474,10 @@ class NetworkForecaster(Forecaster):
         from tsattn.forecasters.fitting import plan_fit
 
         transform = TargetTransform(self.training.target_transform)
+        learning = transform.panel(panel)
+        n_mixed = self._mixed_channels(panel)
         plan = plan_fit(
-            transform.panel(panel),
+            learning.grouped() if n_mixed else learning,
             horizon=self.horizon,
             context=self.context,
             shortest_context=self._shortest_context(),
@@ -450,19 +485,23 @@ class NetworkForecaster(Forecaster):
             scaled=self._head not in UNSCALED_HEADS,
             columns=None if self._kind == "linear" else self.covariate_columns,
         )
-        wide = panel.dialect.kind == "wide"
         can_mask = self._kind == "encoder" and self._head not in UNSCALED_HEADS
         config = self._describe(
             plan.spec.context,
             panel.freq,
-            equivariant=not wide,
+            equivariant=self.training.scale == "window",
             masked=panel.missing == "mask" or (can_mask and plan.padding > 0),
-            mixed_channels=self._mixed_channels(panel),
+            mixed_channels=n_mixed,
             **plan.covariate_sizes,
         )
-        n_channels = panel.n_channels if wide else None
         return plan, FittedNetwork(
-            nn.Identity(), config, plan.scaler, transform, plan.encoder, None, n_channels
+            nn.Identity(),
+            config,
+            plan.scaler,
+            transform,
+            plan.encoder,
+            ids=pd.Index(panel.ids),
+            by_place=n_mixed > 0,
         )
 
     def _train(
@@ -495,7 +534,8 @@ class NetworkForecaster(Forecaster):
             self.training.batch_size, generators.order, home, masked=fitted.config.masked
         )
         started = time.perf_counter()
-        with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
+        n_channels = plan.panel.n_channels
+        with limit_threads(self._threads(fitted, learn.n_windows, n_channels)) as n_threads:
             # What the transformer of a warm start has learnt is what the map of the last fit left
             # over.
             if self._solved and not (warm and hold_linear(fitted.network.to(home))):
@@ -519,7 +559,9 @@ class NetworkForecaster(Forecaster):
         )
         history = pd.DataFrame(progress.history, columns=list(_COURSE))
         return fitted, {
-            "score_scaler_": make_scaler(panel, plan.stops),
+            "score_scaler_": make_scaler(
+                panel, int(plan.stops[0]) if fitted.by_place else plan.stops
+            ),
             "summary_": summary,
             "history_": history,
         }
@@ -583,7 +625,6 @@ class NetworkForecaster(Forecaster):
             "context": config.context,
             "horizon": self.horizon,
             "series": panel.n_series,
-            "channels": len(panel.channels),
             "frequency": panel.freq,
             "train_windows": learn.n_windows,
             "valid_windows": 0 if check is None else check.n_windows,
@@ -625,7 +666,9 @@ class NetworkForecaster(Forecaster):
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         if not np.array_equal(places, np.arange(self.panel_.n_series)):
             own = make_scaler(panel)
-            self.fitted_ = replace(self.fitted_, scaler=self.fitted_.scaler.at(places, own))
+            if not self.fitted_.by_place:
+                scaler = self.fitted_.scaler.at(places, own)
+                self.fitted_ = replace(self.fitted_, scaler=scaler, ids=pd.Index(panel.ids))
             self.score_scaler_ = self.score_scaler_.at(places, own)
         self.panel_ = tail_of(panel, self.context_)
         return self
@@ -672,11 +715,8 @@ class NetworkForecaster(Forecaster):
         ends = spec.ends(panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths)
         if not len(ends):
             require_length(panel, spec.length, "score needs a context and a horizon")
-        scaler = self.score_scaler_
-        if panel.dialect.kind == "long":
-            scaler = scaler.at(
-                pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel)
-            )
+        places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
+        scaler = self.score_scaler_.at(places, make_scaler(panel))
         return -roll(self, panel, ends, scaler=scaler, keep=False).mae
 
     def save(self, path: str | Path) -> None:

@@ -124,7 +124,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         generators = Generators.from_seed(seed_from(self.random_state), device)
         with IN_SINGLE:
             network = build_model(config, generator=generators.init)
-        fitted = FittedNetwork(network, config, scaler, n_channels=x.shape[2])
+        fitted = FittedNetwork(network, config, scaler, by_place=True)
         values = torch.as_tensor(
             scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)
         ).to(device)

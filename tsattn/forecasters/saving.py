@@ -39,7 +39,7 @@ from tsattn.storage import (
     write_tensors,
 )
 
-_FORMAT = 2
+_FORMAT = 3
 _TENSORS = "model.safetensors"
 _FACTS = "config.json"
 _TRIES = 10  # a writer may exchange the folder between two reads, and a busy machine several times
@@ -234,12 +234,76 @@ def read_model(
         told = f"{facts.get('class')!r:.60}".strip("'")
         raise ValueError(f"{path} holds a {told}; load it with {told}.load")
     try:
-        return rebuild(facts, tensors)
+        return rebuild(*of_present_format(facts, tensors))
     except HolidaysMissing:  # no damage, and its message says what to do
         raise
     except _DAMAGES as error:
         told = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
+
+
+def of_present_format(
+    facts: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Facts and tensors of formats 1 and 2 as format 3 has them.
+
+    There a wide table was one series of C channels. Its columns become series in their old order;
+    the errors of each column become shares of its own size, as those of a long table are.
+
+    Raises:
+        ValueError: If something is not what they held; also LookupError or TypeError.
+    """
+    panel = facts.get("panel")
+    if facts["format"] >= _FORMAT or panel is None:
+        return facts, tensors
+    names = panel["channels"]
+    wide = panel["dialect"]["kind"] == "wide"
+    dialect = {**panel["dialect"], "columns": names if wide else []}
+    facts = {**facts, "panel": {**panel, "dialect": dialect}}
+    if "scaler.mean" in tensors:
+        # Files of 0.1 before target transforms have one scale only.
+        scores = {f"score.{name}": tensors[f"scaler.{name}"] for name in ("mean", "scale")}
+        tensors = {**scores, **tensors}
+    if not wide:
+        return facts, tensors
+    n_series = len(names)
+    values, times = (tensors[f"tail.{name}"] for name in ("values", "times"))
+    require(values.shape == (len(times), n_series), "values do not fit")
+    facts["panel"] |= {"ids": names, "ids_dtype": "object"}
+    tensors = {
+        **tensors,
+        "tail.values": values.T.reshape(-1, 1),
+        "tail.starts": len(times) * torch.arange(n_series + 1),
+        "tail.times": times.repeat(n_series),
+    }
+    if "tail.covariates" in tensors:
+        tensors["tail.covariates"] = tensors["tail.covariates"].repeat(n_series, 1)
+    if facts.get("covariates") is not None:
+        covariates = facts["covariates"]
+        facts["covariates"] = {**covariates, "series": covariates["series"] * n_series}
+    if "scaler.mean" in tensors:
+        mixed = facts["network"].get("mixed_channels", 0) > 0
+        tensors |= _scales_of_series(tensors, mixed=mixed)
+    return facts, tensors
+
+
+def _scales_of_series(tensors: dict[str, torch.Tensor], *, mixed: bool) -> dict[str, torch.Tensor]:
+    """Scales and errors ``[n, F, C]`` of the channels of a wide table as those of series."""
+    scales = {f"score.{name}": tensors[f"score.{name}"].T for name in ("mean", "scale")}
+    if mixed:
+        return scales
+    scales |= {f"scaler.{name}": tensors[f"scaler.{name}"].T for name in ("mean", "scale")}
+    errors = tensors.get("intervals.errors")
+    if errors is None:
+        return scales
+    sizes = errors.nanmean(dim=(0, 1))
+    sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
+    shares = (errors / sizes).permute(2, 0, 1).reshape(-1, errors.shape[1], 1)
+    return scales | {
+        "intervals.errors": shares,
+        "intervals.scales": sizes[:, None],
+        "intervals.per_step": sizes.mean().reshape(1),
+    }
 
 
 def made_of(cls: type[Forecaster], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -300,7 +364,8 @@ def fitted_from(
         sizes == {name: getattr(config, name) for name in _READS},
         "covariates do not fit the network",
     )
-    require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
+    mixed = config.mixed_channels > 0
+    require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
     weights = {
         k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")
     }
@@ -311,20 +376,23 @@ def fitted_from(
     transform = (
         facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
     )
-    scaler = _scaler("scaler", tensors, panel)
+    scaler = _scaler("scaler", tensors, (1, panel.n_series) if mixed else (panel.n_series, 1))
     mapped = TargetTransform(transform)
-    intervals = _intervals(tensors.get("intervals.errors"), config, panel)
+    intervals = _intervals(tensors.get("intervals.errors"), config)
     scales = _sizes(tensors, panel)
-    n_channels = panel.n_channels if panel.dialect.kind == "wide" else None
     fitted = FittedNetwork(
-        network, config, scaler, mapped, encoder, intervals, n_channels, regression, scales
+        network,
+        config,
+        scaler,
+        mapped,
+        encoder,
+        intervals,
+        ids=pd.Index(panel.ids),
+        by_place=mixed,
+        covariate_regression=regression,
+        sizes=scales,
     )
-    # Files of 0.1 before target transforms have one scale only.
-    return (
-        fitted,
-        panel,
-        _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler,
-    )
+    return fitted, panel, _scaler("score", tensors, (panel.n_series, 1))
 
 
 def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
@@ -344,11 +412,11 @@ def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows
         )
 
 
-def _scaler(name: str, tensors: dict[str, torch.Tensor], panel: Panel) -> Scaler:
+def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:
     mean = tensors[f"{name}.mean"].numpy()
     scale = tensors[f"{name}.scale"].numpy()
     for part in (mean, scale):
-        fits = part.shape == (panel.n_series, panel.n_channels) and part.dtype == np.float64
+        fits = part.shape == shape and part.dtype == np.float64
         require(
             fits and bool(np.isfinite(part).all()),
             f"{name} holds {part.dtype} of shape {part.shape}",
@@ -357,14 +425,12 @@ def _scaler(name: str, tensors: dict[str, torch.Tensor], panel: Panel) -> Scaler
     return Scaler(mean, scale)
 
 
-def _intervals(
-    errors: torch.Tensor | None, config: ModelConfig, panel: Panel
-) -> StepIntervals | None:
+def _intervals(errors: torch.Tensor | None, config: ModelConfig) -> StepIntervals | None:
     if errors is None:
         return None
     intervals = StepIntervals(errors.numpy())
     require(
-        intervals.errors.shape[1:] == (config.horizon, panel.n_channels),
+        intervals.errors.shape[1:] == (config.horizon, config.mixed_channels or 1),
         f"errors of shape {tuple(errors.shape)}",
     )
     return intervals
@@ -376,8 +442,8 @@ def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | N
         return None
     scales, per_step = (tensors[f"intervals.{name}"].numpy() for name in ("scales", "per_step"))
     for part, shape in (
-        (scales, (panel.n_series, panel.n_channels)),
-        (per_step, (panel.n_channels,)),
+        (scales, (panel.n_series, 1)),
+        (per_step, (1,)),
     ):
         fits = part.shape == shape and part.dtype == np.float64
         require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")

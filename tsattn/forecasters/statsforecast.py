@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.columns import plain
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.classical import Answer, LocalForecaster
@@ -236,12 +235,11 @@ class StatsforecastForecaster(LocalForecaster):
         """
         panel = super().read(data, fitted=fitted)
         if self.model in _INTERMITTENT and (panel.values < 0).any():
-            row, channel = (int(i) for i in np.argwhere(panel.values < 0)[0])
-            series = panel.ids[int(np.searchsorted(panel.starts, row, side="right")) - 1]
-            name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(series)
+            row = int(np.argmax(panel.values[:, 0] < 0))
+            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
             raise ValueError(
-                f"{self.alias_} forecasts demand, which is at least 0; series {name!r} has"
-                f" {panel.values[row, channel]:g}: take another model, such as 'theta'"
+                f"{self.alias_} forecasts demand, which is at least 0; {panel.series_label(n)} has"
+                f" {panel.values[row, 0]:g}: take another model, such as 'theta'"
             )
         return panel
 

@@ -11,6 +11,7 @@ from tsattn.limits import seconds_from
 from tsattn.settings import Settings
 
 LOSSES = ("mse", "mae", "huber")
+SCALES = ("window", "series")
 SKIPS = (True, False, "least_squares")
 # What no max_epochs stands for: epochs, and steps that each of them has at least.
 _EPOCHS = 10
@@ -27,7 +28,10 @@ class Training(Settings):
         learning_rate: Highest rate of AdamW; it rises over the first tenth of the steps and falls
             by a cosine. ``None`` is 0.001, and 0.005 for linear models.
         weight_decay: Decoupled decay, of matrices only.
-        batch_size: Windows a step; every window brings all its channels.
+        scale: What a window is measured by: ``"window"``, its own mean and deviation, so that a
+            forecast follows any shift and scale; or ``"series"``, those of the training rows of its
+            series, which show how a window differs from the usual.
+        batch_size: Windows a step; a window of series that look at one another brings all of them.
         max_epochs: Epochs at most, each one pass over the training windows. ``None`` is ten, and as
             what counts is the number of steps, each of as many passes as make up 30 of them.
         patience: Epochs without a better validation loss before stopping; ``None`` never stops
@@ -63,6 +67,7 @@ class Training(Settings):
     """
 
     loss: str = "mse"
+    scale: str = "window"
     learning_rate: float | None = None
     weight_decay: float = 0.0
     batch_size: int = 128
@@ -82,6 +87,8 @@ class Training(Settings):
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be 'window' or 'series'; got {self.scale!r}")
         if self.linear_skip not in SKIPS:
             raise ValueError(
                 f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}"
