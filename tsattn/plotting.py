@@ -493,7 +493,7 @@ def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
 def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
     id_col = "unique_id" if panel.dialect.id_col is None else panel.dialect.id_col
     time_col = _time_col(panel)
-    name = _point_column(frame, {id_col, time_col})
+    name = _point_column(frame, [id_col, time_col])
     others = tuple(
         str(column) for column in frame.columns if column not in {id_col, time_col, name}
     )
@@ -521,7 +521,7 @@ def _time_col(panel: Panel) -> Any:
     return "ds" if panel.dialect.time_col is None else panel.dialect.time_col
 
 
-def _point_column(frame: pd.DataFrame, key_columns: set[Any]) -> str:
+def _point_column(frame: pd.DataFrame, key_columns: Sequence[Any]) -> str:
     """The one column of points; the others end like a bound of it."""
     numbers = [str(column) for column in frame.columns if column not in key_columns]
     points = []
