@@ -78,6 +78,8 @@ _PACKAGES = ("torch", "numpy", "pandas", "lightning")
 _DEFAULT_CONTEXT = 336  # rows; the cards name it, and a table without a card has no other
 _GIT_TIMEOUT_SECONDS = 10
 _DECIMALS = 6  # of seconds, and of errors by step
+# Options that older records lack, and the defaults that stand for what those runs did.
+_LATER_DEFAULTS = {"scale": "window"}
 _LOCK_DIGITS = 8  # of the digest in the name of a lock file
 
 _Record = dict[str, Any]
@@ -544,12 +546,16 @@ def _peak_mb() -> float | None:
 def chosen_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a configuration but for those that are ``None``, ``False`` or empty.
 
-    A later version may add an option. If a configuration leaves it out, its hash stays.
+    The defaults of options that were added later are left out too. The hash of a configuration
+    without such an option therefore stays.
     """
     return {
         name: value
         for name, value in config.items()
-        if value is not None and value is not False and value not in ((), [])
+        if value is not None
+        and value is not False
+        and value not in ((), [])
+        and _LATER_DEFAULTS.get(name) != value
     }
 
 
