@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from records import RESULTS, Record, Records, parse
 
-from tsattn.benchmark import _peak_mb, _reset_peak, asked, config_of
+from tsattn.benchmark import _peak_mb, _reset_peak, chosen_settings, config_of
 from tsattn.catalogue import find_model
 from tsattn.data.frames import from_long
 from tsattn.data.schema import Schema
@@ -132,7 +132,7 @@ def identity(model: str, forecaster: Forecaster) -> Record:
     if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
         fixed |= {"fine_tune", "val_size", "random_state"}
     settings = {name: value for name, value in config_of(forecaster).items() if name not in fixed}
-    told = json.loads(json.dumps(asked(settings), default=str))
+    told = json.loads(json.dumps(chosen_settings(settings), default=str))
     return {"settings": told, "weights": digest(network(forecaster))}
 
 

@@ -25,14 +25,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/benchmark.py",
-        "if record.keys() >= set(REQUIRED))",
-        "if record.keys())",
+        "if record.keys() >= set(REQUIRED) and",
+        "if record.keys() >= set(key) and",
         "tests/test_benchmark.py",
     ),
     Mutant(
         "tsattn/benchmark.py",
-        "ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon + 1)).ravel()",
-        "ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon)).ravel()",
+        "cutoffs = np.arange(n_fit, n_rows - self.horizon + 1)",
+        "cutoffs = np.arange(n_fit, n_rows - self.horizon)",
         "tests/test_benchmark.py",
     ),
     Mutant(

@@ -108,8 +108,13 @@ MUTANTS = [
     Mutant(
         "tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES
     ),
-    Mutant("tsattn/cli.py", "filter(None, map(_without_code, advice))", "advice", ODD),
-    Mutant("tsattn/cli.py", 'value == "None" or', "", ODD),
+    Mutant("tsattn/checks.py", 'return ""\n', "return self.advice\n", ODD),
+    Mutant(
+        "tsattn/checks.py",
+        'return option if self.value is None else f"{option} {self.value}"',
+        "return option",
+        ODD,
+    ),
     # the base class
     Mutant(
         "tsattn/forecaster.py",

@@ -194,8 +194,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/tuning.py",
-        "if prune and trial.should_prune():",
-        "if not prune and trial.should_prune():",
+        "if prune and optuna_trial.should_prune():",
+        "if not prune and optuna_trial.should_prune():",
         TUNING,
     ),
     Mutant(
@@ -225,12 +225,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/storage.py",
-        "            write(aside)\n            aside.replace(target)",
+        "            write(temporary)\n            temporary.replace(target)",
         "            write(target)",
         STORAGE,
     ),
     # the command line
-    Mutant("tsattn/cli.py", "schema=model.schema.changed(**said)", "schema=schema", CLI),
+    Mutant("tsattn/cli.py", "schema=model.schema.changed(**table_options)", "schema=schema", CLI),
     Mutant(
         "tsattn/cli.py",
         "    if saved is not None and model is not None:",
@@ -239,8 +239,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/cli.py",
-        "if path is not None and not reads.future:",
-        "if path is not None and not reads.past:",
+        "if path is not None and not columns.future:",
+        "if path is not None and not columns.past:",
         CLI_COVARIATES,
     ),
     Mutant("tsattn/console.py", "and not math.isfinite(value):", "and value is None:", CLI),
@@ -252,8 +252,8 @@ MUTANTS = [
         TERMINAL,
     ),
     # exports
-    Mutant(EXPORT_FILE, "else usable & ~(x < 0).any(1, keepdim=True)", "else usable", EXPORT),
-    Mutant(EXPORT_FILE, "x.sqrt() if", "x if", EXPORT),
+    Mutant(EXPORT_FILE, "is_usable & ~(x < 0).any(1, keepdim=True)", "is_usable", EXPORT),
+    Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),

@@ -169,19 +169,19 @@ def test_intervals_are_refused_with_the_remedy(make, ask):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Naive(0), "horizon must be an integer, at least 1; got 0"),
-        (lambda: Naive(2.5), "horizon must be an integer"),
+        (lambda: Naive(0), "horizon must be a whole number of at least 1; got 0"),
+        (lambda: Naive(2.5), "horizon must be a whole number"),
         (
             lambda: SeasonalNaive(2, 0),
-            "season_length must be an integer number of rows, at least 1; got 0",
+            "season_length must be a whole number of at least 1; got 0",
         ),
         (
             lambda: WindowAverage(2, context=0),
-            "context must be an integer number of rows, at least 1; got 0",
+            "context must be a whole number of at least 1; got 0",
         ),
         (
             lambda: Drift(2, context=1),
-            "context must be an integer number of rows, at least 2; got 1",
+            "context must be a whole number of at least 2; got 1",
         ),
     ],
 )

@@ -373,7 +373,7 @@ def test_a_group_shares_settings_and_single_models_stand_above(table):
         ("step = 24", "no field 'step'"),
         ("drop_last = true", "no field 'drop_last'"),
         ("horizons = 96", "horizons = 96 must be a list"),
-        ("horizons = ['a']", "horizon must be an integer"),
+        ("horizons = ['a']", "horizon must be a whole number"),
         ("models = ['prophet']", "'prophet' is unknown; use one of"),
         ("seeds = [-1]", "a seed must be a whole number of at least 0; got -1"),
         ("max_time = '15 parsecs'", "max_time must be seconds or a text such as '90s'"),

@@ -283,7 +283,7 @@ def test_wrong_checksum(tiny, here, tmp_path, change, message):
         assert str(here / "Tiny.csv") in str(caught.value)
         assert str(caught.value).endswith(
             "remove it and get some/Tiny.csv from https://example.org/tiny and put it as Tiny.csv"
-            " into the data_dir folder"
+            " into the data folder"
         )
 
 
@@ -299,9 +299,7 @@ def test_damaged_gzip(tiny, tmp_path, packed):
 
 def test_data_dir_must_be_a_folder(tiny, tmp_path):
     for call in (load_dataset, verify, fetch):
-        with pytest.raises(
-            FileNotFoundError, match=r"data_dir '.*absent' is no folder; .*Tiny.csv"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"'.*absent' is no folder; .*Tiny.csv"):
             call("tiny", tmp_path / "absent", cache_dir=tmp_path)
 
 
@@ -427,7 +425,7 @@ def test_no_network(tiny, closed, tmp_path):
         str(caught.value)
         == f"neither Tiny.csv nor Tiny.csv.gz is in {tmp_path / 'empty'} or in {cache}, and"
         f" {closed}/some/Tiny.csv cannot be downloaded (ConnectionError); get some/Tiny.csv from"
-        " https://example.org/tiny and put it as Tiny.csv into the data_dir folder"
+        " https://example.org/tiny and put it as Tiny.csv into the data folder"
     )
     assert list(cache.iterdir()) == []
 

@@ -271,7 +271,7 @@ BAD_USAGE = {
     "benchmark": "nothing to judge on; name a data set",
     "benchmark none.toml --dataset ETTh1": "none.toml: No such file or directory; check the path",
     "benchmark --dataset nosuch": "no data set is called 'nosuch'; known are electricity, etth1",
-    "benchmark --dataset ETTh1 --data-dir nowhere": "--data-dir 'nowhere' is no folder",
+    "benchmark --dataset ETTh1 --data-dir nowhere": "'nowhere' is no folder; name the one with ETTh1.csv",
     "benchmark --data wide.csv --horizon 4": "a table and its split go together",
     "benchmark --data wide.csv --split 0.7,0.1,0.2": "has no card that lists horizons",
     "benchmark --data wide.csv --split 0.7,0.1 --horizon 4": (

@@ -610,7 +610,7 @@ def test_errors_say_what_to_do():
         SplitConformal(Naive(2), n_windows=29).fit(frame)
     with pytest.raises(ValueError, match="too short"):
         SplitConformal(SeasonalNaive(2, 24), n_windows=6).fit(frame)
-    with pytest.raises(ValueError, match="n_windows must be an integer, at least 1"):
+    with pytest.raises(ValueError, match="n_windows must be a whole number of at least 1"):
         SplitConformal(Naive(2), n_windows=0).fit(frame)
 
 

@@ -13,7 +13,7 @@ from tsattn import make_forecaster
 from tsattn.adapters.export import export_program
 from tsattn.adapters.gluonts import to_gluonts
 from tsattn.adapters.sktime import to_sktime
-from tsattn.benchmark import asked
+from tsattn.benchmark import chosen_settings
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateHistory, CovariateWindows
 from tsattn.data.frames import from_long, from_wide, to_panel
@@ -183,9 +183,9 @@ def lacking(future, rows=(), **values):
         ),
         (
             lambda f: f.assign(ds=np.arange(12)),
-            "column 'ds' of future= holds integers, but the series have stamps",
+            "column 'ds' of the future table holds integers, but the series have stamps",
         ),
-        (lambda f: f.assign(ds="soon"), "column 'ds' of future= holds 'soon' in row 0"),
+        (lambda f: f.assign(ds="soon"), "column 'ds' of the future table holds 'soon' in row 0"),
     ],
 )
 def test_an_incomplete_future_is_one_clear_error(model, make, message):
@@ -418,10 +418,10 @@ def test_panels_with_more_columns_than_are_read_are_fine(model):
 
 
 def test_settings_that_name_no_column_leave_the_hash_of_a_record_as_it_was():
-    assert asked(
+    assert chosen_settings(
         {"past_cols": (), "calendar": [], "offset": 0, "mixing": False, "ranks": None}
     ) == {"offset": 0}
-    assert asked({"past_cols": ["temp"]}) == {"past_cols": ["temp"]}
+    assert chosen_settings({"past_cols": ["temp"]}) == {"past_cols": ["temp"]}
 
 
 # --- around forecasters ---------------------------------------------------------------------------

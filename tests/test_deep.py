@@ -346,9 +346,9 @@ def test_arguments_reach_the_estimator():
     ("settings", "message"),
     [
         ({"model": "tft"}, "model must be one of deepar, patchtst, dlinear; got 'tft'"),
-        ({"context": 1}, "context must be an integer number of rows, at least 2; got 1"),
-        ({"max_epochs": 0}, "max_epochs must be an integer"),
-        ({"n_paths": 0.5}, "n_paths must be an integer"),
+        ({"context": 1}, "context must be a whole number of at least 2; got 1"),
+        ({"max_epochs": 0}, "max_epochs must be a whole number"),
+        ({"n_paths": 0.5}, "n_paths must be a whole number"),
         ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
     ],
 )

@@ -384,7 +384,7 @@ def test_unknown_engines_are_refused(engine, message):
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, engine, gone, message):
-    monkeypatch.setattr("tsattn.distributed.find_spec", lambda name: None if name == gone else name)
+    monkeypatch.setattr("tsattn.checks.find_spec", lambda name: None if name == gone else name)
     with pytest.raises(ImportError, match=message):
         distributed_map(abs, [1], engine=engine)
 
@@ -502,7 +502,7 @@ def test_scores_without_forecasts_add_up_too():
             {"n_chunks": 3},
             "n_chunks deals series out, and by='fold' deals fits out; got n_chunks = 3: use one",
         ),
-        ({"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
+        ({"n_windows": 0}, "n_windows must be a whole number of at least 1; got 0"),
     ],
 )
 def test_bad_requests_are_refused(given, message):

@@ -479,12 +479,12 @@ def test_other_numbers_are_refused(tmp_path):
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
-    find = tsattn.adapters.export.find_spec
+    find = tsattn.checks.find_spec
     monkeypatch.setattr(
-        tsattn.adapters.export, "find_spec", lambda name: None if name == missing else find(name)
+        tsattn.checks, "find_spec", lambda name: None if name == missing else find(name)
     )
     with pytest.raises(
-        ImportError, match=rf"needs {missing}, which is not installed; install tsattn\[onnx\]"
+        ImportError, match=rf"needs {missing}; install it with: pip install 'tsattn\[onnx\]'"
     ):
         export_onnx(fit("nlinear"), tmp_path / "model.onnx")
 
@@ -499,7 +499,7 @@ def test_what_onnx_cannot_say_is_an_error(changes, more, tmp_path, monkeypatch):
     """Without the translation of some operators torch breaks off, or writes a file that no runtime
     opens.
     """
-    monkeypatch.setattr(tsattn.adapters.export, "_spelt_out", lambda program: program)
+    monkeypatch.setattr(tsattn.adapters.export, "_with_onnx_operators", lambda program: program)
     model = described({**changes, "patch_len": 8}, more, monkeypatch)
     with pytest.raises(
         ValueError, match=r"this network has no ONNX form .*; use export_pt2"

@@ -203,7 +203,7 @@ def test_a_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
     assert len(part.times) == 2 * panel.n_series
     with pytest.raises(ValueError, match=r"horizon = 4 is longer than the 3 steps.*horizon=4"):
         forecast_panel(fitted, panel, horizon=4)
-    with pytest.raises(ValueError, match="horizon must be an integer"):
+    with pytest.raises(ValueError, match="horizon must be a whole number"):
         forecast_panel(fitted, panel, horizon=0)
 
 
@@ -312,7 +312,7 @@ def test_settings_are_changed_together_or_not_at_all():
             {"alias": "x", "training__max_epochs": 0},
             "max_epochs must be a whole number of at least 1; got 0",
         ),
-        ({"alias": "x", "horizon": 0}, "horizon must be an integer, at least 1; got 0"),
+        ({"alias": "x", "horizon": 0}, "horizon must be a whole number of at least 1; got 0"),
         (
             {"alias": "x", "network__d_model": 3},
             "Tuned has no parameter 'network'; it takes horizon, training",

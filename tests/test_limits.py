@@ -71,7 +71,7 @@ def test_small_networks_get_one_thread_and_large_ones_all():
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
 def test_other_numbers_are_refused(bad, df):
-    message = rf"n_threads must be a whole number of at least 1; got {bad!r}; leave it out"
+    message = rf"n_threads must be a whole number of at least 1; got {bad!r}"
     for call in (lambda: choose_threads(bad, 1), lambda: limit_threads(bad).__enter__()):
         with pytest.raises(ValueError, match=message):
             call()

@@ -557,14 +557,14 @@ LINES = {
         NAIVE,
         (
             "series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00, but values must be"
-            f" numbers; {WRITE}"
+            f" numbers; {WRITE}, or drop it"
         ),
     ),
     "a currency": (
         lambda: wide(v="$10.04"),
         NAIVE,
         (
-            f"column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; {WRITE}; a"
+            f"column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; {WRITE}, or drop it; a"
             " time column is named by --time-col, the columns of a long table also by --id-col and"
             " --target-col"
         ),
@@ -574,7 +574,7 @@ LINES = {
         NAIVE,
         (
             "series 'b': column 'y' holds '-' at 2024-01-06 00:00:00, but values must be numbers;"
-            f" {WRITE}"
+            f" {WRITE}, or drop it"
         ),
     ),
     "no stamp": (

@@ -403,7 +403,7 @@ def test_mistakes_name_what_exists():
         plot_forecast(panel, forecast_of(panel), series="c")
     for odd in (0, 2.5, "3"):
         with pytest.raises(
-            ValueError, match=f"n_history must be an integer, at least 1; got {odd!r}"
+            ValueError, match=f"n_history must be a whole number of at least 1; got {odd!r}"
         ):
             plot_forecast(panel, forecast_of(panel), n_history=odd)
 
@@ -457,10 +457,10 @@ def test_an_attention_map_shows_its_weights_and_the_blocks_of_each_level(tmp_pat
     assert len(listed.get_lines()) == len(outlines)
     for odd in (None, (12, 0), (12, 2.5)):
         with pytest.raises(
-            ValueError, match="a size of block_sizes must be an integer, at least 1; got"
+            ValueError, match="a size of block_sizes must be a whole number of at least 1; got"
         ):
             plot_attention(weights, block_sizes=odd)
-    with pytest.raises(ValueError, match=r"offset must be an integer, at least 0; got 1.5"):
+    with pytest.raises(ValueError, match=r"offset must be a whole number of at least 0; got 1.5"):
         plot_attention(weights, offset=1.5)
 
 
@@ -507,7 +507,7 @@ def test_mistakes_about_a_backtest_name_what_exists():
         plot_backtest(result, series="c")
     for odd in (0, 2.5, "3"):
         with pytest.raises(
-            ValueError, match=f"n_cutoffs must be an integer, at least 1; got {odd!r}"
+            ValueError, match=f"n_cutoffs must be a whole number of at least 1; got {odd!r}"
         ):
             plot_backtest(result, n_cutoffs=odd)
     with pytest.raises(ValueError, match="keep=True"):

@@ -82,7 +82,7 @@ def test_samples_have_the_quantiles_of_the_forecast(head):
     for wrong in (-1, 2.5, "5"):
         with pytest.raises(
             ValueError,
-            match=f"n_samples must be an integer number of rows, at least 1; got {wrong!r}",
+            match=f"n_samples must be a whole number of at least 1; got {wrong!r}",
         ):
             fitted.sample(n_samples=wrong)
     frame = fitted.predict(quantiles=[0.2, 0.8])

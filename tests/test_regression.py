@@ -275,9 +275,9 @@ def test_context_follows_the_data():
         (
             {"context": 0},
             ValueError,
-            "context must be an integer number of rows, at least 1; got 0",
+            "context must be a whole number of at least 1; got 0",
         ),
-        ({"max_windows": 0}, ValueError, "max_windows must be an integer"),
+        ({"max_windows": 0}, ValueError, "max_windows must be a whole number"),
     ],
 )
 def test_bad_settings_are_refused(settings, error, message):

@@ -65,9 +65,9 @@ def test_the_last_window_ends_with_its_series():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
-        ({"n_windows": True}, "n_windows must be an integer"),
-        ({"step_size": 1.5}, "step_size must be an integer"),
+        ({"n_windows": 0}, "n_windows must be a whole number of at least 1; got 0"),
+        ({"n_windows": True}, "n_windows must be a whole number"),
+        ({"step_size": 1.5}, "step_size must be a whole number"),
     ],
 )
 def test_origins_that_do_not_fit_are_refused(kwargs, message):

@@ -325,12 +325,12 @@ def test_a_backtest_judges_their_intervals():
             {"model": "prophet"},
             r"model must be one of ets, theta, autoreg, sarimax, stl_ets; got 'prophet'",
         ),
-        ({"context": 9}, "context must be an integer number of rows, at least 10; got 9"),
+        ({"context": 9}, "context must be a whole number of at least 10; got 9"),
         (
             {"season_length": 0},
-            "season_length must be an integer number of rows, at least 1; got 0",
+            "season_length must be a whole number of at least 1; got 0",
         ),
-        ({"lags": True}, "lags must be an integer"),
+        ({"lags": True}, "lags must be a whole number"),
         (
             {"order": (1, 0)},
             r"order must be three integers of at least 0, such as \(0, 1, 1\); got \(1, 0\)",

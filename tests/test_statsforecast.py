@@ -253,10 +253,10 @@ def test_negative_demand_is_refused_by_name(model):
             {"model": "prophet"},
             "model must be one of ets, theta, auto_ets, auto_arima, .*; got 'prophet'",
         ),
-        ({"context": 9}, "context must be an integer number of rows, at least 10; got 9"),
+        ({"context": 9}, "context must be a whole number of at least 10; got 9"),
         (
             {"season_length": 0},
-            "season_length must be an integer number of rows, at least 1; got 0",
+            "season_length must be a whole number of at least 1; got 0",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def tell(name, call, *args):
 whole = demo.load_co2
 demo.load_co2 = lambda: whole().last(500)
 demo._TRAINING |= {"max_epochs": 3, "batch_size": 128}
-demo._WINDOWS = 2
+demo._N_CUTOFFS = 2
 for name, typed in json.loads(sys.argv[1]).items():
     tell(name, cli.main, typed.split())
 tell("loud", python, True)

@@ -1,4 +1,4 @@
-"""What `python -m tsattn` runs: the command line."""
+"""The entry point of ``python -m tsattn``, which runs the command line."""
 
 import sys
 

@@ -1,6 +1,4 @@
-"""The benchmark suite: models judged on every test window, one record a run, resumed where it
-stopped.
-"""
+"""The benchmark suite, which judges models on every test window and keeps one record a run."""
 
 import hashlib
 import json
@@ -23,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from tsattn import __version__
 from tsattn.catalogue import find_model, make_forecaster, settings_for
+from tsattn.checks import check_whole
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
 from tsattn.data.frames import Panel, season_length
@@ -30,42 +29,60 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
+from tsattn.evaluate.rolling import Rolled
 from tsattn.forecaster import Forecaster
-from tsattn.limits import check_threads
 from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
 from tsattn.terminal import in_words
 
-# What a record must have to count as one: the place where it belongs, what it says, and where it
-# came from.
+# Fields that every record has: its place in the grid, the scores, and its origin.
 REQUIRED = (
-    *(
-        "dataset",
-        "data_sha256",
-        "split",
-        "model",
-        "horizon",
-        "context",
-        "seed",
-        "n_windows",
-        "mse",
-        "mae",
-    ),
-    *("params", "fit_seconds", "predict_seconds", "peak_mb"),
-    *("versions", "machine", "config", "config_hash", "commit", "finished"),
+    "dataset",
+    "data_sha256",
+    "split",
+    "model",
+    "horizon",
+    "context",
+    "seed",
+    "n_windows",
+    "mse",
+    "mae",
+    "params",
+    "fit_seconds",
+    "predict_seconds",
+    "peak_mb",
+    "versions",
+    "machine",
+    "config",
+    "config_hash",
+    "commit",
+    "finished",
 )
-# Settings that tell how a table is read or where a run happens, or stand in the record by
-# themselves.
+# Settings that are no part of a configuration: they say how a table is read or where a run happens,
+# or are fields of the record.
 _NOT_CONFIG = {
-    *("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"),
+    "horizon",
+    "alias",
+    "random_state",
+    "val_size",
+    "checkpoint_dir",
+    "n_threads",
     *Schema().get_params(),
 }
-# What a linear model has no use for.
+# Settings of a training that have no effect on a linear model.
 _SKIPS = ("linear_skip", "skip_rate", "skip_level")
-_COURSE = ("epochs", "best_epoch", "valid_loss", "timed_out")
+# Facts of a training by steps, on the validation rows.
+_TRAINING_FACTS = ("epochs", "best_epoch", "valid_loss", "timed_out")
 _PROTOCOL = {"scale": "train", "step": 1, "windows": "all"}
 _PACKAGES = ("torch", "numpy", "pandas", "lightning")
-_DEFAULT_CONTEXT = 336  # what the cards say, for tables without one
+_DEFAULT_CONTEXT = 336  # rows; the cards name it, and a table without a card has no other
+_GIT_TIMEOUT_SECONDS = 10
+_DECIMALS = 6  # of seconds, and of errors by step
+# Options that older records lack, and the defaults that stand for what those runs did.
+_LATER_DEFAULTS = {"scale": "window"}
+_LOCK_DIGITS = 8  # of the digest in the name of a lock file
+
+_Record = dict[str, Any]
 
 
 def run_suite(
@@ -77,133 +94,158 @@ def run_suite(
     engine: Any = None,
     n_threads: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Run what is asked and not yet recorded; every window of every test span is judged.
+    """Make the runs of a suite that have no record yet, on every window of every test span.
 
     Names, tables and sizes are checked before the first run. A run is fitted on the training rows,
     with the validation rows for early stopping, and forecasts from each cutoff of the test span,
     step 1. Scores are on the scale of the training rows (population deviation, per channel), and in
-    original units beside it.
+    original units.
 
-    Several suites may fill one folder at the same time, from several machines too: each run is
-    taken by one of them.
+    Several suites may fill one folder at the same time, also from several machines. One of them
+    makes each run.
 
     Args:
         suite: The grid.
         data_dir: Folder with the files of carded sets.
-        out: Folder of records, one line a run in ``<name of the suite>.jsonl``, added when the run
-            is over. A run whose record stands there is not run again. ``None`` writes nothing.
-        progress: Called with a line before each run; where it is given, a training also shows its
-            progress on stderr if that is a terminal.
-        engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one
-            after another. Times of runs that share a machine compare with one another only.
-        n_threads: Threads of torch for each run; ``None``: one for small networks, as in
+        out: Folder of records. Each run adds one line to ``<name of the suite>.jsonl`` at its end,
+            and a run with a record is not repeated. ``None`` writes nothing.
+        progress: Called with a line before each run. If it is set, a training also shows its
+            progress on stderr where that is a terminal.
+        engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`. ``None`` makes them
+            in this process, one after another. Runs that share a machine slow one another, so that
+            their times compare only with one another.
+        n_threads: Threads of torch for each run. ``None`` gives small networks one, as in
             :class:`tsattn.AttentionForecaster`.
 
     Returns:
-        One record a run asked for, run now or found, in the order of the grid.
+        One record for each run of the grid, in its order.
 
     Raises:
         ValueError: If a name, a table or a setting is not usable.
         OSError: If a file cannot be read or written.
     """
     path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
-    how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
-    verbose = (
-        progress is not None and engine is None
-    )  # lines of several workers would overwrite one another
+    if n_threads is not None:
+        check_whole("n_threads", n_threads)
+    # The lines of several workers would overwrite one another.
+    verbose = progress is not None and engine is None
     runs = [
-        run.told(verbose, **how)
+        run.prepared(verbose, n_threads)
         for source in _sources(suite, data_dir)
         for run in _runs(suite, source)
     ]
     say = progress or (lambda line: None)
-    known = [] if path is None else read_rows(path)
-    records = [find_record(known, run.key) for run in runs]
-    if engine is not None:
-        return _run_elsewhere(runs, records, path, engine, say)
-    started = time.monotonic()
-    n_made = 0
-    # What another suite is at is left for the end: it will be there by then, or free.
-    for wait in (False, True):
-        for number, run in enumerate(runs):
-            if wait and records[number] is not None:
-                continue
-            what = "running" if records[number] is None else "found"
-            gone = time.monotonic() - started
-            n_left = sum(record is None for record in records)
-            left = (
-                f", {in_words(gone / n_made * n_left)} left" if n_made else ""
-            )  # as long a run as those made took
-            say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {in_words(int(gone))} gone{left}")
-            if records[number] is None:
-                records[number], is_new = _take(run, path, wait=wait)
-                n_made += is_new
+    existing = [] if path is None else read_rows(path)
+    records = [find_record(existing, run.key) for run in runs]
+    if engine is None:
+        _run_in_turn(runs, records, path, say)
+    else:
+        _run_on_engine(runs, records, path, engine, say)
     return [record for record in records if record is not None]
 
 
-def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[dict[str, Any] | None, bool]:
-    """A run's record, ``None`` while another process is at it and ``wait`` is not set, and whether
-    it was run now.
+def _run_in_turn(
+    runs: "list[_Run]",
+    records: list[_Record | None],
+    path: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Make the runs without a record, one after another, and put their records into the list.
+
+    The first round passes by the runs that another suite is making. By the second round they have
+    a record, or their lock is free.
+    """
+    started = time.monotonic()
+    n_made = 0
+    for wait in (False, True):
+        for number, run in enumerate(runs):
+            is_open = records[number] is None
+            if wait and not is_open:
+                continue
+            state = "running" if is_open else "found"
+            seconds_gone = time.monotonic() - started
+            line = f"[{number + 1}/{len(runs)}] {state}: {run.title}"
+            line += f", {in_words(int(seconds_gone))} gone"
+            if n_made:
+                n_left = records.count(None)
+                line += f", {in_words(seconds_gone / n_made * n_left)} left"
+            say(line)
+            if is_open:
+                records[number], is_new = _take(run, path, wait=wait)
+                n_made += is_new
+
+
+def _run_on_engine(
+    runs: "list[_Run]",
+    records: list[_Record | None],
+    path: Path | None,
+    engine: Any,
+    say: Callable[[str], None],
+) -> None:
+    """Make the runs without a record on an engine, and put their records into the list."""
+    open_numbers = [number for number, record in enumerate(records) if record is None]
+    engine_name = engine if isinstance(engine, int | str) else type(engine).__name__
+    say(f"running {len(open_numbers)} of {len(runs)} on {engine_name}")
+    make_record: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
+    open_runs = [runs[number] for number in open_numbers]
+    outcomes = distributed_map(make_record, open_runs, engine=engine)
+    for number, (record, _) in zip(open_numbers, outcomes, strict=True):
+        # On another machine, the path of the records may be another folder.
+        if path is not None:
+            add_row(path, record, tuple(runs[number].key))
+        records[number] = record
+
+
+def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[_Record | None, bool]:
+    """Make a run unless it has a record, under a lock that only one process holds.
+
+    Args:
+        run: The run.
+        path: File of the records; ``None`` has neither records nor a lock.
+        wait: Whether to wait for a process that is making the run.
+
+    Returns:
+        The record, ``None`` where another process is making the run; and whether the run was made
+        by this call.
     """
     if path is None:
         return run.execute(), True
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The system lets go of the lock of a process that dies.
-    lock = FileLock(path.with_name(f".{path.name}.{_digest(run.key)[:8]}.lock"))
+    # The system releases the lock of a process that dies.
+    lock = FileLock(path.with_name(f".{path.name}.{_digest(run.key)[:_LOCK_DIGITS]}.lock"))
     try:
         lock.acquire(blocking=wait)
     except Timeout:
         return None, False
     try:
-        found = find_record(read_rows(path), run.key)
-        record = found or add_row(path, run.execute(), tuple(run.key), again=True)
+        record = find_record(read_rows(path), run.key)
+        is_new = record is None
+        if record is None:
+            record = add_row(path, run.execute(), tuple(run.key), again=True)
     finally:
         lock.release()
-    # Only now: whoever still waits for the lock, or makes a new one, finds the record.
+    # After the record is written: a process that waits for the lock, or makes a new one, finds it.
     with suppress(OSError):
         Path(lock.lock_file).unlink()
-    return record, found is None
+    return record, is_new
 
 
-def _run_elsewhere(
-    runs: "list[_Run]",
-    records: list[dict[str, Any] | None],
-    path: Path | None,
-    engine: Any,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    open_ = [number for number, record in enumerate(records) if record is None]
-    say(
-        f"running {len(open_)} of {len(runs)} on"
-        f" {engine if isinstance(engine, int | str) else type(engine).__name__}"
-    )
-    work: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
-    for number, (record, _) in zip(
-        open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True
-    ):
-        # A worker on another machine may have had another folder under this name.
-        if path is not None:
-            add_row(path, record, tuple(runs[number].key))
-        records[number] = record
-    return [record for record in records if record is not None]
-
-
-def find_record(records: list[dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first whole record of a run, or ``None``.
+def find_record(records: list[_Record], key: Mapping[str, Any]) -> _Record | None:
+    """The first complete record of a run, or ``None``.
 
     Args:
-        records: Rows of a file of records; one that lacks a field of ``REQUIRED`` does not count.
+        records: Rows of a file of records. A row that lacks a field of ``REQUIRED`` does not count.
         key: Fields that must be equal.
     """
-    whole = (record for record in records if record.keys() >= set(REQUIRED))
-    return next(
-        (record for record in whole if all(record[name] == key[name] for name in key)), None
-    )
+    for record in records:
+        if record.keys() >= set(REQUIRED) and all(record[name] == key[name] for name in key):
+            return record
+    return None
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A panel cut to the rows that are judged or learnt from, and how it is split."""
+    """A panel that ends with its test rows, and its split."""
 
     name: str
     panel: Panel
@@ -218,40 +260,52 @@ class _Source:
 
 
 def _sources(suite: Suite, data_dir: str | Path | None) -> list[_Source]:
-    carded = [_carded(name, data_dir) for name in dict.fromkeys(suite.datasets)]
-    return carded if suite.table is None else [*carded, _tabled(suite)]
+    sources = [_source_of_card(name, data_dir) for name in dict.fromkeys(suite.datasets)]
+    if suite.table is not None:
+        sources.append(_source_of_table(suite))
+    return sources
 
 
-def _carded(name: str, data_dir: str | Path | None) -> _Source:
+def _source_of_card(name: str, data_dir: str | Path | None) -> _Source:
     data = load_dataset(name, data_dir)
-    protocol = data.card.protocol
+    card = data.card
+    protocol = card.protocol
     if protocol.step != 1 or protocol.drop_last or not protocol.context_reach:
         raise ValueError(
-            f"card {data.card.name} asks for step = {protocol.step}, drop_last ="
+            f"card {card.name} asks for step = {protocol.step}, drop_last ="
             f" {protocol.drop_last}, context_reach = {protocol.context_reach}; only all windows, 1,"
             " false and true, make scores comparable"
         )
-    panel = data.panel.rows(0, data.split.bounds[2])
-    # The published spelling of the name is that of the file: ETTh1.
-    title = Path(data.card.file).stem
+    n_rows = data.split.bounds[2]
     return _Source(
-        title, panel, data.split, data.card.seasonality, protocol.context, protocol.horizons
+        name=Path(card.file).stem,  # spelt as published: ETTh1
+        panel=data.panel.rows(0, n_rows),
+        split=data.split,
+        seasonality=card.seasonality,
+        context=protocol.context,
+        horizons=protocol.horizons,
     )
 
 
-def _tabled(suite: Suite) -> _Source:
+def _source_of_table(suite: Suite) -> _Source:
     path = Path(suite.table or "")
-    shares = suite.split or ""
     panel = read_table(path, Schema(**suite.columns))
-    if (panel.lengths != panel.lengths[0]).any():
-        short = int(np.argmin(panel.lengths))
+    n_rows = int(panel.lengths[0])
+    if (panel.lengths != n_rows).any():
+        shortest = int(np.argmin(panel.lengths))
         raise ValueError(
-            f"one split needs series of one length; {panel.ids[short]!r} has {panel.lengths[short]}"
-            f" rows of {panel.lengths.max()}: cut all series to the same span"
+            f"one split needs series of one length; {panel.ids[shortest]!r} has"
+            f" {panel.lengths[shortest]} rows of {panel.lengths.max()}: cut all series to the same"
+            " span"
         )
-    split = Split.from_shares(int(panel.lengths[0]), shares)
-    name = Path(path.name.removesuffix(".gz")).stem
-    return _Source(name, panel, split, season_length(panel.freq), _DEFAULT_CONTEXT, ())
+    return _Source(
+        name=Path(path.name.removesuffix(".gz")).stem,
+        panel=panel,
+        split=Split.from_shares(n_rows, suite.split or ""),
+        seasonality=season_length(panel.freq),
+        context=_DEFAULT_CONTEXT,
+        horizons=(),
+    )
 
 
 @dataclass(frozen=True)
@@ -266,17 +320,14 @@ class _Run:
     config: Mapping[str, Any]
     verbose: bool = False
 
-    def told(self, verbose: bool, **how: Any) -> "_Run":
-        """The same run with settings that say how it is made, as far as they are given and the
-        model has them.
-        """
-        return replace(
-            self, verbose=verbose, settings={**self.settings, **settings_for(self.model, **how)}
-        )
+    def prepared(self, verbose: bool, n_threads: int | None) -> "_Run":
+        """The same run with the settings that have no effect on its record."""
+        settings = {**self.settings, **settings_for(self.model, n_threads=n_threads)}
+        return replace(self, verbose=verbose, settings=settings)
 
     @property
     def key(self) -> dict[str, Any]:
-        """What tells this run from every other; the commit and the versions do not."""
+        """Fields that identify the run. The commit and the versions are not among them."""
         split = self.source.split
         return {
             "dataset": self.source.name,
@@ -286,7 +337,7 @@ class _Run:
             "horizon": self.horizon,
             "seed": self.seed,
             "season_length": self.settings.get("season_length"),
-            "config_hash": _digest(asked(self.config)),
+            "config_hash": _digest(chosen_settings(self.config)),
         }
 
     @property
@@ -294,42 +345,50 @@ class _Run:
         """The run in words."""
         return f"{self.source.name} horizon {self.horizon} {self.model} seed {self.seed}"
 
-    def execute(self) -> dict[str, Any]:
-        """Fit, forecast every window, and say what came of it."""
-        panel, (first, valid, stop) = self.source.panel, self.source.split.bounds
+    def execute(self) -> _Record:
+        """Fit, forecast every window, and return the record."""
+        panel = self.source.panel
+        n_train, n_fit, n_rows = self.source.split.bounds
         forecaster = make_forecaster(self.model, self.horizon, **self.settings)
-        ends = (panel.starts[:-1, None] + np.arange(valid, stop - self.horizon + 1)).ravel()
+        cutoffs = np.arange(n_fit, n_rows - self.horizon + 1)
+        ends = (panel.starts[:-1, None] + cutoffs).ravel()
+        scaler = make_scaler(panel, n_train)
         _reset_peak()
         started = time.perf_counter()
-        forecaster.fit(panel.rows(0, valid), verbose=self.verbose)
+        forecaster.fit(panel.rows(0, n_fit), verbose=self.verbose)
         fitted = time.perf_counter()
-        rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, first), keep=False)
+        rolled = roll(forecaster, panel, ends, scaler=scaler, keep=False)
         predicted = time.perf_counter()
-        summary = getattr(forecaster, "summary_", {})
         if rolled.n_windows != len(ends):
             raise ValueError(
                 f"{self.model} was judged on {rolled.n_windows} of {len(ends)} windows; all of them"
                 " must count"
             )
+        summary = getattr(forecaster, "summary_", {})
         return {
             **self.key,
             "context": forecaster.max_context,
-            "n_windows": rolled.n_windows // panel.n_series,
-            "mse": rolled.mse,
-            "mae": rolled.mae,
-            "mse_original": rolled.mse_original,
-            "mae_original": rolled.mae_original,
-            "mse_by_step": [round(float(error), 6) for error in rolled.by_step["mse"]],
-            "mae_by_step": [round(float(error), 6) for error in rolled.by_step["mae"]],
-            # How a training by steps went, on the validation rows.
-            **{name: summary[name] for name in _COURSE if name in summary},
+            **_scores(rolled),
+            **{name: summary[name] for name in _TRAINING_FACTS if name in summary},
             "params": summary.get("parameters", 0),
-            "fit_seconds": round(fitted - started, 6),
-            "predict_seconds": round(predicted - fitted, 6),
+            "fit_seconds": round(fitted - started, _DECIMALS),
+            "predict_seconds": round(predicted - fitted, _DECIMALS),
             "peak_mb": _peak_mb(),
             "config": dict(self.config),
             **provenance(forecaster),
         }
+
+
+def _scores(rolled: Rolled) -> _Record:
+    return {
+        "n_windows": rolled.n_windows // len(rolled.tally.scale),
+        "mse": rolled.mse,
+        "mae": rolled.mae,
+        "mse_original": rolled.mse_original,
+        "mae_original": rolled.mae_original,
+        "mse_by_step": [round(float(error), _DECIMALS) for error in rolled.by_step["mse"]],
+        "mae_by_step": [round(float(error), _DECIMALS) for error in rolled.by_step["mae"]],
+    }
 
 
 def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
@@ -346,58 +405,58 @@ def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
 
 
 def _is_trained(model: str, settings: Mapping[str, Any]) -> bool:
-    """Whether seed and validation rows mean something to a model."""
+    """Whether a model learns weights, so that seed and validation rows have an effect on it."""
     return find_model(model).trained or settings.get("fine_tune") is True
 
 
 def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) -> _Run:
-    entry = find_model(model)
-    shared = {
-        "context": suite.context or source.context,
-        "max_epochs": suite.max_epochs,
-        "max_time": suite.max_time,
-        "season_length": suite.season_length or source.seasonality,
-    }
-    settings = settings_for(model, **shared) | suite.settings_of(model)
+    settings = settings_for(
+        model,
+        context=suite.context or source.context,
+        max_epochs=suite.max_epochs,
+        max_time=suite.max_time,
+        season_length=suite.season_length or source.seasonality,
+    )
+    settings |= suite.settings_of(model)
     if _is_trained(model, settings):
         settings |= settings_for(model, random_state=seed, val_size=source.split.valid)
     forecaster = make_forecaster(model, horizon, **settings)
     _check_rows(source, forecaster, model, int(settings.get("context") or 1))
-    # The season of a data set belongs to the data set; one that was asked for belongs to the
+    excluded = _NOT_CONFIG | find_model(model).fixed.keys()
+    # The season of a data set belongs to the data set. One that the suite sets belongs to the
     # configuration.
-    left_out = _NOT_CONFIG if suite.season_length else _NOT_CONFIG | {"season_length"}
-    left_out = {*left_out, *entry.fixed}
-    config = {name: value for name, value in config_of(forecaster).items() if name not in left_out}
-    return _Run(
-        source, horizon, model, seed, settings, {"model": model, "protocol": _PROTOCOL, **config}
-    )
+    if not suite.season_length:
+        excluded |= {"season_length"}
+    own_settings = config_of(forecaster)
+    config = {"model": model, "protocol": _PROTOCOL}
+    config |= {name: value for name, value in own_settings.items() if name not in excluded}
+    return _Run(source, horizon, model, seed, settings, config)
 
 
 def config_of(forecaster: Forecaster) -> dict[str, Any]:
-    """The settings of a forecaster by their bare names, as records have them since the
-    first one.
-    """
+    """The settings of a forecaster by their bare names, which all records have used."""
     from tsattn.forecasters.linear import LinearForecaster
     from tsattn.forecasters.network import NetworkForecaster
 
     params = forecaster.get_params()
-    groups = {name for name in params if any(other.startswith(f"{name}__") for other in params)}
-    found = {
+    groups = {name.rpartition("__")[0] for name in params if "__" in name}
+    config = {
         name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups
     }
-    if isinstance(forecaster, NetworkForecaster):
-        found["max_epochs"] = forecaster.training.n_epochs
-        if found["learning_rate"] is None:
-            found["learning_rate"] = forecaster.rate
-        if isinstance(forecaster, LinearForecaster):
-            found = {name: value for name, value in found.items() if name not in _SKIPS}
-        else:
-            found["n_global"] = 0  # an option until it left the estimator
-    return found
+    if not isinstance(forecaster, NetworkForecaster):
+        return config
+    config["max_epochs"] = forecaster.training.n_epochs
+    if config["learning_rate"] is None:
+        config["learning_rate"] = forecaster.rate
+    if isinstance(forecaster, LinearForecaster):
+        return {name: value for name, value in config.items() if name not in _SKIPS}
+    # The option has left the estimator, and the hashes of older records include it.
+    config["n_global"] = 0
+    return config
 
 
 def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: int) -> None:
-    """Refuse before the first run what a model would refuse in the middle of the suite."""
+    """Refuse a split that a model would refuse in the middle of the suite."""
     split = source.split
     horizon = forecaster.horizon
     if split.train < context + horizon:
@@ -405,25 +464,28 @@ def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: in
             f"{source.name} has {split.train} training rows; {model} needs {context + horizon}"
             " (context + horizon): shorten context or horizon, or enlarge the training share"
         )
-    if _is_trained(model, forecaster.get_params()) and 0 < split.valid < horizon:
+    params = forecaster.get_params()
+    if _is_trained(model, params) and 0 < split.valid < horizon:
         raise ValueError(
             f"{source.name} has {split.valid} validation rows, too few for horizon {horizon};"
             " enlarge the validation share, or make it 0 to train without"
         )
-    if context < (patch := forecaster.get_params().get("network__patch_len", 1)):
+    patch_len = params.get("network__patch_len", 1)
+    if context < patch_len:
         raise ValueError(
-            f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it"
+            f"context must be at least {model}'s patch_len = {patch_len}; got {context}; lengthen"
+            " it"
         )
 
 
 def provenance(forecaster: Forecaster | None) -> dict[str, Any]:
-    """Where a record comes from: versions, machine, commit and the time it was finished."""
-    versions = {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
-    }
+    """The origin of a record: versions, machine, commit and time."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        versions[package] = metadata.version(package)
+    versions["tsattn"] = __version__
     return {
-        "versions": {**versions, "tsattn": __version__},
+        "versions": versions,
         "machine": _machine(forecaster),
         "commit": current_commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -431,27 +493,31 @@ def provenance(forecaster: Forecaster | None) -> dict[str, Any]:
 
 
 def current_commit() -> str | None:
-    """The commit of the checkout that this package lies in; ``None`` for an installed package or
-    without git.
+    """The commit of the checkout with this package.
+
+    ``None`` for an installed package, or without git.
     """
     root = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        said = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.splitlines()
+        process = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    # A package installed below somebody else's checkout must not borrow that checkout's commit.
-    return said[1] if len(said) == 2 and Path(said[0]).resolve() == root else None
+    lines = process.stdout.splitlines()
+    if len(lines) != 2:
+        return None
+    checkout, commit = lines
+    # An installed package may lie below a checkout of another project.
+    return commit if Path(checkout).resolve() == root else None
 
 
 def _machine(forecaster: Forecaster | None) -> str:
     import torch
 
     summary = getattr(forecaster, "summary_", {})
-    # Without a forecaster, what torch would use; forecasters that do not say run on one thread of
-    # torch.
+    # Forecasters without a summary run on one thread of torch.
     n_threads = torch.get_num_threads() if forecaster is None else summary.get("threads", 1)
     device = summary.get("device", "cpu")
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
@@ -461,32 +527,27 @@ def _machine(forecaster: Forecaster | None) -> str:
 
 
 def _reset_peak() -> None:
-    """Let the kernel forget the highest memory use so far, where it can (Linux)."""
+    """Reset the highest memory use of the process, which only Linux can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak_mb() -> float | None:
-    """Highest resident memory of the process in MB: of this run on Linux, elsewhere of its whole
-    life.
-    """
+    """Highest resident memory in MB: of this run on Linux, elsewhere of the whole process."""
     try:
         import resource
     except ImportError:  # Windows has none
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    units_per_mb = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return round(peak / units_per_mb, 1)
 
 
-# Options that records of before do not have, by the default that stands for what was done then.
-_ADDED_LATER = {"scale": "window"}
+def chosen_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration but for those that are ``None``, ``False`` or empty.
 
-
-def asked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that ask for something; ``None``, ``False`` and empty lists ask for nothing.
-
-    Neither do the defaults of options that were added later: the hash of a configuration that
-    leaves them out stays as it was.
+    The defaults of options that were added later are left out too. The hash of a configuration
+    without such an option therefore stays.
     """
     return {
         name: value
@@ -494,7 +555,7 @@ def asked(config: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None
         and value is not False
         and value not in ((), [])
-        and _ADDED_LATER.get(name) != value
+        and _LATER_DEFAULTS.get(name) != value
     }
 
 
@@ -503,11 +564,13 @@ def _digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Values as JSON has them, so that a hash does not depend on tuple or list, numpy or not."""
+    """A value as JSON has it, so that a hash does not depend on tuple or list, numpy or not."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, np.generic):
         return value.item()
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)

@@ -1,4 +1,4 @@
-"""The names of the forecasters, which settings they take, and a forecast in one call."""
+"""The names of the forecasters, the settings of each, and a forecast in one call."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsattn.checks import Argument, InputError
 from tsattn.data.columns import as_frame, find_time_col
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
@@ -21,43 +22,44 @@ from tsattn.settings import Settings
 
 @dataclass(frozen=True)
 class Entry:
-    """One name's forecaster: where its class is found and what the name fixes.
+    """The forecaster that a name stands for.
 
     Args:
         home: Module and name of the class, such as ``"naive.Naive"``, below ``tsattn.forecasters``.
         fixed: Arguments that belong to the name.
         trained: Whether it learns weights, so that context, seed and epochs mean something to it.
-        twin: The class that has the same model where the package after which the module is named is
-            not installed.
+        package: Package that the class needs and that tsattn does not install; ``None`` where there
+            is none.
+        fallback: The class with the same model that serves where ``package`` is not installed.
     """
 
     home: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
-    twin: str | None = None
+    package: str | None = None
+    fallback: str | None = None
 
     def find(self) -> type[Forecaster]:
-        """The class; only now is its module loaded."""
-        module, name = self.home.split(".")
-        if self.twin is not None and find_spec(module) is None:
-            module, name = self.twin.split(".")
-        found: type[Forecaster] = getattr(import_module(f"tsattn.forecasters.{module}"), name)
-        return found
+        """The class; its module is loaded by this call."""
+        home = self.home
+        if self.fallback is not None and self.package is not None:
+            is_installed = find_spec(self.package) is not None
+            home = self.home if is_installed else self.fallback
+        module_name, class_name = home.split(".")
+        module = import_module(f"tsattn.forecasters.{module_name}")
+        forecaster_class: type[Forecaster] = getattr(module, class_name)
+        return forecaster_class
 
     def settings(self) -> tuple[str, ...]:
-        """Names of the settings that are left to choose, the horizon aside: arguments, and fields
-        of those objects.
+        """Names of the settings that are left to choose: arguments, and fields of those arguments
+        that are groups of settings. The horizon is not among them.
         """
         parameters = inspect.signature(self.find()).parameters
-        inside = [
-            n
-            for p in parameters.values()
-            if isinstance(p.default, Settings)
-            for n in p.default.get_params()
-        ]
-        return tuple(
-            name for name in (*parameters, *inside) if name != "horizon" and name not in self.fixed
-        )
+        names = list(parameters)
+        for parameter in parameters.values():
+            if isinstance(parameter.default, Settings):
+                names += parameter.default.get_params()
+        return tuple(name for name in names if name != "horizon" and name not in self.fixed)
 
     def __call__(self, horizon: int, **settings: Any) -> Forecaster:
         """Make the forecaster, as :meth:`tsattn.forecaster.Forecaster.from_settings` does."""
@@ -73,52 +75,74 @@ _ATTENTIONS = (
     "bilinear_btt",
     "mlbtc",
 )
-_COMPILED = "statsforecast.StatsforecastForecaster"
-_STATSMODELS = "classical.StatsmodelsForecaster"
-_NETWORKS = {"deepar": "deepar", "patchtst_gluonts": "patchtst", "dlinear_gluonts": "dlinear"}
 _LINEAR = ("nlinear", "dlinear", "rlinear")
+# Name of the catalogue -> name of the model in GluonTS.
+_GLUONTS = {"deepar": "deepar", "patchtst_gluonts": "patchtst", "dlinear_gluonts": "dlinear"}
 
 # Models that share a class, and so may share settings.
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"attention": _ATTENTIONS, "linear": _LINEAR}
 )
 
-MODELS: Mapping[str, Entry] = MappingProxyType(
-    {
-        **{
-            name: Entry("attention.AttentionForecaster", {"attention": name}, trained=True)
-            for name in _ATTENTIONS
-        },
-        **{
-            name: Entry("linear.LinearForecaster", {"kind": name}, trained=True) for name in _LINEAR
-        },
-        "least_squares": Entry(
-            "linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True
-        ),
-        "zero": Entry("pretrained.PretrainedForecaster"),
-        "auto": Entry("auto.AutoForecaster", trained=True),
-        "naive": Entry("naive.Naive"),
-        "seasonal_naive": Entry("naive.SeasonalNaive"),
-        "drift": Entry("naive.Drift"),
-        "window_average": Entry("naive.WindowAverage"),
-        **{name: Entry(_COMPILED, {"model": name}, twin=_STATSMODELS) for name in ("ets", "theta")},
-        **{
-            name: Entry(_STATSMODELS, {"model": name}) for name in ("autoreg", "sarimax", "stl_ets")
-        },
-        **{
-            name: Entry(_COMPILED, {"model": name})
-            for name in ("auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")
-        },
-        **{
-            name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True)
-            for name in ("ridge", "gbm")
-        },
-        **{
-            name: Entry("gluonts.GluonTSForecaster", {"model": m}, trained=True)
-            for name, m in _NETWORKS.items()
-        },
-    }
-)
+
+def _attention(kind: str) -> Entry:
+    return Entry("attention.AttentionForecaster", {"attention": kind}, trained=True)
+
+
+def _linear(kind: str) -> Entry:
+    return Entry("linear.LinearForecaster", {"kind": kind}, trained=True)
+
+
+def _statsmodels(model: str) -> Entry:
+    return Entry("classical.StatsmodelsForecaster", {"model": model})
+
+
+def _statsforecast(model: str, fallback: str | None = None) -> Entry:
+    return Entry(
+        "statsforecast.StatsforecastForecaster",
+        {"model": model},
+        package="statsforecast",
+        fallback=fallback,
+    )
+
+
+def _sklearn(regressor: str) -> Entry:
+    return Entry("regression.SklearnForecaster", {"regressor": regressor}, trained=True)
+
+
+def _gluonts(model: str) -> Entry:
+    return Entry("gluonts.GluonTSForecaster", {"model": model}, trained=True)
+
+
+# In the order in which messages list the names.
+_ENTRIES = {
+    **{name: _attention(name) for name in _ATTENTIONS},
+    **{name: _linear(name) for name in _LINEAR},
+    "least_squares": Entry(
+        "linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True
+    ),
+    "zero": Entry("pretrained.PretrainedForecaster"),
+    "auto": Entry("auto.AutoForecaster", trained=True),
+    "naive": Entry("naive.Naive"),
+    "seasonal_naive": Entry("naive.SeasonalNaive"),
+    "drift": Entry("naive.Drift"),
+    "window_average": Entry("naive.WindowAverage"),
+    "ets": _statsforecast("ets", fallback="classical.StatsmodelsForecaster"),
+    "theta": _statsforecast("theta", fallback="classical.StatsmodelsForecaster"),
+    "autoreg": _statsmodels("autoreg"),
+    "sarimax": _statsmodels("sarimax"),
+    "stl_ets": _statsmodels("stl_ets"),
+    "auto_ets": _statsforecast("auto_ets"),
+    "auto_arima": _statsforecast("auto_arima"),
+    "dynamic_theta": _statsforecast("dynamic_theta"),
+    "croston": _statsforecast("croston"),
+    "tsb": _statsforecast("tsb"),
+    "adida": _statsforecast("adida"),
+    "ridge": _sklearn("ridge"),
+    "gbm": _sklearn("gbm"),
+    **{name: _gluonts(model) for name, model in _GLUONTS.items()},
+}
+MODELS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 
 
 def find_model(name: str) -> Entry:
@@ -156,48 +180,57 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
         'naive'
     """
     entry = find_model(name)
-    known = entry.settings()
-    for given in params:
-        if given not in known:
+    setting_names = entry.settings()
+    for setting in params:
+        if setting not in setting_names:
             raise ValueError(
-                f"model {name!r} has no setting {given!r}; it takes {', '.join(known)}"
+                f"model {name!r} has no setting {setting!r}; it takes {', '.join(setting_names)}"
             )
     return entry(horizon, **{"alias": name, **params})
 
 
 def load_forecaster(path: str | Path) -> Forecaster:
-    """Read what a forecaster's ``save`` wrote, whichever class it has.
+    """Read a saved forecaster of any class.
 
     Args:
-        path: The folder.
+        path: The folder that ``save`` wrote.
 
     Raises:
         ValueError: If files are missing, damaged, or of a class that the catalogue does not know.
     """
     from tsattn.forecasters.saving import saved_class
 
-    kind = saved_class(Path(path))
-    for home in dict.fromkeys(entry.home for entry in MODELS.values()):
-        if home.split(".")[1] == kind:
-            cls: Any = Entry(home).find()
-            found: Forecaster = cls.load(path)
-            return found
-    raise ValueError(f"{path} holds a {kind}, which this version does not know; upgrade tsattn")
+    class_name = saved_class(Path(path))
+    for entry in MODELS.values():
+        if entry.home.endswith(f".{class_name}"):
+            # Without the fallback: the folder holds a model of this class.
+            forecaster_class: Any = Entry(entry.home).find()
+            forecaster: Forecaster = forecaster_class.load(path)
+            return forecaster
+    raise ValueError(
+        f"{path} holds a {class_name}, which this version does not know; upgrade tsattn"
+    )
 
 
 def settings_for(name: str, **params: Any) -> dict[str, Any]:
-    """Those of ``params`` that are given (not None) and mean something to a model.
+    """Select the settings that are not ``None`` and mean something to a model.
 
     A list of models shares one command line: ``context`` and ``max_epochs`` are for the trained
     ones, ``season_length`` for the seasonal ones.
 
     Args:
         name: One of ``MODELS``.
-        **params: Settings, ``None`` where nothing was asked.
+        **params: Settings by name; ``None`` leaves the model's default.
     """
     entry = find_model(name)
-    known = set(entry.settings()) - (set() if entry.trained else {"context"})
-    return {key: value for key, value in params.items() if value is not None and key in known}
+    setting_names = set(entry.settings())
+    if not entry.trained:
+        setting_names.discard("context")
+    return {
+        setting: value
+        for setting, value in params.items()
+        if value is not None and setting in setting_names
+    }
 
 
 def forecast(
@@ -224,8 +257,8 @@ def forecast(
             id, time and values in the rows to forecast. The columns must be in ``data`` as well.
         schema: How a frame is read: names of columns, frequency, missing values; default
             :class:`tsattn.Schema`'s.
-        model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``; what
-            must be fitted is.
+        model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``. A model
+            that needs a fit is fitted.
 
     Returns:
         A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column
@@ -234,28 +267,37 @@ def forecast(
 
     Raises:
         TypeError: If ``data`` is of another kind.
-        ValueError: If the table is faulty, the model is unknown, or cannot give what is asked.
+        ValueError: If the table is faulty, or the model is unknown or has no such forecast.
 
     Example:
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()
         [2.0, 2.0]
     """
-    levels, asked, _ = check_request(level, quantiles)
-    schema = Schema() if schema is None else schema
+    levels, probabilities, _ = check_request(level, quantiles)
+    if schema is None:
+        schema = Schema()
     if future is not None and not schema.columns.future:
         schema = schema.changed(future_cols=_future_cols(future, schema))
     forecaster = make_forecaster(model, horizon, schema=schema)
     if future is not None and not forecaster.covariate_columns:
-        raise ValueError(
-            f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'"
+        raise InputError(
+            f"model {model!r} reads no future columns; leave ",
+            Argument("future"),
+            " out, or take one such as 'mlr'",
         )
-    return forecaster.fit(data).predict(level=levels, quantiles=asked, future=future)
+    return forecaster.fit(data).predict(level=levels, quantiles=probabilities, future=future)
 
 
 def _future_cols(future: Any, schema: Schema) -> list[Any]:
-    """The columns of a future frame that are neither id nor time."""
+    """The columns of a future frame that are neither id, time nor target."""
     frame = as_frame(future)
-    known = {schema.id_col, schema.time_col, schema.target_col, "item_id", "timestamp", "target"}
-    if frame.index.nlevels == 1 and not {schema.time_col, "timestamp"} & {*frame.columns}:
-        known.add(find_time_col(frame, [*known]))
-    return [column for column in frame.columns if column not in known]
+    named_columns = {schema.id_col, schema.time_col, schema.target_col}
+    # The other long dialect is read without being named.
+    other_dialect = {"item_id", "timestamp", "target"}
+    excluded = named_columns | other_dialect
+    time_columns = {schema.time_col, "timestamp"} & {*frame.columns}
+    # The stamps of a frame without such a column are in a column of another name, unless they are
+    # in an index of several levels.
+    if frame.index.nlevels == 1 and not time_columns:
+        excluded.add(find_time_col(frame, [*excluded]))
+    return [column for column in frame.columns if column not in excluded]

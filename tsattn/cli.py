@@ -1,10 +1,8 @@
-"""The commands of `tsattn`, thin, with one line for every mistake."""
+"""The commands of ``tsattn``: options, calls of the library, and one line for each mistake."""
 
-import functools
 import inspect
 import itertools
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tsattn import console
+from tsattn.checks import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tsattn.data.covariates import CovariateColumns
     from tsattn.data.frames import Panel
     from tsattn.data.schema import Schema
 
@@ -26,24 +26,35 @@ if TYPE_CHECKING:
 # Exit codes beside console.BAD_INPUT follow the shell's 128 + signal.
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-# typer has carried its own copy of click since 0.2x; this is the class of all usage errors in
-# either.
-_UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
+# The class of all usage errors. typer has its own copy of click since 0.2x, so that the class
+# cannot be imported from click.
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
-# Parameters whose options have other names.
-_OTHER_NAMES = {
+# Parameter of the library -> parameter of a command, where the names differ.
+_COMMAND_NAMES = {
     "past_cols": "past_col",
     "future_cols": "future_col",
     "static_cols": "static_col",
     "step_size": "step",
+    "n_threads": "threads",
+    "random_state": "seed",
+    "datasets": "dataset",
+    "horizons": "horizon",
+    "table": "data",
 }
-_OTHER_NAMES |= {"n_threads": "threads", "random_state": "seed"}
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-# A parameter by its bare name, or with a value as in missing='ffill'; what is quoted is passed by.
-_PARAMETER = re.compile(
-    rf"{_QUOTED.pattern}|(?<![\w.-])(?P<name>[a-z_]+)\b(?P<given>=(?:'?(?P<value>\w+(?:\.\w+)?|\[[^]]*\])'?)?)?"
-)
-_CODE = re.compile(r"\w\(|\b[a-z_]+=|\bpd\.")
+_DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
+# Columns of the records that a benchmark prints.
+_BENCHMARK_COLUMNS = [
+    "dataset",
+    "horizon",
+    "model",
+    "seed",
+    "n_windows",
+    "mse",
+    "mae",
+    "params",
+    "fit_seconds",
+]
 
 app = typer.Typer(
     name="tsattn",
@@ -52,9 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-datasets = typer.Typer(
-    help="Published data sets: what is known, where the files are.", rich_markup_mode=None
-)
+datasets = typer.Typer(help="Facts and files of published data sets.", rich_markup_mode=None)
 app.add_typer(datasets, name="datasets")
 
 Table = Annotated[
@@ -67,15 +76,14 @@ Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-
-
-# --- options that several commands share, handed over as one object -------------------------------
-
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no warnings.")]
 Text = str | None
 Names = list[str] | None
+
+
+# --- options that several commands share ----------------------------------------------------------
 
 
 def _table_options(
@@ -104,19 +112,23 @@ def _table_options(
     """How a table is read."""
     from tsattn.data.schema import Schema
 
-    columns = {"past_cols": past_col, "future_cols": future_col, "static_cols": static_col}
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "id_col": id_col,
         "time_col": time_col,
         "target_col": target_col,
+        "freq": freq,
         "missing": missing,
+        "past_cols": past_col,
+        "future_cols": future_col,
+        "static_cols": static_col,
+        "calendar": calendar,
     }
-    given["freq"] = (
-        int(freq) if freq is not None and freq.isascii() and freq.isdigit() else freq
-    )  # integer stamps
-    given |= {name: tuple(names) for name, names in columns.items() if names}
-    given["calendar"] = "auto" if calendar == ["auto"] else tuple(calendar or ()) or None
-    return Schema(**{name: value for name, value in given.items() if value is not None})
+    # A number is the step of integer stamps.
+    if freq is not None and freq.isascii() and freq.isdigit():
+        settings["freq"] = int(freq)
+    if calendar == ["auto"]:
+        settings["calendar"] = "auto"
+    return Schema(**_given(settings))
 
 
 def _fit_options(
@@ -131,19 +143,21 @@ def _fit_options(
         Text, typer.Option(help="Time of a fit, such as 90s or 10m [no limit; of auto 1m].")
     ] = None,
     fine_tune: Annotated[
-        bool, typer.Option("--fine-tune", help="Let zero learn from the table.")
+        bool, typer.Option("--fine-tune", help="Train the weights of zero on the table.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the trained models.")] = 0,
     threads: Threads = None,
 ) -> dict[str, Any]:
     """How a model is fitted."""
-    chosen = {
+    return {
         "context": context,
         "max_epochs": max_epochs,
         "season_length": season_length,
         "max_time": max_time,
+        "fine_tune": fine_tune or None,
+        "random_state": seed,
+        "n_threads": threads,
     }
-    return {**chosen, "fine_tune": fine_tune or None, "random_state": seed, "n_threads": threads}
 
 
 def _grid_options(
@@ -168,50 +182,66 @@ def _grid_options(
     ] = None,
 ) -> dict[str, Any]:
     """What a benchmark runs."""
-    names = {
+    settings = {
         "datasets": dataset,
         "horizons": horizon,
         "models": model,
         "seeds": seed,
         "table": data,
         "split": split,
+        "season_length": season_length,
+        "context": context,
+        "max_epochs": max_epochs,
     }
-    return {**names, "season_length": season_length, "context": context, "max_epochs": max_epochs}
+    return _given(settings)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given on the command line, lists as tuples."""
+    options = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 TableOptions = Annotated[Any, _table_options]
 FitOptions = Annotated[Any, _fit_options]
 GridOptions = Annotated[Any, _grid_options]
+_GROUPS = (_table_options, _fit_options, _grid_options)
 
 
 def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters of a group's type are spelt out as the options of that group."""
-    own = inspect.signature(command).parameters
-    annotated = {name: getattr(p.annotation, "__metadata__", (None,))[0] for name, p in own.items()}
-    groups: dict[str, Any] = {
-        name: found
-        for name, found in annotated.items()
-        if found in (_table_options, _fit_options, _grid_options)
-    }
-    inside = {name: inspect.signature(group).parameters for name, group in groups.items()}
+    """Put the single options of a group in the place of the one parameter that is the group.
 
-    @functools.wraps(command)
-    def spelt_out(**given: Any) -> None:
-        made = {
-            name: groups[name](**{o: given.pop(o) for o in options})
-            for name, options in inside.items()
-        }
-        command(**given, **made)
+    typer reads options off a signature. A parameter of the type ``Annotated[Any, group]`` therefore
+    becomes the parameters of the function ``group``, which makes the one object from them.
+    """
+    groups: dict[str, Callable[..., Any]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        (metadata, *_) = getattr(parameter.annotation, "__metadata__", (None,))
+        if metadata in _GROUPS:
+            groups[name] = metadata
+        else:
+            parameters.append(parameter)
+    options_of = {name: inspect.signature(group).parameters for name, group in groups.items()}
+    for options in options_of.values():
+        parameters += options.values()
 
-    asked = [p for name, p in own.items() if name not in groups]
-    asked += [p for options in inside.values() for p in options.values()]
-    asked = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in asked]
-    vars(spelt_out).update(
-        __signature__=inspect.Signature(asked),
-        __annotations__={p.name: p.annotation for p in asked},
-    )
-    del spelt_out.__wrapped__  # typer would ask it for its annotations
-    return spelt_out
+    def command_of_options(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{option: values.pop(option) for option in options_of[name]})
+        command(**values)
+
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    command_of_options.__name__ = command.__name__
+    command_of_options.__doc__ = command.__doc__
+    command_of_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    command_of_options.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    return command_of_options
+
+
+# --- the program ----------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -221,87 +251,89 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; default those of the process.
 
     Returns:
-        0, or 2 when the input or its usage is wrong (one line on stderr says what), 130 when
-        interrupted.
+        0 on success. 2 where the input or the usage is wrong, after one line on stderr. 130 where
+        the user interrupts, 141 where the reader of standard output has gone.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        command = typer.main.get_command(app)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        if "--quiet" not in arguments:
-            console.mention(caught)
+        return _run(arguments)
     except _UsageError as error:
-        return console.complain(_usage(error, arguments))
+        message = _usage_message(error, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
-    except SystemExit as left:
-        # Lightning turns an interrupt into an exit; typer does so when the reader of stdout has
-        # gone.
-        return _INTERRUPTED if isinstance(left.__context__, KeyboardInterrupt) else _BROKEN_PIPE
+    except SystemExit as error:
+        # Lightning turns an interrupt into an exit. typer exits where the reader of standard output
+        # has gone.
+        interrupted = isinstance(error.__context__, KeyboardInterrupt)
+        return _INTERRUPTED if interrupted else _BROKEN_PIPE
     except BrokenPipeError:
-        # The same while flushing; what Python flushes at exit must not complain about it again.
+        # Python flushes standard output once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
-        return console.complain(_in_options(console.os_error(error), arguments))
+        message = console.os_error(error)
     except MemoryError as error:
-        return console.complain(
-            f"memory is too small: {error or 'no room'}; ask for fewer steps, or give fewer rows"
-        )
+        reason = str(error) or "no room"
+        message = f"memory is too small: {reason}; ask for fewer steps, or give fewer rows"
+    except InputError as error:
+        message = error.for_command_line(_options_of(arguments))
     except (ValueError, TypeError, ImportError) as error:
-        return console.complain(_in_options(str(error), arguments))
+        message = str(error)
+    return console.complain(message)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and show the warnings of the library, unless ``--quiet`` is set."""
+    command = typer.main.get_command(app)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if "--quiet" not in arguments:
+        console.mention(caught)
     return code if isinstance(code, int) else 0
 
 
-def _in_options(message: str, arguments: Sequence[str]) -> str:
-    """An error of the library in the words of a command: its options, and no advice that only
-    Python can follow.
-    """
+def _options_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Parameters of the library and the options of the command in ``arguments`` that set them."""
     command: Any = typer.main.get_command(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
-    options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--")}
-    options |= {name: options[own] for name, own in _OTHER_NAMES.items() if own in options}
-
-    def spelt(found: re.Match[str]) -> str:
-        name = found["name"]
-        given = found["given"]
-        value = found["value"]
-        if name not in options or value == "None" or not (given or "_" in name):
-            return found[0]
-        return (
-            " ".join(f"{options[name]} {each}" for each in value.strip("[]").split(", "))
-            if value
-            else options[name]
-        )
-
-    fact, *advice = _PARAMETER.sub(spelt, message).split("; ")
-    return "; ".join([fact, *filter(None, map(_without_code, advice))])
+    options = {
+        parameter.name: parameter.opts[0]
+        for parameter in command.params
+        if parameter.opts[0].startswith("--")
+    }
+    for library_name, command_name in _COMMAND_NAMES.items():
+        if command_name in options:
+            options[library_name] = options[command_name]
+    return options
 
 
-def _without_code(advice: str) -> str:
-    """Those of several ways out that are no Python."""
-    for between in (", or ", " or "):
-        ways = [way for way in advice.split(between) if not _CODE.search(_QUOTED.sub("", way))]
-        if ways:
-            return between.join(ways)
-    return ""
+def _usage_message(error: Any, arguments: Sequence[str]) -> str:
+    """What typer says of a mistake, the value that was given, and the help to read."""
+    command = "tsattn" if error.ctx is None else error.ctx.command_path
+    message = error.format_message().rstrip(".")
+    # typer names the option and the rule, but not the value.
+    parameter = getattr(error, "param", None)
+    if isinstance(error, typer.BadParameter) and parameter is not None:
+        values = _values_of(parameter.opts, arguments)
+        if values:
+            message += f", got {values[0]!r}"
+    return f"{message}; see `{command} --help`"
 
 
-def _usage(error: Any, arguments: Sequence[str]) -> str:
-    where = error.ctx.command_path if error.ctx is not None else "tsattn"
-    names = getattr(getattr(error, "param", None), "opts", [])
-    # typer's own message names the option and the rule, not what stood there.
-    pairs = [*itertools.pairwise(arguments), *(each.partition("=")[::2] for each in arguments)]
-    given = [
-        value for name, value in pairs if name in names and isinstance(error, typer.BadParameter)
-    ]
-    value = f", got {given[0]!r}" if given else ""
-    return f"{error.format_message().rstrip('.')}{value}; see `{where} --help`"
+def _values_of(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Values that follow an option, as ``--option value`` or ``--option=value``."""
+    pairs = list(itertools.pairwise(arguments))
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        pairs.append((option, value))
+    return [value for option, value in pairs if option in options]
+
+
+# --- the commands ---------------------------------------------------------------------------------
 
 
 @app.callback(invoke_without_command=True)
@@ -327,7 +359,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Forecast real data that ships with a dependency, with intervals, judged beside baselines."""
+    """Forecast a series that ships with a dependency, and judge models and baselines on it."""
     console.check_target(out, folder=True)
     from tsattn.demo import run_demo
 
@@ -353,13 +385,19 @@ def fit(
 ) -> None:
     """Fit a model to a table and save it in a folder."""
     console.check_target(out, folder=True)
-    forecaster = _model(model, horizon, schema, settings)
-    forecaster.fit(_read(data, forecaster.schema), verbose=console.progress(quiet) is not None)
+    forecaster = _new_model(model, horizon, schema, settings)
+    table = _read(data, forecaster.schema)
+    forecaster.fit(table, verbose=console.progress(quiet) is not None)
     forecaster.save(out)
     panel = forecaster.panel_
-    facts = {"model": forecaster.alias_, "context": forecaster.max_context, "horizon": horizon}
-    facts |= {"series": panel.n_series, "frequency": panel.freq}
-    facts |= getattr(forecaster, "summary_", {})
+    facts = {
+        "model": forecaster.alias_,
+        "context": forecaster.max_context,
+        "horizon": horizon,
+        "series": panel.n_series,
+        "frequency": panel.freq,
+        **getattr(forecaster, "summary_", {}),
+    }
     if as_json:
         console.print_json([{**facts, "out": str(out)}])
     else:
@@ -379,7 +417,7 @@ def forecast(
         str | None, typer.Option(help="Model [zero, which needs no training].")
     ] = None,
     saved: Annotated[
-        Path | None, typer.Option("--from", help="Folder of a fitted model: no new fit.")
+        Path | None, typer.Option("--from", help="Folder of a fitted model, which is not refitted.")
     ] = None,
     level: Annotated[
         list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")
@@ -396,8 +434,9 @@ def forecast(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Forecast the rows after a table, with intervals where asked; without a model named, without
-    training.
+    """Forecast the rows after a table, with intervals if --level is set.
+
+    Without --model the forecast needs no training.
     """
     _check_forecast(saved, horizon, model, plot)
     _check_out(out, as_json, data, future, plot=plot)
@@ -405,25 +444,19 @@ def forecast(
 
     check_request(level, None)
     if saved is None:
-        forecaster = _model(model or "zero", cast(int, horizon), schema, settings)
+        forecaster = _new_model(model or "zero", cast(int, horizon), schema, settings)
     else:
         forecaster = _saved_model(saved, schema, settings)
-    panel = forecaster.read(_read(data, forecaster.schema), fitted=saved is not None)
-    ahead = _read_future(future, panel, forecaster, horizon)
+    table = _read(data, forecaster.schema)
+    panel = forecaster.read(table, fitted=saved is not None)
+    future_rows = _read_future(future, panel, forecaster, horizon)
     if saved is None:
         forecaster.fit(panel, verbose=console.progress(quiet) is not None)
-    result = forecaster.predict(
-        panel, level=level, horizon=horizon if saved is not None else None, future=ahead
-    )
-    frame = result.to_frame()
-    index = result.dialect.time_col is None
-    if out is not None:
-        console.write_table(frame, out, index=index)
-    if as_json:
-        console.print_json(console.frame_rows(frame, index))
-    elif out is None:
-        typer.echo(frame.to_csv(index=index), nl=False)
-    if plot is not None:  # last, so that a picture that fails loses nothing
+    steps = None if saved is None else horizon
+    result = forecaster.predict(panel, level=level, horizon=steps, future=future_rows)
+    _write_forecast(result, out, as_json)
+    # The picture comes last, so that the forecast is not lost where it fails.
+    if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
 
         save_plot(plot_forecast(panel, result), plot)
@@ -442,39 +475,31 @@ def backtest(
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="File for every forecast beside its truth; - is stdout.")
+        Path | None, typer.Option(help="File for all forecasts and their truth; - is stdout.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge models on the last windows of a table, each fitted on the rows before them."""
     _check_out(out, as_json, data)
-    from tsattn.catalogue import make_forecaster, settings_for
-    from tsattn.evaluate.backtest import backtest as judge
+    from tsattn.evaluate.backtest import backtest as run_backtest
 
-    names = list(dict.fromkeys(model or ["mlr", "naive", "seasonal_naive"]))
-    models = {
-        name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **settings))
-        for name in names
-    }
-    if schema.columns and not any(each.covariate_columns for each in models.values()):
-        raise ValueError(
-            f"{', '.join(names)} read no covariates; add a model that does, such as --model mlr"
-        )
-    how: dict[str, Any] = {
-        "n_windows": n_windows,
-        "step_size": step,
-        "season_length": settings["season_length"],
-    }
-    result = judge(models, _read(data, schema), **how, verbose=console.progress(quiet) is not None)
+    forecasters = _models_to_judge(model or _DEFAULT_MODELS, horizon, schema, settings)
+    result = run_backtest(
+        forecasters,
+        _read(data, schema),
+        n_windows=n_windows,
+        step_size=step,
+        season_length=settings["season_length"],
+        verbose=console.progress(quiet) is not None,
+    )
     if out is not None:
         console.write_table(result.frame, out, index=False)
     if console.is_stdout(out):
         return
     if as_json:
-        console.print_json(
-            {"horizon": horizon, "step": step, **row} for row in console.score_rows(result.scores)
-        )
+        rows = console.score_rows(result.scores)
+        console.print_json({"horizon": horizon, "step": step, **row} for row in rows)
     else:
         console.print_table(result.scores)
 
@@ -490,7 +515,7 @@ def benchmark(
     threads: Threads = None,
     data_dir: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of records; what stands there is not run.")
+        Path | None, typer.Option(help="Folder of records; a run on record is not repeated.")
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Where runs go: a number of processes, ray, dask, spark.")
@@ -503,35 +528,25 @@ def benchmark(
         console.check_target(out, folder=True)
     from tsattn.benchmark import Suite, run_suite
 
-    asked: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in grid.items()
-    }
-    asked |= {"columns": schema.to_dict()}
-    asked = {name: value for name, value in asked.items() if value not in (None, (), {})}
-    plan = Suite(**asked) if suite is None else Suite.from_toml(suite, **asked)
-    how: dict[str, Any] = {
-        "progress": console.progress(quiet),
-        "engine": engine,
-        "n_threads": threads,
-    }
-    records = run_suite(plan, data_dir=data_dir, out=out, **how)
+    settings = dict(grid)
+    columns = schema.to_dict()
+    if columns:
+        settings["columns"] = columns
+    plan = Suite(**settings) if suite is None else Suite.from_toml(suite, **settings)
+    records = run_suite(
+        plan,
+        data_dir=data_dir,
+        out=out,
+        progress=console.progress(quiet),
+        engine=engine,
+        n_threads=threads,
+    )
     if as_json:
         console.print_json(records)
     else:
         import pandas as pd
 
-        shown = [
-            "dataset",
-            "horizon",
-            "model",
-            "seed",
-            "n_windows",
-            "mse",
-            "mae",
-            "params",
-            "fit_seconds",
-        ]
-        console.print_table(pd.DataFrame(records)[shown].set_index("dataset"))
+        console.print_table(pd.DataFrame(records)[_BENCHMARK_COLUMNS].set_index("dataset"))
 
 
 @datasets.command("list")
@@ -541,18 +556,24 @@ def list_datasets(as_json: Json = False, quiet: Quiet = False) -> None:
 
     cards = [read_card(name) for name in list_cards()]
     if as_json:
-        console.print_json(
-            {"name": c.name, "title": c.title, "rows": c.rows, "frequency": c.frequency}
-            for c in cards
-        )
+        rows = [
+            {
+                "name": card.name,
+                "title": card.title,
+                "rows": card.rows,
+                "frequency": card.frequency,
+            }
+            for card in cards
+        ]
+        console.print_json(rows)
         return
     for card in cards:
         typer.echo(f"{card.name:<12} {card.rows:>6} rows  {card.frequency:<6} {card.title}")
 
 
 @datasets.command()
-def show(name: Name, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Show what the card of a data set says."""
+def show(name: DatasetName, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Show the card of a data set."""
     from dataclasses import asdict
 
     from tsattn.data.cards import read_card
@@ -566,9 +587,9 @@ def show(name: Name, as_json: Json = False, quiet: Quiet = False) -> None:
 
 @datasets.command("fetch")
 def fetch_dataset(
-    name: Name, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
+    name: DatasetName, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
 ) -> None:
-    """Make sure that the file of a data set is here, downloading it if need be, and check it."""
+    """Download the file of a data set unless it exists, and check it."""
     from tsattn.data.cards import fetch
 
     console.print_checked(fetch(name, data_dir), as_json)
@@ -576,15 +597,15 @@ def fetch_dataset(
 
 @datasets.command("verify")
 def verify_dataset(
-    name: Name, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
+    name: DatasetName, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
 ) -> None:
-    """Check the file of a data set that is here, without downloading."""
+    """Check the file of a data set without downloading it."""
     from tsattn.data.cards import verify
 
     console.print_checked(verify(name, data_dir), as_json)
 
 
-# --- what the commands share ----------------------------------------------------------------------
+# --- tables and files -----------------------------------------------------------------------------
 
 
 def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
@@ -593,107 +614,35 @@ def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
     return read_frame(path, schema)
 
 
+def _write_forecast(result: Any, out: Path | None, as_json: bool) -> None:
+    """Write a forecast to a file, or print it."""
+    frame = result.to_frame()
+    stamps_in_index = result.dialect.time_col is None
+    if out is not None:
+        console.write_table(frame, out, index=stamps_in_index)
+    if as_json:
+        console.print_json(console.frame_rows(frame, stamps_in_index))
+    elif out is None:
+        typer.echo(frame.to_csv(index=stamps_in_index), nl=False)
+
+
 def _check_out(
     out: Path | None, as_json: bool, *sources: Path | None, plot: Path | None = None
 ) -> None:
-    """Refuse files that could not be written in the end, or that would take the place of what is
-    read.
-    """
+    """Refuse files that cannot be written, and files that are read."""
     from tsattn.data.files import check_ending
 
-    for path in filter(None, (out, plot)):
+    for path in (out, plot):
+        if path is None:
+            continue
         console.check_target(path, as_json=as_json)
-        for source in filter(None, sources):
-            if path.is_file() and source.is_file() and path.samefile(source):
+        for source in sources:
+            if source is None or not path.is_file() or not source.is_file():
+                continue
+            if path.samefile(source):
                 raise ValueError(f"{path} is the table that is read; name another file to write to")
     if out is not None:
         check_ending(out)
-
-
-def _read_future(
-    path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None
-) -> "pd.DataFrame | None":
-    """The rows after each series, refused before any training where something is missing
-    in them.
-    """
-    from tsattn.data.encoding import learn_columns
-    from tsattn.data.future import read_future
-
-    steps = forecaster.horizon if horizon is None else horizon
-    reads = forecaster.covariate_columns_
-    if path is None and reads.future:
-        names = ", ".join(map(str, reads.future))
-        raise ValueError(
-            f"--future is missing; give a table with {names} for the {steps} rows after each series"
-        )
-    if path is not None and not reads.future:
-        raise ValueError(
-            "--future was given, but the model reads no future columns; name them by --future-col"
-        )
-    own: dict[str, Any] = {"id_col": panel.dialect.id_col, "time_col": panel.dialect.time_col}
-    frame = None if path is None else _read(path, forecaster.schema.changed(**own))
-    if (
-        frame is not None and not reads.categories
-    ):  # before a fit, the table says which columns are text
-        reads = learn_columns(reads, panel)
-    read_future(frame, panel, reads, steps)
-    return frame
-
-
-def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
-    """A fitted model, which remembers how its table was read; options count before what it
-    remembers.
-    """
-    from tsattn.catalogue import load_forecaster
-
-    if schema.columns:
-        raise ValueError(
-            "--from takes a model that knows its columns; leave --past-col and the like out"
-        )
-    for name in ("context", "max_epochs", "season_length", "fine_tune"):
-        if settings[name] is not None:
-            raise ValueError(
-                f"--from takes a fitted model, to which --{name.replace('_', '-')} means nothing:"
-                " leave it out"
-            )
-    model: Any = load_forecaster(path)
-    if said := schema.to_dict():
-        model.set_params(schema=model.schema.changed(**said))
-    name = "training__n_threads" if hasattr(model, "training") else "n_threads"
-    if settings["n_threads"] is not None and name in model.get_params():
-        model.set_params(**{name: settings["n_threads"]})
-    return model
-
-
-def _model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:
-    """A forecaster of the catalogue, refused where an option was given that means nothing to it."""
-    from tsattn.catalogue import find_model, make_forecaster
-
-    takes = find_model(name).settings()
-    known = {
-        setting: value
-        for setting, value in settings.items()
-        if value is not None and setting in takes
-    }
-    for setting, value in settings.items():
-        if value and setting not in known and setting not in ("random_state", "n_threads"):
-            _refuse(setting.replace("_", "-"), name)
-    forecaster = make_forecaster(name, horizon, schema=schema, **known)
-    if schema.columns and not forecaster.covariate_columns:
-        column = next(
-            kind
-            for kind in ("past", "future", "static", "calendar")
-            if getattr(schema.columns, kind)
-        )
-        _refuse(column if column == "calendar" else f"{column}-col", name)
-    return forecaster
-
-
-def _refuse(option: str, model: str) -> None:
-    raise ValueError(
-        f"--{option} means nothing to {model}; leave it out, or name another model, as by"
-        " --model mlr"
-    )
 
 
 def _check_forecast(
@@ -711,3 +660,127 @@ def _check_forecast(
         from tsattn.plotting import check_format
 
         check_format(plot)
+
+
+def _read_future(
+    path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None
+) -> "pd.DataFrame | None":
+    """The rows after each series; missing values in them are refused before any training."""
+    from tsattn.data.future import read_future
+
+    steps = forecaster.horizon if horizon is None else horizon
+    columns = forecaster.covariate_columns_
+    if path is None and columns.future:
+        names = ", ".join(map(str, columns.future))
+        raise ValueError(
+            f"--future is missing; give a table with {names} for the {steps} rows after each series"
+        )
+    if path is not None and not columns.future:
+        raise ValueError(
+            "--future was given, but the model reads no future columns; name them by --future-col"
+        )
+    frame = None
+    if path is not None:
+        dialect = panel.dialect
+        schema = forecaster.schema.changed(id_col=dialect.id_col, time_col=dialect.time_col)
+        frame = _read(path, schema)
+    read_future(frame, panel, _with_categories(columns, panel, frame), steps)
+    return frame
+
+
+def _with_categories(
+    columns: "CovariateColumns", panel: "Panel", future: "pd.DataFrame | None"
+) -> "CovariateColumns":
+    """The columns with their categories, which the table tells before a fit."""
+    if future is None or columns.categories:
+        return columns
+    from tsattn.data.encoding import learn_columns
+
+    return learn_columns(columns, panel)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
+    """A fitted model, which remembers how its table was read.
+
+    Options of the table overrule what the model remembers.
+    """
+    from tsattn.catalogue import load_forecaster
+
+    if schema.columns:
+        raise ValueError(
+            "--from takes a model that knows its columns; leave --past-col and the like out"
+        )
+    for name in ("context", "max_epochs", "season_length", "fine_tune"):
+        if settings[name] is not None:
+            raise ValueError(
+                f"--from takes a fitted model, to which {_option(name)} means nothing: leave it out"
+            )
+    model: Any = load_forecaster(path)
+    table_options = schema.to_dict()
+    if table_options:
+        model.set_params(schema=model.schema.changed(**table_options))
+    threads_setting = "training__n_threads" if hasattr(model, "training") else "n_threads"
+    n_threads = settings["n_threads"]
+    if n_threads is not None and threads_setting in model.get_params():
+        model.set_params(**{threads_setting: n_threads})
+    return model
+
+
+def _new_model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:
+    """A forecaster of the catalogue; options that mean nothing to it are refused.
+
+    Seed and threads have no effect on some models, and are not refused.
+    """
+    from tsattn.catalogue import find_model, make_forecaster
+
+    setting_names = find_model(name).settings()
+    chosen = {}
+    for setting, value in settings.items():
+        if value is None:
+            continue
+        if setting in setting_names:
+            chosen[setting] = value
+        elif setting not in ("random_state", "n_threads"):
+            _refuse(_option(setting), name)
+    forecaster = make_forecaster(name, horizon, schema=schema, **chosen)
+    if schema.columns and not forecaster.covariate_columns:
+        _refuse(_first_column_option(schema.columns), name)
+    return forecaster
+
+
+def _models_to_judge(
+    names: Sequence[str], horizon: int, schema: "Schema", settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Forecasters by name; each takes the options that mean something to it."""
+    from tsattn.catalogue import make_forecaster, settings_for
+
+    models = {
+        name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **settings))
+        for name in dict.fromkeys(names)
+    }
+    if schema.columns and not any(model.covariate_columns for model in models.values()):
+        raise ValueError(
+            f"{', '.join(models)} read no covariates; add a model that does, such as --model mlr"
+        )
+    return models
+
+
+def _first_column_option(columns: "CovariateColumns") -> str:
+    """The first option that names a covariate."""
+    for role in ("past", "future", "static"):
+        if getattr(columns, role):
+            return f"--{role}-col"
+    return "--calendar"
+
+
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _refuse(option: str, model: str) -> None:
+    raise ValueError(
+        f"{option} means nothing to {model}; leave it out, or name another model, as by --model mlr"
+    )

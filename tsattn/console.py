@@ -1,4 +1,4 @@
-"""What the shell gets: lines, tables, JSON and files, and one line for every mistake."""
+"""The output of the command line: lines, tables, JSON, files, and one line for each mistake."""
 
 import json
 import math
@@ -16,34 +16,36 @@ from tsattn.storage import FULL, is_special
 if TYPE_CHECKING:
     import pandas as pd
 
-# What the user can mend ends with 2, like every usage error.
+# Exit code of a mistake that the user can mend; usage errors of other programs have it too.
 BAD_INPUT = 2
 
 
 def progress(quiet: bool) -> Callable[[str], None] | None:
-    """Where lines of progress go: a terminal's stderr, or nowhere."""
+    """A function that prints a line of progress on stderr; ``None`` where that is no terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         return None
     return lambda line: typer.echo(line, err=True)
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether ``--out`` names standard output; to open the device anew would begin at the head of a
-    file behind it.
+    """Whether ``--out`` names standard output.
+
+    Such a path is not opened: where the shell sends standard output to a file, opening the device
+    would write from the beginning of that file.
     """
     return path is not None and str(path) in ("-", "/dev/stdout")
 
 
 def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> None:
-    """Refuse at once what could not be written after minutes of work.
+    """Refuse a path that cannot be written to, before minutes of work.
 
     Args:
-        path: Where to write.
-        folder: Whether that is to be a folder.
-        as_json: Whether standard output is taken by JSON.
+        path: File or folder to write.
+        folder: Whether it is a folder.
+        as_json: Whether JSON is printed on standard output.
 
     Raises:
-        ValueError: If it cannot be written to.
+        ValueError: If the path cannot be written to.
         OSError: If links point at one another.
     """
     if is_stdout(path):
@@ -59,9 +61,16 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
             raise ValueError(f"{path} may not be written to; name another place")
         return
     if path.exists() and path.is_dir() != folder:
-        kinds = ("a file", "a folder") if folder else ("a folder", "a file")
-        raise ValueError(f"{path} is {kinds[0]}; name {kinds[1]} to write to")
-    target = path.resolve()  # what a link points to is exchanged, there
+        actual_kind = "a file" if folder else "a folder"
+        needed_kind = "a folder" if folder else "a file"
+        raise ValueError(f"{path} is {actual_kind}; name {needed_kind} to write to")
+    _check_parent(path, folder)
+
+
+def _check_parent(path: Path, folder: bool) -> None:
+    """Refuse a path below a file, and below a folder that may not be written to."""
+    # A writer replaces the file that a link points to, so that file's folder counts.
+    target = path.resolve()
     nearest = next(parent for parent in (target, *target.parents) if parent.exists())
     if not folder and nearest == target:
         nearest = target.parent
@@ -75,9 +84,7 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
 
 
 def write_table(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
-    """Write a table in the kind that its ending says; CSV to standard output where the path says
-    so.
-    """
+    """Write a table in the format of the file's ending, or as CSV to standard output."""
     if is_stdout(path):
         typer.echo(frame.to_csv(index=index), nl=False)
         return
@@ -92,9 +99,15 @@ def score_rows(scores: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def frame_rows(frame: "pd.DataFrame", index: bool) -> list[dict[str, Any]]:
-    """A forecast as rows to print, its stamps among them."""
-    named = frame.reset_index(names=frame.index.name or "ds") if index else frame
-    return cast(list[dict[str, Any]], named.to_dict("records"))
+    """A forecast as rows to print.
+
+    Args:
+        frame: The forecast.
+        index: Whether its stamps are in the index; each row has them as a value.
+    """
+    if index:
+        frame = frame.reset_index(names=frame.index.name or "ds")
+    return cast(list[dict[str, Any]], frame.to_dict("records"))
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -104,22 +117,24 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _jsonable(value: Any) -> Any:
-    """JSON has no NaN, no stamps and no numpy: null, ISO text and plain numbers instead."""
+    """A value as JSON has it: null for NaN, ISO text for stamps, numbers of Python for numpy's."""
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(each) for key, each in value.items()}
+        return {str(name): _jsonable(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
+        return [_jsonable(inner) for inner in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
 
 
 def print_table(table: "pd.DataFrame") -> None:
-    """Print a table under its names."""
+    """Print a table with the names of its columns."""
     typer.echo(table.reset_index().to_string(index=False, float_format="{:.4f}".format))
 
 
@@ -127,11 +142,12 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        typer.echo(f"{name:<{width}}  {text}")
 
 
 def print_checked(report: Mapping[str, Any], as_json: bool) -> None:
-    """Print what was found out about the file of a data set."""
+    """Print the report on the file of a data set."""
     if as_json:
         print_json([report])
     else:
@@ -142,30 +158,35 @@ def print_checked(report: Mapping[str, Any], as_json: bool) -> None:
 
 
 def complain(message: str) -> int:
-    """Say in one line on stderr what is wrong; the exit code."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    typer.echo(f"tsattn: {line}", err=True)
+    """Print a mistake in one line on stderr, and return the exit code."""
+    line = " ".join(message.split())
+    # Control characters of a table must not reach the terminal.
+    printable = "".join(character if character.isprintable() else "?" for character in line)
+    typer.echo(f"tsattn: {printable}", err=True)
     return BAD_INPUT
 
 
 def os_error(error: OSError) -> str:
-    """What the system says of a file, with a remedy."""
-    if (
-        error.errno in FULL and error.strerror is not None
-    ):  # not told by what writes files: the command's own output
-        return (
-            f"{error.filename or 'standard output'}: {error.strerror}; make room, or name another"
-            " place"
-        )
+    """The message of the system about a file, with a remedy."""
+    if error.errno in FULL and error.strerror is not None:
+        # The disk is full under standard output; writers of files have a message of their own.
+        place = error.filename or "standard output"
+        return f"{place}: {error.strerror}; make room, or name another place"
     if error.filename is None or error.strerror is None:
-        return str(error)  # written by hand, with its remedy
+        # The library wrote this message, with its remedy.
+        return str(error)
     return f"{error.filename}: {error.strerror}; check the path and its permissions"
 
 
 def mention(caught: Iterable[warnings.WarningMessage]) -> None:
-    """Show what the library warns of, a line each; what other packages say to programmers is not
-    for users.
+    """Print the warnings of the library, a line each.
+
+    Other packages warn programmers by other categories, which are not printed.
     """
-    texts = [str(each.message) for each in caught if each.category in (UserWarning, RuntimeWarning)]
+    texts = [
+        " ".join(str(warning.message).split())
+        for warning in caught
+        if warning.category in (UserWarning, RuntimeWarning)
+    ]
     for text in dict.fromkeys(texts):
-        typer.echo(f"tsattn: warning: {' '.join(text.split())}", err=True)
+        typer.echo(f"tsattn: warning: {text}", err=True)

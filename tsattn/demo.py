@@ -1,6 +1,4 @@
-"""The demo: weekly CO2 at Mauna Loa, forecast by a combination that is judged beside its members
-and baselines.
-"""
+"""The demo: forecasts of weekly CO2 at Mauna Loa, and the scores of several models on it."""
 
 from __future__ import annotations
 
@@ -21,26 +19,28 @@ from tsattn.storage import write_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HORIZON = 52  # a year of weeks
-_WINDOWS, _STEP = 20, 13  # five years of cutoffs, a quarter apart
+_HORIZON = 52  # weeks, a year
+_N_CUTOFFS = 20  # five years of them
+_STEP_WEEKS = 13  # between two cutoffs, a quarter
+_HISTORY_WEEKS = 4 * _HORIZON  # in the picture
 _MODELS = ("auto", "zero", "mlr", "naive", "seasonal_naive")
 _LEVELS = (80, 95)
 _SEED = 0
-# Two thousand weeks make few batches of the usual size; smaller ones give the optimiser enough
-# steps.
+# Settings of the trained model. Its context is three years of weeks. Two thousand weeks make few
+# batches of the default size; smaller batches give the optimiser enough steps.
 _TRAINING: dict[str, Any] = {"context": 156, "batch_size": 32, "random_state": _SEED}
 
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo found.
+    """The results of the demo.
 
     Args:
-        scores: One row a model, rolling windows.
-        forecast: A year ahead by the combination, with bands.
-        backtest: Every rolling forecast beside its truth.
-        picture: History, forecast and bands.
-        seconds: Wall time of it all.
+        scores: Scores on rolling windows, one row a model.
+        forecast: A year ahead by the combination, with intervals.
+        backtest: All rolling forecasts and their truth.
+        picture: History, forecast and intervals.
+        seconds: Wall time of the demo.
     """
 
     scores: pd.DataFrame
@@ -51,61 +51,50 @@ class Demo:
 
     def write(self, folder: Path) -> None:
         """Write ``forecast.csv``, ``backtest.csv`` and ``forecast.png``."""
-        write_atomic(
-            folder / "forecast.csv", lambda aside: self.forecast.to_csv(aside, index=False)
-        )
-        write_atomic(
-            folder / "backtest.csv", lambda aside: self.backtest.to_csv(aside, index=False)
-        )
+        _write_csv(self.forecast, folder / "forecast.csv")
+        _write_csv(self.backtest, folder / "backtest.csv")
         save_plot(self.picture, folder / "forecast.png")
 
     def report(self, folder: Path) -> str:
-        """The scores as a table, with what was done above it and what was written below it."""
+        """A table of the scores, with a line on the task above and one on the files below."""
         table = self.scores[["mae_original", "rmse_original", "mase"]]
         table = table.set_axis(["MAE [ppm]", "RMSE [ppm]", "MASE"], axis=1).rename_axis(None)
-        weeks = self.backtest["ds"].nunique()
-        return "\n".join(
-            (
-                (
-                    "Weekly CO2 at Mauna Loa (statsmodels.datasets.co2): a year ahead from"
-                    f" {self.backtest['cutoff'].nunique()} cutoffs, {weeks} weeks judged, no refit"
-                    " between them."
-                ),
-                "",
-                table.to_string(float_format="{:.3f}".format),
-                "",
-                f"{folder}: forecast.csv, backtest.csv, forecast.png, after {self.seconds:.0f} s",
-            )
+        n_cutoffs = self.backtest["cutoff"].nunique()
+        n_weeks = self.backtest["ds"].nunique()
+        task = (
+            "Weekly CO2 at Mauna Loa (statsmodels.datasets.co2): a year ahead from"
+            f" {n_cutoffs} cutoffs, {n_weeks} weeks judged, no refit between them."
         )
+        scores = table.to_string(float_format="{:.3f}".format)
+        files = f"{folder}: forecast.csv, backtest.csv, forecast.png, after {self.seconds:.0f} s"
+        return f"{task}\n\n{scores}\n\n{files}"
 
 
 def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
-    """Forecast a year ahead with intervals, and judge models beside baselines on rolling windows.
+    """Forecast a year ahead with intervals, and judge models and baselines on rolling windows.
 
     Args:
-        progress: Called with a line before each step; where it is given, a training also shows its
-            progress on stderr if that is a terminal.
+        progress: Called with a line before each step. If it is set, a training also shows its
+            progress on stderr where that is a terminal.
     """
     started = time.perf_counter()
     say = progress or (lambda line: None)
     panel = load_co2()
     models = {name: _make(name) for name in _MODELS}
-    say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
-    judged = backtest(
-        models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=progress is not None
+    say(f"judging {', '.join(_MODELS)} on {_N_CUTOFFS} cutoffs")
+    result = backtest(
+        models, panel, n_windows=_N_CUTOFFS, step_size=_STEP_WEEKS, verbose=progress is not None
     )
     say("forecasting the year after the series by the combination")
     forecast = _make("auto").fit(panel).predict(panel, level=list(_LEVELS))
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead"
-    picture = plot_forecast(panel, forecast, n_history=4 * _HORIZON, title=title)
+    picture = plot_forecast(panel, forecast, n_history=_HISTORY_WEEKS, title=title)
     seconds = time.perf_counter() - started
-    return Demo(judged.scores, forecast.to_frame(), judged.frame, picture, seconds)
+    return Demo(result.scores, forecast.to_frame(), result.frame, picture, seconds)
 
 
 def load_co2() -> Panel:
-    """Weekly CO2 in ppm, 1958 to 2001, as statsmodels ships it; its missing weeks are interpolated
-    when used.
-    """
+    """Weekly CO2 in ppm, 1958 to 2001, from statsmodels; missing weeks are interpolated."""
     from statsmodels.datasets import co2
 
     weeks = co2.load_pandas().data["co2"]
@@ -114,4 +103,9 @@ def load_co2() -> Panel:
 
 
 def _make(name: str) -> Any:
-    return make_forecaster(name, _HORIZON, **(_TRAINING if name == "mlr" else {}))
+    settings = _TRAINING if name == "mlr" else {}
+    return make_forecaster(name, _HORIZON, **settings)
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    write_atomic(path, lambda temporary: frame.to_csv(temporary, index=False))

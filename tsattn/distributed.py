@@ -1,6 +1,4 @@
-"""How does work spread over processes and machines? Training by DDP; forecasts, judging and grids
-piece by piece.
-"""
+"""Work on several processes or machines: forecasts, backtests and grids in pieces; DDP settings."""
 
 import base64
 import itertools
@@ -8,74 +6,69 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_installed, check_whole
 from tsattn.data.columns import as_frame
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecast, Forecaster, check_forecaster
-from tsattn.settings import check_whole
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-# Engines by name, and the packages that they need beside fugue.
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+# Engine by name, and the packages that it needs beside fugue.
 _ENGINES = {"native": (), "ray": ("ray",), "dask": ("dask", "distributed"), "spark": ("pyspark",)}
-# Errors that say something to the caller: they come back from wherever they were raised as they
-# are.
+# Errors about the input of the caller. They come back from a worker as they were raised there.
 _RELAYED = (ValueError, TypeError, OSError, ImportError)
-_WAYS = ("fold", "series")
+_PIECES = ("fold", "series")
 
 
 def distributed_map(
-    function: Callable[[_T], _R], items: Iterable[_T], *, engine: Any = None
-) -> list[_R]:
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, engine: Any = None
+) -> list[_Result]:
     """``[function(item) for item in items]``, on several processes or machines.
 
     Args:
-        function: Anything that pickles, lambdas and functions of scripts included; run once for
+        function: Any callable that pickles; lambdas and functions of scripts do. It runs once for
             each item, or again where an engine loses a worker.
-        items: What it is run on; each should be worth seconds, not milliseconds.
-        engine: ``None``: here, one after another. A number: so many processes of this machine.
-            ``"ray"``, ``"dask"`` or ``"spark"``, or a client or session of theirs, or anything else
-            that fugue takes: there, through fugue. A name uses the engine's running session, or
-            starts one on this machine that stays until Python ends; scripts that start one need the
-            guard ``if __name__ == "__main__":``. What an engine logs is its own.
+        items: Arguments of the function. Each should take seconds, not milliseconds.
+        engine: ``None`` works in this process, one item after another. A number is the number of
+            processes of this machine. ``"ray"``, ``"dask"`` and ``"spark"``, their clients and
+            sessions, and whatever else fugue takes, work through fugue. A name uses the running
+            session of the engine, or starts one on this machine that stays until Python ends.
+            Scripts that start one need the guard ``if __name__ == "__main__":``. The log lines of
+            an engine are not changed.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        ValueError: If the engine is unknown; or what ``function`` raised first, in the order of
-            items, once all are done. Likewise TypeError, OSError and ImportError; others come as
-            the engine has them.
+        ValueError: If the engine is unknown. An error of ``function`` is raised once all items are
+            done, the first in their order. The same holds for TypeError, OSError and ImportError;
+            each engine has its own way with other errors.
         ImportError: If fugue or the engine is not installed.
 
     Example:
         >>> distributed_map(abs, [-2, 3])
         [2, 3]
     """
-    given = list(items)
-    engine = _checked(engine)
+    all_items = list(items)
+    engine = _checked_engine(engine)
     if engine is None:
-        return [function(item) for item in given]
+        return [function(item) for item in all_items]
     if isinstance(engine, int):
-        import joblib
-
-        # No memory maps: what a function gets must be its own to write to.
-        run = joblib.Parallel(n_jobs=engine, backend="loky", max_nbytes=None, batch_size=1)
-        outcomes = run(joblib.delayed(_attempt)(function, item) for item in given)
+        outcomes = _on_processes(function, all_items, engine)
     else:
-        outcomes = _through_fugue(function, given, engine)
+        outcomes = _on_fugue(function, all_items, engine)
     for error, _ in outcomes:
         if error is not None:
             raise error
@@ -89,22 +82,21 @@ def predict_many(
     engine: Any = None,
     n_chunks: int | None = None,
     future: TableLike | None = None,
-    **asked: Any,
+    **options: Any,
 ) -> pd.DataFrame | Forecast:
-    """``forecaster.predict(data)`` with the series dealt out in chunks.
+    """``forecaster.predict(data)`` on chunks of series.
 
     Args:
-        forecaster: Fitted; each chunk gets a copy. A model whose forecast of a series looks at
-            others must not be used in this way.
-        data: Series to continue. A wide frame is one series and stays whole.
+        forecaster: A fitted forecaster; each chunk gets a copy. Its forecast of a series must not
+            depend on other series.
+        data: Series to forecast. A wide frame is one series and stays whole.
         engine: As in :func:`distributed_map`.
-        n_chunks: Parts; ``None`` takes as many as the engine works on at a time.
-        future: Values of covariates after the ends, for a forecaster that reads some, as in its
-            ``predict``.
-        **asked: ``level``, ``quantiles``, ``horizon`` and what else its ``predict`` takes.
+        n_chunks: Number of chunks; ``None`` takes as many as the engine works on at a time.
+        future: Values of covariates after the ends, as in ``predict``.
+        **options: ``level``, ``quantiles``, ``horizon`` and other arguments of ``predict``.
 
     Returns:
-        The answer of ``predict``: the same numbers, but for the rounding of sums in batches of
+        The result of ``predict``. Numbers differ only by the rounding of sums, since batches have
         another size.
 
     Raises:
@@ -114,14 +106,16 @@ def predict_many(
     check_forecaster(forecaster)
     forecaster.check_fitted()
     panel = forecaster.series(data)
-    # What lies before what it reads has no part in a forecast, except as what missing values are
-    # filled with.
+    # A forecast does not depend on rows before the context, unless missing values are filled from
+    # them.
     short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
-    edges = _edges(panel.n_series, engine, n_chunks)
-    parts = [(short.some(*edge), _ahead(panel, future, *edge)) for edge in edges]
-    answers = distributed_map(partial(_predict, forecaster, asked), parts, engine=engine)
-    whole = _joined(answers)
-    return whole if isinstance(data, Panel) else whole.to_frame()
+    chunks = [
+        (short.some(first, stop), _future_of(panel, future, first, stop))
+        for first, stop in _chunk_bounds(panel.n_series, engine, n_chunks)
+    ]
+    forecasts = distributed_map(partial(_predict, forecaster, options), chunks, engine=engine)
+    forecast = _joined(forecasts)
+    return forecast if isinstance(data, Panel) else forecast.to_frame()
 
 
 def backtest_many(
@@ -133,32 +127,32 @@ def backtest_many(
     n_chunks: int | None = None,
     **options: Any,
 ) -> BacktestResult:
-    """:func:`tsattn.evaluate.backtest.backtest` with its work dealt out.
+    """:func:`tsattn.evaluate.backtest.backtest` in pieces.
 
     Args:
         forecasters: As in ``backtest``.
-        data: Likewise.
-        by: ``"fold"``: each fit of each forecaster, with the windows up to the next fit, is a
-            piece. ``"series"``: fits are made here, one after another, and the windows of each are
-            judged in chunks of series; for forecasters whose fit is quick and whose forecast is
-            slow.
-        engine: As in :func:`distributed_map`; each piece takes a copy of the series along.
-        n_chunks: Chunks of series, for ``by="series"``; ``None`` takes as many as the engine works
-            on at a time.
+        data: As in ``backtest``.
+        by: ``"fold"`` makes a piece of each fit of each forecaster, with the windows up to the next
+            fit. ``"series"`` makes the fits in this process, one after another, and judges the
+            windows of each in chunks of series. It serves forecasters with a quick fit and a slow
+            forecast.
+        engine: As in :func:`distributed_map`; each piece gets a copy of the series.
+        n_chunks: Number of chunks of series, for ``by="series"``; ``None`` takes as many as the
+            engine works on at a time.
         **options: ``n_windows``, ``step_size``, ``refit``, ``level`` and the others of
             ``backtest``.
 
     Returns:
-        The result of ``backtest``. By fold, forecasts are the same, bit for bit under the same
-        number of threads; by series, but for the rounding of sums in batches of another size.
-        Scores are sums over pieces, the same but for rounding.
+        The result of ``backtest``. By fold, forecasts are the same bit for bit under the same
+        number of threads. By series, they differ by the rounding of sums, since batches have
+        another size. Scores are sums over pieces, and differ by rounding.
 
     Raises:
         ValueError: As ``backtest``, or if ``by`` or ``n_chunks`` is not usable.
     """
-    if by not in _WAYS:
-        raise ValueError(f"by must be {' or '.join(map(repr, _WAYS))}; got {by!r}")
-    _checked(engine)
+    if by not in _PIECES:
+        raise ValueError(f"by must be {' or '.join(map(repr, _PIECES))}; got {by!r}")
+    _checked_engine(engine)
     if n_chunks is not None and by == "fold":
         raise ValueError(
             f"n_chunks deals series out, and by='fold' deals fits out; got n_chunks = {n_chunks!r}:"
@@ -173,45 +167,65 @@ def backtest_many(
 # --- engines --------------------------------------------------------------------------------------
 
 
-def _checked(engine: Any) -> Any:
-    """An engine as it is used, numbers in text as numbers."""
+def _checked_engine(engine: Any) -> Any:
+    """The engine, or the int where it is a number of processes."""
+    if engine is None:
+        return None
     if isinstance(engine, str) and engine.isdecimal():
         engine = int(engine)
     if isinstance(engine, Integral):
         if isinstance(engine, bool) or engine < 1:
             raise ValueError(f"engine as a number of processes must be at least 1; got {engine!r}")
         return int(engine)
-    if engine is None:
-        return None
-    if isinstance(engine, str) and engine not in _ENGINES:
-        raise ValueError(
-            f"engine must be a number of processes or one of {', '.join(_ENGINES)}; got {engine!r}"
-        )
-    needed = _ENGINES[engine] if isinstance(engine, str) else ()
-    for package in ("fugue", "cloudpickle", *needed):
-        if find_spec(package) is None:
-            raise ImportError(
-                f"engine {engine if isinstance(engine, str) else type(engine).__name__!r} needs"
-                f" {package}; install it with: pip install"
-                f" 'tsattn[distributed]'{' pyspark' if package == 'pyspark' else ''}"
+    name = engine if isinstance(engine, str) else type(engine).__name__
+    engine_packages: tuple[str, ...] = ()
+    if isinstance(engine, str):
+        if engine not in _ENGINES:
+            raise ValueError(
+                f"engine must be a number of processes or one of {', '.join(_ENGINES)}; got"
+                f" {engine!r}"
             )
+        engine_packages = _ENGINES[engine]
+    feature = f"engine {name!r}"
+    extra = "'tsattn[distributed]'"
+    for package in ("fugue", "cloudpickle", *engine_packages):
+        # The extra leaves Spark out.
+        install = f"{extra} pyspark" if package == "pyspark" else extra
+        check_installed(feature, [package], install)
     return engine
 
 
-def _width(engine: Any) -> int:
-    """Pieces that an engine works on at a time."""
-    engine = _checked(engine)
-    if engine is None or isinstance(engine, int):
-        return engine or 1
+def _parallelism(engine: Any) -> int:
+    """Number of pieces that an engine works on at a time."""
+    engine = _checked_engine(engine)
+    if engine is None:
+        return 1
+    if isinstance(engine, int):
+        return engine
     from fugue.execution.factory import make_execution_engine
 
     return max(1, int(make_execution_engine(engine).get_current_parallelism()))
 
 
-def _through_fugue(
-    function: Callable[[_T], _R], items: list[_T], engine: Any
-) -> list[tuple[BaseException | None, Any]]:
-    """Outcomes of all items, each of which is a row, and a partition, of a fugue map."""
+# The error of a call that the caller gets, and the result.
+_Outcome = tuple[BaseException | None, Any]
+
+
+def _on_processes(
+    function: Callable[[_Item], _Result], items: list[_Item], n_processes: int
+) -> list[_Outcome]:
+    import joblib
+
+    # Without memory maps, because a function may write to its arguments.
+    run = joblib.Parallel(n_jobs=n_processes, backend="loky", max_nbytes=None, batch_size=1)
+    outcomes: list[_Outcome] = run(joblib.delayed(_attempt)(function, item) for item in items)
+    return outcomes
+
+
+def _on_fugue(
+    function: Callable[[_Item], _Result], items: list[_Item], engine: Any
+) -> list[_Outcome]:
+    """Outcomes of a fugue map over a table with one item a row, and one row a partition."""
     import fugue.api
 
     if not items:
@@ -219,13 +233,14 @@ def _through_fugue(
     table = pd.DataFrame(
         {"place": np.arange(len(items)), "item": [_packed(item) for item in items]}
     )
+    # fugue's own engine has one partition, and warns where more are requested.
+    partition = None if engine == "native" else "per_row"
     answer = fugue.api.transform(
         table,
         _answer_rows,
         schema="place:long,answer:str",
         params={"function": _packed(function)},
-        # fugue's own engine has one partition, and warns while it makes more.
-        partition=None if engine == "native" else "per_row",
+        partition=partition,
         engine=engine,
         as_local=True,
     )
@@ -238,13 +253,13 @@ def _through_fugue(
 
 
 def _answer_rows(rows: Iterable[dict[str, Any]], function: str) -> Iterable[dict[str, Any]]:
-    run = _unpacked(function)
+    unpacked_function = _unpacked(function)
     for row in rows:
-        yield {"place": row["place"], "answer": _packed(_attempt(run, _unpacked(row["item"])))}
+        outcome = _attempt(unpacked_function, _unpacked(row["item"]))
+        yield {"place": row["place"], "answer": _packed(outcome)}
 
 
-def _attempt(function: Callable[[Any], Any], item: Any) -> tuple[BaseException | None, Any]:
-    """An error that the caller shall see, and a result."""
+def _attempt(function: Callable[[Any], Any], item: Any) -> _Outcome:
     try:
         return None, function(item)
     except _RELAYED as error:
@@ -252,7 +267,7 @@ def _attempt(function: Callable[[Any], Any], item: Any) -> tuple[BaseException |
 
 
 def _packed(value: Any) -> str:
-    """Text, since not every engine keeps bytes."""
+    """A pickle as text, because not every engine keeps bytes."""
     import cloudpickle
 
     return base64.b64encode(cloudpickle.dumps(value)).decode("ascii")
@@ -265,34 +280,46 @@ def _unpacked(text: str) -> Any:
 # --- pieces ---------------------------------------------------------------------------------------
 
 
-def _edges(n_series: int, engine: Any, n_chunks: int | None) -> list[tuple[int, int]]:
-    """First series of each chunk and of the next one; as even as can be, none empty."""
-    wanted = _width(engine) if n_chunks is None else check_whole("n_chunks", n_chunks)
-    cuts = np.linspace(0, n_series, min(wanted, n_series) + 1).astype(int).tolist()
-    return list(itertools.pairwise(cuts))
+def _chunk_bounds(n_series: int, engine: Any, n_chunks: int | None) -> list[tuple[int, int]]:
+    """The first series of each chunk and of the next one. Chunks have about the same size."""
+    if n_chunks is None:
+        n_chunks = _parallelism(engine)
+    else:
+        check_whole("n_chunks", n_chunks)
+    n_chunks = min(n_chunks, n_series)  # so that none is empty
+    bounds = np.linspace(0, n_series, n_chunks + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
 
 
-def _ahead(panel: Panel, future: TableLike | None, first: int, stop: int) -> TableLike | None:
-    """The rows of a frame that belong to some series of a panel."""
+def _future_of(panel: Panel, future: TableLike | None, first: int, stop: int) -> TableLike | None:
+    """The rows of a future table that belong to the series of a chunk."""
     id_col = panel.dialect.id_col
-    if future is None or id_col is None or id_col not in (frame := as_frame(future)):
+    if future is None or id_col is None:
         return future
-    return frame[frame[id_col].isin(panel.dialect.restore_ids(panel.ids[first:stop]))]
+    frame = as_frame(future)
+    if id_col not in frame:
+        return future
+    ids = panel.dialect.restore_ids(panel.ids[first:stop])
+    return frame[frame[id_col].isin(ids)]
 
 
 def _predict(
-    forecaster: Forecaster, asked: Mapping[str, Any], part: tuple[Panel, TableLike | None]
+    forecaster: Forecaster, options: Mapping[str, Any], chunk: tuple[Panel, TableLike | None]
 ) -> Forecast:
-    panel, future = part
-    given = dict(asked) if future is None else {**asked, "future": future}
-    answer = forecaster.predict(panel, **given)
-    if not isinstance(answer, Forecast):
-        raise TypeError(f"predict must answer a Panel with a Forecast; got {type(answer).__name__}")
-    return answer
+    panel, future = chunk
+    # Not every forecaster has the argument.
+    if future is not None:
+        options = {**options, "future": future}
+    forecast = forecaster.predict(panel, **options)
+    if not isinstance(forecast, Forecast):
+        raise TypeError(
+            f"predict must answer a Panel with a Forecast; got {type(forecast).__name__}"
+        )
+    return forecast
 
 
 def _joined(parts: Sequence[Forecast]) -> Forecast:
-    """Forecasts of series one after another as one."""
+    """Join the forecasts of several chunks of series."""
     first, *others = parts
     return replace(
         first,
@@ -301,18 +328,32 @@ def _joined(parts: Sequence[Forecast]) -> Forecast:
         times=first.times.append([part.times for part in others]),
         cutoffs=first.cutoffs.append([part.cutoffs for part in others]),
         quantiles={
-            q: np.concatenate([part.quantiles[q] for part in parts]) for q in first.quantiles
+            quantile: np.concatenate([part.quantiles[quantile] for part in parts])
+            for quantile in first.quantiles
         },
     )
 
 
+# Name of a forecaster, its series, and its windows.
+_Slot = tuple[str, slice, slice]
+
+
 def _by_fold(engine: Any, plan: BacktestPlan) -> dict[str, Rolled]:
-    pieces = [(name, fit) for name in plan.named for fit in range(len(plan.fits))]
-    edges = [*plan.fits, plan.origins.shape[1]]
-    places = [(name, slice(None), slice(edges[fit], edges[fit + 1])) for name, fit in pieces]
-    return _gathered(
-        plan, places, distributed_map(partial(_judge_fold, plan), pieces, engine=engine)
-    )
+    """Judge each fit of each forecaster as a piece."""
+    pieces = []
+    slots: list[_Slot] = []
+    for name in plan.named:
+        for fit, (first, stop) in enumerate(_windows_of_fits(plan)):
+            pieces.append((name, fit))
+            slots.append((name, slice(None), slice(first, stop)))
+    parts = distributed_map(partial(_judge_fold, plan), pieces, engine=engine)
+    return _gathered(plan, slots, parts)
+
+
+def _windows_of_fits(plan: BacktestPlan) -> list[tuple[int, int]]:
+    """The first window of each fit and of the next one."""
+    n_windows = plan.origins.shape[1]
+    return list(itertools.pairwise([*plan.fits, n_windows]))
 
 
 def _judge_fold(plan: BacktestPlan, piece: tuple[str, int]) -> Rolled:
@@ -321,34 +362,37 @@ def _judge_fold(plan: BacktestPlan, piece: tuple[str, int]) -> Rolled:
 
 
 def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[str, Rolled]:
-    edges = _edges(plan.panel.n_series, engine, n_chunks)
-    windows = [*plan.fits, plan.origins.shape[1]]
+    """Make each fit in this process, and judge its windows in chunks of series."""
+    chunks = _chunk_bounds(plan.panel.n_series, engine, n_chunks)
     pieces = []
-    places = []
+    slots: list[_Slot] = []
     for name, forecaster in plan.named.items():
-        for start, stop in itertools.pairwise(windows):
-            judged = int(plan.panel.lengths[0] - plan.origins[0, start])
-            fitted = fit_copy(name, forecaster, plan.panel.until(plan.origins[:, start]), judged)
-            for first, last in edges:
-                part = replace(
+        for start, stop in _windows_of_fits(plan):
+            n_judged = int(plan.panel.lengths[0] - plan.origins[0, start])
+            training_rows = plan.panel.until(plan.origins[:, start])
+            fitted = fit_copy(name, forecaster, training_rows, n_judged)
+            for first, last in chunks:
+                piece = replace(
                     plan,
                     named={name: fitted},
                     panel=plan.panel.some(first, last),
                     origins=plan.origins[first:last, start:stop],
                     scaler=Scaler(plan.scaler.mean[first:last], plan.scaler.scale[first:last]),
                 )
-                pieces.append(part)
-                places.append((name, slice(first, last), slice(start, stop)))
-    return _gathered(plan, places, distributed_map(_judge_series, pieces, engine=engine))
+                pieces.append(piece)
+                slots.append((name, slice(first, last), slice(start, stop)))
+    parts = distributed_map(_judge_series, pieces, engine=engine)
+    return _gathered(plan, slots, parts)
 
 
 def _judge_series(plan: BacktestPlan) -> Rolled:
-    """Judge the one, fitted forecaster of a plan on all its windows."""
+    """Judge the only forecaster of a plan, which is fitted, on all windows of the plan."""
     ((name, fitted),) = plan.named.items()
-    context = fitted.min_context
-    judged = int(plan.panel.lengths[0] - plan.origins[0, 0])
+    n_judged = int(plan.panel.lengths[0] - plan.origins[0, 0])
     require_length(
-        plan.panel, context + judged, f"a judged span of {judged} rows after the context of {name}"
+        plan.panel,
+        fitted.min_context + n_judged,
+        f"a judged span of {n_judged} rows after the context of {name}",
     )
     rolled = plan.blank(name)
     judge_windows(rolled, fitted, History(plan.panel), np.arange(plan.origins.size))
@@ -356,17 +400,17 @@ def _judge_series(plan: BacktestPlan) -> Rolled:
 
 
 def _gathered(
-    plan: BacktestPlan, places: Sequence[tuple[str, slice, slice]], parts: Sequence[Rolled]
+    plan: BacktestPlan, slots: Sequence[_Slot], parts: Sequence[Rolled]
 ) -> dict[str, Rolled]:
-    """The windows of all pieces where they belong, given the forecaster, the series and the origins
-    of each.
-    """
-    found = {name: plan.blank(name) for name in plan.named}
-    slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
-    for (name, series, columns), part in zip(places, parts, strict=True):
-        whole = found[name]
-        at = slots[series, columns].ravel()
-        whole.tally.include(part.tally, series)
-        if whole.point is not None and whole.bounds is not None:
-            whole.point[at], whole.bounds[at] = part.point, part.bounds
-    return found
+    """Put the windows of all pieces into one result a forecaster."""
+    results = {name: plan.blank(name) for name in plan.named}
+    window_numbers = np.arange(plan.origins.size).reshape(plan.origins.shape)
+    for (name, series, windows), part in zip(slots, parts, strict=True):
+        result = results[name]
+        result.tally.include(part.tally, series)
+        if result.point is None or result.bounds is None:
+            continue
+        numbers = window_numbers[series, windows].ravel()
+        result.point[numbers] = part.point
+        result.bounds[numbers] = part.bounds
+    return results

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
 from tsattn.data.schema import Schema
@@ -225,9 +226,10 @@ class Forecaster(ABC):
         fitted = vars(self).get("context_")
         context = self.context if fitted is None else fitted
         if isinstance(context, bool) or not isinstance(context, Integral) or context < 1:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} must say how many rows of history it needs, at least 1; got"
-                f" context = {context!r}: fit it first, or set context="
+                f" context = {context!r}: fit it first, or set ",
+                Argument("context"),
             )
         return int(context)
 
@@ -423,7 +425,7 @@ class Forecaster(ABC):
         from tsattn.data.future import future_frame
 
         self.check_fitted()
-        steps = self.horizon if horizon is None else check_horizon(horizon)
+        steps = self.horizon if horizon is None else check_whole("horizon", horizon)
         return future_frame(self.series(data), self.covariate_columns_, steps)
 
     # --- tables and windows -----------------------------------------------------------------------
@@ -477,10 +479,12 @@ class Forecaster(ABC):
                 " resample, or fit anew"
             )
         if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
-            raise ValueError(
-                f"{self.alias_} cannot leave missing values out (missing='mask'); fill them in by"
-                " missing='interpolate' or 'ffill', or take a forecaster that can, such as 'zero'"
-                " or 'mlr'"
+            raise InputError(
+                f"{self.alias_} cannot leave missing values out (",
+                Argument("missing", "mask"),
+                "); fill them in by ",
+                Argument("missing", "interpolate"),
+                " or 'ffill', or take a forecaster that can, such as 'zero' or 'mlr'",
             )
         return panel
 
@@ -625,17 +629,6 @@ def check_forecaster(given: object) -> None:
     )
 
 
-def check_horizon(horizon: object) -> int:
-    """Return ``horizon`` as an int.
-
-    Raises:
-        ValueError: If it is not an integer of at least 1.
-    """
-    if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
-        raise ValueError(f"horizon must be an integer, at least 1; got {horizon!r}")
-    return int(horizon)
-
-
 def refuse_covariates(forecaster: Forecaster, where: str) -> None:
     """Refuse a forecaster that reads covariates where none can be handed to it.
 
@@ -691,7 +684,7 @@ def forecast_panel(
             or a forecast is not finite.
     """
     levels, asked, every = check_request(level, quantiles)
-    steps = forecaster.horizon if horizon is None else check_horizon(horizon)
+    steps = forecaster.horizon if horizon is None else check_whole("horizon", horizon)
     forecaster = forecaster.reaching(steps)
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)
@@ -751,21 +744,25 @@ def _check_recursive(
     name = forecaster.alias_
     own = forecaster.horizon
     if not recursive:
-        raise ValueError(
+        raise InputError(
             f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and"
-            f" fit one with horizon={steps}, or let its points be fed back by recursive=True"
+            " fit one with ",
+            Argument("horizon", steps),
+            InPython(", or let its points be fed back by recursive=True"),
         )
     if len(quantiles):
-        raise ValueError(
+        raise InputError(
             f"intervals reach {own} steps ahead, as far as {name} was trained, and horizon ="
             f" {steps} is beyond: what is fed back brings errors that nobody measured; ask for"
-            f" points, or make and fit one with horizon={steps}"
+            " points, or make and fit one with ",
+            Argument("horizon", steps),
         )
     if past := forecaster.covariate_columns_.past:
-        raise ValueError(
+        raise InputError(
             f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive"
-            f" forecast would need; make and fit one with horizon={steps}, or with that column"
-            " among the future ones"
+            " forecast would need; make and fit one with ",
+            Argument("horizon", steps),
+            ", or with that column among the future ones",
         )
 
 

@@ -1,6 +1,4 @@
-"""Which quantiles do levels name, and which columns do they fill? Two spellings of the same
-numbers.
-"""
+"""Levels and quantiles, two spellings of the bounds of intervals, and the columns they fill."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,38 +7,37 @@ from typing import Any
 
 import numpy as np
 
-# Levels and quantiles are decimal numbers to their users: 1 - 0.9 must name the quantile 0.1.
+from tsattn.checks import Argument, InputError, InPython
+
+# Levels and quantiles are rounded to this many decimals, so that 1 - 0.9 names the quantile 0.1.
 _DECIMALS = 12
 
 
 def interval_columns(
     levels: Sequence[float], quantiles: Sequence[float]
 ) -> list[tuple[str, float]]:
-    """Column suffixes and the quantile that fills each: ``lo-80``, ``hi-80``, then ``q0.1``.
+    """Suffixes of columns, and the quantile of each: ``lo-80``, ``hi-80``, then ``q0.1``.
 
     Example:
         >>> interval_columns((80,), (0.5,))
         [('lo-80', 0.1), ('hi-80', 0.9), ('q0.5', 0.5)]
     """
-    pairs = [(level, level_to_quantiles(level)) for level in levels]
-    bounds = [
-        (f"{side}-{level}", q)
-        for level, both in pairs
-        for side, q in zip(("lo", "hi"), both, strict=True)
-    ]
-    return bounds + [(f"q{q}", q) for q in quantiles]
+    columns: list[tuple[str, float]] = []
+    for level in levels:
+        lower, upper = level_to_quantiles(level)
+        columns += [(f"lo-{level}", lower), (f"hi-{level}", upper)]
+    return columns + [(f"q{quantile}", quantile) for quantile in quantiles]
 
 
 def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     """Quantiles that bound central levels: 80 is 0.1 and 0.9.
 
     Args:
-        level: One level in percent or several, each at least 1 and below 100: 0.8 is taken for a
-            mistake.
+        level: One level in percent or several, each at least 1 and below 100. A level of 0.8 is
+            refused as a mistake.
 
     Returns:
-        Ascending quantiles, two a level, rounded to decimals so that they equal what a user would
-        type.
+        Ascending quantiles, two a level, rounded to the decimals that a user would type.
 
     Raises:
         ValueError: If a level is no number or out of range.
@@ -51,22 +48,22 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
         >>> level_to_quantiles([80, 95])
         (0.025, 0.1, 0.9, 0.975)
     """
-    lower = [round(0.5 - each / 200, _DECIMALS) for each in _levels(level)]
-    return tuple(sorted({*lower, *(round(1 - q, _DECIMALS) for q in lower)}))
+    lower = {round(0.5 - number / 200, _DECIMALS) for number in _levels(level)}
+    upper = {round(1 - quantile, _DECIMALS) for quantile in lower}
+    return tuple(sorted(lower | upper))
 
 
 def refuse_twice(columns: Sequence[Any]) -> None:
-    """Refuse an answer in which two columns would have one name.
+    """Refuse a table in which two columns would have one name.
 
     Raises:
         ValueError: Naming it.
     """
-    name, count = max(
-        Counter(columns).items(), key=lambda each: each[1]
-    )  # a wide table may have thousands
+    ((name, count),) = Counter(columns).most_common(1)
     if count > 1:
-        raise ValueError(
-            f"two columns of the answer would be called {name!r}; rename it, or give another alias="
+        raise InputError(
+            f"two columns of the answer would be called {name!r}; rename it",
+            InPython(", or give another alias="),
         )
 
 
@@ -80,18 +77,18 @@ def quantile_to_level(quantile: float) -> float:
         >>> quantile_to_level(0.025)
         95
     """
-    (q,) = _quantiles(quantile)
-    return _plain(round(abs(1 - 2 * q) * 100, _DECIMALS - 2))
+    (probability,) = _quantiles(quantile)
+    # Two decimals fewer, because a level is a hundred times a probability.
+    return _plain(round(abs(1 - 2 * probability) * 100, _DECIMALS - 2))
 
 
 def check_request(
     level: float | Iterable[float] | None, quantiles: float | Iterable[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Validate a request for intervals; levels and quantiles may be asked together.
+    """Check the levels and the quantiles of a forecast.
 
     Returns:
-        The levels, the quantiles, and all quantiles that serve both, each ascending without
-        repeats.
+        The levels, the quantiles, and the quantiles of both, each ascending without repeats.
 
     Raises:
         ValueError: If a level or a quantile is no number or out of range.
@@ -101,15 +98,18 @@ def check_request(
         ((80,), (0.5,), (0.1, 0.5, 0.9))
     """
     levels = () if level is None else _levels(level)
-    asked = () if quantiles is None else _quantiles(quantiles)
-    return levels, asked, tuple(sorted({*level_to_quantiles(levels), *asked}))
+    probabilities = () if quantiles is None else _quantiles(quantiles)
+    all_quantiles = {*level_to_quantiles(levels), *probabilities}
+    return levels, probabilities, tuple(sorted(all_quantiles))
 
 
 def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
-    rule = "level is in percent, strictly between 0 and 100: 80 means 80%, such as level=[80, 95]"
+    rule = "level is in percent, strictly between 0 and 100: 80 means 80%"
     levels = _numbers(level, upper=100, rule=rule)
     if levels and levels[0] < 1:
-        raise ValueError(f"{rule}; got {levels[0]}: write level={100 * levels[0]:g}")
+        raise InputError(
+            f"{rule}; got {levels[0]}: write ", Argument("level", _plain(100 * levels[0]))
+        )
     return levels
 
 
@@ -118,13 +118,15 @@ def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:
     return _numbers(quantiles, upper=1, rule=rule)
 
 
-def _numbers(given: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
-    given = given.tolist() if isinstance(given, np.ndarray) else given
-    values: list[Any] = (
-        list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    )
+def _numbers(numbers: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
+    """One number or several as ascending decimals without repeats, each above 0 and below upper."""
+    if isinstance(numbers, np.ndarray):
+        numbers = numbers.tolist()
+    is_several = isinstance(numbers, Iterable) and not isinstance(numbers, str)
+    values: list[Any] = list(numbers) if is_several else [numbers]  # type: ignore[arg-type]
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < upper:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 < float(value) < upper:
             raise ValueError(f"{rule}; got {value!r}")
     return tuple(sorted({_plain(round(float(value), _DECIMALS)) for value in values}))
 

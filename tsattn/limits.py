@@ -1,6 +1,4 @@
-"""How many threads torch may take, how much time a fit, and in which precision networks
-are made.
-"""
+"""Limits of a fit: threads of torch, time, and the precision of new networks."""
 
 import re
 import threading
@@ -9,23 +7,29 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
+from tsattn.checks import InputError, Name, check_whole
+
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of
-# torch's threads. Measured on two cores: one thread against two, networks of three layers and
-# widths from 16 to 256, steps of 1 to 2,048 windows. Alone on the machine a second thread makes
+# torch's threads. Measured on two cores, one thread against two, with networks of three layers,
+# widths from 16 to 256, and steps of 1 to 2,048 windows. On an idle machine a second thread makes
 # steps 0.9 to 1.05 times as fast below 10 million multiply-adds, up to 1.5 times below 250 million,
-# and 1.5 to 1.7 times from 800 million on, where a step takes a tenth of a second. Beside two other
-# busy processes it makes them 2 to 30 times slower, at every size, for both threads wait, some
-# hundred times a step, until the system lets the other one go on. Only where the gain is full is
-# that risk worth taking.
+# and 1.5 to 1.7 times from 800 million on, where a step takes a tenth of a second. On a machine
+# with two other busy processes it makes steps of every size 2 to 30 times slower, because each
+# thread waits for the other some hundred times a step. The limit takes that risk only where the
+# gain is full.
 ALL_THREADS_FROM = 1e9
+# 32 MiB less a page for the header of the block.
+_LARGEST_COUNTED_BLOCK_BYTES = 2**25 - 2**12
+_SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
+_TIME_LIMIT = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[smh])\s*")
 
 
 def choose_threads(n_threads: int | None, work: float) -> int:
-    """Threads for a network: as many as asked for, otherwise one for a small network, all of
-    torch's for a large one.
+    """The number of threads for a network.
 
     Args:
-        n_threads: What the user asks for, at least 1; ``None`` leaves the choice to ``work``.
+        n_threads: Number that the user sets, at least 1. ``None`` gives a small network one thread
+            and a large one all of torch's.
         work: Multiply-adds of one pass forward.
 
     Raises:
@@ -34,73 +38,61 @@ def choose_threads(n_threads: int | None, work: float) -> int:
     import torch
 
     if n_threads is not None:
-        return check_threads(n_threads)
+        return check_whole("n_threads", n_threads)
     return torch.get_num_threads() if work >= ALL_THREADS_FROM else 1
 
 
 def keep_memory() -> None:
-    """Let the C library keep memory that is freed, up to 64 MiB of it, for what is asked for next.
+    """Let the C library keep up to 64 MiB of freed memory for the next request.
 
-    GNU's gives freed memory back to the system above a limit, and the system hands it out page by
-    page, which took a third of a forecast's time. The limit is twice the largest block, of at most
-    32 MiB, that was ever freed.
+    GNU's C library returns freed memory above a limit to the system, which hands it out again page
+    by page. That took a third of a forecast's time. The limit is twice the largest block that was
+    ever freed, of blocks up to 32 MiB; so one such block is requested and freed.
     """
     import torch
 
-    torch.empty(2**25 - 2**12, dtype=torch.uint8)
-
-
-def check_threads(n_threads: Any) -> int:
-    """A number of threads, as it is.
-
-    Raises:
-        ValueError: If it is no whole number of at least 1.
-    """
-    if not hasattr(n_threads, "__index__") or isinstance(n_threads, bool) or n_threads < 1:
-        raise ValueError(
-            f"n_threads must be a whole number of at least 1; got {n_threads!r}; leave it out for"
-            " the library's choice"
-        )
-    return int(n_threads)
+    torch.empty(_LARGEST_COUNTED_BLOCK_BYTES, dtype=torch.uint8)
 
 
 class _Holders:
-    """Blocks that hold torch's number of threads at a value, of all threads of Python together.
+    """The blocks of all threads of Python that hold torch's number of threads at a value.
 
-    The number belongs to each thread of Python, and a new one begins with the number that was set
-    last, by whomever. A thread that begins while another one is in its block would keep that
-    block's number for good.
+    Each thread of Python has a number of its own, and a new thread begins with the number that any
+    thread set last. A thread that begins while another one is in its block would therefore keep
+    that block's number for good.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known = threading.local()
-        self._inside = 0
-        self._outside = 0
-        self._latest = 0
+        self._thread_state = threading.local()
+        self._n_blocks = 0
+        self._outside = 0  # the number before the first block
+        self._latest = 0  # the number that was set last
 
     def enter(self, n_threads: int) -> int:
-        """Set the number; what it shall be again afterwards."""
+        """Set the number, and return the number to set after the block."""
         import torch
 
         with self._lock:
             before = torch.get_num_threads()
-            if not self._inside:
+            is_new_thread = not hasattr(self._thread_state, "before")
+            if not self._n_blocks:
                 self._outside = before
-            elif not hasattr(self._known, "before") and before == self._latest:
+            elif is_new_thread and before == self._latest:
+                # The number comes from the block of another thread.
                 before = self._outside
-            self._known.before = before
-            self._inside += 1
+            self._thread_state.before = before
+            self._n_blocks += 1
             self._latest = n_threads
             torch.set_num_threads(n_threads)
         return before
 
     def leave(self, before: int) -> None:
-        """Set the number that :meth:`enter` gave."""
+        """Set the number that :meth:`enter` returned."""
         import torch
 
         with self._lock:
-            self._inside -= 1
+            self._n_blocks -= 1
             self._latest = before
             torch.set_num_threads(before)
 
@@ -110,7 +102,7 @@ _HOLDERS = _Holders()
 
 @contextmanager
 def limit_threads(n_threads: int) -> Iterator[int]:
-    """Let torch use ``n_threads`` inside a block, and as many as before after it, whatever ends it.
+    """Let torch use ``n_threads`` inside a block, and the number from before after it.
 
     Args:
         n_threads: At least 1.
@@ -121,7 +113,7 @@ def limit_threads(n_threads: int) -> Iterator[int]:
     Raises:
         ValueError: If it is no whole number of at least 1.
     """
-    n_threads = check_threads(n_threads)
+    n_threads = check_whole("n_threads", n_threads)
     keep_memory()
     before = _HOLDERS.enter(n_threads)
     try:
@@ -131,38 +123,43 @@ def limit_threads(n_threads: int) -> Iterator[int]:
 
 
 class _InSingle:
-    """Blocks in which torch makes float32 where nothing else is asked, whatever the user set; of
-    all threads.
+    """The blocks of all threads in which torch's default type is float32.
+
+    The default type belongs to the process. The last block to end restores the user's.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
-        self._outside: Any = None
+        self._n_blocks = 0
+        self._users_dtype: Any = None
 
     def __enter__(self) -> None:
         import torch
 
         with self._lock:
-            self._outside = self._outside if self._inside else torch.get_default_dtype()
-            self._inside += 1
+            if not self._n_blocks:
+                self._users_dtype = torch.get_default_dtype()
+            self._n_blocks += 1
             torch.set_default_dtype(torch.float32)
 
     def __exit__(self, *_: object) -> None:
         import torch
 
         with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                torch.set_default_dtype(self._outside)
+            self._n_blocks -= 1
+            if not self._n_blocks:
+                torch.set_default_dtype(self._users_dtype)
 
 
 IN_SINGLE = _InSingle()
 
 
 def seconds_from(max_time: Any) -> float | None:
-    """A time limit in seconds from ``"90s"``, ``"10m"``, ``"1.5h"`` or a number of seconds;
-    ``None`` stays.
+    """Convert a time limit to seconds.
+
+    Args:
+        max_time: A text such as ``"90s"``, ``"10m"`` or ``"1.5h"``, a number of seconds, or
+            ``None`` for no limit.
 
     Raises:
         ValueError: If it is anything else.
@@ -171,15 +168,14 @@ def seconds_from(max_time: Any) -> float | None:
         >>> seconds_from("10m"), seconds_from(90)
         (600.0, 90.0)
     """
-    if max_time is None or (isinstance(max_time, Real) and not isinstance(max_time, bool)):
-        return None if max_time is None else float(max_time)
-    found = (
-        re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", max_time)
-        if isinstance(max_time, str)
-        else None
-    )
-    if found is None:
-        raise ValueError(
-            f"max_time must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}"
+    if max_time is None:
+        return None
+    if isinstance(max_time, Real) and not isinstance(max_time, bool):
+        return float(max_time)
+    match = _TIME_LIMIT.fullmatch(max_time) if isinstance(max_time, str) else None
+    if match is None:
+        raise InputError(
+            Name("max_time"),
+            f" must be seconds or a text such as '90s', '10m' or '2h'; got {max_time!r}",
         )
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match["number"]) * _SECONDS_PER_UNIT[match["unit"]]

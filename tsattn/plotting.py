@@ -1,12 +1,12 @@
-"""What does a forecast look like? Pictures of history, forecast and intervals, drawn and never
-shown.
-"""
+"""Pictures of forecasts, backtests, scores and attention, drawn by matplotlib without pyplot."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import check_whole
 from tsattn.data.columns import check_frame
 from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.evaluate.metrics import check_count
 from tsattn.forecaster import Forecast
 from tsattn.levels import level_to_quantiles, quantile_to_level
 from tsattn.storage import write_atomic
@@ -26,12 +26,29 @@ from tsattn.storage import write_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_SERIES = 12
-# How the columns of bounds and quantiles end.
+_MOST_SERIES = 12  # on one figure
+_MOST_NAMES = 5  # of series in a title or an error
+_HISTORY_HORIZONS = 5  # of history, by default
+_TITLE_CHARACTERS = 90  # of a line
+_PICTURE_DPI = 130
+_DECIMALS = 12  # of quantiles, so that 1 - 0.9 is 0.1
+# The end of the name of a column with bounds or quantiles.
 _SUFFIX = re.compile(r"-(?P<side>lo-|hi-|q)(?P<number>\d+(\.\d+)?)$")
-# Dark enough for print, and told apart by colour-blind readers.
-_HISTORY, _FORECAST, _TRUTH = "#333333", "#0b6aa2", "#b3541e"
-_MODELS = ("#0b6aa2", "#b3541e", "#2a7f3e", "#8a5a9e", "#b08a00", "#777777", "#1aa3a3", "#c2477f")
+# Dark enough for print, and distinct for colour-blind readers.
+_HISTORY_COLOUR = "#333333"
+_FORECAST_COLOUR = "#0b6aa2"
+_TRUTH_COLOUR = "#b3541e"
+_CUTOFF_COLOUR = "#bbbbbb"
+_MODEL_COLOURS = (
+    "#0b6aa2",
+    "#b3541e",
+    "#2a7f3e",
+    "#8a5a9e",
+    "#b08a00",
+    "#777777",
+    "#1aa3a3",
+    "#c2477f",
+)
 
 
 def plot_forecast(
@@ -45,12 +62,11 @@ def plot_forecast(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw series, a picture each: the end of the history and, going on from it, the forecast with
-    its bands.
+    """Draw the end of the history and the forecast with its bands, one picture a series.
 
-    There is a band between any two quantiles at equal distance from the median, the widest one
-    lightest. It stops at zero, in the picture only, where no value of the series' history is
-    negative, unless the forecast itself is.
+    A band lies between two quantiles at equal distance from the median; the widest band is the
+    lightest. Where no value of the history is negative, bands stop at zero, or at the point
+    forecast if that is negative. The forecast itself does not change.
 
     Args:
         history: The series that were forecast, as a table or panel. Rows from the first forecast
@@ -58,52 +74,61 @@ def plot_forecast(
         forecast: What ``predict``, :func:`tsattn.forecast` or
             :func:`tsattn.forecaster.forecast_panel` returned.
         schema: How tables are read; default :class:`tsattn.Schema`'s.
-        series: Ids of a long table or columns of a wide one, one or several; default all, the
-            first one with ``ax``. Twelve are drawn at most; the title tells which are left out.
+        series: Ids of a long table or columns of a wide one, one or several; default all, or the
+            first one with ``ax``. At most twelve are drawn, and the title names the others.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
         title: Default: the name of the series.
-        ax: Axes to draw one series into; default new ones on a figure of their own, outside of
-            pyplot.
+        ax: Axes for one series; default those of a new figure outside of pyplot.
 
     Returns:
-        The axes, of several series those of the first. ``ax.figure.savefig(...)`` or
+        The axes; of several series those of the first. ``ax.figure.savefig(...)`` or
         :func:`save_plot` writes the whole figure to a file.
 
     Raises:
-        TypeError: If a table is none.
-        ValueError: If a table is faulty, the history lacks a series of the forecast, there is no
-            such series, nothing of it to show, or one ``ax`` for several.
+        TypeError: If ``history`` or ``truth`` is no table.
+        ValueError: If a table is faulty, the history lacks a series of the forecast or all its
+            rows, a name is unknown, or several series are to be drawn on one ``ax``.
         ImportError: If matplotlib is missing.
     """
     panel = to_panel(history, schema, missing="mask")
-    answer = forecast if isinstance(forecast, Forecast) else _read_forecast(forecast, panel)
-    later = panel if truth is None else to_panel(truth, schema, missing="mask")
-    chosen, names = _chosen(answer, series, one=ax is not None)
-    n_rows = 5 * answer.horizon if n_history is None else check_count("n_history", n_history)
-    shown = chosen[:_MOST_SERIES]
-    drawn = [(_rows_of(panel, answer, n), _rows_of(later, answer, n)) for n in shown]
+    if not isinstance(forecast, Forecast):
+        forecast = _read_forecast(forecast, panel)
+    truth_panel = panel if truth is None else to_panel(truth, schema, missing="mask")
+    names = [_plain_text(name) for name in forecast.ids]
+    chosen = _chosen_series(forecast, series, only_one=ax is not None)
+    if n_history is None:
+        n_history = _HISTORY_HORIZONS * forecast.horizon
+    else:
+        check_whole("n_history", n_history)
+    drawn = chosen[:_MOST_SERIES]
+    histories = [_rows_of(panel, forecast, n) for n in drawn]
+    truths = [_rows_of(truth_panel, forecast, n) for n in drawn]
     if truth is not None:
-        for n, (_, after) in zip(shown, drawn, strict=True):
-            if not after.n_ahead:
-                start = answer.times[n * answer.horizon]
-                raise ValueError(
-                    f"truth has no row from {start} on; pass the table that reaches further"
-                )
-    axes = _new_grid(len(shown)) if ax is None else [ax]
-    for axis, n, (before, after) in zip(axes, shown, drawn, strict=True):
-        _draw(axis, answer, n, before, after, n_rows)
-        _dress(axis, names[n] if title is None or len(shown) > 1 else title, answer.times)
-    if len(shown) > 1:
+        for n, rows in zip(drawn, truths, strict=True):
+            _check_reach(rows, _first_time(forecast, n))
+    several = len(drawn) > 1
+    axes = _new_grid(len(drawn)) if ax is None else [ax]
+    for i, n in enumerate(drawn):
+        _draw_forecast(axes[i], forecast, n, histories[i], truths[i], n_history)
+        own_title = names[n] if several or title is None else title
+        _dress(axes[i], own_title, forecast.times)
+    if several:
         left_out = [names[n] for n in chosen[_MOST_SERIES:]]
-        few = ", ".join(left_out[:5]) + (
-            f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        )
-        told = f"{len(shown)} of {len(chosen)} series, without {few}" if left_out else ""
-        heading = "; ".join(filter(None, (title, told)))
-        axes[0].figure.suptitle("\n".join(textwrap.wrap(heading, 90)))
-    _add_legend(axes, own=ax is None)
+        axes[0].figure.suptitle(_heading(title, len(drawn), left_out))
+    _add_legend(axes, is_new_figure=ax is None)
     return axes[0]
+
+
+def _heading(title: str | None, n_drawn: int, left_out: Sequence[str]) -> str:
+    """The title of a figure of several series, which names the series that are not drawn."""
+    parts = [] if title is None else [title]
+    if left_out:
+        names = ", ".join(left_out[:_MOST_NAMES])
+        if len(left_out) > _MOST_NAMES:
+            names += f" and {len(left_out) - _MOST_NAMES} more"
+        parts.append(f"{n_drawn} of {n_drawn + len(left_out)} series, without {names}")
+    return "\n".join(textwrap.wrap("; ".join(parts), _TITLE_CHARACTERS))
 
 
 def plot_backtest(
@@ -115,16 +140,16 @@ def plot_backtest(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one series over the judged rows, and what each model forecast from some of the cutoffs.
+    """Draw one series over the judged rows, and the forecasts of each model from some cutoffs.
 
     Args:
-        result: What :func:`tsattn.backtest` returned, forecasts kept.
+        result: What :func:`tsattn.backtest` returned, with its forecasts (``keep=True``).
         series: An id of a long table, a column of a wide one; default the first.
         models: Names of models, drawn in this order; default all.
-        n_cutoffs: Cutoffs to show, spread evenly and with the last one, each marked by a vertical
-            line.
+        n_cutoffs: Number of cutoffs to show. They are spread evenly and include the last one. A
+            vertical line marks each.
         title: Default: the name of the series.
-        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+        ax: Axes to draw on; default those of a new figure outside of pyplot.
 
     Returns:
         The axes.
@@ -134,8 +159,9 @@ def plot_backtest(
         ImportError: If matplotlib is missing.
     """
     panel = result.panel
-    given = result.rolled if models is None else models
-    names = [given] if isinstance(given, str) else list(given)
+    names = list(result.rolled) if models is None else list(models)
+    if isinstance(models, str):
+        names = [models]
     for name in names:
         if name not in result.rolled:
             raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")
@@ -143,34 +169,49 @@ def plot_backtest(
             raise ValueError(
                 "the forecasts were not kept; run the backtest with keep=True to draw them"
             )
-    n_cutoffs = check_count("n_cutoffs", n_cutoffs)
-    n = _place(panel.ids, series, "the result")
-    own = ax is None
-    ax = _new_axes() if ax is None else ax
-    n_windows = result.origins.shape[1]
-    shown = np.unique(np.linspace(n_windows - 1, 0, min(n_cutoffs, n_windows)).round().astype(int))
-    first = panel.starts[n] + max(result.origins[n, shown[0]] - result.horizon, 0)
-    rows = slice(first, panel.starts[n] + result.origins[n, shown[-1]] + result.horizon)
-    ax.plot(
-        _stamps(panel.times[rows]),
-        panel.values[rows, 0],
-        color=_HISTORY,
-        linewidth=1.2,
-        label="truth",
-    )
-    for w in shown:
-        end = panel.starts[n] + result.origins[n, w]
-        ahead = _stamps(panel.times[end : end + result.horizon])
-        ax.axvline(
-            _stamps(panel.times[end - 1 : end])[0], color="#bbbbbb", linewidth=0.8, linestyle=":"
-        )
-        for name in names:
-            point = np.asarray(result.rolled[name].point)[n * n_windows + w, :, 0]
-            label = _shown(name) if w == shown[0] else None
-            ax.plot(ahead, point, color=_colours(result)[name], linewidth=1.4, label=label)
-    _dress(ax, title if title is not None else _shown(panel.ids[n]), panel.times)
-    _add_legend([ax], own=own)
+    check_whole("n_cutoffs", n_cutoffs)
+    n = 0 if series is None else _index_of(panel.ids, series, "the result")
+    is_new_figure = ax is None
+    if ax is None:
+        ax = _new_axes()
+    _draw_backtest(ax, result, n, names, _spread_windows(result, n_cutoffs))
+    if title is None:
+        title = _plain_text(panel.ids[n])
+    _dress(ax, title, panel.times)
+    _add_legend([ax], is_new_figure=is_new_figure)
     return ax
+
+
+def _spread_windows(result: BacktestResult, n_cutoffs: int) -> np.ndarray:
+    """Indices of windows, spread evenly and with the last one."""
+    n_windows = result.origins.shape[1]
+    spread = np.linspace(n_windows - 1, 0, min(n_cutoffs, n_windows))
+    return np.unique(spread.round().astype(int))
+
+
+def _draw_backtest(
+    ax: Axes, result: BacktestResult, n: int, names: Sequence[str], windows: np.ndarray
+) -> None:
+    """Draw the judged rows of a series, and the cutoffs and forecasts of some windows."""
+    panel = result.panel
+    horizon = result.horizon
+    start = panel.starts[n]
+    cutoffs = start + result.origins[n, windows]  # rows at which forecasts begin
+    first_row = max(cutoffs[0] - horizon, start)
+    rows = slice(first_row, cutoffs[-1] + horizon)
+    times = _plain_stamps(panel.times[rows])
+    ax.plot(times, panel.values[rows, 0], color=_HISTORY_COLOUR, linewidth=1.2, label="truth")
+    colours = _colours(result)
+    n_windows = result.origins.shape[1]
+    for window, row in zip(windows, cutoffs, strict=True):
+        (cutoff_time,) = _plain_stamps(panel.times[row - 1 : row])
+        ax.axvline(cutoff_time, color=_CUTOFF_COLOUR, linewidth=0.8, linestyle=":")
+        times_ahead = _plain_stamps(panel.times[row : row + horizon])
+        for name in names:
+            points = np.asarray(result.rolled[name].point)[n * n_windows + window, :, 0]
+            # One label a model in the legend.
+            label = _plain_text(name) if window == windows[0] else None
+            ax.plot(times_ahead, points, color=colours[name], linewidth=1.4, label=label)
 
 
 def plot_scores(
@@ -181,15 +222,15 @@ def plot_scores(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the scores of all models: a bar each, the best on top, or the error of each step ahead.
+    """Draw the scores of all models as bars, the best on top, or as lines over the steps ahead.
 
     Args:
         result: What :func:`tsattn.backtest` returned.
-        metric: A column of ``result.scores``, of those in which less is better. With ``by_step``
-            always ``"mae"``.
-        by_step: Draw the mean absolute error by steps ahead instead, one line a model.
-        title: Default: what is drawn.
-        ax: Axes to draw into; default new ones on a figure of their own, outside of pyplot.
+        metric: A column of ``result.scores`` in which less is better. With ``by_step`` it must be
+            ``"mae"``.
+        by_step: Whether to draw the mean absolute error of each step ahead, one line a model.
+        title: Default: the metric.
+        ax: Axes to draw on; default those of a new figure outside of pyplot.
 
     Returns:
         The axes.
@@ -198,43 +239,50 @@ def plot_scores(
         ValueError: If there is no such metric.
         ImportError: If matplotlib is missing.
     """
-    known = [
-        name
-        for name in result.scores.columns
-        if name != "n_windows" and not name.startswith("coverage")
-    ]
-    if metric not in known or (by_step and metric != "mae"):
-        allowed = ["mae"] if by_step else known
+    allowed = ["mae"] if by_step else _drawable_metrics(result)
+    if metric not in allowed or metric not in result.scores:
         raise ValueError(f"metric must be one of {', '.join(allowed)}; got {metric!r}")
+    # Bars are drawn from the bottom, so that the best model comes last.
     scores = result.scores[metric].sort_values(ascending=False)
-    colours = _colours(result)
     if by_step:
-        own = ax is None
-        steps = pd.RangeIndex(1, result.horizon + 1)
-        ax = _new_axes() if ax is None else ax
-        for name in scores.index[::-1]:
-            ax.plot(
-                steps,
-                result.by_step.loc[name, "mae"],
-                color=colours[name],
-                linewidth=1.5,
-                label=_shown(name),
-            )
-        _dress(ax, title if title is not None else "error by steps ahead", steps)
-        _add_legend([ax], own=own)
-        ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
-        return ax
-    ax = _new_axes((7, 0.8 + 0.4 * len(scores))) if ax is None else ax
+        best_first = [*scores.index[::-1]]
+        return _draw_errors_by_step(result, best_first, title or "error by steps ahead", ax)
+    if ax is None:
+        ax = _new_axes((7, 0.8 + 0.4 * len(scores)))
+    colours = _colours(result)
     bars = ax.barh(
-        [_shown(name) for name in scores.index],
+        [_plain_text(name) for name in scores.index],
         scores.to_numpy(),
         color=[colours[name] for name in scores.index],
     )
     ax.bar_label(bars, fmt="%.3g", padding=3)
-    ax.set(
-        title=title if title is not None else metric, xlim=(0, 1.12 * np.nanmax([*scores, 1e-12]))
-    )
+    # The bound is not zero where all scores are, and leaves room for the labels.
+    largest = np.nanmax([*scores, 1e-12])
+    ax.set(title=metric if title is None else title, xlim=(0, 1.12 * largest))
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _drawable_metrics(result: BacktestResult) -> list[str]:
+    """Columns of the scores in which less is better."""
+    columns = [*result.scores.columns]
+    return [name for name in columns if name != "n_windows" and not name.startswith("coverage")]
+
+
+def _draw_errors_by_step(
+    result: BacktestResult, names: Sequence[Any], title: str, ax: Axes | None
+) -> Axes:
+    is_new_figure = ax is None
+    if ax is None:
+        ax = _new_axes()
+    steps = pd.RangeIndex(1, result.horizon + 1)
+    colours = _colours(result)
+    for name in names:
+        errors = result.by_step.loc[name, "mae"]
+        ax.plot(steps, errors, color=colours[name], linewidth=1.5, label=_plain_text(name))
+    _dress(ax, title, steps)
+    _add_legend([ax], is_new_figure=is_new_figure)
+    ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
     return ax
 
 
@@ -246,58 +294,62 @@ def plot_attention(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one attention map, with the blocks of its levels outlined.
+    """Draw one attention map and the outlines of the blocks of its levels.
 
     Args:
-        weights: How much each patch looks at each other one, ``[L, L]``: one layer, series, channel
-            and head of :meth:`tsattn.AttentionForecaster.attention_maps`.
+        weights: Weight of each key patch for each query patch, ``[L, L]``: one layer, series,
+            channel and head of :meth:`tsattn.AttentionForecaster.attention_maps`.
         block_sizes: Patches per block at each level, coarse to fine, as in
-            ``summary_["block_sizes"]``; the finest blocks are outlined thinnest.
+            ``summary_["block_sizes"]``. The finest blocks have the thinnest outlines.
         offset: Shift of the block grid in patches.
         title: Default none.
-        ax: Axes to draw into; default new ones on a figure of their own.
+        ax: Axes to draw on; default those of a new figure.
 
     Returns:
-        The axes: looking patch down, patch looked at across, oldest first.
+        The axes: queries down, keys across, the oldest patch first.
 
     Raises:
-        ValueError: If ``weights`` is no square map, or a size or the offset no whole number.
+        ValueError: If ``weights`` is no square map, or a size or the offset is no whole number.
         ImportError: If matplotlib is missing.
     """
     weights = np.asarray(weights)
-    offset = check_count("offset", offset, 0)
+    check_whole("offset", offset, 0)
     sizes = [
-        check_count("a size of block_sizes", each)
-        for each in np.array(block_sizes, dtype=object, ndmin=1)
+        check_whole("a size of block_sizes", size)
+        for size in np.array(block_sizes, dtype=object, ndmin=1)
     ]
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(
             f"one map has the shape [patches, patches]; got {weights.shape}; pick a layer, series"
             " and head"
         )
-    ax = _new_axes((6.2, 5.4)) if ax is None else ax
+    if ax is None:
+        ax = _new_axes((6.2, 5.4))
     image = ax.imshow(weights, cmap="viridis", vmin=0, interpolation="nearest")
-    length = len(weights)
-    finer = [size for size in sizes[1:] if size < len(weights) + offset]
-    for depth, size in enumerate(finer):
-        for start in range(-(offset % size), length, size):
-            low = max(start, 0) - 0.5
-            high = min(start + size, length) - 0.5
-            width = 2.2 / (depth + 1)
-            ax.plot(
-                [low, high, high, low, low],
-                [low, low, high, high, low],
-                color="white",
-                linewidth=width,
-            )
+    n_patches = len(weights)
+    # The first level is one block, and so is a level whose block holds all patches.
+    finer_sizes = [size for size in sizes[1:] if size < n_patches + offset]
+    for depth, size in enumerate(finer_sizes):
+        _outline_blocks(ax, size, offset, n_patches, linewidth=2.2 / (depth + 1))
     ax.locator_params(integer=True)
     ax.set(xlabel="patch looked at", ylabel="looking patch", title=title or "")
     ax.figure.colorbar(image, ax=ax, label="weight")
     return ax
 
 
+def _outline_blocks(ax: Axes, size: int, offset: int, n_patches: int, linewidth: float) -> None:
+    """Draw white squares around the blocks of one level."""
+    for start in range(-(offset % size), n_patches, size):
+        # A patch reaches half a unit to both sides of its number.
+        low = max(start, 0) - 0.5
+        high = min(start + size, n_patches) - 0.5
+        across = [low, high, high, low, low]
+        down = [low, low, high, high, low]
+        ax.plot(across, down, color="white", linewidth=linewidth)
+
+
 def save_plot(ax: Axes, path: str | Path) -> None:
-    """Write the figure of ``ax`` in one step, in the format that the file's name asks for.
+    """Write the figure of ``ax`` in the format of the file's ending, whole or not at all.
 
     Args:
         ax: Axes of a figure.
@@ -308,13 +360,17 @@ def save_plot(ax: Axes, path: str | Path) -> None:
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    kind = check_format(path)
-    figure: Any = ax.figure.canvas.figure  # the whole figure, also of axes in a part of one
-    write_atomic(path, lambda aside: figure.savefig(aside, format=kind, dpi=130))
+    format_name = check_format(path)
+    figure: Any = ax.figure.canvas.figure  # the whole figure, also of axes on a part of one
+
+    def write(temporary: Path) -> None:
+        figure.savefig(temporary, format=format_name, dpi=_PICTURE_DPI)
+
+    write_atomic(path, write)
 
 
 def check_format(path: str | Path) -> str:
-    """The picture format that a file's name asks for.
+    """The picture format of a file's ending.
 
     Args:
         path: File such as ``forecast.png``.
@@ -322,16 +378,15 @@ def check_format(path: str | Path) -> str:
     Raises:
         ValueError: If matplotlib cannot write such a file.
     """
-    known = sorted(_figure_class()().canvas.get_supported_filetypes())
-    kind = Path(path).suffix.removeprefix(".").lower()
-    if kind not in known:
-        raise ValueError(f"{path} names no picture format; end it in one of {', '.join(known)}")
-    return kind
+    formats = sorted(_figure_class()().canvas.get_supported_filetypes())
+    format_name = Path(path).suffix.removeprefix(".").lower()
+    if format_name not in formats:
+        raise ValueError(f"{path} names no picture format; end it in one of {', '.join(formats)}")
+    return format_name
 
 
 def _figure_class() -> Any:
-    # A Figure by itself draws through Agg or the format's own backend; pyplot would keep global
-    # state.
+    # A Figure draws without pyplot, which would keep every figure in a global list.
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -343,118 +398,179 @@ def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
     return _figure_class()(figsize=size, layout="constrained").subplots()
 
 
-def _new_grid(n: int) -> list[Axes]:
-    """Axes of ``n`` small pictures on one figure, a large one where there is one."""
-    if n == 1:
+def _new_grid(n_pictures: int) -> list[Axes]:
+    """Axes of several small pictures on one figure, or of one large picture."""
+    if n_pictures == 1:
         return [_new_axes()]
-    n_columns = 2 if n <= 4 else 3
-    n_rows = -(-n // n_columns)
-    figure = _figure_class()(figsize=(4.5 * n_columns, 2.6 * n_rows + 0.8), layout="constrained")
+    n_columns = 2 if n_pictures <= 4 else 3
+    n_rows = math.ceil(n_pictures / n_columns)
+    size = (4.5 * n_columns, 2.6 * n_rows + 0.8)
+    figure = _figure_class()(figsize=size, layout="constrained")
     axes: list[Axes] = [*figure.subplots(n_rows, n_columns).flat]
-    for spare in axes[n:]:
+    for spare in axes[n_pictures:]:
         spare.remove()
-    return axes[:n]
+    return axes[:n_pictures]
+
+
+# --- the frame of a forecast ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _ForecastTable:
+    """The columns of a frame that ``predict`` returned.
+
+    Args:
+        columns: Name of each column of numbers -> its values.
+        names: Names of the columns of points: of a wide table one a series, of a long table one.
+        ids: Names of the series.
+        times: Stamps of the rows, series after series.
+        n_steps: Rows of a series.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    names: Sequence[str]
+    ids: np.ndarray
+    times: pd.Index
+    n_steps: int
+
+    def array(self, suffix: str = "") -> np.ndarray:
+        """The columns of points, or of bounds with one suffix, ``[N, F]``."""
+        values = np.stack([self.columns[f"{name}{suffix}"] for name in self.names])
+        return values.reshape(-1, self.n_steps)
+
+    def suffixes(self) -> dict[float, str]:
+        """Quantiles, and the suffixes of the columns that hold them."""
+        suffixes: dict[float, str] = {}
+        for column in self.columns:
+            match = _SUFFIX.search(column)
+            if match is None or column != f"{self.names[0]}{match[0]}":
+                continue
+            if all(f"{name}{match[0]}" in self.columns for name in self.names):
+                suffixes[_quantile_of(match)] = match[0]
+        return suffixes
+
+
+def _quantile_of(suffix: re.Match[str]) -> float:
+    number = float(suffix["number"])
+    if suffix["side"] == "q":
+        return number
+    lower, upper = level_to_quantiles(number)
+    return upper if suffix["side"] == "hi-" else lower
 
 
 def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
-    """The frame of a forecast of ``panel`` as arrays again."""
-    dialect = panel.dialect
+    """Read a frame that ``predict`` returned for the series of ``panel``."""
     frame = check_frame(table, "error")
-    time_col = "ds" if dialect.time_col is None else dialect.time_col
-    if dialect.kind == "wide":
-        read = from_wide(frame, Schema(time_col=time_col), freq=panel.freq)
-        n_steps = int(read.lengths[0])
-        columns = dict(zip(read.ids, read.values.reshape(read.n_series, n_steps), strict=True))
-        names = tuple(panel.ids)
-    else:
-        id_col = "unique_id" if dialect.id_col is None else dialect.id_col
-        stamps = {id_col, time_col}
-        numbers = [str(column) for column in frame.columns if column not in stamps]
-        # What ends like a bound is one if the rest is a column too.
-        points = [
-            each
-            for each in numbers
-            if (name := _SUFFIX.sub("", each)) == each or name not in numbers
-        ]
-        if len(points) != 1:
-            raise ValueError(
-                f"a forecast has one column of points beside {' and '.join(map(str, stamps))}; got"
-                f" {', '.join(points) or 'none'}: pass the frame that predict returned, of one"
-                " model"
-            )
-        others = tuple(column for column in numbers if column not in points)
-        read = from_long(
-            frame, Schema(id_col, time_col, points[0], past_cols=others), freq=panel.freq
-        )
-        columns = {points[0]: read.values[:, 0]}
-        names = (points[0],)
-        if read.covariates is not None:
-            columns |= dict(zip(others, read.covariates.values.T, strict=True))
-    n_steps = int(read.lengths[0])
-    if (read.lengths != n_steps).any():
-        n = int(np.argmax(read.lengths != n_steps))
-        raise ValueError(
-            f"a forecast has as many rows for every series; got {n_steps} for {read.ids[0]!r} and"
-            f" {read.lengths[n]} for {read.ids[n]!r}: pass the frame that predict returned"
-        )
-    for name in names:
-        if name not in columns:
+    is_wide = panel.dialect.kind == "wide"
+    parsed = _read_wide(frame, panel) if is_wide else _read_long(frame, panel)
+    for name in parsed.names:
+        if name not in parsed.columns:
             raise ValueError(
                 f"the forecast has no column {name!r}, which the history has; pass the frames of"
                 " one table"
             )
-
-    n_series = len(names) if dialect.kind == "wide" else read.n_series
-
-    def of(suffix: str) -> np.ndarray:
-        return np.stack([columns[f"{name}{suffix}"] for name in names]).reshape(n_series, n_steps)
-
-    quantiles = {}
-    for column in columns:
-        found = _SUFFIX.search(column)
-        if (
-            found
-            and column == f"{names[0]}{found[0]}"
-            and all(f"{name}{found[0]}" in columns for name in names)
-        ):
-            side = found["side"]
-            number = float(found["number"])
-            lower, upper = (number, 0.0) if side == "q" else level_to_quantiles(number)
-            quantiles[upper if side == "hi-" else lower] = of(found[0])
+    # The rows of a wide table repeat for the columns with bounds.
+    times = parsed.times[: len(parsed.ids) * parsed.n_steps]
+    suffixes = parsed.suffixes()
     return Forecast(
-        point=of(""),
-        ids=panel.ids if dialect.kind == "wide" else read.ids,
-        times=read.times[: n_series * n_steps],
-        cutoffs=read.times[n_steps * np.arange(n_series)],
-        alias="forecast" if dialect.kind == "wide" else names[0],
-        dialect=dialect,
-        quantiles=quantiles,
+        point=parsed.array(),
+        ids=parsed.ids,
+        times=times,
+        cutoffs=times[:: parsed.n_steps],
+        alias="forecast" if is_wide else parsed.names[0],
+        dialect=panel.dialect,
+        quantiles={quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()},
     )
 
 
-def _chosen(forecast: Forecast, series: Any, *, one: bool) -> tuple[list[int], list[str]]:
-    """Places of the series to draw, and the names of all there are."""
-    names = [_shown(name) for name in forecast.ids]
-    several = (
-        series if isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) else [series]
+def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
+    rows = from_wide(frame, Schema(time_col=_time_col(panel)), freq=panel.freq)
+    n_steps = _steps_of(rows)
+    columns = dict(zip(rows.ids, rows.values.reshape(-1, n_steps), strict=True))
+    return _ForecastTable(columns, tuple(panel.ids), panel.ids, rows.times, n_steps)
+
+
+def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
+    id_col = "unique_id" if panel.dialect.id_col is None else panel.dialect.id_col
+    time_col = _time_col(panel)
+    name = _point_column(frame, [id_col, time_col])
+    others = tuple(
+        str(column) for column in frame.columns if column not in {id_col, time_col, name}
     )
+    schema = Schema(id_col, time_col, name, past_cols=others)
+    rows = from_long(frame, schema, freq=panel.freq)
+    columns = {name: rows.values[:, 0]}
+    if rows.covariates is not None:
+        columns |= dict(zip(others, rows.covariates.values.T, strict=True))
+    return _ForecastTable(columns, (name,), rows.ids, rows.times, _steps_of(rows))
+
+
+def _steps_of(rows: Panel) -> int:
+    """The number of rows of each series."""
+    n_steps = int(rows.lengths[0])
+    if (rows.lengths != n_steps).any():
+        other = int(np.argmax(rows.lengths != n_steps))
+        raise ValueError(
+            f"a forecast has as many rows for every series; got {n_steps} for {rows.ids[0]!r} and"
+            f" {rows.lengths[other]} for {rows.ids[other]!r}: pass the frame that predict returned"
+        )
+    return n_steps
+
+
+def _time_col(panel: Panel) -> Any:
+    return "ds" if panel.dialect.time_col is None else panel.dialect.time_col
+
+
+def _point_column(frame: pd.DataFrame, key_columns: Sequence[Any]) -> str:
+    """The one column of points; the others end like a bound of it."""
+    numbers = [str(column) for column in frame.columns if column not in key_columns]
+    points = []
+    for column in numbers:
+        name = _SUFFIX.sub("", column)
+        # A column that ends like a bound is one only if the frame has a column of its name.
+        if name == column or name not in numbers:
+            points.append(column)
+    if len(points) != 1:
+        raise ValueError(
+            f"a forecast has one column of points beside {' and '.join(map(str, key_columns))}; got"
+            f" {', '.join(points) or 'none'}: pass the frame that predict returned, of one model"
+        )
+    return points[0]
+
+
+# --- the choice of series -------------------------------------------------------------------------
+
+
+def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[int]:
+    """Indices of the series to draw."""
     if series is None:
         # A wide table is drawn in the order of its columns.
-        columns = forecast.dialect.columns or forecast.ids
-        chosen = pd.Index(forecast.ids).get_indexer(pd.Index(columns)).tolist()
-        chosen = chosen[:1] if one else chosen
-    else:
-        chosen = [_place(forecast.ids, name, "the forecast") for name in several]
-    if not chosen or (one and len(chosen) > 1):
-        raise ValueError(
-            f"series must name {'one for one ax' if one else 'at least one'}; got {series!r}"
-        )
-    return chosen, names
+        names = forecast.dialect.columns or forecast.ids
+        indices = pd.Index(forecast.ids).get_indexer(pd.Index(names)).tolist()
+        return indices[:1] if only_one else indices
+    several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
+    chosen = series if several else [series]
+    indices = [_index_of(forecast.ids, name, "the forecast") for name in chosen]
+    if not indices or (only_one and len(indices) > 1):
+        rule = "one for one ax" if only_one else "at least one"
+        raise ValueError(f"series must name {rule}; got {series!r}")
+    return indices
+
+
+def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
+    """Index of a series, by its name as text."""
+    names = [str(name) for name in ids]
+    if str(series) not in names:
+        examples = ", ".join(names[:_MOST_NAMES])
+        if len(names) > _MOST_NAMES:
+            examples += ", ..."
+        raise ValueError(f"{owner} has no series {series!r}; it has {examples}")
+    return names.index(str(series))
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of one series in a panel, before the first row of its forecast and from there on."""
+    """The rows of one series, and how many of them lie before the first row of its forecast."""
 
     times: np.ndarray
     values: np.ndarray
@@ -467,130 +583,159 @@ class _Rows:
 
 def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
     name = forecast.ids[n]
-    places = {series: place for place, series in enumerate(panel.ids)}
-    if name not in places or panel.dialect.kind != forecast.dialect.kind:
+    names = [*panel.ids]
+    if name not in names or panel.dialect.kind != forecast.dialect.kind:
         raise ValueError(
             f"the history has no series {name!r}, which the forecast has; pass the table that was"
             " forecast"
         )
-    if (kind := _kind(panel.times)) != (asked := _kind(forecast.times)):
+    panel_kind = _time_kind(panel.times)
+    forecast_kind = _time_kind(forecast.times)
+    if panel_kind != forecast_kind:
         raise ValueError(
-            f"the forecast has {asked}, and what is to be drawn with it {kind}; pass tables alike"
-            " in time"
+            f"the forecast has {forecast_kind}, and what is to be drawn with it {panel_kind}; pass"
+            " tables alike in time"
         )
-    m = places[name]
-    own = slice(panel.starts[m], panel.starts[m + 1])
-    n_before = int((panel.times[own] < forecast.times[n * forecast.horizon]).sum())
-    return _Rows(_stamps(panel.times[own]), panel.values[own, 0], n_before)
+    index = names.index(name)
+    rows = slice(panel.starts[index], panel.starts[index + 1])
+    times = panel.times[rows]
+    n_before = int((times < _first_time(forecast, n)).sum())
+    return _Rows(_plain_stamps(times), panel.values[rows, 0], n_before)
 
 
-def _draw(ax: Axes, forecast: Forecast, n: int, before: _Rows, after: _Rows, n_rows: int) -> None:
-    if not before.n_before:
-        start = forecast.times[n * forecast.horizon]
+def _first_time(forecast: Forecast, n: int) -> Any:
+    """The stamp of the first forecast row of a series."""
+    return forecast.times[n * forecast.horizon]
+
+
+def _check_reach(truth: _Rows, start: Any) -> None:
+    if not truth.n_ahead:
+        raise ValueError(f"truth has no row from {start} on; pass the table that reaches further")
+
+
+# --- drawing --------------------------------------------------------------------------------------
+
+
+def _draw_forecast(
+    ax: Axes, forecast: Forecast, n: int, history: _Rows, truth: _Rows, n_history: int
+) -> None:
+    """Draw the last rows of the history, the bands, the truth and the points of one series."""
+    if not history.n_before:
         raise ValueError(
-            f"the history has no row before {start}, where the forecast begins; pass what was"
-            " forecast"
+            f"the history has no row before {_first_time(forecast, n)}, where the forecast"
+            " begins; pass what was forecast"
         )
-    past = slice(max(before.n_before - n_rows, 0), before.n_before)
-    ax.plot(before.times[past], before.values[past], color=_HISTORY, linewidth=1.2, label="history")
-    # Forecast and truth go on from the last value that is known.
-    known = np.flatnonzero(np.isfinite(before.values[past]))[-1:] + past.start
-    steps = _stamps(forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon])
+    past = slice(max(history.n_before - n_history, 0), history.n_before)
+    past_times = history.times[past]
+    past_values = history.values[past]
+    ax.plot(past_times, past_values, color=_HISTORY_COLOUR, linewidth=1.2, label="history")
+    # Forecast and truth begin at the last observed value, if there is one.
+    last_observed = np.flatnonzero(np.isfinite(past_values))[-1:]
+    horizon = forecast.horizon
+    steps = _plain_stamps(forecast.times[n * horizon : (n + 1) * horizon])
 
-    def joined(ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        times = np.concatenate([before.times[known], steps[: len(ahead)]])
-        return times, np.concatenate([before.values[known], ahead])
+    def joined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        times = np.concatenate([past_times[last_observed], steps[: len(values)]])
+        return times, np.concatenate([past_values[last_observed], values])
 
-    point = forecast.point[n]
-    never = np.fmin.reduce(before.values[: before.n_before], initial=np.inf) >= 0
-    for q in sorted(
-        q for q in forecast.quantiles if q < 0.5 and round(1 - q, 12) in forecast.quantiles
-    ):
-        lower, upper = (forecast.quantiles[each][n] for each in (q, round(1 - q, 12)))
-        if never:
-            lower, upper = (np.maximum(each, np.minimum(point, 0)) for each in (lower, upper))
-        level = quantile_to_level(q)
-        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
+    smallest = np.fmin.reduce(history.values[: history.n_before], initial=np.inf)
+    for level, lower, upper in _bands(forecast, n, nonnegative=smallest >= 0):
         times, low = joined(lower)
+        _, high = joined(upper)
+        # From 0.12 for the widest band to 0.6 for narrow ones.
+        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
         label = f"{level:g}% interval"
         ax.fill_between(
-            times, low, joined(upper)[1], color=_FORECAST, alpha=opacity, linewidth=0, label=label
+            times, low, high, color=_FORECAST_COLOUR, alpha=opacity, linewidth=0, label=label
         )
-    if after.n_ahead:
-        ahead = after.values[after.n_before :][: forecast.horizon]
-        ax.plot(*joined(ahead), color=_TRUTH, linewidth=1.2, label="truth")
-    ax.plot(*joined(point), color=_FORECAST, linewidth=1.6, label=_shown(forecast.alias))
+    if truth.n_ahead:
+        values_ahead = truth.values[truth.n_before :][:horizon]
+        ax.plot(*joined(values_ahead), color=_TRUTH_COLOUR, linewidth=1.2, label="truth")
+    label = _plain_text(forecast.alias)
+    points = forecast.point[n]
+    ax.plot(*joined(points), color=_FORECAST_COLOUR, linewidth=1.6, label=label)
 
 
-def _place(ids: np.ndarray, series: Any, owner: str) -> int:
-    """Place of a series among some, by its name as text; the first where none is named."""
-    names = [str(name) for name in ids]
-    if series is None:
-        return 0
-    if str(series) not in names:
-        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ValueError(f"{owner} has no series {series!r}; it has {few}")
-    return names.index(str(series))
+def _bands(
+    forecast: Forecast, n: int, *, nonnegative: bool
+) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Level, lower and upper bound of each band of a series, the widest first."""
+    for quantile in sorted(forecast.quantiles):
+        mirrored = round(1 - quantile, _DECIMALS)
+        if quantile >= 0.5 or mirrored not in forecast.quantiles:
+            continue
+        lower = forecast.quantiles[quantile][n]
+        upper = forecast.quantiles[mirrored][n]
+        if nonnegative:
+            floor = np.minimum(forecast.point[n], 0)
+            lower = np.maximum(lower, floor)
+            upper = np.maximum(upper, floor)
+        yield quantile_to_level(quantile), lower, upper
 
 
-def _shown(name: Any) -> str:
-    """A name that matplotlib draws as it is: it takes what stands between two $ for mathematics,
-    and hides _names.
+def _plain_text(name: Any) -> str:
+    """A name that matplotlib draws as it is.
+
+    matplotlib reads text between two $ as mathematics, and hides labels that begin with _.
     """
     text = str(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
 def _colours(result: BacktestResult) -> dict[str, str]:
-    """One colour a model, the same in every picture of a result."""
-    return {name: _MODELS[i % len(_MODELS)] for i, name in enumerate(result.rolled)}
+    """One colour a model, the same in all pictures of a result."""
+    return dict(zip(result.rolled, itertools.cycle(_MODEL_COLOURS), strict=False))
 
 
-def _kind(times: pd.Index) -> str:
-    return {None: "stamps without a zone", "none": "row numbers"}.get(
-        getattr(times, "tz", "none"), "stamps of a zone"
-    )
+def _time_kind(times: pd.Index) -> str:
+    if not hasattr(times, "tz"):
+        return "row numbers"
+    return "stamps without a zone" if times.tz is None else "stamps of a zone"
 
 
-def _stamps(times: pd.Index) -> np.ndarray:
-    """Stamps as matplotlib reads them without pandas' converters: local wall time, or integers."""
+def _plain_stamps(times: pd.Index) -> np.ndarray:
+    """Local wall time, or integers, which matplotlib reads without the converters of pandas."""
     if isinstance(times, pd.DatetimeIndex):
         return times.tz_localize(None).to_numpy()
     return times.to_numpy()
 
 
 def _dress(ax: Axes, title: str, times: pd.Index) -> None:
+    """Set the title, the grid and the ticks of the time axis."""
     ax.set_title(title)
     ax.margins(x=0.01)
     ax.grid(visible=True, alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    if isinstance(times, pd.DatetimeIndex):
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-        inches = ax.bbox.width / ax.figure.dpi
-        locator = AutoDateLocator(
-            minticks=2, maxticks=max(5, int(1.2 * inches))
-        )  # with fewer it finds no interval
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        if times.tz is not None:
-            ax.set_xlabel(f"time ({times.tz})")
-    else:
+    if not isinstance(times, pd.DatetimeIndex):
         ax.locator_params(axis="x", integer=True, nbins=6)
+        return
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    inches = ax.bbox.width / ax.figure.dpi
+    # With fewer ticks than five, the locator finds no interval.
+    most_ticks = max(5, int(1.2 * inches))
+    locator = AutoDateLocator(minticks=2, maxticks=most_ticks)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    if times.tz is not None:
+        ax.set_xlabel(f"time ({times.tz})")
 
 
-def _add_legend(axes: Sequence[Axes], *, own: bool) -> None:
-    """One legend for all axes: below those of a figure of our own, where there is room inside of
-    somebody's.
-    """
-    found = {
-        label: line
-        for ax in axes
-        for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    if own:
+def _add_legend(axes: Sequence[Axes], *, is_new_figure: bool) -> None:
+    """Add one legend for all axes: below the pictures of a new figure, on the axes of a user's."""
+    lines: dict[str, Any] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        lines |= zip(labels, handles, strict=True)
+    if is_new_figure:
         figure: Any = axes[0].figure
-        options = {"loc": "outside lower center", "ncols": min(len(found), 6), "frameon": False}
-        figure.legend([*found.values()], [*found], **options)
+        n_columns = min(len(lines), 6)
+        figure.legend(
+            [*lines.values()],
+            [*lines],
+            loc="outside lower center",
+            ncols=n_columns,
+            frameon=False,
+        )
     else:
-        axes[0].legend([*found.values()], [*found], frameon=False, loc="best")
+        axes[0].legend([*lines.values()], [*lines], frameon=False, loc="best")

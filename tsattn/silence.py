@@ -1,26 +1,27 @@
-"""Words of other libraries that are answered here, and all others left to the user."""
+"""Context managers that keep warnings and log lines of other libraries from the user."""
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from logging import LogRecord, getLogger
 from signal import SIGINT, getsignal, signal
 from threading import RLock, get_ident
 
-# Filters belong to the whole process: two threads that leave ``catch_warnings`` in another order
-# would leave the wrong list behind, so they take turns.
+# Filters belong to the whole process. Two threads that leave ``catch_warnings`` in another order
+# than they entered it would restore the wrong filters, so they take turns.
 _LOCK = RLock()
-# What Lightning says by these loggers is no matter of the user's.
+# Category of a warning, and the beginning of its message as a regular expression.
+_Rule = tuple[type[Warning], str]
+# Lightning reports on these loggers what concerns its own developers.
 LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 
 
 @contextmanager
-def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
-    """Collect the warnings that match a rule; all others reach the user when the block ends or
-    raises.
+def collected(*rules: _Rule) -> Iterator[list[str]]:
+    """Collect the warnings that match a rule. All others reach the user when the block ends.
 
-    The user's filters are as before afterwards. Blocks of several threads run one after the other.
+    The block restores the user's filters. Blocks of several threads run one after the other.
 
     Args:
         *rules: Category and the beginning of the message as a regular expression, ``""`` for any.
@@ -41,62 +42,69 @@ def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
                 warnings.simplefilter("always")
                 yield texts
         finally:
-            for each in caught:
-                if any(
-                    issubclass(each.category, kind) and re.match(text, str(each.message))
-                    for kind, text in rules
-                ):
-                    texts.append(str(each.message))
+            for warning in caught:
+                text = str(warning.message)
+                if _matches(warning.category, text, rules):
+                    texts.append(text)
                 else:
-                    warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+                    warnings.warn_explicit(
+                        warning.message, warning.category, warning.filename, warning.lineno
+                    )
+
+
+def _matches(category: type[Warning], text: str, rules: Iterable[_Rule]) -> bool:
+    return any(
+        issubclass(category, rule_category) and re.match(beginning, text)
+        for rule_category, beginning in rules
+    )
 
 
 @contextmanager
-def ignored(*rules: tuple[type[Warning], str]) -> Iterator[None]:
-    """Ignore the warnings that match a rule; all others go their way, and the user's filters are as
-    before after.
+def ignored(*rules: _Rule) -> Iterator[None]:
+    """Ignore the warnings that match a rule. The block restores the user's filters.
 
     Args:
         *rules: As for :func:`collected`.
     """
     with _LOCK, warnings.catch_warnings():
-        for kind, text in rules:
-            warnings.filterwarnings("ignore", message=text, category=kind)
+        for category, beginning in rules:
+            warnings.filterwarnings("ignore", message=beginning, category=category)
         yield
 
 
 @contextmanager
 def silenced(*names: str) -> Iterator[None]:
-    """Drop what loggers say to this thread; levels and handlers stay, and other threads are heard.
+    """Drop the records that this thread sends to loggers; records of other threads pass.
 
     Args:
-        *names: Names of the loggers; a logger's children are others.
+        *names: Names of the loggers. The children of a logger are not included.
     """
-    mine = get_ident()
+    silenced_thread = get_ident()
 
-    def from_elsewhere(record: LogRecord) -> bool:
-        return record.thread != mine
+    def is_of_another_thread(record: LogRecord) -> bool:
+        return record.thread != silenced_thread
 
     loggers = [getLogger(name) for name in names]
     for logger in loggers:
-        logger.addFilter(from_elsewhere)
+        logger.addFilter(is_of_another_thread)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(from_elsewhere)
+            logger.removeFilter(is_of_another_thread)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's
-    to decide.
+    """Raise KeyboardInterrupt for an interrupt inside the block.
+
+    Lightning answers an interrupt by ignoring the signal from then on and by leaving Python.
     """
-    before = getsignal(SIGINT)
+    handler = getsignal(SIGINT)
     try:
         yield
-    except SystemExit as left:
-        if isinstance(left.__context__, KeyboardInterrupt):
-            signal(SIGINT, before)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            signal(SIGINT, handler)
             raise KeyboardInterrupt from None
         raise

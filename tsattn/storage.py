@@ -1,5 +1,7 @@
-"""How does state reach the disk whole? Tensors as safetensors, facts as JSON, written aside and
-then renamed.
+"""Files and folders that are written whole or not at all: safetensors, JSON and JSON Lines.
+
+The content goes into a temporary file or folder in the same place, which is renamed when it is
+complete.
 """
 
 import errno
@@ -19,68 +21,70 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+# Key of the JSON header in the metadata of a safetensors file.
 _FACTS = "facts"
-_TURNS = 20  # tries of a writer whom others disturb
-# A disk, a quota and a file that are full.
+# Attempts of a writer that other writers disturb.
+_MOST_ATTEMPTS = 20
+_MOST_CHARACTERS = 300  # of an error in one line
+_RANDOM_BYTES = 6  # of the name of a temporary file
+# Codes of the errors of a full disk, a full quota and a file at its largest size.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
+    """Let ``write`` fill a temporary file in the folder of ``path``, then rename it to ``path``.
 
-    A symbolic link stays, and the file that it points to is exchanged. What is no file, such as a
-    device or a FIFO, stays as well: the content is written into it once it is complete.
+    A symbolic link stays, and the file that it points to is replaced. A device or a FIFO stays as
+    well: the content is written into it once it is complete.
 
     Args:
-        path: Where the file shall stand; its folder is made if need be.
-        write: Gets the temporary path.
+        path: The file to write; its folder is made if need be.
+        write: Called with the temporary path.
 
     Raises:
         OSError: If the file cannot be written, such as where the disk is full, or links point at
             one another.
     """
     if is_special(path):
-        with _room_for(path), tempfile.TemporaryDirectory() as folder:
-            whole = Path(folder) / path.name
-            write(whole)
-            with whole.open("rb") as source, path.open("wb") as device:
+        with _full_disk_names(path), tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            write(temporary)
+            with temporary.open("rb") as source, path.open("wb") as device:
                 shutil.copyfileobj(source, device)
         return
     target = path.resolve()
-    aside = _beside(target)
-    with _room_for(path):
+    temporary = _temporary_path(target)
+    with _full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write(aside)
-            aside.replace(target)
+            write(temporary)
+            temporary.replace(target)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _room_for(path: Path) -> Iterator[None]:
-    """Say of a full disk which file it kept from being written; what is half written has no name
-    that anybody knows.
-    """
+def _full_disk_names(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name ``path``, since the user knows no temporary name."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        told = OSError(
-            f"{path} cannot be written: {os.strerror(error.errno)}; make room, or name another"
-            " place"
+        reason = os.strerror(error.errno)
+        full_error = OSError(
+            f"{path} cannot be written: {reason}; make room, or name another place"
         )
-        told.errno = error.errno
-        raise told from None
+        # The attribute alone: with an argument for it, the message would be split in two.
+        full_error.errno = error.errno
+        raise full_error from None
 
 
 def is_special(path: Path) -> bool:
-    """Whether something stands at ``path`` that is neither file nor folder, behind a symbolic link
-    too.
+    """Whether ``path``, or the target of a link there, exists and is neither file nor folder.
 
     Raises:
-        OSError: If links point at one another, or a folder on the way may not be looked into.
+        OSError: If links point at one another, or a folder of the path may not be read.
     """
     try:
         mode = path.stat().st_mode
@@ -90,116 +94,123 @@ def is_special(path: Path) -> bool:
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary folder, then exchange it for ``path``, whose old files go only
-    then.
+    """Let ``write`` fill a temporary folder, then put it in the place of ``path``.
 
-    Whatever ends the process, :func:`standing_folder` finds the old files or the new ones, all of
-    one kind. Writers that meet take turns, and the last one stands.
+    The old files are removed at the end. If the process is killed, :func:`standing_folder` finds
+    all old files or all new ones. Several writers of one folder take turns, and the files of the
+    last one stay.
 
     Args:
-        path: Where the folder shall stand.
-        write: Gets the temporary folder.
+        path: The folder to write.
+        write: Called with the temporary folder.
 
     Raises:
-        ValueError: If ``path`` exists and is no folder that this function wrote (or an empty one).
+        ValueError: If ``path`` exists and is neither empty nor a folder that this function wrote.
         OSError: If the files cannot be written, such as where the disk is full.
     """
-    target = path.resolve()  # a link stays, the folder behind it is exchanged
-    if not _may_be_exchanged(target):
+    target = path.resolve()  # a link stays, and the folder that it points to is replaced
+    if not _is_replaceable(target):
         raise ValueError(
             f"{target} exists and is no saved model; choose another folder or remove it first"
         )
-    aside = _beside(target)
-    with _room_for(path):
+    temporary = _temporary_path(target)
+    with _full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir()
+        temporary.mkdir()
         try:
-            write(aside)
-            for left in (*_set_aside(target), *_exchange(aside, target)):
-                shutil.rmtree(left, ignore_errors=True)
+            write(temporary)
+            # Listed before the exchange, so that only folders of killed writers are among them.
+            abandoned = _set_aside(target)
+            replaced = _exchange(temporary, target)
+            for folder in (*abandoned, *replaced):
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def standing_folder(path: Path) -> Path:
-    """Where the files of ``path`` are: there, or set aside by a writer that was killed between its
-    two renames.
+    """The folder that holds the files of ``path``.
+
+    It is another folder only where a writer was killed between its two renames.
     """
     if path.exists():
         return path
-    left = _set_aside(path.resolve())
-    return max(left, key=_written) if left else path
+    folders = _set_aside(path.resolve())
+    return max(folders, key=_modified_at) if folders else path
 
 
-def _written(folder: Path) -> int:
+def _modified_at(folder: Path) -> int:
     try:
         return folder.stat().st_mtime_ns
-    except FileNotFoundError:  # its writer has gone on and cleared it
+    except FileNotFoundError:  # its writer has gone on and removed it
         return 0
 
 
-def _may_be_exchanged(path: Path) -> bool:
-    """Whether there is nothing at ``path``, an empty folder, or one that was written here."""
-    for _ in range(_TURNS):
+def _is_replaceable(path: Path) -> bool:
+    """Whether there is nothing at ``path``, an empty folder, or a saved model."""
+    for _ in range(_MOST_ATTEMPTS):
         try:
-            seen = path.stat().st_ino
+            inode = path.stat().st_ino
             names = [entry.name for entry in path.iterdir()]
-            ours = not names or _is_ours(path, names)
-            # What another writer moves away or clears while it is being listed or read tells
-            # nothing.
-            if path.stat().st_ino == seen:
-                return ours
+            is_replaceable = not names or _is_saved_model(path, names)
+            # Another inode shows that another writer replaced the folder while it was read.
+            if path.stat().st_ino == inode:
+                return is_replaceable
         except FileNotFoundError:
             return True
         except NotADirectoryError:
             return False
-    return True  # so many exchanges in a row are the work of other writers
+    return True  # only writers of models replace a folder so often
 
 
-def _is_ours(path: Path, names: list[str]) -> bool:
-    """Whether a folder with these entries holds a saved model, perhaps with others inside of it,
-    and nothing else.
+def _is_saved_model(path: Path, names: list[str]) -> bool:
+    """Whether a folder with these entries holds a saved model and nothing else.
+
+    A model may have models inside, each in a folder that its config names.
     """
+    if "config.json" not in names:
+        return False
     try:
-        facts = read_json(path / "config.json") if "config.json" in names else {}
+        facts = read_json(path / "config.json")
     except ValueError:
         return False
-    inside = facts.get("inside")
-    known = {"config.json", "model.safetensors", *(inside if isinstance(inside, dict) else ())}
-    return {"format", "class"} <= facts.keys() and {*names} <= known
+    allowed = {"config.json", "model.safetensors"}
+    inner_models = facts.get("inside")
+    if isinstance(inner_models, dict):
+        allowed |= inner_models.keys()
+    return {"format", "class"} <= facts.keys() and set(names) <= allowed
 
 
-def _exchange(aside: Path, path: Path) -> list[Path]:
-    """Put ``aside`` in the place of ``path``; the folders that stood there come back."""
-    moved = []
-    for attempt in range(_TURNS):
-        old = path.with_name(f".{path.name}.old.{secrets.token_hex(6)}")
+def _exchange(temporary: Path, path: Path) -> list[Path]:
+    """Put ``temporary`` in the place of ``path``, and return the folders that made room for it."""
+    replaced = []
+    for attempt in range(_MOST_ATTEMPTS):
+        old = path.with_name(f".{path.name}.old.{secrets.token_hex(_RANDOM_BYTES)}")
         try:
             if path.exists():
                 path.replace(old)
-                moved.append(old)
-            aside.replace(path)
-        except OSError:  # another writer was here in between
-            if attempt == _TURNS - 1:
+                replaced.append(old)
+            temporary.replace(path)
+        except OSError:  # another writer put a folder there between the two renames
+            if attempt == _MOST_ATTEMPTS - 1:
                 raise
         else:
             break
-    return moved
+    return replaced
 
 
 def _set_aside(path: Path) -> list[Path]:
-    """Folders that made room for ``path`` and were not removed, since their writer was killed."""
+    """Folders that made room for ``path`` and still exist, since their writer was killed."""
     if not path.parent.is_dir():
         return []
-    form = re.compile(re.escape(f".{path.name}.old.") + "[0-9a-f]{12}")
-    return [each for each in path.parent.iterdir() if form.fullmatch(each.name)]
+    pattern = re.compile(rf"{re.escape(f'.{path.name}.old.')}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    return [folder for folder in path.parent.iterdir() if pattern.fullmatch(folder.name)]
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write ``facts`` as readable JSON."""
-    write_atomic(
-        path, lambda aside: aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    )
+    text = json.dumps(facts, indent=2) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file in order; none where there is no file.
 
-    A last line that is cut short, as a killed writer leaves it, does not count.
+    The last line may be cut short, as a killed writer leaves it. It does not count then.
 
     Raises:
         ValueError: If another line is no JSON object.
@@ -254,19 +265,19 @@ def _row(line: str) -> dict[str, Any] | None:
 def add_row(
     path: Path, row: Mapping[str, Any], key: Collection[str], *, again: bool = False
 ) -> dict[str, Any]:
-    """Add an object to a JSON Lines file, unless one with the same ``key`` stands there.
+    """Add an object to a JSON Lines file, unless the file has one with the same ``key``.
 
-    Several processes may add to one file: they take turns by a lock beside it, and none sees half a
-    line.
+    Several processes may add to one file. They take turns by a lock file in its folder, so that
+    none of them reads half a line.
 
     Args:
         path: The file; it and its folder are made if need be.
-        row: What to add.
+        row: The object to add.
         key: Fields that tell objects apart.
-        again: Put it in the place of the one that stands there.
+        again: Whether the object replaces one with the same ``key``.
 
     Returns:
-        What stands there now.
+        The object that the file has now.
 
     Raises:
         ValueError: If a field of ``key`` is absent, or the file holds anything else than objects.
@@ -276,20 +287,21 @@ def add_row(
 
     if absent := sorted(set(key) - set(row)):
         raise ValueError(f"a row of {path.name} needs {', '.join(absent)}; got {sorted(row)}")
-    added = json.loads(json.dumps(row))
+    added: dict[str, Any] = json.loads(json.dumps(row))
 
-    def is_other(known: Mapping[str, Any]) -> bool:
-        return any(known.get(name) != added[name] for name in key)
+    def is_other(existing: Mapping[str, Any]) -> bool:
+        return any(existing.get(name) != added[name] for name in key)
 
-    with _room_for(path):
+    with _full_disk_names(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         rows = read_rows(path)
-        same = [known for known in rows if not is_other(known)]
+        others = [existing for existing in rows if is_other(existing)]
+        same = [existing for existing in rows if not is_other(existing)]
         if same and not again:
             return same[0]
-        text = "".join(json.dumps(each) + "\n" for each in (*filter(is_other, rows), added))
-        write_atomic(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        text = "".join(json.dumps(line) + "\n" for line in (*others, added))
+        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return added
 
 
@@ -298,14 +310,15 @@ def write_tensors(
 ) -> None:
     """Write named tensors and a small JSON header into one safetensors file.
 
-    Tensors are copied to the CPU first, so that a file made on any device loads on every machine.
+    Tensors are copied to the CPU first, so that every machine can load a file of any device.
     """
     from safetensors.torch import save
 
-    flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    # As bytes: the library's own file could be read by its owner only, whatever the umask says.
-    content = save(flat, metadata={_FACTS: json.dumps(facts)})
-    write_atomic(path, lambda aside: aside.write_bytes(content))
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # Bytes, because a file that the library writes can be read by its owner only, whatever the
+    # umask says.
+    content = save(copies, metadata={_FACTS: json.dumps(facts)})
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def file_digest(path: Path) -> str:
@@ -316,11 +329,11 @@ def file_digest(path: Path) -> str:
 def read_tensors(
     path: Path, *, digest: str | None = None
 ) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    """Read what :func:`write_tensors` wrote, on the CPU; no code in the file is run.
+    """Read what :func:`write_tensors` wrote, on the CPU. No code in the file is run.
 
     Args:
-        path: The file. It is read whole at once, so that nothing can change under the tensors.
-        digest: Its :func:`file_digest`, if that is known.
+        path: The file. It is read whole at once, so that the tensors cannot change with the file.
+        digest: The expected :func:`file_digest`; ``None`` checks none.
 
     Raises:
         ValueError: If the file is missing, cut short, changed or no safetensors file.
@@ -336,8 +349,11 @@ def read_tensors(
         )
     try:
         tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        facts = json.loads(header.get("__metadata__", {}).get(_FACTS, "{}"))
+        # The format: eight bytes with the length of the header, then the header.
+        header_length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + header_length])
+        metadata = header.get("__metadata__", {})
+        facts = json.loads(metadata.get(_FACTS, "{}"))
     except (SafetensorError, ValueError, KeyError, RecursionError, AssertionError) as error:
         raise ValueError(f"{path} is damaged ({one_line(error)}); save the model anew") from None
     if not isinstance(facts, dict):
@@ -349,20 +365,21 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path} is missing; name a folder that save() wrote") from None
+        raise ValueError(f"{path} is missing; name the folder of a saved model") from None
     except IsADirectoryError:
         raise ValueError(
-            f"{path} must be a file; got a folder; name a folder that save() wrote"
+            f"{path} must be a file; got a folder; name the folder of a saved model"
         ) from None
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of bounded length and without control characters."""
+    """The message of an error in one line of bounded length, without control characters."""
     text = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else "?" for c in text)[:300] or type(error).__name__
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return printable[:_MOST_CHARACTERS] or type(error).__name__
 
 
-def _beside(path: Path) -> Path:
-    # Same folder, so that the rename cannot cross a file system; a random name, so that threads do
-    # not meet.
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+def _temporary_path(path: Path) -> Path:
+    # The folder is the same, because a rename must not cross file systems. The name is random, so
+    # that two threads do not share it.
+    return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}")

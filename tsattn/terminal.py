@@ -1,6 +1,4 @@
-"""One line on a terminal that says how far a training or a backtest is: a bar, what is done,
-seconds gone and left.
-"""
+"""The progress line of a training or a backtest: a bar, the state, the time gone and left."""
 
 import math
 import os
@@ -10,20 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-_BAR = 16  # characters; fewer where the terminal is narrow
-_COLUMNS = 80  # of a terminal that does not know its width
-_PAUSE = 0.1  # seconds between two drawings: a step may take a millisecond, and nobody reads faster
+_BAR_COLUMNS = 16  # at most; a narrow terminal gets a shorter bar
+_DEFAULT_COLUMNS = 80  # of a terminal that does not know its width
+# Between two drawings: a step may take a millisecond, and nobody reads faster.
+_PAUSE_SECONDS = 0.1
+# From these numbers on, the next larger unit is shown.
+_MOST_SECONDS = 100
+_MOST_MINUTES = 100
 
 
 class ProgressLine:
-    """A line that is written over again and again; :func:`progress_line` makes and ends it.
+    """A line that each drawing overwrites; :func:`progress_line` makes and ends it.
 
     Args:
         stream: A terminal.
-        title: What is being trained or judged, at the head of the line.
-        n_steps: Steps altogether.
-        n_epochs: Epochs of a training at most.
-        seconds: Time limit of this run; ``None`` is none.
+        title: Name of what is trained or judged, at the head of the line.
+        n_steps: Number of all steps.
+        n_epochs: Largest number of epochs of a training.
+        seconds: Time limit of this run; ``None`` is no limit.
     """
 
     def __init__(
@@ -39,100 +41,116 @@ class ProgressLine:
         self._title = title
         self._n_epochs = n_epochs
         self._n_steps = n_steps
-        self._seconds = seconds
-        self._started = time.monotonic()
-        self._first: tuple[int, float] | None = None  # step and time of the first drawing
+        self._limit_seconds = seconds
+        self._started_at = time.monotonic()
         self._step = 0
+        self._first_step: int | None = None  # of the first drawing
+        self._first_drawn_at = math.nan
+        self._last_drawn_at = -math.inf
         self._text = ""
-        self._drawn, self._length = -math.inf, _COLUMNS  # another line may stand here
+        # The first drawing covers a whole line, since other text may be on it.
+        self._length = _DEFAULT_COLUMNS
 
     @property
     def due(self) -> bool:
         """Whether the last drawing is long enough ago for another one."""
-        return time.monotonic() - self._drawn >= _PAUSE
+        return time.monotonic() - self._last_drawn_at >= _PAUSE_SECONDS
 
     def draw(self, epoch: int, step: int, loss: float, valid: float | None) -> None:
-        """Write the line anew.
+        """Draw the state of a training.
 
         Args:
-            epoch: The epoch under way or just ended, from 1.
-            step: Steps made, those of an earlier, interrupted run among them.
+            epoch: The current or the last epoch, from 1.
+            step: Number of steps made, with those of an interrupted run before.
             loss: Mean training loss of this epoch so far.
             valid: The last validation loss; ``None`` where there is none.
         """
-        checked = "" if valid is None else f", validation {valid:.4f}"
-        self.show(step, f"epoch {epoch} of {self._n_epochs}, loss {loss:.4f}{checked}")
+        text = f"epoch {epoch} of {self._n_epochs}, loss {loss:.4f}"
+        if valid is not None:
+            text += f", validation {valid:.4f}"
+        self.show(step, text)
 
     def advance(self, n_steps: int, text: str) -> None:
-        """Count steps, and write the line anew where that is due."""
+        """Count steps, and draw the line where that is due."""
         self._step += n_steps
         if self.due:
             self.show(self._step, text)
 
     def show(self, step: int | None, text: str) -> None:
-        """Write the line anew.
+        """Draw the line.
 
         Args:
-            step: Steps made; ``None`` are those made before.
-            text: What is done.
+            step: Number of steps made; ``None`` keeps the last number.
+            text: The state.
         """
-        self._step = self._step if step is None else step
+        if step is not None:
+            self._step = step
         self._text = text
-        left = self._left()
-        gone = f"{in_words(int(time.monotonic() - self._started))} gone"
-        self._write(f"{text}, {gone}" if left is None else f"{text}, {gone}, {in_words(left)} left")
+        seconds_gone = int(time.monotonic() - self._started_at)
+        line = f"{text}, {in_words(seconds_gone)} gone"
+        seconds_left = self._seconds_left()
+        if seconds_left is not None:
+            line += f", {in_words(seconds_left)} left"
+        self._write(line)
 
     def finish(self, ending: str) -> None:
-        """Write the line for the last time, with how it ended in the place of the times."""
-        self._write(f"{self._text}, {ending} after {in_words(time.monotonic() - self._started)}")
+        """Draw the line for the last time, with its ending in the place of the times."""
+        seconds_gone = time.monotonic() - self._started_at
+        self._write(f"{self._text}, {ending} after {in_words(seconds_gone)}")
 
     def close(self) -> None:
-        """End the line as it stands, so that what comes next begins a new one."""
-        if self._drawn > -math.inf:
+        """End the line, so that later text begins a new one."""
+        if self._last_drawn_at > -math.inf:
             self._stream.write("\n")
             self._stream.flush()
 
-    def _left(self) -> float | None:
-        """Seconds to the last step if steps go on taking what they took since the first drawing.
+    def _seconds_left(self) -> float | None:
+        """Seconds to the last step, at the pace since the first drawing; ``None`` at that drawing.
 
-        The first step of a training is left out, for it also starts the libraries; validation
-        between them counts.
+        The first step of a training is left out, because it also starts the libraries. Validation
+        between the steps counts.
         """
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (self._step, now)
-        made = self._step - self._first[0]
-        left = self._n_steps - self._step
-        if made == 0 and left > 0:
+        clock = time.monotonic()
+        if self._first_step is None:
+            self._first_step = self._step
+            self._first_drawn_at = clock
+        n_made = self._step - self._first_step
+        n_left = self._n_steps - self._step
+        if n_made == 0 and n_left > 0:
             return None
-        seconds = (now - self._first[1]) / max(made, 1) * left
-        return (
-            seconds
-            if self._seconds is None
-            else max(min(seconds, self._seconds - (now - self._started)), 0.0)
-        )
+        seconds_a_step = (clock - self._first_drawn_at) / max(n_made, 1)
+        seconds_left = seconds_a_step * n_left
+        if self._limit_seconds is None:
+            return seconds_left
+        seconds_to_limit = self._limit_seconds - (clock - self._started_at)
+        return max(min(seconds_left, seconds_to_limit), 0.0)
 
     def _write(self, text: str) -> None:
-        room = _columns(self._stream) - 1  # a character in the last column would begin a new line
-        size = max(min(_BAR, room - len(self._title) - len(text) - 4), 0)
-        filled = size * self._step // self._n_steps
-        line = f"{self._title} [{'#' * filled}{'.' * (size - filled)}] {text}"[:room]
+        # A character in the last column would begin a new line.
+        room = _columns(self._stream) - 1
+        frame = len(f"{self._title} [] ")
+        bar_columns = max(min(_BAR_COLUMNS, room - frame - len(text)), 0)
+        n_filled = bar_columns * self._step // self._n_steps
+        bar = "#" * n_filled + "." * (bar_columns - n_filled)
+        line = f"{self._title} [{bar}] {text}"[:room]
+        # Spaces cover what a longer line leaves.
         self._stream.write("\r" + line.ljust(min(self._length, room)))
         self._stream.flush()
-        self._length, self._drawn = len(line), time.monotonic()
+        self._length = len(line)
+        self._last_drawn_at = time.monotonic()
 
 
 @contextmanager
 def progress_line(
     title: str | None, *, n_steps: int, n_epochs: int = 0, seconds: float | None = None
 ) -> Iterator[ProgressLine | None]:
-    """A line on stderr for the length of a block, ended whatever ends the block.
+    """Show a progress line on stderr during a block.
 
     Args:
-        title: What is being trained or judged; ``None`` shows nothing.
-        n_steps: Steps altogether.
-        n_epochs: Epochs of a training at most.
-        seconds: Time limit; ``None`` is none.
+        title: Name of what is trained or judged; ``None`` shows nothing.
+        n_steps: Number of all steps.
+        n_epochs: Largest number of epochs of a training.
+        seconds: Time limit; ``None`` is no limit.
 
     Yields:
         The line; ``None`` where stderr is no terminal, or there is no title.
@@ -150,14 +168,16 @@ def progress_line(
 
 def _columns(stream: TextIO) -> int:
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_COLUMNS
     except (OSError, ValueError):  # a stream that calls itself a terminal and has no descriptor
-        return _COLUMNS
+        return _DEFAULT_COLUMNS
 
 
 def in_words(seconds: float) -> str:
-    """Whole seconds, minutes or hours, rounded up: what is left is never told as nothing."""
-    if seconds <= 100:
+    """Whole seconds, minutes or hours. They are rounded up, so that time left is never zero."""
+    if seconds <= _MOST_SECONDS:
         return f"{math.ceil(seconds)} s"
     minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes <= 100 else f"{math.ceil(minutes / 60)} h"
+    if minutes <= _MOST_MINUTES:
+        return f"{minutes} min"
+    return f"{math.ceil(minutes / 60)} h"

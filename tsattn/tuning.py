@@ -1,10 +1,10 @@
-"""Searches for settings by Optuna, which see validation losses and nothing else."""
+"""Searches for settings by Optuna, which compare validation losses."""
 
 import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.checks import check_whole
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
-from tsattn.settings import Settings, check_whole
+from tsattn.settings import Settings
 from tsattn.silence import silenced
 
 if TYPE_CHECKING:
@@ -29,23 +30,29 @@ if TYPE_CHECKING:
 
     from tsattn.training.loop import ForecastModule
 
-# Settings that change what the validation loss is a loss of, or say where and from what a fit is
-# made.
+# Why some settings cannot be tuned.
+_OTHER_LOSS = "losses under different values do not compare"
+_OTHER_TABLE = "it says how the table is read"
+_OTHER_RUN = "it says how a fit is run, not what is learnt"
 _NOT_TUNED = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("horizon", "val_size", "loss", "head", "quantiles", "target_transform", "missing"),
-            "losses under different values do not compare",
-        ),
-        **dict.fromkeys(Schema().get_params(), "it says how the table is read"),
-        **dict.fromkeys(
-            ("alias", "checkpoint_dir", "device", "max_time", "n_threads", "trainer"),
-            "it says how a fit is run, not what is learnt",
-        ),
+        "horizon": _OTHER_LOSS,
+        "val_size": _OTHER_LOSS,
+        "loss": _OTHER_LOSS,
+        "head": _OTHER_LOSS,
+        "quantiles": _OTHER_LOSS,
+        "target_transform": _OTHER_LOSS,
+        **dict.fromkeys(Schema().get_params(), _OTHER_TABLE),
+        "alias": _OTHER_RUN,
+        "checkpoint_dir": _OTHER_RUN,
+        "device": _OTHER_RUN,
+        "max_time": _OTHER_RUN,
+        "n_threads": _OTHER_RUN,
+        "trainer": _OTHER_RUN,
         "random_state": "the best of several seeds is luck",
     }
 )
-# Combinations of bounds and choices that are tried out before anything is trained.
+# Combinations of bounds and choices that are checked before the first trial.
 _MOST_CHECKED = 256
 _LOGGERS = (
     "optuna.storages._in_memory",
@@ -53,18 +60,18 @@ _LOGGERS = (
     "optuna.study._optimize",
     "optuna.study._tell",
 )
-# A fit is hopeless where its loss is above the median of the others at the same epoch; not before
-# the first few.
-_PATIENT_TRIALS = 4
-_PATIENT_EPOCHS = 1
+# A fit is pruned where its loss is above the median of the others at the same epoch. The first
+# trials and the first epochs are never pruned.
+_UNPRUNED_TRIALS = 4
+_UNPRUNED_EPOCHS = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        forecaster: The best one, as it was fitted in its trial: on the training rows, stopped by
+        forecaster: The best forecaster, as its trial fitted it: on the training rows, stopped by
             the validation rows.
         params: Its settings from the space.
         valid_loss: Its validation loss.
@@ -89,23 +96,24 @@ def tune(
     prune: bool = False,
     random_state: Any = None,
 ) -> Tuned:
-    """Search settings by Optuna, each judged by the validation loss that its own fit computed.
+    """Search settings by Optuna, and judge each combination by the validation loss of its fit.
 
     The first trial takes the forecaster's own settings where the space holds them. Each trial fits
-    a copy; the forecaster given stays as it is. The validation rows choose, so that their loss
-    flatters the chosen one: judge it on rows that were put aside (``test_size``), once.
+    a copy, and the forecaster stays as it is. The validation loss of the best combination is too
+    low, because it was chosen by that loss. Judge it once on rows that the search did not read
+    (``test_size``).
 
     Args:
-        forecaster: Its settings are those of all trials where the space names no others;
-            ``val_size`` must be above 0.
+        forecaster: A forecaster with ``val_size`` above 0. Trials have its settings, but for those
+            that the space names.
         data: A long or wide frame, or a panel.
         space: Name of a setting, such as ``"network__d_model"`` -> a list of choices; or
             ``(low, high)``, two whole numbers or two others, or ``(low, high, "log")`` by orders of
             magnitude; or a function of an Optuna trial.
-        n_trials: Fits.
-        test_size: Rows at the end of every series that are cut off first; nothing here reads them.
-        prune: End a fit early whose validation loss is above the median of the trials before at the
-            same epoch.
+        n_trials: Number of fits.
+        test_size: Rows at the end of every series that the search does not read.
+        prune: Whether to end a fit whose validation loss is above the median of the earlier trials
+            at the same epoch.
         random_state: Seed of the search, and of the fits where the forecaster has none; ``None``
             draws a new one.
 
@@ -128,45 +136,39 @@ def tune(
         >>> found.trials["state"].tolist(), found.forecaster.context_
         (['done', 'done', 'done'], 14)
     """
-    study_of = _study_maker()
-    from optuna.trial import TrialState
-
-    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    _require_optuna()
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
-    panel = _kept(forecaster.read(data), test_size)
+    panel = _without_test_rows(forecaster.read(data), test_size)
     seeds = np.random.SeedSequence(seed_from(random_state)).generate_state(2)
-    own = seed_from(forecaster.random_state)
-    base = _copy(forecaster, random_state=int(seeds[1]) if own is None else own)
+    fit_seed = seed_from(forecaster.random_state)
+    if fit_seed is None:
+        fit_seed = int(seeds[1])
+    base = _copy(forecaster, random_state=fit_seed)
     _check_corners(base, panel, space)
-    study = study_of(int(seeds[0]), prune, _first(base, space))
+    best: _Trial | None = None  # the only trial whose forecaster stays in memory
     rows = []
-    best = None
     with silenced(*_LOGGERS):
+        study = _make_study(int(seeds[0]), prune)
+        study.enqueue_trial(_first_choice(base, space))
         for _ in range(n_trials):
-            trial = study.ask()
-            params, row, fitted = _try(trial, base, panel, space, prune)
-            study.tell(
-                trial,
-                row["valid_loss"] if row["state"] == "done" else None,
-                state=states[row["state"]],
-            )
-            rows.append({**row, **params})
-            if fitted is not None and (best is None or row["valid_loss"] < best[1]):
-                best = fitted, row["valid_loss"], params
+            trial = _run_trial(study, base, panel, space, prune)
+            rows.append(trial.row())
+            is_better = best is None or trial.valid_loss < best.valid_loss
+            if trial.state == "done" and is_better:
+                best = trial
     if best is None:
         raise ValueError(
             f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}"
         )
-    best[0].panel_in_ = isinstance(data, Panel)
-    names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
-    table = pd.DataFrame(rows, columns=names).rename_axis("trial")
-    return Tuned(best[0], MappingProxyType(best[2]), best[1], table)
+    best.forecaster.panel_in_ = isinstance(data, Panel)
+    table = pd.DataFrame(rows).rename_axis("trial")
+    return Tuned(best.forecaster, MappingProxyType(best.params), best.valid_loss, table)
 
 
-def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
-    """Optuna is asked for before anything else, so that its absence costs nobody a wait."""
+def _require_optuna() -> None:
+    """Refuse a search without Optuna before anything else takes time."""
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
@@ -174,20 +176,17 @@ def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
             "tune needs optuna; install it with: pip install 'tsattn[tune]'"
         ) from error
 
-    def study_of(seed: int, prune: bool, first: dict[str, Any]) -> "optuna.Study":
-        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-        if prune:
-            pruner = optuna.pruners.MedianPruner(
-                n_startup_trials=_PATIENT_TRIALS, n_warmup_steps=_PATIENT_EPOCHS
-            )
-        with silenced(*_LOGGERS):
-            study = optuna.create_study(
-                sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner
-            )
-            study.enqueue_trial(first)
-        return study
 
-    return study_of
+def _make_study(seed: int, prune: bool) -> "optuna.Study":
+    import optuna
+
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if prune:
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS
+        )
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    return optuna.create_study(sampler=sampler, pruner=pruner)
 
 
 # --- before the first trial -----------------------------------------------------------------------
@@ -217,24 +216,30 @@ def _check_arguments(
         raise ValueError(f"space must map names of settings to what may be tried; got {space!r}")
     if trainer is not None and trainer.joins_some and random_state is None:
         raise ValueError("processes of a launcher must search alike; give random_state")
-    groups = [
-        name
-        for name, value in forecaster.get_params(deep=False).items()
-        if isinstance(value, Settings)
-    ]
-    known = [
-        n
-        for n in forecaster.get_params()
-        if n not in groups and n.split("__")[-1] not in _NOT_TUNED
-    ]
+    names = _tunable_names(forecaster)
     for name, range_ in space.items():
-        if (why := _NOT_TUNED.get(name.split("__")[-1])) is not None:
-            raise ValueError(f"{name} cannot be tuned: {why}; set it on the forecaster")
-        if name not in known:
+        reason = _NOT_TUNED.get(_bare(name))
+        if reason is not None:
+            raise ValueError(f"{name} cannot be tuned: {reason}; set it on the forecaster")
+        if name not in names:
             raise ValueError(
-                f"{type(forecaster).__name__} has no setting {name!r}; it has {', '.join(known)}"
+                f"{type(forecaster).__name__} has no setting {name!r}; it has {', '.join(names)}"
             )
         _check_range(name, range_)
+
+
+def _tunable_names(forecaster: NetworkForecaster) -> list[str]:
+    """Settings that a space may name, but for those objects that are groups of settings."""
+    return [
+        name
+        for name, value in forecaster.get_params().items()
+        if not isinstance(value, Settings) and _bare(name) not in _NOT_TUNED
+    ]
+
+
+def _bare(name: str) -> str:
+    """``network__d_model`` without its group: ``d_model``."""
+    return name.split("__")[-1]
 
 
 def _check_range(name: str, range_: Any) -> None:
@@ -249,31 +254,31 @@ def _check_range(name: str, range_: Any) -> None:
             f"{name} must be a list of choices, a tuple (low, high) or (low, high, 'log'), or a"
             f" function of a trial; got {range_!r}"
         )
-    numbers = range_[:2]
-    if (
-        len(numbers) < 2
-        or range_[2:] not in ((), ("log",))
-        or any(
-            isinstance(n, bool) or not isinstance(n, Real) or not math.isfinite(n) for n in numbers
-        )
-    ):
+    bounds = range_[:2]
+    has_form = len(bounds) == 2 and range_[2:] in ((), ("log",))
+    if not has_form or not all(map(_is_finite_number, bounds)):
         raise ValueError(
             f"{name} as a tuple must be (low, high) or (low, high, 'log') with two numbers; got"
             f" {range_!r}: put choices into a list"
         )
-    low, high = numbers
-    if not low < high or (len(range_) == 3 and low <= 0):
-        above = " and, with 'log', above 0" if len(range_) == 3 else ""
+    low, high = bounds
+    is_log = len(range_) == 3
+    if not low < high or (is_log and low <= 0):
+        above = " and, with 'log', above 0" if is_log else ""
         raise ValueError(f"{name} must have low below high{above}; got {range_!r}")
 
 
-def _kept(panel: Panel, test_size: int) -> Panel:
-    """The rows that may be seen, in arrays of their own: what was cut off cannot be reached."""
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _without_test_rows(panel: Panel, test_size: int) -> Panel:
+    """The rows before the test rows, copied, so that no fit can reach the test rows."""
     if not test_size:
         return panel
-    short = panel.lengths <= test_size
-    if short.any():
-        n = int(np.argmax(short))
+    is_short = panel.lengths <= test_size
+    if is_short.any():
+        n = int(np.argmax(is_short))
         raise ValueError(
             f"test_size = {test_size} leaves nothing of series {panel.ids[n]!r}, which has"
             f" {panel.lengths[n]} rows; lower it, or leave the series out"
@@ -282,28 +287,28 @@ def _kept(panel: Panel, test_size: int) -> Panel:
 
 
 def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Combinations of all choices and bounds, so many as can be looked at; functions are
-    left out.
+    """Combinations of choices and bounds: all, or a sample where they are too many.
+
+    Settings that a function draws are left out.
     """
     values = {
         name: range_ if isinstance(range_, list) else range_[:2]
         for name, range_ in space.items()
         if not callable(range_)
     }
-    total = math.prod(len(each) for each in values.values())
+    total = math.prod(len(choices) for choices in values.values())
     if total <= _MOST_CHECKED:
-        return [
-            dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
-        ]
-    # Each choice and bound at least once, the others drawn.
+        combinations = itertools.product(*values.values())
+        return [dict(zip(values, combination, strict=True)) for combination in combinations]
+    # Each column of the sample has every choice or bound at least once, in a random order.
     generator = np.random.default_rng(0)
-    longest = max(len(each) for each in values.values())
+    longest = max(len(choices) for choices in values.values())
     n = max(_MOST_CHECKED, longest)
-    drawn = {
-        name: [each[i % len(each)] for i in generator.permutation(n)]
-        for name, each in values.items()
+    columns = {
+        name: [choices[i % len(choices)] for i in generator.permutation(n)]
+        for name, choices in values.items()
     }
-    return [{name: drawn[name][i] for name in values} for i in range(n)]
+    return [{name: columns[name][i] for name in values} for i in range(n)]
 
 
 def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
@@ -311,57 +316,111 @@ def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, An
     built: set[ModelConfig] = set()
     for params in _corners(space):
         try:
-            config = _copy(base, **params)._plan(panel)[1].config
-            if config not in built:
-                build_model(config, generator=torch.Generator().manual_seed(0))
-            built.add(config)
+            _, fitted = _copy(base, **params)._plan(panel)
+            if fitted.config not in built:
+                build_model(fitted.config, generator=torch.Generator().manual_seed(0))
+            built.add(fitted.config)
         except (ValueError, TypeError) as error:
-            told = ", ".join(f"{name} = {value!r}" for name, value in params.items())
-            raise ValueError(f"the space allows what a fit refuses ({told}): {error}") from None
+            values = ", ".join(f"{name} = {value!r}" for name, value in params.items())
+            raise ValueError(f"the space allows what a fit refuses ({values}): {error}") from None
 
 
-def _first(base: NetworkForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first trial takes of the forecaster's own, as Optuna names it; it draws the rest."""
-    taken: dict[str, Any] = {}
+def _first_choice(base: NetworkForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
+    """The forecaster's own settings that the space holds, for the first trial.
+
+    Optuna names a choice by its index in the list, and draws the settings that are left out.
+    """
+    own_values = base.get_params()
+    choice: dict[str, Any] = {}
     for name, range_ in space.items():
-        own = base.get_params()[name]
-        if isinstance(range_, list) and own in range_:
-            taken[name] = range_.index(own)
-        elif isinstance(range_, tuple) and isinstance(own, Real) and _holds(range_, own):
-            taken[name] = own
-    return taken
+        value = own_values[name]
+        if isinstance(range_, list) and value in range_:
+            choice[name] = range_.index(value)
+        elif isinstance(range_, tuple) and isinstance(value, Real) and _holds(range_, value):
+            choice[name] = value
+    return choice
 
 
 def _holds(range_: tuple[Any, ...], number: Any) -> bool:
-    whole = all(isinstance(bound, Integral) for bound in range_[:2])
-    return bool(range_[0] <= number <= range_[1] and not (whole and number % 1))
+    low, high, *_ = range_
+    if _are_whole(low, high) and number % 1:
+        return False
+    return bool(low <= number <= high)
 
 
-# --- one trial ------------------------------------------------------------------------------------
+def _are_whole(*bounds: Any) -> bool:
+    return all(isinstance(bound, Integral) for bound in bounds)
 
 
-def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
-    """A forecaster with the same settings but for ``params``, not fitted."""
-    fresh = type(forecaster)(**copy.deepcopy(forecaster.get_params(deep=False)))
-    return fresh.set_params(**params)
+# --- trials ---------------------------------------------------------------------------------------
 
 
-def _try(
-    trial: "optuna.Trial",
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """One combination and the result of its fit; ``forecaster`` only where ``state`` is done."""
+
+    params: dict[str, Any]
+    state: str
+    valid_loss: float
+    epochs: int
+    seconds: float
+    error: str | None
+    forecaster: Any
+
+    def row(self) -> dict[str, Any]:
+        """The row of the table of trials."""
+        return {
+            "valid_loss": self.valid_loss,
+            "state": self.state,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "error": self.error,
+            **self.params,
+        }
+
+
+def _run_trial(
+    study: "optuna.Study",
     base: NetworkForecaster,
     panel: Panel,
     space: Mapping[str, Any],
     prune: bool,
-) -> tuple[dict[str, Any], dict[str, Any], NetworkForecaster | None]:
-    """Fit one combination: its settings, what came of it, and the fitted forecaster."""
+) -> _Trial:
+    """Fit the next combination, and tell Optuna its loss."""
+    from optuna.trial import TrialState
+
+    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    optuna_trial = study.ask()
+    trial = _fit_trial(optuna_trial, base, panel, space, prune)
+    loss = trial.valid_loss if trial.state == "done" else None
+    study.tell(optuna_trial, loss, state=states[trial.state])
+    return trial
+
+
+def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
+    """A forecaster that is not fitted, with the same settings but for ``params``."""
+    fresh = type(forecaster)(**copy.deepcopy(forecaster.get_params(deep=False)))
+    return fresh.set_params(**params)
+
+
+def _fit_trial(
+    optuna_trial: "optuna.Trial",
+    base: NetworkForecaster,
+    panel: Panel,
+    space: Mapping[str, Any],
+    prune: bool,
+) -> _Trial:
+    """Draw one combination and fit it."""
     import optuna
 
-    params = {name: _draw(trial, name, range_) for name, range_ in space.items()}
+    params = {name: _draw(optuna_trial, name, range_) for name, range_ in space.items()}
     candidate = _copy(base)
-    epochs = list[float]()
+    losses = list[float]()
     started = time.perf_counter()
-    candidate._after_epoch = partial(_look_on, trial, epochs, prune)
-    row: dict[str, Any] = {"valid_loss": math.nan, "state": "failed", "error": None}
+    candidate._after_epoch = partial(_after_epoch, optuna_trial, losses, prune)
+    state = "failed"
+    valid_loss = math.nan
+    message = None
     try:
         candidate.set_params(**params).fit(panel)
         if candidate.summary_["valid_loss"] is None:
@@ -369,49 +428,51 @@ def _try(
                 "a solved map leaves no validation loss to compare; set closed_form=False"
             )
     except optuna.TrialPruned:
-        row |= {"state": "pruned", "valid_loss": min(epochs)}
-    except (
-        ValueError
-    ) as error:  # a loss that explodes, or a combination that only a function could draw
-        row["error"] = str(error)
+        state = "pruned"
+        valid_loss = min(losses)
+    except ValueError as error:
+        # A loss that explodes, or a combination that only a function could draw.
+        message = str(error)
     else:
-        row |= {"state": "done", "valid_loss": float(candidate.summary_["valid_loss"])}
+        state = "done"
+        valid_loss = float(candidate.summary_["valid_loss"])
     finally:
         del candidate._after_epoch
-    fitted = candidate if row["state"] == "done" else None
-    # Other processes keep their epochs to themselves, and those that a checkpoint holds are not run
-    # again.
-    row["epochs"] = len(epochs) if fitted is None else fitted.summary_["epochs"]
-    return params, {**row, "seconds": time.perf_counter() - started}, fitted
+    # A finished fit has the count: other processes report no epochs, nor does a checkpoint.
+    n_epochs = candidate.summary_["epochs"] if state == "done" else len(losses)
+    seconds = time.perf_counter() - started
+    forecaster = candidate if state == "done" else None
+    return _Trial(params, state, valid_loss, n_epochs, seconds, message, forecaster)
 
 
-def _draw(trial: "optuna.Trial", name: str, range_: Any) -> Any:
+def _draw(optuna_trial: "optuna.Trial", name: str, range_: Any) -> Any:
     if callable(range_):
-        return range_(trial)
+        return range_(optuna_trial)
     if isinstance(range_, list):
-        # By place: Optuna keeps numbers and text only, and choices may be tuples.
-        return range_[trial.suggest_categorical(name, list(range(len(range_))))]
-    low = range_[0]
-    high = range_[1]
+        # By index: Optuna stores numbers and text only, and choices may be tuples.
+        indices = list(range(len(range_)))
+        return range_[optuna_trial.suggest_categorical(name, indices)]
+    low, high, *_ = range_
     log = len(range_) == 3
-    if isinstance(low, Integral) and isinstance(high, Integral):
-        return trial.suggest_int(name, int(low), int(high), log=log)
-    return trial.suggest_float(name, float(low), float(high), log=log)
+    if _are_whole(low, high):
+        return optuna_trial.suggest_int(name, int(low), int(high), log=log)
+    return optuna_trial.suggest_float(name, float(low), float(high), log=log)
 
 
-def _look_on(
-    trial: "optuna.Trial", epochs: list[float], prune: bool, module: "ForecastModule"
+def _after_epoch(
+    optuna_trial: "optuna.Trial", losses: list[float], prune: bool, module: "ForecastModule"
 ) -> None:
-    """Book the validation loss of an epoch, and end a hopeless fit."""
+    """Report the validation loss of an epoch, and end a fit that is pruned."""
     import optuna
 
     entry = module.progress.history[-1]
-    if entry["valid_loss"] is None:
+    loss = entry["valid_loss"]
+    if loss is None:
         raise ValueError(
             "the validation rows hold no value, and so no loss to compare; raise val_size or cut"
             " them off"
         )
-    epochs.append(entry["valid_loss"])
-    trial.report(entry["valid_loss"], entry["epoch"])
-    if prune and trial.should_prune():
+    losses.append(loss)
+    optuna_trial.report(loss, entry["epoch"])
+    if prune and optuna_trial.should_prune():
         raise optuna.TrialPruned

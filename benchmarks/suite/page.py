@@ -12,7 +12,7 @@ import records
 import render
 from records import Record
 
-from tsattn.benchmark import REQUIRED, asked
+from tsattn.benchmark import REQUIRED, chosen_settings
 from tsattn.catalogue import MODELS
 
 HEADLINE = "headline.jsonl"
@@ -72,7 +72,7 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
                 raise ValueError(
                     f"{where} lacks {', '.join(sorted(absent))}; remove it and run again"
                 )
-            config = json.dumps(asked(row["config"]), sort_keys=True)
+            config = json.dumps(chosen_settings(row["config"]), sort_keys=True)
             if hashlib.sha256(config.encode()).hexdigest() != row["config_hash"]:
                 raise ValueError(
                     f"{where}: config_hash is not that of its config; it was changed by hand, so"

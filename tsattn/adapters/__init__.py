@@ -1,7 +1,6 @@
-"""How do other libraries get at ours? One door each; the other library is imported when its door is
-opened.
-"""
+"""Functions that connect tsattn with other libraries, which are imported on first use."""
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +11,51 @@ if TYPE_CHECKING:
 
 __all__ = ["from_gluonts", "register_transformers", "to_gluonts", "to_sktime"]
 
-# Name -> module, package it needs, extra that installs the package (None: it comes with tsattn).
-_DOORS: dict[str, tuple[str, str, str | None]] = {
-    "from_gluonts": ("tsattn.adapters.gluonts", "gluonts", None),
-    "register_transformers": ("tsattn.adapters.transformers", "transformers", "transformers"),
-    "to_gluonts": ("tsattn.adapters.gluonts", "gluonts", None),
-    "to_sktime": ("tsattn.adapters.sktime", "sktime", "sktime"),
+
+@dataclass(frozen=True)
+class _Adapter:
+    """Where a function is defined, and what it needs.
+
+    Args:
+        module: Name of the module.
+        package: Package that the module imports.
+        extra: Extra of tsattn that installs the package; ``None`` where tsattn itself does.
+    """
+
+    module: str
+    package: str
+    extra: str | None = None
+
+
+_ADAPTERS = {
+    "from_gluonts": _Adapter("tsattn.adapters.gluonts", "gluonts"),
+    "register_transformers": _Adapter(
+        "tsattn.adapters.transformers", "transformers", extra="transformers"
+    ),
+    "to_gluonts": _Adapter("tsattn.adapters.gluonts", "gluonts"),
+    "to_sktime": _Adapter("tsattn.adapters.sktime", "sktime", extra="sktime"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Open a door; Python calls this where the module has no such attribute yet."""
-    if name not in _DOORS:
+    """Import a function; Python calls this where the module has no such attribute yet."""
+    if name not in _ADAPTERS:
         raise AttributeError(f"module 'tsattn.adapters' has no attribute {name!r}")
-    home, package, extra = _DOORS[name]
+    adapter = _ADAPTERS[name]
     try:
-        found = getattr(import_module(home), name)
+        function = getattr(import_module(adapter.module), name)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name != adapter.package:
             raise
-        what = package if extra is None else f"'tsattn[{extra}]'"
+        install = adapter.package if adapter.extra is None else f"'tsattn[{adapter.extra}]'"
         raise ModuleNotFoundError(
-            f"{name} needs {package}; install it with: pip install {what}", name=package
+            f"{name} needs {adapter.package}; install it with: pip install {install}",
+            name=adapter.package,
         ) from error
-    globals()[name] = found
-    return found
+    globals()[name] = function
+    return function
 
 
 def __dir__() -> list[str]:
-    """Names for completion, those not imported yet included."""
+    """Names for completion, with those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,6 +1,4 @@
-"""Fitted forecasters as programs that run without tsattn: network, scaling and transforms as ONNX
-or torch.
-"""
+"""Exports of fitted forecasters as ONNX or torch programs, which run without tsattn."""
 
 import io
 import json
@@ -8,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsattn.checks import check_installed
 from tsattn.data.windows import History, known_rows, least_rows
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.fitted import UNSCALED_HEADS
@@ -29,25 +27,26 @@ from tsattn.storage import write_atomic
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-# Version of what stands in the metadata and of what goes in and out.
+# Version of the metadata, and of the input and the output of a program.
 FORMAT = 1
-# Operators of this set are known to every runtime of the last years.
+# Every runtime of the last years knows the operators of this set.
 _OPSET = 18
-# Series on which an export is compared with the forecaster, and how far they may differ, as a share
-# of the values.
-_PROBES = 8
+# Series on which an export is compared with the forecaster.
+_N_PROBES = 8
+# Largest difference, as a share of the largest forecast.
 _TOLERANCE = 1e-5
+# A spread below this share of the largest value is rounding dust of a constant window.
+_DUST = 1e-12
 _FACTS_FILE = "facts.json"
-# What torch and its libraries tell of each step of an export, for their own developers.
-_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+# Loggers that report each step of an export to the developers of torch.
+_NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 class _Served(nn.Module):
-    """From windows in original units to points in original units: what ``predict_windows`` does
-    around its network.
+    """A network with its scaling and transform, from windows to points in original units.
 
-    The scale is computed in float64 as there, so that a level that is large beside the movement
-    costs no digits.
+    It computes what ``predict_windows`` does. The scale is computed in float64 as there, so that a
+    large mean costs the variation no digits.
     """
 
     mean: Tensor
@@ -56,66 +55,78 @@ class _Served(nn.Module):
     def __init__(self, forecaster: NetworkForecaster) -> None:
         super().__init__()
         config = forecaster.config_
-        # A network of its own, on the CPU, so that the forecaster's is not touched.
+        fitted = forecaster.fitted_
+        # A copy on the CPU, so that the forecaster's network stays as it is.
         with IN_SINGLE:
             self.network = build_model(config, generator=torch.Generator().manual_seed(0))
-        self.network.load_state_dict(
-            {name: value.cpu() for name, value in forecaster.network_.state_dict().items()}
-        )
-        unscaled = config.head in UNSCALED_HEADS
+        weights = forecaster.network_.state_dict()
+        self.network.load_state_dict({name: value.cpu() for name, value in weights.items()})
+        is_scaled = config.head not in UNSCALED_HEADS
         self.masked = config.masked
-        self.equivariant = not (unscaled or forecaster.looks_across)
-        self.head = forecaster.fitted_.head is not None
-        self.transform, self.horizon = forecaster.fitted_.transform.name, forecaster.horizon
+        self.equivariant = is_scaled and not forecaster.looks_across
+        self.has_head = fitted.head is not None
+        self.transform = fitted.transform.name
+        self.horizon = forecaster.horizon
         shape = (1, 1, _n_channels(forecaster))
-        for name, neutral in (("mean", 0.0), ("scale", 1.0)):
-            value = torch.full(shape, neutral, dtype=torch.float64)
-            if not (unscaled or self.equivariant):
-                known = np.broadcast_to(getattr(forecaster.fitted_.scaler, name), shape)
-                value = torch.as_tensor(known.copy()).double()
-            self.register_buffer(name, value)
+        mean = np.zeros(shape)
+        scale = np.ones(shape)
+        if is_scaled and not self.equivariant:
+            mean = np.broadcast_to(fitted.scaler.mean, shape)
+            scale = np.broadcast_to(fitted.scaler.scale, shape)
+        self.register_buffer("mean", torch.as_tensor(mean.copy()).double())
+        self.register_buffer("scale", torch.as_tensor(scale.copy()).double())
         self.eval().requires_grad_(False)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """``[batch, context, channels]`` to ``[batch, horizon, channels]``; NaN for what cannot be
-        forecast.
+        """``[B, T, C]`` to ``[B, F, C]``; NaN where ``predict_windows`` gives no forecast of this
+        network.
         """
-        usable = self._usable(windows)
+        is_usable = self._is_usable(windows)
         x = self._to_learning(windows.double())
-        level, spread = self._level_and_spread(x)
-        scaled = (x - level) / torch.where(spread > 0, spread, torch.ones_like(spread))
+        mean, spread = self._mean_and_spread(x)
+        scaled = (x - mean) / torch.where(spread > 0, spread, torch.ones_like(spread))
         points = self.network(scaled.float()).double()[:, : self.horizon]
-        if self.head:
+        if self.has_head:
             points = cast(AnyHead, self.network.head).point(points)
-        return torch.where(usable, self._to_original(points * spread + level), torch.nan).float()
+        forecast = self._to_original(points * spread + mean)
+        return torch.where(is_usable, forecast, torch.nan).float()
 
-    def _usable(self, x: Tensor) -> Tensor:
-        """Windows and channels that ``predict_windows`` would neither refuse nor hand to another
-        network [B, 1, C].
+    def _is_usable(self, x: Tensor) -> Tensor:
+        """Whether ``predict_windows`` forecasts a channel by this network, ``[B, 1, C]``.
+
+        It refuses some windows, and forecasts others by the pretrained network.
         """
-        known = x.isfinite()
+        observed_mask = x.isfinite()
         if self.masked:
-            usable = known.any(1, keepdim=True) & (known | x.isnan()).all(1, keepdim=True)
+            has_value = observed_mask.any(1, keepdim=True)
+            has_no_infinity = (observed_mask | x.isnan()).all(1, keepdim=True)
             begun = (~x.isnan()).any(2, keepdim=True).cumsum(1) > 0
-            usable = usable & (begun.sum(1, keepdim=True) >= least_rows(x.shape[1]))
+            n_rows = begun.sum(1, keepdim=True)
+            is_usable = has_value & has_no_infinity & (n_rows >= least_rows(x.shape[1]))
         else:
-            usable = known.all(1, keepdim=True)
-        return usable if self.transform is None else usable & ~(x < 0).any(1, keepdim=True)
+            is_usable = observed_mask.all(1, keepdim=True)
+        if self.transform is None:
+            return is_usable
+        return is_usable & ~(x < 0).any(1, keepdim=True)
 
-    def _level_and_spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _mean_and_spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not self.equivariant:
             return self.mean, self.scale
-        known = x.isfinite()
-        count = known.sum(1, keepdim=True).clamp(min=1)
-        level = x.where(known, 0.0).sum(1, keepdim=True) / count
-        spread = ((x - level).where(known, 0.0).square().sum(1, keepdim=True) / count).sqrt()
-        size = x.where(known, 0.0).abs().amax(1, keepdim=True)
-        return level, torch.where(spread <= 1e-12 * size, torch.zeros_like(spread), spread)
+        observed_mask = x.isfinite()
+        n_observed = observed_mask.sum(1, keepdim=True).clamp(min=1)
+        values = x.where(observed_mask, 0.0)
+        mean = values.sum(1, keepdim=True) / n_observed
+        squares = (x - mean).where(observed_mask, 0.0).square()
+        spread = (squares.sum(1, keepdim=True) / n_observed).sqrt()
+        size = values.abs().amax(1, keepdim=True)
+        return mean, torch.where(spread <= _DUST * size, torch.zeros_like(spread), spread)
 
     def _to_learning(self, x: Tensor) -> Tensor:
         if self.transform == "log1p":
             return x.log1p()
-        return x.sqrt() if self.transform == "sqrt" else x
+        if self.transform == "sqrt":
+            return x.sqrt()
+        return x
 
     def _to_original(self, y: Tensor) -> Tensor:
         if self.transform is None:
@@ -123,26 +134,29 @@ class _Served(nn.Module):
         y = torch.where(y < 0, torch.zeros_like(y), y)
         if self.transform == "log1p":
             return y.expm1()
-        return y.square() if self.transform == "sqrt" else y
+        if self.transform == "sqrt":
+            return y.square()
+        return y
 
 
 def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
-    """The forecaster as a program of ``torch.export``, from windows to points, both in original
-    units.
+    """The forecaster as a program of ``torch.export``, from windows to points in original units.
 
-    ``program.module()(windows)`` takes float32 ``[batch, context, channels]``, any batch of at
-    least one, and gives the float32 ``[batch, horizon, channels]`` of
-    :meth:`~tsattn.AttentionForecaster.predict_windows`: scaling, reversible normalisation and
-    ``target_transform`` are inside, and of a head its points: the median of quantiles, the mean of
-    a distribution. Channels are independent, but for series that look at one another, which are the
-    channels of one window. Windows that ``predict_windows``
-    refuses (not finite, or negative under a transform) come back as NaN in the channel concerned,
-    and so do, in all channels, those that it hands to the pretrained network because fewer than 8
-    rows are left after missing ones at the front. A decoder's steps are written out one after the
-    other. The program runs on the CPU.
+    ``program.module()(windows)`` takes float32 ``[batch, context, channels]`` with a batch of at
+    least one, and returns the float32 ``[batch, horizon, channels]`` of
+    :meth:`~tsattn.AttentionForecaster.predict_windows`. The program includes scaling, reversible
+    normalisation and ``target_transform``. The points of a head are the median of quantiles or the
+    mean of a distribution. Channels are independent, unless the series look at one another: then
+    they are the channels of one window. The program runs on the CPU. It unrolls the steps of a
+    decoder.
 
-    Tracing switches a flag of the whole process: attention that other threads compute meanwhile
-    takes another way to the same numbers.
+    A channel of a window is NaN in the result if ``predict_windows`` refuses it: if it is not
+    finite, or negative under a transform. All channels are NaN if fewer than 8 rows are left after
+    missing rows at the front, since ``predict_windows`` forecasts such windows by the pretrained
+    network.
+
+    Tracing sets a flag of the whole process. Attention that other threads compute meanwhile uses
+    another backend, which gives the same numbers.
 
     Args:
         forecaster: A fitted :class:`tsattn.AttentionForecaster` or
@@ -150,92 +164,103 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
 
     Raises:
         TypeError: If it is no such forecaster.
-        ValueError: If it has not been fitted, reads covariates, its ``horizon`` exceeds the trained
-            one, or the program would not give the same numbers on the last contexts of its series.
+        ValueError: If it is not fitted, reads covariates, has a ``horizon`` above the trained one,
+            or if the program gives other numbers on the last contexts of its series.
     """
     _check_fitted(forecaster)
     batch = torch.export.Dim("batch", min=1)
-    # Gradients on: a decoder then takes the way without caches, which can be traced.
+    # With gradients on, a decoder uses no caches, which could not be traced.
     with _quiet(), torch.inference_mode(False), torch.enable_grad():
         example = torch.zeros(2, forecaster.context_, _n_channels(forecaster))
         program = torch.export.export(
             _Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False
         )
-    for module in program.graph_module.modules():
-        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # source paths of this machine are nobody's business
+    _remove_stack_traces(program)
     _check_same(forecaster, program)
     return program
+
+
+def _remove_stack_traces(program: "ExportedProgram") -> None:
+    """Remove the source paths of this machine."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write :func:`export_program` into a file that ``torch.export.load`` opens without tsattn.
 
-    The facts of :func:`export_onnx` are in its extra file ``facts.json``.
+    Its extra file ``facts.json`` has the metadata of :func:`export_onnx`.
 
     Args:
-        forecaster: Fitted.
-        path: The file, named ``.pt2`` by custom; an older one is replaced in one step.
+        forecaster: A fitted forecaster.
+        path: The file, which usually ends in ``.pt2``; an older file is replaced in one step.
 
     Raises:
         TypeError, ValueError: As :func:`export_program`.
     """
     program = export_program(forecaster)
     facts = json.dumps(_facts(forecaster))
-    whole = io.BytesIO()  # torch's own writer ends the process where a disk is full
+    # In memory first: torch's writer of files ends the process where a disk is full.
+    buffer = io.BytesIO()
     with _quiet():
-        torch.export.save(program, whole, extra_files={_FACTS_FILE: facts})
-    write_atomic(Path(path), lambda aside: aside.write_bytes(whole.getvalue()))
+        torch.export.save(program, buffer, extra_files={_FACTS_FILE: facts})
+    content = buffer.getvalue()
+    write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
-    """Write the forecaster into one ONNX file, which onnxruntime serves without torch.
+    """Write the forecaster into one ONNX file, which onnxruntime runs without torch.
 
-    Input ``windows`` and output ``points`` are those of :func:`export_program`. The metadata of the
-    file say what goes in: ``format``, ``model``, ``context``, ``horizon``, ``channels``,
-    ``frequency`` and ``channel_names``, a JSON list, empty where channels are independent.
+    The input ``windows`` and the output ``points`` are those of :func:`export_program`. The file
+    has the metadata ``format``, ``model``, ``context``, ``horizon``, ``channels``, ``frequency``
+    and ``channel_names``, a JSON list, which is empty where channels are independent.
 
     Args:
         forecaster: A fitted :class:`tsattn.AttentionForecaster` or
             :class:`tsattn.LinearForecaster`.
-        path: The file; an older one is replaced in one step.
+        path: The file; an older file is replaced in one step.
 
     Raises:
         ImportError: If onnx or onnxscript is missing.
         TypeError, ValueError: As :func:`export_program`.
     """
-    for name in ("onnx", "onnxscript"):
-        if find_spec(name) is None:
-            raise ImportError(
-                f"export_onnx needs {name}, which is not installed; install tsattn[onnx]"
-            )
-    made = _to_onnx(export_program(forecaster))
-    for node in made.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces with paths
+    check_installed("export_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
+    onnx_program = _to_onnx(export_program(forecaster))
+    # The properties hold stack traces with paths of this machine.
+    for node in onnx_program.model.graph.all_nodes():
+        node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    facts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in _facts(forecaster).items()}
-    made.model.metadata_props.update(facts)
-    write_atomic(Path(path), lambda aside: made.save(str(aside), external_data=False))
+    metadata = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in _facts(forecaster).items()
+    }
+    onnx_program.model.metadata_props.update(metadata)
+
+    def write(temporary: Path) -> None:
+        onnx_program.save(str(temporary), external_data=False)
+
+    write_atomic(Path(path), write)
 
 
 def _to_onnx(program: "ExportedProgram") -> Any:
-    """The program in operators of ONNX, checked by onnx and refused where ONNX has no
-    words for it.
-    """
+    """The program in operators of ONNX, checked by onnx; refused where ONNX lacks an operator."""
     from onnx.checker import ValidationError, check_model
     from onnx.shape_inference import InferenceError
 
+    # Imported before _quiet, which silences the loggers that exist.
     for module in (
         "onnxscript.optimizer",
         "onnxscript.rewriter",
         "torch.onnx._internal.exporter._core",
     ):
-        import_module(module)  # so that their loggers are there before they are asked to be quiet
+        import_module(module)
     try:
         with _quiet():
-            made: Any = torch.onnx.export(
-                _spelt_out(program),
+            onnx_program: Any = torch.onnx.export(
+                _with_onnx_operators(program),
                 dynamo=True,
                 verbose=False,
                 opset_version=_OPSET,
@@ -243,15 +268,15 @@ def _to_onnx(program: "ExportedProgram") -> Any:
                 output_names=["points"],
                 dynamic_shapes=({0: "batch"},),
             )
-        check_model(made.model_proto, full_check=True)
+        check_model(onnx_program.model_proto, full_check=True)
     except (torch.onnx.OnnxExporterError, ValidationError, InferenceError) as error:
-        why = str(error.__cause__ or error).partition("\n")[0]
-        raise ValueError(f"this network has no ONNX form ({why}); use export_pt2") from error
-    return made
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise ValueError(f"this network has no ONNX form ({reason}); use export_pt2") from error
+    return onnx_program
 
 
 def _n_channels(forecaster: NetworkForecaster) -> int:
-    """Channels of a window: the series of a group, or one."""
+    """Channels of a window: the series that look at one another, or one."""
     return forecaster.config_.mixed_channels or 1
 
 
@@ -283,30 +308,20 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
     by_window = config.equivariant or config.head in UNSCALED_HEADS
     if not (by_window or forecaster.looks_across):
         raise ValueError(
-            "an exported program is not told whose windows it is given, and scale='series' measures"
-            " them by their series; fit with Training(scale='window')"
+            "an exported program does not know the series of a window, and scale='series' scales"
+            " windows by their series; fit with Training(scale='window')"
         )
     forecaster._own_steps()
 
 
 def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> None:
-    """Refuse a program that gives other numbers than the forecaster on what it saw last."""
-    panel = forecaster.panel_.grouped() if forecaster.looks_across else forecaster.panel_
-    rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
-    contexts = (
-        History(panel)
-        .filled[np.maximum(rows, panel.starts[:-1, None])[:_PROBES]]
-        .astype(np.float32)
-    )
-    contexts[np.broadcast_to(np.isnan(contexts).all(1, keepdims=True), contexts.shape)] = (
-        0.0  # nothing known at all
-    )
-    contexts[known_rows(contexts) < least_rows(forecaster.context_)] = 0.0  # another network's
+    """Refuse a program with other forecasts than the forecaster's for the ends of its series."""
+    contexts = _last_contexts(forecaster)
     with torch.no_grad():
-        ours = program.module()(torch.as_tensor(contexts)).numpy()
-    theirs = forecaster.predict_windows(contexts)[0]
-    gap = np.abs(ours - theirs).max()
-    size = np.abs(theirs).max()
+        exported = program.module()(torch.as_tensor(contexts)).numpy()
+    expected, _ = forecaster.predict_windows(contexts)
+    gap = np.abs(exported - expected).max()
+    size = np.abs(expected).max()
     if not gap <= _TOLERANCE * size:
         raise ValueError(
             f"{type(forecaster).__name__} cannot be exported: the program is off by {gap:.3g} for"
@@ -315,33 +330,46 @@ def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> No
         )
 
 
-def _spelt_out(program: "ExportedProgram") -> "ExportedProgram":
-    """The same program in operators that ONNX has, where it is known to lack some."""
+def _last_contexts(forecaster: NetworkForecaster) -> np.ndarray:
+    """The last rows of some series, ``[B, T, C]``."""
+    panel = forecaster.panel_.grouped() if forecaster.looks_across else forecaster.panel_
+    rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
+    # A series shorter than the context repeats its first row.
+    rows = np.maximum(rows, panel.starts[:-1, None])[:_N_PROBES]
+    contexts = History(panel).filled[rows].astype(np.float32)
+    is_empty = np.isnan(contexts).all(1, keepdims=True)
+    contexts[np.broadcast_to(is_empty, contexts.shape)] = 0.0
+    # predict_windows would forecast these by the pretrained network.
+    is_short = known_rows(contexts) < least_rows(forecaster.context_)
+    contexts[is_short] = 0.0
+    return contexts
+
+
+def _with_onnx_operators(program: "ExportedProgram") -> "ExportedProgram":
+    """The same program without two operators that ONNX lacks."""
     aten = torch.ops.aten
-    known = torch.export.default_decompositions()
-    # ONNX has sums over letters, but wants as many leading axes of all factors; it has no counts
-    # that are a tensor.
-    lacking = (aten.einsum.default, aten.repeat_interleave.self_Tensor)
-    if not set(lacking) & {node.target for node in program.graph.nodes}:
+    # ONNX's sums over letters need the same leading axes in all factors. It has no repetition with
+    # counts from a tensor.
+    missing_operators = (aten.einsum.default, aten.repeat_interleave.self_Tensor)
+    program_operators = {node.target for node in program.graph.nodes}
+    if program_operators.isdisjoint(missing_operators):
         return program
-    table = {operator: known[operator] for operator in lacking}
+    decompositions = torch.export.default_decompositions()
+    table = {operator: decompositions[operator] for operator in missing_operators}
+    table[aten.repeat_interleave.Tensor] = _repeated_indices
     with _quiet():
-        return program.run_decompositions(
-            {**table, aten.repeat_interleave.Tensor: _repeated_indices}
-        )
+        return program.run_decompositions(table)
 
 
 def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
-    """Index i ``repeats[i]`` times over: that of the first running sum above each place."""
+    """Each index i ``repeats[i]`` times: the first whose running sum exceeds the place."""
     places = torch.arange(output_size, device=repeats.device)
     return (places[:, None] >= repeats.cumsum(0)).sum(1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Write float32, and keep what torch says to its own developers to ourselves, by loggers there
-    are at this time.
-    """
-    names = [name for name in logging.root.manager.loggerDict if name.startswith(_CHATTY)]
+    """Make float32 tensors, and silence the loggers of an export that exist now."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY_LOGGERS)]
     with silenced(*names), ignored((FutureWarning, ".*LeafSpec")), IN_SINGLE:
         yield

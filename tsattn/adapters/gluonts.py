@@ -1,4 +1,4 @@
-"""Our forecasters behind GluonTS's interface, and its data sets as panels."""
+"""Forecasters of tsattn with the interface of GluonTS, and its data sets as panels."""
 
 import copy
 import json
@@ -23,21 +23,22 @@ from tsattn.forecasters.network import NetworkForecaster
 from tsattn.levels import check_request
 from tsattn.silence import ignored
 
-# GluonTS would like a faster JSON library; that is no matter of the user's.
+# GluonTS recommends a faster JSON library, which users of tsattn do not need.
 with ignored((UserWarning, "Using `json`-module for json-handling")):
     from gluonts.model import Estimator, Predictor
     from gluonts.model.forecast import QuantileForecast
 
 _DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-# Entries answered in one pass.
+# Entries that are forecast in one pass.
 _CHUNK = 512
-_CLASSES = {each.__name__: each for each in (AttentionForecaster, LinearForecaster)}
+# Forecasters that can be serialised, by the name of their class.
+_CLASSES = {cls.__name__: cls for cls in (AttentionForecaster, LinearForecaster)}
+_FACTS_FILE = "tsattn.json"
+_FORECASTER_FOLDER = "forecaster"
 
 
 class TsattnEstimator(Estimator):
-    """A forecaster of ours that GluonTS can train; made by :func:`to_gluonts`, whose arguments it
-    takes.
-    """
+    """A forecaster that GluonTS can train; :func:`to_gluonts` makes it from the same arguments."""
 
     def __init__(
         self,
@@ -60,11 +61,11 @@ class TsattnEstimator(Estimator):
 
         Args:
             training_data: Entries as for :func:`from_gluonts`.
-            validation_data: Must be None: the forecaster holds back the end of every series by its
-                ``val_size``.
+            validation_data: Must be None, since the forecaster takes the last ``val_size`` rows of
+                every series for validation.
 
         Raises:
-            ValueError: If validation data are given, an entry is faulty or a series too short.
+            ValueError: If there are validation data, an entry is faulty or a series too short.
         """
         if validation_data is not None:
             raise ValueError(
@@ -77,14 +78,13 @@ class TsattnEstimator(Estimator):
 
 
 class TsattnPredictor(Predictor):
-    """A fitted forecaster of ours behind GluonTS's interface; made by
-    :meth:`TsattnEstimator.train`.
+    """A fitted forecaster with GluonTS's interface; :meth:`TsattnEstimator.train` makes it.
 
-    Each entry is forecast from its own last rows; it may belong to a series that was never seen.
+    Each entry is forecast from its own last rows. It may belong to a series outside of the fit.
 
     Args:
-        forecaster: Fitted.
-        freq: Frequency of the series that it was fitted on.
+        forecaster: A fitted forecaster.
+        freq: Frequency of the series of the fit.
         quantiles, drop: As for :func:`to_gluonts`.
     """
 
@@ -105,12 +105,12 @@ class TsattnPredictor(Predictor):
     def predict(
         self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None
     ) -> Iterator[QuantileForecast]:
-        """Forecasts in the order of the entries: the quantiles asked for, the point as ``"mean"``.
+        """Forecasts in the order of the entries, with the quantiles and the point as ``"mean"``.
 
         Args:
-            dataset: Entries; several may bear the same ``item_id``.
-            num_samples: What GluonTS's own evaluation passes; forecasts carry quantiles, not sample
-                paths.
+            dataset: Entries; several may have the same ``item_id``.
+            num_samples: Has no effect: forecasts have quantiles, not sample paths. GluonTS's
+                evaluation passes it.
 
         Raises:
             ValueError: If an entry is faulty, of another frequency, or shorter than the context.
@@ -118,51 +118,56 @@ class TsattnPredictor(Predictor):
         return self._predict(iter(dataset))
 
     def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
+        keys = [*(str(quantile) for quantile in self.quantiles), "mean"]
         while chunk := list(islice(entries, _CHUNK)):
             panel = self._panel(chunk)
-            point, bounds = self.forecaster.predict_before(
-                History(panel), panel.starts[1:], quantiles=self.quantiles
+            ends = panel.starts[1:]
+            points, bounds = self.forecaster.predict_before(
+                History(panel), ends, quantiles=self.quantiles
             )
-            keys = [*(str(q) for q in self.quantiles), "mean"]
-            for entry, middle, spread in zip(chunk, point, bounds, strict=True):
+            for entry, own_points, own_bounds in zip(chunk, points, bounds, strict=True):
+                # An entry has one channel.
+                quantile_rows = own_bounds[:, 0].T
                 yield QuantileForecast(
-                    forecast_arrays=np.concatenate([spread[:, 0].T, middle.T]),
+                    forecast_arrays=np.concatenate([quantile_rows, own_points.T]),
                     forecast_keys=keys,
                     start_date=entry["start"] + len(entry["target"]),
                     item_id=entry.get("item_id"),
                 )
 
     def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
-        """What the forecaster reads of each entry, in their order and under their names, which need
-        not differ.
-        """
-        need = self.forecaster.min_context
-        reach = self.forecaster.max_context
+        """The last rows of each entry, in the order of the entries. Names may occur twice."""
         for number, entry in enumerate(chunk):
-            target, freq = _checked(entry, self.drop)
-            if freq != self.freq:
-                raise ValueError(
-                    f"the forecaster was fitted on frequency {self.freq!r}; got {freq!r} in entry"
-                    f" {_name(entry, number)!r}; resample it, or train anew"
-                )
-            if len(target) < need:
-                raise ValueError(
-                    f"entry {_name(entry, number)!r} has {len(target)} rows, but the forecaster"
-                    f" reads {need}; give longer entries, or train with a smaller context"
-                )
-        # Counted rows will do: only the last ones are read, and a forecast does not depend on its
-        # stamp.
-        targets = [np.asarray(entry["target"], dtype=np.float64)[-reach:] for entry in chunk]
+            self._check_entry(entry, number)
+        n_rows = self.forecaster.max_context
+        targets = [np.asarray(entry["target"], dtype=np.float64)[-n_rows:] for entry in chunk]
+        lengths = [len(target) for target in targets]
+        # Rows are counted, since a forecast does not depend on the stamp of the last row.
         frame = pd.DataFrame(
             {
-                "unique_id": np.repeat(np.arange(len(chunk)), [len(target) for target in targets]),
-                "ds": np.concatenate([np.arange(len(target)) for target in targets]),
+                "unique_id": np.repeat(np.arange(len(chunk)), lengths),
+                "ds": np.concatenate([np.arange(length) for length in lengths]),
                 "y": np.concatenate(targets),
             }
         )
-        names = [None if entry.get("item_id") is None else str(entry["item_id"]) for entry in chunk]
         panel = from_long(frame, freq=1, missing=_missing(self.forecaster))
+        names = [None if entry.get("item_id") is None else str(entry["item_id"]) for entry in chunk]
         return replace(panel, ids=np.array(names, dtype=object))
+
+    def _check_entry(self, entry: Mapping[str, Any], number: int) -> None:
+        """Refuse an entry of another frequency, and one that is shorter than the context."""
+        target, freq = _checked_target(entry, self.drop)
+        if freq != self.freq:
+            raise ValueError(
+                f"the forecaster was fitted on frequency {self.freq!r}; got {freq!r} in entry"
+                f" {_name(entry, number)!r}; resample it, or train anew"
+            )
+        n_rows = self.forecaster.min_context
+        if len(target) < n_rows:
+            raise ValueError(
+                f"entry {_name(entry, number)!r} has {len(target)} rows, but the forecaster"
+                f" reads {n_rows}; give longer entries, or train with a smaller context"
+            )
 
     def serialize(self, path: Path) -> None:
         """Write ``gluonts-config.json``, ``tsattn.json`` and the folder ``forecaster``, no pickle.
@@ -171,7 +176,7 @@ class TsattnPredictor(Predictor):
             path: An existing folder.
 
         Raises:
-            TypeError: If the forecaster is no trained one.
+            TypeError: If the forecaster has no network.
         """
         if not isinstance(self.forecaster, NetworkForecaster):
             raise TypeError(
@@ -180,10 +185,14 @@ class TsattnPredictor(Predictor):
             )
         path = Path(path)
         super().serialize(path)
-        facts: dict[str, Any] = {"class": type(self.forecaster).__name__, "freq": self.freq}
-        facts |= {"quantiles": self.quantiles, "drop": self.drop}
-        (path / "tsattn.json").write_text(json.dumps(facts))
-        self.forecaster.save(path / "forecaster")
+        facts = {
+            "class": type(self.forecaster).__name__,
+            "freq": self.freq,
+            "quantiles": self.quantiles,
+            "drop": self.drop,
+        }
+        (path / _FACTS_FILE).write_text(json.dumps(facts))
+        self.forecaster.save(path / _FORECASTER_FOLDER)
 
     @classmethod
     def deserialize(cls, path: Path, device: Any = None) -> "TsattnPredictor":
@@ -191,7 +200,7 @@ class TsattnPredictor(Predictor):
 
         Args:
             path: The folder.
-            device: Where to compute, as for torch; default: where it was fitted, the CPU if that is
+            device: Device of torch; default the device of the fit, or the CPU where that is
                 missing.
 
         Raises:
@@ -199,8 +208,8 @@ class TsattnPredictor(Predictor):
         """
         path = Path(path)
         try:
-            facts = json.loads((path / "tsattn.json").read_text())
-            forecaster = _CLASSES[facts["class"]].load(path / "forecaster")
+            facts = json.loads((path / _FACTS_FILE).read_text())
+            forecaster = _CLASSES[facts["class"]].load(path / _FORECASTER_FOLDER)
             predictor = cls(
                 forecaster, freq=facts["freq"], quantiles=facts["quantiles"], drop=facts["drop"]
             )
@@ -218,15 +227,14 @@ class TsattnPredictor(Predictor):
 def to_gluonts(
     forecaster: Forecaster, *, quantiles: Sequence[float] = _DECILES, drop: Collection[str] = ()
 ) -> TsattnEstimator:
-    """Put a forecaster behind GluonTS's interface.
+    """Give a forecaster the interface of GluonTS.
 
     Args:
-        forecaster: Any of ours that takes a panel; it is copied at every ``train`` and stays as it
-            is.
-        quantiles: Probabilities that every forecast carries, beside the point under ``"mean"``;
-            none for a forecaster without intervals. GluonTS interpolates others from them.
-        drop: Covariate fields of the entries (``"feat_static_cat"``, ...) to leave out. Our
-            forecasters read none, and a covariate that nobody asked to drop is an error.
+        forecaster: Any forecaster of tsattn. Each ``train`` fits a copy.
+        quantiles: Probabilities of every forecast, none for a forecaster without intervals. GluonTS
+            interpolates others from them. The point is under ``"mean"``.
+        drop: Covariate fields of the entries to leave out, such as ``"feat_static_cat"``. The
+            adapter reads no covariates, and refuses those that are not named here.
 
     Returns:
         An estimator whose ``train`` gives a predictor.
@@ -261,7 +269,7 @@ def from_gluonts(
         A long panel, sorted by id; stamps are the beginnings of the periods.
 
     Raises:
-        ValueError: If there is no entry, one is faulty or has covariates, two bear one id, or
+        ValueError: If there is no entry, one is faulty or has covariates, two have one id, or
             frequencies differ.
 
     Example:
@@ -271,30 +279,25 @@ def from_gluonts(
         >>> panel.freq, panel.values.ravel().tolist()
         ('MS', [1.0, 2.0, 3.0])
     """
-    parts: dict[Any, pd.DataFrame] = {}
+    frames: dict[Any, pd.DataFrame] = {}
     freqs = set()
     for number, entry in enumerate(dataset):
-        target, freq = _checked(entry, drop)
+        target, freq = _checked_target(entry, drop)
         name = _name(entry, number)
-        if name in parts:
+        if name in frames:
             raise ValueError(f"two entries bear the item_id {name!r}; give each series its own")
-        stamps = pd.period_range(
-            entry["start"], periods=len(target), freq=entry["start"].freq
-        ).to_timestamp()
-        parts[name] = pd.DataFrame(
-            {"unique_id": name, "ds": stamps, "y": np.asarray(target, dtype=np.float64)}
-        )
+        start = entry["start"]
+        stamps = pd.period_range(start, periods=len(target), freq=start.freq).to_timestamp()
+        values = np.asarray(target, dtype=np.float64)
+        frames[name] = pd.DataFrame({"unique_id": name, "ds": stamps, "y": values})
         freqs.add(freq)
-    if not parts:
+    if not frames:
         raise ValueError("the data set has no entry; give at least one series")
     if len(freqs) > 1:
-        raise ValueError(
-            f"entries must have one frequency; got {', '.join(sorted(map(str, freqs)))}; resample"
-            " them"
-        )
-    return from_long(
-        pd.concat(parts.values(), ignore_index=True), freq=freqs.pop(), missing=missing
-    )
+        names = ", ".join(sorted(map(str, freqs)))
+        raise ValueError(f"entries must have one frequency; got {names}; resample them")
+    table = pd.concat(frames.values(), ignore_index=True)
+    return from_long(table, freq=freqs.pop(), missing=missing)
 
 
 def _missing(forecaster: Forecaster) -> str:
@@ -306,18 +309,23 @@ def _name(entry: Mapping[str, Any], number: int) -> str:
     return str(number) if name is None else str(name)
 
 
-def _checked(entry: Mapping[str, Any], drop: Collection[str]) -> tuple[np.ndarray, str | int]:
+def _checked_target(
+    entry: Mapping[str, Any], drop: Collection[str]
+) -> tuple[np.ndarray, str | int]:
     """Target and frequency of an entry."""
-    covariates = sorted(k for k in entry if k.startswith(("feat_", "past_feat_")) and k not in drop)
+    covariates = sorted(
+        field for field in entry if field.startswith(("feat_", "past_feat_")) and field not in drop
+    )
     if covariates:
         raise ValueError(
             f"entries have the covariate {covariates[0]!r}, which our forecasters do not read; to"
             f" leave it out, pass drop={covariates!r}"
         )
-    if lacking := {"start", "target"} - entry.keys():
+    missing_fields = {"start", "target"} - entry.keys()
+    if missing_fields:
         raise ValueError(
             f"an entry needs a start and a target; got {', '.join(entry) or 'nothing'}: add"
-            f" {min(lacking)!r}"
+            f" {min(missing_fields)!r}"
         )
     target = np.asarray(entry["target"])
     start = entry["start"]
@@ -335,8 +343,7 @@ def _checked(entry: Mapping[str, Any], drop: Collection[str]) -> tuple[np.ndarra
 
 @lru_cache(maxsize=64)
 def _stamp_freq(freq: str) -> str | int:
-    """Frequency of the stamps at which periods begin: ``"MS"`` for ``"M"``, ``"W-MON"`` for
-    ``"W-SUN"``.
-    """
+    """Frequency of the first stamps of periods: ``"MS"`` for ``"M"``."""
+    # Enough periods for every frequency to be inferred.
     stamps = pd.period_range("2001-01-01", periods=40, freq=freq).to_timestamp()
     return from_long(pd.DataFrame({"ds": stamps, "y": 0.0})).freq

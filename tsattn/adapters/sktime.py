@@ -1,4 +1,4 @@
-"""Our forecasters behind sktime's interface: the horizon comes from ``fh``."""
+"""Forecasters of tsattn with the interface of sktime, which sets the horizon by ``fh``."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,27 +19,29 @@ from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import Network
 from tsattn.training.settings import Training
 
+_DECIMALS = 12  # of probabilities
+
 
 class TsattnForecaster(BaseForecaster):
-    """A trained forecaster of tsattn behind sktime's interface.
+    """A trained forecaster of tsattn with sktime's interface.
 
-    The horizon is the largest step of ``fh``. A series that is too short for the forecaster's
-    context, patches or validation rows shrinks them; the copy that was fitted shows what became of
-    them. Rows are counted, whatever their index: stamps, periods and numbers give the same
-    forecasts. ``update`` adds rows to the history and fits again unless ``update_params=False``.
+    The horizon is the largest step of ``fh``. Where a series is too short for the forecaster's
+    context, patches or validation rows, the fitted copy has smaller ones. Forecasts do not depend
+    on the index: stamps, periods and numbers give the same. ``update`` adds rows to the history and
+    fits again unless ``update_params=False``.
 
     Quantiles are those of a quantile or distribution head. Without one they come from the absolute
     errors on the validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent.
-    Beyond that, the bounds of that level are stretched as a normal distribution's would be, and a
-    warning says so.
+    The bounds of higher levels are those of that level, stretched as for a normal distribution, and
+    a warning says so.
 
     Parameters
     ----------
     forecaster : AttentionForecaster or LinearForecaster, default None
-        What forecasts; its horizon counts for nothing, and it stays as it is. None is an attention
-        forecaster with its defaults.
+        The forecaster. Each fit takes a copy with another horizon. None is an attention forecaster
+        with its defaults.
     random_state : int or None, default None
-        Seed that takes the place of the forecaster's own where it is given.
+        Seed that replaces the forecaster's own unless it is None.
 
     Attributes
     ----------
@@ -75,8 +77,8 @@ class TsattnForecaster(BaseForecaster):
         "property:randomness": "derandomized",
         "requires-fh-in-fit": True,
     }
-    # sktime 1.2 says at every construction that 1.3 will remember less; this class remembers by
-    # itself.
+    # sktime 1.2 warns at every construction that 1.3 will store less data. This class stores what
+    # it needs.
     _config: ClassVar[dict[str, Any]] = {"warnings": "off"}
 
     def __init__(
@@ -85,33 +87,34 @@ class TsattnForecaster(BaseForecaster):
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        if isinstance(forecaster, NetworkForecaster) and forecaster.schema.missing not in (
-            None,
-            "error",
-        ):
+        accepts_missing = isinstance(
+            forecaster, NetworkForecaster
+        ) and forecaster.schema.missing not in (None, "error")
+        if accepts_missing:
             self.set_tags(**{"capability:missing_values": True})
 
     def _fit(
         self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon
     ) -> "TsattnForecaster":
-        given = AttentionForecaster(1) if self.forecaster is None else self.forecaster
-        _check(given, "forecaster must be")
+        template = AttentionForecaster(1) if self.forecaster is None else self.forecaster
+        _check(template, "forecaster must be")
         steps = max(int(np.max(fh.to_relative(self.cutoff).to_numpy())), 1)
-        model = clone(given).set_params(**shrunk(given, len(y), steps))
+        model = clone(template).set_params(**shrunk(template, len(y), steps))
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        self.forecaster_ = model.fit(_panel(y, given.schema.missing or "error"))
+        self.forecaster_ = model.fit(_panel(y, template.schema.missing or "error"))
         self._history = y.copy()
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
-        point = self._answer(())[0]
-        return pd.DataFrame(point[self._rows(fh)], self._index(fh), self._history.columns)
+        points, _ = self._forecast(())
+        return pd.DataFrame(points[self._steps(fh)], self._index(fh), self._history.columns)
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
-        bounds = quantiles_of(self.forecaster_, self._answer, alpha)[self._rows(fh)]
+        all_bounds = quantiles_of(self.forecaster_, self._forecast, alpha)
+        bounds = all_bounds[self._steps(fh)]
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
 
@@ -124,25 +127,27 @@ class TsattnForecaster(BaseForecaster):
         self._history = history
         return self
 
-    def _answer(self, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``[F, N]`` and quantiles ``[F, N, Q]`` of the columns, from no row after the
-        cutoff, wherever that was set.
+    def _forecast(self, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[F, N]`` and quantiles ``[F, N, Q]`` of the columns after the cutoff.
+
+        A user may set the cutoff before the last row.
         """
         rows = self._history[self._history.index <= self.cutoff[0]]
-        need = self.forecaster_.min_context
-        if len(rows) < need:
+        n_needed = self.forecaster_.min_context
+        if len(rows) < n_needed:
             raise ValueError(
-                f"a forecast from {self.cutoff[0]} needs {need} rows up to there; got {len(rows)}:"
-                " update with more, or fit a forecaster with a smaller context"
+                f"a forecast from {self.cutoff[0]} needs {n_needed} rows up to there; got"
+                f" {len(rows)}: update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
         panel = _panel(rows, self.forecaster_.schema.missing or "error")
-        point, bounds = self.forecaster_.predict_before(
+        points, bounds = self.forecaster_.predict_before(
             History(panel), panel.starts[1:], quantiles=quantiles
         )
-        return point[..., 0].T, bounds[:, :, 0].swapaxes(0, 1)
+        # A series has one channel.
+        return points[:, :, 0].T, bounds[:, :, 0].swapaxes(0, 1)
 
-    def _rows(self, fh: ForecastingHorizon) -> np.ndarray:
+    def _steps(self, fh: ForecastingHorizon) -> np.ndarray:
         return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1
 
     def _index(self, fh: ForecastingHorizon) -> pd.Index:
@@ -150,7 +155,7 @@ class TsattnForecaster(BaseForecaster):
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Settings for sktime's tests: small enough to fit in a moment."""
+        """Settings for sktime's tests, small enough for a fast fit."""
         small = Network(d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
         attention = AttentionForecaster(
             1, context=8, network=small, training=Training(max_epochs=1)
@@ -164,12 +169,11 @@ class TsattnForecaster(BaseForecaster):
 def to_sktime(
     forecaster: NetworkForecaster, *, random_state: int | None = None
 ) -> TsattnForecaster:
-    """Put a trained forecaster behind sktime's interface.
+    """Give a trained forecaster the interface of sktime.
 
     Args:
-        forecaster: An attention or a linear forecaster; it is copied at every fit and stays as it
-            is.
-        random_state: Seed in the place of the forecaster's own.
+        forecaster: An attention or a linear forecaster. Each fit takes a copy.
+        random_state: Seed that replaces the forecaster's own.
 
     Returns:
         A forecaster that sktime's pipelines, tuners and evaluators take, not fitted.
@@ -186,63 +190,69 @@ def to_sktime(
     return TsattnForecaster(forecaster, random_state=random_state)
 
 
-def _check(given: object, rule: str) -> None:
-    if not isinstance(given, NetworkForecaster):
+def _check(forecaster: object, rule: str) -> None:
+    if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
-            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(given).__name__};"
+            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__};"
             " sktime has its own rules for baselines"
         )
-    refuse_covariates(given, "the sktime adapter")
+    refuse_covariates(forecaster, "the sktime adapter")
 
 
 def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
-    """Settings under which a forecaster can be fitted on few rows: shorter context, patches and
-    validation span.
+    """Settings for a fit on few rows: a shorter context, shorter patches, fewer validation rows.
 
     Args:
-        forecaster: Its settings are the wish.
+        forecaster: The forecaster with the largest settings.
         n_rows: Rows of the series.
         steps: Horizon.
 
     Returns:
-        Parameters to set, the horizon among them.
+        Parameters to set, with the horizon.
 
     Raises:
         ValueError: If there is no room for a window of one row.
     """
-    wish = forecaster.get_params(deep=False)
-    size = wish["val_size"]
-    held = int(n_rows * size) if isinstance(size, float) else int(size)
-    held = max(held, steps) if size else 0
-    if n_rows - held - steps < 2:
-        held = 0  # too little to hold anything back
-    room = n_rows - held - steps
+    params = forecaster.get_params(deep=False)
+    val_size = params["val_size"]
+    n_valid = int(n_rows * val_size) if isinstance(val_size, float) else int(val_size)
+    if val_size:
+        n_valid = max(n_valid, steps)
+    # One row of context and one window in training are the least.
+    if n_rows - n_valid - steps < 2:
+        n_valid = 0
+    room = n_rows - n_valid - steps
     if room < 1:
         raise ValueError(
             f"{n_rows} rows hold no window of one row before {steps} steps; give at least"
             f" {steps + 1} rows, or ask for fewer steps"
         )
-    change: dict[str, Any] = {"horizon": steps, "val_size": held}
-    if wish["context"] is not None or room < 2:
-        change["context"] = room if wish["context"] is None else min(wish["context"], room)
-    if isinstance(network := wish.get("network"), Network):
-        patch_len = min(network.patch_len, change.get("context", room))
-        change["network"] = network.changed(
-            patch_len=patch_len, patch_stride=min(network.patch_stride, patch_len)
-        )
-    return change
+    changes: dict[str, Any] = {"horizon": steps, "val_size": n_valid}
+    context = params["context"]
+    if context is not None:
+        changes["context"] = min(context, room)
+    elif room < 2:
+        changes["context"] = room
+    network = params.get("network")
+    if isinstance(network, Network):
+        patch_len = min(network.patch_len, changes.get("context", room))
+        patch_stride = min(network.patch_stride, patch_len)
+        changes["network"] = network.changed(patch_len=patch_len, patch_stride=patch_stride)
+    return changes
+
+
+# From ascending probabilities to points [F, N] and quantiles [F, N, Q].
+_Forecast = Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]]
 
 
 def quantiles_of(
-    forecaster: NetworkForecaster,
-    answer: Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]],
-    alpha: Sequence[float],
+    forecaster: NetworkForecaster, forecast: _Forecast, alpha: Sequence[float]
 ) -> np.ndarray:
-    """Quantiles of forecasts: a head's own, or stretched where calibration errors do not reach.
+    """Quantiles of forecasts, from a head or from calibration errors.
 
     Args:
-        forecaster: Fitted, with a head that knows quantiles or with calibration errors.
-        answer: Gives points ``[F, N]`` and quantiles ``[F, N, Q]`` for Q ascending probabilities.
+        forecaster: A fitted forecaster, with a head that knows quantiles or calibration errors.
+        forecast: Gives points ``[F, N]`` and quantiles ``[F, N, Q]`` for Q ascending probabilities.
         alpha: Probabilities.
 
     Returns:
@@ -251,43 +261,64 @@ def quantiles_of(
     Raises:
         ValueError: If there are no calibration errors, or a head was trained for no such quantiles.
     """
-    alpha = [round(float(a), 12) for a in alpha]  # as predict_windows tells them apart
+    # predict_windows compares rounded probabilities.
+    probabilities = [round(float(probability), _DECIMALS) for probability in alpha]
     if forecaster.fitted_.head is not None:
-        asked = sorted(set(alpha))
-        return answer(asked)[1][..., np.searchsorted(asked, alpha)]
-    known = forecaster.fitted_.intervals
-    n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
-    if n < 1:
+        _, bounds = _bounds_of(forecast, probabilities)
+        return bounds
+    n_errors = _least_errors(forecaster)
+    top_level = n_errors / (n_errors + 1)
+    levels = [abs(1 - 2 * probability) for probability in probabilities]
+    # Bounds are stretched on their own side, since a transform makes the sides unequal.
+    reachable = [
+        round(0.5 + min(level, top_level) * np.sign(probability - 0.5) / 2, _DECIMALS)
+        for probability, level in zip(probabilities, levels, strict=True)
+    ]
+    points, bounds = _bounds_of(forecast, reachable)
+    if max(levels) > top_level:
+        warnings.warn(
+            f"level {100 * max(levels):.4g} needs more than n = {n_errors} calibration errors; its"
+            f" bounds are those of level {100 * top_level:.4g}, stretched as a normal"
+            " distribution's; give more rows or a larger val_size",
+            stacklevel=2,
+        )
+    stretch = [_stretch(level, top_level) for level in levels]
+    centre = points[..., None]
+    quantiles = centre + (bounds - centre) * stretch
+    return np.maximum(quantiles, 0) if forecaster.nonnegative else quantiles
+
+
+def _bounds_of(
+    forecast: _Forecast, probabilities: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[F, N]`` and quantiles ``[F, N, Q]`` for probabilities in any order."""
+    ascending = sorted(set(probabilities))
+    points, bounds = forecast(ascending)
+    return points, bounds[..., np.searchsorted(ascending, probabilities)]
+
+
+def _least_errors(forecaster: NetworkForecaster) -> int:
+    """The number of calibration errors at the step and channel with the fewest."""
+    intervals = forecaster.fitted_.intervals
+    n_errors = 0 if intervals is None else int((~np.isnan(intervals.errors)).sum(0).min())
+    if n_errors < 1:
         raise ValueError(
             "no rows were held back, so nothing is known about errors; give more rows, or"
             " val_size > 0"
         )
-    top = n / (n + 1)
-    levels = [abs(1 - 2 * a) for a in alpha]
-    # Each from its own side of the point: under a transform the two are not alike.
-    reached = [
-        round(0.5 + min(level, top) * np.sign(a - 0.5) / 2, 12)
-        for a, level in zip(alpha, levels, strict=True)
-    ]
-    asked = sorted(set(reached))
-    point, bounds = answer(asked)
-    if max(levels) > top:
-        warnings.warn(
-            f"level {100 * max(levels):.4g} needs more than n = {n} calibration errors; its bounds"
-            f" are those of level {100 * top:.4g}, stretched as a normal distribution's; give more"
-            " rows or a larger val_size",
-            stacklevel=2,
-        )
-    z = NormalDist().inv_cdf
-    # How much wider a normal distribution's central level is than its top one.
-    stretch = [1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2) for level in levels]
-    spread = bounds[..., np.searchsorted(asked, reached)] - point[..., None]
-    stretched = point[..., None] + spread * stretch
-    return np.maximum(stretched, 0) if forecaster.nonnegative else stretched
+    return n_errors
+
+
+def _stretch(level: float, top_level: float) -> float:
+    """Width of a central level of a normal distribution, as a multiple of that of the top level."""
+    if level <= top_level:
+        return 1.0
+    inverse = NormalDist().inv_cdf
+    return inverse(0.5 + level / 2) / inverse(0.5 + top_level / 2)
 
 
 def _panel(y: pd.DataFrame, missing: str) -> Panel:
-    """Rows counted from 0, columns by number, so that they keep their order."""
-    names = [f"c{i:06}" for i in range(y.shape[1])]
-    frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=names)
+    """Rows counted from 0, and columns by number, so that series keep their order."""
+    columns = [f"c{i:06}" for i in range(y.shape[1])]
+    frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=columns)
     return from_wide(frame, freq=1, missing=missing)

@@ -12,40 +12,41 @@ from tsattn.kernels import Pattern, attention, attention_weights, default_block_
 from tsattn.nn.scores import default_ranks
 
 NAME = "tsattn_mlr"
-# Arguments of some models that change the scores in ways that the kernel does not have.
-_FOREIGN = ("softcap", "position_bias", "s_aux", "head_mask")
+# Arguments by which some models change the scores; the kernel has none of these changes.
+_UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")
+
+# A direction (whether causal) and a window.
+_Candidate = tuple[bool, int | None]
 
 
 def register_transformers(name: str = NAME) -> str:
-    """Make MLR attention known to transformers, for ``attn_implementation="tsattn_mlr"``.
+    """Register MLR attention with transformers, for ``attn_implementation="tsattn_mlr"``.
 
-    The attention of section 3 of docs/mathematics.md takes the place of the model's own; weights
-    and all else stay. Its settings are attributes of the model's config, each optional:
+    The attention of section 3 of docs/mathematics.md replaces the model's own; the weights stay.
+    Its settings are attributes of the model's config, each optional:
 
-    ========================
-    ========================================================================== ``tsattn_ranks``
-    Features of a head per level, coarse to fine. Default: half, a quarter, the rest.
-    ``tsattn_block_sizes``    Tokens per block at each level. Default: halving from
-    ``max_position_embeddings``; where a
-                              config has none, from the number of keys, which only attention to both
-                              sides may use.
-    ``tsattn_offset``         Shift of the block grid in tokens, one number or one per head. Default
-    0. ``tsattn_level_scales``   Factor per level. Default ones. ``tsattn_mean_levels``    Divide
-    each score by the number of levels that its pair shares. Default False. ========================
-    ==========================================================================
+    - ``tsattn_ranks``: features of a head per level, coarse to fine. Default: half, a quarter, the
+      rest.
+    - ``tsattn_block_sizes``: tokens per block at each level. Default: halving from
+      ``max_position_embeddings``. A config without it halves the number of keys, which only
+      attention to both sides may do.
+    - ``tsattn_offset``: shift of the block grid in tokens, one number or one per head. Default 0.
+    - ``tsattn_level_scales``: factor per level. Default ones.
+    - ``tsattn_mean_levels``: whether each score is divided by the number of levels that its pair
+      shares. Default False.
 
-    Grouped keys and values, caches that keep every key, padding masks and sliding windows are
-    honoured. Blocks count columns, padding included: pad on the right if a sequence shall not feel
-    what it was padded with. Refused, by a ValueError: dropout inside the attention, additive
-    biases, soft caps, packed or chunked sequences, caches that drop keys, and attention between two
-    sequences, where distance has no meaning.
+    Grouped keys and values, caches that keep every key, padding masks and sliding windows work.
+    Blocks count padding too, so pad on the right if padding must not change a sequence's blocks. A
+    ValueError refuses dropout inside the attention, additive biases, soft caps, packed or chunked
+    sequences, caches that drop keys, and attention between two sequences, where distance has no
+    meaning.
 
-    A model that turns queries and keys by their positions turns the whole head, so the two features
-    of a pair may lie in different levels; the scores of a level then depend on positions, not on
-    distances alone.
+    A model with rotary embeddings turns the whole head by positions, so the two features of a pair
+    may belong to different levels. The scores of a level then depend on positions, not on distances
+    alone.
 
     Args:
-        name: What to pass as ``attn_implementation``.
+        name: Value of ``attn_implementation``.
 
     Returns:
         The name.
@@ -65,20 +66,21 @@ def mlr_mask(
     kv_length: int,
     kv_offset: int = 0,
     allow_is_causal_skip: bool = True,
-    **given: Any,
+    **options: Any,
 ) -> Tensor | None:
-    """The mask that transformers hands to :func:`mlr_forward`: True where a key is seen, None for a
-    plain triangle.
+    """The mask that transformers passes to :func:`mlr_forward`.
+
+    True is a visible key. None is a plain triangle.
 
     Args:
-        q_length: Queries.
-        kv_length: Keys.
-        kv_offset: Keys that a cache has dropped before these.
+        q_length: Number of queries.
+        kv_length: Number of keys.
+        kv_offset: Number of keys before these that a cache has dropped.
         allow_is_causal_skip: Whether None may stand for a triangle.
-        **given: What else transformers tells its own mask function.
+        **options: Other arguments of transformers' own mask function.
 
     Raises:
-        ValueError: If keys were dropped: blocks are counted from the first.
+        ValueError: If keys were dropped, since blocks are counted from the first key.
     """
     if kv_offset:
         raise ValueError(
@@ -91,7 +93,7 @@ def mlr_mask(
         kv_length=kv_length,
         kv_offset=kv_offset,
         allow_is_causal_skip=skip,
-        **given,
+        **options,
     )
 
 
@@ -107,10 +109,10 @@ def mlr_forward(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """What a layer of transformers calls in the place of its attention.
+    """The attention that a layer of transformers calls.
 
     Args:
-        module: The layer; its ``config`` has the settings, its ``is_causal`` the direction.
+        module: The layer. Its ``config`` has the settings, its ``is_causal`` the direction.
         query: ``[B, H, Lq, K]``.
         key: ``[B, Hk, Lk, K]``.
         value: ``[B, Hk, Lk, V]``.
@@ -119,43 +121,50 @@ def mlr_forward(
         dropout: Must be 0.
         scaling: Factor of the scores; default ``K ** -0.5``.
         is_causal: Overrules the layer's own.
-        sliding_window: Keys seen, where the mask has a window.
-        **kwargs: Further arguments of models; those that change the scores are refused.
+        sliding_window: Number of visible keys, where the mask has a window.
+        **kwargs: Other arguments of models; those that change the scores are refused.
 
     Returns:
-        Attended values ``[B, Lq, H, V]``, and the weights if ``output_attentions`` asks for them.
+        Attended values ``[B, Lq, H, V]``, and the weights if ``output_attentions`` is set.
 
     Raises:
-        ValueError: If the layer asks for what the kernel does not have.
+        ValueError: If the layer needs something that the kernel does not have.
     """
     _refuse(dropout, kwargs)
-    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    causal = bool(is_causal)
     n_queries = query.shape[2]
     n_keys = key.shape[2]
     window = None
-    keys = None
+    key_mask = None
     if attention_mask is not None and attention_mask.ndim == 2:
-        keys = attention_mask.bool()
+        key_mask = attention_mask.bool()
     elif attention_mask is not None:
-        seen = _visible(attention_mask, len(query), n_queries, n_keys)
-        n_keys, keys, causal, window = _pattern(seen, causal, sliding_window)
+        visible = _visible(attention_mask, len(query), n_queries, n_keys)
+        n_keys, key_mask, (causal, window) = _pattern(visible, causal, sliding_window)
     if not causal and n_queries != n_keys:
         raise ValueError(
             f"{NAME} needs queries and keys of one sequence; got {n_queries} queries and {n_keys}"
             " keys without a direction; give attention between two sequences another"
             " implementation"
         )
+    # Without a mask the kernel has faster backends.
+    if key_mask is not None and bool(key_mask.all()):
+        key_mask = None
     key = key[:, :, :n_keys]
     value = value[:, :, :n_keys]
     settings = {
         **_levels(module.config, query.shape[3], n_keys, causal),
         "causal": causal,
         "window": window,
-        "key_mask": None if keys is None or bool(keys.all()) else keys,
+        "key_mask": key_mask,
         "scale": scaling,
     }
     attended = attention(query, key, value, **settings).transpose(1, 2).contiguous()
-    weights = attention_weights(query, key, **settings) if kwargs.get("output_attentions") else None
+    weights = None
+    if kwargs.get("output_attentions"):
+        weights = attention_weights(query, key, **settings)
     return attended, weights
 
 
@@ -165,7 +174,7 @@ def _refuse(dropout: float, kwargs: dict[str, Any]) -> None:
             f"{NAME} has no dropout inside the attention; got {dropout}; set"
             " config.attention_dropout=0"
         )
-    for name in _FOREIGN:
+    for name in _UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise ValueError(
                 f"{NAME} has no {name}; use another attn_implementation for this model"
@@ -173,38 +182,37 @@ def _refuse(dropout: float, kwargs: dict[str, Any]) -> None:
 
 
 def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str, Any]:
-    """The config's settings in the kernel's words."""
-    given = {
-        name: getattr(config, f"tsattn_{name}", None)
-        for name in ("ranks", "block_sizes", "level_scales")
-    }
-    found = {name: None if value is None else tuple(value) for name, value in given.items()}
-    offset = getattr(config, "tsattn_offset", 0)
-    ranks = found["ranks"]
-    sizes = found["block_sizes"]
+    """The settings of a config as arguments of the kernel."""
+    ranks = _tuple_of(config, "tsattn_ranks")
+    block_sizes = _tuple_of(config, "tsattn_block_sizes")
     if ranks is None:
-        ranks = (
-            default_ranks(n_features) if sizes is None else default_ranks(n_features, len(sizes))
-        )
-    if sizes is None:
+        n_levels = [] if block_sizes is None else [len(block_sizes)]
+        ranks = default_ranks(n_features, *n_levels)
+    if block_sizes is None:
         length = getattr(config, "max_position_embeddings", None)
         if length is None and causal:
             raise ValueError(
                 "the config says nothing of its longest sequence; set config.tsattn_block_sizes"
                 f" for ranks {ranks}"
             )
-        sizes = default_block_sizes(n_keys if length is None else int(length), len(ranks))
+        block_sizes = default_block_sizes(n_keys if length is None else int(length), len(ranks))
+    offset = getattr(config, "tsattn_offset", 0)
     return {
-        **found,
         "ranks": ranks,
-        "block_sizes": sizes,
+        "block_sizes": block_sizes,
+        "level_scales": _tuple_of(config, "tsattn_level_scales"),
         "offset": tuple(offset) if isinstance(offset, list | tuple) else offset,
         "mean_levels": bool(getattr(config, "tsattn_mean_levels", False)),
     }
 
 
+def _tuple_of(config: Any, name: str) -> tuple[Any, ...] | None:
+    value = getattr(config, name, None)
+    return None if value is None else tuple(value)
+
+
 def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
-    """Which query sees which key, ``[B, Lq, Lk]``, from a mask ``[B or 1, heads or 1, Lq, Lk]``."""
+    """Visible keys of each query, ``[B, Lq, Lk]``, from a mask ``[B or 1, heads or 1, Lq, Lk]``."""
     if mask.ndim != 4 or tuple(mask.shape[2:]) != (n_queries, n_keys):
         raise ValueError(
             f"a mask must be [B, Lk] or [B, 1, {n_queries}, {n_keys}]; got {tuple(mask.shape)}; cut"
@@ -225,37 +233,36 @@ def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
     return mask[:, 0].expand(n_batch, -1, -1)
 
 
-def _pattern(
-    seen: Tensor, causal: bool, window: int | None
-) -> tuple[int, Tensor, bool, int | None]:
-    """A triangle, window or whole square in the kernel's words: keys that count, which are seen,
-    direction, window.
+def _pattern(visible: Tensor, causal: bool, window: int | None) -> tuple[int, Tensor, _Candidate]:
+    """Read a mask as a triangle, a window or a whole square.
+
+    Returns:
+        The number of keys that count, a mask of these keys, and the direction and window.
     """
-    _, n_queries, n_keys = seen.shape
-    columns = seen.any(0).any(0).nonzero()
-    # A cache made in advance has room for keys to come, which nobody sees yet.
-    used = max(int(columns[-1]) + 1 if len(columns) else n_keys, n_queries)
-    for length in dict.fromkeys((used, n_keys)):
-        part = seen[:, :, :length]
-        keys = part.any(1)
-        for forward, width in _candidates(causal, n_queries, window):
-            allowed = Pattern(forward, width).mask(n_queries, length, device=seen.device)
-            if torch.equal(part, allowed & keys[:, None]):
-                return length, keys, forward, width
+    _, n_queries, n_keys = visible.shape
+    # A cache made in advance has room for later keys, which no query sees yet.
+    visible_columns = visible.any(0).any(0).nonzero()
+    n_visible = int(visible_columns[-1]) + 1 if len(visible_columns) else n_keys
+    for length in dict.fromkeys((max(n_visible, n_queries), n_keys)):
+        part = visible[:, :, :length]
+        key_mask = part.any(1)
+        for candidate in _candidates(causal, n_queries, window):
+            allowed = Pattern(*candidate).mask(n_queries, length, device=visible.device)
+            if torch.equal(part, allowed & key_mask[:, None]):
+                return length, key_mask, candidate
     raise ValueError(
         f"{NAME} knows triangles, windows and hidden keys; got another mask, as of packed or"
         " chunked sequences; give each sequence a row of its own"
     )
 
 
-def _candidates(
-    causal: bool, n_queries: int, window: int | None
-) -> Iterator[tuple[bool, int | None]]:
+def _candidates(causal: bool, n_queries: int, window: int | None) -> Iterator[_Candidate]:
     """Directions and windows that a mask may have; a single query has the layer's direction."""
     directions = (causal,) if n_queries == 1 else (True, False)
-    for forward in directions:
-        yield forward, None
-    if window is not None:
-        for forward in directions:
-            # Windows to both sides are counted there without the token itself.
-            yield forward, window if forward else window + 1
+    for is_causal in directions:
+        yield is_causal, None
+    if window is None:
+        return
+    for is_causal in directions:
+        # A window to both sides does not count the token itself in transformers; ours does.
+        yield is_causal, window if is_causal else window + 1

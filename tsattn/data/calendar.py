@@ -17,6 +17,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError, InPython, Name
+
 _DAY = 86_400_000_000_000  # nanoseconds
 _LAST = 2**63 - 86_400_000_000_000  # so that no rounding of a float and no time zone leaves int64
 _CLOCK = {
@@ -159,10 +161,11 @@ def parse_freq(freq: Any) -> Grid:
             elif len(pieces) == 1:
                 grid = _anchored_grid(*pieces[0])
     if grid is None or not 0 < grid.step < 2**63 // (_DAY if grid.unit == "day" else 1):
-        raise ValueError(
-            "freq must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
+        raise InputError(
+            Name("freq"),
+            " must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
             f" 'W-MON', 'MS', 'ME', 'QS-FEB', 'YS', with an optional whole multiple; got {freq!r};"
-            " number rows of other rules as integer time"
+            " number rows of other rules as integer time",
         )
     return grid
 
@@ -351,9 +354,9 @@ def check_kind(times: pd.Index, grid: Grid) -> None:
             if grid.unit == "integer"
             else ("integers", "the integer step")
         )
-        raise ValueError(
-            f"freq {grid.alias!r} does not fit a time column of {kind}; pass {fix}, or freq=None to"
-            " infer"
+        raise InputError(
+            f"freq {grid.alias!r} does not fit a time column of {kind}; pass {fix}",
+            InPython(", or freq=None to infer"),
         )
 
 
@@ -425,9 +428,10 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     owner = np.repeat(np.arange(n_series), np.diff(starts))
     inner = owner[1:] == owner[:-1]
     if not inner.any():
-        raise ValueError(
+        raise InputError(
             f"{name(0)}: one stamp only ({times[0]}), and no other series has two, so the frequency"
-            " cannot be inferred; pass freq="
+            " cannot be inferred; pass ",
+            Argument("freq"),
         )
 
     def common(clock: np.ndarray) -> int:
@@ -510,11 +514,12 @@ def place(
         n = owner[bad[0]]
         others = more(len(bad), len(np.unique(owner[bad])))
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
-        raise ValueError(
+        raise InputError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
             f" {'inferred ' if inferred else ''}frequency {grid.alias!r} that starts at"
             f" {times[starts[n]]}, but all stamps must lie on it{doubt};{_zone(times)} correct or"
-            " resample them, or pass another freq="
+            " resample them, or pass another ",
+            Argument("freq"),
         )
     return position
 
@@ -548,25 +553,26 @@ def _check_inferred(
     other = has[typical != 1]
     if len(other) and len(starts) > 2:
         row = starts[other[0]]
-        raise ValueError(
+        raise InputError(
             f"{name(other[0])}: mixed frequencies: {times[row]} is followed by"
             f" {times[row + 1]}{more(len(other))}, while most follow {grid.alias!r}, but all must"
-            " share one frequency; resample, pass freq=, or part them"
+            " share one frequency; resample, pass ",
+            Argument("freq"),
+            ", or part them",
         )
     regular = (steps == 1) & exact[1:] & exact[:-1]
     if (inner & regular).sum() * 2 < inner.sum():
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
-        raise ValueError(
+        raise InputError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
-            f" so the frequency cannot be inferred;{_zone(times)} pass freq=, resample, or number"
-            " the rows as integer time"
+            f" so the frequency cannot be inferred;{_zone(times)} pass ",
+            Argument("freq"),
+            ", resample, or number the rows as integer time",
         )
 
 
 def _zone(times: pd.Index) -> str:
-    return (
-        "" if getattr(times, "tz", None) is None else " tz_convert them to the zone of their days,"
-    )
+    return "" if getattr(times, "tz", None) is None else " convert them to the zone of their days,"
 
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:

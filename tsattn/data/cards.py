@@ -400,7 +400,7 @@ def _look(card: Card, data_dir: StrPath | None, cache: Path) -> Path | None:
     if data_dir is not None:
         if not Path(data_dir).is_dir():
             raise FileNotFoundError(
-                f"data_dir {str(data_dir)!r} is no folder; name the one with {card.file}"
+                f"{str(data_dir)!r} is no folder; name the one with {card.file}"
             )
         if (path := find_file(card, data_dir)) is not None:
             return path
@@ -550,6 +550,6 @@ def _nowhere(card: Card, data_dir: StrPath | None, cache: Path) -> str:
 
 def _by_hand(card: Card) -> str:
     return (
-        f"get {card.source.path} from {card.source.url} and put it as {card.file} into the data_dir"
+        f"get {card.source.path} from {card.source.url} and put it as {card.file} into the data"
         " folder"
     )

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.calendar import infer_grid, more, place
 
 MISSING = ("error", "interpolate", "ffill", "mask")
@@ -204,13 +205,23 @@ def _listed(df: pd.DataFrame, wanted: str | None = None) -> str:
     return f"{names[:8]}{' ...' if len(names) > 8 else ''}"
 
 
-def require_columns(df: pd.DataFrame, wanted: dict[str, Any]) -> None:
-    """Refuse a frame without one of the columns, given as parameter and name."""
+def _alternatives(parameters: str | tuple[str, ...]) -> list[str | Argument]:
+    """The parameters in the text of an error, joined by "or"."""
+    first, *others = [parameters] if isinstance(parameters, str) else parameters
+    pieces: list[str | Argument] = [Argument(first)]
+    for parameter in others:
+        pieces += [" or ", Argument(parameter)]
+    return pieces
+
+
+def require_columns(df: pd.DataFrame, wanted: dict[str | tuple[str, ...], Any]) -> None:
+    """Refuse a frame without one of the columns, given as parameter, or parameters, and name."""
     for parameter, column in wanted.items():
         if column not in df.columns:
-            raise ValueError(
+            raise InputError(
                 f"column {column!r} is missing; the table has columns {_listed(df, str(column))};"
-                f" name it by {parameter}="
+                " name it by ",
+                *_alternatives(parameter),
             )
 
 
@@ -267,8 +278,13 @@ def with_time(
     defaults = ("ds", "y", "timestamp", "target")  # what somebody named is missed first
     require_columns(df, dict(sorted(given.items(), key=lambda pair: pair[1] in defaults)))
     if len(set(wanted.values())) < 3:
-        raise ValueError(
-            f"id_col, time_col and target_col must be three columns; got {list(wanted.values())!r}"
+        raise InputError(
+            Name("id_col"),
+            ", ",
+            Name("time_col"),
+            " and ",
+            Name("target_col"),
+            f" must be three columns; got {list(wanted.values())!r}",
         )
     return df, (id_col, time_col, target_col)
 
@@ -303,10 +319,13 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
             else []
         )
     if len(levels) != 2 or len(dated) != 1:
-        raise ValueError(
+        raise InputError(
             f"an index of several levels must hold ids and times; got {len(levels)} levels"
             f" {list(df.index.names)!r}, {len(dated) or 'none'} of times; make columns of them by"
-            " reset_index, and name these by id_col= and time_col="
+            " reset_index, and name these by ",
+            Argument("id_col"),
+            " and ",
+            Argument("time_col"),
         )
     time = levels[dated[0]]
     ids = levels[1 - dated[0]]
@@ -362,9 +381,10 @@ def find_time_col(
         ]
         found = once or found
     if len(found) > 1:
-        raise ValueError(
-            f"columns {found!r} could all hold the stamps, but one must; name it by time_col=, or"
-            " join them"
+        raise InputError(
+            f"columns {found!r} could all hold the stamps, but one must; name it by ",
+            Argument("time_col"),
+            ", or join them",
         )
     return found[0] if found else None
 
@@ -426,11 +446,15 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
             warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
             continue
         if _is_part(cells) or _reads_as_times(cells, None, years=False):
-            raise ValueError(
+            raise InputError(
                 f"column {column!r} holds times, {plain(cells.iloc[0])!r:.60} in row 0, which"
-                " cannot be forecast; name the time column by time_col=, one that joins year,"
-                " month and the like, those of a long table by id_col= and target_col= as well, or"
-                " drop it"
+                " cannot be forecast; name the time column by ",
+                Argument("time_col"),
+                ", one that joins year, month and the like, those of a long table by ",
+                Argument("id_col"),
+                " and ",
+                Argument("target_col"),
+                " as well, or drop it",
             )
         kept.append(column)
     return kept
@@ -579,11 +603,11 @@ def read_stamps(
     stamps = _stamps(series, kind, label, wanted) if stamps is None else stamps
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
             f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years {_YEARS[0]}"
-            f" to {_YEARS[1]}; correct it, or pass datetimes, as from pd.to_datetime(...,"
-            " format=...)"
+            f" to {_YEARS[1]}; correct it",
+            InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)"),
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
@@ -609,7 +633,7 @@ def _stamps(series: pd.Series, kind: str, label: str, wanted: pd.Index | None) -
         return pd.to_datetime(series, errors="coerce")
     raise TypeError(
         f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it"
-        " with pd.to_datetime"
+        " to stamps"
     )
 
 
@@ -705,9 +729,10 @@ def _read_text(text: pd.Series, label: str, wanted: pd.Index | None) -> pd.Serie
         found = [reading.isin([] if wanted is None else wanted).sum() for reading in whole]
         if found[0] != found[1]:
             return whole[int(np.argmax(found))]
-        raise ValueError(
+        raise InputError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
-            " first; pass datetimes, as from pd.to_datetime(..., dayfirst=True)"
+            " first; write them as 2024-01-31",
+            InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),
         )
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, Name
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain, read_numbers, require_columns
 
@@ -69,9 +70,12 @@ class CovariateColumns:
                         if seen[column] != parameter
                         else ""
                     )
-                    raise ValueError(
-                        f"column {column!r} is named in {seen[column]} and in {parameter}, but has"
-                        f" one place; leave it in one of them{hint}"
+                    raise InputError(
+                        f"column {column!r} is named in ",
+                        Name(seen[column]),
+                        " and in ",
+                        Name(parameter),
+                        f", but has one place; leave it in one of them{hint}",
                     )
                 seen[column] = parameter
         cycles = calendar if calendar == "auto" else tuple(map(str, _names("calendar", calendar)))
@@ -218,11 +222,13 @@ def read_static(
         if moves.any():
             row = int(np.flatnonzero(moves)[0])
             values = [plain(cells.iloc[at]) for at in (first[codes[row]], row)]
-            raise ValueError(
+            raise InputError(
                 f"{name(codes[row])}: static column {column!r} holds {values[0]!r:.60} and"
                 f" {values[1]!r:.60}{more(int(moves.sum()), len(np.unique(codes[moves])))}, but"
-                " must have one value in a series; correct it, or name it in past_cols or"
-                " future_cols"
+                " must have one value in a series; correct it, or name it in ",
+                Name("past_cols"),
+                " or ",
+                Name("future_cols"),
             )
         numeric = keys.dtype == np.float64
         static[:, s] = [
@@ -317,7 +323,7 @@ def check_covariate_cols(
         ValueError: Naming the column.
     """
     for column in columns:
-        require_columns(df, {"past_cols= or future_cols": column})
+        require_columns(df, {("past_cols", "future_cols"): column})
     for column in statics:
         require_columns(df, {"static_cols": column})
     for parameter, other in taken.items():

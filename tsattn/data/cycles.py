@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError
 from tsattn.data.calendar import parse_freq, ticks
 from tsattn.data.special_days import DAY_COLUMNS, check_days, day_features, marks_days
 
@@ -63,9 +64,10 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
         raise ValueError(f"calendar must name each cycle once; got {list(entries)!r}")
     shown = _shown_whole(freq, times) if "auto" in entries else ()
     if entries == ("auto",) and not shown:
-        raise ValueError(
-            f"calendar='auto' finds no cycle that {len(times)} rows of frequency {freq!r} show"
-            " whole; leave it out, or name cycles"
+        raise InputError(
+            Argument("calendar", "auto"),
+            f" finds no cycle that {len(times)} rows of frequency {freq!r} show"
+            " whole; leave it out, or name cycles",
         )
     for entry in entries:
         if marks_days(entry):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns, label, places_among
@@ -355,10 +356,10 @@ def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
             continue
         seen = np.unique(here.pick([name]))
         if len(seen) > _MOST_CATEGORIES:
-            raise ValueError(
+            raise InputError(
                 f"column {name!r} holds {len(seen)} categories such as {own[0]!r:.60}, but at most"
-                f" {_MOST_CATEGORIES} are read; group the rare ones, or convert numbers with"
-                " pd.to_numeric"
+                f" {_MOST_CATEGORIES} are read; group the rare ones",
+                InPython(", or convert numbers with pd.to_numeric"),
             )
         found.append(tuple(own[int(code)] for code in seen))
     return replace(columns, calendar=cycles, categories=tuple(found))

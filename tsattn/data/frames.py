@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, InPython, Name
 from tsattn.data.calendar import future_times, parse_freq, season_length, ticks
 from tsattn.data.columns import (
     MISSING,
@@ -175,9 +176,12 @@ class Panel:
         """
         lacking = columns.lacking_of(self.covariates)
         if lacking:
-            raise ValueError(
-                f"the panel has no covariate {lacking[0]!r}; make it by to_panel with a schema that"
-                f" names it, such as Schema(past_cols={lacking!r})"
+            raise InputError(
+                f"the panel has no covariate {lacking[0]!r}",
+                InPython(
+                    "; make it by to_panel with a schema that names it, such as"
+                    f" Schema(past_cols={lacking!r})"
+                ),
             )
 
     def keep(self, columns: CovariateColumns) -> Panel:
@@ -351,9 +355,10 @@ def from_wide(
     schema, freq, unit, missing = _reading(schema, freq, missing)
     df = check_frame(df, missing)
     if schema.columns.static:
-        raise ValueError(
-            "static_cols need a long table, with rows of several series; got"
-            f" {list(schema.columns.static)!r} for a wide one; melt it, or leave them out"
+        raise InputError(
+            Name("static_cols"),
+            " need a long table, with rows of several series; got"
+            f" {list(schema.columns.static)!r} for a wide one; melt it, or leave them out",
         )
     named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
     covariates = schema.columns.moving

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError, InPython, Piece
 from tsattn.data.calendar import future_times, more, parse_freq, ticks
 from tsattn.data.columns import (
     TableLike,
@@ -25,7 +26,7 @@ from tsattn.data.frames import Panel
 
 # New categories of a column that a warning names.
 _NAMED = 5
-_FILL = "fill it in, or begin with make_future_frame(), which gives the rows"
+_FILL = InPython(", or begin with make_future_frame(), which gives the rows")
 
 
 def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.DataFrame:
@@ -94,9 +95,9 @@ def read_future(
     """
     if not columns.future:
         if future is not None:
-            raise ValueError(
-                "future= was given, but the model reads no future columns; leave it out, or fit"
-                " with some"
+            raise InputError(
+                Argument("future"),
+                " was given, but the model reads no future columns; leave it out, or fit with some",
             )
         return np.empty((panel.n_series, max(steps, reach), 0))
     n_series = panel.n_series
@@ -108,11 +109,16 @@ def read_future(
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
         who = "the table" if panel.dialect.id_col is None else panel.series_label(n)
         others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
-        none = "future= was not given: " if future is None else ""
-        raise ValueError(
-            f"{none}{who}: column {columns.future[column]!r} of future= is missing at"
-            f" {times[step]}{others}, but a forecast needs the future columns at all {steps} steps;"
-            f" {_FILL}"
+        absent: list[Piece] = []
+        if future is None:
+            absent = [Argument("future"), " was not given: "]
+        raise InputError(
+            *absent,
+            f"{who}: column {columns.future[column]!r} of ",
+            Argument("future"),
+            f" is missing at {times[step]}{others}, but a forecast needs the future columns at all"
+            f" {steps} steps; fill it in",
+            _FILL,
         )
     return np.repeat(values, n_series // panel.n_series, axis=0)
 
@@ -156,9 +162,11 @@ def _look_up(
         numbers, foreign = read_numbers(frame[column])
         bad = rows[(foreign | np.isinf(numbers))[rows]]
         if len(bad):
-            raise ValueError(
-                f"column {column!r} of future= holds {plain(frame[column].iloc[bad[0]])!r:.60} at"
-                f" {times[bad[0]]}{more(len(bad))}, but values must be finite numbers; correct it"
+            raise InputError(
+                f"column {column!r} of ",
+                Argument("future"),
+                f" holds {plain(frame[column].iloc[bad[0]])!r:.60} at"
+                f" {times[bad[0]]}{more(len(bad))}, but values must be finite numbers; correct it",
             )
         values[slot[rows], k] = numbers[rows]
     if new:
@@ -189,9 +197,10 @@ def _refuse_twice(
             if panel.dialect.id_col is None
             else f" of series {plain(panel.ids[series[again[0]]])!r}"
         )
-        raise ValueError(
-            f"future= has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may"
-            " occur once; drop the duplicates"
+        raise InputError(
+            Argument("future"),
+            f" has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may"
+            " occur once; drop the duplicates",
         )
 
 
@@ -207,8 +216,12 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
     if time_col is not None:
         require_columns(future, {"time_col": time_col})
     column = future.index if time_col is None else future[time_col]
-    where = "the index of future=" if time_col is None else f"column {time_col!r} of future="
-    times = read_stamps(column, where, lambda row: "future=", unit, after)
+    where = (
+        "the index of the future table"
+        if time_col is None
+        else f"column {time_col!r} of the future table"
+    )
+    times = read_stamps(column, where, lambda row: "the future table", unit, after)
     zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
     if (
         isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tsattn.checks import InputError, Name
 from tsattn.data.calendar import parse_freq
 from tsattn.data.columns import MISSING, plain
 from tsattn.data.covariates import CovariateColumns
@@ -71,7 +72,9 @@ class Schema(Settings):
 
     def __post_init__(self) -> None:
         if self.missing is not None and self.missing not in MISSING:
-            raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {self.missing!r}")
+            raise InputError(
+                Name("missing"), f" must be one of {', '.join(MISSING)}; got {self.missing!r}"
+            )
         if self.freq is not None:
             alias = parse_freq(self.freq).alias
             object.__setattr__(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, Name
 from tsattn.data.calendar import parse_freq, ticks
 from tsattn.data.columns import as_frame, find_time_col, plain, read_stamps
 
@@ -131,10 +132,10 @@ def check_days(entry: str, freq: str | int) -> None:
             " stamps"
         )
     if not daily and not within_days:
-        raise ValueError(
+        raise InputError(
             f"calendar {entry!r:.60} marks days, but stamps of frequency {freq!r} are further"
-            " apart; leave it out, or give the number of such days in each step as a column of"
-            " future_cols"
+            " apart; leave it out, or give the number of such days in each step as a column of ",
+            Name("future_cols"),
         )
     if entry.startswith(_HOLIDAYS):
         _check_place(entry)

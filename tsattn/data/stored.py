@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import locate, parse_freq, ticks
 from tsattn.data.columns import MISSING
 from tsattn.data.frames import Dialect, Panel
@@ -182,9 +183,10 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
             continue
         if same:
             return {"times": f"stamps in {name}", "zoneinfo": known, "unit": times.unit}
-    raise ValueError(
+    raise InputError(
         f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to"
-        " one that has a name, such as tz_convert('UTC'), before fit"
+        " one that has a name",
+        InPython(", such as tz_convert('UTC'), before fit"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import Argument, InputError, InPython, Piece
 from tsattn.data.calendar import (
     Grid,
     check_kind,
@@ -139,10 +140,13 @@ def _refuse_gap(
     clock = clock_of(table.times, grid)[starts[table.codes[[row]]]]
     absent = stamps_at(clock, position[[row]] + 1, grid, table.times)[0]
     others = more(int(gaps.sum()), len(np.unique(table.codes[1:][gaps > 0])))
-    raise ValueError(
+    raise InputError(
         f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
-        f" must follow frequency {grid.alias!r} without gaps; add the rows, pass another freq=, or"
-        " have gaps filled by missing='interpolate' or 'ffill'"
+        f" must follow frequency {grid.alias!r} without gaps; add the rows, pass another ",
+        Argument("freq"),
+        ", or have gaps filled by ",
+        Argument("missing", "interpolate"),
+        " or 'ffill'",
     )
 
 
@@ -155,10 +159,11 @@ def _insert_rows(
         n = int(np.argmax(lengths))
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
-        raise ValueError(
+        raise InputError(
             f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency"
             f" {grid.alias!r}, but a table may grow {_MOST} times at most by inserted rows; correct"
-            " the stamps or pass another freq="
+            " the stamps or pass another ",
+            Argument("freq"),
         )
     begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     codes = np.repeat(np.arange(len(lengths)), lengths)
@@ -170,19 +175,23 @@ def _insert_rows(
 
 
 def _check_numbers(table: Table) -> None:
-    convert = "convert it with pd.to_numeric or drop it"
+    convert: list[Piece] = [InPython("convert it with pd.to_numeric or "), "drop it"]
     if table.dialect.kind == "wide":
-        convert += (
-            "; a time column is named by time_col=, the columns of a long table also by id_col= and"
-            " target_col="
-        )
+        convert += [
+            "; a time column is named by ",
+            Argument("time_col"),
+            ", the columns of a long table also by ",
+            Argument("id_col"),
+            " and ",
+            Argument("target_col"),
+        ]
+    finite: list[Piece] = [
+        "correct it, or make it NaN and choose a policy by ",
+        Argument("missing"),
+    ]
     for mask, rule, remedy in (
         (table.foreign, "values must be numbers", convert),
-        (
-            np.isinf(table.values),
-            "values must be finite",
-            "correct it, or make it NaN and choose a policy by missing=",
-        ),
+        (np.isinf(table.values), "values must be finite", finite),
     ):
         if mask.any():
             row, column = (int(i) for i in np.argwhere(mask)[0])
@@ -190,13 +199,15 @@ def _check_numbers(table: Table) -> None:
             if isinstance(cell, str) and not any(
                 map(str.isalpha, cell)
             ):  # 1,5 and $10.04, or - where nothing is known
-                remedy = (
+                remedy = [
                     "write numbers as 10037.72, without separators or signs, and - as an empty"
-                    f" cell, or {remedy}"
-                )
-            raise ValueError(
+                    " cell, or ",
+                    *remedy,
+                ]
+            raise InputError(
                 f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
-                f"{table.count(mask)}, but {rule}; {remedy}"
+                f"{table.count(mask)}, but {rule}; ",
+                *remedy,
             )
 
 
@@ -207,12 +218,17 @@ def _check_duplicates(table: Table) -> None:
     if same.any():
         row = int(np.flatnonzero(same)[0])
         others = more(int(same.sum()), len(np.unique(table.codes[1:][same])))
-        remedy = "drop the duplicates"
+        remedy: list[Piece] = ["drop the duplicates"]
         if table.dialect.id_col is None:
-            remedy += ", or name the id column by id_col= if the table holds several series"
-        raise ValueError(
+            remedy += [
+                ", or name the id column by ",
+                Argument("id_col"),
+                " if the table holds several series",
+            ]
+        raise InputError(
             f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
-            f" stamp may occur once in a series; {remedy}"
+            " stamp may occur once in a series; ",
+            *remedy,
         )
 
 
@@ -222,10 +238,13 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         return
     row, channel = (int(i) for i in np.argwhere(gone)[0])
     if missing == "error":
-        raise ValueError(
+        raise InputError(
             f"{table.place(table.codes[row], channel)} is missing (NaN) at"
-            f" {table.times[row]}{table.count(gone)}, but missing='error' allows no missing values;"
-            " fill them in, or pass missing='interpolate' or 'ffill'"
+            f" {table.times[row]}{table.count(gone)}, but ",
+            Argument("missing", "error"),
+            " allows no missing values; fill them in, or pass ",
+            Argument("missing", "interpolate"),
+            " or 'ffill'",
         )
     leading = gone[starts[:-1]]
     if missing == "mask":
@@ -243,9 +262,10 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             else ("is missing (NaN) at its first stamp", "drop the rows before its first value")
         )
         rule = "needs some value" if missing == "mask" else "fills only from values known before"
-        raise ValueError(
-            f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but"
-            f" missing={missing!r} {rule}; {remedy}"
+        raise InputError(
+            f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but ",
+            Argument("missing", missing),
+            f" {rule}; {remedy}",
         )
 
 
@@ -265,9 +285,11 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     )
     where += table.count(gone)
     if missing == "error":
-        raise ValueError(
+        raise InputError(
             f"{where}, but a covariate needs a value in every row; fill it in, or have the last"
-            " value carried forward by missing='ffill', 'interpolate' or 'mask'"
+            " value carried forward by ",
+            Argument("missing", "ffill"),
+            ", 'interpolate' or 'mask'",
         )
     known = np.where(gone, -1, np.arange(len(gone))[:, None])
     before = np.maximum.accumulate(known, axis=0)

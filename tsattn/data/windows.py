@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
+from tsattn.checks import Argument, InputError
 from tsattn.data.frames import Panel
 
 # A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
@@ -275,9 +276,11 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
         front[:, -1] = False
         known |= front
     if not known.all():
-        raise ValueError(
+        raise InputError(
             "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and"
-            " missing='interpolate' or 'ffill'"
+            " ",
+            Argument("missing", "interpolate"),
+            " or 'ffill'",
         )
     return x
 

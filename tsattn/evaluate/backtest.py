@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import InputError, Name, check_whole, pieces_of
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Panel, TableLike, require_length, to_panel
@@ -339,7 +340,7 @@ def backtest(
     season = (
         season_of(panel.freq)
         if season_length is None
-        else metrics.check_count("season_length", season_length)
+        else check_whole("season_length", season_length)
     )
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
@@ -422,9 +423,8 @@ def fit_copy(
         known = replace(known, values=known.values.copy(), covariates=beside)
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
-        raise ValueError(
-            f"{name}, fitted on the rows before the {judged} judged ones: {error}"
-        ) from error
+        where = f"{name}, fitted on the rows before the {judged} judged ones: "
+        raise InputError(where, *pieces_of(error)) from error
 
 
 def _by_name(
@@ -562,7 +562,9 @@ def compare(
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
     n = len(by_cutoff)
     if n < 2:
-        raise ValueError(f"a comparison needs at least 2 judged windows; got {n}: raise n_windows")
+        raise InputError(
+            f"a comparison needs at least 2 judged windows; got {n}: raise ", Name("n_windows")
+        )
     mean = float(by_cutoff.mean())
     centred = by_cutoff - mean
     lags = min(-(-result.horizon // result.step_size) - 1, n - 1)

@@ -416,13 +416,6 @@ POINT_METRICS = tuple(
 )
 
 
-def check_count(name: str, value: object, least: int = 1) -> int:
-    """Return ``value`` as an int, or refuse what is no integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer, at least {least}; got {value!r}")
-    return int(value)
-
-
 def _pair(y: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     y = np.asarray(y, dtype=np.float64)
     forecast = np.asarray(forecast, dtype=np.float64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsattn.checks import check_whole
 from tsattn.data.frames import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
@@ -42,9 +43,9 @@ def judged_rows(
         >>> judged_rows(2, n_windows=3, step_size=2)
         (3, 6)
     """
-    count = 1 if n_windows is None else metrics.check_count("n_windows", n_windows)
-    step_size = metrics.check_count("step_size", step_size)
-    return count, metrics.check_count("horizon", horizon) + step_size * (count - 1)
+    count = 1 if n_windows is None else check_whole("n_windows", n_windows)
+    step_size = check_whole("step_size", step_size)
+    return count, check_whole("horizon", horizon) + step_size * (count - 1)
 
 
 def rolling_origins(

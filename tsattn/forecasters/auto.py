@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.checks import InputError, Name
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
 from tsattn.data.frames import Panel, TableLike, season_length
@@ -171,8 +172,8 @@ class AutoForecaster(GapForecaster):
         PretrainedForecaster(horizon)
         seconds = seconds_from(max_time)
         if seconds is None or not seconds > 0:
-            raise ValueError(
-                f"max_time must be above 0, such as '1m' or 60 seconds; got {max_time!r}"
+            raise InputError(
+                Name("max_time"), f" must be above 0, such as '1m' or 60 seconds; got {max_time!r}"
             )
         self.horizon = horizon
         self.max_time = max_time

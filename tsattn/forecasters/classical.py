@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tsattn.checks import Argument, InputError, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecaster import check_horizon
-from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import standardise
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.silence import collected
@@ -190,9 +189,10 @@ class LocalForecaster(StoredForecaster):
             require_length(panel, self._least_rows(1), self.alias_)
         least = self._seasonal_rows(season)
         if self.season_length is not None and season > 1 and longest < least:
-            raise ValueError(
+            raise InputError(
                 f"season_length = {season} needs a context of at least {least} rows; got {longest}:"
-                " give longer series or context, or season_length=1"
+                " give longer series or context, or ",
+                Argument("season_length", 1),
             )
         self.context_ = context
         self.season_length_ = season
@@ -350,16 +350,16 @@ class StatsmodelsForecaster(LocalForecaster):
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
         self.model = model
         self.season_length = (
-            None if season_length is None else check_rows("season_length", season_length, 1)
+            None if season_length is None else check_whole("season_length", season_length)
         )
-        self.context = None if context is None else check_rows("context", context, _LEAST_ROWS)
-        self.lags = None if lags is None else check_rows("lags", lags, 1)
+        self.context = None if context is None else check_whole("context", context, _LEAST_ROWS)
+        self.lags = None if lags is None else check_whole("lags", lags)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 

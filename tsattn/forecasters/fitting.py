@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, require_length
@@ -18,7 +19,6 @@ from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
-from tsattn.settings import check_whole
 
 # Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
 _CALIBRATION_WINDOWS = 500
@@ -260,9 +260,12 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
         products += rows[:, :length].T @ rows
         count += len(rows)
     if not count:
-        raise ValueError(
+        raise InputError(
             "a least-squares map needs windows without missing values, and every window has one;"
-            " fill them (missing='interpolate'), or learn the map (linear_skip=True)"
+            " fill them (",
+            Argument("missing", "interpolate"),
+            ")",
+            InPython(", or learn the map (linear_skip=True)"),
         )
     scatter = products[:, :length]
     targets = products[:, length:]

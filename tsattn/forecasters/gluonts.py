@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.checks import check_whole
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.forecaster import check_horizon
-from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import (
     PooledForecaster,
     choose_context,
@@ -198,15 +197,15 @@ class GluonTSForecaster(PooledForecaster):
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
         self.model = model
-        self.context = None if context is None else check_rows("context", context, 2)
-        self.max_epochs = check_rows("max_epochs", max_epochs, 1)
-        self.n_paths = check_rows("n_paths", n_paths, 1)
-        self.max_windows = check_rows("max_windows", max_windows, 1)
+        self.context = None if context is None else check_whole("context", context, 2)
+        self.max_epochs = check_whole("max_epochs", max_epochs)
+        self.n_paths = check_whole("n_paths", n_paths)
+        self.max_windows = check_whole("max_windows", max_windows)
         self.estimator_args = estimator_args
         self.device = device
         self.random_state = random_state

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ class PointForecaster(StoredForecaster):
 
     def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
         if len(quantiles):
-            raise ValueError(
-                f"{self.alias_} gives points only, no level or quantiles; wrap it for intervals:"
-                f" SplitConformal({type(self).__name__}(...), n_windows=...)"
+            raise InputError(
+                f"{self.alias_} gives points only, no level or quantiles",
+                InPython(
+                    f"; wrap it for intervals: SplitConformal({type(self).__name__}(...),"
+                    " n_windows=...)"
+                ),
             )
 
 
@@ -62,7 +65,7 @@ class Naive(PointForecaster):
     def __init__(
         self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()
     ) -> None:
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
@@ -104,10 +107,10 @@ class SeasonalNaive(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.season_length = (
-            None if season_length is None else check_rows("season_length", season_length, 1)
+            None if season_length is None else check_whole("season_length", season_length)
         )
         self.alias = alias
         self.schema = schema
@@ -120,9 +123,9 @@ class SeasonalNaive(PointForecaster):
             ValueError: If the season is to follow from the frequency and none was seen yet.
         """
         if self.season_length is None:
-            raise ValueError(
-                "SeasonalNaive takes its season from the data; call fit first or pass"
-                " season_length="
+            raise InputError(
+                "SeasonalNaive takes its season from the data; call fit first or pass ",
+                Argument("season_length"),
             )
         return self.season_length
 
@@ -164,9 +167,9 @@ class Drift(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
-        self.context = None if context is None else check_rows("context", context, 2)
+        self.context = None if context is None else check_whole("context", context, 2)
         self.alias = alias
         self.schema = schema
 
@@ -210,9 +213,9 @@ class WindowAverage(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
-        self.context = None if context is None else check_rows("context", context, 1)
+        self.context = None if context is None else check_whole("context", context)
         self.alias = alias
         self.schema = schema
 
@@ -223,21 +226,3 @@ class WindowAverage(PointForecaster):
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         return np.repeat(x.mean(axis=1, keepdims=True), self.horizon, axis=1)
-
-
-def check_rows(name: str, value: object, least: int) -> int:
-    """Return a number of rows as an int.
-
-    Args:
-        name: The argument, for the message.
-        value: What was given.
-        least: The smallest number that serves.
-
-    Raises:
-        ValueError: If it is not an integer of at least ``least``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(
-            f"{name} must be an integer number of rows, at least {least}; got {value!r}"
-        )
-    return int(value)

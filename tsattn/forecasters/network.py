@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from tsattn.checks import check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, TableLike, require_length
@@ -35,7 +36,6 @@ from tsattn.data.windows import (
 )
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
-from tsattn.forecasters.naive import check_rows
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.random import Generators, seed_from
@@ -390,7 +390,7 @@ class NetworkForecaster(Forecaster):
                 complete.
         """
         self.check_fitted()
-        check_rows("n_samples", n_samples, 1)
+        check_whole("n_samples", n_samples)
         if self.fitted_.head is None:
             raise ValueError(
                 "samples need a head that knows a distribution; fit with head='student_t' or"

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
-from tsattn.forecaster import check_horizon
 from tsattn.forecasters.stored import StoredForecaster
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
@@ -304,9 +304,9 @@ class PretrainedForecaster(GapForecaster):
         return made[..., -1], made[..., :-1]
 
     def _threads(self) -> int:
-        from tsattn.limits import check_threads
-
-        return torch.get_num_threads() if self.n_threads is None else check_threads(self.n_threads)
+        if self.n_threads is None:
+            return torch.get_num_threads()
+        return check_whole("n_threads", self.n_threads)
 
     # --- saved folders ----------------------------------------------------------------------------
 
@@ -376,11 +376,13 @@ class _Between:
         z = statistics.NormalDist().inv_cdf
         for q in wanted:
             if not low - _SAME <= q <= high + _SAME:
-                raise ValueError(
+                raise InputError(
                     f"{name} knows the quantiles from {low} to {high}, so levels up to"
-                    f" {round(100 * (high - low), 6):g}; got the quantile {q}; ask for one within,"
-                    " or take calibrated ones around its points:"
-                    " SplitConformal(PretrainedForecaster(...), n_windows=...)"
+                    f" {round(100 * (high - low), 6):g}; got the quantile {q}; ask for one within",
+                    InPython(
+                        ", or take calibrated ones around its points:"
+                        " SplitConformal(PretrainedForecaster(...), n_windows=...)"
+                    ),
                 )
         at = np.asarray(levels)
         lower = np.clip(
@@ -449,7 +451,7 @@ def _in_threads(
 
 
 def _check_steps(horizon: object) -> int:
-    steps = check_horizon(horizon)
+    steps = check_whole("horizon", horizon)
     if steps > MAX_HORIZON:
         raise ValueError(
             f"horizon must be at most {MAX_HORIZON} steps for a pretrained forecaster; got {steps};"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsattn.checks import check_whole
 from tsattn.data.calendar import calendar_cycles
 from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
-from tsattn.forecaster import check_horizon
-from tsattn.forecasters.naive import PointForecaster, check_rows
+from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
     choose_context,
@@ -264,13 +264,13 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
                 "regressor must have fit, predict and get_params, as scikit-learn's do; got"
                 f" {type(regressor).__name__}"
             )
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
         self.regressor = regressor
-        self.context = None if context is None else check_rows("context", context, 1)
-        self.max_windows = check_rows("max_windows", max_windows, 1)
+        self.context = None if context is None else check_whole("context", context)
+        self.max_windows = check_whole("max_windows", max_windows)
         self.random_state = random_state
 
     @property

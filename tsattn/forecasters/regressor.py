@@ -8,13 +8,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tsattn.checks import check_whole
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
 from tsattn.random import Generators, seed_from
-from tsattn.settings import check_whole
 from tsattn.training.loop import train
 from tsattn.training.settings import Training
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from tsattn.checks import check_whole
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
-from tsattn.forecaster import check_horizon
 from tsattn.forecasters.classical import Answer, LocalForecaster
-from tsattn.forecasters.naive import check_rows
 from tsattn.forecasters.pooled import standardise
 
 if TYPE_CHECKING:
@@ -187,15 +186,15 @@ class StatsforecastForecaster(LocalForecaster):
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
         _require_package(model)
-        check_horizon(horizon)
+        check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
         self.model = model
         self.season_length = (
-            None if season_length is None else check_rows("season_length", season_length, 1)
+            None if season_length is None else check_whole("season_length", season_length)
         )
-        self.context = None if context is None else check_rows("context", context, 10)
+        self.context = None if context is None else check_whole("context", context, 10)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.checks import Argument, InputError, check_whole
 from tsattn.kernels import Pattern
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
 from tsattn.nn.scores import SCALINGS
-from tsattn.settings import Settings, check_whole
+from tsattn.settings import Settings
 
 LINEAR_KINDS = ("nlinear", "dlinear", "rlinear")
 
@@ -249,9 +250,10 @@ class ModelConfig:
         if self.kind != "encoder":
             self._check_plain_head()
         elif self.masked and self.head in ("negative_binomial", "log_normal"):
-            raise ValueError(
-                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill"
-                " missing values, or use another head"
+            raise InputError(
+                Argument("missing", "mask"),
+                f" and head={self.head!r} need windows measured in two ways; fill missing values,"
+                " or use another head",
             )
 
     def _check_plain_head(self) -> None:
@@ -269,9 +271,12 @@ class ModelConfig:
             )
         if self.masked:
             network = self.backbone if self.kind == "linear" else self.architecture
-            raise ValueError(
-                "missing='mask' is for attention encoders, which can look past missing values; got"
-                f" {network!r}; use missing='interpolate' or 'ffill'"
+            raise InputError(
+                Argument("missing", "mask"),
+                " is for attention encoders, which can look past missing values; got"
+                f" {network!r}; use ",
+                Argument("missing", "interpolate"),
+                " or 'ffill'",
             )
 
     def _check_architecture(self) -> None:

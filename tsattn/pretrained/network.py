@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tsattn.checks import check_whole
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
@@ -23,7 +24,6 @@ from tsattn.pretrained.period import (
     detect_seasons,
     first_known,
 )
-from tsattn.settings import check_whole
 
 QUANTILES = (
     0.01,

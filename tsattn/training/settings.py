@@ -6,8 +6,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tsattn.limits import check_threads, seconds_from
-from tsattn.settings import Settings, check_whole
+from tsattn.checks import InputError, Name, check_whole
+from tsattn.limits import seconds_from
+from tsattn.settings import Settings
 
 LOSSES = ("mse", "mae", "huber")
 SCALES = ("window", "series")
@@ -100,11 +101,12 @@ class Training(Settings):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
         if seconds is not None and not seconds > 0:
-            raise ValueError(
-                f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit"
+            raise InputError(
+                Name("max_time"),
+                f" must be above 0; got {seconds!r} seconds; leave it out for no limit",
             )
         if self.n_threads is not None:
-            check_threads(self.n_threads)
+            check_whole("n_threads", self.n_threads)
         folder = self.checkpoint_dir
         if not isinstance(folder, str | Path | None) or Path(folder or ".").is_file():
             raise ValueError(

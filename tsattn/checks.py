@@ -1,0 +1,146 @@
+"""Errors that name a parameter, and the checks that several modules share.
+
+A parameter has two spellings: ``freq="h"`` in Python and ``--freq h`` on the command line. An
+:class:`InputError` keeps the parameters apart from the rest of its text. ``str(error)`` spells them
+for Python, and :meth:`InputError.for_command_line` spells them as options.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from numbers import Integral
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Name:
+    """A parameter without a value: ``n_windows`` in Python, ``--n-windows`` on the command line.
+
+    Args:
+        parameter: Its name in Python.
+    """
+
+    parameter: str
+
+    def __str__(self) -> str:
+        return self.parameter
+
+    def for_command_line(self, options: Mapping[str, str]) -> str:
+        """The option, or the name where a command has no such option."""
+        return options.get(self.parameter, str(self))
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A parameter that gets a value: ``missing='ffill'`` in Python, ``--missing ffill`` on the
+    command line.
+
+    Args:
+        parameter: Its name in Python.
+        value: The value to pass; ``None`` leaves it open, as in ``freq=``.
+    """
+
+    parameter: str
+    value: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.parameter}={'' if self.value is None else repr(self.value)}"
+
+    def for_command_line(self, options: Mapping[str, str]) -> str:
+        """The option with its value, or the Python text where a command has no such option."""
+        if self.parameter not in options:
+            return str(self)
+        option = options[self.parameter]
+        return option if self.value is None else f"{option} {self.value}"
+
+
+@dataclass(frozen=True)
+class InPython:
+    """Advice that only Python can follow; the command line leaves it out.
+
+    Args:
+        advice: The text, with the words that join it to the text before.
+    """
+
+    advice: str
+
+    def __str__(self) -> str:
+        return self.advice
+
+    def for_command_line(self, options: Mapping[str, str]) -> str:
+        """Nothing."""
+        return ""
+
+
+Piece = str | Name | Argument | InPython
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: the value, the rule and a remedy.
+
+    Args:
+        *pieces: The message in order. Plain text stands as it is.
+
+    Example:
+        >>> error = InputError("fill them by ", Argument("missing", "ffill"))
+        >>> str(error)
+        "fill them by missing='ffill'"
+        >>> error.for_command_line({"missing": "--missing"})
+        'fill them by --missing ffill'
+    """
+
+    def __init__(self, *pieces: Piece) -> None:
+        super().__init__(*pieces)
+
+    def __str__(self) -> str:
+        return "".join(map(str, self.args))
+
+    def for_command_line(self, options: Mapping[str, str]) -> str:
+        """The message with options in the place of parameters.
+
+        Args:
+            options: Name of each parameter -> option, such as ``{"freq": "--freq"}``.
+        """
+        texts = [
+            piece if isinstance(piece, str) else piece.for_command_line(options)
+            for piece in self.args
+        ]
+        return "".join(texts)
+
+
+def pieces_of(error: ValueError) -> tuple[Piece, ...]:
+    """The message of an error, for another error that says more."""
+    return error.args if isinstance(error, InputError) else (str(error),)
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int.
+
+    Args:
+        name: The parameter, for the message.
+        value: A whole number of Python or numpy; booleans are refused.
+        least: The smallest number that is allowed.
+
+    Raises:
+        InputError: If it is no whole number of at least ``least``.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        rule = f"must be a whole number of at least {least}; got {value!r}"
+        raise InputError(Name(name), f" {rule}")
+    return int(value)
+
+
+def check_installed(feature: str, packages: Iterable[str], install: str) -> None:
+    """Refuse a feature whose packages are not installed.
+
+    Args:
+        feature: Name of the feature, for the message.
+        packages: Names by which the packages are imported.
+        install: Arguments of ``pip install`` that bring the packages.
+
+    Raises:
+        ImportError: Naming the package.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ImportError(f"{feature} needs {package}; install it with: pip install {install}")
