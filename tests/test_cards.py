@@ -273,7 +273,11 @@ def test_weather_by_rule(data_dir):
     assert str(own[-1]) == "2021-01-01 00:00:00"
     assert str(times[-1]) == "2020-12-31 22:40:00"
     assert not any("\ufffd" in name for name in data.panel.ids)
-    assert data.panel.dialect.columns[16:19] == ("SWDR (W/m²)", "PAR (µmol/m²/s)", "max. PAR (µmol/m²/s)")
+    assert data.panel.dialect.columns[16:19] == (
+        "SWDR (W/m²)",
+        "PAR (µmol/m²/s)",
+        "max. PAR (µmol/m²/s)",
+    )
     assert (values == -9999).sum() == 81
     missing = load_dataset("Weather", data_dir, sentinels="ffill").panel
     assert np.isnan(missing.values).sum() == 81

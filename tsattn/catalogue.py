@@ -121,6 +121,10 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
 )
 
 
+# Forecasters that hold another one and have no name of their own.
+_WRAPPERS = ("evaluate.conformal.SplitConformal", "evaluate.conformal.AdaptiveConformal")
+
+
 def find_model(name: str) -> Entry:
     """The entry of a name.
 
@@ -174,14 +178,14 @@ def load_forecaster(path: str | Path) -> Forecaster:
     Raises:
         ValueError: If files are missing, damaged, or of a class that the catalogue does not know.
     """
-    from tsattn.forecasters.saving import saved_class
+    from tsattn.store import saved_class
 
     kind = saved_class(Path(path))
-    for home in dict.fromkeys(entry.home for entry in MODELS.values()):
-        if home.split(".")[1] == kind:
-            cls: Any = Entry(home).find()
-            found: Forecaster = cls.load(path)
-            return found
+    for home in (*_WRAPPERS, *(f"forecasters.{entry.home}" for entry in MODELS.values())):
+        module, _, name = home.rpartition(".")
+        if name == kind:
+            cls: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
+            return cls.load(path)
     raise ValueError(f"{path} holds a {kind}, which this version does not know; upgrade tsattn")
 
 

@@ -5,7 +5,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -17,6 +17,7 @@ import torch
 
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
+from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
@@ -157,10 +158,11 @@ def tune(
         raise ValueError(
             f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}"
         )
-    best[0].panel_in_ = isinstance(data, Panel)
+    state = replace(best[0].state_, from_panel=isinstance(data, Panel))
+    forecaster = best[0].with_state(state)
     names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
     table = pd.DataFrame(rows, columns=names).rename_axis("trial")
-    return Tuned(best[0], MappingProxyType(best[2]), best[1], table)
+    return Tuned(forecaster, MappingProxyType(best[2]), best[1], table)
 
 
 def _study_maker() -> Callable[[int, bool, dict[str, Any]], "optuna.Study"]:
@@ -360,10 +362,10 @@ def _try(
     candidate = _copy(base)
     epochs = list[float]()
     started = time.perf_counter()
-    candidate._after_epoch = partial(_look_on, trial, epochs, prune)
+    context = FitContext(after_epoch=partial(_look_on, trial, epochs, prune))
     row: dict[str, Any] = {"valid_loss": math.nan, "state": "failed", "error": None}
     try:
-        candidate.set_params(**params).fit(panel)
+        candidate.set_params(**params).fit_within(panel, context)
         if candidate.summary_["valid_loss"] is None:
             raise ValueError(
                 "a solved map leaves no validation loss to compare; set closed_form=False"
@@ -376,8 +378,6 @@ def _try(
         row["error"] = str(error)
     else:
         row |= {"state": "done", "valid_loss": float(candidate.summary_["valid_loss"])}
-    finally:
-        del candidate._after_epoch
     fitted = candidate if row["state"] == "done" else None
     # Other processes keep their epochs to themselves, and those that a checkpoint holds are not run
     # again.
