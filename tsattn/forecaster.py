@@ -126,6 +126,7 @@ class Forecaster(ABC):
             networks, for all.
         state_: What the last ``fit`` learnt, one object that nobody changes; ``None`` before.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
+        panel_in_: Whether they were given as a ``Panel``.
     """
 
     # What is done about missing values where the schema says nothing.
@@ -146,6 +147,7 @@ class Forecaster(ABC):
     state_: Fitted | None = None
 
     panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
+    panel_in_: bool = learnt("from_panel", "Whether they were given as a ``Panel``.")
 
     # --- what a subclass says ---------------------------------------------------------------------
 
@@ -467,7 +469,7 @@ class Forecaster(ABC):
         forecast = forecast_panel(
             self, self.series(data), **asked, future=future, recursive=recursive
         )
-        from_panel = self.state_.from_panel if data is None else isinstance(data, Panel)
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return forecast if from_panel else forecast.to_frame()
 
     def reaching(self, steps: int) -> Self:
