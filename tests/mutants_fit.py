@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED
     ),
-    Mutant(NETWORK, "replace(self.state_, panel=tail, ", "replace(self.state_, ", COVARIATES),
+    Mutant(NETWORK, "self.revised(panel=tail, ", "self.revised(", COVARIATES),
     Mutant(
         FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR
     ),

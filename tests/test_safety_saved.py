@@ -193,7 +193,7 @@ def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
     model = linear(max_epochs=1).fit(long_frame(2))
     periods = np.array([pd.Period("2024"), pd.Period("2025")], dtype=object)
     panel = replace(model.panel_, ids=periods)
-    model = model.with_state(replace(model.state_, panel=panel))
+    model = model.revised(panel=panel)
     with pytest.raises(
         ValueError, match=r"^ids of type Period cannot be saved, only text and numbers; convert"
     ):

@@ -396,6 +396,19 @@ class Forecaster(ABC):
         twin.state_ = state
         return twin
 
+    def revised(self, **changes: Any) -> Self:
+        """A copy whose fit has other values in some fields.
+
+        Args:
+            **changes: The fields of the :class:`Fitted` and their values.
+
+        Raises:
+            ValueError: If not fitted.
+        """
+        if self.state_ is None:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) first")
+        return self.with_state(replace(self.state_, **changes))
+
     def __sklearn_is_fitted__(self) -> bool:
         return self.state_ is not None
 

@@ -5,7 +5,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -158,8 +158,7 @@ def tune(
         raise ValueError(
             f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}"
         )
-    state = replace(best[0].state_, from_panel=isinstance(data, Panel))
-    forecaster = best[0].with_state(state)
+    forecaster = best[0].revised(from_panel=isinstance(data, Panel))
     names = ["valid_loss", "state", "epochs", "seconds", "error", *space]
     table = pd.DataFrame(rows, columns=names).rename_axis("trial")
     return Tuned(forecaster, MappingProxyType(best[2]), best[1], table)

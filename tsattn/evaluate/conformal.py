@@ -6,7 +6,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
@@ -144,12 +144,6 @@ class SplitConformal(Forecaster):
         ValueError: In ``fit``, if the windows do not fit into a series.
     """
 
-    def __init__(self, forecaster: Forecaster, *, n_windows: int, step_size: int = 1) -> None:
-        check_forecaster(forecaster)
-        self.forecaster = forecaster
-        self.n_windows = n_windows
-        self.step_size = step_size
-
     fitted_class: ClassVar[type[Fitted]] = ConformalFitted
     unsaved = ("forecaster",)
     state_: ConformalFitted | None = None
@@ -158,6 +152,13 @@ class SplitConformal(Forecaster):
     intervals_: StepIntervals = learnt("intervals", "The calibration errors.")
     scales_: np.ndarray = learnt("scales", "Size of the errors of each series, ``[N, 1]``.")
     _sizes: KnownScales = learnt("sizes", "The same by ids.")
+    _counts: np.ndarray = learnt("counts", "Whether all values of a series are counts, ``[N]``.")
+
+    def __init__(self, forecaster: Forecaster, *, n_windows: int, step_size: int = 1) -> None:
+        check_forecaster(forecaster)
+        self.forecaster = forecaster
+        self.n_windows = n_windows
+        self.step_size = step_size
 
     @property
     def _inner(self) -> Forecaster:
@@ -301,7 +302,7 @@ class SplitConformal(Forecaster):
         ``x [B, T, C]``; ``of_counts [B, 1]`` says whose series hold counts only, where it is known.
         """
         if of_counts is None:
-            of_counts = np.full((len(x), 1), self.state_.counts.all())
+            of_counts = np.full((len(x), 1), self._counts.all())
         counts = of_counts & (_is_count(x) | np.isnan(x)).all(axis=1)
         nonnegative = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
         never_below = nonnegative & (self.forecaster_.nonnegative | counts)
@@ -316,8 +317,7 @@ class SplitConformal(Forecaster):
         """As :meth:`bounded`, for the windows that end before rows ``ends [B]``."""
         ids = pd.Index(history.panel.ids[history.panel.owners(ends)])
         places = self._sizes.ids.get_indexer(ids)
-        counts = self.state_.counts
-        of_counts = np.where(places >= 0, counts[places], counts.all())
+        of_counts = np.where(places >= 0, self._counts[places], self._counts.all())
         return self.bounded(bounds, point, self.windows(history, ends), of_counts[:, None])
 
     def scale_before(self, history: History, ends: np.ndarray) -> np.ndarray:
@@ -419,6 +419,11 @@ class AdaptiveConformal(SplitConformal):
             a series or are too few for a level.
     """
 
+    fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
+    state_: AdaptiveFitted | None = None
+
+    adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")
+
     def __init__(
         self,
         forecaster: Forecaster,
@@ -437,10 +442,6 @@ class AdaptiveConformal(SplitConformal):
         if gamma is not None and not (isinstance(gamma, int | float) and 0 < gamma < math.inf):
             raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
         self.gamma = gamma
-
-    fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
-
-    adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")
 
     def _fit(self, panel: Panel, context: FitContext) -> AdaptiveFitted:
         fixed = super()._fit(panel, context)
@@ -514,7 +515,7 @@ class AdaptiveConformal(SplitConformal):
         scale = self._scale(self._checked(x)) if scale is None else scale
         adaptive = copy.copy(self.adaptive_)
         adaptive.update(np.abs(y - point) / scale[:, None, :], widths)
-        self.state_ = replace(self.state_, adaptive=adaptive)
+        self.state_ = self.revised(adaptive=adaptive).state_
 
 
 def roll_adaptive(

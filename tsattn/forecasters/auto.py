@@ -527,8 +527,7 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
         if whole
         else forecaster.panel_.last(forecaster.min_context)
     )
-    state = replace(forecaster.state_, panel=tail)
-    return candidate._replace(forecaster=forecaster.with_state(state))
+    return candidate._replace(forecaster=forecaster.revised(panel=tail))
 
 
 def _answer(

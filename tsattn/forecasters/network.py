@@ -676,7 +676,7 @@ class NetworkForecaster(Forecaster):
                 model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
             score_scaler = score_scaler.at(places, own_scaler)
         tail = tail_of(panel, self.context_)
-        self.state_ = replace(self.state_, panel=tail, model=model, score_scaler=score_scaler)
+        self.state_ = self.revised(panel=tail, model=model, score_scaler=score_scaler).state_
         return self
 
     def cross_validation(
