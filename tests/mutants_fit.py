@@ -164,7 +164,7 @@ MUTANTS = [
     Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
     Mutant(
         REGRESSOR_FILE,
-        "fitted.network = fitted.network.double()",
+        "fitted = replace(fitted, network=fitted.network.double())",
         "fitted.network.eval()",
         REGRESSOR,
     ),

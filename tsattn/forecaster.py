@@ -148,6 +148,7 @@ class Forecaster(ABC):
 
     panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
     panel_in_: bool = learnt("from_panel", "Whether they were given as a ``Panel``.")
+    encoder_: "CovariateEncoder | None" = learnt("encoder", "How covariates are read.")
 
     # --- what a subclass says ---------------------------------------------------------------------
 

@@ -233,7 +233,7 @@ class SplitConformal(Forecaster):
         whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
         return ConformalFitted(
             panel=panel,
-            encoder=None if forecaster.state_ is None else forecaster.state_.encoder,
+            encoder=forecaster.encoder_,
             forecaster=forecaster,
             intervals=StepIntervals(errors),
             sizes=KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step),

@@ -166,7 +166,9 @@ class AutoFitted(Fitted):
         members = tuple(_member_from(saved, forecaster.horizon, *row) for row in facts["members"])
         tail = members[0].forecaster.panel_
         require(len(tail.values) == len(common["panel"].values), "series")
+        # Early files have the covariates with the members alone.
         common["panel"] = replace(common["panel"], covariates=tail.covariates)
+        common["encoder"] = members[0].forecaster.encoder_
         board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
         weights = saved.tensors["learnt.weights"].numpy()
         factor = float(saved.tensors["learnt.band_factor"])
@@ -350,6 +352,7 @@ class AutoForecaster(GapForecaster):
         members = tuple(_refitted(trials[m], panel, until) for m in kept)
         return AutoFitted(
             panel=panel,
+            encoder=members[0].forecaster.encoder_,
             members=members,
             weights=weights[kept],
             leaderboard=board,

@@ -397,10 +397,8 @@ class NetworkForecaster(Forecaster):
                 f"the model was fitted on the series {', '.join(map(str, self.fitted_.ids))}, which"
                 f" look at one another; got {', '.join(map(str, panel.ids))}; give the same series"
             )
-        regression = self.fitted_.covariate_regression
-        encoder = self.fitted_.encoder if regression is None else regression.encoder
-        if encoder is not None:
-            encoder.check(panel)
+        if self.encoder_ is not None:
+            self.encoder_.check(panel)
         return panel
 
     def series(self, data: TableLike | Panel | None = None) -> Panel:
@@ -521,7 +519,8 @@ class NetworkForecaster(Forecaster):
         seed = seed_from(self.random_state)
         generators = Generators.from_seed(seed, home)
         with IN_SINGLE:
-            fitted.network = build_model(fitted.config, generator=generators.init)
+            network = build_model(fitted.config, generator=generators.init)
+        fitted = replace(fitted, network=network)
         if fitted.head is not None:
             fitted.head.check_support(torch.as_tensor(plan.panel.values))
         previous = context.previous
@@ -555,7 +554,7 @@ class NetworkForecaster(Forecaster):
                 after_epoch=context.after_epoch,
             )
             if check is not None and fitted.head is None:
-                fitted.calibrate(*plan.calibration())
+                fitted = fitted.calibrated(*plan.calibration())
         summary = self._summarise(
             fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads
         )

@@ -337,7 +337,6 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     bound = ("horizon", "regressor")
 
     regressor_: Any = learnt("regressor", "The fitted regressor; of a loaded ``gbm`` its trees.")
-    encoder_: CovariateEncoder | None = learnt("encoder", "How covariates are read.")
     steps_: StepFeatures | None = learnt("steps", "What ``gbm`` reads of a window and a step.")
 
     def __init__(
