@@ -36,6 +36,7 @@ FITTED = "tsattn/forecasters/fitted.py"
 NETWORK = "tsattn/forecasters/network.py"
 FITTING = "tsattn/forecasters/fitting.py"
 SAVING = "tsattn/forecasters/saving.py"
+STORE = "tsattn/store.py"
 FORECASTER = "tsattn/forecasters/attention.py"
 LOOP = "tsattn/training/loop.py"
 REGRESSOR_FILE = "tsattn/forecasters/regressor.py"
@@ -102,13 +103,16 @@ MUTANTS = [
         "known = (places >= -1)[:, None]",
         ESTIMATOR,
     ),
-    Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),
+    Mutant(
+        "tsattn/forecaster.py",
+        "self.state_ if warm_start else None",
+        "None if warm_start else self.state_",
+        SOLVED,
+    ),
     Mutant(
         NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED
     ),
-    Mutant(
-        NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES
-    ),
+    Mutant(NETWORK, "self.revised(panel=tail, ", "self.revised(", COVARIATES),
     Mutant(
         FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR
     ),
@@ -160,7 +164,7 @@ MUTANTS = [
     Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
     Mutant(
         REGRESSOR_FILE,
-        "fitted.network = fitted.network.double()",
+        "fitted = replace(fitted, network=fitted.network.double())",
         "fitted.network.eval()",
         REGRESSOR,
     ),
@@ -208,18 +212,13 @@ MUTANTS = [
         "tsattn/limits.py", "and before == self._latest:", "and before != self._latest:", LIMITS
     ),
     # saved models and files
-    Mutant(SAVING, '_GONE = ("compile", ', "_GONE = (", SAVED),
-    Mutant(SAVING, "range(1, _FORMAT + 1)", "range(1, _FORMAT + 2)", TAMPERING),
+    Mutant(STORE, '_GONE = ("compile", ', "_GONE = (", SAVED),
+    Mutant(STORE, "range(1, FORMAT + 1)", "range(1, FORMAT + 2)", TAMPERING),
     Mutant(SAVING, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
     Mutant(
         SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING
     ),
-    Mutant(
-        "tsattn/forecasters/stored.py",
-        "values=History(self.panel_).filled",
-        "values=self.panel_.values",
-        SAVED,
-    ),
+    Mutant(STORE, "values=History(fitted.panel).filled", "values=fitted.panel.values", SAVED),
     Mutant(
         "tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING
     ),

@@ -110,8 +110,9 @@ class Recorder(Naive):
 
     seen: list
 
-    def _learn(self, panel):
+    def _fit(self, panel, context):
         Recorder.seen.append(to_long(panel))
+        return super()._fit(panel, context)
 
 
 @pytest.mark.parametrize("freq", ["D", "MS", 5])

@@ -2,15 +2,18 @@
 
 import doctest
 import functools
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 
+from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.evaluate import conformal, intervals
 from tsattn.evaluate.backtest import backtest
@@ -27,6 +30,7 @@ from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive
 from tsattn.levels import level_to_quantiles
+from tsattn.storage import file_digest
 
 
 class Zero(Naive):
@@ -1060,6 +1064,91 @@ def test_series_are_sought_once_for_each_window_and_not_once_for_each_series(mon
     for end in history.starts[1:]:
         fitted.predict_before(History(history), np.array([end]), quantiles=(0.1, 0.9))
     assert sum(asked) == 300
+
+
+# --- saved folders --------------------------------------------------------------------------------
+
+
+def counts_and_others():
+    rng = np.random.default_rng(3)
+    return long({"counts": rng.poisson(2.0, 80), "others": rng.normal(size=80)})
+
+
+@pytest.mark.parametrize(
+    "make", [Naive, lambda horizon: solved(horizon, val_size=0)], ids=["naive", "solved"]
+)
+@pytest.mark.parametrize("kind", [SplitConformal, AdaptiveConformal])
+def test_a_loaded_wrapper_answers_alike(kind, make, tmp_path):
+    frame = counts_and_others()
+    fitted = kind(make(3), n_windows=30).fit(frame)
+    fitted.save(tmp_path / "model")
+    loaded = load_forecaster(tmp_path / "model")
+    assert type(loaded) is kind
+    assert {**loaded.get_params(), "forecaster": 0} == {**fitted.get_params(), "forecaster": 0}
+    other = long({"new": np.random.default_rng(4).normal(size=60)})
+    for table in (None, other):
+        expected = fitted.predict(table, level=[80, 95])
+        pd.testing.assert_frame_equal(loaded.predict(table, level=[80, 95]), expected)
+    pd.testing.assert_frame_equal(loaded.fit(frame).predict(), fitted.predict())
+
+
+def test_columns_beside_the_target_come_back(tmp_path):
+    frame = counts_and_others().assign(promo=lambda f: f.index % 5 == 0).astype({"promo": float})
+    schema = Schema(future_cols=["promo"])
+    fitted = SplitConformal(make_forecaster("ridge", 3, schema=schema), n_windows=10).fit(frame)
+    fitted.save(tmp_path / "model")
+    loaded = SplitConformal.load(tmp_path / "model")
+    future = fitted.make_future_frame().assign(promo=[0.0, 1.0, 0.0] * 2)
+    expected = fitted.predict(future=future, level=80)
+    pd.testing.assert_frame_equal(loaded.predict(future=future, level=80), expected)
+
+
+def test_levels_in_motion_come_back_where_they_were(tmp_path):
+    frame = counts_and_others()
+    fitted = AdaptiveConformal(Naive(3), n_windows=30, levels=[80]).fit(frame)
+    before = fitted.state_
+    x = np.zeros((2, 40, 1)) + np.arange(40.0)[:, None]
+    fitted.update(x, np.full((2, 3, 1), 1e6))
+    assert fitted.state_ is not before
+    assert (before.adaptive.alphas != fitted.adaptive_.alphas).all()
+    fitted.save(tmp_path / "model")
+    loaded = AdaptiveConformal.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.adaptive_.widths(), fitted.adaptive_.widths())
+    for model in (fitted, loaded):
+        model.update(x, np.full((2, 3, 1), 1e7))
+    np.testing.assert_array_equal(loaded.adaptive_.widths(), fitted.adaptive_.widths())
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("errors", lambda a: -a),
+        ("errors", lambda a: a[:, :2]),
+        ("scales", lambda a: 0 * a),
+        ("scales", lambda a: a[:1]),
+        ("per_step", lambda a: a * np.inf),
+        ("counts", lambda a: a.astype(np.float64)),
+        ("alphas", lambda a: a * np.nan),
+        ("largest", lambda a: a - 1e9),
+    ],
+)
+def test_a_wrapper_with_other_numbers_is_refused(name, damage, tmp_path):
+    AdaptiveConformal(Naive(3), n_windows=30).fit(counts_and_others()).save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    tensors[f"learnt.{name}"] = np.ascontiguousarray(damage(tensors[f"learnt.{name}"]))
+    save_file(tensors, file)
+    facts = json.loads((tmp_path / "config.json").read_text()) | {"sha256": file_digest(file)}
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="is not what save"):
+        load_forecaster(tmp_path)
+
+
+def test_another_forecaster_inside_is_refused(tmp_path):
+    SplitConformal(Naive(3), n_windows=30).fit(counts_and_others()).save(tmp_path / "model")
+    Naive(3).fit(counts_and_others().iloc[:40]).save(tmp_path / "model" / "forecaster")
+    with pytest.raises(ValueError, match="forecaster is not the one that was saved"):
+        load_forecaster(tmp_path / "model")
 
 
 def test_the_examples_in_the_docstrings_are_true():

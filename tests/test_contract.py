@@ -7,6 +7,7 @@ schema.
 import copy
 import functools
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate.backtest import backtest, roll
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-from tsattn.forecaster import Forecast, forecast_panel
+from tsattn.forecaster import Fitted, Forecast, forecast_panel
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
@@ -596,14 +597,21 @@ def test_a_forecaster_that_peeks_is_caught():
         assert_blind(judge, long_frame())
 
 
+@dataclass(frozen=True, eq=False)
+class MeanFitted(Fitted):
+    """One number."""
+
+    mean: float
+
+
 class Mean(Naive):
     """Learns one number from all rows that it is given."""
 
-    def _learn(self, panel):
-        self.mean_ = float(np.nanmean(panel.values))
+    def _fit(self, panel, context):
+        return MeanFitted(float(np.nanmean(panel.values)), panel=panel)
 
     def _points(self, x):
-        return np.full((x.shape[0], self.horizon, x.shape[2]), self.mean_)
+        return np.full((x.shape[0], self.horizon, x.shape[2]), self.state_.mean)
 
 
 def test_a_backtest_that_fits_on_everything_is_caught():

@@ -466,9 +466,10 @@ def test_every_opinion_is_saved(name, tmp_path):
     model = MAKERS[name](SCHEMA.changed(future_cols=["sky"], past_cols=["temp"])).fit(frame)
     changed = with_all_opinions(regression_of(model))
     if name == "zero":
-        model.covariate_regression_ = changed
+        model = model.revised(covariate_regression=changed)
     else:
-        model.fitted_.covariate_regression = changed
+        network = replace(model.fitted_, covariate_regression=changed)
+        model = model.revised(model=network)
     model.save(tmp_path / "m")
     loaded = type(model).load(tmp_path / "m")
     future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "rain"])

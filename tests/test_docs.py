@@ -25,7 +25,7 @@ import yaml
 from check_wheel import CheckFailed, check_metadata
 
 import tsattn
-from tsattn.forecasters.saving import _FORMAT
+from tsattn.store import FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
@@ -513,9 +513,9 @@ def test_policy_names_the_ranges_of_versions():
 
 
 def test_policy_names_the_format_of_saved_models():
-    assert re.findall(r"today's is (\d+)", POLICY) == [str(_FORMAT)]
-    kept = ROOT / "tests" / "golden" / f"model_v{_FORMAT}"
-    assert json.loads((kept / "config.json").read_text())["format"] == _FORMAT
+    assert re.findall(r"today's is (\d+)", POLICY) == [str(FORMAT)]
+    kept = ROOT / "tests" / "golden" / f"model_v{FORMAT}"
+    assert json.loads((kept / "config.json").read_text())["format"] == FORMAT
     # The same model was saved in each format.
     expected = pd.read_csv(kept.parent / "model_v1_forecast.csv")
     found = tsattn.AttentionForecaster.load(kept).predict(level=80)

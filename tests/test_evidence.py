@@ -13,6 +13,7 @@ from scipy.stats import ttest_1samp
 
 from tsattn import AttentionForecaster, make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.forecaster import FitContext
 from tsattn.training.evidence import block_losses, block_of_windows, check_blocks, clearly_lower
 from tsattn.training.settings import Training
 
@@ -213,10 +214,8 @@ def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
         if module.progress.epoch == 2:
             raise Cut
 
-    cut._after_epoch = stop
     with pytest.raises(Cut):
-        cut.fit(df)
-    del cut._after_epoch
+        cut.fit_within(df, FitContext(after_epoch=stop))
     resumed = cut.fit(df)
     assert resumed.summary_["epochs"] == whole.summary_["epochs"]
     assert resumed.summary_["best_epoch"] == whole.summary_["best_epoch"] == 0

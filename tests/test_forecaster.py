@@ -1,10 +1,16 @@
 """Levels and quantiles, the frame that a forecast becomes, and what the base class refuses."""
 
+import copy
 import doctest
+import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from tsattn import forecaster as module
 from tsattn import levels
@@ -13,7 +19,8 @@ from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import Forecast, forecast_panel
+from tsattn.forecaster import Fitted, Forecast, forecast_panel
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive
 from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.training.settings import Training
@@ -251,8 +258,84 @@ def test_a_context_that_is_still_open_is_refused():
     chosen = Open(H)
     with pytest.raises(ValueError, match="context = None: fit it first"):
         _ = chosen.min_context
-    chosen.context_ = 5
+    chosen = chosen.with_state(Fitted(panel=to_panel(long_frame()), context=5))
     assert chosen.min_context == 5
+
+
+def test_a_fit_that_returns_nothing_is_refused():
+    class Silent(Naive):
+        def _fit(self, panel, context):
+            pass
+
+    with pytest.raises(
+        TypeError, match=r"_fit of Silent must return.*return Fitted\(panel=panel\)"
+    ):
+        Silent(H).fit(long_frame())
+
+
+def test_a_fit_that_fails_leaves_the_one_before():
+    forecaster = Naive(H).fit(long_frame())
+    before = forecaster.state_
+    with pytest.raises(ValueError, match="column 'y' is missing"):
+        forecaster.fit(long_frame().drop(columns="y"))
+    assert forecaster.state_ is before
+    with pytest.raises(ValueError, match="Naive learns anew in every fit; got warm_start = True"):
+        forecaster.fit(long_frame(), warm_start=True)
+    assert forecaster.state_ is before
+
+
+@dataclass(frozen=True, eq=False)
+class MeanFitted(Fitted):
+    """One number."""
+
+    mean: float
+
+    def facts(self):
+        return {"learnt": {"mean": self.mean}}
+
+    @classmethod
+    def restored(cls, forecaster, saved, **common):
+        return cls(saved.facts["learnt"]["mean"], **common)
+
+
+class Mean(Naive):
+    """The mean of all rows of the fit."""
+
+    fitted_class = MeanFitted
+
+    def _fit(self, panel, context):
+        return MeanFitted(panel.values.mean(), panel=panel)
+
+    def _points(self, x):
+        return np.full((len(x), self.horizon, x.shape[2]), self.state_.mean)
+
+
+class NoFacts(Mean):
+    """Does not say what is saved."""
+
+    fitted_class = Fitted
+
+
+def test_a_forecaster_of_ones_own_is_saved_with_what_its_fit_says(tmp_path):
+    forecaster = Mean(H).fit(long_frame())
+    forecaster.save(tmp_path / "model")
+    loaded = Mean.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
+    with pytest.raises(ValueError, match="NoFacts cannot be saved: its fit is a MeanFitted"):
+        NoFacts(H).fit(long_frame()).save(tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_copies_and_clones_keep_settings_and_only_copies_the_fit():
+    forecaster = LinearForecaster(H, "rlinear", context=7, closed_form=True).fit(long_frame())
+    for twin in (copy.deepcopy(forecaster), pickle.loads(pickle.dumps(forecaster))):
+        pd.testing.assert_frame_equal(twin.predict(), forecaster.predict(), check_exact=True)
+        check_is_fitted(twin)
+    fresh = clone(forecaster)
+    assert fresh.get_params() == forecaster.get_params()
+    assert not hasattr(fresh, "context_")
+    with pytest.raises(NotFittedError):
+        check_is_fitted(fresh)
 
 
 def test_new_data_may_be_shorter_than_a_frequency_needs():

@@ -18,7 +18,7 @@ from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import Fitted, Forecaster
 
 N = 12
 Y = np.arange(N) / 4  # the last is 2.75
@@ -444,8 +444,8 @@ class Promoted(Forecaster):
     schema = Schema(future_cols=["promo"])
     covariate_columns = schema.columns
 
-    def _learn(self, panel):
-        pass
+    def _fit(self, panel, context):
+        return Fitted(panel=panel)
 
     def _forecast(self, x, quantiles, covariates):
         return x[:, -1:] + 10 * covariates.known[:, -1:], np.empty((*x[:, -1:].shape, 0))

@@ -427,8 +427,7 @@ def test_pairs_of_gbm_are_bounded_and_drawn_from_all_windows(monkeypatch):
     model = SklearnForecaster(6, "gbm", context=8, random_state=0)
     panel = model.read(long((120, 90)))
     features = StepFeatures(8, 6, (7,))
-    model.context_ = 8
-    x, y, n_windows = model._pairs(panel, features, np.random.default_rng(0))
+    x, y, n_windows = model._pairs(panel, features, None, np.random.default_rng(0))
     assert n_windows == 120 + 90 - 2 * 13
     assert x.shape == (n_windows, features.width)
     assert y.shape == (n_windows,)

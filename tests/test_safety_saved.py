@@ -191,9 +191,9 @@ def test_zones_of_every_kind_are_saved(zone, tmp_path):
 
 def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
     model = linear(max_epochs=1).fit(long_frame(2))
-    model.panel_ = replace(
-        model.panel_, ids=np.array([pd.Period("2024"), pd.Period("2025")], dtype=object)
-    )
+    periods = np.array([pd.Period("2024"), pd.Period("2025")], dtype=object)
+    panel = replace(model.panel_, ids=periods)
+    model = model.revised(panel=panel)
     with pytest.raises(
         ValueError, match=r"^ids of type Period cannot be saved, only text and numbers; convert"
     ):

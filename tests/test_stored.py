@@ -126,7 +126,7 @@ def test_settings_that_files_cannot_hold_are_refused(tmp_path):
     deep = make_forecaster("dlinear_gluonts", H, context=12, max_epochs=1, estimator_args=FEW).fit(
         frame()
     )
-    deep.estimator_args = deep.bound_["estimator_args"] = {**FEW, "distr_output": object()}
+    deep.estimator_args = deep.state_.bound["estimator_args"] = {**FEW, "distr_output": object()}
     with pytest.raises(
         ValueError, match=r"estimator_args\['distr_output'\] of type object cannot be saved"
     ):

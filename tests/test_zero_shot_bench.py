@@ -28,7 +28,7 @@ from zero_shot.pack import (
 
 from tsattn.catalogue import MODELS, Entry
 from tsattn.forecasters.naive import Naive
-from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasters.pretrained import PretrainedFitted, PretrainedForecaster
 from tsattn.pretrained.weights import SHIPPED, load_card
 
 NAN = np.nan
@@ -296,8 +296,7 @@ class Reader(PretrainedForecaster):
     max_context = 3
 
     def fit(self, panel):
-        self.network_ = torch.nn.Linear(1, 1)
-        self.panel_ = panel
+        self.state_ = PretrainedFitted(panel=panel, network=torch.nn.Linear(1, 1))
         torch.nn.init.constant_(self.network_.weight, self.start)
         torch.nn.init.constant_(
             self.network_.bias, float(0 if self.weights == SHIPPED else self.weights)

@@ -145,6 +145,10 @@ _ENTRIES = {
 MODELS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 
 
+# Forecasters that hold another one and have no name of their own.
+_WRAPPERS = ("evaluate.conformal.SplitConformal", "evaluate.conformal.AdaptiveConformal")
+
+
 def find_model(name: str) -> Entry:
     """The entry of a name.
 
@@ -198,15 +202,16 @@ def load_forecaster(path: str | Path) -> Forecaster:
     Raises:
         ValueError: If files are missing, damaged, or of a class that the catalogue does not know.
     """
-    from tsattn.forecasters.saving import saved_class
+    from tsattn.store import saved_class
 
     class_name = saved_class(Path(path))
-    for entry in MODELS.values():
-        if entry.home.endswith(f".{class_name}"):
+    homes = [f"forecasters.{entry.home}" for entry in MODELS.values()]
+    for home in (*_WRAPPERS, *homes):
+        module, _, name = home.rpartition(".")
+        if name == class_name:
             # Without the fallback: the folder holds a model of this class.
-            forecaster_class: Any = Entry(entry.home).find()
-            forecaster: Forecaster = forecaster_class.load(path)
-            return forecaster
+            forecaster_class: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
+            return forecaster_class.load(path)
     raise ValueError(
         f"{path} holds a {class_name}, which this version does not know; upgrade tsattn"
     )

@@ -4,9 +4,10 @@ import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -21,16 +22,100 @@ from tsattn.levels import check_request, interval_columns, refuse_twice
 from tsattn.settings import Settings, check_settings
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
-    from tsattn.data.encoding import CovariateHistory, CovariateWindows
+    from torch import Tensor
+
+    from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
+    from tsattn.store import Saved
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """What one fit learnt; a family of forecasters adds its own fields.
+
+    Args:
+        panel: The series of the fit, or as much of them as a forecast needs.
+        from_panel: Whether they were given as a ``Panel``; set by ``fit``.
+        bound: Settings that the fit is bound to, by name; set by ``fit``.
+        context: Rows of history that a forecast needs; ``None`` where a setting says it.
+        encoder: How covariates are read; ``None`` where there are none.
+    """
+
+    panel: Panel
+    from_panel: bool = False
+    bound: Mapping[str, Any] = field(default_factory=dict)
+    context: int | None = None
+    encoder: "CovariateEncoder | None" = None
+
+    @property
+    def columns(self) -> CovariateColumns | None:
+        """What was read beside the target; ``None`` is what the settings say."""
+        return None if self.encoder is None else self.encoder.columns
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """What a saved folder holds as tensors, beside the series and covariates."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """What a saved folder holds as JSON, beside settings, series and covariates."""
+        return {}
+
+    def inside(self) -> "dict[str, Forecaster]":
+        """Fitted forecasters that are saved in folders of their own, by name."""
+        return {}
+
+    @classmethod
+    def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
+        """Undo :meth:`tensors`, :meth:`facts` and :meth:`inside`.
+
+        Args:
+            forecaster: Made of the saved settings.
+            saved: The files.
+            **common: The fields of this class, already checked.
+
+        Raises:
+            ValueError: If something is not what they gave; also LookupError or TypeError.
+        """
+        return cls(**common)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What accompanies a fit and is no setting of the forecaster.
+
+    Args:
+        verbose: Whether progress is shown on stderr where that is a terminal.
+        previous: The fit to go on from; ``None`` begins anew.
+        after_epoch: Called after each epoch of a training; what it raises ends the fit.
+    """
+
+    verbose: bool = False
+    previous: Fitted | None = None
+    after_epoch: Callable[[Any], None] | None = None
+
+
+def learnt(name: str, doc: str) -> Any:
+    """A property of a forecaster that reads a field of its last fit.
+
+    Args:
+        name: The field.
+        doc: What it is.
+    """
+
+    def read(forecaster: "Forecaster") -> Any:
+        if forecaster.state_ is None:
+            raise AttributeError(f"{type(forecaster).__name__} is not fitted; call fit(data) first")
+        return getattr(forecaster.state_, name)
+
+    return property(read, doc=doc)
 
 
 class Forecaster(ABC):
     """Anything that forecasts ``horizon`` rows from the rows before them.
 
     A forecaster of one's own is a subclass with a constructor that stores its arguments under their
-    names, ``horizon``, ``alias`` and ``schema`` among them, and these two methods: :meth:`_learn`,
-    which learns from a panel, and :meth:`_forecast`, which answers windows. Tables, covariates,
-    chunks, intervals, frames and errors are done here.
+    names, ``horizon``, ``alias`` and ``schema`` among them, and these two methods: :meth:`_fit`,
+    which learns from a panel and returns a :class:`Fitted`, and :meth:`_forecast`, which answers
+    windows. Tables, covariates, chunks, intervals, frames, folders and errors are done here.
 
     Attributes:
         horizon: Rows forecast ahead.
@@ -40,6 +125,7 @@ class Forecaster(ABC):
         schema: How tables are read.
         nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value;
             networks, for all.
+        state_: What the last ``fit`` learnt, one object that nobody changes; ``None`` before.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
         panel_in_: Whether they were given as a ``Panel``.
     """
@@ -48,23 +134,28 @@ class Forecaster(ABC):
     default_missing: ClassVar[str] = "error"
     # Settings that a fit is bound to: after a change it has to be made anew.
     bound: ClassVar[tuple[str, ...]] = ()
+    # What ``fit`` learns, and arguments of the constructor that are saved with it instead.
+    fitted_class: ClassVar[type[Fitted]] = Fitted
+    unsaved: ClassVar[tuple[str, ...]] = ()
+    # Whether a fit can go on from the one before.
+    warm_starts: ClassVar[bool] = False
 
     horizon: int
     alias: str | None
     context: Any
     schema: Schema
     nonnegative: bool = False
-    panel_: Panel
-    panel_in_: bool
-    bound_: Mapping[str, Any]
+    state_: Fitted | None = None
+
+    panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
+    panel_in_: bool = learnt("from_panel", "Whether they were given as a ``Panel``.")
+    encoder_: "CovariateEncoder | None" = learnt("encoder", "How covariates are read.")
 
     # --- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
-    def _learn(self, panel: Panel) -> None:
-        """Learn from all rows, or refuse them; attributes that are learnt end with an
-        underscore.
-        """
+    def _fit(self, panel: Panel, context: FitContext) -> Fitted:
+        """Learn from all rows, or refuse them; the forecaster itself stays as it is."""
 
     @abstractmethod
     def _forecast(
@@ -88,8 +179,9 @@ class Forecaster(ABC):
 
     @property
     def covariate_columns_(self) -> CovariateColumns:
-        """What the last ``fit`` read beside the target."""
-        return self.covariate_columns
+        """What the last ``fit`` read beside the target, its calendar and categories known."""
+        columns = None if self.state_ is None else self.state_.columns
+        return self.covariate_columns if columns is None else columns
 
     @property
     def looks_across(self) -> bool:
@@ -223,7 +315,7 @@ class Forecaster(ABC):
         Raises:
             ValueError: If neither is a positive integer.
         """
-        fitted = vars(self).get("context_")
+        fitted = None if self.state_ is None else self.state_.context
         context = self.context if fitted is None else fitted
         if isinstance(context, bool) or not isinstance(context, Integral) or context < 1:
             raise InputError(
@@ -240,27 +332,121 @@ class Forecaster(ABC):
         """
         return self.min_context
 
-    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
-        """Learn from all rows of a table; what was learnt before is forgotten.
+    def fit(
+        self,
+        data: TableLike | Panel,
+        y: None = None,
+        *,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> Self:
+        """Learn from all rows of a table; what was learnt before is forgotten, unless
+        ``warm_start`` is set.
 
         Args:
             data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
                 panel.
             y: Ignored; scikit-learn passes it.
+            warm_start: Go on from the weights of the fit before, if there was one; for forecasters
+                with a network of their own.
             verbose: Show progress on stderr where that is a terminal and learning takes time.
 
         Raises:
-            ValueError: If the table is faulty, a series too short, or a setting not usable; nothing
-                is changed then.
+            ValueError: If the table is faulty, a series too short, or a setting not usable. A fit
+                that fails or is interrupted leaves the one before it.
         """
-        fresh = copy.copy(self)  # what was learnt before has no say, and stays where this fit fails
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(fresh, name)
-        fresh._learn(panel := fresh.read(data))
-        fresh.panel_, fresh.panel_in_ = panel, isinstance(data, Panel)
-        fresh.bound_ = {name: getattr(fresh, name) for name in self.bound}
-        self.__dict__ = vars(fresh)
+        if warm_start and not self.warm_starts:
+            raise ValueError(
+                f"{type(self).__name__} learns anew in every fit; got warm_start = {warm_start!r}:"
+                " leave it out"
+            )
+        previous = self.state_ if warm_start else None
+        return self.fit_within(data, FitContext(verbose=verbose, previous=previous))
+
+    def fit_within(self, data: TableLike | Panel, context: FitContext) -> Self:
+        """As :meth:`fit`, with all that may accompany a fit.
+
+        Args:
+            data: As there.
+            context: Progress, the fit to go on from, and who is told of each epoch.
+
+        Raises:
+            ValueError: As there.
+            TypeError: If ``_fit`` returns something else than a :class:`Fitted`.
+        """
+        fresh = self.with_state(None)  # what was learnt before has no say in how a table is read
+        panel = fresh.read(data)
+        fitted = fresh._fit(panel, context)
+        if not isinstance(fitted, Fitted):
+            raise TypeError(
+                f"_fit of {type(self).__name__} must return what it learnt; got {fitted!r}: end it"
+                " with return Fitted(panel=panel)"
+            )
+        self.state_ = replace(
+            fitted,
+            from_panel=isinstance(data, Panel),
+            bound={name: getattr(self, name) for name in self.bound},
+        )
         return self
+
+    def with_state(self, state: Fitted | None) -> Self:
+        """A copy with the same settings that has learnt something else.
+
+        Args:
+            state: What it has learnt; ``None`` is nothing.
+        """
+        twin = copy.copy(self)
+        twin.state_ = state
+        return twin
+
+    def revised(self, **changes: Any) -> Self:
+        """A copy whose fit has other values in some fields.
+
+        Args:
+            **changes: The fields of the :class:`Fitted` and their values.
+
+        Raises:
+            ValueError: If not fitted.
+        """
+        if self.state_ is None:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) first")
+        return self.with_state(replace(self.state_, **changes))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.state_ is not None
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no
+        pickle.
+
+        Args:
+            path: The folder; an older save there is replaced in one step.
+
+        Raises:
+            ValueError: If not fitted, the folder holds something else, or a setting, ids or names
+                are of a kind that files cannot hold.
+        """
+        from tsattn.store import write_forecaster
+
+        self.check_fitted()
+        write_forecaster(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote, on any machine; it runs no code from the files.
+
+        Raises:
+            ValueError: If files are missing, damaged or of another class.
+        """
+        from tsattn.store import read_forecaster
+
+        forecaster: Self = read_forecaster(cls, Path(path))
+        return forecaster
+
+    @classmethod
+    def _remade(cls, parameters: dict[str, Any], saved: "Saved") -> Self:
+        """A forecaster of saved arguments, not fitted."""
+        return cls(**parameters)
 
     def predict(
         self,
@@ -299,8 +485,8 @@ class Forecaster(ABC):
         forecast = forecast_panel(
             self, self.series(data), **asked, future=future, recursive=recursive
         )
-        as_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-        return forecast if as_panel else forecast.to_frame()
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        return forecast if from_panel else forecast.to_frame()
 
     def reaching(self, steps: int) -> Self:
         """Itself, or what gives so many steps without feeding forecasts back."""
@@ -436,9 +622,9 @@ class Forecaster(ABC):
         Raises:
             ValueError: If it has not run, or has run with another ``horizon``, say.
         """
-        if vars(self).get("panel_") is None:
+        if self.state_ is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        for name, fitted in vars(self).get("bound_", {}).items():
+        for name, fitted in self.state_.bound.items():
             if (value := getattr(self, name)) != fitted:
                 raise ValueError(
                     f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it"

@@ -18,6 +18,7 @@ import torch
 from tsattn.checks import check_whole
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
+from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
@@ -160,9 +161,9 @@ def tune(
         raise ValueError(
             f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}"
         )
-    best.forecaster.panel_in_ = isinstance(data, Panel)
+    forecaster = best.forecaster.revised(from_panel=isinstance(data, Panel))
     table = pd.DataFrame(rows).rename_axis("trial")
-    return Tuned(best.forecaster, MappingProxyType(best.params), best.valid_loss, table)
+    return Tuned(forecaster, MappingProxyType(best.params), best.valid_loss, table)
 
 
 def _require_optuna() -> None:
@@ -417,12 +418,12 @@ def _fit_trial(
     candidate = _copy(base)
     losses = list[float]()
     started = time.perf_counter()
-    candidate._after_epoch = partial(_after_epoch, optuna_trial, losses, prune)
+    context = FitContext(after_epoch=partial(_after_epoch, optuna_trial, losses, prune))
     state = "failed"
     valid_loss = math.nan
     message = None
     try:
-        candidate.set_params(**params).fit(panel)
+        candidate.set_params(**params).fit_within(panel, context)
         if candidate.summary_["valid_loss"] is None:
             raise ValueError(
                 "a solved map leaves no validation loss to compare; set closed_form=False"
@@ -436,8 +437,6 @@ def _fit_trial(
     else:
         state = "done"
         valid_loss = float(candidate.summary_["valid_loss"])
-    finally:
-        del candidate._after_epoch
     # A finished fit has the count: other processes report no epochs, nor does a checkpoint.
     n_epochs = candidate.summary_["epochs"] if state == "done" else len(losses)
     seconds = time.perf_counter() - started

@@ -6,14 +6,20 @@ import copy
 import math
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+import torch
 
+from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, require_length
+from tsattn.data.stored import require
 from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
@@ -25,12 +31,81 @@ from tsattn.evaluate.intervals import (
     tally_misses,
 )
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
-from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
 from tsattn.levels import check_request, quantile_to_level
+from tsattn.store import Saved
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
 # calibration span.
 _SCALE_ROWS = 32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConformalFitted(Fitted):
+    """A fitted forecaster and its calibration errors.
+
+    Args:
+        forecaster: The fitted copy.
+        intervals: The errors, each relative to the size of its series' errors.
+        sizes: Size of the errors of each series.
+        scale_rows: Rows whose steps tell the size of a series.
+        counts: Whether all values of a series are counts, ``[N]``.
+    """
+
+    forecaster: Forecaster
+    intervals: StepIntervals
+    sizes: KnownScales
+    scale_rows: int
+    counts: np.ndarray
+
+    @property
+    def columns(self) -> CovariateColumns:
+        """What the fitted copy reads beside the target."""
+        return self.forecaster.covariate_columns_
+
+    @property
+    def scales(self) -> np.ndarray:
+        """Size of the errors of each series, ``[N, 1]``."""
+        return self.sizes.scales
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Errors, sizes, and which series hold counts."""
+        return {
+            "learnt.errors": torch.as_tensor(self.intervals.errors),
+            "learnt.scales": torch.as_tensor(self.sizes.scales),
+            "learnt.per_step": torch.as_tensor(self.sizes.per_step),
+            "learnt.counts": torch.as_tensor(self.counts),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Rows that tell the size of a series."""
+        return {"learnt": {"scale_rows": self.scale_rows}}
+
+    def inside(self) -> dict[str, Forecaster]:
+        """The fitted copy."""
+        return {"forecaster": self.forecaster}
+
+    @classmethod
+    def restored(cls, forecaster: "SplitConformal", saved: Saved, **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        panel = common["panel"]
+        errors = saved.numbers("learnt.errors", (-1, forecaster.horizon, 1))
+        scales = saved.numbers("learnt.scales", (panel.n_series, 1))
+        per_step = saved.numbers("learnt.per_step", (1,))
+        for sizes in (scales, per_step):
+            require(bool(((sizes > 0) & np.isfinite(sizes)).all()), "sizes of errors")
+        counts = saved.tensors["learnt.counts"].numpy()
+        require(counts.shape == (panel.n_series,) and counts.dtype == np.bool_, "counts")
+        scale_rows = saved.count("scale_rows")
+        require(scale_rows >= forecaster.forecaster.min_context, f"scale_rows = {scale_rows}")
+        return cls(
+            **common,
+            forecaster=forecaster.forecaster,
+            intervals=StepIntervals(errors),
+            sizes=KnownScales(pd.Index(panel.ids), scales, per_step),
+            scale_rows=scale_rows,
+            counts=counts,
+        )
 
 
 class SplitConformal(Forecaster):
@@ -69,19 +144,35 @@ class SplitConformal(Forecaster):
         ValueError: In ``fit``, if the windows do not fit into a series.
     """
 
+    fitted_class: ClassVar[type[Fitted]] = ConformalFitted
+    unsaved = ("forecaster",)
+    state_: ConformalFitted | None = None
+
+    forecaster_: Forecaster = learnt("forecaster", "The fitted copy.")
+    intervals_: StepIntervals = learnt("intervals", "The calibration errors.")
+    scales_: np.ndarray = learnt("scales", "Size of the errors of each series, ``[N, 1]``.")
+    _sizes: KnownScales = learnt("sizes", "The same by ids.")
+    _counts: np.ndarray = learnt("counts", "Whether all values of a series are counts, ``[N]``.")
+
     def __init__(self, forecaster: Forecaster, *, n_windows: int, step_size: int = 1) -> None:
         check_forecaster(forecaster)
         self.forecaster = forecaster
         self.n_windows = n_windows
         self.step_size = step_size
-        # Rows whose steps tell the size of a series; known once it is fitted.
-        self._scale_rows = 1
 
     @property
     def _inner(self) -> Forecaster:
         """The fitted copy, once there is one."""
-        inner: Forecaster = vars(self).get("forecaster_", self.forecaster)
-        return inner
+        return self.forecaster if self.state_ is None else self.state_.forecaster
+
+    @property
+    def _scale_rows(self) -> int:
+        """Rows whose steps tell the size of a series; known once it is fitted."""
+        return 1 if self.state_ is None else self.state_.scale_rows
+
+    @classmethod
+    def _remade(cls, parameters: dict[str, Any], saved: Saved) -> Self:
+        return cls(load_forecaster(saved.inner_folder("forecaster")), **parameters)
 
     horizon = property(attrgetter("_inner.horizon"), doc="Rows forecast ahead.")
     alias = property(attrgetter("forecaster.alias_"), doc="Name of the columns: the forecaster's.")
@@ -116,55 +207,41 @@ class SplitConformal(Forecaster):
         """
         return max(self._inner.max_context, self._scale_rows)
 
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> ConformalFitted:
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
         require_length(panel, judged + 1, f"a calibration span of {judged} rows with one before it")
         origins = rolling_origins(
             panel.lengths, self.horizon, n_windows=self.n_windows, step_size=self.step_size
         )
-        self.forecaster_ = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
-        inner = self.forecaster_.min_context
+        forecaster = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
+        n_rows = forecaster.min_context
         require_length(
             panel,
-            judged + inner,
+            judged + n_rows,
             f"a calibration span of {judged} rows with the context of {self.alias} before it",
         )
         # A forecaster that was calibrated on one series takes every window for one of that series.
         longest = _SCALE_ROWS if panel.n_series > 1 else 1
-        self._scale_rows = max(inner, min(longest, int(origins.min())))
-        whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
-        self._of_counts = np.logical_and.reduceat(whole, panel.starts[:-1])
+        scale_rows = max(n_rows, min(longest, int(origins.min())))
         history = History(panel)
         ends = panel.starts[:-1, None] + origins
-        errors = self._errors(history, ends.ravel())
-        first_contexts = history.contexts(ends[:, 0], self._scale_rows)
+        errors = _errors(forecaster, history, ends.ravel(), scale_rows)
+        first_contexts = history.contexts(ends[:, 0], scale_rows)
         overlap = min(1.0, self.step_size / self.horizon)
         sizes = SeriesScales.of(
             errors.reshape(*ends.shape, *errors.shape[1:]), step_of(first_contexts), overlap
         )
-        self.scales_ = sizes.scales
-        self._sizes = KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step)
         errors /= sizes.left_out.reshape(len(errors), 1, -1)
-        self.intervals_ = StepIntervals(errors)
-
-    def _errors(self, history: History, ends: np.ndarray) -> np.ndarray:
-        """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``."""
-        errors = np.empty((len(ends), self.horizon, 1))
-        forecaster = self.forecaster_
-        covariates = forecaster.covariate_history(history.panel)
-        width = self.max_context + self.horizon
-        if covariates is not None:
-            width += covariates.width(self.max_context, self.horizon)
-        chunk = chunk_size(width)
-        for first in range(0, len(ends), chunk):
-            part = ends[first : first + chunk]
-            cut = None
-            if covariates is not None:
-                cut = covariates.windows(part, forecaster.max_context, self.horizon)
-            point = forecaster.predict_before(history, part, covariates=cut)[0]
-            truth = history.futures(part, self.horizon)
-            errors[first : first + chunk] = np.abs(truth - point)
-        return errors
+        whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
+        return ConformalFitted(
+            panel=panel,
+            encoder=forecaster.encoder_,
+            forecaster=forecaster,
+            intervals=StepIntervals(errors),
+            sizes=KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step),
+            scale_rows=scale_rows,
+            counts=np.logical_and.reduceat(whole, panel.starts[:-1]),
+        )
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         inner = self.forecaster_.max_context
@@ -230,7 +307,7 @@ class SplitConformal(Forecaster):
         ``x [B, T, C]``; ``of_counts [B, 1]`` says whose series hold counts only, where it is known.
         """
         if of_counts is None:
-            of_counts = np.full((len(x), 1), self._of_counts.all())
+            of_counts = np.full((len(x), 1), self._counts.all())
         counts = of_counts & (_is_count(x) | np.isnan(x)).all(axis=1)
         nonnegative = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
         never_below = nonnegative & (self.forecaster_.nonnegative | counts)
@@ -250,7 +327,7 @@ class SplitConformal(Forecaster):
         """As :meth:`bounded`, for the windows that end before rows ``ends [B]``, of the calibrated
         series at ``places [B]``.
         """
-        of_counts = np.where(places >= 0, self._of_counts[places], self._of_counts.all())
+        of_counts = np.where(places >= 0, self._counts[places], self._counts.all())
         return self.bounded(bounds, point, self.windows(history, ends), of_counts[:, None])
 
     def places_of(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
@@ -266,10 +343,65 @@ class SplitConformal(Forecaster):
         return self._sizes.at(places, self._scale(history.reaching(ends, self._scale_rows)))
 
 
+def _errors(
+    forecaster: Forecaster, history: History, ends: np.ndarray, scale_rows: int
+) -> np.ndarray:
+    """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``; in chunks that
+    leave room for ``scale_rows``.
+    """
+    horizon = forecaster.horizon
+    errors = np.empty((len(ends), horizon, 1))
+    covariates = forecaster.covariate_history(history.panel)
+    n_rows = max(forecaster.max_context, scale_rows)
+    width = n_rows + horizon
+    if covariates is not None:
+        width += covariates.width(n_rows, horizon)
+    chunk = chunk_size(width)
+    for first in range(0, len(ends), chunk):
+        part = ends[first : first + chunk]
+        windows = None
+        if covariates is not None:
+            windows = covariates.windows(part, forecaster.max_context, horizon)
+        point = forecaster.predict_before(history, part, covariates=windows)[0]
+        errors[first : first + chunk] = np.abs(history.futures(part, horizon) - point)
+    return errors
+
+
 def _is_count(values: np.ndarray) -> np.ndarray:
     """Where values are whole and not negative."""
     counts: np.ndarray = (values >= 0) & (values == np.rint(values))
     return counts
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AdaptiveFitted(ConformalFitted):
+    """A calibration whose levels move.
+
+    Args:
+        adaptive: The levels in motion.
+    """
+
+    adaptive: AdaptiveIntervals
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As :class:`ConformalFitted`, and where the levels are."""
+        return super().tensors() | {
+            "learnt.alphas": torch.as_tensor(self.adaptive.alphas),
+            "learnt.largest": torch.as_tensor(self.adaptive._largest),
+        }
+
+    @classmethod
+    def restored(cls, forecaster: "SplitConformal", saved: Saved, **common: Any) -> Self:
+        """As :class:`ConformalFitted`, with the levels where they were."""
+        assert isinstance(forecaster, AdaptiveConformal)
+        fixed = ConformalFitted.restored(forecaster, saved, **common)
+        adaptive = forecaster._adaptive(fixed.intervals)
+        adaptive.alphas = saved.numbers("learnt.alphas", adaptive.alphas.shape)
+        adaptive._largest = saved.numbers("learnt.largest", adaptive._largest.shape)
+        for values in (adaptive.alphas, adaptive._largest):
+            require(bool(np.isfinite(values).all()), "levels in motion")
+        require(bool((adaptive._largest >= 0).all()), "largest errors")
+        return cls(**vars(fixed), adaptive=adaptive)
 
 
 class AdaptiveConformal(SplitConformal):
@@ -304,6 +436,11 @@ class AdaptiveConformal(SplitConformal):
             a series or are too few for a level.
     """
 
+    fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
+    state_: AdaptiveFitted | None = None
+
+    adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")
+
     def __init__(
         self,
         forecaster: Forecaster,
@@ -323,10 +460,14 @@ class AdaptiveConformal(SplitConformal):
             raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
         self.gamma = gamma
 
-    def _learn(self, panel: Panel) -> None:
-        super()._learn(panel)
+    def _fit(self, panel: Panel, context: FitContext) -> AdaptiveFitted:
+        fixed = super()._fit(panel, context)
+        return AdaptiveFitted(**vars(fixed), adaptive=self._adaptive(fixed.intervals))
+
+    def _adaptive(self, intervals: StepIntervals) -> AdaptiveIntervals:
+        """Levels that start where calibration errors put them."""
         gamma = min(0.02, 0.4 / self.horizon) if self.gamma is None else float(self.gamma)
-        self.adaptive_ = AdaptiveIntervals(self.intervals_, self.levels_, gamma)
+        return AdaptiveIntervals(intervals, self.levels_, gamma)
 
     @property
     def levels_(self) -> tuple[float, ...]:
@@ -389,7 +530,9 @@ class AdaptiveConformal(SplitConformal):
                 " with NaN"
             )
         scale = self._scale(self._checked(x)) if scale is None else scale
-        self.adaptive_.update(np.abs(y - point) / scale[:, None, :], widths)
+        adaptive = copy.copy(self.adaptive_)
+        adaptive.update(np.abs(y - point) / scale[:, None, :], widths)
+        self.state_ = self.revised(adaptive=adaptive).state_
 
 
 def roll_adaptive(

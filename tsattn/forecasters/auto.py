@@ -3,25 +3,25 @@ best.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.catalogue import load_forecaster
 from tsattn.checks import InputError, Name
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
-from tsattn.data.frames import Panel, TableLike, season_length
+from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Values, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
@@ -30,6 +30,7 @@ from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
 from tsattn.silence import ignored
+from tsattn.store import Saved, saved_class
 from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ _LEAST_WINDOWS = 1000
 _LEAST_SECONDS = 10.0
 # Candidates, as progress counts them.
 _CANDIDATES = 8
+# Classes that a saved combination may hold.
+_MEMBER_CLASSES = (
+    "Naive",
+    "SeasonalNaive",
+    "Drift",
+    "PretrainedForecaster",
+    "LinearForecaster",
+    "AttentionForecaster",
+    "StatsmodelsForecaster",
+    "StatsforecastForecaster",
+)
 # Columns of the leaderboard.
 _COLUMNS = ("error", "weight", "seconds", "note")
 
@@ -101,6 +113,89 @@ class _Trial(NamedTuple):
     candidate: _Candidate
     answer: _Answer
     seconds: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AutoFitted(Fitted):
+    """The members of a combination and their weights.
+
+    Args:
+        members: Those with a weight, and the pretrained network, which stands in for them.
+        weights: Their weights.
+        leaderboard: One row a candidate.
+        n_windows: Windows that were judged.
+        band_factor: What the width of the members' bands is multiplied by.
+    """
+
+    members: tuple[_Candidate, ...]
+    weights: np.ndarray
+    leaderboard: pd.DataFrame
+    n_windows: int
+    band_factor: float
+
+    @property
+    def columns(self) -> CovariateColumns:
+        """What the members read beside the target, the cycles of all among it."""
+        return _joined(self.members)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights, and the factor of the bands."""
+        factor = torch.tensor([self.band_factor], dtype=torch.float64)
+        return {
+            "learnt.weights": torch.as_tensor(self.weights),
+            "learnt.band_factor": factor,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The members and the leaderboard."""
+        board = self.leaderboard.reset_index().to_numpy().tolist()
+        return {
+            "learnt": {"n_windows_": self.n_windows},
+            "members": [[member.name, *member[2:]] for member in self.members],
+            # Without NaN, which JSON lacks.
+            "leaderboard": [[None if x != x else x for x in row] for row in board],
+        }
+
+    def inside(self) -> dict[str, Forecaster]:
+        """The members."""
+        return {member.name: member.forecaster for member in self.members}
+
+    @classmethod
+    def restored(cls, forecaster: "AutoForecaster", saved: Saved, **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        facts = saved.facts
+        members = tuple(_member_from(saved, forecaster.horizon, *row) for row in facts["members"])
+        tail = members[0].forecaster.panel_
+        require(len(tail.values) == len(common["panel"].values), "series")
+        # Early files have the covariates with the members alone.
+        common["panel"] = replace(common["panel"], covariates=tail.covariates)
+        common["encoder"] = members[0].forecaster.encoder_
+        board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
+        weights = saved.tensors["learnt.weights"].numpy()
+        factor = float(saved.tensors["learnt.band_factor"])
+        require(weights.shape == (len(members),) and weights.dtype == np.float64, "weights")
+        require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
+        require(_NARROWEST <= factor <= _WIDEST, f"band_factor = {factor}")
+        return cls(
+            **common,
+            members=members,
+            weights=weights,
+            leaderboard=board.astype(dict.fromkeys(_COLUMNS[:3], float)),
+            n_windows=saved.count("n_windows_"),
+            band_factor=factor,
+        )
+
+
+def _member_from(
+    saved: Saved, horizon: int, name: str, by_row: bool, banded: bool, least: int
+) -> _Candidate:
+    """A member out of the files of a combination."""
+    folder = saved.inner_folder(name)
+    kind = saved_class(folder)
+    require(kind in _MEMBER_CLASSES, f"a member of class {kind:.40}")
+    forecaster = load_forecaster(folder)
+    require(forecaster.horizon == horizon, f"horizon of {name}")
+    return _Candidate(name, forecaster, by_row is True, banded is True, int(least))
 
 
 class AutoForecaster(GapForecaster):
@@ -151,14 +246,14 @@ class AutoForecaster(GapForecaster):
     """
 
     name = "auto"
+    fitted_class = AutoFitted
+    bound = ("horizon",)
 
-    leaderboard_: pd.DataFrame
-    n_windows_: int
-    band_factor_: float
-    # Those with a weight, and the pretrained network, which stands in for them.
-    _members: tuple[_Candidate, ...]
-    _weights: np.ndarray
-    _line: ProgressLine | None = None
+    leaderboard_: pd.DataFrame = learnt("leaderboard", "One row a candidate, the best first.")
+    n_windows_: int = learnt("n_windows", "Windows that were judged.")
+    band_factor_: float = learnt("band_factor", "Factor of the width of the members' bands.")
+    _members: tuple[_Candidate, ...] = learnt("members", "Forecasters that are combined.")
+    _weights: np.ndarray = learnt("weights", "Weights of the members.")
 
     def __init__(
         self,
@@ -186,51 +281,33 @@ class AutoForecaster(GapForecaster):
         """Rows of history that are read where there are so many; known once it is fitted, one
         before.
         """
-        return max(
-            (each.forecaster.max_context for each in vars(self).get("_members", ())), default=1
-        )
+        if self.state_ is None:
+            return 1
+        return max(member.forecaster.max_context for member in self._members)
 
     @property
     def least_context(self) -> int:
         """Rows at the end of a series among which it must have a value."""
-        members = [member.forecaster for member in vars(self).get("_members", ())]
-        reaches = [
-            each.least_context if isinstance(each, GapForecaster) else each.max_context
-            for each in members
-        ]
-        return max(reaches, default=1)
-
-    @property
-    def covariate_columns_(self) -> CovariateColumns:
-        """What the last fit read beside the target, the cycles of all members among it."""
-        return _joined(self._members) if "_members" in vars(self) else self.covariate_columns
+        if self.state_ is None:
+            return 1
+        forecasters = [member.forecaster for member in self._members]
+        return max(
+            member.least_context if isinstance(member, GapForecaster) else member.max_context
+            for member in forecasters
+        )
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
         return check_histories(x, self.max_context, self.least_context)
 
-    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
-        """Judge the candidates on a table; what was learnt before is forgotten.
-
-        Args:
-            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
-                panel.
-            y: Ignored; scikit-learn passes it.
-            verbose: Show progress on stderr where that is a terminal.
-
-        Raises:
-            ValueError: If the table is faulty, or a series has no value; nothing is changed then.
-        """
+    def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
+        title = self.alias_ if context.verbose else None
         seconds = seconds_from(self.max_time)
-        with progress_line(
-            self.alias_ if verbose else None, n_steps=_CANDIDATES, seconds=seconds
-        ) as self._line:
-            try:
-                return super().fit(data)
-            finally:
-                self._line = None
+        with progress_line(title, n_steps=_CANDIDATES, seconds=seconds) as line:
+            return self._judge(panel, line)
 
-    def _learn(self, panel: Panel) -> None:
+    def _judge(self, panel: Panel, line: ProgressLine | None) -> AutoFitted:
+        """The candidates judged and combined; ``line`` shows how far that is."""
         until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
         ends, stops = _judged(panel, self.horizon)
         past = panel.until(stops)
@@ -238,8 +315,8 @@ class AutoForecaster(GapForecaster):
         trials: list[_Trial] = []
         notes: dict[str, str] = {}
         for number, candidate in enumerate(self._candidates(panel, until)):
-            if self._line is not None:
-                self._line.show(number, f"judging {candidate.name}")
+            if line is not None:
+                line.show(number, f"judging {candidate.name}")
             found = _try(candidate, past, panel, ends, until if trials and len(ends) else None)
             if not isinstance(found, str):
                 trials.append(found)
@@ -274,8 +351,15 @@ class AutoForecaster(GapForecaster):
         )
         kept = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
         members = tuple(_refitted(trials[m], panel, until) for m in kept)
-        self._members, self._weights = members, weights[kept]
-        self.leaderboard_, self.n_windows_, self.band_factor_ = board, len(ends), factor
+        return AutoFitted(
+            panel=panel,
+            encoder=members[0].forecaster.encoder_,
+            members=members,
+            weights=weights[kept],
+            leaderboard=board,
+            n_windows=len(ends),
+            band_factor=factor,
+        )
 
     def _candidates(self, panel: Panel, until: float) -> Iterator[_Candidate]:
         """The candidates, the pretrained network first and the others from cheap to dear."""
@@ -328,49 +412,6 @@ class AutoForecaster(GapForecaster):
         values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
         return values.nearest(point), values.nearest(bounds)
 
-    # --- saved folders ----------------------------------------------------------------------------
-
-    learnt = ("n_windows_",)
-    bound = ("horizon",)
-
-    def _learnt_tensors(self) -> dict[str, torch.Tensor]:
-        factor = torch.tensor([self.band_factor_], dtype=torch.float64)
-        return {"weights": torch.as_tensor(self._weights), "band_factor": factor}
-
-    def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        board = self.leaderboard_.reset_index().to_numpy().tolist()
-        facts = {
-            "members": [[each.name, *each[2:]] for each in self._members],
-            # Without NaN, which JSON lacks.
-            "leaderboard": [[None if each != each else each for each in row] for row in board],
-        }
-        return facts, {each.name: each.forecaster for each in self._members}
-
-    def _take(
-        self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path
-    ) -> None:
-        from tsattn.forecasters.saving import inner_folder, saved_class
-
-        members = []
-        for name, by_row, banded, least in facts["members"]:
-            inside = inner_folder(folder, facts, name)
-            forecaster = _kinds()[saved_class(inside)].load(inside)
-            require(forecaster.horizon == self.horizon, f"horizon of {name}")
-            members.append(_Candidate(name, forecaster, by_row is True, banded is True, int(least)))
-        self._members = tuple(members)
-        tail = self._members[0].forecaster.panel_
-        require(len(tail.values) == len(self.panel_.values), "series")
-        self.panel_ = replace(self.panel_, covariates=tail.covariates)
-        board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
-        self.leaderboard_ = board.astype(dict.fromkeys(_COLUMNS[:3], float))
-        weights = tensors["weights"].numpy()
-        factor = float(tensors["band_factor"])
-        require(weights.shape == (len(self._members),) and weights.dtype == np.float64, "weights")
-        require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
-        require(_NARROWEST <= factor <= _WIDEST, f"band_factor = {factor}")
-        self._weights = weights
-        self.band_factor_ = factor
-
 
 def _classical(horizon: int) -> tuple[Forecaster, ...]:
     """The theta method and exponential smoothing, compiled and searched for where statsforecast is
@@ -381,14 +422,6 @@ def _classical(horizon: int) -> tuple[Forecaster, ...]:
     return StatsforecastForecaster(horizon, "dynamic_theta"), StatsforecastForecaster(
         horizon, "auto_ets"
     )
-
-
-def _kinds() -> dict[str, Any]:
-    """The classes of members by name."""
-    from tsattn.forecasters.attention import AttentionForecaster
-
-    own = (Naive, SeasonalNaive, Drift, PretrainedForecaster, LinearForecaster, AttentionForecaster)
-    return {each.__name__: each for each in (*own, StatsmodelsForecaster, StatsforecastForecaster)}
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -498,8 +531,7 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
         if whole
         else forecaster.panel_.last(forecaster.min_context)
     )
-    forecaster.panel_ = tail
-    return candidate
+    return candidate._replace(forecaster=forecaster.revised(panel=tail))
 
 
 def _answer(

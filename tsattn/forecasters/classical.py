@@ -4,21 +4,23 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from tsattn.checks import Argument, InputError, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.pooled import standardise
-from tsattn.forecasters.stored import StoredForecaster
 from tsattn.silence import collected
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
+    from tsattn.store import Saved
 
 # statsmodels' starting values for exponential smoothing need ten rows, and a season more where
 # there are seasons; its decompositions need two seasons.
@@ -142,10 +144,34 @@ _MODELS: MappingProxyType[str, _Model] = MappingProxyType(
 )
 
 
-class LocalForecaster(StoredForecaster):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LocalFitted(Fitted):
+    """The most rows of history that are read, and the season.
+
+    Args:
+        season_length: Rows in a season.
+    """
+
+    season_length: int
+
+    def facts(self) -> dict[str, Any]:
+        """Context and season."""
+        return {"learnt": {"context_": self.context, "season_length_": self.season_length}}
+
+    @classmethod
+    def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        context = saved.count("context_")
+        return cls(**common, context=context, season_length=saved.count("season_length_"))
+
+
+class LocalForecaster(Forecaster):
     """A classical model, estimated anew on each window; a subclass says which."""
 
-    learnt = ("context_", "season_length_")
+    fitted_class = LocalFitted
+
+    context_: int = learnt("context", "Most rows of history read.")
+    season_length_: int = learnt("season_length", "Rows in a season.")
 
     model: str
     season_length: int | None
@@ -160,7 +186,7 @@ class LocalForecaster(StoredForecaster):
     @property
     def max_context(self) -> int:
         """Rows of history read where there are so many; known once it is fitted, one before."""
-        return int(vars(self).get("context_", 1))
+        return 1 if self.state_ is None else self.context_
 
     @abstractmethod
     def _seasonal_rows(self, season: int) -> int:
@@ -181,10 +207,10 @@ class LocalForecaster(StoredForecaster):
         values, level, spread = standardise(y[None, :, None], centre="mean")
         return values[0, :, 0], float(level[0, 0, 0]), float(spread[0, 0, 0])
 
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
-        context = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
-        longest = min(context, int(panel.lengths.max()))
+        most_rows = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        longest = min(most_rows, int(panel.lengths.max()))
         if longest < self._least_rows(1):
             require_length(panel, self._least_rows(1), self.alias_)
         least = self._seasonal_rows(season)
@@ -194,8 +220,7 @@ class LocalForecaster(StoredForecaster):
                 " give longer series or context, or ",
                 Argument("season_length", 1),
             )
-        self.context_ = context
-        self.season_length_ = season
+        return LocalFitted(panel=panel, context=most_rows, season_length=season)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows of which shorter ones begin with NaN."""
@@ -363,7 +388,7 @@ class StatsmodelsForecaster(LocalForecaster):
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         least = self._least_rows(1)
         rows = int(panel.lengths.max())
         rows = rows if self.context is None else min(rows, self.context)
@@ -377,7 +402,7 @@ class StatsmodelsForecaster(LocalForecaster):
                 f"{what} a context of at least {least} rows; got {rows}: ask for less, or give a"
                 " longer context or longer series"
             )
-        super()._learn(panel)
+        return super()._fit(panel, context)
 
     def _seasonal_rows(self, season: int) -> int:
         least = max(2 * season, _LEAST_ROWS + 2 * (season // 2))

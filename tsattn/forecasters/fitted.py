@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ _CHUNK = 4096
 UNSCALED_HEADS = ("negative_binomial", "log_normal")
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class FittedNetwork:
     """A trained network with everything that its answers need; estimators, saved models and exports
     have one.
@@ -265,15 +265,16 @@ class FittedNetwork:
             unit = np.where(places[:, None] >= 0, self.scaler.scale[places], unit)
         return unit if self.sizes is None else unit * self.sizes.of(ids, len(x))
 
-    def calibrate(
+    def calibrated(
         self,
         x: np.ndarray,
         y: np.ndarray,
         covariates: CovariateWindows | None,
         ids: pd.Index,
         overlap: float,
-    ) -> None:
-        """Take intervals from the errors on contexts and their futures, on the scale of learning.
+    ) -> Self:
+        """The same network with intervals from the errors on contexts and their futures, on the
+        scale of learning.
 
         Args:
             x, y: Contexts, ``[n, T, C]``, series by series, and their futures, ``[n, F, C]``.
@@ -282,6 +283,7 @@ class FittedNetwork:
         """
         point = self.learnt(x, (), self.encode(covariates), ids)[0]
         errors = np.abs(y - point) / self.interval_scale(x, ids)[:, None]
+        sizes = self.sizes
         if len(self.scaler.mean) > 1:
             series = ids.factorize()[0]
             first = np.flatnonzero(np.diff(series, prepend=-1))
@@ -289,9 +291,9 @@ class FittedNetwork:
             own = np.full((len(first), int(at[1].max()) + 1, *errors.shape[1:]), np.nan)
             own[at] = errors
             found = SeriesScales.of(own, np.ones((len(first), x.shape[2])), overlap)
-            self.sizes = KnownScales(ids[first], found.scales, found.per_step)
+            sizes = KnownScales(ids[first], found.scales, found.per_step)
             errors /= found.left_out[at][:, None]
-        self.intervals = StepIntervals(errors)
+        return replace(self, intervals=StepIntervals(errors), sizes=sizes)
 
     def forward(self, x: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
         """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates

@@ -4,12 +4,12 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import RLock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from tsattn.checks import check_whole
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
+from tsattn.forecaster import FitContext, Fitted, learnt
 from tsattn.forecasters.pooled import (
     PooledForecaster,
     choose_context,
@@ -31,6 +32,7 @@ from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
+    from tsattn.store import Saved
 
 # What GluonTS, Lightning and torch say of one another is no matter of the user's.
 _THEIR_OWN = (
@@ -127,6 +129,58 @@ _MODELS: MappingProxyType[str, Callable[[int, int], tuple[Any, dict[str, Any]]]]
 )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GluonTSFitted(Fitted):
+    """A trained network of GluonTS.
+
+    Args:
+        context: Rows of history read.
+        n_windows: Training windows used.
+        network: The network, on the CPU, in float64.
+        path_seed: Seed of the sample paths.
+    """
+
+    context: int
+    n_windows: int
+    network: Any
+    path_seed: int
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights."""
+        return {f"learnt.{name}": tensor for name, tensor in self.network.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Context, windows and seed."""
+        counts = {"context_": self.context, "n_windows_": self.n_windows}
+        return {"learnt": {**counts, "_path_seed": self.path_seed}}
+
+    @classmethod
+    def restored(cls, forecaster: "GluonTSForecaster", saved: "Saved", **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        tensors = saved.part("learnt.")
+        context = saved.count("context_")
+        for name in ("num_layers", "num_encoder_layers"):
+            n_layers = (forecaster.estimator_args or {}).get(name, 1)
+            require(n_layers <= len(tensors), f"{name} fits no tensors")
+        for name, tensor in tensors.items():
+            require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+        with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
+            season = season_length(common["panel"].freq)
+            estimator = forecaster._estimator(context, season, "", torch.device("cpu"))
+            with torch.device(
+                "meta"
+            ):  # neither memory nor random numbers are taken for weights that are here
+                network = estimator.create_lightning_module().model
+        network.load_state_dict(dict(tensors), assign=True)
+        return cls(
+            **common,
+            context=context,
+            n_windows=saved.count("n_windows_"),
+            network=network.to(torch.float64).eval(),
+            path_seed=saved.count("_path_seed"),
+        )
+
+
 class GluonTSForecaster(PooledForecaster):
     """A network of GluonTS, trained by its own estimator on windows of all series and channels.
 
@@ -175,8 +229,11 @@ class GluonTSForecaster(PooledForecaster):
             or ``estimator_args`` name what the estimator does not know or this class decides.
     """
 
-    learnt = ("context_", "n_windows_", "_path_seed")
+    fitted_class = GluonTSFitted
     bound = ("horizon", "model", "estimator_args")
+
+    network_: Any = learnt("network", "The trained network, on the CPU.")
+    _path_seed: int = learnt("path_seed", "Seed of the sample paths.")
 
     def __init__(
         self,
@@ -216,11 +273,11 @@ class GluonTSForecaster(PooledForecaster):
         return self.model if self.model == "deepar" else f"{self.model}_gluonts"
 
     @torch.inference_mode(mode=False)
-    def _learn(self, panel: Panel) -> None:
-        context = choose_context(panel, self.horizon, self.context, least=2)
+    def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
+        n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
         how: dict[str, Any] = {
-            "context": context,
+            "context": n_rows,
             "horizon": self.horizon,
             "max_windows": self.max_windows,
         }
@@ -235,37 +292,19 @@ class GluonTSForecaster(PooledForecaster):
             silenced(*LIGHTNING),
             TemporaryDirectory() as folder,
         ):
-            estimator = self._estimator(context, season_length(panel.freq), folder, device)
+            estimator = self._estimator(n_rows, season_length(panel.freq), folder, device)
             with (
                 interruptible(),
                 limit_threads(1),
             ):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
-        self.network_ = trained.model.to("cpu", torch.float64).eval()
-        self.context_, self.n_windows_ = context, len(x)
-        self._path_seed = int(generator.integers(2**63))
-
-    def _learnt_tensors(self) -> dict[str, torch.Tensor]:
-        return dict(self.network_.state_dict())
-
-    def _take(
-        self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path
-    ) -> None:
-        for name in ("num_layers", "num_encoder_layers"):
-            require(
-                (self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors"
-            )
-        for name, tensor in tensors.items():
-            require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-        with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
-            season = season_length(self.panel_.freq)
-            estimator = self._estimator(self.context_, season, "", torch.device("cpu"))
-            with torch.device(
-                "meta"
-            ):  # neither memory nor random numbers are taken for weights that are here
-                network = estimator.create_lightning_module().model
-        network.load_state_dict(dict(tensors), assign=True)
-        self.network_ = network.to(torch.float64).eval()
+        return GluonTSFitted(
+            panel=panel,
+            context=n_rows,
+            n_windows=len(x),
+            network=trained.model.to("cpu", torch.float64).eval(),
+            path_seed=int(generator.integers(2**63)),
+        )
 
     def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
         from gluonts.transform import ValidationSplitSampler

@@ -1,13 +1,14 @@
 """The linear forecasters: one map from window to horizon, learnt by steps or solved."""
 
+from dataclasses import replace
 from typing import Any
 
 from tsattn.data.frames import Panel
 from tsattn.data.schema import Schema
+from tsattn.forecaster import FitContext
 from tsattn.forecasters.covariate_regression import make_encoder
 from tsattn.forecasters.covariate_weights import fit_covariate_regression
-from tsattn.forecasters.fitted import FittedNetwork
-from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasters.network import NetworkFitted, NetworkForecaster
 from tsattn.limits import limit_threads
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.training.settings import Training
@@ -65,25 +66,28 @@ class LinearForecaster(NetworkForecaster):
         """The kind."""
         return self.kind
 
-    def _train(
-        self, panel: Panel, *, warm: bool, verbose: bool
-    ) -> tuple[FittedNetwork, dict[str, Any]]:
-        encoder = make_encoder(self.covariate_columns, panel) if self.covariate_columns else None
-        fitted, results = super()._train(panel, warm=warm, verbose=verbose)
-        if encoder is not None:
-            context = fitted.config.context
-            own: dict[str, Any] = {"horizon": fitted.config.horizon, "least": context}
-            with limit_threads(1):
-                learnt = fitted.learnt
-                curved = fitted.transform.panel(panel)
-                fitted.covariate_regression = fit_covariate_regression(
-                    learnt,
-                    lambda history, ends: history.contexts(ends, context),
-                    curved,
-                    encoder,
-                    **own,
-                )
-        return fitted, results
+    def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
+        columns = self.covariate_columns
+        encoder = make_encoder(columns, panel) if columns else None
+        fitted = super()._train(panel, context)
+        if encoder is None:
+            return fitted
+        model = fitted.model
+        n_rows = model.config.context
+        with limit_threads(1):
+            regression = fit_covariate_regression(
+                model.learnt,
+                lambda history, ends: history.contexts(ends, n_rows),
+                model.transform.panel(panel),
+                encoder,
+                horizon=model.config.horizon,
+                least=n_rows,
+            )
+        return replace(
+            fitted,
+            model=replace(model, covariate_regression=regression),
+            encoder=encoder,
+        )
 
     def _shortest_context(self) -> int:
         return 2

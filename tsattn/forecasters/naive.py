@@ -2,24 +2,27 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.frames import Panel, require_length, season_length
 from tsattn.data.schema import Schema
-from tsattn.forecasters.stored import StoredForecaster
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
+    from tsattn.store import Saved
 
 
-class PointForecaster(StoredForecaster):
+class PointForecaster(Forecaster):
     """A forecaster that gives points only and refuses quantiles."""
 
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> Fitted:
         require_length(panel, self.min_context, f"the context of {self.alias_}")
+        return Fitted(panel=panel)
 
     @abstractmethod
     def _points(self, x: np.ndarray) -> np.ndarray:
@@ -74,6 +77,20 @@ class Naive(PointForecaster):
         return np.repeat(x[:, -1:], self.horizon, axis=1)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SeasonalFitted(Fitted):
+    """The season, which is the context."""
+
+    def facts(self) -> dict[str, Any]:
+        """The season."""
+        return {"learnt": {"context_": self.context}}
+
+    @classmethod
+    def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        return cls(**common, context=saved.count("context_"))
+
+
 class SeasonalNaive(PointForecaster):
     """The value one season ago, the last season repeated where the horizon is longer.
 
@@ -97,7 +114,9 @@ class SeasonalNaive(PointForecaster):
     """
 
     name = "seasonal_naive"
-    learnt = ("context_",)
+    fitted_class = SeasonalFitted
+
+    context_: int = learnt("context", "Season used.")
 
     def __init__(
         self,
@@ -129,9 +148,10 @@ class SeasonalNaive(PointForecaster):
             )
         return self.season_length
 
-    def _learn(self, panel: Panel) -> None:
-        self.context_ = self.season_length or season_length(panel.freq)
-        require_length(panel, self.context_, f"the context of {self.alias_}")
+    def _fit(self, panel: Panel, context: FitContext) -> SeasonalFitted:
+        season = self.season_length or season_length(panel.freq)
+        require_length(panel, season, f"the context of {self.alias_}")
+        return SeasonalFitted(panel=panel, context=season)
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         season = self.min_context

@@ -1,16 +1,15 @@
 """What the forecasters with a network of their own share: fit, windows, samples, rolling
-evaluation, saved folders.
+evaluation.
 """
 
-import copy
 import hashlib
 import json
 import random
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +24,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
+from tsattn.data.stored import require
 from tsattn.data.windows import (
     History,
     Scaler,
@@ -34,11 +34,13 @@ from tsattn.data.windows import (
     make_scaler,
     require_known,
 )
-from tsattn.forecaster import Forecaster
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
+from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.random import Generators, seed_from
+from tsattn.store import Saved, plain_value
 from tsattn.training.settings import Training
 
 if TYPE_CHECKING:  # what only a fit needs is imported by the fit
@@ -49,9 +51,69 @@ if TYPE_CHECKING:  # what only a fit needs is imported by the fit
 _COURSE = ("epoch", "train_loss", "valid_loss", "learning_rate")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkFitted(Fitted):
+    """What a fit of a network of one's own learnt.
+
+    Args:
+        model: The network with all that its answers need.
+        score_scaler: Statistics of the training rows in original units.
+        summary: What was fitted.
+        history: Losses and learning rate, one row an epoch.
+    """
+
+    model: FittedNetwork
+    score_scaler: Scaler
+    summary: dict[str, Any]
+    history: pd.DataFrame
+
+    @property
+    def columns(self) -> CovariateColumns:
+        """What the network reads beside the target, the calendar chosen."""
+        return self.model.columns
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Weights, scales and intervals."""
+        return network_tensors(self.model, self.panel, self.score_scaler)
+
+    def facts(self) -> dict[str, Any]:
+        """The description of the network, and what was told of its training."""
+        facts = {"summary": plain_value(self.summary), "history": self.history.to_dict("list")}
+        return network_facts(self.model) | facts
+
+    @classmethod
+    def restored(cls, forecaster: "NetworkForecaster", saved: Saved, **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`, on the device of the settings."""
+        model, score_scaler = network_from(saved, common["panel"], common["encoder"])
+        check_trained(forecaster.horizon, forecaster.alias, model.config)
+        require(type(forecaster.name) is str, f"its own name is {forecaster.name!r:.40}")
+        device = resolve_device(forecaster.training.device)
+        summary = saved.facts["summary"]
+        return cls(
+            **common,
+            context=model.config.context,
+            model=replace(model, network=model.network.to(device).eval()),
+            score_scaler=score_scaler,
+            summary={k: tuple(v) if isinstance(v, list) else v for k, v in summary.items()},
+            history=pd.DataFrame(saved.facts["history"]),
+        )
+
+
 class NetworkForecaster(Forecaster):
     """A forecaster that trains a network of its own; the subclass carries the constructor and
     describes the network.
+
+    The last ``val_size`` rows of each series decide when to stop and calibrate the intervals;
+    scalers and gradients see only the rows before them. Of several series none is cut because
+    another is short: the windows of each begin at half of what it has, or at a whole context, and
+    what they lack is padded at the front, with missing values where the network leaves them out,
+    otherwise with the mean of the window. Series with fewer than 8 rows are forecast by the
+    pretrained forecaster, which one warning says.
+
+    Intervals are as wide as the errors on up to 500 validation windows, relative to the movements
+    of each window. The series of a table share these errors, each relative to the size of its own
+    (:class:`tsattn.evaluate.intervals.SeriesScales`); a series without validation windows, and the
+    windows of ``predict_windows``, which do not say whose they are, have the typical size.
 
     Attributes:
         fitted_: The network with all that its answers need.
@@ -67,14 +129,9 @@ class NetworkForecaster(Forecaster):
     random_state: Any
     # The learning rate where the training names none.
     rate: float
-    # Called after each epoch; what it raises ends the fit.
-    _after_epoch: Callable[[Any], None] | None = None
-
-    fitted_: FittedNetwork
-    score_scaler_: Scaler
-    context_: int
-    summary_: dict[str, Any]
-    history_: pd.DataFrame
+    fitted_class = NetworkFitted
+    warm_starts = True
+    state_: NetworkFitted | None = None
 
     # --- what a subclass says ---------------------------------------------------------------------
 
@@ -106,6 +163,11 @@ class NetworkForecaster(Forecaster):
 
     # --- what was fitted --------------------------------------------------------------------------
 
+    fitted_: FittedNetwork = learnt("model", "The network with all that its answers need.")
+    score_scaler_: Scaler = learnt("score_scaler", "Scale of the training rows in their units.")
+    context_: int = learnt("context", "Rows of history a forecast reads.")
+    summary_: dict[str, Any] = learnt("summary", "What was fitted.")
+    history_: pd.DataFrame = learnt("history", "Losses and learning rate, one row an epoch.")
     network_ = property(attrgetter("fitted_.network"), doc="The trained network.")
     config_ = property(attrgetter("fitted_.config"), doc="Its description.")
 
@@ -129,26 +191,18 @@ class NetworkForecaster(Forecaster):
         return columns
 
     @property
-    def covariate_columns_(self) -> CovariateColumns:
-        """What the fitted network reads beside the target, its calendar chosen."""
-        return self.fitted_.columns if "fitted_" in vars(self) else self.covariate_columns
-
-    @property
     def masks(self) -> bool:
         """Whether missing values are left out of account: of the fitted network, or of one that
         would be fitted.
         """
-        return self.config_.masked if "fitted_" in vars(self) else self._kind == "encoder"
+        return self._kind == "encoder" if self.state_ is None else self.config_.masked
 
     @property
     def nonnegative(self) -> bool:  # type: ignore[override]
         """Whether forecasts are cut off at 0: with any ``target_transform``."""
-        name = (
-            self.fitted_.transform.name
-            if "fitted_" in vars(self)
-            else self.training.target_transform
-        )
-        return name is not None
+        if self.state_ is None:
+            return self.training.target_transform is not None
+        return self.fitted_.transform.name is not None
 
     @property
     def min_context(self) -> int:
@@ -170,7 +224,7 @@ class NetworkForecaster(Forecaster):
         Raises:
             sklearn.exceptions.NotFittedError: If it has not run.
         """
-        if "fitted_" not in vars(self):
+        if self.state_ is None:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError(
@@ -183,9 +237,6 @@ class NetworkForecaster(Forecaster):
                 f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back"
             )
         self._own_steps()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "fitted_" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import Tags, TargetTags
@@ -294,11 +345,12 @@ class NetworkForecaster(Forecaster):
         simpler = PretrainedForecaster(
             self.horizon, nonnegative=self.nonnegative, n_threads=self.training.n_threads
         )
-        simpler.network_ = load_network(SHIPPED)
-        return simpler
+        return simpler.with_network(load_network(SHIPPED))
 
-    def _tell_short(self, panel: Panel, context: int) -> None:
-        """Say that series are too short for the network, and refuse a panel in which all are."""
+    def _tell_short(self, panel: Panel, context: int, stacklevel: int = 4) -> None:
+        """Say that series are too short for the network, and refuse a panel in which all are;
+        ``stacklevel`` is that of the warning.
+        """
         least = least_rows(context)
         short = known_lengths(panel.last(context)) < least
         if short.all():
@@ -309,7 +361,7 @@ class NetworkForecaster(Forecaster):
                 f"{int(short.sum())} of {len(short)} series have fewer than {least} rows of"
                 f" history, too few for {self.alias_}; they are forecast by the pretrained"
                 f" {simpler.alias_!r}",
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def _threads(self, fitted: FittedNetwork, n_windows: int, n_channels: int) -> int:
@@ -345,10 +397,8 @@ class NetworkForecaster(Forecaster):
                 f"the model was fitted on the series {', '.join(map(str, self.fitted_.ids))}, which"
                 f" look at one another; got {', '.join(map(str, panel.ids))}; give the same series"
             )
-        regression = self.fitted_.covariate_regression
-        encoder = self.fitted_.encoder if regression is None else regression.encoder
-        if encoder is not None:
-            encoder.check(panel)
+        if self.encoder_ is not None:
+            self.encoder_.check(panel)
         return panel
 
     def series(self, data: TableLike | Panel | None = None) -> Panel:
@@ -411,62 +461,9 @@ class NetworkForecaster(Forecaster):
 
     # --- fit --------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        data: TableLike | Panel,
-        y: None = None,
-        *,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> Self:
-        """Learn from every series of ``data``; what was learnt before is forgotten, unless
-        ``warm_start`` is set.
-
-        The last ``val_size`` rows of each series decide when to stop and calibrate the intervals;
-        scalers and gradients see only the rows before them. Of several series none is cut because
-        another is short: the windows of each begin at half of what it has, or at a whole context,
-        and what they lack is padded at the front, with missing values where the network leaves them
-        out, otherwise with the mean of the window. Series with fewer than 8 rows are forecast by
-        the pretrained forecaster, which one warning says.
-
-        Intervals are as wide as the errors on up to 500 validation windows, relative to the
-        movements of each window. The series of a long table share these errors, each relative to
-        the size of its own (:class:`tsattn.evaluate.intervals.SeriesScales`); a series without
-        validation windows, and the windows of ``predict_windows``, which do not say whose they are,
-        have the typical size.
-
-        Args:
-            data: A long or wide frame, or a panel.
-            y: Ignored; scikit-learn passes it.
-            warm_start: Go on from the weights of the fit before, if there was one.
-            verbose: Show progress on stderr where that is a terminal.
-
-        Raises:
-            ValueError: If a parameter or the table is not usable; nothing has been trained then,
-                and a fit that fails or is interrupted leaves the one before it.
-        """
-        fresh = copy.copy(self)
-        vars(fresh).pop(
-            "fitted_", None
-        )  # whether missing values are left out is the next network's matter
-        panel = Forecaster.read(fresh, data)
+    def _fit(self, panel: Panel, context: FitContext) -> NetworkFitted:
         with torch.inference_mode(mode=False):  # nothing is learnt in the caller's
-            fitted, results = self._train(
-                panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose
-            )
-        for name in [
-            name for name in vars(self) if name.endswith("_") and not name.startswith("_")
-        ]:
-            delattr(self, name)
-        self.fitted_, self.context_ = fitted, fitted.config.context
-        self.panel_, self.panel_in_ = tail_of(panel, self.context_), isinstance(data, Panel)
-        for name, value in results.items():
-            setattr(self, name, value)
-        return self
-
-    def _learn(self, panel: Panel) -> None:
-        # fit does all itself: it changes nothing before the last step has succeeded
-        raise NotImplementedError
+            return self._train(panel, context)
 
     def _plan(self, panel: Panel) -> "tuple[FitPlan, FittedNetwork]":
         """All of a fit that can be refused before there is a network, and what it will fill."""
@@ -504,10 +501,8 @@ class NetworkForecaster(Forecaster):
             by_place=n_mixed > 0,
         )
 
-    def _train(
-        self, panel: Panel, *, warm: bool, verbose: bool
-    ) -> tuple[FittedNetwork, dict[str, Any]]:
-        """A fitted network and the other attributes of a fit."""
+    def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
+        """A network, fitted from the start or from the weights of the fit before."""
         from tsattn.forecasters.fitting import (
             check_same_covariates,
             hold_linear,
@@ -518,18 +513,22 @@ class NetworkForecaster(Forecaster):
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
-        self._tell_short(panel, plan.spec.context)
+        self._tell_short(panel, plan.spec.context, stacklevel=6)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)
         generators = Generators.from_seed(seed, home)
         with IN_SINGLE:
-            fitted.network = build_model(fitted.config, generator=generators.init)
+            network = build_model(fitted.config, generator=generators.init)
+        fitted = replace(fitted, network=network)
         if fitted.head is not None:
             fitted.head.check_support(torch.as_tensor(plan.panel.values))
-        if warm:
-            start_from(fitted.network, fitted.config, self.network_, self.config_)
-            check_same_covariates(plan.encoder, self.fitted_.encoder)
+        previous = context.previous
+        warm = isinstance(previous, NetworkFitted)
+        if isinstance(previous, NetworkFitted):
+            start = previous.model
+            start_from(fitted.network, fitted.config, start.network, start.config)
+            check_same_covariates(plan.encoder, start.encoder)
         learn, check = plan.batches(
             self.training.batch_size, generators.order, home, masked=fitted.config.masked
         )
@@ -543,28 +542,31 @@ class NetworkForecaster(Forecaster):
             checkpoint = self._checkpoint(
                 panel, generators, seed, fitted.network.state_dict() if warm else {}
             )
-            how = {
-                "generators": generators,
-                "device": device,
-                "checkpoint": checkpoint,
-                "processes": processes,
-            }
             progress = self._run(
-                fitted.network, learn, check, title=self.alias_ if verbose else None, **how
+                fitted.network,
+                learn,
+                check,
+                title=self.alias_ if context.verbose else None,
+                generators=generators,
+                device=device,
+                checkpoint=checkpoint,
+                processes=processes,
+                after_epoch=context.after_epoch,
             )
             if check is not None and fitted.head is None:
-                fitted.calibrate(*plan.calibration())
+                fitted = fitted.calibrated(*plan.calibration())
         summary = self._summarise(
             fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads
         )
-        history = pd.DataFrame(progress.history, columns=list(_COURSE))
-        return fitted, {
-            "score_scaler_": make_scaler(
-                panel, int(plan.stops[0]) if fitted.by_place else plan.stops
-            ),
-            "summary_": summary,
-            "history_": history,
-        }
+        return NetworkFitted(
+            panel=tail_of(panel, fitted.config.context),
+            context=fitted.config.context,
+            encoder=fitted.encoder,
+            model=fitted,
+            score_scaler=make_scaler(panel, int(plan.stops[0]) if fitted.by_place else plan.stops),
+            summary=summary,
+            history=pd.DataFrame(progress.history, columns=list(_COURSE)),
+        )
 
     def _run(
         self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any
@@ -581,7 +583,7 @@ class NetworkForecaster(Forecaster):
         random.setstate(chance)  # Lightning loads rich, which draws while it is imported
         rate = self.rate if self.training.learning_rate is None else self.training.learning_rate
         training = self.training.changed(learning_rate=rate)
-        return train(network, learn, check, training, **how, after_epoch=self._after_epoch)
+        return train(network, learn, check, training, **how)
 
     def _checkpoint(
         self, panel: Panel, generators: Generators, seed: int | None, start: dict[str, torch.Tensor]
@@ -664,13 +666,16 @@ class NetworkForecaster(Forecaster):
         panel = continued_panel(self.panel_, self.read(data, fitted=True), self.context_)
         self._tell_short(panel, self.context_)
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
+        model = self.fitted_
+        score_scaler = self.score_scaler_
         if not np.array_equal(places, np.arange(self.panel_.n_series)):
-            own = make_scaler(panel)
-            if not self.fitted_.by_place:
-                scaler = self.fitted_.scaler.at(places, own)
-                self.fitted_ = replace(self.fitted_, scaler=scaler, ids=pd.Index(panel.ids))
-            self.score_scaler_ = self.score_scaler_.at(places, own)
-        self.panel_ = tail_of(panel, self.context_)
+            own_scaler = make_scaler(panel)
+            if not model.by_place:
+                scaler = model.scaler.at(places, own_scaler)
+                model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
+            score_scaler = score_scaler.at(places, own_scaler)
+        tail = tail_of(panel, self.context_)
+        self.state_ = self.revised(panel=tail, model=model, score_scaler=score_scaler).state_
         return self
 
     def cross_validation(
@@ -718,56 +723,3 @@ class NetworkForecaster(Forecaster):
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         scaler = self.score_scaler_.at(places, make_scaler(panel))
         return -roll(self, panel, ends, scaler=scaler, keep=False).mae
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no
-        pickle.
-
-        Args:
-            path: The folder; an older save there is replaced in one step.
-        """
-        from tsattn.forecasters.saving import fitted_files, plain_value, write_model
-
-        self.check_fitted()
-        tensors, facts = fitted_files(self.fitted_, self.panel_, self.score_scaler_)
-        facts |= {
-            "parameters": plain_value(self.get_params(deep=False)),
-            "panel_in": self.panel_in_,
-            "summary": plain_value(self.summary_),
-            "history": self.history_.to_dict("list"),
-        }
-        write_model(Path(path), type(self).__name__, tensors, facts)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote, on any machine; it runs no code from the files.
-
-        Raises:
-            ValueError: If files are missing, damaged or of another class.
-        """
-        from tsattn.forecasters.saving import (
-            check_trained,
-            fitted_from,
-            made_of,
-            read_model,
-            require,
-        )
-
-        def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
-            forecaster = cls(**made_of(cls, facts["parameters"]))
-            fitted, panel, score_scaler = fitted_from(facts, tensors)
-            check_trained(forecaster.horizon, forecaster.alias, fitted.config)
-            require(type(forecaster.name) is str, f"its own name is {forecaster.name!r:.40}")
-            device = resolve_device(forecaster.training.device)
-            forecaster.fitted_ = replace(fitted, network=fitted.network.to(device).eval())
-            forecaster.score_scaler_, forecaster.context_ = score_scaler, fitted.config.context
-            require(type(facts["panel_in"]) is bool, "panel_in")
-            forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
-            forecaster.summary_ = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in facts["summary"].items()
-            }
-            forecaster.history_ = pd.DataFrame(facts["history"])
-            return forecaster
-
-        found: Self = read_model(Path(path), cls.__name__, rebuild)
-        return found

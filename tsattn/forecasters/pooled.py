@@ -14,16 +14,19 @@ from tsattn.data.windows import (
     least_rows,
     pad_front,
 )
-from tsattn.forecasters.stored import StoredForecaster
+from tsattn.forecaster import Forecaster, learnt
 
 
-class PooledForecaster(StoredForecaster):
+class PooledForecaster(Forecaster):
     """A forecaster that learns one model from windows of all series; what a window lacks is padded
     by its mean.
     """
 
     min_context = 1
     bound: ClassVar[tuple[str, ...]] = ("horizon",)
+
+    context_: int = learnt("context", "Rows of history read.")
+    n_windows_: int = learnt("n_windows", "Training windows used.")
 
     @property
     def max_context(self) -> int:

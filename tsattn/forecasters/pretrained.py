@@ -7,10 +7,9 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,10 +17,10 @@ import torch
 
 from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
-from tsattn.data.frames import Panel, TableLike
+from tsattn.data.frames import Panel, TableLike, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
-from tsattn.forecasters.stored import StoredForecaster
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
@@ -29,6 +28,7 @@ from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
     from tsattn.forecasters.covariate_regression import CovariateRegression
+    from tsattn.store import Saved
 
 MAX_HORIZON = 1024
 
@@ -46,7 +46,7 @@ _SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
 _SAME = 1e-9
 
 
-class GapForecaster(StoredForecaster):
+class GapForecaster(Forecaster):
     """A forecaster that leaves missing values out of account, and needs one value of
     each series.
     """
@@ -75,6 +75,67 @@ class GapForecaster(StoredForecaster):
         if fitted:
             require_known(panel, self.least_context)
         return panel
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PretrainedFitted(Fitted):
+    """A network that forecasts the table, and what covariates add to it.
+
+    Args:
+        network: The network.
+        season: Rows of the season that the frequency usually has; 0 where it has none.
+        covariate_regression: What covariates add; ``None`` where none are read.
+        summary: How a fine-tuning went, empty without one.
+    """
+
+    network: ZeroNetwork
+    season: int = 0
+    covariate_regression: "CovariateRegression | None" = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights of the network and of the regressions."""
+        from tsattn.forecasters.saving import regression_tensors
+
+        weights = self.network.state_dict()
+        tensors = {f"network.{name}": tensor for name, tensor in weights.items()}
+        return tensors | regression_tensors(self.covariate_regression)
+
+    def facts(self) -> dict[str, Any]:
+        """Settings of the network, the season, and how a fine-tuning went."""
+        from tsattn.forecasters.saving import regression_facts
+
+        facts = {"learnt": {}, "network": self.network.config.to_dict(), "season": self.season}
+        facts |= regression_facts(self.covariate_regression)
+        return facts | ({"summary": dict(self.summary)} if self.summary else {})
+
+    @classmethod
+    def restored(cls, forecaster: "PretrainedForecaster", saved: "Saved", **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`; the weights become the forecaster's."""
+        from tsattn.data.stored import require
+        from tsattn.forecasters.saving import regression_from
+
+        nonnegative = forecaster.nonnegative
+        n_threads = forecaster.n_threads
+        require(type(nonnegative) is bool, f"nonnegative = {nonnegative!r:.40}")
+        require(
+            n_threads is None or (type(n_threads) is int and n_threads >= 1),
+            f"n_threads = {n_threads!r:.40}",
+        )
+        weights = saved.part("network.")
+        _check_weights(weights, saved.facts["network"])
+        network = build_network(saved.facts["network"], weights)
+        forecaster.weights = network
+        # Folders of earlier versions have none.
+        season = saved.facts.get("season", 0)
+        require(type(season) is int and season >= 0, f"season = {season!r:.40}")
+        return cls(
+            **common,
+            network=network,
+            season=season,
+            covariate_regression=regression_from(saved, common["encoder"]),
+            summary=dict(saved.facts.get("summary", {})),
+        )
 
 
 class PretrainedForecaster(GapForecaster):
@@ -129,11 +190,15 @@ class PretrainedForecaster(GapForecaster):
     """
 
     name = "zero"
+    fitted_class = PretrainedFitted
+    unsaved = ("weights",)
 
-    network_: ZeroNetwork
-    season_: int = 0
-    covariate_regression_: "CovariateRegression | None" = None
-    summary_: Mapping[str, Any] = MappingProxyType({})
+    network_: ZeroNetwork = learnt("network", "The network that forecasts.")
+    season_: int = learnt("season", "Rows of the season that the frequency usually has.")
+    covariate_regression_: "CovariateRegression | None" = learnt(
+        "covariate_regression", "What covariates add to its forecasts."
+    )
+    summary_: Mapping[str, Any] = learnt("summary", "How a fine-tuning went.")
 
     def __init__(
         self,
@@ -169,12 +234,10 @@ class PretrainedForecaster(GapForecaster):
         Beside columns only those that tokens hold are read: a window of columns is many times as
         wide.
         """
-        network = vars(self).get("network_")
-        if network is None:
+        if self.state_ is None:
             return 1
-        return (
-            network.config.token_context if self.covariate_columns else network.config.max_context
-        )
+        config = self.network_.config
+        return config.token_context if self.covariate_columns else config.max_context
 
     @property
     def least_context(self) -> int:
@@ -183,63 +246,51 @@ class PretrainedForecaster(GapForecaster):
         """
         return self.network_.config.token_context
 
-    def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
-        """Remember a table, and learn from it where ``fine_tune`` says so.
-
-        Args:
-            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
-                panel.
-            y: Ignored; scikit-learn passes it.
-            verbose: Show how the training goes on stderr where that is a terminal.
-
-        Raises:
-            ValueError: If the table is faulty, a series has no value, or a setting is not usable;
-                nothing is changed then.
-        """
-        self._title = self.alias_ if verbose else None
-        try:
-            return super().fit(data)
-        finally:
-            del self._title
-
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
         _check_steps(self.horizon)
         network = _network(self.weights)
         require_known(panel, network.config.token_context)
-        season = season_length(panel.freq)
         summary: dict[str, Any] = {}
-        regression = None
         if self.fine_tune:
             from tsattn.forecasters.fine_tuning import fine_tune
 
-            how: dict[str, Any] = {
-                "horizon": self.horizon,
-                "val_size": self.val_size,
-                "random_state": self.random_state,
-                "title": vars(self).get("_title"),
-            }
             with torch.inference_mode(mode=False):
-                network, summary = fine_tune(network, panel, **how)
-        if columns := self.covariate_columns:
-            from tsattn.forecasters.covariate_regression import make_encoder
-            from tsattn.forecasters.covariate_weights import fit_covariate_regression
+                network, summary = fine_tune(
+                    network,
+                    panel,
+                    horizon=self.horizon,
+                    val_size=self.val_size,
+                    random_state=self.random_state,
+                    title=self.alias_ if context.verbose else None,
+                )
+        season = season_length(panel.freq)
+        fitted = PretrainedFitted(panel=panel, network=network, season=season, summary=summary)
+        return self._with_covariates(fitted) if self.covariate_columns else fitted
 
-            encoder = make_encoder(columns, panel)
-            fresh = copy.copy(self)
-            fresh.network_ = network
-            fresh.season_ = season
-            own: dict[str, Any] = {"horizon": self.horizon, "least": 1}
-            # A wrong value would be followed by the regressions, and decide what is held to be the
-            # better one.
-            clean = replace(panel, values=_clean_values(panel, network.config.token_context))
-            regression = fit_covariate_regression(
-                fresh._answer, fresh.windows, clean, encoder, **own
-            )
-        self.network_ = network
-        self.covariate_regression_ = regression
-        self.summary_ = summary
-        self.season_ = season
-        self.encoder_ = None if regression is None else regression.encoder
+    def _with_covariates(self, fitted: PretrainedFitted) -> PretrainedFitted:
+        """The fit, and what covariates add to its forecasts."""
+        from tsattn.forecasters.covariate_regression import make_encoder
+        from tsattn.forecasters.covariate_weights import fit_covariate_regression
+
+        panel = fitted.panel
+        encoder = make_encoder(self.covariate_columns, panel)
+        # A wrong value would be followed by the regressions, and decide what is held to be the
+        # better one.
+        clean = replace(panel, values=_clean_values(panel, fitted.network.config.token_context))
+        plain = self.with_state(fitted)
+        regression = fit_covariate_regression(
+            plain._answer, plain.windows, clean, encoder, horizon=self.horizon, least=1
+        )
+        return replace(fitted, covariate_regression=regression, encoder=encoder)
+
+    def with_network(self, network: ZeroNetwork) -> Self:
+        """A copy that forecasts windows by a network and has seen no table.
+
+        Args:
+            network: The network.
+        """
+        nothing = to_panel([0.0], Schema())
+        return self.with_state(PretrainedFitted(panel=nothing, network=network))
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a copy that forecasts so many steps at once."""
@@ -251,8 +302,7 @@ class PretrainedForecaster(GapForecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows that may miss values, but not all of a channel's."""
-        if "network_" not in vars(self):
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+        self.check_fitted()
         return check_histories(x, self.max_context, self.least_context)
 
     def _forecast(
@@ -307,55 +357,6 @@ class PretrainedForecaster(GapForecaster):
         if self.n_threads is None:
             return torch.get_num_threads()
         return check_whole("n_threads", self.n_threads)
-
-    # --- saved folders ----------------------------------------------------------------------------
-
-    prefix = ""
-
-    def _learnt_tensors(self) -> dict[str, torch.Tensor]:
-        arrays = {} if self.covariate_regression_ is None else self.covariate_regression_.arrays()
-        tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
-        return tensors | {name: torch.as_tensor(array) for name, array in arrays.items()}
-
-    def _inside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        regression = self.covariate_regression_
-        facts = {} if regression is None else {"covariate_regression": regression.facts()}
-        facts |= {"summary": dict(self.summary_)} if self.summary_ else {}
-        return {"network": self.network_.config.to_dict(), "season": self.season_, **facts}, {}
-
-    def _take(
-        self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path
-    ) -> None:
-        from tsattn.data.stored import require
-        from tsattn.forecasters.covariate_regression import OUTDATED, PREFIX, CovariateRegression
-
-        require(type(self.nonnegative) is bool, f"nonnegative = {self.nonnegative!r:.40}")
-        n_threads = self.n_threads
-        require(
-            n_threads is None or (type(n_threads) is int and n_threads >= 1),
-            f"n_threads = {n_threads!r:.40}",
-        )
-        weights = {
-            name.removeprefix("network."): v
-            for name, v in tensors.items()
-            if name.startswith("network.")
-        }
-        _check_weights(weights, facts["network"])
-        self.network_ = self.weights = build_network(facts["network"], weights)
-        self.summary_ = dict(facts.get("summary", {}))
-        # Folders of earlier versions have none.
-        self.season_ = facts.get("season", 0)
-        require(type(self.season_) is int and self.season_ >= 0, f"season = {self.season_!r:.40}")
-        require("leftovers" not in facts, OUTDATED)
-        regression = facts.get("covariate_regression")
-        require((regression is None) == (self.encoder_ is None), "covariates that are not read")
-        if regression is not None and self.encoder_ is not None:
-            arrays = {
-                name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(PREFIX)
-            }
-            self.covariate_regression_ = CovariateRegression.rebuilt(
-                self.encoder_, regression, arrays
-            )
 
 
 class _Between:

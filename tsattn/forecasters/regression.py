@@ -1,10 +1,10 @@
 """Forecasts by a regression of the next rows on the last ones."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWi
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
+from tsattn.forecaster import FitContext, Fitted, learnt
 from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
@@ -28,6 +29,8 @@ from tsattn.random import seed_from
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tsattn.store import Saved
 
 # Rows that teach boosted trees at most, each a window and one of its steps.
 _TREE_ROWS = 100_000
@@ -189,6 +192,100 @@ _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RegressionFitted(Fitted):
+    """A fitted regressor and what it reads.
+
+    Args:
+        context: Lags read.
+        n_windows: Training windows used.
+        regressor: The fitted regressor; of a loaded ``"gbm"`` its trees.
+        steps: What ``"gbm"`` reads of a window and a step; of all others ``None``.
+    """
+
+    context: int
+    n_windows: int
+    regressor: Any
+    steps: StepFeatures | None
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """The coefficients or trees."""
+        import torch
+
+        if self.bound["regressor"] == "ridge":
+            arrays = {"coef": self.regressor.coef_.T, "intercept": self.regressor.intercept_}
+        else:
+            trees = self.regressor
+            arrays = dict((trees if isinstance(trees, _Trees) else _Trees.of(trees)).arrays)
+        if self.steps is not None:
+            # Also the mark by which files with one forest a step are told.
+            layout = [self.bound["horizon"], self.context, *self.steps.cycles]
+            arrays["layout"] = np.array(layout, dtype=np.int64)
+        return {f"learnt.{name}": torch.as_tensor(array) for name, array in arrays.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Lags and windows."""
+        return {"learnt": {"context_": self.context, "n_windows_": self.n_windows}}
+
+    @classmethod
+    def restored(cls, forecaster: "SklearnForecaster", saved: "Saved", **common: Any) -> Self:
+        """As :meth:`tsattn.forecaster.Fitted.restored`."""
+        from tsattn.data.stored import require
+
+        context = saved.count("context_")
+        encoder = common["encoder"]
+        horizon = forecaster.horizon
+        arrays = {name: tensor.numpy() for name, tensor in saved.part("learnt.").items()}
+        layout = arrays.pop("layout", None)
+        steps = None
+        if layout is not None:
+            steps = _step_features(common["panel"].freq, context, horizon, encoder)
+            require(
+                forecaster.regressor == "gbm"
+                and layout.tolist() == [horizon, context, *steps.cycles],
+                "trees of other steps or windows",
+            )
+        n_features = context
+        if encoder is not None:
+            n_shared, n_own = _sizes(encoder, context)
+            n_features = n_shared + horizon * n_own
+        regressor: Any
+        if forecaster.regressor != "gbm":
+            regressor = _ridge_from(arrays, n_features, horizon)
+        else:
+            regressor = _Trees(**arrays)
+            if steps is None:
+                regressor.check(horizon, n_features)
+            else:
+                regressor.check(1, steps.width)
+        n_windows = saved.count("n_windows_")
+        return cls(**common, context=context, n_windows=n_windows, regressor=regressor, steps=steps)
+
+
+def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int) -> Any:
+    """The ridge regression of saved coefficients."""
+    from tsattn.data.stored import require
+
+    ridge = _ridge()
+    coef = arrays["coef"]
+    intercept = arrays["intercept"]
+    shape = (n_features, horizon)
+    require(
+        coef.shape in (shape, shape[: 1 if horizon == 1 else 2]),
+        f"coefficients of shape {coef.shape}",
+    )
+    require(intercept.shape == (horizon,), f"intercepts of shape {intercept.shape}")
+    for array in (coef, intercept):
+        require(
+            array.dtype == np.float64 and bool(np.isfinite(array).all()),
+            "coefficients are no numbers",
+        )
+    ridge.coef_ = coef.T
+    ridge.intercept_ = intercept
+    ridge.n_features_in_ = n_features
+    return ridge
+
+
 class SklearnForecaster(PooledForecaster, PointForecaster):
     """A regression of scikit-learn on lags: one answer for each step ahead, none fed back (direct
     multi-step).
@@ -237,8 +334,11 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         TypeError: If ``regressor`` is neither a known name nor a regressor.
     """
 
-    learnt = ("context_", "n_windows_")
+    fitted_class = RegressionFitted
     bound = ("horizon", "regressor")
+
+    regressor_: Any = learnt("regressor", "The fitted regressor; of a loaded ``gbm`` its trees.")
+    steps_: StepFeatures | None = learnt("steps", "What ``gbm`` reads of a window and a step.")
 
     def __init__(
         self,
@@ -278,36 +378,44 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         """The name of the regressor, or of its class."""
         return self.regressor if isinstance(self.regressor, str) else type(self.regressor).__name__
 
-    def _learn(self, panel: Panel) -> None:
+    def _fit(self, panel: Panel, context: FitContext) -> RegressionFitted:
         pairs = self.regressor == "gbm"
         season = max(_seasons(panel.freq), default=None) if pairs else None
-        context = choose_context(panel, self.horizon, self.context, season=season)
+        n_rows = choose_context(panel, self.horizon, self.context, season=season)
         generator = np.random.default_rng(seed_from(self.random_state))
         columns = self.covariate_columns
-        encoder = None
-        if columns:
-            encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
-        self.context_ = context
-        self.encoder_ = encoder
-        self.steps_ = None
+        encoder = CovariateEncoder.fit(columns, panel, panel.lengths) if columns else None
+        steps = None
         if pairs:
-            self.steps_ = _step_features(panel.freq, context, self.horizon, encoder)
-            x, y, self.n_windows_ = self._pairs(panel, self.steps_, generator)
+            steps = _step_features(panel.freq, n_rows, self.horizon, encoder)
+            x, y, n_windows = self._pairs(panel, steps, encoder, generator)
         else:
-            x, y = self._whole(panel, generator)
-            self.n_windows_ = len(x)
+            x, y = self._whole(panel, n_rows, encoder, generator)
+            n_windows = len(x)
         from threadpoolctl import threadpool_limits
 
-        regressor = self._make(int(generator.integers(2**31)), context, encoder)
+        regressor = self._make(int(generator.integers(2**31)), n_rows, encoder)
         # Threads of OpenMP spin while they wait for one another: beside other processes two take
         # far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
-            self.regressor_ = regressor.fit(x, y)
+            regressor = regressor.fit(x, y)
+        return RegressionFitted(
+            panel=panel,
+            context=n_rows,
+            encoder=encoder,
+            n_windows=n_windows,
+            regressor=regressor,
+            steps=steps,
+        )
 
-    def _whole(self, panel: Panel, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _whole(
+        self,
+        panel: Panel,
+        context: int,
+        encoder: CovariateEncoder | None,
+        generator: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[n, features]`` and targets ``[n, F]`` of whole windows."""
-        context = self.context_
-        encoder = self.encoder_
         beside = None
         if encoder is not None:
             history = CovariateHistory(panel, encoder.columns)
@@ -323,13 +431,18 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         return training_windows(panel, **how, generator=generator, centre="last", beside=beside)
 
     def _pairs(
-        self, panel: Panel, features: StepFeatures, generator: np.random.Generator
+        self,
+        panel: Panel,
+        features: StepFeatures,
+        encoder: CovariateEncoder | None,
+        generator: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Features ``[n, features]`` and targets ``[n]`` of windows and some of their steps, and
         how many windows.
         """
+        context = features.context
         how: dict[str, Any] = {
-            "context": self.context_,
+            "context": context,
             "horizon": self.horizon,
             "max_windows": self.max_windows,
         }
@@ -337,19 +450,15 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         every = np.tile(np.arange(self.horizon), (len(z), 1))
         n_steps = int(np.clip(_TREE_ROWS // len(z), 1, self.horizon))
         steps = generator.permuted(every, axis=1)[:, :n_steps] if n_steps < self.horizon else every
-        history = None if self.encoder_ is None else CovariateHistory(panel, self.encoder_.columns)
-        size = chunk_size(
-            self.context_ if history is None else history.width(self.context_, self.horizon)
-        )
+        history = None if encoder is None else CovariateHistory(panel, encoder.columns)
+        size = chunk_size(context if history is None else history.width(context, self.horizon))
         rows = []
         targets = []
         for first in range(0, len(z), size):
             part = slice(first, first + size)
             parts: Mapping[str, np.ndarray] = {}
-            if history is not None and self.encoder_ is not None:
-                parts = self.encoder_.parts(
-                    history.windows(ends[part], self.context_, self.horizon)
-                )
+            if history is not None and encoder is not None:
+                parts = encoder.parts(history.windows(ends[part], context, self.horizon))
             target = np.take_along_axis(future[part], steps[part], axis=1).ravel()
             known = ~np.isnan(target)
             rows.append(features.rows(z[part], parts, steps[part])[known])
@@ -377,7 +486,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             if each.split("__")[-1] == "random_state" and params[each] is None
         ]
         regressor.set_params(**dict.fromkeys(open_seeds, seed))
-        if self.steps_ is not None or get_tags(regressor).target_tags.multi_output:
+        if self.regressor == "gbm" or get_tags(regressor).target_tags.multi_output:
             return regressor
         if encoder is not None:
             return _BySteps(regressor, *_sizes(encoder, context))
@@ -436,67 +545,6 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         if covariates is not None:
             point[np.isnan(covariates.known[:, context:]).any(axis=2)] = np.nan
         return point
-
-    def _learnt_tensors(self) -> "dict[str, Tensor]":
-        import torch
-
-        found = self.regressor_
-        if self.regressor == "ridge":
-            arrays = {"coef": found.coef_.T, "intercept": found.intercept_}
-        else:
-            arrays = dict((found if isinstance(found, _Trees) else _Trees.of(found)).arrays)
-        if self.steps_ is not None:
-            # Also the mark by which files with one forest a step are told.
-            arrays["layout"] = np.array(
-                [self.horizon, self.context_, *self.steps_.cycles], dtype=np.int64
-            )
-        return {name: torch.as_tensor(array) for name, array in arrays.items()}
-
-    def _take(
-        self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path
-    ) -> None:
-        from tsattn.data.stored import require
-
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        self.steps_ = None
-        if (layout := arrays.pop("layout", None)) is not None:
-            self.steps_ = _step_features(
-                self.panel_.freq, self.context_, self.horizon, self.encoder_
-            )
-            expected = [self.horizon, self.context_, *self.steps_.cycles]
-            require(
-                self.regressor == "gbm" and layout.tolist() == expected,
-                "trees of other steps or windows",
-            )
-            self.regressor_ = _Trees(**arrays)
-            self.regressor_.check(1, self.steps_.width)
-            return
-        n_features = self.context_
-        if self.encoder_ is not None:
-            n_shared, n_own = _sizes(self.encoder_, self.context_)
-            n_features = n_shared + self.horizon * n_own
-        if self.regressor == "gbm":
-            self.regressor_ = _Trees(**arrays)
-            self.regressor_.check(self.horizon, n_features)
-            return
-        ridge = _ridge()
-        coef = arrays["coef"]
-        intercept = arrays["intercept"]
-        shape = (n_features, self.horizon)
-        require(
-            coef.shape in (shape, shape[: 1 if self.horizon == 1 else 2]),
-            f"coefficients of shape {coef.shape}",
-        )
-        require(intercept.shape == (self.horizon,), f"intercepts of shape {intercept.shape}")
-        for array in (coef, intercept):
-            require(
-                array.dtype == np.float64 and bool(np.isfinite(array).all()),
-                "coefficients are no numbers",
-            )
-        ridge.coef_ = coef.T
-        ridge.intercept_ = intercept
-        ridge.n_features_in_ = n_features
-        self.regressor_ = ridge
 
 
 def _seasons(freq: str | int) -> tuple[int, ...]:

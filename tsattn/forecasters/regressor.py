@@ -1,5 +1,6 @@
 """The attention network as a regressor of scikit-learn: from windows to what follows them."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -140,7 +141,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             )
         # In double precision the forecast of a window does not depend on the windows computed
         # beside it.
-        fitted.network = fitted.network.double()
+        fitted = replace(fitted, network=fitted.network.double())
         self.fitted_, self.n_iter_, self._flat = fitted, progress.epoch, future.ndim == 1
         return self
 

@@ -1,336 +1,88 @@
-"""Fitted forecasters in folders: tensors and facts, no pickle, no code, no training frame."""
+"""Tensors and facts of fitted networks, and of what covariates add to a forecaster."""
 
-import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.covariates import CovariateColumns, Covariates
-from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.frames import Panel
-from tsattn.data.special_days import HolidaysMissing
-from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
+from tsattn.data.stored import require
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import History, Scaler
+from tsattn.data.windows import Scaler
 from tsattn.evaluate.intervals import KnownScales, StepIntervals
-from tsattn.forecaster import Forecaster
 from tsattn.forecasters.covariate_regression import OUTDATED, PREFIX, CovariateRegression
 from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.settings import Settings
-from tsattn.storage import (
-    file_digest,
-    one_line,
-    read_json,
-    read_tensors,
-    standing_folder,
-    write_folder,
-    write_json,
-    write_tensors,
-)
+from tsattn.store import Saved
 
-_FORMAT = 3
-_TENSORS = "model.safetensors"
-_FACTS = "config.json"
-_TRIES = 10  # a writer may exchange the folder between two reads, and a busy machine several times
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
-_MEASURES = ("mean", "scale", "static_mean", "static_scale")
-# Options of format 1 that say nothing about a fitted network, or that its description holds.
-_GONE = ("compile", "verbose", "warm_start", "learn_scales", "tt_rank", "n_kv_heads", "n_global")
-_DAMAGES = (
-    LookupError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    AttributeError,
-    ArithmeticError,
-    ImportError,
-)
-_ForecasterT = TypeVar("_ForecasterT", bound=Forecaster)
-_AnyT = TypeVar("_AnyT")
 
 
-def fitted_files(
-    fitted: FittedNetwork, panel: Panel, score_scaler: Scaler
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of a fitted network, the last context of each series, and a scaler in
-    original units.
+def network_tensors(
+    model: FittedNetwork, panel: Panel, score_scaler: Scaler
+) -> dict[str, torch.Tensor]:
+    """Tensors of a fitted network and of a scaler in original units.
 
-    Raises:
-        ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
+    Args:
+        model: The network with its scales and intervals.
+        panel: The series that are saved with it.
+        score_scaler: Statistics of the training rows in original units.
     """
-    panel = replace(panel, values=History(panel).filled)
-    tensors = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
+    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
     tensors |= {
-        "scaler.mean": torch.as_tensor(fitted.scaler.mean),
-        "scaler.scale": torch.as_tensor(fitted.scaler.scale),
+        "scaler.mean": torch.as_tensor(model.scaler.mean),
+        "scaler.scale": torch.as_tensor(model.scaler.scale),
         "score.mean": torch.as_tensor(score_scaler.mean),
         "score.scale": torch.as_tensor(score_scaler.scale),
-        **tail_tensors(panel),
     }
-    more, told = covariate_files(fitted.encoder, panel)
-    if fitted.intervals is not None:
-        tensors["intervals.errors"] = torch.as_tensor(fitted.intervals.errors)
-    if fitted.sizes is not None:
-        places = fitted.sizes.places(panel, panel.starts[1:])
-        scales = np.where(places[:, None] >= 0, fitted.sizes.scales[places], np.nan)
-        tensors |= {
-            "intervals.scales": torch.as_tensor(scales),
-            "intervals.per_step": torch.as_tensor(fitted.sizes.per_step),
-        }
-    facts = told | {
-        "network": fitted.config.to_dict(),
-        "transform": fitted.transform.name,
-        "panel": panel_facts(panel),
+    if model.intervals is not None:
+        tensors["intervals.errors"] = torch.as_tensor(model.intervals.errors)
+    if model.sizes is not None:
+        places = model.sizes.places(panel, panel.starts[1:])
+        scales = np.where(places[:, None] >= 0, model.sizes.scales[places], np.nan)
+        tensors["intervals.scales"] = torch.as_tensor(scales)
+        tensors["intervals.per_step"] = torch.as_tensor(model.sizes.per_step)
+    return tensors | regression_tensors(model.covariate_regression)
+
+
+def network_facts(model: FittedNetwork) -> dict[str, Any]:
+    """Facts of a fitted network."""
+    facts = {"network": model.config.to_dict(), "transform": model.transform.name}
+    return facts | regression_facts(model.covariate_regression)
+
+
+def regression_tensors(regression: CovariateRegression | None) -> dict[str, torch.Tensor]:
+    """Tensors of what covariates add to a forecaster."""
+    arrays = {} if regression is None else regression.arrays()
+    return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def regression_facts(regression: CovariateRegression | None) -> dict[str, Any]:
+    """Facts of what covariates add to a forecaster."""
+    return {} if regression is None else {"covariate_regression": regression.facts()}
+
+
+def regression_from(saved: Saved, encoder: CovariateEncoder | None) -> CovariateRegression | None:
+    """What covariates add to a forecaster, out of the files.
+
+    Raises:
+        ValueError: If something is not what was saved; also LookupError or TypeError.
+    """
+    require("leftovers" not in saved.facts, OUTDATED)
+    facts = saved.facts.get("covariate_regression")
+    require((facts is None) == (encoder is None), "covariates that are not read")
+    if facts is None or encoder is None:
+        return None
+    arrays = {
+        name: tensor.numpy() for name, tensor in saved.tensors.items() if name.startswith(PREFIX)
     }
-    regression_tensors, regression_facts = regression_files(fitted.covariate_regression, panel)
-    return tensors | more | regression_tensors, facts | regression_facts
-
-
-def regression_files(
-    regression: CovariateRegression | None, panel: Panel
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of what covariates add to a forecaster, and of the covariates of the end of
-    each series.
-    """
-    if regression is None:
-        return {}, {}
-    tensors = {name: torch.as_tensor(array) for name, array in regression.arrays().items()}
-    more, facts = covariate_files(regression.encoder, panel)
-    return tensors | more, {"covariate_regression": regression.facts(), **facts}
-
-
-def regression_from(
-    facts: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
-) -> tuple[Panel, CovariateRegression | None]:
-    """Undo :func:`regression_files`: the panel with its covariates, and what they add.
-
-    Raises:
-        ValueError: If something is not what it gave; also LookupError or TypeError.
-    """
-    require("leftovers" not in facts, OUTDATED)
-    regression = facts.get("covariate_regression")
-    panel, encoder = covariates_from(facts, tensors, panel)
-    require((regression is None) == (encoder is None), "covariates that are not read")
-    if regression is None or encoder is None:
-        return panel, None
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(PREFIX)}
-    return panel, CovariateRegression.rebuilt(encoder, regression, arrays)
-
-
-def covariate_files(
-    encoder: CovariateEncoder | None, panel: Panel
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of how covariates are read, and of those of the end of each series."""
-    if encoder is None:
-        return {}, {"covariates": None}
-    tensors = {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
-    if panel.covariates is not None:
-        tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
-    return tensors, {"covariates": _covariate_facts(encoder, panel)}
-
-
-def write_model(
-    path: Path,
-    kind: str,
-    tensors: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    inside: Mapping[str, Callable[[Path], None]] = MappingProxyType({}),
-) -> None:
-    """Write ``model.safetensors`` and ``config.json`` into a folder, in one step.
-
-    Args:
-        path: A new folder, an empty one, or an older save.
-        kind: Name of the class that is saved.
-        tensors: By name.
-        facts: What JSON can hold.
-        inside: Other forecasters by name, each by what saves it into a folder:
-            :func:`inner_folder`.
-
-    Raises:
-        ValueError: If the folder holds something else.
-    """
-
-    def write(folder: Path) -> None:
-        write_tensors(folder / _TENSORS, tensors, {"format": _FORMAT})
-        known = {
-            "format": _FORMAT,
-            "class": kind,
-            **facts,
-            "sha256": file_digest(folder / _TENSORS),
-        }
-        for name, save in inside.items():
-            save(folder / name)
-        if inside:
-            known["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
-        write_json(folder / _FACTS, known)
-
-    write_folder(path, write)
-
-
-def inner_folder(path: Path, facts: Mapping[str, Any], name: str) -> Path:
-    """Folder of the forecaster ``name`` that :func:`write_model` put inside of another one, in
-    ``path``.
-
-    Raises:
-        ValueError: If it is not what was saved there.
-    """
-    digest = facts["inside"][name]
-    require(Path(name).name == name, f"a forecaster in {name!r:.40}")
-    folder = standing_folder(path) / name
-    require(file_digest(folder / _FACTS) == digest, f"{name} is not the one that was saved")
-    return folder
-
-
-def saved_class(path: Path) -> str:
-    """Name of the class that :func:`write_model` was told.
-
-    Raises:
-        ValueError: If the folder holds no saved forecaster.
-    """
-    return str(read_json(standing_folder(path) / _FACTS).get("class"))
-
-
-def read_model(
-    path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]
-) -> _AnyT:
-    """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
-
-    Args:
-        path: The folder.
-        kind: Name of the class that must have been saved.
-        rebuild: Whatever it raises because of what stands in the files is told as damage to them.
-
-    Raises:
-        ValueError: If files are missing, damaged, of another class or of a newer format.
-    """
-    for attempt in range(_TRIES):
-        folder = standing_folder(path)
-        try:
-            facts = read_json(folder / _FACTS)
-            if facts.get("format") not in range(1, _FORMAT + 1):
-                raise ValueError(
-                    f"{path} has format {facts.get('format')!r:.40}; this version reads up to"
-                    f" {_FORMAT}: upgrade tsattn"
-                )
-            # Files of 0.1 before time zones of every kind have no digest.
-            tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
-            break
-        except ValueError:
-            if attempt == _TRIES - 1:
-                raise
-    if facts.get("class") != kind:
-        told = f"{facts.get('class')!r:.60}".strip("'")
-        raise ValueError(f"{path} holds a {told}; load it with {told}.load")
-    try:
-        return rebuild(*of_present_format(facts, tensors))
-    except HolidaysMissing:  # no damage, and its message says what to do
-        raise
-    except _DAMAGES as error:
-        told = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
-
-
-def of_present_format(
-    facts: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Facts and tensors of formats 1 and 2 as format 3 has them.
-
-    There a wide table was one series of C channels. Its columns become series in their old order;
-    the errors of each column become shares of its own size, as those of a long table are.
-
-    Raises:
-        ValueError: If something is not what they held; also LookupError or TypeError.
-    """
-    panel = facts.get("panel")
-    if facts["format"] >= _FORMAT or panel is None:
-        return facts, tensors
-    names = panel["channels"]
-    wide = panel["dialect"]["kind"] == "wide"
-    dialect = {**panel["dialect"], "columns": names if wide else []}
-    facts = {**facts, "panel": {**panel, "dialect": dialect}}
-    if "scaler.mean" in tensors:
-        # Files of 0.1 before target transforms have one scale only.
-        scores = {f"score.{name}": tensors[f"scaler.{name}"] for name in ("mean", "scale")}
-        tensors = {**scores, **tensors}
-    if not wide:
-        return facts, tensors
-    n_series = len(names)
-    values, times = (tensors[f"tail.{name}"] for name in ("values", "times"))
-    require(values.shape == (len(times), n_series), "values do not fit")
-    facts["panel"] |= {"ids": names, "ids_dtype": "object"}
-    tensors = {
-        **tensors,
-        "tail.values": values.T.reshape(-1, 1),
-        "tail.starts": len(times) * torch.arange(n_series + 1),
-        "tail.times": times.repeat(n_series),
-    }
-    if "tail.covariates" in tensors:
-        tensors["tail.covariates"] = tensors["tail.covariates"].repeat(n_series, 1)
-    if facts.get("covariates") is not None:
-        covariates = facts["covariates"]
-        facts["covariates"] = {**covariates, "series": covariates["series"] * n_series}
-    if "scaler.mean" in tensors:
-        mixed = facts["network"].get("mixed_channels", 0) > 0
-        tensors |= _scales_of_series(tensors, mixed=mixed)
-    return facts, tensors
-
-
-def _scales_of_series(tensors: dict[str, torch.Tensor], *, mixed: bool) -> dict[str, torch.Tensor]:
-    """Scales and errors ``[n, F, C]`` of the channels of a wide table as those of series."""
-    scales = {f"score.{name}": tensors[f"score.{name}"].T for name in ("mean", "scale")}
-    if mixed:
-        return scales
-    scales |= {f"scaler.{name}": tensors[f"scaler.{name}"].T for name in ("mean", "scale")}
-    errors = tensors.get("intervals.errors")
-    if errors is None:
-        return scales
-    sizes = errors.nanmean(dim=(0, 1))
-    sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
-    shares = (errors / sizes).permute(2, 0, 1).reshape(-1, errors.shape[1], 1)
-    return scales | {
-        "intervals.errors": shares,
-        "intervals.scales": sizes[:, None],
-        "intervals.per_step": sizes.mean().reshape(1),
-    }
-
-
-def made_of(cls: type[Forecaster], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the constructor from saved parameters; files of format 1 have them flat, with
-    some that are gone.
-
-    Raises:
-        ValueError: If a value is out of its range; also LookupError or TypeError.
-    """
-    given = {name: _tupled(value) for name, value in parameters.items()}
-    groups = {
-        n: p.default
-        for n, p in inspect.signature(cls).parameters.items()
-        if isinstance(p.default, Settings)
-    }
-    if not groups.keys() & given.keys():
-        return cls.arranged({name: value for name, value in given.items() if name not in _GONE})
-    for name, default in groups.items():
-        if name in given:
-            given[name] = type(default)(
-                **{key: _tupled(value) for key, value in given[name].items()}
-            )
-    return given
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+    return CovariateRegression.rebuilt(encoder, facts, arrays)
 
 
 def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
@@ -339,26 +91,26 @@ def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
     require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
 
 
-def fitted_from(
-    facts: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> tuple[FittedNetwork, Panel, Scaler]:
-    """Undo :func:`fitted_files`: the network, the end of each series, and the scaler in original
-    units.
+def network_from(
+    saved: Saved, panel: Panel, encoder: CovariateEncoder | None
+) -> tuple[FittedNetwork, Scaler]:
+    """The network out of the files, and the scaler in original units.
+
+    Args:
+        saved: The files.
+        panel: The series that were saved with it.
+        encoder: How their covariates are read.
 
     Raises:
-        ValueError: If something is not what they gave; also LookupError or TypeError.
+        ValueError: If something is not what was saved; also LookupError or TypeError.
     """
+    facts = saved.facts
     config = ModelConfig.from_dict(facts["network"])
-    panel = tail_from(facts["panel"], tensors)
-    check_panel(panel)
     require(int(panel.lengths.max()) <= config.context, "series are longer than the context")
-    # Files of 0.1 before covariates do not speak of them.
     regression = None
     if config.backbone in LINEAR_KINDS:
-        panel, regression = regression_from(facts, tensors, panel)
+        regression = regression_from(saved, encoder)
         encoder = None
-    else:
-        panel, encoder = covariates_from(facts, tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
     require(
         sizes == {name: getattr(config, name) for name in _READS},
@@ -366,33 +118,29 @@ def fitted_from(
     )
     mixed = config.mixed_channels > 0
     require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
-    weights = {
-        k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")
-    }
+    weights = saved.part("network.")
     _check_weights(weights, config, len(panel.values))
     with IN_SINGLE:
         network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
+    # Files of format 1 have the transform among the settings.
     transform = (
         facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
     )
-    scaler = _scaler("scaler", tensors, (1, panel.n_series) if mixed else (panel.n_series, 1))
-    mapped = TargetTransform(transform)
-    intervals = _intervals(tensors.get("intervals.errors"), config)
-    scales = _sizes(tensors, panel)
-    fitted = FittedNetwork(
+    tensors = saved.tensors
+    model = FittedNetwork(
         network,
         config,
-        scaler,
-        mapped,
+        _scaler("scaler", tensors, (1, panel.n_series) if mixed else (panel.n_series, 1)),
+        TargetTransform(transform),
         encoder,
-        intervals,
+        _intervals(tensors.get("intervals.errors"), config),
         ids=pd.Index(panel.ids),
         by_place=mixed,
         covariate_regression=regression,
-        sizes=scales,
+        sizes=_sizes(tensors, panel),
     )
-    return fitted, panel, _scaler("score", tensors, (panel.n_series, 1))
+    return model, _scaler("score", tensors, (panel.n_series, 1))
 
 
 def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
@@ -455,132 +203,3 @@ def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | N
             "scales of errors are not above 0 and finite",
         )
     return KnownScales(pd.Index(panel.ids)[known], scales[known], per_step)
-
-
-def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
-    """The end of each series, to be written."""
-    return {f"tail.{name}": torch.as_tensor(array) for name, array in panel_arrays(panel).items()}
-
-
-def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Panel:
-    """The end of each series as it was written; errors as :func:`tsattn.data.stored.panel_from`."""
-    return panel_from(
-        facts, {name: tensors[f"tail.{name}"].numpy() for name in ("values", "starts", "times")}
-    )
-
-
-def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
-    columns = encoder.columns
-    here = panel.covariates
-    return {
-        **{
-            name: [exact(c, f"{name}_cols") for c in getattr(columns, name)]
-            for name in ("past", "future", "static")
-        },
-        "calendar": list(columns.calendar),
-        "categories": [None if each is None else list(each) for each in encoder.categories],
-        "moving": columns.categories,
-        "rows": () if here is None else here.categories,
-        "series": [] if here is None else here.static.tolist(),
-    }
-
-
-def covariates_from(
-    saved: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
-) -> tuple[Panel, CovariateEncoder | None]:
-    """Undo :func:`covariate_files`: the panel with its covariates, and how they are read.
-
-    Raises:
-        ValueError: If something is not what it gave; also LookupError or TypeError.
-    """
-    facts = saved.get("covariates")
-    if facts is None:
-        return panel, None
-    columns = CovariateColumns.checked(
-        facts["past"], facts["future"], facts["static"], facts["calendar"]
-    )
-    for name in (*columns.moving, *columns.static):
-        exact(name, "a covariate's name")
-    choose_cycles(columns.calendar, panel.freq, panel.times)
-    n_moving = len(columns.moving)
-    # Files of 0.1 before columns of text do not speak of them.
-    moving, rows = (_kinds(facts.get(name, ())) for name in ("moving", "rows"))
-    columns = replace(columns, categories=moving or (None,) * n_moving)
-    categories = _kinds(facts["categories"])
-    require(
-        len(categories) == len(columns.static) and "auto" not in columns.calendar,
-        "static columns or calendar",
-    )
-    require(
-        len(columns.categories) == n_moving and len(rows) in (0, n_moving),
-        "categories do not fit the columns",
-    )
-    for each in (*categories, *moving, *rows):
-        require(
-            each is None or (each == tuple(sorted(set(each))) and len(each) > 0),
-            "categories in disorder",
-        )
-        require(each is None or all(type(value) is str for value in each), "categories are no text")
-    sizes = {
-        name: len(columns.static if name.startswith("static") else columns.moving)
-        for name in _MEASURES
-    }
-    measures = {name: tensors[f"covariates.{name}"].numpy() for name in _MEASURES}
-    for name, part in measures.items():
-        fits = (
-            part.shape == (sizes[name],)
-            and part.dtype == np.float64
-            and bool(np.isfinite(part).all())
-        )
-        require(
-            fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates"
-        )
-    encoder = CovariateEncoder(columns, **measures, categories=categories)
-    if not columns.moving and not columns.static:
-        return panel, encoder
-    values = tensors["tail.covariates"].numpy()
-    whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
-    require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
-    for k, known in enumerate(rows):
-        require(
-            known is None or bool(np.isin(values[:, k], range(len(known))).all()),
-            "categories do not fit the rows",
-        )
-    static = np.empty((panel.n_series, len(columns.static)), dtype=object)
-    for n, row in enumerate(facts["series"]):
-        static[n] = [_static(value) for value in row]
-    require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
-    panel = replace(
-        panel, covariates=Covariates(columns.moving, values, columns.static, static, rows)
-    )
-    encoder.check(panel)
-    return panel, encoder
-
-
-def _kinds(told: Any) -> tuple[tuple[str, ...] | None, ...]:
-    return tuple(None if each is None else tuple(each) for each in told)
-
-
-def _static(value: Any) -> float | str:
-    require(
-        type(value) is str or (type(value) is float and math.isfinite(value)),
-        f"static value {value!r:.40}",
-    )
-    return value
-
-
-def plain_value(value: Any) -> Any:
-    """What JSON can hold; an object without a plain form (a numpy generator as seed)
-    becomes None.
-    """
-    if isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Settings):
-        return plain_value(value.get_params())
-    if isinstance(value, dict):
-        return {str(k): plain_value(v) for k, v in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Iterable):  # an index of names or an array of quantiles, too
-        return [plain_value(v) for v in value]
-    return str(value) if isinstance(value, Path) else None
