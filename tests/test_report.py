@@ -3,10 +3,13 @@
 import hashlib
 import json
 import shutil
+from itertools import combinations
 
 import pytest
 import render
 import report
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from scipy.stats import ttest_1samp
 from scripts import ORIGIN, ROOT
 from suite import page as suite_page
@@ -151,6 +154,23 @@ def test_a_picture_is_known_by_its_numbers_and_goes_with_them(tmp_path):
     assert not path.exists()
 
 
+def test_names_of_near_points_do_not_overlap():
+    points = {f"model_{number}": [[10 + number, 1 + number / 100]] for number in range(3)}
+    points["far"] = [[200, 3.0]]
+    panel = {"title": "", "x": "x", "y": "y", "ours": ["model_0"], "lines": points}
+    figure = render._figure([panel])
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    names = figure.axes[0].texts
+    boxes = [Text.get_window_extent(name, renderer) for name in names]
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    for name in names:
+        name.xyann = (3, 3)
+        name.set(ha="left", va="bottom")
+    crowded = [Text.get_window_extent(name, renderer) for name in names]
+    assert any(one.overlaps(other) for one, other in combinations(crowded, 2)), "where they stood at first"
+
+
 # --- the suite --------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +181,8 @@ def test_the_headline_holds_means_over_horizons_and_marks_the_least(results):
     assert told["ridge"] == "0.400/0.200"
     assert told["mlr"] == told["standard"] == "**0.350/0.175**", "what is the same to five decimals is bold together"
     assert list(told) == ["mlr", "standard", "naive", "seasonal_naive", "ridge"], "as in the catalogue"
+    few = suite_page.summary(results).splitlines()
+    assert [line.split("|")[1].strip() for line in few[2:4]] == ["mlr", "seasonal_naive"], "README has some of them"
 
 
 def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_the_map(results):

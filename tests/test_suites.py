@@ -190,9 +190,7 @@ def test_the_pages_have_each_suite_with_versions_and_counts(tmp_path, monkeypatc
         *("| GluonTS 0.1 | 4/5 | |", "| kills | 4/5 | checks: 353/353 |"),
         "| scale (dask 3, ray 4) | 4/5 | |",
     ]
-    assert "12 of 15 tests of 3 suites passed, with GluonTS 0.1, scale (dask 3, ray 4)." in conformance.summary(
-        tmp_path
-    )
+    assert conformance.summary(tmp_path) == "12 of 15 tests of 3 suites passed."
     write(rows[:3])
     with pytest.raises(ValueError, match=r"conformance\.jsonl lacks scale; run `make suites SUITE=scale`"):
         conformance.table(tmp_path)
