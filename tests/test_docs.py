@@ -57,6 +57,21 @@ def run_blocks(path: Path, language: str = "python") -> dict[str, object]:
     return names
 
 
+def check_shown_table(page: Path, printed: str) -> None:
+    """The first text of a page is what its first block printed, up to the rounding of another machine."""
+    shown = blocks(page.read_text(encoding="utf-8"), "text")[0][1].splitlines()
+    assert len(shown) > 3
+    for line, printed_line in zip(shown, printed.splitlines(), strict=False):
+        for word, other in zip(line.split(), printed_line.split(), strict=True):
+            assert word == other or float(word) == pytest.approx(float(other), abs=0.02)
+
+
+def test_front_page_shows_its_forecast(capsys):
+    page = ROOT / "docs" / "index.md"
+    run_blocks(page)
+    check_shown_table(page, capsys.readouterr().out)
+
+
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run_blocks(ROOT / "README.md")
@@ -64,12 +79,7 @@ def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     columns = ["unique_id", "ds", "mlr", "mlr-lo-80", "mlr-hi-80"]
     assert names["model"].predict(level=80).columns.tolist() == columns
     assert all(column in shown for column in (*columns, "mae", "seasonal_naive"))
-    # What the page shows of the one call is what it prints, up to the rounding of another machine.
-    told = blocks((ROOT / "README.md").read_text(), "text")[0][1].splitlines()
-    assert len(told) > 4
-    for line, printed in zip(told, shown.splitlines(), strict=False):
-        for word, other in zip(line.split(), printed.split(), strict=True):
-            assert word == other or float(word) == pytest.approx(float(other), abs=0.02)
+    check_shown_table(ROOT / "README.md", shown)
     assert list(tmp_path.iterdir()) == []
 
 
