@@ -1,6 +1,5 @@
 """What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence and a table."""
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -32,17 +31,10 @@ def read(folder: Path) -> list[Record]:
 
 
 def table(folder: Path) -> str:
-    """What came of each suite, and what was counted in it; measurements stand in the records."""
-
-    def counts(row: Record) -> str:
-        told = {what: value.replace(" of ", "/") for what, value in row["counts"].items()}
-        shown = [f"{what}: {value}" for what, value in told.items() if re.fullmatch(r"\d+(/\d+)?|passed", value)]
-        return "; ".join(shown)
-
+    """How many tests of each suite passed."""
     columns = {
         "suite": lambda row: row["title"],
         "passed": lambda row: f"{row['passed']}/{row['tests']}",
-        "counted": counts,
     }
     rows = read(folder)
     return f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE

@@ -14,20 +14,9 @@ from zero_shot.page import name_of
 FILE, PUBLISHED = "covariates.jsonl", "covariates_published.jsonl"
 KEY = ("suite", "task", "split", "model", "columns", "settings", "weights")
 # Published models of the tables of means, of all kinds, and those of the table by task.
-_BESIDE = ("chronos-2", "tirex-2", "tabpfn-ts-3", "tabpfn-ts", "ts-icl", "citras-fm", "toto-2-2.5b", "toto-2-22m")
-_BESIDE += (
-    "tirex",
-    "timesfm-2.5",
-    "chronos_bolt_base",
-    "tinycast",
-    "tft",
-    "deepar",
-    "patchtst",
-    "lightgbm",
-    "catboost",
-)
-_BESIDE += ("auto_arima", "auto_theta", "auto_ets", "seasonal_naive", "naive")
-_RIVALS = ("chronos-2", "tirex-2", "tabpfn-ts-3", "citras-fm", "lightgbm")
+_BESIDE = ("chronos-2", "tirex-2", "tabpfn-ts-3", "ts-icl", "citras-fm", "tft", "patchtst", "tirex")
+_BESIDE += ("timesfm-2.5", "chronos_bolt_base", "lightgbm", "auto_arima", "seasonal_naive")
+_RIVALS = ("chronos-2", "tirex-2", "lightgbm")
 # fev-bench counts the score of the first where a model was trained on the data set, of the second where it failed.
 _FOR_LEAKED, _FOR_MISSING = "chronos_bolt_base", "seasonal_naive"
 _OWN_RUN = " ‡"  # marks rivals that were run on our own tasks
@@ -154,7 +143,7 @@ def means(split: str) -> Callable[[Path], str]:
 def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]:
     """Name, what it reads and scores of all that a table of means over some tasks may show; ours in bold."""
     lines = [
-        (f"**{name}**{_suffix(variants, covariates)}", "known, past" if covariates else "none", relative(by_task))
+        (f"**{name}**{_suffix(variants, covariates)}", "future, past" if covariates else "none", relative(by_task))
         for name, variants in ours(rows).items()
         for covariates, by_task in variants.items()
     ]
@@ -163,11 +152,12 @@ def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]
     for model in _of(rows, "published model"):
         if model["model"] in _BESIDE:
             saw = tasks.intersection(model["leaked"]) or (pooled and model["saw_test_data"])
-            reads = (model["covariates"] or "").removeprefix("reads ")
+            reads = (model["covariates"] or "").removeprefix("reads ").replace("known", "future")
             lines.append((model["model"] + (" †" if saw else ""), reads, scores[model["model"]]))
-    for name, by_name in measured(rows).items():
-        model, _, without = name.partition("_without")
-        lines.append((f"{model}{_OWN_RUN}" + (", without" if without else ""), "none" if without else "known", by_name))
+    for run, by_name in measured(rows).items():
+        model, _, without = run.partition("_without")
+        name = f"{model}{_OWN_RUN}" + (", without" if without else "")
+        lines.append((name, "none" if without else "future", by_name))
     return lines
 
 
@@ -195,7 +185,7 @@ def _sources(rows: list[Record]) -> str:
 
 
 def by_task(folder: Path) -> str:
-    """A line a task: our forecasters that read covariates, some published models, and the best published one."""
+    """A line for each task that we ran: our forecasters that read covariates, and published models."""
     rows = read(folder)
     own_scores = {name: relative(variants[True]) for name, variants in ours(rows).items() if True in variants}
     scores, own_runs = published(rows), measured(rows)
@@ -204,6 +194,8 @@ def by_task(folder: Path) -> str:
     lines = []
     for task in _of(rows, "published task"):
         name = task["task"]
+        if not any(name in by_name for by_name in own_scores.values()):
+            continue
         n_columns = str(task["known"] + task["past"]) if _has_covariates(task) else ""
         pairs = [by_name.get(name) for by_name in (*own_scores.values(), *beside.values())]
         lines.append([name, task["split"], n_columns, *map(_shown, pairs), _best(rows, scores, task)])

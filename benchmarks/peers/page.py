@@ -50,13 +50,12 @@ def pretrained(folder: Path) -> str:
     """How many times as many series a second the pretrained forecaster forecasts, and what its levels cost to train."""
     rows, body = _read(folder, "pretrained"), []
     models = sorted({row["model"] for row in rows})
-    fields = ("setting", "peer", "peer_version", "threads")
-    for (setting, peer, version, threads), cell in records.by(rows, *fields).items():
-        told = {row["model"]: [f"{row['series_per_second']:.0f}", _ratio(row)] for row in cell}
+    for (setting, peer, version), cell in records.by(rows, "setting", "peer", "peer_version").items():
+        told = {row["model"]: [f"{row['series_per_second']:.0f}", f"{row['ratio']:.2f}"] for row in cell}
         theirs = f"{cell[0]['peer_series_per_second']:.0f}"
         shown = [each for name in models for each in told.get(name, ["", ""])]
-        body.append([f"{peer} ({version})", setting, str(threads), theirs, *shown])
-    head = ["against", "setting", "threads", "theirs", *(each for name in models for each in (name, "ratio"))]
+        body.append([f"{peer} ({version})", setting, theirs, *shown])
+    head = ["against", "setting", "theirs", *(each for name in models for each in (name, "ratio"))]
     tables = [f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if rows else render.NONE]
     columns = {
         "ours": lambda row: f"{row['windows_per_second']:.0f}",

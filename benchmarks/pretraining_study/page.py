@@ -8,7 +8,7 @@ from statistics import fmean
 import records
 import render
 from pretraining_study import floor, groups
-from pretraining_study.run import ARMS, FILE, JUDGED, KEY
+from pretraining_study.run import ARMS, FILE, KEY
 from records import Record
 from suite.page import interval
 
@@ -54,11 +54,9 @@ def study(folder: Path) -> str:
             else:
                 line += [_percent(a["validation"] / b["validation"] for a, b in both)]
                 line += [_change(both, 0), _change(both, 1)]
-            pairs = [[dict(enumerate(row["columns"][n])) for row in some] for n in range(2)]
-            line += [render.pair(pair, 0, 1) for pair in pairs]
             body.append((render.mean(some, "validation"), line))
         head = ["attention", "seeds", "million multiply-adds", "core seconds", "validation loss"]
-        head += ["loss, %", "MASE, %", "WQL, %", *(column.suite for column in JUDGED[:2])]
+        head += ["loss, %", "MASE, %", "WQL, %"]
         parts.append(f"{steps:,} steps\n\n{render.lines(head, (line for _, line in sorted(body)))}")
     return "\n\n".join([*parts, records.origin(rows)])
 

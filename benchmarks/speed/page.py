@@ -40,20 +40,7 @@ def step(folder: Path) -> str:
 
 def forward(folder: Path) -> str:
     """A forward pass of some variants, not causal."""
-    return _ratios(folder, ("standard", "sliding_window", "mlr4", "mlr8"), kind="time", mode="forward", causal=False)
-
-
-def ways(folder: Path) -> str:
-    """A training step of one variant by each way to compute it."""
-    rows = [r for r in read(folder) if r["kind"] == "time" and r["mode"] == "step" and not r["causal"]]
-    rows = [row for row in rows if row["variant"] == "mlr4"]
-    cases = {case: cell for case, cell in records.by(rows, "case").items() if len(cell) > 1}
-    names = ["auto", *sorted({row["way"] for cell in cases.values() for row in cell} - {"auto"})]
-    body = []
-    for (case,), cell in cases.items():
-        of = {row["way"]: f"{row['ratio']:.2f}" for row in cell}
-        body.append([case, *(of.get(name, "") for name in names)])
-    return render.lines(["case", *names], body) if body else render.NONE
+    return _ratios(folder, ("sliding_window", "mlr4", "mlr8"), kind="time", mode="forward", causal=False)
 
 
 def memory(folder: Path) -> str:
@@ -89,5 +76,5 @@ def picture(folder: Path) -> list[render.Panel]:
     return panels
 
 
-BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, ways, memory)}
+BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, memory)}
 PICTURES = {"speed.svg": picture}

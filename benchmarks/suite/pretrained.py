@@ -205,20 +205,20 @@ def tables(folder: Path) -> str:
     rows, published = page.read_pretrained(folder), page.read_published(folder)
     if not rows:
         return render.NONE
-    models = [name for name in (MAP, THEIRS, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
+    # Standard attention was stopped by the validation rows, so they cannot judge it.
+    models = [name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
     apart, spans, lower = [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
     for (dataset,), of in records.cells(rows, "dataset").items():
         found, horizons = records.by(of, "horizon", "model"), sorted({row["horizon"] for row in of})
         others = page.beside(published, dataset, tuple(page.BEST))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
-            # Standard attention was stopped by the validation rows, so they do not judge it.
-            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items() if name != THEIRS}
+            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items()}
             chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
             beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
-            spans += [span for name, (_, span) in beyond.items() if span and name != THEIRS]
+            spans += [span for _, span in beyond.values() if span]
             apart.append([dataset, str(h), *(beyond.get(name, ("", None))[0] for name in models[1:]), chosen])
     head = ["data set", "horizon", *models[1:], "chosen"]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
