@@ -165,9 +165,15 @@ def across_series():
     )
     percents = {name: f"{100 * (fmean(row[name] for row in solved) - 1):+.0f}%" for name in study.COUPLED}
     known = f"{100 * (fmean(row['columns'] for row in true) - 1):+.0f}%"
-    yield f"inside the window changes the loss by {percents['columns']}, knowledge of the effect by {known}"
-    yield f"where columns act linearly by {percents['linear']}, with a gain by season by {percents['season']}"
-    yield f"where coefficients drift by {percents['drift']}, on decoys by {percents['decoys']}"
+    yield (
+        "a regression inside the window changes the loss of the network without columns by "
+        f"{percents['columns']}, and knowledge of the true effect by {known}."
+    )
+    yield (
+        f"The regression changes the loss by {percents['linear']} where columns act linearly, by {percents['season']} "
+        f"where their gain follows the season, by {percents['drift']} where coefficients drift, and by "
+        f"{percents['decoys']} on columns that have no effect"
+    )
 
 
 def means_of_the_map_and_zero():
