@@ -37,7 +37,7 @@ def table(folder: Path) -> str:
         "passed": lambda row: f"{row['passed']}/{row['tests']}",
     }
     rows = read(folder)
-    return f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE
+    return f"{render.table(rows, columns)}\n\n{records.commits(rows)}" if rows else render.NONE
 
 
 def summary(folder: Path) -> str:

@@ -361,7 +361,7 @@ def test_a_grid_is_run_once_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(language_model, "run", None)
     language_model.main(argv)
     text = " ".join(page.text(tmp_path).split())
-    assert "| variant | rate | cache | width 16 | width 32 | apart at 16 | apart at 32 |" in text
+    assert "| variant | cache | width 16 | width 32 | apart at 16 | apart at 32 |" in text
     assert "| mlr_paper | " in text
 
 

@@ -13,10 +13,11 @@ from zero_shot.page import name_of
 
 FILE, PUBLISHED = "covariates.jsonl", "covariates_published.jsonl"
 KEY = ("suite", "task", "split", "model", "columns", "settings", "weights")
+_POINTS = {"ridge", "gbm", "seasonal_naive", "naive"}  # forecasters without intervals
 # Published models of the tables of means, of all kinds, and those of the table by task.
 _BESIDE = ("chronos-2", "tirex-2", "tabpfn-ts-3", "ts-icl", "citras-fm", "tft", "patchtst", "tirex")
 _BESIDE += ("timesfm-2.5", "chronos_bolt_base", "lightgbm", "auto_arima", "seasonal_naive")
-_RIVALS = ("chronos-2", "tirex-2", "lightgbm")
+_RIVALS = ("lightgbm",)
 # fev-bench counts the score of the first where a model was trained on the data set, of the second where it failed.
 _FOR_LEAKED, _FOR_MISSING = "chronos_bolt_base", "seasonal_naive"
 _OWN_RUN = " ‡"  # marks rivals that were run on our own tasks
@@ -181,26 +182,24 @@ def _shown(pair: Pair | None) -> str:
 def _sources(rows: list[Record]) -> str:
     sources = "; ".join(f"{row['repository']} at `{row['commit'][:12]}`" for row in _of(rows, "suite"))
     own_rows = _of(rows, "task")
-    return f"Published scores: {sources}." + (f" {records.origin(own_rows)}" if own_rows else "")
+    return f"Published scores: {sources}." + (f" {records.commits(own_rows)}" if own_rows else "")
 
 
 def by_task(folder: Path) -> str:
-    """A line for each task that we ran: our forecasters that read covariates, and published models."""
+    """A line for each task that we ran: our forecasters that read covariates, a rival, and the best published model."""
     rows = read(folder)
     own_scores = {name: relative(variants[True]) for name, variants in ours(rows).items() if True in variants}
     scores, own_runs = published(rows), measured(rows)
-    beside = {model: {**scores.get(model, {}), **own_runs.get(model, {})} for model in _RIVALS}
-    beside = {model: by_name for model, by_name in beside.items() if by_name}
+    others = {model: {**scores.get(model, {}), **own_runs.get(model, {})} for model in _RIVALS}
+    others = {model: by_name for model, by_name in others.items() if by_name}
     lines = []
     for task in _of(rows, "published task"):
         name = task["task"]
-        if not any(name in by_name for by_name in own_scores.values()):
-            continue
-        n_columns = str(task["known"] + task["past"]) if _has_covariates(task) else ""
-        pairs = [by_name.get(name) for by_name in (*own_scores.values(), *beside.values())]
-        lines.append([name, task["split"], n_columns, *map(_shown, pairs), _best(rows, scores, task)])
-    head = ["task", "split", "columns", *(f"**{name}**" for name in own_scores), *beside, "best published"]
-    return render.lines(head, lines, left=2)
+        if any(name in by_name for by_name in own_scores.values()):
+            pairs = [by_name.get(name) for by_name in (*own_scores.values(), *others.values())]
+            lines.append([name, *map(_shown, pairs), _best(rows, scores, task)])
+    head = ["task", *(f"**{name}**" for name in own_scores), *others, "best published"]
+    return render.lines(head, lines)
 
 
 def _best(rows: list[Record], scores: Mapping[str, Scores], task: Record) -> str:
@@ -246,7 +245,7 @@ def costs(folder: Path) -> str:
     for name, variants in ours(rows).items():
         for covariates, by_task in variants.items():
             judged = [row for task, row in by_task.items() if task in tasks]
-            if judged:
+            if judged and judged[0]["model"] not in _POINTS:
                 held = f"{100 * render.mean(judged, 'coverage80'):.0f}%"
                 seconds = f"{sum(row['cpu_seconds'] for row in judged):.0f}"
                 lines.append([name + _suffix(variants, covariates), str(len(judged)), held, seconds])

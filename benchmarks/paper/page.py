@@ -31,7 +31,7 @@ def regression(folder: Path) -> str:
         of = records.by(some, "variant")
         errors = [render.spread(of[name,], "error", 3) if (name,) in of else "" for name in names]
         body.append([_task(some[0]), str(key[-1]), *errors])
-    return f"{render.lines(['task', 'width', *names], body, left=1)}\n\n{records.origin(runs)}"
+    return f"{render.lines(['task', 'width', *names], body, left=1)}\n\n{records.commits(runs)}"
 
 
 def _task(row: Record) -> str:
@@ -98,10 +98,9 @@ def text(folder: Path) -> str:
             losses.append(f"**{told}**" if some and render.mean(some, "test") == best[at[0]] else told)
             equal = at_equal_compute(cells, at) if some and name != "standard" else None
             apart.append("" if equal is None else f"{equal:+.3f}")
-        rate = f"{cells[widths[0], name][0]['rate']:g}" if (widths[0], name) in cells else ""
-        body.append([name, rate, _share(cache.get(name)), *losses, *apart])
-    head = ["variant", "rate", "cache", *(f"width {w}" for w in widths), *(f"apart at {w}" for w in widths)]
-    return f"{render.lines(head, body)}\n\n{records.origin(rows)}"
+        body.append([name, _share(cache.get(name)), *losses, *apart])
+    head = ["variant", "cache", *(f"width {w}" for w in widths), *(f"apart at {w}" for w in widths)]
+    return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
 
 def _share(row: Record | None) -> str:
@@ -164,7 +163,8 @@ def rates(folder: Path) -> str:
     rows = read_width_sweep(folder)
     if not rows:
         return render.NONE
-    widths = sorted({row["width"] for row in rows})
+    found = sorted({row["width"] for row in rows})
+    widths = [found[0], found[-1]]
     body = []
     for structure in [name for name in width_sweep.STRUCTURES if any(row["structure"] == name for row in rows)]:
         line = [structure]
@@ -177,7 +177,7 @@ def rates(folder: Path) -> str:
     head = [f"{rule}, {name}" for rule in width_sweep.RULES for name in (*map(str, widths), "price")]
     minutes = sum(row["cpu_seconds"] for row in rows) / 60
     table = render.lines(["structure", *head], body)
-    return f"{table}\n\n{len(rows)} runs, {minutes:.0f} minutes of processor time. {records.origin(rows)}"
+    return f"{table}\n\n{len(rows)} runs, {minutes:.0f} minutes of processor time. {records.commits(rows)}"
 
 
 def _rate(points: Curve) -> str:
@@ -231,7 +231,7 @@ def forecasting(folder: Path) -> str:
         rate, score = f"{some[0]['learning_rate']:g}", render.spread(some, "test_mae")
         body.append([str(at[0]), etth1.VARIANTS[at[1]], rate, score, *told])
     head = ["horizon", "variant", "rate", "test MAE", "change in %", "95% interval"]
-    return f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if body else render.NONE
+    return f"{render.lines(head, body, left=2)}\n\n{records.commits(rows)}" if body else render.NONE
 
 
 _TABLES = {"in_context": regression, "language_model": text, "width_sweep": rates, "etth1": forecasting}

@@ -23,13 +23,12 @@ def training(folder: Path) -> str:
         return render.NONE
     models = list(dict.fromkeys(row["model"] for row in rows))
     body = []
-    groups = records.by(rows, "setting", "peer", "peer_version", "threads")
-    for (setting, peer, version, threads), cell in groups.items():
+    for (setting, peer, version), cell in records.by(rows, "setting", "peer", "peer_version").items():
         ratios = {row["model"]: f"{row['ratio']:.2f}" for row in cell}
         speed = f"{cell[0]['peer_windows_per_second']:.0f}"
-        body.append([setting, f"{peer} {version}", str(threads), speed, *(ratios.get(name, "") for name in models)])
+        body.append([setting, f"{peer} {version}", speed, *(ratios.get(name, "") for name in models)])
     told = [f"- {peer}: {differs}." for peer, differs in dict.fromkeys((row["peer"], row["differs"]) for row in rows)]
-    head = ["setting", "peer", "threads", "theirs [windows/s]", *(f"ours, {name}" for name in models)]
+    head = ["setting", "peer", "theirs [windows/s]", *(f"ours, {name}" for name in models)]
     return "\n".join([render.lines(head, body, left=2), "", "What differs:", "", *told, "", records.origin(rows)])
 
 

@@ -8,6 +8,8 @@ from records import Record
 from speed.gate import VARIANTS
 from speed.run import FILE, KEY
 
+_BETWEEN = (128, 512, 2048, 8192)  # lengths that the picture shows and the tables leave out
+
 
 def read(folder: Path) -> list[Record]:
     """The records of run.py by length, all of one machine."""
@@ -15,10 +17,10 @@ def read(folder: Path) -> list[Record]:
     return sorted(rows, key=lambda row: (row["shape"][2:], row["shape"]))
 
 
-def _ratios(folder: Path, variants: tuple[str, ...] = VARIANTS, **wanted: object) -> str:
+def _ratios(folder: Path, **wanted: object) -> str:
     """A line a case, a column a variant: medians of the ratios."""
     rows = [r for r in read(folder) if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())]
-    rows = [row for row in rows if row["variant"] in variants]
+    rows = [row for row in rows if row["shape"][2] not in _BETWEEN]
     if not rows:
         return render.NONE
     names = [name for name in VARIANTS if any(row["variant"] == name for row in rows)]
@@ -38,11 +40,6 @@ def step(folder: Path) -> str:
     )
 
 
-def forward(folder: Path) -> str:
-    """A forward pass of some variants, not causal."""
-    return _ratios(folder, ("sliding_window", "mlr4", "mlr8"), kind="time", mode="forward", causal=False)
-
-
 def memory(folder: Path) -> str:
     """By how much a training step raises the peak of memory, beside the baseline, and where all of this comes from."""
     rows = read(folder)
@@ -53,7 +50,8 @@ def memory(folder: Path) -> str:
         "ours [MB]": lambda row: f"{row['increase_mb']:.0f}",
         "ratio": lambda row: f"{row['ratio']:.2f}",
     }
-    weighed = sorted((row for row in rows if row["kind"] == "memory"), key=lambda row: row["variant"])
+    weighed = [row for row in rows if row["kind"] == "memory" and row["shape"][2] not in _BETWEEN]
+    weighed = sorted(weighed, key=lambda row: row["variant"])
     if not rows:
         return render.NONE
     worst = max(row["gate_error"] for row in rows)
@@ -76,5 +74,5 @@ def picture(folder: Path) -> list[render.Panel]:
     return panels
 
 
-BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, memory)}
+BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, memory)}
 PICTURES = {"speed.svg": picture}

@@ -25,7 +25,7 @@ RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
 # Models that every table leaves out, as one of their kind is better everywhere.
-_LEFT_OUT = {"dlinear", "gbm"}
+_LEFT_OUT = {"dlinear", "nlinear", "gbm", "naive"}
 # Models of README's table.
 README = ("mlr", MAP, ZERO, "map + zero", "map + zero + fine-tuned", "seasonal_naive")
 _POINTS = 48  # of a curve: more would be a large file and look the same
@@ -170,33 +170,32 @@ def datasets(folder: Path) -> str:
         of = [*of, *(row for row in pretrained if row["dataset"] == dataset)]
         groups = records.by(of, "horizon", "model").items()
         best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
-        body = []
+        body, spreads = [], []
         for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: _rank(item[0][0])):
             # Further attentions that kept the map say nothing new.
             if model in _LEFT_OUT or (model not in known and kept(mine)):
                 continue
             by_horizon = records.by(mine, "horizon")
             learnt = [some for some in by_horizon.values() if not kept(some) and not kept_weights(some)]
-            spreads = [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
+            spreads += [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
             texts = []
             for h in horizons:
                 some = by_horizon.get((h,), [])
                 texts.append(f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some))
-            body.append([model, *texts, f"{max(spreads):.3f}" if spreads else ""])
+            body.append([model, *texts])
         for name, scores in beside(published, dataset, tuple(BEST)).items():
             pairs = [scores.get(str(h)) for h in horizons]
-            body.append([f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs), ""])
+            body.append([f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs)])
         train, valid, test = of[0]["split"]
         same: dict[tuple[str, ...], list[str]] = {}
         for name, *cells in body:
             same.setdefault(tuple(cells), []).append(name)
         body = [[", ".join(names), *cells] for cells, names in same.items()]
         title = f"### {dataset}\n\n{train:,} training, {valid:,} validation and {test:,} test rows."
-        head = ["model", *map(str, horizons), "±"]
-        if not any(line[-1] for line in body):
-            head, body = head[:-1], [line[:-1] for line in body]
-        parts.append(f"{title}\n\n{render.lines(head, body)}")
-    return "\n\n".join([*parts, records.origin([*rows, *pretrained])])
+        if spreads:
+            title += f" Seeds differ by at most {max(spreads):.3f}."
+        parts.append(f"{title}\n\n{render.lines(['model', *map(str, horizons)], body)}")
+    return "\n\n".join([*parts, records.commits([*rows, *pretrained])])
 
 
 def read_published(folder: Path) -> list[Record]:

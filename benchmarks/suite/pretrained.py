@@ -207,7 +207,7 @@ def tables(folder: Path) -> str:
         return render.NONE
     # Standard attention was stopped by the validation rows, so they cannot judge it.
     models = [name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
-    apart, spans, lower = [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
+    n_cells, apart, spans, lower = 0, [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
     for (dataset,), of in records.cells(rows, "dataset").items():
         found, horizons = records.by(of, "horizon", "model"), sorted({row["horizon"] for row in of})
         others = page.beside(published, dataset, tuple(page.BEST))
@@ -219,18 +219,21 @@ def tables(folder: Path) -> str:
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
             beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
             spans += [span for _, span in beyond.values() if span]
-            apart.append([dataset, str(h), *(beyond.get(name, ("", None))[0] for name in models[1:]), chosen])
-    head = ["data set", "horizon", *models[1:], "chosen"]
+            texts = {name: f"**{text}**" if name == chosen else text for name, (text, _) in beyond.items()}
+            n_cells += 1
+            if h in (horizons[0], horizons[-1]):
+                apart.append([dataset, str(h), *(texts.get(name, "") for name in models[1:])])
+    head = ["data set", "horizon", *models[1:]]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
     sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
-    text = f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {len(apart)} cells, what the"
+    text = f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {n_cells} cells, what the"
     text += f" validation rows choose has a lower MSE than {counts}."
     if mixed := [row["second_half"] for row in rows if row["model"] in COMBINED]:
         moved = [100 * (geometric_mean([row[k] / row[0] for row in mixed]) - 1) for k in range(1, len(SHRINKS))]
         shares, changes = (f"{share:.0%}" for share in SHRINKS[1:]), (f"{change:+z.2f}%" for change in moved)
         text += f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half of the"
         text += f" validation rows by {', '.join(changes)}."
-    return f"{render.lines(head, apart)}\n\n{text} {records.origin(rows)}"
+    return f"{render.lines(head, apart)}\n\n{text} {records.commits(rows)}"
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:
