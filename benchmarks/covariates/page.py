@@ -144,7 +144,7 @@ def means(split: str) -> Callable[[Path], str]:
 def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]:
     """Name, what it reads and scores of all that a table of means over some tasks may show; ours in bold."""
     lines = [
-        (f"**{name}**{_suffix(variants, covariates)}", "future, past" if covariates else "none", relative(by_task))
+        (f"**{name}**{_suffix(variants, covariates)}", "future+past" if covariates else "none", relative(by_task))
         for name, variants in ours(rows).items()
         for covariates, by_task in variants.items()
     ]
@@ -153,7 +153,7 @@ def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]
     for model in _of(rows, "published model"):
         if model["model"] in _BESIDE:
             saw = tasks.intersection(model["leaked"]) or (pooled and model["saw_test_data"])
-            reads = (model["covariates"] or "").removeprefix("reads ").replace("known", "future")
+            reads = (model["covariates"] or "").removeprefix("reads ").replace("known", "future").replace(", ", "+")
             lines.append((model["model"] + (" †" if saw else ""), reads, scores[model["model"]]))
     for run, by_name in measured(rows).items():
         model, _, without = run.partition("_without")

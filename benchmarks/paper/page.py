@@ -228,9 +228,8 @@ def forecasting(folder: Path) -> str:
         percents = change(cells, at) if at[1] != etth1.STANDARD else []
         span = interval(percents)
         told = [f"{fmean(percents):+.2f}" if percents else "", f"{span[0]:+.2f} to {span[1]:+.2f}" if span else ""]
-        rate, score = f"{some[0]['learning_rate']:g}", render.spread(some, "test_mae")
-        body.append([str(at[0]), etth1.VARIANTS[at[1]], rate, score, *told])
-    head = ["horizon", "variant", "rate", "test MAE", "change in %", "95% interval"]
+        body.append([str(at[0]), etth1.VARIANTS[at[1]], render.spread(some, "test_mae"), *told])
+    head = ["horizon", "variant", "test MAE", "change in %", "95% interval"]
     return f"{render.lines(head, body, left=2)}\n\n{records.commits(rows)}" if body else render.NONE
 
 

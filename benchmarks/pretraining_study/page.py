@@ -47,14 +47,14 @@ def study(folder: Path) -> str:
         body = []
         for (arm,), some in records.by(of, "arm").items():
             both = [(row, base[row["seed"]]) for row in some if row["seed"] in base]
-            line = [arm, str(len(some)), render.spread(some, "validation")]
+            line = [arm, f"{render.mean(some, 'validation'):.4f}"]
             if arm == BASE or not both:
                 line += ["", "", ""]
             else:
                 line += [_percent(a["validation"] / b["validation"] for a, b in both)]
                 line += [_change(both, 0), _change(both, 1)]
             body.append((render.mean(some, "validation"), line))
-        head = ["attention", "seeds", "validation loss"]
+        head = ["attention", "validation loss"]
         head += ["loss, %", "MASE, %", "WQL, %"]
         parts.append(f"{steps:,} steps\n\n{render.lines(head, (line for _, line in sorted(body)))}")
     return "\n\n".join([*parts, records.commits(rows)])
