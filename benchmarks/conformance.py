@@ -1,4 +1,6 @@
-"""What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence and a table."""
+"""What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence
+and a table.
+"""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +14,8 @@ SUITES = Path(__file__).resolve().parents[1] / "tests" / "suites.toml"
 
 
 def read(folder: Path) -> list[Record]:
-    """The record of each suite, with its packages and their versions as its title; none where no suite has been run.
+    """The record of each suite, with its packages and their versions as its title; none where no
+    suite has been run.
 
     Raises:
         ValueError: If one of them has no record.
@@ -25,7 +28,11 @@ def read(folder: Path) -> list[Record]:
     for name, told in known.items() if rows else ():
         packages = [f"{each} {rows[name]['versions'][each]}" for each in told.get("packages", ())]
         alone = [each.partition(" ")[0] for each in packages] == [name.lower()]
-        title = f"{name} {packages[0].partition(' ')[2]}" if alone else f"{name} ({', '.join(packages)})"
+        title = (
+            f"{name} {packages[0].partition(' ')[2]}"
+            if alone
+            else f"{name} ({', '.join(packages)})"
+        )
         found.append({**rows[name], "title": title if packages else name, "packages": packages})
     return found
 

@@ -1,4 +1,6 @@
-"""What the scripts that run over a pack of tasks share: options, what tells runs apart, their cost, and resuming."""
+"""What the scripts that run over a pack of tasks share: options, what tells runs apart, their cost,
+and resuming.
+"""
 
 import hashlib
 import json
@@ -24,9 +26,13 @@ from tsattn.storage import one_line
 SPLITS = ("development", "report")
 # Models whose forecast is one number, which then stands for all nine quantiles.
 POINTS = ("naive", "seasonal_naive", "drift", "window_average", "ridge", "gbm")
-# Settings that say how a table is read or who is told, and the file of weights, which a record knows by its numbers.
+# Settings that say how a table is read or who is told, and the file of weights, which a record
+# knows by its numbers.
 _LEFT_OUT = {"horizon", "alias", "weights", *Schema().get_params()}
-_REPORT = "report tasks are run once for a release: the number stands, whatever it is, and nothing is chosen by it"
+_REPORT = (
+    "report tasks are run once for a release: the number stands, whatever it is, and nothing is"
+    " chosen by it"
+)
 
 
 def read_told(folder: Path, name: str) -> dict[str, Any]:
@@ -46,8 +52,15 @@ def read_told(folder: Path, name: str) -> dict[str, Any]:
     return told
 
 
-def start(argv: Sequence[str] | None, about: str | None, run: Callable[[Any], None], file: str, **more: Any) -> int:
-    """Run a script with the options of all packs, and ``more`` of its own; 2 where a name or the pack is not there.
+def start(
+    argv: Sequence[str] | None,
+    about: str | None,
+    run: Callable[[Any], None],
+    file: str,
+    **more: Any,
+) -> int:
+    """Run a script with the options of all packs, and ``more`` of its own; 2 where a name or the
+    pack is not there.
 
     Args:
         argv: The command line; ``None`` takes that of the process.
@@ -56,7 +69,14 @@ def start(argv: Sequence[str] | None, about: str | None, run: Callable[[Any], No
         file: Name of the records.
         **more: Further options by their defaults.
     """
-    defaults = {"pack": "", "split": SPLITS[0], "model": ("zero",), "task": (), "weights": None, **more}
+    defaults = {
+        "pack": "",
+        "split": SPLITS[0],
+        "model": ("zero",),
+        "task": (),
+        "weights": None,
+        **more,
+    }
     out = RESULTS / file
     options = parse(argv, about, {**defaults, "threads": 1, "out": out}, choices={"split": SPLITS})
     try:
@@ -69,7 +89,8 @@ def start(argv: Sequence[str] | None, about: str | None, run: Callable[[Any], No
 
 
 def chosen(options: Any, tasks: Iterable[Any]) -> list[str]:
-    """Names of the tasks that the options ask for; running those of the report split is remarked upon.
+    """Names of the tasks that the options ask for; running those of the report split is remarked
+    upon.
 
     Raises:
         ValueError: If one of them is not in the split.
@@ -77,7 +98,10 @@ def chosen(options: Any, tasks: Iterable[Any]) -> list[str]:
     of_split = [task.name for task in tasks if task.split == options.split]
     for name in options.task:
         if name not in of_split:
-            raise ValueError(f"--task {name} is no task of --split {options.split}; use one of {', '.join(of_split)}")
+            raise ValueError(
+                f"--task {name} is no task of --split {options.split}; use one of"
+                f" {', '.join(of_split)}"
+            )
     if options.split != SPLITS[0]:
         print(f"{Path(options.out).stem}: {_REPORT}", file=sys.stderr)
     return list(dict.fromkeys(options.task or of_split))
@@ -90,7 +114,9 @@ def record_missing(
     execute: Callable[[Record], Record],
     shown: Collection[str],
 ) -> None:
-    """Execute the runs that are not on record, one after the other, and tell some numbers of each."""
+    """Execute the runs that are not on record, one after the other, and tell some
+    numbers of each.
+    """
     records = Records(out, key)
     for cell in records.missing(cells):
         row = records.add(execute(cell))
@@ -99,7 +125,9 @@ def record_missing(
 
 
 def identity(model: str, forecaster: Forecaster) -> Record:
-    """What tells a forecaster from others of its name: its settings, and a digest of the numbers it begins with."""
+    """What tells a forecaster from others of its name: its settings, and a digest of the numbers it
+    begins with.
+    """
     fixed = {*find_model(model).fixed, *_LEFT_OUT}
     if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
         fixed |= {"fine_tune", "val_size", "random_state"}
@@ -109,7 +137,9 @@ def identity(model: str, forecaster: Forecaster) -> Record:
 
 
 def network(forecaster: Any) -> dict[str, np.ndarray]:
-    """The numbers that a forecaster has learnt before it sees a series; none where it begins with nothing."""
+    """The numbers that a forecaster has learnt before it sees a series; none where it begins with
+    nothing.
+    """
     if not isinstance(forecaster, PretrainedForecaster):
         return {}
     one_row = from_long(pd.DataFrame({"unique_id": 0, "ds": [0], "y": 0.0}), freq=1)
@@ -130,12 +160,21 @@ def measured(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Record]:
     _reset_peak()
     started = time.perf_counter(), time.process_time()
     answer = work()
-    seconds, cpu_seconds = time.perf_counter() - started[0], time.process_time() - started[1]
-    return answer, {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3), "peak_mb": _peak_mb()}
+    seconds = time.perf_counter() - started[0]
+    cpu_seconds = time.process_time() - started[1]
+    return answer, {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
+        "peak_mb": _peak_mb(),
+    }
 
 
 def relative(scores: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
-    """Scores, and behind them those that the seasonal naive forecast has too, over its own; nine digits of each."""
+    """Scores, and behind them those that the seasonal naive forecast has too, over its own; nine
+    digits of each.
+    """
     over = {name.lower(): value for name, value in base.items()}
-    found = dict(scores) | {f"rel_{name}": value / over[name] for name, value in scores.items() if name in over}
+    found = dict(scores) | {
+        f"rel_{name}": value / over[name] for name, value in scores.items() if name in over
+    }
     return {name: float(f"{value:.9g}") for name, value in found.items()}

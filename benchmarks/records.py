@@ -1,4 +1,6 @@
-"""Records of runs: files of JSON Lines in ``results``, one line a run, each of known origin; options of the scripts."""
+"""Records of runs: files of JSON Lines in ``results``, one line a run, each of known origin;
+options of the scripts.
+"""
 
 import argparse
 import json
@@ -22,14 +24,19 @@ class Records:
     """A file that several processes may fill; its rows are told apart by the fields ``key``."""
 
     def __init__(self, path: Path, key: tuple[str, ...]) -> None:
-        self.path, self.key = path, key
+        self.path = path
+        self.key = key
 
     def rows(self) -> list[Record]:
         """What is recorded, in the order in which it came."""
         return read_rows(self.path)
 
-    def missing(self, cells: Iterable[Mapping[str, Any]], *, again: bool = False) -> Iterator[Record]:
-        """Those runs that nobody has recorded yet, asked anew before each; all of them where ``again`` is set."""
+    def missing(
+        self, cells: Iterable[Mapping[str, Any]], *, again: bool = False
+    ) -> Iterator[Record]:
+        """Those runs that nobody has recorded yet, asked anew before each; all of them where
+        ``again`` is set.
+        """
         for cell in cells:
             wanted = _key(cell, self.key)
             if again or all(_key(row, self.key) != wanted for row in self.rows()):
@@ -44,21 +51,31 @@ class Records:
 def read(path: Path, key: tuple[str, ...], *, alike: tuple[str, ...] = ()) -> list[Record]:
     """The rows of a file, after checking that each is of known origin and known once.
 
-    Rows are told apart by the fields ``key``, of which they may lack some; fields ``alike`` must be equal in all,
-    ``"torch"`` being its version. Raises ValueError where one of this does not hold.
+    Rows are told apart by the fields ``key``, of which they may lack some; fields ``alike`` must be
+    equal in all, ``"torch"`` being its version. Raises ValueError where one of this does not hold.
     """
-    rows, seen = read_rows(path), set()
+    rows = read_rows(path)
+    seen = set()
     for number, row in enumerate(rows, start=1):
         for field in ORIGIN:
             if not row.get(field):
-                raise ValueError(f"{path.name}, line {number}: {field} is {row.get(field)!r}, so its origin is unknown")
+                raise ValueError(
+                    f"{path.name}, line {number}: {field} is {row.get(field)!r}, so its origin is"
+                    " unknown"
+                )
         if (place := json.dumps(_key(row, key))) in seen:
-            raise ValueError(f"{path.name}, line {number} is a second row of {place}; remove one of them")
+            raise ValueError(
+                f"{path.name}, line {number} is a second row of {place}; remove one of them"
+            )
         seen.add(place)
     for field in alike:
-        found = {json.dumps(row["versions"]["torch"] if field == "torch" else row[field]) for row in rows}
+        found = {
+            json.dumps(row["versions"]["torch"] if field == "torch" else row[field]) for row in rows
+        }
         if len(found) > 1:
-            raise ValueError(f"{path.name} has rows of more than one {field} ({', '.join(sorted(found))})")
+            raise ValueError(
+                f"{path.name} has rows of more than one {field} ({', '.join(sorted(found))})"
+            )
     return rows
 
 
@@ -75,7 +92,9 @@ def by(rows: Iterable[Record], *names: str) -> Grouped:
 
 
 def cells(rows: Iterable[Record], *names: str) -> Grouped:
-    """Rows of the suite that share fields, in the order of its tables: data set, horizon, model, seed."""
+    """Rows of the suite that share fields, in the order of its tables: data set, horizon, model,
+    seed.
+    """
 
     def key(row: Record) -> tuple[Any, ...]:
         return tuple(row[name] for name in names)
@@ -99,7 +118,9 @@ def commits(rows: Iterable[Record]) -> str:
     """Commits of rows, in a sentence."""
 
     def commit(row: Record) -> str:
-        return f"`{row['commit'][:12]}`" + (" with uncommitted changes" if row.get("uncommitted") else "")
+        return f"`{row['commit'][:12]}`" + (
+            " with uncommitted changes" if row.get("uncommitted") else ""
+        )
 
     return f"Commit {_names(rows, commit)}."
 
@@ -116,23 +137,37 @@ def _names(rows: Iterable[Record], pick: Callable[[Record], str]) -> str:
     return ", ".join(sorted({pick(row) for row in rows}))
 
 
-def parse(argv: Sequence[str] | None, about: str | None, defaults: Mapping[str, Any], **more: Any) -> Any:
-    """The options of a script by their defaults: a tuple may be repeated, and ``out`` is the file of records.
+def parse(
+    argv: Sequence[str] | None, about: str | None, defaults: Mapping[str, Any], **more: Any
+) -> Any:
+    """The options of a script by their defaults: a tuple may be repeated, and ``out`` is the file
+    of records.
 
-    ``choices`` has the values that an option may have, ``paper`` what ``--paper`` takes in place of the defaults, and
-    ``about`` the docstring of the script.
+    ``choices`` has the values that an option may have, ``paper`` what ``--paper`` takes in place of
+    the defaults, and ``about`` the docstring of the script.
     """
-    choices, paper = more.get("choices", {}), more.get("paper")
+    choices = more.get("choices", {})
+    paper = more.get("paper")
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     for name, value in defaults.items():
         several = isinstance(value, tuple)
         sample = (value[0] if value else "") if several else "" if value is None else value
-        how: dict[str, Any] = {"type": type(sample), "choices": choices.get(name), "help": f"default {value}"}
-        how = {"action": "store_true"} if value is False else how | {"action": "append" if several else "store"}
+        how: dict[str, Any] = {
+            "type": type(sample),
+            "choices": choices.get(name),
+            "help": f"default {value}",
+        }
+        how = (
+            {"action": "store_true"}
+            if value is False
+            else how | {"action": "append" if several else "store"}
+        )
         parser.add_argument(f"--{name.replace('_', '-')}", default=None, **how)
     if paper is not None:
         parser.add_argument(
-            "--paper", action="store_true", help="sizes of the paper where none are given: days, months"
+            "--paper",
+            action="store_true",
+            help="sizes of the paper where none are given: days, months",
         )
     options = parser.parse_args(argv)
     for name, value in {**defaults, **(paper if paper and options.paper else {})}.items():

@@ -12,26 +12,43 @@ from tsattn.storage import write_atomic
 
 NONE = "No run is recorded yet."
 # A panel of a picture: title, labels "x" and "y", "log" axes ("x", "y", "xy"), and "lines" by name,
-# each a list of points [x, y] or [x, y, low, high]; "points" leaves the lines out; "ours" writes each
-# name beside its points, those that it lists in colour. "columns" and "height" (inches of a panel) of
-# the first panel are those of the picture, by default at most 3 and 2.9. Names move around their
-# points until they overlap neither points nor one another.
+# each a list of points [x, y] or [x, y, low, high]; "points" leaves the lines out; "ours" writes
+# each name beside its points, those that it lists in colour. "columns" and "height" (inches of a
+# panel) of the first panel are those of the picture, by default at most 3 and 2.9. Names move
+# around their points until they overlap neither points nor one another.
 Panel = dict[str, Any]
 
 _COLOURS = ("#0072b2", "#000000", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Where a name may stand beside its point: offset in points, and the corner of the name that lies there.
-_NEAR = ((3, 3, "left", "bottom"), (3, -3, "left", "top"), (-3, 3, "right", "bottom"), (-3, -3, "right", "top"))
-_BESIDE = ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 4, "center", "bottom"), (0, -4, "center", "top"))
+# Where a name may stand beside its point: offset in points, and the corner of the name that lies
+# there.
+_NEAR = (
+    (3, 3, "left", "bottom"),
+    (3, -3, "left", "top"),
+    (-3, 3, "right", "bottom"),
+    (-3, -3, "right", "top"),
+)
+_BESIDE = (
+    (5, 0, "left", "center"),
+    (-5, 0, "right", "center"),
+    (0, 4, "center", "bottom"),
+    (0, -4, "center", "top"),
+)
 _FAR = tuple((4 * x, 4 * y, across, up) for x, y, across, up in (*_NEAR, *_BESIDE))
 _PLACES = (*_NEAR, *_BESIDE, *_FAR)
 _ALONG = (0.5, 0.7, 0.9)  # shares of a line at which it must not cross anything
 _SWEEPS = 5  # times that each name looks for a better place
 
 
-def table(groups: Iterable[Any], columns: Mapping[str, Callable[[Any], str]], *, left: int = 1) -> str:
-    """A line a group of rows, a column a function of the group; the first ``left`` columns stand at the left."""
-    return lines(list(columns), ([pick(group) for pick in columns.values()] for group in groups), left=left)
+def table(
+    groups: Iterable[Any], columns: Mapping[str, Callable[[Any], str]], *, left: int = 1
+) -> str:
+    """A line a group of rows, a column a function of the group; the first ``left`` columns stand at
+    the left.
+    """
+    return lines(
+        list(columns), ([pick(group) for pick in columns.values()] for group in groups), left=left
+    )
 
 
 def lines(head: list[str], rows: Iterable[Iterable[str]], *, left: int = 1) -> str:
@@ -40,9 +57,13 @@ def lines(head: list[str], rows: Iterable[Iterable[str]], *, left: int = 1) -> s
     widths = [max(3, *(len(row[column]) for row in whole)) for column in range(len(head))]
     put = [str.ljust if column < left else str.rjust for column in range(len(head))]
     padded = [
-        f"| {' | '.join(p(cell, width) for p, cell, width in zip(put, row, widths, strict=True))} |" for row in whole
+        f"| {' | '.join(p(cell, width) for p, cell, width in zip(put, row, widths, strict=True))} |"
+        for row in whole
     ]
-    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    rule = [
+        "-" * width if column < left else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
     return "\n".join([padded[0], f"| {' | '.join(rule)} |", *padded[1:]])
 
 
@@ -54,7 +75,9 @@ def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
 def spread(rows: Iterable[Mapping[Any, Any]], name: Any, digits: int = 4) -> str:
     """Mean and, where there are several, standard deviation of a field."""
     values = [row[name] for row in rows]
-    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+    return f"{fmean(values):.{digits}f}" + (
+        f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    )
 
 
 def pair(rows: Iterable[Mapping[str, Any]], *names: str, digits: int = 3) -> str:
@@ -69,23 +92,30 @@ def between(path: Path, page: str, name: str, text: str) -> str:
     Raises:
         ValueError: If the page lacks a mark.
     """
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    begin = f"<!-- {name}:begin -->"
+    end = f"<!-- {name}:end -->"
     before, opened, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not opened or not closed:
-        raise ValueError(f"{path.name} lacks the marks {begin!r} and {end!r}; put them where the table shall stand")
+        raise ValueError(
+            f"{path.name} lacks the marks {begin!r} and {end!r}; put them where the table shall"
+            " stand"
+        )
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def is_fresh(path: Path, panels: list[Panel]) -> bool:
     """Whether a picture shows these numbers; one of no panels must not exist."""
-    return path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not path.exists()
+    return (
+        path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not path.exists()
+    )
 
 
 def draw(path: Path, panels: list[Panel]) -> None:
     """Draw panels into an SVG file, whole or not at all, or remove it where there are none.
 
-    The same numbers make the same bytes: no date, and names inside the file that are no random ones.
+    The same numbers make the same bytes: no date, and names inside the file that are no random
+    ones.
     """
     if not panels:
         path.unlink(missing_ok=True)
@@ -93,7 +123,9 @@ def draw(path: Path, panels: list[Panel]) -> None:
     import matplotlib as mpl
 
     metadata = {"Date": None, "Creator": None, "Description": _mark(panels)}
-    with mpl.rc_context({"svg.hashsalt": "tsattn", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 8}):
+    with mpl.rc_context(
+        {"svg.hashsalt": "tsattn", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 8}
+    ):
         figure = _figure(panels)
         write_atomic(path, lambda aside: figure.savefig(aside, format="svg", metadata=metadata))
 
@@ -117,17 +149,23 @@ def _figure(panels: list[Panel]) -> Any:
         unused.set_axis_off()
     if not any("ours" in panel for panel in panels):
         found = {
-            label: handle for axes in every for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            label: handle
+            for axes in every
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         shown = [name for name in names if name in found]
-        figure.legend([found[name] for name in shown], shown, loc="outside right center", frameon=False)
+        figure.legend(
+            [found[name] for name in shown], shown, loc="outside right center", frameon=False
+        )
     else:
         _separate_names(figure)
     return figure
 
 
 def _separate_names(figure: Any) -> None:
-    """Move the names of points until none overlaps a point, another name or the frame, as far as there is room."""
+    """Move the names of points until none overlaps a point, another name or the frame, as far as
+    there is room.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -142,7 +180,9 @@ def _separate_names(figure: Any) -> None:
                 _move(name, place)
                 text, *line = _covered(name, renderer)
                 cost = _overlap(text, [*points, *others]) + _outside(text, axes.bbox)
-                costs.append((cost + sum(_overlap(box, [*points, *others]) for box in line), number))
+                costs.append(
+                    (cost + sum(_overlap(box, [*points, *others]) for box in line), number)
+                )
             _move(name, _PLACES[min(costs)[1]])
             covered[name] = _covered(name, renderer)
 
@@ -163,7 +203,8 @@ def _covered(name: Any, renderer: Any) -> list[Any]:
     text = Text.get_window_extent(name, renderer)
     if not name.arrow_patch.get_visible():
         return [text]
-    start, end = name.axes.transData.transform(name.xy), name.get_transform().transform(name.xyann)
+    start = name.axes.transData.transform(name.xy)
+    end = name.get_transform().transform(name.xyann)
     return [text, *(_box(start + share * (end - start), 1.5) for share in _ALONG)]
 
 
@@ -193,14 +234,22 @@ def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
 
     for name, points in panel["lines"].items():
         look = _look(name, names.index(name), points, panel)
-        x, y = [point[0] for point in points], [point[1] for point in points]
+        x = [point[0] for point in points]
+        y = [point[1] for point in points]
         axes.plot(x, y, label=name, **look)
         if len(points[0]) == 4:
-            low, high = [point[2] for point in points], [point[3] for point in points]
+            low = [point[2] for point in points]
+            high = [point[3] for point in points]
             axes.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
         for place in zip(x, y, strict=True) if "ours" in panel else ():
-            colour, line = look["color"], {"arrowstyle": "-", "lw": 0.4, "color": look["color"]}
-            options = {"textcoords": "offset points", "color": colour, "size": 7, "arrowprops": line}
+            colour = look["color"]
+            line = {"arrowstyle": "-", "lw": 0.4, "color": look["color"]}
+            options = {
+                "textcoords": "offset points",
+                "color": colour,
+                "size": 7,
+                "arrowprops": line,
+            }
             axes.annotate(name, place, (3, 3), **options).set_in_layout(False)
     axes.set(title=panel["title"], xlabel=panel["x"], ylabel=panel["y"])
     for axis in panel.get("log", ""):
@@ -217,12 +266,27 @@ def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
 
 
 def _look(name: str, number: int, points: list[Any], panel: Panel) -> dict[str, Any]:
-    """Eight colours and markers, then the same with hollow marks and broken lines; many points are a bare line."""
+    """Eight colours and markers, then the same with hollow marks and broken lines; many points are
+    a bare line.
+    """
     if "ours" in panel:
         mine = name in panel["ours"]
-        return {"color": "#d55e00" if mine else "#777777", "marker": "o", "ls": "", "ms": 5 if mine else 3}
+        return {
+            "color": "#d55e00" if mine else "#777777",
+            "marker": "o",
+            "ls": "",
+            "ms": 5 if mine else 3,
+        }
     again, place = divmod(number, len(_COLOURS))
-    colour, line = _COLOURS[place], "--" if again else "-"
+    colour = _COLOURS[place]
+    line = "--" if again else "-"
     marker = "" if len(points) > 24 else _MARKERS[place]
     hollow = {"mfc": "none"} if again else {}
-    return {"color": colour, "marker": marker, "ls": "" if panel.get("points") else line, "ms": 4, "lw": 1.1, **hollow}
+    return {
+        "color": colour,
+        "marker": marker,
+        "ls": "" if panel.get("points") else line,
+        "ms": 4,
+        "lw": 1.1,
+        **hollow,
+    }

@@ -1,7 +1,8 @@
-"""Renders what the records say: tables between the marks of README and docs, and the pictures of docs.
+"""Renders what the records say: tables between the marks of README and docs, and the pictures of
+docs.
 
-`make report` writes; with ``--check`` nothing is written, and the exit code is 1 where a page or a picture says
-something else.
+`make report` writes; with ``--check`` nothing is written, and the exit code is 1 where a page or a
+picture says something else.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from suite import pretrained as pretrained_page
 from zero_shot import combination
 from zero_shot import page as zero_shot_page
 
-# Each has BLOCKS, texts by page and name of their marks, and may have PICTURES: functions of the folder of records.
+# Each has BLOCKS, texts by page and name of their marks, and may have PICTURES: functions of the
+# folder of records.
 PAGES = (
     suite_page,
     pretrained_page,
@@ -37,18 +39,27 @@ PAGES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Render or check; 0 when all is well, 1 when a page differs, 2 when the records are not usable."""
+    """Render or check; 0 when all is well, 1 when a page differs, 2 when the records are not
+    usable.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page differs")
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the checkout")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where a page differs"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(__file__).resolve().parents[1], help="the checkout"
+    )
     options = parser.parse_args(argv)
     try:
-        pages, pictures = texts(options.root), drawings(options.root)
+        pages = texts(options.root)
+        pictures = drawings(options.root)
     except (ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
     except KeyError as error:
-        print(f"report: a record lacks the field {error}; remove it and run it again", file=sys.stderr)
+        print(
+            f"report: a record lacks the field {error}; remove it and run it again", file=sys.stderr
+        )
         return 2
     stale = [path for path, text in pages.items() if path.read_text("utf-8") != text]
     undrawn = [path for path, panels in pictures.items() if not render.is_fresh(path, panels)]
@@ -81,7 +92,10 @@ def texts(root: Path) -> dict[Path, str]:
 def drawings(root: Path) -> dict[Path, list[render.Panel]]:
     """What each picture shows."""
     made = [each for page in PAGES for each in getattr(page, "PICTURES", {}).items()]
-    return {root / "docs" / "pictures" / name: panels(root / "benchmarks" / "results") for name, panels in made}
+    return {
+        root / "docs" / "pictures" / name: panels(root / "benchmarks" / "results")
+        for name, panels in made
+    }
 
 
 if __name__ == "__main__":

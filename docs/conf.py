@@ -38,15 +38,18 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Cost", "notes_style")]
 
-# Examples in docstrings lean on the names of their own module, and the reference is one page: it gets the names of
-# every module that it shows.
+# Examples in docstrings lean on the names of their own module, and the reference is one page: it
+# gets the names of every module that it shows.
 _shown = re.findall(
-    r"^\.\. (?:auto|current)module:: (\S+)$", Path(__file__).with_name("api.md").read_text(encoding="utf-8"), flags=re.M
+    r"^\.\. (?:auto|current)module:: (\S+)$",
+    Path(__file__).with_name("api.md").read_text(encoding="utf-8"),
+    flags=re.M,
 )
 doctest_global_setup = "\n".join(f"from {module} import *" for module in _shown)
 
-# A name that a docstring links is in the reference, or the build fails. Two kinds are let through: types of other
-# packages, whose own pages would have to be fetched, and the insides below, which the reference leaves out on purpose.
+# A name that a docstring links is in the reference, or the build fails. Two kinds are let through:
+# types of other packages, whose own pages would have to be fetched, and the insides below, which
+# the reference leaves out on purpose.
 nitpicky = True
 _INSIDES = (
     "tsattn.training.state.Checkpoint",
@@ -85,11 +88,19 @@ html_math_renderer = "mathml"
 html_title = f"tsattn {release}"
 
 # numpy's ArrayLike is a union of a dozen names that its users never see.
-_LONG_NAMES = {stringify_annotation(ArrayLike, mode): "ArrayLike" for mode in ("smart", "fully-qualified")}
+_LONG_NAMES = {
+    stringify_annotation(ArrayLike, mode): "ArrayLike" for mode in ("smart", "fully-qualified")
+}
 
 
 def _shorten(
-    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str | None, str | None]:
     for long, short in _LONG_NAMES.items():
         signature = signature and signature.replace(long, short)
@@ -97,7 +108,9 @@ def _shorten(
 
 
 def _at_home(app: Any, env: Any, node: Any, inside: Node) -> Node | None:
-    """Where the link to a public name leads: to the module that it lives in, where the reference shows it."""
+    """Where the link to a public name leads: to the module that it lives in, where the reference
+    shows it.
+    """
     name = re.fullmatch(r"tsattn\.(\w+)(.*)", node.get("reftarget", ""))
     if node.get("refdomain") != "py" or name is None or name[1] not in tsattn._HOMES:
         return None

@@ -1,4 +1,6 @@
-"""Calls of attention for tests: random tensors, results with their gradients, and the same from the loops."""
+"""Calls of attention for tests: random tensors, results with their gradients, and the same from the
+loops.
+"""
 
 import functools
 
@@ -13,7 +15,19 @@ DOUBLE = torch.float64
 by_reference = functools.partial(attention, backend="reference")
 
 
-def draw(batch, heads, n_queries, n_keys, width, n_values=3, *, dtype=DOUBLE, seed=0, by_token=False, grad=True):
+def draw(
+    batch,
+    heads,
+    n_queries,
+    n_keys,
+    width,
+    n_values=3,
+    *,
+    dtype=DOUBLE,
+    seed=0,
+    by_token=False,
+    grad=True,
+):
     """q, k, v and a gradient of the result; ``heads`` are one number, or those of q, k and v."""
     generator = torch.Generator().manual_seed(seed)
     n_heads, *shared = (heads,) * 3 if isinstance(heads, int) else heads
@@ -55,7 +69,9 @@ def check(assert_close, tensors, backends, **options):
     """Backends with their gradients against the loops."""
     expected = truth(*tensors, **options)
     for backend in backends:
-        for actual, right in zip(answers(attention, *tensors, backend=backend, **options), expected, strict=True):
+        for actual, right in zip(
+            answers(attention, *tensors, backend=backend, **options), expected, strict=True
+        ):
             assert_close(actual, right)
 
 

@@ -1,7 +1,9 @@
-"""Does what is shipped work where there is no checkout? Builds wheel and sdist, checks, installs, imports, lists cards.
+"""Does what is shipped work where there is no checkout? Builds wheel and sdist, checks, installs,
+imports, lists cards.
 
-Run as a script by ``make wheel``. Everything happens in a temporary folder; the network is not needed. The wheel is
-installed without its dependencies into an environment that borrows them from the running one.
+Run as a script by ``make wheel``. Everything happens in a temporary folder; the network is not
+needed. The wheel is installed without its dependencies into an environment that borrows them from
+the running one.
 """
 
 import json
@@ -22,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # What setuptools is asked for, in the way that every installer asks.
 _BUILD = "import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
 
-# Run by the new environment, isolated, in a folder without sources: argv is where tsattn must lie, then the cards.
+# Run by the new environment, isolated, in a folder without sources: argv is where tsattn must lie,
+# then the cards.
 _LOOK = """
 import importlib, importlib.metadata, importlib.util, pkgutil, sys
 from pathlib import Path
@@ -49,7 +52,8 @@ print(len(names))
 
 
 # Where the pretrained forecaster's weights and their card are, and how large they may be together.
-_WEIGHTS, _MOST_BYTES = "tsattn/pretrained/weights", 5_000_000
+_WEIGHTS = "tsattn/pretrained/weights"
+_MOST_BYTES = 5_000_000
 
 # A forecast without training, to be compared between two installations.
 _FORECAST = """
@@ -65,9 +69,13 @@ class CheckFailed(Exception):
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Output of a command that must succeed, without what the environment would tell Python."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))
+    }
     env |= {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run([str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True
+    )
     if done.returncode != 0:
         output = f"{done.stdout}{done.stderr}".strip()
         reason = output.splitlines()[-1] if output else f"exit status {done.returncode}"
@@ -76,10 +84,14 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def copy_sources(target: Path) -> None:
-    """What a clone would hold, so that nothing is built in the checkout; new files count before they are committed."""
+    """What a clone would hold, so that nothing is built in the checkout; new files count before
+    they are committed.
+    """
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
-        leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "_build", "demo")
+        leave = shutil.ignore_patterns(
+            ".*", "build", "dist", "*.egg-info", "__pycache__", "_build", "demo"
+        )
         shutil.copytree(ROOT, target, ignore=leave)
         return
     listed = run(git, "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
@@ -108,42 +120,59 @@ def contents(archive: Path) -> set[str]:
 
 def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
     """Every source and card is in both, and the wheel holds nothing beside the package."""
-    code = {str(path.relative_to(sources)) for path in (sources / "tsattn").rglob("*.py")} | {"tsattn/py.typed"}
+    code = {str(path.relative_to(sources)) for path in (sources / "tsattn").rglob("*.py")} | {
+        "tsattn/py.typed"
+    }
     code |= {str(path.relative_to(sources)) for path in sources.glob(f"{_WEIGHTS}/*")}
     cards = {str(path.relative_to(sources)) for path in (sources / "datasets").glob("*.toml")}
-    samples = {str(path.relative_to(sources)) for path in (sources / "datasets").glob("samples/*.csv")}
+    samples = {
+        str(path.relative_to(sources)) for path in (sources / "datasets").glob("samples/*.csv")
+    }
     data = cards | samples
     installed = code | {f"tsattn/_datasets/{Path(name).relative_to('datasets')}" for name in data}
-    wanted = {"wheel": (wheel, installed), "sdist": (sdist, code | data | {"LICENSE", "README.md", "pyproject.toml"})}
+    wanted = {
+        "wheel": (wheel, installed),
+        "sdist": (sdist, code | data | {"LICENSE", "README.md", "pyproject.toml"}),
+    }
     for kind, (there, needed) in wanted.items():
         if missing := sorted(needed - there):
-            raise CheckFailed(f"the {kind} lacks {', '.join(missing)}; see [tool.setuptools] in pyproject.toml")
+            raise CheckFailed(
+                f"the {kind} lacks {', '.join(missing)}; see [tool.setuptools] in pyproject.toml"
+            )
     if stray := sorted(name for name in wheel - installed if ".dist-info/" not in name):
-        raise CheckFailed(f"the wheel also holds {', '.join(stray)}; see [tool.setuptools] in pyproject.toml")
+        raise CheckFailed(
+            f"the wheel also holds {', '.join(stray)}; see [tool.setuptools] in pyproject.toml"
+        )
     if not cards:
         raise CheckFailed("there is no card in datasets/")
 
 
 def check_weights(sources: Path, here: str, installed: str) -> None:
-    """The weights are small, and what is installed forecasts what the checkout forecasts, to 1e-6."""
+    """The weights are small, and what is installed forecasts what the checkout
+    forecasts, to 1e-6.
+    """
     size = sum(path.stat().st_size for path in sources.glob(f"{_WEIGHTS}/*"))
     if not 0 < size <= _MOST_BYTES:
         raise CheckFailed(f"weights and card must be at most {_MOST_BYTES} bytes; got {size}")
     pairs = zip(*(np.ravel(json.loads(each)) for each in (here, installed)), strict=True)
     if (gap := max(abs(a - b) for a, b in pairs)) > 1e-6:
-        raise CheckFailed(f"the installed wheel forecasts other numbers than the checkout, by up to {gap}")
+        raise CheckFailed(
+            f"the installed wheel forecasts other numbers than the checkout, by up to {gap}"
+        )
 
 
 def check_metadata(*archives: Path) -> None:
-    """What a package index reads of wheel and sdist is whole: twine's check, its warnings counted as errors."""
+    """What a package index reads of wheel and sdist is whole: twine's check, its warnings counted
+    as errors.
+    """
     run(sys.executable, "-m", "twine", "check", "--strict", *archives, cwd=archives[0].parent)
 
 
 def new_environment(folder: Path) -> Path:
     """Make an environment that borrows the installed packages of the running one; its Python.
 
-    A plain path in a .pth file is searched last, and .pth files in it are not read: the editable tsattn of the
-    running environment stays unknown.
+    A plain path in a .pth file is searched last, and .pth files in it are not read: the editable
+    tsattn of the running environment stays unknown.
     """
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -152,7 +181,9 @@ def new_environment(folder: Path) -> Path:
     (Path(site) / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
     hidden = subprocess.run([python, "-I", "-c", "import tsattn"], cwd=folder, capture_output=True)
     if hidden.returncode == 0:
-        raise CheckFailed("tsattn can be imported before it is installed: the check would prove nothing")
+        raise CheckFailed(
+            "tsattn can be imported before it is installed: the check would prove nothing"
+        )
     return python
 
 
@@ -179,7 +210,10 @@ def check(folder: Path) -> str:
     cards = sorted(path.stem for path in (sources / "datasets").glob("*.toml"))
     n_modules = run(python, "-I", "-c", _LOOK, folder / "environment", *cards, cwd=elsewhere)
     run(python.parent / "tsattn", "datasets", "list", cwd=elsewhere)
-    check_weights(sources, *(run(each, "-I", "-c", _FORECAST, cwd=elsewhere) for each in (sys.executable, python)))
+    check_weights(
+        sources,
+        *(run(each, "-I", "-c", _FORECAST, cwd=elsewhere) for each in (sys.executable, python)),
+    )
     if left := sorted(path.name for path in elsewhere.iterdir()):
         raise CheckFailed(f"importing tsattn leaves files behind: {', '.join(left)}")
     return f"{wheel.name} and {sdist.name}: {n_modules} modules imported, {len(cards)} cards listed"

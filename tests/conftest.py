@@ -1,4 +1,6 @@
-"""What every test may count on: one torch thread, no network, real data by flag, one table of tolerances."""
+"""What every test may count on: one torch thread, no network, real data by flag, one table of
+tolerances.
+"""
 
 import socket
 import sys
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-# The scripts of benchmarks/ are no package; tests find them as the Makefile does, behind what is installed.
+# The scripts of benchmarks/ are no package; tests find them as the Makefile does, behind what is
+# installed.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-# comparison -> (relative, absolute); loosening one is a change of its own, with the reason in the test
+# comparison -> (relative, absolute); loosening one is a change of its own, with the reason in the
+# test
 TOL = {
     "float64": (1e-10, 1e-12),
     "float32": (1e-4, 1e-5),
@@ -21,8 +25,12 @@ TOL = {
 
 
 def pytest_addoption(parser):
-    parser.addoption("--data-dir", default=None, help="folder with the real data sets (ETTh1.csv, ...)")
-    parser.addoption("--pack", default=None, help="folder of the zero-shot pack (tasks.json, score.py, ...)")
+    parser.addoption(
+        "--data-dir", default=None, help="folder with the real data sets (ETTh1.csv, ...)"
+    )
+    parser.addoption(
+        "--pack", default=None, help="folder of the zero-shot pack (tasks.json, score.py, ...)"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +46,9 @@ def data_dir(request):
 
 @pytest.fixture(scope="session")
 def pack_dir(request):
-    """The folder of the zero-shot pack; a test that needs it is skipped only when none was named."""
+    """The folder of the zero-shot pack; a test that needs it is skipped only when none
+    was named.
+    """
     given = request.config.getoption("--pack")
     if given is None:
         pytest.skip("needs the zero-shot pack: name its folder, shared/zero_shot, with --pack")
@@ -87,8 +97,12 @@ def _no_network(monkeypatch, request):
 def assert_close(actual, expected, kind="float64"):
     """Compare arrays or tensors by the table above and print three errors when they differ."""
     rtol, atol = TOL[kind]
-    a = np.asarray(actual.detach() if isinstance(actual, torch.Tensor) else actual, dtype=np.float64)
-    e = np.asarray(expected.detach() if isinstance(expected, torch.Tensor) else expected, dtype=np.float64)
+    a = np.asarray(
+        actual.detach() if isinstance(actual, torch.Tensor) else actual, dtype=np.float64
+    )
+    e = np.asarray(
+        expected.detach() if isinstance(expected, torch.Tensor) else expected, dtype=np.float64
+    )
     assert a.shape == e.shape, f"shapes differ: {a.shape} and {e.shape}"
     if np.allclose(a, e, rtol=rtol, atol=atol, equal_nan=True):
         return
@@ -96,7 +110,8 @@ def assert_close(actual, expected, kind="float64"):
     relative = gap / np.maximum(np.abs(e), 1e-300)
     rms = np.sqrt(np.nanmean(gap**2) / max(np.nanmean(e**2), 1e-300))
     raise AssertionError(
-        f"{kind}: largest absolute {np.nanmax(gap):.3e}, relative {np.nanmax(relative):.3e}, relative RMS {rms:.3e}"
+        f"{kind}: largest absolute {np.nanmax(gap):.3e}, relative {np.nanmax(relative):.3e},"
+        f" relative RMS {rms:.3e}"
     )
 
 

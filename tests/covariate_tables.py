@@ -6,7 +6,15 @@ import pandas as pd
 from tsattn.forecasters.attention import AttentionForecaster
 
 TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
-NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "patch_stride": 2, "dropout": 0.1}
+NET = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "d_ff": 8,
+    "patch_len": 4,
+    "patch_stride": 2,
+    "dropout": 0.1,
+}
 EVERY = {
     "past_cols": ("temp",),
     "future_cols": ("promo", "price"),
@@ -21,8 +29,11 @@ def attention(horizon=H, **kwargs):
 
 
 def long_frame(lengths=(70, 60, 66), *, freq="D", seed=0):
-    """Series of unlike length, start and size that end together; integers, booleans, text among the covariates."""
-    rng, parts = np.random.default_rng(seed), []
+    """Series of unlike length, start and size that end together; integers, booleans, text among the
+    covariates.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
     for i, n in enumerate(lengths):
         parts.append(
             pd.DataFrame(
@@ -43,7 +54,11 @@ def long_frame(lengths=(70, 60, 66), *, freq="D", seed=0):
 
 def wide_frame(n=70):
     """Two channels, two covariates."""
-    frame = long_frame((n, n)).pivot(index="ds", columns="unique_id", values="y").rename_axis(None, axis=1)
+    frame = (
+        long_frame((n, n))
+        .pivot(index="ds", columns="unique_id", values="y")
+        .rename_axis(None, axis=1)
+    )
     rng = np.random.default_rng(1)
     return frame.assign(temp=rng.normal(size=n), promo=rng.integers(0, 2, n))
 
@@ -56,6 +71,8 @@ def filled(future, seed=2):
 
 
 def parts_of(frame, cut):
-    """The rows before the last ``cut`` of each series, and what ``predict`` would be told of those."""
+    """The rows before the last ``cut`` of each series, and what ``predict`` would be
+    told of those.
+    """
     last = frame.groupby("unique_id").cumcount(ascending=False) < cut
     return frame[~last].reset_index(drop=True), frame[last].reset_index(drop=True)

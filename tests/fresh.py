@@ -11,7 +11,8 @@ TESTS = Path(__file__).parent
 
 
 def in_fresh_process(module, call, *, limit=280, variables=None):
-    """Run a call in a process of its own, with one torch thread and one of the test modules at hand.
+    """Run a call in a process of its own, with one torch thread and one of the test modules at
+    hand.
 
     Args:
         module: The ``__file__`` of a test module; all of its names may be used.
@@ -41,15 +42,24 @@ def in_fresh_process(module, call, *, limit=280, variables=None):
 
 def resident(which="VmRSS"):
     """Resident memory of this process in MB: now, or its peak since it was reset (VmHWM)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which)]
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(which)
+    ]
     return int(line.split()[1]) / 1024
 
 
 def measured(call):
-    """The answer of a call, its seconds, those of the processor, and the growth of peak resident memory in MB."""
+    """The answer of a call, its seconds, those of the processor, and the growth of peak resident
+    memory in MB.
+    """
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
-    before, began, busy = resident(), time.perf_counter(), time.process_time()
+    before = resident()
+    began = time.perf_counter()
+    busy = time.process_time()
     answer = call()
-    seconds, busy = time.perf_counter() - began, time.process_time() - busy
+    seconds = time.perf_counter() - began
+    busy = time.process_time() - busy
     return answer, seconds, busy, resident("VmHWM") - before

@@ -1,7 +1,8 @@
-"""What should an attention layer return? Its formulas pair by pair in float64, from the parameters alone.
+"""What should an attention layer return? Its formulas pair by pair in float64, from the parameters
+alone.
 
-Nothing here calls the package: scores are made for one pair of tokens after another, so that gradients by autograd
-are independent of the kernels' own.
+Nothing here calls the package: scores are made for one pair of tokens after another, so that
+gradients by autograd are independent of the kernels' own.
 """
 
 import math
@@ -23,8 +24,11 @@ def normalised(vector, norm):
 
 
 def turned(vector, position, ranks):
-    """Rotary embedding: in each slice, the pair (i, i + r/2) is a complex number turned by position * 10000^(-2i/r)."""
-    out, start = [], 0
+    """Rotary embedding: in each slice, the pair (i, i + r/2) is a complex number turned by position
+    * 10000^(-2i/r).
+    """
+    out = []
+    start = 0
     for rank in ranks:
         part = vector[start : start + rank]
         start += rank
@@ -36,11 +40,16 @@ def turned(vector, position, ranks):
 
 
 def dot_features(score, tokens, rows, n_heads, *, first, norm=None, ranks=None):
-    """Queries or keys [token][head] of a score with one linear map: output rows ``first`` and on."""
+    """Queries or keys [token][head] of a score with one linear map: output rows
+    ``first`` and on.
+    """
     width = rows // n_heads
     features = []
     for position, token in enumerate(tokens):
-        whole = score.project.weight[first : first + rows] @ token + score.project.bias[first : first + rows]
+        whole = (
+            score.project.weight[first : first + rows] @ token
+            + score.project.bias[first : first + rows]
+        )
         heads = [head(whole, h, width) for h in range(n_heads)]
         if norm is not None:
             heads = [normalised(each, norm) for each in heads]
@@ -52,10 +61,16 @@ def dot_features(score, tokens, rows, n_heads, *, first, norm=None, ranks=None):
 
 def level_score(q, k, i, j, *, ranks, block_sizes, offset, scale, level_scales, mean_levels):
     """Sum over the levels that a pair shares."""
-    total, shared, start = 0.0, 0, 0
-    for level, (rank, size, factor) in enumerate(zip(ranks, block_sizes, level_scales, strict=True)):
+    total = 0.0
+    shared = 0
+    start = 0
+    for level, (rank, size, factor) in enumerate(
+        zip(ranks, block_sizes, level_scales, strict=True)
+    ):
         if level == 0 or (i + offset) // size == (j + offset) // size:
-            total = total + scale * factor * (q[start : start + rank] * k[start : start + rank]).sum()
+            total = (
+                total + scale * factor * (q[start : start + rank] * k[start : start + rank]).sum()
+            )
             shared += 1
         start += rank
     return total / shared if mean_levels else total
@@ -76,7 +91,9 @@ def rows_of_weights(score_of, n_queries, n_keys, pattern):
 
 
 def layer_output(layer, tokens, weights_of_head, n_heads, n_value_heads):
-    """Values of each head, weighted, side by side, through the last map; tokens are those looked at."""
+    """Values of each head, weighted, side by side, through the last map; tokens are those looked
+    at.
+    """
     width = layer.value.weight.shape[0] // n_value_heads
     values = [layer.value.weight @ token + layer.value.bias for token in tokens]
     weights = [weights_of_head(h) for h in range(n_heads)]
@@ -85,6 +102,8 @@ def layer_output(layer, tokens, weights_of_head, n_heads, n_value_heads):
         heads = []
         for h in range(n_heads):
             group = h // (n_heads // n_value_heads)
-            heads.append(sum(w * head(v, group, width) for w, v in zip(weights[h][i], values, strict=True)))
+            heads.append(
+                sum(w * head(v, group, width) for w, v in zip(weights[h][i], values, strict=True))
+            )
         out.append(layer.out.weight @ torch.cat(heads) + layer.out.bias)
     return torch.stack(out), weights

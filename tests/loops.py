@@ -73,7 +73,10 @@ def wql(y, by_quantile):
     size = math.fsum(abs(a) for a in flat(y) if not math.isnan(a))
     if size == 0:
         return math.nan
-    sums = [math.fsum(one_pinball(a, f, q) for a, f in pairs(y, forecast)) for q, forecast in by_quantile.items()]
+    sums = [
+        math.fsum(one_pinball(a, f, q) for a, f in pairs(y, forecast))
+        for q, forecast in by_quantile.items()
+    ]
     return average([2 * total / size for total in sums])
 
 

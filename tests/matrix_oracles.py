@@ -1,8 +1,9 @@
-"""Entries of structured matrices: sparse factors written out from the formulas, multiplied by loops.
+"""Entries of structured matrices: sparse factors written out from the formulas, multiplied by
+loops.
 
-A matrix is a list of terms that are added, a term a list of factors that are multiplied, a factor a list of rows. An
-entry that the structure forbids is ``None``, so that the entries which are not can be counted. Numbers may be floats or
-scalars that remember their derivatives.
+A matrix is a list of terms that are added, a term a list of factors that are multiplied, a factor a
+list of rows. An entry that the structure forbids is ``None``, so that the entries which are not can
+be counted. Numbers may be floats or scalars that remember their derivatives.
 """
 
 
@@ -11,7 +12,9 @@ def empty(n_rows, n_columns):
 
 
 def block_of(row, size, n_blocks):
-    """The block k with k size / p <= row < (k + 1) size / p, borders rounded down, found by trying each."""
+    """The block k with k size / p <= row < (k + 1) size / p, borders rounded down, found by trying
+    each.
+    """
     for k in range(n_blocks):
         if (k * size) // n_blocks <= row < ((k + 1) * size) // n_blocks:
             return k
@@ -20,7 +23,8 @@ def block_of(row, size, n_blocks):
 
 def block_column(core, n_blocks):
     """Block-diagonal matrix of n rows: row i carries its numbers in the columns of its block."""
-    size, width = len(core), len(core[0])
+    size = len(core)
+    width = len(core[0])
     factor = empty(size, n_blocks * width)
     for i in range(size):
         k = block_of(i, size, n_blocks)
@@ -58,9 +62,14 @@ def mlr(lefts, rights, n_blocks):
 
 def kronecker(a, b):
     """(A kron I)(I kron B), and the other order: the same matrix at two costs."""
-    n_a, n_c, n_b, n_d = len(a), len(a[0]), len(b), len(b[0])
-    first, second = empty(n_a * n_b, n_c * n_b), empty(n_c * n_b, n_c * n_d)
-    third, fourth = empty(n_a * n_b, n_a * n_d), empty(n_a * n_d, n_c * n_d)
+    n_a = len(a)
+    n_c = len(a[0])
+    n_b = len(b)
+    n_d = len(b[0])
+    first = empty(n_a * n_b, n_c * n_b)
+    second = empty(n_c * n_b, n_c * n_d)
+    third = empty(n_a * n_b, n_a * n_d)
+    fourth = empty(n_a * n_d, n_c * n_d)
     for i in range(n_a):
         for k in range(n_c):
             for j in range(n_b):
@@ -77,9 +86,12 @@ def kronecker(a, b):
 
 
 def btt(left, right, factors, rank):
-    """Entry (i b + j, k d + m) is the sum over s of L_j[i, (k, s)] R_k[m, (j, s)]; the middle is ordered (j, k, s)."""
+    """Entry (i b + j, k d + m) is the sum over s of L_j[i, (k, s)] R_k[m, (j, s)]; the middle is
+    ordered (j, k, s).
+    """
     a, b, c, d = factors
-    outer, inner = empty(a * b, b * c * rank), empty(b * c * rank, c * d)
+    outer = empty(a * b, b * c * rank)
+    inner = empty(b * c * rank, c * d)
     for j in range(b):
         for k in range(c):
             for s in range(rank):
@@ -99,13 +111,17 @@ def shuffle(n_slow, n_fast):
 def monarch(left, right, factors):
     """P blockdiag(L) P' blockdiag(R^T)."""
     a, b, c, _ = factors
-    return [[shuffle(b, a), block_column(left, b), shuffle(c, b), transpose(block_column(right, c))]]
+    return [
+        [shuffle(b, a), block_column(left, b), shuffle(c, b), transpose(block_column(right, c))]
+    ]
 
 
 def mlbtc(levels, lefts, rights):
     """Terms of (left blocks, right blocks, rank, shuffled, alpha)."""
     terms = []
-    for (n_left, n_right, rank, shuffled, alpha), left, right in zip(levels, lefts, rights, strict=True):
+    for (n_left, n_right, rank, shuffled, alpha), left, right in zip(
+        levels, lefts, rights, strict=True
+    ):
         factors = [block_column(left, n_left), transpose(block_column(right, n_right))]
         if shuffled:
             middle = [(k, j, s) for j in range(n_left) for k in range(n_right) for s in range(rank)]
@@ -117,7 +133,9 @@ def mlbtc(levels, lefts, rights):
 
 
 def butterfly(twiddle):
-    """One factor a bit: positions that differ in that bit alone form a pair, in the order of their lower members."""
+    """One factor a bit: positions that differ in that bit alone form a pair, in the order of their
+    lower members.
+    """
     n = 2 * len(twiddle[0])
     factors = []
     for bit, blocks in enumerate(twiddle):
@@ -138,7 +156,8 @@ def apply_factor(factor, vector):
         return [vector[source] for source in factor.order], 0
     if isinstance(factor, float):
         return [factor * number for number in vector], 0
-    count, result = 0, []
+    count = 0
+    result = []
     for row in factor:
         total = 0.0
         for entry, number in zip(row, vector, strict=True):
@@ -151,7 +170,8 @@ def apply_factor(factor, vector):
 
 def apply(terms, vector):
     """The matrix on one vector, and the number of multiply-adds."""
-    total, count = None, 0
+    total = None
+    count = 0
     for factors in terms:
         y = list(vector)
         for factor in reversed(factors):

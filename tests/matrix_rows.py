@@ -62,12 +62,18 @@ def terms_of(matrix, read):
         case Monarch():
             return oracles.monarch(read(matrix.left[0]), read(matrix.right[0]), matrix.factors)
         case BTT():
-            return oracles.btt(read(matrix.left[0]), read(matrix.right[0]), matrix.factors, matrix.tt_rank)
+            return oracles.btt(
+                read(matrix.left[0]), read(matrix.right[0]), matrix.factors, matrix.tt_rank
+            )
         case Butterfly():
             return oracles.butterfly(read(matrix.twiddle))
         case MLBTC():
-            levels = [(v.left_blocks, v.right_blocks, v.rank, v.shuffled, v.alpha) for v in matrix.levels]
-            return oracles.mlbtc(levels, *([read(core) for core in side] for side in (matrix.left, matrix.right)))
+            levels = [
+                (v.left_blocks, v.right_blocks, v.rank, v.shuffled, v.alpha) for v in matrix.levels
+            ]
+            return oracles.mlbtc(
+                levels, *([read(core) for core in side] for side in (matrix.left, matrix.right))
+            )
 
 
 def truth(matrix, head=None):

@@ -1,4 +1,6 @@
-"""The size of the house: what is measured, what is asked, and what it was before; ``python tests/measure_house.py``."""
+"""The size of the house: what is measured, what is asked, and what it was before;
+``python tests/measure_house.py``.
+"""
 
 import ast
 import json
@@ -91,7 +93,9 @@ def python(code: str, **values: str) -> object:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     program = code.format(root=str(ROOT), **values)
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -133,7 +137,9 @@ def signatures() -> Iterator[tuple[str, str, int]]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Modules of the package that each one imports, annotations and imports inside of functions counted."""
+    """Modules of the package that each one imports, annotations and imports inside of functions
+    counted.
+    """
     names = {}
     for file in sources(PACKAGE):
         parts = ("tsattn", *file.relative_to(PACKAGE).with_suffix("").parts)
@@ -156,7 +162,8 @@ def circles() -> list[list[str]]:
     graph = imports()
 
     def reached(start: str) -> set[str]:
-        seen, queue = set(), [start]
+        seen = set()
+        queue = [start]
         while queue:
             for each in graph[queue.pop()] - seen:
                 seen.add(each)
@@ -165,7 +172,9 @@ def circles() -> list[list[str]]:
 
     reach = {name: reached(name) for name in graph}
     groups = {
-        frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]
+        frozenset(other for other in reach[name] if name in reach[other])
+        for name in graph
+        if name in reach[name]
     }
     return sorted(sorted(group) for group in groups)
 
@@ -174,32 +183,55 @@ def measure() -> list[Row]:
     """All rows of the table."""
     told = [each for each in signatures() if each[1] not in EXEMPT]
     functions = sorted((n, place) for kind, place, n in told if kind == "function")
-    classes = sorted((n, place) for kind, place, n in told if kind == "class" and not place.startswith(_INNER))
-    loaded = {name: python(_LOADED, name=name) for name in ("PretrainedForecaster", "AttentionForecaster")}
+    classes = sorted(
+        (n, place) for kind, place, n in told if kind == "class" and not place.startswith(_INNER)
+    )
+    loaded = {
+        name: python(_LOADED, name=name) for name in ("PretrainedForecaster", "AttentionForecaster")
+    }
     ours = {name: [m for m in found if m.startswith("tsattn")] for name, found in loaded.items()}
     heavy = [m for found in loaded.values() for m in found if m in ("lightning", "sklearn")]
     traced = python(_TRACE)
     pages = [file for file in (ROOT / "docs").glob("*.md") if file.name != "api.md"]
     records = sorted((ROOT / "benchmarks" / "results").glob("*.json*"))
-    passed = {name: {work: len(found[work]) for work in ("fit", "predict")} for name, found in traced.items()}
+    passed = {
+        name: {work: len(found[work]) for work in ("fit", "predict")}
+        for name, found in traced.items()
+    }
     return [
         Row("parameters of the widest public function", "56", 12, *functions[-1]),
         Row("parameters of the widest class", "56", 16, *classes[-1]),
-        Row("modules loaded by PretrainedForecaster", "62", 30, len(ours["PretrainedForecaster"]), kept=31),
+        Row(
+            "modules loaded by PretrainedForecaster",
+            "62",
+            30,
+            len(ours["PretrainedForecaster"]),
+            kept=31,
+        ),
         Row("modules loaded by AttentionForecaster", "62", "", len(ours["AttentionForecaster"])),
         Row("Lightning and scikit-learn loaded by them", "2", 0, len(heavy)),
-        Row("modules passed by predict(level=80), zero", "", 14, passed["zero"]["predict"], kept=23),
+        Row(
+            "modules passed by predict(level=80), zero", "", 14, passed["zero"]["predict"], kept=23
+        ),
         Row("modules passed by predict(level=80), mlr", "27", "", passed["mlr"]["predict"]),
         Row("modules passed by fit, mlr", "34", "", passed["mlr"]["fit"]),
-        Row("network passes of predict(level=80)", "2", 1, max(found["passes"] for found in traced.values())),
+        Row(
+            "network passes of predict(level=80)",
+            "2",
+            1,
+            max(found["passes"] for found in traced.values()),
+        ),
         Row("import circles, annotations counted", "2", 0, len(circles()), str(circles() or "")),
-        # A cap on lines bought density: what counts is how much a line holds and what a reader has to pass.
+        # A cap on lines bought density: what counts is how much a line holds and what a reader has
+        # to pass.
         Row("lines of tsattn/", "21,800", "", lines(sources(PACKAGE))),
         Row("lines of Python in benchmarks/", "6,700", "", lines(sources(ROOT / "benchmarks"))),
         Row("lines of records", "198,507", 3_000, lines(records), f"{len(records)} files"),
         Row("pages of docs beside the API", "25", 15, len(pages)),
         # Tables count.
-        Row("words of docs", "44,000", 18_000, sum(len(file.read_text().split()) for file in pages)),
+        Row(
+            "words of docs", "44,000", 18_000, sum(len(file.read_text().split()) for file in pages)
+        ),
     ]
 
 
@@ -216,7 +248,10 @@ def main() -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         sys.stdout.write(
-            "  ".join(text.ljust(width) for text, width in zip(row, (*widths, 0), strict=True)).rstrip() + "\n"
+            "  ".join(
+                text.ljust(width) for text, width in zip(row, (*widths, 0), strict=True)
+            ).rstrip()
+            + "\n"
         )
 
 

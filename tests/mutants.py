@@ -1,7 +1,7 @@
 """Planted breaks: each is applied to a copy of the sources, whose tests must then fail.
 
-``python tests/mutants.py [--only SUBSTRING]`` runs the lists ``MUTANTS`` of all files ``tests/mutants_*.py``, says
-which breaks were caught, and ends with exit code 1 if one was not.
+``python tests/mutants.py [--only SUBSTRING]`` runs the lists ``MUTANTS`` of all files
+``tests/mutants_*.py``, says which breaks were caught, and ends with exit code 1 if one was not.
 """
 
 import argparse
@@ -57,7 +57,9 @@ def broken(mutant: Mutant, folder: Path) -> str:
     """
     text = (folder / mutant.file).read_text()
     if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.file} must hold the text once; got {text.count(mutant.old)} of {mutant.old!r}")
+        raise ValueError(
+            f"{mutant.file} must hold the text once; got {text.count(mutant.old)} of {mutant.old!r}"
+        )
     return text.replace(mutant.old, mutant.new)
 
 
@@ -73,10 +75,27 @@ def copy_tree(folder: Path) -> None:
 def passes(tests: str, folder: Path) -> bool:
     """Do the tests pass in the copy?"""
     # Without compiled files: a break of the same length within a second would not be noticed.
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", QUICK, *tests.split()]
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        QUICK,
+        *tests.split(),
+    ]
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
@@ -85,14 +104,18 @@ def passes(tests: str, folder: Path) -> bool:
 def survivors(chosen: list[Mutant], folder: Path) -> Iterator[Mutant]:
     """Those that no test notices."""
     for mutant in chosen:
-        path, text = folder / mutant.file, broken(mutant, folder)
-        original, start = path.read_text(), time.perf_counter()
+        path = folder / mutant.file
+        text = broken(mutant, folder)
+        original = path.read_text()
+        start = time.perf_counter()
         path.write_text(text)
         survived = passes(mutant.tests, folder)
         path.write_text(original)
         word = "SURVIVED" if survived else "caught"
         change = f"{mutant.old.strip()} -> {mutant.new.strip()}".replace("\n", " ")
-        sys.stdout.write(f"{word:8} {time.perf_counter() - start:4.0f} s  {mutant.file}: {change[:140]}\n")
+        sys.stdout.write(
+            f"{word:8} {time.perf_counter() - start:4.0f} s  {mutant.file}: {change[:140]}\n"
+        )
         sys.stdout.flush()
         if survived:
             yield mutant
@@ -100,7 +123,9 @@ def survivors(chosen: list[Mutant], folder: Path) -> Iterator[Mutant]:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Break the sources in many places and see that the tests notice.")
+    parser = argparse.ArgumentParser(
+        description="Break the sources in many places and see that the tests notice."
+    )
     parser.add_argument("--only", default="", help="part of a file, text or test")
     only = parser.parse_args().only
     chosen = [m for m in mutants() if any(only in text for text in (m.file, m.old, m.new, m.tests))]

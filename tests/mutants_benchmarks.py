@@ -50,7 +50,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/render.py",
-        'return path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not path.exists()',
+        'return path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not'
+        " path.exists()",
         "return path.exists() if panels else not path.exists()",
         "tests/test_report.py",
     ),
@@ -79,7 +80,12 @@ MUTANTS = [
         "tests/test_pretrained_tables.py",
     ),
     Mutant("benchmarks/pretraining_study/run.py", "period = self.lent[at]", "pass", STUDY),
-    Mutant("benchmarks/pretraining_study/run.py", "twice, cycle.remainder(span), near", "twice, near, near", STUDY),
+    Mutant(
+        "benchmarks/pretraining_study/run.py",
+        "twice, cycle.remainder(span), near",
+        "twice, near, near",
+        STUDY,
+    ),
     Mutant(
         "benchmarks/pretraining_study/run.py",
         'phase, wide),\n            "cycle"',
@@ -94,10 +100,16 @@ MUTANTS = [
         'losses = {row["rate"]: row.get("test") for row in found',
         "tests/test_paper.py",
     ),
-    Mutant("benchmarks/paper/shared.py", "(at + offset) // (block", "at // (block", "tests/test_paper.py"),
+    Mutant(
+        "benchmarks/paper/shared.py",
+        "(at + offset) // (block",
+        "at // (block",
+        "tests/test_paper.py",
+    ),
     Mutant(
         "benchmarks/speed/gate.py",
-        '    return max(_compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate))\n',
+        '    return max(_compare(found, wanted, f"the reference at {small.name}") +'
+        " _check_last(case, candidate))\n",
         '    return max(_compare(found, wanted, f"the reference at {small.name}"))\n',
         "tests/test_speed.py",
     ),

@@ -2,13 +2,23 @@
 
 from mutants import Mutant
 
-FORECASTER, BACKTEST = "tests/test_forecaster.py", "tests/test_backtest.py"
-ROLLING, CONFORMAL, BASELINES = "tests/test_rolling.py", "tests/test_conformal.py", "tests/test_baselines.py"
-WINDOWS, FRAMES, FITTING = "tests/test_windows.py", "tests/test_frames.py", "tests/test_fitting.py"
-PRETRAINED, RECURSIVE, STATISTICAL = "tests/test_pretrained.py", "tests/test_recursive.py", "tests/test_statistical.py"
-REGRESSION, DEEP, DISTRIBUTED = "tests/test_regression.py", "tests/test_deep.py", "tests/test_distributed.py"
+FORECASTER = "tests/test_forecaster.py"
+BACKTEST = "tests/test_backtest.py"
+ROLLING = "tests/test_rolling.py"
+CONFORMAL = "tests/test_conformal.py"
+BASELINES = "tests/test_baselines.py"
+WINDOWS = "tests/test_windows.py"
+FRAMES = "tests/test_frames.py"
+FITTING = "tests/test_fitting.py"
+PRETRAINED = "tests/test_pretrained.py"
+RECURSIVE = "tests/test_recursive.py"
+STATISTICAL = "tests/test_statistical.py"
+REGRESSION = "tests/test_regression.py"
+DEEP = "tests/test_deep.py"
+DISTRIBUTED = "tests/test_distributed.py"
 ADAPTERS = "tests/test_adapters.py"
-ODD, FILES = "tests/test_odd_inputs.py", "tests/test_files.py"
+ODD = "tests/test_odd_inputs.py"
+FILES = "tests/test_files.py"
 COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
@@ -43,7 +53,12 @@ MUTANTS = [
         "self._next[rows] > ends[:, None, None]",
         WINDOWS,
     ),
-    Mutant("tsattn/data/windows.py", "stop - self.horizon - lowest + 1", "stop - self.horizon - lowest", WINDOWS),
+    Mutant(
+        "tsattn/data/windows.py",
+        "stop - self.horizon - lowest + 1",
+        "stop - self.horizon - lowest",
+        WINDOWS,
+    ),
     Mutant(
         "tsattn/data/windows.py",
         "return self._passes * -(-self.n_windows // self.batch_size)",
@@ -58,22 +73,41 @@ MUTANTS = [
         WINDOWS,
     ),
     # tables of every kind
-    Mutant(COLUMNS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD),
+    Mutant(
+        COLUMNS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD
+    ),
     Mutant(COLUMNS, "if stamps.notna().mean() > 0.9:", "if stamps.notna().all():", ODD),
     Mutant(COLUMNS, "(years or digits > 4)", "digits > 4", ODD),
     Mutant(COLUMNS, "3 * int(m[2] or m[3]) - 2:02", "3 * int(m[2] or m[3]):02", ODD),
-    Mutant(COLUMNS, 'None if numbers is None or unit == "integer" else', "None if numbers is None else", ODD),
+    Mutant(
+        COLUMNS,
+        'None if numbers is None or unit == "integer" else',
+        "None if numbers is None else",
+        ODD,
+    ),
     Mutant(COLUMNS, "< 0.002", "< 0.05", ODD),
     Mutant(COLUMNS, "(called or (rising and _is_even(", "(called or rising or (_is_even(", ODD),
     Mutant(COLUMNS, "return inside and (", "return inside and not (", ODD),
     Mutant(COLUMNS, "pd.Index(numbers).is_unique if", "True if", ODD),
     Mutant(COLUMNS, "len(levels) != 2 or len(dated) != 1", "len(dated) < 1", ODD),
-    Mutant(COLUMNS, "names.sort(key=lambda name: -SequenceMatcher", "names.sort(key=lambda name: SequenceMatcher", ODD),
+    Mutant(
+        COLUMNS,
+        "names.sort(key=lambda name: -SequenceMatcher",
+        "names.sort(key=lambda name: SequenceMatcher",
+        ODD,
+    ),
     Mutant("tsattn/data/frames.py", 'freq, unit = abs(df.index.step), "integer"', "pass", ODD),
     Mutant("tsattn/data/files.py", "if _DATE.match(first):", "if not first:", FILES),
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
-    Mutant("tsattn/data/files.py", "if parts[0].isna().any() or not told or len(marks) > 1", "if not told", FILES),
-    Mutant("tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES),
+    Mutant(
+        "tsattn/data/files.py",
+        "if parts[0].isna().any() or not told or len(marks) > 1",
+        "if not told",
+        FILES,
+    ),
+    Mutant(
+        "tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES
+    ),
     Mutant("tsattn/cli.py", "filter(None, map(_without_code, advice))", "advice", ODD),
     Mutant("tsattn/cli.py", 'value == "None" or', "", ODD),
     # the base class
@@ -103,7 +137,12 @@ MUTANTS = [
         FORECASTER,
     ),
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
-    Mutant("tsattn/forecaster.py", "freq = self.panel_.freq if fitted else None", "freq = None", FORECASTER),
+    Mutant(
+        "tsattn/forecaster.py",
+        "freq = self.panel_.freq if fitted else None",
+        "freq = None",
+        FORECASTER,
+    ),
     # backtests and rolling evaluation
     Mutant(
         "tsattn/evaluate/backtest.py",
@@ -111,15 +150,27 @@ MUTANTS = [
         "panel, judged, verbose",
         BACKTEST,
     ),
-    Mutant("tsattn/evaluate/backtest.py", "make_scaler(panel, origins[:, 0])", "make_scaler(panel)", BACKTEST),
-    Mutant("tsattn/evaluate/backtest.py", "values=known.values.copy()", "values=known.values", BACKTEST),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "make_scaler(panel, origins[:, 0])",
+        "make_scaler(panel)",
+        BACKTEST,
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py", "values=known.values.copy()", "values=known.values", BACKTEST
+    ),
     Mutant(
         "tsattn/evaluate/backtest.py",
         "list(range(0, n_windows, int(refit)))",
         "list(range(0, n_windows, int(refit) + 1))",
         BACKTEST,
     ),
-    Mutant("tsattn/evaluate/backtest.py", "weights = [(1 - k / (lags + 1)) *", "weights = [(k == 0) *", BACKTEST),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "weights = [(1 - k / (lags + 1)) *",
+        "weights = [(k == 0) *",
+        BACKTEST,
+    ),
     Mutant(
         "tsattn/evaluate/backtest.py",
         "cutoffs = np.tile(np.repeat(ends - 1, self.horizon)",
@@ -152,16 +203,22 @@ MUTANTS = [
         "self.alphas - self.gamma * np.where",
         CONFORMAL,
     ),
-    Mutant("tsattn/evaluate/conformal.py", "fit(panel.until(origins[:, 0]))", "fit(panel)", CONFORMAL),
+    Mutant(
+        "tsattn/evaluate/conformal.py", "fit(panel.until(origins[:, 0]))", "fit(panel)", CONFORMAL
+    ),
     Mutant(
         "tsattn/evaluate/conformal.py",
         "self._waiting[place][0][step] <= now",
         "self._waiting[place][0][0] <= now",
         CONFORMAL,
     ),
-    Mutant("tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL),
+    Mutant(
+        "tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL
+    ),
     Mutant("tsattn/evaluate/conformal.py", "self._counts & (", "(", CONFORMAL),
-    Mutant("tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL),
+    Mutant(
+        "tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL
+    ),
     Mutant("tsattn/evaluate/intervals.py", "if len(errors) > 1:", "if not len(errors):", CONFORMAL),
     # forecasters
     Mutant(
@@ -170,14 +227,24 @@ MUTANTS = [
         "np.minimum(np.arange(self.horizon), season - 1)",
         BASELINES,
     ),
-    Mutant("tsattn/forecasters/naive.py", "* ahead / (self.min_context - 1)", "* ahead / self.min_context", BASELINES),
+    Mutant(
+        "tsattn/forecasters/naive.py",
+        "* ahead / (self.min_context - 1)",
+        "* ahead / self.min_context",
+        BASELINES,
+    ),
     Mutant(
         "tsattn/forecasters/classical.py",
         "0.0 if q == 0.5 else NormalDist().inv_cdf(q)",
         "NormalDist().inv_cdf(0.5 + abs(q - 0.5))",
         STATISTICAL,
     ),
-    Mutant("tsattn/forecasters/classical.py", "* np.sqrt(np.arange(1, steps + 1))", "* np.ones(steps)", STATISTICAL),
+    Mutant(
+        "tsattn/forecasters/classical.py",
+        "* np.sqrt(np.arange(1, steps + 1))",
+        "* np.ones(steps)",
+        STATISTICAL,
+    ),
     Mutant(
         "tsattn/forecasters/pooled.py",
         "else np.isnan(y).any(axis=1))",
@@ -185,7 +252,10 @@ MUTANTS = [
         REGRESSION,
     ),
     Mutant(
-        "tsattn/forecasters/regression.py", "point = level + spread * answer", "point = spread * answer", REGRESSION
+        "tsattn/forecasters/regression.py",
+        "point = level + spread * answer",
+        "point = spread * answer",
+        REGRESSION,
     ),
     Mutant(
         "tsattn/forecasters/gluonts.py",
@@ -231,5 +301,10 @@ MUTANTS = [
         'start_date=entry["start"]',
         ADAPTERS,
     ),
-    Mutant("tsattn/adapters/sktime.py", "y.combine_first(self._history)", "self._history.combine_first(y)", ADAPTERS),
+    Mutant(
+        "tsattn/adapters/sktime.py",
+        "y.combine_first(self._history)",
+        "self._history.combine_first(y)",
+        ADAPTERS,
+    ),
 ]

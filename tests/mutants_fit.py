@@ -1,23 +1,47 @@
-"""Planted breaks in fits, fitted networks, saving, tuning, the command line and the pretrained network."""
+"""Planted breaks in fits, fitted networks, saving, tuning, the command line and the pretrained
+network.
+"""
 
 from mutants import Mutant
 
-ESTIMATOR, TRAINING, SAVED = "tests/test_estimator.py", "tests/test_training.py", "tests/test_safety_saved.py"
-TAMPERING, REGRESSOR, TUNING = "tests/test_safety_tampering.py", "tests/test_regressor.py", "tests/test_tuning.py"
-COVARIATES, ANSWERS, MASK = "tests/test_covariates.py", "tests/test_covariate_answers.py", "tests/test_mask.py"
-SOLVED, EVIDENCE, LIMITS = "tests/test_least_squares.py", "tests/test_evidence.py", "tests/test_limits.py"
-PROBABILISTIC, MIXING, EXPORT = "tests/test_probabilistic.py", "tests/test_mixing.py", "tests/test_export.py"
-CLI, CLI_COVARIATES, TERMINAL = "tests/test_cli.py", "tests/test_cli_covariates.py", "tests/test_terminal.py"
+ESTIMATOR = "tests/test_estimator.py"
+TRAINING = "tests/test_training.py"
+SAVED = "tests/test_safety_saved.py"
+TAMPERING = "tests/test_safety_tampering.py"
+REGRESSOR = "tests/test_regressor.py"
+TUNING = "tests/test_tuning.py"
+COVARIATES = "tests/test_covariates.py"
+ANSWERS = "tests/test_covariate_answers.py"
+MASK = "tests/test_mask.py"
+SOLVED = "tests/test_least_squares.py"
+EVIDENCE = "tests/test_evidence.py"
+LIMITS = "tests/test_limits.py"
+PROBABILISTIC = "tests/test_probabilistic.py"
+MIXING = "tests/test_mixing.py"
+EXPORT = "tests/test_export.py"
+CLI = "tests/test_cli.py"
+CLI_COVARIATES = "tests/test_cli_covariates.py"
+TERMINAL = "tests/test_terminal.py"
 OUTLIERS = "tests/test_outliers.py"
-STORAGE, PERIOD, CONFORMAL = "tests/test_storage.py", "tests/test_period.py", "tests/test_conformal.py"
-PRETRAINING, SYNTHETIC = "tests/test_pretraining.py", "tests/test_synthetic.py"
-CONTRACTS, COMBINED, TUNED = "tests/test_contract.py", "tests/test_auto.py", "tests/test_fine_tuning.py"
+STORAGE = "tests/test_storage.py"
+PERIOD = "tests/test_period.py"
+CONFORMAL = "tests/test_conformal.py"
+PRETRAINING = "tests/test_pretraining.py"
+SYNTHETIC = "tests/test_synthetic.py"
+CONTRACTS = "tests/test_contract.py"
+COMBINED = "tests/test_auto.py"
+TUNED = "tests/test_fine_tuning.py"
 
-FITTED, NETWORK = "tsattn/forecasters/fitted.py", "tsattn/forecasters/network.py"
-FITTING, SAVING = "tsattn/forecasters/fitting.py", "tsattn/forecasters/saving.py"
-FORECASTER, LOOP = "tsattn/forecasters/attention.py", "tsattn/training/loop.py"
-REGRESSOR_FILE, EXPORT_FILE = "tsattn/forecasters/regressor.py", "tsattn/adapters/export.py"
-AUTO, TUNING_FILE = "tsattn/forecasters/auto.py", "tsattn/forecasters/fine_tuning.py"
+FITTED = "tsattn/forecasters/fitted.py"
+NETWORK = "tsattn/forecasters/network.py"
+FITTING = "tsattn/forecasters/fitting.py"
+SAVING = "tsattn/forecasters/saving.py"
+FORECASTER = "tsattn/forecasters/attention.py"
+LOOP = "tsattn/training/loop.py"
+REGRESSOR_FILE = "tsattn/forecasters/regressor.py"
+EXPORT_FILE = "tsattn/adapters/export.py"
+AUTO = "tsattn/forecasters/auto.py"
+TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
     # answers of a fitted network: one pass, scales, intervals, windows
@@ -28,13 +52,25 @@ MUTANTS = [
         ESTIMATOR,
     ),
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
-    Mutant(FITTED, "np.abs(y - point) / self.interval_scale(x)[:, None]", "np.abs(y - point)", ESTIMATOR),
+    Mutant(
+        FITTED,
+        "np.abs(y - point) / self.interval_scale(x)[:, None]",
+        "np.abs(y - point)",
+        ESTIMATOR,
+    ),
     Mutant(FITTED, "else self.sizes.at(places, typical)", "else typical", CONFORMAL),
-    Mutant(FITTED, "errors /= found.left_out[at]", "errors /= found.per_step + 0 * found.left_out[at]", CONFORMAL),
+    Mutant(
+        FITTED,
+        "errors /= found.left_out[at]",
+        "errors /= found.per_step + 0 * found.left_out[at]",
+        CONFORMAL,
+    ),
     Mutant(NETWORK, "None if places is None else places[enough]", "None", CONFORMAL),
     Mutant(FITTED, "x.shape[2] != self.n_channels:", "x.shape[2] < 1:", ESTIMATOR),
     Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
-    Mutant(FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS),
+    Mutant(
+        FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
+    ),
     Mutant(
         FITTED,
         "self.transform.inverse(point), self.transform.inverse(bounds)",
@@ -44,24 +80,53 @@ MUTANTS = [
     Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
     # what a fit reads, keeps and refuses
     Mutant(
-        NETWORK, "if self.horizon > self.config_.horizon:", "if self.horizon > 2 * self.config_.horizon:", ESTIMATOR
+        NETWORK,
+        "if self.horizon > self.config_.horizon:",
+        "if self.horizon > 2 * self.config_.horizon:",
+        ESTIMATOR,
     ),
-    Mutant("tsattn/forecaster.py", "fitted and panel.freq != self", "fitted and not self", CONTRACTS),
-    Mutant(NETWORK, "panel.channels != known.channels", "len(panel.channels) != len(known.channels)", ESTIMATOR),
+    Mutant(
+        "tsattn/forecaster.py", "fitted and panel.freq != self", "fitted and not self", CONTRACTS
+    ),
+    Mutant(
+        NETWORK,
+        "panel.channels != known.channels",
+        "len(panel.channels) != len(known.channels)",
+        ESTIMATOR,
+    ),
     Mutant(NETWORK, '"max_time", "n_threads"))}', '"max_time", "learning_rate"))}', ESTIMATOR),
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
-    Mutant("tsattn/data/windows.py", "known = (places >= 0)[:, None]", "known = (places >= -1)[:, None]", ESTIMATOR),
+    Mutant(
+        "tsattn/data/windows.py",
+        "known = (places >= 0)[:, None]",
+        "known = (places >= -1)[:, None]",
+        ESTIMATOR,
+    ),
     Mutant(NETWORK, "warm=warm_start and", "warm=not warm_start and", SOLVED),
-    Mutant(NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED),
-    Mutant(NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES),
-    Mutant(FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR),
+    Mutant(
+        NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED
+    ),
+    Mutant(
+        NETWORK, "self.panel_ = tail_of(panel, self.context_)\n        return", "return", COVARIATES
+    ),
+    Mutant(
+        FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR
+    ),
     Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
     Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
     Mutant(FORECASTER, "import numpy as np\n", "import numpy as np\nimport scipy.stats\n", SAVED),
-    Mutant("tsattn/forecasters/linear.py", 'self.kind == "dlinear" or loss', 'self.kind == "dlinear" and loss', SOLVED),
+    Mutant(
+        "tsattn/forecasters/linear.py",
+        'self.kind == "dlinear" or loss',
+        'self.kind == "dlinear" and loss',
+        SOLVED,
+    ),
     # leaks: windows, scales and fillings end where validation begins
     Mutant(
-        FITTING, "np.zeros_like(self.stops), self.stops)", "np.zeros_like(self.stops), self.panel.lengths)", ESTIMATOR
+        FITTING,
+        "np.zeros_like(self.stops), self.stops)",
+        "np.zeros_like(self.stops), self.panel.lengths)",
+        ESTIMATOR,
     ),
     Mutant(FITTING, "scaler = make_scaler(panel, stops)", "scaler = make_scaler(panel)", ESTIMATOR),
     Mutant(
@@ -80,14 +145,25 @@ MUTANTS = [
     Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
     Mutant(
         FITTING,
-        "rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) & (rows.isfinite().diff(dim=1).sum(1) < 2)]",
+        "rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) &"
+        " (rows.isfinite().diff(dim=1).sum(1) < 2)]",
         "rows = rows.nan_to_num()",
         SOLVED,
     ),
     Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
-    Mutant("tsattn/tuning.py", "panel.until(panel.lengths - test_size)", "panel.until(panel.lengths)", TUNING),
+    Mutant(
+        "tsattn/tuning.py",
+        "panel.until(panel.lengths - test_size)",
+        "panel.until(panel.lengths)",
+        TUNING,
+    ),
     Mutant(REGRESSOR_FILE, "scaler = _scaler(x[:n_learn])", "scaler = _scaler(x)", REGRESSOR),
-    Mutant(REGRESSOR_FILE, "fitted.network = fitted.network.double()", "fitted.network.eval()", REGRESSOR),
+    Mutant(
+        REGRESSOR_FILE,
+        "fitted.network = fitted.network.double()",
+        "fitted.network.eval()",
+        REGRESSOR,
+    ),
     Mutant(REGRESSOR_FILE, '"linear_skip": training.solved}', '"linear_skip": False}', REGRESSOR),
     # training
     Mutant(LOOP, "_WARMUP = 0.1", "_WARMUP = 0.3", TRAINING),
@@ -100,20 +176,53 @@ MUTANTS = [
         "set_generator(model, None)",
         TRAINING,
     ),
-    Mutant(LOOP, "if clearly_lower(best, first, level):", "if clearly_lower(first, best, level):", EVIDENCE),
-    Mutant("tsattn/training/state.py", 'self.generators.order.set_state(tensors["generator.order"])', "pass", TRAINING),
+    Mutant(
+        LOOP,
+        "if clearly_lower(best, first, level):",
+        "if clearly_lower(first, best, level):",
+        EVIDENCE,
+    ),
+    Mutant(
+        "tsattn/training/state.py",
+        'self.generators.order.set_state(tensors["generator.order"])',
+        "pass",
+        TRAINING,
+    ),
     Mutant("tsattn/training/evidence.py", "(1 + level / 100) / 2)", "level / 100)", EVIDENCE),
-    Mutant("tsattn/training/evidence.py", "np.minimum(from_end, n_blocks - 1)", "from_end", EVIDENCE),
-    Mutant("tsattn/tuning.py", "if prune and trial.should_prune():", "if not prune and trial.should_prune():", TUNING),
-    Mutant("tsattn/limits.py", "    finally:\n        _HOLDERS.leave(before)", "    finally:\n        pass", LIMITS),
-    Mutant("tsattn/limits.py", "and before == self._latest:", "and before != self._latest:", LIMITS),
+    Mutant(
+        "tsattn/training/evidence.py", "np.minimum(from_end, n_blocks - 1)", "from_end", EVIDENCE
+    ),
+    Mutant(
+        "tsattn/tuning.py",
+        "if prune and trial.should_prune():",
+        "if not prune and trial.should_prune():",
+        TUNING,
+    ),
+    Mutant(
+        "tsattn/limits.py",
+        "    finally:\n        _HOLDERS.leave(before)",
+        "    finally:\n        pass",
+        LIMITS,
+    ),
+    Mutant(
+        "tsattn/limits.py", "and before == self._latest:", "and before != self._latest:", LIMITS
+    ),
     # saved models and files
     Mutant(SAVING, '_GONE = ("compile", ', "_GONE = (", SAVED),
     Mutant(SAVING, "range(1, _FORMAT + 1)", "range(1, _FORMAT + 2)", TAMPERING),
     Mutant(SAVING, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
-    Mutant(SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING),
-    Mutant("tsattn/forecasters/stored.py", "values=History(self.panel_).filled", "values=self.panel_.values", SAVED),
-    Mutant("tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING),
+    Mutant(
+        SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING
+    ),
+    Mutant(
+        "tsattn/forecasters/stored.py",
+        "values=History(self.panel_).filled",
+        "values=self.panel_.values",
+        SAVED,
+    ),
+    Mutant(
+        "tsattn/storage.py", "hexdigest() != digest:", "hexdigest() == digest[::-1]:", TAMPERING
+    ),
     Mutant(
         "tsattn/storage.py",
         "            write(aside)\n            aside.replace(target)",
@@ -122,7 +231,12 @@ MUTANTS = [
     ),
     # the command line
     Mutant("tsattn/cli.py", "schema=model.schema.changed(**said)", "schema=schema", CLI),
-    Mutant("tsattn/cli.py", "    if saved is not None and model is not None:", "    if saved and model and plot:", CLI),
+    Mutant(
+        "tsattn/cli.py",
+        "    if saved is not None and model is not None:",
+        "    if saved and model and plot:",
+        CLI,
+    ),
     Mutant(
         "tsattn/cli.py",
         "if path is not None and not reads.future:",
@@ -144,57 +258,159 @@ MUTANTS = [
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "torch.where(beside & (there >=", "torch.where(beside | (there >=", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "((surplus >= _CLEAR) | repeated)", "((surplus >= -1) | repeated)", PERIOD),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "torch.where(beside & (there >=",
+        "torch.where(beside | (there >=",
+        PERIOD,
+    ),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "((surplus >= _CLEAR) | repeated)",
+        "((surplus >= -1) | repeated)",
+        PERIOD,
+    ),
     Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD),
-    Mutant("tsattn/pretrained/period.py", "values - (sums / counts", "values - 0 * (sums / counts", PERIOD),
     Mutant(
-        "tsattn/pretrained/network.py", "(self.n_seasons * self.count)[:, None])", "self.count[:, None])", PRETRAINING
+        "tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD
     ),
     Mutant(
-        "tsattn/pretrained/network.py", "seasons.clear_cycle()\n        n_", "seasons.cycle\n        n_", PRETRAINING
+        "tsattn/pretrained/period.py",
+        "values - (sums / counts",
+        "values - 0 * (sums / counts",
+        PERIOD,
     ),
-    Mutant("tsattn/pretrained/network.py", "torch.where(find_outliers(recent), torch.nan, recent)", "recent", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "(self.n_seasons * self.count)[:, None])",
+        "self.count[:, None])",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "seasons.clear_cycle()\n        n_",
+        "seasons.cycle\n        n_",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "torch.where(find_outliers(recent), torch.nan, recent)",
+        "recent",
+        OUTLIERS,
+    ),
     Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "(far.square() + near.square()).sqrt()", "near.abs()", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "(far.square() + near.square()).sqrt()",
+        "near.abs()",
+        PRETRAINING,
+    ),
     Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),
     Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
     Mutant("tsattn/pretrained/period.py", "whole & is_season", "whole | is_season", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
-    Mutant("tsattn/pretrained/pretraining.py", "(levels - 1) * error).mean", "(1 - levels) * error).mean", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "settled |= usable & (", "settled |= usable | (", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        "(levels - 1) * error).mean",
+        "(1 - levels) * error).mean",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "settled |= usable & (",
+        "settled |= usable | (",
+        PRETRAINING,
+    ),
     Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "seasons = seasons.where(cut, ", "_ = seasons.where(cut, ", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "seasons = seasons.where(cut, ",
+        "_ = seasons.where(cut, ",
+        PRETRAINING,
+    ),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING),
-    Mutant("tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"),
-    Mutant("tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"),
-    Mutant("tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"),
-    Mutant("tsattn/forecasters/pretrained.py", "made if values is None", "made if values", "tests/test_pretrained.py"),
-    Mutant("tsattn/pretrained/pretraining.py", "x, seasons = network.look", "_, seasons = network.look", PRETRAINING),
-    Mutant("tsattn/pretrained/pretraining.py", "shape.n_tokens, weighed=True)", "shape.n_tokens)", PRETRAINING),
-    Mutant("tsattn/pretrained/pretraining.py", "change = torch.fmin(", "change = torch.fmax(", PRETRAINING),
-    Mutant("tsattn/pretrained/pretraining.py", 'self.average.load_state_dict(state["average"])', "pass", PRETRAINING),
-    Mutant("tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING
+    ),
+    Mutant(
+        "tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"
+    ),
+    Mutant(
+        "tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"
+    ),
+    Mutant(
+        "tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "made if values is None",
+        "made if values",
+        "tests/test_pretrained.py",
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        "x, seasons = network.look",
+        "_, seasons = network.look",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        "shape.n_tokens, weighed=True)",
+        "shape.n_tokens)",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        "change = torch.fmin(",
+        "change = torch.fmax(",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        'self.average.load_state_dict(state["average"])',
+        "pass",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING
+    ),
     Mutant(
         "tsattn/pretrained/synthetic.py",
         "return np.where(seen, filled, np.float32(np.nan))",
         "return filled",
         SYNTHETIC,
     ),
-    Mutant("tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC),
-    Mutant("tsattn/pretrained/families.py", "_IN_SHORT if length <= SHORT", "_IN_SHORT if length < SHORT", SYNTHETIC),
-    Mutant("tsattn/pretrained/families.py", "0.003, 0.2) * chance(rng, n, 0.4)", "0.03, 2)", SYNTHETIC),
+    Mutant(
+        "tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC
+    ),
+    Mutant(
+        "tsattn/pretrained/families.py",
+        "_IN_SHORT if length <= SHORT",
+        "_IN_SHORT if length < SHORT",
+        SYNTHETIC,
+    ),
+    Mutant(
+        "tsattn/pretrained/families.py", "0.003, 0.2) * chance(rng, n, 0.4)", "0.03, 2)", SYNTHETIC
+    ),
     # fine-tuning and the combination
     Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
-    Mutant(TUNING_FILE, "History(panel.until(stops)), History(panel)", "History(panel), History(panel)", TUNED),
+    Mutant(
+        TUNING_FILE,
+        "History(panel.until(stops)), History(panel)",
+        "History(panel), History(panel)",
+        TUNED,
+    ),
     Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
     Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
-    Mutant(AUTO, "    if not forecaster.masks:\n        # All", "    if False:\n        # All", COMBINED),
+    Mutant(
+        AUTO,
+        "    if not forecaster.masks:\n        # All",
+        "    if False:\n        # All",
+        COMBINED,
+    ),
 ]

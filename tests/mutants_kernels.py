@@ -2,10 +2,18 @@
 
 from mutants import Mutant
 
-KERNELS, GROUPED, GROUPS = "tests/test_kernels.py", "tests/test_grouped.py", "tests/test_groups.py"
-BANDS, WINDOWED, FUSED = "tests/test_bands.py", "tests/test_windowed.py", "tests/test_fused.py"
-CACHE, SCORES, VARIANTS = "tests/test_cache.py", "tests/test_scores.py", "tests/test_variants.py"
-NN, MIXING, FEEDFORWARD = "tests/test_nn.py", "tests/test_mixing.py", "tests/test_feedforward.py"
+KERNELS = "tests/test_kernels.py"
+GROUPED = "tests/test_grouped.py"
+GROUPS = "tests/test_groups.py"
+BANDS = "tests/test_bands.py"
+WINDOWED = "tests/test_windowed.py"
+FUSED = "tests/test_fused.py"
+CACHE = "tests/test_cache.py"
+SCORES = "tests/test_scores.py"
+VARIANTS = "tests/test_variants.py"
+NN = "tests/test_nn.py"
+MIXING = "tests/test_mixing.py"
+FEEDFORWARD = "tests/test_feedforward.py"
 MATRICES = "tests/test_matrices.py"
 
 MUTANTS = [
@@ -52,7 +60,12 @@ MUTANTS = [
         "first, last = 0, self.n_keys - 1",
         KERNELS,
     ),
-    Mutant("tsattn/kernels/reference.py", "count = count + same.to(q.dtype)", "count = count + 1", KERNELS),
+    Mutant(
+        "tsattn/kernels/reference.py",
+        "count = count + same.to(q.dtype)",
+        "count = count + 1",
+        KERNELS,
+    ),
     Mutant(
         "tsattn/kernels/reference.py",
         "return (here == there[..., None, :]) & (here >= 0)",
@@ -60,7 +73,10 @@ MUTANTS = [
         GROUPS,
     ),
     Mutant(
-        "tsattn/kernels/reference.py", "    return weights.masked_fill(~visible, 0.0)", "    return weights", KERNELS
+        "tsattn/kernels/reference.py",
+        "    return weights.masked_fill(~visible, 0.0)",
+        "    return weights",
+        KERNELS,
     ),
     # the dense backends
     Mutant(
@@ -69,7 +85,12 @@ MUTANTS = [
         "self.may_be_empty = False",
         KERNELS,
     ),
-    Mutant("tsattn/kernels/dense.py", "raw.sub_(means[here]).mul_(weights)", "raw.mul_(weights)", KERNELS),
+    Mutant(
+        "tsattn/kernels/dense.py",
+        "raw.sub_(means[here]).mul_(weights)",
+        "raw.mul_(weights)",
+        KERNELS,
+    ),
     Mutant(
         "tsattn/kernels/dense.py",
         "raw.mul_(_of(share, heads) if self.groups is None else at(share, here))",
@@ -94,7 +115,12 @@ MUTANTS = [
         "top, bottom = max(block * size - offset, 0), high - shift",
         KERNELS,
     ),
-    Mutant("tsattn/kernels/blocks.py", "if self.common and self.common[-1][1] == factor:", "if self.common:", KERNELS),
+    Mutant(
+        "tsattn/kernels/blocks.py",
+        "if self.common and self.common[-1][1] == factor:",
+        "if self.common:",
+        KERNELS,
+    ),
     Mutant(
         "tsattn/kernels/blocks.py",
         "place.addcmul_(part.view(place.shape), at(same, here), value=factor)",
@@ -132,7 +158,12 @@ MUTANTS = [
         f"{KERNELS} {BANDS} {WINDOWED}",
     ),
     # bands, windows and what they stand on
-    Mutant("tsattn/kernels/partition.py", "if stop < high and not geometry.pattern.causal:", "if stop < high:", BANDS),
+    Mutant(
+        "tsattn/kernels/partition.py",
+        "if stop < high and not geometry.pattern.causal:",
+        "if stop < high:",
+        BANDS,
+    ),
     Mutant(
         "tsattn/kernels/partition.py",
         "scale=scale / (coarse + 1 if mean else 1)",
@@ -151,7 +182,12 @@ MUTANTS = [
         "torch.maximum(lse, part_lse, out=lse)",
         BANDS,
     ),
-    Mutant("tsattn/kernels/bands.py", "target[..., :width] += part[..., :width]", "target[...] += part", BANDS),
+    Mutant(
+        "tsattn/kernels/bands.py",
+        "target[..., :width] += part[..., :width]",
+        "target[...] += part",
+        BANDS,
+    ),
     Mutant(
         "tsattn/kernels/fused.py",
         "    out.masked_fill_(empty, 0.0)\n    lse.masked_fill_(empty, -HIDDEN)",
@@ -197,11 +233,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/cache.py",
-        "own = tuple(max((position + offset) // size * size - offset, 0) for offset in self._offsets)",
+        "own = tuple(max((position + offset) // size * size - offset, 0) for offset in"
+        " self._offsets)",
         "own = tuple(max(position // size * size, 0) for offset in self._offsets)",
         CACHE,
     ),
-    Mutant("tsattn/nn/cache.py", "if any(len(set(own)) > 1 for own in groups):", "if False:", CACHE),
+    Mutant(
+        "tsattn/nn/cache.py", "if any(len(set(own)) > 1 for own in groups):", "if False:", CACHE
+    ),
     Mutant(
         "tsattn/nn/scores.py",
         "partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)",
@@ -220,7 +259,12 @@ MUTANTS = [
         "if x.shape[0] * x.shape[1] < width:",
         SCORES,
     ),
-    Mutant("tsattn/nn/scores.py", "        return q * factors[:, None, :], k", "        return q, k", SCORES),
+    Mutant(
+        "tsattn/nn/scores.py",
+        "        return q * factors[:, None, :], k",
+        "        return q, k",
+        SCORES,
+    ),
     Mutant(
         "tsattn/nn/scores.py",
         "here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)",
@@ -234,7 +278,10 @@ MUTANTS = [
         SCORES,
     ),
     Mutant(
-        "tsattn/nn/attention.py", "        if start == 0 and x.shape[1] > 1:", "        if x.shape[1] > 1:", VARIANTS
+        "tsattn/nn/attention.py",
+        "        if start == 0 and x.shape[1] > 1:",
+        "        if x.shape[1] > 1:",
+        VARIANTS,
     ),
     Mutant(
         "tsattn/nn/variants.py",
@@ -254,7 +301,12 @@ MUTANTS = [
         "mixed = self.attention((by_token + self.places).flatten(0, 1))",
         MIXING,
     ),
-    Mutant("tsattn/nn/layers.py", "dw2.mul_(steps.factor), grad.sum(0)", "dw2, grad.sum(0)", FEEDFORWARD),
+    Mutant(
+        "tsattn/nn/layers.py",
+        "dw2.mul_(steps.factor), grad.sum(0)",
+        "dw2, grad.sum(0)",
+        FEEDFORWARD,
+    ),
     Mutant(
         "tsattn/nn/layers.py",
         "keep = self.noise(x.shape, x.device) >= self.n_dropped",
@@ -300,7 +352,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/matrices/structured.py",
-        "[left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in self._parts]",
+        "[left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in"
+        " self._parts]",
         "[left_features(level, x, left).flatten(-2) for level, left, _ in self._parts]",
         MATRICES,
     ),

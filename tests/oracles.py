@@ -1,10 +1,14 @@
-"""What is the right answer? Loops over single numbers in float64, written from the formulas and sharing no code."""
+"""What is the right answer? Loops over single numbers in float64, written from the formulas and
+sharing no code.
+"""
 
 import math
 
 
 def default_blocks(length, n_levels):
-    """Halving blocks: the finest is the length divided by 2^(n-1), rounded up; each coarser one is twice as long."""
+    """Halving blocks: the finest is the length divided by 2^(n-1), rounded up; each coarser one is
+    twice as long.
+    """
     sizes = [math.ceil(length / 2 ** (n_levels - 1))]
     while len(sizes) < n_levels:
         sizes.insert(0, 2 * sizes[0])
@@ -20,20 +24,27 @@ def visible(i, j, *, causal=False, window=None, n_global=0):
     return abs(i - j) <= window - 1
 
 
-def level_factors(i, j, *, ranks, block_sizes, offset, level_scales, mean_levels, scale, parts=None):
-    """What each level's dot product is multiplied by for one pair of positions: zero where no block is shared.
+def level_factors(
+    i, j, *, ranks, block_sizes, offset, level_scales, mean_levels, scale, parts=None
+):
+    """What each level's dot product is multiplied by for one pair of positions: zero where no block
+    is shared.
 
-    ``parts`` [levels after the first][positions] take the place of blocks; negative numbers share nothing.
+    ``parts`` [levels after the first][positions] take the place of blocks; negative numbers share
+    nothing.
     """
     shared = []
     for level in range(len(ranks)):
         if level > 0 and parts is not None:
             shared.append(parts[level - 1][i] == parts[level - 1][j] >= 0)
             continue
-        here, there = math.floor((i + offset) / block_sizes[level]), math.floor((j + offset) / block_sizes[level])
+        here = math.floor((i + offset) / block_sizes[level])
+        there = math.floor((j + offset) / block_sizes[level])
         shared.append(level == 0 or here == there)
     divisor = sum(shared) if mean_levels else 1
-    return [scale * s / divisor if yes else 0.0 for s, yes in zip(level_scales, shared, strict=True)]
+    return [
+        scale * s / divisor if yes else 0.0 for s, yes in zip(level_scales, shared, strict=True)
+    ]
 
 
 def feature_factors(ranks, factors):
@@ -56,7 +67,8 @@ def weigh_row(row, q, k, *, offset, seen_keys, pattern, levels, parts=None):
     shared = {"offset": offset, "parts": parts, **levels}
     factors = [feature_factors(levels["ranks"], level_factors(i, j, **shared)) for j in keys]
     scores = [
-        sum(f * a * b for f, a, b in zip(fs, q[row], k[j], strict=True)) for fs, j in zip(factors, keys, strict=True)
+        sum(f * a * b for f, a, b in zip(fs, q[row], k[j], strict=True))
+        for fs, j in zip(factors, keys, strict=True)
     ]
     return keys, factors, softmax(scores) if keys else []
 
@@ -64,8 +76,8 @@ def weigh_row(row, q, k, *, offset, seen_keys, pattern, levels, parts=None):
 def attend_one_head(q, k, v, grad, **head):
     """Result and gradients of one head of one sequence; everything is a list of lists of floats.
 
-    Gradients by the chain rule on paper: with weights p, result o and its gradient g, the score of a pair has the
-    gradient p_j (g . v_j - sum over m of p_m g . v_m).
+    Gradients by the chain rule on paper: with weights p, result o and its gradient g, the score of
+    a pair has the gradient p_j (g . v_j - sum over m of p_m g . v_m).
     """
     out = [[0.0] * len(v[0]) for _ in q]
     dq, dk, dv = ([[0.0] * len(x[0]) for _ in x] for x in (q, k, v))
@@ -102,8 +114,12 @@ def heads_of(
     key_mask=None,
     scale=None,
 ):
-    """What :func:`weigh_row` needs to know, for each sequence and each head of nested lists [B][H][L][K]."""
-    n_queries, n_keys, width = len(q[0][0]), len(k[0][0]), len(q[0][0][0])
+    """What :func:`weigh_row` needs to know, for each sequence and each head of nested lists
+    [B][H][L][K].
+    """
+    n_queries = len(q[0][0])
+    n_keys = len(k[0][0])
+    width = len(q[0][0][0])
     ranks = ranks or (width,)
     levels = {
         "ranks": ranks,
@@ -123,7 +139,9 @@ def heads_of(
                     "seen_keys": [True] * n_keys if key_mask is None else key_mask[b],
                     "pattern": pattern,
                     "levels": levels,
-                    "parts": None if groups is None else [_of_head(level, b, h) for level in groups],
+                    "parts": None
+                    if groups is None
+                    else [_of_head(level, b, h) for level in groups],
                 },
             )
 
@@ -136,10 +154,11 @@ def _of_head(parts, b, h):
 
 
 def attention_loops(q, k, v, grad, **options):
-    """Attention of nested lists [B][H][L][...]: the result, and for its gradient ``grad`` those of q, k and v.
+    """Attention of nested lists [B][H][L][...]: the result, and for its gradient ``grad`` those of
+    q, k and v.
 
-    A query that sees no key gets zeros. The last query stands at the last key. Where k or v have fewer heads, as many
-    neighbouring heads of q share each, whose gradients add up.
+    A query that sees no key gets zeros. The last query stands at the last key. Where k or v have
+    fewer heads, as many neighbouring heads of q share each, whose gradients add up.
     """
     dv = [[[[0.0] * len(row) for row in head] for head in sequence] for sequence in v]
     out = [[None] * len(sequence) for sequence in q]
@@ -147,7 +166,9 @@ def attention_loops(q, k, v, grad, **options):
     dk = [[[[0.0] * len(row) for row in head] for head in sequence] for sequence in k]
     for b, h, head in heads_of(q, k, **options):
         to_k, to_v = (math.floor(h * len(x[b]) / len(q[b])) for x in (k, v))
-        out[b][h], dq[b][h], part_k, part_v = attend_one_head(q[b][h], k[b][to_k], v[b][to_v], grad[b][h], **head)
+        out[b][h], dq[b][h], part_k, part_v = attend_one_head(
+            q[b][h], k[b][to_k], v[b][to_v], grad[b][h], **head
+        )
         for target, part in ((dk[b][to_k], part_k), (dv[b][to_v], part_v)):
             for target_row, part_row in zip(target, part, strict=True):
                 for c, number in enumerate(part_row):
@@ -160,7 +181,9 @@ def weights_loops(q, k, **options):
     answer = [[[[0.0] * len(k[0][0]) for _ in head] for head in sequence] for sequence in q]
     for b, h, head in heads_of(q, k, **options):
         for row, weights in enumerate(answer[b][h]):
-            keys, _, seen = weigh_row(row, q[b][h], k[b][math.floor(h * len(k[b]) / len(q[b]))], **head)
+            keys, _, seen = weigh_row(
+                row, q[b][h], k[b][math.floor(h * len(k[b]) / len(q[b]))], **head
+            )
             for j, weight in zip(keys, seen, strict=True):
                 weights[j] = weight
     return answer

@@ -1,4 +1,5 @@
-"""What one of several processes does in test_distributed: it trains through many cases and writes down what came out.
+"""What one of several processes does in test_distributed: it trains through many cases and writes
+down what came out.
 
 A launcher's variables say which process it is: ``python tests/ranks.py FOLDER CASE...``.
 """
@@ -22,7 +23,8 @@ from tsattn.training.state import Checkpoint
 
 CPU = torch.device("cpu")
 SPEC = WindowSpec(24, 4)
-LEARN, CHECK = np.arange(24, 240), np.arange(244, 297)
+LEARN = np.arange(24, 240)
+CHECK = np.arange(244, 297)
 SMALL = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3}
 SETTINGS = {
     "mlr": SMALL,
@@ -33,7 +35,13 @@ SETTINGS = {
     "bilinear_btt": SMALL,
     "mlbtc": SMALL,
     "learnt scales": {**SMALL, "backbone": "mlr", "learn_scales": True, "scaling": "paper"},
-    "decoder": {**SMALL, "backbone": "standard", "architecture": "decoder", "patch_stride": 6, "linear_skip": False},
+    "decoder": {
+        **SMALL,
+        "backbone": "standard",
+        "architecture": "decoder",
+        "patch_stride": 6,
+        "linear_skip": False,
+    },
     "quantile": {**SMALL, "backbone": "mlr", "head": "quantile"},
     "student_t": {**SMALL, "backbone": "mlr", "head": "student_t"},
     "nlinear": {},
@@ -79,7 +87,9 @@ def fit(
     progress = train(
         model,
         WindowBatches(rows, learn, SPEC, batch_size=32, generator=generators.order),
-        WindowBatches(rows, check, SPEC, batch_size=2 if len(check) < 5 else 32) if len(check) else None,
+        WindowBatches(rows, check, SPEC, batch_size=2 if len(check) < 5 else 32)
+        if len(check)
+        else None,
         config,
         generators=generators,
         device=CPU,
@@ -143,9 +153,12 @@ def refusal(*args, **kwargs):
 
 def main(folder, names):
     torch.set_num_threads(1)
-    rank, together = int(os.environ["RANK"]), {"processes": DDPSettings()}
+    rank = int(os.environ["RANK"])
+    together = {"processes": DDPSettings()}
     found = {name: fit(CASES[name][0], **together, **CASES[name][1]) for name in names}
-    dropped, seen, writes = {**together, "dropout": 0.3}, [], []
+    dropped = {**together, "dropout": 0.3}
+    seen = []
+    writes = []
     found["dropout"] = fit(LONG, **dropped)
 
     def look(module):
@@ -153,7 +166,9 @@ def main(folder, names):
         seen.append((float(module._train_sum[1]), float(module._valid_sum[1]), seed))
 
     write = Checkpoint.write
-    Checkpoint.write = lambda self, module: writes.append(module.progress.epoch) or write(self, module)
+    Checkpoint.write = lambda self, module: (
+        writes.append(module.progress.epoch) or write(self, module)
+    )
     found["dropout again"] = fit(LONG, **dropped, checkpoint=folder / "again", after_epoch=look)
     found |= {"seen": seen, "writes": writes}
     Checkpoint.write = write

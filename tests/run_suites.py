@@ -1,6 +1,8 @@
-"""Runs other people's suites and our own long tests whole; one record a suite, with its commit and versions.
+"""Runs other people's suites and our own long tests whole; one record a suite, with its commit and
+versions.
 
-`make suites` runs what suites.toml lists. What is recorded at this commit, and passed, is not run again unless asked.
+`make suites` runs what suites.toml lists. What is recorded at this commit, and passed, is not run
+again unless asked.
 """
 
 import argparse
@@ -46,25 +48,46 @@ def suites() -> dict[str, Suite]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is asked and not yet recorded; 0 when it passed, 1 when something failed, 2 when it cannot be run."""
+    """Run what is asked and not yet recorded; 0 when it passed, 1 when something failed, 2 when it
+    cannot be run.
+    """
     known = suites()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(known)}")
-    parser.add_argument("--again", action="store_true", help="also what is recorded at this commit and passed")
-    parser.add_argument("--data-dir", help="folder with the real data sets, for the tests that read them")
+    parser.add_argument(
+        "--again", action="store_true", help="also what is recorded at this commit and passed"
+    )
+    parser.add_argument(
+        "--data-dir", help="folder with the real data sets, for the tests that read them"
+    )
     options = parser.parse_args(argv)
     if unknown := [name for name in options.suites if name not in known]:
-        print(f"suites: no suite is called {unknown[0]!r}; take one of {', '.join(known)}", file=sys.stderr)
+        print(
+            f"suites: no suite is called {unknown[0]!r}; take one of {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
-    path, failed = ROOT / RECORDS, []
+    path = ROOT / RECORDS
+    failed = []
     for name in options.suites or known:
         record = next((row for row in read_rows(path) if row["suite"] == name), None)
-        if options.again or record is None or record["commit"] != current_commit() or record["failed"]:
+        if (
+            options.again
+            or record is None
+            or record["commit"] != current_commit()
+            or record["failed"]
+        ):
             print(f"{name}: running {' '.join(known[name].tests)}", flush=True)
             record = add_row(
-                path, {"suite": name, **execute(known[name], ROOT, options.data_dir)}, ("suite",), again=True
+                path,
+                {"suite": name, **execute(known[name], ROOT, options.data_dir)},
+                ("suite",),
+                again=True,
             )
-        print(f"{name}: {record['passed']} of {record['tests']} passed, {record['failed']} failed", flush=True)
+        print(
+            f"{name}: {record['passed']} of {record['tests']} passed, {record['failed']} failed",
+            flush=True,
+        )
         failed += [name] if record["failed"] else []
     if failed:
         print(f"suites: {', '.join(failed)} failed; {path.name} names the tests", file=sys.stderr)
@@ -76,21 +99,37 @@ def execute(suite: Suite, root: Path, data_dir: str | None) -> Record:
     commit = current_commit()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+        ]
         command += ["-m", "not network and not gpu", "-k", suite.only]
         command += [] if data_dir is None else [f"--data-dir={Path(data_dir).resolve()}"]
         # As in `make test`: one thread, and the folder datasets is no package.
         variables = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
         began = time.perf_counter()
-        ended = subprocess.run([*command, *suite.tests], cwd=root, env=variables, check=False).returncode
+        ended = subprocess.run(
+            [*command, *suite.tests], cwd=root, env=variables, check=False
+        ).returncode
         seconds = round(time.perf_counter() - began, 1)
-        found = _read_report(report) if report.exists() else {"tests": 0, "skipped": 0, "counts": {}, "failures": []}
+        found = (
+            _read_report(report)
+            if report.exists()
+            else {"tests": 0, "skipped": 0, "counts": {}, "failures": []}
+        )
     failures = found["failures"]
     passed = found["tests"] - len(failures) - found["skipped"]
     if not failures and ended != 0:
         failures.append({"test": suite.name, "message": f"pytest ended with status {ended}"})
     if not failures and passed < suite.least:
-        message = f"{passed} tests passed, at least {suite.least} must; see what was skipped or renamed"
+        message = (
+            f"{passed} tests passed, at least {suite.least} must; see what was skipped or renamed"
+        )
         failures.append({"test": suite.name, "message": message})
     origin = _origin_of(suite, root, commit)
     return {**found, "passed": passed, "failed": len(failures), "seconds": seconds, **origin}
@@ -100,7 +139,10 @@ def _read_report(path: Path) -> Record:
     """Tests, skips, failures and the counts that tests recorded, from pytest's report."""
     (suite,) = ElementTree.parse(path).getroot().iter("testsuite")
     failures = [
-        {"test": f"{case.get('classname')}::{case.get('name')}", "message": _without_places(fault.get("message") or "")}
+        {
+            "test": f"{case.get('classname')}::{case.get('name')}",
+            "message": _without_places(fault.get("message") or ""),
+        }
         for case in suite.iter("testcase")
         for fault in (*case.iter("failure"), *case.iter("error"))
     ]
@@ -120,7 +162,9 @@ def _without_places(message: str) -> str:
 def _origin_of(suite: Suite, root: Path, commit: str | None) -> Record:
     changed = ["git", "-C", str(root), "status", "--porcelain", "--", "tsattn", "tests"]
     try:
-        said = subprocess.run(changed, capture_output=True, text=True, check=True, timeout=10).stdout
+        said = subprocess.run(
+            changed, capture_output=True, text=True, check=True, timeout=10
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         said = ""
     packages = {name: _version(name) for name in (*suite.packages, "torch", "numpy", "pandas")}

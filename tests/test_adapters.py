@@ -36,26 +36,35 @@ def network(horizon=3, **params):
     )
 
 
-# --- the doors --------------------------------------------------------------------------------------------------
+# --- the doors ------------------------------------------------------------------------------------
 
 
 def test_doors_list_and_refuse():
-    assert tsattn.adapters.__all__ == ["from_gluonts", "register_transformers", "to_gluonts", "to_sktime"]
+    assert tsattn.adapters.__all__ == [
+        "from_gluonts",
+        "register_transformers",
+        "to_gluonts",
+        "to_sktime",
+    ]
     assert set(tsattn.adapters.__all__) <= set(dir(tsattn.adapters))
-    with pytest.raises(AttributeError, match=r"module 'tsattn\.adapters' has no attribute 'to_darts'"):
+    with pytest.raises(
+        AttributeError, match=r"module 'tsattn\.adapters' has no attribute 'to_darts'"
+    ):
         tsattn.adapters.to_darts  # noqa: B018
 
 
 def fresh(code):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_importing_the_doors_opens_none():
     code = (
-        "import sys, tsattn.adapters;"
-        "print([n for n in ('torch', 'pandas', 'gluonts', 'sktime', 'transformers') if n in sys.modules])"
+        "import sys, tsattn.adapters;print([n for n in ('torch', 'pandas', 'gluonts', 'sktime',"
+        " 'transformers') if n in sys.modules])"
     )
     assert fresh(code) == "[]\n"
 
@@ -69,7 +78,9 @@ def test_importing_the_doors_opens_none():
     ],
 )
 def test_missing_package_is_named_with_its_remedy(door, package, remedy, monkeypatch):
-    for name in [n for n in sys.modules if n == f"tsattn.adapters.{package}" or n.split(".")[0] == package]:
+    for name in [
+        n for n in sys.modules if n == f"tsattn.adapters.{package}" or n.split(".")[0] == package
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(vars(tsattn.adapters), door, raising=False)
 
@@ -79,12 +90,14 @@ def test_missing_package_is_named_with_its_remedy(door, package, remedy, monkeyp
                 raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    with pytest.raises(ModuleNotFoundError, match=rf"{door} needs {package}; install it with: .*") as caught:
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"{door} needs {package}; install it with: .*"
+    ) as caught:
         getattr(tsattn.adapters, door)
     assert remedy in str(caught.value)
 
 
-# --- sktime -----------------------------------------------------------------------------------------------------
+# --- sktime ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +113,20 @@ def sk():
 
 
 def sktime_results(sk, model, **selection):
-    """Names of sktime's checks and what came of each; what sktime says of itself is not judged here."""
+    """Names of sktime's checks and what came of each; what sktime says of itself is not judged
+    here.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return sk.check(model, raise_exceptions=False, verbose=0, **selection)
 
 
 def assert_all_passed(results, least):
-    failed = {name: result for name, result in results.items() if not isinstance(result, str) or result != "PASSED"}
+    failed = {
+        name: result
+        for name, result in results.items()
+        if not isinstance(result, str) or result != "PASSED"
+    }
     assert failed == {}
     assert len(results) >= least
 
@@ -135,13 +154,17 @@ def test_whole_suite_of_sktime(sk, number, record_testsuite_property):
     model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[number])
     results = sktime_results(sk, model)
     passed = sum(isinstance(result, str) and result == "PASSED" for result in results.values())
-    record_testsuite_property(f"checks, {['linear', 'attention'][number]}", f"{passed} of {len(results)}")
+    record_testsuite_property(
+        f"checks, {['linear', 'attention'][number]}", f"{passed} of {len(results)}"
+    )
     assert_all_passed(results, 350)
 
 
 def test_suite_of_sktime_sees_an_index_that_is_off_by_one(sk, monkeypatch):
     right = sk.module.TsattnForecaster._index
-    monkeypatch.setattr(sk.module.TsattnForecaster, "_index", lambda self, fh: right(self, fh).shift(1))
+    monkeypatch.setattr(
+        sk.module.TsattnForecaster, "_index", lambda self, fh: right(self, fh).shift(1)
+    )
     model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[0])
     results = sktime_results(sk, model, tests_to_run=["test_predict_time_index"])
     assert any(result != "PASSED" for result in results.values())
@@ -150,7 +173,9 @@ def test_suite_of_sktime_sees_an_index_that_is_off_by_one(sk, monkeypatch):
 def monthly(n=80, columns=("a", "b")):
     t = np.arange(n)
     rng = np.random.default_rng(0)
-    values = {c: 10 * i + np.sin(t / 2 + i) + 0.1 * rng.normal(size=n) for i, c in enumerate(columns)}
+    values = {
+        c: 10 * i + np.sin(t / 2 + i) + 0.1 * rng.normal(size=n) for i, c in enumerate(columns)
+    }
     return pd.DataFrame(values, index=pd.period_range("2015-01", periods=n, freq="M"))
 
 
@@ -196,7 +221,9 @@ def test_sktime_stretches_where_errors_do_not_reach(sk):
     from scipy.stats import norm
 
     y = monthly(40, columns=("a",))
-    model = sk.make(linear(2, val_size=5)).fit(y, fh=[1, 2])  # 4 calibration windows of 2 steps: level 80 at most
+    model = sk.make(linear(2, val_size=5)).fit(
+        y, fh=[1, 2]
+    )  # 4 calibration windows of 2 steps: level 80 at most
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         within = model.predict_quantiles(alpha=[0.1, 0.5, 0.9])
@@ -205,17 +232,22 @@ def test_sktime_stretches_where_errors_do_not_reach(sk):
     x = y.to_numpy()
     ends = range(len(x) - 5, len(x) - 1)
     errors = [
-        np.abs(x[e : e + 2, 0] - model.forecaster_.predict_windows(x[None, e - 12 : e])[0][0, :, 0]) for e in ends
+        np.abs(x[e : e + 2, 0] - model.forecaster_.predict_windows(x[None, e - 12 : e])[0][0, :, 0])
+        for e in ends
     ]
     np.testing.assert_allclose(within[("a", 0.9)] - point, np.max(errors, axis=0), rtol=FLOAT32)
-    with pytest.warns(UserWarning, match=r"level 95 needs more than n = 4 calibration errors.*level 80"):
+    with pytest.warns(
+        UserWarning, match=r"level 95 needs more than n = 4 calibration errors.*level 80"
+    ):
         beyond = model.predict_quantiles(alpha=[0.025, 0.975])
     wide = np.max(errors, axis=0) * norm.ppf(0.975) / norm.ppf(0.9)
     np.testing.assert_allclose(beyond[("a", 0.975)] - point, wide, rtol=FLOAT32)
     np.testing.assert_allclose(point - beyond[("a", 0.025)], wide, rtol=FLOAT32)
 
 
-@pytest.mark.parametrize("val_size", [40, 5])  # where errors reach all levels, and where they reach 80 at most
+@pytest.mark.parametrize(
+    "val_size", [40, 5]
+)  # where errors reach all levels, and where they reach 80 at most
 def test_sktime_bounds_under_a_transform_are_those_of_their_own_side(sk, val_size):
     y = np.exp(monthly(60, columns=("a",)))
     given = linear(2, val_size=val_size)
@@ -258,12 +290,16 @@ def test_sktime_update_reads_new_rows_and_no_later_ones(sk):
     model.update(y.iloc[60:64], update_params=False)
     assert model.forecaster_ is kept
     after = model.predict()
-    np.testing.assert_allclose(after, kept.predict_windows(y.to_numpy()[None, 52:64])[0][0], rtol=FLOAT32)
+    np.testing.assert_allclose(
+        after, kept.predict_windows(y.to_numpy()[None, 52:64])[0][0], rtol=FLOAT32
+    )
     assert str(after.index[0]) == "2020-05"
     model.update(y.iloc[64:70], update_params=True)
     again = linear(3, val_size=7).fit(y.iloc[:70].reset_index(drop=True)).predict()
     np.testing.assert_allclose(model.predict(), again, rtol=FLOAT32)
-    model._set_cutoff(y.index[[49]])  # as sktime's rolling predictions do: rows after it are not to be seen
+    model._set_cutoff(
+        y.index[[49]]
+    )  # as sktime's rolling predictions do: rows after it are not to be seen
     earlier = model.forecaster_.predict_windows(y.to_numpy()[None, 38:50])[0][0]
     np.testing.assert_allclose(model.predict(), earlier, rtol=FLOAT32)
     model._set_cutoff(y.index[[5]])
@@ -276,7 +312,9 @@ def test_sktime_update_takes_corrected_rows_for_the_old_ones(sk):
     model = sk.make(linear()).fit(y, fh=[1, 2])
     corrected = y.iloc[-3:] + 5
     model.update(corrected, update_params=False)
-    expected = model.forecaster_.predict_windows(pd.concat([y.iloc[:-3], corrected]).to_numpy()[None])[0][0, :2]
+    expected = model.forecaster_.predict_windows(
+        pd.concat([y.iloc[:-3], corrected]).to_numpy()[None]
+    )[0][0, :2]
     np.testing.assert_allclose(model.predict().to_numpy(), expected)
 
 
@@ -285,19 +323,26 @@ def test_sktime_missing_values_follow_the_forecaster(sk):
     y.iloc[[20, 79]] = np.nan
     model = sk.make(linear(missing="ffill")).fit(y, fh=[1, 2])
     filled = y.ffill().to_numpy()[None, -12:]
-    np.testing.assert_allclose(model.predict(), model.forecaster_.predict_windows(filled)[0][0], rtol=FLOAT32)
+    np.testing.assert_allclose(
+        model.predict(), model.forecaster_.predict_windows(filled)[0][0], rtol=FLOAT32
+    )
     assert not sk.make(linear()).get_tag("capability:missing_values")
 
 
 def test_sktime_seed_takes_the_place_of_the_forecasters(sk):
     y = monthly()
-    answers = [sk.make(linear(random_state=None), random_state=s).fit(y, fh=[1]).predict() for s in (3, 3, 4)]
+    answers = [
+        sk.make(linear(random_state=None), random_state=s).fit(y, fh=[1]).predict()
+        for s in (3, 3, 4)
+    ]
     pd.testing.assert_frame_equal(answers[0], answers[1])
     assert not answers[0].equals(answers[2])
 
 
 def test_sktime_takes_trained_forecasters_only(sk):
-    with pytest.raises(TypeError, match="to_sktime takes an AttentionForecaster or a LinearForecaster; got Naive"):
+    with pytest.raises(
+        TypeError, match="to_sktime takes an AttentionForecaster or a LinearForecaster; got Naive"
+    ):
         sk.make(Naive(1))
     with pytest.raises(TypeError, match=r"forecaster must be .* got Naive"):
         sk.module.TsattnForecaster(Naive(1)).fit(monthly(), fh=[1])
@@ -325,7 +370,7 @@ def test_examples_of_the_sktime_adapter(sk):
     assert found.failed == 0
 
 
-# --- GluonTS ----------------------------------------------------------------------------------------------------
+# --- GluonTS --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +388,11 @@ def sine_entries(n_series=4, n=140, *, freq="D", dtype=np.float64, season=7):
     return [
         {
             "start": pd.Period("2024-01-01", freq) + 3 * i,
-            "target": (100 + 50 * np.sin(2 * np.pi * t / season + i) + rng.normal(size=n)).round().astype(dtype),
+            "target": (
+                (100 + 50 * np.sin(2 * np.pi * t / season + i) + rng.normal(size=n))
+                .round()
+                .astype(dtype)
+            ),
             "item_id": f"s{i}",
         }
         for i in range(n_series)
@@ -354,7 +403,9 @@ def frame_of(entries):
     parts = []
     for entry in entries:
         stamps = pd.date_range(entry["start"].start_time, periods=len(entry["target"]), freq="D")
-        parts.append(pd.DataFrame({"unique_id": entry["item_id"], "ds": stamps, "y": entry["target"]}))
+        parts.append(
+            pd.DataFrame({"unique_id": entry["item_id"], "ds": stamps, "y": entry["target"]})
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -368,7 +419,12 @@ def test_gluonts_forecasts_are_ours(gl, make, dtype):
     assert [f.item_id for f in forecasts] == ["s0", "s1", "s2", "s3"]
     assert [f.start_date.start_time for f in forecasts] == list(ours["ds"][::3])
     name = ours.columns[2]
-    for key, column in {"mean": name, "0.1": f"{name}-q0.1", "0.5": f"{name}-q0.5", "0.9": f"{name}-q0.9"}.items():
+    for key, column in {
+        "mean": name,
+        "0.1": f"{name}-q0.1",
+        "0.5": f"{name}-q0.5",
+        "0.9": f"{name}-q0.9",
+    }.items():
         told = np.concatenate([f.mean if key == "mean" else f.quantile(key) for f in forecasts])
         np.testing.assert_allclose(told, ours[column], rtol=FLOAT32)
 
@@ -389,7 +445,8 @@ def test_evaluator_of_gluonts_gives_our_scores(gl):
     from gluonts.ev.metrics import MAE, MSE, Coverage, MeanWeightedSumQuantileLoss
     from gluonts.model import evaluate_model
 
-    entries, quantiles = sine_entries(), (0.1, 0.5, 0.9)
+    entries = sine_entries()
+    quantiles = (0.1, 0.5, 0.9)
     training, template = split(entries, offset=-15)
     test = template.generate_instances(3, windows=5, distance=3)
     predictor = gl.make(linear(), quantiles=quantiles).train(list(training))
@@ -431,7 +488,9 @@ def test_evaluate_model_finds_it_better_than_their_naive(gl):
     assert starts == [entry["start"] + len(entry["target"]) for entry in test.input]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+)
 def test_older_evaluator_of_gluonts(gl):
     from gluonts.evaluation import Evaluator, make_evaluation_predictions
 
@@ -450,8 +509,15 @@ def test_gluonts_serialises_without_code(gl, make, tmp_path):
     entries = sine_entries()
     predictor = gl.make(make(), quantiles=(0.1, 0.9), drop=["feat_static_cat"]).train(entries)
     predictor.serialize(tmp_path)
-    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert found == ["forecaster/config.json", "forecaster/model.safetensors", "gluonts-config.json", "tsattn.json"]
+    found = sorted(
+        str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert found == [
+        "forecaster/config.json",
+        "forecaster/model.safetensors",
+        "gluonts-config.json",
+        "tsattn.json",
+    ]
     again = Predictor.deserialize(tmp_path, device="cpu")
     assert type(again) is gl.module.TsattnPredictor
     assert (again.prediction_length, again.lead_time) == (3, 0)
@@ -474,7 +540,9 @@ def test_gluonts_baselines_train_but_are_not_serialised(gl, tmp_path):
     forecasts = list(predictor.predict(entries))
     assert forecasts[0].forecast_keys == ["mean"]
     np.testing.assert_array_equal(forecasts[2].mean, entries[2]["target"][-7:])
-    with pytest.raises(TypeError, match="only trained forecasters can be serialised; got SeasonalNaive"):
+    with pytest.raises(
+        TypeError, match="only trained forecasters can be serialised; got SeasonalNaive"
+    ):
         predictor.serialize(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -483,7 +551,9 @@ def test_gluonts_missing_values_are_filled_with_the_past(gl):
     entries = sine_entries()
     for entry in entries:
         entry["target"][[30, 138]] = np.nan
-    filled = [{**entry, "target": pd.Series(entry["target"]).ffill().to_numpy()} for entry in entries]
+    filled = [
+        {**entry, "target": pd.Series(entry["target"]).ffill().to_numpy()} for entry in entries
+    ]
     predictor = gl.make(linear(missing="ffill")).train(entries)
     for a, b in zip(predictor.predict(entries), predictor.predict(filled), strict=True):
         np.testing.assert_array_equal(a.mean, b.mean)
@@ -494,13 +564,24 @@ def test_gluonts_missing_values_are_filled_with_the_past(gl):
 @pytest.mark.parametrize(
     ("freq", "stamps"),
     [
-        ("M", "MS"), ("Q-DEC", "QS-JAN"), ("Y-DEC", "YS-JAN"), ("W-SUN", "W-MON"), ("W-WED", "W-THU"),
-        ("D", "D"), ("h", "h"), ("15min", "15min"), ("3h", "3h"), ("2D", "2D"), ("s", "s"),
+        ("M", "MS"),
+        ("Q-DEC", "QS-JAN"),
+        ("Y-DEC", "YS-JAN"),
+        ("W-SUN", "W-MON"),
+        ("W-WED", "W-THU"),
+        ("D", "D"),
+        ("h", "h"),
+        ("15min", "15min"),
+        ("3h", "3h"),
+        ("2D", "2D"),
+        ("s", "s"),
     ],
-)  # fmt: skip
+)
 def test_periods_become_stamps_of_the_same_frequency(gl, freq, stamps):
     start = pd.Period("2024-05-06", freq)
-    panel = gl.read([{"start": start, "target": np.arange(9)}, {"start": start + 4, "target": np.arange(2.0)}])
+    panel = gl.read(
+        [{"start": start, "target": np.arange(9)}, {"start": start + 4, "target": np.arange(2.0)}]
+    )
     assert panel.freq == stamps
     assert panel.ids.tolist() == ["0", "1"]
     assert panel.lengths.tolist() == [9, 2]
@@ -574,7 +655,9 @@ def test_gluonts_refuses_what_it_would_have_to_ignore(gl):
     with pytest.raises(ValueError, match="validation_data cannot be used"):
         gl.make(linear()).train(entries, validation_data=entries)
     with pytest.raises(ValueError, match="fitted on frequency 'D'; got 'h' in entry '0'"):
-        list(predictor.predict([{"start": pd.Period("2024-01-01", "h"), "target": np.arange(50.0)}]))
+        list(
+            predictor.predict([{"start": pd.Period("2024-01-01", "h"), "target": np.arange(50.0)}])
+        )
     with pytest.raises(ValueError, match="entry 's0' has 11 rows, but the forecaster reads 12"):
         list(gl.make(WindowAverage(3, 12)).train(entries).predict(bad_entry(target=np.arange(11))))
     with pytest.raises(ValueError, match="quantiles lie strictly between 0 and 1"):

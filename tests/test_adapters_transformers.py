@@ -25,7 +25,9 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def hf():
-    """transformers with our attention registered, and two more: one that listens, one that is an oracle of loops."""
+    """transformers with our attention registered, and two more: one that listens, one that is an
+    oracle of loops.
+    """
     transformers = pytest.importorskip("transformers")
     from tsattn.adapters import register_transformers
     from tsattn.adapters import transformers as adapter
@@ -35,7 +37,11 @@ def hf():
 
     def listen(module, query, key, value, mask, **kwargs):
         answer = adapter.mlr_forward(module, query, key, value, mask, **kwargs)
-        heard.append(SimpleNamespace(q=query, k=key, v=value, mask=mask, answer=answer[0], scaling=kwargs["scaling"]))
+        heard.append(
+            SimpleNamespace(
+                q=query, k=key, v=value, mask=mask, answer=answer[0], scaling=kwargs["scaling"]
+            )
+        )
         return answer
 
     def loops(module, query, key, value, mask, scaling=None, is_causal=None, **kwargs):
@@ -49,9 +55,12 @@ def hf():
 
 
 def slow_levels(query, key, value, mask, scaling, config, causal):
-    """The definition, pair by pair in float64: levels share features of pairs in one block of absolute positions."""
+    """The definition, pair by pair in float64: levels share features of pairs in one block of
+    absolute positions.
+    """
     q, k, v = (x.detach().double().numpy() for x in (query, key, value))
-    groups, last = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
+    groups = q.shape[1] // k.shape[1]
+    last = k.shape[2] - q.shape[2]
     cuts = np.cumsum([0, *config.tsattn_ranks])
     out = np.zeros((*q.shape[:3], v.shape[3]))
     for b, h, i in np.ndindex(*q.shape[:3]):
@@ -73,7 +82,9 @@ def slow_levels(query, key, value, mask, scaling, config, causal):
 
 
 def language_model(hf, way, *, kind="Llama", head=False, **config):
-    """A small model with weights large enough for the attention to matter, the same for every way."""
+    """A small model with weights large enough for the attention to matter, the same for
+    every way.
+    """
     lib = hf.lib
     made = getattr(lib, f"{kind}Config")(**{**TINY, **config}, attn_implementation=way)
     model = getattr(lib, f"{kind}ForCausalLM" if head else f"{kind}Model")(made).eval()
@@ -81,7 +92,9 @@ def language_model(hf, way, *, kind="Llama", head=False, **config):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
+                )
     return model
 
 
@@ -92,9 +105,11 @@ def tokens(n_rows=3, length=17):
 def padding(side):
     mask = torch.ones(3, 17, dtype=torch.long)
     if side == "right":
-        mask[0, 12:], mask[1, 15:] = 0, 0
+        mask[0, 12:] = 0
+        mask[1, 15:] = 0
     if side == "left":
-        mask[0, :5], mask[2, :1] = 0, 0
+        mask[0, :5] = 0
+        mask[2, :1] = 0
     return mask
 
 
@@ -104,17 +119,24 @@ LEVELS = {"tsattn_ranks": (4, 2, 2), "tsattn_block_sizes": (40, 8, 3)}
 @pytest.mark.parametrize("side", ["none", "right", "left"])
 @pytest.mark.parametrize("kind", ["Llama", "Mistral"])
 def test_one_level_is_the_attention_of_transformers(hf, kind, side):
-    """With one level it is ordinary attention: transformers' own layers are the oracle, masks and windows included."""
+    """With one level it is ordinary attention: transformers' own layers are the oracle, masks and
+    windows included.
+    """
     extra = {"sliding_window": 5} if kind == "Mistral" else {}
-    x, mask = tokens(), padding(side)
+    x = tokens()
+    mask = padding(side)
     states = [
-        language_model(hf, way, kind=kind, tsattn_ranks=(8,), **extra)(x, attention_mask=mask, use_cache=False)
+        language_model(hf, way, kind=kind, tsattn_ranks=(8,), **extra)(
+            x, attention_mask=mask, use_cache=False
+        )
         for way in ("sdpa", "tsattn_mlr")
     ]
     seen = mask.bool()
     gap = (states[0].last_hidden_state - states[1].last_hidden_state)[seen].abs().max()
     assert gap < 1e-5
-    other = language_model(hf, "tsattn_mlr", kind=kind, **LEVELS, **extra)(x, attention_mask=mask, use_cache=False)
+    other = language_model(hf, "tsattn_mlr", kind=kind, **LEVELS, **extra)(
+        x, attention_mask=mask, use_cache=False
+    )
     assert (other.last_hidden_state - states[0].last_hidden_state)[seen].abs().max() > 0.05
 
 
@@ -122,9 +144,12 @@ def test_one_level_is_the_attention_of_transformers(hf, kind, side):
 @pytest.mark.parametrize("kind", ["Llama", "Mistral"])
 def test_levels_are_the_definition(hf, kind, side):
     extra = {"sliding_window": 5} if kind == "Mistral" else {}
-    x, mask = tokens(), padding(side)
+    x = tokens()
+    mask = padding(side)
     states = [
-        language_model(hf, way, kind=kind, **LEVELS, **extra)(x, attention_mask=mask, use_cache=False)
+        language_model(hf, way, kind=kind, **LEVELS, **extra)(
+            x, attention_mask=mask, use_cache=False
+        )
         for way in ("loops", "tsattn_mlr")
     ]
     gap = (states[0].last_hidden_state - states[1].last_hidden_state)[mask.bool()].abs().max()
@@ -134,7 +159,11 @@ def test_levels_are_the_definition(hf, kind, side):
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
 def test_layers_get_what_our_kernel_gives(hf, n_kv_heads):
     hf.heard.clear()
-    config = {"tsattn_offset": [1, 0, 2, 1], "tsattn_level_scales": [1.0, 0.5, 2.0], "tsattn_mean_levels": True}
+    config = {
+        "tsattn_offset": [1, 0, 2, 1],
+        "tsattn_level_scales": [1.0, 0.5, 2.0],
+        "tsattn_mean_levels": True,
+    }
     language_model(hf, "listens", num_key_value_heads=n_kv_heads, **LEVELS, **config)(tokens())
     assert len(hf.heard) == 2
     for call in hf.heard:
@@ -158,7 +187,9 @@ def test_default_levels_come_from_the_config(hf):
     hf.heard.clear()
     language_model(hf, "listens")(tokens())
     call = hf.heard[0]
-    expected = attention(call.q, call.k, call.v, ranks=(4, 2, 2), block_sizes=default_block_sizes(40, 3), causal=True)
+    expected = attention(
+        call.q, call.k, call.v, ranks=(4, 2, 2), block_sizes=default_block_sizes(40, 3), causal=True
+    )
     torch.testing.assert_close(call.answer, expected.transpose(1, 2))
 
 
@@ -166,7 +197,8 @@ def test_default_levels_come_from_the_config(hf):
 @pytest.mark.parametrize("side", ["none", "left"])
 def test_generation_step_by_step_is_the_whole_pass(hf, cache, side):
     model = language_model(hf, "tsattn_mlr", head=True, **LEVELS)
-    x, mask = tokens(), padding(side)
+    x = tokens()
+    mask = padding(side)
     given = {"max_new_tokens": 9, "do_sample": False, "attention_mask": mask}
     given |= {"output_logits": True, "return_dict_in_generate": True}
     steps = model.generate(x, cache_implementation=cache, **given)
@@ -174,17 +206,22 @@ def test_generation_step_by_step_is_the_whole_pass(hf, cache, side):
     assert torch.equal(steps.sequences, whole.sequences)
     for a, b in zip(steps.logits, whole.logits, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    other = language_model(hf, "tsattn_mlr", head=True, tsattn_ranks=(8,)).generate(x, use_cache=False, **given)
+    other = language_model(hf, "tsattn_mlr", head=True, tsattn_ranks=(8,)).generate(
+        x, use_cache=False, **given
+    )
     assert (other.logits[-1] - whole.logits[-1]).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("static", [False, True])
 def test_cached_rows_in_several_pieces(hf, static):
-    """Two rows, then one, then the rest: queries stand at the end of what is in the cache, however long that is."""
+    """Two rows, then one, then the rest: queries stand at the end of what is in the cache, however
+    long that is.
+    """
     model = language_model(hf, "tsattn_mlr", **LEVELS)
     x = tokens()
     whole = model(x, use_cache=False).last_hidden_state
-    cache, parts = hf.lib.StaticCache(config=model.config, max_cache_len=30) if static else None, []
+    cache = hf.lib.StaticCache(config=model.config, max_cache_len=30) if static else None
+    parts = []
     # transformers renames the argument.
     name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     for piece in x.split([2, 1, 4, 10], dim=1):
@@ -231,7 +268,9 @@ def forecaster(hf, way, **config):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
+                )
     return model
 
 
@@ -264,7 +303,9 @@ def test_default_blocks_of_a_model_without_longest_sequence(hf):
 
 def test_weights_are_given_on_request(hf):
     x = torch.randn(1, 44, 2, generator=torch.Generator().manual_seed(2))
-    maps = forecaster(hf, "tsattn_mlr", tsattn_ranks=(8,))(past_values=x, output_attentions=True).attentions
+    maps = forecaster(hf, "tsattn_mlr", tsattn_ranks=(8,))(
+        past_values=x, output_attentions=True
+    ).attentions
     theirs = forecaster(hf, "eager")(past_values=x, output_attentions=True).attentions
     assert len(maps) == 2
     for a, b in zip(maps, theirs, strict=True):
@@ -312,7 +353,9 @@ def test_the_scale_is_the_models(hf):
 
 
 def test_windows_to_both_sides_are_counted_as_there(hf):
-    """A window of 2 there is two keys on either side; in the kernel's words it is 3, the token itself included."""
+    """A window of 2 there is two keys on either side; in the kernel's words it is 3, the token
+    itself included.
+    """
     far = (torch.arange(6)[:, None] - torch.arange(6)).abs() <= 2
     answer = call(hf, far.expand(2, 1, 6, 6), module=BOTH_SIDES, sliding_window=2)
     generator = torch.Generator().manual_seed(0)
@@ -324,7 +367,10 @@ def test_windows_to_both_sides_are_counted_as_there(hf):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dropout": 0.1}, "no dropout inside the attention; got 0.1; set config.attention_dropout=0"),
+        (
+            {"dropout": 0.1},
+            "no dropout inside the attention; got 0.1; set config.attention_dropout=0",
+        ),
         ({"softcap": 30.0}, "has no softcap"),
         ({"position_bias": torch.zeros(1, 2, 6, 6)}, "has no position_bias"),
         ({"mask": torch.full((2, 1, 6, 6), -1.5)}, "adds no bias"),
@@ -347,7 +393,8 @@ def test_windows_to_both_sides_are_counted_as_there(hf):
         (
             {
                 "module": SimpleNamespace(
-                    is_causal=True, config=SimpleNamespace(tsattn_ranks=[4, 2], max_position_embeddings=9)
+                    is_causal=True,
+                    config=SimpleNamespace(tsattn_ranks=[4, 2], max_position_embeddings=9),
                 )
             },
             r"ranks must sum to d_head; got sum\(\(4, 2\)\) = 6 for d_head = 8",

@@ -1,4 +1,6 @@
-"""Cross-validation, scores and baselines of utilsforecast and statsforecast give the numbers that ours give."""
+"""Cross-validation, scores and baselines of utilsforecast and statsforecast give the numbers that
+ours give.
+"""
 
 from functools import partial
 
@@ -60,16 +62,20 @@ def in_order(frame, columns):
     return frame[columns].sort_values(KEYS, ignore_index=True)
 
 
-# --- splits -----------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("freq", FREQS)
 @pytest.mark.parametrize(("horizon", "n_windows", "step"), [(4, 3, 4), (4, 5, 1), (3, 2, 5)])
 def test_cross_validation_has_the_rows_of_backtest_splits(uf, freq, horizon, n_windows, step):
     df = uneven(freq)
-    ours = backtest(Naive(horizon), df, n_windows=n_windows, step_size=step, schema=Schema(freq=freq)).frame
+    ours = backtest(
+        Naive(horizon), df, n_windows=n_windows, step_size=step, schema=Schema(freq=freq)
+    ).frame
     splits = uf.processing.backtest_splits(df, n_windows, horizon, "unique_id", "ds", freq, step)
-    theirs = pd.concat([valid.merge(cutoffs, on="unique_id") for cutoffs, _, valid in splits], ignore_index=True)
+    theirs = pd.concat(
+        [valid.merge(cutoffs, on="unique_id") for cutoffs, _, valid in splits], ignore_index=True
+    )
     assert len(ours) == 3 * n_windows * horizon
     columns = ["unique_id", "ds", "cutoff", "y"]
     pd.testing.assert_frame_equal(in_order(ours, columns), in_order(theirs, columns))
@@ -119,7 +125,7 @@ def test_every_fit_sees_the_training_rows_of_backtest_splits(uf, freq):
         pd.testing.assert_frame_equal(seen, train.reset_index(drop=True))
 
 
-# --- scores -----------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +161,10 @@ def point_of(metric, factor=1.0):
         ("mse", point_of(metrics.mse)),
         ("rmse", point_of(metrics.rmse)),
         ("bias", point_of(metrics.bias)),
-        ("smape", point_of(metrics.smape, 1 / 2)),  # theirs lies between 0 and 1, ours between 0 and 2
+        (
+            "smape",
+            point_of(metrics.smape, 1 / 2),
+        ),  # theirs lies between 0 and 1, ours between 0 and 2
     ],
 )
 def test_point_scores_are_theirs(uf, judged, loss, ours):
@@ -168,12 +177,21 @@ def test_point_scores_are_theirs(uf, judged, loss, ours):
 @pytest.mark.parametrize("level", [50, 80])
 def test_coverage_and_interval_score_are_theirs(uf, judged, level):
     frame, _ = judged
-    low, high = f"M-lo-{level}", f"M-hi-{level}"
-    covered = theirs_by_window(uf, frame, uf.losses.coverage, f"coverage_level{level}", level=[level])
-    scores = theirs_by_window(uf, frame, uf.losses.winkler_score, f"winkler_score_level{level}", level=[level])
+    low = f"M-lo-{level}"
+    high = f"M-hi-{level}"
+    covered = theirs_by_window(
+        uf, frame, uf.losses.coverage, f"coverage_level{level}", level=[level]
+    )
+    scores = theirs_by_window(
+        uf, frame, uf.losses.winkler_score, f"winkler_score_level{level}", level=[level]
+    )
     for key, rows in by_window(frame):
-        assert metrics.coverage(rows["y"], rows[low], rows[high]) == pytest.approx(covered[key], rel=1e-12)
-        assert metrics.winkler(rows["y"], rows[low], rows[high], level=level) == pytest.approx(scores[key], rel=1e-12)
+        assert metrics.coverage(rows["y"], rows[low], rows[high]) == pytest.approx(
+            covered[key], rel=1e-12
+        )
+        assert metrics.winkler(rows["y"], rows[low], rows[high], level=level) == pytest.approx(
+            scores[key], rel=1e-12
+        )
     assert 0 < covered.mean() < 1
 
 
@@ -185,7 +203,10 @@ def test_quantile_loss_is_theirs(uf, judged):
     theirs = theirs_by_window(uf, frame, uf.losses.mqloss, "mqloss", level=[50, 80])
     crps = theirs_by_window(uf, frame, uf.losses.scaled_crps, "scaled_crps", level=[50, 80])
     for key, rows in by_window(frame):
-        losses = [metrics.pinball(rows["y"], rows[c], quantile=q) for q, c in zip(quantiles, columns, strict=True)]
+        losses = [
+            metrics.pinball(rows["y"], rows[c], quantile=q)
+            for q, c in zip(quantiles, columns, strict=True)
+        ]
         assert np.mean(losses) == pytest.approx(theirs[key], rel=1e-9)
         wql = metrics.wql(rows["y"], rows[columns], quantiles=quantiles)
         assert wql == pytest.approx(crps[key], rel=1e-9)
@@ -212,13 +233,18 @@ def test_their_scores_see_a_wrong_row(uf, judged):
     assert np.sum(~np.isclose(rights, theirs.sort_index().to_numpy())) == 1
 
 
-# --- baselines --------------------------------------------------------------------------------------------------
+# --- baselines ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("freq", "horizon", "n_windows", "step"), [("D", 4, 3, 4), ("MS", 9, 4, 2), (5, 9, 4, 2)])
+@pytest.mark.parametrize(
+    ("freq", "horizon", "n_windows", "step"), [("D", 4, 3, 4), ("MS", 9, 4, 2), (5, 9, 4, 2)]
+)
 def test_baselines_are_theirs(sf, freq, horizon, n_windows, step):
-    """On frames whose first window has 25 rows at least; a rule of all rows is told how many they are."""
-    df, rows = uneven(freq), 20
+    """On frames whose first window has 25 rows at least; a rule of all rows is told how many they
+    are.
+    """
+    df = uneven(freq)
+    rows = 20
     models = sf.models
     engine = sf.StatsForecast(
         [
@@ -230,7 +256,9 @@ def test_baselines_are_theirs(sf, freq, horizon, n_windows, step):
         ],
         freq=freq,
     )
-    theirs = engine.cross_validation(df=df, h=horizon, n_windows=n_windows, step_size=step, input_size=rows)
+    theirs = engine.cross_validation(
+        df=df, h=horizon, n_windows=n_windows, step_size=step, input_size=rows
+    )
     named = {
         "Naive": Naive(horizon),
         "SeasonalNaive": SeasonalNaive(horizon, 7),
@@ -240,16 +268,22 @@ def test_baselines_are_theirs(sf, freq, horizon, n_windows, step):
     }
     ours = backtest(named, df, n_windows=n_windows, step_size=step, schema=Schema(freq=freq)).frame
     columns = ["unique_id", "ds", "cutoff", "y", *named]
-    pd.testing.assert_frame_equal(in_order(ours, columns), in_order(theirs, columns), rtol=1e-12, check_exact=False)
+    pd.testing.assert_frame_equal(
+        in_order(ours, columns), in_order(theirs, columns), rtol=1e-12, check_exact=False
+    )
 
 
 def test_forecasts_of_baselines_are_theirs(sf):
     df = uneven()
-    engine = sf.StatsForecast([sf.models.Naive(), sf.models.SeasonalNaive(7), sf.models.WindowAverage(5)], freq="D")
+    engine = sf.StatsForecast(
+        [sf.models.Naive(), sf.models.SeasonalNaive(7), sf.models.WindowAverage(5)], freq="D"
+    )
     theirs = engine.forecast(df=df, h=10)
     for name, rule in {
         "Naive": Naive(10, alias="Naive"),
         "SeasonalNaive": SeasonalNaive(10, 7, alias="SeasonalNaive"),
         "WindowAverage": WindowAverage(10, 5, alias="WindowAverage"),
     }.items():
-        pd.testing.assert_frame_equal(rule.fit(df).predict(), theirs[["unique_id", "ds", name]], rtol=1e-12)
+        pd.testing.assert_frame_equal(
+            rule.fit(df).predict(), theirs[["unique_id", "ds", name]], rtol=1e-12
+        )

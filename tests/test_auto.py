@@ -1,4 +1,6 @@
-"""The combination: weights against a solver, what is judged and on which rows, time, short series, saved folders."""
+"""The combination: weights against a solver, what is judged and on which rows, time, short series,
+saved folders.
+"""
 
 import json
 import time
@@ -41,12 +43,19 @@ class Slow(Naive):
 
 def table(*lengths, kind="walk", seed=0):
     """Monthly series of these lengths: walks, or years that repeat with little noise."""
-    rng, parts = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    parts = []
     for n, length in enumerate(lengths):
         walk = np.cumsum(rng.normal(size=length))
-        year = np.tile(rng.normal(size=12), -(-length // 12))[:length] + rng.normal(size=length) / 20
+        year = (
+            np.tile(rng.normal(size=12), -(-length // 12))[:length] + rng.normal(size=length) / 20
+        )
         months = pd.date_range("1990-01-01", periods=length, freq="MS")
-        parts.append(pd.DataFrame({"unique_id": f"s{n}", "ds": months, "y": walk if kind == "walk" else 50 + 9 * year}))
+        parts.append(
+            pd.DataFrame(
+                {"unique_id": f"s{n}", "ds": months, "y": walk if kind == "walk" else 50 + 9 * year}
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -62,14 +71,17 @@ def test_least_absolute_weights_are_those_of_linear_programming():
     # min sum(u), u >= w e, u >= -w e, w on the simplex
     n = errors.shape[1]
     bounds = np.block([[errors.T, -np.eye(n)], [-errors.T, -np.eye(n)]])
-    cost, simplex = np.r_[np.zeros(4), np.ones(n)], np.r_[np.ones(4), np.zeros(n)][None]
+    cost = np.r_[np.zeros(4), np.ones(n)]
+    simplex = np.r_[np.ones(4), np.zeros(n)][None]
     best = linprog(cost, A_ub=bounds, b_ub=np.zeros(2 * n), A_eq=simplex, b_eq=[1.0])
     assert np.abs(found @ errors).sum() < 1.005 * best.fun
     np.testing.assert_allclose(found, best.x[:4], atol=0.06)
 
 
 def errors_of(*sizes, n=30, seed=0):
-    """Scaled errors ``[M, n, H]`` of candidates with these mean absolute errors, independent of one another."""
+    """Scaled errors ``[M, n, H]`` of candidates with these mean absolute errors, independent of one
+    another.
+    """
     rng = np.random.default_rng(seed)
     drawn = rng.normal(size=(len(sizes), n, H))
     return drawn * np.reshape(sizes, (-1, 1, 1)) / np.abs(drawn).mean(axis=(1, 2), keepdims=True)
@@ -99,8 +111,11 @@ def test_a_candidate_far_behind_has_no_weight():
 
 def test_a_weight_too_small_to_matter_is_none():
     errors = errors_of(*[1.0] * 8)
-    few, more = module._weights(errors, 1), module._weights(errors, 30)
-    np.testing.assert_allclose(few, np.eye(8)[0], atol=1e-12, err_msg="each of the others would have two percent")
+    few = module._weights(errors, 1)
+    more = module._weights(errors, 30)
+    np.testing.assert_allclose(
+        few, np.eye(8)[0], atol=1e-12, err_msg="each of the others would have two percent"
+    )
     assert (more >= module._LEAST_WEIGHT).sum() > 4
     np.testing.assert_allclose([few.sum(), more.sum()], 1)
 
@@ -119,7 +134,10 @@ def test_missing_truths_are_left_out_of_weights():
 def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
     panel = to_panel(table(120, 40, 7, 6))
     ends, stops = module._judged(panel, H)
-    each = [ends[(ends > a) & (ends <= b)] - a for a, b in zip(panel.starts, panel.starts[1:], strict=False)]
+    each = [
+        ends[(ends > a) & (ends <= b)] - a
+        for a, b in zip(panel.starts, panel.starts[1:], strict=False)
+    ]
     assert each[0].tolist() == [120 - H * k for k in range(8, 0, -1)]
     assert each[1].tolist() == [28, 34]
     assert each[2].tolist() == [1]
@@ -136,21 +154,29 @@ def test_of_many_series_some_windows_are_drawn():
     np.testing.assert_array_equal(module._judged(panel, H)[0], ends)
 
 
-@pytest.mark.parametrize("name", ["zero", "seasonal_naive", "least_squares", "dynamic_theta", "auto_ets", "mlr"])
+@pytest.mark.parametrize(
+    "name", ["zero", "seasonal_naive", "least_squares", "dynamic_theta", "auto_ets", "mlr"]
+)
 def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
     frame = table(90, 90)
     panel = to_panel(frame)
     ends, stops = module._judged(panel, H)
     ends = ends[[0, len(ends) // 2]]  # the first window of each series
-    after = np.concatenate([np.arange(120) >= stop for stop in [stops[0]]])[: len(panel.values) // 2]
+    after = np.concatenate([np.arange(120) >= stop for stop in [stops[0]]])[
+        : len(panel.values) // 2
+    ]
     other = to_panel(frame.assign(y=frame["y"] + 1e3 * np.tile(after, 2)))
     found = []
     for each in (panel, other):
         maker = AutoForecaster(H, max_time="10m")
         if name == "mlr":
-            candidate = module._Candidate("mlr", maker._network(each, time.monotonic() + 60) or _network(), False)
+            candidate = module._Candidate(
+                "mlr", maker._network(each, time.monotonic() + 60) or _network(), False
+            )
         else:
-            candidate = next(c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name)
+            candidate = next(
+                c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name
+            )
         found.append(module._try(candidate, each.until(stops), each, ends, None))
     np.testing.assert_array_equal(found[0].answer[0], found[1].answer[0])
     assert np.isfinite(found[0].answer[0]).all()
@@ -162,7 +188,9 @@ def _network():
     from tsattn.training.settings import Training
 
     small = Network(d_model=8, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
-    return AttentionForecaster(H, context=12, network=small, training=Training(max_epochs=1), random_state=0)
+    return AttentionForecaster(
+        H, context=12, network=small, training=Training(max_epochs=1), random_state=0
+    )
 
 
 # --- forecasts
@@ -187,13 +215,18 @@ def test_the_point_is_the_weighted_mean_of_the_members():
     assert (weights > 0).sum() > 1
     told = {"zero": PretrainedForecaster, "naive": Naive}
     told |= {"seasonal_naive": module.SeasonalNaive, "drift": module.Drift}
-    expected = sum(weights[name] * cls(H).fit(frame).predict()[name] for name, cls in told.items() if weights[name] > 0)
+    expected = sum(
+        weights[name] * cls(H).fit(frame).predict()[name]
+        for name, cls in told.items()
+        if weights[name] > 0
+    )
     np.testing.assert_allclose(auto.predict()["auto"], expected, rtol=1e-9)
 
 
 def test_series_too_short_for_any_window_get_the_pretrained_forecast():
     frame = table(6, 5)
-    auto, zero = Quick(H).fit(frame), PretrainedForecaster(H, alias="auto").fit(frame)
+    auto = Quick(H).fit(frame)
+    zero = PretrainedForecaster(H, alias="auto").fit(frame)
     pd.testing.assert_frame_equal(auto.predict(level=80), zero.predict(level=80))
     assert auto.n_windows_ == 0
     assert auto.band_factor_ == 1
@@ -205,7 +238,8 @@ def test_the_pretrained_network_stands_in_for_members_whose_context_a_series_lac
     auto._weights[:] = [0, 1] if len(auto._weights) == 2 else auto._weights
     zero = PretrainedForecaster(H, alias="auto").fit(frame)
     assert auto.leaderboard_.loc["seasonal_naive", "weight"] > 0
-    mine, theirs = auto.predict().set_index("unique_id"), zero.predict().set_index("unique_id")
+    mine = auto.predict().set_index("unique_id")
+    theirs = zero.predict().set_index("unique_id")
     np.testing.assert_allclose(mine.loc["s5", "auto"], theirs.loc["s5", "auto"], rtol=1e-6)
     assert not np.allclose(mine.loc["s0", "auto"], theirs.loc["s0", "auto"], rtol=1e-3)
 
@@ -220,7 +254,9 @@ def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
     wide = table(150, 150, kind="year").pivot(index="ds", columns="unique_id", values="y")
     for first in (30, 120, 149):
         holed = wide.assign(s1=wide["s1"].where(np.arange(150) >= first))
-        assert np.isfinite(AutoForecaster(H, max_time=3).fit(holed).predict(level=80)).all(axis=None)
+        assert np.isfinite(AutoForecaster(H, max_time=3).fit(holed).predict(level=80)).all(
+            axis=None
+        )
 
 
 def test_a_table_with_gaps_is_forecast():
@@ -244,7 +280,9 @@ def test_windows_in_a_gap_longer_than_the_network_reads_are_not_judged(gap):
 
 def test_what_the_pretrained_network_refuses_is_refused():
     frame = table(90).assign(more=1e200 * np.arange(90.0))
-    with pytest.raises(ValueError, match="covariate 'more': values must have squares within float64"):
+    with pytest.raises(
+        ValueError, match="covariate 'more': values must have squares within float64"
+    ):
         Quick(H, schema=Schema(past_cols=["more"])).fit(frame)
 
 
@@ -253,7 +291,9 @@ def test_channels_of_a_wide_table_are_combined_alike():
     auto = Quick(H).fit(wide)
     long = Quick(H).fit(table(*[90] * 5))
     assert auto.leaderboard_.index.equals(long.leaderboard_.index)
-    np.testing.assert_allclose(auto.predict().to_numpy(), long.predict()["auto"].to_numpy().reshape(5, H).T, rtol=1e-5)
+    np.testing.assert_allclose(
+        auto.predict().to_numpy(), long.predict()["auto"].to_numpy().reshape(5, H).T, rtol=1e-5
+    )
 
 
 def test_counts_have_no_forecast_below_zero():
@@ -272,7 +312,9 @@ def test_bands_are_made_to_hold_four_in_five():
     truth = rng.normal(size=(400, H, 1))
     spread = np.stack([np.full_like(truth, -4.0), np.full_like(truth, 4.0)], axis=-1)
     factor = module._band_factor(np.zeros_like(truth), spread, truth, 1e6)
-    assert (np.abs(truth) <= 4 * factor).mean() == pytest.approx(0.8, abs=1e-3) or factor == module._NARROWEST
+    assert (np.abs(truth) <= 4 * factor).mean() == pytest.approx(
+        0.8, abs=1e-3
+    ) or factor == module._NARROWEST
     spread /= 4
     factor = module._band_factor(np.zeros_like(truth), spread, truth, 1e6)
     assert (np.abs(truth) <= factor).mean() == pytest.approx(0.8, abs=1e-3)
@@ -321,7 +363,9 @@ def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatc
     assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
 
 
-@pytest.mark.parametrize(("given", "told"), [(0, "above 0"), (-1.0, "above 0"), ("soon", "'90s'"), (None, "'1m'")])
+@pytest.mark.parametrize(
+    ("given", "told"), [(0, "above 0"), (-1.0, "above 0"), ("soon", "'90s'"), (None, "'1m'")]
+)
 def test_a_time_that_is_none_is_refused(given, told):
     with pytest.raises(ValueError, match=told):
         AutoForecaster(H, max_time=given)
@@ -346,7 +390,10 @@ def test_a_saved_one_forecasts_alike(tmp_path):
 
 
 def test_a_member_of_another_model_is_refused(tmp_path):
-    for name, frame in {"a": table(*[80] * 4, kind="year"), "b": table(*[80] * 4, kind="year", seed=1)}.items():
+    for name, frame in {
+        "a": table(*[80] * 4, kind="year"),
+        "b": table(*[80] * 4, kind="year", seed=1),
+    }.items():
         Quick(H).fit(frame).save(tmp_path / name)
     facts = json.loads((tmp_path / "a" / "config.json").read_text())
     member = facts["members"][0][0]

@@ -27,7 +27,9 @@ def long_frame(lengths=(30, 41, 25), freq="D", names=NAMES, seed=0):
     frames = []
     for i, n in enumerate(lengths):
         stamps = pd.date_range(
-            pd.Timestamp("2024-01-01") + i * pd.tseries.frequencies.to_offset(freq), periods=n, freq=freq
+            pd.Timestamp("2024-01-01") + i * pd.tseries.frequencies.to_offset(freq),
+            periods=n,
+            freq=freq,
         )
         values = rng.normal(size=n) * 10**i + 5 * i
         frames.append(pd.DataFrame(dict(zip(names, (f"s{i}", stamps, values), strict=True))))
@@ -42,19 +44,26 @@ def wide_frame(n_rows=60, n_channels=3, seed=0):
 
 
 def splits_by_hand(frame, n_windows, horizon, step_size, names=NAMES):
-    """The judged rows as utilsforecast's backtest_splits lays them out, series by series and row by row."""
+    """The judged rows as utilsforecast's backtest_splits lays them out, series by series and row by
+    row.
+    """
     id_col, time_col, target_col = names
     rows = []
     for name in sorted(frame[id_col].unique()):
         series = frame[frame[id_col] == name].sort_values(time_col)
-        stamps, values = list(series[time_col]), list(series[target_col])
+        stamps = list(series[time_col])
+        values = list(series[target_col])
         for window in range(n_windows):
             last = len(stamps) - horizon - step_size * (n_windows - 1 - window)  # rows of history
-            rows += [(name, stamps[last + k], stamps[last - 1], values[last + k]) for k in range(horizon)]
+            rows += [
+                (name, stamps[last + k], stamps[last - 1], values[last + k]) for k in range(horizon)
+            ]
     return pd.DataFrame(rows, columns=[id_col, time_col, "cutoff", target_col])
 
 
-@pytest.mark.parametrize(("horizon", "step_size", "n_windows"), [(1, 1, 1), (4, 1, 5), (4, 2, 3), (3, 3, 4), (2, 5, 3)])
+@pytest.mark.parametrize(
+    ("horizon", "step_size", "n_windows"), [(1, 1, 1), (4, 1, 5), (4, 2, 3), (3, 3, 4), (2, 5, 3)]
+)
 @pytest.mark.parametrize("freq", ["D", "h", "MS", "W-SAT"])
 def test_the_frame_follows_backtest_splits(horizon, step_size, n_windows, freq):
     frame = long_frame(freq=freq)
@@ -71,11 +80,24 @@ def test_the_frame_follows_backtest_splits(horizon, step_size, n_windows, freq):
 def test_other_names_are_kept():
     names = ("shop", "day", "sold")
     frame = long_frame(names=names)
-    result = backtest(Naive(2), frame, n_windows=3, schema=Schema(id_col="shop", time_col="day", target_col="sold"))
+    result = backtest(
+        Naive(2),
+        frame,
+        n_windows=3,
+        schema=Schema(id_col="shop", time_col="day", target_col="sold"),
+    )
     expected = splits_by_hand(frame, 3, 2, 1, names)
     pd.testing.assert_frame_equal(result.frame[list(expected.columns)], expected)
-    dialect = frame.rename(columns=dict(zip(names, ("item_id", "timestamp", "target"), strict=True)))
-    assert list(backtest(Naive(2), dialect).frame.columns) == ["item_id", "timestamp", "cutoff", "target", "naive"]
+    dialect = frame.rename(
+        columns=dict(zip(names, ("item_id", "timestamp", "target"), strict=True))
+    )
+    assert list(backtest(Naive(2), dialect).frame.columns) == [
+        "item_id",
+        "timestamp",
+        "cutoff",
+        "target",
+        "naive",
+    ]
 
 
 @pytest.mark.parametrize("names", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -110,15 +132,19 @@ MAKERS = {
 
 def scores_by_hand(frame, result, name, season):
     """Every score from the frame alone, standardised by the rows before the first cutoff."""
-    table, plain = result.frame, {}
-    means, errors = [], []
+    table = result.frame
+    plain = {}
+    means = []
+    errors = []
     for series, rows in table.groupby("unique_id"):
         values = frame.loc[frame["unique_id"] == series].sort_values("ds")
         train = values.loc[values["ds"] <= rows["cutoff"].min(), "y"].to_numpy()
         seen = [v for v in train.tolist() if not math.isnan(v)]
         centre = math.fsum(seen) / len(seen)
         spread = math.sqrt(math.fsum((v - centre) ** 2 for v in seen) / len(seen))
-        errors += [(a - f, spread) for a, f in zip(rows["y"], rows[name], strict=True) if not math.isnan(a)]
+        errors += [
+            (a - f, spread) for a, f in zip(rows["y"], rows[name], strict=True) if not math.isnan(a)
+        ]
         means.append(loops.mase(rows["y"], rows[name], train, season))
     plain["mae"] = loops.average([abs(e) / s for e, s in errors])
     plain["mse"] = loops.average([(e / s) ** 2 for e, s in errors])
@@ -144,7 +170,9 @@ def test_scores_equal_loops_over_the_frame(shape, holes):
         if holes:
             data = data.mask(rng.random(data.shape) < 0.2)
             data.iloc[0] = 1.0
-        frame = data.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+        frame = (
+            data.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+        )
     result = backtest(
         [make() for make in MAKERS.values()],
         data,
@@ -158,7 +186,9 @@ def test_scores_equal_loops_over_the_frame(shape, holes):
     for name in MAKERS:
         expected = scores_by_hand(frame, result, name, 3)
         found = result.scores.loc[name, list(expected)]
-        np.testing.assert_allclose(found.to_numpy(float), list(expected.values()), rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            found.to_numpy(float), list(expected.values()), rtol=1e-9, err_msg=name
+        )
         assert result.scores.loc[name, "n_windows"] == 7
     # each step weighs by what is known of it
     assert list(result.by_step.index) == [(name, step) for name in MAKERS for step in (1, 2, 3, 4)]
@@ -171,7 +201,8 @@ def test_quantile_scores_equal_loops():
     data = wide_frame()
     wrapped = SplitConformal(Naive(4), n_windows=20)
     result = backtest(wrapped, data, n_windows=9, level=80, quantiles=[0.25])
-    frame, row = result.frame, result.scores.loc["naive"]
+    frame = result.frame
+    row = result.scores.loc["naive"]
     by_quantile = {0.1: frame["naive-lo-80"], 0.25: frame["naive-q0.25"], 0.9: frame["naive-hi-80"]}
     np.testing.assert_allclose(row["wql"], loops.wql(frame["y"], by_quantile), rtol=1e-12)
     expected = loops.coverage(frame["y"], frame["naive-lo-80"], frame["naive-hi-80"])
@@ -183,13 +214,26 @@ def tables_by_hand(frame, result, name, season, by):
     table = result.frame
     means = result.panel.until(result.origins[:, 0])
     scale = dict(zip(result.panel.series_names, make_scaler(means).scale.ravel(), strict=True))
-    keys = table["unique_id"] if by == "series" else table.groupby(["unique_id", "cutoff"]).cumcount() + 1
+    keys = (
+        table["unique_id"]
+        if by == "series"
+        else table.groupby(["unique_id", "cutoff"]).cumcount() + 1
+    )
     found = {}
     for key, rows in table.groupby(keys):
-        y, point, spread = rows["y"], rows[name], rows["unique_id"].map(scale)
-        low, high = rows[f"{name}-lo-80"], rows[f"{name}-hi-80"]
-        scores = {"mse": loops.mse(y / spread, point / spread), "mae": loops.mae(y / spread, point / spread)}
-        scores |= {f"{metric}_original": getattr(loops, metric)(y, point) for metric in ("mse", "mae", "rmse")}
+        y = rows["y"]
+        point = rows[name]
+        spread = rows["unique_id"].map(scale)
+        low = rows[f"{name}-lo-80"]
+        high = rows[f"{name}-hi-80"]
+        scores = {
+            "mse": loops.mse(y / spread, point / spread),
+            "mae": loops.mae(y / spread, point / spread),
+        }
+        scores |= {
+            f"{metric}_original": getattr(loops, metric)(y, point)
+            for metric in ("mse", "mae", "rmse")
+        }
         scores["smape"] = loops.smape(y, point)
         if by == "series":
             values = frame.loc[frame["unique_id"] == key].sort_values("ds")
@@ -205,21 +249,32 @@ def tables_by_hand(frame, result, name, season, by):
 def test_scores_of_each_series_and_step_equal_loops_over_the_frame(shape, by):
     data = long_frame((60, 75, 53)) if shape == "long" else wide_frame()
     data.iloc[50, -1] = np.nan  # a judged truth that is missing
-    frame = data if shape == "long" else data.rename_axis("ds").reset_index().melt("ds", None, "unique_id", "y")
+    frame = (
+        data
+        if shape == "long"
+        else data.rename_axis("ds").reset_index().melt("ds", None, "unique_id", "y")
+    )
     models = [SplitConformal(model(4), n_windows=20) for model in (Naive, Drift)]
     schema = Schema(missing="ffill")
-    result = backtest(models, data, n_windows=7, step_size=2, season_length=3, level=80, schema=schema)
+    result = backtest(
+        models, data, n_windows=7, step_size=2, season_length=3, level=80, schema=schema
+    )
     table = getattr(result, f"by_{by}")
     assert table.index.names == ["model", "unique_id" if by == "series" else "step"]
     for name in ("naive", "drift"):
         expected = tables_by_hand(frame, result, name, 3, by)
-        pd.testing.assert_frame_equal(table.loc[name], expected, check_names=False, check_index_type=False, rtol=1e-9)
+        pd.testing.assert_frame_equal(
+            table.loc[name], expected, check_names=False, check_index_type=False, rtol=1e-9
+        )
         assert table.loc[name].columns.isin(result.scores.columns).all()
 
 
 def test_by_series_keeps_the_ids_of_the_table():
     ids = pd.Categorical.from_codes([2, 0, 1], ["small", "mid", "large"], ordered=True)
-    data = pd.concat([long_frame((30,)).drop(columns="unique_id").assign(shop=id) for id in ids], ignore_index=True)
+    data = pd.concat(
+        [long_frame((30,)).drop(columns="unique_id").assign(shop=id) for id in ids],
+        ignore_index=True,
+    )
     data["shop"] = data["shop"].astype(ids.dtype)
     result = backtest(Naive(2), data, n_windows=3, schema=Schema(id_col="shop"))
     assert result.by_series.index.names == ["model", "shop"]
@@ -227,20 +282,27 @@ def test_by_series_keeps_the_ids_of_the_table():
 
 
 def test_a_result_is_shown_as_a_table_of_one_line_a_model():
-    models = {"naive": SplitConformal(Naive(4), n_windows=10), "a<b": SplitConformal(Drift(4), n_windows=10)}
+    models = {
+        "naive": SplitConformal(Naive(4), n_windows=10),
+        "a<b": SplitConformal(Drift(4), n_windows=10),
+    }
     result = backtest(models, long_frame((60,) * 9), n_windows=5, step_size=2, level=[50, 80])
     heading, columns, *rows, units = repr(result).splitlines()
     assert heading == "9 series, each judged on 5 windows of 4 rows, 2 rows apart"
     shown = ["mse", "mae", "mae_original", "smape", "mase", "wql", "coverage-50", "coverage-80"]
     assert columns.split() == shown
     assert [row.split()[0] for row in rows] == ["naive", "a<b"]
-    np.testing.assert_allclose(np.array([row.split()[1:] for row in rows], float), result.scores[shown], rtol=1e-3)
+    np.testing.assert_allclose(
+        np.array([row.split()[1:] for row in rows], float), result.scores[shown], rtol=1e-3
+    )
     assert all(len(line) < 120 for line in (heading, *rows, units))
     page = result._repr_html_()
     assert heading in page
     assert page.count("<tr") == 3
     assert "a&lt;b" in page
-    assert repr(backtest(Naive(1), wide_frame())).startswith("3 series, each judged on 1 window of 1 row\n")
+    assert repr(backtest(Naive(1), wide_frame())).startswith(
+        "3 series, each judged on 1 window of 1 row\n"
+    )
 
 
 def test_an_all_missing_span_scores_nan_and_never_zero():
@@ -273,7 +335,9 @@ def test_seasonal_errors_stay_within_each_series(season):
 
 def test_scores_without_forecasts_are_the_same():
     data = wide_frame(300)
-    kept, dropped = (backtest([Naive(4), Drift(4)], data, n_windows=200, keep=keep) for keep in (True, False))
+    kept, dropped = (
+        backtest([Naive(4), Drift(4)], data, n_windows=200, keep=keep) for keep in (True, False)
+    )
     pd.testing.assert_frame_equal(kept.scores, dropped.scores)
     with pytest.raises(ValueError, match="keep=True"):
         _ = dropped.frame
@@ -300,13 +364,16 @@ class Log:
     """Shared by deep copies, so that what happens to a copy is seen."""
 
     def __init__(self):
-        self.fits, self.calls = [], []
+        self.fits = []
+        self.calls = []
 
     def __deepcopy__(self, memo):
         return self
 
 
-@pytest.mark.parametrize(("refit", "fits"), [(False, 1), (True, 7), (1, 7), (2, 4), (3, 3), (7, 1), (9, 1)])
+@pytest.mark.parametrize(
+    ("refit", "fits"), [(False, 1), (True, 7), (1, 7), (2, 4), (3, 3), (7, 1), (9, 1)]
+)
 def test_refit_means_what_it_says(refit, fits):
     forecaster = Counting(2)
     result = backtest(forecaster, long_frame((30, 40)), n_windows=7, refit=refit)
@@ -315,7 +382,9 @@ def test_refit_means_what_it_says(refit, fits):
     first = np.array([30, 40]) - (2 + 6)
     assert forecaster.log.fits == [(first + w).tolist() for w in range(0, 7, every)]
     assert sum(forecaster.log.calls) == 7 * 2
-    pd.testing.assert_frame_equal(result.frame, backtest(Naive(2), long_frame((30, 40)), n_windows=7).frame)
+    pd.testing.assert_frame_equal(
+        result.frame, backtest(Naive(2), long_frame((30, 40)), n_windows=7).frame
+    )
 
 
 def test_refits_use_what_was_known_and_no_more():
@@ -330,8 +399,12 @@ def test_refits_use_what_was_known_and_no_more():
 
     data = wide_frame(40, 1)
     y = data["load"].to_numpy()
-    found = backtest(Mean(2), data, n_windows=5, step_size=2, refit=2).frame["naive"].to_numpy()[::2]
-    np.testing.assert_allclose(found, [y[:30].mean(), y[:30].mean(), y[:34].mean(), y[:34].mean(), y[:38].mean()])
+    found = (
+        backtest(Mean(2), data, n_windows=5, step_size=2, refit=2).frame["naive"].to_numpy()[::2]
+    )
+    np.testing.assert_allclose(
+        found, [y[:30].mean(), y[:30].mean(), y[:34].mean(), y[:34].mean(), y[:38].mean()]
+    )
 
 
 @pytest.mark.parametrize("refit", [0, -1, 1.5, "yes", None])
@@ -345,11 +418,14 @@ def test_the_callers_forecaster_and_data_stay_as_they_were():
         def _learn(self, panel):
             panel.values[:] = 0
 
-    mine, panel = Vandal(2), to_panel(wide_frame())
+    mine = Vandal(2)
+    panel = to_panel(wide_frame())
     before = panel.values.copy()
     frame = backtest(mine, panel, n_windows=3).frame
     np.testing.assert_array_equal(panel.values, before)
-    np.testing.assert_array_equal(frame["naive"], backtest(Naive(2), panel, n_windows=3).frame["naive"])
+    np.testing.assert_array_equal(
+        frame["naive"], backtest(Naive(2), panel, n_windows=3).frame["naive"]
+    )
     with pytest.raises(ValueError, match="not fitted"):
         mine.predict()
     table = long_frame()
@@ -373,23 +449,63 @@ def test_several_forecasters_by_alias_or_by_name():
 @pytest.mark.parametrize(
     ("forecasters", "data", "kwargs", "message"),
     [
-        ([Naive(2), Naive(2)], wide_frame(), {}, r"names of their own; got \['naive', 'naive'\].*alias="),
-        ({1: Naive(2), "1": Drift(2)}, wide_frame(), {}, r"names of their own; got \['1', '1'\].*which are text"),
+        (
+            [Naive(2), Naive(2)],
+            wide_frame(),
+            {},
+            r"names of their own; got \['naive', 'naive'\].*alias=",
+        ),
+        (
+            {1: Naive(2), "1": Drift(2)},
+            wide_frame(),
+            {},
+            r"names of their own; got \['1', '1'\].*which are text",
+        ),
         ([], wide_frame(), {}, "no forecaster to judge"),
         ([Naive(2), Drift(3)], wide_frame(), {}, r"one horizon; got \{'naive': 2, 'drift': 3\}"),
-        (Naive(2), long_frame(), {"n_windows": 24}, "too short: series 's2'.*a judged span of 25 rows"),
+        (
+            Naive(2),
+            long_frame(),
+            {"n_windows": 24},
+            "too short: series 's2'.*a judged span of 25 rows",
+        ),
         (
             SeasonalNaive(2, 20),
             long_frame(),
             {"n_windows": 10},
             "seasonal_naive, fitted on the rows before the 11 judged ones: too short",
         ),
-        (Naive(2), wide_frame(), {"season_length": 0}, "season_length must be an integer, at least 1"),
-        (Naive(2), wide_frame(), {"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
-        (Naive(2), wide_frame(), {"n_windows": "3"}, "n_windows must be an integer, at least 1; got '3'"),
-        (Naive(2), wide_frame(), {"step_size": 0}, "step_size must be an integer, at least 1; got 0"),
+        (
+            Naive(2),
+            wide_frame(),
+            {"season_length": 0},
+            "season_length must be an integer, at least 1",
+        ),
+        (
+            Naive(2),
+            wide_frame(),
+            {"n_windows": 0},
+            "n_windows must be an integer, at least 1; got 0",
+        ),
+        (
+            Naive(2),
+            wide_frame(),
+            {"n_windows": "3"},
+            "n_windows must be an integer, at least 1; got '3'",
+        ),
+        (
+            Naive(2),
+            wide_frame(),
+            {"step_size": 0},
+            "step_size must be an integer, at least 1; got 0",
+        ),
         (Naive(2), wide_frame(), {"level": 120}, "strictly between 0 and 100"),
-        (Naive(2, alias="cutoff"), wide_frame(), {}, "two columns of the answer would be called 'cutoff'"),
+        (
+            Naive(2, alias="cutoff"),
+            wide_frame(),
+            {},
+            "two columns of the answer would be called 'cutoff'",
+        ),
     ],
 )
 def test_bad_requests_are_refused_with_a_reason(forecasters, data, kwargs, message):
@@ -412,7 +528,13 @@ def test_a_name_or_a_class_is_no_forecaster(given, message):
     for ask in (lambda: backtest(given, wide_frame()), lambda: backtest_many(given, wide_frame())):
         with pytest.raises(TypeError, match=message):
             ask()
-    first = next(iter(given.values())) if isinstance(given, dict) else given[-1] if isinstance(given, list) else given
+    first = (
+        next(iter(given.values()))
+        if isinstance(given, dict)
+        else given[-1]
+        if isinstance(given, list)
+        else given
+    )
     wrong = (
         lambda: SplitConformal(first, n_windows=9),
         lambda: AdaptiveConformal(first, n_windows=9),
@@ -420,14 +542,19 @@ def test_a_name_or_a_class_is_no_forecaster(given, message):
         lambda: refuse_covariates(first, "it"),
     )
     for ask in wrong:
-        with pytest.raises(TypeError, match="a forecaster is needed, made by its class or by make_forecaster; got"):
+        with pytest.raises(
+            TypeError, match="a forecaster is needed, made by its class or by make_forecaster; got"
+        ):
             ask()
 
 
 @pytest.mark.parametrize("level", [0.8, [80, 0.95], (0.5,)])
 def test_a_share_is_no_level(level):
     wrong = {float(each) for each in np.atleast_1d(level)} - {80.0}
-    told = rf"level is in percent, .*: 80 means 80%, .*; got {min(wrong)}: write level={100 * min(wrong):g}$"
+    told = (
+        rf"level is in percent, .*: 80 means 80%, .*; got {min(wrong)}: write"
+        rf" level={100 * min(wrong):g}$"
+    )
     fitted = SplitConformal(Naive(2), n_windows=9).fit(wide_frame())
     result = backtest([Naive(4), Drift(4)], wide_frame(), n_windows=2)
     asks = [
@@ -453,12 +580,16 @@ def test_quantiles_close_to_the_median_are_no_mistake():
 def test_a_comparison_pairs_the_windows():
     result = backtest([Naive(4), SeasonalNaive(4, 24), Drift(4)], wide_frame(300), n_windows=100)
     found = compare(result, "naive", "drift")
-    assert found.difference == pytest.approx(result.scores.loc["naive", "mae"] - result.scores.loc["drift", "mae"])
+    assert found.difference == pytest.approx(
+        result.scores.loc["naive", "mae"] - result.scores.loc["drift", "mae"]
+    )
     assert found.low < found.difference < found.high
     assert found.n_windows == 100
     assert 0 <= found.share_better <= 1
     back = compare(result, "drift", "naive")
-    assert (back.difference, back.low, back.high) == pytest.approx((-found.difference, -found.high, -found.low))
+    assert (back.difference, back.low, back.high) == pytest.approx(
+        (-found.difference, -found.high, -found.low)
+    )
     same = compare(result, "naive", "naive", metric="mse")
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     assert compare(result, "naive", "drift", level=99).low < found.low
@@ -473,7 +604,9 @@ def test_a_comparison_of_disjoint_windows_is_the_plain_interval():
 
 
 def test_overlapping_windows_widen_the_interval():
-    """Neighbouring windows share most truths: treating them as independent would overstate the evidence."""
+    """Neighbouring windows share most truths: treating them as independent would overstate the
+    evidence.
+    """
     result = backtest([Naive(12), Drift(12)], wide_frame(500, 1).cumsum(), n_windows=200)
     gaps = (result.window_errors("naive") - result.window_errors("drift")).mean(axis=0)
     found = compare(result, "naive", "drift")
@@ -500,7 +633,8 @@ def test_window_errors_are_those_of_the_frame(metric):
     np.testing.assert_allclose(result.window_errors("drift", metric).ravel(), expected, rtol=1e-12)
 
 
-# MSE / MAE at horizons 96, 192, 336, 720 by the published protocol: every test window, training statistics.
+# MSE / MAE at horizons 96, 192, 336, 720 by the published protocol: every test window, training
+# statistics.
 PUBLISHED = {
     ("etth1", "naive"): "1.2944/.7132 1.3249/.7331 1.3299/.7460 1.3351/.7550",
     ("etth2", "naive"): ".4317/.4216 .5337/.4725 .5973/.5109 .5945/.5190",

@@ -1,4 +1,6 @@
-"""Bands through fused kernels against the loops and the reference, in linear memory, with and without kernels."""
+"""Bands through fused kernels against the loops and the reference, in linear memory, with and
+without kernels.
+"""
 
 import functools
 import itertools
@@ -21,7 +23,11 @@ from tsattn.kernels.partition import Run, bands_refusal, make_plan, split_heads
 CALENDAR = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 168, 24, 6), "offset": 29}
 HALVING = {"ranks": (3, 1, 1, 1)}
 # Grids that differ by head: alternating ones go together, others one by one.
-SHIFTED = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 120, 24, 6), "level_scales": (1.0, 0.5, 2.0, 1.5)}
+SHIFTED = {
+    "ranks": (2, 1, 2, 1),
+    "block_sizes": (1000, 120, 24, 6),
+    "level_scales": (1.0, 0.5, 2.0, 1.5),
+}
 SHIFTS = [(0, 11, 0, 11), (5, 0, 0, 5), (7, 1, 30, 119), (3, 3, 3, 9)]
 by_bands = functools.partial(attention, backend="bands")
 
@@ -56,23 +62,46 @@ def test_lengths_match_the_loops(length, causal, options, dense_block, assert_cl
     check(assert_close, same(1, 2, length, 6), ["bands"], causal=causal, **options)
 
 
-@pytest.mark.parametrize(("n_values", "causal", "masked"), [(2, False, True), (4, True, False), (7, True, True)])
-def test_masks_scales_and_widths_match_the_loops(n_values, causal, masked, dense_block, kernel, assert_close):
-    options = {"ranks": (1, 2, 1), "block_sizes": (50, 20, 4), "level_scales": (0.7, -1.5, 0.0), "scale": 0.3}
+@pytest.mark.parametrize(
+    ("n_values", "causal", "masked"), [(2, False, True), (4, True, False), (7, True, True)]
+)
+def test_masks_scales_and_widths_match_the_loops(
+    n_values, causal, masked, dense_block, kernel, assert_close
+):
+    options = {
+        "ranks": (1, 2, 1),
+        "block_sizes": (50, 20, 4),
+        "level_scales": (0.7, -1.5, 0.0),
+        "scale": 0.3,
+    }
     options |= {"causal": causal, "offset": 13, "key_mask": draw_mask(3, 45) if masked else None}
     check(assert_close, same(3, 2, 45, 4, n_values), ["bands"], **options)
     if masked:
-        assert not any(x[0].any() for x in answers(by_bands, *same(3, 2, 45, 4, n_values), **options))
-
-
-@pytest.mark.parametrize(("offset", "causal", "mean_levels"), [*zip(SHIFTS, [0, 1, 1, 0], [0, 0, 1, 1], strict=True)])
-def test_an_offset_per_head_matches_the_loops(offset, causal, mean_levels, dense_block, assert_close):
-    options = {"offset": offset, "causal": bool(causal), "mean_levels": bool(mean_levels)}
-    check(assert_close, same(2, 4, 41, 6, 3), ["bands"], key_mask=draw_mask(2, 41), **SHIFTED, **options)
+        assert not any(
+            x[0].any() for x in answers(by_bands, *same(3, 2, 45, 4, n_values), **options)
+        )
 
 
 @pytest.mark.parametrize(
-    ("length", "causal", "options"), [(1, True, HALVING), (149, True, HALVING), (149, False, CALENDAR), (23, False, {})]
+    ("offset", "causal", "mean_levels"), [*zip(SHIFTS, [0, 1, 1, 0], [0, 0, 1, 1], strict=True)]
+)
+def test_an_offset_per_head_matches_the_loops(
+    offset, causal, mean_levels, dense_block, assert_close
+):
+    options = {"offset": offset, "causal": bool(causal), "mean_levels": bool(mean_levels)}
+    check(
+        assert_close,
+        same(2, 4, 41, 6, 3),
+        ["bands"],
+        key_mask=draw_mask(2, 41),
+        **SHIFTED,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "causal", "options"),
+    [(1, True, HALVING), (149, True, HALVING), (149, False, CALENDAR), (23, False, {})],
 )
 def test_mean_levels_match_the_loops(length, causal, options, dense_block, assert_close):
     # Levels that every pair shares count too, and so do those of one size.
@@ -85,7 +114,8 @@ def test_mean_levels_match_the_loops(length, causal, options, dense_block, asser
 @given(data=st.data())
 def test_any_nested_blocks_match_the_loops(data):
     factors = data.draw(
-        st.lists(st.integers(1, 5), min_size=0, max_size=3), label="children of a block, fine to coarse"
+        st.lists(st.integers(1, 5), min_size=0, max_size=3),
+        label="children of a block, fine to coarse",
     )
     sizes = [data.draw(st.integers(1, 6), label="finest")]
     for factor in factors:
@@ -93,19 +123,30 @@ def test_any_nested_blocks_match_the_loops(data):
     length = data.draw(st.integers(1, 40), label="length")
     # The first level is one block whatever its size, so it need not be a multiple of anything.
     sizes.insert(0, max(length, sizes[0]))
-    ranks = tuple(data.draw(st.lists(st.integers(1, 2), min_size=len(sizes), max_size=len(sizes)), label="ranks"))
+    ranks = tuple(
+        data.draw(
+            st.lists(st.integers(1, 2), min_size=len(sizes), max_size=len(sizes)), label="ranks"
+        )
+    )
     options = {
         "ranks": ranks,
         "block_sizes": tuple(sizes),
-        "offset": data.draw(st.integers(0, 100) | st.tuples(*[st.integers(0, 20)] * 3), label="offset"),
+        "offset": data.draw(
+            st.integers(0, 100) | st.tuples(*[st.integers(0, 20)] * 3), label="offset"
+        ),
         "mean_levels": data.draw(st.booleans(), label="mean levels"),
         "causal": data.draw(st.booleans(), label="causal"),
         "key_mask": draw_mask(2, length) if data.draw(st.booleans(), label="masked") else None,
     }
-    n_values, by_token = data.draw(st.integers(1, 5), label="V"), data.draw(st.booleans(), label="by token")
-    tensors = same(2, 3, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
+    n_values = data.draw(st.integers(1, 5), label="V")
+    by_token = data.draw(st.booleans(), label="by token")
+    tensors = same(
+        2, 3, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99))
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "DENSE_BLOCK", data.draw(st.sampled_from([0, 4, 16, 128]), label="dense block"))
+        patch.setattr(
+            bands, "DENSE_BLOCK", data.draw(st.sampled_from([0, 4, 16, 128]), label="dense block")
+        )
         check(compare, tensors, ["bands"], **options)
 
 
@@ -114,9 +155,15 @@ def test_any_nested_blocks_match_the_loops(data):
 
 @pytest.mark.parametrize(
     ("length", "causal", "masked", "options"),
-    [(257, False, True, {"ranks": (2, 1, 1, 1, 1)}), (700, True, False, CALENDAR), (700, True, True, CALENDAR)],
+    [
+        (257, False, True, {"ranks": (2, 1, 1, 1, 1)}),
+        (700, True, False, CALENDAR),
+        (700, True, True, CALENDAR),
+    ],
 )
-def test_long_sequences_match_the_reference(length, causal, masked, options, dense_block, kernel, assert_close):
+def test_long_sequences_match_the_reference(
+    length, causal, masked, options, dense_block, kernel, assert_close
+):
     tensors = same(2, 2, length, 6, 5)
     options = options | {"causal": causal, "key_mask": draw_mask(2, length) if masked else None}
     expected = answers(by_reference, *tensors, **options)
@@ -127,16 +174,26 @@ def test_long_sequences_match_the_reference(length, causal, masked, options, den
 @pytest.mark.parametrize("causal", [False, True])
 def test_heads_of_long_sequences_match_the_reference(causal, assert_close):
     tensors = same(2, 4, 770, 6, 5)
-    options = CALENDAR | {"offset": (0, 84, 0, 84), "mean_levels": True, "key_mask": draw_mask(2, 770)}
+    options = CALENDAR | {
+        "offset": (0, 84, 0, 84),
+        "mean_levels": True,
+        "key_mask": draw_mask(2, 770),
+    }
     expected = answers(by_reference, *tensors, causal=causal, **options)
-    for actual, right in zip(answers(attention, *tensors, causal=causal, **options), expected, strict=True):
+    for actual, right in zip(
+        answers(attention, *tensors, causal=causal, **options), expected, strict=True
+    ):
         assert_close(actual, right)
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_float32_matches_the_reference(masked, dense_block, assert_close):
     tensors = same(2, 2, 500, 16)
-    options = {"ranks": (8, 4, 2, 2), "causal": masked, "key_mask": draw_mask(2, 500) if masked else None}
+    options = {
+        "ranks": (8, 4, 2, 2),
+        "causal": masked,
+        "key_mask": draw_mask(2, 500) if masked else None,
+    }
     expected = answers(by_reference, *tensors, **options)
     narrow = [x.detach().float().requires_grad_(x.requires_grad) for x in tensors]
     for actual, right in zip(answers(by_bands, *narrow, **options), expected, strict=True):
@@ -146,10 +203,14 @@ def test_float32_matches_the_reference(masked, dense_block, assert_close):
 
 def plain(q, k, v, *, ranks, block_sizes, causal, key_mask=None, **_):
     """The formula in the type of its inputs, as anybody would write it."""
-    length, scores, start = q.shape[2], 0.0, 0
+    length = q.shape[2]
+    scores = 0.0
+    start = 0
     block = torch.arange(length)
     for level, (rank, size) in enumerate(zip(ranks, block_sizes, strict=True)):
-        part = (q[..., start : start + rank] * q.shape[3] ** -0.5) @ k[..., start : start + rank].transpose(2, 3)
+        part = (q[..., start : start + rank] * q.shape[3] ** -0.5) @ k[
+            ..., start : start + rank
+        ].transpose(2, 3)
         scores = scores + part * ((block[:, None] // size == block // size) | (level == 0))
         start += rank
     if causal:
@@ -165,12 +226,19 @@ def test_half_precision_is_no_worse_than_plain_torch(dtype, masked, dense_block)
     tensors = same(2, 2, 256, 32, dtype=dtype)
     options = {"ranks": (16, 8, 4, 4), "block_sizes": (256, 128, 64, 32), "causal": not masked}
     if masked:
-        options["key_mask"] = torch.arange(512).view(2, 256) % 5 != 3  # plain torch has NaN for a row that sees nothing
-    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), **options)
-    ours, theirs = answers(by_bands, *tensors, **options), answers(plain, *tensors, **options)
+        options["key_mask"] = (
+            torch.arange(512).view(2, 256) % 5 != 3
+        )  # plain torch has NaN for a row that sees nothing
+    expected = answers(
+        by_reference, *(x.detach().double().requires_grad_() for x in tensors), **options
+    )
+    ours = answers(by_bands, *tensors, **options)
+    theirs = answers(plain, *tensors, **options)
     for actual, other, right in zip(ours, theirs, expected, strict=True):
         assert actual.dtype == dtype
-        assert (actual.double() - right).abs().max() <= 2 * (other.double() - right).abs().max() + 1e-5
+        assert (actual.double() - right).abs().max() <= 2 * (
+            other.double() - right
+        ).abs().max() + 1e-5
         assert (actual.double() - right).norm() <= 5e-3 * right.norm()
 
 
@@ -186,7 +254,9 @@ def test_layouts_and_pieces_change_nothing(batch, room, dense_block, monkeypatch
     monkeypatch.setattr(bands, "PIECE_BYTES", room)
     monkeypatch.setattr(fused, "SLICE_PAIRS", room)
     by_token = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
-    one_row = [torch.stack([x.detach()] * 2, dim=4)[..., 0] for x in tensors]  # features two apart in memory
+    one_row = [
+        torch.stack([x.detach()] * 2, dim=4)[..., 0] for x in tensors
+    ]  # features two apart in memory
     for views in (tensors, by_token, one_row):
         views = [x.requires_grad_() for x in views[:3]] + [views[3]]
         for actual, right in zip(answers(by_bands, *views, **options), expected, strict=True):
@@ -226,9 +296,13 @@ def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypa
 
 
 def peak_bytes(function, length, **options):
-    """Most memory held at once by a training step, beyond its inputs, as the allocator reports it."""
+    """Most memory held at once by a training step, beyond its inputs, as the allocator
+    reports it.
+    """
     q, k, v, g = same(1, 4, length, 32, dtype=torch.float32)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         answers(function, q, k, v, g, **options)
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     assert len(events) > 4
@@ -261,27 +335,42 @@ def test_memory_is_linear(masked, kernel, monkeypatch):
 @pytest.mark.parametrize("offset", [0, 77])
 @pytest.mark.parametrize("dense", [0, 30])
 def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dense):
-    sizes, ranks = (100, 48, 12, 12, 4), (1, 2, 3, 4, 5)
+    sizes = (100, 48, 12, 12, 4)
+    ranks = (1, 2, 3, 4, 5)
     plan = make_plan(geometry(90, 90, Levels(ranks, sizes, (offset,)), causal=causal), dense)
-    widths = torch.zeros(90, 90, dtype=torch.long)  # features counted for a pair; 0 for a pair not met
+    widths = torch.zeros(
+        90, 90, dtype=torch.long
+    )  # features counted for a pair; 0 for a pair not met
     everything = [(inside.run, 0) for inside in plan.dense]
-    everything += [(run, band.width) for band in (plan.base, *plan.bands) if band for run in band.runs]
+    everything += [
+        (run, band.width) for band in (plan.base, *plan.bands) if band for run in band.runs
+    ]
     for run, width in everything:
         for number in range(run.count):
-            row, column = run.query + number * run.step, run.key + number * run.step
-            rows, columns = torch.arange(row, row + run.n_queries), torch.arange(column, column + run.n_keys)
+            row = run.query + number * run.step
+            column = run.key + number * run.step
+            rows = torch.arange(row, row + run.n_queries)
+            columns = torch.arange(column, column + run.n_keys)
             assert (widths[rows[:, None], columns] == 0).all()
-            widths[rows[:, None], columns] = width or -1  # -1: block products, whose features are tested by numbers
+            widths[rows[:, None], columns] = (
+                width or -1
+            )  # -1: block products, whose features are tested by numbers
     met = widths.tolist()
     for i, j in itertools.product(range(90), repeat=2):
-        shared = [level == 0 or (i + offset) // size == (j + offset) // size for level, size in enumerate(sizes)]
+        shared = [
+            level == 0 or (i + offset) // size == (j + offset) // size
+            for level, size in enumerate(sizes)
+        ]
         right = sum(itertools.compress(ranks, shared))
         assert met[i][j] in {right, -1} or (causal and j > i and met[i][j] in {0, 15})
         assert met[i][j] or (causal and j > i)
 
 
 def test_equal_stretches_are_one_call():
-    plan = make_plan(geometry(4096, 4096, Levels((32, 16, 8, 8), (4096, 2048, 1024, 512), scales=(0.125,) * 4)), 128)
+    plan = make_plan(
+        geometry(4096, 4096, Levels((32, 16, 8, 8), (4096, 2048, 1024, 512), scales=(0.125,) * 4)),
+        128,
+    )
     assert plan.base is not None
     assert plan.base.runs == (Run(0, 512, 0, 512, 512, 8),)
     assert [band.width for band in plan.bands] == [56, 48, 32]
@@ -396,7 +485,9 @@ torch.testing.assert_close(function(q, k, v), torch.compile(function, backend="e
 
 
 def test_a_compiler_goes_around_the_long_backends_and_through_the_reference():
-    done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -422,7 +513,9 @@ def test_refusals_name_the_way_out(options, message):
 
 def test_unequal_lengths_are_refused():
     q, k, v, _ = same(1, 2, 64, 6)
-    with pytest.raises(ValueError, match=r"as many queries as keys; got 10 and 64; use the reference"):
+    with pytest.raises(
+        ValueError, match=r"as many queries as keys; got 10 and 64; use the reference"
+    ):
         by_bands(q[:, :, :10], k, v, ranks=(2, 2, 2))
 
 
@@ -435,7 +528,8 @@ def test_the_bands_themselves_refuse_what_they_cannot_do():
     crossing = geometry(64, 64, Levels((1, 1, 2), (100, 100, 64), (0, 40), (0.5,) * 3))
     for bad in (replace(good, pattern=Pattern(window=3)), crossing):
         with pytest.raises(
-            ValueError, match=r"bands (serve no pattern but causal|need nested blocks); got .*; use the"
+            ValueError,
+            match=r"bands (serve no pattern but causal|need nested blocks); got .*; use the",
         ):
             attention_bands(q, k, v, geometry=bad)
 
@@ -457,12 +551,21 @@ def test_what_can_be_computed_is_not_refused(assert_close):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_gpu_gives_the_same(dtype, n_values, causal, masked):
-    """Float32 may be multiplied in a narrower format there, so it is held to the rule of half precision."""
+    """Float32 may be multiplied in a narrower format there, so it is held to the rule of half
+    precision.
+    """
     tensors = same(2, 2, 700, 32, n_values, dtype=dtype)
     options = {"ranks": (16, 8, 4, 4), "causal": causal, "offset": 3}
     mask = draw_mask(2, 700) if masked else None
-    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), key_mask=mask, **options)
+    expected = answers(
+        by_reference,
+        *(x.detach().double().requires_grad_() for x in tensors),
+        key_mask=mask,
+        **options,
+    )
     there = [x.detach().cuda().requires_grad_(x.requires_grad) for x in tensors]
     ours = answers(by_bands, *there, key_mask=None if mask is None else mask.cuda(), **options)
     for actual, right in zip(ours, expected, strict=True):
-        assert (actual.double().cpu() - right).norm() <= (1e-10 if dtype == DOUBLE else 5e-3) * right.norm()
+        assert (actual.double().cpu() - right).norm() <= (
+            1e-10 if dtype == DOUBLE else 5e-3
+        ) * right.norm()

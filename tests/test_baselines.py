@@ -13,7 +13,8 @@ from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 
 def by_hand(kind, history, horizon, season=1):
     """One series, one step at a time."""
-    out, history = [], list(history)
+    out = []
+    history = list(history)
     for step in range(1, horizon + 1):
         if kind == "naive":
             out.append(history[-1])
@@ -53,7 +54,8 @@ def test_rows_before_the_context_do_not_matter(make):
     forecaster = make(3)
     x = np.random.default_rng(0).normal(size=(2, 20, 1))
     np.testing.assert_array_equal(
-        forecaster.predict_windows(x)[0], forecaster.predict_windows(x[:, -forecaster.min_context :])[0]
+        forecaster.predict_windows(x)[0],
+        forecaster.predict_windows(x[:, -forecaster.min_context :])[0],
     )
 
 
@@ -70,7 +72,10 @@ def test_the_season_follows_the_frequency(freq, season):
     forecaster.fit(frame_of(freq))
     assert forecaster.season_length is None
     assert forecaster.context_ == forecaster.min_context == season
-    assert forecaster.predict()["seasonal_naive"].tolist() == [40.0 - season, 40.0 - season + (season > 1)]
+    assert forecaster.predict()["seasonal_naive"].tolist() == [
+        40.0 - season,
+        40.0 - season + (season > 1),
+    ]
 
 
 def test_a_second_fit_takes_the_new_season():
@@ -83,7 +88,9 @@ def test_drift_over_the_whole_history_is_the_textbook_rule():
     x = history.reshape(1, 30, 1)
     slope = np.diff(history).mean()
     np.testing.assert_allclose(
-        Drift(4, context=30).predict_windows(x)[0].ravel(), history[-1] + slope * np.arange(1, 5), rtol=1e-12
+        Drift(4, context=30).predict_windows(x)[0].ravel(),
+        history[-1] + slope * np.arange(1, 5),
+        rtol=1e-12,
     )
     assert Drift(4).min_context == 8
     assert WindowAverage(4).min_context == 4
@@ -94,13 +101,19 @@ def two_series(freq):
     frames = []
     for i, n in enumerate((50, 70)):
         stamps = pd.date_range("2024-01-31", periods=n, freq=freq)
-        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": rng.normal(size=n).cumsum() + 10}))
+        frames.append(
+            pd.DataFrame(
+                {"unique_id": f"s{i}", "ds": stamps, "y": rng.normal(size=n).cumsum() + 10}
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
 @pytest.mark.parametrize(("freq", "season", "horizon"), [("D", 7, 30), ("h", 24, 5), ("MS", 12, 1)])
 def test_the_rules_equal_statsforecasts(freq, season, horizon):
-    """An outside oracle, on the same frame; its drift takes the whole history, so each series is asked by itself."""
+    """An outside oracle, on the same frame; its drift takes the whole history, so each series is
+    asked by itself.
+    """
     statsforecast = pytest.importorskip("statsforecast", reason="statsforecast is not installed")
     models = pytest.importorskip("statsforecast.models", reason="statsforecast is not installed")
     frame = two_series(freq)
@@ -124,12 +137,19 @@ def test_the_rules_equal_statsforecasts(freq, season, horizon):
         np.testing.assert_allclose(answer[forecaster.alias_], theirs[name], rtol=1e-6)
     for series, part in frame.groupby("unique_id"):
         drift = Drift(horizon, context=len(part)).fit(part).predict()["drift"]
-        np.testing.assert_allclose(drift, theirs.loc[theirs["unique_id"] == series, "RWD"], rtol=1e-6)
+        np.testing.assert_allclose(
+            drift, theirs.loc[theirs["unique_id"] == series, "RWD"], rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("make", [Naive, SeasonalNaive, Drift, WindowAverage])
 def test_names_are_the_catalogues(make):
-    names = {Naive: "naive", SeasonalNaive: "seasonal_naive", Drift: "drift", WindowAverage: "window_average"}
+    names = {
+        Naive: "naive",
+        SeasonalNaive: "seasonal_naive",
+        Drift: "drift",
+        WindowAverage: "window_average",
+    }
     assert make(2).alias_ == names[make]
     assert make(2, alias="mine").alias_ == "mine"
 
@@ -151,9 +171,18 @@ def test_intervals_are_refused_with_the_remedy(make, ask):
     [
         (lambda: Naive(0), "horizon must be an integer, at least 1; got 0"),
         (lambda: Naive(2.5), "horizon must be an integer"),
-        (lambda: SeasonalNaive(2, 0), "season_length must be an integer number of rows, at least 1; got 0"),
-        (lambda: WindowAverage(2, context=0), "context must be an integer number of rows, at least 1; got 0"),
-        (lambda: Drift(2, context=1), "context must be an integer number of rows, at least 2; got 1"),
+        (
+            lambda: SeasonalNaive(2, 0),
+            "season_length must be an integer number of rows, at least 1; got 0",
+        ),
+        (
+            lambda: WindowAverage(2, context=0),
+            "context must be an integer number of rows, at least 1; got 0",
+        ),
+        (
+            lambda: Drift(2, context=1),
+            "context must be an integer number of rows, at least 2; got 1",
+        ),
     ],
 )
 def test_bad_settings_are_refused(make, message):
@@ -182,7 +211,9 @@ def test_the_examples_in_the_docstrings_are_true():
 
 
 def test_a_fit_that_is_refused_changes_nothing():
-    hours = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=100, freq="h"), "y": np.arange(100.0)})
+    hours = pd.DataFrame(
+        {"ds": pd.date_range("2024-01-01", periods=100, freq="h"), "y": np.arange(100.0)}
+    )
     fitted = SeasonalNaive(3).fit(hours)
     before = fitted.predict()
     with pytest.raises(ValueError, match="too short"):

@@ -14,7 +14,9 @@ from tsattn.benchmark import REQUIRED, Suite, current_commit, find_record, read_
 from tsattn.catalogue import MODELS
 from tsattn.storage import read_rows
 
-ROWS, HORIZON, SEASON = 120, 5, 7
+ROWS = 120
+HORIZON = 5
+SEASON = 7
 SHARES = "0.6,0.2,0.2"
 
 
@@ -22,7 +24,9 @@ def make_table(path, *, rows=ROWS, seed=0):
     chance = np.random.default_rng(seed)
     days = pd.date_range("2024-01-01", periods=rows, freq="D")
     noise = chance.normal(size=(rows, 2)).cumsum(axis=0)
-    pd.DataFrame({"date": days, "u": noise[:, 0], "v": 40 + 9 * noise[:, 1]}).to_csv(path, index=False)
+    pd.DataFrame({"date": days, "u": noise[:, 0], "v": 40 + 9 * noise[:, 1]}).to_csv(
+        path, index=False
+    )
     return path
 
 
@@ -32,14 +36,20 @@ def table(tmp_path):
 
 
 def suite_of(table, /, **changes):
-    given = {"table": table, "split": SHARES, "horizons": (HORIZON,), "models": ("naive", "seasonal_naive")}
+    given = {
+        "table": table,
+        "split": SHARES,
+        "horizons": (HORIZON,),
+        "models": ("naive", "seasonal_naive"),
+    }
     return Suite(**given | changes)
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """Titles of the runs that were really run."""
-    done, execute = [], benchmark._Run.execute
+    done = []
+    execute = benchmark._Run.execute
 
     def counting(run):
         done.append(run.title)
@@ -52,9 +62,12 @@ def counted(monkeypatch):
 def loop_scores(table, forecast):
     """The scores by the slow way: one window after another, one cell after another."""
     values = pd.read_csv(table).drop(columns="date").to_numpy()
-    train, test = int(ROWS * 0.6), int(ROWS * 0.2)
-    mean, scale = values[:train].mean(axis=0), values[:train].std(axis=0)
-    scaled, first = (values - mean) / scale, ROWS - test
+    train = int(ROWS * 0.6)
+    test = int(ROWS * 0.2)
+    mean = values[:train].mean(axis=0)
+    scale = values[:train].std(axis=0)
+    scaled = (values - mean) / scale
+    first = ROWS - test
     errors = [
         scaled[end + step, c] - forecast(scaled[:end, c], step)
         for end in range(first, ROWS - HORIZON + 1)
@@ -75,11 +88,22 @@ def test_naive_scores_equal_loops_over_every_window(table):
 
 
 def test_a_record_says_what_was_run_and_where_it_comes_from(table):
-    record = run_suite(suite_of(table, models=("seasonal_naive",), season_length=3, seeds=(4, 5)))[0]
+    record = run_suite(suite_of(table, models=("seasonal_naive",), season_length=3, seeds=(4, 5)))[
+        0
+    ]
     assert set(REQUIRED) <= set(record)
     assert json.loads(json.dumps(record)) == record
-    assert (record["dataset"], record["split"], record["horizon"]) == ("daily", [72, 24, 24], HORIZON)
-    assert (record["model"], record["seed"], record["params"], record["season_length"]) == ("seasonal_naive", 4, 0, 3)
+    assert (record["dataset"], record["split"], record["horizon"]) == (
+        "daily",
+        [72, 24, 24],
+        HORIZON,
+    )
+    assert (record["model"], record["seed"], record["params"], record["season_length"]) == (
+        "seasonal_naive",
+        4,
+        0,
+        3,
+    )
     assert set(record["versions"]) == {"python", "torch", "numpy", "pandas", "lightning", "tsattn"}
     assert record["peak_mb"] > 10
     assert record["fit_seconds"] >= 0
@@ -89,7 +113,13 @@ def test_a_record_says_what_was_run_and_where_it_comes_from(table):
 def test_the_grid_is_run_in_order_and_naive_models_once(table, counted):
     settings = {"nlinear": {"batch_size": 16}}
     grid = suite_of(
-        table, models=("nlinear", "naive"), horizons=(2, 3), seeds=(0, 1), context=8, max_epochs=1, settings=settings
+        table,
+        models=("nlinear", "naive"),
+        horizons=(2, 3),
+        seeds=(0, 1),
+        context=8,
+        max_epochs=1,
+        settings=settings,
     )
     records = run_suite(grid)
     assert [(r["horizon"], r["model"], r["seed"]) for r in records] == [
@@ -105,14 +135,17 @@ def test_the_grid_is_run_in_order_and_naive_models_once(table, counted):
 
 def test_a_trained_run_repeats_itself(table):
     once, twice = (
-        run_suite(suite_of(table, models=("nlinear",), context=8, max_epochs=2, seeds=(3,)))[0] for _ in "ab"
+        run_suite(suite_of(table, models=("nlinear",), context=8, max_epochs=2, seeds=(3,)))[0]
+        for _ in "ab"
     )
     same = ("mse", "mae", "mse_original", "config_hash", "data_sha256")
     assert [once[name] for name in same] == [twice[name] for name in same]
 
 
 def test_a_record_says_how_errors_grow_and_how_training_went(table):
-    trained, naive = run_suite(suite_of(table, models=("nlinear", "naive"), horizons=(3,), context=8, max_epochs=2))
+    trained, naive = run_suite(
+        suite_of(table, models=("nlinear", "naive"), horizons=(3,), context=8, max_epochs=2)
+    )
     for record in (trained, naive):
         for name in ("mse", "mae"):
             assert len(record[f"{name}_by_step"]) == 3
@@ -125,14 +158,18 @@ def test_a_record_says_how_errors_grow_and_how_training_went(table):
 
 
 def test_a_suite_limits_the_time_of_every_fit(table):
-    (record,) = run_suite(suite_of(table, models=("nlinear",), context=8, max_epochs=500, max_time="0.2s"))
+    (record,) = run_suite(
+        suite_of(table, models=("nlinear",), context=8, max_epochs=500, max_time="0.2s")
+    )
     assert record["timed_out"]
     assert record["epochs"] < 500
     assert record["config"]["max_time"] == "0.2s"
 
 
 def test_the_trained_models_see_training_and_validation_rows_only(table, tmp_path):
-    """Change every test row but the first contexts' reach: the fit, hence the first forecast, stays the same."""
+    """Change every test row but the first contexts' reach: the fit, hence the first forecast, stays
+    the same.
+    """
     frame = pd.read_csv(table)
     changed = frame.copy()
     changed.loc[96:, ["u", "v"]] += 1000.0
@@ -166,7 +203,8 @@ def test_what_stands_in_the_folder_is_found_and_not_run(table, tmp_path, counted
 def test_the_time_left_is_told_by_the_runs_made_here(table, tmp_path):
     suite = suite_of(table, models=("naive", "seasonal_naive", "drift"))
     run_suite(suite, out=tmp_path / "other")
-    file, lines = f"{suite.name}.jsonl", []
+    file = f"{suite.name}.jsonl"
+    lines = []
 
     def tell(line):  # another suite is done with two of the runs as this one begins
         if not lines:
@@ -180,7 +218,8 @@ def test_the_time_left_is_told_by_the_runs_made_here(table, tmp_path):
 
 
 def test_a_killed_suite_goes_on_where_it_stopped(table, tmp_path, monkeypatch):
-    execute, done = benchmark._Run.execute, []
+    execute = benchmark._Run.execute
+    done = []
 
     def dying(run):
         if done:
@@ -192,7 +231,9 @@ def test_a_killed_suite_goes_on_where_it_stopped(table, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_suite(suite_of(table), out=tmp_path / "out")
     assert len(read_rows(tmp_path / "out" / "records.jsonl")) == 1
-    monkeypatch.setattr(benchmark._Run, "execute", lambda run: done.append(run.model) or execute(run))
+    monkeypatch.setattr(
+        benchmark._Run, "execute", lambda run: done.append(run.model) or execute(run)
+    )
     records = run_suite(suite_of(table), out=tmp_path / "out")
     assert done == ["naive", "seasonal_naive"]
     assert [record["model"] for record in records] == done
@@ -214,13 +255,18 @@ def test_half_written_and_foreign_records_are_run_again(table, tmp_path, counted
     (again,) = run_suite(suite_of(table, models=("naive",)), out=out)
     assert len(counted) == 2
     assert again["mse"] == record["mse"]
-    assert find_record(read_rows(path), {"model": "naive", "data_sha256": record["data_sha256"]}) == again
+    assert (
+        find_record(read_rows(path), {"model": "naive", "data_sha256": record["data_sha256"]})
+        == again
+    )
     assert len(read_rows(path)) == 1 + (harm == "other")
 
 
 def test_a_file_that_holds_no_records_is_refused_before_any_run(table, tmp_path, counted):
     (tmp_path / "records.jsonl").write_text("date,u\n1,2\n")
-    with pytest.raises(ValueError, match=r"records\.jsonl, line 1 is no JSON object; remove the line"):
+    with pytest.raises(
+        ValueError, match=r"records\.jsonl, line 1 is no JSON object; remove the line"
+    ):
         run_suite(suite_of(table, models=("naive",)), out=tmp_path)
     assert counted == []
 
@@ -251,12 +297,15 @@ def test_the_hash_covers_the_configuration_and_nothing_else(table, tmp_path):
     assert hashed(**small, settings={"mlr": {"dropout": 0.0}}) != plain
     assert hashed(**small, settings={"mlr": {"linear_skip": False}}) != plain
     assert hashed(**small, settings={"mlr": {"patience": None}}) != plain
-    # What asks for nothing is as if it did not exist: an option of a later version leaves old records valid.
+    # What asks for nothing is as if it did not exist: an option of a later version leaves old
+    # records valid.
     assert hashed(**small, settings={"mlr": {"ranks": None, "rotary": False}}) == plain
     assert hashed(**small | {"models": ("standard",)}) != plain
     lists, tuples = ({"mlr": {"ranks": kind((2, 1, 1))}} for kind in (list, tuple))
     assert hashed(**small, settings=lists) == hashed(**small, settings=tuples)
-    assert hashed(models=("seasonal_naive",)) != hashed(models=("seasonal_naive",), season_length=SEASON)
+    assert hashed(models=("seasonal_naive",)) != hashed(
+        models=("seasonal_naive",), season_length=SEASON
+    )
 
 
 def test_long_tables_are_judged_series_by_series(tmp_path):
@@ -268,15 +317,25 @@ def test_long_tables_are_judged_series_by_series(tmp_path):
     assert by_series["mse"] == pytest.approx(by_channel["mse"], rel=1e-12)
     assert by_series["n_windows"] == 2 * by_channel["n_windows"]
     long[:-3].to_csv(tmp_path / "long.csv", index=False)
-    with pytest.raises(ValueError, match="series of one length; 'v' has 117 rows of 120: cut all series"):
+    with pytest.raises(
+        ValueError, match="series of one length; 'v' has 117 rows of 120: cut all series"
+    ):
         run_suite(suite_of(tmp_path / "long.csv"))
 
 
 def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
     path = tmp_path / "suite.toml"
-    path.write_text('datasets = ["ETTh1"]\nhorizons = [96, 192]\nmodels = ["naive"]\n[settings.mlr]\ndropout = 0.1\n')
+    path.write_text(
+        'datasets = ["ETTh1"]\nhorizons = [96, 192]\nmodels = ["naive"]\n[settings.mlr]\ndropout ='
+        " 0.1\n"
+    )
     suite = Suite.from_toml(path, horizons=(24,), seeds=(), context=None)
-    assert (suite.datasets, suite.horizons, suite.models, suite.seeds) == (("ETTh1",), (24,), ("naive",), (0,))
+    assert (suite.datasets, suite.horizons, suite.models, suite.seeds) == (
+        ("ETTh1",),
+        (24,),
+        ("naive",),
+        (0,),
+    )
     assert suite.name == "suite", "its records stand in suite.jsonl"
     assert suite.settings == {"mlr": {"dropout": 0.1}}
 
@@ -298,7 +357,9 @@ def test_models_without_a_validation_span_learn_from_all_rows_before_the_test(ta
 
 def test_a_group_shares_settings_and_single_models_stand_above(table):
     settings = {"linear": {"batch_size": 16, "loss": "huber"}, "dlinear": {"loss": "mae"}}
-    grid = suite_of(table, models=("nlinear", "dlinear", "naive"), context=8, max_epochs=1, settings=settings)
+    grid = suite_of(
+        table, models=("nlinear", "dlinear", "naive"), context=8, max_epochs=1, settings=settings
+    )
     nlinear, dlinear, naive = run_suite(grid)
     assert (nlinear["config"]["batch_size"], nlinear["config"]["loss"]) == (16, "huber")
     assert (dlinear["config"]["batch_size"], dlinear["config"]["loss"]) == (16, "mae")
@@ -338,11 +399,16 @@ def test_bad_suites_are_refused(tmp_path, text, message):
         ({"split": "0.7,0.2"}, "three shares that sum to 1, such as 0.7,0.1,0.2; got '0.7,0.2'"),
         ({"horizons": (25,)}, "has 24 test rows, too few for horizon 25"),
         ({"models": ("nlinear",)}, "72 training rows; nlinear needs 341"),
-        ({"models": ("nlinear",), "context": 8, "split": "0.7,0.02,0.28"}, "validation rows, too few for horizon 5"),
+        (
+            {"models": ("nlinear",), "context": 8, "split": "0.7,0.02,0.28"},
+            "validation rows, too few for horizon 5",
+        ),
         ({"models": ("mlr",), "context": 8}, "at least mlr's patch_len = 16; got 8"),
     ],
 )
-def test_what_cannot_be_judged_is_refused_before_any_run(table, tmp_path, counted, changes, message):
+def test_what_cannot_be_judged_is_refused_before_any_run(
+    table, tmp_path, counted, changes, message
+):
     with pytest.raises(ValueError, match=message):
         run_suite(suite_of(table, **changes), out=tmp_path / "out")
     assert counted == []
@@ -353,10 +419,15 @@ def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
     read = benchmark.read_table(table)
 
     class Card:
-        name, file, seasonality, protocol = "x", "x.csv", 7, None
+        name = "x"
+        file = "x.csv"
+        seasonality = 7
+        protocol = None
 
     class Loaded:
-        card, panel, split = Card, read, benchmark.Split(72, 24, 24)
+        card = Card
+        panel = read
+        split = benchmark.Split(72, 24, 24)
 
     @dataclasses.dataclass(frozen=True)
     class Protocol:
@@ -377,13 +448,21 @@ def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
 
 def test_a_judge_that_loses_windows_is_caught(monkeypatch, table):
     roll = benchmark.roll
-    monkeypatch.setattr(benchmark, "roll", lambda model, panel, ends, **kw: roll(model, panel, ends[:-1], **kw))
-    with pytest.raises(ValueError, match="naive was judged on 19 of 20 windows; all of them must count"):
+    monkeypatch.setattr(
+        benchmark, "roll", lambda model, panel, ends, **kw: roll(model, panel, ends[:-1], **kw)
+    )
+    with pytest.raises(
+        ValueError, match="naive was judged on 19 of 20 windows; all of them must count"
+    ):
         run_suite(suite_of(table, models=("naive",)))
 
 
 def test_tables_that_are_none_are_refused(tmp_path):
-    cases = {"empty.csv": b"", "ragged.csv": b"a,b\n1,2\n1,2,3,4\n", "binary.csv": b"\xff\xfe\x00\x81\x82"}
+    cases = {
+        "empty.csv": b"",
+        "ragged.csv": b"a,b\n1,2\n1,2,3,4\n",
+        "binary.csv": b"\xff\xfe\x00\x81\x82",
+    }
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is no readable CSV table"):
@@ -400,7 +479,9 @@ def test_the_commit_is_the_checkouts_own_and_nobody_elses(tmp_path, monkeypatch)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(package.parent)]
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     assert current_commit() == head
     installed = package.parent / "venv" / "tsattn"
     installed.mkdir(parents=True)
@@ -420,7 +501,8 @@ def test_peak_memory_is_that_of_the_run_where_the_kernel_can_tell():
     assert benchmark._peak_mb() < high - 200
 
 
-# Test scores that need no parameters, at horizons 96, 192, 336 and 720: (MSE, MAE) to the four digits published.
+# Test scores that need no parameters, at horizons 96, 192, 336 and 720: (MSE, MAE) to the four
+# digits published.
 NAIVE = {
     "ETTh1": [(1.2944, 0.7132), (1.3249, 0.7331), (1.3299, 0.7460), (1.3351, 0.7550)],
     "ETTh2": [(0.4317, 0.4216), (0.5337, 0.4725), (0.5973, 0.5109), (0.5945, 0.5190)],
@@ -435,13 +517,21 @@ SEASONAL = {
     "ETTm2": [(0.2631, 0.3005), (0.3206, 0.3366), (0.3764, 0.3700), (0.4708, 0.4215)],
     "weather": [(0.3167, 0.2880), (0.3426, 0.3049), (0.3827, 0.3309), (0.4431, 0.3701)],
 }
-WINDOWS = {"ETTh": [2785, 2689, 2545, 2161], "ETTm": [11425, 11329, 11185, 10801], "weat": [10444, 10348, 10204, 9820]}
+WINDOWS = {
+    "ETTh": [2785, 2689, 2545, 2161],
+    "ETTm": [11425, 11329, 11185, 10801],
+    "weat": [10444, 10348, 10204, 9820],
+}
 
 
 @pytest.mark.parametrize("name", NAIVE)
 def test_naive_models_score_what_is_published(name, data_dir):
-    records = run_suite(Suite(datasets=(name.upper(),), models=("naive", "seasonal_naive")), data_dir=data_dir)
-    by_model = {model: [r for r in records if r["model"] == model] for model in ("naive", "seasonal_naive")}
+    records = run_suite(
+        Suite(datasets=(name.upper(),), models=("naive", "seasonal_naive")), data_dir=data_dir
+    )
+    by_model = {
+        model: [r for r in records if r["model"] == model] for model in ("naive", "seasonal_naive")
+    }
     for model, expected in (("naive", NAIVE[name]), ("seasonal_naive", SEASONAL[name])):
         found = by_model[model]
         assert [(round(r["mse"], 4), round(r["mae"], 4)) for r in found] == expected
@@ -460,17 +550,31 @@ def test_the_same_numbers_come_from_a_table_without_card(data_dir, tmp_path):
         season_length=24,
     )
     naive, seasonal = run_suite(suite)
-    assert (round(naive["mse"], 4), round(naive["mae"], 4), naive["n_windows"]) == (1.2944, 0.7132, 2785)
+    assert (round(naive["mse"], 4), round(naive["mae"], 4), naive["n_windows"]) == (
+        1.2944,
+        0.7132,
+        2785,
+    )
     assert (round(seasonal["mse"], 4), round(seasonal["mae"], 4)) == (0.5122, 0.4333)
 
 
 @pytest.mark.parametrize("name", ["headline", "variants"])
 def test_committed_records_are_found_by_the_settings_of_today(name, data_dir):
-    """The hash of a configuration must not move with the objects that hold it: recorded runs would be run again."""
+    """The hash of a configuration must not move with the objects that hold it: recorded runs would
+    be run again.
+    """
     root = Path(__file__).resolve().parents[1] / "benchmarks"
-    suite = Suite.from_toml(root / "suite" / f"{name}.toml", datasets=("ETTh1",), horizons=(96, 336))
-    rows = [row for row in read_rows(root / "results" / f"{name}.jsonl") if row["dataset"] == "ETTh1"]
-    runs = [run for source in benchmark._sources(suite, data_dir) for run in benchmark._runs(suite, source)]
+    suite = Suite.from_toml(
+        root / "suite" / f"{name}.toml", datasets=("ETTh1",), horizons=(96, 336)
+    )
+    rows = [
+        row for row in read_rows(root / "results" / f"{name}.jsonl") if row["dataset"] == "ETTh1"
+    ]
+    runs = [
+        run
+        for source in benchmark._sources(suite, data_dir)
+        for run in benchmark._runs(suite, source)
+    ]
     lacking = [run.title for run in runs if benchmark.find_record(rows, run.key) is None]
     assert len(runs) >= 10
     assert lacking in ([], ["ETTh1 horizon 336 gbm seed 0"])  # which was never run

@@ -8,9 +8,26 @@ from tsattn.data.calendar import calendar_cycles, future_times, parse_freq, seas
 from tsattn.data.frames import from_long, from_wide, to_panel
 
 FREQS = [
-    "15min", "h", "D", "B", "W-SUN", "W-MON", "MS", "ME", "QS-FEB", "QE-DEC", "YS-JAN", "YE-JUN",
-    "BMS", "BQE-DEC", "2h", "3D", "2W-WED", "2MS", "36h",
-]  # fmt: skip
+    "15min",
+    "h",
+    "D",
+    "B",
+    "W-SUN",
+    "W-MON",
+    "MS",
+    "ME",
+    "QS-FEB",
+    "QE-DEC",
+    "YS-JAN",
+    "YE-JUN",
+    "BMS",
+    "BQE-DEC",
+    "2h",
+    "3D",
+    "2W-WED",
+    "2MS",
+    "36h",
+]
 
 
 @pytest.mark.parametrize("tz", [None, "Europe/Berlin", "America/Sao_Paulo"])
@@ -31,44 +48,116 @@ def test_frequencies_are_inferred_and_continued_as_pandas_does(freq, tz):
 @pytest.mark.parametrize(
     ("written", "alias"),
     [
-        ("H", "h"), ("T", "min"), ("15T", "15min"), ("60min", "h"), ("1h30min", "90min"), ("S", "s"), ("L", "ms"),
-        ("d", "D"), ("24h", "D"), ("M", "ME"), ("Q", "QE-DEC"), ("QS", "QS-JAN"), ("QS-OCT", "QS-JAN"),
+        ("H", "h"),
+        ("T", "min"),
+        ("15T", "15min"),
+        ("60min", "h"),
+        ("1h30min", "90min"),
+        ("S", "s"),
+        ("L", "ms"),
+        ("d", "D"),
+        ("24h", "D"),
+        ("M", "ME"),
+        ("Q", "QE-DEC"),
+        ("QS", "QS-JAN"),
+        ("QS-OCT", "QS-JAN"),
         ("QE-MAR", "QE-DEC"),
-        ("A", "YE-DEC"), ("A-JUN", "YE-JUN"), ("AS", "YS-JAN"), ("YS", "YS-JAN"), ("W", "W-SUN"), ("w-mon", "W-MON"),
-        ("BM", "BME"), ("BAS", "BYS-JAN"), (pd.offsets.Hour(2), "2h"), (pd.offsets.MonthEnd(), "ME"),
-        (pd.Timedelta("15min"), "15min"), (np.timedelta64(1, "D"), "D"), (7, 7), ("7", 7),
+        ("A", "YE-DEC"),
+        ("A-JUN", "YE-JUN"),
+        ("AS", "YS-JAN"),
+        ("YS", "YS-JAN"),
+        ("W", "W-SUN"),
+        ("w-mon", "W-MON"),
+        ("BM", "BME"),
+        ("BAS", "BYS-JAN"),
+        (pd.offsets.Hour(2), "2h"),
+        (pd.offsets.MonthEnd(), "ME"),
+        (pd.Timedelta("15min"), "15min"),
+        (np.timedelta64(1, "D"), "D"),
+        (7, 7),
+        ("7", 7),
     ],
-)  # fmt: skip
+)
 def test_old_and_new_spellings_are_one_frequency(written, alias):
     assert parse_freq(written).alias == alias
 
 
 @pytest.mark.parametrize(
     "freq",
-    ["x", "", "0h", "-1h", "1.5h", "W-XXX", "MS-JAN", "bh", "m", "9999999999D", "9999999999h", 2**63, 0, -2, True, 1.5],
+    [
+        "x",
+        "",
+        "0h",
+        "-1h",
+        "1.5h",
+        "W-XXX",
+        "MS-JAN",
+        "bh",
+        "m",
+        "9999999999D",
+        "9999999999h",
+        2**63,
+        0,
+        -2,
+        True,
+        1.5,
+    ],
 )
 def test_unknown_frequencies_are_refused(freq):
-    with pytest.raises(ValueError, match=r"freq must be a positive integer or a pandas alias .*; got "):
+    with pytest.raises(
+        ValueError, match=r"freq must be a positive integer or a pandas alias .*; got "
+    ):
         parse_freq(freq)
 
 
 @pytest.mark.parametrize(
     ("freq", "season"),
     [
-        ("h", 24), ("2h", 12), ("15min", 96), ("30min", 48), ("10min", 144), ("min", 1440), ("s", 1), ("36h", 1),
-        ("D", 7), ("2D", 1), ("B", 5), ("W-SAT", 52), ("2W-SAT", 26), ("MS", 12), ("ME", 12), ("2MS", 6), ("QS-FEB", 4),
-        ("QE", 4), ("YS", 1), ("YE", 1), (1, 1), (24, 1), ("5h", 1),
+        ("h", 24),
+        ("2h", 12),
+        ("15min", 96),
+        ("30min", 48),
+        ("10min", 144),
+        ("min", 1440),
+        ("s", 1),
+        ("36h", 1),
+        ("D", 7),
+        ("2D", 1),
+        ("B", 5),
+        ("W-SAT", 52),
+        ("2W-SAT", 26),
+        ("MS", 12),
+        ("ME", 12),
+        ("2MS", 6),
+        ("QS-FEB", 4),
+        ("QE", 4),
+        ("YS", 1),
+        ("YE", 1),
+        (1, 1),
+        (24, 1),
+        ("5h", 1),
     ],
-)  # fmt: skip
+)
 def test_season_lengths(freq, season):
     assert season_length(freq) == season
 
 
 @pytest.mark.parametrize(
     ("freq", "cycles"),
-    [("h", (168, 24)), ("15min", (672, 96)), ("10min", (1008, 144)), ("D", (7,)), ("B", (5,)), ("2D", ()), ("W", ()),
-     ("MS", ()), (3, ()), ("7h", (24,)), ("12h", (14, 2))],
-)  # fmt: skip
+    [
+        ("h", (168, 24)),
+        ("15min", (672, 96)),
+        ("10min", (1008, 144)),
+        ("D", (7,)),
+        ("B", (5,)),
+        ("2D", ()),
+        ("W", ()),
+        ("MS", ()),
+        (3, ()),
+        ("7h", (24,)),
+        ("12h", (14, 2)),
+    ],
+)
 def test_rows_of_a_week_and_a_day(freq, cycles):
     assert calendar_cycles(freq) == cycles
 
@@ -77,7 +166,9 @@ def test_days_follow_the_wall_clock_and_hours_the_elapsed_time():
     spring = pd.date_range("2024-03-28 09:30", periods=8, freq="D", tz="Europe/Berlin")
     assert set(np.diff(spring.asi8)) == {24 * 3600 * 10**9, 23 * 3600 * 10**9}
     assert from_wide(pd.DataFrame({"x": 1.0}, index=spring)).freq == "D"
-    hours = pd.date_range("2024-10-27 00:00", periods=6, freq="h", tz="Europe/Berlin")  # 02:00 comes twice
+    hours = pd.date_range(
+        "2024-10-27 00:00", periods=6, freq="h", tz="Europe/Berlin"
+    )  # 02:00 comes twice
     assert from_wide(pd.DataFrame({"x": 1.0}, index=hours)).freq == "h"
     assert future_times(hours[1:2], "h", 4).equals(hours[2:])
     assert future_times(spring[:1], "D", 7).equals(spring[1:])
@@ -101,19 +192,29 @@ def test_an_hour_that_the_clock_skips_or_repeats():
     assert from_wide(pd.DataFrame({"x": 1.0}, index=spring)).freq == "D"
     assert future_times(spring[:1], "D", 4).equals(spring[1:])
     autumn = pd.date_range("2024-10-26 02:30", periods=4, freq="D")
-    first, second = (autumn.tz_localize("Europe/Berlin", ambiguous=np.full(4, dst)) for dst in (True, False))
+    first, second = (
+        autumn.tz_localize("Europe/Berlin", ambiguous=np.full(4, dst)) for dst in (True, False)
+    )
     for stamps in (first, second):
         assert from_wide(pd.DataFrame({"x": 1.0}, index=stamps)).freq == "D"
-    with pytest.raises(ValueError, match=r"the stamp 2024-10-27 02:30:00\+01:00 is off the frequency 'D'"):
+    with pytest.raises(
+        ValueError, match=r"the stamp 2024-10-27 02:30:00\+01:00 is off the frequency 'D'"
+    ):
         from_wide(pd.DataFrame({"x": 1.0}, index=first.union(second)), freq="D")
 
 
 def test_anchors_of_quarters_and_years_are_held():
     quarters = pd.DataFrame({"x": 1.0}, index=pd.date_range("2020-01-01", periods=6, freq="QS-JAN"))
-    with pytest.raises(ValueError, match=r"the stamp 2020-01-01 00:00:00 \(and 5 more\) is off the frequency 'QS-FEB'"):
+    with pytest.raises(
+        ValueError,
+        match=r"the stamp 2020-01-01 00:00:00 \(and 5 more\) is off the frequency 'QS-FEB'",
+    ):
         from_wide(quarters, freq="QS-FEB")
     years = pd.DataFrame({"x": 1.0}, index=pd.date_range("2020-06-30", periods=6, freq="YE-JUN"))
-    with pytest.raises(ValueError, match=r"the stamp 2020-06-30 00:00:00 \(and 5 more\) is off the frequency 'YE-DEC'"):
+    with pytest.raises(
+        ValueError,
+        match=r"the stamp 2020-06-30 00:00:00 \(and 5 more\) is off the frequency 'YE-DEC'",
+    ):
         from_wide(years, freq="Y")
 
 
@@ -122,7 +223,9 @@ def test_future_times_refuses_what_has_no_future():
         future_times(pd.DatetimeIndex(["2024-01-01", "2024-01-15"]), "MS", 2)
     with pytest.raises(ValueError, match=r"n_steps must be at least 0; got -1"):
         future_times(pd.Index([3]), 1, -1)
-    with pytest.raises(ValueError, match=r"freq 'h' does not fit a time column of integers; pass the integer step"):
+    with pytest.raises(
+        ValueError, match=r"freq 'h' does not fit a time column of integers; pass the integer step"
+    ):
         future_times(pd.Index([3]), "h", 1)
 
 

@@ -30,9 +30,24 @@ PUBLISHED = {
 # windows in training, validation, test at context 96 and horizons 96, 192, 336, 720
 WINDOWS = {
     "etth1": ((8449, 2785, 2785), (8353, 2689, 2689), (8209, 2545, 2545), (7825, 2161, 2161)),
-    "ettm2": ((34369, 11425, 11425), (34273, 11329, 11329), (34129, 11185, 11185), (33745, 10801, 10801)),
-    "weather": ((36696, 5175, 10444), (36600, 5079, 10348), (36456, 4935, 10204), (36072, 4551, 9820)),
-    "electricity": ((18221, 2537, 5165), (18125, 2441, 5069), (17981, 2297, 4925), (17597, 1913, 4541)),
+    "ettm2": (
+        (34369, 11425, 11425),
+        (34273, 11329, 11329),
+        (34129, 11185, 11185),
+        (33745, 10801, 10801),
+    ),
+    "weather": (
+        (36696, 5175, 10444),
+        (36600, 5079, 10348),
+        (36456, 4935, 10204),
+        (36072, 4551, 9820),
+    ),
+    "electricity": (
+        (18221, 2537, 5165),
+        (18125, 2441, 5069),
+        (17981, 2297, 4925),
+        (17597, 1913, 4541),
+    ),
 }
 WINDOWS["etth2"], WINDOWS["ettm1"] = WINDOWS["etth1"], WINDOWS["ettm2"]
 FILES = {
@@ -63,8 +78,15 @@ def test_card_is_complete(name):
     assert card.columns.channels[-1] == "OT"
     assert len(set(card.columns.channels)) == channels
     assert card.protocol.horizons == (96, 192, 336, 720)
-    assert (card.protocol.drop_last, card.protocol.context_reach, card.protocol.scale) == (False, True, "train")
-    assert pd.Timedelta(1, "D") / pd.Timedelta(pd.tseries.frequencies.to_offset(card.frequency)) == card.seasonality
+    assert (card.protocol.drop_last, card.protocol.context_reach, card.protocol.scale) == (
+        False,
+        True,
+        "train",
+    )
+    assert (
+        pd.Timedelta(1, "D") / pd.Timedelta(pd.tseries.frequencies.to_offset(card.frequency))
+        == card.seasonality
+    )
     assert card.checked_by == ("structure" if name == "electricity" else "sha256")
     assert len(card.sha256) == (0 if name == "electricity" else 64)
     json.dumps(dataclasses.asdict(card))
@@ -77,7 +99,9 @@ def test_case_of_a_name_does_not_matter(name, spelled):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"no data set is called 'ETTh3'; known are electricity, etth1, .*weather$"):
+    with pytest.raises(
+        ValueError, match=r"no data set is called 'ETTh3'; known are electricity, etth1, .*weather$"
+    ):
         load_dataset("ETTh3")
 
 
@@ -104,7 +128,8 @@ def test_address_of_the_collection(name):
 @pytest.mark.parametrize("name", ALL)
 def test_window_counts_of_the_literature(name):
     train, valid, test = read_card(name).split.bounds
-    starts, first = np.array([0, test]), np.array([0])
+    starts = np.array([0, test])
+    first = np.array([0])
     for horizon, expected in zip((96, 192, 336, 720), WINDOWS[name], strict=True):
         spec = WindowSpec(96, horizon)
         spans = ((first, train), (train, valid), (valid, test))
@@ -123,7 +148,8 @@ def test_the_folder_of_cards_holds_no_python():
 
 def test_a_wheel_has_its_cards_inside(tmp_path, monkeypatch):
     module = tmp_path / "tsattn" / "data" / "cards.py"
-    inside, beside = tmp_path / "tsattn" / "_datasets", tmp_path / "datasets"
+    inside = tmp_path / "tsattn" / "_datasets"
+    beside = tmp_path / "datasets"
     monkeypatch.setattr(cards, "__file__", str(module))
     with pytest.raises(FileNotFoundError, match=r"no data set cards in .*install tsattn again"):
         list_cards()
@@ -158,7 +184,9 @@ def short_electricity(monkeypatch):
     def cut(rows, split):
         whole = read_card("electricity")
         last = str(pd.Timestamp(whole.time.first) + pd.Timedelta(rows - 1, "h"))
-        part = dataclasses.replace(whole, rows=rows, split=split, time=dataclasses.replace(whole.time, last=last))
+        part = dataclasses.replace(
+            whole, rows=rows, split=split, time=dataclasses.replace(whole.time, last=last)
+        )
         monkeypatch.setattr(cards, "read_card", lambda name: part)
 
     return cut
@@ -214,8 +242,15 @@ def test_real_file_passes(data_dir, tmp_path, name):
 
 def test_first_and_last_row_of_etth1(data_dir):
     panel = load_dataset("ETTh1", data_dir).panel
-    first = "5.827000141143799 2.009000062942505 1.5989999771118164 0.4620000123977661 4.203000068664552"
-    assert panel.values[0].tolist() == [*map(float, first.split()), 1.3400000333786009, 30.5310001373291]
+    first = (
+        "5.827000141143799 2.009000062942505 1.5989999771118164 0.4620000123977661"
+        " 4.203000068664552"
+    )
+    assert panel.values[0].tolist() == [
+        *map(float, first.split()),
+        1.3400000333786009,
+        30.5310001373291,
+    ]
     assert panel.values[-1, -1] == 9.56700038909912
     assert str(panel.times[0]) == "2016-07-01 00:00:00"
     assert str(panel.times[-1]) == "2018-06-26 19:00:00"
@@ -229,7 +264,9 @@ def test_values_are_the_floats_that_the_decimals_name(data_dir):
 
 def test_weather_by_rule(data_dir):
     data = load_dataset("Weather", data_dir)
-    own, times, values = data.stamps, data.panel.times, data.panel.values
+    own = data.stamps
+    times = data.panel.times
+    values = data.panel.values
     assert own[19044] == own[19043]
     assert own[21514] - own[21513] == pd.Timedelta(100, "min")
     assert (own[:19044] == times[:19044]).all()

@@ -1,4 +1,6 @@
-"""Files of a data set are found, checked, fetched and refused as promised, shown on one small card."""
+"""Files of a data set are found, checked, fetched and refused as promised, shown on one
+small card.
+"""
 
 import functools
 import gzip
@@ -53,7 +55,7 @@ context_reach = true
 drop_last = false
 scale = "train"
 missing = "none"
-"""  # noqa: E501
+"""
 
 
 def tiny_bytes():
@@ -64,7 +66,9 @@ def tiny_bytes():
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A folder of one card, which the returned function rewrites: ``tiny(old, new)`` replaces a piece of text."""
+    """A folder of one card, which the returned function rewrites: ``tiny(old, new)`` replaces a
+    piece of text.
+    """
     folder = tmp_path / "cards"
     folder.mkdir()
     raw = tiny_bytes()
@@ -72,7 +76,9 @@ def tiny(tmp_path, monkeypatch):
 
     def write(old="", new=""):
         assert old in text
-        (folder / "tiny.toml").write_text(text.replace(old, new, 1) if old else text, encoding="utf-8")
+        (folder / "tiny.toml").write_text(
+            text.replace(old, new, 1) if old else text, encoding="utf-8"
+        )
 
     write()
     monkeypatch.setattr(cards, "_cards_folder", lambda: folder)
@@ -134,7 +140,9 @@ def server(tmp_path):
     class Mine(Handler):
         asked = []  # noqa: RUF012  # one list for one server
 
-    serve = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Mine, directory=str(folder)))
+    serve = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Mine, directory=str(folder))
+    )
     thread = threading.Thread(target=serve.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{serve.server_address[1]}", folder, Mine
@@ -153,17 +161,41 @@ def one_line(caught):
         ("rows = 40", "", r"tiny.toml: a card needs a whole number `rows`.*see datasets/README.md"),
         ("rows = 40", "rows = 39", "split needs 40 rows, the file has 39"),
         ('title = "A sine"', "", "card lacks the field 'title'"),
-        ("seasonality = 24", "seasonality = 24.0", "card.seasonality is 24.0; it must be of type int"),
-        ("seasonality = 24", "seasonality = true", "card.seasonality is True; it must be of type int"),
+        (
+            "seasonality = 24",
+            "seasonality = 24.0",
+            "card.seasonality is 24.0; it must be of type int",
+        ),
+        (
+            "seasonality = 24",
+            "seasonality = true",
+            "card.seasonality is True; it must be of type int",
+        ),
         ("seasonality", "season", "card has an unknown field 'season'; known are name, title"),
         ('format = "wide"', 'format = "long"', "card.format is 'long'; it must be one of 'wide'"),
-        ('stamps = "own"', 'stamps = "odd"', "card.time.stamps is 'odd'; it must be one of 'own', 'position'"),
+        (
+            'stamps = "own"',
+            'stamps = "odd"',
+            "card.time.stamps is 'odd'; it must be one of 'own', 'position'",
+        ),
         ('"a", "b"', '"a", 2', "card.columns.target is 2; it must be of type str"),
         ("train = 20", "train = 0", "a split needs train >= 1"),
         ("train = 20\nvalid = 10\ntest = 10", "shares = [0.5, 0.6]", "split needs three shares"),
-        ("redistribute = true", "redistribute = 1", "card.licence.redistribute is 1; it must be of type bool"),
-        ('name = "tiny"', 'name = "other"', "the name is 'other'; it must be the file's name, 'tiny'"),
-        ("[time]", '[columns.renamed]\nz = "y"\n[time]', "columns.renamed names 'z', which is not in columns.target"),
+        (
+            "redistribute = true",
+            "redistribute = 1",
+            "card.licence.redistribute is 1; it must be of type bool",
+        ),
+        (
+            'name = "tiny"',
+            'name = "other"',
+            "the name is 'other'; it must be the file's name, 'tiny'",
+        ),
+        (
+            "[time]",
+            '[columns.renamed]\nz = "y"\n[time]',
+            "columns.renamed names 'z', which is not in columns.target",
+        ),
         ("[time]", "[time", "tiny.toml: .*line"),
     ],
 )
@@ -186,7 +218,9 @@ def test_file_in_data_dir(tiny, here, tmp_path):
     data = load_dataset("Tiny", here, cache_dir=tmp_path / "cache")
     assert data.path == here / "Tiny.csv"
     assert data.split == Split(20, 10, 10)
-    np.testing.assert_array_equal(data.panel.values, np.c_[np.sin(np.arange(ROWS)), np.arange(ROWS)])
+    np.testing.assert_array_equal(
+        data.panel.values, np.c_[np.sin(np.arange(ROWS)), np.arange(ROWS)]
+    )
     assert data.panel.values.dtype == np.float64
     assert data.panel.channels == ("a", "b")
     assert (data.panel.times == data.stamps).all()
@@ -203,7 +237,10 @@ def test_plain_goes_before_gzipped_and_case_does_not_matter(tiny, tmp_path):
     assert find_file(card, tmp_path) == packed
     assert load_dataset("tiny", str(tmp_path)).sha256 == card.sha256
     plain.write_bytes(tiny_bytes())
-    assert find_file(card, tmp_path) in (plain, exact)  # one and the same where the file system ignores case
+    assert find_file(card, tmp_path) in (
+        plain,
+        exact,
+    )  # one and the same where the file system ignores case
     exact.write_bytes(tiny_bytes())
     assert find_file(card, tmp_path) == exact
 
@@ -230,7 +267,10 @@ def test_report_of_verify_and_fetch(tiny, here, tmp_path):
     [
         (lambda raw: raw[:-5] + b"6,7\r\n", r"its sha256 is \w{64} instead of \w{64}"),
         (lambda raw: raw[: len(raw) // 2], r"its sha256 is .* \(\d+ bytes instead of \d+\)"),
-        (lambda raw: raw.replace(b"\n", b"\r\n"), "its line ends are crlf, the published file's are lf"),
+        (
+            lambda raw: raw.replace(b"\n", b"\r\n"),
+            "its line ends are crlf, the published file's are lf",
+        ),
     ],
 )
 def test_wrong_checksum(tiny, here, tmp_path, change, message):
@@ -241,22 +281,26 @@ def test_wrong_checksum(tiny, here, tmp_path, change, message):
         assert one_line(caught)
         assert str(here / "Tiny.csv") in str(caught.value)
         assert str(caught.value).endswith(
-            "remove it and get some/Tiny.csv from https://example.org/tiny and put it as Tiny.csv into the"
-            " data_dir folder"
+            "remove it and get some/Tiny.csv from https://example.org/tiny and put it as Tiny.csv"
+            " into the data_dir folder"
         )
 
 
 @pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(tiny_bytes())[:-20]])
 def test_damaged_gzip(tiny, tmp_path, packed):
     (tmp_path / "Tiny.csv.gz").write_bytes(packed)
-    with pytest.raises(ValueError, match=r"Tiny.csv.gz is not what card tiny describes: .*remove it") as caught:
+    with pytest.raises(
+        ValueError, match=r"Tiny.csv.gz is not what card tiny describes: .*remove it"
+    ) as caught:
         load_dataset("tiny", tmp_path)
     assert one_line(caught)
 
 
 def test_data_dir_must_be_a_folder(tiny, tmp_path):
     for call in (load_dataset, verify, fetch):
-        with pytest.raises(FileNotFoundError, match=r"data_dir '.*absent' is no folder; .*Tiny.csv"):
+        with pytest.raises(
+            FileNotFoundError, match=r"data_dir '.*absent' is no folder; .*Tiny.csv"
+        ):
             call("tiny", tmp_path / "absent", cache_dir=tmp_path)
 
 
@@ -266,11 +310,23 @@ def test_data_dir_must_be_a_folder(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"date,a,b", b"date,a,c", "it has 3 columns instead of 3, the first odd one 'c' instead of 'b'"),
+        (
+            b"date,a,b",
+            b"date,a,c",
+            "it has 3 columns instead of 3, the first odd one 'c' instead of 'b'",
+        ),
         (b"date,a,b", b"date,a,b,c", "it has 4 columns instead of 3"),
         (b"2020-01-01 00:00:00,0.0,0\n", b"", "it has 39 rows instead of 40; get the whole file"),
-        (b"2020-01-01 00:00", b"2020-01-01 00:30", "its first stamp is 2020-01-01 00:30:00 instead of 2020-01-01 00"),
-        (b"2020-01-02 15:00", b"2020-01-02 16:00", "its last stamp is 2020-01-02 16:00:00 instead of 2020-01-02 15"),
+        (
+            b"2020-01-01 00:00",
+            b"2020-01-01 00:30",
+            "its first stamp is 2020-01-01 00:30:00 instead of 2020-01-01 00",
+        ),
+        (
+            b"2020-01-02 15:00",
+            b"2020-01-02 16:00",
+            "its last stamp is 2020-01-02 16:00:00 instead of 2020-01-02 15",
+        ),
         (b"2020-01-01 07:00", b"2020-01-01 06:00", "2020-01-01 06:00"),
         (b"2020-01-01 07:00", b"2020-01-01 07:10", "2020-01-01 07:"),
         (b"2020-01-01 07:00", b"2020-01-01 09:30", "its rows are not in the order of time"),
@@ -347,7 +403,9 @@ def test_a_download_that_breaks_off_leaves_nothing(tiny, server, tmp_path):
 def test_a_wrong_download_leaves_nothing(tiny, server, tmp_path):
     address, folder, _ = server
     (folder / "some" / "Tiny.csv").write_bytes(b"<html>a page</html>\n")
-    with pytest.raises(ValueError, match=rf"^{address}/some/Tiny.csv is not what card tiny describes") as caught:
+    with pytest.raises(
+        ValueError, match=rf"^{address}/some/Tiny.csv is not what card tiny describes"
+    ) as caught:
         load_dataset("tiny", base_url=address, cache_dir=tmp_path / "cache")
     assert one_line(caught)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -364,17 +422,20 @@ def test_no_network(tiny, closed, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(FileNotFoundError, match="cannot be downloaded") as caught:
         load_dataset("tiny", tmp_path / "empty", base_url=closed, cache_dir=cache)
-    assert str(caught.value) == (
-        f"neither Tiny.csv nor Tiny.csv.gz is in {tmp_path / 'empty'} or in {cache}, and {closed}/some/Tiny.csv"
-        " cannot be downloaded (ConnectionError); get some/Tiny.csv from https://example.org/tiny and put it as"
-        " Tiny.csv into the data_dir folder"
+    assert (
+        str(caught.value)
+        == f"neither Tiny.csv nor Tiny.csv.gz is in {tmp_path / 'empty'} or in {cache}, and"
+        f" {closed}/some/Tiny.csv cannot be downloaded (ConnectionError); get some/Tiny.csv from"
+        " https://example.org/tiny and put it as Tiny.csv into the data_dir folder"
     )
     assert list(cache.iterdir()) == []
 
 
 def test_the_real_address_is_unreachable_here(tmp_path):
     # the tests block all but this machine, so this is what a user without network sees
-    with pytest.raises(FileNotFoundError, match=r"neither ETTh1.csv nor ETTh1.csv.gz is in .*ETDataset") as caught:
+    with pytest.raises(
+        FileNotFoundError, match=r"neither ETTh1.csv nor ETTh1.csv.gz is in .*ETDataset"
+    ) as caught:
         load_dataset("ETTh1", cache_dir=tmp_path)
     assert one_line(caught)
 
@@ -382,26 +443,34 @@ def test_the_real_address_is_unreachable_here(tmp_path):
 def test_file_missing_on_the_server(tiny, server, tmp_path):
     address, folder, _ = server
     (folder / "some" / "Tiny.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"cannot be downloaded \(the server answers 404\); get"):
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot be downloaded \(the server answers 404\); get"
+    ):
         fetch("tiny", base_url=address, cache_dir=tmp_path)
 
 
 def test_verify_never_downloads(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "_download", lambda *_: pytest.fail("verify went to the network"))
-    with pytest.raises(FileNotFoundError, match=r"neither Tiny.csv nor .*run `tsattn datasets fetch tiny` or get"):
+    with pytest.raises(
+        FileNotFoundError, match=r"neither Tiny.csv nor .*run `tsattn datasets fetch tiny` or get"
+    ):
         verify("tiny", tmp_path, cache_dir=tmp_path / "cache")
 
 
 def test_cache_that_cannot_be_written(tiny, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot write to the cache folder .*name another with cache_dir, or get"):
+    with pytest.raises(
+        OSError, match=r"cannot write to the cache folder .*name another with cache_dir, or get"
+    ):
         load_dataset("tiny", cache_dir=tmp_path / "file")
 
 
 def test_the_default_cache_is_the_users(tiny, here, monkeypatch, tmp_path):
     import pooch
 
-    monkeypatch.setattr(pooch, "os_cache", lambda project: here if project == "tsattn" else tmp_path)
+    monkeypatch.setattr(
+        pooch, "os_cache", lambda project: here if project == "tsattn" else tmp_path
+    )
     assert load_dataset("tiny").path == here / "Tiny.csv"
 
 
@@ -449,7 +518,9 @@ def test_stamps_by_position(odd, here):
 
 def test_the_same_file_is_refused_with_its_own_stamps(odd, here):
     odd.write_text(odd.read_text(encoding="utf-8").replace("position", "own"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"Tiny.csv is not what card tiny describes: .*2020-01-01 04:00"):
+    with pytest.raises(
+        ValueError, match=r"Tiny.csv is not what card tiny describes: .*2020-01-01 04:00"
+    ):
         load_dataset("tiny", here)
 
 
@@ -472,12 +543,16 @@ def test_sentinels_are_kept_or_made_missing_by_policy(odd, here):
     odd.write_text(odd.read_text(encoding="utf-8").replace('"keep"', '"ffill"'), encoding="utf-8")
     assert load_dataset("tiny", here).panel.missing == "ffill"
     assert load_dataset("tiny", here, sentinels="keep").panel.missing == "error"
-    with pytest.raises(ValueError, match=r"sentinels must be None \(the card's\) or one of .*; got 'drop'"):
+    with pytest.raises(
+        ValueError, match=r"sentinels must be None \(the card's\) or one of .*; got 'drop'"
+    ):
         load_dataset("tiny", here, sentinels="drop")
 
 
 def test_other_sentinels_than_the_card_counts_are_refused(odd, here):
     raw = (here / "Tiny.csv").read_bytes()
     (here / "Tiny.csv").write_bytes(raw.replace(b"1.5,3.0", b"-9999,3.0"))
-    with pytest.raises(ValueError, match=r"-9999 stands in its columns {'a': 1, 'b': 2} instead of {'b': 2} times"):
+    with pytest.raises(
+        ValueError, match=r"-9999 stands in its columns {'a': 1, 'b': 2} instead of {'b': 2} times"
+    ):
         load_dataset("tiny", here)

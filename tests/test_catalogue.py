@@ -17,7 +17,9 @@ def test_every_promised_name_is_built():
 @pytest.mark.parametrize("name", MODELS)
 def test_each_name_makes_a_forecaster_that_bears_it(name):
     forecaster = make_forecaster(name, 7)
-    assert all(callable(getattr(forecaster, method)) for method in ("fit", "predict", "predict_windows"))
+    assert all(
+        callable(getattr(forecaster, method)) for method in ("fit", "predict", "predict_windows")
+    )
     assert (forecaster.horizon, forecaster.alias) == (7, name)
     assert make_forecaster(name, 7, alias="other").alias == "other"
 

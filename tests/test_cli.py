@@ -17,7 +17,8 @@ from tsattn import cli, demo
 from tsattn.data.frames import to_panel
 from tsattn.training import loop
 
-ROWS, HORIZON = 90, 4
+ROWS = 90
+HORIZON = 4
 SMALL = ["--context", "16", "--max-epochs", "1"]
 COMMANDS = ["", "demo", "fit", "forecast", "backtest", "benchmark", "datasets"] + [
     f"datasets {name}" for name in ("list", "show", "fetch", "verify")
@@ -29,12 +30,18 @@ def long_frame(rows=ROWS):
     days = pd.date_range("2024-01-01", periods=rows, freq="D").astype(str)
     noise = np.random.default_rng(0).normal(size=2 * rows).round(3)
     wave = np.sin(np.arange(2 * rows))
-    return pd.DataFrame({"unique_id": np.repeat(["a", "b"], rows), "ds": [*days, *days], "y": 5 + wave + noise})
+    return pd.DataFrame(
+        {"unique_id": np.repeat(["a", "b"], rows), "ds": [*days, *days], "y": 5 + wave + noise}
+    )
 
 
 def wide_frame(rows=ROWS):
     long = long_frame(rows)
-    return long.pivot(index="ds", columns="unique_id", values="y").reset_index().rename(columns={"ds": "date"})
+    return (
+        long.pivot(index="ds", columns="unique_id", values="y")
+        .reset_index()
+        .rename(columns={"ds": "date"})
+    )
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def lines(out):
     return [json.loads(line) for line in out.splitlines()]
 
 
-# --- mistakes ------------------------------------------------------------------------------------------------------
+# --- mistakes -------------------------------------------------------------------------------------
 
 
 def changed(column, row, value):
@@ -109,7 +116,16 @@ WRITERS = {
         "--plot",
         "new/f.png",
     ],
-    "backtest": ["backtest", "bad.csv", "--horizon", HORIZON, "--model", "naive", "--out", "new/b.csv"],
+    "backtest": [
+        "backtest",
+        "bad.csv",
+        "--horizon",
+        HORIZON,
+        "--model",
+        "naive",
+        "--out",
+        "new/b.csv",
+    ],
     "benchmark": [
         *("benchmark", "--data", "bad.csv", "--split", "0.6,0.2,0.2", "--horizon", HORIZON),
         *("--model", "naive", "--out", "runs", "--json"),
@@ -132,7 +148,17 @@ def check_refusal(result, pattern):
 
 def test_a_fit_ends_at_its_time_limit(folder, run):
     long_frame().to_csv("long.csv", index=False)
-    limited = ["fit", "long.csv", "--horizon", HORIZON, "--context", "16", "--max-epochs", "100000", "--max-time"]
+    limited = [
+        "fit",
+        "long.csv",
+        "--horizon",
+        HORIZON,
+        "--context",
+        "16",
+        "--max-epochs",
+        "100000",
+        "--max-time",
+    ]
     began = time.monotonic()
     code, _, err = run(*limited, "2s", "--out", "model")
     assert code == 0, err
@@ -162,7 +188,12 @@ def test_a_series_too_short_for_the_network_is_a_warning(folder, run, command):
     long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)
     code, _, err = run(*WRITERS[command])
     assert code == 0
-    assert err.count("tsattn: warning: 1 of 2 series have fewer than 8 rows of history, too few for mlr") == 1
+    assert (
+        err.count(
+            "tsattn: warning: 1 of 2 series have fewer than 8 rows of history, too few for mlr"
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("command", WRITERS)
@@ -175,7 +206,9 @@ def test_a_bad_table_is_one_line_and_leaves_nothing(folder, run, fault, command)
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"a,b\n1,2\n3,4,5\n", b"\xff\xfe\x00\x81", b"\x00\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"a,b\n1,2\n3,4,5\n", b"\xff\xfe\x00\x81", b"\x00\x00"]
+)
 def test_files_that_are_no_tables_are_refused(folder, run, content):
     Path("bad.csv").write_bytes(content)
     before = files(folder)
@@ -197,9 +230,15 @@ BAD_USAGE = {
     "fit nowhere.csv --horizon 4 --out m": "there is no file nowhere.csv; check the path",
     "fit . --horizon 4 --out m": r"^tsattn: \.: Is a directory; check the path",
     "fit long.csv --horizon 4 --out long.csv": "long.csv is a file; name a folder",
-    "fit long.csv --horizon 4 --out long.csv/m": "long.csv is a file, so nothing can be written below it",
-    "fit long.csv --horizon 4 --out m --model naive --context 3": "--context means nothing to naive; leave it out",
-    "fit long.csv --horizon 4 --out m --model fourier": "'fourier' is unknown; use one of mlr, standard",
+    "fit long.csv --horizon 4 --out long.csv/m": (
+        "long.csv is a file, so nothing can be written below it"
+    ),
+    "fit long.csv --horizon 4 --out m --model naive --context 3": (
+        "--context means nothing to naive; leave it out"
+    ),
+    "fit long.csv --horizon 4 --out m --model fourier": (
+        "'fourier' is unknown; use one of mlr, standard"
+    ),
     "fit long.csv --horizon 4 --out m --context 3": "context.*16|patch_len",
     "fit long.csv --horizon 4 --out m --max-epochs 0": "--max-epochs must be .*at least 1; got 0",
     "fit long.csv --horizon 400 --out m": "rows",
@@ -219,21 +258,31 @@ BAD_USAGE = {
     "forecast long.csv --from nowhere": "nowhere.*is missing",
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
-    "backtest long.csv --horizon 4 --model prophet": "'prophet' is unknown; use one of mlr, standard",
+    "backtest long.csv --horizon 4 --model prophet": (
+        "'prophet' is unknown; use one of mlr, standard"
+    ),
     "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write --level 80",
     "backtest long.csv --horizon 4 --model naive --n-windows 0": "--n-windows must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --step 0": "--step must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --n-windows 99": "rows",
-    "backtest long.csv --horizon 4 --model seasonal_naive --season-length 0": "--season-length must be .* got 0",
+    "backtest long.csv --horizon 4 --model seasonal_naive --season-length 0": (
+        "--season-length must be .* got 0"
+    ),
     "benchmark": "nothing to judge on; name a data set",
     "benchmark none.toml --dataset ETTh1": "none.toml: No such file or directory; check the path",
     "benchmark --dataset nosuch": "no data set is called 'nosuch'; known are electricity, etth1",
     "benchmark --dataset ETTh1 --data-dir nowhere": "--data-dir 'nowhere' is no folder",
     "benchmark --data wide.csv --horizon 4": "a table and its split go together",
     "benchmark --data wide.csv --split 0.7,0.1,0.2": "has no card that lists horizons",
-    "benchmark --data wide.csv --split 0.7,0.1 --horizon 4": "three shares that sum to 1.*'0.7,0.1'",
-    "benchmark --data wide.csv --split 0.6,0.2,0.2 --horizon 4 --model mlr --out r": "54 training rows; mlr needs 340",
-    "benchmark --data wide.csv --split 0.6,0.2,0.2 --horizon 4 --model naive --out wide.csv": "name a folder",
+    "benchmark --data wide.csv --split 0.7,0.1 --horizon 4": (
+        "three shares that sum to 1.*'0.7,0.1'"
+    ),
+    "benchmark --data wide.csv --split 0.6,0.2,0.2 --horizon 4 --model mlr --out r": (
+        "54 training rows; mlr needs 340"
+    ),
+    "benchmark --data wide.csv --split 0.6,0.2,0.2 --horizon 4 --model naive --out wide.csv": (
+        "name a folder"
+    ),
     "datasets show nosuch": "no data set is called 'nosuch'; known are",
     "datasets verify ETTh1 --data-dir .": "neither ETTh1.csv nor ETTh1.csv.gz is in",
     "demo --out long.csv": "long.csv is a file; name a folder",
@@ -268,7 +317,9 @@ def test_a_real_process_says_the_same(folder):
     make().to_csv("bad.csv", index=False)
     before = files(folder)
     argv = [str(each) for each in WRITERS["fit"]]
-    said = subprocess.run([sys.executable, "-m", "tsattn", *argv], capture_output=True, text=True, timeout=120)
+    said = subprocess.run(
+        [sys.executable, "-m", "tsattn", *argv], capture_output=True, text=True, timeout=120
+    )
     check_refusal((said.returncode, said.stdout, said.stderr), pattern)
     assert files(folder) == before
 
@@ -304,14 +355,16 @@ def test_interrupts_end_with_130_and_defects_are_not_hidden(run, monkeypatch):
 
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from tsattn.cli import main; sys.exit(main(['datasets', 'list']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=120) == 141
 
 
-# --- what goes well ------------------------------------------------------------------------------------------------
+# --- what goes well -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -323,22 +376,29 @@ def test_every_command_has_help(run, command):
 
 def test_help_and_version_answer_without_loading_anything_heavy(run):
     code = (
-        "import sys; from tsattn.cli import main; main(['benchmark', '--help']); "
-        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'lightning', 'statsmodels'} & set(sys.modules)))"
+        "import sys; from tsattn.cli import main; main(['benchmark', '--help']);"
+        " print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'lightning', 'statsmodels'} &"
+        " set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert said.stdout.splitlines()[-1] == "[]"
     assert run("--version")[1].count(".") == 2
 
 
 def test_a_model_is_fitted_saved_and_used_again(folder, run):
-    code, out, err = run("fit", "long.csv", "--horizon", HORIZON, *SMALL, "--out", "deep/model", "--json")
+    code, out, err = run(
+        "fit", "long.csv", "--horizon", HORIZON, *SMALL, "--out", "deep/model", "--json"
+    )
     assert (code, err) == (0, "")
     (summary,) = lines(out)
     assert (summary["context"], summary["horizon"], summary["out"]) == (16, HORIZON, "deep/model")
     assert files(folder / "deep" / "model") == ["config.json", "model.safetensors"]
     kept = run("forecast", "long.csv", "--from", "deep/model", "--level", 80)
-    fresh = run("forecast", "long.csv", "--horizon", HORIZON, "--model", "mlr", *SMALL, "--level", "80")
+    fresh = run(
+        "forecast", "long.csv", "--horizon", HORIZON, "--model", "mlr", *SMALL, "--level", "80"
+    )
     assert kept == fresh, "one seed, one model"
     frame = pd.read_csv(folder / "long.csv")
     answer = pd.DataFrame([line.split(",") for line in kept[1].splitlines()])
@@ -349,14 +409,27 @@ def test_a_model_is_fitted_saved_and_used_again(folder, run):
     ], frame["ds"].max()
     shorter = run("forecast", "long.csv", "--from", "deep/model", "--horizon", 2)[1]
     assert len(shorter.splitlines()) == 1 + 2 * 2
-    check_refusal(run("forecast", "long.csv", "--from", "deep/model", "--horizon", 9), "horizon = 9 is longer than")
+    check_refusal(
+        run("forecast", "long.csv", "--from", "deep/model", "--horizon", 9),
+        "horizon = 9 is longer than",
+    )
     again = run("fit", "long.csv", "--horizon", HORIZON, *SMALL, "--out", "deep/model")
     assert (again[0], again[2]) == (0, "")
     assert "parameters" in again[1]
 
 
 def test_a_forecast_goes_to_files_in_the_dialect_that_came(folder, run):
-    argv = ["forecast", "wide.csv", "--horizon", HORIZON, *SMALL, "--model", "standard", "--level", "50"]
+    argv = [
+        "forecast",
+        "wide.csv",
+        "--horizon",
+        HORIZON,
+        *SMALL,
+        "--model",
+        "standard",
+        "--level",
+        "50",
+    ]
     assert run(*argv, "--level", "80", "--out", "new/f.csv", "--plot", "new/f.png") == (0, "", "")
     frame = pd.read_csv("new/f.csv")
     assert list(frame.columns[:6]) == ["date", "a", "a-lo-50", "a-hi-50", "a-lo-80", "a-hi-80"]
@@ -383,9 +456,22 @@ def test_a_picture_that_fails_loses_no_forecast(folder, run, monkeypatch):
 
 
 def test_other_column_names_and_gaps_by_policy(folder, run):
-    frame = long_frame().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}).drop(index=30)
+    frame = (
+        long_frame().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}).drop(index=30)
+    )
     frame.to_csv("shops.csv", index=False)
-    names = ["--id-col", "shop", "--time-col", "day", "--target-col", "sales", "--missing", "ffill", "--freq", "D"]
+    names = [
+        "--id-col",
+        "shop",
+        "--time-col",
+        "day",
+        "--target-col",
+        "sales",
+        "--missing",
+        "ffill",
+        "--freq",
+        "D",
+    ]
     argv = ["backtest", "shops.csv", "--horizon", HORIZON, "--model", "naive", *names]
     code, out, err = run(*argv, "--n-windows", 3, "--out", "b.csv", "--json")
     assert (code, err, len(lines(out))) == (0, "", 1)
@@ -394,7 +480,11 @@ def test_other_column_names_and_gaps_by_policy(folder, run):
 
 @pytest.mark.parametrize("model", ["mlr", "nlinear", "zero"])
 def test_a_saved_model_remembers_how_its_table_is_read(folder, run, model):
-    frame = long_frame().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}).assign(temp=7.0)
+    frame = (
+        long_frame()
+        .rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"})
+        .assign(temp=7.0)
+    )
     frame.drop(index=30).to_csv("shops.csv", index=False)
     names = ["--id-col", "shop", "--time-col", "day", "--target-col", "sales", "--missing", "ffill"]
     small = [] if model == "zero" else SMALL
@@ -402,29 +492,52 @@ def test_a_saved_model_remembers_how_its_table_is_read(folder, run, model):
     assert run(*fit, *names)[0] == 0
     code, out, err = run("forecast", "shops.csv", "--from", "model")
     assert (code, err, out.splitlines()[0]) == (0, "", f"shop,day,{model}")
-    assert out == run("forecast", "shops.csv", "--horizon", HORIZON, "--model", model, *small, *names)[1]
+    assert (
+        out
+        == run("forecast", "shops.csv", "--horizon", HORIZON, "--model", model, *small, *names)[1]
+    )
     # What is named counts before what is remembered.
     frame.drop(index=30).rename(columns={"day": "date"}).to_csv("dates.csv", index=False)
     check_refusal(run("forecast", "dates.csv", "--from", "model"), "'day' is missing")
     code, named, _ = run("forecast", "dates.csv", "--from", "model", "--time-col", "date")
     assert (code, named.splitlines()[1:]) == (0, out.splitlines()[1:])
-    check_refusal(run("forecast", "shops.csv", "--from", "model", "--missing", "error"), "2024-01-31")
+    check_refusal(
+        run("forecast", "shops.csv", "--from", "model", "--missing", "error"), "2024-01-31"
+    )
 
 
 def test_integer_stamps_take_an_integer_frequency(folder, run):
     frame = long_frame().assign(ds=[*range(0, 2 * ROWS, 2)] * 2)
     frame.to_csv("counted.csv", index=False)
-    code, out, err = run("backtest", "counted.csv", "--horizon", 3, "--model", "naive", "--freq", 2, "--json")
+    code, out, err = run(
+        "backtest", "counted.csv", "--horizon", 3, "--model", "naive", "--freq", 2, "--json"
+    )
     assert (code, err) == (0, "")
     assert lines(out)[0]["n_windows"] == 10
 
 
 def test_a_backtest_prints_scores_and_writes_what_they_come_from(folder, run):
-    argv = ["backtest", "long.csv", "--horizon", HORIZON, "--model", "seasonal_naive", "--model", "naive"]
-    code, out, err = run(*argv, "--n-windows", 5, "--step", 3, "--out", "new/backtest.csv", "--json")
+    argv = [
+        "backtest",
+        "long.csv",
+        "--horizon",
+        HORIZON,
+        "--model",
+        "seasonal_naive",
+        "--model",
+        "naive",
+    ]
+    code, out, err = run(
+        *argv, "--n-windows", 5, "--step", 3, "--out", "new/backtest.csv", "--json"
+    )
     assert (code, err) == (0, "")
     seasonal, naive = lines(out)
-    assert (seasonal["model"], naive["model"], naive["n_windows"], naive["step"]) == ("seasonal_naive", "naive", 5, 3)
+    assert (seasonal["model"], naive["model"], naive["n_windows"], naive["step"]) == (
+        "seasonal_naive",
+        "naive",
+        5,
+        3,
+    )
     frame = pd.read_csv("new/backtest.csv")
     assert list(frame.columns) == ["unique_id", "ds", "cutoff", "y", "seasonal_naive", "naive"]
     assert len(frame) == 2 * 5 * HORIZON
@@ -438,7 +551,17 @@ def test_a_backtest_prints_scores_and_writes_what_they_come_from(folder, run):
 
 
 def test_a_backtest_of_trained_models_takes_the_shared_settings(folder, run):
-    argv = ["backtest", "long.csv", "--horizon", HORIZON, "--model", "nlinear", "--model", "naive", *SMALL]
+    argv = [
+        "backtest",
+        "long.csv",
+        "--horizon",
+        HORIZON,
+        "--model",
+        "nlinear",
+        "--model",
+        "naive",
+        *SMALL,
+    ]
     first, second = (run(*argv, "--json", "--n-windows", 2) for _ in "ab")
     assert first == second
     assert first[0] == 0
@@ -451,14 +574,19 @@ def test_a_benchmark_prints_every_row_run_or_found(folder, run):
     code, out, err = run(*argv, *models, "--out", "runs", "--json")
     assert (code, err) == (0, "")
     rows = lines(out)
-    assert [(row["model"], row["n_windows"]) for row in rows] == [("naive", 15), ("seasonal_naive", 15)]
+    assert [(row["model"], row["n_windows"]) for row in rows] == [
+        ("naive", 15),
+        ("seasonal_naive", 15),
+    ]
     assert len(lines((folder / "runs" / "records.jsonl").read_text())) == 2
-    assert run(*argv, *models, "--out", "runs", "--json")[1] == out, "found, so not a second changed"
+    assert run(*argv, *models, "--out", "runs", "--json")[1] == out, (
+        "found, so not a second changed"
+    )
     assert run(*argv, *models, "--json")[0] == 0
     table = run(*argv, *models, "--out", "runs")[1]
     assert f"{rows[0]['mse']:.4f}" in table
     Path("suite.toml").write_text('models = ["drift"]\nhorizons = [2, 3]\n')
-    (code, out, err) = run("benchmark", "suite.toml", *argv[1:5], "--json")
+    code, out, err = run("benchmark", "suite.toml", *argv[1:5], "--json")
     assert [(row["model"], row["horizon"]) for row in lines(out)] == [("drift", 2), ("drift", 3)]
 
 
@@ -468,11 +596,25 @@ def test_the_promised_benchmark_line(run, data_dir):
     assert (code, err) == (0, "")
     naive, seasonal = lines(out)
     assert [round(naive[name], 4) for name in ("mse", "mae", "n_windows")] == [1.2944, 0.7132, 2785]
-    assert [round(seasonal[name], 4) for name in ("mse", "mae", "n_windows")] == [0.5122, 0.4333, 2785]
+    assert [round(seasonal[name], 4) for name in ("mse", "mae", "n_windows")] == [
+        0.5122,
+        0.4333,
+        2785,
+    ]
 
 
 def test_progress_is_for_terminals_only(folder, run, monkeypatch):
-    argv = ["benchmark", "--data", "wide.csv", "--split", "0.6,0.2,0.2", "--horizon", "4", "--model", "naive"]
+    argv = [
+        "benchmark",
+        "--data",
+        "wide.csv",
+        "--split",
+        "0.6,0.2,0.2",
+        "--horizon",
+        "4",
+        "--model",
+        "naive",
+    ]
     assert run(*argv)[2] == ""
     monkeypatch.setattr(cli.sys.stderr, "isatty", lambda: True, raising=False)
     said = []
@@ -511,7 +653,7 @@ def test_data_sets_are_listed_shown_and_verified(run, data_dir):
     assert report["channels"] == 21
 
 
-# --- the demo ------------------------------------------------------------------------------------------------------
+# --- the demo -------------------------------------------------------------------------------------
 
 
 def test_the_demo_writes_its_three_files(folder, run, monkeypatch):
@@ -555,8 +697,11 @@ def test_tables_read_the_same_from_file_and_from_memory(folder):
 
 
 @pytest.mark.parametrize(("asked", "used"), [([], 1), (["--threads", "3"], 3)])
-def test_training_takes_the_threads_asked_for_and_gives_them_back(folder, run, monkeypatch, asked, used):
-    seen, train = [], loop.train
+def test_training_takes_the_threads_asked_for_and_gives_them_back(
+    folder, run, monkeypatch, asked, used
+):
+    seen = []
+    train = loop.train
 
     def watch(*args, **kwargs):
         seen.append(torch.get_num_threads())

@@ -1,4 +1,6 @@
-"""Columns beside the target on the command line: named, read, and refused where they cannot be read."""
+"""Columns beside the target on the command line: named, read, and refused where they cannot be
+read.
+"""
 
 import io
 import json
@@ -10,11 +12,26 @@ import pytest
 from tsattn import AttentionForecaster, Schema, make_forecaster
 from tsattn.training import loop
 
-ROWS, HORIZON = 90, 4
+ROWS = 90
+HORIZON = 4
 DAYS = pd.date_range("2024-01-01", periods=ROWS + HORIZON, freq="D")
 FIT = ["--horizon", HORIZON, "--context", 16, "--max-epochs", 1]
-READS = ["--past-col", "warmth", "--future-col", "promo", "--static-col", "kind", "--calendar", "weekday"]
-NAMED = {"past_cols": ["warmth"], "future_cols": ["promo"], "static_cols": ["kind"], "calendar": ["weekday"]}
+READS = [
+    "--past-col",
+    "warmth",
+    "--future-col",
+    "promo",
+    "--static-col",
+    "kind",
+    "--calendar",
+    "weekday",
+]
+NAMED = {
+    "past_cols": ["warmth"],
+    "future_cols": ["promo"],
+    "static_cols": ["kind"],
+    "calendar": ["weekday"],
+}
 
 
 def kiosks():
@@ -23,7 +40,11 @@ def kiosks():
     parts = []
     for name, kind in (("a", "ice"), ("b", "1")):
         promo = (rng.random(len(DAYS)) < 0.3).astype(float)
-        columns = {"y": 5 + promo + rng.normal(size=len(DAYS)), "warmth": rng.normal(size=len(DAYS)), "promo": promo}
+        columns = {
+            "y": 5 + promo + rng.normal(size=len(DAYS)),
+            "warmth": rng.normal(size=len(DAYS)),
+            "promo": promo,
+        }
         parts.append(pd.DataFrame({"unique_id": name, "ds": DAYS, **columns, "kind": kind}))
     return pd.concat(parts, ignore_index=True)
 
@@ -41,15 +62,28 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
     code, _, err = run(
-        "forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv", "--out", "f.csv"
+        "forecast",
+        "table.csv",
+        "--model",
+        "mlr",
+        *FIT,
+        *READS,
+        "--future",
+        "future.csv",
+        "--out",
+        "f.csv",
     )
     assert (code, err) == (0, "")
-    table, future = pd.read_csv("table.csv"), pd.read_csv("future.csv")
+    table = pd.read_csv("table.csv")
+    future = pd.read_csv("future.csv")
     model = AttentionForecaster.from_settings(
         horizon=HORIZON, context=16, max_epochs=1, random_state=0, alias="mlr", **NAMED
     ).fit(table)
     pd.testing.assert_frame_equal(
-        pd.read_csv("f.csv", parse_dates=["ds"]), model.predict(future=future), check_dtype=False, rtol=1e-6
+        pd.read_csv("f.csv", parse_dates=["ds"]),
+        model.predict(future=future),
+        check_dtype=False,
+        rtol=1e-6,
     )
     flipped = model.predict(future=future.assign(promo=1 - future["promo"]))["mlr"]
     assert not np.allclose(flipped, model.predict(future=future)["mlr"]), "promo is not read at all"
@@ -60,7 +94,17 @@ def test_future_columns_may_be_text(folder, run, model):
     for file in ("table.csv", "future.csv"):
         frame = pd.read_csv(file)
         frame.assign(promo=frame["promo"].map({0: "none", 1: "sale"})).to_csv(file, index=False)
-    argv = ["table.csv", "--horizon", HORIZON, "--model", model, "--future-col", "promo", "--future", "future.csv"]
+    argv = [
+        "table.csv",
+        "--horizon",
+        HORIZON,
+        "--model",
+        model,
+        "--future-col",
+        "promo",
+        "--future",
+        "future.csv",
+    ]
     code, out, err = run("forecast", *argv)
     assert (code, err) == (0, "")
     own = make_forecaster(model, HORIZON, schema=Schema(future_cols=["promo"]), random_state=0)
@@ -73,7 +117,10 @@ def test_a_saved_model_knows_its_columns(folder, run):
     again = ["forecast", "table.csv", "--from", "model"]
     code, saved, _ = run(*again, "--future", "future.csv")
     assert code == 0
-    assert saved == run("forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv")[1]
+    assert (
+        saved
+        == run("forecast", "table.csv", "--model", "mlr", *FIT, *READS, "--future", "future.csv")[1]
+    )
     code, out, err = run(*again)
     assert (code, out) == (2, "")
     assert "--future is missing; give a table with promo for the 4 rows after each series" in err
@@ -84,7 +131,11 @@ def test_a_saved_model_knows_its_columns(folder, run):
 
 def test_wide_tables_keep_covariates_apart_from_channels(folder, run):
     table = pd.read_csv("table.csv")
-    wide = table.pivot(index="ds", columns="unique_id", values="y").reset_index().rename(columns={"ds": "date"})
+    wide = (
+        table.pivot(index="ds", columns="unique_id", values="y")
+        .reset_index()
+        .rename(columns={"ds": "date"})
+    )
     wide["promo"] = table["promo"][:ROWS]
     wide.to_csv("wide.csv", index=False)
     pd.DataFrame({"date": DAYS[ROWS:], "promo": 1.0}).to_csv("ahead.csv", index=False)
@@ -119,22 +170,48 @@ def spoilt(path, **cells):
     ("options", "spoil", "said"),
     [
         (READS, {}, "--future is missing"),
-        (["--past-col", "warmth", "--future", "future.csv"], {}, "the model reads no future columns"),
+        (
+            ["--past-col", "warmth", "--future", "future.csv"],
+            {},
+            "the model reads no future columns",
+        ),
         ([*READS, "--future", "nowhere.csv"], {}, "there is no file nowhere.csv"),
-        ([*READS, "--future", "future.csv"], {"promo": None}, "series 'a': column 'promo' of --future is missing at"),
+        (
+            [*READS, "--future", "future.csv"],
+            {"promo": None},
+            "series 'a': column 'promo' of --future is missing at",
+        ),
         ([*READS, "--future", "future.csv"], {"promo": "soon"}, "holds 'soon' at {day}"),
-        (["--past-col", "warmth", "--future-col", "warmth"], {}, "is named in --past-col and in --future-col"),
+        (
+            ["--past-col", "warmth", "--future-col", "warmth"],
+            {},
+            "is named in --past-col and in --future-col",
+        ),
         (["--past-col", "cold"], {}, "'cold'"),
         (["--static-col", "warmth"], {}, "'warmth'"),
         (["--calendar", "fortnight"], {}, "'fortnight'"),
     ],
-    ids=["no_future", "future_unread", "no_file", "gap", "word", "twice", "absent", "not_static", "cycle"],
+    ids=[
+        "no_future",
+        "future_unread",
+        "no_file",
+        "gap",
+        "word",
+        "twice",
+        "absent",
+        "not_static",
+        "cycle",
+    ],
 )
-def test_what_cannot_be_read_is_refused_before_training(folder, run, options, spoil, said, monkeypatch):
+def test_what_cannot_be_read_is_refused_before_training(
+    folder, run, options, spoil, said, monkeypatch
+):
     spoilt("future.csv", **spoil)
     monkeypatch.setattr(loop, "train", lambda *args, **kwargs: pytest.fail("training began"))
     before = sorted(folder.iterdir())
-    code, out, err = run("forecast", "table.csv", "--model", "mlr", *FIT, *options, "--out", "f.csv")
+    code, out, err = run(
+        "forecast", "table.csv", "--model", "mlr", *FIT, *options, "--out", "f.csv"
+    )
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert said.format(day=DAYS[ROWS + 1].date()) in err

@@ -9,7 +9,8 @@ import pytest
 from tsattn import cli
 from tsattn.catalogue import MODELS
 
-ROWS, H = 60, 2
+ROWS = 60
+H = 2
 POINTS_ONLY = ("naive", "seasonal_naive", "drift", "window_average", "ridge", "gbm")
 
 
@@ -19,7 +20,9 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     days = pd.date_range("2024-01-01", periods=ROWS, freq="D").astype(str)
     y = 5 + np.sin(np.arange(2 * ROWS)) + np.random.default_rng(0).normal(size=2 * ROWS).round(3)
-    table = pd.DataFrame({"unique_id": np.repeat(["a", "b"], ROWS), "ds": [*days, *days], "y": np.abs(y)})
+    table = pd.DataFrame(
+        {"unique_id": np.repeat(["a", "b"], ROWS), "ds": [*days, *days], "y": np.abs(y)}
+    )
     table.to_csv("long.csv", index=False)
 
     def call(command, *options):
@@ -40,7 +43,12 @@ def test_each_model_is_fitted_saved_forecast_and_judged(name, run):
     asked += ["--seed", 1] if "random_state" in takes else []
     level = [] if name in POINTS_ONLY else ["--level", 80]
     facts = run("fit", *asked, "--out", "model")[0]
-    assert (facts["model"], facts["horizon"], facts["series"], facts["frequency"]) == (name, H, 2, "D")
+    assert (facts["model"], facts["horizon"], facts["series"], facts["frequency"]) == (
+        name,
+        H,
+        2,
+        "D",
+    )
     kept = run("forecast", "--from", "model", "--threads", 1, *level)
     assert [(row["unique_id"], row["ds"][:10]) for row in kept] == [
         (series, day) for series in "ab" for day in ("2024-03-01", "2024-03-02")

@@ -1,6 +1,7 @@
 """The promises of the base class, kept by every forecaster.
 
-A new forecaster is one line in ``FORECASTERS``: a name, and how to make it for ``H`` steps with a schema.
+A new forecaster is one line in ``FORECASTERS``: a name, and how to make it for ``H`` steps with a
+schema.
 """
 
 import copy
@@ -60,7 +61,9 @@ class Auto(AutoForecaster):
 
 
 def auto(schema):
-    """As the pretrained forecaster, it takes missing values as they are where it is not told to refuse them."""
+    """As the pretrained forecaster, it takes missing values as they are where it is not told to
+    refuse them.
+    """
     return Auto(H, schema=schema if schema.missing else schema.changed(missing="error"))
 
 
@@ -71,23 +74,41 @@ FORECASTERS = {
     "seasonal_naive by frequency": lambda schema: SeasonalNaive(H, schema=schema),
     "drift": lambda schema: Drift(H, schema=schema),
     "window_average": lambda schema: WindowAverage(H, 5, schema=schema),
-    "ets": lambda schema: StatsmodelsForecaster(H, "ets", season_length=6, context=24, schema=schema),
-    "autoreg": lambda schema: StatsmodelsForecaster(H, "autoreg", season_length=6, context=24, schema=schema),
-    "ridge": lambda schema: SklearnForecaster(H, "ridge", context=12, max_windows=150, random_state=0, schema=schema),
-    "gbm": lambda schema: SklearnForecaster(H, GBM, context=8, max_windows=100, random_state=0, schema=schema),
-    "gluonts deepar": lambda schema: GluonTSForecaster(H, "deepar", **DEEP, estimator_args=FEW, schema=schema),
-    "gluonts dlinear": lambda schema: GluonTSForecaster(H, "dlinear", **DEEP, estimator_args=FEW, schema=schema),
+    "ets": lambda schema: StatsmodelsForecaster(
+        H, "ets", season_length=6, context=24, schema=schema
+    ),
+    "autoreg": lambda schema: StatsmodelsForecaster(
+        H, "autoreg", season_length=6, context=24, schema=schema
+    ),
+    "ridge": lambda schema: SklearnForecaster(
+        H, "ridge", context=12, max_windows=150, random_state=0, schema=schema
+    ),
+    "gbm": lambda schema: SklearnForecaster(
+        H, GBM, context=8, max_windows=100, random_state=0, schema=schema
+    ),
+    "gluonts deepar": lambda schema: GluonTSForecaster(
+        H, "deepar", **DEEP, estimator_args=FEW, schema=schema
+    ),
+    "gluonts dlinear": lambda schema: GluonTSForecaster(
+        H, "dlinear", **DEEP, estimator_args=FEW, schema=schema
+    ),
     "conformal naive": lambda schema: SplitConformal(Naive(H, schema=schema), n_windows=12),
-    "conformal drift": lambda schema: SplitConformal(Drift(H, 5, schema=schema), n_windows=9, step_size=2),
+    "conformal drift": lambda schema: SplitConformal(
+        Drift(H, 5, schema=schema), n_windows=9, step_size=2
+    ),
     "conformal zero": lambda schema: SplitConformal(zero(schema), n_windows=12),
-    "adaptive naive": lambda schema: AdaptiveConformal(Naive(H, schema=schema), n_windows=12, levels=(50, 80)),
+    "adaptive naive": lambda schema: AdaptiveConformal(
+        Naive(H, schema=schema), n_windows=12, levels=(50, 80)
+    ),
     "nlinear": lambda schema: LinearForecaster(H, "nlinear", **FIT, schema=schema),
     "dlinear": lambda schema: LinearForecaster(H, "dlinear", **FIT, schema=schema),
     "mlr": lambda schema: AttentionForecaster(H, network=NETWORK, **FIT, schema=schema),
     "bilinear_btt": lambda schema: AttentionForecaster(
         H, attention="bilinear_btt", network=NETWORK, **FIT, schema=schema
     ),
-    "quantile head": lambda schema: AttentionForecaster(H, head="quantile", network=NETWORK, **FIT, schema=schema),
+    "quantile head": lambda schema: AttentionForecaster(
+        H, head="quantile", network=NETWORK, **FIT, schema=schema
+    ),
     "zero": zero,
 }
 
@@ -104,7 +125,9 @@ def make(name):
 
 
 def long_frame(lengths=(120, 96, 150), holes=()):
-    """Daily series of unlike size and length that end on one day; ``holes`` are rows from the end without value."""
+    """Daily series of unlike size and length that end on one day; ``holes`` are rows from the end
+    without value.
+    """
     rng = np.random.default_rng(7)
     frames = []
     for i, n in enumerate(lengths):
@@ -181,7 +204,8 @@ def test_inputs_stay_as_they_were(make, kind):
     forecaster.predict(frame)
     pd.testing.assert_frame_equal(frame, kept)
     panel = to_panel(frame)
-    values, print_before = panel.values.copy(), panel.fingerprint()
+    values = panel.values.copy()
+    print_before = panel.fingerprint()
     forecaster.fit(panel).predict(panel)
     np.testing.assert_array_equal(panel.values, values)
     assert panel.fingerprint() == print_before
@@ -193,7 +217,11 @@ def test_inputs_stay_as_they_were(make, kind):
 
 def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    threads, legacy, state = torch.get_num_threads(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    threads, legacy, state = (
+        torch.get_num_threads(),
+        np.random.get_state()[1].copy(),  # noqa: NPY002
+        torch.get_rng_state(),
+    )
     make().fit(long_frame()).predict()
     assert not list(Path(tmp_path).iterdir())
     assert capfd.readouterr() == ("", "")
@@ -217,7 +245,9 @@ def test_only_the_last_context_rows_count(name):
     context = forecaster.max_context
     more = last_contexts(panel, min(96, context + 20))
     np.testing.assert_allclose(
-        forecaster.predict_windows(more)[0], forecaster.predict_windows(more[:, -context:])[0], rtol=1e-6
+        forecaster.predict_windows(more)[0],
+        forecaster.predict_windows(more[:, -context:])[0],
+        rtol=1e-6,
     )
 
 
@@ -234,7 +264,10 @@ def test_wide_in_wide_out(name, make):
     out = fitted(name, "wide").predict()
     assert list(out.columns) == ["s0", "s1"]
     pd.testing.assert_index_equal(
-        out.index, pd.date_range("2024-07-01", periods=H, freq="D", name="ds"), exact="equiv", check_names=True
+        out.index,
+        pd.date_range("2024-07-01", periods=H, freq="D", name="ds"),
+        exact="equiv",
+        check_names=True,
     )
     by_column = make().fit(wide_frame().reset_index(names="date")).predict()
     assert list(by_column.columns) == ["date", "s0", "s1"]
@@ -280,7 +313,13 @@ def test_the_order_of_rows_and_series_does_not_matter(name, make):
     turned = {"s0": "z", "s1": "y", "s2": "x"}
     out = fitted(name).predict(long_frame().replace({"unique_id": turned}))
     pairs = out.set_index(["unique_id", "ds"]).iloc[:, 0]
-    expected = fitted(name).predict().replace({"unique_id": turned}).set_index(["unique_id", "ds"]).iloc[:, 0]
+    expected = (
+        fitted(name)
+        .predict()
+        .replace({"unique_id": turned})
+        .set_index(["unique_id", "ds"])
+        .iloc[:, 0]
+    )
     np.testing.assert_allclose(pairs.sort_index(), expected.sort_index(), rtol=1e-6)
 
 
@@ -294,26 +333,36 @@ def test_numbers_of_any_kind_are_read(make):
 def test_forecasts_do_not_depend_on_the_batch(name):
     forecaster = fitted(name)
     panel = to_panel(long_frame())
-    x = np.lib.stride_tricks.sliding_window_view(panel.values[:120, 0], min(forecaster.max_context, 64))[::8, :, None]
+    x = np.lib.stride_tricks.sliding_window_view(
+        panel.values[:120, 0], min(forecaster.max_context, 64)
+    )[::8, :, None]
     whole = forecaster.predict_windows(x)[0]
     # A network in single precision sums in another order in another batch.
     scale = 1e-6 * np.abs(whole).max() if "zero" in name or name == "auto" else 0
     for batch in (1, 3):
-        parts = [forecaster.predict_windows(x[first : first + batch])[0] for first in range(0, len(x), batch)]
+        parts = [
+            forecaster.predict_windows(x[first : first + batch])[0]
+            for first in range(0, len(x), batch)
+        ]
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
 
 
 def test_a_recursive_forecast_does_not_depend_on_longer_series_beside_it(name):
-    forecaster, frame = fitted(name), long_frame((34, 150))
+    forecaster = fitted(name)
+    frame = long_frame((34, 150))
     short = frame[frame["unique_id"] == "s0"]
     alone = forecaster.predict(short, horizon=2 * H + 1, recursive=True)
     both = forecaster.predict(frame, horizon=2 * H + 1, recursive=True)
-    np.testing.assert_allclose(numbers(both[both["unique_id"] == "s0"]), numbers(alone), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        numbers(both[both["unique_id"] == "s0"]), numbers(alone), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_scores_do_not_depend_on_the_chunk(name):
-    forecaster, panel = fitted(name, "wide"), to_panel(wide_frame())
-    ends, scaler = np.arange(64, 127, 8), make_scaler(panel, 60)
+    forecaster = fitted(name, "wide")
+    panel = to_panel(wide_frame())
+    ends = np.arange(64, 127, 8)
+    scaler = make_scaler(panel, 60)
     scores = []
     for chunk in (1, 3, 10_000):
         rolled = roll(forecaster, panel, ends, scaler=scaler, chunk=chunk, keep=False)
@@ -363,7 +412,11 @@ def test_a_short_series_is_one_clear_error(name, make):
 
 def test_a_panel_of_another_frequency_is_refused(name):
     days = to_panel(long_frame())
-    hours = to_panel(long_frame().assign(ds=lambda f: pd.Timestamp("2024-01-01") + (f["ds"] - f["ds"].min()) / 24))
+    hours = to_panel(
+        long_frame().assign(
+            ds=lambda f: pd.Timestamp("2024-01-01") + (f["ds"] - f["ds"].min()) / 24
+        )
+    )
     with pytest.raises(ValueError, match="fitted on frequency 'D'; got 'h'; resample, or fit anew"):
         fitted(name).predict(hours)
     assert len(fitted(name).predict(days).to_frame()) == 3 * H
@@ -376,8 +429,12 @@ def test_a_shorter_horizon_is_a_prefix(name):
         part = forecast_panel(fitted(name), panel, horizon=steps)
         np.testing.assert_array_equal(part.point, whole.point[:, :steps])
     if fitted(name).reaching(H + 1) is not fitted(name):
-        longer = forecast_panel(FORECASTERS[name](SCHEMA).set_params(horizon=H + 1).fit(panel), panel)
-        np.testing.assert_array_equal(forecast_panel(fitted(name), panel, horizon=H + 1).point, longer.point)
+        longer = forecast_panel(
+            FORECASTERS[name](SCHEMA).set_params(horizon=H + 1).fit(panel), panel
+        )
+        np.testing.assert_array_equal(
+            forecast_panel(fitted(name), panel, horizon=H + 1).point, longer.point
+        )
         assert fitted(name).horizon == H
         return
     with pytest.raises(ValueError, match=f"horizon = {H + 1} is longer"):
@@ -392,8 +449,16 @@ def test_a_horizon_that_is_set_after_the_fit_is_served_or_refused_in_words(name,
     windows = last_contexts(to_panel(long_frame()), 40)
     bound = name in ("auto", "ridge", "gbm") or name.startswith("gluonts")
     if bound or (isinstance(changed, NetworkForecaster) and steps > H):
-        rule = f"not that of the fit, {H}; fit again, or set it back" if bound else f"longer than the {H} steps that"
-        for ask in (changed.predict, lambda: changed.predict_windows(windows), lambda: changed.save(tmp_path / "it")):
+        rule = (
+            f"not that of the fit, {H}; fit again, or set it back"
+            if bound
+            else f"longer than the {H} steps that"
+        )
+        for ask in (
+            changed.predict,
+            lambda: changed.predict_windows(windows),
+            lambda: changed.save(tmp_path / "it"),
+        ):
             with pytest.raises(ValueError, match=f"horizon = {steps} is {rule}"):
                 ask()
         assert not (tmp_path / "it").exists()
@@ -409,7 +474,9 @@ def test_a_horizon_that_is_set_after_the_fit_is_served_or_refused_in_words(name,
 def test_what_was_fitted_does_not_answer_for_another_model_that_is_set(name, changes, tmp_path):
     changed = copy.copy(fitted(name)).set_params(**changes)
     for ask in (changed.predict, lambda: changed.save(tmp_path / "it")):
-        with pytest.raises(ValueError, match=r"= '\w+' is not that of the fit, '\w+'; fit again, or set it back"):
+        with pytest.raises(
+            ValueError, match=r"= '\w+' is not that of the fit, '\w+'; fit again, or set it back"
+        ):
             ask()
 
 
@@ -423,8 +490,12 @@ def test_levels_and_quantiles_are_one_and_do_not_cross(name, kind):
     heads = ["s0", "s1"] if kind == "wide" else [forecaster.alias_]
     for head in heads:
         for level, lower, upper in ((50, 0.25, 0.75), (80, 0.1, 0.9)):
-            np.testing.assert_array_equal(by_level[f"{head}-lo-{level}"], by_quantile[f"{head}-q{lower}"])
-            np.testing.assert_array_equal(by_level[f"{head}-hi-{level}"], by_quantile[f"{head}-q{upper}"])
+            np.testing.assert_array_equal(
+                by_level[f"{head}-lo-{level}"], by_quantile[f"{head}-q{lower}"]
+            )
+            np.testing.assert_array_equal(
+                by_level[f"{head}-hi-{level}"], by_quantile[f"{head}-q{upper}"]
+            )
         ladder = by_quantile[[f"{head}-q{q}" for q in (0.1, 0.25, 0.5, 0.75, 0.9)]].to_numpy()
         assert (np.diff(ladder, axis=1) >= 0).all()
         np.testing.assert_array_equal(by_level[head], by_quantile[head])
@@ -437,24 +508,30 @@ def test_bad_requests_are_refused(name, ask):
         fitted(name).predict(**ask)
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))], ids=["deepcopy", "pickle"]
+)
 def test_copies_forecast_alike(name, twin):
     other = twin(fitted(name))
     assert other is not fitted(name)
     pd.testing.assert_frame_equal(other.predict(), fitted(name).predict())
-    pd.testing.assert_frame_equal(other.predict(long_frame((97, 98))), fitted(name).predict(long_frame((97, 98))))
+    pd.testing.assert_frame_equal(
+        other.predict(long_frame((97, 98))), fitted(name).predict(long_frame((97, 98)))
+    )
 
 
-# --- the leak test ---------------------------------------------------------------------------------------------
+# --- the leak test --------------------------------------------------------------------------------
 
-N_WINDOWS, STEP = 3, 3
+N_WINDOWS = 3
+STEP = 3
 FILLED = Schema(missing="interpolate")
 # Missing just before cutoffs, so that a fill that looks ahead gives itself away.
 HOLES = tuple(H + STEP * w + 1 for w in range(N_WINDOWS))
 
 
 def assert_blind(judge, frame):
-    """Nothing after a cutoff may matter: the rows from an origin on are changed, and all earlier windows compared.
+    """Nothing after a cutoff may matter: the rows from an origin on are changed, and all earlier
+    windows compared.
 
     Args:
         judge: From a frame to the frame of a backtest.
@@ -537,14 +614,19 @@ def test_a_backtest_that_fits_on_everything_is_caught():
         rolled = roll(Mean(H).fit(panel), panel, ends)
         return honest.frame.assign(naive=rolled.point.ravel())
 
-    assert_blind(lambda frame: backtest(Mean(H), frame, n_windows=N_WINDOWS, step_size=STEP).frame, long_frame())
+    assert_blind(
+        lambda frame: backtest(Mean(H), frame, n_windows=N_WINDOWS, step_size=STEP).frame,
+        long_frame(),
+    )
     with pytest.raises(AssertionError, match="knew the future"):
         assert_blind(leaking, long_frame())
 
 
 def test_a_fill_that_looks_ahead_is_caught():
     def leaking(frame):
-        filled = frame.assign(y=frame.groupby("unique_id")["y"].transform(lambda y: y.interpolate()))
+        filled = frame.assign(
+            y=frame.groupby("unique_id")["y"].transform(lambda y: y.interpolate())
+        )
         return backtest(Naive(H), filled, n_windows=N_WINDOWS, step_size=STEP).frame
 
     with pytest.raises(AssertionError, match="knew the future"):

@@ -1,4 +1,6 @@
-"""The future that ``predict`` asks for, by name, and what every other place does with covariates."""
+"""The future that ``predict`` asks for, by name, and what every other place does with
+covariates.
+"""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +38,7 @@ def wide():
     return attention(past_cols=["temp"], future_cols=["promo"]).fit(wide_frame())
 
 
-# --- future frames ----------------------------------------------------------------------------------------------
+# --- future frames --------------------------------------------------------------------------------
 
 
 def test_the_rows_to_fill_in_are_those_that_are_forecast(model):
@@ -47,7 +49,10 @@ def test_the_rows_to_fill_in_are_those_that_are_forecast(model):
         future[["unique_id", "ds"]], model.predict(future=filled(future))[["unique_id", "ds"]]
     )
     assert len(model.make_future_frame(horizon=7)) == 21
-    assert model.make_future_frame(long_frame((20,)).assign(unique_id="n"))["unique_id"].tolist() == ["n"] * H
+    assert (
+        model.make_future_frame(long_frame((20,)).assign(unique_id="n"))["unique_id"].tolist()
+        == ["n"] * H
+    )
 
 
 @pytest.mark.parametrize("where", ["index", "column"])
@@ -60,7 +65,11 @@ def test_wide_futures_have_the_form_of_their_table(where):
     assert answer.columns.tolist() == [*([] if where == "index" else ["day"]), "s0", "s1"]
     pd.testing.assert_index_equal(answer.index, future.index)
     # The other form is understood as well.
-    other = filled(future).reset_index(names="date") if where == "index" else filled(future).set_index("day")
+    other = (
+        filled(future).reset_index(names="date")
+        if where == "index"
+        else filled(future).set_index("day")
+    )
     pd.testing.assert_frame_equal(own.predict(future=other), answer)
 
 
@@ -69,9 +78,15 @@ def test_rows_may_come_in_any_order_among_others(model):
     expected = model.predict(future=future)
     later = filled(model.make_future_frame(horizon=9)).groupby("unique_id").tail(5)
     more = pd.concat([future, later])
-    more = pd.concat([more.assign(rain=1), future.assign(unique_id="stranger")]).sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(model.predict(future=more.astype({"unique_id": "category"})), expected)
-    pd.testing.assert_frame_equal(model.predict(future=more.assign(ds=more["ds"].astype(str))), expected)
+    more = pd.concat([more.assign(rain=1), future.assign(unique_id="stranger")]).sample(
+        frac=1, random_state=0
+    )
+    pd.testing.assert_frame_equal(
+        model.predict(future=more.astype({"unique_id": "category"})), expected
+    )
+    pd.testing.assert_frame_equal(
+        model.predict(future=more.assign(ds=more["ds"].astype(str))), expected
+    )
     for layout in ("%d/%m/%Y", "%m/%d/%Y"):  # each of these days may be a month
         written = more.assign(ds=more["ds"].dt.strftime(layout))
         pd.testing.assert_frame_equal(model.predict(future=written), expected)
@@ -83,7 +98,9 @@ def test_a_shorter_horizon_needs_a_shorter_future(model):
     first = future.groupby("unique_id").head(2)
     short = model.predict(future=first, level=50, horizon=2)
     pd.testing.assert_frame_equal(short, whole.groupby("unique_id").head(2).reset_index(drop=True))
-    with pytest.raises(ValueError, match=r"series 's0': column 'promo' of future= is missing at 2024-07-03"):
+    with pytest.raises(
+        ValueError, match=r"series 's0': column 'promo' of future= is missing at 2024-07-03"
+    ):
         model.predict(future=first)
     own = attention(**EVERY).fit(long_frame()).set_params(horizon=2)
     pd.testing.assert_frame_equal(own.predict(future=first, level=50), short)
@@ -92,10 +109,16 @@ def test_a_shorter_horizon_needs_a_shorter_future(model):
 
 
 def test_fewer_steps_are_the_first_of_all_where_a_step_reads_every_row_ahead():
-    ridge = make_forecaster("ridge", H, schema=Schema(future_cols=["promo"], calendar=["weekday"])).fit(long_frame())
+    ridge = make_forecaster(
+        "ridge", H, schema=Schema(future_cols=["promo"], calendar=["weekday"])
+    ).fit(long_frame())
     future = ridge.make_future_frame(horizon=2 * H).assign(promo=np.arange(6 * H) % 3)
     for whole, steps in ((H, 1), (H, H - 1), (2 * H, H + 1)):
-        wanted = ridge.predict(future=future, horizon=whole, recursive=True).groupby("unique_id").head(steps)
+        wanted = (
+            ridge.predict(future=future, horizon=whole, recursive=True)
+            .groupby("unique_id")
+            .head(steps)
+        )
         answer = ridge.predict(future=future, horizon=steps, recursive=True)
         pd.testing.assert_frame_equal(answer, wanted.reset_index(drop=True))
 
@@ -113,9 +136,18 @@ def lacking(future, rows=(), **values):
     [
         (
             lambda f: None,
-            r"future= was not given: series 's0': column 'promo' .* at 2024-07-01 .*\(and 23 more, 3 series",
+            (
+                r"future= was not given: series 's0': column 'promo' .* at 2024-07-01 .*\(and 23"
+                r" more, 3 series"
+            ),
         ),
-        (lambda f: f[:0], r"series 's0': column 'promo' of future= is missing at 2024-07-01 .*\(and 23 more, 3 series"),
+        (
+            lambda f: f[:0],
+            (
+                r"series 's0': column 'promo' of future= is missing at 2024-07-01 .*\(and 23 more,"
+                r" 3 series"
+            ),
+        ),
         (
             lambda f: lacking(f, [6, 7, 9]),
             r"series 's1': column 'promo' .* at 2024-07-03 .*\(and 5 more, 2 series in all\)",
@@ -128,16 +160,31 @@ def lacking(future, rows=(), **values):
             lambda f: f.assign(ds=f["ds"] + pd.Timedelta("1h")),
             r"\(and 23 more.*make_future_frame\(\)",
         ),
-        (lambda f: pd.concat([f, f[3:4]]), "future= has the row at 2024-07-04 00:00:00 of series 's0' twice"),
-        (lambda f: lacking(f, price="dear"), "column 'price' of future= holds 'dear' at 2024-07-02"),
-        (lambda f: lacking(f, price=-np.inf), "column 'price' of future= holds -inf at 2024-07-02 .*must be finite"),
+        (
+            lambda f: pd.concat([f, f[3:4]]),
+            "future= has the row at 2024-07-04 00:00:00 of series 's0' twice",
+        ),
+        (
+            lambda f: lacking(f, price="dear"),
+            "column 'price' of future= holds 'dear' at 2024-07-02",
+        ),
+        (
+            lambda f: lacking(f, price=-np.inf),
+            "column 'price' of future= holds -inf at 2024-07-02 .*must be finite",
+        ),
         (lambda f: f.drop(columns="price"), "column 'price' is missing; the table has columns"),
-        (lambda f: f.drop(columns="unique_id"), "column 'unique_id' is missing; the table has columns"),
+        (
+            lambda f: f.drop(columns="unique_id"),
+            "column 'unique_id' is missing; the table has columns",
+        ),
         (
             lambda f: f.assign(ds=f["ds"].dt.tz_localize("UTC")),
             "holds stamps in a time zone, but the series have stamps w",
         ),
-        (lambda f: f.assign(ds=np.arange(12)), "column 'ds' of future= holds integers, but the series have stamps"),
+        (
+            lambda f: f.assign(ds=np.arange(12)),
+            "column 'ds' of future= holds integers, but the series have stamps",
+        ),
         (lambda f: f.assign(ds="soon"), "column 'ds' of future= holds 'soon' in row 0"),
     ],
 )
@@ -151,7 +198,9 @@ def test_a_future_that_nobody_reads_is_refused():
     for kwargs in ({}, {"calendar": ["weekday"]}):
         own = attention(**kwargs).fit(long_frame())
         assert own.make_future_frame().columns.tolist() == ["unique_id", "ds"]
-        with pytest.raises(ValueError, match="future= was given, but the model reads no future columns"):
+        with pytest.raises(
+            ValueError, match="future= was given, but the model reads no future columns"
+        ):
             own.predict(future=own.make_future_frame())
         assert len(own.predict()) == 3 * H
     with pytest.raises(TypeError, match=r"data must be a frame, .*; got dict"):
@@ -161,14 +210,25 @@ def test_a_future_that_nobody_reads_is_refused():
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_the_first_of_all_that_is_missing_is_named(data):
-    """The error names the first cell that is not there and counts the others; else all is read as it is."""
+    """The error names the first cell that is not there and counts the others; else all is read as
+    it is.
+    """
     columns = CovariateColumns.checked((), ["promo", "price"], (), ())
     freq = data.draw(st.sampled_from(["D", "h", "MS", "B"]))
-    panel = from_long(long_frame(tuple(data.draw(st.lists(st.integers(3, 9), min_size=1, max_size=4))), freq=freq))
-    panel = panel.until(panel.lengths - [data.draw(st.integers(0, 2)) for _ in range(panel.n_series)])
+    panel = from_long(
+        long_frame(tuple(data.draw(st.lists(st.integers(3, 9), min_size=1, max_size=4))), freq=freq)
+    )
+    panel = panel.until(
+        panel.lengths - [data.draw(st.integers(0, 2)) for _ in range(panel.n_series)]
+    )
     steps = data.draw(st.integers(1, 5))
     future = filled(future_frame(panel, columns, steps))
-    gone = [(r, c) for r in range(len(future)) for c in ("promo", "price") if data.draw(st.integers(0, 3)) == 0]
+    gone = [
+        (r, c)
+        for r in range(len(future))
+        for c in ("promo", "price")
+        if data.draw(st.integers(0, 3)) == 0
+    ]
     holed = future.copy()
     for row, column in gone:
         holed.loc[row, column] = np.nan
@@ -177,7 +237,10 @@ def test_the_first_of_all_that_is_missing_is_named(data):
     holed = holed.sample(frac=1, random_state=data.draw(st.integers(0, 99)))
     if gone:
         (row, column), others = gone[0], f" \\(and {len(gone) - 1} more" if len(gone) > 1 else ""
-        named = f"series '{future['unique_id'][row]}': column '{column}' .* {future['ds'][row]}.*{others}"
+        named = (
+            f"series '{future['unique_id'][row]}': column '{column}' .*"
+            f" {future['ds'][row]}.*{others}"
+        )
         with pytest.raises(ValueError, match=named):
             read_future(holed, panel, columns, steps)
     else:
@@ -185,11 +248,13 @@ def test_the_first_of_all_that_is_missing_is_named(data):
         np.testing.assert_array_equal(read.reshape(-1, 2), future[["promo", "price"]].to_numpy())
 
 
-# --- windows by hand --------------------------------------------------------------------------------------------
+# --- windows by hand ------------------------------------------------------------------------------
 
 
 def some_windows(model, rows=15):
-    panel = to_panel(long_frame(), Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size")))
+    panel = to_panel(
+        long_frame(), Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size"))
+    )
     ends = panel.starts[1:] - H
     x = np.stack([panel.values[end - rows : end] for end in ends])
     return x, CovariateHistory(panel, model.covariate_columns_).windows(ends, rows, H)
@@ -199,7 +264,9 @@ def test_windows_longer_than_the_context_are_cut(model):
     x, windows = some_windows(model)
     whole = model.predict_windows(x, covariates=windows, quantiles=(0.3, 0.5))[1]
     np.testing.assert_allclose(
-        model.predict_windows(x[:, 3:], covariates=windows.cut(12, H), quantiles=(0.3, 0.5))[1], whole, rtol=1e-6
+        model.predict_windows(x[:, 3:], covariates=windows.cut(12, H), quantiles=(0.3, 0.5))[1],
+        whole,
+        rtol=1e-6,
     )
 
 
@@ -217,13 +284,22 @@ def test_a_step_without_known_covariates_has_no_forecast(model):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda w: None, "this forecaster reads covariates; got none for its windows; pass covariates="),
-        (lambda w: CovariateWindows(w.past[:, 1:], w.known, w.static), r"covariates.past must have shape \(3, 15, 1\)"),
+        (
+            lambda w: None,
+            "this forecaster reads covariates; got none for its windows; pass covariates=",
+        ),
+        (
+            lambda w: CovariateWindows(w.past[:, 1:], w.known, w.static),
+            r"covariates.past must have shape \(3, 15, 1\)",
+        ),
         (
             lambda w: CovariateWindows(w.past, w.known[:, :-1], w.static),
             r"covariates.known must have shape \(3, 19, 4\)",
         ),
-        (lambda w: CovariateWindows(w.past, w.known, w.static[:2]), r"covariates.static must have shape \(3, 2\)"),
+        (
+            lambda w: CovariateWindows(w.past, w.known, w.static[:2]),
+            r"covariates.static must have shape \(3, 2\)",
+        ),
         (
             lambda w: CovariateWindows(w.past + np.nan, w.known, w.static),
             "must be finite up to the cutoff; got NaN or inf",
@@ -246,11 +322,14 @@ def test_windows_that_do_not_fit_are_refused(model, spoil, message):
 
 def test_covariates_that_nobody_reads_are_refused(model):
     x, windows = some_windows(model)
-    with pytest.raises(ValueError, match="covariates= was given, but mlr reads none; leave it out, or fit with some"):
+    with pytest.raises(
+        ValueError,
+        match="covariates= was given, but mlr reads none; leave it out, or fit with some",
+    ):
         attention().fit(long_frame()).predict_windows(x, covariates=windows)[0]
 
 
-# --- declarations -----------------------------------------------------------------------------------------------
+# --- declarations ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,16 +337,32 @@ def test_covariates_that_nobody_reads_are_refused(model):
     [
         ({"past_cols": "temp"}, r"past_cols must be a list of names; got 'temp'; write \['temp'\]"),
         ({"future_cols": 7}, "future_cols must be a list of names; got 7"),
-        ({"calendar": "hour"}, r"calendar must be a list of names or 'auto'; got 'hour'; write \['hour'\]"),
+        (
+            {"calendar": "hour"},
+            r"calendar must be a list of names or 'auto'; got 'hour'; write \['hour'\]",
+        ),
         ({"calendar": ["hour"]}, "calendar 'hour' says nothing about stamps of frequency 'D'"),
-        ({"past_cols": ["temp", "temp"]}, "column 'temp' is named in past_cols and in past_cols, but has one place"),
-        ({"past_cols": ["temp"], "future_cols": ["temp"]}, "a future column is read in the context as well"),
+        (
+            {"past_cols": ["temp", "temp"]},
+            "column 'temp' is named in past_cols and in past_cols, but has one place",
+        ),
+        (
+            {"past_cols": ["temp"], "future_cols": ["temp"]},
+            "a future column is read in the context as well",
+        ),
         ({"past_cols": ["rain"]}, "column 'rain' is missing"),
-        ({"static_cols": ["temp"]}, "series 's0': static column 'temp' holds .* but must have one value in a series"),
+        (
+            {"static_cols": ["temp"]},
+            "series 's0': static column 'temp' holds .* but must have one value in a series",
+        ),
         ({"past_cols": ["y"]}, "column 'y' is the target_col of the table"),
         *(
             ({name: value, **DECODER}, f"a decoder network .* {name}")
-            for name, value in {"past_cols": ["temp"], "future_cols": ["promo"], "calendar": "auto"}.items()
+            for name, value in {
+                "past_cols": ["temp"],
+                "future_cols": ["promo"],
+                "calendar": "auto",
+            }.items()
         ),
     ],
 )
@@ -291,12 +386,16 @@ def test_models_that_read_nothing_leave_named_columns_unread():
 def test_other_numbers_at_predict_are_refused(model):
     frame = long_frame()
     future = filled(model.make_future_frame())
-    with pytest.raises(ValueError, match="series 's1': static column 'kind' was 'a', 'b' in training; got 'mill'; fit"):
+    with pytest.raises(
+        ValueError,
+        match="series 's1': static column 'kind' was 'a', 'b' in training; got 'mill'; fit",
+    ):
         model.predict(frame.replace({"kind": {"b": "mill"}}), future=future)
     with pytest.raises(ValueError, match="column 'temp' is missing"):
         model.predict(frame.drop(columns="temp"), future=future)
     with pytest.raises(
-        ValueError, match="the panel has no covariate 'temp'; make it by to_panel with a schema that names it"
+        ValueError,
+        match="the panel has no covariate 'temp'; make it by to_panel with a schema that names it",
     ):
         model.predict(from_long(frame), future=future)
 
@@ -308,7 +407,9 @@ def test_panels_with_more_columns_than_are_read_are_fine(model):
     )
     answer = attention(**EVERY).fit(panel).predict(future=filled(model.make_future_frame()))
     assert isinstance(answer, Forecast)
-    pd.testing.assert_frame_equal(answer.to_frame(), model.predict(future=filled(model.make_future_frame())))
+    pd.testing.assert_frame_equal(
+        answer.to_frame(), model.predict(future=filled(model.make_future_frame()))
+    )
     # What nobody reads is not kept.
     assert model.panel_.covariates.columns == ("temp", "promo", "price")
     own = attention(future_cols=["price"]).fit(panel)
@@ -317,11 +418,13 @@ def test_panels_with_more_columns_than_are_read_are_fine(model):
 
 
 def test_settings_that_name_no_column_leave_the_hash_of_a_record_as_it_was():
-    assert asked({"past_cols": (), "calendar": [], "offset": 0, "mixing": False, "ranks": None}) == {"offset": 0}
+    assert asked(
+        {"past_cols": (), "calendar": [], "offset": 0, "mixing": False, "ranks": None}
+    ) == {"offset": 0}
     assert asked({"past_cols": ["temp"]}) == {"past_cols": ["temp"]}
 
 
-# --- around forecasters -----------------------------------------------------------------------------------------
+# --- around forecasters ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -349,8 +452,12 @@ def test_adaptive_intervals_are_judged_and_told_with_covariates():
     frame = long_frame()
     before, _ = parts_of(frame, 12)
     rule = AdaptiveConformal(attention(**EVERY), n_windows=6, levels=(50, 80)).fit(before)
-    panel = to_panel(frame, Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size")))
-    rolled = roll_adaptive(rule, panel, np.concatenate([panel.starts[1:] - 12 + w for w in range(8)]))
+    panel = to_panel(
+        frame, Schema(past_cols=("temp", "promo", "price"), static_cols=("kind", "size"))
+    )
+    rolled = roll_adaptive(
+        rule, panel, np.concatenate([panel.starts[1:] - 12 + w for w in range(8)])
+    )
     assert np.isfinite(rolled.bounds).all()
     x, windows = some_windows(rule, 32)
     rule.update(x, np.zeros((3, H, 1)), covariates=windows)
@@ -362,9 +469,13 @@ def test_adaptive_intervals_are_judged_and_told_with_covariates():
 def test_places_without_room_for_covariates_refuse(kwargs):
     own = attention(**kwargs)
     for place, refused in ((to_gluonts, "GluonTS adapter"), (to_sktime, "sktime adapter")):
-        with pytest.raises(ValueError, match=f"the {refused} has no place for covariates, and mlr reads some"):
+        with pytest.raises(
+            ValueError, match=f"the {refused} has no place for covariates, and mlr reads some"
+        ):
             place(own)
-    with pytest.raises(ValueError, match="an exported program has no place for covariates, and mlr reads some"):
+    with pytest.raises(
+        ValueError, match="an exported program has no place for covariates, and mlr reads some"
+    ):
         export_program(own.fit(long_frame()))
 
 
@@ -373,17 +484,22 @@ def test_attention_maps_read_no_future(model):
     np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-5)
     frame = long_frame()
     last = frame["ds"] > "2024-06-24"
-    assert not np.allclose(model.attention_maps(frame.assign(price=frame["price"].where(~last, 400))), maps)
+    assert not np.allclose(
+        model.attention_maps(frame.assign(price=frame["price"].where(~last, 400))), maps
+    )
 
 
 def test_wide_tables_share_their_covariates(wide):
     future = filled(wide.make_future_frame())
     answer = wide.predict(future=future, level=50)
-    assert answer.columns.tolist() == [f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-50", "-hi-50")]
+    assert answer.columns.tolist() == [
+        f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-50", "-hi-50")
+    ]
     moved = wide.predict(future=future.assign(promo=1 - future["promo"]), level=50)
     assert (np.abs(moved - answer) > 1e-9).all(axis=None)
     assert isinstance(
-        wide.predict(from_wide(wide_frame(), Schema(past_cols=["temp", "promo"])), future=future), Forecast
+        wide.predict(from_wide(wide_frame(), Schema(past_cols=["temp", "promo"])), future=future),
+        Forecast,
     )
     with pytest.raises(ValueError, match="fitted on the channels s0, s1; got s0, s1, rain"):
         wide.predict(wide_frame().assign(rain=1.0), future=future)

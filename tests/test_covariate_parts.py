@@ -1,4 +1,6 @@
-"""Columns beside the target: read, checked, kept with their series, handed to the network in their time."""
+"""Columns beside the target: read, checked, kept with their series, handed to the network in their
+time.
+"""
 
 from dataclasses import replace
 
@@ -23,15 +25,20 @@ from tsattn.nn.covariates import StepNetwork
 from tsattn.nn.heads import HEADS
 from tsattn.nn.models import build_model
 
-MOVING, STATIC = ("temp", "promo", "price"), ("kind", "size")
+MOVING = ("temp", "promo", "price")
+STATIC = ("kind", "size")
 COLUMNS = CovariateColumns.checked(**EVERY)
 
 
 def panel(frame=None, **kwargs):
-    return from_long(long_frame() if frame is None else frame, Schema(past_cols=MOVING, static_cols=STATIC), **kwargs)
+    return from_long(
+        long_frame() if frame is None else frame,
+        Schema(past_cols=MOVING, static_cols=STATIC),
+        **kwargs,
+    )
 
 
-# --- tables -----------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def test_columns_travel_with_their_rows():
@@ -41,7 +48,12 @@ def test_columns_travel_with_their_rows():
     assert found.covariates.static.tolist() == [["a", 1.0], ["b", 2.0], ["a", 3.0]]
     assert found.covariates.columns == MOVING
     np.testing.assert_array_equal(found.values[:, 0], frame["y"])
-    for part in (found.rows(5, -7), found.last(9), found.until(np.array([8, 9, 10])), found.rows(3, 4)):
+    for part in (
+        found.rows(5, -7),
+        found.last(9),
+        found.until(np.array([8, 9, 10])),
+        found.rows(3, 4),
+    ):
         at = pd.MultiIndex.from_arrays([np.repeat(part.ids, part.lengths), part.times])
         wanted = frame.set_index(["unique_id", "ds"]).loc[at, list(MOVING)]
         np.testing.assert_array_equal(part.covariates.values, wanted.to_numpy(float))
@@ -80,17 +92,24 @@ def test_tables_come_back():
 
 def test_panels_are_continued_with_their_covariates():
     whole = panel()
-    assert continued_panel(whole.until(40), whole.rows(35, None)).fingerprint() == whole.fingerprint()
+    assert (
+        continued_panel(whole.until(40), whole.rows(35, None)).fingerprint() == whole.fingerprint()
+    )
     wide = from_wide(wide_frame().reset_index(names="ds"), Schema(past_cols=["temp", "promo"]))
     assert continued_panel(wide.until(40), wide.rows(40, None)).fingerprint() == wide.fingerprint()
     names = {"y": "sold", "temp": "y", "promo": "ds", "ds": "day"}
     swapped = from_long(
-        long_frame().rename(columns=names), Schema(time_col="day", target_col="sold", past_cols=["y", "ds"])
+        long_frame().rename(columns=names),
+        Schema(time_col="day", target_col="sold", past_cols=["y", "ds"]),
     )
-    assert continued_panel(swapped.until(40), swapped.rows(35, None)).fingerprint() == swapped.fingerprint()
+    assert (
+        continued_panel(swapped.until(40), swapped.rows(35, None)).fingerprint()
+        == swapped.fingerprint()
+    )
     other = panel(long_frame().assign(size=9))
     with pytest.raises(
-        ValueError, match=r"series 's0': static column 'size' holds 1\.0 and 9\.0 .*one value in a series"
+        ValueError,
+        match=r"series 's0': static column 'size' holds 1\.0 and 9\.0 .*one value in a series",
     ):
         continued_panel(whole.until(40), other.rows(40, None))
 
@@ -112,10 +131,22 @@ def spoiled(column, value, row=100):
             lambda: panel(spoiled("price", "cheap")),
             "series 's1': column 'price' holds 'cheap' at 2024-06-01.*must be numbers",
         ),
-        (lambda: panel(spoiled("price", np.inf)), "'price' holds inf at 2024-06-01.*must be finite"),
-        (lambda: panel(spoiled("kind", None)), "series 's1': static column 'kind' holds None in row 100"),
-        (lambda: panel(spoiled("size", np.nan)), "series 's1': static column 'size' holds nan in row 100"),
-        (lambda: panel(spoiled("kind", "z")), "series 's1': static column 'kind' holds 'b' and 'z', but must have one"),
+        (
+            lambda: panel(spoiled("price", np.inf)),
+            "'price' holds inf at 2024-06-01.*must be finite",
+        ),
+        (
+            lambda: panel(spoiled("kind", None)),
+            "series 's1': static column 'kind' holds None in row 100",
+        ),
+        (
+            lambda: panel(spoiled("size", np.nan)),
+            "series 's1': static column 'size' holds nan in row 100",
+        ),
+        (
+            lambda: panel(spoiled("kind", "z")),
+            "series 's1': static column 'kind' holds 'b' and 'z', but must have one",
+        ),
         (
             lambda: panel(long_frame().assign(kind=pd.Timestamp("2024"))),
             "'kind' must hold numbers, text or categories; got",
@@ -128,7 +159,10 @@ def spoiled(column, value, row=100):
             lambda: from_long(long_frame(), Schema(static_cols=["rain"])),
             "column 'rain' is missing.*name it by static_cols=",
         ),
-        (lambda: from_long(long_frame(), Schema(past_cols=["y"])), "'y' is the target_col of the table and cannot be"),
+        (
+            lambda: from_long(long_frame(), Schema(past_cols=["y"])),
+            "'y' is the target_col of the table and cannot be",
+        ),
         (lambda: from_wide(wide_frame(), Schema(past_cols=["rain"])), "column 'rain' is missing"),
         (
             lambda: to_panel(wide_frame(), Schema(static_cols=["temp"])),
@@ -187,7 +221,7 @@ def test_static_columns_of_many_kinds(kind, values, expected):
     assert from_long(frame, Schema(static_cols=["s"])).covariates.static[:, 0].tolist() == expected
 
 
-# --- the calendar -----------------------------------------------------------------------------------------------
+# --- the calendar ---------------------------------------------------------------------------------
 
 
 def test_cycles_follow_the_clock_of_the_time_zone():
@@ -231,7 +265,10 @@ def test_auto_takes_what_fits_and_was_seen_whole(freq, n, expected):
         (
             ["hour"],
             "D",
-            "calendar 'hour' says nothing about stamps of frequency 'D'; leave it out: it fits with weekday",
+            (
+                "calendar 'hour' says nothing about stamps of frequency 'D'; leave it out: it fits"
+                " with weekday"
+            ),
         ),
         (["weekday"], "W-MON", "says nothing about stamps of frequency 'W-MON'"),
         (["weekday"], 1, "integer time has no calendar"),
@@ -247,11 +284,12 @@ def test_a_calendar_that_does_not_fit_is_refused(calendar, freq, message):
         choose_cycles(calendar, freq, times)
 
 
-# --- what a network gets to see ---------------------------------------------------------------------------------
+# --- what a network gets to see -------------------------------------------------------------------
 
 
 def test_windows_show_past_columns_to_the_cutoff_and_known_ones_to_the_last_step():
-    found, frame = panel(), long_frame()
+    found = panel()
+    frame = long_frame()
     source = CovariateHistory(found, COLUMNS)
     ends = np.array([20, 66, 100, 192])
     windows = source.windows(ends, 6, 3)
@@ -282,7 +320,8 @@ def test_windows_at_the_end_take_what_is_told_of_the_future():
 
 
 def test_scales_are_those_of_the_training_rows():
-    frame, stops = long_frame(), np.array([50, 40, 46])
+    frame = long_frame()
+    stops = np.array([50, 40, 46])
     encoder = CovariateEncoder.fit(COLUMNS, panel(frame), stops)
     train = frame[
         frame.groupby("unique_id").cumcount()
@@ -293,13 +332,23 @@ def test_scales_are_those_of_the_training_rows():
     np.testing.assert_allclose(encoder.scale, numbers.std(ddof=0))
     late = frame.copy()
     late.loc[frame.groupby("unique_id").cumcount(ascending=False) < 20, "temp"] *= 100
-    np.testing.assert_array_equal(CovariateEncoder.fit(COLUMNS, panel(late), stops).mean, encoder.mean)
+    np.testing.assert_array_equal(
+        CovariateEncoder.fit(COLUMNS, panel(late), stops).mean, encoder.mean
+    )
     rows = encoder.rows(panel(frame))
-    np.testing.assert_allclose(rows["past"][:, 0], (frame["temp"] - encoder.mean[0]) / encoder.scale[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        rows["past"][:, 0], (frame["temp"] - encoder.mean[0]) / encoder.scale[0], rtol=1e-6
+    )
     np.testing.assert_array_equal(rows["static"][:, :2], [[1, 0], [0, 1], [1, 0]])
-    np.testing.assert_allclose(rows["static"][:, 2], (np.array([1, 2, 3]) - 2) / np.std([1, 2, 3]), rtol=1e-6)
+    np.testing.assert_allclose(
+        rows["static"][:, 2], (np.array([1, 2, 3]) - 2) / np.std([1, 2, 3]), rtol=1e-6
+    )
     assert encoder.sizes == {"n_past": 1, "n_known": 4, "n_static": 3}
-    assert {name: part.shape[1] for name, part in rows.items()} == {"past": 1, "known": 4, "static": 3}
+    assert {name: part.shape[1] for name, part in rows.items()} == {
+        "past": 1,
+        "known": 4,
+        "static": 3,
+    }
 
 
 def test_constant_columns_are_harmless_and_vast_ones_refused():
@@ -307,7 +356,8 @@ def test_constant_columns_are_harmless_and_vast_ones_refused():
     assert CovariateEncoder.fit(COLUMNS, panel(frame), np.array([70, 60, 66])).scale[0] == 1
     frame["temp"] = np.linspace(-1e200, 1e200, len(frame))
     with pytest.raises(
-        ValueError, match=r"covariate 'temp': values must have squares within float64; got up to 1e\+200"
+        ValueError,
+        match=r"covariate 'temp': values must have squares within float64; got up to 1e\+200",
     ):
         CovariateEncoder.fit(COLUMNS, panel(frame), np.array([70, 60, 66]))
 
@@ -325,10 +375,20 @@ def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
     values = torch.as_tensor(found.values)
     order = torch.Generator().manual_seed(seed)
     batches = WindowBatches(
-        values, ends, spec, batch_size=batch, generator=order, covariates=tensors, starts=found.starts
+        values,
+        ends,
+        spec,
+        batch_size=batch,
+        generator=order,
+        covariates=tensors,
+        starts=found.starts,
     )
-    shuffled = ends[torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed)).numpy()]
-    wanted = encoder.encode(CovariateHistory(found, COLUMNS).windows(shuffled, context, horizon), horizon)
+    shuffled = ends[
+        torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed)).numpy()
+    ]
+    wanted = encoder.encode(
+        CovariateHistory(found, COLUMNS).windows(shuffled, context, horizon), horizon
+    )
     x, y, parts = zip(*batches, strict=True)
     np.testing.assert_array_equal(torch.cat(x)[:, -1, 0], found.values[shuffled - 1, 0])
     np.testing.assert_array_equal(torch.cat(y)[:, 0, 0], found.values[shuffled, 0])
@@ -336,9 +396,17 @@ def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
         np.testing.assert_allclose(torch.cat([part[name] for part in parts]), whole, rtol=1e-6)
 
 
-# --- networks ---------------------------------------------------------------------------------------------------
+# --- networks -------------------------------------------------------------------------------------
 
-SIZES = {"context": 20, "horizon": 5, "d_model": 8, "d_ff": 8, "n_layers": 2, "patch_len": 8, "patch_stride": 4}
+SIZES = {
+    "context": 20,
+    "horizon": 5,
+    "d_model": 8,
+    "d_ff": 8,
+    "n_layers": 2,
+    "patch_len": 8,
+    "patch_stride": 4,
+}
 COUNTS = {"n_past": 2, "n_known": 3, "n_static": 4}
 
 
@@ -361,12 +429,19 @@ def inputs(channels=2, seed=1, **counts):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_without_covariates_a_network_is_what_it_was(head):
-    """Names, draws and, where the new parts add nothing, the numbers of the plain network, bit for bit."""
+    """Names, draws and, where the new parts add nothing, the numbers of the plain network, bit for
+    bit.
+    """
     kind = {"head": head}
-    plain, rich = network(**kind), network(**kind, **COUNTS)
+    plain = network(**kind)
+    rich = network(**kind, **COUNTS)
     names = set(plain.state_dict())
-    assert {name for name in rich.state_dict() if name.split(".")[0] not in ("beside", "ahead")} == names
-    assert all(torch.equal(value, rich.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert {
+        name for name in rich.state_dict() if name.split(".")[0] not in ("beside", "ahead")
+    } == names
+    assert all(
+        torch.equal(value, rich.state_dict()[name]) for name, value in plain.state_dict().items()
+    )
     with torch.no_grad():
         for name, value in rich.named_parameters():
             if name.split(".")[0] in ("beside", "ahead"):
@@ -395,12 +470,15 @@ def test_the_covariates_of_a_step_touch_no_other_step():
     assert moved.tolist() == [False, False, True, False, False]
     known = beside["known"].clone()
     known[:, 3] += 1
-    assert ((model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6).all()
+    assert (
+        (model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6
+    ).all()
 
 
 def test_the_step_network_equals_a_loop():
     step = StepNetwork(3, 8, 2, generator=torch.Generator().manual_seed(0)).double()
-    known, states = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 6, 8, dtype=torch.float64)
+    known = torch.randn(2, 4, 3, dtype=torch.float64)
+    states = torch.randn(2, 6, 8, dtype=torch.float64)
     found = step(known, states)
     for b in range(2):
         for f in range(4):
@@ -410,16 +488,21 @@ def test_the_step_network_equals_a_loop():
                 + step.widen_state.weight @ states[b].mean(0)
             )
             out = (
-                step.narrow.weight @ torch.nn.functional.gelu(inner) + step.narrow.bias + step.skip.weight @ known[b, f]
+                step.narrow.weight @ torch.nn.functional.gelu(inner)
+                + step.narrow.bias
+                + step.skip.weight @ known[b, f]
             )
             torch.testing.assert_close(found[b, f], out)
 
 
-@pytest.mark.parametrize("counts", [{"n_past": 2}, {"n_known": 3}, {"n_static": 4}, {"n_past": 1, "n_static": 2}])
+@pytest.mark.parametrize(
+    "counts", [{"n_past": 2}, {"n_known": 3}, {"n_static": 4}, {"n_past": 1, "n_static": 2}]
+)
 def test_channels_share_covariates_and_stay_apart(counts):
     model = network(**counts).double()
     x, beside = inputs(**counts)
-    x, beside = x.double(), {k: v.double() for k, v in beside.items()}
+    x = x.double()
+    beside = {k: v.double() for k, v in beside.items()}
     whole = model(x, **beside)
     torch.testing.assert_close(model(x[:, :, 1:], **beside), whole[:, :, 1:])
     torch.testing.assert_close(model(1e3 * x - 7, **beside), 1e3 * whole - 7)
@@ -429,10 +512,22 @@ def test_channels_share_covariates_and_stay_apart(counts):
 @pytest.mark.parametrize(
     ("counts", "give", "message"),
     [
-        ({"n_past": 2}, {}, r"the network reads windows of shape \(20, 2\) as past covariates; got none"),
+        (
+            {"n_past": 2},
+            {},
+            r"the network reads windows of shape \(20, 2\) as past covariates; got none",
+        ),
         ({}, {"n_past": 2}, r"the network reads no past covariates; got \(20, 2\)"),
-        ({"n_known": 3}, {"n_known": 2}, r"windows of shape \(25, 3\) as known covariates; got \(25, 2\)"),
-        ({"n_static": 3}, {"n_static": 2}, r"windows of shape \(3,\) as static covariates; got \(2,\)"),
+        (
+            {"n_known": 3},
+            {"n_known": 2},
+            r"windows of shape \(25, 3\) as known covariates; got \(25, 2\)",
+        ),
+        (
+            {"n_static": 3},
+            {"n_static": 2},
+            r"windows of shape \(3,\) as static covariates; got \(2,\)",
+        ),
     ],
 )
 def test_a_network_takes_what_it_was_built_for(counts, give, message):
@@ -444,9 +539,14 @@ def test_a_network_takes_what_it_was_built_for(counts, give, message):
 @pytest.mark.parametrize("name", [*COUNTS, "mixed_channels"])
 @pytest.mark.parametrize("kind", ["nlinear", "decoder"])
 def test_networks_that_read_nothing_refuse(kind, name):
-    other = {"backbone": kind} if kind == "nlinear" else {"architecture": kind, "patch_stride": 8, "linear_skip": False}
+    other = (
+        {"backbone": kind}
+        if kind == "nlinear"
+        else {"architecture": kind, "patch_stride": 8, "linear_skip": False}
+    )
     with pytest.raises(
-        ValueError, match=f"a {'linear' if kind == 'nlinear' else kind} network reads no .* got {name} = 2"
+        ValueError,
+        match=f"a {'linear' if kind == 'nlinear' else kind} network reads no .* got {name} = 2",
     ):
         ModelConfig(**{**SIZES, **other, name: 2})
     with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 0; got -1"):
@@ -455,6 +555,10 @@ def test_networks_that_read_nothing_refuse(kind, name):
 
 def test_one_kind_of_network_reads_covariates_as_the_guide_says():
     assert set(READS) == {*ARCHITECTURES, "linear"}
-    assert {kind: len(reads) for kind, reads in READS.items()} == {"encoder": 5, "decoder": 0, "linear": 0}
+    assert {kind: len(reads) for kind, reads in READS.items()} == {
+        "encoder": 5,
+        "decoder": 0,
+        "linear": 0,
+    }
     guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
     assert '`AttentionForecaster` with the default `architecture="encoder"` does' in guide

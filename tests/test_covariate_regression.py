@@ -1,4 +1,6 @@
-"""Columns of forecasters that read none themselves: regressions before and after them, weighed on held-out windows."""
+"""Columns of forecasters that read none themselves: regressions before and after them, weighed on
+held-out windows.
+"""
 
 import json
 from dataclasses import replace
@@ -27,10 +29,14 @@ from tsattn.forecasters.covariate_weights import Origins
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
 
-H, ROWS, TEST = 4, 420, 100
+H = 4
+ROWS = 420
+TEST = 100
 MAKERS = {
     "zero": lambda schema: PretrainedForecaster(H, schema=schema, n_threads=1),
-    "least_squares": lambda schema: LinearForecaster(H, "rlinear", closed_form=True, context=28, schema=schema),
+    "least_squares": lambda schema: LinearForecaster(
+        H, "rlinear", closed_form=True, context=28, schema=schema
+    ),
 }
 EACH = pytest.mark.parametrize("name", MAKERS)
 SCHEMA = Schema(id_col="unique_id", missing="interpolate")
@@ -41,7 +47,11 @@ def series(seed=0, effect=lambda rng, n: (0.0, {}), n=ROWS):
     rng = np.random.default_rng(seed)
     week = np.sin(2 * np.pi * np.arange(n) / 7)
     added, columns = effect(rng, n)
-    frame = {"unique_id": "a", "ds": pd.date_range("2022-01-01", periods=n), "y": 20 + week + 0.3 * rng.normal(size=n)}
+    frame = {
+        "unique_id": "a",
+        "ds": pd.date_range("2022-01-01", periods=n),
+        "y": 20 + week + 0.3 * rng.normal(size=n),
+    }
     return pd.DataFrame(frame | columns).assign(y=lambda f: f["y"] + added)
 
 
@@ -68,7 +78,12 @@ def comfort(rng, n):
 def error(name, frame, schema):
     """MAE over all windows of the last rows, fitted on the rows before, and the forecaster."""
     model = MAKERS[name](schema).fit(frame[:-TEST])
-    return roll(model, model.read(frame), np.arange(ROWS - TEST, ROWS - H + 1, 2), keep=False).mae_original, model
+    return (
+        roll(
+            model, model.read(frame), np.arange(ROWS - TEST, ROWS - H + 1, 2), keep=False
+        ).mae_original,
+        model,
+    )
 
 
 def regression_of(model):
@@ -77,7 +92,7 @@ def regression_of(model):
     return model.fitted_.covariate_regression
 
 
-# --- is it used? ------------------------------------------------------------------------------------------------
+# --- is it used? ----------------------------------------------------------------------------------
 
 
 @EACH
@@ -105,11 +120,15 @@ def test_a_static_column_is_used():
 
         return effect
 
-    frame = pd.concat([series(i, kind("shop" if i % 2 else "mill")).assign(unique_id=f"s{i}") for i in range(6)])
+    frame = pd.concat(
+        [series(i, kind("shop" if i % 2 else "mill")).assign(unique_id=f"s{i}") for i in range(6)]
+    )
     known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
 
     def judged(schema):
-        model = LinearForecaster(H, "rlinear", closed_form=True, context=14, schema=schema).fit(known)
+        model = LinearForecaster(H, "rlinear", closed_form=True, context=14, schema=schema).fit(
+            known
+        )
         panel = model.read(frame)
         ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1)
         return roll(model, panel, ends, keep=False).mae_original
@@ -118,19 +137,27 @@ def test_a_static_column_is_used():
 
 
 def test_a_calendar_alone_is_used():
-    frame = series(3).assign(y=lambda f: f["y"] + 4.0 * np.sin(2 * np.pi * f["ds"].dt.day / f["ds"].dt.days_in_month))
-    assert error("zero", frame, SCHEMA.changed(calendar=["monthday"]))[0] < 0.4 * error("zero", frame, SCHEMA)[0]
+    frame = series(3).assign(
+        y=lambda f: f["y"] + 4.0 * np.sin(2 * np.pi * f["ds"].dt.day / f["ds"].dt.days_in_month)
+    )
+    assert (
+        error("zero", frame, SCHEMA.changed(calendar=["monthday"]))[0]
+        < 0.4 * error("zero", frame, SCHEMA)[0]
+    )
 
 
 @EACH
 @pytest.mark.parametrize("kind", ["future_cols", "past_cols"])
 def test_a_column_of_noise_leaves_the_forecast_to_the_bit(name, kind):
     frame = series(2).assign(noise=np.random.default_rng(5).normal(size=ROWS))
-    known, after = frame[:-H], frame[-H:]
+    known = frame[:-H]
+    after = frame[-H:]
     plain = MAKERS[name](SCHEMA).fit(known)
     model = MAKERS[name](SCHEMA.changed(**{kind: ["noise"]})).fit(known)
     future = after[["unique_id", "ds", "noise"]] if kind == "future_cols" else None
-    pd.testing.assert_frame_equal(model.predict(future=future, level=80), plain.predict(level=80), check_exact=True)
+    pd.testing.assert_frame_equal(
+        model.predict(future=future, level=80), plain.predict(level=80), check_exact=True
+    )
     assert not regression_of(model).active
 
 
@@ -158,10 +185,13 @@ DECOYS = ("noise", "walk", "other season", "same season", "trend", "rare days", 
 @EACH
 @pytest.mark.parametrize("kind", DECOYS)
 def test_columns_that_do_not_matter_do_not_hurt(name, kind):
-    rng, parts = np.random.default_rng(8), []
+    rng = np.random.default_rng(8)
+    parts = []
     for i in range(3):
         own = series(10 + i).assign(unique_id=f"s{i}")
-        parts.append(own.assign(y=own["y"] + 0.1 * rng.normal(size=ROWS).cumsum(), a=decoy(kind, rng, ROWS)))
+        parts.append(
+            own.assign(y=own["y"] + 0.1 * rng.normal(size=ROWS).cumsum(), a=decoy(kind, rng, ROWS))
+        )
     frame = pd.concat(parts).assign(b=lambda f: f["a"].sample(frac=1, random_state=0).to_numpy())
     known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
 
@@ -177,7 +207,9 @@ def test_columns_that_do_not_matter_do_not_hurt(name, kind):
 def test_few_rows_teach_nothing():
     frame = series(2, promotion)[:30]
     plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)
-    model = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA.changed(future_cols=["promo"])).fit(frame)
+    model = PretrainedForecaster(
+        H, weights=tiny_network(), schema=SCHEMA.changed(future_cols=["promo"])
+    ).fit(frame)
     answer = model.predict(future=model.make_future_frame().assign(promo=True))
     pd.testing.assert_frame_equal(answer, plain.predict(), check_exact=True)
 
@@ -195,26 +227,33 @@ def test_one_call_reads_the_columns_of_the_future():
     frame = series(1, promotion)[["ds", "y", "promo"]]
     future = frame[-H:].drop(columns="y")
     answer = tsattn.forecast(frame[:-H], H, future=future)
-    expected = make_forecaster("zero", H, schema=Schema(future_cols=["promo"])).fit(frame[:-H]).predict(future=future)
+    expected = (
+        make_forecaster("zero", H, schema=Schema(future_cols=["promo"]))
+        .fit(frame[:-H])
+        .predict(future=future)
+    )
     pd.testing.assert_frame_equal(answer, expected)
     assert np.abs(answer["zero"] - frame["y"][-H:].to_numpy()).mean() < 1
 
 
-# --- what exactly is done? --------------------------------------------------------------------------------------
+# --- what exactly is done? ------------------------------------------------------------------------
 
 
 def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(6, 9, 5)) * [1, 10, 0.1, 1, 1] + 3, rng.normal(size=(6, 9))
+    x = rng.normal(size=(6, 9, 5)) * [1, 10, 0.1, 1, 1] + 3
+    y = rng.normal(size=(6, 9))
     x[..., 4] = 7.0
     y[2, 3] = np.nan
-    sums, rest = NormalEquations(5), NormalEquations(5)
+    sums = NormalEquations(5)
+    rest = NormalEquations(5)
     sums.add(x[:4], y[:4])
     rest.add(x[4:], y[4:])
     sums.join(rest)
     regression = sums.solve(0.3, False)
     known = np.isfinite(y)
-    a, t = x[known][:, :4], y[known]
+    a = x[known][:, :4]
+    t = y[known]
     z = (a - a.mean(0)) / a.std(0)
     weights = np.linalg.solve(z.T @ z / len(z) + 0.3 * np.eye(4), z.T @ (t - t.mean()) / len(z))
     assert_close(regression(x)[known], z @ weights + t.mean())
@@ -227,11 +266,18 @@ def test_trees_answer_as_those_of_scikit_learn():
     y = np.where(x[:, 0] > 0.3, 2.0, x[:, 1] * x[:, 2])
     trees = BoostedTrees.fit(x, y)
     learner = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=200, learning_rate=0.05, min_samples_leaf=40, l2_regularization=1.0,
-        early_stopping=False, random_state=0,
-    )  # fmt: skip
+        loss="absolute_error",
+        max_iter=200,
+        learning_rate=0.05,
+        min_samples_leaf=40,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
+    )
     expected = learner.fit(x, y).predict(x)
-    np.testing.assert_allclose(trees(x.reshape(30, 30, 4)).ravel(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        trees(x.reshape(30, 30, 4)).ravel(), expected, rtol=1e-12, atol=1e-12
+    )
     assert np.abs(trees(x) - y).mean() < 0.3 * np.abs(y).mean()
 
 
@@ -257,23 +303,45 @@ def test_features_are_those_of_a_loop():
     point = base(x, ())[0][..., 0] + np.arange(H)
     effect = np.arange(2.0 * H).reshape(2, H)
     features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
-    pooled, trees = features.of_point(point, False), features.of_trees(point, effect, (7,))
+    pooled = features.of_point(point, False)
+    trees = features.of_trees(point, effect, (7,))
     promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
     day = frame["ds"].dt.dayofweek
     for b, end in enumerate(ends):
         recent = frame["y"][end - 10 : end]
-        level, spread = recent.mean(), recent.std(ddof=0)
+        level = recent.mean()
+        spread = recent.std(ddof=0)
         for h in range(H):
-            now, usual = promo[end + h], promo[end - 10 : end].mean()
+            now = promo[end + h]
+            usual = promo[end - 10 : end].mean()
             scaled = (point[b, h] - level) / spread
             columns = np.array([now, now - usual])
             phase = (day[end + h] == np.arange(7)).astype(float)
-            expected = [columns, columns * scaled, [scaled, scaled**2], phase, np.outer(columns, phase).ravel()]
+            expected = [
+                columns,
+                columns * scaled,
+                [scaled, scaled**2],
+                phase,
+                np.outer(columns, phase).ravel(),
+            ]
             np.testing.assert_allclose(pooled[b, h], np.concatenate(expected), atol=1e-6)
             angle = 2 * np.pi * day[end + h] / 7
-            last_week, week = end + h - 7, frame["y"][end - 7 : end].mean()
-            expected = [scaled, effect[b, h] / spread, h, now, np.sin(angle), np.cos(angle), now - usual]
-            expected += [promo[end + h - 1], promo[end + h - 3], (frame["y"][last_week] - level) / spread]
+            last_week = end + h - 7
+            week = frame["y"][end - 7 : end].mean()
+            expected = [
+                scaled,
+                effect[b, h] / spread,
+                h,
+                now,
+                np.sin(angle),
+                np.cos(angle),
+                now - usual,
+            ]
+            expected += [
+                promo[end + h - 1],
+                promo[end + h - 3],
+                (frame["y"][last_week] - level) / spread,
+            ]
             expected += [now - promo[last_week], (week - level) / spread]
             np.testing.assert_allclose(trees[b, h], expected, rtol=1e-4, atol=1e-4)
 
@@ -284,7 +352,8 @@ def test_opinions_stand_before_and_after_the_base():
     pooled = PooledRegression(rng.normal(size=own.n_features(False)), 0.5, False)
     table = rng.normal(size=(500, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0] + table[:, 3])
-    effect, plain = own.effects(x, covariates), base(x, ())[0]
+    effect = own.effects(x, covariates)
+    plain = base(x, ())[0]
     left = base(x - effect[:, :24], ())[0] + effect[:, 24:]
     assert np.abs(left - plain).max() > 0.1
     for share, blend in ((0.0, plain), (0.5, (plain + left) / 2), (1.0, left)):
@@ -296,16 +365,21 @@ def test_opinions_stand_before_and_after_the_base():
         made = replace(own, share=share, pooled=pooled, trees=trees, **weights)
         point, bounds = made.forecast(base, x, (0.1, 0.9), covariates)
         np.testing.assert_allclose(point[..., 0], expected, rtol=1e-9)
-        np.testing.assert_allclose(bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9)
+        np.testing.assert_allclose(
+            bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9
+        )
 
 
 def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
-    panel = to_panel(pd.concat([series(i, n=100 + i).assign(unique_id=f"s{i}") for i in range(3)]), SCHEMA)
+    panel = to_panel(
+        pd.concat([series(i, n=100 + i).assign(unique_id=f"s{i}") for i in range(3)]), SCHEMA
+    )
     ends, held, overlap = Origins.of(panel, H, 5, 32)
     assert overlap == H / 3
     for n in range(3):
         own = (ends > panel.starts[n]) & (ends <= panel.starts[n + 1])
-        rows, checks = ends[own] - panel.starts[n], held[own]
+        rows = ends[own] - panel.starts[n]
+        checks = held[own]
         assert (np.diff(rows) >= 3).all()
         assert rows.min() >= 100 // 4
         assert rows.max() == 100 + n - H
@@ -313,14 +387,21 @@ def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
         assert abs(checks.mean() - 0.25) < 0.05
 
 
-# --- everywhere -------------------------------------------------------------------------------------------------
+# --- everywhere -----------------------------------------------------------------------------------
 
 
 @EACH
 def test_no_forecast_knows_what_comes_after_it(name):
-    both = series(1, lambda rng, n: tuple(a | b if isinstance(a, dict) else a + b for a, b in zip(
-        promotion(rng, n), lagged(rng, n), strict=True)))  # fmt: skip
-    model = MAKERS[name](SCHEMA.changed(future_cols=["promo"], past_cols=["temp"])).fit(both[:-TEST])
+    both = series(
+        1,
+        lambda rng, n: tuple(
+            a | b if isinstance(a, dict) else a + b
+            for a, b in zip(promotion(rng, n), lagged(rng, n), strict=True)
+        ),
+    )
+    model = MAKERS[name](SCHEMA.changed(future_cols=["promo"], past_cols=["temp"])).fit(
+        both[:-TEST]
+    )
     end = np.array([ROWS - 50])
     changed = both.assign(
         y=both["y"].where(both.index < end[0], 99.0),
@@ -368,7 +449,15 @@ def with_all_opinions(own):
     pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(True)), 0.5, True)
     table = rng.normal(size=(300, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0])
-    return replace(own, share=0.5, pooled=pooled, trees=trees, pooled_weight=0.25, trees_weight=0.5, band_factor=1.5)
+    return replace(
+        own,
+        share=0.5,
+        pooled=pooled,
+        trees=trees,
+        pooled_weight=0.25,
+        trees_weight=0.5,
+        band_factor=1.5,
+    )
 
 
 @EACH
@@ -390,7 +479,8 @@ def test_every_opinion_is_saved(name, tmp_path):
 
 def test_regressions_over_other_features_are_refused():
     own = with_all_opinions(by_hand()[0])
-    facts, arrays = own.facts(), own.arrays()
+    facts = own.facts()
+    arrays = own.arrays()
     assert CovariateRegression.rebuilt(own.encoder, facts, arrays).facts() == facts
     feature, left = (arrays[f"covariate_regression.trees.{name}"] for name in ("feature", "left"))
     for changes, reason in (
@@ -411,9 +501,11 @@ def test_regressions_over_other_features_are_refused():
 def test_intervals_stand_around_the_points_and_follow_the_errors():
     frame = series(1, promotion)
     schema = SCHEMA.changed(future_cols=["promo"])
-    model, plain = MAKERS["zero"](schema).fit(frame[:-H]), MAKERS["zero"](SCHEMA).fit(frame[:-H])
+    model = MAKERS["zero"](schema).fit(frame[:-H])
+    plain = MAKERS["zero"](SCHEMA).fit(frame[:-H])
     asked = {"quantiles": (0.1, 0.5, 0.9)}
-    answer, before = model.predict(future=frame[-H:], **asked), plain.predict(**asked)
+    answer = model.predict(future=frame[-H:], **asked)
+    before = plain.predict(**asked)
     widths = [f["zero-q0.9"] - f["zero-q0.1"] for f in (answer, before)]
     assert (0.05 * widths[1] < widths[0]).all()
     assert (widths[0] < 0.5 * widths[1]).all()
@@ -440,7 +532,9 @@ def test_series_of_unlike_length_longer_horizons_and_missing_values():
     future = model.make_future_frame(horizon=9).assign(promo=True)
     whole = model.predict(future=future, horizon=9)
     assert np.isfinite(whole["zero"]).all()
-    alone = model.predict(frame[frame["unique_id"] == "s2"], future=future[future["unique_id"] == "s2"], horizon=9)
+    alone = model.predict(
+        frame[frame["unique_id"] == "s2"], future=future[future["unique_id"] == "s2"], horizon=9
+    )
     np.testing.assert_allclose(alone["zero"], whole["zero"][18:], rtol=1e-6)
 
 
@@ -451,20 +545,31 @@ def test_judges_wrappers_and_wide_tables_hand_it_its_columns():
     judged = backtest(model, frame, n_windows=2, step_size=H).frame
     fitted = MAKERS["zero"](schema).fit(frame[: -2 * H])
     pd.testing.assert_frame_equal(
-        judged[["zero"]][:H], fitted.predict(future=frame[-2 * H : -H])[["zero"]], check_exact=False, rtol=1e-6
+        judged[["zero"]][:H],
+        fitted.predict(future=frame[-2 * H : -H])[["zero"]],
+        check_exact=False,
+        rtol=1e-6,
     )
-    calibrated = SplitConformal(MAKERS["zero"](schema), n_windows=10).fit(frame[:-H]).predict(future=frame, level=80)
+    calibrated = (
+        SplitConformal(MAKERS["zero"](schema), n_windows=10)
+        .fit(frame[:-H])
+        .predict(future=frame, level=80)
+    )
     assert (calibrated["zero-hi-80"] > calibrated["zero-lo-80"]).all()
     wide = wide_frame(ROWS)
     own = MAKERS["zero"](Schema(past_cols=["temp"], future_cols=["promo"])).fit(wide)
-    assert np.isfinite(own.predict(future=own.make_future_frame().assign(promo=1)).to_numpy(float)).all()
+    assert np.isfinite(
+        own.predict(future=own.make_future_frame().assign(promo=1)).to_numpy(float)
+    ).all()
 
 
 def test_what_is_not_there_is_refused_and_what_cannot_carry_it_says_so():
     frame = series(1, promotion)
     schema = SCHEMA.changed(future_cols=["promo"])
     model = MAKERS["least_squares"](schema).fit(frame)
-    with pytest.raises(ValueError, match="future= was not given: series 'a': column 'promo' of future= is missing"):
+    with pytest.raises(
+        ValueError, match="future= was not given: series 'a': column 'promo' of future= is missing"
+    ):
         model.predict()
     with pytest.raises(ValueError, match="an exported program has no place for covariates"):
         export_program(model)

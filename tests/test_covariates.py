@@ -1,4 +1,6 @@
-"""Forecasts by covariates: the columns named are read, help where they can, and are never seen too early."""
+"""Forecasts by covariates: the columns named are read, help where they can, and are never seen too
+early.
+"""
 
 import json
 import pickle
@@ -38,10 +40,17 @@ def future_of(model, **changes):
     return filled(model.make_future_frame(**changes)) if model.covariate_columns_.future else None
 
 
-# --- is it used? ------------------------------------------------------------------------------------------------
+# --- is it used? ----------------------------------------------------------------------------------
 
 STEPS = 4
-LEARN = {"context": 24, "d_model": 16, "d_ff": 32, "patch_stride": 4, "dropout": 0.0, "learning_rate": 1e-2}
+LEARN = {
+    "context": 24,
+    "d_model": 16,
+    "d_ff": 32,
+    "patch_stride": 4,
+    "dropout": 0.0,
+    "learning_rate": 1e-2,
+}
 LEARN |= {"batch_size": 32, "max_epochs": 8, "patience": None}
 
 
@@ -50,12 +59,16 @@ def rolling_error(frame, **kwargs):
     model = attention(STEPS, **{**LEARN, **kwargs})
     cut = len(frame) * 3 // 4
     model.fit(frame[:cut])
-    return roll(model, model.read(frame), np.arange(cut, len(frame) - STEPS + 1), keep=False).mae_original
+    return roll(
+        model, model.read(frame), np.arange(cut, len(frame) - STEPS + 1), keep=False
+    ).mae_original
 
 
 def one_series(seed, **columns):
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=500, freq="D")})
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=500, freq="D")}
+    )
     drawn = {name: rng.normal(size=500) for name in columns}
     y = sum(make(drawn[name], rng) for name, make in columns.items())
     return frame.assign(y=y + 0.05 * rng.normal(size=500), **drawn)
@@ -67,17 +80,25 @@ def test_a_future_column_that_drives_the_target_is_used():
 
 
 def test_a_past_column_that_drives_the_target_is_used():
-    frame = one_series(1, temp=lambda temp, rng: np.concatenate([rng.normal(size=STEPS), temp[:-STEPS]]))
+    frame = one_series(
+        1, temp=lambda temp, rng: np.concatenate([rng.normal(size=STEPS), temp[:-STEPS]])
+    )
     assert rolling_error(frame, past_cols=["temp"]) < rolling_error(frame) / 3
 
 
 def unseen_error(effect, **kwargs):
-    """MAE over new series; each has one window, whose context is noise and whose future is the effect."""
-    rng, n, length = np.random.default_rng(0), 240, 12 + STEPS
+    """MAE over new series; each has one window, whose context is noise and whose future is the
+    effect.
+    """
+    rng = np.random.default_rng(0)
+    n = 240
+    length = 12 + STEPS
     kind = rng.integers(0, 3, n)
     stamps = np.datetime64("2024-01-01") + rng.integers(0, 365, n)[:, None] + np.arange(length)
     y = 0.3 * rng.normal(size=(n, length))
-    y[:, 12:] += effect(kind[:, None], pd.DatetimeIndex(stamps[:, 12:].ravel()).dayofweek.to_numpy().reshape(n, -1))
+    y[:, 12:] += effect(
+        kind[:, None], pd.DatetimeIndex(stamps[:, 12:].ravel()).dayofweek.to_numpy().reshape(n, -1)
+    )
     columns = {"unique_id": np.arange(n), "kind": np.array(["mill", "shop", "farm"])[kind]}
     frame = pd.DataFrame({name: np.repeat(values, length) for name, values in columns.items()})
     frame = frame.assign(ds=stamps.ravel(), y=y.ravel())
@@ -101,9 +122,10 @@ def test_a_calendar_that_drives_the_target_is_used():
     assert unseen_error(weekly, calendar=["weekday"]) < unseen_error(weekly) / 3
 
 
-# --- when is it seen? -------------------------------------------------------------------------------------------
+# --- when is it seen? -----------------------------------------------------------------------------
 
-N_WINDOWS, STEP = 3, 3
+N_WINDOWS = 3
+STEP = 3
 
 
 def judge(frame, make):
@@ -118,7 +140,9 @@ def changed_after(frame, columns, rows_from_end):
     after = frame.groupby("unique_id").cumcount(ascending=False) < rows_from_end
     other = frame.copy()
     for column in columns:
-        other[column] = frame[column].astype(float).where(~after, 1000 - 30 * frame[column].astype(float))
+        other[column] = (
+            frame[column].astype(float).where(~after, 1000 - 30 * frame[column].astype(float))
+        )
     assert not other.equals(frame)
     return other
 
@@ -131,7 +155,9 @@ MAKERS = {
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_nothing_is_seen_before_its_time(make):
-    """Targets and past columns after the cutoff, future columns after the last step: none of them may matter."""
+    """Targets and past columns after the cutoff, future columns after the last step: none of them
+    may matter.
+    """
     frame = long_frame()
     frame.loc[frame.groupby("unique_id").cumcount(ascending=False).isin([5, 8, 11]), "y"] = np.nan
     honest, window = judge(frame, MAKERS[make])
@@ -164,13 +190,15 @@ def test_a_past_column_that_is_read_as_a_future_one_would_be_caught():
 def test_scales_and_weights_see_no_validation_row():
     frame = long_frame()
     changed = changed_after(frame, ["temp", "price"], 7)
-    one, two = (attention(val_size=7, patience=None, **EVERY).fit(each) for each in (frame, changed))
+    one, two = (
+        attention(val_size=7, patience=None, **EVERY).fit(each) for each in (frame, changed)
+    )
     np.testing.assert_array_equal(one.fitted_.encoder.mean, two.fitted_.encoder.mean)
     for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
         assert (a == b).all()
 
 
-# --- the life of a forecaster -----------------------------------------------------------------------------------
+# --- the life of a forecaster ---------------------------------------------------------------------
 
 
 @EACH
@@ -182,7 +210,9 @@ def test_constructors_store_and_copies_forecast_alike(kind):
     model.fit(long_frame())
     future = future_of(model)
     expected = model.predict(future=future, level=50)
-    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(future=future, level=50), expected)
+    pd.testing.assert_frame_equal(
+        pickle.loads(pickle.dumps(model)).predict(future=future, level=50), expected
+    )
     again = attention(**KINDS[kind]).fit(long_frame().sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(again.predict(future=future, level=50), expected)
 
@@ -211,8 +241,12 @@ def test_save_and_load_without_the_training_frame(kind, tmp_path):
     model.save(tmp_path / "m")
     loaded = AttentionForecaster.load(tmp_path / "m")
     future = future_of(loaded)
-    pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), model.predict(future=future, level=50))
-    pd.testing.assert_frame_equal(loaded.predict(frame, future=future), model.predict(frame, future=future))
+    pd.testing.assert_frame_equal(
+        loaded.predict(future=future, level=50), model.predict(future=future, level=50)
+    )
+    pd.testing.assert_frame_equal(
+        loaded.predict(frame, future=future), model.predict(frame, future=future)
+    )
     assert loaded.covariate_columns_ == model.covariate_columns_
     assert loaded.score(frame) == model.score(frame)
 
@@ -263,7 +297,9 @@ def test_an_update_with_another_static_value_changes_nothing(model):
     kept = own.predict(future=filled(own.make_future_frame()))
     with pytest.raises(ValueError, match=r"static column 'size' holds 1\.0 and 5\.0"):
         own.update(after.assign(size=5))
-    with pytest.raises(ValueError, match="series 's0': static column 'kind' was 'a', 'b' in training; got 'z'"):
+    with pytest.raises(
+        ValueError, match="series 's0': static column 'kind' was 'a', 'b' in training; got 'z'"
+    ):
         own.update(after.assign(kind="z"))
     pd.testing.assert_frame_equal(own.predict(future=filled(own.make_future_frame())), kept)
 
@@ -280,10 +316,13 @@ def test_checkpoints_know_covariates_and_a_warm_start_needs_the_same(tmp_path):
     warm = attention(past_cols=["temp"]).fit(frame)
     warm.set_params(schema__past_cols=["price"])
     with pytest.raises(
-        ValueError, match=r"warm_start needs the covariates of the last fit; they were .*'temp'.*'price'"
+        ValueError,
+        match=r"warm_start needs the covariates of the last fit; they were .*'temp'.*'price'",
     ):
         warm.fit(frame, warm_start=True)
-    warm.set_params(schema__past_cols=["temp"], training__learning_rate=1e-9).fit(frame, warm_start=True)
+    warm.set_params(schema__past_cols=["temp"], training__learning_rate=1e-9).fit(
+        frame, warm_start=True
+    )
 
 
 def test_judges_hand_each_forecaster_its_own_columns():
@@ -299,7 +338,9 @@ def test_judges_hand_each_forecaster_its_own_columns():
     for name, each in models.items():
         alone = backtest({name: each}, frame, n_windows=3, step_size=2).frame
         np.testing.assert_allclose(whole[name], alone[name], rtol=1e-6)
-    wide = backtest([attention(past_cols=["temp"], future_cols=["promo"]), Naive(H)], wide_frame(), n_windows=2)
+    wide = backtest(
+        [attention(past_cols=["temp"], future_cols=["promo"]), Naive(H)], wide_frame(), n_windows=2
+    )
     assert wide.frame["unique_id"].unique().tolist() == ["s0", "s1"]
     panel = to_panel(wide_frame())
     with pytest.raises(ValueError, match="the panel has no covariate 'temp'"):
@@ -321,21 +362,35 @@ def test_cross_validation_score_and_predict_windows_are_one(head):
     ends = panel.starts[1:] - H
     windows = CovariateHistory(panel, model.covariate_columns_).windows(ends, 12, H)
     x = np.stack([panel.values[end - 12 : end] for end in ends])
-    np.testing.assert_allclose(model.predict_windows(x, covariates=windows)[0].ravel(), expected["mlr"], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.predict_windows(x, covariates=windows)[0].ravel(), expected["mlr"], rtol=1e-5
+    )
     assert np.isfinite(model.score(frame))
     if head is not None:
         draws = model.sample(n_samples=3, future=future, random_state=0)
         assert draws.shape == (3, H, 1, 3)
-        moved = model.sample(n_samples=3, future=future.assign(price=future["price"] + 9), random_state=0)
+        moved = model.sample(
+            n_samples=3, future=future.assign(price=future["price"] + 9), random_state=0
+        )
         assert not np.allclose(moved, draws)
 
 
 def test_intervals_are_calibrated_with_covariates():
-    """The errors behind the intervals are those that ``predict_windows`` makes on the validation rows."""
+    """The errors behind the intervals are those that ``predict_windows`` makes on the validation
+    rows.
+    """
     frame = long_frame((70,))
-    model = attention(val_size=14, past_cols=["temp"], future_cols=["price"], calendar=["weekday"]).fit(frame)
-    panel, ends = model.read(frame), np.arange(56, 67)
+    model = attention(
+        val_size=14, past_cols=["temp"], future_cols=["price"], calendar=["weekday"]
+    ).fit(frame)
+    panel = model.read(frame)
+    ends = np.arange(56, 67)
     windows = CovariateHistory(panel, model.covariate_columns_).windows(ends, 12, H)
-    x, y = (np.stack([panel.values[end + lo : end + hi] for end in ends]) for lo, hi in ((-12, 0), (0, H)))
-    errors = np.abs(y - model.predict_windows(x, covariates=windows)[0]) / x.std(axis=1, keepdims=True)
+    x, y = (
+        np.stack([panel.values[end + lo : end + hi] for end in ends])
+        for lo, hi in ((-12, 0), (0, H))
+    )
+    errors = np.abs(y - model.predict_windows(x, covariates=windows)[0]) / x.std(
+        axis=1, keepdims=True
+    )
     np.testing.assert_allclose(model.fitted_.intervals.errors, np.sort(errors, axis=0), rtol=1e-5)

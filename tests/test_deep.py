@@ -29,13 +29,15 @@ with ignored(*deep._THEIR_OWN):
     from gluonts.torch.model.patch_tst.module import PatchTSTModel
 
 MODELS = ("deepar", "patchtst", "dlinear")
-H, CONTEXT = 4, 12
+H = 4
+CONTEXT = 12
 TINY = {"context": CONTEXT, "max_epochs": 1, "n_paths": 50, "random_state": 0}
 FEW = {"num_batches_per_epoch": 3, "batch_size": 8}
 
 
 def long(lengths=(60, 45), seed=0):
-    rng, frames = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    frames = []
     for i, n in enumerate(lengths):
         y = 10.0**i * (np.sin(2 * np.pi * np.arange(n) / 6) + 0.2 * rng.normal(size=n)) + 5
         stamps = pd.date_range("2024-01-01", periods=n, freq="D")
@@ -58,7 +60,11 @@ def model(request):
 
 def test_the_network_is_gluonts_own_and_learns(model):
     kind = {"deepar": DeepARModel, "patchtst": PatchTSTModel, "dlinear": DLinearModel}[model]
-    forecaster = make(model, max_epochs=6, estimator_args={"num_batches_per_epoch": 20, "batch_size": 32, "lr": 1e-2})
+    forecaster = make(
+        model,
+        max_epochs=6,
+        estimator_args={"num_batches_per_epoch": 20, "batch_size": 32, "lr": 1e-2},
+    )
     frame = long((160, 160))
     scores = backtest([forecaster, Naive(H), WindowAverage(H, 6)], frame, n_windows=20).scores
     assert scores.loc[forecaster.alias_, "mae"] < 0.7 * scores["mae"].iloc[1:].min()
@@ -66,7 +72,9 @@ def test_the_network_is_gluonts_own_and_learns(model):
 
 
 def test_forecasts_equal_gluonts_own_predictor(model, monkeypatch):
-    """The predictor that the estimator itself made, on the same standardised windows, with the same noise."""
+    """The predictor that the estimator itself made, on the same standardised windows, with the same
+    noise.
+    """
     kept = []
     train_model = PyTorchLightningEstimator.train_model
 
@@ -78,7 +86,8 @@ def test_forecasts_equal_gluonts_own_predictor(model, monkeypatch):
     scaling = {} if model == "deepar" else {"scaling": "mean"}  # the network's own on top
     forecaster = make(model, max_epochs=3, estimator_args=FEW | scaling).fit(long())
     x = contexts(3)
-    level, spread = x.mean(axis=1), x.std(axis=1)
+    level = x.mean(axis=1)
+    spread = x.std(axis=1)
     ours = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1][:, :, 0]
     point = forecaster.predict_windows(x)[0][:, :, 0]
     predictor = kept[0].predictor.to("cpu")
@@ -88,7 +97,10 @@ def test_forecasts_equal_gluonts_own_predictor(model, monkeypatch):
         torch.manual_seed(forecaster._path_seed)
         theirs = list(as_double(predictor).predict(entries))
     for b, forecast in enumerate(theirs):
-        expected = np.stack([forecast.quantile(q) for q in (0.1, 0.5, 0.9)], axis=-1) * spread[b] + level[b]
+        expected = (
+            np.stack([forecast.quantile(q) for q in (0.1, 0.5, 0.9)], axis=-1) * spread[b]
+            + level[b]
+        )
         # GluonTS takes the nearest path where we interpolate between two.
         tolerance = {"atol": 0.2 * spread[b, 0]} if model == "deepar" else {"rtol": 1e-5}
         np.testing.assert_allclose(ours[b], expected, **tolerance)
@@ -115,17 +127,26 @@ def test_quantiles_are_those_of_the_student_t(model):
     x = contexts(2)
     z = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
     with torch.no_grad():
-        (df, loc, scale), _, _ = forecaster.network_(torch.as_tensor(z[..., 0]), torch.ones(2, CONTEXT).double())
+        (df, loc, scale), _, _ = forecaster.network_(
+            torch.as_tensor(z[..., 0]), torch.ones(2, CONTEXT).double()
+        )
     asked = (0.05, 0.5, 0.99)
-    expected = np.stack([stats.t.ppf(q, df.numpy(), loc.numpy(), scale.numpy()) for q in asked], axis=-1)
-    expected = expected[:, :, None] * x.std(axis=1)[:, None, :, None] + x.mean(axis=1)[:, None, :, None]
-    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=asked)[1], expected, rtol=1e-6)
+    expected = np.stack(
+        [stats.t.ppf(q, df.numpy(), loc.numpy(), scale.numpy()) for q in asked], axis=-1
+    )
+    expected = (
+        expected[:, :, None] * x.std(axis=1)[:, None, :, None] + x.mean(axis=1)[:, None, :, None]
+    )
+    np.testing.assert_allclose(
+        forecaster.predict_windows(x, quantiles=asked)[1], expected, rtol=1e-6
+    )
 
 
 def test_all_windows_share_their_noise():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        loc, scale = torch.arange(6.0).repeat_interleave(1000), torch.full((6000,), 2.0)
+        loc = torch.arange(6.0).repeat_interleave(1000)
+        scale = torch.full((6000,), 2.0)
         drawn = SharedNormal(loc[:, None], scale[:, None], n_paths=1000).sample().reshape(6, 1000)
     noise = (drawn - torch.arange(6.0)[:, None]) / 2
     torch.testing.assert_close(noise, noise[:1].expand(6, -1), rtol=0, atol=1e-6)
@@ -139,8 +160,12 @@ def test_paths_do_not_depend_on_the_pass(monkeypatch):
     x = contexts(9)
     whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
     monkeypatch.setattr(deep, "_PASS_ROWS", 2 * TINY["n_paths"])
-    np.testing.assert_allclose(forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], whole, rtol=1e-9)
-    np.testing.assert_allclose(forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9))[1], whole[4:5], rtol=1e-9)
+    np.testing.assert_allclose(
+        forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], whole, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9))[1], whole[4:5], rtol=1e-9
+    )
 
 
 def test_the_seed_decides_and_nothing_else(model):
@@ -156,7 +181,9 @@ def test_the_seed_decides_and_nothing_else(model):
 
 
 class Ear(logging.Handler):
-    """Hears what loggers say: their own handlers write to the stream of the time of their import."""
+    """Hears what loggers say: their own handlers write to the stream of the time of
+    their import.
+    """
 
     def __init__(self):
         super().__init__()
@@ -171,9 +198,18 @@ def test_nothing_is_left_behind(model, tmp_path, monkeypatch, capfd):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
-    filters, threads, interrupt = list(warnings.filters), torch.get_num_threads(), signal.getsignal(signal.SIGINT)
-    loggers = {name: (logging.getLogger(name).level, list(logging.getLogger(name).filters)) for name in LIGHTNING}
+    states = (
+        torch.get_rng_state(),
+        np.random.get_state()[1].copy(),  # noqa: NPY002
+        random.getstate(),
+    )
+    filters = list(warnings.filters)
+    threads = torch.get_num_threads()
+    interrupt = signal.getsignal(signal.SIGINT)
+    loggers = {
+        name: (logging.getLogger(name).level, list(logging.getLogger(name).filters))
+        for name in LIGHTNING
+    }
     said = Ear()
     logging.getLogger("lightning.pytorch").addHandler(said)
     forecaster = make(model).fit(long())
@@ -193,7 +229,10 @@ def test_nothing_is_left_behind(model, tmp_path, monkeypatch, capfd):
 
 
 def test_two_threads_forecast_what_one_does():
-    alone = [make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy() for seed in (0, 1)]
+    alone = [
+        make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
+        for seed in (0, 1)
+    ]
     found = {}
 
     def work(seed):
@@ -217,7 +256,8 @@ def test_an_interrupt_reaches_the_caller_and_the_old_fit_stays(monkeypatch):
 
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(
-        "gluonts.torch.model.d_linear.lightning_module.DLinearLightningModule.training_step", interrupted
+        "gluonts.torch.model.d_linear.lightning_module.DLinearLightningModule.training_step",
+        interrupted,
     )
     with pytest.raises(KeyboardInterrupt):
         forecaster.fit(long((80, 80)))
@@ -236,7 +276,9 @@ def test_forecasts_follow_shift_and_scale(model):
     forecaster = make(model).fit(long())
     x = contexts()
     moved = forecaster.predict_windows(1e4 + 1e3 * x, quantiles=(0.1, 0.5))[1]
-    np.testing.assert_allclose(moved, 1e4 + 1e3 * forecaster.predict_windows(x, quantiles=(0.1, 0.5))[1], rtol=1e-9)
+    np.testing.assert_allclose(
+        moved, 1e4 + 1e3 * forecaster.predict_windows(x, quantiles=(0.1, 0.5))[1], rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("rows", [2, 3, 9])
@@ -244,18 +286,28 @@ def test_any_context_is_served(model, rows):
     forecaster = make(model, context=rows).fit(long())
     assert np.isfinite(forecaster.predict(level=80).iloc[:, 2:].to_numpy()).all()
     if model == "deepar":
-        assert forecaster.network_.describe_inputs()["past_target"].shape == (1, rows), "no more and no less is read"
+        assert forecaster.network_.describe_inputs()["past_target"].shape == (
+            1,
+            rows,
+        ), "no more and no less is read"
 
 
 def test_training_windows_come_shuffled(monkeypatch):
     """A few batches must not all be of the first series."""
     taught = []
     entries = deep._entries
-    monkeypatch.setattr(deep, "_entries", lambda windows: taught.append(windows) or entries(windows))
+    monkeypatch.setattr(
+        deep, "_entries", lambda windows: taught.append(windows) or entries(windows)
+    )
     make("dlinear").fit(long())
     make("dlinear", random_state=1).fit(long())
     whole = training_windows(
-        to_panel(long()), context=CONTEXT, horizon=H, max_windows=999, generator=np.random.default_rng(), centre="mean"
+        to_panel(long()),
+        context=CONTEXT,
+        horizon=H,
+        max_windows=999,
+        generator=np.random.default_rng(),
+        centre="mean",
     )
     expected = np.hstack(whole).astype(np.float32)
     for windows in taught:
@@ -265,14 +317,23 @@ def test_training_windows_come_shuffled(monkeypatch):
 
 
 def test_arguments_reach_the_estimator():
-    forecaster = make("deepar", estimator_args=FEW | {"hidden_size": 7, "num_layers": 1}).fit(long())
+    forecaster = make("deepar", estimator_args=FEW | {"hidden_size": 7, "num_layers": 1}).fit(
+        long()
+    )
     assert forecaster.network_.rnn.hidden_size == 7
     assert make("dlinear", max_windows=20).fit(long()).n_windows_ == 20
     rates = []
     original = DLinearEstimator.create_lightning_module
 
     def note(self):
-        rates.append((self.lr, self.batch_size, self.num_batches_per_epoch, self.trainer_kwargs["max_epochs"]))
+        rates.append(
+            (
+                self.lr,
+                self.batch_size,
+                self.num_batches_per_epoch,
+                self.trainer_kwargs["max_epochs"],
+            )
+        )
         return original(self)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -297,21 +358,31 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_settings_after_a_fit_count_at_the_next_forecast_or_are_refused(tmp_path):
-    model = make("deepar", estimator_args={"num_batches_per_epoch": 2, "hidden_size": 4}).fit(long())
+    model = make("deepar", estimator_args={"num_batches_per_epoch": 2, "hidden_size": 4}).fit(
+        long()
+    )
     few = model.set_params(n_paths=7).predict(level=80)
     model.save(tmp_path / "m")
     pd.testing.assert_frame_equal(GluonTSForecaster.load(tmp_path / "m").predict(level=80), few)
     model.set_params(estimator_args={"num_batches_per_epoch": 2, "hidden_size": 8})
     for ask in (model.predict, lambda: model.save(tmp_path / "m")):
-        with pytest.raises(ValueError, match=r"estimator_args = .* is not that of the fit, .*; fit again, or set it"):
+        with pytest.raises(
+            ValueError,
+            match=r"estimator_args = .* is not that of the fit, .*; fit again, or set it",
+        ):
             ask()
 
 
 def test_errors_say_what_to_do():
     for name in ("hidden_sise", "prediction_length", "trainer_kwargs"):
-        with pytest.raises(ValueError, match=f"estimator_args of 'deepar' may hold .*hidden_size.*; got '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"estimator_args of 'deepar' may hold .*hidden_size.*; got '{name}'"
+        ):
             make("deepar", estimator_args={name: 3}).fit(long())
-    with pytest.raises(ValueError, match="one window of 500 rows of context and 4 of horizon needs at least 504 rows"):
+    with pytest.raises(
+        ValueError,
+        match="one window of 500 rows of context and 4 of horizon needs at least 504 rows",
+    ):
         make("dlinear", context=500).fit(long())
     with pytest.raises(ValueError, match="GluonTSForecaster is not fitted; call fit"):
         GluonTSForecaster(2).predict_windows(np.zeros((1, 9, 1)))

@@ -71,7 +71,9 @@ def test_a_library_call_names_the_file_and_leaves_the_old_one(name, folder):
         path.write_bytes(b"old")
     before = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
     with (
-        pytest.raises(OSError, match=r"cannot be written: .*; make room, or name another place$") as told,
+        pytest.raises(
+            OSError, match=r"cannot be written: .*; make room, or name another place$"
+        ) as told,
         little_room(),
     ):
         WRITERS[name](path)
@@ -87,13 +89,23 @@ def test_a_library_call_names_the_file_and_leaves_the_old_one(name, folder):
 def test_a_command_says_so_in_one_line_and_leaves_nothing(written, folder, capsys):
     table().to_csv("long.csv", index=False)
     option = {"f.png": "--plot"}.get(written, "--out")
-    command = ["fit" if written == "m" else "forecast", "long.csv", "--model", "naive", "--horizon", "30"]
+    command = [
+        "fit" if written == "m" else "forecast",
+        "long.csv",
+        "--model",
+        "naive",
+        "--horizon",
+        "30",
+    ]
     with little_room():
         code = cli.main([*command, option, written])
     out, err = capsys.readouterr()
     # A picture comes after its table, which is not lost with it.
     assert (code, len(out.splitlines())) == (2, 31 * (written == "f.png"))
-    assert err == f"tsattn: {written} cannot be written: File too large; make room, or name another place\n"
+    assert (
+        err == f"tsattn: {written} cannot be written: File too large; make room, or name another"
+        " place\n"
+    )
     assert os.listdir(folder) == ["long.csv"]
 
 
@@ -103,7 +115,10 @@ def test_a_command_says_so_in_one_line_and_leaves_nothing(written, folder, capsy
     [
         (
             ["--out", str(FULL)],
-            "/dev/full cannot be written: No space left on device; make room, or name another place",
+            (
+                "/dev/full cannot be written: No space left on device; make room, or name another"
+                " place"
+            ),
         ),
         ([], "standard output: No space left on device; make room, or name another place"),
         (["--json"], "standard output: No space left on device; make room, or name another place"),
@@ -111,9 +126,22 @@ def test_a_command_says_so_in_one_line_and_leaves_nothing(written, folder, capsy
 )
 def test_a_full_device_is_told(options, told, folder):
     table().to_csv("long.csv", index=False)
-    command = [sys.executable, "-m", "tsattn", "forecast", "long.csv", "--model", "naive", "--horizon", "2", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "tsattn",
+        "forecast",
+        "long.csv",
+        "--model",
+        "naive",
+        "--horizon",
+        "2",
+        *options,
+    ]
     with FULL.open("w") as full:
-        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        ran = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
     assert (ran.returncode, ran.stderr) == (2, f"tsattn: {told}\n")
 
 

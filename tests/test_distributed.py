@@ -38,10 +38,11 @@ from tsattn.training.processes import DDPSettings, processes_for, run_processes
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
 # Two processes add up in another order than one: float32 rounding, a little more after many steps.
-LOSS_RTOL, FORECAST_ATOL = 1e-4, 2e-5
+LOSS_RTOL = 1e-4
+FORECAST_ATOL = 2e-5
 
 
-# --- training in two processes ----------------------------------------------------------------------------------
+# --- training in two processes --------------------------------------------------------------------
 
 
 def free_port():
@@ -52,13 +53,36 @@ def free_port():
 
 def run_two(folder, names):
     """Two processes as torchrun starts them on two machines, one each."""
-    port, done = free_port(), []
+    port = free_port()
+    done = []
     for rank in (0, 1):
-        told = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
-        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": 1}
+        told = {
+            "RANK": rank,
+            "GROUP_RANK": rank,
+            "LOCAL_RANK": 0,
+            "WORLD_SIZE": 2,
+            "LOCAL_WORLD_SIZE": 1,
+        }
+        told |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "PYTHONPATH": ROOT,
+            "OMP_NUM_THREADS": 1,
+        }
         env = os.environ | {name: str(value) for name, value in told.items()}
-        command = [sys.executable, "-W", "error", str(ROOT / "tests" / "ranks.py"), str(folder), *names]
-        done.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        command = [
+            sys.executable,
+            "-W",
+            "error",
+            str(ROOT / "tests" / "ranks.py"),
+            str(folder),
+            *names,
+        ]
+        done.append(
+            subprocess.Popen(
+                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
     try:
         said = [each.communicate(timeout=300)[0] for each in done]
     finally:
@@ -76,7 +100,9 @@ def found(tmp_path_factory):
 
 
 def same_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a["weights"].values(), b["weights"].values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a["weights"].values(), b["weights"].values(), strict=True)
+    )
 
 
 def check_alike(case, first, second):
@@ -91,7 +117,9 @@ def check_alike(case, first, second):
         assert ours.keys() == theirs.keys()
         assert {name: ours[name] for name in known} == pytest.approx(known, rel=LOSS_RTOL)
     scale = float(one["forecast"].abs().max())
-    torch.testing.assert_close(first["forecast"], one["forecast"], rtol=0, atol=FORECAST_ATOL * scale)
+    torch.testing.assert_close(
+        first["forecast"], one["forecast"], rtol=0, atol=FORECAST_ATOL * scale
+    )
 
 
 @pytest.mark.parametrize("case", ranks.THIN)
@@ -126,7 +154,10 @@ def test_each_process_takes_half_of_the_work_and_masks_of_its_own(found):
         assert learnt == others_learnt == len(ranks.LEARN) / 2 * ranks.SPEC.horizon
         assert {judged, others_judged} == {27 * ranks.SPEC.horizon, 26 * ranks.SPEC.horizon}
         assert seed != others_seed
-    assert len({seed for each in (first, second) for *_, seed in each["seen"]}) == 2 * ranks.LONG.max_epochs
+    assert (
+        len({seed for each in (first, second) for *_, seed in each["seen"]})
+        == 2 * ranks.LONG.max_epochs
+    )
 
 
 def test_one_process_writes(found):
@@ -166,10 +197,12 @@ def test_a_loss_that_explodes_ends_both(found):
 
 
 def test_fit_in_two_processes_equals_fit_in_one(tmp_path):
-    df, given = long_frame(), {"dropout": 0.0, "max_epochs": 2, "random_state": 3}
+    df = long_frame()
+    given = {"dropout": 0.0, "max_epochs": 2, "random_state": 3}
     one = attention(**given).fit(df)
     asked = attention(**given, trainer=DDPSettings(2), checkpoint_dir=tmp_path / "epochs")
-    threads, variables = torch.get_num_threads(), dict(os.environ)
+    threads = torch.get_num_threads()
+    variables = dict(os.environ)
     two = clone(asked).fit(df)
     assert torch.get_num_threads() == threads
     assert dict(os.environ) == variables
@@ -192,7 +225,9 @@ def test_errors_of_processes_come_back(capfd):
 
 @pytest.mark.slow
 def test_lost_processes_are_told_of():
-    with pytest.raises(RuntimeError, match="one of 2 processes that train together ended with exit code 3; if its"):
+    with pytest.raises(
+        RuntimeError, match="one of 2 processes that train together ended with exit code 3; if its"
+    ):
         run_processes(os._exit, (3,), DDPSettings(2), CPU)
     with pytest.raises(RuntimeError, match="ended by signal 9; look whether memory ran out"):
         run_processes(signal.raise_signal, (signal.SIGKILL,), DDPSettings(2), CPU)
@@ -204,7 +239,9 @@ def test_processes_leave_with_the_one_that_started_them(tmp_path):
         "import time, torch; from tsattn.training.processes import DDPSettings, run_processes;"
         "run_processes(time.sleep, (300,), DDPSettings(2), torch.device('cpu'))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, cwd=ROOT)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, cwd=ROOT
+    )
     until(lambda: list(tmp_path.glob("tsattn-*/meeting")))
     time.sleep(2)
     parent.kill()
@@ -222,13 +259,28 @@ def until(holds, seconds=60):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DDPSettings(0), "n_processes must be a whole number of at least 1, or None under torchrun; got 0"),
+        (
+            lambda: DDPSettings(0),
+            "n_processes must be a whole number of at least 1, or None under torchrun; got 0",
+        ),
         (lambda: DDPSettings(True), "n_processes must be .* got True"),
-        (lambda: DDPSettings(2, backend="mpi"), "backend must be None, 'gloo' or 'nccl'; got 'mpi'"),
+        (
+            lambda: DDPSettings(2, backend="mpi"),
+            "backend must be None, 'gloo' or 'nccl'; got 'mpi'",
+        ),
         (lambda: DDPSettings(2, timeout=0), "timeout must be seconds above 0; got 0"),
-        (lambda: processes_for(DDPSettings(2, backend="nccl"), CPU), "backend 'nccl' works between GPUs only"),
-        (lambda: processes_for(DDPSettings(), CPU), "needs a launcher such as torchrun, and RANK is not set"),
-        (lambda: processes_for(DDPSettings(64), torch.device("cuda")), "64 processes need as many GPUs"),
+        (
+            lambda: processes_for(DDPSettings(2, backend="nccl"), CPU),
+            "backend 'nccl' works between GPUs only",
+        ),
+        (
+            lambda: processes_for(DDPSettings(), CPU),
+            "needs a launcher such as torchrun, and RANK is not set",
+        ),
+        (
+            lambda: processes_for(DDPSettings(64), torch.device("cuda")),
+            "64 processes need as many GPUs",
+        ),
     ],
 )
 def test_bad_settings_are_refused(make, message):
@@ -239,7 +291,9 @@ def test_bad_settings_are_refused(make, message):
 def test_started_processes_start_no_others(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "4")
-    with pytest.raises(ValueError, match="would start processes in each of the 4 that a launcher started already"):
+    with pytest.raises(
+        ValueError, match="would start processes in each of the 4 that a launcher started already"
+    ):
         processes_for(DDPSettings(2), CPU)
 
 
@@ -253,10 +307,12 @@ def test_a_bad_trainer_is_refused_before_training(monkeypatch):
 
 def test_one_process_is_training_as_usual():
     df = long_frame()
-    pd.testing.assert_frame_equal(linear(trainer=DDPSettings(1)).fit(df).predict(), linear().fit(df).predict())
+    pd.testing.assert_frame_equal(
+        linear(trainer=DDPSettings(1)).fit(df).predict(), linear().fit(df).predict()
+    )
 
 
-# --- items ------------------------------------------------------------------------------------------------------
+# --- items ----------------------------------------------------------------------------------------
 
 
 def cube_root(x):
@@ -290,7 +346,10 @@ def test_errors_are_those_of_the_function(engine):
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("flink", "engine must be a number of processes or one of native, ray, dask, spark; got 'flink'"),
+        (
+            "flink",
+            "engine must be a number of processes or one of native, ray, dask, spark; got 'flink'",
+        ),
         (0, "engine as a number of processes must be at least 1; got 0"),
         (True, "at least 1; got True"),
     ],
@@ -307,9 +366,21 @@ def test_unknown_engines_are_refused(engine, message):
 @pytest.mark.parametrize(
     ("engine", "gone", "message"),
     [
-        ("native", "fugue", r"engine 'native' needs fugue; install it with: pip install 'tsattn\[distributed\]'$"),
-        ("ray", "ray", r"engine 'ray' needs ray; install it with: pip install 'tsattn\[distributed\]'$"),
-        ("spark", "pyspark", r"'spark' needs pyspark; install it with: pip install 'tsattn\[distributed\]' pyspark$"),
+        (
+            "native",
+            "fugue",
+            r"engine 'native' needs fugue; install it with: pip install 'tsattn\[distributed\]'$",
+        ),
+        (
+            "ray",
+            "ray",
+            r"engine 'ray' needs ray; install it with: pip install 'tsattn\[distributed\]'$",
+        ),
+        (
+            "spark",
+            "pyspark",
+            r"'spark' needs pyspark; install it with: pip install 'tsattn\[distributed\]' pyspark$",
+        ),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, engine, gone, message):
@@ -318,12 +389,15 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, engine, gone, me
         distributed_map(abs, [1], engine=engine)
 
 
-# --- forecasts and backtests in pieces --------------------------------------------------------------------------
+# --- forecasts and backtests in pieces ------------------------------------------------------------
 
 FITTED = {
     "attention": (lambda df: attention().fit(df), {"level": [80, 95]}),
     "linear": (lambda df: linear(missing="ffill").fit(df), {"quantiles": 0.1, "horizon": 2}),
-    "naive": (lambda df: SeasonalNaive.from_settings(horizon=4, season_length=5, missing="ffill").fit(df), {}),
+    "naive": (
+        lambda df: SeasonalNaive.from_settings(horizon=4, season_length=5, missing="ffill").fit(df),
+        {},
+    ),
     "conformal": (lambda df: SplitConformal(Naive(3), n_windows=40).fit(df), {"level": 80}),
 }
 
@@ -337,7 +411,8 @@ def test_forecasts_of_chunks_are_those_of_the_whole(name, n_chunks):
     parts = predict_many(model, df, n_chunks=n_chunks, **asked)
     pd.testing.assert_frame_equal(parts, model.predict(df, **asked), rtol=1e-5)
     panel = from_long(df)
-    ours, theirs = predict_many(model, panel, n_chunks=n_chunks, **asked), model.predict(panel, **asked)
+    ours = predict_many(model, panel, n_chunks=n_chunks, **asked)
+    theirs = model.predict(panel, **asked)
     pd.testing.assert_frame_equal(ours.to_frame(), theirs.to_frame(), rtol=1e-5)
     assert ours.cutoffs.equals(theirs.cutoffs)
     assert (ours.levels, ours.asked_quantiles) == (theirs.levels, theirs.asked_quantiles)
@@ -355,9 +430,15 @@ def test_covariates_go_with_their_series():
     future = covariate_tables.filled(model.make_future_frame())
     whole = model.predict(df, future=future)
     for order in (future, future.sample(frac=1, random_state=0)):
-        pd.testing.assert_frame_equal(predict_many(model, df, n_chunks=2, future=order), whole, rtol=1e-4, atol=1e-5)
+        pd.testing.assert_frame_equal(
+            predict_many(model, df, n_chunks=2, future=order), whole, rtol=1e-4, atol=1e-5
+        )
     judged = {"n_windows": 3, "refit": 2}
-    same_results(backtest_many(model, df, by="series", n_chunks=3, **judged), backtest(model, df, **judged), rtol=1e-4)
+    same_results(
+        backtest_many(model, df, by="series", n_chunks=3, **judged),
+        backtest(model, df, **judged),
+        rtol=1e-4,
+    )
 
 
 def test_gaps_are_filled_from_the_whole_history():
@@ -403,7 +484,8 @@ def test_a_backtest_by_series_is_the_backtest(n_chunks, refit):
 
 
 def test_scores_without_forecasts_add_up_too():
-    df, options = long_frame(), {**JUDGED, "keep": False, "refit": 2}
+    df = long_frame()
+    options = {**JUDGED, "keep": False, "refit": 2}
     whole = backtest(forecasters(), df, **options)
     for many in ({"by": "fold"}, {"by": "series", "n_chunks": 3}):
         parts = backtest_many(forecasters(), df, **many, **options)
@@ -416,7 +498,10 @@ def test_scores_without_forecasts_add_up_too():
     [
         ({"by": "model"}, "by must be 'fold' or 'series'; got 'model'"),
         ({"by": "series", "n_chunks": 0}, "n_chunks must be a whole number of at least 1; got 0"),
-        ({"n_chunks": 3}, "n_chunks deals series out, and by='fold' deals fits out; got n_chunks = 3: use one"),
+        (
+            {"n_chunks": 3},
+            "n_chunks deals series out, and by='fold' deals fits out; got n_chunks = 3: use one",
+        ),
         ({"n_windows": 0}, "n_windows must be an integer, at least 1; got 0"),
     ],
 )
@@ -435,12 +520,18 @@ def test_pieces_in_other_processes_are_those_of_this_one(kind):
     df = long_frame()
     model = SplitConformal(Naive(4), n_windows=40) if kind == "plain" else linear(max_epochs=1)
     whole = backtest(model, df, refit=4, **JUDGED)
-    same_results(backtest_many(model, df, refit=4, engine=2, **JUDGED), whole, rtol=0 if kind == "plain" else 1e-6)
+    same_results(
+        backtest_many(model, df, refit=4, engine=2, **JUDGED),
+        whole,
+        rtol=0 if kind == "plain" else 1e-6,
+    )
     model.fit(df)
-    pd.testing.assert_frame_equal(predict_many(model, df, level=80, engine=2), model.predict(df, level=80), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        predict_many(model, df, level=80, engine=2), model.predict(df, level=80), rtol=1e-5
+    )
 
 
-# --- engines ----------------------------------------------------------------------------------------------------
+# --- engines --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["dask", "ray"])
@@ -449,7 +540,9 @@ def cluster(request):
     if request.param == "dask":
         distributed = pytest.importorskip("distributed")
         with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local,
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=None
+            ) as local,
             distributed.Client(local) as client,
         ):
             yield client
@@ -480,12 +573,14 @@ def test_engines_give_the_serial_result(cluster, tmp_path):
         same_results(parts, whole, rtol=rtol)
     serial = run_suite(suite(tmp_path), out=tmp_path / "a")
     spread = run_suite(suite(tmp_path), out=tmp_path / "b", engine=cluster)
-    assert [each["mse"] for each in spread] == pytest.approx([each["mse"] for each in serial], rel=1e-6)
+    assert [each["mse"] for each in spread] == pytest.approx(
+        [each["mse"] for each in serial], rel=1e-6
+    )
     names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in "ab"]
     assert names[0] == names[1]
 
 
-# --- grids ------------------------------------------------------------------------------------------------------
+# --- grids ----------------------------------------------------------------------------------------
 
 
 def suite(folder, **changes):
@@ -494,7 +589,13 @@ def suite(folder, **changes):
         days = pd.date_range("2024-01-01", periods=120, freq="D")
         noise = np.random.default_rng(0).normal(size=(120, 2)).cumsum(axis=0)
         pd.DataFrame({"date": days, "u": noise[:, 0], "v": noise[:, 1]}).to_csv(path, index=False)
-    given = {"table": path, "split": "0.6,0.2,0.2", "horizons": (4, 5), "models": ("nlinear", "naive"), "context": 8}
+    given = {
+        "table": path,
+        "split": "0.6,0.2,0.2",
+        "horizons": (4, 5),
+        "models": ("nlinear", "naive"),
+        "context": 8,
+    }
     return Suite(**given | {"max_epochs": 1} | changes)
 
 
@@ -511,14 +612,17 @@ def test_a_grid_in_other_processes_is_the_grid(tmp_path):
     spread = run_suite(grid, out=tmp_path / "out", engine=2, progress=said.append)
     assert without_times(spread) == without_times(serial)
     assert said == ["running 2 of 4 on 2"]
-    assert [record for record in spread if record["horizon"] == 5] == first, "what stands there is not run again"
+    assert [record for record in spread if record["horizon"] == 5] == first, (
+        "what stands there is not run again"
+    )
     assert len(read_rows(tmp_path / "out" / "records.jsonl")) == 4
     assert len(list((tmp_path / "out").iterdir())) == 2, "the lock of no run is left"
     assert without_times(run_suite(grid, engine="native")) == without_times(serial)
 
 
 def test_suites_that_share_a_folder_run_nothing_twice(tmp_path, monkeypatch):
-    done, execute = [], benchmark._Run.execute
+    done = []
+    execute = benchmark._Run.execute
 
     def slowly(run):
         done.append(run.title)
@@ -529,7 +633,10 @@ def test_suites_that_share_a_folder_run_nothing_twice(tmp_path, monkeypatch):
     grid = suite(tmp_path, models=("naive", "seasonal_naive", "drift"))
     results = {}
     threads = [
-        threading.Thread(target=lambda n=n: results.update({n: run_suite(grid, out=tmp_path / "out")})) for n in "abc"
+        threading.Thread(
+            target=lambda n=n: results.update({n: run_suite(grid, out=tmp_path / "out")})
+        )
+        for n in "abc"
     ]
     for each in threads:
         each.start()
@@ -545,7 +652,10 @@ def test_the_lock_of_a_dead_suite_holds_nobody_up(tmp_path):
     grid = suite(tmp_path, models=("naive",), horizons=(4,))
     (record,) = run_suite(grid, out=tmp_path / "out")
     path = tmp_path / "out" / "records.jsonl"
-    key = {name: record[name] for name in ("dataset", "data_sha256", "split", "model", "horizon", "seed")}
+    key = {
+        name: record[name]
+        for name in ("dataset", "data_sha256", "split", "model", "horizon", "seed")
+    }
     key |= {name: record[name] for name in ("season_length", "config_hash")}
     path.rename(path.with_name(f".{path.name}.{benchmark._digest(key)[:8]}.lock"))
     (again,) = run_suite(grid, out=tmp_path / "out")
@@ -560,12 +670,22 @@ def test_an_error_leaves_the_records_of_the_other_runs(tmp_path):
     assert kept == ["naive", "naive"]
 
 
-# --- the command -------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def test_the_command_spreads_a_grid(tmp_path, capsys):
     grid = suite(tmp_path)
-    command = ["benchmark", "--data", str(grid.table), "--split", grid.split, "--horizon", "4", "--model", "naive"]
+    command = [
+        "benchmark",
+        "--data",
+        str(grid.table),
+        "--split",
+        grid.split,
+        "--horizon",
+        "4",
+        "--model",
+        "naive",
+    ]
     assert main([*command, "--out", str(tmp_path / "out"), "--engine", "native", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "naive"
     assert len(read_rows(tmp_path / "out" / "records.jsonl")) == 1

@@ -1,4 +1,6 @@
-"""Tests of the documentation: its code runs, its examples hold, its commands, options and links exist, it is short."""
+"""Tests of the documentation: its code runs, its examples hold, its commands, options and links
+exist, it is short.
+"""
 
 import ast
 import doctest
@@ -29,10 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md"]
 _SHELL = ("guide", "serving", "contributing")
 SHELL_PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _SHELL)]
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BEGIN = "<!-- results:begin -->"
+END = "<!-- results:end -->"
 # What the pages beside the reference may be, README and data cards not counted.
 # Tables count.
-MOST_PAGES, MOST_WORDS = 15, 18_000
+MOST_PAGES = 15
+MOST_WORDS = 18_000
 
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
@@ -43,11 +47,13 @@ def blocks(text: str, language: str) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, match.start(2)) + 1, match.group(2)) for match in found]
 
 
-# --- blocks that run --------------------------------------------------------------------------------------------
+# --- blocks that run ------------------------------------------------------------------------------
 
 
 def run_blocks(path: Path, language: str = "python") -> dict[str, object]:
-    """Run the blocks of a page one after the other in one namespace; tracebacks name the line of the page."""
+    """Run the blocks of a page one after the other in one namespace; tracebacks name the line of
+    the page.
+    """
     names: dict[str, object] = {"__name__": path.stem}
     found = blocks(path.read_text(encoding="utf-8"), language)
     assert found, f"{path.name} has no {language} block any more"
@@ -57,7 +63,9 @@ def run_blocks(path: Path, language: str = "python") -> dict[str, object]:
 
 
 def check_shown_table(page: Path, printed: str) -> None:
-    """The first text of a page is what its first block printed, up to the rounding of another machine."""
+    """The first text of a page is what its first block printed, up to the rounding of another
+    machine.
+    """
     shown = blocks(page.read_text(encoding="utf-8"), "text")[0][1].splitlines()
     assert len(shown) > 3
     for line, printed_line in zip(shown, printed.splitlines(), strict=False):
@@ -103,7 +111,7 @@ def test_guide_reads_published_data(tmp_path, monkeypatch, data_dir):
     assert names["scores"]["n_windows"].item() == names["etth1"].split.test - 96 + 1
 
 
-# --- how to contribute ------------------------------------------------------------------------------------------
+# --- how to contribute ----------------------------------------------------------------------------
 
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 
@@ -116,13 +124,19 @@ def layers(page: str) -> list[list[str]]:
 
 
 def test_page_shows_the_layers_that_are_checked():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    (checked,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]
+    (checked,) = [
+        contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"
+    ]
     assert layers(CONTRIBUTING) == [sorted(row.split(" | ")) for row in checked]
 
 
 def test_rows_of_layers_are_told_apart():
-    assert layers("## Layers\n\n| modules |\n|---|\n| `b`, `a` | `x` |\n| `c` | y |\n\n## More\n") == [
+    assert layers(
+        "## Layers\n\n| modules |\n|---|\n| `b`, `a` | `x` |\n| `c` | y |\n\n## More\n"
+    ) == [
         ["a", "b"],
         ["c"],
     ]
@@ -134,19 +148,27 @@ def test_files_named_on_the_page_exist():
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-_CHANGE = re.compile(r"^`([\w./]+)`, (before|after|instead of) `([^`]+)`:\n\n```python\n(.*?)^```$", re.M | re.S)
+_CHANGE = re.compile(
+    r"^`([\w./]+)`, (before|after|instead of) `([^`]+)`:\n\n```python\n(.*?)^```$", re.M | re.S
+)
 
 
 def walk(title: str) -> str:
     """The section of a walk, without its title."""
-    (section,) = re.findall(rf"^### {title}\n(.*?)(?=^##)", CONTRIBUTING, flags=re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(
+        rf"^### {title}\n(.*?)(?=^##)", CONTRIBUTING, flags=re.MULTILINE | re.DOTALL
+    )
     return section
 
 
 def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedProcess]:
-    """Follow a walk in a copy of the library: the files that it changed, and what the tests that it names say."""
+    """Follow a walk in a copy of the library: the files that it changed, and what the tests that it
+    names say.
+    """
     for folder in ("tsattn", "tests", "datasets"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("golden", "__pycache__"))
+        shutil.copytree(
+            ROOT / folder, root / folder, ignore=shutil.ignore_patterns("golden", "__pycache__")
+        )
     shutil.copy(ROOT / "pyproject.toml", root)
     changed = set()
     for file, place, start, block in _CHANGE.findall(section):
@@ -157,20 +179,34 @@ def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedP
         (root / file).write_text("".join(lines), encoding="utf-8")
         changed.add(file)
     (command,) = re.findall(r"Run\s`([^`]+)`", section)
-    run = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(command)]
+    run = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *shlex.split(command),
+    ]
     found = {**os.environ, "PYTHONPATH": str(root)}
-    return changed, subprocess.run(run, cwd=root, env=found, capture_output=True, text=True, check=False)
+    return changed, subprocess.run(
+        run, cwd=root, env=found, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
-    ("title", "most"), [("A new forecaster", 3), ("A new attention pattern", 3), ("A new metric", 2)]
+    ("title", "most"),
+    [("A new forecaster", 3), ("A new attention pattern", 3), ("A new metric", 2)],
 )
 def test_walk_leads_where_the_page_says(title, most, tmp_path):
     changed, said = take_walk(walk(title), tmp_path)
     assert said.returncode == 0, said.stdout[-3000:]
     assert 0 < len(changed) <= most
     for style in (["check"], ["format", "--check"]):
-        subprocess.run([sys.executable, "-m", "ruff", *style, *sorted(changed)], cwd=tmp_path, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *style, *sorted(changed)], cwd=tmp_path, check=True
+        )
 
 
 def test_walk_that_goes_wrong_is_seen(tmp_path):
@@ -192,20 +228,23 @@ def test_broken_block_is_seen(tmp_path):
         run_blocks(page)
 
 
-# --- examples in docstrings -------------------------------------------------------------------------------------
+# --- examples in docstrings -----------------------------------------------------------------------
 
 
 def examples() -> list[tuple[str, str, int, str]]:
     """Module, name, line and text of each docstring with an example.
 
-    They are read from the sources: a finder that looks at functions would pass over those that shape checks wrap.
+    They are read from the sources: a finder that looks at functions would pass over those that
+    shape checks wrap.
     """
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     found = []
     for file in sorted((ROOT / "tsattn").rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        for node in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)):
+        for node in (
+            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)
+        ):
             text = ast.get_docstring(node) or ""
             if ">>>" in text:
                 found.append((module, getattr(node, "name", "module"), node.body[0].lineno, text))
@@ -224,7 +263,9 @@ def run_example(text: str, names: dict[str, object], name: str, line: int = 0) -
     return "".join(said)
 
 
-@pytest.mark.parametrize(("module", "name", "line", "text"), EXAMPLES, ids=[f"{m}:{n}" for m, n, _, _ in EXAMPLES])
+@pytest.mark.parametrize(
+    ("module", "name", "line", "text"), EXAMPLES, ids=[f"{m}:{n}" for m, n, _, _ in EXAMPLES]
+)
 def test_example_holds(module, name, line, text):
     said = run_example(text, vars(importlib.import_module(module)), f"{module}:{name}", line)
     assert not said, said
@@ -243,7 +284,7 @@ def test_formulas_are_followed_by_examples():
     assert ("tsattn.kernels", "attention") in having
 
 
-# --- commands ---------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def make_targets() -> set[str]:
@@ -268,13 +309,17 @@ def unknown_words(words: list[str]) -> list[str]:
     if words[0] == "tsattn":
         from tsattn.cli import app
 
-        command, rest = typer.main.get_command(app), words[1:]
+        command = typer.main.get_command(app)
+        rest = words[1:]
         while rest and hasattr(command, "commands"):
             if rest[0] not in command.commands:
                 return [rest[0]]
-            command, rest = command.commands[rest[0]], rest[1:]
+            command = command.commands[rest[0]]
+            rest = rest[1:]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        return [word for word in rest if word.startswith("-") and word.partition("=")[0] not in known]
+        return [
+            word for word in rest if word.startswith("-") and word.partition("=")[0] not in known
+        ]
     return [] if words[:2] == ["pip", "install"] else words[:1]
 
 
@@ -286,7 +331,9 @@ def test_commands_exist(page):
 
 
 def test_readme_begins_with_the_two_commands():
-    assert [words for words in commands((ROOT / "README.md").read_text()) if words[0] == "make"] == [
+    assert [
+        words for words in commands((ROOT / "README.md").read_text()) if words[0] == "make"
+    ] == [
         ["make", "demo"],
         ["make", "test"],
     ]
@@ -306,7 +353,7 @@ def test_unknown_command_is_seen(line, unknown):
     assert [unknown_words(words) for words in commands(f"```sh\n{line}\n```\n")] == [unknown]
 
 
-# --- links and the results table --------------------------------------------------------------------------------
+# --- links and the results table ------------------------------------------------------------------
 
 
 def dead_links(path: Path, text: str) -> list[str]:
@@ -324,9 +371,9 @@ def test_links_lead_somewhere(page):
 
 def test_dead_link_is_seen():
     page = ROOT / "README.md"
-    assert dead_links(page, "[there](docs/guide.md#x) [web](https://example.org) [gone](docs/gone.md)") == [
-        "docs/gone.md"
-    ]
+    assert dead_links(
+        page, "[there](docs/guide.md#x) [web](https://example.org) [gone](docs/gone.md)"
+    ) == ["docs/gone.md"]
 
 
 def pages_of_contents(index: str) -> list[str]:
@@ -337,12 +384,15 @@ def pages_of_contents(index: str) -> list[str]:
 
 def test_every_page_is_in_the_table_of_contents():
     listed = pages_of_contents((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
-    assert sorted(listed) == sorted(page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+    assert sorted(listed) == sorted(
+        page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index"
+    )
 
 
 def reached(start: Path) -> set[str]:
     """Pages of a folder that links in sentences lead to from a page, directly or through others."""
-    found, waiting = {start.name}, [start]
+    found = {start.name}
+    waiting = [start]
     while waiting:
         text = _FENCE.sub("", waiting.pop().read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([\w-]+\.md)(?:#[\w-]*)?\)", text):
@@ -353,7 +403,9 @@ def reached(start: Path) -> set[str]:
 
 
 def test_every_page_is_reached_by_links_in_sentences():
-    assert reached(ROOT / "docs" / "index.md") == {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert reached(ROOT / "docs" / "index.md") == {
+        page.name for page in (ROOT / "docs").glob("*.md")
+    }
 
 
 def test_page_that_nobody_links_is_seen(tmp_path):
@@ -369,7 +421,8 @@ def test_readme_has_a_place_for_the_results():
     """Numbers outside it would have been typed."""
     text = (ROOT / "README.md").read_text()
     assert text.count(BEGIN) == text.count(END) == 1
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    before = text.split(BEGIN)[0]
+    after = text.split(END)[1]
     suites, rest = after.split("<!-- conformance:end -->")
     after = suites.split("<!-- conformance:begin -->")[0] + rest
     before = before.split("<!-- zero:begin -->")[0] + before.split("<!-- zero:end -->")[1]
@@ -377,15 +430,24 @@ def test_readme_has_a_place_for_the_results():
 
 
 def fetched(html: str) -> list[str]:
-    """What a browser that shows a page would load from another host; links to click are not loaded."""
+    """What a browser that shows a page would load from another host; links to click are
+    not loaded.
+    """
     tags = re.findall(r"<(?:script|img|link|iframe|source)\b[^>]*>", html)
-    return [url for tag in tags for url in re.findall(r"""\b(?:src|href)=["']((?:https?:)?//[^"']*)""", tag)]
+    return [
+        url
+        for tag in tags
+        for url in re.findall(r"""\b(?:src|href)=["']((?:https?:)?//[^"']*)""", tag)
+    ]
 
 
 def test_mathematics_is_shown_without_the_network(tmp_path):
     (tmp_path / "pages").mkdir()
     shutil.copy(ROOT / "docs" / "mathematics.md", tmp_path / "pages" / "index.md")
-    build = [*(sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "-c"), *(ROOT / "docs", "pages", "html")]
+    build = [
+        *(sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "-c"),
+        *(ROOT / "docs", "pages", "html"),
+    ]
     subprocess.run(build, cwd=tmp_path, check=True)
     html = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
     assert fetched(html) == []
@@ -393,12 +455,20 @@ def test_mathematics_is_shown_without_the_network(tmp_path):
     # The weight of a pair, with which the page begins.
     assert re.search(r"<mi>P</mi>\s*<mrow>\s*<mi>i</mi>\s*<mi>j</mi>", html)
     assert "\\frac" not in html
-    styles = [path.read_text(encoding="utf-8") for path in (tmp_path / "html" / "_static").rglob("*.css")]
+    styles = [
+        path.read_text(encoding="utf-8") for path in (tmp_path / "html" / "_static").rglob("*.css")
+    ]
     assert styles
-    assert not [url for style in styles for url in re.findall(r"""(?:url\(|@import )["']?(?:https?:)?//""", style)]
+    assert not [
+        url
+        for style in styles
+        for url in re.findall(r"""(?:url\(|@import )["']?(?:https?:)?//""", style)
+    ]
 
 
-@pytest.mark.parametrize("tag", ['<script async src="https://cdn.org/m.js">', "<link rel=icon href='//cdn.org/i.png'>"])
+@pytest.mark.parametrize(
+    "tag", ['<script async src="https://cdn.org/m.js">', "<link rel=icon href='//cdn.org/i.png'>"]
+)
 def test_page_that_loads_from_another_host_is_seen(tag):
     assert len(fetched(f'<a href="https://arxiv.org">paper</a><img src="_static/a.png">{tag}')) == 1
 
@@ -412,10 +482,16 @@ def test_documentation_is_built_without_the_network():
 
 def excess(folder: Path) -> list[str]:
     """What the pages beside the reference have too much of."""
-    words = {page.name: len(page.read_text(encoding="utf-8").split()) for page in folder.glob("*.md")}
+    words = {
+        page.name: len(page.read_text(encoding="utf-8").split()) for page in folder.glob("*.md")
+    }
     words.pop("api.md", None)
     pages = [f"{len(words)} pages, at most {MOST_PAGES}"] if len(words) > MOST_PAGES else []
-    return pages + ([f"{sum(words.values())} words, at most {MOST_WORDS}"] if sum(words.values()) > MOST_WORDS else [])
+    return pages + (
+        [f"{sum(words.values())} words, at most {MOST_WORDS}"]
+        if sum(words.values()) > MOST_WORDS
+        else []
+    )
 
 
 def test_documentation_is_short():
@@ -433,7 +509,7 @@ def test_long_documentation_is_seen(tmp_path):
     assert re.fullmatch(rf"\d+ words, at most {MOST_WORDS}", words)
 
 
-# --- versions, deprecations, citation ---------------------------------------------------------------------------
+# --- versions, deprecations, citation -------------------------------------------------------------
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 POLICY = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
@@ -454,11 +530,15 @@ def test_policy_names_the_format_of_saved_models():
     # The same model was saved in each format.
     expected = pd.read_csv(kept.parent / "model_v1_forecast.csv")
     found = tsattn.AttentionForecaster.load(kept).predict(level=80)
-    np.testing.assert_allclose(found[expected.columns[2:]], expected[expected.columns[2:]], rtol=1e-5)
+    np.testing.assert_allclose(
+        found[expected.columns[2:]], expected[expected.columns[2:]], rtol=1e-5
+    )
 
 
 def test_policy_knows_whether_something_is_deprecated():
-    warned = [file for file in (ROOT / "tsattn").rglob("*.py") if "DeprecationWarning" in file.read_text()]
+    warned = [
+        file for file in (ROOT / "tsattn").rglob("*.py") if "DeprecationWarning" in file.read_text()
+    ]
     assert ("No name is deprecated at present." in POLICY) == (not warned)
 
 
@@ -474,16 +554,17 @@ def test_citation_is_of_this_version():
     assert [author["family-names"] for author in paper["authors"]] == [
         *("Kuang", "Amsel", "Lotfi", "Qiu", "Potapczynski", "Wilson")
     ]
-    assert (paper["year"], paper["identifiers"][0]["value"]) == (2025, "https://arxiv.org/abs/2509.07963")
+    assert (paper["year"], paper["identifiers"][0]["value"]) == (
+        2025,
+        "https://arxiv.org/abs/2509.07963",
+    )
 
 
 def test_package_without_a_description_is_seen(tmp_path):
     def packed(name, description):
         wheel = tmp_path / name / "small-1.0-py3-none-any.whl"
         wheel.parent.mkdir()
-        facts = (
-            f"Metadata-Version: 2.4\nName: small\nVersion: 1.0\nDescription-Content-Type: text/markdown\n{description}"
-        )
+        facts = f"Metadata-Version: 2.4\nName: small\nVersion: 1.0\nDescription-Content-Type: text/markdown\n{description}"
         with zipfile.ZipFile(wheel, "w") as opened:
             opened.writestr("small-1.0.dist-info/METADATA", facts)
             opened.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")

@@ -1,4 +1,6 @@
-"""The trained forecasters: scikit-learn's rules, frames in and out, one pass, intervals, saving, chance."""
+"""The trained forecasters: scikit-learn's rules, frames in and out, one pass, intervals, saving,
+chance.
+"""
 
 import json
 import pickle
@@ -26,7 +28,15 @@ from tsattn.training.loop import ForecastModule
 from tsattn.training.settings import Training
 
 TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
-NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, "dropout": 0.1}
+NET = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "d_ff": 16,
+    "patch_len": 6,
+    "patch_stride": 3,
+    "dropout": 0.1,
+}
 
 
 def attention(horizon=4, **kwargs):
@@ -78,10 +88,19 @@ def test_constructor_stores_and_clone_forgets(make):
 def test_settings_are_read_and_changed_by_name():
     model = AttentionForecaster(4, network=Network(d_model=8), schema=Schema(freq="D"))
     params = model.get_params()
-    assert (params["network__d_model"], params["training__max_epochs"], params["schema__freq"]) == (8, None, "D")
+    assert (params["network__d_model"], params["training__max_epochs"], params["schema__freq"]) == (
+        8,
+        None,
+        "D",
+    )
     assert "network__d_model" not in model.get_params(deep=False)
     copy = clone(model)
-    assert model.set_params(network__d_model=32, training__max_epochs=3, training__patience=None, context=24) is model
+    assert (
+        model.set_params(
+            network__d_model=32, training__max_epochs=3, training__patience=None, context=24
+        )
+        is model
+    )
     assert (model.network, model.context) == (Network(d_model=32), 24)
     assert model.training == Training(max_epochs=3, patience=None)
     assert (copy.network.d_model, copy.training) == (8, Training())
@@ -105,23 +124,39 @@ def test_settings_may_be_numbers_and_rows_of_numpy(tmp_path, monkeypatch):
         "offset": 1,
     }
     random = {name: np.int64(value) for name, value in plain.items()}
-    model = attention(**random, ranks=np.array([3, 2, 1]), block_sizes=[np.int64(9), 3, 1]).fit(long_frame())
+    model = attention(**random, ranks=np.array([3, 2, 1]), block_sizes=[np.int64(9), 3, 1]).fit(
+        long_frame()
+    )
     same = attention(**plain, ranks=(3, 2, 1), block_sizes=(9, 3, 1)).fit(long_frame())
     pd.testing.assert_frame_equal(model.predict(), same.predict())
     assert model.config_ == same.config_
     model.save(tmp_path / "m")
-    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(), same.predict())
+    pd.testing.assert_frame_equal(
+        AttentionForecaster.load(tmp_path / "m").predict(), same.predict()
+    )
     assert clone(model).network.d_model is model.network.d_model
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"context": 12, "network__width": 1}, "Network has no setting 'width'; it has d_model, n_heads"),
-        ({"context": 12, "network__d_model": 0}, "d_model must be a whole number of at least 1; got 0"),
-        ({"context": 12, "colour": "red"}, "AttentionForecaster has no parameter 'colour'; it takes horizon, context"),
+        (
+            {"context": 12, "network__width": 1},
+            "Network has no setting 'width'; it has d_model, n_heads",
+        ),
+        (
+            {"context": 12, "network__d_model": 0},
+            "d_model must be a whole number of at least 1; got 0",
+        ),
+        (
+            {"context": 12, "colour": "red"},
+            "AttentionForecaster has no parameter 'colour'; it takes horizon, context",
+        ),
         ({"context": 12, "d_model": 8}, "AttentionForecaster has no parameter 'd_model'"),
-        ({"context": 12, "alias__x": 1}, "alias of AttentionForecaster has no parameters of its own; got alias__x"),
+        (
+            {"context": 12, "alias__x": 1},
+            "alias of AttentionForecaster has no parameters of its own; got alias__x",
+        ),
     ],
 )
 def test_a_bad_change_of_settings_changes_nothing(changes, message):
@@ -133,12 +168,16 @@ def test_a_bad_change_of_settings_changes_nothing(changes, message):
 
 
 def test_bare_names_find_their_place_and_unknown_ones_are_refused():
-    bare = AttentionForecaster.from_settings(horizon=4, d_model=8, max_epochs=2, missing="ffill", context=24)
+    bare = AttentionForecaster.from_settings(
+        horizon=4, d_model=8, max_epochs=2, missing="ffill", context=24
+    )
     assert (bare.network, bare.training) == (Network(d_model=8), Training(max_epochs=2))
     assert (bare.schema, bare.context) == (Schema(missing="ffill"), 24)
     base = AttentionForecaster.from_settings(horizon=4, network=Network(d_ff=32), d_model=8)
     assert base.network == Network(d_ff=32, d_model=8)
-    with pytest.raises(ValueError, match="LinearForecaster has no setting 'd_model'; it has horizon, kind"):
+    with pytest.raises(
+        ValueError, match="LinearForecaster has no setting 'd_model'; it has horizon, kind"
+    ):
         LinearForecaster.from_settings(horizon=4, d_model=8)
 
 
@@ -185,7 +224,16 @@ def test_long_in_long_out(make):
     before = df.copy()
     answer = make(alias="m").fit(df).predict(level=[80], quantiles=[0.1, 0.9, 0.5])
     pd.testing.assert_frame_equal(df, before)
-    assert answer.columns.tolist() == ["unique_id", "ds", "m", "m-lo-80", "m-hi-80", "m-q0.1", "m-q0.5", "m-q0.9"]
+    assert answer.columns.tolist() == [
+        "unique_id",
+        "ds",
+        "m",
+        "m-lo-80",
+        "m-hi-80",
+        "m-q0.1",
+        "m-q0.5",
+        "m-q0.9",
+    ]
     assert len(answer) == 3 * 4
     assert answer["ds"].min() == df["ds"].max() + pd.Timedelta(days=1)
     assert (answer["m-lo-80"] == answer["m-q0.1"]).all()
@@ -199,7 +247,9 @@ def test_wide_in_wide_out_and_panel_in_forecast_out(make):
     wide = wide_frame()
     model = make().fit(wide)
     answer = model.predict(level=80)
-    assert answer.columns.tolist() == [f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-80", "-hi-80")]
+    assert answer.columns.tolist() == [
+        f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-80", "-hi-80")
+    ]
     assert isinstance(answer.index, pd.DatetimeIndex)
     forecast = model.predict(from_wide(wide))
     assert isinstance(forecast, Forecast)
@@ -241,7 +291,9 @@ def test_long_forecasts_follow_each_series_scale(make):
     model = make().fit(long_frame(2))
     new = long_frame(1, 60)
     base = model.predict(new, level=80).drop(columns=["unique_id", "ds"])
-    large = model.predict(new.assign(y=new["y"] * 1000 + 5), level=80).drop(columns=["unique_id", "ds"])
+    large = model.predict(new.assign(y=new["y"] * 1000 + 5), level=80).drop(
+        columns=["unique_id", "ds"]
+    )
     np.testing.assert_allclose(large, base * 1000 + 5, rtol=1e-4, atol=1e-2)
 
 
@@ -252,7 +304,9 @@ def test_wide_and_melted_long_train_alike():
     one = attention(batch_size=10_000, dropout=0.0, max_epochs=1).fit(wide)
     two = attention(batch_size=10_000, dropout=0.0, max_epochs=1).fit(long)
     flat = two.predict().pivot(index="ds", columns="unique_id", values="mlr")
-    np.testing.assert_allclose(one.predict()[["s0", "s1"]], flat[["s0", "s1"]], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        one.predict()[["s0", "s1"]], flat[["s0", "s1"]], rtol=1e-3, atol=1e-3
+    )
 
 
 @EACH
@@ -264,7 +318,9 @@ def test_windows_and_panels_agree_in_any_chunk(make):
     point = model.predict(panel).point
     np.testing.assert_allclose(model.predict_windows(x)[0], point, rtol=1e-6)
     for i in range(3):
-        np.testing.assert_allclose(model.predict_windows(x[i : i + 1])[0][0], point[i], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            model.predict_windows(x[i : i + 1])[0][0], point[i], rtol=1e-5, atol=1e-6
+        )
     bounds = model.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     assert bounds.shape == (3, 4, 1, 3)
     assert (np.diff(bounds, axis=-1) >= 0).all()
@@ -288,7 +344,10 @@ def test_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
 def test_save_and_load_without_the_training_frame(make, frame, tmp_path):
     model = make().fit(frame())
     model.save(tmp_path / "model")
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
     loaded = type(model).load(tmp_path / "model")
     pd.testing.assert_frame_equal(loaded.predict(level=[80]), model.predict(level=[80]))
     assert loaded.get_params() == model.get_params()
@@ -303,7 +362,12 @@ def test_a_saved_model_keeps_settings_that_are_an_index_or_an_array(tmp_path):
     df = long_frame().assign(price=1.0, promo=0.0)
     levels = np.array([0.1, 0.5])
     model = AttentionForecaster.from_settings(
-        horizon=4, **TINY, **NET, future_cols=df.columns[3:], calendar=np.array(["weekday"]), head="quantile"
+        horizon=4,
+        **TINY,
+        **NET,
+        future_cols=df.columns[3:],
+        calendar=np.array(["weekday"]),
+        head="quantile",
     )
     model.quantiles = levels
     model.fit(df).save(tmp_path / "m")
@@ -318,7 +382,9 @@ def test_save_and_load_keep_zone_and_category(tmp_path, zone):
     df["ds"] = df["ds"].dt.tz_localize(zone)
     model = linear().fit(df)
     model.save(tmp_path / "model")
-    pd.testing.assert_frame_equal(LinearForecaster.load(tmp_path / "model").predict(), model.predict())
+    pd.testing.assert_frame_equal(
+        LinearForecaster.load(tmp_path / "model").predict(), model.predict()
+    )
 
 
 def tamper_json(change):
@@ -347,7 +413,10 @@ def tamper_bytes(name, content):
         (tamper_json(lambda f: f.update(format=99)), "this version reads up to 2"),
         (tamper_json(lambda f: f.pop("panel")), "not what save"),
         (tamper_json(lambda f: f["network"].update(d_model=12)), "not what save"),
-        (tamper_json(lambda f: f["network"].update(backbone="evil")), "no backbone is called 'evil'"),
+        (
+            tamper_json(lambda f: f["network"].update(backbone="evil")),
+            "no backbone is called 'evil'",
+        ),
         (tamper_json(lambda f: f["parameters"].update(colour="red")), "not what save"),
         (tamper_json(lambda f: f.update({"class": "LinearForecaster"})), "LinearForecaster.load"),
     ],
@@ -388,7 +457,15 @@ def test_cross_validation_leaves_the_estimator_alone():
     model = attention().fit(df)
     before = model.predict()
     frame = model.cross_validation(df, n_windows=3, step_size=2, level=80)
-    assert frame.columns.tolist() == ["unique_id", "ds", "cutoff", "y", "mlr", "mlr-lo-80", "mlr-hi-80"]
+    assert frame.columns.tolist() == [
+        "unique_id",
+        "ds",
+        "cutoff",
+        "y",
+        "mlr",
+        "mlr-lo-80",
+        "mlr-hi-80",
+    ]
     assert len(frame) == 3 * 3 * 4
     pd.testing.assert_frame_equal(model.predict(), before)
 
@@ -408,9 +485,12 @@ def test_score_is_minus_the_standardised_mae():
 
 def test_score_scales_unseen_series_by_themselves():
     model = linear().fit(long_frame(2))
-    seen, other = long_frame(1), long_frame(1).assign(unique_id="other")
+    seen = long_frame(1)
+    other = long_frame(1).assign(unique_id="other")
     assert model.score(other) == pytest.approx(model.score(seen), rel=0.05)
-    assert model.score(other.assign(y=other["y"] * 1e6)) == pytest.approx(model.score(other), rel=1e-4)
+    assert model.score(other.assign(y=other["y"] * 1e6)) == pytest.approx(
+        model.score(other), rel=1e-4
+    )
 
 
 def test_summary_and_history_tell_what_was_fitted():
@@ -459,13 +539,17 @@ def test_gaps_at_the_border_are_filled_without_a_look_at_validation_rows():
     df.iloc[140:147] = np.nan
     changed = df.copy()
     changed.iloc[147:] *= 3
-    one, two = (linear(patience=None, max_epochs=1, missing="interpolate").fit(each) for each in (df, changed))
+    one, two = (
+        linear(patience=None, max_epochs=1, missing="interpolate").fit(each)
+        for each in (df, changed)
+    )
     for a, b in zip(one.network_.parameters(), two.network_.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_intervals_are_errors_on_the_validation_rows():
-    values, stop = wide_frame().to_numpy(), 144
+    values = wide_frame().to_numpy()
+    stop = 144
     model = linear(val_size=16).fit(wide_frame())
     points = [model.predict_windows(values[None, end - 24 : end])[0][0] for end in range(stop, 157)]
     errors = [np.abs(values[stop + i : stop + i + 4] - point) for i, point in enumerate(points)]
@@ -485,7 +569,8 @@ def test_gaps_are_filled_only_when_asked():
 
 def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path):
     df = long_frame()
-    plain, kept = linear().fit(df), linear(checkpoint_dir=tmp_path).fit(df)
+    plain = linear().fit(df)
+    kept = linear(checkpoint_dir=tmp_path).fit(df)
     cold = kept.predict()
     for model in (plain, kept):
         model.fit(df, warm_start=True)
@@ -508,15 +593,19 @@ def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_of_a_numpy_generator_is_found_by_its_seed_alone(tmp_path, monkeypatch):
-    df, steps = long_frame(), []
+    df = long_frame()
+    steps = []
     step = ForecastModule.on_train_batch_start
-    monkeypatch.setattr(ForecastModule, "on_train_batch_start", lambda *a: steps.append(1) or step(*a))
+    monkeypatch.setattr(
+        ForecastModule, "on_train_batch_start", lambda *a: steps.append(1) or step(*a)
+    )
 
     def forecast(random):
         steps.clear()
         return linear(checkpoint_dir=tmp_path, random_state=random).fit(df).predict()
 
-    first, gone = forecast(np.random.default_rng(0)), np.random.default_rng(0)
+    first = forecast(np.random.default_rng(0))
+    gone = np.random.default_rng(0)
     assert steps
     pd.testing.assert_frame_equal(forecast(gone), first)
     assert not steps
@@ -537,7 +626,9 @@ def test_concurrent_fits_equal_serial_ones():
     serial = [attention(random_state=s).fit(df).predict() for s in range(2)]
     together: dict[int, pd.DataFrame] = {}
     threads = [
-        threading.Thread(target=lambda s=s: together.__setitem__(s, attention(random_state=s).fit(df).predict()))
+        threading.Thread(
+            target=lambda s=s: together.__setitem__(s, attention(random_state=s).fit(df).predict())
+        )
         for s in range(2)
     ]
     for thread in threads:
@@ -570,7 +661,9 @@ def test_attention_maps_of_the_last_contexts(kind):
     assert maps.shape == (2, 3, 1, 2, patches, patches)
     np.testing.assert_allclose(maps.sum(-1), 2 if kind == "global_local" else 1, rtol=1e-5)
     np.testing.assert_array_equal(model.attention_maps(df), maps)
-    np.testing.assert_allclose(model.attention_maps(df[df["unique_id"] == "s1"])[:, 0], maps[:, 1], rtol=1e-4)
+    np.testing.assert_allclose(
+        model.attention_maps(df[df["unique_id"] == "s1"])[:, 0], maps[:, 1], rtol=1e-4
+    )
     with pytest.raises(ValueError, match="needs at least 8 rows"):
         model.attention_maps(df.groupby("unique_id").tail(5))
 
@@ -593,24 +686,37 @@ def test_attention_maps_are_of_transformed_values():
 
 def test_an_update_keeps_categories_and_the_sizes_of_their_series():
     names = ["s2", "s0", "s1"]
-    frame = long_frame().assign(unique_id=lambda f: pd.Categorical(f["unique_id"], categories=names))
+    frame = long_frame().assign(
+        unique_id=lambda f: pd.Categorical(f["unique_id"], categories=names)
+    )
     first = frame.groupby("unique_id", observed=True).head(150)
-    rest, model = frame.drop(first.index), linear().fit(first)
-    whole, score = model.predict(frame), model.score(frame)
-    for part in (rest, rest.assign(unique_id=pd.Categorical(rest["unique_id"], categories=["s0", "s1", "s2"]))):
+    rest = frame.drop(first.index)
+    model = linear().fit(first)
+    whole = model.predict(frame)
+    score = model.score(frame)
+    for part in (
+        rest,
+        rest.assign(unique_id=pd.Categorical(rest["unique_id"], categories=["s0", "s1", "s2"])),
+    ):
         later = pickle.loads(pickle.dumps(model)).update(part)
         pd.testing.assert_frame_equal(later.predict(), whole)
         assert later.score(frame) == pytest.approx(score)
     one = rest[rest["unique_id"] == "s0"].assign(unique_id=pd.Categorical(["s0"] * 10))
     new = one.assign(unique_id=pd.Categorical(["fresh"] * 10))
-    assert pickle.loads(pickle.dumps(model)).update(one).predict()["unique_id"].tolist() == whole["unique_id"].tolist()
+    assert (
+        pickle.loads(pickle.dumps(model)).update(one).predict()["unique_id"].tolist()
+        == whole["unique_id"].tolist()
+    )
     assert set(model.update(pd.concat([rest, new])).predict()["unique_id"]) == {*names, "fresh"}
 
 
 def test_an_update_in_another_time_zone_tells_the_same_hours():
     stamps = pd.date_range("2024-03-01", periods=300, freq="h", tz="America/New_York")
-    frame = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.sin(2 * np.pi * stamps.hour / 24)})
-    first, rest = frame[:276], frame[276:]
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": stamps, "y": np.sin(2 * np.pi * stamps.hour / 24)}
+    )
+    first = frame[:276]
+    rest = frame[276:]
     model = attention(calendar=["hour"]).fit(first)
     same = pickle.loads(pickle.dumps(model)).update(rest).predict()
     other = model.update(rest.assign(ds=rest["ds"].dt.tz_convert("UTC"))).predict()
@@ -625,7 +731,9 @@ def test_attention_maps_are_for_models_with_attention():
 
 
 def test_a_decoder_forecasts_patch_by_patch():
-    model = attention(architecture="decoder", patch_stride=6, linear_skip=False, horizon=15).fit(long_frame())
+    model = attention(architecture="decoder", patch_stride=6, linear_skip=False, horizon=15).fit(
+        long_frame()
+    )
     frame = model.predict(level=80)
     assert len(frame) == 3 * 15
     assert np.isfinite(frame.drop(columns=["unique_id", "ds"]).to_numpy()).all()
@@ -634,13 +742,20 @@ def test_a_decoder_forecasts_patch_by_patch():
 
 @pytest.mark.parametrize(
     ("freq", "stride", "context", "blocks"),
-    [("h", 8, 400, (50, 21, 3)), ("h", 8, 160, (20, 3)), ("D", 1, 50, (44, 7)), ("15min", 12, 200, (16, 8))],
+    [
+        ("h", 8, 400, (50, 21, 3)),
+        ("h", 8, 160, (20, 3)),
+        ("D", 1, 50, (44, 7)),
+        ("15min", 12, 200, (16, 8)),
+    ],
 )
 def test_blocks_follow_the_calendar(freq, stride, context, blocks):
     days = pd.date_range("2024-01-01", periods=600, freq=freq)
     df = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(600) / 5)})
     length = 8 if stride == 1 else 2 * stride
-    model = attention(block_sizes="calendar", context=context, patch_len=length, patch_stride=stride, max_epochs=1)
+    model = attention(
+        block_sizes="calendar", context=context, patch_len=length, patch_stride=stride, max_epochs=1
+    )
     assert model.fit(df).summary_["block_sizes"] == blocks
     assert sum(model.summary_["ranks"]) == model.network.d_model // model.network.n_heads
     assert len(model.summary_["ranks"]) == len(blocks)
@@ -648,7 +763,10 @@ def test_blocks_follow_the_calendar(freq, stride, context, blocks):
 
 def test_a_calendar_needs_days_or_weeks_and_a_context_longer_than_one():
     df = long_frame(1)
-    with pytest.raises(ValueError, match="finds no cycle between one patch and the context of 3 patches for frequency"):
+    with pytest.raises(
+        ValueError,
+        match="finds no cycle between one patch and the context of 3 patches for frequency",
+    ):
         attention(block_sizes="calendar", context=16, patch_len=7, patch_stride=7).fit(df)
     df["ds"] = pd.date_range("1960-01-01", periods=len(df), freq="MS")
     with pytest.raises(ValueError, match="needs a frequency with whole days or weeks; got 'MS'"):
@@ -661,13 +779,22 @@ def test_a_calendar_needs_days_or_weeks_and_a_context_longer_than_one():
         (lambda: attention(horizon=0), "horizon must be a whole number"),
         (lambda: attention(horizon=2.5), "horizon must be a whole number"),
         (lambda: attention(context=-3), "context must be a whole number"),
-        (lambda: attention(block_sizes="lunar"), "block_sizes must be numbers or 'calendar'; got 'lunar'"),
-        (lambda: attention(block_sizes="calendar", patch_stride=3), "patch_stride that divides a cycle of 7 rows"),
+        (
+            lambda: attention(block_sizes="lunar"),
+            "block_sizes must be numbers or 'calendar'; got 'lunar'",
+        ),
+        (
+            lambda: attention(block_sizes="calendar", patch_stride=3),
+            "patch_stride that divides a cycle of 7 rows",
+        ),
         (
             lambda: attention(attention="bilinear_mlr", block_sizes="calendar", patch_stride=1),
             "does not take block_sizes",
         ),
-        (lambda: attention(attention="nlinear"), "attention must be one of standard, sliding_window"),
+        (
+            lambda: attention(attention="nlinear"),
+            "attention must be one of standard, sliding_window",
+        ),
         (lambda: attention(attention="standard", ranks=(2, 2)), "'standard' does not take ranks"),
         (lambda: attention(ranks=(2, 1)), "ranks must sum to d_head"),
         (lambda: linear(kind="mlr"), "kind must be one of nlinear, dlinear, rlinear; got 'mlr'"),
@@ -724,7 +851,9 @@ def test_the_default_dtype_of_torch_changes_nothing_and_stays(tmp_path):
 
     def answers():
         fits = [make().fit(df) for make in MAKERS]
-        return [model.predict(level=80) for model in (*fits, AttentionForecaster.load(tmp_path / "m"))]
+        return [
+            model.predict(level=80) for model in (*fits, AttentionForecaster.load(tmp_path / "m"))
+        ]
 
     single = answers()
     torch.set_default_dtype(torch.float64)
@@ -752,7 +881,10 @@ def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
     known = getattr(model, name)
     model.set_params(**{name: "other"})
     for ask in (model.predict, lambda: model.save(tmp_path / "m")):
-        with pytest.raises(ValueError, match=f"the network was fitted as '{known}', not as 'other'; fit again, or set"):
+        with pytest.raises(
+            ValueError,
+            match=f"the network was fitted as '{known}', not as 'other'; fit again, or set",
+        ):
             ask()
     assert model.set_params(**{name: known}).predict().columns[-1] == known
 
@@ -762,10 +894,14 @@ def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
 def test_a_late_correction_beside_new_rows_leaves_the_rows_between_as_they_were(missing, wide):
     frame = long_frame(2)
     days = np.sort(frame["ds"].unique())
-    frame = frame.pivot(index="ds", columns="unique_id", values="y").reset_index() if wide else frame
+    frame = (
+        frame.pivot(index="ds", columns="unique_id", values="y").reset_index() if wide else frame
+    )
     names = frame.columns.difference(["unique_id", "ds"])
     model = attention(missing=missing).fit(frame[frame["ds"] < days[150]])
-    late, mended, new = (frame[frame["ds"].isin(some)].copy() for some in (days[[20]], days[[145]], days[150:]))
+    late, mended, new = (
+        frame[frame["ds"].isin(some)].copy() for some in (days[[20]], days[[145]], days[150:])
+    )
     late[names], mended[names] = late[names] + 90, mended[names] + 1
     whole = pd.concat([frame[~frame["ds"].isin(days[[20, 145]])], late, mended])
     assert model.context_ < 120
@@ -777,7 +913,9 @@ def test_a_correction_older_than_the_context_is_no_gap():
     frame = long_frame(2)
     model = attention().fit(frame)
     expected = model.predict()
-    pd.testing.assert_frame_equal(model.update(frame.groupby("unique_id").head(1).assign(y=99.0)).predict(), expected)
+    pd.testing.assert_frame_equal(
+        model.update(frame.groupby("unique_id").head(1).assign(y=99.0)).predict(), expected
+    )
 
 
 @pytest.mark.parametrize("missing", ["ffill", "interpolate", "mask"])
@@ -787,6 +925,8 @@ def test_what_an_update_left_missing_is_filled_as_in_one_table(missing, tmp_path
     frame["y"] = frame["y"].where(frame["ds"] != day)
     model = attention(missing=missing).fit(frame[frame["ds"] <= day])
     model.save(tmp_path / "m")
-    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(), model.predict())
+    pd.testing.assert_frame_equal(
+        AttentionForecaster.load(tmp_path / "m").predict(), model.predict()
+    )
     expected = model.predict(frame)
     pd.testing.assert_frame_equal(model.update(frame[frame["ds"] > day]).predict(), expected)

@@ -1,4 +1,6 @@
-"""Fits that go beyond the map they start from only where the validation windows clearly speak for it."""
+"""Fits that go beyond the map they start from only where the validation windows clearly speak for
+it.
+"""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -35,7 +37,9 @@ def model_of(**settings):
 
 
 def table(values):
-    return pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(values), freq="h"), "y": values})
+    return pd.DataFrame(
+        {"ds": pd.date_range("2024-01-01", periods=len(values), freq="h"), "y": values}
+    )
 
 
 def noise(n=500):
@@ -44,7 +48,8 @@ def noise(n=500):
 
 def bent(n=900):
     """A series whose next value is no linear function of those before it."""
-    chance, x = np.random.default_rng(0), [0.3]
+    chance = np.random.default_rng(0)
+    x = [0.3]
     for _ in range(n - 1):
         x.append(1 - 1.7 * x[-1] ** 2 + 0.01 * chance.normal())
     return table(np.array(x))
@@ -63,7 +68,7 @@ def blocks_by_hand(lengths, horizon, most=64):
     return [names.index(each) for each in found]
 
 
-# --- blocks -----------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,8 @@ def test_a_block_is_no_shorter_than_the_horizon_and_there_are_no_more_than_64():
 def test_losses_of_blocks_are_those_of_their_windows_one_by_one(n_processes):
     rows = torch.randn(80, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows[30:34, 1] = torch.nan
-    first, spec = np.concatenate([np.arange(5, 18), np.arange(40, 49)]), WindowSpec(6, 4)
+    first = np.concatenate([np.arange(5, 18), np.arange(40, 49)])
+    spec = WindowSpec(6, 4)
     windows = WindowBatches(rows, first + spec.context, spec, batch_size=5)
 
     def judge(x, y):
@@ -109,15 +115,19 @@ def test_losses_of_blocks_are_those_of_their_windows_one_by_one(n_processes):
 def test_what_comes_beside_a_window_is_judged_with_it():
     rows = torch.arange(40.0, dtype=torch.float64)[:, None]
     beside = {"known": 2 * rows}
-    windows = WindowBatches(rows, np.arange(6, 31), WindowSpec(6, 4), batch_size=7, covariates=beside)
+    windows = WindowBatches(
+        rows, np.arange(6, 31), WindowSpec(6, 4), batch_size=7, covariates=beside
+    )
 
     def judge(x, y, covariates):
-        return (covariates["known"][:, 6:] - 2 * y).abs().sum() + (covariates["known"][:, :6] - 2 * x).abs().sum(), 1
+        return (covariates["known"][:, 6:] - 2 * y).abs().sum() + (
+            covariates["known"][:, :6] - 2 * x
+        ).abs().sum(), 1
 
     assert block_losses(judge, windows)[0].tolist() == [0.0] * 6
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [50, 90, 99])
@@ -126,8 +136,11 @@ def test_evidence_is_a_t_test_over_blocks(level):
     answers = []
     for _ in range(200):
         counts = chance.integers(1, 9, 12)
-        lower, others = chance.normal(0, 1, 12), chance.normal(0.3, 1, 12)
-        found = clearly_lower(*(torch.as_tensor(np.stack([m * counts, counts])) for m in (lower, others)), level)
+        lower = chance.normal(0, 1, 12)
+        others = chance.normal(0.3, 1, 12)
+        found = clearly_lower(
+            *(torch.as_tensor(np.stack([m * counts, counts])) for m in (lower, others)), level
+        )
         # Two-sided intervals of a level leave half of the rest on either side.
         p = ttest_1samp(lower - others, 0, alternative="less").pvalue
         assert found == (p < (1 - level / 100) / 2)
@@ -136,7 +149,8 @@ def test_evidence_is_a_t_test_over_blocks(level):
 
 
 def test_blocks_of_which_nothing_is_known_have_no_part():
-    lower, others = torch.tensor([[1.0, 0.0, 1.1], [1, 0, 1]]), torch.tensor([[2.0, 0.0, 2.2], [1, 0, 1]])
+    lower = torch.tensor([[1.0, 0.0, 1.1], [1, 0, 1]])
+    others = torch.tensor([[2.0, 0.0, 2.2], [1, 0, 1]])
     assert clearly_lower(lower, others, 90)
     assert not clearly_lower(lower[:, :2], others[:, :2], 90)  # one block is no evidence
 
@@ -147,7 +161,7 @@ def test_a_lead_that_is_the_same_everywhere_is_clear_and_none_is_not():
     assert not clearly_lower(ones, ones, 50)
 
 
-# --- fits -------------------------------------------------------------------------------------------------------
+# --- fits -----------------------------------------------------------------------------------------
 
 
 def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
@@ -157,7 +171,9 @@ def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
     assert model.summary_["best_epoch"] == 0
     assert model.summary_["epochs"] > 0
     x = np.random.default_rng(2).normal(size=(5, 16, 1))
-    np.testing.assert_allclose(model.predict_windows(x)[0], map_alone.predict_windows(x)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model.predict_windows(x)[0], map_alone.predict_windows(x)[0], rtol=1e-5, atol=1e-6
+    )
     without = model_of(skip_level=None).fit(df)
     assert without.summary_["best_epoch"] > 0
     # The loss told, and the intervals, are those of what is kept.
@@ -178,12 +194,17 @@ def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass():
     assert still.summary_["best_epoch"] == 0
     assert model.summary_["best_epoch"] == plain.summary_["best_epoch"] > 0
     pd.testing.assert_frame_equal(model.predict(level=80), plain.predict(level=80))
-    assert model.summary_["valid_loss"] == plain.summary_["valid_loss"] < 0.95 * still.summary_["valid_loss"]
+    assert (
+        model.summary_["valid_loss"]
+        == plain.summary_["valid_loss"]
+        < 0.95 * still.summary_["valid_loss"]
+    )
 
 
 def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
     df = noise()
-    whole, cut = model_of().fit(df), model_of(checkpoint_dir=tmp_path)
+    whole = model_of().fit(df)
+    cut = model_of(checkpoint_dir=tmp_path)
 
     class Cut(Exception):
         pass
@@ -200,14 +221,17 @@ def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
     assert resumed.summary_["epochs"] == whole.summary_["epochs"]
     assert resumed.summary_["best_epoch"] == whole.summary_["best_epoch"] == 0
     pd.testing.assert_frame_equal(resumed.predict(level=80), whole.predict(level=80))
-    pd.testing.assert_frame_equal(cut.fit(df).predict(), whole.predict())  # nothing was left to train
+    pd.testing.assert_frame_equal(
+        cut.fit(df).predict(), whole.predict()
+    )  # nothing was left to train
 
 
 def test_a_fit_that_goes_on_has_to_improve_on_the_one_before():
     df = bent()
     model = model_of(learning_rate=1e-2).fit(df)
     assert model.summary_["best_epoch"] > 0
-    before, loss = model.predict(), model.summary_["valid_loss"]
+    before = model.predict()
+    loss = model.summary_["valid_loss"]
     model.set_params(training__learning_rate=1e-12).fit(df, warm_start=True)
     assert model.summary_["best_epoch"] == 0
     assert model.summary_["valid_loss"] == pytest.approx(loss, rel=1e-6)
@@ -224,7 +248,7 @@ def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss(
         assert (model.summary_["best_epoch"] == 0) == (kept != model.summary_["valid_loss"])
 
 
-# --- bad input --------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -234,7 +258,10 @@ def test_missing_values_covariates_and_other_heads_are_judged_by_their_own_loss(
         ({"skip_level": 100}, "skip_level must be None or lie between 0 and 100; got 100"),
         ({"skip_level": "95"}, "skip_level must be None or lie between 0 and 100; got '95'"),
         ({"skip_level": 0}, "skip_level must be None or lie between 0 and 100; got 0"),
-        ({"val_size": 10}, "skip_level = 95 compares .* two at least; got 1; raise val_size to three horizons"),
+        (
+            {"val_size": 10},
+            "skip_level = 95 compares .* two at least; got 1; raise val_size to three horizons",
+        ),
         ({"val_size": 0}, "got 0; raise val_size"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Exported networks: the numbers of their forecaster, in a process without torch, for every network there is."""
+"""Exported networks: the numbers of their forecaster, in a process without torch, for every network
+there is.
+"""
 
 import json
 import os
@@ -26,11 +28,13 @@ from tsattn.forecasters.linear import LinearForecaster
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS
 from tsattn.training.settings import Training
 
-CONTEXT, HORIZON = 24, 4
+CONTEXT = 24
+HORIZON = 4
 SMALL = {"n_layers": 1, "d_ff": 16, "max_epochs": 1}
 
 
-# Left to the slow tests, where every kind is exported in every way; the tests below export the linear ones, too.
+# Left to the slow tests, where every kind is exported in every way; the tests below export the
+# linear ones, too.
 LATER = ("sliding_window", "bilinear_mlr", "mlbtc", *LINEAR_KINDS)
 
 
@@ -54,22 +58,30 @@ def fit(kind, table="long", **changes):
 def windows(model, n, seed=0):
     """Histories of quite different sizes: around zero if they may be, and large ones."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, CONTEXT, model.panel_.n_channels)).cumsum(1) * 10.0 ** rng.integers(-2, 4, size=(n, 1, 1))
+    x = rng.normal(size=(n, CONTEXT, model.panel_.n_channels)).cumsum(1) * 10.0 ** rng.integers(
+        -2, 4, size=(n, 1, 1)
+    )
     return (np.abs(x) if model.training.target_transform else x).astype(np.float32)
 
 
 def assert_same(points, model, x):
     """Equal to 1e-5 of the largest number of each forecast.
 
-    A wide model takes a fixed level off in float32, so for windows far below it that level is the measure.
+    A wide model takes a fixed level off in float32, so for windows far below it that level is the
+    measure.
     """
-    expected, fitted = model.predict_windows(x)[0], model.fitted_
+    expected = model.predict_windows(x)[0]
+    fitted = model.fitted_
     assert points.dtype == np.float32
     assert points.shape == expected.shape == (len(x), model.horizon, model.panel_.n_channels)
     size = np.abs(expected).max(1, keepdims=True)
     if not model.config_.equivariant:
-        size = np.maximum(size, fitted.transform.inverse(np.abs(fitted.scaler.mean) + fitted.scaler.scale))
-    assert (np.abs(points - expected) <= 1e-5 * size).all(), (np.abs(points - expected) / size).max()
+        size = np.maximum(
+            size, fitted.transform.inverse(np.abs(fitted.scaler.mean) + fitted.scaler.scale)
+        )
+    assert (np.abs(points - expected) <= 1e-5 * size).all(), (
+        np.abs(points - expected) / size
+    ).max()
 
 
 def served(path):
@@ -95,16 +107,20 @@ def check(run, model):
         assert_same(run(x), model, x)
 
 
-# --- the same numbers -------------------------------------------------------------------------------------------
+# --- the same numbers -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [later(kind, kind in LATER) for kind in (*ATTENTION_KINDS, *LINEAR_KINDS)])
+@pytest.mark.parametrize(
+    "kind", [later(kind, kind in LATER) for kind in (*ATTENTION_KINDS, *LINEAR_KINDS)]
+)
 def test_program_gives_the_same_points(kind):
     model = fit(kind, "wide" if kind in ("mlr", "dlinear") else "long")
     check(traced(model), model)
 
 
-@pytest.mark.parametrize(("kind", "table", "transform"), [("nlinear", "wide", "log1p"), ("dlinear", "long", None)])
+@pytest.mark.parametrize(
+    ("kind", "table", "transform"), [("nlinear", "wide", "log1p"), ("dlinear", "long", None)]
+)
 def test_onnx_gives_the_same_points(kind, table, transform, tmp_path):
     model = fit(kind, table, target_transform=transform)
     check(written(model, tmp_path / "model.onnx"), model)
@@ -178,7 +194,8 @@ def test_onnx_of_decoders(kind, tmp_path):
 @pytest.mark.parametrize("table", ["long", later("wide", True)])
 def test_missing_values_are_masked(table):
     model = fit("mlr", table, missing="mask")
-    run, x = traced(model), windows(model, 20)
+    run = traced(model)
+    x = windows(model, 20)
     x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
     assert_same(run(x), model, x)
     x[0, :, 0] = np.nan
@@ -199,8 +216,14 @@ def test_transforms_are_inside(name):
     assert_same(run(falling), model, falling)
 
 
-HEADED = [("quantile", "long"), ("student_t", "wide"), ("normal", "long"), ("log_normal", "wide"),
-          ("log_normal", "long"), ("negative_binomial", "long")]  # fmt: skip
+HEADED = [
+    ("quantile", "long"),
+    ("student_t", "wide"),
+    ("normal", "long"),
+    ("log_normal", "wide"),
+    ("log_normal", "long"),
+    ("negative_binomial", "long"),
+]
 
 
 def headed(head, table):
@@ -230,25 +253,33 @@ def test_a_window_that_another_network_would_forecast_is_nan():
     x = windows(model, CONTEXT)
     for i in range(CONTEXT):
         x[i, :i] = np.nan
-    points, own = traced(model)(x), np.arange(CONTEXT) <= CONTEXT - 8
+    points = traced(model)(x)
+    own = np.arange(CONTEXT) <= CONTEXT - 8
     np.testing.assert_array_equal(np.isnan(points).all((1, 2)), ~own)
     assert_same(points[own], model, x[own])
     frame = positive(long_frame())
-    frame.loc[frame.index[:-5][frame["unique_id"].iloc[:-5] == frame["unique_id"].iloc[-1]], "y"] = np.nan
+    frame.loc[
+        frame.index[:-5][frame["unique_id"].iloc[:-5] == frame["unique_id"].iloc[-1]], "y"
+    ] = np.nan
     with pytest.warns(UserWarning, match="1 of 3 series have fewer than 8 rows of history"):
         short = attention(attention="mlr", missing="mask", **SMALL).fit(frame)
-    assert_same(traced(short)(x[own]), short, x[own])  # the comparison with the last contexts passes by that series
+    assert_same(
+        traced(short)(x[own]), short, x[own]
+    )  # the comparison with the last contexts passes by that series
 
 
 def test_constant_windows_come_back_as_they_are():
     model = fit("mlr")
-    run, x = traced(model), np.full((3, CONTEXT, 1), [[[0.1]], [[0.0]], [[-7e8]]], dtype=np.float32)
+    run = traced(model)
+    x = np.full((3, CONTEXT, 1), [[[0.1]], [[0.0]], [[-7e8]]], dtype=np.float32)
     np.testing.assert_array_equal(run(x), x[:, :HORIZON])
     assert_same(run(x), model, x)
 
 
 def test_a_level_costs_no_digits():
-    """Movement of a thousandth of the level: a scale in float32 would be off in its fourth digit."""
+    """Movement of a thousandth of the level: a scale in float32 would be off in its
+    fourth digit.
+    """
     model = fit("rlinear", "wide")
     x = (10_000 + np.random.default_rng(0).normal(size=(5, CONTEXT, 2))).astype(np.float32)
     gap = traced(model)(x) - model.predict_windows(x)[0]
@@ -281,7 +312,7 @@ def test_loaded_and_updated_forecasters_are_exported_too(tmp_path):
     check(traced(model), model)
 
 
-# --- files ------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 FRESH = """
 import json, sys
@@ -298,7 +329,12 @@ def fresh(source, folder):
     """Run a program in a process of its own."""
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", source],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -309,7 +345,8 @@ def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, ca
     model = fit("mlr", "wide", target_transform="log1p")
     before = model.predict()
     monkeypatch.chdir(tmp_path)
-    filters, state = list(warnings.filters), torch.get_rng_state()
+    filters = list(warnings.filters)
+    state = torch.get_rng_state()
     export_onnx(model, Path("model.onnx"))
     export_pt2(model, "model.pt2")
     assert capfd.readouterr() == ("", "")
@@ -337,7 +374,9 @@ def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, ca
     assert (made.name, made.type, made.shape) == ("points", "tensor(float)", ["batch", 4, 2])
     assert_refused_windows_are_nan(run, model)
     for name in ("model.onnx", "model.pt2"):
-        found = re.findall(rb"[\w./-]*/(?:tsattn|site-packages)/[\w./-]*", (tmp_path / name).read_bytes())
+        found = re.findall(
+            rb"[\w./-]*/(?:tsattn|site-packages)/[\w./-]*", (tmp_path / name).read_bytes()
+        )
         assert found == [], "a file tells where it was made"
 
 
@@ -349,14 +388,17 @@ def assert_refused_windows_are_nan(run, model):
         model.predict_windows(x[:2])
     with pytest.raises(ValueError, match="at least 0"):
         model.predict_windows(x[2:3])
-    points, hurt = run(x), np.zeros((5, 4, 2), dtype=bool)
+    points = run(x)
+    hurt = np.zeros((5, 4, 2), dtype=bool)
     hurt[0, :, 1] = hurt[1, :, 0] = hurt[2, :, 0] = True
     np.testing.assert_array_equal(np.isnan(points), hurt)
     np.testing.assert_allclose(points[~hurt], clean[~hurt], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("export", "owner"), [(export_onnx, torch.onnx.ONNXProgram), (export_pt2, torch.export)], ids=["onnx", "pt2"]
+    ("export", "owner"),
+    [(export_onnx, torch.onnx.ONNXProgram), (export_pt2, torch.export)],
+    ids=["onnx", "pt2"],
 )
 def test_an_interrupted_export_leaves_the_old_file(export, owner, tmp_path, monkeypatch):
     def break_off(program, file, **_):
@@ -376,7 +418,10 @@ def test_an_interrupted_export_leaves_the_old_file(export, owner, tmp_path, monk
 def test_an_export_says_nothing_to_a_log(level, tmp_path):
     """In a process of its own: what is imported for the first export begins to log there."""
     call = f"import logging; logging.basicConfig(level=logging.{level}, stream=sys.stdout)\n"
-    call += f"model = fit('nlinear'); print('fitted', flush=True); export_onnx(model, {str(tmp_path / 'm.onnx')!r})\n"
+    call += (
+        "model = fit('nlinear'); print('fitted', flush=True); export_onnx(model,"
+        f" {str(tmp_path / 'm.onnx')!r})\n"
+    )
     call += "logging.getLogger('onnxscript.optimizer').info('heard again')"
     assert in_fresh_process(__file__, call).split("fitted\n")[1].splitlines() == [
         "INFO:onnxscript.optimizer:heard again"
@@ -390,7 +435,10 @@ def test_the_serving_page_runs(tmp_path, monkeypatch):
     (_, first), (_, service), *rest = blocks(page.read_text(encoding="utf-8"), "python")
     assert "onnxruntime" in service
     assert len(service.strip().splitlines()) <= 25
-    assert set(re.findall(r"^(?:import|from) (\w+)", service, flags=re.MULTILINE)) == {"numpy", "onnxruntime"}
+    assert set(re.findall(r"^(?:import|from) (\w+)", service, flags=re.MULTILINE)) == {
+        "numpy",
+        "onnxruntime",
+    }
     names = {}
     exec(compile(first, str(page), "exec"), names)
     fresh(service + "\nimport sys\nassert not {'torch', 'tsattn'} & set(sys.modules)\n", tmp_path)
@@ -405,7 +453,7 @@ def test_the_serving_page_runs(tmp_path, monkeypatch):
             alone["forecast"](wrong)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def test_only_fitted_networks_are_exported(tmp_path):
@@ -419,9 +467,13 @@ def test_only_fitted_networks_are_exported(tmp_path):
 def test_other_numbers_are_refused(tmp_path):
     class Corrected(LinearForecaster):
         def _forecast(self, x, quantiles, covariates):
-            return super()._forecast(x, quantiles, covariates)[0] * 1.001, np.empty((*x.shape[:1], HORIZON, 1, 0))
+            return super()._forecast(x, quantiles, covariates)[0] * 1.001, np.empty(
+                (*x.shape[:1], HORIZON, 1, 0)
+            )
 
-    model = Corrected(HORIZON, context=CONTEXT, training=Training(max_epochs=1), random_state=0).fit(long_frame())
+    model = Corrected(
+        HORIZON, context=CONTEXT, training=Training(max_epochs=1), random_state=0
+    ).fit(long_frame())
     with pytest.raises(ValueError, match="Corrected cannot be exported: the program is off by"):
         export_onnx(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -430,20 +482,30 @@ def test_other_numbers_are_refused(tmp_path):
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_missing_packages_are_named(missing, tmp_path, monkeypatch):
     find = tsattn.adapters.export.find_spec
-    monkeypatch.setattr(tsattn.adapters.export, "find_spec", lambda name: None if name == missing else find(name))
-    with pytest.raises(ImportError, match=rf"needs {missing}, which is not installed; install tsattn\[onnx\]"):
+    monkeypatch.setattr(
+        tsattn.adapters.export, "find_spec", lambda name: None if name == missing else find(name)
+    )
+    with pytest.raises(
+        ImportError, match=rf"needs {missing}, which is not installed; install tsattn\[onnx\]"
+    ):
         export_onnx(fit("nlinear"), tmp_path / "model.onnx")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("changes", "more"), [({"attention": "bilinear_mlr"}, {}), ({}, {"learn_scales": True})], ids=["einsum", "repeat"]
+    ("changes", "more"),
+    [({"attention": "bilinear_mlr"}, {}), ({}, {"learn_scales": True})],
+    ids=["einsum", "repeat"],
 )
 def test_what_onnx_cannot_say_is_an_error(changes, more, tmp_path, monkeypatch):
-    """Without the translation of some operators torch breaks off, or writes a file that no runtime opens."""
+    """Without the translation of some operators torch breaks off, or writes a file that no runtime
+    opens.
+    """
     monkeypatch.setattr(tsattn.adapters.export, "_spelt_out", lambda program: program)
     model = described({**changes, "patch_len": 8}, more, monkeypatch)
-    with pytest.raises(ValueError, match=r"this network has no ONNX form .*; use export_pt2") as caught:
+    with pytest.raises(
+        ValueError, match=r"this network has no ONNX form .*; use export_pt2"
+    ) as caught:
         export_onnx(model.fit(long_frame()), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

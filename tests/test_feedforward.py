@@ -1,4 +1,6 @@
-"""The feed-forward layer, computed a few tokens at a time, is the plain formula, masks and gradients included."""
+"""The feed-forward layer, computed a few tokens at a time, is the plain formula, masks and
+gradients included.
+"""
 
 import pytest
 import torch
@@ -39,7 +41,9 @@ def test_steps_are_the_formula(rate, tokens, room, monkeypatch):
     monkeypatch.setattr(layers, "_HIDDEN", room)
     layer = FeedForward(5, 20, dropout=rate, generator=seeded()).double()
     x = torch.randn(3, tokens, 5, dtype=torch.float64, generator=seeded(1))
-    for ours, truth in zip(outcome(FeedForward.forward, layer, x), outcome(plain, layer, x), strict=True):
+    for ours, truth in zip(
+        outcome(FeedForward.forward, layer, x), outcome(plain, layer, x), strict=True
+    ):
         torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-12)
 
 
@@ -111,7 +115,8 @@ def test_linear_maps_by_onednn_are_those_of_torch_up_to_the_second_derivative(mo
 
 @pytest.mark.skipif(not layers._ONEDNN, reason="torch without oneDNN")
 def test_few_tokens_other_types_autocast_and_counters_get_torchs_product():
-    many, weight = torch.randn(64, 24), torch.randn(8, 24)
+    many = torch.randn(64, 24)
+    weight = torch.randn(8, 24)
     assert layers._by_onednn(many, weight)
     assert not layers._by_onednn(many[:63], weight)
     assert not layers._by_onednn(many.double(), weight.double())

@@ -1,4 +1,6 @@
-"""Tables in files of every kind are read alike and written by their ending, or refused in one line."""
+"""Tables in files of every kind are read alike and written by their ending, or refused
+in one line.
+"""
 
 import gzip
 import io
@@ -17,14 +19,33 @@ from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
 from tsattn.data.schema import Schema
 
-ENDINGS = ["csv", "csv.gz", "CSV.GZ", "csv.bz2", "csv.xz", "csv.zip", "parquet", "pq", "feather", "xlsx"]
-MAGIC = {"csv.gz": b"\x1f\x8b", "csv.zip": b"PK", "parquet": b"PAR1", "feather": b"ARROW1", "xlsx": b"PK"}
+ENDINGS = [
+    "csv",
+    "csv.gz",
+    "CSV.GZ",
+    "csv.bz2",
+    "csv.xz",
+    "csv.zip",
+    "parquet",
+    "pq",
+    "feather",
+    "xlsx",
+]
+MAGIC = {
+    "csv.gz": b"\x1f\x8b",
+    "csv.zip": b"PK",
+    "parquet": b"PAR1",
+    "feather": b"ARROW1",
+    "xlsx": b"PK",
+}
 ARGV = ["--horizon", "2", "--model", "naive"]
 
 
 def long_frame(tz=None):
     days = pd.date_range("2024-01-01", periods=12, freq="D", tz=tz)
-    return pd.DataFrame({"unique_id": ["a"] * 12 + ["b"] * 12, "ds": [*days, *days], "y": np.arange(24) / 8})
+    return pd.DataFrame(
+        {"unique_id": ["a"] * 12 + ["b"] * 12, "ds": [*days, *days], "y": np.arange(24) / 8}
+    )
 
 
 @pytest.fixture
@@ -42,7 +63,9 @@ def test_every_kind_is_written_and_read_alike(folder, run, ending):
     assert run("forecast", f"t.{ending}", *ARGV, "--out", f"f.{ending}") == (0, "", "")
     answer = read_frame(f"f.{ending}").astype({"ds": "datetime64[ns]"})
     days = pd.DatetimeIndex(["2024-01-13", "2024-01-14"] * 2)
-    wanted = pd.DataFrame({"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]})
+    wanted = pd.DataFrame(
+        {"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]}
+    )
     assert_frame_equal(answer, wanted)
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"t.{ending}", f"f.{ending}"])
 
@@ -68,7 +91,9 @@ def test_a_backtest_and_future_rows_take_every_kind_as_well(folder, run):
 @pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "xlsx"])
 def test_stamps_in_the_index_and_in_a_zone_are_written(folder, ending):
     index = pd.date_range("2024-01-01", periods=3, freq="h", tz="Europe/Berlin", name="when")
-    write_frame(pd.DataFrame({"load": [1.0, 2.0, 4.0]}, index=index), folder / f"t.{ending}", index=True)
+    write_frame(
+        pd.DataFrame({"load": [1.0, 2.0, 4.0]}, index=index), folder / f"t.{ending}", index=True
+    )
     frame = read_frame(f"t.{ending}").reset_index()
     assert pd.to_datetime(frame["when"]).tolist() == index.tolist()
     assert frame["load"].tolist() == [1.0, 2.0, 4.0]
@@ -120,9 +145,13 @@ def test_thousands_may_be_parted(folder, cells, numbers):
 
 
 def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
-    rows = [f"2024-01-0{day};{cell}\n" for day, cell in enumerate(["1.030", "2.125", "", "12.500"], 1)]
+    rows = [
+        f"2024-01-0{day};{cell}\n" for day, cell in enumerate(["1.030", "2.125", "", "12.500"], 1)
+    ]
     (folder / "t.csv").write_text(f"ds;y\n{''.join(rows)}")
-    with pytest.warns(UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"):
+    with pytest.warns(
+        UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"
+    ):
         found = read_table("t.csv", missing="mask").values[:, 0]
     np.testing.assert_array_equal(found, [1.03, 2.125, np.nan, 12.5])
 
@@ -139,7 +168,10 @@ def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
 def test_thousands_in_doubt_are_refused(folder, cells):
     rows = [f'2024-01-0{day},"{cell}"\n' for day, cell in enumerate(cells, 1)]
     (folder / "t.csv").write_text(f"ds,y\n{''.join(rows)}")
-    with pytest.raises(ValueError, match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers as 10037.72"):
+    with pytest.raises(
+        ValueError,
+        match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers as 10037.72",
+    ):
         read_table("t.csv")
 
 
@@ -161,7 +193,10 @@ def test_a_table_without_names_is_refused(folder, run, first):
     code, out, err = run("forecast", "t.csv", *ARGV)
     assert (code, out) == (2, "")
     date = re.split("[,;\t]", first)[0]
-    assert f"t.csv is no readable CSV table (its first line holds '{date}', not the names of the columns" in err
+    assert (
+        f"t.csv is no readable CSV table (its first line holds '{date}', not the names of the"
+        " columns" in err
+    )
 
 
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
@@ -198,22 +233,32 @@ def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
 
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 def test_static_columns_of_a_file_are_text_unless_they_hold_numbers(folder, ending):
-    frame = long_frame().assign(land=["NA"] * 24, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24)
+    frame = long_frame().assign(
+        land=["NA"] * 24, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24
+    )
     write_frame(frame, folder / f"t.{ending}", index=False)
     panel = read_table(f"t.{ending}", Schema(static_cols=("land", "shop"), past_cols=("item_id",)))
     assert panel.covariates.static.tolist() == [["NA", 1000.0], ["NA", 0.1]]
-    assert panel.covariates.values[:, 0].tolist() == [0.1] * 24, "only ids and static columns are read as text"
+    assert panel.covariates.values[:, 0].tolist() == [0.1] * 24, (
+        "only ids and static columns are read as text"
+    )
     frame.loc[0, "shop"] = ""
     write_frame(frame, folder / f"t.{ending}", index=False)
-    with pytest.raises(ValueError, match="static column 'shop' holds nan in row 0, but needs a finite number"):
+    with pytest.raises(
+        ValueError, match="static column 'shop' holds nan in row 0, but needs a finite number"
+    ):
         read_table(f"t.{ending}", Schema(static_cols=["shop"]))
 
 
-@pytest.mark.parametrize(("decimal", "areas"), [(",", [1.5, 2.25]), (".", [1.5, 2.25]), (",", ["big", "2,25"])])
+@pytest.mark.parametrize(
+    ("decimal", "areas"), [(",", [1.5, 2.25]), (".", [1.5, 2.25]), (",", ["big", "2,25"])]
+)
 def test_static_numbers_beside_semicolons_may_have_commas(folder, decimal, areas):
     frame = long_frame().assign(area=[areas[0]] * 12 + [areas[1]] * 12)
     frame.to_csv("t.csv", index=False, sep=";", decimal=decimal)
-    assert read_table("t.csv", Schema(static_cols=["area"])).covariates.static[:, 0].tolist() == areas
+    assert (
+        read_table("t.csv", Schema(static_cols=["area"])).covariates.static[:, 0].tolist() == areas
+    )
 
 
 def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
@@ -224,7 +269,10 @@ def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
     ahead.to_csv("f.csv", index=False)
     argv = ["--horizon", "2", "--model", "ridge", "--future-col", "p", "--future", "f.csv"]
     code, out, err = run("forecast", "t.csv", *argv)
-    assert (code, [row.split(",")[0] for row in out.splitlines()]) == (0, ["unique_id", "001", "001", "NA", "NA"]), err
+    assert (code, [row.split(",")[0] for row in out.splitlines()]) == (
+        0,
+        ["unique_id", "001", "001", "NA", "NA"],
+    ), err
 
 
 def test_a_closed_standard_input_is_refused(folder, run, monkeypatch):
@@ -247,19 +295,33 @@ def test_marks_at_the_end_of_each_row_are_left_out(folder):
     for ends in (",", ",,"):
         (folder / "u.csv").write_text("\n".join([head, *(row + ends for row in rows)]))
         panel = read_table("u.csv")
-        assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], long_frame()["y"].tolist())
+        assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (
+            ["01", "b"],
+            long_frame()["y"].tolist(),
+        )
 
 
-@pytest.mark.parametrize(("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3), ("{0},7,5", 3)])
+@pytest.mark.parametrize(
+    ("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3), ("{0},7,5", 3)]
+)
 def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
     (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
-    wanted = f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the rest\n"
-    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: t.csv is no readable CSV table {wanted}")
+    wanted = (
+        f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the"
+        " rest\n"
+    )
+    assert run("forecast", "t.csv", *ARGV) == (
+        2,
+        "",
+        f"tsattn: t.csv is no readable CSV table {wanted}",
+    )
 
 
 def test_categories_may_have_a_number_among_them_and_one_stray_word_makes_none(folder):
     prices = ["7", "9", "cheap", "8", "5", "6", "7", "8"]
-    rows = [f"2024-01-{day:02},{day},{'0abc0000'[day % 8]},{prices[day % 8]}" for day in range(1, 17)]
+    rows = [
+        f"2024-01-{day:02},{day},{'0abc0000'[day % 8]},{prices[day % 8]}" for day in range(1, 17)
+    ]
     (folder / "t.csv").write_text("\n".join(["ds,y,holiday,price", *rows]))
     panel = read_table("t.csv", Schema(id_col=None, future_cols=["holiday"]))
     assert panel.covariates.categories == (("0", "a", "b", "c"),)
@@ -270,7 +332,9 @@ def test_categories_may_have_a_number_among_them_and_one_stray_word_makes_none(f
 def test_row_names_of_r_are_left_out_with_a_word(folder):
     frame = long_frame().replace({"a": "01"})
     head, *rows = frame.to_csv(index=False).splitlines()
-    (folder / "t.csv").write_text("\n".join([head, *(f'"{i}",{row}' for i, row in enumerate(rows, 1))]))
+    (folder / "t.csv").write_text(
+        "\n".join([head, *(f'"{i}",{row}' for i, row in enumerate(rows, 1))])
+    )
     with pytest.warns(UserWarning, match="which no name stands above, numbers the rows"):
         panel = read_table("t.csv")
     assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], frame["y"].tolist())
@@ -278,14 +342,19 @@ def test_row_names_of_r_are_left_out_with_a_word(folder):
 
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,5\n2024-01-02;1,5\n")
-    wanted = "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this line\n"
+    wanted = (
+        "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this"
+        " line\n"
+    )
     assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
     with zipfile.ZipFile("t.zip", "w") as file:
         file.writestr("a.csv", "ds,y\n1,2\n")
         file.writestr("b.csv", "ds,y\n1,2\n")
     code, out, err = run("forecast", "t.zip", *ARGV)
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"tsattn: t.zip is no readable CSV table \(Multiple files .*\); leave one file in it\n", err)
+    assert re.fullmatch(
+        r"tsattn: t.zip is no readable CSV table \(Multiple files .*\); leave one file in it\n", err
+    )
 
 
 DAMAGED = {
@@ -312,11 +381,18 @@ def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkey
     long_frame().to_csv("t.csv", index=False)
     code, out, err = run("forecast", "t.csv", *ARGV, "--out", "f.xls")
     assert (code, out, list(folder.iterdir())) == (2, "", [folder / "t.csv"])
-    assert err == "tsattn: f.xls: .xls files are neither read nor written; save the table as .xlsx or CSV\n"
+    assert (
+        err == "tsattn: f.xls: .xls files are neither read nor written; save the table as .xlsx or"
+        " CSV\n"
+    )
     assert "there is no file none.parquet" in run("forecast", "none.parquet", *ARGV)[2]
     monkeypatch.setattr(files, "find_spec", lambda name: None)
     assert kind_of("t.csv.gz") == "CSV"
-    for name, package in {"t.parquet": "pyarrow", "t.feather": "pyarrow", "t.xlsx": "openpyxl"}.items():
+    for name, package in {
+        "t.parquet": "pyarrow",
+        "t.feather": "pyarrow",
+        "t.xlsx": "openpyxl",
+    }.items():
         wanted = f"need {package}; install it with: pip install 'tsattn[files]'\n"
         assert run("forecast", name, *ARGV)[2].endswith(wanted)
         assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(wanted)
@@ -347,7 +423,10 @@ def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, m
         assert run(*argv, "--out", "f.json") == (2, "", wanted)
         with monkeypatch.context() as without:
             without.setattr(files, "find_spec", lambda name: None)
-            wanted = "tsattn: f.csv.zst: .zst files need zstandard; install it with: pip install zstandard\n"
+            wanted = (
+                "tsattn: f.csv.zst: .zst files need zstandard; install it with: pip install"
+                " zstandard\n"
+            )
             assert run(*argv, "--out", "f.csv.zst") == (2, "", wanted)
     long_frame().to_csv("t.csv", index=False)
     assert run("forecast", "t.csv", *ARGV, "--out", "f") == (0, "", "")

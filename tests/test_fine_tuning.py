@@ -1,4 +1,6 @@
-"""A pretrained forecaster that goes on learning: what it learns from, when that is kept, and what stays as it was."""
+"""A pretrained forecaster that goes on learning: what it learns from, when that is kept, and what
+stays as it was.
+"""
 
 import copy
 import io
@@ -48,9 +50,9 @@ def make(horizon=H, **params):
 def wave(n, seed=0):
     """A season of 5 rows whose every other turn is upside down, and a little noise."""
     t = np.arange(n)
-    return np.where(t // 5 % 2, -1, 1) * np.array([0.0, 4, 1, -2, -3])[t % 5] + np.random.default_rng(seed).normal(
-        0, 0.1, n
-    )
+    return np.where(t // 5 % 2, -1, 1) * np.array([0.0, 4, 1, -2, -3])[
+        t % 5
+    ] + np.random.default_rng(seed).normal(0, 0.1, n)
 
 
 def waves(*lengths):
@@ -137,12 +139,16 @@ def test_a_lower_loss_that_may_be_luck_is_not_enough(monkeypatch, learnt):
     monkeypatch.setattr(fine_tuning, "_LEVEL", 100 - 1e-9)
     doubted = make().fit(before(frame, 40))
     assert doubted.network_ is tiny_network()
-    assert doubted.summary_ == tuned.summary_ | {"best_step": 0, "valid_loss": tuned.summary_["start_loss"]}
+    assert doubted.summary_ == tuned.summary_ | {
+        "best_step": 0,
+        "valid_loss": tuned.summary_["start_loss"],
+    }
 
 
 def test_held_out_rows_choose_and_do_not_teach(monkeypatch, learnt):
     frame, _ = learnt
-    panel, seen = to_panel(frame), []
+    panel = to_panel(frame)
+    seen = []
     loss = fine_tuning._losses
 
     def watch(network, windows):
@@ -171,14 +177,17 @@ def test_windows_teach_before_and_judge_within_the_rows_held_out():
     panel = to_panel(frame)
     stops = np.array([40, 3, 21, 0])
     windows = _Windows(panel, stops, H, 64)
-    rng, ends = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    ends = []
     for _ in range(20):
         x, y = (part.numpy() for part in windows.draw(rng))
         known = np.isfinite(x)
         assert (known.sum(1) >= 8).all()
-        last, first = x[:, -1], np.nanmin(x, axis=1)
+        last = x[:, -1]
+        first = np.nanmin(x, axis=1)
         owner = np.searchsorted(panel.starts, last, side="right") - 1
-        # A series that is too short to judge teaches with all its rows; one of four rows has no part.
+        # A series that is too short to judge teaches with all its rows; one of four rows has no
+        # part.
         stop = panel.starts[:-1] + np.where(stops <= 8, panel.lengths, stops)
         assert (np.nanmax(y, axis=1) < stop[owner]).all()
         assert (first >= panel.starts[owner]).all()
@@ -203,7 +212,9 @@ def test_channels_of_a_wide_table_teach_as_series_do():
 @pytest.mark.parametrize("missing", ["mask", "interpolate", "ffill"])
 def test_missing_values_are_no_hindrance(missing):
     frame = waves(200, 150)
-    frame.loc[np.random.default_rng(0).choice(np.r_[1:200, 201:350], 60, replace=False), "y"] = np.nan
+    frame.loc[np.random.default_rng(0).choice(np.r_[1:200, 201:350], 60, replace=False), "y"] = (
+        np.nan
+    )
     told = make(missing=missing).fit(frame).summary_
     assert np.isfinite([told["start_loss"], told["valid_loss"]]).all()
     assert told["valid_loss"] < told["start_loss"]
@@ -213,7 +224,8 @@ def test_missing_values_are_no_hindrance(missing):
 def test_too_short_a_table_keeps_its_weights_and_says_so(lengths):
     forecaster = make()
     with pytest.warns(
-        UserWarning, match="too few of them.*weights stay as they were: bring more rows.*three horizons"
+        UserWarning,
+        match="too few of them.*weights stay as they were: bring more rows.*three horizons",
     ) as told:
         forecaster.fit(waves(*lengths))
     assert told[0].filename == __file__
@@ -254,7 +266,8 @@ def test_an_interrupted_fit_leaves_the_one_before_it(monkeypatch, learnt):
 
 def test_nothing_of_the_process_is_changed(capfd):
     legacy, state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    threads, held = torch.get_num_threads(), weights_of_network(tiny_network())
+    threads = torch.get_num_threads()
+    held = weights_of_network(tiny_network())
     tuned = make().fit(waves(130), verbose=True)
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
@@ -301,7 +314,8 @@ def test_covariates_are_read_on_top_of_the_tuned_network():
 
 
 def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
-    days, asked = pd.date_range("2024-01-01", periods=100, freq="D"), []
+    days = pd.date_range("2024-01-01", periods=100, freq="D")
+    asked = []
 
     def watch(network, panel, *, title, **how):
         asked.append((int(panel.lengths[0]), how))
@@ -342,7 +356,9 @@ def test_the_shell_asks_for_it(tmp_path, monkeypatch, capsys):
     assert (kept.fine_tune, kept.random_state) == (True, 5)
     assert cli.main(["forecast", "long.csv", "--from", "model", "--fine-tune"]) == 2
     assert "--fine-tune means nothing: leave it out" in capsys.readouterr().err
-    assert cli.main(["forecast", "long.csv", "--model", "naive", "--horizon", "2", "--fine-tune"]) == 2
+    assert (
+        cli.main(["forecast", "long.csv", "--model", "naive", "--horizon", "2", "--fine-tune"]) == 2
+    )
     assert "--fine-tune means nothing to naive" in capsys.readouterr().err
 
 

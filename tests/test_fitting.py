@@ -1,4 +1,6 @@
-"""What a fit does beyond learning: transforms, time limits, early stopping, warm starts, updates, silence."""
+"""What a fit does beyond learning: transforms, time limits, early stopping, warm starts, updates,
+silence.
+"""
 
 import logging
 import subprocess
@@ -47,7 +49,8 @@ def test_forecasts_come_back_on_the_original_scale(make, name):
     point = frame.groupby("unique_id")[model.alias_].mean()
     assert ((point > 0.2 * inner[0.0]) & (point < 5 * inner[1.0])).all()
     x = np.stack([df[df["unique_id"] == "s0"]["y"].to_numpy()[-24:, None]])
-    # One window or several at once: float32 sums in another order, and the transform stretches the difference.
+    # One window or several at once: float32 sums in another order, and the transform stretches the
+    # difference.
     ours = frame[frame["unique_id"] == "s0"][model.alias_]
     np.testing.assert_allclose(model.predict_windows(x)[0][0, :, 0], ours, rtol=1e-5)
 
@@ -64,14 +67,17 @@ def test_a_transform_is_learnt_from_nothing_after_the_training_rows():
     changed = df.copy()
     last = df["ds"] == df["ds"].max()
     changed.loc[last, "y"] *= 50
-    first, second = (linear(target_transform="log1p", val_size=20).fit(each) for each in (df, changed))
+    first, second = (
+        linear(target_transform="log1p", val_size=20).fit(each) for each in (df, changed)
+    )
     np.testing.assert_array_equal(first.fitted_.scaler.mean, second.fitted_.scaler.mean)
     np.testing.assert_array_equal(first.score_scaler_.scale, second.score_scaler_.scale)
 
 
 def test_score_is_judged_on_the_original_scale():
     df = positive_frame()
-    plain, mapped = linear().fit(df), linear(target_transform="log1p").fit(df)
+    plain = linear().fit(df)
+    mapped = linear(target_transform="log1p").fit(df)
     np.testing.assert_array_equal(plain.score_scaler_.mean, mapped.score_scaler_.mean)
     assert 0.3 < mapped.score(df) / plain.score(df) < 3
 
@@ -79,9 +85,14 @@ def test_score_is_judged_on_the_original_scale():
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_negative_values_are_refused_before_training(name, monkeypatch):
     monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
-    with pytest.raises(ValueError, match=rf"'{name}' needs values of at least 0; series 's0' has -.* at 2024-01"):
+    with pytest.raises(
+        ValueError, match=rf"'{name}' needs values of at least 0; series 's0' has -.* at 2024-01"
+    ):
         linear(target_transform=name).fit(long_frame())
-    with pytest.raises(ValueError, match="target_transform must be one of log1p, sqrt, nonnegative or None; got 'box'"):
+    with pytest.raises(
+        ValueError,
+        match="target_transform must be one of log1p, sqrt, nonnegative or None; got 'box'",
+    ):
         linear(target_transform="box").fit(long_frame())
 
 
@@ -109,7 +120,9 @@ def test_time_limits_are_read(given, seconds):
 
 @pytest.mark.parametrize("given", ["ten minutes", "10", "", "5d", True, [3]])
 def test_other_time_limits_are_refused(given):
-    with pytest.raises(ValueError, match="max_time must be seconds or a text such as '90s', '10m' or '2h'; got"):
+    with pytest.raises(
+        ValueError, match="max_time must be seconds or a text such as '90s', '10m' or '2h'; got"
+    ):
         linear(max_time=given).fit(long_frame())
 
 
@@ -150,7 +163,9 @@ def test_a_warm_start_goes_on_and_a_cold_one_begins_anew(make):
     again = {k: v.clone() for k, v in cold.network_.state_dict().items()}
     cold.fit(df)
     assert all(torch.equal(v, again[k]) for k, v in cold.network_.state_dict().items())
-    warm = make(max_epochs=2, learning_rate=1e-9).fit(df, warm_start=True)  # nothing to go on from yet
+    warm = make(max_epochs=2, learning_rate=1e-9).fit(
+        df, warm_start=True
+    )  # nothing to go on from yet
     begun = {k: v.clone() for k, v in warm.network_.state_dict().items()}
     warm.random_state = 99
     warm.fit(df, warm_start=True)
@@ -160,7 +175,10 @@ def test_a_warm_start_goes_on_and_a_cold_one_begins_anew(make):
 
 def test_a_warm_start_needs_the_same_network():
     model = linear().fit(long_frame()).set_params(context=30)
-    with pytest.raises(ValueError, match="warm_start needs the network of the last fit; context was 24 and is 30 now"):
+    with pytest.raises(
+        ValueError,
+        match="warm_start needs the network of the last fit; context was 24 and is 30 now",
+    ):
         model.fit(long_frame(), warm_start=True)
     assert model.context_ == 24
 
@@ -215,9 +233,12 @@ def test_a_bad_update_changes_nothing():
 
 def test_bfloat16_training_is_near_float32():
     df = long_frame()
-    plain, fast = attention(dropout=0.0).fit(df), attention(dropout=0.0, precision="bf16").fit(df)
+    plain = attention(dropout=0.0).fit(df)
+    fast = attention(dropout=0.0, precision="bf16").fit(df)
     assert next(fast.network_.parameters()).dtype == torch.float32
-    assert fast.history_["valid_loss"].iloc[-1] == pytest.approx(plain.history_["valid_loss"].iloc[-1], rel=0.05)
+    assert fast.history_["valid_loss"].iloc[-1] == pytest.approx(
+        plain.history_["valid_loss"].iloc[-1], rel=0.05
+    )
     assert fast.history_["valid_loss"].iloc[-1] != plain.history_["valid_loss"].iloc[-1]
     with pytest.raises(ValueError, match="precision must be None or 'bf16'; got '16'"):
         attention(precision="16").fit(df)
@@ -226,12 +247,15 @@ def test_bfloat16_training_is_near_float32():
 def test_validation_is_the_end_patience_counts_epochs_and_the_best_stays():
     df = wide_frame()
     model = attention(max_epochs=40, patience=2, learning_rate=0.1).fit(df)
-    summary, losses = model.summary_, model.history_["valid_loss"]
+    summary = model.summary_
+    losses = model.history_["valid_loss"]
     assert summary["valid_windows"] == 16 - 4 + 1, "a tenth of the rows"
     assert summary["epochs"] == summary["best_epoch"] + 2 < 40
     assert summary["valid_loss"] == losses.min() < losses.iloc[-1]
     ends = np.arange(len(df) - 16, len(df) - 4 + 1)
-    assert roll(model, from_wide(df), ends, scaler=model.fitted_.scaler).mse == pytest.approx(losses.min(), rel=1e-4)
+    assert roll(model, from_wide(df), ends, scaler=model.fitted_.scaler).mse == pytest.approx(
+        losses.min(), rel=1e-4
+    )
     last = df.copy()
     last.iloc[-16:] *= 3
     changed = attention(max_epochs=1).fit(last)
@@ -239,7 +263,9 @@ def test_validation_is_the_end_patience_counts_epochs_and_the_best_stays():
 
 
 def test_cross_validation_fits_copies_as_often_as_asked(monkeypatch):
-    fits, df, train = [], long_frame(2, 120), loop.train
+    fits = []
+    df = long_frame(2, 120)
+    train = loop.train
 
     def counted(*args, **kwargs):
         fits.append(1)
@@ -255,7 +281,7 @@ def test_cross_validation_fits_copies_as_often_as_asked(monkeypatch):
     pd.testing.assert_frame_equal(model.predict(), before)
 
 
-# --- what a fit does to the process around it -------------------------------------------------------------------
+# --- what a fit does to the process around it -----------------------------------------------------
 
 WORK = """
 import random, threading
@@ -282,18 +308,25 @@ assert random.getstate() == state  # checks of shapes in the tests draw from it,
 
 def test_fits_in_threads_are_alike_silent_and_clean_where_warnings_of_change_are_errors(tmp_path):
     flags = ("-W", "error::FutureWarning", "-W", "error::DeprecationWarning")
-    done = subprocess.run([sys.executable, *flags, "-c", WORK], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", WORK], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_loggers_of_lightning_are_left_as_they_were(monkeypatch):
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")
+    ]
 
     def state():
         return [(list(each.filters), each.level, list(each.handlers)) for each in loggers]
 
-    before, during, fit = state(), [], loop.lightning.Trainer.fit
+    before = state()
+    during = []
+    fit = loop.lightning.Trainer.fit
 
     def listening(self, *args, **kwargs):
         during.extend(len(each.filters) for each in loggers)
@@ -301,7 +334,9 @@ def test_loggers_of_lightning_are_left_as_they_were(monkeypatch):
 
     monkeypatch.setattr(loop.lightning.Trainer, "fit", listening)
     linear(max_epochs=1).fit(wide_frame())
-    assert during == [len(filters) + 1 for filters, _, _ in before], "silence is a filter of the loggers"
+    assert during == [len(filters) + 1 for filters, _, _ in before], (
+        "silence is a filter of the loggers"
+    )
     assert state() == before
 
 

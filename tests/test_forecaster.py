@@ -26,7 +26,9 @@ def long_frame(n_series=2, n_rows=30, names=("unique_id", "ds", "y"), freq="D", 
     stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq, tz=tz)
     return pd.concat(
         [
-            pd.DataFrame({names[0]: f"s{i}", names[1]: stamps, names[2]: rng.normal(size=n_rows) + 10 * i})
+            pd.DataFrame(
+                {names[0]: f"s{i}", names[1]: stamps, names[2]: rng.normal(size=n_rows) + 10 * i}
+            )
             for i in range(n_series)
         ],
         ignore_index=True,
@@ -53,12 +55,17 @@ def test_a_level_and_its_quantiles_are_one(level):
 
 def test_every_typed_decimal_comes_back_exactly():
     for permille in range(1, 496):  # a level below 1 is a share in the wrong place
-        lower, upper = permille / 1000, (1000 - permille) / 1000
+        lower = permille / 1000
+        upper = (1000 - permille) / 1000
         assert level_to_quantiles(quantile_to_level(lower)) == (lower, upper)
 
 
 def test_requests_are_sorted_and_merged():
-    assert check_request([95, 80.0, 80], (0.9, 0.5)) == ((80, 95), (0.5, 0.9), (0.025, 0.1, 0.5, 0.9, 0.975))
+    assert check_request([95, 80.0, 80], (0.9, 0.5)) == (
+        (80, 95),
+        (0.5, 0.9),
+        (0.025, 0.1, 0.5, 0.9, 0.975),
+    )
     assert check_request(None, None) == ((), (), ())
     assert check_request(80, 0.1)[2] == (0.1, 0.9)
     assert check_request(np.array([80]), np.array([0.1]))[2] == (0.1, 0.9)
@@ -95,7 +102,14 @@ def test_long_in_long_out(names):
     frame = long_frame(names=names)
     schema = Schema("shop", "day", "sold") if names[0] == "shop" else Schema()
     out = calibrated(frame, schema).predict(level=[80], quantiles=[0.5, 0.1])
-    assert list(out.columns) == [*names[:2], "naive", "naive-lo-80", "naive-hi-80", "naive-q0.1", "naive-q0.5"]
+    assert list(out.columns) == [
+        *names[:2],
+        "naive",
+        "naive-lo-80",
+        "naive-hi-80",
+        "naive-q0.1",
+        "naive-q0.5",
+    ]
     assert isinstance(out.index, pd.RangeIndex)
     assert list(out[names[0]]) == ["s0"] * H + ["s1"] * H
     assert list(out[names[1]][:H]) == list(pd.date_range("2024-01-31", periods=H))
@@ -107,18 +121,28 @@ def test_long_in_long_out(names):
 
 def test_level_and_quantiles_are_the_same_bits():
     fitted = calibrated(long_frame())
-    by_level, by_quantile = fitted.predict(level=80), fitted.predict(quantiles=(0.1, 0.9))
+    by_level = fitted.predict(level=80)
+    by_quantile = fitted.predict(quantiles=(0.1, 0.9))
     assert by_level["naive-lo-80"].tolist() == by_quantile["naive-q0.1"].tolist()
     assert by_level["naive-hi-80"].tolist() == by_quantile["naive-q0.9"].tolist()
-    assert by_level["naive"].tolist() == by_quantile["naive"].tolist() == fitted.predict()["naive"].tolist()
+    assert (
+        by_level["naive"].tolist()
+        == by_quantile["naive"].tolist()
+        == fitted.predict()["naive"].tolist()
+    )
 
 
 def test_wide_in_wide_out_by_index_and_by_column():
     frame = wide_frame(tz="Europe/Berlin").rename_axis("when")
     by_index = calibrated(frame).predict(level=80)
     assert list(by_index.columns) == [
-        "load", "load-lo-80", "load-hi-80", "heat", "heat-lo-80", "heat-hi-80"
-    ]  # fmt: skip
+        "load",
+        "load-lo-80",
+        "load-hi-80",
+        "heat",
+        "heat-lo-80",
+        "heat-hi-80",
+    ]
     assert by_index.index.name == "when"
     assert str(by_index.index.tz) == "Europe/Berlin"
     assert by_index.index[0] == frame.index[-1] + pd.Timedelta("1h")
@@ -173,7 +197,8 @@ def test_an_alias_may_not_hide_a_column():
 def test_a_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
     panel = to_panel(long_frame())
     fitted = Drift(H).fit(panel)
-    whole, part = forecast_panel(fitted, panel), forecast_panel(fitted, panel, horizon=2)
+    whole = forecast_panel(fitted, panel)
+    part = forecast_panel(fitted, panel, horizon=2)
     np.testing.assert_array_equal(part.point, whole.point[:, :2])
     assert len(part.times) == 2 * panel.n_series
     with pytest.raises(ValueError, match=r"horizon = 4 is longer than the 3 steps.*horizon=4"):
@@ -209,7 +234,9 @@ class Odd(Naive):
 
 def test_a_wrong_shape_or_value_is_refused():
     panel = to_panel(long_frame())
-    with pytest.raises(ValueError, match=r"must answer windows, steps, channels as \(2, 3, 1\); got \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"must answer windows, steps, channels as \(2, 3, 1\); got \(2, 3\)"
+    ):
         forecast_panel(Odd(np.zeros((2, 3))), panel)
     bad = np.zeros((2, 3, 1))
     bad[1, 2] = np.nan
@@ -256,13 +283,22 @@ class Tuned(Naive):
 
 def test_settings_are_found_by_their_bare_names():
     made = Tuned.from_settings(horizon=2, max_epochs=3, freq="h", alias="mine")
-    assert (made.training, made.schema, made.alias) == (Training(max_epochs=3), Schema(freq="h"), "mine")
+    assert (made.training, made.schema, made.alias) == (
+        Training(max_epochs=3),
+        Schema(freq="h"),
+        "mine",
+    )
     assert made.get_params()["training__max_epochs"] == 3
     assert "training__max_epochs" not in made.get_params(deep=False)
-    assert repr(made) == "Tuned(horizon=2, training=Training(max_epochs=3), alias='mine', schema=Schema(freq='h'))"
+    assert (
+        repr(made) == "Tuned(horizon=2, training=Training(max_epochs=3), alias='mine',"
+        " schema=Schema(freq='h'))"
+    )
     given = Tuned.from_settings(horizon=2, training=Training(patience=None), max_epochs=3)
     assert given.training == Training(patience=None, max_epochs=3)
-    with pytest.raises(ValueError, match=r"Tuned has no setting 'epochs'; it has horizon, training, .*max_epochs"):
+    with pytest.raises(
+        ValueError, match=r"Tuned has no setting 'epochs'; it has horizon, training, .*max_epochs"
+    ):
         Tuned.from_settings(horizon=2, epochs=3)
 
 
@@ -272,9 +308,15 @@ def test_settings_are_changed_together_or_not_at_all():
     assert (made.training, made.horizon) == (Training(max_epochs=4, patience=1), 5)
     assert Training() == Training(max_epochs=None), "the shared default stays as it was"
     for bad, message in (
-        ({"alias": "x", "training__max_epochs": 0}, "max_epochs must be a whole number of at least 1; got 0"),
+        (
+            {"alias": "x", "training__max_epochs": 0},
+            "max_epochs must be a whole number of at least 1; got 0",
+        ),
         ({"alias": "x", "horizon": 0}, "horizon must be an integer, at least 1; got 0"),
-        ({"alias": "x", "network__d_model": 3}, "Tuned has no parameter 'network'; it takes horizon, training"),
+        (
+            {"alias": "x", "network__d_model": 3},
+            "Tuned has no parameter 'network'; it takes horizon, training",
+        ),
         ({"alias": "x", "training__epochs": 3}, "Training has no setting 'epochs'; it has loss"),
         ({"alias__x": 3}, "alias of Tuned has no parameters of its own; got alias__x"),
     ):
@@ -308,7 +350,9 @@ def test_two_columns_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two columns of the answer would be called 'a-lo-80'"):
         fitted.predict(level=80)
     long = pd.DataFrame({"x-lo-80": "s", "ds": stamps, "y": np.arange(40.0)})
-    named = SplitConformal(Naive(2, alias="x", schema=Schema(id_col="x-lo-80")), n_windows=12).fit(long)
+    named = SplitConformal(Naive(2, alias="x", schema=Schema(id_col="x-lo-80")), n_windows=12).fit(
+        long
+    )
     with pytest.raises(ValueError, match="two columns of the answer would be called 'x-lo-80'"):
         named.predict(level=80)
     pair = [SplitConformal(Naive(2, alias=name), n_windows=12) for name in ("m", "m-lo-80")]
@@ -327,7 +371,9 @@ def test_names_of_a_wide_answer_are_not_compared_each_with_each():
             return str.__eq__(self, other)
 
     names = [Name(f"c{n}") for n in range(400)]
-    wide = pd.DataFrame({str(name): np.arange(9.0) for name in names}, index=pd.date_range("2024-01-01", periods=9))
+    wide = pd.DataFrame(
+        {str(name): np.arange(9.0) for name in names}, index=pd.date_range("2024-01-01", periods=9)
+    )
     assert Naive(1).fit(wide).predict().columns.tolist() == [str(name) for name in names]
     levels.refuse_twice(names)
     assert len(compared) < 4 * len(names)

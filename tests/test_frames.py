@@ -27,25 +27,49 @@ NAMES = {
     "gluonts": ("item_id", "timestamp", "target"),
     "own": ("shop", "week", "sold"),
 }
-FREQS = ["15min", "h", "D", "B", "W-SUN", "W-MON", "MS", "ME", "QS-FEB", "QE-DEC", "YS-JAN", "BMS", "2h", "3D", "2MS"]
+FREQS = [
+    "15min",
+    "h",
+    "D",
+    "B",
+    "W-SUN",
+    "W-MON",
+    "MS",
+    "ME",
+    "QS-FEB",
+    "QE-DEC",
+    "YS-JAN",
+    "BMS",
+    "2h",
+    "3D",
+    "2MS",
+]
 
 
-def long_frame(ids=("a", "b"), periods=10, freq="h", tz=None, names=NAMES["nixtla"], start="2024-01-01"):
+def long_frame(
+    ids=("a", "b"), periods=10, freq="h", tz=None, names=NAMES["nixtla"], start="2024-01-01"
+):
     """Each series counts up from 100 times its number; stamps are those of pandas."""
     stamps = pd.date_range(start, periods=periods, freq=freq, tz=tz)
     n = len(ids)
     values = (np.arange(n)[:, None] * 100.0 + np.arange(periods)).ravel()
-    columns = (np.repeat(np.asarray(ids, dtype=object), periods), stamps[np.tile(np.arange(periods), n)], values)
+    columns = (
+        np.repeat(np.asarray(ids, dtype=object), periods),
+        stamps[np.tile(np.arange(periods), n)],
+        values,
+    )
     return pd.DataFrame(dict(zip(names, columns, strict=True))).infer_objects()
 
 
 def wide_frame(periods=10, freq="h", tz=None, name=None):
     index = pd.date_range("2024-01-01", periods=periods, freq=freq, tz=tz, name=name)
     index.freq = None
-    return pd.DataFrame({"load": np.arange(periods) * 1.0, "OT": np.arange(periods) - 3.0}, index=index)
+    return pd.DataFrame(
+        {"load": np.arange(periods) * 1.0, "OT": np.arange(periods) - 3.0}, index=index
+    )
 
 
-# --- good tables -------------------------------------------------------------------------------------------------
+# --- good tables ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
@@ -53,7 +77,12 @@ def test_a_long_frame_becomes_a_panel_and_comes_back(names):
     df = long_frame(names=names)
     before = df.copy(deep=True)
     panel = to_panel(df, Schema(*names))
-    assert (panel.n_series, panel.n_channels, panel.freq, panel.channels) == (2, 1, "h", (names[2],))
+    assert (panel.n_series, panel.n_channels, panel.freq, panel.channels) == (
+        2,
+        1,
+        "h",
+        (names[2],),
+    )
     assert panel.starts.tolist() == [0, 10, 20]
     assert panel.ids.tolist() == ["a", "b"] == panel.series_names.tolist()
     assert panel.values.dtype == np.float64
@@ -88,7 +117,8 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
 
 @pytest.mark.parametrize(
     ("column", "schema"),
-    [(column, Schema()) for column in ("date", "ds", "Timestamp", "time", "t0")] + [("t0", Schema(time_col="t0"))],
+    [(column, Schema()) for column in ("date", "ds", "Timestamp", "time", "t0")]
+    + [("t0", Schema(time_col="t0"))],
 )
 def test_the_time_column_of_a_wide_frame_is_found(column, schema):
     df = wide_frame().rename_axis(index=column).reset_index()
@@ -108,14 +138,18 @@ def test_text_and_old_csv_layouts_are_read_as_stamps():
 
 
 def test_text_with_utc_offsets():
-    df = long_frame(ids=("a",), periods=2).assign(ds=["2024-01-01T00:00+01:00", "2024-01-01T01:00+01:00"])
+    df = long_frame(ids=("a",), periods=2).assign(
+        ds=["2024-01-01T00:00+01:00", "2024-01-01T01:00+01:00"]
+    )
     assert from_long(df).times[0] == pd.Timestamp("2024-01-01T00:00+01:00")
     df.loc[1, "ds"] = "2024-01-01T02:00+02:00"
     assert from_long(df).times[1] == pd.Timestamp("2024-01-01T00:00Z")
     objects = df.assign(ds=[pd.Timestamp(cell) for cell in df.ds])
     assert from_long(objects).times.equals(from_long(df).times)
     df.loc[1, "ds"] = "2024-01-01T02:00"
-    with pytest.raises(ValueError, match=r"'2024-01-01T02:00' in row 1 .* give all of them one or none"):
+    with pytest.raises(
+        ValueError, match=r"'2024-01-01T02:00' in row 1 .* give all of them one or none"
+    ):
         from_long(df)
 
 
@@ -133,7 +167,11 @@ def test_integer_time(step):
 
 @pytest.mark.parametrize(
     "ids",
-    [pd.Series([7, 3], dtype="int32"), pd.Series(["z", "a"], dtype="category"), pd.Series(["z", "a"], dtype="string")],
+    [
+        pd.Series([7, 3], dtype="int32"),
+        pd.Series(["z", "a"], dtype="category"),
+        pd.Series(["z", "a"], dtype="string"),
+    ],
 )
 def test_ids_are_sorted_and_keep_their_type(ids):
     df = long_frame().assign(unique_id=ids.repeat(10).reset_index(drop=True))
@@ -167,7 +205,9 @@ def test_the_fingerprint_sees_every_part():
         from_long(long_frame(periods=9)).fingerprint(),
     }
     assert len(prints) == 8
-    assert from_long(df.assign(ds=df.ds.astype("M8[s]"))).fingerprint() in prints  # the unit is no part of the data
+    assert (
+        from_long(df.assign(ds=df.ds.astype("M8[s]"))).fingerprint() in prints
+    )  # the unit is no part of the data
 
 
 def test_the_fingerprint_takes_every_nan_for_the_same():
@@ -182,10 +222,22 @@ def test_slices_are_those_of_every_series():
     panel = from_long(df)
 
     def values(part: Panel):
-        return [part.values[a:b, 0].tolist() for a, b in zip(part.starts[:-1], part.starts[1:], strict=True)]
+        return [
+            part.values[a:b, 0].tolist()
+            for a, b in zip(part.starts[:-1], part.starts[1:], strict=True)
+        ]
 
     whole = values(panel)
-    for start, stop in [(0, 2), (None, -2), (-4, None), (1, -1), (5, None), (4, 2), (-9, 9), (None, None)]:
+    for start, stop in [
+        (0, 2),
+        (None, -2),
+        (-4, None),
+        (1, -1),
+        (5, None),
+        (4, 2),
+        (-9, 9),
+        (None, None),
+    ]:
         part = panel.rows(start, stop)
         assert values(part) == [rows[start:stop] for rows in whole]
         assert len(part.times) == len(part.values)
@@ -194,11 +246,16 @@ def test_slices_are_those_of_every_series():
     assert values(panel.until(np.array([4, 1]))) == [whole[0][:4], whole[1][:1]]
     assert values(panel.last(4)) == [whole[0][-4:], whole[1]]
     assert values(panel.last(0)) == [[], []]
-    assert panel.last_times().tolist() == [pd.Timestamp("2024-01-01 05:00"), pd.Timestamp("2024-01-01 02:00")]
+    assert panel.last_times().tolist() == [
+        pd.Timestamp("2024-01-01 05:00"),
+        pd.Timestamp("2024-01-01 02:00"),
+    ]
 
 
 def test_long_to_wide_and_back():
-    df = pd.concat([long_frame(ids=("a",), periods=6), long_frame(ids=("b",), periods=3)], ignore_index=True)
+    df = pd.concat(
+        [long_frame(ids=("a",), periods=6), long_frame(ids=("b",), periods=3)], ignore_index=True
+    )
     wide = to_wide(from_long(df))
     assert wide["b"].tolist()[:3] == [0.0, 1.0, 2.0]
     assert wide["b"].isna().sum() == 3
@@ -238,7 +295,7 @@ def test_stamps_keep_their_unit():
     assert future_times(panel.last_times(), "h", 1).unit == "s"
 
 
-# --- bad tables --------------------------------------------------------------------------------------------------
+# --- bad tables -----------------------------------------------------------------------------------
 
 
 def spoil(df, row, **cells):
@@ -258,7 +315,10 @@ BAD_LONG = {
         lambda df: df.drop(index=[13, 14, 17]),
         r"series 'b': gap: there is no row at 2024-01-01 03:00:00 \(and 2 more\).*frequency 'h'.*missing='interpolate'",
     ),
-    "gaps in two series": (lambda df: df.drop(index=[3, 13]), r"series 'a': gap: .*03:00:00 \(and 1 more, 2 series"),
+    "gaps in two series": (
+        lambda df: df.drop(index=[3, 13]),
+        r"series 'a': gap: .*03:00:00 \(and 1 more, 2 series",
+    ),
     "stray": (
         lambda df: spoil(df, 13, ds=T3 + pd.Timedelta("7min")),
         r"series 'b': the stamp 2024-01-01 03:07:00 is off the inferred frequency 'h' .*correct or resample",
@@ -271,8 +331,14 @@ BAD_LONG = {
         lambda df: spoil(df, 13, y="n/a"),
         r"series 'b': column 'y' holds 'n/a' at 2024-01-01 03:00:00, but values must be numbers; .*pd.to_numeric",
     ),
-    "complex": (lambda df: df.assign(y=df.y.astype(complex)), r"series 'a': column 'y' holds 0j .*\(and 19 more, 2"),
-    "stamps as values": (lambda df: df.assign(y=df.ds), r"series 'a': column 'y' holds Timestamp.*must be numbers"),
+    "complex": (
+        lambda df: df.assign(y=df.y.astype(complex)),
+        r"series 'a': column 'y' holds 0j .*\(and 19 more, 2",
+    ),
+    "stamps as values": (
+        lambda df: df.assign(y=df.ds),
+        r"series 'a': column 'y' holds Timestamp.*must be numbers",
+    ),
     "missing value": (
         lambda df: spoil(df, [13, 15, 4], y=np.nan),
         r"series 'a': column 'y' is missing \(NaN\) at 2024-01-01 04:00:00 \(and 2 more, 2 series in all\).*'ffill'",
@@ -285,27 +351,44 @@ BAD_LONG = {
         lambda df: spoil(df.astype({"ds": str}), [13, 14], ds="2024-01-32"),
         r"series 'b': column 'ds' holds '2024-01-32' in row 13 \(and 1 more\), which cannot be read .*to_datetime",
     ),
-    "no stamps at all": (lambda df: df.assign(ds="soon"), r"series 'a': column 'ds' holds 'soon' in row 0 \(and 19"),
+    "no stamps at all": (
+        lambda df: df.assign(ds="soon"),
+        r"series 'a': column 'ds' holds 'soon' in row 0 \(and 19",
+    ),
     "day or month first": (
         lambda df: df.assign(ds=["01/02/2024"] * 20),
         r"column 'ds': '01/02/2024' in row 0 .*can be read day first or month first; pass datetimes",
     ),
-    "missing id": (lambda df: spoil(df, 13, unique_id=None), r"column 'unique_id' has no id in row 13.*fill in"),
+    "missing id": (
+        lambda df: spoil(df, 13, unique_id=None),
+        r"column 'unique_id' has no id in row 13.*fill in",
+    ),
     "mixed frequencies": (
         lambda df: pd.concat([df, long_frame(ids=("c",), freq="D")]),
         r"series 'c': mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-02 00:00:00, while most .* 'h'",
     ),
     "irregular": (
-        lambda df: df.assign(ds=pd.Timestamp("2024-01-01") + pd.to_timedelta(np.tile(np.arange(10) ** 2, 2), "min")),
+        lambda df: df.assign(
+            ds=pd.Timestamp("2024-01-01") + pd.to_timedelta(np.tile(np.arange(10) ** 2, 2), "min")
+        ),
         r"series 'a': irregular stamps: .* the frequency cannot be inferred; pass freq=, resample",
     ),
     "one row": (
         lambda df: df.iloc[[0, 10]],
         r"series 'a': one stamp only \(2024-01-01 00:00:00\).*frequency cannot be inferred; pass freq=",
     ),
-    "empty": (lambda df: df.iloc[:0], r"the table is empty: columns \['unique_id', 'ds', 'y'\] and no rows; give"),
-    "no target": (lambda df: df.drop(columns="y"), r"column 'y' is missing; the table has .*; name it by target_col="),
-    "no time": (lambda df: df.drop(columns="ds"), r"column 'ds' is missing; .*; name it by time_col="),
+    "empty": (
+        lambda df: df.iloc[:0],
+        r"the table is empty: columns \['unique_id', 'ds', 'y'\] and no rows; give",
+    ),
+    "no target": (
+        lambda df: df.drop(columns="y"),
+        r"column 'y' is missing; the table has .*; name it by target_col=",
+    ),
+    "no time": (
+        lambda df: df.drop(columns="ds"),
+        r"column 'ds' is missing; .*; name it by time_col=",
+    ),
     "time in the index as well": (
         lambda df: df.drop(columns="ds").set_axis(pd.DatetimeIndex(df.ds, name="unique_id")),
         r"column 'unique_id' stands in the index as well, but names must be unique; drop one of them",
@@ -314,14 +397,16 @@ BAD_LONG = {
         lambda df: pd.concat([df, df[["y"]]], axis=1),
         r"column 'y' occurs more than once, but names must be unique; rename or drop one",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("freq", ["D", "MS"])
 def test_midnights_of_a_zone_told_in_another_are_refused_with_the_way_back(freq):
     frame = long_frame(ids=("a",), periods=90, freq=freq, tz="Europe/Berlin", start="2024-02-01")
     told = frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))
-    with pytest.raises(ValueError, match=r"tz_convert them to the zone of their days, (correct|pass freq=)"):
+    with pytest.raises(
+        ValueError, match=r"tz_convert them to the zone of their days, (correct|pass freq=)"
+    ):
         from_long(told)
     back = from_long(told.assign(ds=told["ds"].dt.tz_convert("Europe/Berlin")))
     np.testing.assert_array_equal(back.values[:, 0], frame["y"])
@@ -342,21 +427,42 @@ BAD_WIDE = {
         lambda df: pd.concat([df, df.iloc[[3]]]),
         r"the table: duplicate stamp 2024-01-01 03:00:00, .* name the id column by id_col= if",
     ),
-    "gap": (lambda df: df.drop(index=df.index[3]), r"the table: gap: there is no row at 2024-01-01 03:00:00, but"),
-    "infinite": (lambda df: spoil(df, T3, OT=np.inf), r"column 'OT' holds inf at 2024-01-01 03:00:00, but values"),
-    "text": (lambda df: spoil(df, T3, OT="?"), r"column 'OT' holds '\?' at 2024-01-01 03:00:00, but .*time_col="),
+    "gap": (
+        lambda df: df.drop(index=df.index[3]),
+        r"the table: gap: there is no row at 2024-01-01 03:00:00, but",
+    ),
+    "infinite": (
+        lambda df: spoil(df, T3, OT=np.inf),
+        r"column 'OT' holds inf at 2024-01-01 03:00:00, but values",
+    ),
+    "text": (
+        lambda df: spoil(df, T3, OT="?"),
+        r"column 'OT' holds '\?' at 2024-01-01 03:00:00, but .*time_col=",
+    ),
     "missing": (
         lambda df: df.assign(load=np.nan, OT=np.nan),
-        r"column 'load' is missing \(NaN\) at 2024-01-01 00:00:00 \(and 19 more, 2 columns in all\), but",
+        (
+            r"column 'load' is missing \(NaN\) at 2024-01-01 00:00:00 \(and 19 more, 2 columns in"
+            r" all\), but"
+        ),
     ),
-    "no column": (lambda df: df[[]], r"needs at least one value column, each with its own name; got \[\]"),
-    "same names": (lambda df: df.set_axis(["1", 1], axis=1), r"each with its own name; got \['1', '1'\]"),
+    "no column": (
+        lambda df: df[[]],
+        r"needs at least one value column, each with its own name; got \[\]",
+    ),
+    "same names": (
+        lambda df: df.set_axis(["1", 1], axis=1),
+        r"each with its own name; got \['1', '1'\]",
+    ),
     "two times": (
         lambda df: df.assign(date=df.index, time=df.index).reset_index(drop=True),
         r"columns \['date', 'time'\] could all hold the stamps, but one must; name it by time_col=",
     ),
     "two levels": (lambda df: pd.concat({"x": df}, axis=1), r"columns must have one level; got 2"),
-    "index of words": (lambda df: df.set_axis(list("abcdefghij")), r"the table: the index holds 'a' in row 0"),
+    "index of words": (
+        lambda df: df.set_axis(list("abcdefghij")),
+        r"the table: the index holds 'a' in row 0",
+    ),
 }
 
 
@@ -370,9 +476,18 @@ def test_bad_wide_tables_are_refused(change, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda df: {"y": [1, 2]}, r"data must be a frame, a series, .*; got dict; make a DataFrame of it"),
-        (lambda df: [[1, 2]], r"data must be a frame, a series, .*; got list; make a DataFrame of it"),
-        (lambda df: df.assign(ds=np.tile(np.arange(10) / 2, 2)), r"column 'ds' must hold stamps.*got floating"),
+        (
+            lambda df: {"y": [1, 2]},
+            r"data must be a frame, a series, .*; got dict; make a DataFrame of it",
+        ),
+        (
+            lambda df: [[1, 2]],
+            r"data must be a frame, a series, .*; got list; make a DataFrame of it",
+        ),
+        (
+            lambda df: df.assign(ds=np.tile(np.arange(10) / 2, 2)),
+            r"column 'ds' must hold stamps.*got floating",
+        ),
     ],
 )
 def test_wrong_types_name_the_way_out(make, message):
@@ -382,18 +497,27 @@ def test_wrong_types_name_the_way_out(make, message):
 
 def test_numbers_and_stamps_beyond_reach():
     df = long_frame(ids=("a",), periods=3)
-    for far in (np.array(["9999-01-01", "9999-01-02", "9999-01-03"], dtype="M8[s]"), ["9999-01-01"] * 3):
+    for far in (
+        np.array(["9999-01-01", "9999-01-02", "9999-01-03"], dtype="M8[s]"),
+        ["9999-01-01"] * 3,
+    ):
         with pytest.raises(
-            ValueError, match=r"'?9999-01-01.* in row 0 \(and 2 more\), which cannot be read .* 1678 to 2261"
+            ValueError,
+            match=r"'?9999-01-01.* in row 0 \(and 2 more\), which cannot be read .* 1678 to 2261",
         ):
             from_long(df.assign(ds=far))
     with pytest.raises(
-        ValueError, match=r"column 'ds' holds 1000000000000000000000 in row 1, but integer time must stay"
+        ValueError,
+        match=r"column 'ds' holds 1000000000000000000000 in row 1, but integer time must stay",
     ):
         from_long(df.assign(ds=pd.Series([1, 10**21, 3], dtype=object)))
-    with pytest.raises(ValueError, match=r"column 'y' holds 1000+ at .*, but values must be finite"):
+    with pytest.raises(
+        ValueError, match=r"column 'y' holds 1000+ at .*, but values must be finite"
+    ):
         from_long(df.assign(y=pd.Series([1, 10**400, 3], dtype=object)))
-    with pytest.raises(ValueError, match=r"1000001 rows would lie from 0 to 1000000 .* grow 100 times at most"):
+    with pytest.raises(
+        ValueError, match=r"1000001 rows would lie from 0 to 1000000 .* grow 100 times at most"
+    ):
         from_long(df.assign(ds=[0, 1, 10**6]), missing="ffill")
 
 
@@ -407,24 +531,36 @@ def test_names_that_were_asked_for_must_be_there():
         to_panel(wide_frame(), Schema(time_col="when"))
     with pytest.raises(ValueError, match=r"must be three columns; got \['unique_id', 'ds', 'ds'\]"):
         from_long(df, Schema(target_col="ds"))
-    with pytest.raises(ValueError, match=r"missing must be one of error, interpolate, ffill, mask; got 'drop'"):
+    with pytest.raises(
+        ValueError, match=r"missing must be one of error, interpolate, ffill, mask; got 'drop'"
+    ):
         from_long(df, missing="drop")
 
 
 def test_a_given_frequency_is_held_against_the_stamps():
     df = long_frame()
-    with pytest.raises(ValueError, match=r"series 'a': gap: there is no row at 2024-01-01 00:30:00 \(and 17 more, 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"series 'a': gap: there is no row at 2024-01-01 00:30:00 \(and 17 more, 2",
+    ):
         from_long(df, freq="30min")
     with pytest.raises(
-        ValueError, match=r"series 'a': the stamp 2024-01-01 01:00:00 \(and 9 more, 2 .* frequency '2h'"
+        ValueError,
+        match=r"series 'a': the stamp 2024-01-01 01:00:00 \(and 9 more, 2 .* frequency '2h'",
     ):
         from_long(df, freq="2h")
-    with pytest.raises(ValueError, match=r"the stamp 2024-01-01 00:00:00.* is off the frequency 'W-SUN'"):
+    with pytest.raises(
+        ValueError, match=r"the stamp 2024-01-01 00:00:00.* is off the frequency 'W-SUN'"
+    ):
         from_long(long_frame(freq="W-MON"), freq="W")
-    with pytest.raises(ValueError, match=r"freq 5 does not fit a time column of stamps; pass an alias"):
+    with pytest.raises(
+        ValueError, match=r"freq 5 does not fit a time column of stamps; pass an alias"
+    ):
         from_long(df, freq=5)
     mondays = pd.concat([long_frame(freq="W-SUN"), long_frame(ids=("c",), freq="W-MON")])
-    with pytest.raises(ValueError, match=r"series 'c': the stamp 2024-01-01 .*\(mixed frequencies or anchors\?\)"):
+    with pytest.raises(
+        ValueError, match=r"series 'c': the stamp 2024-01-01 .*\(mixed frequencies or anchors\?\)"
+    ):
         from_long(mondays)
 
 
@@ -440,7 +576,13 @@ def many_series():
         ("stray", r"series 5000: the stamp 2024-01-01 03:20:00 is off"),
         ("duplicate", r"series 5000: duplicate stamp 2024-01-01 02:00:00, but"),
         ("nan", r"series 5000: column 'y' is missing \(NaN\) at 2024-01-01 03:00:00, but"),
-        ("mixed", r"series 5000: mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-01 00:05:00, while"),
+        (
+            "mixed",
+            (
+                r"series 5000: mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-01"
+                r" 00:05:00, while"
+            ),
+        ),
     ],
 )
 def test_one_bad_series_among_ten_thousand_is_found(fault, message):
@@ -451,10 +593,13 @@ def test_one_bad_series_among_ten_thousand_is_found(fault, message):
     elif fault == "nan":
         df.loc[row, "y"] = np.nan
     elif fault == "mixed":
-        start, mine = pd.Timestamp("2024-01-01"), df.unique_id == 5000
+        start = pd.Timestamp("2024-01-01")
+        mine = df.unique_id == 5000
         df.loc[mine, "ds"] = start + (df.loc[mine, "ds"] - start) / 12
     else:
-        df.loc[row, "ds"] = T3 + pd.Timedelta("20min") if fault == "stray" else T3 - pd.Timedelta("1h")
+        df.loc[row, "ds"] = (
+            T3 + pd.Timedelta("20min") if fault == "stray" else T3 - pd.Timedelta("1h")
+        )
     with pytest.raises(ValueError, match=message):
         from_long(df)
 
@@ -475,13 +620,18 @@ def test_a_policy_inserts_absent_rows_but_fills_nothing(missing):
 def test_a_policy_cannot_fill_what_nothing_is_known_about():
     df = long_frame()
     with pytest.raises(
-        ValueError, match=r"series 'b': column 'y' is missing \(NaN\) at its first stamp 2024-01-01 00:00:00, "
+        ValueError,
+        match=r"series 'b': column 'y' is missing \(NaN\) at its first stamp 2024-01-01 00:00:00, ",
     ):
         from_long(spoil(df, [10, 11], y=np.nan), missing="ffill")
-    with pytest.raises(ValueError, match=r"series 'b': column 'y' has no value at all from 2024-01-01.*leave it out"):
+    with pytest.raises(
+        ValueError,
+        match=r"series 'b': column 'y' has no value at all from 2024-01-01.*leave it out",
+    ):
         from_long(spoil(df, df.index[10:], y=np.nan), missing="interpolate")
     with pytest.raises(
-        ValueError, match=r"column 'OT' has no value at all from .*missing='ffill' fills only from values"
+        ValueError,
+        match=r"column 'OT' has no value at all from .*missing='ffill' fills only from values",
     ):
         from_wide(wide_frame().assign(OT=np.nan), missing="ffill")
     with pytest.raises(ValueError, match=r"holds inf at"):
@@ -489,10 +639,13 @@ def test_a_policy_cannot_fill_what_nothing_is_known_about():
 
 
 def test_short_series_are_named():
-    df = pd.concat([long_frame(ids=("a", "c", "d", "e"), periods=3), long_frame(ids=("b",), periods=9)])
+    df = pd.concat(
+        [long_frame(ids=("a", "c", "d", "e"), periods=3), long_frame(ids=("b",), periods=9)]
+    )
     require_length(from_long(df), 3, "a context of 3")
     message = (
-        r"too short: series 'a' \(3 rows, 2024-01-01 00:00:00 to 2024-01-01 02:00:00\); series 'c' .*; series 'd' .* "
+        r"too short: series 'a' \(3 rows, 2024-01-01 00:00:00 to 2024-01-01 02:00:00\); series 'c'"
+        r" .*; series 'd' .* "
         r"and 1 more, but a context of 4 needs at least 4 rows in every series; give more rows"
     )
     with pytest.raises(ValueError, match=message):
@@ -504,7 +657,9 @@ def test_short_series_are_named():
 FAULTS = {
     "duplicate": "series 5000: duplicate stamp 2024-01-02",
     "gap": "series 5000: gap: there is no row at 2024-01-04",
-    "mixed": "series 5000: mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-01 01:00:00",
+    "mixed": (
+        "series 5000: mixed frequencies: 2024-01-01 00:00:00 is followed by 2024-01-01 01:00:00"
+    ),
     "stray": "series 5000: the stamp 2024-01-04 00:20:00 is off",
     "zone": "only some stamps carry a UTC offset",
 }
@@ -513,8 +668,11 @@ FAULTS = {
 def ten_thousand(fault=None):
     """A shuffled table of 10,000 series of 8 days, of which one, at place 5,000, has a fault."""
     days = pd.date_range("2024-01-01", periods=8, freq="D")
-    df = pd.DataFrame({"unique_id": np.repeat(np.arange(10_000), 8), "ds": np.tile(days, 10_000), "y": 1.0})
-    row, mine = 5_000 * 8 + 3, df["unique_id"] == 5_000
+    df = pd.DataFrame(
+        {"unique_id": np.repeat(np.arange(10_000), 8), "ds": np.tile(days, 10_000), "y": 1.0}
+    )
+    row = 5_000 * 8 + 3
+    mine = df["unique_id"] == 5_000
     if fault in ("duplicate", "stray"):
         df.loc[row, "ds"] = days[1] if fault == "duplicate" else days[3] + pd.Timedelta("20min")
     if fault == "mixed":
@@ -534,7 +692,8 @@ def test_one_bad_series_among_ten_thousand_is_named(fault):
 
 
 def test_ten_thousand_series_are_read_in_less_than_a_second():
-    df, took = ten_thousand(), []
+    df = ten_thousand()
+    took = []
     assert from_long(df).fingerprint() == from_long(df.sort_index()).fingerprint()
     for _ in range(3):
         began = time.process_time()
@@ -562,10 +721,22 @@ def sold(**changes):
         sold(shop=lambda f: f["shop"].astype("string"), sales=lambda f: f["sales"].astype("Int64")),
         sold().set_index("day"),
         sold().rename(columns={"shop": "unique_id"}),
-        sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})).rename(columns={"shop": "item_id"}),
+        sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})).rename(
+            columns={"shop": "item_id"}
+        ),
         sold().rename(columns={"day": "timestamp"}),
     ],
-    ids=["plain", "order", "text", "categories", "nullable", "index", "unique_id", "item_id", "timestamp"],
+    ids=[
+        "plain",
+        "order",
+        "text",
+        "categories",
+        "nullable",
+        "index",
+        "unique_id",
+        "item_id",
+        "timestamp",
+    ],
 )
 def test_one_column_each_of_ids_times_and_numbers_needs_no_names(table):
     before = table.copy()
@@ -590,7 +761,10 @@ def test_named_covariates_stand_beside_such_columns():
         (sold()[:5].assign(shop=["rain", "sun"] * 2 + ["rain"]), "column 'shop' holds 'rain'"),
         (sold(price=1.0), "column 'shop' holds 'north'"),
         (sold(sales="many"), "column 'shop' holds 'north'"),
-        (sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})), "name the id column by id_col="),
+        (
+            sold(shop=lambda f: f["shop"].map({"north": 3, "south": 7})),
+            "name the id column by id_col=",
+        ),
         (pd.concat([sold(), sold()[:1]]), "series 'north': duplicate stamp 2024-01-01"),
     ],
     ids=["weather", "two numbers", "no numbers", "numbered", "twice"],

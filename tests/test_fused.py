@@ -1,4 +1,6 @@
-"""Torch's private attention operators are called only where they are known and right, and plain torch is the same."""
+"""Torch's private attention operators are called only where they are known and right, and plain
+torch is the same.
+"""
 
 import math
 from types import SimpleNamespace
@@ -84,7 +86,9 @@ def test_a_changed_schema_is_noticed():
 
 @pytest.mark.parametrize("position", [0, 1])
 @pytest.mark.parametrize("fault", ["wrong", "refuses"])
-def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monkeypatch, assert_close):
+def test_an_operator_with_other_numbers_is_not_used(
+    position, fault, fresh, monkeypatch, assert_close
+):
     pair = list(fused.operators("cpu"))
     right = pair[position]
 
@@ -101,7 +105,9 @@ def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monk
     tensors = draw(1, 1, 150, 150, 4, 4)
     assert fused.choose(*tensors[:2]) == "plain"
     expected = answers(by_reference, *tensors, ranks=(2, 2))
-    for actual, value in zip(answers(attention, *tensors, ranks=(2, 2), backend="bands"), expected, strict=True):
+    for actual, value in zip(
+        answers(attention, *tensors, ranks=(2, 2), backend="bands"), expected, strict=True
+    ):
         assert_close(actual, value)
 
 
@@ -109,17 +115,22 @@ def test_an_operator_with_other_numbers_is_not_used(position, fault, fresh, monk
 @pytest.mark.parametrize("n_values", [3, 4, 6])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("serves", [False, True])
-def test_kernels_and_plain_torch_agree_on_a_part(causal, n_values, masked, serves, monkeypatch, assert_close):
+def test_kernels_and_plain_torch_agree_on_a_part(
+    causal, n_values, masked, serves, monkeypatch, assert_close
+):
     """The gradients of a part, taken with the result and the log-sum-exp of a whole."""
     monkeypatch.setattr(fused, "serves", lambda *_: serves)
     q, k, v, grad = (x.detach() for x in draw(2, 2, 40, 40, 4, n_values))
-    out, lse = grad.flip(2), torch.linspace(3, 4, 160, dtype=DOUBLE).view(2, 40, 2).transpose(1, 2)
+    out = grad.flip(2)
+    lse = torch.linspace(3, 4, 160, dtype=DOUBLE).view(2, 40, 2).transpose(1, 2)
     bias = None
     if masked:
         hidden = torch.arange(80).view(2, 40) % 3 == 1
         hidden[1, :20] = True  # early rows see nothing when causal
         hidden[0] |= not causal  # and one sequence nothing at all when not
-        bias = torch.zeros(2, 1, 1, 40, dtype=DOUBLE).masked_fill(hidden[:, None, None], fused.HIDDEN)
+        bias = torch.zeros(2, 1, 1, 40, dtype=DOUBLE).masked_fill(
+            hidden[:, None, None], fused.HIDDEN
+        )
         bias = bias.expand(-1, 2, -1, -1)
     options = {"scale": 0.4, "causal": causal, "bias": bias}
     scores = 0.4 * q @ k.transpose(2, 3) + (0.0 if bias is None else bias)
@@ -135,7 +146,9 @@ def test_kernels_and_plain_torch_agree_on_a_part(causal, n_values, masked, serve
     weights = (scores - lse[..., None]).exp()
     ds = 0.4 * weights * (grad @ v.transpose(2, 3) - (grad * out).sum(dim=3, keepdim=True))
     expected = (ds @ k, ds.transpose(2, 3) @ q, weights.transpose(2, 3) @ grad)
-    for actual, right in zip(fused.backward(grad, q, k, v, out, lse, **options), expected, strict=True):
+    for actual, right in zip(
+        fused.backward(grad, q, k, v, out, lse, **options), expected, strict=True
+    ):
         assert_close(actual, right)
 
 
@@ -168,7 +181,9 @@ def test_kernels_of_a_gpu_are_chosen_by_type_and_width(dtype, widths, masked, ki
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("kind", "dtype"), [("flash", torch.bfloat16), ("efficient", torch.float32)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("flash", torch.bfloat16), ("efficient", torch.float32)]
+)
 def test_a_gpu_has_the_kernels(kind, dtype):
     assert fused.serves(kind, torch.device("cuda", 0), dtype)
 

@@ -45,7 +45,9 @@ def serving(options):
         windowed = options.get("window") is not None
         if level and "ranks" not in options:
             continue
-        if (backend == "bands" and windowed) or (backend == "windowed" and ("ranks" in options or not windowed)):
+        if (backend == "bands" and windowed) or (
+            backend == "windowed" and ("ranks" in options or not windowed)
+        ):
             continue
         yield backend
 
@@ -56,7 +58,9 @@ def serving(options):
 @pytest.mark.parametrize("heads", GROUPS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_shared_heads_match_the_loops(heads, options, assert_close):
-    options = for_heads(options, heads[0]) | {"key_mask": draw_mask(2, 12) if heads[0] == 6 else None}
+    options = for_heads(options, heads[0]) | {
+        "key_mask": draw_mask(2, 12) if heads[0] == 6 else None
+    }
     backends = list(serving(options))
     assert {"auto", "reference"} < set(backends) or "ranks" not in options
     check(assert_close, draw(heads), backends, **options)
@@ -67,12 +71,16 @@ def test_shared_heads_match_the_loops(heads, options, assert_close):
 def test_long_sequences_are_shared_too(heads, length, ranks, assert_close):
     tensors = draw(heads, length, length, n_values=4, batch=1)
     expected = answers(by_reference, *tensors, ranks=ranks, causal=True)
-    for actual, right in zip(answers(attention, *tensors, ranks=ranks, causal=True), expected, strict=True):
+    for actual, right in zip(
+        answers(attention, *tensors, ranks=ranks, causal=True), expected, strict=True
+    ):
         assert_close(actual, right)
 
 
 def test_kernels_read_shared_heads_where_they_lie(monkeypatch):
-    """Ordinary attention of many keys has no copy of them; unequal sharing is left to the copy that always serves."""
+    """Ordinary attention of many keys has no copy of them; unequal sharing is left to the copy that
+    always serves.
+    """
     seen = []
     right = torch.nn.functional.scaled_dot_product_attention
 
@@ -96,7 +104,9 @@ def test_one_head_for_all_is_a_view():
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_sharing_matches_the_loops(data):
-    heads = data.draw(st.sampled_from([(1, 1, 1), (4, 2, 4), (4, 4, 2), (6, 2, 3), (5, 1, 5)]), label="heads")
+    heads = data.draw(
+        st.sampled_from([(1, 1, 1), (4, 2, 4), (4, 4, 2), (6, 2, 3), (5, 1, 5)]), label="heads"
+    )
     n_queries, n_keys = (data.draw(st.integers(1, 15)) for _ in range(2))
     window = data.draw(st.none() | st.integers(1, 16), label="window")
     options = {
@@ -133,7 +143,9 @@ def test_weights_match_the_loops(options, n_queries, masked, assert_close):
     sums = weights.sum(dim=3)
     assert_close(sums, (right.sum(dim=3) > 0).to(DOUBLE))
     assert not masked or not sums[0].any()
-    assert_close(weights @ v.repeat_interleave(heads[0] // heads[2], dim=1), attention(q, k, v, **options))
+    assert_close(
+        weights @ v.repeat_interleave(heads[0] // heads[2], dim=1), attention(q, k, v, **options)
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"ranks": (2, 2), "mean_levels": True, "causal": True}])
@@ -145,7 +157,9 @@ def test_weights_have_derivatives(options):
 
 def test_weights_of_a_row_that_sees_nothing_have_no_gradient():
     q, k, _, _ = draw((2, 2, 2))
-    (gradient,) = torch.autograd.grad(attention_weights(q, k, key_mask=draw_mask(2, 12)).square().sum(), q)
+    (gradient,) = torch.autograd.grad(
+        attention_weights(q, k, key_mask=draw_mask(2, 12)).square().sum(), q
+    )
     assert not gradient[0].any()
     assert gradient[1].isfinite().all()
     assert gradient[1].any()
@@ -176,7 +190,11 @@ def test_weights_are_computed_in_single_precision(dtype):
         (((2, 4, 9, 4), (2, 4, 9, 4)), {"ranks": (2, 3)}, "ranks must sum to d_head"),
         (((2, 4, 9, 4), (2, 4, 9, 4)), {"window": 0}, "window must be at least 1"),
         (((2, 4, 9, 4), (2, 4, 9, 4)), {"offset": 1}, "offset has a meaning only with ranks"),
-        (((2, 4, 9, 4), (2, 4, 9, 4)), {"key_mask": torch.ones(2, 8) > 0}, "key_mask must have the shape"),
+        (
+            ((2, 4, 9, 4), (2, 4, 9, 4)),
+            {"key_mask": torch.ones(2, 8) > 0},
+            "key_mask must have the shape",
+        ),
     ],
 )
 def test_weights_refuse_what_attention_refuses(shapes, options, message, monkeypatch):

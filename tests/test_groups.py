@@ -1,4 +1,6 @@
-"""Levels whose parts are given by groups: against loops with gradients, as special cases, and refused in words."""
+"""Levels whose parts are given by groups: against loops with gradients, as special cases, and
+refused in words.
+"""
 
 import pytest
 import torch
@@ -23,19 +25,29 @@ def season(length, count):
 
 
 @pytest.mark.parametrize(("length", "n_queries"), [(1, 1), (13, 13), (40, 40), (40, 7)])
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"mean_levels": True}, {"level_scales": (1.0, 0.5, 2.0)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": True}, {"mean_levels": True}, {"level_scales": (1.0, 0.5, 2.0)}]
+)
 def test_a_season_matches_the_loops(length, n_queries, options, assert_close):
-    tensors, groups = draw(2, 2, n_queries, length, 6), season(length, 5)
+    tensors = draw(2, 2, n_queries, length, 6)
+    groups = season(length, 5)
     check(assert_close, tensors, BACKENDS, ranks=(2, 2, 2), groups=groups, **options)
 
 
 def test_each_sequence_and_head_may_have_its_own_parts(assert_close):
-    batch, heads, length = 3, 2, 11
+    batch = 3
+    heads = 2
+    length = 11
     generator = torch.Generator().manual_seed(1)
     by_sequence = torch.randint(-1, 3, (batch, length), generator=generator)
     by_head = torch.randint(-1, 3, (batch, heads, length), generator=generator)
     mask = torch.rand(batch, length, generator=generator) > 0.3
-    options = {"ranks": (2, 3, 1), "groups": (by_sequence, by_head), "key_mask": mask, "mean_levels": True}
+    options = {
+        "ranks": (2, 3, 1),
+        "groups": (by_sequence, by_head),
+        "key_mask": mask,
+        "mean_levels": True,
+    }
     check(assert_close, draw(batch, heads, length, length, 6), BACKENDS, **options)
 
 
@@ -43,7 +55,8 @@ def test_each_sequence_and_head_may_have_its_own_parts(assert_close):
 @given(data=st.data())
 def test_any_parts_match_the_loops(data):
     draws = {
-        name: data.draw(st.integers(low, high), name) for name, low, high in (("B", 1, 3), ("H", 1, 2), ("L", 1, 9))
+        name: data.draw(st.integers(low, high), name)
+        for name, low, high in (("B", 1, 3), ("H", 1, 2), ("L", 1, 9))
     }
     batch, heads, length = draws.values()
     n_queries = data.draw(st.integers(1, length), "Lq")
@@ -51,9 +64,16 @@ def test_any_parts_match_the_loops(data):
     shapes = [(length,), (batch, length), (batch, heads, length)]
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), "seed"))
     groups = tuple(
-        torch.randint(-1, 4, data.draw(st.sampled_from(shapes), "shape"), generator=generator) for _ in ranks[1:]
+        torch.randint(-1, 4, data.draw(st.sampled_from(shapes), "shape"), generator=generator)
+        for _ in ranks[1:]
     )
-    check(compare, draw(batch, heads, n_queries, length, sum(ranks)), BACKENDS, ranks=ranks, groups=groups)
+    check(
+        compare,
+        draw(batch, heads, n_queries, length, sum(ranks)),
+        BACKENDS,
+        ranks=ranks,
+        groups=groups,
+    )
 
 
 @pytest.mark.parametrize(("length", "n_queries"), [(12, 12), (12, 7), (12, 2)])
@@ -63,7 +83,14 @@ def test_parts_may_begin_late(length, n_queries, mean, assert_close):
     late = torch.where(index < 8, -1, index // 3)
     by_sequence = torch.stack([late, torch.where(index < 6, -1, index % 2)])
     tensors = draw(2, 2, n_queries, length, 6)
-    check(assert_close, tensors, BACKENDS, ranks=(2, 3, 1), groups=(late, by_sequence), mean_levels=mean)
+    check(
+        assert_close,
+        tensors,
+        BACKENDS,
+        ranks=(2, 3, 1),
+        groups=(late, by_sequence),
+        mean_levels=mean,
+    )
 
 
 @pytest.mark.parametrize("pairs", [1, 8, 64])
@@ -72,7 +99,9 @@ def test_slices_change_nothing(pairs, monkeypatch, assert_close):
     groups = (torch.arange(24).view(3, 8) % 3, torch.arange(8) // 2)
     whole = answers(attention, q, k, v, g, ranks=(2, 1, 1), groups=groups)
     monkeypatch.setattr("tsattn.kernels.dense.SLICE_BYTES", (8 * pairs, 8 * pairs))
-    for actual, right in zip(answers(attention, q, k, v, g, ranks=(2, 1, 1), groups=groups), whole, strict=True):
+    for actual, right in zip(
+        answers(attention, q, k, v, g, ranks=(2, 1, 1), groups=groups), whole, strict=True
+    ):
         assert_close(actual, right)
 
 
@@ -141,7 +170,9 @@ def test_parts_that_do_not_fit_are_refused(options, message, monkeypatch):
 def test_fractions_are_no_parts(monkeypatch):
     lift_hook(monkeypatch)
     q, k, v, _ = draw(1, 1, 8, 8, 4)
-    with pytest.raises(ValueError, match=r"must hold integers; got torch.float32; convert them with .long\(\)"):
+    with pytest.raises(
+        ValueError, match=r"must hold integers; got torch.float32; convert them with .long\(\)"
+    ):
         without_hook(attention)(q, k, v, ranks=(2, 2), groups=(torch.arange(8.0),))
 
 
@@ -157,9 +188,13 @@ def test_more_queries_than_keys_are_refused():
 def layer(ranks=(4, 2, 2), *, rotary_base=100.0, n_heads=2):
     generator = torch.Generator().manual_seed(0)
     width = n_heads * sum(ranks)
-    score = GroupLevelScore(width, n_heads, ranks=ranks, rotary_base=rotary_base, norm=True, generator=generator)
+    score = GroupLevelScore(
+        width, n_heads, ranks=ranks, rotary_base=rotary_base, norm=True, generator=generator
+    )
     attention_layer = Attention(width, score=score, generator=generator)
-    block = TransformerBlock(attention_layer, FeedForward(width, 2 * width, generator=generator), d_model=width)
+    block = TransformerBlock(
+        attention_layer, FeedForward(width, 2 * width, generator=generator), d_model=width
+    )
     return block.double()
 
 
@@ -167,11 +202,16 @@ def test_a_layer_is_the_kernel_on_turned_features(assert_close):
     block = layer()
     x = torch.randn(2, 10, 16, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
     phase, cycle = season(10, 3)
-    places = block.attention.score.place((phase, cycle), (torch.arange(10.0), cycle.double(), torch.arange(10.0)))
+    places = block.attention.score.place(
+        (phase, cycle), (torch.arange(10.0), cycle.double(), torch.arange(10.0))
+    )
     q, k = block.attention.score.features_at(x, places)
     plain = block.attention.score.project(x).view(2, 10, 2, 2, 8).permute(2, 0, 3, 1, 4)
     for got, before, norm in zip(
-        (q, k), plain, (block.attention.score.norm_query, block.attention.score.norm_key), strict=True
+        (q, k),
+        plain,
+        (block.attention.score.norm_query, block.attention.score.norm_key),
+        strict=True,
     ):
         normed = norm(before)
         for level, (start, rank) in enumerate(((0, 4), (4, 2), (6, 2))):
@@ -182,7 +222,9 @@ def test_a_layer_is_the_kernel_on_turned_features(assert_close):
                 assert_close(got[:, :, i : i + 1, start : start + rank], turn(own, start=at))
     v = block.attention.value(x).view(2, 10, 2, 8).transpose(1, 2)
     seen = attention(q, k, v, ranks=(4, 2, 2), groups=(phase, cycle), backend="reference")
-    assert_close(block.attention(x, places=places), block.attention.out(seen.transpose(1, 2).flatten(2)))
+    assert_close(
+        block.attention(x, places=places), block.attention.out(seen.transpose(1, 2).flatten(2))
+    )
 
 
 def test_the_last_tokens_alone_are_those_of_all(assert_close):
@@ -190,7 +232,9 @@ def test_the_last_tokens_alone_are_those_of_all(assert_close):
     x = torch.randn(2, 10, 16, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
     phase = torch.stack([torch.arange(10) % 3, torch.arange(10) % 4])
     time = torch.arange(10.0)
-    places = block.attention.score.place((phase, torch.arange(10) // 4), (time, phase.double(), time))
+    places = block.attention.score.place(
+        (phase, torch.arange(10) // 4), (time, phase.double(), time)
+    )
     mask = torch.arange(10)[None] >= torch.tensor([[0], [4]])
     whole = block(x, key_mask=mask, places=places)
     assert_close(block(x, key_mask=mask, places=places, n_last=3), whole[:, -3:])

@@ -10,7 +10,16 @@ import torch
 pytest.importorskip("records")
 from pretraining_study import groups as study
 from pretraining_study import page
-from pretraining_study.groups import ARMS, HORIZON, LENGTH, GroupNetwork, Pool, draw_rows, forecast, make_pool
+from pretraining_study.groups import (
+    ARMS,
+    HORIZON,
+    LENGTH,
+    GroupNetwork,
+    Pool,
+    draw_rows,
+    forecast,
+    make_pool,
+)
 from scripts import ORIGIN
 
 from tsattn.pretrained.groups import MAX_COLUMNS
@@ -47,22 +56,29 @@ def rows_with(pool: Pool, n_columns: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("arm", READERS)
-def test_a_target_alone_is_forecast_as_by_the_network_that_reads_no_columns(pool: Pool, arm: str) -> None:
+def test_a_target_alone_is_forecast_as_by_the_network_that_reads_no_columns(
+    pool: Pool, arm: str
+) -> None:
     batch = pool.batch(rows_with(pool, 0), "plain")
     expected = forecast(network_of("none"), batch, HORIZON)
-    torch.testing.assert_close(forecast(network_of(arm), batch, HORIZON), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        forecast(network_of(arm), batch, HORIZON), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("arm", ["slots", "alternating"])
 def test_new_parts_are_zero_at_the_start(pool: Pool, arm: str) -> None:
     batch = pool.batch(rows_with(pool, 2), "plain")
     expected = forecast(network_of("none"), batch, HORIZON)
-    torch.testing.assert_close(forecast(network_of(arm), batch, HORIZON), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        forecast(network_of(arm), batch, HORIZON), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("arm", READERS)
 def test_each_arm_reads_what_stands_beside_the_target(pool: Pool, arm: str) -> None:
-    network, batch = network_of(arm, noise=0.3), pool.batch(rows_with(pool, 2), "plain")
+    network = network_of(arm, noise=0.3)
+    batch = pool.batch(rows_with(pool, 2), "plain")
     answer = forecast(network, batch, HORIZON)
     other = forecast(network, replace(batch, opinions=-batch.opinions + 1), HORIZON)
     assert (answer - other).abs().max() > 1e-4
@@ -72,7 +88,8 @@ def test_each_arm_reads_what_stands_beside_the_target(pool: Pool, arm: str) -> N
 
 @pytest.mark.parametrize("arm", ["levels", "alternating"])
 def test_the_order_of_columns_changes_nothing(pool: Pool, arm: str) -> None:
-    network, batch = network_of(arm, noise=0.3), pool.batch(rows_with(pool, 3), "plain")
+    network = network_of(arm, noise=0.3)
+    batch = pool.batch(rows_with(pool, 3), "plain")
     turned = replace(batch, columns=batch.columns[:, [2, 0, 1]])
     torch.testing.assert_close(
         forecast(network, turned, HORIZON), forecast(network, batch, HORIZON), rtol=1e-3, atol=1e-3
@@ -81,7 +98,8 @@ def test_the_order_of_columns_changes_nothing(pool: Pool, arm: str) -> None:
 
 @pytest.mark.parametrize("arm", ["levels", "alternating"])
 def test_a_column_of_which_nothing_is_known_changes_nothing(pool: Pool, arm: str) -> None:
-    network, batch = network_of(arm, noise=0.3), pool.batch(rows_with(pool, 1), "plain")
+    network = network_of(arm, noise=0.3)
+    batch = pool.batch(rows_with(pool, 1), "plain")
     more = torch.cat([batch.columns, torch.full_like(batch.columns, torch.nan)], dim=1)
     torch.testing.assert_close(
         forecast(network, replace(batch, columns=more), HORIZON),
@@ -93,18 +111,29 @@ def test_a_column_of_which_nothing_is_known_changes_nothing(pool: Pool, arm: str
 
 @pytest.mark.parametrize("arm", READERS)
 def test_windows_do_not_depend_on_one_another(pool: Pool, arm: str) -> None:
-    network, rows = network_of(arm, noise=0.3), rows_with(pool, 1)
+    network = network_of(arm, noise=0.3)
+    rows = rows_with(pool, 1)
     together = forecast(network, pool.batch(rows, "residual"), HORIZON)
-    alone = torch.cat([forecast(network, pool.batch(rows[i : i + 1], "residual"), HORIZON) for i in range(len(rows))])
+    alone = torch.cat(
+        [
+            forecast(network, pool.batch(rows[i : i + 1], "residual"), HORIZON)
+            for i in range(len(rows))
+        ]
+    )
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("arm", READERS)
 def test_all_that_is_new_learns(pool: Pool, arm: str) -> None:
-    network, rows = network_of(arm, noise=0.3).train(), rows_with(pool, 2)
+    network = network_of(arm, noise=0.3).train()
+    rows = rows_with(pool, 2)
     study.pinball(network, pool.batch(rows, "plain"), torch.ones(len(rows))).backward()
     idle = {"slots": ["kinds"]}.get(arm, ["read.weight", "read.bias"])
-    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    still = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert sorted(still) == sorted(idle)
 
 
@@ -117,7 +146,8 @@ def test_a_pool_has_opinions_where_there_are_columns(pool: Pool) -> None:
 
 
 def test_what_is_taken_off_is_added_again(pool: Pool) -> None:
-    rows, target = rows_with(pool, 2), torch.from_numpy(pool.groups.target).double()
+    rows = rows_with(pool, 2)
+    target = torch.from_numpy(pool.groups.target).double()
     for way in study.WAYS:
         batch = pool.batch(rows, way)
         whole = torch.cat([batch.x, batch.y], dim=1) + pool.away(way)[rows]
@@ -127,7 +157,10 @@ def test_what_is_taken_off_is_added_again(pool: Pool) -> None:
 
 def test_an_opinion_that_is_the_truth_lowers_the_loss(pool: Pool) -> None:
     network = network_of("none")
-    losses = {way: study.by_coupling(study.validate(network, pool, way), pool) for way in ("plain", "truth")}
+    losses = {
+        way: study.by_coupling(study.validate(network, pool, way), pool)
+        for way in ("plain", "truth")
+    }
     assert losses["truth"]["columns"] < losses["plain"]["columns"]
     assert losses["truth"]["none"] == pytest.approx(losses["plain"]["none"])
 
@@ -153,7 +186,15 @@ def record(arm, way, seed, factor, **losses):
     base = dict.fromkeys(page.COUPLED, 0.2 + 0.01 * seed)
     found = {way: {name: factor * loss for name, loss in base.items()}, **losses}
     cost = {"multiply_adds": 10**7, "core_seconds": 99.6, "seconds": 100}
-    return {"kind": "groups", "arm": arm, "way": way, "seed": seed, "losses": found, **cost, **ORIGIN}
+    return {
+        "kind": "groups",
+        "arm": arm,
+        "way": way,
+        "seed": seed,
+        "losses": found,
+        **cost,
+        **ORIGIN,
+    }
 
 
 def test_the_table_compares_with_the_network_that_reads_nothing_seed_by_seed(tmp_path) -> None:
@@ -162,9 +203,20 @@ def test_the_table_compares_with_the_network_that_reads_nothing_seed_by_seed(tmp
     rows = [record("levels", "residual", seed, 0.8 + 0.1 * seed) for seed in range(3)]
     rows += [record("none", "plain", 0, 1.0, truth=truth), record("none", "plain", 1, 1.0)]
     (tmp_path / page.groups.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
-    table = [[cell.strip() for cell in x.split("|")[1:-1]] for x in page.across(tmp_path).splitlines() if "10.0" in x]
+    table = [
+        [cell.strip() for cell in x.split("|")[1:-1]]
+        for x in page.across(tmp_path).splitlines()
+        if "10.0" in x
+    ]
     plain, levels, known = table
     assert plain[:6] == ["none", "plain", "2", "10.0", "100", "1.000 (1.000,1.000)"]
-    assert levels[:6] == ["levels", "residual", "2", "10.0", "100", "0.850 (0.800,0.900)"]  # seed 2 has no rival
+    assert levels[:6] == [
+        "levels",
+        "residual",
+        "2",
+        "10.0",
+        "100",
+        "0.850 (0.800,0.900)",
+    ]  # seed 2 has no rival
     assert levels[6:] == ["0.850"] * (len(page.COUPLED) - 1)
     assert known[:6] == ["none, trained on plain", "truth", "1", "10.0", "100", "0.250"]

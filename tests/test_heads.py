@@ -1,4 +1,6 @@
-"""Heads: losses and quantiles against loops, scipy and gluonts; order, holes, extremes, chance, affine maps."""
+"""Heads: losses and quantiles against loops, scipy and gluonts; order, holes, extremes, chance,
+affine maps.
+"""
 
 import math
 import warnings
@@ -60,15 +62,24 @@ def softplus(x):
 def minus_log_likelihood(kind, raw, y):
     """From the textbook densities, one number at a time."""
     if kind == "normal":
-        loc, scale = raw[0], softplus(raw[1])
+        loc = raw[0]
+        scale = softplus(raw[1])
         return 0.5 * ((y - loc) / scale) ** 2 + math.log(scale) + 0.5 * math.log(2 * math.pi)
     if kind == "log_normal":
         return minus_log_likelihood("normal", raw, math.log(y)) + math.log(y)
     if kind == "student_t":
-        df, loc, scale = 2 + softplus(raw[0]), raw[1], softplus(raw[2])
-        constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi) - math.log(scale)
+        df = 2 + softplus(raw[0])
+        loc = raw[1]
+        scale = softplus(raw[2])
+        constant = (
+            math.lgamma((df + 1) / 2)
+            - math.lgamma(df / 2)
+            - 0.5 * math.log(df * math.pi)
+            - math.log(scale)
+        )
         return (df + 1) / 2 * math.log(1 + ((y - loc) / scale) ** 2 / df) - constant
-    count, failure = softplus(raw[0]), 1 / (1 + math.exp(-raw[1]))
+    count = softplus(raw[0])
+    failure = 1 / (1 + math.exp(-raw[1]))
     ways = math.lgamma(y + count) - math.lgamma(count) - math.lgamma(y + 1)
     return -(ways + count * math.log(1 - failure) + y * math.log(failure))
 
@@ -105,8 +116,10 @@ def test_every_head_maps_states_alike(kind):
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_skip_moves_the_location_alone(kind):
     head = build(kind)
-    raw, skip = raw_of(head, 2, 5), torch.randn(2, 5, generator=seeded(4), dtype=F64)
-    before, after = head.denormalise(raw), head.denormalise(head.shift(raw, skip))
+    raw = raw_of(head, 2, 5)
+    skip = torch.randn(2, 5, generator=seeded(4), dtype=F64)
+    before = head.denormalise(raw)
+    after = head.denormalise(head.shift(raw, skip))
     if kind == "point":
         torch.testing.assert_close(after, before + skip)
     elif kind == "quantile":
@@ -124,17 +137,23 @@ def test_a_skip_moves_the_location_alone(kind):
 def test_make_head_refuses_what_it_does_not_know():
     assert isinstance(build("point"), PointHead)
     assert build("quantile").trained == QUANTILES
-    with pytest.raises(ValueError, match=r"no head is called 'poisson'; use one of point, quantile, student_t"):
+    with pytest.raises(
+        ValueError, match=r"no head is called 'poisson'; use one of point, quantile, student_t"
+    ):
         build("poisson")
     with pytest.raises(ValueError, match=r"head 'normal' trains no quantiles; got \[0.1\]"):
         build("normal", quantiles=[0.1])
-    with pytest.raises(ValueError, match=r"no distribution is called 'cauchy'; use one of student_t"):
+    with pytest.raises(
+        ValueError, match=r"no distribution is called 'cauchy'; use one of student_t"
+    ):
         DistributionHead(3, 4, 5, family="cauchy")
 
 
 def refuse_quantiles():
     for wrong in (["a"], [None], "0.1"):
-        with pytest.raises(ValueError, match=r"quantiles must be numbers; got .*; write \[0.1, 0.9\]"):
+        with pytest.raises(
+            ValueError, match=r"quantiles must be numbers; got .*; write \[0.1, 0.9\]"
+        ):
             make_head("quantile", 4, 8, 3, quantiles=wrong)
 
 
@@ -148,9 +167,14 @@ def test_quantiles_that_are_no_numbers_are_refused():
 @pytest.mark.parametrize("kind", ["mse", "mae", "huber"])
 def test_point_losses_against_a_loop(kind, assert_close):
     head = build("point")
-    f, y = raw_of(head, 4, 5), truth_of("point", 4, 5)
+    f = raw_of(head, 4, 5)
+    y = truth_of("point", 4, 5)
     mask = torch.rand(4, 5, generator=seeded(5)) < 0.6
-    rule = {"mse": lambda e: e * e, "mae": abs, "huber": lambda e: e * e / 2 if abs(e) <= 1 else abs(e) - 0.5}[kind]
+    rule = {
+        "mse": lambda e: e * e,
+        "mae": abs,
+        "huber": lambda e: e * e / 2 if abs(e) <= 1 else abs(e) - 0.5,
+    }[kind]
     errors = [rule(a - b) for a, b in zip(f.ravel().tolist(), y.ravel().tolist(), strict=True)]
     assert_close(head.loss(f, y, kind=kind), math.fsum(errors) / 20)
     kept = [e for e, seen in zip(errors, mask.ravel().tolist(), strict=True) if seen]
@@ -160,7 +184,8 @@ def test_point_losses_against_a_loop(kind, assert_close):
 
 def test_pinball_against_a_loop_and_gluonts(assert_close):
     head = build("quantile", quantiles=[0.1, 0.5, 0.8])
-    raw, y = raw_of(head, 4, 5), truth_of("quantile", 4, 5)
+    raw = raw_of(head, 4, 5)
+    y = truth_of("quantile", 4, 5)
     values = head.denormalise(raw)
     total = 0.0
     for numbers, truth in zip(raw.reshape(-1, 3).tolist(), y.ravel().tolist(), strict=True):
@@ -168,13 +193,16 @@ def test_pinball_against_a_loop_and_gluonts(assert_close):
             total += q * (truth - f) if truth > f else (1 - q) * (f - truth)
     assert_close(head.loss(values, y), total / 60)
     # Theirs has the factor 2 of the weighted quantile loss.
-    assert_close(head.loss(values, y), theirs.QuantileOutput([0.1, 0.5, 0.8]).loss(y, (values,)).mean() / 2)
+    assert_close(
+        head.loss(values, y), theirs.QuantileOutput([0.1, 0.5, 0.8]).loss(y, (values,)).mean() / 2
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_likelihoods_against_the_formulas(family, assert_close):
     head = build(family)
-    raw, y = raw_of(head, 4, 5), truth_of(family, 4, 5)
+    raw = raw_of(head, 4, 5)
+    y = truth_of(family, 4, 5)
     mask = torch.rand(4, 5, generator=seeded(5)) < 0.6
     terms = [
         minus_log_likelihood(family, numbers, truth)
@@ -188,7 +216,8 @@ def test_likelihoods_against_the_formulas(family, assert_close):
 @pytest.mark.parametrize("kind", HEADS)
 def test_missing_truth_leaves_loss_and_gradients_clean(kind):
     head = build(kind)
-    raw, y = raw_of(head, 4, 5).requires_grad_(), truth_of(kind, 4, 5)
+    raw = raw_of(head, 4, 5).requires_grad_()
+    y = truth_of(kind, 4, 5)
     mask = torch.rand(4, 5, generator=seeded(5)) < 0.6
     full = head.loss(head.denormalise(raw), y, mask)
     (expected,) = torch.autograd.grad(full, raw)
@@ -216,12 +245,15 @@ def test_a_broken_network_does_not_hide_behind_the_rule_for_constant_windows(fam
 @pytest.mark.parametrize("kind", HEADS)
 def test_gradients(kind):
     head = build(kind)
-    y, spread = truth_of(kind, 2, 3), torch.tensor([[0.5], [2.0]], dtype=F64)
+    y = truth_of(kind, 2, 3)
+    spread = torch.tensor([[0.5], [2.0]], dtype=F64)
     mask = torch.tensor([[True, True, False], [True, False, True]])
     level = torch.tensor([[1.0], [-2.0]], dtype=F64) if head.shifts else None
     for name in head.losses:
         assert torch.autograd.gradcheck(
-            lambda raw, name=name: head.loss(head.denormalise(raw, level, spread), y, mask, kind=name),
+            lambda raw, name=name: head.loss(
+                head.denormalise(raw, level, spread), y, mask, kind=name
+            ),
             raw_of(head, 2, 3).requires_grad_(),
         )
 
@@ -245,21 +277,26 @@ def test_float32_extremes_give_finite_losses_and_gradients(kind):
 
 
 def test_large_counts_and_many_degrees_keep_their_digits_in_float32():
-    counts, heavy = build("negative_binomial"), build("student_t")
+    counts = build("negative_binomial")
+    heavy = build("student_t")
     raw = torch.tensor([[5e3, 2.0]])
     y = torch.tensor([36000.0])
     expected = minus_log_likelihood("negative_binomial", raw[0].tolist(), 36000.0)
     assert counts.loss(counts.denormalise(raw), y).item() == pytest.approx(expected, rel=1e-5)
     raw = torch.tensor([[1e6, 0.0, 0.0]])
     expected = minus_log_likelihood("student_t", raw[0].tolist(), 0.7)
-    assert heavy.loss(heavy.denormalise(raw), torch.tensor([0.7])).item() == pytest.approx(expected, rel=1e-5)
+    assert heavy.loss(heavy.denormalise(raw), torch.tensor([0.7])).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_half_precision_states_give_full_precision_forecasts(kind):
     head = build(kind)
     raw = raw_of(head, 4, 5, dtype=torch.float32)
-    loss = head.loss(head.denormalise(raw.bfloat16().float()), truth_of(kind, 4, 5, dtype=torch.float32))
+    loss = head.loss(
+        head.denormalise(raw.bfloat16().float()), truth_of(kind, 4, 5, dtype=torch.float32)
+    )
     half = head.denormalise(raw.bfloat16())
     if kind != "point":
         assert half.dtype == torch.float32
@@ -269,9 +306,12 @@ def test_half_precision_states_give_full_precision_forecasts(kind):
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_loss_the_head_does_not_know_is_refused(kind):
     head = build(kind)
-    p, y = head.denormalise(raw_of(head, 2, 5)), truth_of(kind, 2, 5)
+    p = head.denormalise(raw_of(head, 2, 5))
+    y = truth_of(kind, 2, 5)
     assert torch.equal(head.loss(p, y), head.loss(p, y, kind=head.losses[0]))
-    with pytest.raises(ValueError, match=rf"loss must be one of {head.losses[0]}.* for this head; got 'crps'"):
+    with pytest.raises(
+        ValueError, match=rf"loss must be one of {head.losses[0]}.* for this head; got 'crps'"
+    ):
         head.loss(p, y, kind="crps")
 
 
@@ -280,10 +320,13 @@ def test_a_loss_the_head_does_not_know_is_refused(kind):
 
 @pytest.mark.parametrize("family", GLUONTS)
 def test_domain_maps_and_distributions_equal_gluonts(family, assert_close):
-    ours, other = FAMILIES[family], GLUONTS[family]()
+    ours = FAMILIES[family]
+    other = GLUONTS[family]()
     assert type(ours).__name__ == type(other).__name__
     assert list(ours.args_dim.items()) == list(other.args_dim.items())
-    raw = torch.cartesian_prod(*[torch.tensor([-8.0, -1.0, 0.0, 0.3, 2.0, 25.0], dtype=F64)] * len(ours.args_dim))
+    raw = torch.cartesian_prod(
+        *[torch.tensor([-8.0, -1.0, 0.0, 0.3, 2.0, 25.0], dtype=F64)] * len(ours.args_dim)
+    )
     args = ours.domain_map(*raw.unbind(-1))
     for mine, yours in zip(args, other.domain_map(*raw[..., None].unbind(-2)), strict=True):
         assert torch.equal(mine, yours)
@@ -305,7 +348,9 @@ def test_domain_maps_and_distributions_equal_gluonts(family, assert_close):
 
 
 def test_log_normal_follows_the_exponential_of_the_normal(assert_close):
-    """gluonts has no log-normal for torch; its rules for the normal, and torch's own transformation, stand in."""
+    """gluonts has no log-normal for torch; its rules for the normal, and torch's own
+    transformation, stand in.
+    """
     raw = torch.cartesian_prod(*[torch.tensor([-8.0, -1.0, 0.0, 2.0], dtype=F64)] * 2)
     ours = FAMILIES["log_normal"]
     args = ours.domain_map(*raw.unbind(-1))
@@ -357,8 +402,12 @@ def test_quantiles_equal_scipy(family):
     actual = head.quantiles(p, q)
     np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
     assert not actual.requires_grad
-    torch.testing.assert_close(head.quantiles(p.float(), torch.tensor(q, dtype=F64)).double(), actual, rtol=1e-3,
-                               atol=1.0 if family == "negative_binomial" else 1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        head.quantiles(p.float(), torch.tensor(q, dtype=F64)).double(),
+        actual,
+        rtol=1e-3,
+        atol=1.0 if family == "negative_binomial" else 1e-3,
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -366,7 +415,8 @@ def test_quantiles_equal_scipy(family):
 def test_count_quantiles_are_the_least_whole_numbers(total_count, mean, q):
     odds = mean / total_count
     (k,) = count_quantiles(np.array([q]), np.array([total_count]), np.array([odds]))
-    # scipy's own distribution is given the smaller of the two probabilities, whose digits are all there.
+    # scipy's own distribution is given the smaller of the two probabilities, whose digits are all
+    # there.
     if odds > 1:
         cdf = [scipy.stats.nbinom.cdf(k - less, total_count, 1 / (1 + odds)) for less in (0, 1)]
     else:
@@ -379,15 +429,20 @@ def test_count_quantiles_are_the_least_whole_numbers(total_count, mean, q):
 def test_count_quantiles_by_adding_probabilities():
     for n, odds in ((0.3, 4.0), (2.5, 0.7), (40.0, 3.0)):
         for q in (0.01, 0.5, 0.99):
-            total, k = 0.0, -1
+            total = 0.0
+            k = -1
             while total < q:
                 k += 1
-                log = math.lgamma(k + n) - math.lgamma(n) - math.lgamma(k + 1) - n * math.log1p(odds)
+                log = (
+                    math.lgamma(k + n) - math.lgamma(n) - math.lgamma(k + 1) - n * math.log1p(odds)
+                )
                 total += math.exp(log + k * math.log(odds / (1 + odds)))
             assert count_quantiles(np.array(q), np.array(n), np.array(odds)) == k
     # Tiny odds of very many: Poisson, where one minus the odds is 1.
     for q in (0.1, 0.5, 0.99):
-        assert count_quantiles(np.array(q), np.array(3e17), np.array(1e-17)) == scipy.stats.poisson.ppf(q, 3)
+        assert count_quantiles(
+            np.array(q), np.array(3e17), np.array(1e-17)
+        ) == scipy.stats.poisson.ppf(q, 3)
 
 
 def test_count_quantiles_of_absurd_parameters_end_and_are_no_nan():
@@ -398,28 +453,43 @@ def test_count_quantiles_of_absurd_parameters_end_and_are_no_nan():
     assert (values.diff(dim=-1)[values[..., 1:].isfinite()] >= 0).all()
     assert not head.sample(head.denormalise(raw), 5, seeded()).isnan().any()
     # Where whole numbers end the limit takes over without a jump.
-    q, n = np.array([0.1, 0.5, 0.9]), np.full(3, 2.0)
+    q = np.array([0.1, 0.5, 0.9])
+    n = np.full(3, 2.0)
     below, above = (count_quantiles(q, n, np.full(3, mean / 2.0)) / mean for mean in (1e14, 1e17))
     np.testing.assert_allclose(below, above, rtol=1e-9)
 
 
-RAWS = st.integers(1, 7).flatmap(lambda n: arrays(np.float32, (4, 2 * n + 1), elements=st.floats(-1e6, 1e6, width=32)))
+RAWS = st.integers(1, 7).flatmap(
+    lambda n: arrays(np.float32, (4, 2 * n + 1), elements=st.floats(-1e6, 1e6, width=32))
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(RAWS, st.floats(0, 1e6, width=32), st.floats(-1e6, 1e6, width=32), st.lists(st.floats(0, 1), max_size=20))
+@given(
+    RAWS,
+    st.floats(0, 1e6, width=32),
+    st.floats(-1e6, 1e6, width=32),
+    st.lists(st.floats(0, 1), max_size=20),
+)
 def test_quantiles_cannot_cross(raw, spread, level, shares):
     n = raw.shape[1]
-    head = QuantileHead(1, 1, 1, quantiles=[(i + 1) / (n + 1) for i in range(n)], generator=seeded())
+    head = QuantileHead(
+        1, 1, 1, quantiles=[(i + 1) / (n + 1) for i in range(n)], generator=seeded()
+    )
     p = head.denormalise(torch.from_numpy(raw), torch.tensor([level]), torch.tensor([spread]))
     assert (p.diff(dim=-1) >= 0).all()
-    low, high = head.trained[0], head.trained[-1]
+    low = head.trained[0]
+    high = head.trained[-1]
     asked = sorted([*head.trained, *(low + share * (high - low) for share in shares)])
     assert (head.quantiles(p, asked).diff(dim=-1) >= 0).all()
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(list(FAMILIES)), st.integers(0, 2**31), st.lists(st.floats(1e-4, 1 - 1e-4), min_size=2))
+@given(
+    st.sampled_from(list(FAMILIES)),
+    st.integers(0, 2**31),
+    st.lists(st.floats(1e-4, 1 - 1e-4), min_size=2),
+)
 def test_distribution_quantiles_cannot_cross(family, seed, asked):
     head = build(family)
     p = head.denormalise(3 * raw_of(head, 4, seed=seed, dtype=torch.float32))
@@ -456,7 +526,8 @@ def test_interpolation_equals_gluonts(assert_close):
 def test_quantiles_carry_gradients_between_the_trained_ones():
     head = build("quantile", quantiles=[0.1, 0.5, 0.9])
     assert torch.autograd.gradcheck(
-        lambda raw: head.quantiles(head.denormalise(raw), [0.1, 0.2, 0.77]), raw_of(head, 2, 3).requires_grad_()
+        lambda raw: head.quantiles(head.denormalise(raw), [0.1, 0.2, 0.77]),
+        raw_of(head, 2, 3).requires_grad_(),
     )
 
 
@@ -466,12 +537,17 @@ def test_quantile_questions_that_are_refused():
     assert build("quantile", quantiles=[0.5]).denormalise(torch.zeros(2, 1)).shape == (2, 1)
     p = head.denormalise(raw_of(head, 2, 5))
     for q in (0.1, 0.81):
-        with pytest.raises(ValueError, match=rf"trained for quantiles from 0.2 to 0.8; got {q}; ask for one between"):
+        with pytest.raises(
+            ValueError,
+            match=rf"trained for quantiles from 0.2 to 0.8; got {q}; ask for one between",
+        ):
             head.quantiles(p, [0.5, q])
     for other in (head, build("normal")):
         parameters = other.denormalise(raw_of(other, 2, 5))
         for q in (0.0, 1.0, 80.0, math.nan):
-            with pytest.raises(ValueError, match=rf"quantiles must lie between 0 and 1; got {q:g}; write 0.9"):
+            with pytest.raises(
+                ValueError, match=rf"quantiles must lie between 0 and 1; got {q:g}; write 0.9"
+            ):
                 other.quantiles(parameters, [0.5, q])
         with pytest.raises(ValueError, match="quantiles must be a list of at least one number"):
             other.quantiles(parameters, [])
@@ -479,7 +555,9 @@ def test_quantile_questions_that_are_refused():
         with pytest.raises(ValueError, match=r"quantiles must rise; got \[0\..*\]; sort them"):
             build("quantile", quantiles=wrong)
     point = build("point")
-    with pytest.raises(ValueError, match=r"a point head has no quantiles; got \[0.1\]; train head='quantile'"):
+    with pytest.raises(
+        ValueError, match=r"a point head has no quantiles; got \[0.1\]; train head='quantile'"
+    ):
         point.quantiles(raw_of(point, 2, 5), [0.1])
     with pytest.raises(ValueError, match="a point head has no distribution; got n = 3"):
         point.sample(raw_of(point, 2, 5), 3, seeded())
@@ -490,13 +568,17 @@ def test_quantile_questions_that_are_refused():
 
 @pytest.mark.parametrize("kind", PROBABLE)
 def test_draws_have_the_quantiles_and_moments_of_the_forecast(kind):
-    head, n = build(kind), 200_000
+    head = build(kind)
+    n = 200_000
     raw = 0.5 * raw_of(head, 3)
-    p = head.denormalise(raw, torch.tensor(2.0, dtype=F64) if head.shifts else None, torch.tensor(3.0, dtype=F64))
+    p = head.denormalise(
+        raw, torch.tensor(2.0, dtype=F64) if head.shifts else None, torch.tensor(3.0, dtype=F64)
+    )
     draws = head.sample(p, n, seeded(7))
     assert draws.shape == (3, n)
     for q in (0.05, 0.25, 0.5, 0.75, 0.95):
-        # The share of draws at or below the quantile, within five standard errors; counts may only lie above.
+        # The share of draws at or below the quantile, within five standard errors; counts may only
+        # lie above.
         below = (draws <= head.quantiles(p, [q])).double().mean(-1)
         error = 5 * math.sqrt(q * (1 - q) / n)
         assert (below > q - error).all()
@@ -507,14 +589,19 @@ def test_draws_have_the_quantiles_and_moments_of_the_forecast(kind):
         assert ((draws.mean(-1) - law.mean).abs() < 5 * (law.variance / n).sqrt()).all()
         torch.testing.assert_close(draws.var(-1), law.variance, rtol=0.1, atol=0)
     if kind == "student_t":
-        assert ((draws.mean(-1) - head.point(p)).abs() < 0.1 * head.quantiles(p, [0.95])[:, 0].abs()).all()
+        assert (
+            (draws.mean(-1) - head.point(p)).abs() < 0.1 * head.quantiles(p, [0.95])[:, 0].abs()
+        ).all()
 
 
 @pytest.mark.parametrize("kind", PROBABLE)
 def test_draws_come_from_the_given_generator_alone(kind):
     head = build(kind)
     p = head.denormalise(raw_of(head, 2, 5, dtype=torch.float32))
-    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_state, numpy_state = (
+        torch.random.get_rng_state(),
+        np.random.get_state()[1].copy(),  # noqa: NPY002
+    )
     first = head.sample(p, 50, seeded(1))
     torch.rand(1, generator=seeded())
     assert torch.equal(first, head.sample(p, 50, seeded(1)))
@@ -534,11 +621,16 @@ def test_draws_come_from_the_given_generator_alone(kind):
 @pytest.mark.parametrize("kind", ["quantile", *SHIFTING])
 def test_forecasts_follow_shift_and_scale_exactly(kind, assert_close):
     head = build(kind)
-    raw, q = raw_of(head, 4, 5), [0.05, 0.3, 0.5, 0.9]
-    level, spread = torch.tensor([[3.0], [-70.0], [0.0], [1e4]], dtype=F64), torch.tensor([[2.0], [1e3], [0.1], [0.0]])
+    raw = raw_of(head, 4, 5)
+    q = [0.05, 0.3, 0.5, 0.9]
+    level = torch.tensor([[3.0], [-70.0], [0.0], [1e4]], dtype=F64)
+    spread = torch.tensor([[2.0], [1e3], [0.1], [0.0]])
     spread = spread.double()
-    plain, moved = head.denormalise(raw), head.denormalise(raw, level, spread)
-    assert_close(head.quantiles(moved, q), head.quantiles(plain, q) * spread[..., None] + level[..., None])
+    plain = head.denormalise(raw)
+    moved = head.denormalise(raw, level, spread)
+    assert_close(
+        head.quantiles(moved, q), head.quantiles(plain, q) * spread[..., None] + level[..., None]
+    )
     assert_close(head.point(moved), head.point(plain) * spread + level)
     drawn = head.sample(plain, 6, seeded(3)) * spread[..., None] + level[..., None]
     assert_close(head.sample(moved, 6, seeded(3)), drawn)
@@ -553,7 +645,8 @@ def test_forecasts_follow_shift_and_scale_exactly(kind, assert_close):
 @pytest.mark.parametrize("family", SHIFTING)
 def test_constant_windows_are_left_out_of_the_likelihood(family, assert_close):
     head = build(family)
-    raw, y = raw_of(head, 4, 5).requires_grad_(), truth_of(family, 4, 5)
+    raw = raw_of(head, 4, 5).requires_grad_()
+    y = truth_of(family, 4, 5)
     spread = torch.tensor([[1.0], [0.0], [2.0], [0.0]], dtype=F64)
     loss = head.loss(head.denormalise(raw, spread, spread), y)
     assert_close(loss, head.loss(head.denormalise(raw[::2], spread[::2], spread[::2]), y[::2]))
@@ -564,27 +657,37 @@ def test_constant_windows_are_left_out_of_the_likelihood(family, assert_close):
 
 
 def test_log_normal_follows_scale_exactly_and_counts_in_the_mean(assert_close):
-    spread, q = torch.tensor([[2.0], [30.0]], dtype=F64), [0.1, 0.5, 0.9]
-    positive, counts = build("log_normal"), build("negative_binomial")
+    spread = torch.tensor([[2.0], [30.0]], dtype=F64)
+    q = [0.1, 0.5, 0.9]
+    positive = build("log_normal")
+    counts = build("negative_binomial")
     raw = raw_of(positive, 2, 5)
-    plain, moved = positive.denormalise(raw), positive.denormalise(raw, None, spread)
+    plain = positive.denormalise(raw)
+    moved = positive.denormalise(raw, None, spread)
     assert_close(positive.quantiles(moved, q), positive.quantiles(plain, q) * spread[..., None])
     assert_close(positive.point(moved), positive.point(plain) * spread)
-    assert_close(positive.sample(moved, 6, seeded()), positive.sample(plain, 6, seeded()) * spread[..., None])
+    assert_close(
+        positive.sample(moved, 6, seeded()), positive.sample(plain, 6, seeded()) * spread[..., None]
+    )
     raw = raw_of(counts, 2, 5)
-    plain, moved = counts.denormalise(raw), counts.denormalise(raw, None, spread)
+    plain = counts.denormalise(raw)
+    moved = counts.denormalise(raw, None, spread)
     assert_close(counts.point(moved), counts.point(plain) * spread)
     assert torch.equal(moved[..., 0], plain[..., 0])
     values = counts.quantiles(moved, q)
     assert torch.equal(values, values.round())
     for head in (positive, counts):
-        with pytest.raises(ValueError, match=rf"{head.family.name} begins at zero and cannot be moved by a level"):
+        with pytest.raises(
+            ValueError, match=rf"{head.family.name} begins at zero and cannot be moved by a level"
+        ):
             head.denormalise(raw, spread, spread)
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_way_from_window_to_forecast_is_one_for_all_heads(kind):
-    """Wired as a model would: normalise, map, add a skip, denormalise; then the axes of windows and channels."""
+    """Wired as a model would: normalise, map, add a skip, denormalise; then the axes of windows and
+    channels.
+    """
     head = build(kind).double()
     x = torch.rand(2, 12, 3, generator=seeded(1), dtype=F64) * 50 + 1
     series = x.transpose(1, 2).flatten(0, 1)
@@ -602,10 +705,16 @@ def test_the_way_from_window_to_forecast_is_one_for_all_heads(kind):
     if kind != "point":
         assert head.quantiles(p, [0.1, 0.5]).shape == (2, 5, 3, 2)
         assert head.sample(p, 7, seeded()).shape == (2, 5, 3, 7)
-    assert isinstance(normaliser, MeanScale if kind in ("negative_binomial", "log_normal") else RevIN)
-    torch.testing.assert_close(head.point(forecast(series * 1e3)), head.point(p) * 1e3, rtol=1e-9, atol=1e-9)
+    assert isinstance(
+        normaliser, MeanScale if kind in ("negative_binomial", "log_normal") else RevIN
+    )
+    torch.testing.assert_close(
+        head.point(forecast(series * 1e3)), head.point(p) * 1e3, rtol=1e-9, atol=1e-9
+    )
     if head.shifts:
-        torch.testing.assert_close(head.point(forecast(series - 70)), head.point(p) - 70, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            head.point(forecast(series - 70)), head.point(p) - 70, rtol=1e-9, atol=1e-9
+        )
 
 
 def test_mean_scale_against_gluonts_and_on_zeros(assert_close):

@@ -1,4 +1,6 @@
-"""Rules of the sources: light imports, one-way layers, the public list, plain code; each is shown to fail."""
+"""Rules of the sources: light imports, one-way layers, the public list, plain code; each is shown
+to fail.
+"""
 
 import ast
 import functools
@@ -35,11 +37,25 @@ WALLS = {
     "tsattn.data.cards": ("pooch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.forecaster": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
-    "tsattn.forecasters.naive tsattn.evaluate.conformal tsattn.evaluate.backtest": (*HEAVY, *NETWORKS),
+    "tsattn.forecasters.naive tsattn.evaluate.conformal tsattn.evaluate.backtest": (
+        *HEAVY,
+        *NETWORKS,
+    ),
     "tsattn.forecasters.classical tsattn.forecasters.statsforecast": (*HEAVY, *NETWORKS),
     "tsattn.forecasters.regression tsattn.forecasters.gluonts": (*HEAVY, *NETWORKS),
-    "tsattn.training.loop": ("gluonts", "statsmodels", "sklearn", "tsattn.forecasters.attention", "tsattn.evaluate"),
-    "tsattn.training.processes tsattn.training.state": ("pandas", *HEAVY, "tsattn.data", "tsattn.nn"),
+    "tsattn.training.loop": (
+        "gluonts",
+        "statsmodels",
+        "sklearn",
+        "tsattn.forecasters.attention",
+        "tsattn.evaluate",
+    ),
+    "tsattn.training.processes tsattn.training.state": (
+        "pandas",
+        *HEAVY,
+        "tsattn.data",
+        "tsattn.nn",
+    ),
     "tsattn.distributed": (*HEAVY, *NETWORKS, "joblib", "fugue"),
     "tsattn.tuning": ("optuna", "gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.forecasters.attention": ("gluonts", "statsmodels", "tsattn.catalogue"),
@@ -55,7 +71,7 @@ WALLS = {
 }
 
 
-# --- what an import loads ---------------------------------------------------------------------------------------
+# --- what an import loads -------------------------------------------------------------------------
 
 
 def run_python(code: str, *flags: str, cwd: Path | None = None, told: str = "") -> str:
@@ -68,8 +84,8 @@ def run_python(code: str, *flags: str, cwd: Path | None = None, told: str = "") 
     return done.stdout
 
 
-# Answers each job, [modules, names, folder of the package], in a fork of a process that has loaded nothing but those of
-# pandas and torch that the job does not name.
+# Answers each job, [modules, names, folder of the package], in a fork of a process that has loaded
+# nothing but those of pandas and torch that the job does not name.
 _FORKS = """
 import importlib, json, os, sys
 
@@ -118,7 +134,11 @@ def loaded(jobs: list[tuple[str, tuple[str, ...], Path]]) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def walls():
     """What each wall lets through."""
-    return dict(zip(WALLS, loaded([(modules, names, ROOT) for modules, names in WALLS.items()]), strict=True))
+    return dict(
+        zip(
+            WALLS, loaded([(modules, names, ROOT) for modules, names in WALLS.items()]), strict=True
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +170,9 @@ def test_hole_in_a_wall_is_seen(modules, holes):
 
 def test_walls_name_modules_that_exist():
     for name in {*" ".join(WALLS).split(), *(name for names in WALLS.values() for name in names)}:
-        assert importlib.util.find_spec(name) is not None, f"{name} is gone: a wall against nothing stands for ever"
+        assert importlib.util.find_spec(name) is not None, (
+            f"{name} is gone: a wall against nothing stands for ever"
+        )
 
 
 def test_import_takes_less_than_a_second():
@@ -158,7 +180,7 @@ def test_import_takes_less_than_a_second():
     assert float(run_python(code)) < 1
 
 
-# --- the public names -------------------------------------------------------------------------------------------
+# --- the public names -----------------------------------------------------------------------------
 
 
 def documented_names(text: str) -> list[str]:
@@ -176,7 +198,9 @@ def test_public_names_are_the_documented_ones():
 def definition(module, name):
     """The class or function of a name in the sources, also where a package passes it on."""
     home = PACKAGE.joinpath(*module.split(".")[1:])
-    for node in ast.parse((home / "__init__.py" if home.is_dir() else home.with_suffix(".py")).read_text()).body:
+    for node in ast.parse(
+        (home / "__init__.py" if home.is_dir() else home.with_suffix(".py")).read_text()
+    ).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
         if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
@@ -201,15 +225,19 @@ def test_facade_lists_and_refuses():
 
 
 def test_no_public_name_is_a_room():
-    """Importing ``tsattn.x`` sets the attribute x of tsattn: a public name x would be overwritten by a module."""
+    """Importing ``tsattn.x`` sets the attribute x of tsattn: a public name x would be overwritten
+    by a module.
+    """
     rooms = {name for _, name, _ in pkgutil.iter_modules(tsattn.__path__)}
     assert {"data", "nn", "kernels", "forecaster"} <= rooms
     assert not rooms & set(tsattn.__all__)
 
 
-# --- layers -----------------------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
-CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
 # contract -> (file, line that breaks it)
 BREACHES = {
     "One-way layers": ("data/frames.py", "import tsattn.forecaster"),
@@ -226,9 +254,14 @@ BREACHES = {
 
 def lint_imports(folder: Path) -> tuple[int, str]:
     """Exit status and report of import-linter on the package in ``folder``."""
-    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    code = (
+        "import sys; from importlinter.cli import lint_imports;"
+        " sys.exit(lint_imports(no_cache=True))"
+    )
     env = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -267,7 +300,7 @@ def test_module_without_a_layer_is_seen(copied_house):
     assert "attic" in report
 
 
-# --- the folder datasets is no package --------------------------------------------------------------------------
+# --- the folder datasets is no package ------------------------------------------------------------
 
 _WHERE = (
     "from importlib.util import find_spec; spec = find_spec('datasets');"
@@ -283,24 +316,36 @@ def test_datasets_folder_is_not_importable():
     assert not list((ROOT / "datasets").rglob("*.py"))
     assert not points_into_checkout(run_python(_WHERE, "-P", cwd=ROOT))
     spec = importlib.util.find_spec("datasets")
-    assert spec is None or not points_into_checkout(str(list(spec.submodule_search_locations or [])))
+    assert spec is None or not points_into_checkout(
+        str(list(spec.submodule_search_locations or []))
+    )
 
 
 def test_importable_datasets_folder_is_seen():
-    # Without -P the working directory leads the search; -S leaves out installed packages that bear the name.
+    # Without -P the working directory leads the search; -S leaves out installed packages that bear
+    # the name.
     code = f"import sys; sys.path.insert(0, ''); {_WHERE}"
     assert points_into_checkout(run_python(code, "-S", cwd=ROOT))
 
 
 @pytest.mark.parametrize("file", ["Makefile", ".ci/run"])
 def test_python_is_run_safely_from_the_root(file):
-    assert re.search(r"^export PYTHONSAFEPATH ?:?= ?1$", (ROOT / file).read_text(), flags=re.MULTILINE)
+    assert re.search(
+        r"^export PYTHONSAFEPATH ?:?= ?1$", (ROOT / file).read_text(), flags=re.MULTILINE
+    )
 
 
-# --- what is shipped (the rest is in check_wheel.py) ------------------------------------------------------------
+# --- what is shipped (the rest is in check_wheel.py) ----------------------------------------------
 
 _SHIPPED = {"tsattn/__init__.py", "tsattn/py.typed", "tsattn/_datasets/a.toml"}
-_SOURCES = {"tsattn/__init__.py", "tsattn/py.typed", "datasets/a.toml", "LICENSE", "README.md", "pyproject.toml"}
+_SOURCES = {
+    "tsattn/__init__.py",
+    "tsattn/py.typed",
+    "datasets/a.toml",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+}
 
 
 @pytest.fixture
@@ -344,7 +389,7 @@ def test_weights_too_large_or_other_forecasts_are_seen(tmp_path):
         check_weights(tmp_path, "[[1.0]]", "[[1.00001]]")
 
 
-# --- rules of the code ------------------------------------------------------------------------------------------
+# --- rules of the code ----------------------------------------------------------------------------
 
 _FILE_LINES = 700
 _BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
@@ -357,7 +402,9 @@ def broad_excepts(tree: ast.Module, text: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-            if any(each is None or (isinstance(each, ast.Name) and each.id in broad) for each in caught):
+            if any(
+                each is None or (isinstance(each, ast.Name) and each.id in broad) for each in caught
+            ):
                 found.append(f"line {node.lineno} catches everything")
     return found
 
@@ -365,21 +412,36 @@ def broad_excepts(tree: ast.Module, text: str) -> list[str]:
 def prints(tree: ast.Module, text: str) -> list[str]:
     """Calls of print."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return [f"line {c.lineno} prints" for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+    return [
+        f"line {c.lineno} prints"
+        for c in calls
+        if isinstance(c.func, ast.Name) and c.func.id == "print"
+    ]
 
 
 def asserted_arguments(tree: ast.Module, text: str) -> list[str]:
-    """Asserts about an argument of a public function: they vanish under ``python -O`` and name no remedy."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    """Asserts about an argument of a public function: they vanish under ``python -O`` and name no
+    remedy.
+    """
+    classes = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
     places = [tree.body, *(node.body for node in classes)]
     found = []
-    for function in (node for place in places for node in place if isinstance(node, ast.FunctionDef)):
+    for function in (
+        node for place in places for node in place if isinstance(node, ast.FunctionDef)
+    ):
         if function.name.startswith("_") and not function.name.startswith("__"):
             continue
         args = function.args
         given = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)} - {"self", "cls"}
         asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
-        names = [{each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)} for node in asserts]
+        names = [
+            {each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)}
+            for node in asserts
+        ]
         about = [node for node, used in zip(asserts, names, strict=True) if given & used]
         found += [f"line {node.lineno} asserts what a caller passed" for node in about]
     return found
@@ -400,7 +462,9 @@ def missing_openings(tree: ast.Module, text: str) -> list[str]:
 
 def relative_imports(tree: ast.Module, text: str) -> list[str]:
     """Imports with dots."""
-    return [f"line {n.lineno}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+    return [
+        f"line {n.lineno}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0
+    ]
 
 
 def undocumented(tree: ast.Module, text: str) -> list[str]:
@@ -440,7 +504,9 @@ def parsed():
 def test_code_keeps_the_rule(rule):
     check, _ = RULES[rule]
     assert len(SOURCES) > 20
-    found = {name: findings for name, (tree, text) in parsed().items() if (findings := check(tree, text))}
+    found = {
+        name: findings for name, (tree, text) in parsed().items() if (findings := check(tree, text))
+    }
     assert found == {}
 
 
@@ -459,16 +525,22 @@ def test_shapes_are_not_postponed():
     """Shape checks read annotations; postponed ones would be strings."""
     hooked = [file for room in ("nn", "kernels") for file in (PACKAGE / room).glob("*.py")]
     assert len(hooked) > 8
-    assert [file.name for file in hooked if "from __future__ import annotations" in file.read_text()] == []
+    assert [
+        file.name for file in hooked if "from __future__ import annotations" in file.read_text()
+    ] == []
 
 
-# --- what is tracked --------------------------------------------------------------------------------------------
+# --- what is tracked ------------------------------------------------------------------------------
 
-# An absolute path of two parts or more after a blank, quote or bracket. Devices and /usr/bin/env are everywhere, and
-# /some/... stands for any place.
-_MACHINE_PATH = re.compile(r"""(?<![^\s"'`(\[=:,])/(?!usr/bin/env\b|dev/|proc/|some/)[A-Za-z_][\w.-]*/[\w.-]+""")
+# An absolute path of two parts or more after a blank, quote or bracket. Devices and /usr/bin/env
+# are everywhere, and /some/... stands for any place.
+_MACHINE_PATH = re.compile(
+    r"""(?<![^\s"'`(\[=:,])/(?!usr/bin/env\b|dev/|proc/|some/)[A-Za-z_][\w.-]*/[\w.-]+"""
+)
 _DRIVE_PATH = re.compile(r"\b[A-Z]:\\\w")
-_REGISTRY = re.compile(r"(?:index|find-links|trusted-host)[-_]?(?:url)?[\s=]+\S*https?:|pypi\.org|pythonhosted\.org")
+_REGISTRY = re.compile(
+    r"(?:index|find-links|trusted-host)[-_]?(?:url)?[\s=]+\S*https?:|pypi\.org|pythonhosted\.org"
+)
 
 
 def local_traces(text: str) -> list[str]:
@@ -481,20 +553,48 @@ def tracked_files() -> list[Path]:
     """Text files under version control; without git, those in the places where such files live."""
     git = shutil.which("git")
     if git is not None and (ROOT / ".git").exists():
-        done = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         files = [ROOT / name for name in done.stdout.split("\0") if name]
     else:
         folders = ("tsattn", "tests", "docs", "datasets", "benchmarks", ".ci")
-        files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(f for folder in folders for f in (ROOT / folder).rglob("*"))]
-    text = {".py", ".md", ".toml", ".jsonl", ".json", ".yaml", ".yml", ".cff", ".cfg", ".txt", ".csv", ".in", ""}
-    files = [file for file in files if file.is_file() and file.suffix in text and "_build" not in file.parts]
+        files = [
+            *ROOT.glob("*.*"),
+            ROOT / "Makefile",
+            *(f for folder in folders for f in (ROOT / folder).rglob("*")),
+        ]
+    text = {
+        ".py",
+        ".md",
+        ".toml",
+        ".jsonl",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".cff",
+        ".cfg",
+        ".txt",
+        ".csv",
+        ".in",
+        "",
+    }
+    files = [
+        file
+        for file in files
+        if file.is_file() and file.suffix in text and "_build" not in file.parts
+    ]
     return [file for file in files if file.stat().st_size < 2**20]
 
 
 def test_tracked_files_are_at_home_anywhere():
     files = tracked_files()
     assert ROOT / "Makefile" in files
-    found = {str(f.relative_to(ROOT)): t for f in files if f != Path(__file__) and (t := local_traces(f.read_text()))}
+    found = {
+        str(f.relative_to(ROOT)): t
+        for f in files
+        if f != Path(__file__) and (t := local_traces(f.read_text()))
+    }
     assert found == {}
 
 

@@ -45,7 +45,12 @@ def test_default_blocks_match_the_loops(length, causal, assert_close):
 
 @pytest.mark.parametrize(("length", "causal"), [(7, False), (64, True)])
 def test_uneven_ranks_and_unrelated_blocks_match_the_loops(length, causal, assert_close):
-    options = {"ranks": (1, 3, 2), "block_sizes": (length + 13, 13, 5), "level_scales": (0.5, 2.0, -1.5), "offset": 4}
+    options = {
+        "ranks": (1, 3, 2),
+        "block_sizes": (length + 13, 13, 5),
+        "level_scales": (0.5, 2.0, -1.5),
+        "offset": 4,
+    }
     check(assert_close, draw(1, 1, length, length, 6), BACKENDS, causal=causal, **options)
 
 
@@ -53,7 +58,14 @@ def test_uneven_ranks_and_unrelated_blocks_match_the_loops(length, causal, asser
     ("offset", "causal"), [(11, False), (21, True), (1000, False), ((0, 5), True), ((7, 7), False)]
 )
 def test_offsets_match_the_loops(offset, causal, assert_close):
-    check(assert_close, draw(2, 2, 42, 42, 5), BACKENDS, ranks=(2, 1, 1, 1), offset=offset, causal=causal)
+    check(
+        assert_close,
+        draw(2, 2, 42, 42, 5),
+        BACKENDS,
+        ranks=(2, 1, 1, 1),
+        offset=offset,
+        causal=causal,
+    )
 
 
 def test_a_level_whose_one_block_is_not_the_first_counts_everywhere(assert_close):
@@ -63,7 +75,9 @@ def test_a_level_whose_one_block_is_not_the_first_counts_everywhere(assert_close
 
 
 @pytest.mark.parametrize("sizes", [(5, 17), (17, 5), (9, 1)])
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 3}, {"offset": (2, 9)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": True}, {"causal": True, "window": 3}, {"offset": (2, 9)}]
+)
 def test_queries_stand_at_the_last_keys(sizes, options, assert_close):
     check(assert_close, draw(2, 2, *sizes, 4), BACKENDS, ranks=(2, 1, 1), **options)
 
@@ -104,16 +118,28 @@ def test_mean_levels_match_the_loops(ranks, offset, assert_close):
 def test_any_shape_matches_the_loops(data):
     ranks = tuple(data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=4), label="ranks"))
     n_heads, n_queries, n_keys = (data.draw(st.integers(1, top)) for top in (3, 20, 20))
-    longer, window = max(n_queries, n_keys), data.draw(st.none() | st.integers(1, 22))
-    sizes = sorted(data.draw(st.lists(st.integers(1, 30), min_size=len(ranks), max_size=len(ranks))), reverse=True)
+    longer = max(n_queries, n_keys)
+    window = data.draw(st.none() | st.integers(1, 22))
+    sizes = sorted(
+        data.draw(st.lists(st.integers(1, 30), min_size=len(ranks), max_size=len(ranks))),
+        reverse=True,
+    )
     options = {
-        "block_sizes": (max(longer, sizes[0]), *sizes[1:]) if data.draw(st.booleans(), label="own blocks") else None,
-        "offset": data.draw(st.integers(0, 40) | st.tuples(*[st.integers(0, 40)] * n_heads), label="offset"),
+        "block_sizes": (
+            (max(longer, sizes[0]), *sizes[1:])
+            if data.draw(st.booleans(), label="own blocks")
+            else None
+        ),
+        "offset": data.draw(
+            st.integers(0, 40) | st.tuples(*[st.integers(0, 40)] * n_heads), label="offset"
+        ),
         "mean_levels": data.draw(st.booleans()),
         "causal": data.draw(st.booleans()),
         "window": window,
         "n_global": 0 if window is None else data.draw(st.integers(0, 3)),
-        "key_mask": data.draw(st.none() | st.just(torch.arange(2 * n_keys).view(2, n_keys) % 3 > 0)),
+        "key_mask": data.draw(
+            st.none() | st.just(torch.arange(2 * n_keys).view(2, n_keys) % 3 > 0)
+        ),
     }
     tensors = draw(2, n_heads, n_queries, n_keys, sum(ranks), seed=data.draw(st.integers(0, 99)))
     check(compare, tensors, BACKENDS, ranks=ranks, **options)
@@ -153,8 +179,12 @@ def test_any_memory_layout_gives_the_same(backend, width, assert_close):
     ranks = (width // 2, width // 4, width // 4)
     q, k, v, g = draw(6, 4, 11, 11, width, n_values=width)
     expected = answers(by_reference, q, k, v, g, ranks=ranks)
-    views = [x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in (q, k, v)]
-    for actual, right in zip(answers(attention, *views, g, ranks=ranks, backend=backend), expected, strict=True):
+    views = [
+        x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in (q, k, v)
+    ]
+    for actual, right in zip(
+        answers(attention, *views, g, ranks=ranks, backend=backend), expected, strict=True
+    ):
         assert_close(actual, right)
     wide = torch.stack([x.detach() for x in (q, k, v)], dim=4).requires_grad_()
     out = attention(*wide.unbind(4), ranks=ranks, backend=backend)
@@ -175,7 +205,9 @@ def test_single_precision_matches_the_loops(backend, assert_close):
     q, k, v, g = draw(1, 2, 65, 65, 8, dtype=torch.float32)
     options = {"ranks": (4, 2, 2), "causal": True}
     for actual, right in zip(
-        answers(attention, q, k, v, g, backend=backend, **options), truth(q, k, v, g, **options), strict=True
+        answers(attention, q, k, v, g, backend=backend, **options),
+        truth(q, k, v, g, **options),
+        strict=True,
     ):
         assert actual.dtype == torch.float32
         assert_close(actual, right, "float32")
@@ -192,10 +224,13 @@ def test_half_precision_is_no_worse_than_plain_torch(backend, dtype):
     # Blocks as long as the sequence make ordinary attention of any ranks.
     options = {"ranks": (4, 2, 2), "block_sizes": (42, 42, 42)}
     expected = truth(q, k, v, g)
-    ours, theirs = answers(attention, q, k, v, g, backend=backend, **options), answers(plain, q, k, v, g)
+    ours = answers(attention, q, k, v, g, backend=backend, **options)
+    theirs = answers(plain, q, k, v, g)
     for actual, other, right in zip(ours, theirs, expected, strict=True):
         assert actual.dtype == dtype
-        assert (actual.double() - right).abs().max() <= 2 * (other.double() - right).abs().max() + 1e-5
+        assert (actual.double() - right).abs().max() <= 2 * (
+            other.double() - right
+        ).abs().max() + 1e-5
         assert (actual.double() - right).norm() <= 5e-3 * right.norm()
 
 
@@ -206,7 +241,9 @@ def test_autocast_narrows_nothing(backend):
         expected = answers(attention, q, k, v, g, ranks=ranks, backend=backend)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = attention(q, k, v, ranks=ranks, backend=backend)
-        for ours, right in zip((out, *torch.autograd.grad(out, (q, k, v), g)), expected, strict=True):
+        for ours, right in zip(
+            (out, *torch.autograd.grad(out, (q, k, v), g)), expected, strict=True
+        ):
             assert torch.equal(ours, right)
 
 
@@ -227,12 +264,17 @@ def test_a_mask_made_for_inference_serves_training():
     q, k, v, g = draw(1, 1, 37, 37, 4)
     with torch.inference_mode():
         attention(q, k, v, ranks=(2, 2), mean_levels=True, causal=True)
-    assert all(x.isfinite().all() for x in answers(attention, q, k, v, g, ranks=(2, 2), mean_levels=True, causal=True))
+    assert all(
+        x.isfinite().all()
+        for x in answers(attention, q, k, v, g, ranks=(2, 2), mean_levels=True, causal=True)
+    )
 
 
 def test_threads_do_not_disturb_one_another():
     calls = [(draw(2, 2, length, length, 4, seed=length), length) for length in (5, 9, 17, 33)]
-    expected = [answers(attention, *tensors, ranks=(2, 1, 1), offset=length) for tensors, length in calls]
+    expected = [
+        answers(attention, *tensors, ranks=(2, 1, 1), offset=length) for tensors, length in calls
+    ]
     results = [[] for _ in calls]
 
     def work(slot):
@@ -261,7 +303,9 @@ def test_second_derivatives_are_refused_by_the_fast_backends(backend):
 
 def test_the_reference_has_second_derivatives():
     q, k, v, _ = draw(1, 1, 4, 4, 4)
-    assert torch.autograd.gradgradcheck(lambda *x: attention(*x, ranks=(2, 2), backend="reference"), (q, k, v))
+    assert torch.autograd.gradgradcheck(
+        lambda *x: attention(*x, ranks=(2, 2), backend="reference"), (q, k, v)
+    )
 
 
 # --- what the formulas promise
@@ -310,12 +354,16 @@ def test_neighbours_across_a_border_share_only_coarser_features(offset, border):
     assert scores[0, 41] == 1.0
 
 
-@pytest.mark.parametrize("options", [{"scale": -1.0}, {"scale": 0.0}, {"ranks": (4,), "level_scales": (0.0,)}])
+@pytest.mark.parametrize(
+    "options", [{"scale": -1.0}, {"scale": 0.0}, {"ranks": (4,), "level_scales": (0.0,)}]
+)
 @pytest.mark.parametrize("causal", [False, True])
 def test_factors_of_zero_or_below_are_factors(options, causal, assert_close):
     tensors = draw(1, 1, 100, 100, 4)
     assert (
-        dispatch.choose(fit(*tensors[:2], causal=causal, scale=options.get("scale", 0.0)), "auto", False, False)
+        dispatch.choose(
+            fit(*tensors[:2], causal=causal, scale=options.get("scale", 0.0)), "auto", False, False
+        )
         == "fused"
     )
     check(assert_close, tensors, ("auto", "reference"), causal=causal, **options)
@@ -335,7 +383,11 @@ def test_a_window_is_that_many_keys(causal):
         inner = seen[6].nonzero().flatten().tolist()
         assert inner == list(range(7 - window, 7 if causal else 6 + window))
     weights = attention(
-        torch.zeros(1, 1, 12, 2), torch.zeros(1, 1, 12, 2), torch.eye(12)[None, None], causal=True, window=4
+        torch.zeros(1, 1, 12, 2),
+        torch.zeros(1, 1, 12, 2),
+        torch.eye(12)[None, None],
+        causal=True,
+        window=4,
     )
     assert (weights[0, 0, 11] > 0).sum() == 4
     assert torch.allclose(weights[0, 0, 11, 8:], torch.tensor(0.25))
@@ -348,35 +400,47 @@ class Dilated(Pattern):
     every: int = 1
 
     def mask(self, n_queries, n_keys, *, device=None):
-        here, there = torch.arange(n_keys - n_queries, n_keys)[:, None], torch.arange(n_keys)
+        here = torch.arange(n_keys - n_queries, n_keys)[:, None]
+        there = torch.arange(n_keys)
         return super().mask(n_queries, n_keys) & ((here - there) % self.every == 0)
 
 
 def test_a_further_pattern_is_served_where_masks_are_and_refused_elsewhere(assert_close):
     q, k, v, g = draw(2, 2, 300, 300, 4)
-    pattern, levels = Dilated(causal=True, every=3), Levels((2, 2))
+    pattern = Dilated(causal=True, every=3)
+    levels = Levels((2, 2))
     seen = torch.arange(300)[:, None] - torch.arange(300)
     seen = (seen >= 0) & (seen % 3 == 0)
     wide = (q * 0.5) @ k.transpose(2, 3)
     expected = wide.masked_fill(~seen, -torch.inf).softmax(dim=3) @ v
     for backend in ("auto", "reference"):
         assert_close(attend(q, k, v, pattern=pattern, backend=backend), expected)
-        assert_close(attend(q, k, v, pattern=Dilated(causal=True, window=400, every=3), backend=backend), expected)
+        assert_close(
+            attend(q, k, v, pattern=Dilated(causal=True, window=400, every=3), backend=backend),
+            expected,
+        )
     right = answers(attend, q, k, v, g, levels=levels, pattern=pattern, backend="reference")
     for backend in ("expanded", "masked", "auto"):
         found = answers(attend, q, k, v, g, levels=levels, pattern=pattern, backend=backend)
         for actual, wanted in zip(found, right, strict=True):
             assert_close(actual, wanted)
-    with pytest.raises(ValueError, match="bands serve no pattern but causal; got every = 3; use the reference"):
+    with pytest.raises(
+        ValueError, match="bands serve no pattern but causal; got every = 3; use the reference"
+    ):
         attend(q, k, v, levels=levels, pattern=pattern, backend="bands")
-    with pytest.raises(ValueError, match="windowed backend serves no other pattern; got every = 3; use the reference"):
+    with pytest.raises(
+        ValueError,
+        match="windowed backend serves no other pattern; got every = 3; use the reference",
+    ):
         attend(q, k, v, pattern=Dilated(window=5, every=3), backend="windowed")
 
 
 def test_a_further_pattern_goes_through_a_layer_and_is_refused_by_caches():
     layer = Attention(8, score=DotScore(8, 2), pattern=Dilated(causal=True, every=2))
     maps = layer.weights(torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0)))[0, 0]
-    assert (maps > 0).int().tolist() == [[int(j <= i and (i - j) % 2 == 0) for j in range(6)] for i in range(6)]
+    assert (maps > 0).int().tolist() == [
+        [int(j <= i and (i - j) % 2 == 0) for j in range(6)] for i in range(6)
+    ]
     with pytest.raises(ValueError, match="no cache serves this pattern; got every = 2"):
         layer.make_cache(1, 6)
 
@@ -395,24 +459,42 @@ def test_rows_sum_to_one(backend, assert_close):
 
 
 @pytest.mark.parametrize(
-    ("length", "causal", "n_queries"), [(42, True, 5), (600, False, None), (600, True, None), (600, True, 5)]
+    ("length", "causal", "n_queries"),
+    [(42, True, 5), (600, False, None), (600, True, None), (600, True, 5)],
 )
 def test_one_level_and_no_level_are_torch_attention(length, causal, n_queries, assert_close):
     q, k, v, g = draw(2, 2, n_queries or length, length, 8)
-    mask = torch.ones(q.shape[2], length, dtype=torch.bool).tril(length - q.shape[2]) if causal else None
+    mask = (
+        torch.ones(q.shape[2], length, dtype=torch.bool).tril(length - q.shape[2])
+        if causal
+        else None
+    )
 
     def theirs(q, k, v):
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     expected = answers(theirs, q, k, v, g)
-    for options in ({}, {"ranks": (8,)}, {"ranks": (8,), "backend": "masked"}, {"ranks": (8,), "backend": "expanded"}):
-        for actual, right in zip(answers(attention, q, k, v, g, causal=causal, **options), expected, strict=True):
+    for options in (
+        {},
+        {"ranks": (8,)},
+        {"ranks": (8,), "backend": "masked"},
+        {"ranks": (8,), "backend": "expanded"},
+    ):
+        for actual, right in zip(
+            answers(attention, q, k, v, g, causal=causal, **options), expected, strict=True
+        ):
             assert_close(actual, right)
 
 
 def test_mlr_attention_is_attention_with_ranks():
     q, k, v, _ = draw(1, 2, 20, 20, 4, grad=False)
-    options = {"ranks": (2, 2), "offset": 3, "level_scales": (1.0, 2.0), "causal": True, "scale": 0.7}
+    options = {
+        "ranks": (2, 2),
+        "offset": 3,
+        "level_scales": (1.0, 2.0),
+        "causal": True,
+        "scale": 0.7,
+    }
     assert torch.equal(mlr_attention(q, k, v, **options), attention(q, k, v, **options))
     with pytest.raises(ValueError, match="mlr_attention needs ranks; got None"):
         without_hook(mlr_attention)(q, k, v, ranks=None)
@@ -442,7 +524,10 @@ def test_a_backend_is_chosen_by_shape():
     assert chosen(4, 4096, (2, 1, 1), "dense") == "expanded"
     assert chosen(4, 4096, (32, 16, 16), "dense") == "masked"
     assert chosen(4, 4000, (2, 1, 1), window=8) == "expanded"
-    with pytest.warns(UserWarning, match="pair by pair, for bands need nested blocks; got block sizes 3000 and 900"):
+    with pytest.warns(
+        UserWarning,
+        match="pair by pair, for bands need nested blocks; got block sizes 3000 and 900",
+    ):
         assert chosen(4, 5001, (2, 1, 1), block_sizes=(5001, 3000, 900)) == "expanded"
 
 
@@ -450,17 +535,29 @@ def test_a_backend_is_chosen_by_shape():
 
 
 BAD_NUMBERS = [
-    ({"ranks": (2, 1)}, r"ranks must sum to d_head; got sum\(\(2, 1\)\) = 3 for d_head = 4; change"),
+    (
+        {"ranks": (2, 1)},
+        r"ranks must sum to d_head; got sum\(\(2, 1\)\) = 3 for d_head = 4; change",
+    ),
     ({"ranks": (4, 0)}, "ranks must hold at least one number, each at least 1"),
     ({"ranks": ()}, "ranks must hold at least one number"),
-    ({"ranks": (2, 2), "block_sizes": (9,)}, r"block_sizes needs one number a level; got \(9,\) for ranks \(2, 2\)"),
+    (
+        {"ranks": (2, 2), "block_sizes": (9,)},
+        r"block_sizes needs one number a level; got \(9,\) for ranks \(2, 2\)",
+    ),
     ({"ranks": (2, 2), "block_sizes": (9, 10)}, "never grow from coarse to fine; got .9, 10."),
     ({"ranks": (2, 2), "block_sizes": (9, 0)}, "block_sizes must be at least 1"),
-    ({"ranks": (2, 2), "block_sizes": (8, 4)}, "first of block_sizes must cover the sequence; got 8 for 9 tokens"),
+    (
+        {"ranks": (2, 2), "block_sizes": (8, 4)},
+        "first of block_sizes must cover the sequence; got 8 for 9 tokens",
+    ),
     ({"ranks": (2, 2), "level_scales": (1.0,)}, "level_scales needs one number a level"),
     ({"ranks": (2, 2), "offset": ()}, r"offset must be at least 0; got \(\)"),
     ({"ranks": (2, 2), "offset": -1}, "offset must be at least 0; got -1"),
-    ({"ranks": (2, 2), "offset": (1, 2, 3)}, "offset must be one number or one per head; got 3 numbers for 2 heads"),
+    (
+        {"ranks": (2, 2), "offset": (1, 2, 3)},
+        "offset must be one number or one per head; got 3 numbers for 2 heads",
+    ),
     ({"window": 0}, "window must be at least 1, the token itself; got 0"),
     ({"window": 3, "n_global": -1}, "n_global must be at least 0; got -1"),
     ({"n_global": 2}, "n_global = 2 has no effect without a window; give one"),
@@ -475,7 +572,10 @@ BAD_NUMBERS = [
     ),
     (
         {"backend": "flash"},
-        "backend must be one of auto, reference, expanded, masked, dense, bands, windowed; got 'flash'",
+        (
+            "backend must be one of auto, reference, expanded, masked, dense, bands, windowed; got"
+            " 'flash'"
+        ),
     ),
     ({"backend": "dense"}, "backend 'dense' is for level scores and needs ranks"),
 ]
@@ -500,7 +600,9 @@ def unchecked(kind, **values):
 
 @pytest.mark.parametrize("name", ["ranks", "block_sizes", "offset", "window", "n_global"])
 def test_fractions_are_no_counts(name):
-    kind, given = (Levels, {"ranks": (2, 2)}) if name in {"ranks", "block_sizes", "offset"} else (Pattern, {})
+    kind, given = (
+        (Levels, {"ranks": (2, 2)}) if name in {"ranks", "block_sizes", "offset"} else (Pattern, {})
+    )
     value = (9.0, 2.0) if name in {"ranks", "block_sizes"} else 2.5
     with pytest.raises(TypeError, match=f"{name} must be made of integers"):
         unchecked(kind, **{**given, name: value})
@@ -509,7 +611,12 @@ def test_fractions_are_no_counts(name):
 def test_levels_and_patterns_are_equal_by_their_numbers():
     """What is built for a call is remembered by them."""
     plain = Levels((2, 2), (8, 4), (1, 1), (1.0, 2.0))
-    assert unchecked(Levels, ranks=torch.tensor([2, 2]), block_sizes=[8, 4], offset=[1, 1], scales=[1, 2]) == plain
+    assert (
+        unchecked(
+            Levels, ranks=torch.tensor([2, 2]), block_sizes=[8, 4], offset=[1, 1], scales=[1, 2]
+        )
+        == plain
+    )
     assert len({Pattern(True), Pattern(causal=True), Pattern(), Dilated(causal=True)}) == 3
     x = torch.zeros(1, 2, 8, 4)
     first, second = (make_geometry(x, x, levels=Levels((2, 2), offset=(3, 3))) for _ in range(2))
@@ -521,23 +628,59 @@ def ones(*shape, dtype=torch.float32):
 
 
 BAD_TENSORS = [
-    ((ones(2, 9, 4), ones(2, 9, 4), ones(2, 9, 4)), None, r"must have the axes \(batch, heads, tokens, features\)"),
-    ((ones(2, 2, 9, 4), ones(1, 2, 9, 4), ones(2, 2, 9, 4)), None, "q, k and v must agree in batch; got q"),
+    (
+        (ones(2, 9, 4), ones(2, 9, 4), ones(2, 9, 4)),
+        None,
+        r"must have the axes \(batch, heads, tokens, features\)",
+    ),
+    (
+        (ones(2, 2, 9, 4), ones(1, 2, 9, 4), ones(2, 2, 9, 4)),
+        None,
+        "q, k and v must agree in batch; got q",
+    ),
     (
         (ones(2, 6, 9, 4), ones(2, 4, 9, 4), ones(2, 6, 9, 4)),
         None,
         r"heads of k must divide .* h // \(H // 4\); got",
     ),
-    ((ones(2, 6, 9, 4), ones(2, 3, 9, 4), ones(2, 4, 9, 4)), None, r"heads of v must divide those of q.* change the"),
+    (
+        (ones(2, 6, 9, 4), ones(2, 3, 9, 4), ones(2, 4, 9, 4)),
+        None,
+        r"heads of v must divide those of q.* change the",
+    ),
     ((ones(2, 2, 9, 4), ones(2, 4, 9, 4), ones(2, 2, 9, 4)), None, "heads of k must divide"),
-    ((ones(2, 2, 9, 4), ones(2, 2, 9, 5), ones(2, 2, 9, 4)), None, "q and k must have as many features"),
-    ((ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 8, 4)), None, "k and v must have as many tokens"),
-    ((ones(2, 2, 0, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4)), None, "at least one head, token and feature"),
-    ((ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4, dtype=DOUBLE)), None, "must share one floating dtype"),
+    (
+        (ones(2, 2, 9, 4), ones(2, 2, 9, 5), ones(2, 2, 9, 4)),
+        None,
+        "q and k must have as many features",
+    ),
+    (
+        (ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 8, 4)),
+        None,
+        "k and v must have as many tokens",
+    ),
+    (
+        (ones(2, 2, 0, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4)),
+        None,
+        "at least one head, token and feature",
+    ),
+    (
+        (ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4, dtype=DOUBLE)),
+        None,
+        "must share one floating dtype",
+    ),
     ((ones(2, 2, 9, 4).long(),) * 3, None, "must share one floating dtype; got torch.int64"),
-    ((ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4, dtype=torch.float32).to("meta")), None, "on one device"),
+    (
+        (ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4, dtype=torch.float32).to("meta")),
+        None,
+        "on one device",
+    ),
     ((ones(2, 2, 9, 4),) * 3, ones(2, 9), "key_mask must be boolean"),
-    ((ones(2, 2, 9, 4),) * 3, ones(1, 9) > 0, r"key_mask must have the shape \(batch, keys\) = \(2, 9\); got \(1, 9\)"),
+    (
+        (ones(2, 2, 9, 4),) * 3,
+        ones(1, 9) > 0,
+        r"key_mask must have the shape \(batch, keys\) = \(2, 9\); got \(1, 9\)",
+    ),
 ]
 
 
@@ -551,7 +694,8 @@ def test_bad_tensors_are_refused(tensors, key_mask, message, monkeypatch):
 
 def test_the_shape_hook_is_awake():
     """Must raise: if it does not, the annotations of the kernels are checked by nobody."""
-    good, bad = torch.ones(1, 2, 8, 4), torch.ones(1, 2, 8, 5)
+    good = torch.ones(1, 2, 8, 4)
+    bad = torch.ones(1, 2, 8, 5)
     attention(good, good, good)
     with pytest.raises(jaxtyping.TypeCheckError):
         attention(good, bad, good)

@@ -1,4 +1,6 @@
-"""Linear maps that are solved: the least-squares one, held, and a transformer that learns what is left."""
+"""Linear maps that are solved: the least-squares one, held, and a transformer that learns what is
+left.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tsattn import AttentionForecaster, LinearForecaster, make_forecaster
 from tsattn.data.frames import to_panel
 
-CONTEXT, HORIZON, VALID = 12, 4, 20
-SMALL = {"context": CONTEXT, "val_size": VALID, "random_state": 0, "batch_size": 16, "max_epochs": 2}
+CONTEXT = 12
+HORIZON = 4
+VALID = 20
+SMALL = {
+    "context": CONTEXT,
+    "val_size": VALID,
+    "random_state": 0,
+    "batch_size": 16,
+    "max_epochs": 2,
+}
 TINY = {
     **SMALL,
     "d_model": 8,
@@ -24,20 +34,30 @@ TINY = {
 
 
 def solving(**settings):
-    return AttentionForecaster.from_settings(horizon=HORIZON, **{**TINY, "linear_skip": "least_squares", **settings})
+    return AttentionForecaster.from_settings(
+        horizon=HORIZON, **{**TINY, "linear_skip": "least_squares", **settings}
+    )
 
 
 def linear(kind="rlinear", **settings):
-    return LinearForecaster.from_settings(horizon=HORIZON, kind=kind, closed_form=True, **{**SMALL, **settings})
+    return LinearForecaster.from_settings(
+        horizon=HORIZON, kind=kind, closed_form=True, **{**SMALL, **settings}
+    )
 
 
 def table(rows=140, seed=0):
     """Two channels of different size that a linear map of their past explains in part."""
     noise = np.random.default_rng(seed).normal(size=(rows, 2))
     t = np.arange(rows)[:, None]
-    values = np.array([3.0, 50.0]) * (np.sin(2 * np.pi * t / np.array([6, 9])) + 0.3 * noise.cumsum(0) / 4) + 7
+    values = (
+        np.array([3.0, 50.0])
+        * (np.sin(2 * np.pi * t / np.array([6, 9])) + 0.3 * noise.cumsum(0) / 4)
+        + 7
+    )
     return pd.DataFrame(
-        values, index=pd.date_range("2024-01-01", periods=rows, freq="h", name="ds"), columns=["a", "b"]
+        values,
+        index=pd.date_range("2024-01-01", periods=rows, freq="h", name="ds"),
+        columns=["a", "b"],
     )
 
 
@@ -46,9 +66,11 @@ def solved(df, centre):
     rows = df.to_numpy()[: len(df) - VALID]
     z = (rows - rows.mean(0)) / rows.std(0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
-    x, y = windows[:, :CONTEXT], windows[:, CONTEXT:]
+    x = windows[:, :CONTEXT]
+    y = windows[:, CONTEXT:]
     level = x.mean(1, keepdims=True) if centre == "mean" else x[:, -1:]
-    x, y = x - level, y - level
+    x = x - level
+    y = y - level
     penalty = 1e-3 * (x**2).sum() / CONTEXT
     return np.linalg.solve(x.T @ x + penalty * np.eye(CONTEXT), x.T @ y).T
 
@@ -75,7 +97,9 @@ def test_the_catalogue_has_it_by_name():
 def test_the_map_is_held_and_the_transformer_starts_with_nothing():
     df = table()
     model = solving().fit(df)
-    np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5
+    )
     assert not model.network_.skip.bias.any()
     assert model.network_.head.project.weight.abs().max() > 0
     still = solving(learning_rate=1e-12).fit(df)
@@ -90,7 +114,9 @@ def test_the_map_is_held_and_the_transformer_starts_with_nothing():
 def test_heads_that_move_values_take_it(settings):
     df = table()
     model = solving(**settings).fit(df)
-    np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.network_.skip.weight.detach().numpy(), solved(df, "mean"), rtol=1e-4, atol=1e-5
+    )
     assert np.isfinite(model.predict(level=80).iloc[:, 1:].to_numpy(dtype=float)).all()
 
 
@@ -106,12 +132,17 @@ def test_windows_with_a_hole_teach_nothing_and_their_front_counts_as_their_mean(
     used = windows[known[:, CONTEXT - 1] & (np.diff(known, axis=1).sum(1) < 2) & known[:, -1]]
     assert np.isfinite(windows).all(1).sum() < len(used) < len(windows)
     mean = np.nanmean(used[:, :CONTEXT], 1, keepdims=True)
-    x, y = np.nan_to_num(used[:, :CONTEXT] - mean), used[:, CONTEXT:] - mean
+    x = np.nan_to_num(used[:, :CONTEXT] - mean)
+    y = used[:, CONTEXT:] - mean
     expected = np.linalg.solve(x.T @ x + 1e-3 * (x**2).sum() / CONTEXT * np.eye(CONTEXT), x.T @ y).T
-    np.testing.assert_allclose(model.network_.skip.weight.detach().numpy(), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        model.network_.skip.weight.detach().numpy(), expected, rtol=1e-3, atol=1e-4
+    )
     sparse = df.copy()
     sparse.iloc[::10] = np.nan
-    with pytest.raises(ValueError, match="a least-squares map needs windows without missing values"):
+    with pytest.raises(
+        ValueError, match="a least-squares map needs windows without missing values"
+    ):
         solving(missing="mask").fit(sparse)
 
 

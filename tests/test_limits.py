@@ -1,4 +1,6 @@
-"""Threads of torch inside a fit and a forecast, and the number that everybody else has afterwards."""
+"""Threads of torch inside a fit and a forecast, and the number that everybody else has
+afterwards.
+"""
 
 import platform
 import subprocess
@@ -30,7 +32,9 @@ def _outside(_one_thread):
 def used():
     """The numbers of threads that any network passed forward with."""
     numbers = set()
-    handle = register_module_forward_pre_hook(lambda module, args: numbers.add(torch.get_num_threads()))
+    handle = register_module_forward_pre_hook(
+        lambda module, args: numbers.add(torch.get_num_threads())
+    )
     yield numbers
     handle.remove()
 
@@ -43,15 +47,19 @@ def df():
 
 def attention(**settings):
     return AttentionForecaster.from_settings(
-        horizon=3, **{"context": 16, "patch_len": 8, "max_epochs": 1, "n_layers": 1, "random_state": 0} | settings
+        horizon=3,
+        **{"context": 16, "patch_len": 8, "max_epochs": 1, "n_layers": 1, "random_state": 0}
+        | settings,
     )
 
 
 def linear(**settings):
-    return LinearForecaster.from_settings(horizon=3, context=16, max_epochs=1, random_state=0, **settings)
+    return LinearForecaster.from_settings(
+        horizon=3, context=16, max_epochs=1, random_state=0, **settings
+    )
 
 
-# --- the choice ------------------------------------------------------------------------------------------------------
+# --- the choice -----------------------------------------------------------------------------------
 
 
 def test_small_networks_get_one_thread_and_large_ones_all():
@@ -86,18 +94,24 @@ def test_the_work_of_a_pass_is_what_torch_counts(settings):
     network = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.randn(5, 96, 1))
-    assert 5 * multiply_adds(network, config) == pytest.approx(counter.get_total_flops() / 2, rel=0.1)
+    assert 5 * multiply_adds(network, config) == pytest.approx(
+        counter.get_total_flops() / 2, rel=0.1
+    )
 
 
 def test_the_default_network_is_a_small_one_and_a_wide_one_is_not(df):
     # 128 windows a step, the longest default context
     small = ModelConfig(context=512, horizon=96, backbone="mlr", equivariant=True)
-    wide = ModelConfig(context=512, horizon=96, backbone="mlr", equivariant=True, d_model=256, d_ff=512, n_heads=8)
-    work = [128 * multiply_adds(build_model(c, generator=torch.Generator()), c) for c in (small, wide)]
+    wide = ModelConfig(
+        context=512, horizon=96, backbone="mlr", equivariant=True, d_model=256, d_ff=512, n_heads=8
+    )
+    work = [
+        128 * multiply_adds(build_model(c, generator=torch.Generator()), c) for c in (small, wide)
+    ]
     assert [choose_threads(None, each) for each in work] == [1, OUTSIDE]
 
 
-# --- fits and forecasts ----------------------------------------------------------------------------------------------
+# --- fits and forecasts ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [attention, linear])
@@ -116,7 +130,11 @@ def test_large_networks_use_all(df, used, monkeypatch):
     monkeypatch.setattr(limits, "ALL_THREADS_FROM", 1.0)
     model = attention().fit(df)
     model.predict()
-    assert (used, model.summary_["threads"], torch.get_num_threads()) == ({OUTSIDE}, OUTSIDE, OUTSIDE)
+    assert (used, model.summary_["threads"], torch.get_num_threads()) == (
+        {OUTSIDE},
+        OUTSIDE,
+        OUTSIDE,
+    )
 
 
 def test_samples_and_attention_maps_use_them_too(df, used):
@@ -129,9 +147,9 @@ def test_samples_and_attention_maps_use_them_too(df, used):
 
 def test_a_regressor_uses_one(used):
     waves = np.sin(np.arange(40)[:, None] + np.arange(20))
-    AttentionRegressor(training=Training(max_epochs=1), random_state=0).fit(waves[:, :17], waves[:, 17:]).predict(
-        waves[:, :17]
-    )
+    AttentionRegressor(training=Training(max_epochs=1), random_state=0).fit(
+        waves[:, :17], waves[:, 17:]
+    ).predict(waves[:, :17])
     assert (used, torch.get_num_threads()) == ({1}, OUTSIDE)
 
 
@@ -155,7 +173,7 @@ def test_a_failure_gives_them_back_too(df, used):
     assert torch.get_num_threads() == OUTSIDE
 
 
-# --- blocks ----------------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 
 def test_blocks_lie_in_one_another():
@@ -200,7 +218,8 @@ def test_a_thread_keeps_a_number_of_its_own():
 
 
 def test_blocks_of_threads_that_end_in_another_order_leave_nothing():
-    entered, leave = threading.Event(), threading.Event()
+    entered = threading.Event()
+    leave = threading.Event()
 
     def outlast():
         with limit_threads(2):
@@ -215,7 +234,11 @@ def test_blocks_of_threads_that_end_in_another_order_leave_nothing():
         assert entered.wait(10)
     leave.set()
     other.join()
-    assert (found, torch.get_num_threads(), in_thread(torch.get_num_threads)) == ([OUTSIDE], OUTSIDE, OUTSIDE)
+    assert (found, torch.get_num_threads(), in_thread(torch.get_num_threads)) == (
+        [OUTSIDE],
+        OUTSIDE,
+        OUTSIDE,
+    )
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about GNU's C library")
@@ -232,7 +255,9 @@ def test_memory_that_is_freed_is_kept():
         "    return min(rounds)\n"
         "before = faults()\nwith limit_threads(1):\n    print(before, faults())\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     without, kept = map(int, found)
     assert without > 4000
     assert kept < without / 10

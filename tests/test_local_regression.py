@@ -9,7 +9,9 @@ H = 6
 
 
 def windows(n=3, rows=160, n_columns=2, n_past=1, seed=0):
-    """A day of eight hours, noise, and columns that matter; gaps, and one window that begins late."""
+    """A day of eight hours, noise, and columns that matter; gaps, and one window that
+    begins late.
+    """
     rng = np.random.default_rng(seed)
     columns = rng.normal(size=(n, rows + H, n_columns)).cumsum(axis=1) * 0.3
     past = rng.normal(size=(n, rows, n_past))
@@ -20,7 +22,7 @@ def windows(n=3, rows=160, n_columns=2, n_past=1, seed=0):
     return y, columns, past
 
 
-# --- the same, row by row ---------------------------------------------------------------------------------------
+# --- the same, row by row -------------------------------------------------------------------------
 
 
 def moments(values, rows):
@@ -31,12 +33,19 @@ def moments(values, rows):
 
 def features_by_hand(own, columns, past, begun, memory):
     """A list of features for each row of one window."""
-    n_rows, found = len(past), []
-    scaled = [[(v - m) / s for v in column] for column in columns.T for m, s in [moments(column, begun)]]
-    earlier = [[(v - m) / s for v in column] for column in past.T for m, s in [moments(column, begun)]]
+    n_rows = len(past)
+    found = []
+    scaled = [
+        [(v - m) / s for v in column] for column in columns.T for m, s in [moments(column, begun)]
+    ]
+    earlier = [
+        [(v - m) / s for v in column] for column in past.T for m, s in [moments(column, begun)]
+    ]
     for t in range(len(columns)):
         values = [z[t] for z in scaled]
-        bounded = [min(max(z[t], min(z[i] for i in memory)), max(z[i] for i in memory)) for z in scaled]
+        bounded = [
+            min(max(z[t], min(z[i] for i in memory)), max(z[i] for i in memory)) for z in scaled
+        ]
         row = values + [0.4 * (b * b - 1) for b in bounded]
         row += [0.4 * max(b - 0.7, 0) for b in bounded] + [0.4 * max(-b - 0.7, 0) for b in bounded]
         for lag in (1, 3):
@@ -49,7 +58,9 @@ def features_by_hand(own, columns, past, begun, memory):
 def penalised(rows, targets, penalty, n_waves):
     share = [1e-3] * n_waves + [1.0] * (len(rows[0]) - n_waves)
     matrix = sum(np.outer(r, r) for r in rows) / len(rows) + penalty * np.diag(share)
-    return np.linalg.solve(matrix, sum(r * y for r, y in zip(rows, targets, strict=True)) / len(rows))
+    return np.linalg.solve(
+        matrix, sum(r * y for r, y in zip(rows, targets, strict=True)) / len(rows)
+    )
 
 
 def out_of_fold(rows, targets, usable, fold, n_waves):
@@ -57,13 +68,17 @@ def out_of_fold(rows, targets, usable, fold, n_waves):
     results = []
     for penalty in (0.003, 0.03, 0.3, 3.0, None):
         width = n_waves if penalty is None else len(rows[0])
-        weights, error = [], 0.0
+        weights = []
+        error = 0.0
         for k in (*range(8), None):
             learn = [t for t in usable if fold[t] != k]
             w = np.zeros(len(rows[0]))
             if width:
                 w[:width] = penalised(
-                    [rows[t][:width] for t in learn], [targets[t] for t in learn], penalty or 0.003, n_waves
+                    [rows[t][:width] for t in learn],
+                    [targets[t] for t in learn],
+                    penalty or 0.003,
+                    n_waves,
                 )
             error += sum((targets[t] - rows[t] @ w) ** 2 for t in usable if fold[t] == k)
             weights.append(w[n_waves:])
@@ -94,15 +109,20 @@ def effect_by_hand(own, y, columns, past, reach):
     changes = {t: features[t] - features[t - lag] for t in pairs}
     differences = {t: target[t] - target[t - lag] for t in pairs}
     steps = out_of_fold(
-        [changes.get(t, features[0]) for t in range(n_rows)], [differences.get(t, 0.0) for t in range(n_rows)], pairs,
-        fold, 0,
-    )  # fmt: skip
+        [changes.get(t, features[0]) for t in range(n_rows)],
+        [differences.get(t, 0.0) for t in range(n_rows)],
+        pairs,
+        fold,
+        0,
+    )
     effect = []
     for t in range(len(columns)):
         k = fold[t] if t < n_rows and fold[t] >= 0 else 8
         effect.append((features[t] @ levels[k] + features[t] @ steps[k]) / 2)
     moved = [effect[t] - effect[t - lag] for t in pairs]
-    slope = sum(m * differences[t] for m, t in zip(moved, pairs, strict=True)) / sum(m * m for m in moved)
+    slope = sum(m * differences[t] for m, t in zip(moved, pairs, strict=True)) / sum(
+        m * m for m in moved
+    )
     missed = sum((differences[t] - slope * m) ** 2 for m, t in zip(moved, pairs, strict=True))
     doubt = missed / (len(pairs) / 24 * slope**2 * sum(m * m for m in moved))
     return np.array(effect) * min(max(slope, 0), 1) * max(1 - doubt, 0) * spread
@@ -114,12 +134,14 @@ def test_effects_are_those_of_a_loop(memories):
     y, columns, past = windows()
     effect = own.effects(y, columns, past)
     for b in range(len(y)):
-        expected = [effect_by_hand(own, y[b], columns[b], past[b], min(m, y.shape[1])) for m in memories]
+        expected = [
+            effect_by_hand(own, y[b], columns[b], past[b], min(m, y.shape[1])) for m in memories
+        ]
         np.testing.assert_allclose(effect[b], np.mean(expected, axis=0), rtol=1e-6, atol=1e-8)
         assert np.abs(effect[b]).max() > 1
 
 
-# --- what it promises -------------------------------------------------------------------------------------------
+# --- what it promises -----------------------------------------------------------------------------
 
 
 def test_columns_that_matter_are_recovered_and_their_scale_does_not_matter():
@@ -138,13 +160,16 @@ def test_a_window_does_not_depend_on_the_others():
     y, columns, past = windows(n=5)
     together = own.effects(y, columns, past)
     for b in range(5):
-        np.testing.assert_allclose(own.effects(y[[b]], columns[[b]], past[[b]])[0], together[b], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            own.effects(y[[b]], columns[[b]], past[[b]])[0], together[b], rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("kind", ["noise", "walks", "season"])
 def test_columns_that_do_not_matter_contribute_nearly_nothing(kind):
     rng = np.random.default_rng(3)
-    rows, n = 300, 40
+    rows = 300
+    n = 40
     y = np.sin(2 * np.pi * np.arange(rows) / 8) + rng.normal(size=(n, rows))
     columns = rng.normal(size=(n, rows + H, 4))
     if kind == "walks":
@@ -192,4 +217,6 @@ def test_many_columns_have_fewer_features():
     own = LocalRegression(horizon=H, season=8)
     plain = LocalRegression(horizon=H, season=8, lags=())
     np.testing.assert_array_equal(own.effects(y, columns, past), plain.effects(y, columns, past))
-    assert not np.array_equal(own.effects(y, columns, past), own.effects(y, columns, past, numeric=np.arange(1)))
+    assert not np.array_equal(
+        own.effects(y, columns, past), own.effects(y, columns, past, numeric=np.arange(1))
+    )

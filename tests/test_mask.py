@@ -1,4 +1,6 @@
-"""Missing values under missing="mask": left out of normalisation, attention, loss and scores, never guessed."""
+"""Missing values under missing="mask": left out of normalisation, attention, loss and scores, never
+guessed.
+"""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,14 @@ def masked(**kwargs):
 
 
 def network(kind="mlr", **kwargs):
-    sizes = {"d_model": 8, "d_ff": 16, "n_layers": 2, "patch_len": 6, "patch_stride": 3, "dropout": 0.0}
+    sizes = {
+        "d_model": 8,
+        "d_ff": 16,
+        "n_layers": 2,
+        "patch_len": 6,
+        "patch_stride": 3,
+        "dropout": 0.0,
+    }
     config = ModelConfig(context=24, horizon=4, backbone=kind, masked=True, **sizes, **kwargs)
     return build_model(config, generator=torch.Generator().manual_seed(0)).double().eval()
 
@@ -44,7 +53,14 @@ def windows(seed=1):
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_without_holes_a_masked_network_is_the_plain_one(kind):
     config = ModelConfig(
-        context=24, horizon=4, backbone=kind, d_model=8, d_ff=16, n_layers=2, patch_len=6, patch_stride=3
+        context=24,
+        horizon=4,
+        backbone=kind,
+        d_model=8,
+        d_ff=16,
+        n_layers=2,
+        patch_len=6,
+        patch_stride=3,
     )
     plain = build_model(config, generator=torch.Generator().manual_seed(0)).double().eval()
     torch.testing.assert_close(network(kind)(windows()), plain(windows()), rtol=1e-10, atol=1e-12)
@@ -62,7 +78,8 @@ def test_what_stands_under_a_hole_cannot_matter(kind):
     torch.testing.assert_close(network(kind)(second), y)
     maps = network(kind).attention_maps(first)
     # A window may show holes only; its softmax is nothing then.
-    rows, most = maps.sum(-1), 2.0 if kind == "global_local" else 1.0
+    rows = maps.sum(-1)
+    most = 2.0 if kind == "global_local" else 1.0
     torch.testing.assert_close(rows, rows.round())
     assert float(rows.max()) == pytest.approx(most)
     assert kind in ("sliding_window", "global_local") or float(rows.min()) == pytest.approx(most)
@@ -72,7 +89,9 @@ def test_what_stands_under_a_hole_cannot_matter(kind):
 
 
 def test_statistics_of_what_is_known_are_those_of_a_loop():
-    x = torch.tensor([[1.0, float("nan"), 4.0, 7.0], [float("nan")] * 4, [5.0, 5.0, float("nan"), 5.0]]).double()
+    x = torch.tensor(
+        [[1.0, float("nan"), 4.0, 7.0], [float("nan")] * 4, [5.0, 5.0, float("nan"), 5.0]]
+    ).double()
     level, spread = RevIN("mean").statistics(x, seen=x.isfinite())
     assert level.squeeze(1).tolist() == [4.0, 0.0, 5.0]
     assert spread.squeeze(1).tolist() == pytest.approx([6**0.5, 0.0, 0.0])
@@ -82,7 +101,8 @@ def test_statistics_of_what_is_known_are_those_of_a_loop():
 def test_the_loss_is_the_mean_over_what_is_known(loss):
     model = network()
     module = ForecastModule(model, Training(loss=loss), steps_per_epoch=1)
-    x, y = windows(), windows(3)[:, :4]
+    x = windows()
+    y = windows(3)[:, :4]
     y[0, 1, 0], y[2, :, 1] = float("nan"), float("nan")
     x[1, :, 0] = float("nan")
     value, count = module.judge(x, y)
@@ -128,9 +148,11 @@ def test_holes_in_the_context_are_not_filled_in():
 
 def test_a_hole_that_nobody_looks_into_changes_no_weight():
     df = holes(long_frame())
-    first, second = masked().fit(df), masked().fit(df)
+    first = masked().fit(df)
+    second = masked().fit(df)
     assert all(
-        torch.equal(a, b) for a, b in zip(first.network_.parameters(), second.network_.parameters(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(first.network_.parameters(), second.network_.parameters(), strict=True)
     )
 
 
@@ -152,7 +174,9 @@ def test_saved_models_keep_the_holes(tmp_path):
     df.loc[df["ds"] == df["ds"].max(), "y"] = np.nan
     model = masked().fit(df)
     model.save(tmp_path / "m")
-    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(level=80), model.predict(level=80))
+    pd.testing.assert_frame_equal(
+        AttentionForecaster.load(tmp_path / "m").predict(level=80), model.predict(level=80)
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,14 +190,19 @@ def test_saved_models_keep_the_holes(tmp_path):
             lambda df: masked(architecture="decoder", patch_stride=6, linear_skip=False).fit(df),
             "mlr cannot leave missing values out .missing='mask'.; fill them in by",
         ),
-        (lambda df: Naive(4, schema=Schema(missing="mask")).fit(df), "naive cannot leave missing values out"),
+        (
+            lambda df: Naive(4, schema=Schema(missing="mask")).fit(df),
+            "naive cannot leave missing values out",
+        ),
         (
             lambda df: masked().fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
             "'s1': column 'y' has no value at all .* missing='mask' needs some value; leave it out",
         ),
         (
             lambda df: masked().fit(
-                df.assign(y=df["y"].where(df["ds"].dt.day == 99, df["y"]).where(df.index % 160 < 20))
+                df.assign(
+                    y=df["y"].where(df["ds"].dt.day == 99, df["y"]).where(df.index % 160 < 20)
+                )
             ),
             "no training window shows a value both in its context and in its horizon",
         ),
@@ -189,7 +218,10 @@ def test_a_context_without_a_value_is_refused():
     model = masked().fit(holes(long_frame()))
     x = np.ones((2, 24, 1))
     x[1] = np.nan
-    with pytest.raises(ValueError, match="rows of window 1, channel 0 hold no value to forecast from; give a longer"):
+    with pytest.raises(
+        ValueError,
+        match="rows of window 1, channel 0 hold no value to forecast from; give a longer",
+    ):
         model.predict_windows(x)
 
 

@@ -7,7 +7,9 @@ import measure_house
 
 def test_house_keeps_its_bounds():
     rows = measure_house.measure()
-    assert [f"{row.subject}: {row.now} for {row.asked} ({row.detail})" for row in rows if not row.holds] == []
+    assert [
+        f"{row.subject}: {row.now} for {row.asked} ({row.detail})" for row in rows if not row.holds
+    ] == []
     assert sum(isinstance(row.asked, int) for row in rows) >= 10
 
 

@@ -14,7 +14,8 @@ SHAPES = [(1,), (7,), (4, 5), (3, 6, 2)]
 
 def draw(shape, seed=0, missing=False):
     rng = np.random.default_rng(seed)
-    y, forecast = rng.normal(2, 5, shape), rng.normal(2, 5, shape)
+    y = rng.normal(2, 5, shape)
+    forecast = rng.normal(2, 5, shape)
     if missing:
         y[rng.random(shape) < 0.3] = np.nan
         y.flat[0] = 1.5
@@ -81,7 +82,9 @@ def test_a_series_without_a_scale_leaves_the_others_alone():
 @pytest.mark.parametrize("q", [0.025, 0.5, 0.9])
 def test_pinball_has_no_factor_two(q, missing):
     y, forecast = draw((6, 4), missing=missing)
-    assert math.isclose(metrics.pinball(y, forecast, quantile=q), loops.pinball(y, forecast, q), rel_tol=1e-12)
+    assert math.isclose(
+        metrics.pinball(y, forecast, quantile=q), loops.pinball(y, forecast, q), rel_tol=1e-12
+    )
     half = metrics.pinball(y, forecast, quantile=0.5)
     assert math.isclose(2 * half, metrics.mae(y, forecast), rel_tol=1e-12)
 
@@ -121,7 +124,8 @@ def test_both_crps_near_the_integral():
 @pytest.mark.parametrize("level", [50, 80, 97.5])
 def test_interval_scores(level):
     y, centre = draw((6, 5), missing=True)
-    lower, upper = centre - 3, centre + 2.5
+    lower = centre - 3
+    upper = centre + 2.5
     expected = loops.coverage(y, lower, upper)
     assert math.isclose(metrics.coverage(y, lower, upper), expected, rel_tol=1e-12)
     expected = loops.winkler(y, lower, upper, level)
@@ -129,14 +133,17 @@ def test_interval_scores(level):
 
 
 def test_coverage_is_two_sided_with_its_bounds():
-    assert metrics.coverage([1.0, 1.0, 1.0], [1.0, 0.0, 2.0], [2.0, 1.0, 3.0]) == pytest.approx(2 / 3)
+    assert metrics.coverage([1.0, 1.0, 1.0], [1.0, 0.0, 2.0], [2.0, 1.0, 3.0]) == pytest.approx(
+        2 / 3
+    )
     # one-sided, the third would count as covered
     assert metrics.coverage([1.0], [2.0], [3.0]) == 0.0
     assert metrics.coverage([1.0, 2.0], [-np.inf, -np.inf], [np.inf, 1.0]) == 0.5  # without a bound
 
 
 def test_nothing_known_is_nan_and_never_zero():
-    y, f = np.full(4, np.nan), np.ones(4)
+    y = np.full(4, np.nan)
+    f = np.ones(4)
     for name in metrics.POINT_METRICS:
         assert math.isnan(metrics.METRICS[name](y, f)), name
     assert math.isnan(metrics.mase(y, f, np.arange(9.0), season_length=1))
@@ -147,7 +154,9 @@ def test_nothing_known_is_nan_and_never_zero():
     assert math.isnan(metrics.crps(y, f[:, None]))
     assert math.isnan(metrics.coverage(y, f, f))
     assert math.isnan(metrics.winkler(y, f, f, level=80))
-    np.testing.assert_array_equal(metrics.mae([[np.nan], [1.0]], [[1.0], [1.0]], axis=1), [np.nan, 0.0])
+    np.testing.assert_array_equal(
+        metrics.mae([[np.nan], [1.0]], [[1.0], [1.0]], axis=1), [np.nan, 0.0]
+    )
 
 
 @pytest.mark.parametrize("name", metrics.POINT_METRICS)
@@ -170,16 +179,28 @@ def test_wql_of_zeros_warns():
         (lambda: metrics.wql([1.0], [[1.0]], quantiles=[0.1, 0.9]), r"must have shape \(1, 2\)"),
         (lambda: metrics.wql([1.0], [[1.0]], quantiles=[]), "at least one"),
         (lambda: metrics.crps([1.0], [1.0]), "S >= 1"),
-        (lambda: metrics.crps(1.0, 1.0), r"samples must have the shape of y \(\) and S >= 1 more; got \(\)"),
+        (
+            lambda: metrics.crps(1.0, 1.0),
+            r"samples must have the shape of y \(\) and S >= 1 more; got \(\)",
+        ),
         (lambda: metrics.winkler([1.0], [1.0], [1.0], level=0.8 * 125), "between 0 and 100"),
-        (lambda: metrics.winkler([1.0], [1.0], [1.0], level=[80, 95]), "80 means 80%.*got \\[80, 95\\]"),
-        (lambda: metrics.mase([1.0], [1.0], [1.0, 2.0], season_length=0), "season_length must be at least 1"),
+        (
+            lambda: metrics.winkler([1.0], [1.0], [1.0], level=[80, 95]),
+            "80 means 80%.*got \\[80, 95\\]",
+        ),
+        (
+            lambda: metrics.mase([1.0], [1.0], [1.0, 2.0], season_length=0),
+            "season_length must be at least 1",
+        ),
         (lambda: metrics.seasonal_error([1.0, 2.0], 1.0), "at least 1 whole row; got 1.0"),
         (
             lambda: metrics.mase(np.ones((2, 3)), np.ones((2, 3)), np.arange(9.0), season_length=1),
             "mase needs a train of",
         ),
-        (lambda: metrics.rmsse(np.ones(3), np.ones(3), np.ones((2, 9)), season_length=1), r"got \(2,\) for \(\)"),
+        (
+            lambda: metrics.rmsse(np.ones(3), np.ones(3), np.ones((2, 9)), season_length=1),
+            r"got \(2,\) for \(\)",
+        ),
     ],
 )
 def test_errors_name_the_rule(call, message):
@@ -195,8 +216,19 @@ def test_the_examples_in_the_docstrings_are_true():
 
 def test_the_register_cannot_be_changed():
     assert set(metrics.METRICS) >= {
-        "mae", "mse", "rmse", "bias", "smape", "mase", "rmsse", "pinball", "wql", "crps", "coverage", "winkler"
-    }  # fmt: skip
+        "mae",
+        "mse",
+        "rmse",
+        "bias",
+        "smape",
+        "mase",
+        "rmsse",
+        "pinball",
+        "wql",
+        "crps",
+        "coverage",
+        "winkler",
+    }
     assert metrics.POINT_METRICS[:5] == ("mae", "mse", "rmse", "bias", "smape")
     with pytest.raises(TypeError):
         metrics.METRICS["mae"] = None

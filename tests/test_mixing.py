@@ -1,4 +1,6 @@
-"""Channels that learn from one another when they are asked to, and from nobody when they are not."""
+"""Channels that learn from one another when they are asked to, and from nobody when they
+are not.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,15 @@ from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.heads import HEADS
 from tsattn.nn.models import build_model
 
-SIZES = {"context": 20, "horizon": 5, "d_model": 8, "d_ff": 8, "n_layers": 2, "patch_len": 8, "patch_stride": 4}
+SIZES = {
+    "context": 20,
+    "horizon": 5,
+    "d_model": 8,
+    "d_ff": 8,
+    "n_layers": 2,
+    "patch_len": 8,
+    "patch_stride": 4,
+}
 
 
 def seeded(seed=0):
@@ -42,12 +52,13 @@ def mixing(**kwargs):
     return attention(channel_mixing=True, **kwargs)
 
 
-# --- the layer --------------------------------------------------------------------------------------------------
+# --- the layer ------------------------------------------------------------------------------------
 
 
 def mixed_by_loops(mixer, x, seen):
     """One channel, one token, one head at a time."""
-    n, attention = mixer.n_channels, mixer.attention
+    n = mixer.n_channels
+    attention = mixer.attention
     score = attention.score
     out = x.clone()
     for window in range(x.shape[0] // n):
@@ -60,8 +71,12 @@ def mixed_by_loops(mixer, x, seen):
                 heads = []
                 for h in range(score.n_heads):
                     of = slice(h * score.d_key, (h + 1) * score.d_key)
-                    scores = torch.stack([parts[c][0][of] @ parts[k][1][of] * score.d_key**-0.5 for k in range(n)])
-                    scores = scores.masked_fill(~torch.stack([seen[r, token] for r in rows]), -torch.inf)
+                    scores = torch.stack(
+                        [parts[c][0][of] @ parts[k][1][of] * score.d_key**-0.5 for k in range(n)]
+                    )
+                    scores = scores.masked_fill(
+                        ~torch.stack([seen[r, token] for r in rows]), -torch.inf
+                    )
                     weights = scores.softmax(0).nan_to_num()
                     heads.append(sum(weights[k] * values[k][of] for k in range(n)))
                 out[row, token] = x[row, token] + attention.out(torch.cat(heads))
@@ -80,7 +95,9 @@ def test_the_mixer_equals_loops(masked):
 
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_channels_mix_only_when_asked(kind):
-    x, apart, together = windows(), network(0, backbone=kind), network(backbone=kind)
+    x = windows()
+    apart = network(0, backbone=kind)
+    together = network(backbone=kind)
     changed = x.clone()
     changed[:, :, 0] = windows(seed=7)[:, :, 0]
     assert torch.equal(apart(changed)[:, :, 1:], apart(x)[:, :, 1:])
@@ -90,7 +107,8 @@ def test_channels_mix_only_when_asked(kind):
 
 
 def test_windows_do_not_mix():
-    model, x = network(), windows()
+    model = network()
+    x = windows()
     changed = x.clone()
     changed[0] += windows(seed=8)[0]
     moved = (model(changed) - model(x)).abs().amax((1, 2))
@@ -99,7 +117,8 @@ def test_windows_do_not_mix():
 
 
 def test_channels_are_known_by_their_place():
-    model, x = network(), windows()
+    model = network()
+    x = windows()
     assert not torch.allclose(model(x.flip(2)).flip(2), model(x))
     with torch.no_grad():
         for mixer in model.stack.mixers:
@@ -110,10 +129,13 @@ def test_channels_are_known_by_their_place():
 @pytest.mark.parametrize("head", HEADS)
 def test_without_mixing_a_network_is_what_it_was(head):
     """Names, draws and, where mixers add nothing, the numbers of the plain network, bit for bit."""
-    plain, mixed = network(0, head=head), network(head=head)
+    plain = network(0, head=head)
+    mixed = network(head=head)
     extra = {name for name in mixed.state_dict() if ".mixers." in name}
     assert set(mixed.state_dict()) - extra == set(plain.state_dict())
-    blocks = [name for name in plain.state_dict() if name.startswith(("embedding.", "stack.blocks."))]
+    blocks = [
+        name for name in plain.state_dict() if name.startswith(("embedding.", "stack.blocks."))
+    ]
     assert all(torch.equal(plain.state_dict()[name], mixed.state_dict()[name]) for name in blocks)
     mixed.load_state_dict({**mixed.state_dict(), **plain.state_dict()})
     with torch.no_grad():
@@ -125,7 +147,8 @@ def test_without_mixing_a_network_is_what_it_was(head):
 
 
 def test_missing_values_are_not_listened_to():
-    model, x = network(masked=True), windows()
+    model = network(masked=True)
+    x = windows()
     x[0, :, 1] = torch.nan
     other = x.clone()
     other[0, :, 1] = torch.inf
@@ -141,9 +164,15 @@ def test_missing_values_are_not_listened_to():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"channels": 1}, "mixed_channels must be at least 2, or 0 for independent channels; got 1"),
+        (
+            {"channels": 1},
+            "mixed_channels must be at least 2, or 0 for independent channels; got 1",
+        ),
         ({"channels": -2}, "mixed_channels must be a whole number of at least 0; got -2"),
-        ({"backbone": "rlinear"}, "a linear network reads no covariates and mixes no channels; got mixed_channels = 3"),
+        (
+            {"backbone": "rlinear"},
+            "a linear network reads no covariates and mixes no channels; got mixed_channels = 3",
+        ),
         (
             {"architecture": "decoder", "patch_stride": 8, "linear_skip": False},
             "a decoder network reads no covariates and mixes no channels; got mixed_channels = 3",
@@ -155,19 +184,32 @@ def test_networks_that_cannot_mix_refuse(kwargs, message):
         network(**kwargs)
 
 
-# --- the forecaster ---------------------------------------------------------------------------------------------
+# --- the forecaster -------------------------------------------------------------------------------
 
 
 def test_a_channel_that_follows_another_one_is_forecast_by_it():
     """The second channel is the first one, four steps later; by itself each of them is noise."""
-    rng, n, steps = np.random.default_rng(0), 700, 4
+    rng = np.random.default_rng(0)
+    n = 700
+    steps = 4
     lead = rng.normal(size=n)
     follow = np.concatenate([rng.normal(size=steps), lead[:-steps]]) + 0.05 * rng.normal(size=n)
-    frame = pd.DataFrame({"lead": lead, "follow": follow}, index=pd.date_range("2024-01-01", periods=n, freq="D"))
-    learn = {"context": 16, "d_model": 16, "d_ff": 32, "patch_stride": 4, "dropout": 0.0, "learning_rate": 2e-2}
+    frame = pd.DataFrame(
+        {"lead": lead, "follow": follow}, index=pd.date_range("2024-01-01", periods=n, freq="D")
+    )
+    learn = {
+        "context": 16,
+        "d_model": 16,
+        "d_ff": 32,
+        "patch_stride": 4,
+        "dropout": 0.0,
+        "learning_rate": 2e-2,
+    }
     errors = {}
     for mixed in (False, True):
-        model = attention(steps, channel_mixing=mixed, batch_size=32, max_epochs=8, patience=None, **learn)
+        model = attention(
+            steps, channel_mixing=mixed, batch_size=32, max_epochs=8, patience=None, **learn
+        )
         model.fit(frame[:600])
         rolled = roll(model, from_wide(frame), np.arange(600, n - steps + 1))
         truth = np.stack([follow[end : end + steps] for end in rolled.ends])
@@ -181,7 +223,9 @@ def test_mixing_forecasters_live_as_others_do(tmp_path):
     expected = model.predict(level=50)
     pd.testing.assert_frame_equal(model.predict(frame, level=50), expected)
     model.save(tmp_path / "m")
-    pd.testing.assert_frame_equal(AttentionForecaster.load(tmp_path / "m").predict(level=50), expected)
+    pd.testing.assert_frame_equal(
+        AttentionForecaster.load(tmp_path / "m").predict(level=50), expected
+    )
     assert model.attention_maps().shape == (1, 1, 3, 2, 6, 6)
     later = mixing(alias="mixed").fit(frame[:-6])
     expected = later.predict(frame)
@@ -198,16 +242,21 @@ def test_mixing_forecasters_live_as_others_do(tmp_path):
 
 
 def test_windows_are_answered_alike_in_any_chunk(monkeypatch):
-    model, panel = mixing().fit(three()), to_panel(three())
+    model = mixing().fit(three())
+    panel = to_panel(three())
     x = np.stack([panel.values[end - 12 : end] for end in range(12, 60)])
     whole = model.predict_windows(x)[0]
     monkeypatch.setattr("tsattn.forecasters.fitted._CHUNK", 7)
     # Products are rounded by the size of a chunk.
-    np.testing.assert_allclose(model.predict_windows(x)[0], whole, rtol=1e-5, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(
+        model.predict_windows(x)[0], whole, rtol=1e-5, atol=1e-5 * np.abs(whole).max()
+    )
 
 
 def test_mixing_goes_with_covariates_and_missing_values():
-    model = mixing(past_cols=["temp"], future_cols=["promo"], calendar=["weekday"]).fit(wide_frame())
+    model = mixing(past_cols=["temp"], future_cols=["promo"], calendar=["weekday"]).fit(
+        wide_frame()
+    )
     future = filled(model.make_future_frame())
     moved = model.predict(future=future.assign(promo=1 - future["promo"]))
     assert (model.predict(future=future) != moved).all(axis=None)

@@ -18,8 +18,18 @@ BACKBONES = [*ATTENTION_KINDS, *LINEAR_KINDS]
 
 
 def small(backbone, **kwargs):
-    return ModelConfig(context=40, horizon=6, backbone=backbone, d_model=8, n_heads=2, d_ff=16, n_layers=2,
-                       patch_len=8, patch_stride=4, **kwargs)  # fmt: skip
+    return ModelConfig(
+        context=40,
+        horizon=6,
+        backbone=backbone,
+        d_model=8,
+        n_heads=2,
+        d_ff=16,
+        n_layers=2,
+        patch_len=8,
+        patch_stride=4,
+        **kwargs,
+    )
 
 
 def seeded(seed=0):
@@ -70,15 +80,21 @@ def test_revin_undoes_itself():
     x = torch.randn(4, 30, generator=seeded(), dtype=torch.float64) * 7 + 3
     level, spread = revin.statistics(x)
     normal = revin(x, level, spread)
-    torch.testing.assert_close(normal.mean(-1), torch.zeros(4, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        normal.mean(-1), torch.zeros(4, dtype=torch.float64), atol=1e-12, rtol=0
+    )
     torch.testing.assert_close(normal.std(-1, unbiased=False), torch.ones(4, dtype=torch.float64))
     torch.testing.assert_close(revin.inverse(normal, level, spread), x)
 
 
-@pytest.mark.parametrize(("backbone", "masked"), [("standard", False), ("standard", True), ("rlinear", False)])
+@pytest.mark.parametrize(
+    ("backbone", "masked"), [("standard", False), ("standard", True), ("rlinear", False)]
+)
 def test_a_constant_window_has_a_gradient(backbone, masked):
     model = build_model(small(backbone, masked=masked), generator=seeded()).eval()
-    x = torch.stack([torch.full((40,), 7.0), torch.randn(40, generator=seeded(1))], 1)[None].requires_grad_()
+    x = torch.stack([torch.full((40,), 7.0), torch.randn(40, generator=seeded(1))], 1)[
+        None
+    ].requires_grad_()
     (slope,) = torch.autograd.grad(model(x).sum(), x)
     # The forecast of a constant window is its level, hence the mean of its rows.
     torch.testing.assert_close(slope[0, :, 0], torch.full((40,), 6 / 40))
@@ -106,12 +122,17 @@ def test_mlr_with_one_level_is_standard_attention():
     x = torch.randn(2, 11, 8, generator=seeded())
     plain = Attention(8, score=DotScore(8, 2, generator=seeded(1)), generator=seeded(2))
     level = LevelScore(8, 2, length=11, levels=Levels((4,)), generator=seeded(1))
-    torch.testing.assert_close(Attention(8, score=level, generator=seeded(2))(x), plain(x), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        Attention(8, score=level, generator=seeded(2))(x), plain(x), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_causal_pattern_hides_the_future():
     layer = Attention(
-        8, score=LevelScore(8, 2, length=11, generator=seeded()), pattern=Pattern(causal=True), generator=seeded(1)
+        8,
+        score=LevelScore(8, 2, length=11, generator=seeded()),
+        pattern=Pattern(causal=True),
+        generator=seeded(1),
     )
     x = torch.randn(1, 11, 8, generator=seeded())
     changed = x.clone()
@@ -162,7 +183,10 @@ def test_linear_starts_like_torch():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"patch_len": 50}, "patch_len must be at most context; got patch_len = 50 for context = 40"),
+        (
+            {"patch_len": 50},
+            "patch_len must be at most context; got patch_len = 50 for context = 40",
+        ),
         ({"backbone": "nonsense"}, "no backbone is called 'nonsense'"),
         ({"d_ff": 0}, "d_ff must be a whole number of at least 1; got 0"),
     ],
@@ -189,7 +213,9 @@ def test_bad_sizes_are_named_when_the_network_is_built(kwargs, message):
 @pytest.mark.parametrize("share", [None, "0.1", 1, -0.1])
 def test_dropout_is_a_share(share):
     network = Network()
-    object.__setattr__(network, "dropout", share)  # what checks types in these tests does not look there
+    object.__setattr__(
+        network, "dropout", share
+    )  # what checks types in these tests does not look there
     with pytest.raises(ValueError, match=f"dropout must be at least 0 and below 1; got {share!r}"):
         network.__post_init__()
 
@@ -198,7 +224,9 @@ def test_config_goes_through_plain_values():
     config = small("mlr", ranks=(2, 1, 1), block_sizes=(10, 5, 3))
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
     assert ModelConfig.from_dict(values) == config
-    assert ModelConfig.from_dict({**values, "head_dropout": 0.0}) == config  # as older versions wrote it
+    assert (
+        ModelConfig.from_dict({**values, "head_dropout": 0.0}) == config
+    )  # as older versions wrote it
     with pytest.raises(ValueError, match="no setting 'colour'"):
         ModelConfig.from_dict({**values, "colour": 1})
 
@@ -210,7 +238,9 @@ def test_no_window_at_all_gives_no_forecast(backbone, head):
     y = model(torch.empty(0, 40, 2))
     assert y.shape[:3] == (0, 6, 2)
     y.sum().backward()
-    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+    assert not any(
+        parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None
+    )
 
 
 SETTINGS = [
@@ -221,13 +251,18 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated")
-@pytest.mark.parametrize(("backbone", "length"), [*((kind, 24) for kind in ATTENTION_KINDS), ("standard", 400)])
+@pytest.mark.filterwarnings(
+    "ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated"
+)
+@pytest.mark.parametrize(
+    ("backbone", "length"), [*((kind, 24) for kind in ATTENTION_KINDS), ("standard", 400)]
+)
 def test_transforms_of_torch_func_go_through_networks(backbone, length):
     config = Network(n_layers=1, d_model=8, n_heads=2, patch_len=4, patch_stride=4).describe(
         length, 2, backbone=backbone
     )
-    model, x = build_model(config, generator=seeded()).eval(), torch.randn(2, length, 1, generator=seeded(1))
+    model = build_model(config, generator=seeded()).eval()
+    x = torch.randn(2, length, 1, generator=seeded(1))
     weights = dict(model.named_parameters())
 
     def loss(weights, row):
@@ -242,7 +277,9 @@ def test_transforms_of_torch_func_go_through_networks(backbone, length):
     torch.testing.assert_close(backward @ x[1, :, 0], forward, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated")
+@pytest.mark.filterwarnings(
+    "ignore:There is a performance drop", "ignore:`torch.jit.script` is deprecated"
+)
 def test_a_network_has_second_derivatives_by_torch_func():
     model = build_model(small("mlr"), generator=seeded()).double().eval()
     x = torch.randn(1, 40, 1, generator=seeded(1), dtype=torch.float64)
@@ -259,7 +296,8 @@ def test_an_autocast_changes_roundings_only(backbone, changes, architecture):
     if architecture == "decoder":
         changes = {**changes, "architecture": architecture, "linear_skip": False, "patch_stride": 8}
     config = ModelConfig.from_dict({**small(backbone).to_dict(), **changes})
-    model, x = build_model(config, generator=seeded()).eval(), torch.randn(2, 40, 1, generator=seeded(1))
+    model = build_model(config, generator=seeded()).eval()
+    x = torch.randn(2, 40, 1, generator=seeded(1))
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
             y = model(x)
@@ -311,7 +349,9 @@ def test_a_wrong_shape_is_caught_by_the_annotations():
 
 
 def test_a_head_of_low_rank_is_two_thin_maps():
-    full, thin = (build_model(small("mlr", head_rank=rank), generator=seeded()) for rank in (None, 3))
+    full, thin = (
+        build_model(small("mlr", head_rank=rank), generator=seeded()) for rank in (None, 3)
+    )
     x = torch.randn(4, 40, 2, generator=seeded(1))
     assert thin(x).shape == full(x).shape
     states = full.config.n_tokens * 8
@@ -320,7 +360,9 @@ def test_a_head_of_low_rank_is_two_thin_maps():
     # What reaches the horizon has three dimensions, whatever the windows.
     wide = torch.randn(50, states, generator=seeded(2))
     assert torch.linalg.matrix_rank(thin.head.project(wide) - thin.head.project(0 * wide)) == 3
-    quantiles = build_model(small("mlr", head_rank=3, head="quantile", quantiles=(0.1, 0.5)), generator=seeded())
+    quantiles = build_model(
+        small("mlr", head_rank=3, head="quantile", quantiles=(0.1, 0.5)), generator=seeded()
+    )
     assert quantiles(x).shape == (4, 6, 2, 2)
 
 

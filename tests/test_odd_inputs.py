@@ -81,7 +81,10 @@ QUARTER = {"when": ["2003-01-01"], "y": [2.75]}
 WIDE = {"index": ["2024-01-13"], "u": [2.75], "v": [-2.75]}
 ONE = {"index": ["2024-01-13"], "y": [2.75]}
 COUNTED = {"index": [12], "y": [2.75]}
-PARTS = r"column '{}' holds times, .* in row 0, which cannot be forecast; name the time column by time_col="
+PARTS = (
+    r"column '{}' holds times, .* in row 0, which cannot be forecast; name the time column by"
+    r" time_col="
+)
 KIND = r"data must be a frame, a series, a Panel or a flat list or array of numbers; got {}; "
 
 # What came in -> the first row forecast of each series, or what the error says.
@@ -91,21 +94,33 @@ TABLES = {
     "polars, wide": (lambda: pl.from_pandas(text("%Y-%m-%d")), DAY),
     "polars, dates": (lambda: pl.from_pandas(timed(DAYS)).cast({"when": pl.Date}), DAY),
     "polars, a series": (lambda: pl.Series("y", Y), COUNTED),
-    "polars, lazy": (lambda: pl.from_pandas(long()).lazy(), KIND.format("LazyFrame") + r"call its collect\(\) first"),
+    "polars, lazy": (
+        lambda: pl.from_pandas(long()).lazy(),
+        KIND.format("LazyFrame") + r"call its collect\(\) first",
+    ),
     "pyarrow": (lambda: pa.Table.from_pandas(long()), LONG),
     "narwhals": (lambda: narwhals.from_native(pl.from_pandas(long())), LONG),
     "interchange protocol": (lambda: Interchange(long()), LONG),
     "columns of pyarrow": (lambda: long().convert_dtypes(dtype_backend="pyarrow"), LONG),
     "dates of pyarrow": (lambda: timed(pd.array(DAYS.date, dtype=pd.ArrowDtype(pa.date32()))), DAY),
-    "no pyarrow": (WithoutArrow, r"by pyarrow \(pyarrow is required\); install it with: pip install 'tsattn\[files\]'"),
+    "no pyarrow": (
+        WithoutArrow,
+        r"by pyarrow \(pyarrow is required\); install it with: pip install 'tsattn\[files\]'",
+    ),
     # series, lists, and what is none
     "series by day": (lambda: pd.Series(Y, index=DAYS), ONE),
     "series by quarter": (
         lambda: pd.Series(Y, index=pd.period_range("2000Q1", periods=N, freq="Q")),
         {"index": ["2003-01-01"], "y": [2.75]},
     ),
-    "series that is called time": (lambda: pd.Series(Y, DAYS, name="time"), {"index": ["2024-01-13"], "time": [2.75]}),
-    "series of ids and times": (lambda: long().set_index(["unique_id", "ds"])["y"].rename("sold"), LONG),
+    "series that is called time": (
+        lambda: pd.Series(Y, DAYS, name="time"),
+        {"index": ["2024-01-13"], "time": [2.75]},
+    ),
+    "series of ids and times": (
+        lambda: long().set_index(["unique_id", "ds"])["y"].rename("sold"),
+        LONG,
+    ),
     "list": (lambda: Y.tolist(), COUNTED),
     "array": (lambda: Y, COUNTED),
     "one number": (lambda: [2.75], {"index": [1], "y": [2.75]}),
@@ -114,7 +129,10 @@ TABLES = {
     "square array": (lambda: np.ones((3, 3)), KIND.format("ndarray")),
     "dict": (lambda: {"y": [1.0]}, KIND.format("dict")),
     "path": (lambda: "data.csv", KIND.format("str")),
-    "list of words": (lambda: ["a", "b"], "column 'y' holds 'a' at 0 .*, but values must be numbers"),
+    "list of words": (
+        lambda: ["a", "b"],
+        "column 'y' holds 'a' at 0 .*, but values must be numbers",
+    ),
     # indexes
     "index of ids and times": (lambda: levels("unique_id", "ds"), LONG),
     "index of times and ids": (lambda: levels("ds", "unique_id"), LONG),
@@ -127,19 +145,36 @@ TABLES = {
         lambda: wide().rename_axis("day").stack(),
         {"unique_id": ["u", "v"], "day": ["2024-01-13"] * 2, "naive": [2.75, -2.75]},
     ),
-    "levels of ids and numbers": (lambda: levels("unique_id", "ds", ds=[*range(6)] * 2), LONG | {"ds": [6, 6]}),
+    "levels of ids and numbers": (
+        lambda: levels("unique_id", "ds", ds=[*range(6)] * 2),
+        LONG | {"ds": [6, 6]},
+    ),
     "ids in the index": (lambda: long().set_index("unique_id"), LONG),
     "times in the index": (lambda: long().set_index("ds"), LONG),
     "periods in the index": (lambda: wide().to_period("D"), WIDE),
     "three levels": (
         lambda: levels("k", "unique_id", "ds"),
-        r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; make columns of them",
+        (
+            r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; make"
+            r" columns of them"
+        ),
     ),
-    "levels without times": (lambda: levels("k", "unique_id"), r"got 2 levels \['k', 'unique_id'\], none of times"),
-    "levels of times only": (lambda: levels("now", "then", now=HALVES, then=HALVES), r"\['now', 'then'\], 2 of times"),
-    "columns of two levels": (lambda: pd.concat({"x": wide()}, axis=1), "columns must have one level; got 2"),
+    "levels without times": (
+        lambda: levels("k", "unique_id"),
+        r"got 2 levels \['k', 'unique_id'\], none of times",
+    ),
+    "levels of times only": (
+        lambda: levels("now", "then", now=HALVES, then=HALVES),
+        r"\['now', 'then'\], 2 of times",
+    ),
+    "columns of two levels": (
+        lambda: pd.concat({"x": wide()}, axis=1),
+        "columns must have one level; got 2",
+    ),
     "columns of years": (
-        lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(country=list("abc")),
+        lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(
+            country=list("abc")
+        ),
         "columns 2000 to 2003 are named by times, but a row must be a time .*; transpose the table",
     ),
     "columns of months": (
@@ -153,8 +188,14 @@ TABLES = {
     # times
     "years": (lambda: timed(range(2000, 2012), "year"), {"year": [2012], "y": [2.75]}),
     "years by value": (lambda: timed(range(2000, 2012)), {"when": [2012], "y": [2.75]}),
-    "years as floats": (lambda: timed(np.arange(2000.0, 2012), "Year"), {"Year": [2012], "y": [2.75]}),
-    "years and quarters in decimals": (lambda: timed(2000 + Y, "year"), {"year": ["2003-01-01"], "y": [2.75]}),
+    "years as floats": (
+        lambda: timed(np.arange(2000.0, 2012), "Year"),
+        {"Year": [2012], "y": [2.75]},
+    ),
+    "years and quarters in decimals": (
+        lambda: timed(2000 + Y, "year"),
+        {"year": ["2003-01-01"], "y": [2.75]},
+    ),
     "years and months in decimals": (
         lambda: timed(np.round(2012 + np.arange(N) / 12, 3), "time"),
         {"time": ["2013-01-01"], "y": [2.75]},
@@ -165,7 +206,9 @@ TABLES = {
         "column 'time' must hold stamps.*; got floating",
     ),
     "years of a country": (
-        lambda: pd.DataFrame({"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}),
+        lambda: pd.DataFrame(
+            {"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}
+        ),
         PARTS.format("year") + ".*, those of a long table by id_col= and target_col=",
     ),
     "years and months": (
@@ -181,11 +224,20 @@ TABLES = {
     "months": (lambda: text("%Y-%m", MONTHS), MONTH),
     "months by name": (lambda: text("%b %Y", MONTHS), MONTH),
     "months of statistics": (lambda: text("%YM%m", MONTHS), MONTH),
-    "weeks": (lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")), {"when": ["2024-03-25"]}),
+    "weeks": (
+        lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")),
+        {"when": ["2024-03-25"]},
+    ),
     "days in words": (lambda: text("%d %B %Y"), DAY),
-    "days in zone Z": (lambda: text("%Y-%m-%d 00:00:00 UTC"), {"when": ["2024-01-13 00:00:00+00:00"]}),
+    "days in zone Z": (
+        lambda: text("%Y-%m-%d 00:00:00 UTC"),
+        {"when": ["2024-01-13 00:00:00+00:00"]},
+    ),
     "newest first": (lambda: timed(DAYS.astype(str)).iloc[::-1], DAY | {"y": [2.75]}),
-    "categories of text": (lambda: timed(pd.Categorical(DAYS.astype(str)), "ds"), {"ds": ["2024-01-13"]}),
+    "categories of text": (
+        lambda: timed(pd.Categorical(DAYS.astype(str)), "ds"),
+        {"ds": ["2024-01-13"]},
+    ),
     "periods": (lambda: timed(DAYS.to_period("D")), DAY),
     "date objects": (lambda: timed(DAYS.date, "ds"), {"ds": ["2024-01-13"]}),
     "YYYYMMDD": (lambda: whole("%Y%m%d"), DAY),
@@ -204,22 +256,39 @@ TABLES = {
         lambda: timed(2000 + np.arange(N) ** 2, "u"),
         {"index": [12], "u": [2121], "y": [2.75]},
     ),
-    "times of two columns": (lambda: timed(DAYS, "date", time=DAYS), r"columns \['date', 'time'\] could all hold"),
+    "times of two columns": (
+        lambda: timed(DAYS, "date", time=DAYS),
+        r"columns \['date', 'time'\] could all hold",
+    ),
     "hours beside their day": (
-        lambda: timed(pd.date_range("2024-01-01", periods=N, freq="6h"), "time", date=DAYS[:3].repeat(4)),
+        lambda: timed(
+            pd.date_range("2024-01-01", periods=N, freq="6h"), "time", date=DAYS[:3].repeat(4)
+        ),
         "column 'date' holds Timestamp.* but values must be numbers",
     ),
     "half of the objects in a zone": (
         lambda: timed([pd.Timestamp("2024-01-01"), *DAYS[1:].tz_localize("UTC")], "ds"),
-        r"'2024-01-02 00:00:00\+00:00' in row 1 and .* in row 0 cannot be compared, since only some stamps carry",
+        (
+            r"'2024-01-02 00:00:00\+00:00' in row 1 and .* in row 0 cannot be compared, since only"
+            r" some stamps carry"
+        ),
     ),
     "half of the text in a zone": (
         lambda: timed(["2024-01-01T00:00", *DAYS[1:].strftime("%Y-%m-%dT%H:%MZ")], "ds"),
         "in row 1 and '2024-01-01T00:00' in row 0 cannot be compared, since only some stamps carry",
     ),
-    "day or month first": (lambda: text("%d/%m/%Y").rename(columns={"when": "ds"}), "read day first or month first"),
-    "times of the day": (lambda: timed([datetime.time(h) for h in range(N)], "ds"), "must hold stamps.*; got time"),
-    "words": (lambda: timed(["soon"] * N, "ds"), "holds 'soon' in row 0 .*, which cannot be read as a stamp"),
+    "day or month first": (
+        lambda: text("%d/%m/%Y").rename(columns={"when": "ds"}),
+        "read day first or month first",
+    ),
+    "times of the day": (
+        lambda: timed([datetime.time(h) for h in range(N)], "ds"),
+        "must hold stamps.*; got time",
+    ),
+    "words": (
+        lambda: timed(["soon"] * N, "ds"),
+        "holds 'soon' in row 0 .*, which cannot be read as a stamp",
+    ),
     # names
     "no names": (
         lambda: long().rename(columns={"unique_id": "shop", "ds": "day", "y": "sales"}),
@@ -229,12 +298,18 @@ TABLES = {
         lambda: long(price=1.0).rename(columns={"y": "sales"}),
         r"column 'y' is missing; the table has columns \[.*'sales'.*\]; name it by target_col=",
     ),
-    "complex": (lambda: wide(w=Y.astype(complex)), "column 'w' holds 0j at .*, but values must be numbers"),
+    "complex": (
+        lambda: wide(w=Y.astype(complex)),
+        "column 'w' holds 0j at .*, but values must be numbers",
+    ),
     "nothing known at first": (
         lambda: wide(w=pd.array([None, *range(1, N)], dtype="Int64")),
         r"column 'w' is missing \(NaN\) at 2024-01-01",
     ),
-    "infinite": (lambda: long(y=[np.inf, *Y[1:]]), "series 'a': column 'y' holds inf at 2024-01-01"),
+    "infinite": (
+        lambda: long(y=[np.inf, *Y[1:]]),
+        "series 'a': column 'y' holds inf at 2024-01-01",
+    ),
     "duplicates": (lambda: long(unique_id="a"), "series 'a': duplicate stamp 2024-01-01"),
 }
 
@@ -251,7 +326,10 @@ def check(frame, wanted):
     assert type(frame) is pd.DataFrame
     for name, cells in wanted.items():
         got = (frame.index if name == "index" else frame[name]).tolist()
-        assert got == [pd.Timestamp(cell) if isinstance(cell, str) and cell[:2] == "20" else cell for cell in cells]
+        assert got == [
+            pd.Timestamp(cell) if isinstance(cell, str) and cell[:2] == "20" else cell
+            for cell in cells
+        ]
 
 
 @pytest.mark.parametrize(("make", "wanted"), TABLES.values(), ids=TABLES)
@@ -272,9 +350,18 @@ ASKED = {
         r"column 'sale' is missing; the table has columns \['sales', .*\]; name it by target_col=",
     ),
     "target, other case": ({"target_col": "Sales"}, r"columns \['sales', "),
-    "time": ({"time_col": "dates", "target_col": "sales"}, r"column 'dates' is missing; the table has columns \['date"),
-    "id": ({"id_col": "shops", "target_col": "sales"}, r"column 'shops' is missing; the table has columns \['shop'"),
-    "seconds that are counted": ({"time_col": "s", "freq": 60, "id_col": None, "target_col": "sales"}, "1700000720"),
+    "time": (
+        {"time_col": "dates", "target_col": "sales"},
+        r"column 'dates' is missing; the table has columns \['date",
+    ),
+    "id": (
+        {"id_col": "shops", "target_col": "sales"},
+        r"column 'shops' is missing; the table has columns \['shop'",
+    ),
+    "seconds that are counted": (
+        {"time_col": "s", "freq": 60, "id_col": None, "target_col": "sales"},
+        "1700000720",
+    ),
     "years as stamps": (
         {"time_col": "year", "freq": "YS", "id_col": None, "target_col": "sales"},
         "2024-01-01 00:00:00",
@@ -285,10 +372,14 @@ ASKED = {
 
 @pytest.mark.parametrize(("names", "wanted"), ASKED.values(), ids=ASKED)
 def test_names_that_are_asked_for(names, wanted):
-    frame = pd.DataFrame({"shop": "a", "date": DAYS.astype(str), "sales": Y, "year": range(2012, 2024)})
+    frame = pd.DataFrame(
+        {"shop": "a", "date": DAYS.astype(str), "sales": Y, "year": range(2012, 2024)}
+    )
     frame["s"] = 1_700_000_000 + 60 * np.arange(N)
     if wanted[0] in "12":
-        assert str(forecast(frame, 1, model="naive", schema=Schema(**names)).iloc[0, -2]).startswith(wanted)
+        assert str(
+            forecast(frame, 1, model="naive", schema=Schema(**names)).iloc[0, -2]
+        ).startswith(wanted)
     else:
         refused(wanted, lambda: forecast(frame, 1, model="naive", schema=Schema(**names)))
 
@@ -311,18 +402,26 @@ def test_the_index_of_a_file_is_left_out_with_a_word(name):
     assert (dated.dialect.time_col, dated.freq) == (name, "D")
 
 
-@pytest.mark.parametrize("convert", [str, lambda text: pd.Timestamp(text).to_pydatetime()], ids=["text", "objects"])
+@pytest.mark.parametrize(
+    "convert", [str, lambda text: pd.Timestamp(text).to_pydatetime()], ids=["text", "objects"]
+)
 def test_days_whose_offset_changes_are_read_by_the_clock_on_the_wall(convert):
     def read(stamps):
         cells = [convert(str(stamp)) for stamp in stamps]
-        return to_panel(pd.DataFrame({"ds": pd.Series(cells, dtype=object), "y": range(len(cells))}))
+        return to_panel(
+            pd.DataFrame({"ds": pd.Series(cells, dtype=object), "y": range(len(cells))})
+        )
 
     for start, freq in (("2024-03-25", "D"), ("2024-01-31 07:30", "ME"), ("2024-03-24", "W-SUN")):
         stamps = pd.date_range(start, periods=20, freq=freq, tz="Europe/Berlin")
         panel = read(stamps)
         assert panel.times.tolist() == stamps.tz_localize(None).tolist()
         assert panel.freq == freq
-    for start, periods, freq in (("2024-10-26", 48, "h"), ("2024-10-27", 2, "h"), ("2024-03-30", 192, "15min")):
+    for start, periods, freq in (
+        ("2024-10-26", 48, "h"),
+        ("2024-10-27", 2, "h"),
+        ("2024-03-30", 192, "15min"),
+    ):
         stamps = pd.date_range(start, periods=periods, freq=freq, tz="UTC")
         panel = read(stamps.tz_convert("Europe/Berlin"))
         assert panel.times.tolist() == stamps.tolist(), "hours are read as instants"
@@ -338,7 +437,10 @@ def test_a_column_called_none_is_a_column_like_any_other():
 class Promoted(Forecaster):
     """The last value, and ten more where the future column is one."""
 
-    horizon, context, alias, schema = 1, 1, "promoted", Schema(future_cols=["promo"])
+    horizon = 1
+    context = 1
+    alias = "promoted"
+    schema = Schema(future_cols=["promo"])
     covariate_columns = schema.columns
 
     def _learn(self, panel):
@@ -367,16 +469,24 @@ def test_every_door_leads_to_the_same_forecaster(convert):
     wanted = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promoted": [11.25, 2.75]})
     pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), wanted)
     pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), wanted)
-    pd.testing.assert_frame_equal(predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), wanted)
+    pd.testing.assert_frame_equal(
+        predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), wanted
+    )
     with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
         model.predict(future=convert(ahead.iloc[:1]))
-    scores = backtest({"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1).scores
+    scores = backtest(
+        {"naive": make_forecaster("naive", 1)}, convert(data), n_windows=2, season_length=1
+    ).scores
     assert scores["mae_original"].tolist() == [0.25]
 
 
-@pytest.mark.parametrize("names", [pd.Index, np.array, iter, lambda each: dict.fromkeys(each).keys()])
+@pytest.mark.parametrize(
+    "names", [pd.Index, np.array, iter, lambda each: dict.fromkeys(each).keys()]
+)
 def test_any_list_of_names_is_kept_saved_and_cloned(names, tmp_path):
-    schema = Schema(past_cols=names(["promo"]), calendar=names(["weekday"]), freq=pd.Timedelta("1D"))
+    schema = Schema(
+        past_cols=names(["promo"]), calendar=names(["weekday"]), freq=pd.Timedelta("1D")
+    )
     wanted = "Schema(freq='D', past_cols=['promo'], calendar=['weekday'])"
     assert repr(schema) == repr(clone(schema)) == wanted
     data = long(promo=[0.0, 1.0] * 6)
@@ -384,11 +494,15 @@ def test_any_list_of_names_is_kept_saved_and_cloned(names, tmp_path):
     assert model.covariate_columns_.past == ("promo",)
     model.save(tmp_path / "m")
     again = load_forecaster(tmp_path / "m")
-    assert again.schema.to_dict() == {"freq": "D", "past_cols": ("promo",), "calendar": ("weekday",)}
+    assert again.schema.to_dict() == {
+        "freq": "D",
+        "past_cols": ("promo",),
+        "calendar": ("weekday",),
+    }
     pd.testing.assert_frame_equal(again.predict(data), model.predict())
 
 
-# --- the command line ----------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 NAIVE = "--horizon 1 --model naive"
 KNOWN = "--horizon 1 --model mlr --future-col p --future t.csv"
@@ -398,50 +512,77 @@ LINES = {
     "years": (lambda: timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
     "quarters": (lambda: quarters("{}Q{}"), NAIVE, "2003-01-01,2.75"),
     "YYYYMMDD": (lambda: whole("%Y%m%d"), NAIVE, "2024-01-13,2.75"),
-    "index beside times": (lambda: text("%Y-%m-%d").reset_index(names="Unnamed: 0"), NAIVE, "2024-01-13,2.75"),
+    "index beside times": (
+        lambda: text("%Y-%m-%d").reset_index(names="Unnamed: 0"),
+        NAIVE,
+        "2024-01-13,2.75",
+    ),
     "wrong target": (
         lambda: long().rename(columns={"y": "sales"}),
         f"{NAIVE} --target-col sale",
-        "column 'sale' is missing; the table has columns ['sales', 'ds', 'unique_id']; name it by --target-col",
+        (
+            "column 'sale' is missing; the table has columns ['sales', 'ds', 'unique_id']; name it"
+            " by --target-col"
+        ),
     ),
     "two time columns": (
         lambda: timed(DAYS, "date", time=DAYS),
         NAIVE,
-        "columns ['date', 'time'] could all hold the stamps, but one must; name it by --time-col, or join them",
+        (
+            "columns ['date', 'time'] could all hold the stamps, but one must; name it by"
+            " --time-col, or join them"
+        ),
     ),
     "a gap": (
         lambda: long().drop(index=3),
         NAIVE,
-        "series 'a': gap: there is no row at 2024-01-04 00:00:00, but stamps must follow frequency 'D' without gaps;"
-        " add the rows, pass another --freq, or have gaps filled by --missing interpolate or 'ffill'",
+        (
+            "series 'a': gap: there is no row at 2024-01-04 00:00:00, but stamps must follow"
+            " frequency 'D' without gaps; add the rows, pass another --freq, or have gaps filled by"
+            " --missing interpolate or 'ffill'"
+        ),
     ),
     "no number": (
         lambda: wide(v="pd.f(x=1; y)"),
         NAIVE,
-        "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop it; a time column is"
-        " named by --time-col, the columns of a long table also by --id-col and --target-col",
+        (
+            "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop"
+            " it; a time column is named by --time-col, the columns of a long table also by"
+            " --id-col and --target-col"
+        ),
     ),
     "two kinds of points": (
         lambda: long(y=["10.037,72", *["1.5"] * 11]),
         NAIVE,
-        f"series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00, but values must be numbers; {WRITE}",
+        (
+            "series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00, but values must be"
+            f" numbers; {WRITE}"
+        ),
     ),
     "a currency": (
         lambda: wide(v="$10.04"),
         NAIVE,
-        "column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; "
-        f"{WRITE}; a time column is named by --time-col, the columns of a long table also by --id-col and --target-col",
+        (
+            f"column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; {WRITE}; a"
+            " time column is named by --time-col, the columns of a long table also by --id-col and"
+            " --target-col"
+        ),
     ),
     "a dash": (
         lambda: long(y=[*Y[:11].astype(str), "-"]),
         NAIVE,
-        f"series 'b': column 'y' holds '-' at 2024-01-06 00:00:00, but values must be numbers; {WRITE}",
+        (
+            "series 'b': column 'y' holds '-' at 2024-01-06 00:00:00, but values must be numbers;"
+            f" {WRITE}"
+        ),
     ),
     "no stamp": (
         lambda: timed(["soon"] * N, "ds"),
         NAIVE,
-        "the series: column 'ds' holds 'soon' in row 0 (and 11 more), which cannot be read as a stamp of the years 1678"
-        " to 2261; correct it",
+        (
+            "the series: column 'ds' holds 'soon' in row 0 (and 11 more), which cannot be read as a"
+            " stamp of the years 1678 to 2261; correct it"
+        ),
     ),
     "integers by the hour": (
         lambda: timed(range(N), "ds"),
@@ -451,18 +592,26 @@ LINES = {
     "three columns": (
         long,
         f"{NAIVE} --target-col ds",
-        "--id-col, --time-col and --target-col must be three columns; got ['unique_id', 'ds', 'ds']",
+        (
+            "--id-col, --time-col and --target-col must be three columns; got ['unique_id', 'ds',"
+            " 'ds']"
+        ),
     ),
     "no such covariate": (
         long,
         KNOWN,
-        "column 'p' is missing; the table has columns ['unique_id', 'ds', 'y']; name it by --past-col or --future-col",
+        (
+            "column 'p' is missing; the table has columns ['unique_id', 'ds', 'y']; name it by"
+            " --past-col or --future-col"
+        ),
     ),
     "future of other rows": (
         lambda: long(p=1.0),
         KNOWN,
-        "series 'a': column 'p' of --future is missing at 2024-01-07 00:00:00 (and 1 more, 2 series in all), but a"
-        " forecast needs the future columns at all 1 steps; fill it in",
+        (
+            "series 'a': column 'p' of --future is missing at 2024-01-07 00:00:00 (and 1 more, 2"
+            " series in all), but a forecast needs the future columns at all 1 steps; fill it in"
+        ),
     ),
 }
 
@@ -475,6 +624,10 @@ def test_a_file_is_forecast_or_refused(tmp_path, monkeypatch, run, make, options
     code, out, err = run("forecast", "t.csv", *options.split())
     if wanted[:2] == "20":
         left_out = "tsattn: warning: column 'Unnamed: 0' numbers the rows and is left out\n"
-        assert (code, out.splitlines()[-1], err) == (0, wanted, left_out if "Unnamed: 0" in frame else "")
+        assert (code, out.splitlines()[-1], err) == (
+            0,
+            wanted,
+            left_out if "Unnamed: 0" in frame else "",
+        )
     else:
         assert (code, out, err) == (2, "", f"tsattn: {wanted}\n")

@@ -71,7 +71,9 @@ def test_one_value_is_found_anywhere(size):
 def test_sentinels_are_found_side_by_side():
     x = waves()
     x[:, [100, 101, 250]] = -9999.0
-    assert find_outliers(x).nonzero()[:, 1].reshape(-1, 3).unique(dim=0).tolist() == [[100, 101, 250]]
+    assert find_outliers(x).nonzero()[:, 1].reshape(-1, 3).unique(dim=0).tolist() == [
+        [100, 101, 250]
+    ]
 
 
 def test_what_comes_often_or_stays_is_not_wrong():
@@ -112,11 +114,14 @@ def test_rows_padding_scale_and_missing_values_change_nothing():
     assert not find_outliers(padded)[:, :30].any()
 
 
-@pytest.mark.parametrize("damage", ["times 100", "times a million", "six steps before the end", "sentinels"])
+@pytest.mark.parametrize(
+    "damage", ["times 100", "times a million", "six steps before the end", "sentinels"]
+)
 def test_a_wrong_value_costs_little(damage):
     """The error is at most twice that of the clean series; it was 15 to 16,000 times."""
     x = waves(6, 448)
-    context, truth = x[:, :400].clone(), x[:, 400:]
+    context = x[:, :400].clone()
+    truth = x[:, 400:]
     network = load_network()
     middle = network.quantile_levels.index(0.5)
     clean = (network.forecast(context, 48)[..., middle] - truth).abs().mean()
@@ -138,8 +143,11 @@ def test_a_wrong_value_costs_little_beside_columns(size):
     step = np.arange(n)
     price = rng.normal(size=n)
     y = 10 + np.sin(2 * np.pi * step / 24) + 1.5 * price + rng.normal(0, 0.2, n)
-    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=n, freq="h"), "y": y, "price": price})
-    past, ahead = frame[:-24], frame[-24:]
+    frame = pd.DataFrame(
+        {"ds": pd.date_range("2024-01-01", periods=n, freq="h"), "y": y, "price": price}
+    )
+    past = frame[:-24]
+    ahead = frame[-24:]
     model = PretrainedForecaster(24, schema=Schema(future_cols=("price",)))
     errors = []
     for row in (None, 300, n - 30):

@@ -29,7 +29,9 @@ def test_series_and_windows_a_second_are_recorded_and_told(results):
     assert (ours["setting"], ours["peer_series"], ours["batch"]) == ("40 rows, 6 ahead", 10, 6)
     assert ours["model"] == "zero-4"
     assert 0 < ours["ratio_low"] <= ours["ratio"] <= ours["ratio_high"]
-    assert ours["ratio"] == pytest.approx(ours["series_per_second"] / ours["peer_series_per_second"], rel=0.9)
+    assert ours["ratio"] == pytest.approx(
+        ours["series_per_second"] / ours["peer_series_per_second"], rel=0.9
+    )
     assert 0.1 < levels["ratio"] < 10
     text = " ".join(page.pretrained(results).split())
     assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead |" in text
@@ -45,5 +47,9 @@ def test_nothing_recorded_is_said(tmp_path):
 
 
 def test_spread_is_the_median_and_the_fifths_of_the_turns():
-    assert run.spread([1.0, 6.0, 2.0, 3.0, 4.0, 5.0]) == {"ratio": 3.5, "ratio_low": 2.0, "ratio_high": 5.0}
+    assert run.spread([1.0, 6.0, 2.0, 3.0, 4.0, 5.0]) == {
+        "ratio": 3.5,
+        "ratio_low": 2.0,
+        "ratio_high": 5.0,
+    }
     assert run.paces([(10.0, 1.0), (30.0, 3.0), (20.0, 4.0)], "n") == {"n": 20.0, "peer_n": 3.0}

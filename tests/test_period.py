@@ -1,4 +1,6 @@
-"""Detection of a season: known periods, noise, trends, missing values, short series, and no season as an answer."""
+"""Detection of a season: known periods, noise, trends, missing values, short series, and no season
+as an answer.
+"""
 
 import numpy as np
 import pytest
@@ -23,16 +25,24 @@ def seasonal(period, length, *, noise=0.3, n=48, seed=0):
     generator = torch.Generator().manual_seed(seed)
     profile = torch.randn(n, period, generator=generator, dtype=DOUBLE)
     time = torch.arange(length)
-    return profile[:, time % period] + noise * torch.randn(n, length, generator=generator, dtype=DOUBLE)
+    return profile[:, time % period] + noise * torch.randn(
+        n, length, generator=generator, dtype=DOUBLE
+    )
 
 
 def found(x, period):
-    """Share of series whose answer is the period or a multiple of it, and share with the period itself."""
+    """Share of series whose answer is the period or a multiple of it, and share with the period
+    itself.
+    """
     answer = detect_period(x)[0]
-    return float(((answer % period == 0) & (answer > 0)).double().mean()), float((answer == period).double().mean())
+    return float(((answer % period == 0) & (answer > 0)).double().mean()), float(
+        (answer == period).double().mean()
+    )
 
 
-@pytest.mark.parametrize(("period", "length"), [(4, 48), (7, 140), (12, 120), (24, 400), (96, 960), (365, 2000)])
+@pytest.mark.parametrize(
+    ("period", "length"), [(4, 48), (7, 140), (12, 120), (24, 400), (96, 960), (365, 2000)]
+)
 def test_known_periods_are_found(period, length):
     whole, exact = found(seasonal(period, length), period)
     assert whole > 0.95
@@ -116,18 +126,26 @@ def test_rows_do_not_disturb_one_another():
 
 
 def by_loops(values):
-    """Score of every lag that can be judged, number by number from the formula: correlation, and less chance."""
+    """Score of every lag that can be judged, number by number from the formula: correlation, and
+    less chance.
+    """
     known = ~np.isnan(values)
-    n_steps, time = len(values), np.arange(len(values))
+    n_steps = len(values)
+    time = np.arange(len(values))
     rest = values - np.polyval(np.polyfit(time[known], values[known], 1), time)
-    likeness, score = {}, {}
+    likeness = {}
+    score = {}
     for lag in range(1, int((n_steps - 1) / 1.5) + 1):
         window = 4
         while window < lag:
             window *= 2
         fast = np.full(n_steps, np.nan)
         for t in range(n_steps):
-            around = [rest[s] for s in range(max(t - window // 2, 0), min(t + window // 2, n_steps)) if known[s]]
+            around = [
+                rest[s]
+                for s in range(max(t - window // 2, 0), min(t + window // 2, n_steps))
+                if known[s]
+            ]
             if known[t]:
                 fast[t] = rest[t] - np.mean(around)
         fast = np.clip(fast / np.sqrt(np.nanmean(fast**2)), -3, 3)
@@ -177,13 +195,17 @@ def test_seasons_of_the_calendar_are_not_taken_for_one_another(season):
     generator = torch.Generator().manual_seed(season)
     time = torch.arange(2048, dtype=DOUBLE)
     phase = 2 * torch.pi * torch.rand(40, 2, 1, generator=generator, dtype=DOUBLE)
-    x = torch.sin(2 * torch.pi * time / season + phase[:, 0]) + torch.sin(4 * torch.pi * time / season + phase[:, 1])
+    x = torch.sin(2 * torch.pi * time / season + phase[:, 0]) + torch.sin(
+        4 * torch.pi * time / season + phase[:, 1]
+    )
     x = x + 0.1 * torch.randn(40, 2048, generator=generator, dtype=DOUBLE)
     assert float((detect_period(x)[0] == season).double().mean()) > 0.7
 
 
 def test_the_usual_season_is_taken_on_less_evidence():
-    """A weak day that is found in few series is found in more where the stamps are hours; noise stays noise."""
+    """A weak day that is found in few series is found in more where the stamps are hours; noise
+    stays noise.
+    """
     step = torch.arange(24 * 6, dtype=DOUBLE)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(200, len(step), generator=generator, dtype=DOUBLE)
@@ -203,9 +225,13 @@ def test_the_longest_lag_is_bounded():
 
 
 def test_the_seasons_of_real_series_are_found(pack_dir):
-    """On development tasks: the day of hourly and quarter-hourly load, the week of births, the year of births."""
+    """On development tasks: the day of hourly and quarter-hourly load, the week of births, the year
+    of births.
+    """
     pack = Pack(pack_dir)
-    births = torch.tensor(np.stack([each.past[-2048:] for each in pack.instances(pack.tasks["us_births/D/short"])]))
+    births = torch.tensor(
+        np.stack([each.past[-2048:] for each in pack.instances(pack.tasks["us_births/D/short"])])
+    )
     assert set(detect_seasons(births).clear_cycle().tolist()) == {364}
     for name, season, share in (
         ("ett1/H/short", 24, 0.95),
@@ -223,7 +249,9 @@ def test_the_seasons_of_real_series_are_found(pack_dir):
 
 
 def with_cycle(season, times, length, *, size=1.0, n=40):
-    """A season of random profiles, each changed by its place in a cycle of so many seasons, and noise; [n, length]."""
+    """A season of random profiles, each changed by its place in a cycle of so many seasons, and
+    noise; [n, length].
+    """
     generator = torch.Generator().manual_seed(times)
     change = size * torch.randn(n, times, generator=generator, dtype=DOUBLE)
     change -= change.mean(1, keepdim=True)
@@ -236,7 +264,9 @@ def clear_cycle(x, period):
     return Seasons(period, cycle, strength, strength, clear).clear_cycle()
 
 
-@pytest.mark.parametrize(("season", "times", "length"), [(24, 7, 700), (7, 52, 1200), (48, 7, 2048), (12, 7, 400)])
+@pytest.mark.parametrize(
+    ("season", "times", "length"), [(24, 7, 700), (7, 52, 1200), (48, 7, 2048), (12, 7, 400)]
+)
 def test_cycles_of_a_season_are_found(season, times, length):
     x = with_cycle(season, times, length)
     period = torch.full((len(x),), season)
@@ -246,7 +276,8 @@ def test_cycles_of_a_season_are_found(season, times, length):
 
 
 def test_a_season_without_a_cycle_keeps_its_length():
-    plain, walking = seasonal(24, 1000, n=200), seasonal(24, 1000, n=200, noise=0.1)
+    plain = seasonal(24, 1000, n=200)
+    walking = seasonal(24, 1000, n=200, noise=0.1)
     generator = torch.Generator().manual_seed(1)
     walking += 0.1 * torch.randn(walking.shape, generator=generator, dtype=DOUBLE).cumsum(1)
     for x in (plain, walking):
@@ -261,7 +292,10 @@ def test_a_season_without_a_cycle_keeps_its_length():
     assert float((clear_cycle(other, torch.full((40,), 24)) == 24).double().mean()) > 0.9
     for times in (6, 8):
         wave = torch.sin(2 * torch.pi * (torch.arange(4000, dtype=DOUBLE) // 4) / times)
-        assert clear_cycle(seasonal(4, 4000, noise=0.1) + wave, torch.full((48,), 4)).tolist() == [4] * 48
+        assert (
+            clear_cycle(seasonal(4, 4000, noise=0.1) + wave, torch.full((48,), 4)).tolist()
+            == [4] * 48
+        )
 
 
 def test_a_cycle_against_loops():
@@ -269,12 +303,15 @@ def test_a_cycle_against_loops():
     x[0, 30:40] = torch.nan
     clear = []
     for row in x:
-        time, known = np.arange(150), row.isfinite().numpy()
+        time = np.arange(150)
+        known = row.isfinite().numpy()
         y = row.numpy()
         y = y - np.polyval(np.polyfit(time[known], y[known], 1), time)
         means = [np.nanmean(y[time % 6 == phase]) for phase in range(6)]
         rest = np.array([value - means[step % 6] for step, value in enumerate(y)])
-        likeness = [float(detail[0, 41]) for detail in _likeness(torch.from_numpy(rest)[None], 99)[:2]]
+        likeness = [
+            float(detail[0, 41]) for detail in _likeness(torch.from_numpy(rest)[None], 99)[:2]
+        ]
         clear.append(likeness[0] - likeness[1])
     answer = clear_cycle(x, torch.full((12,), 6))
     assert (answer == 42).sum() > 3
@@ -294,7 +331,8 @@ def test_a_cycle_depends_on_its_own_series_alone():
 
 
 def test_a_cycle_that_is_not_clear_is_told_with_its_strength():
-    plain, changed = seasonal(24, 1000, n=40), with_cycle(24, 7, 1000)
+    plain = seasonal(24, 1000, n=40)
+    changed = with_cycle(24, 7, 1000)
     period = torch.full((len(plain),), 24)
     cycle, weak, clear = detect_cycle(plain, period)
     assert cycle.tolist() == [168] * len(plain)

@@ -19,7 +19,14 @@ from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Drift, Naive
 from tsattn.levels import level_to_quantiles
-from tsattn.plotting import check_format, plot_attention, plot_backtest, plot_forecast, plot_scores, save_plot
+from tsattn.plotting import (
+    check_format,
+    plot_attention,
+    plot_backtest,
+    plot_forecast,
+    plot_scores,
+    save_plot,
+)
 
 STEPS = 6
 
@@ -69,7 +76,9 @@ def test_lines_and_bands_are_the_numbers_of_the_series_that_was_asked_for(kind):
     at = (1, slice(None), 0) if kind == "long" else (0, slice(None), 1)
     last = 10 * (np.sin(39) + 3)
     np.testing.assert_allclose(line(ax, "model").get_ydata(), [last, *forecast.point[at]])
-    np.testing.assert_allclose(line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3))
+    np.testing.assert_allclose(
+        line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3)
+    )
     found = bands(ax)
     assert list(found) == ["95% interval", "80% interval"]  # the wide one below the narrow one
     for level in (80, 95):
@@ -90,7 +99,8 @@ def test_all_series_and_five_horizons_are_the_default():
 def test_forecasts_go_on_from_the_history_at_their_own_stamps():
     panel = panel_of("wide")
     ax = plot_forecast(panel, forecast_of(panel))
-    past, future = line(ax, "history").get_xdata(), line(ax, "model").get_xdata()
+    past = line(ax, "history").get_xdata()
+    future = line(ax, "model").get_xdata()
     assert past[-1] == np.datetime64("2024-02-09")
     assert list(future) == list(pd.date_range("2024-02-09", periods=1 + STEPS).to_numpy())
 
@@ -101,7 +111,9 @@ def test_time_zones_show_local_time_and_integers_stay_integers():
     assert line(ax, "model").get_xdata()[1] == np.datetime64("2024-02-10T00:00")
     assert ax.get_xlabel() == "time (Europe/Berlin)"
     counted = panel_of("wide", integer=True)
-    assert list(line(plot_forecast(counted, forecast_of(counted)), "model").get_xdata()) == [*range(39, 46)]
+    assert list(line(plot_forecast(counted, forecast_of(counted)), "model").get_xdata()) == [
+        *range(39, 46)
+    ]
 
 
 def test_truth_is_drawn_beside_the_forecast_where_it_is_known():
@@ -127,7 +139,11 @@ def frames_of(kind, names, *, n_series=2, n_rows=40):
     rule = SplitConformal(Naive(STEPS, schema=SCHEMAS[names]), n_windows=20)
     if kind == "long":
         frame = pd.DataFrame(
-            {"unique_id": np.repeat(ids, n_rows), "ds": np.tile(stamps, n_series), "y": values.T.ravel()}
+            {
+                "unique_id": np.repeat(ids, n_rows),
+                "ds": np.tile(stamps, n_series),
+                "y": values.T.ravel(),
+            }
         )
         frame = frame.rename(columns=dict(zip(frame.columns, names, strict=True)))
     else:
@@ -148,7 +164,11 @@ SCHEMAS = {
 @pytest.mark.parametrize("kind", ["long", "wide"])
 def test_frames_are_drawn_as_the_panel_and_the_forecast_behind_them(kind, names):
     schema = Schema(time_col=names[1]) if kind == "wide" else SCHEMAS[names]
-    frame, answer = frames_of(kind, names) if kind == "long" else frames_of(kind, ("unique_id", names[1], "y")[:3])
+    frame, answer = (
+        frames_of(kind, names)
+        if kind == "long"
+        else frames_of(kind, ("unique_id", names[1], "y")[:3])
+    )
     ax = plot_forecast(frame, answer, schema=schema)
     assert [each.get_title() for each in ax.figure.axes] == ["s00", "s01"]
     for n, each in enumerate(ax.figure.axes):
@@ -159,10 +179,18 @@ def test_frames_are_drawn_as_the_panel_and_the_forecast_behind_them(kind, names)
         np.testing.assert_allclose(line(each, label).get_ydata(), [history[-1], *rows[name]])
         for band, lower, upper in (("80%", "lo-80", "hi-80"), ("90%", "q0.05", "q0.95")):
             vertices = bands(each)[f"{band} interval"]
-            assert set(vertices) == {history[-1], *rows[f"{name}-{lower}"], *rows[f"{name}-{upper}"]}
+            assert set(vertices) == {
+                history[-1],
+                *rows[f"{name}-{lower}"],
+                *rows[f"{name}-{upper}"],
+            }
     shuffled = answer.sample(frac=1, random_state=0)
-    other = plot_forecast(frame.sample(frac=1, random_state=1), shuffled, schema=schema, series="s01")
-    np.testing.assert_array_equal(line(other, label).get_xydata(), line(ax.figure.axes[1], label).get_xydata())
+    other = plot_forecast(
+        frame.sample(frac=1, random_state=1), shuffled, schema=schema, series="s01"
+    )
+    np.testing.assert_array_equal(
+        line(other, label).get_xydata(), line(ax.figure.axes[1], label).get_xydata()
+    )
 
 
 SCHEMAS |= {("unique_id", name, "y"): Schema(time_col=name) for name in ("day", 0, 1)}
@@ -176,7 +204,10 @@ def test_names_that_end_like_a_bound_are_drawn():
     assert [each.get_title() for each in axes] == ["sales", "sales-q0.4"]
     assert [list(bands(each)) for each in axes] == [["80% interval"]] * 2
     frame = wide[["ds", "sales"]]
-    ax = plot_forecast(frame, SplitConformal(Naive(STEPS, alias="sales-q1"), n_windows=9).fit(frame).predict(level=80))
+    ax = plot_forecast(
+        frame,
+        SplitConformal(Naive(STEPS, alias="sales-q1"), n_windows=9).fit(frame).predict(level=80),
+    )
     assert list(bands(ax)) == ["80% interval"]
 
 
@@ -194,7 +225,9 @@ def test_up_to_twelve_series_are_small_pictures_and_the_title_tells_what_is_left
     if n_series == 1:
         assert figure.axes[0].get_title() == "sales"
         return
-    assert [each.get_title() for each in figure.axes] == [f"s{n:02}" for n in range(min(n_series, 12))]
+    assert [each.get_title() for each in figure.axes] == [
+        f"s{n:02}" for n in range(min(n_series, 12))
+    ]
     told = {
         14: "sales; 12 of 14 series, without s12, s13",
         30: "sales; 12 of 30 series, without s12, s13, s14, s15, s16 and 13 more",
@@ -208,26 +241,38 @@ def test_up_to_twelve_series_are_small_pictures_and_the_title_tells_what_is_left
 def test_names_with_dollars_and_a_leading_underscore_are_drawn_as_they_are():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"))
     names = {"s00": "${shop}_${item}", "s01": "US$ a_b $"}
-    frame, answer = (each.assign(unique_id=each["unique_id"].map(names)) for each in (frame, answer))
+    frame, answer = (
+        each.assign(unique_id=each["unique_id"].map(names)) for each in (frame, answer)
+    )
     answer.columns = [column.replace("naive", "_a $^$") for column in answer.columns]
-    result = backtest([Naive(STEPS, alias="_a $^$"), Drift(STEPS, alias="b $^$")], frame, n_windows=2)
+    result = backtest(
+        [Naive(STEPS, alias="_a $^$"), Drift(STEPS, alias="b $^$")], frame, n_windows=2
+    )
     figures = [plot_forecast(frame, answer).figure, plot_backtest(result).figure]
     figures += [plot_scores(result).figure, plot_scores(result, by_step=True).figure]
     for figure in figures:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         ax = figure.axes[0]
-        for text in [*ax.get_yticklabels(), ax.title, *(t for legend in figure.legends for t in legend.get_texts())]:
+        for text in [
+            *ax.get_yticklabels(),
+            ax.title,
+            *(t for legend in figure.legends for t in legend.get_texts()),
+        ]:
             assert not text._preprocess_math(text.get_text())[1], "is no mathematics"
     legends = [
-        [text.get_text().strip() for text in figure.legends[0].get_texts()] for figure in figures if figure.legends
+        [text.get_text().strip() for text in figure.legends[0].get_texts()]
+        for figure in figures
+        if figure.legends
     ]
     assert [r"_a \$^\$" in legend for legend in legends] == [True] * 3
     title = figures[0].axes[0].title
     assert title._preprocess_math(title.get_text()) == ("${shop}_${item}", False)
 
 
-@pytest.mark.parametrize(("n_series", "freq"), [(1, "D"), (1, "YS"), (4, "min"), (4, "h"), (4, "MS"), (12, "MS")])
+@pytest.mark.parametrize(
+    ("n_series", "freq"), [(1, "D"), (1, "YS"), (4, "min"), (4, "h"), (4, "MS"), (12, "MS")]
+)
 def test_dates_and_legend_do_not_collide(n_series, freq):
     frame, _ = frames_of("long", ("unique_id", "ds", "y"), n_series=n_series)
     frame["ds"] = np.tile(pd.date_range("2023-11-28", periods=40, freq=freq), n_series)
@@ -236,13 +281,20 @@ def test_dates_and_legend_do_not_collide(n_series, freq):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["history", "80% interval", "50% interval", "naive"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "history",
+        "80% interval",
+        "50% interval",
+        "naive",
+    ]
     renderer = canvas.get_renderer()
     boxes = [each.get_tightbbox(renderer) for each in figure.axes]
     for n, (ax, box) in enumerate(zip(figure.axes, boxes, strict=True)):
         assert not box.overlaps(legend.get_window_extent(renderer))
         assert not any(box.overlaps(other) for other in boxes[:n])
-        labels = [text.get_window_extent(renderer) for text in ax.get_xticklabels() if text.get_text()]
+        labels = [
+            text.get_window_extent(renderer) for text in ax.get_xticklabels() if text.get_text()
+        ]
         assert len(labels) >= 2
         assert all(left.x1 < right.x0 for left, right in itertools.pairwise(labels))
 
@@ -271,12 +323,20 @@ def test_frames_that_do_not_fit_are_refused():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"))
     wide, theirs = frames_of("wide", ("unique_id", "ds", "y"))
     wrong = [
-        (frame[frame["unique_id"] == "s00"], answer, "the history has no series 's01', which the forecast has"),
+        (
+            frame[frame["unique_id"] == "s00"],
+            answer,
+            "the history has no series 's01', which the forecast has",
+        ),
         (frame, answer.assign(mlr=1.0), "one column of points beside .*; got naive, mlr"),
         (frame, answer[["unique_id", "ds"]], "one column of points beside .*; got none"),
         (frame, answer.iloc[:-1], "as many rows for every series; got 6 for 's00' and 5 for 's01'"),
         (frame, answer.drop(columns="ds"), "'ds'"),
-        (frame[frame["ds"] > "2024-02-08"].assign(ds=pd.Timestamp("2025-01-01")).iloc[[0, 1]], answer, "s0|freq"),
+        (
+            frame[frame["ds"] > "2024-02-08"].assign(ds=pd.Timestamp("2025-01-01")).iloc[[0, 1]],
+            answer,
+            "s0|freq",
+        ),
         (wide, theirs.drop(columns="s01"), "no column 's01', which the history has"),
         (frame, forecast_of(to_panel(wide)), "the history has no series 's00'"),
         (frame[frame["ds"] > "2024-02-09"], answer, "empty"),
@@ -292,7 +352,10 @@ def test_frames_that_do_not_fit_are_refused():
         ),
     ]
     counted = frame.assign(ds=(frame["ds"] - frame["ds"].min()).dt.days)
-    with pytest.raises(ValueError, match="the forecast has stamps without a zone, and what is to be drawn with it row"):
+    with pytest.raises(
+        ValueError,
+        match="the forecast has stamps without a zone, and what is to be drawn with it row",
+    ):
         plot_forecast(frame, answer, truth=counted)
     for history, forecast, message in wrong:
         with pytest.raises(ValueError, match=message):
@@ -311,7 +374,9 @@ def test_frames_that_do_not_fit_are_refused():
     [
         np.arange(40.0) % 7,
         [*range(40)],
-        pd.Series(np.arange(40.0), index=pd.period_range("2024", periods=40, freq="M"), name="sold"),
+        pd.Series(
+            np.arange(40.0), index=pd.period_range("2024", periods=40, freq="M"), name="sold"
+        ),
         pd.DataFrame({"year": np.arange(1980, 2020), "y": np.arange(40.0)}),
         pd.DataFrame({"ds": np.arange(40), "y": np.arange(40.0)}),
     ],
@@ -338,7 +403,9 @@ def test_mistakes_name_what_exists():
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_forecast(panel, forecast_of(panel), series="c")
     for odd in (0, 2.5, "3"):
-        with pytest.raises(ValueError, match=f"n_history must be an integer, at least 1; got {odd!r}"):
+        with pytest.raises(
+            ValueError, match=f"n_history must be an integer, at least 1; got {odd!r}"
+        ):
             plot_forecast(panel, forecast_of(panel), n_history=odd)
 
 
@@ -374,19 +441,25 @@ def test_an_attention_map_shows_its_weights_and_the_blocks_of_each_level(tmp_pat
     weights = np.random.default_rng(0).dirichlet(np.ones(10), size=10)
     ax = plot_attention(weights, block_sizes=(12, 6, 3), offset=1, title="layer 1")
     assert np.array_equal(ax.images[0].get_array(), weights)
-    outlines = [(each.get_xdata().min() + 0.5, each.get_xdata().max() + 0.5) for each in ax.get_lines()]
+    outlines = [
+        (each.get_xdata().min() + 0.5, each.get_xdata().max() + 0.5) for each in ax.get_lines()
+    ]
     # Blocks of (i + 1) // 6 and of (i + 1) // 3, cut to the ten patches.
     assert outlines == [(0, 5), (5, 10), (0, 2), (2, 5), (5, 8), (8, 10)]
     widths = [each.get_linewidth() for each in ax.get_lines()]
     assert widths[0] == widths[1] > widths[2] == widths[5]
     save_plot(ax, tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match=r"one map has the shape .patches, patches.; got \(2, 10, 10\)"):
+    with pytest.raises(
+        ValueError, match=r"one map has the shape .patches, patches.; got \(2, 10, 10\)"
+    ):
         plot_attention(np.stack([weights, weights]))
     listed = plot_attention(weights.tolist(), block_sizes=np.array([12, 6, 3]), offset=np.int64(1))
     assert len(listed.get_lines()) == len(outlines)
     for odd in (None, (12, 0), (12, 2.5)):
-        with pytest.raises(ValueError, match="a size of block_sizes must be an integer, at least 1; got"):
+        with pytest.raises(
+            ValueError, match="a size of block_sizes must be an integer, at least 1; got"
+        ):
             plot_attention(weights, block_sizes=odd)
     with pytest.raises(ValueError, match=r"offset must be an integer, at least 0; got 1.5"):
         plot_attention(weights, offset=1.5)
@@ -437,7 +510,9 @@ def test_mistakes_about_a_backtest_name_what_exists():
     with pytest.raises(ValueError, match="no series 'c'; it has a, b"):
         plot_backtest(result, series="c")
     for odd in (0, 2.5, "3"):
-        with pytest.raises(ValueError, match=f"n_cutoffs must be an integer, at least 1; got {odd!r}"):
+        with pytest.raises(
+            ValueError, match=f"n_cutoffs must be an integer, at least 1; got {odd!r}"
+        ):
             plot_backtest(result, n_cutoffs=odd)
     with pytest.raises(ValueError, match="keep=True"):
         plot_backtest(backtest(Naive(STEPS), panel, keep=False))

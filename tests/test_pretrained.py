@@ -1,4 +1,6 @@
-"""The pretrained forecaster: any series, whatever stands beside it, its refusals, its weights and saved folders."""
+"""The pretrained forecaster: any series, whatever stands beside it, its refusals, its weights and
+saved folders.
+"""
 
 import doctest
 import inspect
@@ -51,7 +53,9 @@ def network(request):
 
 
 def make(horizon=H, **params):
-    return PretrainedForecaster.from_settings(horizon=horizon, **{"weights": tiny_network(), **params})
+    return PretrainedForecaster.from_settings(
+        horizon=horizon, **{"weights": tiny_network(), **params}
+    )
 
 
 def fitted(network=None, horizon=H, **params):
@@ -60,7 +64,8 @@ def fitted(network=None, horizon=H, **params):
 
 def series(n, seed=0, period=7):
     """A trend, a season and noise, ``[n]``."""
-    rng, t = np.random.default_rng(seed), np.arange(n)
+    rng = np.random.default_rng(seed)
+    t = np.arange(n)
     return 10 + 0.02 * t + 2 * np.sin(2 * np.pi * t / period) + rng.normal(size=n) / 2
 
 
@@ -77,12 +82,15 @@ def table(*lengths, values=None):
 def windows(*rows):
     """Histories of any lengths as one batch ``[B, T, 1]``, NaN before the first value."""
     longest = max(map(len, rows))
-    return np.stack([np.pad(np.asarray(row, float), (longest - len(row), 0), constant_values=np.nan) for row in rows])[
-        ..., None
-    ]
+    return np.stack(
+        [
+            np.pad(np.asarray(row, float), (longest - len(row), 0), constant_values=np.nan)
+            for row in rows
+        ]
+    )[..., None]
 
 
-# --- one forecast, whatever stands beside it ---------------------------------------------------------------------
+# --- one forecast, whatever stands beside it ------------------------------------------------------
 
 
 def test_series_of_any_lengths_are_forecast_as_if_alone(network):
@@ -102,18 +110,30 @@ def test_neither_order_nor_neighbours_change_a_forecast(network):
     x = windows(*[series(n, n) for n in (3, 40, 64, 64, 17, 50, 9)])
     order = np.random.default_rng(0).permutation(len(x))
     whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
-    np.testing.assert_allclose(forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1], whole[order], rtol=1e-5)
-    parts = [forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9))[1] for i in range(len(x))]
+    np.testing.assert_allclose(
+        forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1], whole[order], rtol=1e-5
+    )
+    parts = [
+        forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9))[1] for i in range(len(x))
+    ]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5)
 
 
 def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(network, monkeypatch):
-    x = torch.from_numpy(np.stack([series(64, i, period) for i, period in enumerate((7, 11, 5, 7, 12, 11, 7))]))
+    x = torch.from_numpy(
+        np.stack([series(64, i, period) for i, period in enumerate((7, 11, 5, 7, 12, 11, 7))])
+    )
     alone = torch.cat([network.forecast(row[None], H) for row in x])
-    sought, parts = [], []
-    detect, embed = inner.detect_seasons, network._embed
-    monkeypatch.setattr(inner, "detect_seasons", lambda x, likely: (sought.append(len(x)), detect(x, likely))[1])
-    monkeypatch.setattr(network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1])
+    sought = []
+    parts = []
+    detect = inner.detect_seasons
+    embed = network._embed
+    monkeypatch.setattr(
+        inner, "detect_seasons", lambda x, likely: (sought.append(len(x)), detect(x, likely))[1]
+    )
+    monkeypatch.setattr(
+        network, "_embed", lambda x, tokens: (parts.append(x.shape[:2]), embed(x, tokens))[1]
+    )
     monkeypatch.setattr(inner, "_PART_NUMBERS", 30 * 16)
     torch.testing.assert_close(network.forecast(x, H), alone, rtol=1e-5, atol=1e-5)
     lengths = [n_tokens for _, n_tokens in parts]
@@ -131,7 +151,8 @@ def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
     monkeypatch.setattr(module, "_LEAST_STEPS", 100)
     monkeypatch.setattr(module, "_MIXED_STEPS", 100)
     x = windows(*[series(10 + i, i) for i in range(40)])
-    seen, network = [], tiny_network()
+    seen = []
+    network = tiny_network()
     before = torch.get_num_threads()
 
     def watch(part, horizon, likely):
@@ -148,7 +169,8 @@ def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "horizon"), [([500] * 900, 24), (range(1, 700), 24), ([4096] * 5 + [1] * 5, 1024), ([7], 1), ([], 3)]
+    ("lengths", "horizon"),
+    [([500] * 900, 24), (range(1, 700), 24), ([4096] * 5 + [1] * 5, 1024), ([7], 1), ([], 3)],
 )
 def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
     lengths = np.array(lengths, dtype=np.int64)
@@ -160,7 +182,9 @@ def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
         steps = len(rows) * (longest + horizon)
         assert len(rows) == 1 or steps < module._PASS_STEPS + longest + horizon
         assert (
-            steps <= module._MIXED_STEPS or lengths[rows].min() >= module._LEAST_SHARE * longest - 1 or len(rows) == 1
+            steps <= module._MIXED_STEPS
+            or lengths[rows].min() >= module._LEAST_SHARE * longest - 1
+            or len(rows) == 1
         )
     assert len(passes) <= 60
     # As many for each of two or four threads.
@@ -168,7 +192,8 @@ def test_passes_take_every_row_once_and_pad_little(lengths, horizon):
 
 
 def test_points_and_quantiles_come_of_one_pass(monkeypatch):
-    calls, network = [], tiny_network()
+    calls = []
+    network = tiny_network()
 
     def watch(x, horizon, likely):
         calls.append(len(x))
@@ -183,7 +208,7 @@ def test_points_and_quantiles_come_of_one_pass(monkeypatch):
     assert sum(calls) == 2 * 4
 
 
-# --- what a forecast depends on ----------------------------------------------------------------------------------
+# --- what a forecast depends on -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", ["mask", "interpolate"])
@@ -192,7 +217,9 @@ def test_no_forecast_knows_its_future(missing):
     frame.loc[[20, 50, 84, 85, 140, 158], "y"] = np.nan
 
     def judge(data):
-        found = backtest(make(), data, n_windows=4, step_size=3, level=80, schema=Schema(missing=missing)).frame
+        found = backtest(
+            make(), data, n_windows=4, step_size=3, level=80, schema=Schema(missing=missing)
+        ).frame
         return found.sort_values(["cutoff", "unique_id", "ds"], kind="stable")
 
     honest = judge(frame)
@@ -235,7 +262,8 @@ def test_missing_values_are_used_as_such(network, place):
     given = forecaster.predict_windows(holed[None, :, None])[0]
     np.testing.assert_allclose(answer[:, 0], given[0, :, 0], rtol=1e-6)
     short = forecaster.predict_windows(holed[None, 20:, None])[0]
-    # What is missing before the first value is no history at all; elsewhere it is told apart from what stands there.
+    # What is missing before the first value is no history at all; elsewhere it is told apart from
+    # what stands there.
     assert np.allclose(given, short, rtol=1e-5) == (place == "leading")
     assert not np.allclose(given, forecaster.predict_windows(full[None, :, None])[0], rtol=1e-3)
 
@@ -271,7 +299,8 @@ def test_levels_may_come_of_a_generator():
     for ask in ("level", "quantiles"):
         wanted = [80, 90] if ask == "level" else [0.1, 0.9]
         pd.testing.assert_frame_equal(
-            forecast(frame, 2, model="zero", **{ask: (each for each in wanted)}), forecast(frame, 2, **{ask: wanted})
+            forecast(frame, 2, model="zero", **{ask: (each for each in wanted)}),
+            forecast(frame, 2, **{ask: wanted}),
         )
     assert forecast(frame, 2, level=np.array(80)).shape == (2, 5)
 
@@ -307,12 +336,15 @@ def test_zeros_counts_and_negatives_are_finite(network):
 
 def test_forecasts_are_cut_at_zero_only_if_asked_and_never_where_values_were_negative():
     rng = np.random.default_rng(0)
-    positive, mixed = rng.gamma(0.3, size=60), rng.normal(size=60)
+    positive = rng.gamma(0.3, size=60)
+    mixed = rng.normal(size=60)
     positive[7] = np.nan
     frame = table(60, 60, values=[positive, mixed])
     asked = {"level": 98, "quantiles": [0.2]}
     free = make().fit(frame).predict(**asked).set_index("unique_id").drop(columns="ds")
-    cut = make(nonnegative=True).fit(frame).predict(**asked).set_index("unique_id").drop(columns="ds")
+    cut = (
+        make(nonnegative=True).fit(frame).predict(**asked).set_index("unique_id").drop(columns="ds")
+    )
     assert (free.loc["s00"] < 0).any(axis=None)
     np.testing.assert_array_equal(cut.loc["s00"], free.loc["s00"].clip(lower=0))
     np.testing.assert_array_equal(cut.loc["s01"], free.loc["s01"])
@@ -323,20 +355,34 @@ def test_forecasts_are_cut_at_zero_only_if_asked_and_never_where_values_were_neg
 def test_forecasts_keep_within_bounds_that_are_touched(columns):
     rng = np.random.default_rng(0)
     promo = rng.random(240) < 0.4
-    counts, free = rng.poisson(0.3 + 2.0 * promo).astype(float), rng.normal(size=240)
+    counts = rng.poisson(0.3 + 2.0 * promo).astype(float)
+    free = rng.normal(size=240)
     counts[50:60] = np.nan
     sun = np.maximum(0.0, np.sin(np.arange(240) / 2) + 0.3 * free)
-    kinds = {"counts": counts, "capped": 8 - counts, "free": free, "moved": 100 + 3 * counts, "sun": sun}
+    kinds = {
+        "counts": counts,
+        "capped": 8 - counts,
+        "free": free,
+        "moved": 100 + 3 * counts,
+        "sun": sun,
+    }
     frame = table(*[240] * 5, values=list(kinds.values()))
     frame["unique_id"] = np.repeat(list(kinds), 240)
     frame["promo"] = np.tile(promo, 5).astype(float)
     schema = Schema(future_cols=list(columns))
-    model = PretrainedForecaster(24, schema=schema, n_threads=1).fit(frame[frame["ds"] < "2024-06-07"])
+    model = PretrainedForecaster(24, schema=schema, n_threads=1).fit(
+        frame[frame["ds"] < "2024-06-07"]
+    )
     assert (model.covariate_regression_ is not None) == bool(columns)
     future = frame[frame["ds"] >= "2024-06-07"].drop(columns="y") if columns else None
-    found = model.predict(future=future, level=98, quantiles=0.3).set_index("unique_id").drop(columns="ds")
+    found = (
+        model.predict(future=future, level=98, quantiles=0.3)
+        .set_index("unique_id")
+        .drop(columns="ds")
+    )
     assert (found.loc["counts"] % 1 == 0).all(axis=None)
-    # Without a bound they would pass it; a series without bounds has none, and those of a moved one move along.
+    # Without a bound they would pass it; a series without bounds has none, and those of a moved one
+    # move along.
     assert found.loc["counts"].to_numpy().min() == found.loc["sun", "zero"].min() == 0
     assert found.loc["capped"].to_numpy().max() == 8
     assert found.loc["free", "zero-lo-98"].min() < -1
@@ -348,21 +394,38 @@ def test_channels_of_a_wide_table_are_series():
     wide = long.pivot(index="ds", columns="unique_id", values="y")
     wide.iloc[:10, 1] = np.nan
     answer = make().fit(wide).predict(level=80)
-    assert list(answer.columns) == ["s00", "s00-lo-80", "s00-hi-80", "s01", "s01-lo-80", "s01-hi-80"]
-    own = make().fit(long[(long["unique_id"] == "s00") | (long["ds"] >= wide.index[10])]).predict(level=80)
+    assert list(answer.columns) == [
+        "s00",
+        "s00-lo-80",
+        "s00-hi-80",
+        "s01",
+        "s01-lo-80",
+        "s01-hi-80",
+    ]
+    own = (
+        make()
+        .fit(long[(long["unique_id"] == "s00") | (long["ds"] >= wide.index[10])])
+        .predict(level=80)
+    )
     for name in ("s00", "s01"):
-        np.testing.assert_allclose(answer[name], own.loc[own["unique_id"] == name, "zero"], rtol=1e-5)
+        np.testing.assert_allclose(
+            answer[name], own.loc[own["unique_id"] == name, "zero"], rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("freq", ["min", "h", "D", "B", "W-SAT", "MS", "QE-DEC", "YS-JAN", 1, 7])
 def test_any_frequency_will_do(freq):
-    stamps = np.arange(40) * freq if isinstance(freq, int) else pd.date_range("2000-01-01", periods=40, freq=freq)
+    stamps = (
+        np.arange(40) * freq
+        if isinstance(freq, int)
+        else pd.date_range("2000-01-01", periods=40, freq=freq)
+    )
     answer = forecast(pd.DataFrame({"ds": stamps, "y": series(40)}), 3, model="naive")
     ours = make(3).fit(pd.DataFrame({"ds": stamps, "y": series(40)})).predict()
     pd.testing.assert_series_equal(ours["ds"], answer["ds"])
 
 
-# --- horizons, levels and quantiles ------------------------------------------------------------------------------
+# --- horizons, levels and quantiles ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 100, 1024])
@@ -393,13 +456,19 @@ def by_hand(values, levels, q):
 
 
 def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(network):
-    x, levels = series(60), network.quantile_levels
+    x = series(60)
+    levels = network.quantile_levels
     asked = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
     found = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
-    direct = network.forecast(torch.from_numpy(x[None, -network.config.max_context :]), H, likely=7)[0].numpy()
+    direct = network.forecast(
+        torch.from_numpy(x[None, -network.config.max_context :]), H, likely=7
+    )[0].numpy()
     for step in range(H):
         for i, q in enumerate(asked):
-            assert found[step, i] == pytest.approx(by_hand(direct[step], levels, q), rel=1e-6), (step, q)
+            assert found[step, i] == pytest.approx(by_hand(direct[step], levels, q), rel=1e-6), (
+                step,
+                q,
+            )
     assert (np.diff(found, axis=1) >= 0).all()
     np.testing.assert_array_equal(
         found[:, asked.index(0.5)], fitted(network).predict_windows(x[None, :, None])[0][0, :, 0]
@@ -418,13 +487,21 @@ def test_a_normal_distribution_is_met_between_its_levels():
 
 def test_the_point_is_the_median_and_levels_are_quantiles():
     forecaster = fitted()
-    answer = forecaster.predict(level=[80, 98, 50, 63.4], quantiles=[0.5, 0.1, 0.9, 0.01, 0.99, 0.183])
+    answer = forecaster.predict(
+        level=[80, 98, 50, 63.4], quantiles=[0.5, 0.1, 0.9, 0.01, 0.99, 0.183]
+    )
     np.testing.assert_array_equal(answer["zero"], answer["zero-q0.5"])
-    for side, level, q in (("lo", 80, 0.1), ("hi", 80, 0.9), ("lo", 98, 0.01), ("hi", 98, 0.99), ("lo", 63.4, 0.183)):
+    for side, level, q in (
+        ("lo", 80, 0.1),
+        ("hi", 80, 0.9),
+        ("lo", 98, 0.01),
+        ("hi", 98, 0.99),
+        ("lo", 63.4, 0.183),
+    ):
         np.testing.assert_array_equal(answer[f"zero-{side}-{level}"], answer[f"zero-q{q}"])
 
 
-# --- refusals ----------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("horizon", [0, -1, 1025, 2.5, True, "24"])
@@ -437,20 +514,28 @@ def test_horizons_out_of_range_are_refused(horizon):
         fitted().set_params(horizon=horizon)
 
 
-@pytest.mark.parametrize("ask", [{"level": 99}, {"level": 98.1}, {"quantiles": 0.009}, {"quantiles": [0.5, 0.999]}])
+@pytest.mark.parametrize(
+    "ask", [{"level": 99}, {"level": 98.1}, {"quantiles": 0.009}, {"quantiles": [0.5, 0.999]}]
+)
 def test_what_the_network_does_not_know_is_refused(ask):
     with pytest.raises(
-        ValueError, match=r"zero knows the quantiles from 0.01 to 0.99, so levels up to 98.*SplitConformal"
+        ValueError,
+        match=r"zero knows the quantiles from 0.01 to 0.99, so levels up to 98.*SplitConformal",
     ):
         fitted().predict(**ask)
 
 
 def test_a_series_without_a_value_is_refused_by_name():
-    gone, late = np.full(80, np.nan), series(80)
+    gone = np.full(80, np.nan)
+    late = series(80)
     late[80 - TOKENS :] = np.nan
-    with pytest.raises(ValueError, match=r"series 's01': column 'y' has no value at all from .*leave it out"):
+    with pytest.raises(
+        ValueError, match=r"series 's01': column 'y' has no value at all from .*leave it out"
+    ):
         make().fit(table(30, 80, values=[series(30), gone]))
-    with pytest.raises(ValueError, match=rf"series 's01' has no value among its last {TOKENS} rows.*leave it out"):
+    with pytest.raises(
+        ValueError, match=rf"series 's01' has no value among its last {TOKENS} rows.*leave it out"
+    ):
         make().fit(table(30, 80, values=[series(30), late]))
     with pytest.raises(ValueError, match="series 's01' has no value"):
         fitted().predict(table(30, 80, values=[series(30), late]))
@@ -465,7 +550,10 @@ def test_windows_that_cannot_be_read_are_refused():
     for bad, message in (
         (x[0], r"shape \[B, T, C\]"),
         (x[:, :0], r"T >= 1 rows of history; got \(2, 0, 1\)"),
-        (np.where(np.arange(2)[:, None, None] == 1, np.nan, x), "window 1, channel 0: give a longer history"),
+        (
+            np.where(np.arange(2)[:, None, None] == 1, np.nan, x),
+            "window 1, channel 0: give a longer history",
+        ),
         (np.where(x > 11, np.inf, x), "got inf"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -497,7 +585,7 @@ def test_missing_values_can_be_refused_or_filled():
     np.testing.assert_array_equal(filled, by_hand)
 
 
-# --- the protocol ------------------------------------------------------------------------------------------------
+# --- the protocol ---------------------------------------------------------------------------------
 
 
 def test_fit_remembers_the_table_and_nothing_else():
@@ -525,7 +613,9 @@ def test_fit_remembers_the_table_and_nothing_else():
 
 def test_parameters_are_read_and_set_as_scikit_learn_wants_them():
     forecaster = make(alias="mine", nonnegative=True, freq="D")
-    assert list(forecaster.get_params(deep=False)) == list(inspect.signature(PretrainedForecaster).parameters)
+    assert list(forecaster.get_params(deep=False)) == list(
+        inspect.signature(PretrainedForecaster).parameters
+    )
     assert forecaster.get_params()["schema__freq"] == "D"
     again = clone(forecaster)
     assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
@@ -539,7 +629,8 @@ def test_parameters_are_read_and_set_as_scikit_learn_wants_them():
 
 def test_nothing_of_the_process_is_changed(network):
     legacy, state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    threads, held = torch.get_num_threads(), {name: value.clone() for name, value in network.state_dict().items()}
+    threads = torch.get_num_threads()
+    held = {name: value.clone() for name, value in network.state_dict().items()}
     make(weights=network).fit(table(40, 3)).predict(level=80)
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
@@ -559,7 +650,9 @@ def test_others_hand_it_all_that_it_reads():
         for name, own in frame.groupby("unique_id")
     ]
     found = list(TsattnPredictor(forecaster, freq="D", quantiles=(0.1, 0.9)).predict(entries))
-    means = np.concatenate([each.forecast_array[each.forecast_keys.index("mean")] for each in found])
+    means = np.concatenate(
+        [each.forecast_array[each.forecast_keys.index("mean")] for each in found]
+    )
     np.testing.assert_allclose(means, whole["zero"], rtol=1e-5)
 
 
@@ -568,13 +661,20 @@ def test_calibrated_intervals_stand_around_the_same_points():
     panel = to_panel(frame)
     calibrated = SplitConformal(make(), n_windows=20).fit(frame)
     assert calibrated.max_context == REACH
-    np.testing.assert_allclose(calibrated.predict(level=80)["zero"], make().fit(frame).predict()["zero"], rtol=1e-6)
+    np.testing.assert_allclose(
+        calibrated.predict(level=80)["zero"], make().fit(frame).predict()["zero"], rtol=1e-6
+    )
     ends = panel.starts[1:, None] - H - np.arange(20)[::-1]
-    history, at = History(panel), ends.ravel()
-    errors = np.abs(history.futures(at, H) - fitted().predict_windows(history.reaching(at, REACH))[0])
+    history = History(panel)
+    at = ends.ravel()
+    errors = np.abs(
+        history.futures(at, H) - fitted().predict_windows(history.reaching(at, REACH))[0]
+    )
     steps = step_of(history.contexts(ends[:, 0], 32))
     scales = SeriesScales.of(errors.reshape(3, 20, H, 1), steps, 1 / H).left_out.reshape(60, 1, 1)
-    np.testing.assert_allclose(calibrated.intervals_.errors, np.sort(errors / scales, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        calibrated.intervals_.errors, np.sort(errors / scales, axis=0), rtol=1e-4
+    )
 
 
 def test_histories_of_unlike_length_are_cut_as_a_loop_would():
@@ -587,12 +687,15 @@ def test_histories_of_unlike_length_are_cut_as_a_loop_would():
         for reach in (1, 3, 12, 100):
             found = history.reaching(ends, reach)
             lengths = [
-                min(reach, end - panel.starts[np.searchsorted(panel.starts, end - 1, "right") - 1]) for end in ends
+                min(reach, end - panel.starts[np.searchsorted(panel.starts, end - 1, "right") - 1])
+                for end in ends
             ]
             assert found.shape == (len(ends), max(lengths), 1)
             for row, end, n in zip(found, ends, lengths, strict=True):
                 assert np.isnan(row[: len(row) - n]).all()
-                np.testing.assert_array_equal(row[len(row) - n :], history.contexts(np.array([end]), n)[0])
+                np.testing.assert_array_equal(
+                    row[len(row) - n :], history.contexts(np.array([end]), n)[0]
+                )
     assert History(to_panel(table(5))).reaching(np.empty(0, dtype=np.int64), 4).shape == (0, 0, 1)
 
 
@@ -604,7 +707,7 @@ def test_a_panel_of_any_policy_is_taken_as_it_is():
     np.testing.assert_array_equal(answer.point.ravel(), make().fit(frame).predict()["zero"])
 
 
-# --- one call ----------------------------------------------------------------------------------------------------
+# --- one call -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -623,7 +726,14 @@ def test_one_call_forecasts_any_table():
     frame = table(40, 7)
     expected = make().fit(frame).predict(level=80, quantiles=0.3)
     pd.testing.assert_frame_equal(tsattn.forecast(frame, H, level=80, quantiles=0.3), expected)
-    assert list(expected.columns) == ["unique_id", "ds", "zero", "zero-lo-80", "zero-hi-80", "zero-q0.3"]
+    assert list(expected.columns) == [
+        "unique_id",
+        "ds",
+        "zero",
+        "zero-lo-80",
+        "zero-hi-80",
+        "zero-q0.3",
+    ]
     answer = forecast(to_panel(frame), H)
     assert isinstance(answer, Forecast)
     renamed = frame.set_axis(["shop", "day", "sold"], axis=1)
@@ -643,13 +753,23 @@ def test_one_call_takes_a_bare_series():
 
     def expect(season):
         """The network's own answer where the frequency usually has this season."""
-        return network.forecast(torch.from_numpy(values[None]), H, likely=season)[0, :, middle].numpy()
+        return network.forecast(torch.from_numpy(values[None]), H, likely=season)[
+            0, :, middle
+        ].numpy()
 
     stamps = pd.date_range("2024-01-01", periods=40, freq="h")
     months = pd.period_range("2020-01", periods=40, freq="M")
     for season, data, index in (
-        (24, pd.Series(values, index=stamps, name="load"), pd.date_range(stamps[-1], periods=H + 1, freq="h")[1:]),
-        (12, pd.Series(values, index=months, name="load"), pd.date_range("2023-05-01", periods=H, freq="MS")),
+        (
+            24,
+            pd.Series(values, index=stamps, name="load"),
+            pd.date_range(stamps[-1], periods=H + 1, freq="h")[1:],
+        ),
+        (
+            12,
+            pd.Series(values, index=months, name="load"),
+            pd.date_range("2023-05-01", periods=H, freq="MS"),
+        ),
         (1, pd.Series(values, index=range(0, 80, 2), name="load"), np.arange(80, 90, 2)),
     ):
         answer = forecast(data, H, level=80)
@@ -670,14 +790,18 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
         forecast(frame.drop(columns="promo"), H, model="naive"), Naive(H).fit(frame).predict()
     )
     ahead = pd.concat(
-        pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024-07-01", periods=H), "promo": 1.0})
+        pd.DataFrame(
+            {"unique_id": name, "ds": pd.date_range("2024-07-01", periods=H), "promo": 1.0}
+        )
         for name in ("s00", "s01")
     )
     assert catalogue._future_cols(ahead, Schema()) == ["promo"]
     wide = ahead[:H].drop(columns="unique_id").rename(columns={"ds": "date"})
     assert catalogue._future_cols(wide, Schema()) == ["promo"]
     assert catalogue._future_cols(wide.set_index("date"), Schema()) == ["promo"]
-    with pytest.raises(ValueError, match="model 'naive' reads no future columns; leave future= out"):
+    with pytest.raises(
+        ValueError, match="model 'naive' reads no future columns; leave future= out"
+    ):
         forecast(frame, H, future=ahead, model="naive")
     answer = forecast(frame, H, model="least_squares")
     assert list(answer.columns) == ["unique_id", "ds", "least_squares"]
@@ -685,7 +809,9 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
 
 @pytest.mark.parametrize("data", [{"y": [1.0]}, 3, "a.csv", np.ones((3, 2)), None])
 def test_one_call_refuses_what_is_no_table(data):
-    with pytest.raises(TypeError, match="data must be a frame, a series, a Panel or a flat list or array"):
+    with pytest.raises(
+        TypeError, match="data must be a frame, a series, a Panel or a flat list or array"
+    ):
         forecast(data, 3)
 
 
@@ -694,7 +820,7 @@ def test_the_example_in_the_docstring_is_true():
     assert forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist() == [2.0, 2.0]
 
 
-# --- weights and saved forecasters -------------------------------------------------------------------------------
+# --- weights and saved forecasters ----------------------------------------------------------------
 
 
 def test_shipped_weights_are_read_once_and_stay_as_they_are(shipped):
@@ -718,7 +844,10 @@ def test_a_changed_byte_is_refused(shipped):
     whole = file.read_bytes()
     for place in (0, 9, 200, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(ValueError, match=r"zero-4.safetensors is damaged: its sha256 must be .*reinstall tsattn"):
+        with pytest.raises(
+            ValueError,
+            match=r"zero-4.safetensors is damaged: its sha256 must be .*reinstall tsattn",
+        ):
             PretrainedForecaster(H).fit(table(20))
     file.write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=r"zero-4\.safetensors is damaged"):
@@ -736,7 +865,10 @@ def test_a_card_that_does_not_fit_is_refused(shipped):
             {**card, "network": {**card["network"], "max_tokens": 9}},
             "settings are not those that the weights were written",
         ),
-        ({name: value for name, value in card.items() if name != "network"}, "does not fit the network that"),
+        (
+            {name: value for name, value in card.items() if name != "network"},
+            "does not fit the network that",
+        ),
         ([], "must be a card of format 1"),
     ):
         file.write_text(json.dumps(changed))
@@ -750,7 +882,9 @@ def test_a_card_that_does_not_fit_is_refused(shipped):
 @pytest.mark.parametrize("gone", ["zero-4.json", "zero-4.safetensors"])
 def test_a_missing_file_is_refused(shipped, gone):
     (shipped / gone).unlink()
-    with pytest.raises(ValueError, match=rf"{gone} is missing, and there is no forecast without weights; reinstall"):
+    with pytest.raises(
+        ValueError, match=rf"{gone} is missing, and there is no forecast without weights; reinstall"
+    ):
         forecast([1.0, 2.0], 2)
 
 
@@ -758,7 +892,8 @@ def test_weights_of_another_name_or_kind_are_refused(shipped):
     with pytest.raises(ValueError, match=r"under the name 'zero-9'; there are zero-4"):
         PretrainedForecaster(H, weights="zero-9").fit(table(20))
     with pytest.raises(
-        TypeError, match="weights must be the name of shipped weights such as 'zero-4', a path, or a net"
+        TypeError,
+        match="weights must be the name of shipped weights such as 'zero-4', a path, or a net",
     ):
         PretrainedForecaster(H, weights=3).fit(table(20))
     with pytest.raises(ValueError, match=r"must hold one set of weights, .*got \[\]"):
@@ -768,21 +903,30 @@ def test_weights_of_another_name_or_kind_are_refused(shipped):
 def test_a_folder_in_the_working_directory_is_no_name(tmp_path, monkeypatch):
     save_network(tiny_network(), tmp_path / "mine", "mine", CARD)
     monkeypatch.chdir(tmp_path)
-    own, known = (make(weights=each, freq="D").fit(table(30)).predict() for each in ("mine", tiny_network()))
+    own, known = (
+        make(weights=each, freq="D").fit(table(30)).predict() for each in ("mine", tiny_network())
+    )
     pd.testing.assert_frame_equal(own, known)
-    with pytest.raises(ValueError, match=r"under the name 'zero3'; there are zero-\d, zero-small-\d; a path"):
+    with pytest.raises(
+        ValueError, match=r"under the name 'zero3'; there are zero-\d, zero-small-\d; a path"
+    ):
         make(weights="zero3").fit(table(30))
 
 
 def test_weights_are_written_whole_and_with_their_card(tmp_path):
     save_network(tiny_network(), tmp_path / "a", "mine", {**CARD, "seed": 3})
     save_network(tiny_network(), tmp_path / "b", "mine", {**CARD, "seed": 3})
-    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["mine.json", "mine.safetensors"]
+    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [
+        "mine.json",
+        "mine.safetensors",
+    ]
     for name in ("mine.json", "mine.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     expected = fitted().predict()
     for path in (tmp_path / "a", tmp_path / "a" / "mine.safetensors", str(tmp_path / "a")):
-        pd.testing.assert_frame_equal(PretrainedForecaster(H, weights=path).fit(table(30)).predict(), expected)
+        pd.testing.assert_frame_equal(
+            PretrainedForecaster(H, weights=path).fit(table(30)).predict(), expected
+        )
     assert read_network(tmp_path / "a") is not read_network(tmp_path / "a")
     with pytest.raises(ValueError, match=r"a card must tell steps, .*got none of \['scores'\]"):
         save_network(tiny_network(), tmp_path, "x", {name: 0 for name in FACTS if name != "scores"})
@@ -817,11 +961,16 @@ def test_a_saved_forecaster_answers_alike(tmp_path, kind):
     forecaster = make(nonnegative=True, alias="mine", n_threads=2).fit(data)
     forecaster.save(tmp_path / "model")
     forecaster.save(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
     again = PretrainedForecaster.load(tmp_path / "model")
-    kept, expected = again.predict(level=80), forecaster.predict(level=80)
+    kept = again.predict(level=80)
+    expected = forecaster.predict(level=80)
     if kind == "panel":
-        kept, expected = kept.to_frame(), expected.to_frame()
+        kept = kept.to_frame()
+        expected = expected.to_frame()
     pd.testing.assert_frame_equal(kept, expected)
     assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
     assert re.search(r", weights=ZeroNetwork\(ZeroConfig\(d_model=16, .*\)\)", repr(again))
@@ -829,17 +978,25 @@ def test_a_saved_forecaster_answers_alike(tmp_path, kind):
     new = table(5, 6)
     if kind == "long":
         pd.testing.assert_frame_equal(again.predict(new), forecaster.predict(new))
-    with pytest.raises(ValueError, match=r"holds a PretrainedForecaster; load it with PretrainedForecaster\.load"):
+    with pytest.raises(
+        ValueError, match=r"holds a PretrainedForecaster; load it with PretrainedForecaster\.load"
+    ):
         tsattn.AttentionForecaster.load(tmp_path / "model")
 
 
 def test_a_saved_forecaster_that_was_changed_is_refused(tmp_path):
     fitted().save(tmp_path / "model")
-    file, facts = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "config.json"
+    file = tmp_path / "model" / "model.safetensors"
+    facts = tmp_path / "model" / "config.json"
     told = json.loads(facts.read_text())
     for change in (
         {"parameters": {**told["parameters"], "horizon": 0}},
-        {"parameters": {**told["parameters"], "schema": {**told["parameters"]["schema"], "missing": "drop"}}},
+        {
+            "parameters": {
+                **told["parameters"],
+                "schema": {**told["parameters"]["schema"], "missing": "drop"},
+            }
+        },
         {"parameters": {**told["parameters"], "nonnegative": "yes"}},
         {"network": {**told["network"], "d_model": 10**9}},
         {"panel_in": 3},
@@ -856,7 +1013,7 @@ def test_a_saved_forecaster_that_was_changed_is_refused(tmp_path):
         PretrainedForecaster.load(tmp_path / "model")
 
 
-# --- what is loaded, and the command line -----------------------------------------------------------------------
+# --- what is loaded, and the command line ---------------------------------------------------------
 
 HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib", "scipy.stats")
 COMMAND = "assert cli.main('forecast table.csv --horizon 4 --level 80 --out f.csv'.split()) == 0"
@@ -926,10 +1083,23 @@ def test_the_command_line_forecasts_without_a_model_named(tmp_path, run, monkeyp
     code, out, err = run("forecast", "table.csv", "--horizon", H, "--level", 80, "--level", 50)
     assert (code, err) == (0, "")
     lines = [line.split(",") for line in out.splitlines()]
-    assert lines[0] == ["unique_id", "ds", "zero", "zero-lo-50", "zero-hi-50", "zero-lo-80", "zero-hi-80"]
+    assert lines[0] == [
+        "unique_id",
+        "ds",
+        "zero",
+        "zero-lo-50",
+        "zero-hi-50",
+        "zero-lo-80",
+        "zero-hi-80",
+    ]
     expected = make().fit(frame.drop(index=10)).predict(level=[80, 50])
     np.testing.assert_allclose([float(line[2]) for line in lines[1:]], expected["zero"], rtol=1e-9)
-    assert run("forecast", "table.csv", "--horizon", H, "--model", "zero", "--level", 80, "--level", 50)[1] == out
+    assert (
+        run(
+            "forecast", "table.csv", "--horizon", H, "--model", "zero", "--level", 80, "--level", 50
+        )[1]
+        == out
+    )
     code, out, err = run("forecast", "table.csv", "--horizon", H, "--missing", "error")
     assert (code, out) == (2, "")
     assert "gap" in err
@@ -937,7 +1107,16 @@ def test_the_command_line_forecasts_without_a_model_named(tmp_path, run, monkeyp
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "levels up to 98" in err
     code, out, _ = run(
-        "forecast", "table.csv", "--horizon", H, "--model", "naive", "--missing", "ffill", "--threads", 2
+        "forecast",
+        "table.csv",
+        "--horizon",
+        H,
+        "--model",
+        "naive",
+        "--missing",
+        "ffill",
+        "--threads",
+        2,
     )
     assert code == 0
     assert out.startswith("unique_id,ds,naive\n")
@@ -947,7 +1126,19 @@ def test_the_command_line_forecasts_without_a_model_named(tmp_path, run, monkeyp
 def test_a_backtest_from_the_command_line_judges_it_beside_others(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table(40, 30).to_csv("table.csv", index=False)
-    argv = ["backtest", "table.csv", "--horizon", H, "--model", "zero", "--model", "naive", "--n-windows", 3, "--json"]
+    argv = [
+        "backtest",
+        "table.csv",
+        "--horizon",
+        H,
+        "--model",
+        "zero",
+        "--model",
+        "naive",
+        "--n-windows",
+        3,
+        "--json",
+    ]
     code, out, err = run(*argv)
     assert (code, err) == (0, "")
     scores = [json.loads(line) for line in out.splitlines()]
@@ -959,6 +1150,7 @@ def test_a_backtest_from_the_command_line_judges_it_beside_others(tmp_path, run,
 def test_the_protocols_own_way_gives_the_same():
     panel = to_panel(table(100, 4, 30))
     forecaster = make().fit(panel)
-    direct, ours = forecast_panel(forecaster, panel, level=80), forecaster.predict(level=80)
+    direct = forecast_panel(forecaster, panel, level=80)
+    ours = forecaster.predict(level=80)
     np.testing.assert_array_equal(direct.point, ours.point)
     assert set(direct.quantiles) == {0.1, 0.9}

@@ -1,4 +1,6 @@
-"""The long-horizon tables of the pretrained weights: forecasts written once, scores of all windows, honest weights."""
+"""The long-horizon tables of the pretrained weights: forecasts written once, scores of all windows,
+honest weights.
+"""
 
 import json
 import shutil
@@ -17,13 +19,17 @@ from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
 
-SPLIT, HORIZONS = Split(120, 40, 40), (2, 5)
+SPLIT = Split(120, 40, 40)
+HORIZONS = (2, 5)
 
 
 def make_panel(change=0.0):
     """Two channels of 210 rows; rows of the test span may be moved."""
-    rng, rows = np.random.default_rng(3), np.arange(210)
-    values = np.stack([np.sin(rows / 4), 5 + np.cos(rows / 6)], axis=1) + rng.normal(0, 0.2, (210, 2))
+    rng = np.random.default_rng(3)
+    rows = np.arange(210)
+    values = np.stack([np.sin(rows / 4), 5 + np.cos(rows / 6)], axis=1) + rng.normal(
+        0, 0.2, (210, 2)
+    )
     values[SPLIT.bounds[1] :] += change
     frame = pd.DataFrame(values, columns=["a", "b"])
     frame.insert(0, "ds", pd.date_range("2024-01-01", periods=210, freq="h"))
@@ -70,7 +76,8 @@ def cache(tmp_path_factory):
 
 
 def test_forecasts_on_file_are_those_of_the_forecaster(cache):
-    table, panel = Table("tiny", make_panel(), SPLIT, cache), make_panel()
+    table = Table("tiny", make_panel(), SPLIT, cache)
+    panel = make_panel()
     scaler = make_scaler(panel, SPLIT.train)
     assert list(table.ends[:2]) == [120, 123]
     assert list(table.ends[-2:]) == [197, 198], "every window of the shortest horizon is judged"
@@ -79,15 +86,19 @@ def test_forecasts_on_file_are_those_of_the_forecaster(cache):
         ends = table.ends[table.parts[number]]
         for end, found in zip(ends, flat.reshape(len(ends), max(HORIZONS), 2), strict=True):
             direct = PretrainedForecaster(max(HORIZONS)).fit(panel.rows(0, int(end))).predict()
-            np.testing.assert_allclose(found, scaler.transform(direct.point)[0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                found, scaler.transform(direct.point)[0], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_only_what_is_missing_is_forecast_again(cache):
     table = Table("tiny", make_panel(), SPLIT, cache)
-    path, before = table.file(page.ZERO, 0, 3), Table.fits
+    path = table.file(page.ZERO, 0, 3)
+    before = Table.fits
     table.forecast(page.ZERO, 0)
     assert Table.fits == before, "a model with all its forecasts is not fitted"
-    whole, other = path.read_bytes(), table.file(page.ZERO, 0, 2)
+    whole = path.read_bytes()
+    other = table.file(page.ZERO, 0, 2)
     stamp = other.stat().st_mtime_ns
     path.unlink()
     assert list(table.sources(2, 1)) == [page.MAP, page.TUNED]
@@ -100,7 +111,8 @@ def test_only_what_is_missing_is_forecast_again(cache):
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
-    table, panel = Table("tiny", make_panel(), SPLIT, cache), make_panel()
+    table = Table("tiny", make_panel(), SPLIT, cache)
+    panel = make_panel()
     rows = {row["model"]: row for row in pretrained.score(table, horizon, 1)}
     assert list(rows) == [page.MAP, page.ZERO, page.TUNED, *page.COMBINED]
     ends = np.arange(160, 200 - horizon + 1)
@@ -130,26 +142,34 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
         assert len(blocks) == len(ends) // horizon
         apart = rows[name]["mse"] - rows[page.MAP]["mse"]
         assert np.mean(blocks) == pytest.approx(apart, abs=0.1 * abs(apart) + 1e-3)
-    assert [row["seed"] for row in rows.values()] == [0, 0, 1, 0, 1], "a seed belongs to what is fine-tuned"
+    assert [row["seed"] for row in rows.values()] == [0, 0, 1, 0, 1], (
+        "a seed belongs to what is fine-tuned"
+    )
 
 
 def test_weights_that_fine_tuning_kept_are_told(cache, tmp_path):
     folder = tmp_path / "forecasts"
     shutil.copytree(cache, folder)
     table = Table("tiny", make_panel(), SPLIT, folder)
-    tuned, zero = (table.file(name, seed, 0).parent for name, seed in ((page.TUNED, 1), (page.ZERO, 0)))
+    tuned, zero = (
+        table.file(name, seed, 0).parent for name, seed in ((page.TUNED, 1), (page.ZERO, 0))
+    )
     shutil.rmtree(tuned)
     shutil.copytree(zero, tuned)
     rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
     assert rows[page.TUNED] == rows[page.ZERO] | {"model": page.TUNED, "seed": 1, "kept": True}
-    assert [name for name, row in rows.items() if "kept" in row] == [page.TUNED, "map + zero + fine-tuned"]
+    assert [name for name, row in rows.items() if "kept" in row] == [
+        page.TUNED,
+        "map + zero + fine-tuned",
+    ]
     assert rows["map + zero + fine-tuned"]["mse"] == pytest.approx(rows["map + zero"]["mse"])
     assert page.told([rows[page.TUNED]]) == "kept zero"
     assert page.told([rows[page.TUNED], {"mse": 3.0, "mae": 1.0}]) != "kept zero"
 
 
 def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_path, monkeypatch):
-    made, folder = [], tmp_path / "forecasts"
+    made = []
+    folder = tmp_path / "forecasts"
     shutil.copytree(cache, folder)
 
     def make(name, horizon, **how):
@@ -161,17 +181,25 @@ def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_
     table.forecast("standard2", 1)
     ((name, horizon, how),) = made
     suite = tomllib.loads(pretrained.SUITE.read_text())["settings"]["attention"]
-    assert (name, horizon, how) == ("standard", 2, suite | {"context": 16, "val_size": 40, "random_state": 1})
+    assert (name, horizon, how) == (
+        "standard",
+        2,
+        suite | {"context": 16, "val_size": 40, "random_state": 1},
+    )
     rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
     assert list(rows) == [page.MAP, page.THEIRS, page.ZERO, page.TUNED, *page.COMBINED]
-    assert rows[page.THEIRS]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), "both are the last value"
+    assert rows[page.THEIRS]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), (
+        "both are the last value"
+    )
     assert (rows[page.THEIRS]["seed"], rows[page.ZERO]["seed"]) == (1, 0)
     assert list(rows["map + zero"]["weights"]) == [page.MAP, page.ZERO]
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_weights_are_those_of_all_validation_windows(cache, horizon):
-    table, panel, scaler = Table("tiny", make_panel(), SPLIT, cache), make_panel(), make_scaler(make_panel(), 120)
+    table = Table("tiny", make_panel(), SPLIT, cache)
+    panel = make_panel()
+    scaler = make_scaler(make_panel(), 120)
     ends = np.arange(120, 160 - horizon + 1, 3)
     solved, zero = (
         roll(forecaster.fit(panel.rows(0, 160)), panel, ends, scaler=scaler)
@@ -207,7 +235,11 @@ def test_weights_are_the_best_of_a_simplex():
     assert found.min() >= 0
     assert found.sum() == pytest.approx(1)
     gram = products.mean(0)
-    grid = [np.array([a, b, 1 - a - b]) for a in np.linspace(0, 1, 41) for b in np.linspace(0, 1 - a, 41)]
+    grid = [
+        np.array([a, b, 1 - a - b])
+        for a in np.linspace(0, 1, 41)
+        for b in np.linspace(0, 1 - a, 41)
+    ]
     assert found @ gram @ found <= min(w @ gram @ w for w in grid) + 1e-9
     assert pretrained.best_weights(products, [0, 2], 1.0) == pytest.approx([0.5, 0, 0.5])
     assert pretrained.best_weights(products, [1], 0.3) == pytest.approx([0, 1, 0])
@@ -220,35 +252,68 @@ def test_weights_are_the_best_of_a_simplex():
 
 def test_the_script_forecasts_and_records_once(tmp_path, monkeypatch, capsys):
     class Carded:
-        panel, split = make_panel(), SPLIT
+        panel = make_panel()
+        split = SPLIT
 
     asked = []
     monkeypatch.setattr(pretrained, "load_dataset", lambda *given: asked.append(given) or Carded)
     assert load_dataset is not pretrained.load_dataset
     out = tmp_path / "rows.jsonl"
-    given = ["--table", "ETTh1", "--model", "zero", "--data", "somewhere", "--cache", str(tmp_path), "--out", str(out)]
+    given = [
+        "--table",
+        "ETTh1",
+        "--model",
+        "zero",
+        "--data",
+        "somewhere",
+        "--cache",
+        str(tmp_path),
+        "--out",
+        str(out),
+    ]
     pretrained.main(given)
     assert asked == [("etth1", "somewhere")]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     names = [page.MAP, page.ZERO, next(iter(page.COMBINED))]
-    assert [(row["horizon"], row["model"]) for row in rows] == [(h, name) for h in HORIZONS for name in names]
+    assert [(row["horizon"], row["model"]) for row in rows] == [
+        (h, name) for h in HORIZONS for name in names
+    ]
     assert all(row["commit"] and row["machine"] and row["versions"] for row in rows)
     pretrained.main(given)
     assert [json.loads(line) for line in out.read_text().splitlines()] == rows
     assert "ETTh1, zero, seed 0: forecast" in capsys.readouterr().out
 
 
-# --- the page -----------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def row(model, mse, *, horizon=96, seed=0, valid=None, blocks=None, **more):
-    known = {"dataset": "ETTh1", "horizon": horizon, "model": model, "seed": seed, "n_windows": 9, **ORIGIN}
+    known = {
+        "dataset": "ETTh1",
+        "horizon": horizon,
+        "model": model,
+        "seed": seed,
+        "n_windows": 9,
+        **ORIGIN,
+    }
     beyond = {} if blocks is None else {"beyond_map": blocks}
-    return {**known, "mse": mse, "mae": mse / 2, "valid_mse": mse if valid is None else valid, **beyond, **more}
+    return {
+        **known,
+        "mse": mse,
+        "mae": mse / 2,
+        "valid_mse": mse if valid is None else valid,
+        **beyond,
+        **more,
+    }
 
 
 BEST = [
-    {"kind": "model", "model": page.RIVAL, "source": "logs", "scores": {"ETTh1": {"96": [0.40, 0.2]}}},
+    {
+        "kind": "model",
+        "model": page.RIVAL,
+        "source": "logs",
+        "scores": {"ETTh1": {"96": [0.40, 0.2]}},
+    },
     {"kind": "best", "dataset": "ETTh1", "scores": {"96": {"mse": 0.354, "mae": 0.2}}},
     {"kind": "best_any", "dataset": "ETTh1", "scores": {"96": {"mse": 0.3, "mae": 0.1}}},
 ]
@@ -265,10 +330,12 @@ def cells_of(text):
 
 def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_path):
     assert pretrained.tables(tmp_path) == "No run is recorded yet."
-    first, second = [-0.02, -0.03, -0.04], [-0.04, -0.03, -0.02]
+    first = [-0.02, -0.03, -0.04]
+    second = [-0.04, -0.03, -0.02]
     rows = [row(page.MAP, 0.38), row(page.ZERO, 0.39, valid=0.5, blocks=[0.0, 0.03, 0.0])]
     rows += [
-        row(page.TUNED, mse, seed=seed, valid=0.3, blocks=b) for seed, mse, b in ((0, 0.35, first), (1, 0.36, second))
+        row(page.TUNED, mse, seed=seed, valid=0.3, blocks=b)
+        for seed, mse, b in ((0, 0.35, first), (1, 0.36, second))
     ]
     rows.append(row("map + zero", 0.37, blocks=[0.1], second_half=[1.0, 1.1, 2.0, 1.0, 0.5]))
     rows.append(row(page.THEIRS, 0.2, valid=0.1, blocks=[-0.17, -0.18, -0.19]))
@@ -278,7 +345,9 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     found = cells_of(text)
     low, high = page.interval([0.0, 0.03, 0.0])
     told = [f"+0.010 ({low:+.3f},{high:+.3f})", "**-0.030 (-0.030,-0.030)**", "+0.100"]
-    assert found["ETTh1"] == ["96", *told], "validation rows stopped standard attention, so choose it not"
+    assert found["ETTh1"] == ["96", *told], (
+        "validation rows stopped standard attention, so choose it not"
+    )
     assert "Of 2 intervals, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text
     assert "by 25%, 50%, 75%, 100% change the MSE" in text

@@ -1,4 +1,6 @@
-"""The pretrained network and its training: cuts, invariances, loss by loops, and runs that repeat to the bit."""
+"""The pretrained network and its training: cuts, invariances, loss by loops, and runs that repeat
+to the bit.
+"""
 
 import io
 import json
@@ -13,7 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from tsattn.pretrained import pretraining
-from tsattn.pretrained.network import QUANTILES, Tokens, ZeroConfig, ZeroNetwork, between_blocks, read_recent
+from tsattn.pretrained.network import (
+    QUANTILES,
+    Tokens,
+    ZeroConfig,
+    ZeroNetwork,
+    between_blocks,
+    read_recent,
+)
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means, detect_period
 from tsattn.pretrained.pretraining import (
     RECIPES,
@@ -57,13 +66,18 @@ def some_series(n=6, length=150, seed=0):
 def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
     index = torch.arange(-3 * count - 2, 2 * count + 3)
     tokens, cycles = (
-        Tokens(torch.tensor([steps]), torch.tensor([count]), torch.tensor([n]), index, 12) for n in (1, 3)
+        Tokens(torch.tensor([steps]), torch.tensor([count]), torch.tensor([n]), index, 12)
+        for n in (1, 3)
     )
-    starts, lengths = tokens.starts()[0], tokens.lengths()[0]
+    starts = tokens.starts()[0]
+    lengths = tokens.lengths()[0]
     assert (starts[1:] == starts[:-1] + lengths[:-1]).all()
     assert starts[index == 0] == 0
     assert lengths.max() <= 12
-    where = {(int(c), int(p)): int(s) for c, p, s in zip(tokens.cycle()[0], tokens.phase()[0], starts, strict=True)}
+    where = {
+        (int(c), int(p)): int(s)
+        for c, p, s in zip(tokens.cycle()[0], tokens.phase()[0], starts, strict=True)
+    }
     for (cycle, phase), start in where.items():
         if (0, phase) in where:
             assert start == where[0, phase] + cycle * steps
@@ -76,7 +90,8 @@ def test_cuts_are_whole_and_repeat_with_the_cycle(steps, count):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_of_every_season_are_about_as_long_as_asked_for(size):
-    network, config = ZeroNetwork(SIZES[size]), SIZES[size]
+    network = ZeroNetwork(SIZES[size])
+    config = SIZES[size]
     seasons = torch.tensor([0, *range(2, MAX_PERIOD + 1)])
     zeros = torch.zeros(len(seasons))
     whole = Seasons(seasons, seasons, zeros, zeros, zeros > 0)
@@ -91,7 +106,8 @@ def test_tokens_of_every_season_are_about_as_long_as_asked_for(size):
 
 
 def test_seasons_are_the_same_whatever_is_searched_with_a_series(monkeypatch):
-    network, x = shaken(), some_series().double()
+    network = shaken()
+    x = some_series().double()
     whole = network._seasons(x)
     monkeypatch.setattr("tsattn.pretrained.network._PART_STEPS", 1)
     for one, each in zip(network._seasons(x).fields(), whole.fields(), strict=True):
@@ -107,7 +123,8 @@ def seasons_of(period, cycle=None, clear=True):
 
 
 def test_every_step_is_found_in_its_token():
-    steps, count = torch.tensor([7, 12, 30, 365]), torch.tensor([1, 2, 4, 46])
+    steps = torch.tensor([7, 12, 30, 365])
+    count = torch.tensor([1, 2, 4, 46])
     tokens = Tokens(steps, count, torch.ones(4, dtype=torch.long), torch.arange(0, 120), 12)
     token, slot = tokens.find(200)
     index, inside = tokens.slots()
@@ -121,7 +138,8 @@ def test_every_step_is_found_in_its_token():
 
 
 def test_rows_padding_and_order_change_nothing():
-    network, x = shaken(), some_series()
+    network = shaken()
+    x = some_series()
     x[1, :100] = torch.nan
     x[3, ::4] = torch.nan
     whole = network.forecast(x, 30)
@@ -133,9 +151,12 @@ def test_rows_padding_and_order_change_nothing():
     assert whole.std() > 0.1
 
 
-@pytest.mark.parametrize(("scale", "level"), [(1e-12, 0.0), (1e12, 0.0), (3.0, -200.0), (1e-3, 5.0)])
+@pytest.mark.parametrize(
+    ("scale", "level"), [(1e-12, 0.0), (1e12, 0.0), (3.0, -200.0), (1e-3, 5.0)]
+)
 def test_forecasts_follow_scale_and_level(scale, level):
-    network, x = shaken(), some_series()
+    network = shaken()
+    x = some_series()
     before = network.forecast(x, 20)
     after = network.forecast(scale * x + level, 20)
     assert (after - (scale * before + level)).abs().max() < 1e-4 * scale
@@ -158,8 +179,11 @@ def test_a_constant_is_continued():
 
 
 def far_series():
-    """Series of 1,200 steps whose recent changes are small beside how far they came, or not, and their seasons."""
-    generator, step = torch.Generator().manual_seed(1), torch.arange(1200, dtype=DOUBLE)
+    """Series of 1,200 steps whose recent changes are small beside how far they came, or not, and
+    their seasons.
+    """
+    generator = torch.Generator().manual_seed(1)
+    step = torch.arange(1200, dtype=DOUBLE)
     noise = torch.randn(9, 1200, generator=generator, dtype=DOUBLE)
     x = torch.stack(
         [
@@ -197,22 +221,31 @@ def test_the_recent_part_is_that_of_loops(horizon):
             if np.nanstd(part) <= 24 * change:
                 break
         kept.append(1200 if keep is None else keep)
-    assert set(kept) == {5: {1200, 1024, 512, 256}, 17: {1200, 1024, 512}, 64: {1200, 1024}}[horizon]
+    assert (
+        set(kept) == {5: {1200, 1024, 512, 256}, 17: {1200, 1024, 512}, 64: {1200, 1024}}[horizon]
+    )
     steps = torch.arange(1200, 0, -1)
     right = torch.where(steps > torch.tensor(kept)[:, None], torch.nan, x)
     torch.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
     assert fewer.tolist() == [bool(lost.any()) for lost in (right.isnan() & ~x.isnan())]
-    torch.testing.assert_close(read_recent(found, periods, horizon)[0], found, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(
+        read_recent(found, periods, horizon)[0], found, rtol=0, atol=0, equal_nan=True
+    )
     scaled, _ = read_recent(1e9 - 1e-3 * x, periods, horizon)
     assert (scaled.isnan() == found.isnan()).all()
 
 
 def test_what_is_not_recent_is_as_if_it_were_not_there():
-    """A far past changes neither season nor forecast, alone or beside others, in the loss as in a forecast."""
+    """A far past changes neither season nor forecast, alone or beside others, in the loss as in a
+    forecast.
+    """
     network, (x, _) = shaken(max_tokens=256), far_series()
     turn = 2 * torch.pi * torch.arange(1200)
     x[1] += torch.where(turn < 900 * 2 * torch.pi, 60 * torch.sin(turn / 50), torch.sin(turn / 24))
-    assert [int(found.period[1]) for found in (network._seasons(x), network.look(x, 16)[1])] == [50, 24]
+    assert [int(found.period[1]) for found in (network._seasons(x), network.look(x, 16)[1])] == [
+        50,
+        24,
+    ]
     q = network.forecast(x, 16)
     for row, length in ((1, 256), (2, 256), (3, 512)):
         alone = network.forecast(x[row : row + 1, -length:], 16)[0]
@@ -220,13 +253,17 @@ def test_what_is_not_recent_is_as_if_it_were_not_there():
         assert (network.forecast(x[row : row + 1, 200:], 16)[0] - alone).abs().max() < 1e-3
     y = torch.zeros(len(x), 16)
     rows = [1, 2]
-    whole, part = (float(pinball(network, each[rows], y[rows], weighed=True).detach()) for each in (x, x[:, -256:]))
+    whole, part = (
+        float(pinball(network, each[rows], y[rows], weighed=True).detach())
+        for each in (x, x[:, -256:])
+    )
     assert whole == pytest.approx(part, rel=1e-4)
 
 
 @pytest.mark.parametrize("encode", [0, 3])
 def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeypatch, encode):
-    network, given = shaken(encode=encode, n_layers=3), []
+    network = shaken(encode=encode, n_layers=3)
+    given = []
     mix = network._mix
     monkeypatch.setattr(network, "_mix", lambda *args: given.append(args) or mix(*args))
     slots = network(some_series(), 20)[0]
@@ -236,7 +273,8 @@ def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeyp
         last = block(states, key_mask=key_mask, places=places)[:, kept:]
         states = torch.cat([states[:, :kept], last], dim=1)
     torch.testing.assert_close(mix(*given[0]), network.stack.norm(states[:, -n_future:]))
-    whole, more = shaken(n_layers=3), shaken(encode=1000, n_layers=3)
+    whole = shaken(n_layers=3)
+    more = shaken(encode=1000, n_layers=3)
     for other in (whole, more):
         other.load_state_dict(network.state_dict())
     assert (whole(some_series(), 20)[0] - slots).abs().max() > 0.01
@@ -244,11 +282,14 @@ def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeyp
 
 
 def test_tokens_beyond_the_limit_are_not_read():
-    network, x = shaken(max_tokens=8), some_series(2, 400)
+    network = shaken(max_tokens=8)
+    x = some_series(2, 400)
     changed = x.clone()
     changed[:, : 400 - 8 * 12] = torch.nan
     seasons = seasons_of([12, 12])
-    before, after = (network._cut(seasons, each.shape[1], 12, 8).starts().min() for each in (x, changed))
+    before, after = (
+        network._cut(seasons, each.shape[1], 12, 8).starts().min() for each in (x, changed)
+    )
     assert before == after >= -8 * 12
 
 
@@ -268,7 +309,9 @@ def test_tokens_of_a_season_repeat_with_its_cycle():
     seasons = seasons_of([7, 24, 4, 5], [364, 168, 28, 260])
     tokens = network._cut(seasons, 2048, 100, 256)
     # Two seasons of four steps are one token, and seven of them are no number of tokens.
-    assert list(zip(tokens.steps.tolist(), tokens.count.tolist(), tokens.n_seasons.tolist(), strict=True)) == [
+    assert list(
+        zip(tokens.steps.tolist(), tokens.count.tolist(), tokens.n_seasons.tolist(), strict=True)
+    ) == [
         (7, 1, 52),
         (24, 3, 7),
         (8, 1, 1),
@@ -340,11 +383,17 @@ def test_long_pasts_padding_and_order_change_nothing(encode):
 
 def test_a_year_of_weeks_is_forecast_by_the_year_before():
     """Weights that were never told of cycles use them: the last year's week comes back."""
-    step, generator = torch.arange(1500), torch.Generator().manual_seed(0)
+    step = torch.arange(1500)
+    generator = torch.Generator().manual_seed(0)
     week, year = (torch.randn(n, generator=generator, dtype=DOUBLE) for n in (7, 52))
-    x = week[step % 7] + year[step // 7 % 52] + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
+    x = (
+        week[step % 7]
+        + year[step // 7 % 52]
+        + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
+    )
     network = load_network("zero-4")
-    truth, context = x[-60:], x[None, :-60]
+    truth = x[-60:]
+    context = x[None, :-60]
     seasons = network._seasons(context)
     assert (int(seasons.period), int(seasons.cycle), bool(seasons.clear)) == (7, 364, True)
     middle = network.quantile_levels.index(0.5)
@@ -376,14 +425,16 @@ def test_the_loss_against_loops():
         network.head.weight.zero_()
         network.head.bias.zero_()
         network.head.bias[:-1] = torch.linspace(-1, 1, len(QUANTILES)).repeat(12)
-    x, y = some_series(3, 60).float(), some_series(3, 20, seed=1).float()
+    x = some_series(3, 60).float()
+    y = some_series(3, 20, seed=1).float()
     y[0, 4] = torch.nan  # a value that is not known teaches nothing
     y[1, 7] = 1e6  # and one far away no more than one at the bound
     x[2] = 1.0  # nor does a context that does not vary
     answer = network.forecast(x, 20)
     total = weights = 0.0
     for row in (0, 1):
-        level, spread = x[row].double().mean(), x[row].double().std(correction=0)
+        level = x[row].double().mean()
+        spread = x[row].double().std(correction=0)
         for step in range(20):
             if y[row, step].isnan():
                 continue
@@ -412,7 +463,11 @@ def test_importance_is_that_of_a_loop_over_steps():
         scaled = np.arcsinh((row - np.nanmean(row)) / np.nanstd(row))
         by_lag = [
             np.mean(
-                [abs(scaled[t] - scaled[t - lag]) for t in range(lag, 60) if np.isfinite(scaled[[t, t - lag]]).all()]
+                [
+                    abs(scaled[t] - scaled[t - lag])
+                    for t in range(lag, 60)
+                    if np.isfinite(scaled[[t, t - lag]]).all()
+                ]
             )
             for lag in {1, period or 1}
         ]
@@ -428,14 +483,17 @@ def test_a_step_weighs_its_windows(monkeypatch):
     rng.choice(1, p=[1.0])
     x, y = draw_batch(shape, rng)
     weighed, plain = (
-        float(pinball(made.network, x, y, shape.n_tokens, weighed=each).detach()) for each in (True, False)
+        float(pinball(made.network, x, y, shape.n_tokens, weighed=each).detach())
+        for each in (True, False)
     )
     assert made.advance() == pytest.approx(weighed, rel=1e-6)
     assert abs(weighed / plain - 1) > 1e-3
 
 
 def test_important_windows_count_more(monkeypatch):
-    network, x, y = shaken(), some_series(2, 90), torch.zeros(2, 8)
+    network = shaken()
+    x = some_series(2, 90)
+    y = torch.zeros(2, 8)
     monkeypatch.setattr(pretraining, "weigh", lambda x, period: torch.tensor([3.0, 1.0]))
     x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
     alone = [float(pinball(network, x[k : k + 1], y[k : k + 1]).detach()) for k in range(2)]
@@ -471,8 +529,11 @@ def test_the_rate_rises_falls_with_the_root_and_to_zero():
 
 
 def test_a_shorter_recipe_is_the_same_up_to_its_decay():
-    short, long = Recipe(40_000), Recipe(400_000)
-    assert [short.factor(step) for step in range(0, 32_000, 500)] == [long.factor(s) for s in range(0, 32_000, 500)]
+    short = Recipe(40_000)
+    long = Recipe(400_000)
+    assert [short.factor(step) for step in range(0, 32_000, 500)] == [
+        long.factor(s) for s in range(0, 32_000, 500)
+    ]
     assert short.factor(39_000) < long.factor(39_000)
 
 
@@ -491,7 +552,10 @@ def trained(folder, *, until=None, n_steps=12):
 
 
 def weights_of(work):
-    return {**work.network.state_dict(), **{f"mean.{k}": v for k, v in work.average.state_dict().items()}}
+    return {
+        **work.network.state_dict(),
+        **{f"mean.{k}": v for k, v in work.average.state_dict().items()},
+    }
 
 
 def equal(a, b):
@@ -499,7 +563,8 @@ def equal(a, b):
 
 
 def test_a_terminal_shows_the_time_gone_and_that_of_the_steps_to_come(monkeypatch):
-    screen, work = io.StringIO(), Pretraining(ZeroConfig(**SMALL), Recipe(40, seed=0))
+    screen = io.StringIO()
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(40, seed=0))
     monkeypatch.setattr(screen, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(time, "monotonic", lambda: 130.0)
@@ -510,10 +575,12 @@ def test_a_terminal_shows_the_time_gone_and_that_of_the_steps_to_come(monkeypatc
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_repeats_to_the_bit_and_goes_on_to_the_same_weights(tmp_path):
-    whole, again = trained(tmp_path / "a"), trained(tmp_path / "b")
+    whole = trained(tmp_path / "a")
+    again = trained(tmp_path / "b")
     assert equal(whole, again)
     trained(tmp_path / "c", until=5)
-    # A kill between two states: the folder holds the state of step 5, and a curve that is ahead of it.
+    # A kill between two states: the folder holds the state of step 5, and a curve that is ahead of
+    # it.
     with (tmp_path / "c" / "curve.jsonl").open("a") as file:
         file.write('{"step": 99}\n')
     resumed = trained(tmp_path / "c")
@@ -564,13 +631,16 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_starts_from_the_answers_of_trained_weights(tmp_path):
-    start, x = shaken(), some_series()
+    start = shaken()
+    x = some_series()
     work = Pretraining(ZeroConfig(**SMALL), Recipe(6), start=start)
     for network in (work.network, work.average):
         assert torch.equal(network.forecast(x, 20), start.forecast(x, 20))
     run(work, tmp_path)
     assert not torch.equal(work.network.forecast(x, 20), start.forecast(x, 20))
-    with pytest.raises(ValueError, match=r"weights of its own settings; got .*d_ff=32.* for .*d_ff=64"):
+    with pytest.raises(
+        ValueError, match=r"weights of its own settings; got .*d_ff=32.* for .*d_ff=64"
+    ):
         Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), Recipe(6), start=start)
 
 
@@ -589,7 +659,10 @@ def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeyp
     assert torch.get_num_threads() == before
     assert capsys.readouterr() == ("", "")
     assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
-    assert ZeroConfig.from_dict(torch.load(tmp_path / "state.pt", weights_only=True)["config"]) == SIZES["small"]
+    assert (
+        ZeroConfig.from_dict(torch.load(tmp_path / "state.pt", weights_only=True)["config"])
+        == SIZES["small"]
+    )
     main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
     with pytest.raises(SystemExit):
         main(["--state", str(tmp_path / "b"), "--recipe", "zero-9"])
@@ -601,7 +674,18 @@ def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path)
     work = trained(tmp_path / "run")
     facts = tmp_path / "facts.json"
     facts.write_text(json.dumps({"commit": "abc", "scores": {}, "bad_at": "everything"}))
-    main(["--state", str(tmp_path / "run"), "--export", str(tmp_path / "out"), "--name", "tiny", "--facts", str(facts)])
+    main(
+        [
+            "--state",
+            str(tmp_path / "run"),
+            "--export",
+            str(tmp_path / "out"),
+            "--name",
+            "tiny",
+            "--facts",
+            str(facts),
+        ]
+    )
     network = read_network(tmp_path / "out")
     for name, value in work.average.state_dict().items():
         assert torch.equal(network.state_dict()[name], value)

@@ -1,4 +1,6 @@
-"""Heads that know more than points, in a forecaster: quantiles, samples, supports, saving, scales."""
+"""Heads that know more than points, in a forecaster: quantiles, samples, supports,
+saving, scales.
+"""
 
 import numpy as np
 import pandas as pd
@@ -42,7 +44,9 @@ def test_every_head_answers_with_point_and_bounds(head, frame):
     assert np.isfinite(numbers.to_numpy()).all()
     names = [fitted.alias_] if frame is long_frame else list(df.columns)
     for name in names:
-        ordered = numbers[[f"{name}-lo-95", f"{name}-lo-80", f"{name}-hi-80", f"{name}-hi-95"]].to_numpy()
+        ordered = numbers[
+            [f"{name}-lo-95", f"{name}-lo-80", f"{name}-hi-80", f"{name}-hi-95"]
+        ].to_numpy()
         assert (np.diff(ordered) >= 0).all()
         assert (ordered[:, 3] > ordered[:, 0]).any()
     if head == "negative_binomial":
@@ -56,13 +60,16 @@ def test_every_head_answers_with_point_and_bounds(head, frame):
 @pytest.mark.parametrize("head", FAMILIES)
 def test_levels_and_quantiles_are_two_spellings_and_the_point_stays(head):
     fitted = model(head).fit(data_for(head))
-    plain, levels = fitted.predict(), fitted.predict(level=80)
+    plain = fitted.predict()
+    levels = fitted.predict(level=80)
     quantiles = fitted.predict(quantiles=[0.1, 0.9])
     np.testing.assert_array_equal(levels["mlr-lo-80"], quantiles["mlr-q0.1"])
     np.testing.assert_array_equal(levels["mlr-hi-80"], quantiles["mlr-q0.9"])
     np.testing.assert_array_equal(plain["mlr"], levels["mlr"])
     if head == "quantile":
-        np.testing.assert_allclose(plain["mlr"], fitted.predict(quantiles=0.5)["mlr-q0.5"], rtol=1e-12)
+        np.testing.assert_allclose(
+            plain["mlr"], fitted.predict(quantiles=0.5)["mlr-q0.5"], rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("head", FAMILIES)
@@ -73,7 +80,10 @@ def test_samples_have_the_quantiles_of_the_forecast(head):
     np.testing.assert_array_equal(draws, fitted.sample(n_samples=4000, random_state=3))
     assert not np.array_equal(draws, fitted.sample(n_samples=4000, random_state=4))
     for wrong in (-1, 2.5, "5"):
-        with pytest.raises(ValueError, match=f"n_samples must be an integer number of rows, at least 1; got {wrong!r}"):
+        with pytest.raises(
+            ValueError,
+            match=f"n_samples must be an integer number of rows, at least 1; got {wrong!r}",
+        ):
             fitted.sample(n_samples=wrong)
     frame = fitted.predict(quantiles=[0.2, 0.8])
     for column, q in (("mlr-q0.2", 0.2), ("mlr-q0.8", 0.8)):
@@ -111,7 +121,9 @@ def test_forecasts_follow_shift_and_scale_of_an_unseen_series(head):
     fitted = model(head).fit(df)
     one = df[df["unique_id"] == "s1"]
     moved = one.assign(unique_id="new", y=one["y"] * 250 - 1e4)
-    first, second = (fitted.predict(each, level=80).select_dtypes("number") for each in (one, moved))
+    first, second = (
+        fitted.predict(each, level=80).select_dtypes("number") for each in (one, moved)
+    )
     np.testing.assert_allclose(second, first * 250 - 1e4, rtol=1e-4)
 
 
@@ -147,7 +159,10 @@ def test_values_outside_the_support_stop_before_training(head, value, message, m
     ("make", "message"),
     [
         (lambda: model("cauchy"), "head must be one of point, quantile, .*; got 'cauchy'"),
-        (lambda: model("student_t", loss="mae"), "loss is for points; got loss = 'mae' with head = 'student_t'"),
+        (
+            lambda: model("student_t", loss="mae"),
+            "loss is for points; got loss = 'mae' with head = 'student_t'",
+        ),
         (lambda: model("normal", quantiles=(0.1, 0.9)), "head 'normal' trains no quantiles"),
         (lambda: model("quantile", quantiles=(0.9, 0.1)), "quantiles must rise"),
         (lambda: model("log_normal", missing="mask"), "missing='mask' and head='log_normal'"),
@@ -175,12 +190,16 @@ def test_intervals_hold_their_level_on_a_process_that_is_learnt(head):
     rng = np.random.default_rng(0)
     n = 900
     values = np.sin(np.arange(n) * 2 * np.pi / 12) + 0.3 * rng.normal(size=n)
-    df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=n, freq="D"), "y": values})
+    df = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=n, freq="D"), "y": values}
+    )
     fitted = model(head, max_epochs=8, learning_rate=1e-2, context=36)
     result = backtest(fitted, df, n_windows=200, level=80)
     frame = result.frame
     name = fitted.alias_
-    covered = ((frame["y"] >= frame[f"{name}-lo-80"]) & (frame["y"] <= frame[f"{name}-hi-80"])).mean()
+    covered = (
+        (frame["y"] >= frame[f"{name}-lo-80"]) & (frame["y"] <= frame[f"{name}-hi-80"])
+    ).mean()
     assert 0.72 < covered < 0.88
 
 

@@ -17,8 +17,12 @@ from tsattn.forecasters.naive import Naive
 FIT = {"context": 12, "max_epochs": 1, "random_state": 0}
 MAKERS = {
     "attention": lambda **k: attention(**k),
-    "nlinear": lambda **k: LinearForecaster.from_settings(horizon=H, kind="nlinear", **{**FIT, **k}),
-    "decoder": lambda **k: attention(architecture="decoder", patch_stride=4, linear_skip=False, **k),
+    "nlinear": lambda **k: LinearForecaster.from_settings(
+        horizon=H, kind="nlinear", **{**FIT, **k}
+    ),
+    "decoder": lambda **k: attention(
+        architecture="decoder", patch_stride=4, linear_skip=False, **k
+    ),
     "counts": lambda **k: attention(head="negative_binomial", **k),
     "logarithms": lambda **k: attention(target_transform="log1p", **k),
     "mixing": lambda **k: attention(channel_mixing=True, **k),
@@ -29,14 +33,18 @@ def table(name):
     if name == "mixing":
         return wide_frame()[["s0", "s1"]]
     frame = long_frame()
-    return frame.assign(y=frame["y"].abs().round() + 1) if name in ("counts", "logarithms") else frame
+    return (
+        frame.assign(y=frame["y"].abs().round() + 1) if name in ("counts", "logarithms") else frame
+    )
 
 
 def by_hand(model, x, steps):
     """One stretch after the other through ``predict_windows``, and nothing else of the library."""
     history = x.copy()
     while history.shape[1] < x.shape[1] + steps:
-        history = np.concatenate([history, model.predict_windows(history[:, -model.context_ :])[0]], axis=1)
+        history = np.concatenate(
+            [history, model.predict_windows(history[:, -model.context_ :])[0]], axis=1
+        )
     return history[:, x.shape[1] : x.shape[1] + steps]
 
 
@@ -50,20 +58,25 @@ def test_recursive_forecasts_equal_a_loop_over_windows(name, steps):
     np.testing.assert_allclose(found.point, by_hand(model, x, steps), rtol=1e-6)
     answer = model.predict(horizon=steps, recursive=True)
     np.testing.assert_array_equal(
-        answer.select_dtypes("number").to_numpy().ravel(), found.to_frame().select_dtypes("number").to_numpy().ravel()
+        answer.select_dtypes("number").to_numpy().ravel(),
+        found.to_frame().select_dtypes("number").to_numpy().ravel(),
     )
     assert len(answer) == steps * panel.n_series
 
 
 def test_known_columns_go_along_with_the_steps():
     frame = long_frame()
-    model = attention(future_cols=["promo", "price"], static_cols=["kind"], calendar=["weekday"]).fit(frame)
+    model = attention(
+        future_cols=["promo", "price"], static_cols=["kind"], calendar=["weekday"]
+    ).fit(frame)
     steps = 2 * H + 1
     future = filled(model.make_future_frame(horizon=steps))
     answer = model.predict(horizon=steps, recursive=True, future=future)
     for name, rows in frame.groupby("unique_id"):
         told = future[future["unique_id"] == name]
-        known = np.concatenate([rows[["promo", "price"]].to_numpy(float), told[["promo", "price"]].to_numpy(float)])
+        known = np.concatenate(
+            [rows[["promo", "price"]].to_numpy(float), told[["promo", "price"]].to_numpy(float)]
+        )
         days = pd.DatetimeIndex(pd.concat([rows["ds"], told["ds"]]))
         known = np.concatenate([known, cycle_features(days, ["weekday"])], axis=1)
         history = list(rows["y"])
@@ -74,24 +87,37 @@ def test_known_columns_go_along_with_the_steps():
             windows = CovariateWindows(
                 np.empty((1, 12, 0)), ahead[None], np.array([[rows["kind"].iloc[0]]], dtype=object)
             )
-            point = model.predict_windows(np.array(history[-12:]).reshape(1, 12, 1), covariates=windows)[0]
+            point = model.predict_windows(
+                np.array(history[-12:]).reshape(1, 12, 1), covariates=windows
+            )[0]
             history += point.ravel().tolist()
         np.testing.assert_allclose(
-            answer[answer["unique_id"] == name]["mlr"], history[len(rows) : len(rows) + steps], rtol=1e-5
+            answer[answer["unique_id"] == name]["mlr"],
+            history[len(rows) : len(rows) + steps],
+            rtol=1e-5,
         )
     late = future["ds"] >= future["ds"].max()
-    moved = model.predict(horizon=steps, recursive=True, future=future.assign(price=future["price"] + 5 * late))
+    moved = model.predict(
+        horizon=steps, recursive=True, future=future.assign(price=future["price"] + 5 * late)
+    )
     assert (np.isclose(moved["mlr"], answer["mlr"], rtol=1e-6) == ~late).all()
-    with pytest.raises(ValueError, match=r"column 'price' of future= is missing at 2024-07-09.*at all 9 steps"):
-        model.predict(horizon=steps, recursive=True, future=future.assign(price=future["price"].where(~late)))
+    with pytest.raises(
+        ValueError, match=r"column 'price' of future= is missing at 2024-07-09.*at all 9 steps"
+    ):
+        model.predict(
+            horizon=steps, recursive=True, future=future.assign(price=future["price"].where(~late))
+        )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_a_shorter_recursive_forecast_is_a_prefix(first, second):
-    model, panel = Naive(3).fit(long_frame()), to_panel(long_frame())
+    model = Naive(3).fit(long_frame())
+    panel = to_panel(long_frame())
     short, long = sorted((first, second))
-    one, two = (forecast_panel(model, panel, horizon=n, recursive=True).point for n in (short, long))
+    one, two = (
+        forecast_panel(model, panel, horizon=n, recursive=True).point for n in (short, long)
+    )
     np.testing.assert_array_equal(one, two[:, :short])
 
 
@@ -107,7 +133,14 @@ def test_stamps_go_on_and_a_fitted_panel_gives_a_forecast():
 @pytest.mark.parametrize(
     ("kwargs", "ask", "message"),
     [
-        ({}, {}, "horizon = 9 is longer than the 4 steps that mlr was made for; .*horizon=9, or .* recursive=True"),
+        (
+            {},
+            {},
+            (
+                "horizon = 9 is longer than the 4 steps that mlr was made for; .*horizon=9, or .*"
+                " recursive=True"
+            ),
+        ),
         (
             {},
             {"level": 80, "recursive": True},
@@ -136,7 +169,9 @@ def test_a_raised_horizon_is_no_recursive_forecast():
 
 
 def test_recursive_forecasts_follow_a_regular_series():
-    """On a pure wave twelve steps ahead by four at a time stay near the wave: feeding back adds no bias of its own."""
+    """On a pure wave twelve steps ahead by four at a time stay near the wave: feeding back adds no
+    bias of its own.
+    """
     days = pd.date_range("2024-01-01", periods=300, freq="D")
     frame = pd.DataFrame({"ds": days, "y": np.sin(2 * np.pi * np.arange(300) / 12)})
     model = LinearForecaster.from_settings(

@@ -1,4 +1,6 @@
-"""The regressor under scikit-learn's own suite, and scikit-learn's tools on it and on the forecasters."""
+"""The regressor under scikit-learn's own suite, and scikit-learn's tools on it and on the
+forecasters.
+"""
 
 import os
 import pickle
@@ -29,18 +31,21 @@ TRAINING = Training(batch_size=512, max_epochs=1, skip_rate=1.0)
 
 
 def regressor(**params):
-    return AttentionRegressor(**{"network": NETWORK, "training": TRAINING, "random_state": 0, **params})
+    return AttentionRegressor(
+        **{"network": NETWORK, "training": TRAINING, "random_state": 0, **params}
+    )
 
 
 def waves(n=200, rows=30, *, period=12.0, noise=0.05, seed=0):
     """Windows of noisy waves whose phase, level and size differ, ``[n, rows]``."""
     rng = np.random.default_rng(seed)
     t = rng.uniform(0, period, (n, 1)) + np.arange(rows)
-    size, level = rng.uniform(1, 3, (n, 1)), rng.uniform(-5, 5, (n, 1))
+    size = rng.uniform(1, 3, (n, 1))
+    level = rng.uniform(-5, 5, (n, 1))
     return level + size * (np.sin(2 * np.pi * t / period) + noise * rng.normal(size=(n, rows)))
 
 
-# --- scikit-learn's own suite -----------------------------------------------------------------------------------
+# --- scikit-learn's own suite ---------------------------------------------------------------------
 
 
 def outcomes(estimator):
@@ -52,28 +57,37 @@ def outcomes(estimator):
 
 
 def test_whole_suite_of_scikit_learn(record_testsuite_property):
-    """With the default tags scikit-learn asks everything; a frame-only estimator would be asked one thing."""
+    """With the default tags scikit-learn asks everything; a frame-only estimator would be asked one
+    thing.
+    """
     assert get_tags(regressor()).input_tags.two_d_array
     found = outcomes(regressor())
     assert found["failed"] == []
     assert found["xfail"] == []
-    assert set(found["skipped"]) <= {"check_array_api_input"}  # asks for a setting of SciPy's, see below
-    record_testsuite_property("checks", f"{len(found['passed'])} of {sum(map(len, found.values()))}")
+    assert set(found["skipped"]) <= {
+        "check_array_api_input"
+    }  # asks for a setting of SciPy's, see below
+    record_testsuite_property(
+        "checks", f"{len(found['passed'])} of {sum(map(len, found.values()))}"
+    )
     assert len(found["passed"]) >= 50
     # What an estimator of theirs with the same abilities is asked, weights of samples aside.
-    theirs = {name for name in outcomes(Ridge(copy_X=True))["passed"] if "sample_weight" not in name}
+    theirs = {
+        name for name in outcomes(Ridge(copy_X=True))["passed"] if "sample_weight" not in name
+    }
     assert theirs - set(found["passed"]) == set()
 
 
 @pytest.mark.slow
 def test_check_of_array_types_that_needs_a_setting(record_testsuite_property):
-    """The one check that the suite leaves out unless SciPy is told, before its import, to expect other arrays."""
+    """The one check that the suite leaves out unless SciPy is told, before its import, to expect
+    other arrays.
+    """
     code = (
-        "from sklearn.utils.estimator_checks import check_array_api_input\n"
-        "from tsattn import AttentionRegressor, Network, Training\n"
-        f"model = AttentionRegressor(network={NETWORK!r}, training={TRAINING!r}, random_state=0)\n"
-        "check_array_api_input('AttentionRegressor', model, array_namespace='numpy', expect_only_array_outputs=False)\n"
-        "print('passed')"
+        "from sklearn.utils.estimator_checks import check_array_api_input\nfrom tsattn import"
+        f" AttentionRegressor, Network, Training\nmodel = AttentionRegressor(network={NETWORK!r},"
+        f" training={TRAINING!r}, random_state=0)\ncheck_array_api_input('AttentionRegressor',"
+        " model, array_namespace='numpy', expect_only_array_outputs=False)\nprint('passed')"
     )
     env = {**os.environ, "SCIPY_ARRAY_API": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -92,15 +106,18 @@ class Forgetful(AttentionRegressor):
 def test_suite_sees_a_regressor_that_takes_any_width():
     check_n_features_in_after_fitting("AttentionRegressor", regressor())
     with pytest.raises(AssertionError):
-        check_n_features_in_after_fitting("Forgetful", Forgetful(**regressor().get_params(deep=False)))
+        check_n_features_in_after_fitting(
+            "Forgetful", Forgetful(**regressor().get_params(deep=False))
+        )
 
 
-# --- what it learns ---------------------------------------------------------------------------------------------
+# --- what it learns -------------------------------------------------------------------------------
 
 
 def test_it_learns_waves():
     windows = waves(400)
-    x, y = windows[:, :24], windows[:, 24:]
+    x = windows[:, :24]
+    y = windows[:, 24:]
     model = regressor(
         network=NETWORK.changed(d_model=8, d_ff=16),
         training=TRAINING.changed(max_epochs=30, learning_rate=0.02, batch_size=64),
@@ -120,9 +137,12 @@ def test_forecasts_follow_shift_and_scale():
 
 
 def test_channels_stand_side_by_side():
-    """The c-th column of a moment is the c-th channel: one channel's forecast reads that channel alone."""
+    """The c-th column of a moment is the c-th channel: one channel's forecast reads that channel
+    alone.
+    """
     both = np.stack([waves(seed=0), waves(seed=1, period=7.0)], axis=2)
-    x, y = both[:, :24].reshape(200, -1), both[:, 24:].reshape(200, -1)
+    x = both[:, :24].reshape(200, -1)
+    y = both[:, 24:].reshape(200, -1)
     model = regressor(n_channels=2).fit(x, y)
     answer = model.predict(x).reshape(200, 6, 2)
     other = both[:, :24].copy()
@@ -173,12 +193,14 @@ def test_a_row_does_not_depend_on_its_batch(monkeypatch):
 def test_last_windows_only_decide_when_to_stop():
     """Values of held windows change no weight of the first pass; values of the others do."""
     windows = waves()
-    x, y = windows[:, :24], windows[:, 24:]
+    x = windows[:, :24]
+    y = windows[:, 24:]
     model = regressor(val_size=50).fit(x, y)
     base = model.predict(x)
     np.testing.assert_allclose(model.fitted_.scaler.mean, [[x[:150].mean()]], rtol=1e-12)
     np.testing.assert_allclose(model.fitted_.scaler.scale, [[x[:150].std()]], rtol=1e-12)
-    held, learnt = y.copy(), y.copy()
+    held = y.copy()
+    learnt = y.copy()
     held[150:] += 100
     learnt[149] += 100
     np.testing.assert_array_equal(regressor(val_size=50).fit(x, held).predict(x), base)
@@ -194,9 +216,12 @@ def test_quiet_and_without_side_effects(capfd, recwarn):
     assert torch.equal(torch.get_rng_state(), states[0])
     np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
     torch.rand(3)
-    np.testing.assert_array_equal(regressor().fit(windows[:, :24], windows[:, 24]).predict(windows[:, :24]), first)
+    np.testing.assert_array_equal(
+        regressor().fit(windows[:, :24], windows[:, 24]).predict(windows[:, :24]), first
+    )
     assert not np.array_equal(
-        regressor(random_state=1).fit(windows[:, :24], windows[:, 24]).predict(windows[:, :24]), first
+        regressor(random_state=1).fit(windows[:, :24], windows[:, 24]).predict(windows[:, :24]),
+        first,
     )
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
@@ -212,8 +237,14 @@ def test_quiet_and_without_side_effects(capfd, recwarn):
         ({"val_size": 200}, "val_size = 200 leaves none of 200 windows"),
         ({"attention": "nlinear"}, "attention must be one of standard"),
         ({"training": Training(device="abacus")}, "device must be auto, cpu, cuda"),
-        ({"training": Training(linear_skip="least_squares")}, "does not take linear_skip = 'least_squares'; leave it"),
-        ({"training": Training(target_transform="log1p")}, "does not take target_transform = 'log1p'"),
+        (
+            {"training": Training(linear_skip="least_squares")},
+            "does not take linear_skip = 'least_squares'; leave it",
+        ),
+        (
+            {"training": Training(target_transform="log1p")},
+            "does not take target_transform = 'log1p'",
+        ),
         ({"network": Network(channel_mixing=True)}, "does not take channel_mixing = True"),
         ({"network": Network(block_sizes="calendar")}, "does not take block_sizes = 'calendar'"),
     ],
@@ -224,7 +255,7 @@ def test_bad_settings_are_refused(params, message):
         regressor(**params).fit(windows[:, :24], windows[:, 24:])
 
 
-# --- scikit-learn's tools ---------------------------------------------------------------------------------------
+# --- scikit-learn's tools -------------------------------------------------------------------------
 
 
 def test_clone_and_pickle():
@@ -243,12 +274,15 @@ GRID = {"model__training__learning_rate": [1e-3, 1e-1], "model__attention": ["ml
 
 def search(x, y, n_jobs):
     pipeline = Pipeline([("as is", FunctionTransformer()), ("model", regressor())])
-    return GridSearchCV(pipeline, GRID, cv=TimeSeriesSplit(2), n_jobs=n_jobs, error_score="raise").fit(x, y)
+    return GridSearchCV(
+        pipeline, GRID, cv=TimeSeriesSplit(2), n_jobs=n_jobs, error_score="raise"
+    ).fit(x, y)
 
 
 def test_pipeline_cross_validation_and_search():
     windows = waves()
-    x, y = windows[:, :24], windows[:, 24]
+    x = windows[:, :24]
+    y = windows[:, 24]
     alone = cross_val_score(regressor(), x, y, cv=TimeSeriesSplit(2))
     pipeline = Pipeline([("as is", FunctionTransformer()), ("model", regressor())])
     np.testing.assert_array_equal(cross_val_score(pipeline, x, y, cv=TimeSeriesSplit(2)), alone)
@@ -262,7 +296,9 @@ def long_frame(n_series=1, n=120):
     rng = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=n, freq="D")
     parts = [
-        pd.DataFrame({"unique_id": f"s{i}", "ds": days, "y": np.sin(t / 2 + i) + 0.1 * rng.normal(size=n)})
+        pd.DataFrame(
+            {"unique_id": f"s{i}", "ds": days, "y": np.sin(t / 2 + i) + 0.1 * rng.normal(size=n)}
+        )
         for i in range(n_series)
     ]
     return pd.concat(parts, ignore_index=True)
@@ -271,7 +307,10 @@ def long_frame(n_series=1, n=120):
 def time_pairs(df, cuts, held):
     """Row index pairs: every series up to each cut, and the ``held`` rows around and after it."""
     place = df.groupby("unique_id").cumcount().to_numpy()
-    return [(np.flatnonzero(place < cut), np.flatnonzero((place >= cut - 24) & (place < cut + held))) for cut in cuts]
+    return [
+        (np.flatnonzero(place < cut), np.flatnonzero((place >= cut - 24) & (place < cut + held)))
+        for cut in cuts
+    ]
 
 
 FORECASTERS = {
@@ -289,24 +328,33 @@ FORECASTERS = {
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_forecasters_on_frames_with_row_pairs(name):
     df = long_frame(3)
-    model, pairs = FORECASTERS[name], time_pairs(df, [80, 100], 16)
+    model = FORECASTERS[name]
+    pairs = time_pairs(df, [80, 100], 16)
     scores = cross_val_score(model, df, cv=pairs, error_score="raise")
     expected = [clone(model).fit(df.iloc[a]).score(df.iloc[b]) for a, b in pairs]
     np.testing.assert_array_equal(scores, expected)
-    np.testing.assert_array_equal(cross_val_score(make_pipeline(FunctionTransformer(), model), df, cv=pairs), expected)
+    np.testing.assert_array_equal(
+        cross_val_score(make_pipeline(FunctionTransformer(), model), df, cv=pairs), expected
+    )
 
 
 def search_over_a_frame(n_jobs):
-    df, grid = long_frame(2), {"network__d_model": [4, 8], "attention": ["mlr", "standard"]}
+    df = long_frame(2)
+    grid = {"network__d_model": [4, 8], "attention": ["mlr", "standard"]}
     pairs = time_pairs(df, [80, 100], 16)
-    return GridSearchCV(FORECASTERS["attention"], grid, cv=pairs, n_jobs=n_jobs, error_score="raise").fit(df)
+    return GridSearchCV(
+        FORECASTERS["attention"], grid, cv=pairs, n_jobs=n_jobs, error_score="raise"
+    ).fit(df)
 
 
 def test_search_over_a_frame_looks_into_the_network():
     found = search_over_a_frame(1)
     assert len({*found.cv_results_["mean_test_score"]}) == 4
-    best, wanted = found.best_estimator_, found.best_params_
-    assert best.config_.d_model == best.get_params()["network__d_model"] == wanted["network__d_model"]
+    best = found.best_estimator_
+    wanted = found.best_params_
+    assert (
+        best.config_.d_model == best.get_params()["network__d_model"] == wanted["network__d_model"]
+    )
     assert best.config_.backbone == wanted["attention"]
     assert FORECASTERS["attention"].network.d_model == 4
     narrow = clone(FORECASTERS["attention"]).set_params(attention=wanted["attention"])
@@ -317,10 +365,15 @@ def test_search_over_a_frame_looks_into_the_network():
 @pytest.mark.slow
 def test_search_in_two_processes():
     windows = waves()
-    scores = [search(windows[:, :24], windows[:, 24], n).cv_results_["mean_test_score"] for n in (1, 2)]
+    scores = [
+        search(windows[:, :24], windows[:, 24], n).cv_results_["mean_test_score"] for n in (1, 2)
+    ]
     np.testing.assert_array_equal(*scores)
-    one, two = search_over_a_frame(1), search_over_a_frame(2)
-    np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    one = search_over_a_frame(1)
+    two = search_over_a_frame(2)
+    np.testing.assert_array_equal(
+        one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+    )
     pd.testing.assert_frame_equal(one.best_estimator_.predict(), two.best_estimator_.predict())
 
 

@@ -19,8 +19,20 @@ HORIZONS = (96, 192)
 
 def record(model, *, horizon=96, seed=0, mse=0.5, dataset="ETTh1", **changes):
     config = changes.pop("config", {"model": model, "context": 336})
-    facts = {"dataset": dataset, "data_sha256": f"data of {dataset}", "split": [8640, 2880, 2880], "model": model}
-    facts |= {"horizon": horizon, "context": 336, "seed": seed, "n_windows": 2881 - horizon, "mse": mse, "mae": mse / 2}
+    facts = {
+        "dataset": dataset,
+        "data_sha256": f"data of {dataset}",
+        "split": [8640, 2880, 2880],
+        "model": model,
+    }
+    facts |= {
+        "horizon": horizon,
+        "context": 336,
+        "seed": seed,
+        "n_windows": 2881 - horizon,
+        "mse": mse,
+        "mae": mse / 2,
+    }
     facts |= {
         "mse_by_step": [mse] * horizon,
         "params": 0,
@@ -39,7 +51,11 @@ def write(folder, name, rows):
 ROWS = [
     *(record("naive", mse=1.25, horizon=h) for h in HORIZONS),
     *(record("seasonal_naive", mse=0.75, horizon=h) for h in HORIZONS),
-    *(record("mlr", mse=mse, seed=seed, horizon=h) for h in HORIZONS for seed, mse in enumerate((0.3, 0.4))),
+    *(
+        record("mlr", mse=mse, seed=seed, horizon=h)
+        for h in HORIZONS
+        for seed, mse in enumerate((0.3, 0.4))
+    ),
     *(record("standard", mse=0.35 + 1e-9, horizon=h) for h in HORIZONS),
     *(record("ridge", mse=mse, horizon=h) for h, mse in zip(HORIZONS, (0.2, 0.6), strict=True)),
 ]
@@ -51,7 +67,7 @@ def results(tmp_path):
     return tmp_path
 
 
-# --- the whole checkout -----------------------------------------------------------------------------------------
+# --- the whole checkout ---------------------------------------------------------------------------
 
 
 def test_the_pages_of_this_checkout_are_rendered_from_its_records(capsys):
@@ -77,7 +93,9 @@ def test_a_typed_number_is_caught_on_every_page(checkout, page, capsys):
     before, _, after = honest.partition(f"<!-- {mark}:begin -->")
     row = next(line for line in after.splitlines() if any(c.isdigit() for c in line))
     digit = next(c for c in reversed(row) if c.isdigit())
-    path.write_text(before + f"<!-- {mark}:begin -->" + after.replace(row, row.replace(digit, "x"), 1))
+    path.write_text(
+        before + f"<!-- {mark}:begin -->" + after.replace(row, row.replace(digit, "x"), 1)
+    )
     assert report.main(["--check", "--root", str(checkout)]) == 1
     assert f"{page} differs from the records; run `make report`" in capsys.readouterr().err
     path.write_text(honest + "\nother words\n")
@@ -97,11 +115,15 @@ def test_a_picture_of_other_numbers_is_caught_and_drawn_anew(checkout, capsys):
 
 def test_damaged_records_and_missing_marks_end_in_one_line(checkout, capsys):
     path = checkout / "benchmarks" / "results" / "pretraining_study.jsonl"
-    honest, page = path.read_text(), checkout / "docs" / "speed.md"
+    honest = path.read_text()
+    page = checkout / "docs" / "speed.md"
     lines = honest.splitlines()
     for text, message in (
         ("\n".join(['{"way"', *lines]) + "\n", "pretraining_study.jsonl, line 1 is no JSON object"),
-        ("\n".join([*lines, lines[0]]) + "\n", f"pretraining_study.jsonl, line {len(lines) + 1} is a second row of"),
+        (
+            "\n".join([*lines, lines[0]]) + "\n",
+            f"pretraining_study.jsonl, line {len(lines) + 1} is a second row of",
+        ),
         (honest.replace('"validation"', '"other"'), "a record lacks the field 'validation'"),
     ):
         path.write_text(text)
@@ -113,16 +135,21 @@ def test_damaged_records_and_missing_marks_end_in_one_line(checkout, capsys):
     text = page.read_text()
     page.write_text(text.replace("<!-- step:end -->", ""))
     assert report.main(["--root", str(checkout)]) == 2
-    assert "speed.md lacks the marks '<!-- step:begin -->' and '<!-- step:end -->'" in capsys.readouterr().err
+    assert (
+        "speed.md lacks the marks '<!-- step:begin -->' and '<!-- step:end -->'"
+        in capsys.readouterr().err
+    )
     page.write_text(text)
 
 
-# --- tables and pictures ----------------------------------------------------------------------------------------
+# --- tables and pictures --------------------------------------------------------------------------
 
 
 def test_a_table_has_columns_of_one_width():
     rows = [{"a": "x", "b": 1.0}, {"a": "longer", "b": 22.0}]
-    found = render.table(rows, {"name": lambda row: row["a"], "score": lambda row: f"{row['b']:.1f}"})
+    found = render.table(
+        rows, {"name": lambda row: row["a"], "score": lambda row: f"{row['b']:.1f}"}
+    )
     assert found.splitlines() == [
         *("| name   | score |", "| ------ | ----: |", "| x      |   1.0 |", "| longer |  22.0 |")
     ]
@@ -147,7 +174,15 @@ def test_a_picture_is_known_by_its_numbers_and_goes_with_them(tmp_path):
     path.unlink()
     render.draw(path, panels(2.0))
     assert path.read_bytes() == drawn
-    named = [{"title": "", "x": "x", "y": "y", "ours": ["mlr"], "lines": {"mlr": [[1, 2]], "other": [[2, 3]]}}]
+    named = [
+        {
+            "title": "",
+            "x": "x",
+            "y": "y",
+            "ours": ["mlr"],
+            "lines": {"mlr": [[1, 2]], "other": [[2, 3]]},
+        }
+    ]
     render.draw(path, named)
     assert b"other" in path.read_bytes()
     render.draw(path, [])
@@ -168,10 +203,12 @@ def test_names_of_near_points_do_not_overlap():
         name.xyann = (3, 3)
         name.set(ha="left", va="bottom")
     crowded = [Text.get_window_extent(name, renderer) for name in names]
-    assert any(one.overlaps(other) for one, other in combinations(crowded, 2)), "where they stood at first"
+    assert any(one.overlaps(other) for one, other in combinations(crowded, 2)), (
+        "where they stood at first"
+    )
 
 
-# --- the suite --------------------------------------------------------------------------------------------------
+# --- the suite ------------------------------------------------------------------------------------
 
 
 def test_the_headline_holds_means_over_horizons_and_marks_the_least(results):
@@ -179,24 +216,47 @@ def test_the_headline_holds_means_over_horizons_and_marks_the_least(results):
     assert lines[0].split("|")[1:3] == [" model          ", "           ETTh1 "]
     told = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[2:7]}
     assert told["ridge"] == "0.400/0.200"
-    assert told["mlr"] == told["standard"] == "**0.350/0.175**", "what is the same to five decimals is bold together"
-    assert list(told) == ["mlr", "standard", "naive", "seasonal_naive", "ridge"], "as in the catalogue"
+    assert told["mlr"] == told["standard"] == "**0.350/0.175**", (
+        "what is the same to five decimals is bold together"
+    )
+    assert list(told) == ["mlr", "standard", "naive", "seasonal_naive", "ridge"], (
+        "as in the catalogue"
+    )
     few = suite_page.summary(results).splitlines()
-    assert [line.split("|")[1].strip() for line in few[2:4]] == ["mlr", "seasonal_naive"], "README has some of them"
+    assert [line.split("|")[1].strip() for line in few[2:4]] == ["mlr", "seasonal_naive"], (
+        "README has some of them"
+    )
 
 
 def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_the_map(results):
     solved = [record("least_squares", mse=0.33, horizon=h, best_epoch=0) for h in HORIZONS]
     alike, apart = (
         [
-            record(name, mse=mse, horizon=h, best_epoch=epoch, config={"model": name, "linear_skip": "least_squares"})
+            record(
+                name,
+                mse=mse,
+                horizon=h,
+                best_epoch=epoch,
+                config={"model": name, "linear_skip": "least_squares"},
+            )
             for h, mse, epoch in zip(HORIZONS, scores, epochs, strict=True)
         ]
-        for name, scores, epochs in (("standard", (0.33, 0.33), (0, 0)), ("mlr", (0.3, 0.33), (4, 0)))
+        for name, scores, epochs in (
+            ("standard", (0.33, 0.33), (0, 0)),
+            ("mlr", (0.3, 0.33), (4, 0)),
+        )
     )
     write(results, suite_page.HEADLINE, [*ROWS[:4], *solved, *alike, *apart, *ROWS[-2:]])
     ours = [
-        {"dataset": "ETTh1", "horizon": h, "model": name, "seed": seed, "mse": mse + seed / 100, "mae": 0.25, **ORIGIN}
+        {
+            "dataset": "ETTh1",
+            "horizon": h,
+            "model": name,
+            "seed": seed,
+            "mse": mse + seed / 100,
+            "mae": 0.25,
+            **ORIGIN,
+        }
         for name, mse in (("map + zero", 0.31), ("zero", 0.34), ("least_squares", 0.33))
         for seed in range(1 + (name == "zero"))
         for h in HORIZONS
@@ -206,7 +266,16 @@ def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_t
     lines = suite_page.headline(results).splitlines()
     told = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[2:10]}
     assert list(told) == [
-        *("mlr", "standard", "least_squares", "zero", "map + zero", "naive", "seasonal_naive", "ridge")
+        *(
+            "mlr",
+            "standard",
+            "least_squares",
+            "zero",
+            "map + zero",
+            "naive",
+            "seasonal_naive",
+            "ridge",
+        )
     ]
     assert told["standard"] == "kept the map"
     assert told["mlr"] == "0.315/0.158"
@@ -246,13 +315,18 @@ def test_tables_hold_every_horizon_the_spread_of_seeds_and_published_rows(result
         for cells in (x.split("|") for x in text.splitlines())
         if len(cells) > 3
     }
-    assert rows["mlr, standard"] == ["0.350/0.175", "**0.350/0.175**"], "one line for models with the same scores"
+    assert rows["mlr, standard"] == ["0.350/0.175", "**0.350/0.175**"], (
+        "one line for models with the same scores"
+    )
     assert rows["ridge"] == ["0.200/0.100", "0.600/0.300"]
     assert rows["mlbtc"] == ["**0.100/0.050**", ""]
     assert rows["seasonal_naive, drift"] == ["0.750/0.375", "0.750/0.375"]
     assert rows["*PatchTST/42*"] == ["0.151/0.200", ""]
     assert rows["*best published*"] == ["", "0.140/0.150"]
-    assert "8,640 training, 2,880 validation and 2,880 test rows. Seeds differ by at most 0.071." in text
+    assert (
+        "8,640 training, 2,880 validation and 2,880 test rows. Seeds differ by at most 0.071."
+        in text
+    )
     write(results, suite_page.PUBLISHED, [known[0] | {"source": ""}])
     with pytest.raises(ValueError, match="does not say where its numbers come from"):
         suite_page.datasets(results)
@@ -267,7 +341,9 @@ def test_intervals_are_students():
 
 def test_pictures_of_the_suite_are_means_over_what_all_horizons_have(results):
     (cost,) = suite_page.cost(results)
-    assert {name: points for name, (points,) in cost["lines"].items()}["mlr"] == pytest.approx([61.0, 0.35])
+    assert {name: points for name, (points,) in cost["lines"].items()}["mlr"] == pytest.approx(
+        [61.0, 0.35]
+    )
     assert "naive" not in cost["lines"], "it is not trained"
     (steps,) = suite_page.steps(results)
     assert steps["title"] == "ETTh1, horizon 192"
@@ -282,11 +358,26 @@ def without(row, field):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([*ROWS, record("mlr", seed=2, config={"a": 1})], "model mlr has rows of more than one config_hash"),
-        ([*ROWS, record("drift", config_hash="b")], "line 13: config_hash is not that of its config"),
-        ([*ROWS, record("drift", data_sha256="b")], "dataset ETTh1 has rows of more than one data_sha256"),
-        ([*ROWS, record("drift", split=[1, 2, 3])], "dataset ETTh1 has rows of more than one split"),
-        ([*ROWS, without(record("drift"), "params")], "line 13 lacks params; remove it and run again"),
+        (
+            [*ROWS, record("mlr", seed=2, config={"a": 1})],
+            "model mlr has rows of more than one config_hash",
+        ),
+        (
+            [*ROWS, record("drift", config_hash="b")],
+            "line 13: config_hash is not that of its config",
+        ),
+        (
+            [*ROWS, record("drift", data_sha256="b")],
+            "dataset ETTh1 has rows of more than one data_sha256",
+        ),
+        (
+            [*ROWS, record("drift", split=[1, 2, 3])],
+            "dataset ETTh1 has rows of more than one split",
+        ),
+        (
+            [*ROWS, without(record("drift"), "params")],
+            "line 13 lacks params; remove it and run again",
+        ),
         ([*ROWS, record("drift")], "ETTh1, drift lacks a horizon of [96, 192]; add its rows"),
         (ROWS[2:], "ETTh1 lacks naive; add its rows"),
     ],

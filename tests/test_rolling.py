@@ -31,7 +31,11 @@ def long_panel(lengths):
     rng = np.random.default_rng(0)
     frames = [
         pd.DataFrame(
-            {"unique_id": f"s{i}", "ds": pd.date_range("2024-01-01", periods=n, freq="D"), "y": rng.normal(size=n)}
+            {
+                "unique_id": f"s{i}",
+                "ds": pd.date_range("2024-01-01", periods=n, freq="D"),
+                "y": rng.normal(size=n),
+            }
         )
         for i, n in enumerate(lengths)
     ]
@@ -72,7 +76,8 @@ def test_origins_that_do_not_fit_are_refused(kwargs, message):
 
 @pytest.mark.parametrize("chunk", [0, -1])
 def test_a_chunk_holds_a_window_at_least(chunk):
-    panel, forecaster = wide_panel(), Naive(2)
+    panel = wide_panel()
+    forecaster = Naive(2)
     with pytest.raises(ValueError, match=f"chunk must be at least 1 window, or None; got {chunk}"):
         roll(forecaster.fit(panel), panel, [10], chunk=chunk)
 
@@ -87,13 +92,18 @@ def test_scores_do_not_depend_on_the_chunk():
     for chunk in (1, 7, 32, 10_000):
         found = roll(fitted, panel, ends, chunk=chunk, **ask)
         for name in ("mse", "mae", "mse_original", "smape", "wql"):
-            assert getattr(found, name) == pytest.approx(getattr(reference, name), rel=1e-6), (name, chunk)
+            assert getattr(found, name) == pytest.approx(getattr(reference, name), rel=1e-6), (
+                name,
+                chunk,
+            )
         assert found.coverage == pytest.approx(reference.coverage, rel=1e-6)
         np.testing.assert_allclose(found.point, reference.point, rtol=1e-12)
         np.testing.assert_allclose(found.by_step["mse"].mean(), reference.mse, rtol=1e-6)
         for by in ("by_step", "by_series"):
             for name, scores in getattr(reference, by).items():
-                np.testing.assert_allclose(getattr(found, by)[name], scores, rtol=1e-12, err_msg=name)
+                np.testing.assert_allclose(
+                    getattr(found, by)[name], scores, rtol=1e-12, err_msg=name
+                )
 
 
 def test_windows_may_be_asked_in_any_order():
@@ -103,7 +113,9 @@ def test_windows_may_be_asked_in_any_order():
     for i, end in enumerate(ends):
         one = roll(Drift(3), panel, np.array([end]))
         np.testing.assert_array_equal(found.point[i], one.point[0])
-    assert found.mae == pytest.approx(roll(Drift(3), panel, np.sort(ends), scaler=make_scaler(panel)).mae)
+    assert found.mae == pytest.approx(
+        roll(Drift(3), panel, np.sort(ends), scaler=make_scaler(panel)).mae
+    )
 
 
 def test_memory_does_not_grow_with_the_windows():
@@ -117,10 +129,13 @@ def test_memory_does_not_grow_with_the_windows():
         tracemalloc.stop()
         return most
 
-    few, many = peak(1000, False), peak(8000, False)
+    few = peak(1000, False)
+    many = peak(8000, False)
     index = 8000 * 8 * 8  # the windows' own row numbers and owners
     assert many < few + index
-    assert peak(8000, True) > many + 8000 * 96 * 3 * 8 * 0.9, "kept forecasts must show, or this test sees nothing"
+    assert peak(8000, True) > many + 8000 * 96 * 3 * 8 * 0.9, (
+        "kept forecasts must show, or this test sees nothing"
+    )
 
 
 def test_many_windows_are_few_calls():
@@ -141,7 +156,9 @@ class Bad(Naive):
 
 def test_bad_forecasts_are_refused():
     panel = wide_panel()
-    with pytest.raises(ValueError, match=r"must answer windows, steps, channels as \(3, 2, 3\); got \(3, 3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"must answer windows, steps, channels as \(3, 2, 3\); got \(3, 3, 2\)"
+    ):
         roll(Bad(lambda y: y.swapaxes(1, 2)), panel, np.array([5, 6, 7]))
 
     def spoil(y):
@@ -167,7 +184,9 @@ def test_windows_may_not_straddle_two_series():
 
 
 def test_rolling_takes_little_more_than_the_bare_passes(data_dir, record_testsuite_property):
-    """Over the 2,785 test windows of ETTh1 at horizon 96, in seconds of the processor; the least of several turns."""
+    """Over the 2,785 test windows of ETTh1 at horizon 96, in seconds of the processor; the least of
+    several turns.
+    """
     data = load_dataset("etth1", data_dir)
     _, first, stop = data.split.bounds
     ends = np.arange(first, stop - 96 + 1)
@@ -184,10 +203,14 @@ def test_rolling_takes_little_more_than_the_bare_passes(data_dir, record_testsui
     least = math.inf
     for _ in range(5):
         took = processor_seconds(bare)
-        least = min(least, processor_seconds(lambda: roll(model, data.panel, ends, keep=False)) / took)
+        least = min(
+            least, processor_seconds(lambda: roll(model, data.panel, ends, keep=False)) / took
+        )
         if least <= 1.5:
             break
-    record_testsuite_property("rolling over 2,785 windows of ETTh1, times a bare pass", f"{least:.2f}")
+    record_testsuite_property(
+        "rolling over 2,785 windows of ETTh1, times a bare pass", f"{least:.2f}"
+    )
     assert least <= 1.5
 
 

@@ -43,7 +43,12 @@ def die_at(event, watched):
     kinds = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir"}
 
     def hook(name, args):
-        if name in kinds and args and isinstance(args[0], str | os.PathLike) and str(watched) in os.fspath(args[0]):
+        if (
+            name in kinds
+            and args
+            and isinstance(args[0], str | os.PathLike)
+            and str(watched) in os.fspath(args[0])
+        ):
             left[0] -= 1
             if left[0] < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +73,9 @@ def forked(work, *args, after=None, event=None):
 
 
 def state(folder):
-    """Everything that a saved model is, bit for bit, but the time it took and where it kept its epochs."""
+    """Everything that a saved model is, bit for bit, but the time it took and where it kept its
+    epochs.
+    """
     facts = json.loads((folder / "config.json").read_text())
     facts["summary"].pop("fit_seconds")
     facts["parameters"]["training"].pop("checkpoint_dir")
@@ -76,7 +83,8 @@ def state(folder):
 
 
 def kill_fits(folder, moments, seed):
-    """Kill a fit at random moments of its life, one after another, until ``moments`` deaths; then let it end.
+    """Kill a fit at random moments of its life, one after another, until ``moments`` deaths; then
+    let it end.
 
     Writes the number of deaths on stdout.
     """
@@ -93,18 +101,26 @@ def kill_fits(folder, moments, seed):
         tries += 1
         # Two deaths of one fit, the second after it has gone on from what the first one left.
         for _ in range(2):
-            if deaths < moments and forked(fit_and_keep, broken, after=rng.uniform(0.05, 1) * lasts):
+            if deaths < moments and forked(
+                fit_and_keep, broken, after=rng.uniform(0.05, 1) * lasts
+            ):
                 deaths += 1
         forked(fit_and_keep, broken)
-        assert state(broken / "model") == state(folder / "whole" / "model"), f"death {deaths} is seen in the model"
-        kept = [path.name for path in (broken / "epochs").iterdir() if not path.name.startswith(".")]
+        assert state(broken / "model") == state(folder / "whole" / "model"), (
+            f"death {deaths} is seen in the model"
+        )
+        kept = [
+            path.name for path in (broken / "epochs").iterdir() if not path.name.startswith(".")
+        ]
         assert len(kept) == 1, kept
         assert tries < 10 * moments, "the fits end before they are killed"
     sys.stdout.write(str(deaths))
 
 
 def kill_fits_everywhere(folder):
-    """Kill a short fit just before each touch of its checkpoint folder; writes how often on stdout."""
+    """Kill a short fit just before each touch of its checkpoint folder; writes how often
+    on stdout.
+    """
     folder = Path(folder)
     (folder / "whole").mkdir()
     forked(fit_and_keep, folder / "whole", 3)
@@ -121,11 +137,15 @@ def kill_fits_everywhere(folder):
 
 
 def kill_saves(folder):
-    """Kill a save just before each touch of the disk; the old model or the new one must be there, and savable."""
+    """Kill a save just before each touch of the disk; the old model or the new one must be there,
+    and savable.
+    """
     folder = Path(folder)
     seen = set()
     first = AttentionForecaster.load(folder / "first")
-    expected = {name: AttentionForecaster.load(folder / name).predict() for name in ("first", "second")}
+    expected = {
+        name: AttentionForecaster.load(folder / name).predict() for name in ("first", "second")
+    }
     for event in range(1000):
         first.save(folder / "model")
         died = forked(save_over, folder, event=event)
@@ -179,7 +199,10 @@ def one_of_many(seed, folder):
 def surroundings():
     return (
         list(warnings.filters),
-        [(getLogger(n).level, list(getLogger(n).filters), list(getLogger(n).handlers)) for n in LOGGERS],
+        [
+            (getLogger(n).level, list(getLogger(n).filters), list(getLogger(n).handlers))
+            for n in LOGGERS
+        ],
         torch.get_num_threads(),
         torch.is_grad_enabled(),
         torch.random.get_rng_state().tolist(),
@@ -196,10 +219,13 @@ LOGGERS = ["", "lightning", "lightning.pytorch", "lightning.pytorch.utilities.ra
 def test_crowds_of_threads_equal_the_lonely_ones(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     serial = [one_of_many(seed, tmp_path / "serial") for seed in range(4)]
-    before, threads_before = surroundings(), threading.active_count()
+    before = surroundings()
+    threads_before = threading.active_count()
     together = {}
     threads = [
-        threading.Thread(target=lambda seed=seed: together.update({seed: one_of_many(seed, tmp_path / "crowd")}))
+        threading.Thread(
+            target=lambda seed=seed: together.update({seed: one_of_many(seed, tmp_path / "crowd")})
+        )
         for seed in range(4)
     ]
     for thread in threads:
@@ -230,14 +256,18 @@ def test_crowds_of_processes_equal_the_lonely_ones(tmp_path):
     in_fresh_process(__file__, f"crowd_of_processes({str(tmp_path / 'crowd')!r}, range(4))")
     for seed in range(4):
         one_of_many(seed, tmp_path / "serial")
-        assert state(tmp_path / "crowd" / f"model{seed}") == state(tmp_path / "serial" / f"model{seed}")
+        assert state(tmp_path / "crowd" / f"model{seed}") == state(
+            tmp_path / "serial" / f"model{seed}"
+        )
 
 
 def test_saves_and_loads_of_one_folder_that_meet_are_never_mixed(tmp_path):
     models = [linear(max_epochs=1, random_state=seed).fit(wide_frame()) for seed in range(2)]
     answers = [model.predict() for model in models]
     models[0].save(tmp_path / "model")
-    faults, found, done = [], set(), threading.Event()
+    faults = []
+    found = set()
+    done = threading.Event()
 
     def write(model):
         try:

@@ -31,10 +31,16 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def models_of_all_kinds():
-    """Name, fitted model: tables, id types, zones, units, policies and outputs that a file must carry."""
+    """Name, fitted model: tables, id types, zones, units, policies and outputs that a file must
+    carry.
+    """
 
     def dated(frame):
-        return frame.assign(unique_id=pd.to_datetime(frame["unique_id"].map({"s0": "2024-02-01", "s1": "2024-01-01"})))
+        return frame.assign(
+            unique_id=pd.to_datetime(
+                frame["unique_id"].map({"s0": "2024-02-01", "s1": "2024-01-01"})
+            )
+        )
 
     stamps = long_frame(2)["ds"].dt
     frames = {
@@ -51,14 +57,19 @@ def models_of_all_kinds():
     }
     return {name: linear(max_epochs=1).fit(frame) for name, frame in frames.items()} | {
         "attention": attention(max_epochs=1).fit(long_frame(2)),
-        "decoder": attention(architecture="decoder", patch_stride=6, linear_skip=False).fit(long_frame(2)),
+        "decoder": attention(architecture="decoder", patch_stride=6, linear_skip=False).fit(
+            long_frame(2)
+        ),
         "masked": attention(missing="mask", max_epochs=1).fit(wide_frame()),
-        "log1p": linear(target_transform="log1p", max_epochs=1).fit(long_frame(2).assign(y=lambda f: f["y"].abs())),
+        "log1p": linear(target_transform="log1p", max_epochs=1).fit(
+            long_frame(2).assign(y=lambda f: f["y"].abs())
+        ),
     }
 
 
 HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "matplotlib", "scipy.stats", "optuna")
-# What another process does with all saved models of a folder; the last line is the twin of those before it.
+# What another process does with all saved models of a folder; the last line is the twin of those
+# before it.
 ELSEWHERE = f"""
 import pickle, sys
 from pathlib import Path
@@ -92,15 +103,23 @@ told()
 
 
 def answers_elsewhere(models, folder):
-    """What the models answer after they were saved and loaded by a process of its own, without a GPU."""
+    """What the models answer after they were saved and loaded by a process of its own, without a
+    GPU.
+    """
     for name, model in models.items():
         model.save(folder / "models" / name)
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE], cwd=folder, env=variables, capture_output=True, text=True, check=False
+        [sys.executable, "-c", ELSEWHERE],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    # Forecasts by saved and by shipped weights load nothing heavy, and an import that is planted is seen.
+    # Forecasts by saved and by shipped weights load nothing heavy, and an import that is planted is
+    # seen.
     assert ran.stdout.splitlines() == ["[]", "[]", "['scipy.stats']"]
     return pickle.loads((folder / "answers").read_bytes())
 
@@ -122,7 +141,9 @@ def shops():
     return long_frame(2).rename(columns=names).assign(temp=7.0).drop(index=40)
 
 
-@pytest.mark.parametrize("make", [attention, linear, lambda **k: PretrainedForecaster.from_settings(horizon=4, **k)])
+@pytest.mark.parametrize(
+    "make", [attention, linear, lambda **k: PretrainedForecaster.from_settings(horizon=4, **k)]
+)
 def test_a_saved_model_reads_new_tables_as_it_was_told(make, tmp_path):
     schema = Schema(id_col="shop", time_col="day", target_col="sales", missing="ffill")
     make(schema=schema).fit(shops()).save(tmp_path / "model")
@@ -131,8 +152,12 @@ def test_a_saved_model_reads_new_tables_as_it_was_told(make, tmp_path):
     new = shops().groupby("shop").tail(130).assign(shop=lambda f: "new " + f["shop"])
     answer = loaded.predict(new)
     assert answer.columns.tolist() == ["shop", "day", loaded.alias_]
-    plain = new.rename(columns={"shop": "unique_id", "day": "ds", "sales": "y"}).drop(columns="temp")
-    known = make(missing="ffill").fit(shops().rename(columns={"shop": "unique_id", "day": "ds", "sales": "y"}))
+    plain = new.rename(columns={"shop": "unique_id", "day": "ds", "sales": "y"}).drop(
+        columns="temp"
+    )
+    known = make(missing="ffill").fit(
+        shops().rename(columns={"shop": "unique_id", "day": "ds", "sales": "y"})
+    )
     np.testing.assert_array_equal(answer[loaded.alias_], known.predict(plain)[loaded.alias_])
     with pytest.raises(ValueError, match="column 'shop' is missing"):
         loaded.predict(plain)
@@ -155,7 +180,8 @@ def test_zones_of_every_kind_are_saved(zone, tmp_path):
     times = pd.date_range("2024-03-26", periods=160, freq="h", tz="UTC").tz_convert(zone)
     model = linear(max_epochs=1).fit(pd.DataFrame({"ds": times, "y": np.sin(np.arange(160))}))
     model.save(tmp_path / "model")
-    found, expected = LinearForecaster.load(tmp_path / "model").predict(), model.predict()
+    found = LinearForecaster.load(tmp_path / "model").predict()
+    expected = model.predict()
     assert (found["ds"] == expected["ds"]).all()
     assert (found["ds"].dt.tz_localize(None) == expected["ds"].dt.tz_localize(None)).all()
     np.testing.assert_array_equal(found["nlinear"], expected["nlinear"])
@@ -165,14 +191,20 @@ def test_zones_of_every_kind_are_saved(zone, tmp_path):
 
 def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
     model = linear(max_epochs=1).fit(long_frame(2))
-    model.panel_ = replace(model.panel_, ids=np.array([pd.Period("2024"), pd.Period("2025")], dtype=object))
-    with pytest.raises(ValueError, match=r"^ids of type Period cannot be saved, only text and numbers; convert"):
+    model.panel_ = replace(
+        model.panel_, ids=np.array([pd.Period("2024"), pd.Period("2025")], dtype=object)
+    )
+    with pytest.raises(
+        ValueError, match=r"^ids of type Period cannot be saved, only text and numbers; convert"
+    ):
         model.save(tmp_path / "model")
     wide = wide_frame().rename_axis(pd.Timestamp("2024-01-01"))
     with pytest.raises(ValueError, match=r"^index_name of type Timestamp cannot be saved"):
         linear(max_epochs=1).fit(wide).save(tmp_path / "model")
     times = pd.date_range("2024-01-01", periods=48, freq="h", tz="UTC")
-    with pytest.raises(ValueError, match=r"has no name that a file could hold; convert the stamps to one that has"):
+    with pytest.raises(
+        ValueError, match=r"has no name that a file could hold; convert the stamps to one that has"
+    ):
         _time_facts(times.tz_convert(tz.gettz("Europe/Berlin")))
     assert not list(tmp_path.iterdir())
 
@@ -183,7 +215,9 @@ def test_others_may_read_what_one_user_saved(tmp_path):
         linear(max_epochs=1).fit(wide_frame()).save(tmp_path / "model")
     finally:
         os.umask(before)
-    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {"0o644"}
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {
+        "0o644"
+    }
 
 
 def test_a_link_to_a_model_stays_a_link(tmp_path):
@@ -193,14 +227,17 @@ def test_a_link_to_a_model_stays_a_link(tmp_path):
     model.save(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
-    pd.testing.assert_frame_equal(LinearForecaster.load(tmp_path / "link").predict(), model.predict())
+    pd.testing.assert_frame_equal(
+        LinearForecaster.load(tmp_path / "link").predict(), model.predict()
+    )
 
 
 def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
     def write(text):
         return lambda folder: (folder / "config.json").write_text(text)
 
-    path, left = tmp_path / "model", tmp_path / ".model.old.0123456789ab"
+    path = tmp_path / "model"
+    left = tmp_path / ".model.old.0123456789ab"
     (tmp_path / ".model.old.notes").mkdir()
     write_folder(path, write("old"))
     path.replace(left)
@@ -212,7 +249,9 @@ def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
 
 
 def test_what_its_writer_clears_while_it_is_looked_for_is_no_fault(tmp_path, monkeypatch):
-    path, gone, left = (tmp_path / name for name in ("model", ".model.old.0123456789ab", ".model.old.0123456789ac"))
+    path, gone, left = (
+        tmp_path / name for name in ("model", ".model.old.0123456789ab", ".model.old.0123456789ac")
+    )
     left.mkdir()
     monkeypatch.setattr(storage, "_set_aside", lambda path: [gone, left])
     assert standing_folder(path) == left
@@ -241,7 +280,9 @@ def test_a_model_trained_on_cuda_answers_on_the_cpu(tmp_path):
 
 
 def test_a_model_of_an_older_version_answers_as_it_did():
-    """The folder was saved by version 0.1.0 of the first format; its forecast is the one of that day."""
+    """The folder was saved by version 0.1.0 of the first format; its forecast is the one of that
+    day.
+    """
     expected = pd.read_csv(GOLDEN / "model_v1_forecast.csv")
     assert sum(path.stat().st_size for path in (GOLDEN / "model_v1").iterdir()) < 30_000
     model = AttentionForecaster.load(GOLDEN / "model_v1")
@@ -264,7 +305,10 @@ def test_an_option_that_is_gone_does_not_bar_an_old_model(tmp_path):
         (tmp_path / "old" / "config.json").write_text(json.dumps(facts))
         model = AttentionForecaster.load(tmp_path / "old")
         model.save(tmp_path / "new")
-        assert "compile" not in json.loads((tmp_path / "new" / "config.json").read_text())["parameters"]
+        assert (
+            "compile"
+            not in json.loads((tmp_path / "new" / "config.json").read_text())["parameters"]
+        )
     facts["parameters"]["other"] = 1
     (tmp_path / "old" / "config.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="AttentionForecaster has no setting 'other'"):
@@ -272,7 +316,8 @@ def test_an_option_that_is_gone_does_not_bar_an_old_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n_threads", 0), ("n_threads", "2"), ("batch_size", "9"), ("batch_size", None)]
+    ("name", "value"),
+    [("n_threads", 0), ("n_threads", "2"), ("batch_size", "9"), ("batch_size", None)],
 )
 def test_settings_that_would_fail_in_a_forecast_are_refused(tmp_path, name, value):
     shutil.copytree(GOLDEN / "model_v1", tmp_path / "old")

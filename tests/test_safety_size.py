@@ -19,30 +19,48 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /
 
 
 def forecast_very_many(context=None, turns=7, n_series=10_000, n_rows=500, horizon=24):
-    """Forecast very many series beside one bare pass of the network over the same windows; facts on stdout."""
-    t, rng = np.arange(n_rows), np.random.default_rng(0)
+    """Forecast very many series beside one bare pass of the network over the same windows; facts on
+    stdout.
+    """
+    t = np.arange(n_rows)
+    rng = np.random.default_rng(0)
     y = 10 * np.sin(2 * np.pi * t / 24)[None] + rng.normal(size=(n_series, n_rows))
     times = pd.date_range("2024-01-01", periods=n_rows, freq="h")
     ids = np.repeat(np.arange(n_series), n_rows)
     frame = pd.DataFrame({"unique_id": ids, "ds": np.tile(times, n_series), "y": y.ravel()})
-    longer = pd.DataFrame({"ds": pd.date_range("2020-01-01", periods=3 * n_rows, freq="h"), "y": np.tile(y[0], 3)})
-    model = AttentionForecaster.from_settings(horizon=horizon, context=context, max_epochs=1, random_state=0).fit(
-        longer.assign(unique_id=0)
+    longer = pd.DataFrame(
+        {"ds": pd.date_range("2020-01-01", periods=3 * n_rows, freq="h"), "y": np.tile(y[0], 3)}
     )
+    model = AttentionForecaster.from_settings(
+        horizon=horizon, context=context, max_epochs=1, random_state=0
+    ).fit(longer.assign(unique_id=0))
     x = y[:, -model.context_ :, None]
-    level, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
-    standard, panel = torch.as_tensor((x - level) / spread).float(), to_panel(frame)
+    level = x.mean(axis=1, keepdims=True)
+    spread = x.std(axis=1, keepdims=True)
+    standard = torch.as_tensor((x - level) / spread).float()
+    panel = to_panel(frame)
 
     def bare():
         with torch.inference_mode():
-            return torch.cat([model.network_(part) for part in standard.split(_CHUNK_WINDOWS)]).numpy()
+            return torch.cat(
+                [model.network_(part) for part in standard.split(_CHUNK_WINDOWS)]
+            ).numpy()
 
-    ways = {"bare": bare, "frame": lambda: model.predict(frame), "panel": lambda: model.predict(panel).point}
+    ways = {
+        "bare": bare,
+        "frame": lambda: model.predict(frame),
+        "panel": lambda: model.predict(panel).point,
+    }
     runs = [{name: measured(way) for name, way in ways.items()} for _ in range(turns)]
-    np.testing.assert_allclose(runs[0]["panel"][0], runs[0]["bare"][0] * spread + level, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        runs[0]["panel"][0], runs[0]["bare"][0] * spread + level, rtol=1e-4, atol=1e-4
+    )
     np.testing.assert_array_equal(runs[0]["frame"][0]["mlr"], runs[0]["panel"][0].ravel())
-    # Processor seconds of neighbouring runs: other processes on the machine have little part in them.
-    facts = {name: sorted(run[name][2] / run["bare"][2] for run in runs) for name in ("frame", "panel")}
+    # Processor seconds of neighbouring runs: other processes on the machine have little part in
+    # them.
+    facts = {
+        name: sorted(run[name][2] / run["bare"][2] for run in runs) for name in ("frame", "panel")
+    }
     facts["seconds"] = sorted(run["frame"][1] for run in runs)
     facts["grown"] = max(run["frame"][3] for run in runs)
     facts["raw"] = y.nbytes / 2**20
@@ -57,7 +75,9 @@ def roll_over_much(n_windows, n_rows=26_304, n_channels=321, horizon=96):
     frame = pd.DataFrame(raw, index=index, columns=[f"c{i}" for i in range(n_channels)], copy=False)
     model = SeasonalNaive(horizon, 24)
     backtest(model, frame.head(200), keep=False)
-    result, seconds, _, grown = measured(lambda: backtest(model, frame, n_windows=n_windows, keep=False))
+    result, seconds, _, grown = measured(
+        lambda: backtest(model, frame, n_windows=n_windows, keep=False)
+    )
     (rolled,) = result.rolled.values()
     assert rolled.n_windows == n_windows
     first = len(raw) - horizon - n_windows + 1
@@ -70,9 +90,15 @@ def roll_over_much(n_windows, n_rows=26_304, n_channels=321, horizon=96):
 @LINUX
 @pytest.mark.slow
 @pytest.mark.parametrize("context", [None, 500])
-def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(context, record_testsuite_property):
-    """Reading a table of five million rows is in it; where the network reads but the last fifth of them, it shows."""
-    facts = json.loads(in_fresh_process(__file__, f"forecast_very_many({context}, {3 if context else 7})"))
+def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(
+    context, record_testsuite_property
+):
+    """Reading a table of five million rows is in it; where the network reads but the last fifth of
+    them, it shows.
+    """
+    facts = json.loads(
+        in_fresh_process(__file__, f"forecast_very_many({context}, {3 if context else 7})")
+    )
     for way in ("frame", "panel"):
         name = f"predict of a {way}, times a bare pass over {facts['context']} of the 500 steps"
         median = facts[way][len(facts[way]) // 2]
@@ -88,10 +114,16 @@ def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(context, 
 
 @LINUX
 @pytest.mark.slow
-def test_rolling_evaluation_takes_memory_for_the_table_and_not_for_the_windows(record_testsuite_property):
-    few, many = (json.loads(in_fresh_process(__file__, f"roll_over_much({n})")) for n in (500, 2000))
+def test_rolling_evaluation_takes_memory_for_the_table_and_not_for_the_windows(
+    record_testsuite_property,
+):
+    few, many = (
+        json.loads(in_fresh_process(__file__, f"roll_over_much({n})")) for n in (500, 2000)
+    )
     for found in (few, many):
         name = f"growth of peak memory over {found['windows']} windows of 321 x 26,304 values"
-        record_testsuite_property(name, f"{found['grown']:.0f} MB for a float32 table of {found['raw']:.0f} MB")
+        record_testsuite_property(
+            name, f"{found['grown']:.0f} MB for a float32 table of {found['raw']:.0f} MB"
+        )
         assert found["grown"] < 2 * found["raw"] + 100
     assert many["grown"] < few["grown"] + 10

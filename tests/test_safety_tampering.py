@@ -36,7 +36,14 @@ TOUCHED = []  # what happened in this process while a file was read
 
 
 def watch(name, args):
-    if WATCHING and name.split(".")[0] in {"pickle", "exec", "compile", "subprocess", "marshal", "ctypes"}:
+    if WATCHING and name.split(".")[0] in {
+        "pickle",
+        "exec",
+        "compile",
+        "subprocess",
+        "marshal",
+        "ctypes",
+    }:
         TOUCHED.append((name, str(args)[:80]))
 
 
@@ -125,7 +132,9 @@ TAMPERINGS = {
     "header as long as the world": (rewritten(header(2**63)), "is damaged"),
     "header longer than the file": (rewritten(header(10**6)), "is damaged"),
     "offsets out of the file": (
-        rewritten(lambda c: re.sub(rb"\[\d+,(\d+)\]", lambda m: m[0].replace(m[1], b"9" * len(m[1])), c)),
+        rewritten(
+            lambda c: re.sub(rb"\[\d+,(\d+)\]", lambda m: m[0].replace(m[1], b"9" * len(m[1])), c)
+        ),
         "is damaged",
     ),
     "pickle for tensors": (bomb, "is damaged"),
@@ -147,21 +156,44 @@ TAMPERINGS = {
     "a class of the system": (edited(misnamed), "load it with"),
     "missing facts": (edited(lambda f: f.pop("network")), "KeyError: 'network'"),
     "missing parameters": (edited(lambda f: f.update(parameters=[])), "is not what save"),
-    "a missing tensor": (retensored(lambda t: t.pop("network.head.weight", t.pop(sorted(t)[2]))), "is not what save"),
-    "a stranger's tensor": (retensored(lambda t: t.update({"network.evil": torch.zeros(2)})), "is not what save"),
+    "a missing tensor": (
+        retensored(lambda t: t.pop("network.head.weight", t.pop(sorted(t)[2]))),
+        "is not what save",
+    ),
+    "a stranger's tensor": (
+        retensored(lambda t: t.update({"network.evil": torch.zeros(2)})),
+        "is not what save",
+    ),
     "weights that are no numbers": (
-        retensored(lambda t: next(v for k, v in t.items() if k.startswith("network.")).fill_(torch.nan)),
+        retensored(
+            lambda t: next(v for k, v in t.items() if k.startswith("network.")).fill_(torch.nan)
+        ),
         "are not finite",
     ),
-    "a scale of zero": (retensored(lambda t: t["scaler.scale"].zero_()), "scale that is not above 0"),
-    "values that are no numbers": (retensored(lambda t: t["tail.values"].fill_(torch.nan)), "values are missing"),
-    "series that overlap": (retensored(lambda t: t["tail.starts"].fill_(7)), "series do not fit the rows"),
-    "stamps in disorder": (retensored(lambda t: t.update({"tail.times": t["tail.times"].flip(0)})), "off frequency"),
+    "a scale of zero": (
+        retensored(lambda t: t["scaler.scale"].zero_()),
+        "scale that is not above 0",
+    ),
+    "values that are no numbers": (
+        retensored(lambda t: t["tail.values"].fill_(torch.nan)),
+        "values are missing",
+    ),
+    "series that overlap": (
+        retensored(lambda t: t["tail.starts"].fill_(7)),
+        "series do not fit the rows",
+    ),
+    "stamps in disorder": (
+        retensored(lambda t: t.update({"tail.times": t["tail.times"].flip(0)})),
+        "off frequency",
+    ),
     "a network for a giant": (
         edited(lambda f: f["network"].update(d_model=2**40, n_heads=1)),
         "d_model = 1099511627776",
     ),
-    "layers without end": (edited(lambda f: f["network"].update(n_layers=10**9)), "n_layers = 1000000000 fits no"),
+    "layers without end": (
+        edited(lambda f: f["network"].update(n_layers=10**9)),
+        "n_layers = 1000000000 fits no",
+    ),
     "a horizon as text": (edited(lambda f: f["parameters"].update(horizon="4")), "horizon = '4'"),
     "a path for a zone": (panel_of(times="stamps in ../../../../etc/passwd"), "names no time zone"),
     "a file for a zone": (panel_of(times="stamps in dateutil//etc/passwd"), "names no time zone"),
@@ -205,10 +237,19 @@ def test_tampered_models_are_refused_in_one_line_and_run_nothing(tampering, save
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (lambda t: t.update({"intervals.scales": t["intervals.scales"][:1]}), "scales of errors hold float64 of shape"),
-        (lambda t: t.update({"intervals.per_step": t["intervals.per_step"].float()}), "hold float32 of shape (1,)"),
+        (
+            lambda t: t.update({"intervals.scales": t["intervals.scales"][:1]}),
+            "scales of errors hold float64 of shape",
+        ),
+        (
+            lambda t: t.update({"intervals.per_step": t["intervals.per_step"].float()}),
+            "hold float32 of shape (1,)",
+        ),
         (lambda t: t["intervals.scales"].fill_(0), "scales of errors are not above 0 and finite"),
-        (lambda t: t["intervals.per_step"].fill_(torch.inf), "scales of errors are not above 0 and finite"),
+        (
+            lambda t: t["intervals.per_step"].fill_(torch.inf),
+            "scales of errors are not above 0 and finite",
+        ),
         (lambda t: t["intervals.scales"].fill_(torch.nan), "no series has a scale of errors"),
         (lambda t: t.pop("intervals.per_step"), "intervals.per_step"),
     ],
@@ -234,7 +275,13 @@ def test_what_is_watched_for_is_seen(tmp_path):
 
 def places(facts, path=()):
     """Paths to every value of nested dicts and lists."""
-    inner = facts.items() if isinstance(facts, dict) else enumerate(facts) if isinstance(facts, list) else ()
+    inner = (
+        facts.items()
+        if isinstance(facts, dict)
+        else enumerate(facts)
+        if isinstance(facts, list)
+        else ()
+    )
     for key, value in inner:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -250,7 +297,11 @@ def answered_or_refused(load):
     except ValueError as error:
         message = str(error)
     else:
-        numbers = frame.point if isinstance(frame, Forecast) else frame.select_dtypes("number").to_numpy(np.float64)
+        numbers = (
+            frame.point
+            if isinstance(frame, Forecast)
+            else frame.select_dtypes("number").to_numpy(np.float64)
+        )
         assert np.isfinite(numbers).all()
         return True
     assert message.isprintable(), message
@@ -259,8 +310,11 @@ def answered_or_refused(load):
 
 
 def tamper_with_facts(folder, make, most):
-    """Every value of config.json, replaced by ``most`` strange ones and left out; how many changes were refused."""
-    facts, rng = json.loads((folder / "config.json").read_text()), np.random.default_rng(0)
+    """Every value of config.json, replaced by ``most`` strange ones and left out; how many changes
+    were refused.
+    """
+    facts = json.loads((folder / "config.json").read_text())
+    rng = np.random.default_rng(0)
     refused = 0
     for path in places(facts):
         if path[:1] == ("history",) and len(path) > 2:
@@ -302,7 +356,8 @@ def test_no_byte_of_a_file_can_do_more_than_be_refused(saved, tmp_path):
     """Bytes of a file without digest, as older versions wrote them, are changed one at a time."""
     folder = shutil.copytree(saved, tmp_path / "model")
     edited(lambda facts: facts.pop("sha256"))(folder)
-    path, rng = folder / "model.safetensors", np.random.default_rng(0)
+    path = folder / "model.safetensors"
+    rng = np.random.default_rng(0)
     whole = path.read_bytes()
     start = 8 + int.from_bytes(whole[:8], "little")
     places = [*range(8), *rng.integers(8, start, 150), *rng.integers(start, len(whole), 60)]

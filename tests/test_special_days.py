@@ -1,4 +1,6 @@
-"""Holidays and listed dates in a calendar: read, refused, and used by every forecaster that reads a calendar."""
+"""Holidays and listed dates in a calendar: read, refused, and used by every forecaster that reads a
+calendar.
+"""
 
 import doctest
 import io
@@ -19,28 +21,39 @@ from tsattn.data.special_days import day_features
 
 # At irregular distances, the last one after the rows that are fitted.
 FAIRS = [
-    str(day.date()) for day in pd.Timestamp("2023-01-01") + pd.to_timedelta(np.cumsum([15, 9, 22, 13, 18] * 7), "D")
+    str(day.date())
+    for day in pd.Timestamp("2023-01-01") + pd.to_timedelta(np.cumsum([15, 9, 22, 13, 18] * 7), "D")
 ]
 LAST = FAIRS[-1]
 
 
 def fair_table(n=550, dates=FAIRS, effect=(-1.0, 6.0, 2.0)):
     """Two daily series that fairs move, on the day before, on the day and on the day after."""
-    days, rng = pd.date_range("2023-01-01", periods=n), np.random.default_rng(0)
+    days = pd.date_range("2023-01-01", periods=n)
+    rng = np.random.default_rng(0)
     y = np.sin(2 * np.pi * np.arange(n) / 7)
     for shift, size in zip((-1, 0, 1), effect, strict=True):
         y = y + size * days.isin(pd.DatetimeIndex(dates) + pd.Timedelta(shift, "D"))
-    parts = [pd.DataFrame({"unique_id": s, "ds": days, "y": y + 0.1 * rng.normal(size=n)}) for s in ("a", "b")]
+    parts = [
+        pd.DataFrame({"unique_id": s, "ds": days, "y": y + 0.1 * rng.normal(size=n)})
+        for s in ("a", "b")
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
-# --- what the columns are ---------------------------------------------------------------------------------------
+# --- what the columns are -------------------------------------------------------------------------
 
 
 def test_a_holiday_has_its_day_the_day_before_and_the_day_after():
     pytest.importorskip("holidays")
     days = pd.date_range("2023-12-30", periods=5)
-    assert day_features(days, "holidays:DE").tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert day_features(days, "holidays:DE").tolist() == [
+        [0, 0, 0],
+        [0, 1, 0],
+        [1, 0, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ]
     epiphany = pd.DatetimeIndex(["2024-01-06"])
     assert day_features(epiphany, "holidays:DE")[0, 0] == 0
     assert day_features(epiphany, "holidays:de-BY")[0, 0] == 1
@@ -57,7 +70,11 @@ def test_hours_of_a_day_are_those_of_the_clock_of_their_zone():
 
 def test_entries_have_their_columns_side_by_side():
     entries = ("weekday", "days:2024-01-05", "month")
-    assert calendar_slices(entries) == {"weekday": slice(0, 2), entries[1]: slice(2, 5), "month": slice(5, 7)}
+    assert calendar_slices(entries) == {
+        "weekday": slice(0, 2),
+        entries[1]: slice(2, 5),
+        "month": slice(5, 7),
+    }
     assert calendar_width(entries) == 7
     days = pd.date_range("2024-01-01", periods=9)
     parts = [cycle_features(days, [entry]) for entry in entries]
@@ -73,7 +90,9 @@ def test_auto_stands_among_other_entries():
     assert choose_cycles(["auto", fair], "D", days[:3]) == (fair,)
 
 
-FRAME = pd.DataFrame({"name": ["fair", "race", "fair"], "date": ["2024-05-02", "2024-06-01", "2023-05-04"]})
+FRAME = pd.DataFrame(
+    {"name": ["fair", "race", "fair"], "date": ["2024-05-02", "2024-06-01", "2023-05-04"]}
+)
 ENTRIES = ("days:fair=2023-05-04,2024-05-02", "days:race=2024-06-01")
 
 
@@ -100,17 +119,37 @@ def test_the_examples_in_the_docstrings_are_true():
         assert found.failed == 0
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("entry", "freq", "message"),
     [
-        ("holidays:Germany", "D", "'holidays:Germany': no country 'GERMANY' is known; did you mean DE"),
-        ("holidays:AV", "D", r"no country 'AV' is known; did you mean .*\?.*two letters, such as 'holidays:DE'"),
-        ("holidays:DE-BV", "h", r"DE has no part 'BV'; did you mean .*BY.*its parts are BB, BE, BW"),
-        ("holidays:DE", "W-SUN", "'holidays:DE' marks days, but stamps of frequency 'W-SUN' are further apart; leave"),
-        ("holidays:DE", "MS", "frequency 'MS' are further apart.*the number of such days.*column of future_cols"),
+        (
+            "holidays:Germany",
+            "D",
+            "'holidays:Germany': no country 'GERMANY' is known; did you mean DE",
+        ),
+        (
+            "holidays:AV",
+            "D",
+            r"no country 'AV' is known; did you mean .*\?.*two letters, such as 'holidays:DE'",
+        ),
+        (
+            "holidays:DE-BV",
+            "h",
+            r"DE has no part 'BV'; did you mean .*BY.*its parts are BB, BE, BW",
+        ),
+        (
+            "holidays:DE",
+            "W-SUN",
+            "'holidays:DE' marks days, but stamps of frequency 'W-SUN' are further apart; leave",
+        ),
+        (
+            "holidays:DE",
+            "MS",
+            "frequency 'MS' are further apart.*the number of such days.*column of future_cols",
+        ),
         ("days:2024-01-01", "2D", "frequency '2D' are further apart"),
         ("days:2024-01-01", "36h", "frequency '36h' are further apart"),
         ("holidays:DE", 1, "integer time has none"),
@@ -161,14 +200,17 @@ def test_a_missing_package_is_named_with_the_remedy(without_package, tmp_path):
     schema = Schema(calendar=["weekday", "holidays:DE"])
     make_forecaster("ridge", H, schema=schema).fit(fair_table(90)).save(tmp_path / "model")
     without_package()
-    remedy = r"'holidays:DE' needs the package holidays; install it with: pip install 'tsattn\[holidays\]'"
+    remedy = (
+        r"'holidays:DE' needs the package holidays; install it with: pip install"
+        r" 'tsattn\[holidays\]'"
+    )
     with pytest.raises(ImportError, match=remedy):
         make_forecaster("ridge", H, schema=schema).fit(fair_table(90))
     with pytest.raises(ImportError, match=remedy):
         load_forecaster(tmp_path / "model")
 
 
-# --- every forecaster that reads a calendar ---------------------------------------------------------------------
+# --- every forecaster that reads a calendar -------------------------------------------------------
 
 MAKERS = {
     "zero": lambda schema: PretrainedForecaster(H, schema=schema),
@@ -208,7 +250,8 @@ def test_a_backtest_gains_by_special_days():
     table = fair_table()
     calendars = {"with": CALENDAR, "without": ("weekday",)}
     rivals = {
-        name: make_forecaster("gbm", H, schema=Schema(calendar=own), random_state=0) for name, own in calendars.items()
+        name: make_forecaster("gbm", H, schema=Schema(calendar=own), random_state=0)
+        for name, own in calendars.items()
     }
     scores = backtest(rivals, table, n_windows=40, step_size=4).scores["mae"]
     assert scores["with"] < 0.9 * scores["without"]
@@ -222,7 +265,9 @@ def test_holidays_at_the_command_line(tmp_path, monkeypatch, run):
     argv = ["forecast", "table.csv", "--horizon", H, "--model", "ridge", "--calendar", "weekday"]
     code, out, err = run(*argv, "--calendar", "holidays:DE")
     assert (code, err) == (0, "")
-    own = make_forecaster("ridge", H, schema=Schema(calendar=("weekday", "holidays:DE")), random_state=0)
+    own = make_forecaster(
+        "ridge", H, schema=Schema(calendar=("weekday", "holidays:DE")), random_state=0
+    )
     expected = own.fit(pd.read_csv("table.csv")).predict()
     np.testing.assert_allclose(pd.read_csv(io.StringIO(out))["ridge"], expected["ridge"], rtol=1e-6)
     code, _, err = run(*argv, "--calendar", "holidays:DX")

@@ -1,4 +1,6 @@
-"""Nothing is timed before its numbers are right; ratios are of turns in one process, recorded once."""
+"""Nothing is timed before its numbers are right; ratios are of turns in one process,
+recorded once.
+"""
 
 import os
 import sys
@@ -11,7 +13,8 @@ from speed import gate, page, run
 
 from tsattn.storage import read_rows
 
-TINY, NARROW = gate.Case(2, 2, 42, 64), gate.Case(3, 2, 10, 4)
+TINY = gate.Case(2, 2, 42, 64)
+NARROW = gate.Case(3, 2, 10, 4)
 
 
 @pytest.fixture
@@ -25,7 +28,9 @@ def measure(out, *options):
 
 
 def plant(monkeypatch, wrong):
-    """Let ``wrong`` change what every way but the reference computes; it gets the result, q and the backend."""
+    """Let ``wrong`` change what every way but the reference computes; it gets the result, q and the
+    backend.
+    """
     right = gate.attention
 
     def attention(q, k, v, *, backend, **settings):
@@ -64,7 +69,10 @@ FAULTS = {
     "scaled": (lambda out, q, backend: out * 1.001, "the output is off by"),
     "not a number": (lambda out, q, backend: out * float("nan"), "the output is off by nan"),
     "gradient": (lambda out, q, backend: Doubled.apply(out), "the gradient of q is off by"),
-    "full length only": (lambda out, q, backend: out + (1e-3 if len(q) > 1 else 0), "from float64 at 2x2x42x64"),
+    "full length only": (
+        lambda out, q, backend: out + (1e-3 if len(q) > 1 else 0),
+        "from float64 at 2x2x42x64",
+    ),
     "one sequence only": (
         lambda out, q, backend: out + (1e-3 if len(q) == 1 else 0),
         "from the reference at 1x2x42x64",
@@ -86,7 +94,9 @@ def test_wrong_numbers_get_no_time_and_no_record(fault, only_tiny, monkeypatch, 
     assert not out.exists()
 
 
-def test_one_wrong_way_does_not_keep_the_others_from_being_timed(only_tiny, monkeypatch, tmp_path, capsys):
+def test_one_wrong_way_does_not_keep_the_others_from_being_timed(
+    only_tiny, monkeypatch, tmp_path, capsys
+):
     plant(monkeypatch, lambda out, q, backend: out + (backend == "bands"))
     out = tmp_path / "speed.jsonl"
     assert measure(out, "--case", NARROW.name, "--variant", "mlr3") == 1
@@ -96,7 +106,9 @@ def test_one_wrong_way_does_not_keep_the_others_from_being_timed(only_tiny, monk
     assert "bands" not in ways
     monkeypatch.setattr(run, "_forced", lambda variant, case: ["bands"])
     assert measure(tmp_path / "other.jsonl", "--case", NARROW.name, "--variant", "standard") == 0
-    assert "left out 3x2x10x4 standard, bands: " in capsys.readouterr().out, "a way that does not serve is named"
+    assert "left out 3x2x10x4 standard, bands: " in capsys.readouterr().out, (
+        "a way that does not serve is named"
+    )
 
 
 def test_records_are_whole_and_measured_once(only_tiny, tmp_path, capsys):
@@ -105,7 +117,12 @@ def test_records_are_whole_and_measured_once(only_tiny, tmp_path, capsys):
     first = out.read_text()
     rows = page.read(tmp_path)
     row = next(row for row in rows if (row["way"], row["mode"]) == ("auto", "step"))
-    assert (row["levels"], row["shape"], row["threads"], row["rounds"]) == ([2, 1, 1], [3, 2, 10, 4], 1, 2)
+    assert (row["levels"], row["shape"], row["threads"], row["rounds"]) == (
+        [2, 1, 1],
+        [3, 2, 10, 4],
+        1,
+        2,
+    )
     assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
     assert row["ms"] > 0 < row["baseline_ms"]
     assert 0 <= row["gate_error"] < 1e-5
@@ -113,9 +130,13 @@ def test_records_are_whole_and_measured_once(only_tiny, tmp_path, capsys):
     again = ["--case", NARROW.name, "--variant", "mlr3"]
     assert measure(out, *again) == 0
     assert (capsys.readouterr().out, out.read_text()) == ("", first)
-    out.write_text("".join(line for line in first.splitlines(keepends=True) if '"masked"' not in line))
+    out.write_text(
+        "".join(line for line in first.splitlines(keepends=True) if '"masked"' not in line)
+    )
     assert measure(out, *again) == 0
-    assert {line.partition(":")[0] for line in capsys.readouterr().out.splitlines()} == {"3x2x10x4 mlr3, masked"}
+    assert {line.partition(":")[0] for line in capsys.readouterr().out.splitlines()} == {
+        "3x2x10x4 mlr3, masked"
+    }
     assert measure(out, *again, "--again") == 0
     assert len(read_rows(out)) == len(rows), "measured anew, in the place of the old ones"
     assert out.read_text() != first
@@ -128,7 +149,9 @@ def test_ratios_are_medians_of_rounds_and_not_ratios_of_medians():
     def marks(step):
         return {"forward": (step / 2, step / 2), "step": (step, step)}
 
-    pairs = [(marks(base), marks(ours)) for base, ours in ((1, 1), (10, 20), (2, 8), (4, 12), (1, 5))]
+    pairs = [
+        (marks(base), marks(ours)) for base, ours in ((1, 1), (10, 20), (2, 8), (4, 12), (1, 5))
+    ]
     forward, step = run.time_records(TINY, gate.Candidate("mlr4", "auto", False), pairs)
     assert step["ratio"] == forward["ratio"] == 3
     assert (step["ratio_low"], step["ratio_high"], step["rounds"]) == (1.8, 4.2, 5)
@@ -136,7 +159,8 @@ def test_ratios_are_medians_of_rounds_and_not_ratios_of_medians():
 
 
 def test_baseline_and_candidates_take_turns(monkeypatch):
-    turns, step = [], run.one_step
+    turns = []
+    step = run.one_step
 
     def watched(call, inputs):
         turns.append(call)
@@ -157,7 +181,9 @@ def test_the_grid_covers_what_it_promises():
     for case in run.CASES.values():
         chosen = run.candidates_of(case, gate.VARIANTS)
         assert len(chosen) == len(set(chosen))
-        assert {c.variant for c in chosen if c.way == "auto"} >= ({"mlr4", "mlr8"} if case.features == 64 else {"mlr3"})
+        assert {c.variant for c in chosen if c.way == "auto"} >= (
+            {"mlr4", "mlr8"} if case.features == 64 else {"mlr3"}
+        )
         assert any(c.causal for c in chosen) == (1024 <= case.length <= 8192)
 
 
@@ -177,17 +203,28 @@ def hungry_step():
 
 
 def test_memory_is_the_increase_of_one_step():
-    """It is seen to, whatever the process held at its peak before; in a process of its own, as the records are."""
-    found = in_fresh_process(__file__, "print(hungry_step())", variables={"PYTHONPATH": os.pathsep.join(sys.path)})
+    """It is seen to, whatever the process held at its peak before; in a process of its own, as the
+    records are.
+    """
+    found = in_fresh_process(
+        __file__, "print(hungry_step())", variables={"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     assert 50 < float(found) < 80
 
 
 def test_memory_is_recorded_beside_the_baseline(only_tiny, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "MEMORY_LENGTH", 42)
-    monkeypatch.setattr(run, "memory_in_child", lambda variant, case: {"sdpa": 10.0, "mlr4": 15.0}[variant])
+    monkeypatch.setattr(
+        run, "memory_in_child", lambda variant, case: {"sdpa": 10.0, "mlr4": 15.0}[variant]
+    )
     assert measure(tmp_path / "speed.jsonl", "--case", TINY.name, "--variant", "mlr4") == 0
     (row,) = [row for row in page.read(tmp_path) if row["kind"] == "memory"]
-    assert (row["ratio"], row["increase_mb"], row["baseline_mb"], row["mode"]) == (1.5, 15.0, 10.0, "step")
+    assert (row["ratio"], row["increase_mb"], row["baseline_mb"], row["mode"]) == (
+        1.5,
+        15.0,
+        10.0,
+        "step",
+    )
     text = page.memory(tmp_path)
     assert "| 2x2x42x64 | mlr4    |         10 |        15 |  1.50 |" in text
     (panel,) = page.picture(tmp_path)

@@ -1,4 +1,6 @@
-"""The classical models: what statsmodels itself forecasts, and something sensible where it cannot."""
+"""The classical models: what statsmodels itself forecasts, and something sensible where
+it cannot.
+"""
 
 import warnings
 
@@ -19,7 +21,9 @@ from tsattn.forecasters import classical
 from tsattn.forecasters.classical import StatsmodelsForecaster
 
 MODELS = ("ets", "theta", "autoreg", "sarimax", "stl_ets")
-SEASON, ROWS, H = 6, 60, 8
+SEASON = 6
+ROWS = 60
+H = 8
 
 
 def series(n_rows=ROWS, seed=0):
@@ -29,7 +33,9 @@ def series(n_rows=ROWS, seed=0):
 
 
 def frame(y, freq="D"):
-    return pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=len(y), freq=freq), "y": y})
+    return pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=len(y), freq=freq), "y": y}
+    )
 
 
 def make(model, **settings):
@@ -44,17 +50,27 @@ def standard(y):
 
 def direct(model, y, alpha):
     """Mean and bounds by statsmodels, called as its manual says."""
-    z, n = standard(y), len(y)
-    terms = {"error": "add", "trend": "add", "damped_trend": True, "initialization_method": "heuristic"}
+    z = standard(y)
+    n = len(y)
+    terms = {
+        "error": "add",
+        "trend": "add",
+        "damped_trend": True,
+        "initialization_method": "heuristic",
+    }
     if model == "theta":
         result = ThetaModel(z, period=SEASON, method="additive").fit()
         return result.forecast(H), None
     if model == "ets":
-        result = ETSModel(pd.Series(z), seasonal="add", seasonal_periods=SEASON, **terms).fit(disp=False)
+        result = ETSModel(pd.Series(z), seasonal="add", seasonal_periods=SEASON, **terms).fit(
+            disp=False
+        )
         prediction = result.get_prediction(n, n + H - 1)
         return prediction.predicted_mean, prediction.pred_int(alpha)
     if model == "stl_ets":
-        result = STLForecast(pd.Series(z), ETSModel, model_kwargs=terms, period=SEASON).fit(fit_kwargs={"disp": False})
+        result = STLForecast(pd.Series(z), ETSModel, model_kwargs=terms, period=SEASON).fit(
+            fit_kwargs={"disp": False}
+        )
     elif model == "autoreg":
         result = AutoReg(z, lags=SEASON, trend="c").fit()
     else:
@@ -71,20 +87,32 @@ def test_forecasts_and_intervals_are_statsmodels_own(model, n_rows):
     found = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[1][0, :, 0]
     mean, bounds = direct(model, y, alpha=0.1)
     np.testing.assert_allclose(found[:, 1], y.mean() + y.std() * np.asarray(mean), rtol=1e-6)
-    np.testing.assert_array_equal(found[:, 1], forecaster.predict_windows(y[None, :, None])[0][0, :, 0])
+    np.testing.assert_array_equal(
+        found[:, 1], forecaster.predict_windows(y[None, :, None])[0][0, :, 0]
+    )
     if bounds is not None:
-        np.testing.assert_allclose(found[:, [0, 2]], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
+        np.testing.assert_allclose(
+            found[:, [0, 2]], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6
+        )
 
 
 def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
-    """ThetaModel itself takes its error from the seasonal series; without seasons both agree, with them ours hold."""
+    """ThetaModel itself takes its error from the seasonal series; without seasons both agree, with
+    them ours hold.
+    """
     y = np.random.default_rng(3).normal(size=ROWS).cumsum()
     bounds = ThetaModel(standard(y), deseasonalize=False).fit().prediction_intervals(H, alpha=0.1)
-    found = make("theta", season_length=1).fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.05, 0.95))[1]
+    found = (
+        make("theta", season_length=1)
+        .fit(frame(y))
+        .predict_windows(y[None, :, None], quantiles=(0.05, 0.95))[1]
+    )
     np.testing.assert_allclose(found[0, :, 0], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
     y = series()
     z = standard(y)
-    theirs = np.asarray(ThetaModel(z, period=SEASON, method="additive").fit().prediction_intervals(1, alpha=0.2))
+    theirs = np.asarray(
+        ThetaModel(z, period=SEASON, method="additive").fit().prediction_intervals(1, alpha=0.2)
+    )
     ours = make("theta").fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.1, 0.9))[1]
     assert np.ptp(ours[0, 0, 0]) < 0.5 * y.std() * np.ptp(theirs)
     residual = 2 * 1.28 * 2  # bounds of 80% for noise of standard deviation 2
@@ -95,10 +123,15 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
 def test_they_see_seasons_and_beat_those_who_do_not(model):
     x = np.stack([series(ROWS + H, seed) for seed in range(4)])
     y = x[:, ROWS:]
-    error = np.abs(make(model).fit(frame(series())).predict_windows(x[:, :ROWS, None])[0][..., 0] - y).mean()
-    blind = np.abs(make(model, season_length=1, lags=1, order=(0, 1, 1)).fit(frame(series())).predict_windows(
-        x[:, :ROWS, None]
-    )[0][..., 0] - y).mean()  # fmt: skip
+    error = np.abs(
+        make(model).fit(frame(series())).predict_windows(x[:, :ROWS, None])[0][..., 0] - y
+    ).mean()
+    blind = np.abs(
+        make(model, season_length=1, lags=1, order=(0, 1, 1))
+        .fit(frame(series()))
+        .predict_windows(x[:, :ROWS, None])[0][..., 0]
+        - y
+    ).mean()
     assert error < 0.5 * blind
     assert error < 4
 
@@ -115,14 +148,28 @@ def test_forecasts_follow_shift_and_scale(model):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("ignore:.*optimiser that stopped before it converged:RuntimeWarning")
 def test_no_window_gives_a_missing_forecast(model):
-    t, rng = np.arange(ROWS), np.random.default_rng(0)
-    hard = [t * 1.0, np.sin(2 * np.pi * t / SEASON), (t > 30) * 1.0, (t == ROWS - 1) * 1.0, 1e-200 * np.sin(t)]
-    hard += [1e200 * rng.normal(size=ROWS), np.exp(t / 3), rng.poisson(0.1, ROWS) * 1.0, 5 + 1e-9 * t, (-1.0) ** t]
+    t = np.arange(ROWS)
+    rng = np.random.default_rng(0)
+    hard = [
+        t * 1.0,
+        np.sin(2 * np.pi * t / SEASON),
+        (t > 30) * 1.0,
+        (t == ROWS - 1) * 1.0,
+        1e-200 * np.sin(t),
+    ]
+    hard += [
+        1e200 * rng.normal(size=ROWS),
+        np.exp(t / 3),
+        rng.poisson(0.1, ROWS) * 1.0,
+        5 + 1e-9 * t,
+        (-1.0) ** t,
+    ]
     x = np.stack(hard)[..., None]
     found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
-    ramp, sine = found[0, :, 0, 1], found[1, :, 0, 1]
+    ramp = found[0, :, 0, 1]
+    sine = found[1, :, 0, 1]
     assert ((ramp > ROWS - 2) & (ramp < ROWS + H + 1)).all()
     np.testing.assert_allclose(sine, np.sin(2 * np.pi * (ROWS + np.arange(H)) / SEASON), atol=0.1)
 
@@ -139,7 +186,10 @@ def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
     forecaster = make("ets").fit(frame(series()))
     before = list(warnings.filters)
     with pytest.warns(
-        RuntimeWarning, match="ets: of 2 windows, 1 had an optimiser that stopped.*and 0 too few rows and 0 a model"
+        RuntimeWarning,
+        match=(
+            "ets: of 2 windows, 1 had an optimiser that stopped.*and 0 too few rows and 0 a model"
+        ),
     ) as told:
         forecaster.predict_windows(x)[0]
     assert len(told) == 1
@@ -160,11 +210,15 @@ def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypa
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": broken(how)})
     y = series()
     forecaster = make("ets").fit(frame(y))
-    with pytest.warns(RuntimeWarning, match="of 1 windows, 0 had .* and 0 too few rows and 1 a model that broke"):
+    with pytest.warns(
+        RuntimeWarning, match="of 1 windows, 0 had .* and 0 too few rows and 1 a model that broke"
+    ):
         found = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[1][0, :, 0]
     np.testing.assert_allclose(found[:, 1], y[-1], rtol=1e-12)
     step = np.sqrt(np.mean(np.diff(y) ** 2))
-    np.testing.assert_allclose(found[:, 2] - y[-1], 1.2815515655446004 * step * np.sqrt(np.arange(1, H + 1)), rtol=1e-9)
+    np.testing.assert_allclose(
+        found[:, 2] - y[-1], 1.2815515655446004 * step * np.sqrt(np.arange(1, H + 1)), rtol=1e-9
+    )
 
 
 def test_other_warnings_and_errors_are_the_users(monkeypatch):
@@ -175,7 +229,10 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
 
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": loud})
     forecaster = make("ets").fit(frame(series()))
-    with pytest.warns(UserWarning, match="look at me"), pytest.warns(RuntimeWarning, match="1 had an optimiser"):
+    with (
+        pytest.warns(UserWarning, match="look at me"),
+        pytest.warns(RuntimeWarning, match="1 had an optimiser"),
+    ):
         forecaster.predict_windows(series()[None, :, None])[0]
 
     def wrong(y, setting, with_errors):
@@ -193,16 +250,28 @@ def test_context_and_season_follow_the_data():
     assert (daily.min_context, daily.max_context) == (1, 100)
     # Ten rows and a week do not fit into fifteen: no season.
     for n_rows, same in ((15, True), (16, False)):
-        plain = StatsmodelsForecaster(2, season_length=1).fit(frame(series(n_rows))).predict()["ets"]
+        plain = (
+            StatsmodelsForecaster(2, season_length=1).fit(frame(series(n_rows))).predict()["ets"]
+        )
         weekly = StatsmodelsForecaster(2).fit(frame(series(n_rows))).predict()["ets"]
         assert np.array_equal(plain, weekly) == same
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_short_series_does_not_cut_the_others(model):
-    parts = {"a": frame(series(150)), "b": frame(series(20, seed=1)), "c": frame(series(60, seed=2))}
+    parts = {
+        "a": frame(series(150)),
+        "b": frame(series(20, seed=1)),
+        "c": frame(series(60, seed=2)),
+    }
     both = pd.concat([part.assign(unique_id=name) for name, part in parts.items()])
-    found = StatsmodelsForecaster(3, model).fit(both).predict(level=80).set_index("unique_id").iloc[:, 1:]
+    found = (
+        StatsmodelsForecaster(3, model)
+        .fit(both)
+        .predict(level=80)
+        .set_index("unique_id")
+        .iloc[:, 1:]
+    )
     for name, part in parts.items():
         alone = StatsmodelsForecaster(3, model).fit(part).predict(level=80).iloc[:, 2:]
         np.testing.assert_array_equal(found.loc[name], alone)
@@ -210,9 +279,14 @@ def test_a_short_series_does_not_cut_the_others(model):
 
 def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
     x = np.full((3, 30, 1), np.nan)
-    x[0, :, 0], x[1, -4:, 0], x[2, -1:, 0] = series(30), [3.0, 5.0, 1.0, 2.0], 7.0
+    x[0, :, 0] = series(30)
+    x[1, -4:, 0] = [3.0, 5.0, 1.0, 2.0]
+    x[2, -1:, 0] = 7.0
     forecaster = StatsmodelsForecaster(2, season_length=1).fit(frame(series(30)))
-    with pytest.warns(RuntimeWarning, match="ets: of 3 windows, 0 had .* and 1 too few rows and 0 a model that broke"):
+    with pytest.warns(
+        RuntimeWarning,
+        match="ets: of 3 windows, 0 had .* and 1 too few rows and 0 a model that broke",
+    ):
         found = forecaster.predict_windows(x, quantiles=(0.5,))[1][..., 0, 0]
     np.testing.assert_array_equal(found[0], forecaster.predict()["ets"])
     np.testing.assert_allclose(found[1:], [[2.0, 2.0], [7.0, 7.0]], rtol=1e-12)
@@ -222,7 +296,10 @@ def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
 def test_a_window_with_a_hole_is_refused(hole):
     x = series(30)[None, :, None].copy()
     x[0, 20] = hole
-    with pytest.raises(ValueError, match="windows must be finite from their first value on; got NaN or inf after it"):
+    with pytest.raises(
+        ValueError,
+        match="windows must be finite from their first value on; got NaN or inf after it",
+    ):
         StatsmodelsForecaster(2).fit(frame(series(30))).predict_windows(x)
 
 
@@ -244,11 +321,20 @@ def test_a_backtest_judges_their_intervals():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "prophet"}, r"model must be one of ets, theta, autoreg, sarimax, stl_ets; got 'prophet'"),
+        (
+            {"model": "prophet"},
+            r"model must be one of ets, theta, autoreg, sarimax, stl_ets; got 'prophet'",
+        ),
         ({"context": 9}, "context must be an integer number of rows, at least 10; got 9"),
-        ({"season_length": 0}, "season_length must be an integer number of rows, at least 1; got 0"),
+        (
+            {"season_length": 0},
+            "season_length must be an integer number of rows, at least 1; got 0",
+        ),
         ({"lags": True}, "lags must be an integer"),
-        ({"order": (1, 0)}, r"order must be three integers of at least 0, such as \(0, 1, 1\); got \(1, 0\)"),
+        (
+            {"order": (1, 0)},
+            r"order must be three integers of at least 0, such as \(0, 1, 1\); got \(1, 0\)",
+        ),
         ({"seasonal_order": (1, 0, -1)}, "seasonal_order must be three integers"),
         ({"order": "011"}, "order must be three integers"),
     ],
@@ -262,14 +348,22 @@ def test_bad_settings_are_refused(settings, message):
     ("settings", "n_rows", "message"),
     [
         ({}, 9, "too short.*but ets needs at least 10 rows"),
-        ({"season_length": 12}, 23, "season_length = 12 needs a context of at least 24 rows; got 23"),
+        (
+            {"season_length": 12},
+            23,
+            "season_length = 12 needs a context of at least 24 rows; got 23",
+        ),
         ({"season_length": 4}, 13, "season_length = 4 needs a context of at least 14 rows; got 13"),
         (
             {"model": "sarimax", "season_length": 12},
             27,
             "season_length = 12 needs a context of at least 28 rows; got 27",
         ),
-        ({"model": "autoreg", "lags": 10}, 21, "lags = 10 need a context of at least 22 rows; got 21"),
+        (
+            {"model": "autoreg", "lags": 10},
+            21,
+            "lags = 10 need a context of at least 22 rows; got 21",
+        ),
         (
             {"model": "sarimax", "order": (9, 1, 1), "season_length": 1},
             12,

@@ -1,4 +1,6 @@
-"""The models of statsforecast: its own forecasts, on every series its own rows, and a twin where it is absent."""
+"""The models of statsforecast: its own forecasts, on every series its own rows, and a twin where it
+is absent.
+"""
 
 import itertools
 import sys
@@ -16,7 +18,9 @@ from tsattn.forecasters.statsforecast import StatsforecastForecaster
 MODELS = ("ets", "theta", "auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")
 DEMAND = ("croston", "tsb", "adida")
 QUICK = tuple(name for name in MODELS if name != "auto_arima")
-SEASON, ROWS, H = 6, 60, 8
+SEASON = 6
+ROWS = 60
+H = 8
 
 
 def series(n_rows=ROWS, seed=0, noise=2.0):
@@ -35,7 +39,9 @@ def values(model, n_rows=ROWS, seed=0):
 
 
 def frame(y, name="a", freq="D"):
-    return pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024-01-01", periods=len(y), freq=freq), "y": y})
+    return pd.DataFrame(
+        {"unique_id": name, "ds": pd.date_range("2024-01-01", periods=len(y), freq=freq), "y": y}
+    )
 
 
 def make(model, **settings):
@@ -77,7 +83,9 @@ def test_theta_intervals_are_those_it_draws_without_the_dice(model):
     y = 200 + np.random.default_rng(3).normal(size=ROWS).cumsum()
     width = make(model, season_length=1).fit(frame(y)).predict(level=80).set_index("ds")
     width = width[f"{model}-hi-80"] - width[f"{model}-lo-80"]
-    own = (theirs.Theta if model == "theta" else theirs.DynamicOptimizedTheta)(1).forecast(y=y, h=H, level=[80])
+    own = (theirs.Theta if model == "theta" else theirs.DynamicOptimizedTheta)(1).forecast(
+        y=y, h=H, level=[80]
+    )
     np.testing.assert_allclose(width, own["hi-80"] - own["lo-80"], rtol=0.25)
     assert 0.9 < np.mean(width / (own["hi-80"] - own["lo-80"])) < 1.1
 
@@ -94,7 +102,9 @@ def test_seasons_are_no_noise_of_theta(model, shift):
 def test_tsb_takes_the_constants_of_the_least_squared_error():
     y = demand(seed=4)
     tried = [theirs.TSB(d, p) for d, p in itertools.product((0.05, 0.1, 0.2, 0.3), repeat=2)]
-    errors = [np.nansum((y - each.forecast(y=y, h=1, fitted=True)["fitted"]) ** 2) for each in tried]
+    errors = [
+        np.nansum((y - each.forecast(y=y, h=1, fitted=True)["fitted"]) ** 2) for each in tried
+    ]
     best = tried[int(np.argmin(errors))].forecast(y=y, h=H)["mean"]
     np.testing.assert_allclose(make("tsb").fit(frame(y)).predict()["tsb"], best, rtol=1e-9)
     assert len({round(each.forecast(y=y, h=1)["mean"][0], 6) for each in tried}) == len(tried)
@@ -112,7 +122,8 @@ def test_intervals_of_demand_are_as_wide_as_its_errors_and_not_negative(model):
 
 @pytest.mark.parametrize("model", ["theta", "ets"])
 def test_both_libraries_forecast_alike(model):
-    gaps, spread = [], []
+    gaps = []
+    spread = []
     for seed in range(6):
         y = series(ROWS + H, seed)
         forecasts = [
@@ -120,7 +131,8 @@ def test_both_libraries_forecast_alike(model):
             for kind in (StatsforecastForecaster, StatsmodelsForecaster)
         ]
         gaps.append(np.abs(forecasts[0][model] - forecasts[1][model]).mean())
-        # One step ahead: further on, theta of statsmodels takes the level to wander more than it does.
+        # One step ahead: further on, theta of statsmodels takes the level to wander more than it
+        # does.
         spread.append([(each[f"{model}-hi-80"] - each[f"{model}-lo-80"])[0] for each in forecasts])
     assert 0 < np.mean(gaps) < 1.0  # half the standard deviation of the noise
     ours, twin = np.mean(spread, axis=0)
@@ -136,13 +148,18 @@ def test_without_statsforecast_the_twin_answers_and_the_others_are_refused(monke
         assert type(twin) is StatsmodelsForecaster
         assert (twin.model, twin.alias) == (name, name)
         assert np.isfinite(twin.fit(frame(series())).predict()[name]).all()
-    with pytest.raises(ImportError, match=r"auto_ets needs statsforecast; install it with: pip install 'tsattn\[cl"):
+    with pytest.raises(
+        ImportError, match=r"auto_ets needs statsforecast; install it with: pip install 'tsattn\[cl"
+    ):
         make_forecaster("auto_ets", H)
 
 
 @pytest.mark.parametrize("model", QUICK)
 def test_each_series_is_read_to_its_beginning_and_cuts_no_other(model):
-    parts = {name: values(model, n, i) for i, (name, n) in enumerate({"a": 150, "b": 20, "c": 60}.items())}
+    parts = {
+        name: values(model, n, i)
+        for i, (name, n) in enumerate({"a": 150, "b": 20, "c": 60}.items())
+    }
     both = pd.concat([frame(y, name) for name, y in parts.items()])
     forecaster = StatsforecastForecaster(3, model, context=80).fit(both)
     found = forecaster.predict(level=80).set_index("unique_id").iloc[:, 1:]
@@ -171,9 +188,21 @@ def test_a_constant_window_forecasts_its_value_with_no_spread(model):
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 9, 12, 25])
 @pytest.mark.parametrize("model", MODELS)
 def test_no_window_gives_a_missing_forecast(model, n_rows):
-    t, rng = np.arange(n_rows), np.random.default_rng(0)
-    hard = [t * 1.0, 1 + np.sin(2 * np.pi * t / SEASON), (t > n_rows // 2) * 1.0, (t == n_rows - 1) * 1.0, np.exp(t)]
-    hard += [rng.poisson(0.1, n_rows) * 1.0, 5 + 1e-9 * t, 1 + (-1.0) ** t, np.abs(rng.normal(size=n_rows))]
+    t = np.arange(n_rows)
+    rng = np.random.default_rng(0)
+    hard = [
+        t * 1.0,
+        1 + np.sin(2 * np.pi * t / SEASON),
+        (t > n_rows // 2) * 1.0,
+        (t == n_rows - 1) * 1.0,
+        np.exp(t),
+    ]
+    hard += [
+        rng.poisson(0.1, n_rows) * 1.0,
+        5 + 1e-9 * t,
+        1 + (-1.0) ** t,
+        np.abs(rng.normal(size=n_rows)),
+    ]
     hard += [] if model in DEMAND else [rng.normal(size=n_rows), -np.exp(t)]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -189,7 +218,8 @@ def test_no_window_gives_a_missing_forecast(model, n_rows):
 
 def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
     x = np.full((2, 30, 1), np.nan)
-    x[0, :, 0], x[1, -4:, 0] = series(30), [3.0, 5.0, 1.0, 2.0]
+    x[0, :, 0] = series(30)
+    x[1, -4:, 0] = [3.0, 5.0, 1.0, 2.0]
     with pytest.warns(
         RuntimeWarning, match="auto_ets: of 2 windows, 0 had .* and 1 too few rows and 0 a model"
     ) as told:
@@ -210,16 +240,24 @@ def test_the_library_leaves_random_state_and_filters_alone():
 def test_negative_demand_is_refused_by_name(model):
     y = demand()
     y[7] = -3.0
-    with pytest.raises(ValueError, match=f"{model} forecasts demand, which is at least 0; series 'a' has -3"):
+    with pytest.raises(
+        ValueError, match=f"{model} forecasts demand, which is at least 0; series 'a' has -3"
+    ):
         make(model).fit(frame(y))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "prophet"}, "model must be one of ets, theta, auto_ets, auto_arima, .*; got 'prophet'"),
+        (
+            {"model": "prophet"},
+            "model must be one of ets, theta, auto_ets, auto_arima, .*; got 'prophet'",
+        ),
         ({"context": 9}, "context must be an integer number of rows, at least 10; got 9"),
-        ({"season_length": 0}, "season_length must be an integer number of rows, at least 1; got 0"),
+        (
+            {"season_length": 0},
+            "season_length must be an integer number of rows, at least 1; got 0",
+        ),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -230,7 +268,9 @@ def test_bad_settings_are_refused(settings, message):
 def test_a_history_that_is_too_short_is_one_clear_error():
     with pytest.raises(ValueError, match=r"too short.*auto_ets needs at least 7 rows"):
         StatsforecastForecaster(2, "auto_ets").fit(frame(series(6)))
-    with pytest.raises(ValueError, match="season_length = 12 needs a context of at least 24 rows; got 23"):
+    with pytest.raises(
+        ValueError, match="season_length = 12 needs a context of at least 24 rows; got 23"
+    ):
         StatsforecastForecaster(2, "theta", season_length=12).fit(frame(series(23)))
     with pytest.raises(ValueError, match="StatsforecastForecaster is not fitted"):
         StatsforecastForecaster(2, context=20).predict_windows(np.zeros((1, 20, 1)))

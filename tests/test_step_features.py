@@ -16,8 +16,11 @@ LAYOUTS = {
 
 def drawn(layout, n=5, seed=0):
     rng = np.random.default_rng(seed)
-    known = rng.normal(size=(n, layout.context + layout.horizon, layout.n_future + layout.n_calendar))
-    past, static = rng.normal(size=(n, layout.context, layout.n_past)), rng.normal(size=(n, layout.n_static))
+    known = rng.normal(
+        size=(n, layout.context + layout.horizon, layout.n_future + layout.n_calendar)
+    )
+    past = rng.normal(size=(n, layout.context, layout.n_past))
+    static = rng.normal(size=(n, layout.n_static))
     parts = {"known": known, "past": past, "static": static}
     z = rng.normal(size=(n, layout.context))
     steps = rng.permuted(np.tile(np.arange(layout.horizon), (n, 1)), axis=1)[:, :2]
@@ -26,7 +29,9 @@ def drawn(layout, n=5, seed=0):
 
 def by_hand(layout, z, known, past, static, step):
     """Features of one window and one step."""
-    t, f, cycles = layout.context, layout.horizon, layout.cycles
+    t = layout.context
+    f = layout.horizon
+    cycles = layout.cycles
     before = max(t + step - f, 0)
     phase = {}
     for cycle in cycles:
@@ -52,11 +57,18 @@ def by_hand(layout, z, known, past, static, step):
         column = known[:, k]
         found += [column[phase[cycle]] for cycle in cycles]
         spans = {3, cycles[-1]} if cycles else {3}
-        found += [column[t + step + 1 - span : t + step + 1].mean() for span in sorted(spans) if span <= t]
+        found += [
+            column[t + step + 1 - span : t + step + 1].mean() for span in sorted(spans) if span <= t
+        ]
         found.append(column[:t].mean())
     for k in range(layout.n_past):
         column = past[:, k]
-        found += [column[-1], column.mean(), column[before], *(column[phase[cycle]] for cycle in cycles)]
+        found += [
+            column[-1],
+            column.mean(),
+            column[before],
+            *(column[phase[cycle]] for cycle in cycles),
+        ]
     return [*found, *static]
 
 

@@ -1,4 +1,6 @@
-"""Files that are written whole or not at all, and places that are no plain files and stay what they are."""
+"""Files that are written whole or not at all, and places that are no plain files and stay what they
+are.
+"""
 
 import json
 import os
@@ -45,13 +47,15 @@ def fifo(tmp_path):
 
 @pytest.fixture
 def null(tmp_path):
-    """A link to the null device: what replaces a link replaces this one, and the device is out of reach."""
+    """A link to the null device: what replaces a link replaces this one, and the device is out of
+    reach.
+    """
     path = tmp_path / "null"
     path.symlink_to(os.devnull)
     return path
 
 
-# --- files, links, devices -------------------------------------------------------------------------------------------
+# --- files, links, devices ------------------------------------------------------------------------
 
 
 def test_a_file_is_exchanged_and_nothing_left_beside_it(tmp_path):
@@ -59,7 +63,10 @@ def test_a_file_is_exchanged_and_nothing_left_beside_it(tmp_path):
     put(path, "one")
     with path.open() as old:
         put(path, "two")
-        assert (old.read(), path.read_text()) == ("one", "two")  # whoever reads the old file goes on reading it
+        assert (old.read(), path.read_text()) == (
+            "one",
+            "two",
+        )  # whoever reads the old file goes on reading it
     assert os.listdir(path.parent) == ["a.txt"]
 
 
@@ -69,7 +76,8 @@ def fail(aside):
 
 
 def test_half_a_file_is_never_seen(tmp_path, fifo):
-    path, link = tmp_path / "a.txt", tmp_path / "link"
+    path = tmp_path / "a.txt"
+    link = tmp_path / "link"
     path.write_text("old")
     link.symlink_to(path)
     for target in (path, link, fifo):  # nobody reads the FIFO: to open it would wait for ever
@@ -90,7 +98,9 @@ def test_a_link_stays_and_its_target_is_exchanged(tmp_path, target):
     put(tmp_path / "second", "new")
     assert (os.readlink(link), os.readlink(tmp_path / "second")) == (target, "link.txt")
     assert ((tmp_path / target).read_text(), (tmp_path / target).is_symlink()) == ("new", False)
-    assert (tmp_path / target).stat().st_ino != inode  # another file in its place, and not the old one overwritten
+    assert (
+        tmp_path / target
+    ).stat().st_ino != inode  # another file in its place, and not the old one overwritten
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -121,7 +131,11 @@ def test_a_fifo_is_written_into(tmp_path, fifo):
 
 def test_a_device_stays_a_device(null):
     put(null, "text")
-    assert (null.is_symlink(), null.is_char_device(), Path(os.devnull).is_char_device()) == (True, True, True)
+    assert (null.is_symlink(), null.is_char_device(), Path(os.devnull).is_char_device()) == (
+        True,
+        True,
+        True,
+    )
 
 
 def test_what_is_special(tmp_path, fifo, null):
@@ -130,14 +144,16 @@ def test_what_is_special(tmp_path, fifo, null):
     assert [is_special(each) for each in (*plain, fifo, null)] == [False] * 4 + [True] * 2
 
 
-# --- the command line ------------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     days = pd.date_range("2024-01-01", periods=90, freq="D").astype(str)
-    pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(90.0))}).to_csv("data.csv", index=False)
+    pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(90.0))}).to_csv(
+        "data.csv", index=False
+    )
     return tmp_path
 
 
@@ -154,7 +170,12 @@ def test_a_forecast_goes_where_out_points_to(table, run, model, fifo, null):
     result = read_in_background(fifo)
     for out in ("plain.csv", "link.csv", fifo, null):
         assert run("forecast", "data.csv", "--from", model, "--out", out) == (0, "", "")
-    assert result() == (table / "plain.csv").read_text() == (table / "target.csv").read_text() == expected
+    assert (
+        result()
+        == (table / "plain.csv").read_text()
+        == (table / "target.csv").read_text()
+        == expected
+    )
     assert (table / "link.csv").is_symlink()
     assert fifo.is_fifo()
     assert null.is_char_device()
@@ -186,7 +207,9 @@ def test_standard_output_that_is_a_file_is_appended_to(table):
     (table / "log").write_text("before\n")
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
     with (table / "log").open("a") as log:
-        subprocess.run([sys.executable, "-c", TWICE], stdout=log, env=variables, check=True, timeout=250)
+        subprocess.run(
+            [sys.executable, "-c", TWICE], stdout=log, env=variables, check=True, timeout=250
+        )
     lines = (table / "log").read_text().splitlines()
     assert (lines[0], len(lines), lines[1:6]) == ("before", 11, lines[6:])
 
@@ -194,13 +217,22 @@ def test_standard_output_that_is_a_file_is_appended_to(table):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("forecast data.csv --horizon 4 --out - --json", "--out - and --json both take standard output; leave out"),
-        ("backtest data.csv --horizon 4 --out - --json", "--out - and --json both take standard output; leave out"),
+        (
+            "forecast data.csv --horizon 4 --out - --json",
+            "--out - and --json both take standard output; leave out",
+        ),
+        (
+            "backtest data.csv --horizon 4 --out - --json",
+            "--out - and --json both take standard output; leave out",
+        ),
         ("fit data.csv --horizon 4 --out -", "--out - is standard output; name a folder"),
         ("demo --out -", "--out - is standard output; name a folder"),
         ("benchmark --data data.csv --out -", "--out - is standard output; name a folder"),
         ("fit data.csv --horizon 4 --out null", "null is a file; name a folder"),
-        ("forecast data.csv --horizon 4 --out loop", "loop: Too many levels of symbolic links; check the path"),
+        (
+            "forecast data.csv --horizon 4 --out loop",
+            "loop: Too many levels of symbolic links; check the path",
+        ),
     ],
 )
 def test_other_places_are_refused_before_any_work(table, run, null, typed, message):

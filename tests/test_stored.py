@@ -18,7 +18,14 @@ from tsattn.storage import file_digest
 
 H = 3
 SMALL = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "patch_len": 4, "patch_stride": 2}
-ASKED = {"context": 12, "max_epochs": 1, "random_state": 0, "season_length": 6, "max_windows": 60, "n_paths": 20}
+ASKED = {
+    "context": 12,
+    "max_epochs": 1,
+    "random_state": 0,
+    "season_length": 6,
+    "max_windows": 60,
+    "n_paths": 20,
+}
 FEW = {"num_batches_per_epoch": 2, "batch_size": 8}
 DEMAND = ("croston", "tsb", "adida")
 
@@ -48,18 +55,26 @@ def asked(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_loaded_forecaster_gives_the_same_numbers(name, tmp_path):
-    forecaster, other = fitted(name), frame((40, 70), shift=1.0)
+    forecaster = fitted(name)
+    other = frame((40, 70), shift=1.0)
     forecaster.save(tmp_path / "model")
     state = torch.random.get_rng_state()
     loaded = load_forecaster(tmp_path / "model")
     torch.testing.assert_close(torch.random.get_rng_state(), state, rtol=0, atol=0)
     assert type(loaded) is type(forecaster)
-    assert (loaded.min_context, loaded.max_context) == (forecaster.min_context, forecaster.max_context)
+    assert (loaded.min_context, loaded.max_context) == (
+        forecaster.min_context,
+        forecaster.max_context,
+    )
     if name != "zero":  # its weights come out of the file, not by their name
         assert repr(loaded) == repr(forecaster)
     ask = asked(name)
-    pd.testing.assert_frame_equal(loaded.predict(**ask), forecaster.predict(**ask), check_exact=True)
-    pd.testing.assert_frame_equal(loaded.predict(other, **ask), forecaster.predict(other, **ask), check_exact=True)
+    pd.testing.assert_frame_equal(
+        loaded.predict(**ask), forecaster.predict(**ask), check_exact=True
+    )
+    pd.testing.assert_frame_equal(
+        loaded.predict(other, **ask), forecaster.predict(other, **ask), check_exact=True
+    )
     loaded.save(tmp_path / "again")
     again = load_forecaster(tmp_path / "again").predict(**ask)
     pd.testing.assert_frame_equal(again, forecaster.predict(**ask), check_exact=True)
@@ -67,19 +82,28 @@ def test_a_loaded_forecaster_gives_the_same_numbers(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["naive", "theta", "ridge"])
 def test_wide_tables_panels_and_gaps_come_back(name, tmp_path):
-    wide = frame((50, 50)).pivot(index="ds", columns="unique_id", values="y").rename_axis(None, axis=1)
+    wide = (
+        frame((50, 50)).pivot(index="ds", columns="unique_id", values="y").rename_axis(None, axis=1)
+    )
     wide.iloc[[-1, 20], 0] = np.nan
     forecaster = make_forecaster(name, H, missing="interpolate").fit(wide)
     forecaster.save(tmp_path / "model")
-    pd.testing.assert_frame_equal(load_forecaster(tmp_path / "model").predict(), forecaster.predict(), check_exact=True)
+    pd.testing.assert_frame_equal(
+        load_forecaster(tmp_path / "model").predict(), forecaster.predict(), check_exact=True
+    )
     forecaster.fit(to_panel(frame())).save(tmp_path / "model")
-    np.testing.assert_array_equal(load_forecaster(tmp_path / "model").predict().point, forecaster.predict().point)
+    np.testing.assert_array_equal(
+        load_forecaster(tmp_path / "model").predict().point, forecaster.predict().point
+    )
 
 
 def test_a_compiled_model_says_what_it_lacks(tmp_path, monkeypatch):
     fitted("theta").save(tmp_path / "model")
     monkeypatch.setitem(sys.modules, "statsforecast", None)
-    with pytest.raises(ImportError, match=r"model in .* needs statsforecast; install it with: pip install 'tsattn\[cl"):
+    with pytest.raises(
+        ImportError,
+        match=r"model in .* needs statsforecast; install it with: pip install 'tsattn\[cl",
+    ):
         load_forecaster(tmp_path / "model")
 
 
@@ -95,11 +119,17 @@ def test_trees_out_of_a_file_answer_as_scikit_learns(horizon, tmp_path):
 
 def test_settings_that_files_cannot_hold_are_refused(tmp_path):
     forecaster = SklearnForecaster(H, Ridge()).fit(frame())
-    with pytest.raises(ValueError, match="regressor of type Ridge cannot be saved without running code at load"):
+    with pytest.raises(
+        ValueError, match="regressor of type Ridge cannot be saved without running code at load"
+    ):
         forecaster.save(tmp_path / "model")
-    deep = make_forecaster("dlinear_gluonts", H, context=12, max_epochs=1, estimator_args=FEW).fit(frame())
+    deep = make_forecaster("dlinear_gluonts", H, context=12, max_epochs=1, estimator_args=FEW).fit(
+        frame()
+    )
     deep.estimator_args = deep.bound_["estimator_args"] = {**FEW, "distr_output": object()}
-    with pytest.raises(ValueError, match=r"estimator_args\['distr_output'\] of type object cannot be saved"):
+    with pytest.raises(
+        ValueError, match=r"estimator_args\['distr_output'\] of type object cannot be saved"
+    ):
         deep.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="Naive is not fitted"):

@@ -1,4 +1,6 @@
-"""Each suite of other libraries is run whole and recorded truly; a suite that lost its tests must not pass."""
+"""Each suite of other libraries is run whole and recorded truly; a suite that lost its tests must
+not pass.
+"""
 
 import ast
 import json
@@ -72,7 +74,9 @@ def test_what_came_of_each_suite_is_recorded(house, capfd):
     found = recorded(root)
     assert list(found) == ["passing", "failing", "emptied", "renamed"]
     passing = found["passing"]
-    assert [passing[name] for name in ("tests", "passed", "failed", "skipped")] == [2, 2, 0, 0], "slow ones count"
+    assert [passing[name] for name in ("tests", "passed", "failed", "skipped")] == [2, 2, 0, 0], (
+        "slow ones count"
+    )
     assert (passing["counts"], passing["failures"]) == ({"checks": "7 of 7"}, [])
     assert passing["versions"]["pytest"] == pytest.__version__
     assert (passing["commit"], passing["uncommitted"]) == ("a" * 40, False)
@@ -118,31 +122,44 @@ def test_unknown_suites_are_named_and_the_real_data_reach_the_tests(house, monke
     assert run_suites.main(["passing", "pasing"]) == 2
     told = "suites: no suite is called 'pasing'; take one of passing, failing, emptied, renamed\n"
     assert capsys.readouterr().err == told
-    (root / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--data-dir')\n")
+    (root / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--data-dir')\n"
+    )
     (root / "tests" / "test_passing.py").write_text(
         f"def test_one(request):\n    assert request.config.getoption('--data-dir') == {str(root)!r}\n"
     )
-    found = run_suites.execute(run_suites.Suite("data", ("tests/test_passing.py",), least=1), root, str(root))
+    found = run_suites.execute(
+        run_suites.Suite("data", ("tests/test_passing.py",), least=1), root, str(root)
+    )
     assert (found["passed"], found["failures"]) == (1, [])
 
 
-# --- the suites of this checkout --------------------------------------------------------------------------------
+# --- the suites of this checkout ------------------------------------------------------------------
 
 
 def slow_tests():
     """File and name of every test that is marked slow, as a whole or for some of its values."""
     for file in sorted((ROOT / "tests").glob("test_*.py")):
-        functions = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)]
+        functions = [
+            node for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)
+        ]
         helpers = {node.name for node in functions if "mark.slow" in ast.unparse(node)}
         for node in functions:
             marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
-            called = {name.id for mark in node.decorator_list for name in ast.walk(mark) if isinstance(name, ast.Name)}
+            called = {
+                name.id
+                for mark in node.decorator_list
+                for name in ast.walk(mark)
+                if isinstance(name, ast.Name)
+            }
             if node.name.startswith("test_") and ("mark.slow" in marks or called & helpers):
                 yield f"tests/{file.name}", node.name
 
 
 def chooses(suite, file, name):
-    """Whether a suite runs a test; its ``only`` is read as pytest reads it, words that are parts of names."""
+    """Whether a suite runs a test; its ``only`` is read as pytest reads it, words that are parts of
+    names.
+    """
     words = sorted(set(suite.only.split()) - {"and", "or", "not"})
     text = suite.only
     for i, word in enumerate(words):
@@ -152,17 +169,23 @@ def chooses(suite, file, name):
 
 
 def test_every_slow_test_belongs_to_a_suite():
-    found, suites = list(slow_tests()), run_suites.suites()
+    found = list(slow_tests())
+    suites = run_suites.suites()
     assert len(found) > 10
     left = [test for test in found if not any(chooses(suite, *test) for suite in suites.values())]
     assert left == [], "add a table to tests/suites.toml"
-    assert ("tests/test_export.py", "test_program_gives_the_same_points") in found, "marks on single values are seen"
+    assert ("tests/test_export.py", "test_program_gives_the_same_points") in found, (
+        "marks on single values are seen"
+    )
     assert chooses(suites["sktime"], "tests/test_adapters.py", "test_whole_suite_of_sktime")
-    assert not chooses(suites["sktime"], "tests/test_adapters.py", "test_evaluator_of_gluonts_gives_our_scores")
+    assert not chooses(
+        suites["sktime"], "tests/test_adapters.py", "test_evaluator_of_gluonts_gives_our_scores"
+    )
 
 
 def test_every_suite_names_files_that_exist_and_is_recorded_as_passed():
-    found, suites = recorded(ROOT), run_suites.suites()
+    found = recorded(ROOT)
+    suites = run_suites.suites()
     assert list(found) == list(suites), "run `make suites`"
     for name, suite in suites.items():
         assert [each for each in suite.tests if not (ROOT / each).is_file()] == []
@@ -174,7 +197,9 @@ def test_every_suite_names_files_that_exist_and_is_recorded_as_passed():
 
 def test_the_pages_have_each_suite_with_versions_and_counts(tmp_path, monkeypatch):
     told = tmp_path / "suites.toml"
-    told.write_text('[GluonTS]\npackages = ["gluonts"]\n[kills]\n[scale]\npackages = ["dask", "ray"]\n')
+    told.write_text(
+        '[GluonTS]\npackages = ["gluonts"]\n[kills]\n[scale]\npackages = ["dask", "ray"]\n'
+    )
     monkeypatch.setattr(conformance, "SUITES", told)
     versions = {"torch": "2", "gluonts": "0.1", "dask": "3", "ray": "4"}
     row = {**ORIGIN, "tests": 5, "passed": 4, "failed": 1, "versions": versions, "counts": {}}
@@ -188,5 +213,7 @@ def test_the_pages_have_each_suite_with_versions_and_counts(tmp_path, monkeypatc
     assert text[2:5] == ["| GluonTS 0.1 | 4/5 |", "| scale (dask 3, ray 4) | 4/5 |", ""]
     assert conformance.summary(tmp_path) == "12 of 15 tests of 3 suites passed."
     write(rows[:3])
-    with pytest.raises(ValueError, match=r"conformance\.jsonl lacks scale; run `make suites SUITE=scale`"):
+    with pytest.raises(
+        ValueError, match=r"conformance\.jsonl lacks scale; run `make suites SUITE=scale`"
+    ):
         conformance.table(tmp_path)

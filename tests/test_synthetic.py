@@ -14,12 +14,14 @@ def rng(seed=0):
 
 def correlation(x, lag):
     """Of each series with itself ``lag`` steps before."""
-    early, late = x[:, :-lag], x[:, lag:]
-    early, late = early - early.mean(1, keepdims=True), late - late.mean(1, keepdims=True)
+    early = x[:, :-lag]
+    late = x[:, lag:]
+    early = early - early.mean(1, keepdims=True)
+    late = late - late.mean(1, keepdims=True)
     return (early * late).sum(1) / np.sqrt((early**2).sum(1) * (late**2).sum(1))
 
 
-# --- make -------------------------------------------------------------------------------------------------------
+# --- make -----------------------------------------------------------------------------------------
 
 
 def test_the_seed_decides_and_nothing_else():
@@ -34,7 +36,8 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_a_generator_moves_on():
     source = rng(3)
-    first, second = make(20, 64, seed=source), make(20, 64, seed=source)
+    first = make(20, 64, seed=source)
+    second = make(20, 64, seed=source)
     assert np.array_equal(first, make(20, 64, seed=3), equal_nan=True)
     assert not np.array_equal(first, second, equal_nan=True)
 
@@ -45,7 +48,8 @@ def test_series_of_every_length_are_scaled(length):
     assert x.shape == (100, length)
     assert x.dtype == np.float32
     assert not np.isinf(x).any()
-    mean, deviation = np.nanmean(x, 1, dtype=float), np.nanstd(x, 1, dtype=float)
+    mean = np.nanmean(x, 1, dtype=float)
+    deviation = np.nanstd(x, 1, dtype=float)
     constant = deviation == 0
     assert constant.mean() <= 0.03
     assert (x[constant] == 0).all(where=~np.isnan(x[constant]))
@@ -83,20 +87,25 @@ def test_wrong_sizes_are_refused():
 
 
 def test_standardise_leaves_what_is_missing_out():
-    x = np.array([[1, np.nan, 3, np.nan], [5, 5, 5, np.nan], [np.nan] * 4, [1e5, 1e5 + 1, 1e5, 1e5 + 1]], np.float32)
+    x = np.array(
+        [[1, np.nan, 3, np.nan], [5, 5, 5, np.nan], [np.nan] * 4, [1e5, 1e5 + 1, 1e5, 1e5 + 1]],
+        np.float32,
+    )
     nan = np.nan
     wanted = [[-1, nan, 1, nan], [0, 0, 0, nan], [nan] * 4, [-1, 1, -1, 1]]
     assert np.allclose(standardise(x), wanted, equal_nan=True)
 
 
-# --- families ---------------------------------------------------------------------------------------------------
+# --- families -------------------------------------------------------------------------------------
 
 
 def test_weights_are_shares():
     assert sum(weight for _, weight in FAMILIES.values()) == pytest.approx(1)
     names = list(FAMILIES)
     assert shares(SHORT + 1)[names.index("growth")] == pytest.approx(FAMILIES["growth"][1])
-    assert shares(SHORT)[names.index("growth")] == pytest.approx(4 * 0.05 / (1 + 4 * 0.05 + 3 * 0.05 + 0.06 + 0.02))
+    assert shares(SHORT)[names.index("growth")] == pytest.approx(
+        4 * 0.05 / (1 + 4 * 0.05 + 3 * 0.05 + 0.06 + 0.02)
+    )
 
 
 @pytest.mark.parametrize("length", [SHORT, SHORT + 1])
@@ -113,7 +122,9 @@ def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
     for name, (_, weight) in list(FAMILIES.items()):
         monkeypatch.setitem(FAMILIES, name, (counting(name), weight))
     make(2000, length, seed=0)
-    assert asked["low_frequency"] / sum(asked.values()) == pytest.approx(0.175 if length == SHORT else 0.05, abs=0.03)
+    assert asked["low_frequency"] / sum(asked.values()) == pytest.approx(
+        0.175 if length == SHORT else 0.05, abs=0.03
+    )
 
 
 @pytest.mark.parametrize("length", [16, 1000])
@@ -124,16 +135,22 @@ def test_every_family_alone(name, length):
     assert np.isfinite(x).all()
     x = standardise(np.asarray(x, np.float32))
     varied = x.std(1) > 0.5
-    assert varied.mean() >= (0.7 if length == 16 else 0.95)  # rare events may all miss sixteen steps
+    assert varied.mean() >= (
+        0.7 if length == 16 else 0.95
+    )  # rare events may all miss sixteen steps
     assert len(np.unique(x[varied], axis=0)) >= varied.sum() * (0.8 if length == 16 else 1)
-    assert np.array_equal(FAMILIES[name][0](rng(1), 40, length), FAMILIES[name][0](rng(1), 40, length))
+    assert np.array_equal(
+        FAMILIES[name][0](rng(1), 40, length), FAMILIES[name][0](rng(1), 40, length)
+    )
 
 
 @pytest.mark.parametrize("name", ["counts", "self_exciting"])
 def test_counts_are_counts(name):
     x = FAMILIES[name][0](rng(2), 80, 400)
     assert x.min() >= 0
-    assert (x == np.round(x)).all(1).mean() > 0.85  # a fifth of the intermittent sizes are not whole
+    assert (x == np.round(x)).all(
+        1
+    ).mean() > 0.85  # a fifth of the intermittent sizes are not whole
 
 
 def test_bounds_hold():
@@ -167,14 +184,19 @@ def test_cumulative_curves_rise():
 def test_workdays_differ_from_days_off(monkeypatch):
     monkeypatch.setattr(families, "days", lambda rng, n, length: np.full((n, 1), 24.0))
     x = families.workdays(rng(2), 100, 168 * 6)
-    week, day = correlation(x, 168), correlation(x, 24)
+    week = correlation(x, 168)
+    day = correlation(x, 24)
     assert (week > day - 0.05).mean() > 0.75
     assert (week > day + 0.1).mean() > 0.15
 
 
 def test_smoothing_follows_its_equations(monkeypatch):
-    """Without errors a season repeats and a level stays; with a trend only, the slope is phi-damped."""
-    monkeypatch.setattr(families, "mix", lambda rng, n, length, *choices: np.zeros((n, length), np.float32))
+    """Without errors a season repeats and a level stays; with a trend only, the slope is
+    phi-damped.
+    """
+    monkeypatch.setattr(
+        families, "mix", lambda rng, n, length, *choices: np.zeros((n, length), np.float32)
+    )
     monkeypatch.setattr(families, "periods", lambda rng, n, length: np.full((n, 1), 6.0))
     monkeypatch.setattr(families, "_growing", lambda x, spread: x)
     x = families.exponential_smoothing(rng(2), 80, 60).astype(float)
@@ -191,12 +213,14 @@ def test_smoothing_follows_its_equations(monkeypatch):
 def test_self_excitement_has_its_mean(monkeypatch):
     """A Hawkes process of constant base and branching ratio a has the mean base / (1 - a)."""
     monkeypatch.setattr(families, "_rates", lambda rng, n, length: np.zeros((n, length)))
-    monkeypatch.setattr(families, "log_uniform", lambda rng, n, low, high: np.full((n, 1), 0.5 if high < 1 else 4.0))
+    monkeypatch.setattr(
+        families, "log_uniform", lambda rng, n, low, high: np.full((n, 1), 0.5 if high < 1 else 4.0)
+    )
     x = families.self_exciting(rng(2), 200, 400)
     assert x[:, 50:].mean() == pytest.approx(4, rel=0.1)
 
 
-# --- building blocks --------------------------------------------------------------------------------------------
+# --- building blocks ------------------------------------------------------------------------------
 
 
 def test_a_season_repeats_with_its_period():
@@ -225,9 +249,11 @@ def test_periods_fit_the_length():
 
 
 def test_leak_and_hold_agree_with_loops():
-    x, change = rng().standard_normal((3, 40)).astype(np.float32), rng(1).random((3, 40)) < 0.2
+    x = rng().standard_normal((3, 40)).astype(np.float32)
+    change = rng(1).random((3, 40)) < 0.2
     for decay in (np.array([[0.1], [0.5], [0.99]]), rng(2).random((3, 40))):
-        y, last = np.empty((3, 40)), np.zeros(3)
+        y = np.empty((3, 40))
+        last = np.zeros(3)
         for t in range(40):
             last = np.broadcast_to(decay, (3, 40))[:, t] * last + x[:, t]
             y[:, t] = last
@@ -240,16 +266,26 @@ def test_leak_and_hold_agree_with_loops():
 
 def test_drawn_spectrally_an_autoregression_has_its_correlation():
     a = 0.8
-    x = draws.spectral(rng(), 200, 1000, lambda w: np.broadcast_to(1 / (1 + a * a - 2 * a * np.cos(w)), (200, w.size)))
+    x = draws.spectral(
+        rng(),
+        200,
+        1000,
+        lambda w: np.broadcast_to(1 / (1 + a * a - 2 * a * np.cos(w)), (200, w.size)),
+    )
     assert correlation(x, 1).mean() == pytest.approx(a, abs=0.02)
     assert correlation(x, 3).mean() == pytest.approx(a**3, abs=0.03)
 
 
 def test_mix_keeps_the_shares():
-    choices = [(weight, lambda rng, n, length, k=k: np.full((n, length), k)) for k, weight in enumerate((1, 3, 0))]
+    choices = [
+        (weight, lambda rng, n, length, k=k: np.full((n, length), k))
+        for k, weight in enumerate((1, 3, 0))
+    ]
     x = draws.mix(rng(), 4000, 16, *choices)
     assert (x == x[:, :1]).all()
-    assert np.bincount(x[:, 0].astype(int), minlength=3) / 4000 == pytest.approx([0.25, 0.75, 0], abs=0.03)
+    assert np.bincount(x[:, 0].astype(int), minlength=3) / 4000 == pytest.approx(
+        [0.25, 0.75, 0], abs=0.03
+    )
 
 
 def test_most_random_walks_are_best_continued_by_their_last_value():
@@ -257,15 +293,19 @@ def test_most_random_walks_are_best_continued_by_their_last_value():
     steps = np.diff(x, axis=1)
     apart = steps - steps.mean(1, keepdims=True)
     alike = (apart[:, 1:] * apart[:, :-1]).mean(1) / np.square(apart).mean(1)
-    assert 0.4 < (np.abs(alike) < 0.12).mean() < 0.8, "the others are read with noise, or hardly move by themselves"
+    assert 0.4 < (np.abs(alike) < 0.12).mean() < 0.8, (
+        "the others are read with noise, or hardly move by themselves"
+    )
     drifting = np.abs(steps.mean(1)) > 3 * steps.std(1) / np.sqrt(steps.shape[1])
     assert drifting.mean() < 0.1
 
 
-# --- on top -----------------------------------------------------------------------------------------------------
+# --- on top ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [change for _, change in synthetic._ON_TOP], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [change for _, change in synthetic._ON_TOP], ids=lambda change: change.__name__
+)
 def test_what_is_laid_on_top_changes_series(change):
     x = draws.smooth(rng(), 60, 300)
     before = x.copy()

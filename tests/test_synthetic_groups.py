@@ -1,11 +1,14 @@
-"""Synthetic groups for training: shares, what columns are, and that their effect is what is told of it."""
+"""Synthetic groups for training: shares, what columns are, and that their effect is what is told of
+it.
+"""
 
 import numpy as np
 import pytest
 
 from tsattn.pretrained.groups import COUPLINGS, MAX_COLUMNS, Groups, make_groups
 
-LENGTH, HORIZON = 160, 24
+LENGTH = 160
+HORIZON = 24
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,9 @@ def test_a_seed_fixes_all() -> None:
 
 def test_a_generator_moves_on() -> None:
     rng = np.random.default_rng(0)
-    assert not np.array_equal(make_groups(4, 96, 12, seed=rng).effect, make_groups(4, 96, 12, seed=rng).effect)
+    assert not np.array_equal(
+        make_groups(4, 96, 12, seed=rng).effect, make_groups(4, 96, 12, seed=rng).effect
+    )
 
 
 def test_only_groups_without_an_active_column_have_no_effect(groups: Groups) -> None:
@@ -94,7 +99,9 @@ def test_a_linear_effect_is_a_sum_of_columns() -> None:
     for effect, columns, n in zip(groups.effect, groups.columns, groups.n_columns, strict=True):
         rows = np.column_stack([np.ones(LENGTH), columns[:n, :LENGTH].T.astype(float)])
         fit = np.linalg.lstsq(rows, effect[:LENGTH].astype(float), rcond=None)[0]
-        np.testing.assert_allclose(rows @ fit, effect[:LENGTH], atol=1e-3 * max(np.abs(effect).max(), 1e-6))
+        np.testing.assert_allclose(
+            rows @ fit, effect[:LENGTH], atol=1e-3 * max(np.abs(effect).max(), 1e-6)
+        )
 
 
 @pytest.mark.parametrize("coupling", sorted(set(COUPLINGS) - {"decoys", "linear", "all"}))
@@ -102,7 +109,9 @@ def test_a_complication_is_no_sum_of_columns(coupling: str) -> None:
     groups = make_groups(60, LENGTH, HORIZON, seed=2, couplings={coupling: 1.0})
     with_columns = groups.rows(np.flatnonzero(groups.n_columns > 0))
     missed = []
-    for effect, columns, n in zip(with_columns.effect, with_columns.columns, with_columns.n_columns, strict=True):
+    for effect, columns, n in zip(
+        with_columns.effect, with_columns.columns, with_columns.n_columns, strict=True
+    ):
         rows = np.column_stack([np.ones(LENGTH), columns[:n, :LENGTH].T.astype(float)])
         fit = np.linalg.lstsq(rows, effect[:LENGTH].astype(float), rcond=None)[0]
         missed.append(np.std(rows @ fit - effect[:LENGTH]) / np.std(effect[:LENGTH]))

@@ -1,4 +1,6 @@
-"""What stands on a terminal while a command or a fit runs, and that nothing stands anywhere else."""
+"""What stands on a terminal while a command or a fit runs, and that nothing stands
+anywhere else.
+"""
 
 import errno
 import io
@@ -31,7 +33,9 @@ TYPED = {
     "untrained": "forecast data.csv --horizon 4",
     "combined": "forecast data.csv --horizon 4 --model auto --max-time 20s",
     "fit": f"fit data.csv {TRAIN} --out model",
-    "backtest": f"backtest data.csv {TRAIN} --model mlr --model nlinear --model naive --n-windows 2",
+    "backtest": (
+        f"backtest data.csv {TRAIN} --model mlr --model nlinear --model naive --n-windows 2"
+    ),
     "benchmark": f"benchmark --data data.csv --split 0.6,0.2,0.2 {TRAIN} --model mlr",
     "demo": "demo --out demo",
     "quiet": f"fit data.csv {TRAIN} --out quiet --json --quiet",
@@ -67,14 +71,18 @@ tell("still", python, False)
 termios.tcsetwinsize(2, (24, 50))
 tell("narrow", python, True)
 """
-# What stands on the line of a training: bar, epoch of how many, loss, and the times gone and left or how it ended.
+# What stands on the line of a training: bar, epoch of how many, loss, and the times gone and left
+# or how it ended.
 TIMES = r", ((?P<gone>\d+) s gone(, (?P<left>\d+) s left)?|(?P<ending>done|stopped.*) after \d+ s)"
 LINE = re.compile(
-    r"(?P<title>\S+) \[(?P<bar>[#.]+)\] epoch (?P<epoch>\d+) of (?P<of>\d+), loss (?P<loss>\d+\.\d{4})"
+    r"(?P<title>\S+) \[(?P<bar>[#.]+)\] epoch (?P<epoch>\d+) of (?P<of>\d+), loss"
+    r" (?P<loss>\d+\.\d{4})"
     r"(, validation (?P<valid>\d+\.\d{4}))?" + TIMES
 )
 # And of a backtest or a combination.
-JUDGED = re.compile(r"(?P<who>backtest|auto) \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES)
+JUDGED = re.compile(
+    r"(?P<who>backtest|auto) \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("terminal")
     days = pd.date_range("2024-01-01", periods=150, freq="D")
     y = np.sin(np.arange(150)) + np.random.default_rng(0).normal(size=150) / 10
-    pd.DataFrame({"unique_id": "a", "ds": days, "y": y.round(4)}).to_csv(folder / "data.csv", index=False)
+    pd.DataFrame({"unique_id": "a", "ds": days, "y": y.round(4)}).to_csv(
+        folder / "data.csv", index=False
+    )
     return folder
 
 
@@ -104,7 +114,9 @@ def read_all(descriptor):
 
 @pytest.fixture(scope="module")
 def seen(folder):
-    """What stood on the terminal after each of ``TYPED`` and ``SESSION``, by name: exit code, and every byte."""
+    """What stood on the terminal after each of ``TYPED`` and ``SESSION``, by name: exit code, and
+    every byte.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, COLUMNS))
     text = []
@@ -114,7 +126,12 @@ def seen(folder):
         process = subprocess.Popen(
             [sys.executable, "-c", SESSION, json.dumps(TYPED)],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {
+                "PYTHONPATH": str(ROOT),
+                "PYTHONSAFEPATH": "1",
+                "OMP_NUM_THREADS": "1",
+            },
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -132,7 +149,8 @@ def seen(folder):
 
 def trainings(text):
     """The drawings of each training line, in order, and what stands on the other lines."""
-    found, others = [], []
+    found = []
+    others = []
     for line in text.split("\n"):
         parts = [part.rstrip() for part in line.split("\r") if part.strip()]
         # The line of a backtest stands where the one of a training is drawn.
@@ -193,7 +211,11 @@ def test_forecast_by_the_combination(seen):
     found, others = trainings(seen["combined"][1])
     assert (found, others[0], len(others)) == ([], "unique_id,ds,auto", 1 + 4 + 1)
     told = judging(seen["combined"][1], "auto")
-    assert [each["what"] for each in told][:3] == ["judging zero", "judging naive", "judging seasonal_naive"]
+    assert [each["what"] for each in told][:3] == [
+        "judging zero",
+        "judging naive",
+        "judging seasonal_naive",
+    ]
     bars = [each["bar"].count("#") / len(each["bar"]) for each in told]
     assert (bars, bars[0]) == (sorted(bars), 0.0)
     assert all(each["left"] is not None for each in told[1:])
@@ -212,8 +234,10 @@ def test_backtest(seen):
     assert [line.split()[0] for line in others if line][1:] == ["mlr", "nlinear", "naive"]
     told = judging(seen["backtest"][1])
     assert [each["what"] for each in told if each["what"].startswith("fitting")] == [
-        "fitting mlr", "fitting nlinear", "fitting naive"
-    ]  # fmt: skip
+        "fitting mlr",
+        "fitting nlinear",
+        "fitting naive",
+    ]
     bars = [each["bar"].count("#") / len(each["bar"]) for each in told]
     assert (bars, bars[0], bars[-1]) == (sorted(bars), 0.0, 1.0)
     assert (told[0]["gone"], told[0]["left"]) == ("0", None)
@@ -264,11 +288,13 @@ def test_a_narrow_terminal_gets_a_shorter_line(seen):
 
 def test_nothing_is_shown_where_stderr_is_no_terminal(folder, capfd):
     df = pd.read_csv(folder / "data.csv", parse_dates=["ds"])
-    AttentionForecaster(4, context=24, training=Training(max_epochs=2), random_state=0).fit(df, verbose=True)
+    AttentionForecaster(4, context=24, training=Training(max_epochs=2), random_state=0).fit(
+        df, verbose=True
+    )
     assert capfd.readouterr() == ("", "")
 
 
-# --- the line by itself ----------------------------------------------------------------------------------------------
+# --- the line by itself ---------------------------------------------------------------------------
 
 
 class Screen(io.StringIO):
@@ -301,12 +327,19 @@ def test_time_left_is_that_of_the_steps_to_come_at_the_pace_so_far(clock):
     assert last(screen) == "mlr [................] epoch 1 of 4, loss 0.5000, 7 s gone"
     clock[0] += 9
     line.draw(1, 10, 0.25, 0.125)
-    assert last(screen) == "mlr [#.....] epoch 1 of 4, loss 0.2500, validation 0.1250, 16 s gone, 30 s left"
+    assert (
+        last(screen)
+        == "mlr [#.....] epoch 1 of 4, loss 0.2500, validation 0.1250, 16 s gone, 30 s left"
+    )
     clock[0] += 100
     line.draw(2, 20, 0.25, 0.125)
     assert last(screen).endswith(", 2 min gone, 2 min left")  # 109 s for 19 steps, 20 to come
     line.finish("done")
-    assert last(screen).rstrip().endswith("epoch 2 of 4, loss 0.2500, validation 0.1250, done after 2 min")
+    assert (
+        last(screen)
+        .rstrip()
+        .endswith("epoch 2 of 4, loss 0.2500, validation 0.1250, done after 2 min")
+    )
 
 
 def test_a_resumed_training_counts_its_own_steps_only(clock):
@@ -375,7 +408,8 @@ def test_what_is_no_terminal_gets_no_line(monkeypatch, stream):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.0, "0 s"), (0.2, "1 s"), (99.5, "100 s"), (101, "2 min"), (6001, "2 h")]
+    ("seconds", "words"),
+    [(0.0, "0 s"), (0.2, "1 s"), (99.5, "100 s"), (101, "2 min"), (6001, "2 h")],
 )
 def test_seconds_in_words(seconds, words):
     assert terminal.in_words(seconds) == words
@@ -400,17 +434,27 @@ def test_a_backtest_tells_the_time_of_the_windows_to_come(clock, monkeypatch):
             clock[0] += 5
             return super()._points(x)
 
-    frame = pd.DataFrame({"a": np.arange(40.0)}, index=pd.date_range("2024-01-01", periods=40, freq="D"))
+    frame = pd.DataFrame(
+        {"a": np.arange(40.0)}, index=pd.date_range("2024-01-01", periods=40, freq="D")
+    )
     models = {"one": Slow(2), "two": Slow(2)}
     backtest(models, frame, n_windows=4, refit=2, verbose=True)
-    told = [(each["what"], each["gone"], each["left"], each["ending"]) for each in judging(screen.getvalue())]
+    told = [
+        (each["what"], each["gone"], each["left"], each["ending"])
+        for each in judging(screen.getvalue())
+    ]
     assert told == [
-        ("fitting one", "0", None, None), ("judging one", "15", "45", None),
-        ("fitting one", "15", "45", None), ("judging one", "30", "30", None),
-        ("fitting two", "30", "30", None), ("judging two", "45", "15", None),
-        ("fitting two", "45", "15", None), ("judging two", "60", "0", None),
-        ("2 models", "60", "0", None), ("2 models", None, None, "done"),
-    ]  # fmt: skip
+        ("fitting one", "0", None, None),
+        ("judging one", "15", "45", None),
+        ("fitting one", "15", "45", None),
+        ("judging one", "30", "30", None),
+        ("fitting two", "30", "30", None),
+        ("judging two", "45", "15", None),
+        ("fitting two", "45", "15", None),
+        ("judging two", "60", "0", None),
+        ("2 models", "60", "0", None),
+        ("2 models", None, None, "done"),
+    ]
     assert screen.getvalue().endswith("\n")
     before = screen.getvalue()
     backtest(models, frame, n_windows=4)
@@ -418,9 +462,13 @@ def test_a_backtest_tells_the_time_of_the_windows_to_come(clock, monkeypatch):
 
 
 def test_a_benchmark_tells_the_time_of_the_runs_to_come(tmp_path, clock, monkeypatch):
-    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=60, freq="D"), "y": np.arange(60.0)})
+    frame = pd.DataFrame(
+        {"ds": pd.date_range("2024-01-01", periods=60, freq="D"), "y": np.arange(60.0)}
+    )
     frame.to_csv(tmp_path / "data.csv", index=False)
-    suite = Suite(table=tmp_path / "data.csv", split="0.6,0.2,0.2", models=("naive", "drift"), horizons=(2, 3))
+    suite = Suite(
+        table=tmp_path / "data.csv", split="0.6,0.2,0.2", models=("naive", "drift"), horizons=(2, 3)
+    )
     whole = benchmark._Run.execute
 
     def slow(run):
@@ -432,7 +480,10 @@ def test_a_benchmark_tells_the_time_of_the_runs_to_come(tmp_path, clock, monkeyp
     records = benchmark.run_suite(suite, out=tmp_path / "runs", progress=said.append)
     told = [line.split(" seed 0, ") for line in said]
     assert [times for _, times in told] == [
-        "0 s gone", "30 s gone, 90 s left", "60 s gone, 60 s left", "90 s gone, 30 s left"
-    ]  # fmt: skip
+        "0 s gone",
+        "30 s gone, 90 s left",
+        "60 s gone, 60 s left",
+        "90 s gone, 30 s left",
+    ]
     assert benchmark.run_suite(suite, out=tmp_path / "runs", progress=said.append) == records
     assert said[4:] == [f"{line.replace('running', 'found')} seed 0, 0 s gone" for line, _ in told]

@@ -18,12 +18,14 @@ from tsattn.data.schema import Schema
 from tsattn.forecasters.attention import AttentionForecaster
 
 COLUMNS = {"past_cols": ("mood", "temp"), "future_cols": ("price", "sky", "promo")}
-SKIES, MOODS = ("clear", "rain", "snow"), ("1", "2")
+SKIES = ("clear", "rain", "snow")
+MOODS = ("1", "2")
 
 
 def table(seed=5, frame=None):
     """Text (``sky``), categories of numbers (``mood``) and booleans (``promo``) beside numbers."""
-    frame, rng = long_frame() if frame is None else frame, np.random.default_rng(seed)
+    frame = long_frame() if frame is None else frame
+    rng = np.random.default_rng(seed)
     mood = pd.Categorical(rng.choice([2, 1], len(frame)))
     return frame.assign(sky=rng.choice(SKIES, len(frame)), mood=mood)
 
@@ -33,8 +35,11 @@ def read(frame=None, **kwargs):
 
 
 def told(future, seed=3):
-    rng, n = np.random.default_rng(seed), len(future)
-    return future.assign(price=rng.normal(50, 3, n), sky=rng.choice(SKIES, n), promo=rng.random(n) < 0.5)
+    rng = np.random.default_rng(seed)
+    n = len(future)
+    return future.assign(
+        price=rng.normal(50, 3, n), sky=rng.choice(SKIES, n), promo=rng.random(n) < 0.5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,27 +48,36 @@ def model():
 
 
 def test_a_text_column_that_drives_the_target_is_used():
-    rng, n = np.random.default_rng(0), 500
+    rng = np.random.default_rng(0)
+    n = 500
     sky = rng.choice(SKIES, n)
     y = pd.Series(sky).map({"clear": 0.0, "rain": -3.0, "snow": 3.0}) + 0.05 * rng.normal(size=n)
-    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=n), "y": y, "sky": sky})
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=n), "y": y, "sky": sky}
+    )
     assert rolling_error(frame, future_cols=["sky"]) < rolling_error(frame) / 3
 
 
 def test_categories_become_indicators_and_numbers_stay_what_they_were():
-    found, frame = read(), table()
+    found = read()
+    frame = table()
     stops = np.array([50, 60, 66])
-    encoder = CovariateEncoder.fit(CovariateColumns.checked(**COLUMNS, static_cols=(), calendar=()), found, stops)
+    encoder = CovariateEncoder.fit(
+        CovariateColumns.checked(**COLUMNS, static_cols=(), calendar=()), found, stops
+    )
     assert encoder.columns.categories == (MOODS, None, None, SKIES, None)
     assert encoder.sizes == {"n_past": 3, "n_known": 5, "n_static": 0}
     rows = encoder.rows(found)
     for row in (0, 77, 195):
         cells = frame.iloc[row]
-        moods, skies = [cells["mood"] == int(m) for m in MOODS], [cells["sky"] == s for s in SKIES]
+        moods = [cells["mood"] == int(m) for m in MOODS]
+        skies = [cells["sky"] == s for s in SKIES]
         np.testing.assert_array_equal(rows["past"][row, :2], np.array(moods, float))
         np.testing.assert_array_equal(rows["known"][row, 1:4], np.array(skies, float))
     # Numbers and booleans are standardised as before.
-    numbers = CovariateEncoder.fit(CovariateColumns(("temp",), ("price", "promo")), found, stops).rows(found)
+    numbers = CovariateEncoder.fit(
+        CovariateColumns(("temp",), ("price", "promo")), found, stops
+    ).rows(found)
     np.testing.assert_array_equal(rows["past"][:, 2:], numbers["past"])
     np.testing.assert_array_equal(rows["known"][:, [0, 4]], numbers["known"])
 
@@ -84,12 +98,16 @@ def test_categories_are_those_of_the_training_rows_and_others_are_zeros():
 def test_windows_are_recoded_for_a_member_that_knows_other_categories():
     found = read()
     have = CovariateColumns(("mood",), ("price", "sky"), categories=(MOODS, None, SKIES))
-    wanted = CovariateColumns(("mood",), ("price", "sky"), categories=(("2", "3"), None, ("clear", "snow")))
+    wanted = CovariateColumns(
+        ("mood",), ("price", "sky"), categories=(("2", "3"), None, ("clear", "snow"))
+    )
     ends = found.starts[1:] - 4
     windows = CovariateHistory(found, have).windows(ends, 10, 4)
-    windows.known[0, -1, 1], windows.known[1, -1, 1] = np.nan, -1
+    windows.known[0, -1, 1] = np.nan
+    windows.known[1, -1, 1] = -1
     expected = CovariateHistory(found, wanted).windows(ends, 10, 4)
-    expected.known[0, -1, 1], expected.known[1, -1, 1] = np.nan, -1
+    expected.known[0, -1, 1] = np.nan
+    expected.known[1, -1, 1] = -1
     before = windows.known.copy()
     recoded = windows.recoded(have, wanted)
     np.testing.assert_array_equal(recoded.known, expected.known)
@@ -97,7 +115,10 @@ def test_windows_are_recoded_for_a_member_that_knows_other_categories():
     np.testing.assert_array_equal(windows.known, before)
 
 
-FOG = r"future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none of those known"
+FOG = (
+    r"future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none"
+    r" of those known"
+)
 
 
 def test_a_category_never_seen_has_a_forecast(model):
@@ -119,14 +140,17 @@ def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
     future.loc[:, ["price", "promo"]] = 1.0
     assert len(model.predict(future=future)) == len(future)
     future.loc[5, "sky"] = None
-    with pytest.raises(ValueError, match=r"series 's1': column 'sky' of future= is missing at 2024-07-02"):
+    with pytest.raises(
+        ValueError, match=r"series 's1': column 'sky' of future= is missing at 2024-07-02"
+    ):
         model.predict(future=future)
 
 
 @pytest.mark.parametrize("dtype", [bool, int, float, "boolean", object, "Int8"])
 def test_booleans_are_zero_and_one(model, dtype):
     frame = table()
-    given, future = frame.assign(promo=frame["promo"].astype(dtype)), told(model.make_future_frame())
+    given = frame.assign(promo=frame["promo"].astype(dtype))
+    future = told(model.make_future_frame())
     own = attention(**COLUMNS).fit(given)
     told_alike = future.assign(promo=future["promo"].astype(dtype))
     pd.testing.assert_frame_equal(own.predict(future=told_alike), model.predict(future=future))
@@ -136,7 +160,9 @@ def test_booleans_are_zero_and_one(model, dtype):
 def test_text_of_any_kind_reads_alike(model, dtype):
     future = told(model.make_future_frame())
     own = attention(**COLUMNS).fit(table().astype({"sky": dtype}))
-    pd.testing.assert_frame_equal(own.predict(future=future.astype({"sky": dtype})), model.predict(future=future))
+    pd.testing.assert_frame_equal(
+        own.predict(future=future.astype({"sky": dtype})), model.predict(future=future)
+    )
 
 
 def test_tables_come_back_with_their_text():
@@ -146,7 +172,10 @@ def test_tables_come_back_with_their_text():
     assert back["mood"].tolist() == [str(plain(value)) for value in frame["mood"]]
     np.testing.assert_array_equal(back["promo"], frame["promo"].astype(float))
     wide = wide_frame().assign(sky=np.resize(SKIES, 70))
-    assert to_wide(from_wide(wide, Schema(future_cols=["sky"])))["sky"].tolist() == wide["sky"].tolist()
+    assert (
+        to_wide(from_wide(wide, Schema(future_cols=["sky"])))["sky"].tolist()
+        == wide["sky"].tolist()
+    )
 
 
 def test_every_category_is_in_the_fingerprint():
@@ -160,7 +189,9 @@ def test_missing_text_is_carried_forward_under_a_policy():
     frame = table()
     gone = frame.assign(sky=frame["sky"].mask(frame.index == 100))
     assert to_long(read(gone, missing="ffill"))["sky"].tolist()[99:101] == [frame["sky"][99]] * 2
-    with pytest.raises(ValueError, match=r"series 's1': column 'sky' is missing \(NaN\) at 2024-06-01"):
+    with pytest.raises(
+        ValueError, match=r"series 's1': column 'sky' is missing \(NaN\) at 2024-06-01"
+    ):
         read(gone)
 
 
@@ -183,7 +214,9 @@ def test_saved_and_updated_models_keep_their_categories(tmp_path):
     assert loaded.covariate_columns_ == model.covariate_columns_
     future = told(loaded.make_future_frame())
     pd.testing.assert_frame_equal(loaded.predict(future=future), model.predict(future=future))
-    pd.testing.assert_frame_equal(loaded.predict(frame, future=future), model.predict(frame, future=future))
+    pd.testing.assert_frame_equal(
+        loaded.predict(frame, future=future), model.predict(frame, future=future)
+    )
     later = told(model.make_future_frame()).assign(y=1.0, mood=1, temp=0.5)
     pd.testing.assert_frame_equal(
         loaded.update(later).predict(future=told(loaded.make_future_frame())),
@@ -213,15 +246,28 @@ def test_tampered_categories_are_refused_in_one_line(name, model, tmp_path):
 
 def test_what_is_no_column_of_text_is_refused(model, monkeypatch):
     frame = table()
-    with pytest.raises(ValueError, match=r"column 'price' holds 'cheap' at 2024-06-01.*must be numbers"):
-        read(frame.astype({"price": object}).assign(price=frame["price"].where(frame.index != 100, "cheap")))
-    with pytest.raises(ValueError, match=r"column 'sky' holds .*Timestamp.* but values must be numbers"):
+    with pytest.raises(
+        ValueError, match=r"column 'price' holds 'cheap' at 2024-06-01.*must be numbers"
+    ):
+        read(
+            frame.astype({"price": object}).assign(
+                price=frame["price"].where(frame.index != 100, "cheap")
+            )
+        )
+    with pytest.raises(
+        ValueError, match=r"column 'sky' holds .*Timestamp.* but values must be numbers"
+    ):
         read(frame.assign(sky=pd.Timestamp("2024")))
     monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
-    with pytest.raises(ValueError, match=r"column 'sky' holds 1\d\d categories such as '0', but at most 100 are read"):
+    with pytest.raises(
+        ValueError,
+        match=r"column 'sky' holds 1\d\d categories such as '0', but at most 100 are read",
+    ):
         attention(**COLUMNS).fit(frame.assign(sky=[str(row) for row in range(len(frame))]))
     future = told(model.make_future_frame())
-    with pytest.raises(ValueError, match="column 'temp' held numbers in training; got text such as 'cold'"):
+    with pytest.raises(
+        ValueError, match="column 'temp' held numbers in training; got text such as 'cold'"
+    ):
         model.predict(frame.assign(temp="cold"), future=future)
     before = model.panel_
     with pytest.raises(ValueError, match="column 'temp' held numbers in training"):
@@ -229,7 +275,7 @@ def test_what_is_no_column_of_text_is_refused(model, monkeypatch):
     assert model.panel_ is before
 
 
-# --- categories that no training row has --------------------------------------------------------------------------
+# --- categories that no training row has ----------------------------------------------------------
 
 MAKERS = {
     "zero": lambda schema: PretrainedForecaster(4, schema=schema),
@@ -245,7 +291,9 @@ def skies_that_matter(n=400):
     rng = np.random.default_rng(0)
     sky = rng.choice(SKIES, n)
     y = pd.Series(sky).map({"clear": 0.0, "rain": -3.0, "snow": 3.0}) + 0.2 * rng.normal(size=n)
-    return pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2023-01-01", periods=n), "y": y, "sky": sky})
+    return pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2023-01-01", periods=n), "y": y, "sky": sky}
+    )
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -254,24 +302,30 @@ def test_a_new_category_counts_as_none_in_every_forecaster(name):
     future = model.make_future_frame()
     forecasts = {}
     for sky in ("fog", "dust"):
-        with pytest.warns(UserWarning, match=f"no training row has: '{sky}' in column 'sky'") as caught:
+        with pytest.warns(
+            UserWarning, match=f"no training row has: '{sky}' in column 'sky'"
+        ) as caught:
             forecasts[sky] = model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy()
         assert len(caught) == 1
     np.testing.assert_array_equal(forecasts["fog"], forecasts["dust"])
     assert np.isfinite(forecasts["fog"]).all()
-    known = {sky: model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy() for sky in SKIES}
+    known = {
+        sky: model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy() for sky in SKIES
+    }
     assert all(not np.array_equal(forecasts["fog"], known[sky]) for sky in SKIES)
 
 
 def test_one_warning_names_all_columns_and_values():
     frame = table()
     model = make_forecaster("ridge", 4, schema=Schema(future_cols=["sky", "mood"])).fit(frame)
-    future = model.make_future_frame().assign(sky=["fog", "rain", "dust", "fog"] * 3, mood=range(12))
+    future = model.make_future_frame().assign(
+        sky=["fog", "rain", "dust", "fog"] * 3, mood=range(12)
+    )
     with pytest.warns(UserWarning, match="holds categories") as caught:
         model.predict(future=future)
     assert [str(each.message) for each in caught] == [
-        "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4, 5, 6 and 5 more in"
-        " column 'mood'; each counts as none of those known"
+        "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4,"
+        " 5, 6 and 5 more in column 'mood'; each counts as none of those known"
     ]
 
 
@@ -285,9 +339,9 @@ def test_rows_of_future_that_are_not_forecast_are_not_told_of():
 @pytest.mark.parametrize("name", ["zero", "ridge", "gbm", "mlr"])
 def test_wide_tables_have_text_beside_their_channels(name):
     long = skies_that_matter()
-    wide = pd.DataFrame({"a": long["y"].to_numpy(), "b": 5 + 2 * long["y"].to_numpy()}, index=long["ds"]).assign(
-        sky=long["sky"].to_numpy(), open=pd.array(long["sky"] == "clear", dtype="boolean")
-    )
+    wide = pd.DataFrame(
+        {"a": long["y"].to_numpy(), "b": 5 + 2 * long["y"].to_numpy()}, index=long["ds"]
+    ).assign(sky=long["sky"].to_numpy(), open=pd.array(long["sky"] == "clear", dtype="boolean"))
     model = MAKERS[name](Schema(future_cols=["sky", "open"])).fit(wide)
     future = model.make_future_frame().assign(sky="rain", open=False)
     rain = model.predict(future=future)
@@ -307,7 +361,9 @@ def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
     carried = frame.assign(promo=frame["promo"].mask(frame.index == 200, frame["promo"][199]))
     expected = make_forecaster("ridge", 4, schema=schema).fit(carried)
     model = make_forecaster("ridge", 4, schema=schema.changed(missing="ffill")).fit(gone)
-    future = model.make_future_frame().assign(promo=pd.array([True, False, True, None], dtype=dtype))
+    future = model.make_future_frame().assign(
+        promo=pd.array([True, False, True, None], dtype=dtype)
+    )
     filled = future.assign(promo=[True, False, True, False])
     pd.testing.assert_frame_equal(model.predict(future=filled), expected.predict(future=filled))
     with pytest.raises(ValueError, match=r"column 'promo' of future= is missing at 2024-02-08"):
@@ -317,31 +373,51 @@ def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
 def test_numbers_stored_as_text_are_categories_whatever_the_future_holds():
     frame = skies_that_matter()
     frame["size"] = frame["sky"].map({"clear": "1", "rain": "2", "snow": "3"})
-    model = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"]), random_state=0).fit(frame)
+    model = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"]), random_state=0).fit(
+        frame
+    )
     assert model.covariate_columns_.categories == (("1", "2", "3"),)
     future = model.make_future_frame()
     expected = model.predict(future=future.assign(size="2"))
     pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2)), expected)
     pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2.0)), expected)
-    numbers = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"])).fit(frame.astype({"size": int}))
-    with pytest.raises(ValueError, match=r"column 'size' of future= holds '2' at 2024-02-05 .* must be finite"):
+    numbers = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"])).fit(
+        frame.astype({"size": int})
+    )
+    with pytest.raises(
+        ValueError, match=r"column 'size' of future= holds '2' at 2024-02-05 .* must be finite"
+    ):
         numbers.predict(future=future.assign(size="2"))
 
 
 @pytest.mark.parametrize("name", ["zero", "ridge"])
-def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(name, tmp_path, monkeypatch, run):
+def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(
+    name, tmp_path, monkeypatch, run
+):
     monkeypatch.chdir(tmp_path)
     frame = skies_that_matter().assign(promo=lambda f: f["sky"] == "rain")
     frame.to_csv("table.csv", index=False)
     days = pd.date_range(frame["ds"].max(), periods=5)[1:]
-    pd.DataFrame({"unique_id": "a", "ds": days, "sky": ["rain", "fog", "snow", "fog"], "promo": True}).to_csv(
-        "future.csv", index=False
-    )
-    argv = ["forecast", "table.csv", "--horizon", 4, "--model", name, "--future-col", "sky", "--future-col", "promo"]
+    pd.DataFrame(
+        {"unique_id": "a", "ds": days, "sky": ["rain", "fog", "snow", "fog"], "promo": True}
+    ).to_csv("future.csv", index=False)
+    argv = [
+        "forecast",
+        "table.csv",
+        "--horizon",
+        4,
+        "--model",
+        name,
+        "--future-col",
+        "sky",
+        "--future-col",
+        "promo",
+    ]
     code, out, err = run(*argv, "--future", "future.csv")
     assert code == 0
     assert len(out.splitlines()) == 5
     told = (
-        "future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none of those known"
+        "future= holds categories that no training row has: 'fog' in column 'sky'; each counts as"
+        " none of those known"
     )
     assert err.splitlines() == [f"tsattn: warning: {told}"]

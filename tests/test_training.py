@@ -1,4 +1,6 @@
-"""Training: it learns, it repeats, it resumes, it stays quiet and it touches nothing of the user's."""
+"""Training: it learns, it repeats, it resumes, it stays quiet and it touches nothing of
+the user's.
+"""
 
 import logging
 import signal
@@ -34,21 +36,45 @@ def values():
 
 
 def fit(
-    config, *, seed=0, backbone="mlr", checkpoint_dir=None, key="k" * 64, data=None, valid=True, device=CPU, **changes
+    config,
+    *,
+    seed=0,
+    backbone="mlr",
+    checkpoint_dir=None,
+    key="k" * 64,
+    data=None,
+    valid=True,
+    device=CPU,
+    **changes,
 ):
     generators = Generators.from_seed(seed, device)
-    sizes = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 16, "patch_len": 6, "patch_stride": 3, **changes}
+    sizes = {
+        "d_model": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+        "d_ff": 16,
+        "patch_len": 6,
+        "patch_stride": 3,
+        **changes,
+    }
     model = build_model(ModelConfig(24, 4, backbone, **sizes), generator=generators.init)
     data = values() if data is None else data
     learn = WindowBatches(data, np.arange(24, 240), SPEC, batch_size=32, generator=generators.order)
     check = WindowBatches(data, np.arange(244, 297), SPEC, batch_size=32) if valid else None
-    checkpoint = None if checkpoint_dir is None else Checkpoint(Path(checkpoint_dir), key, generators)
-    progress = train(model, learn, check, config, generators=generators, device=device, checkpoint=checkpoint)
+    checkpoint = (
+        None if checkpoint_dir is None else Checkpoint(Path(checkpoint_dir), key, generators)
+    )
+    progress = train(
+        model, learn, check, config, generators=generators, device=device, checkpoint=checkpoint
+    )
     return model, progress
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
@@ -60,7 +86,8 @@ def test_it_learns_a_sine(loss):
 
 @pytest.mark.parametrize("name", ["mlr", "nlinear"])
 def test_a_weekly_sine_of_two_hundred_days_is_learnt_by_default(name):
-    t, rng = np.arange(214), np.random.default_rng(0)
+    t = np.arange(214)
+    rng = np.random.default_rng(0)
     y = np.sin(2 * np.pi * t / 7) + 0.05 * rng.normal(size=len(t))
     df = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(t)), "y": y})
     model = make_forecaster(name, 14, random_state=0).fit(df[:200])
@@ -92,13 +119,17 @@ def test_validation_loss_does_not_depend_on_the_batch_size():
         model = build_model(ModelConfig(24, 4, "nlinear"), generator=generators.init)
         learn = WindowBatches(values(), np.arange(24, 60), SPEC, batch_size=36)
         check = WindowBatches(values(), np.arange(244, 297), SPEC, batch_size=size)
-        scores.append(train(model, learn, check, Training(max_epochs=1), generators=generators, device=CPU))
+        scores.append(
+            train(model, learn, check, Training(max_epochs=1), generators=generators, device=CPU)
+        )
     assert scores[0].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
     assert scores[1].best_score == pytest.approx(scores[2].best_score, rel=1e-6)
 
 
 def test_the_rate_rises_and_falls():
-    _, progress = fit(Training(learning_rate=1e-2, max_epochs=20, patience=None), backbone="nlinear", valid=False)
+    _, progress = fit(
+        Training(learning_rate=1e-2, max_epochs=20, patience=None), backbone="nlinear", valid=False
+    )
     rates = [entry["learning_rate"] for entry in progress.history]
     assert rates[1] == pytest.approx(1e-2)
     assert rates[0] < rates[1] > rates[5] > rates[19] > 0
@@ -107,16 +138,28 @@ def test_the_rate_rises_and_falls():
 
 
 def test_the_linear_map_beside_the_transformer_has_a_rate_of_its_own():
-    model = build_model(ModelConfig(context=24, horizon=4, d_model=8, d_ff=8, n_layers=1, patch_len=6, patch_stride=6))
+    model = build_model(
+        ModelConfig(
+            context=24, horizon=4, d_model=8, d_ff=8, n_layers=1, patch_len=6, patch_stride=6
+        )
+    )
     module = ForecastModule(model, Training(skip_rate=5.0, weight_decay=0.1), steps_per_epoch=1)
     module.trainer = SimpleNamespace(optimizers=[module.configure_optimizers()])
     module.on_train_batch_start(None, 0)
-    rates = {id(p): group["lr"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
+    rates = {
+        id(p): group["lr"]
+        for group in module.trainer.optimizers[0].param_groups
+        for p in group["params"]
+    }
     decay = {
-        id(p): group["weight_decay"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]
+        id(p): group["weight_decay"]
+        for group in module.trainer.optimizers[0].param_groups
+        for p in group["params"]
     }
     for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == module.rate(0) * (5.0 if name.startswith("skip.") else 1.0), name
+        assert rates[id(parameter)] == module.rate(0) * (
+            5.0 if name.startswith("skip.") else 1.0
+        ), name
         assert decay[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
 
 
@@ -133,8 +176,13 @@ def test_same_seed_same_weights_whatever_happened_before():
 
 def test_global_state_is_neither_read_nor_set():
     np.random.seed(3)  # noqa: NPY002
-    before = (torch.random.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads())  # noqa: NPY002
-    filters, level = list(warnings.filters), logging.getLogger("lightning.pytorch").level
+    before = (
+        torch.random.get_rng_state(),
+        np.random.get_state()[1].copy(),  # noqa: NPY002
+        torch.get_num_threads(),
+    )
+    filters = list(warnings.filters)
+    level = logging.getLogger("lightning.pytorch").level
     fit(Training(max_epochs=1))
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
@@ -150,7 +198,9 @@ def test_concurrent_fits_equal_serial_ones():
     together: dict[int, torch.nn.Module] = {}
     before = list(warnings.filters)
     threads = [
-        threading.Thread(target=lambda seed=seed: together.__setitem__(seed, fit(config, seed=seed)[0]))
+        threading.Thread(
+            target=lambda seed=seed: together.__setitem__(seed, fit(config, seed=seed)[0])
+        )
         for seed in range(3)
     ]
     for thread in threads:
@@ -190,7 +240,9 @@ def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived):
     monkeypatch.setattr(Checkpoint, "write", write)
     resumed, progress = fit(config, checkpoint_dir=tmp_path)
     assert same(whole, resumed)
-    assert [h["train_loss"] for h in progress.history] == [h["train_loss"] for h in whole_progress.history]
+    assert [h["train_loss"] for h in progress.history] == [
+        h["train_loss"] for h in whole_progress.history
+    ]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -216,14 +268,18 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
     fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"epoch-00001\.safetensors is damaged .*; remove the file to train anew"):
+    with pytest.raises(
+        ValueError, match=r"epoch-00001\.safetensors is damaged .*; remove the file to train anew"
+    ):
         fit(Training(max_epochs=1), checkpoint_dir=tmp_path)
 
 
 def test_checkpoints_need_a_folder(tmp_path):
     (tmp_path / "file").touch()
     for wrong in (5, tmp_path / "file", str(tmp_path / "file")):
-        with pytest.raises(ValueError, match="checkpoint_dir must be a folder, or a name for one; got"):
+        with pytest.raises(
+            ValueError, match="checkpoint_dir must be a folder, or a name for one; got"
+        ):
             Training(checkpoint_dir=wrong)
     assert Training(checkpoint_dir=tmp_path / "new").checkpoint_dir == tmp_path / "new"
 
@@ -253,10 +309,16 @@ def test_bad_settings_are_named(kwargs, message):
 
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
 def test_half_precision_trains_and_validates_every_architecture(architecture):
-    other = {"architecture": "decoder", "linear_skip": False, "patch_stride": 6} if architecture == "decoder" else {}
+    other = (
+        {"architecture": "decoder", "linear_skip": False, "patch_stride": 6}
+        if architecture == "decoder"
+        else {}
+    )
     losses = []
     for precision in (None, "bf16"):
-        _, progress = fit(Training(max_epochs=1, precision=precision), backbone="bilinear_btt", **other)
+        _, progress = fit(
+            Training(max_epochs=1, precision=precision), backbone="bilinear_btt", **other
+        )
         losses.append(progress.history[-1]["valid_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
@@ -266,7 +328,9 @@ def test_the_network_goes_back_to_its_device_after_the_last_step(monkeypatch):
     """Lightning leaves it on the CPU: what was trained on a GPU would answer from here."""
     moves = []
     move = PatchEncoder.to
-    monkeypatch.setattr(PatchEncoder, "to", lambda self, *args: (moves.append(args), move(self, *args))[1])
+    monkeypatch.setattr(
+        PatchEncoder, "to", lambda self, *args: (moves.append(args), move(self, *args))[1]
+    )
     run = loop._run
     monkeypatch.setattr(loop, "_run", lambda *args: (run(*args), moves.append("trained"))[0])
     fit(Training(max_epochs=1))
@@ -274,19 +338,24 @@ def test_the_network_goes_back_to_its_device_after_the_last_step(monkeypatch):
 
 
 def test_masks_are_drawn_where_the_network_is(monkeypatch):
-    """A single process that a launcher started has its generator on the CPU and perhaps its network on a GPU."""
+    """A single process that a launcher started has its generator on the CPU and perhaps its network
+    on a GPU.
+    """
     made = []
 
     def generator(device):
         made.append(device.type)
         return torch_generator("cpu")
 
-    torch_generator, model = torch.Generator, torch.nn.Sequential(Dropout(0.5))
+    torch_generator = torch.Generator
+    model = torch.nn.Sequential(Dropout(0.5))
     monkeypatch.setattr(torch, "Generator", generator)
     for place in ("cpu", "meta"):
         masks = torch_generator("cpu").manual_seed(0)
         set_generator(model, masks)
-        module = ForecastModule(model.to(place), Training(), steps_per_epoch=1, masks=masks).to(place)
+        module = ForecastModule(model.to(place), Training(), steps_per_epoch=1, masks=masks).to(
+            place
+        )
         module.on_train_epoch_start()
         assert (model[0].generator is masks) == (place == "cpu")
     assert made == ["meta"]

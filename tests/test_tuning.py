@@ -1,4 +1,6 @@
-"""A search for settings: it sees validation losses only, repeats itself, refuses bad spaces and stays quiet."""
+"""A search for settings: it sees validation losses only, repeats itself, refuses bad spaces and
+stays quiet.
+"""
 
 import builtins
 import logging
@@ -16,7 +18,9 @@ from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
 from tsattn.tuning import Tuned, tune
 
-RATE, BATCH, DECAY = "training__learning_rate", "training__batch_size", "training__weight_decay"
+RATE = "training__learning_rate"
+BATCH = "training__batch_size"
+DECAY = "training__weight_decay"
 SPACE = {
     RATE: (1e-4, 1e-1, "log"),
     BATCH: [8, 16],
@@ -55,7 +59,11 @@ def test_every_trial_is_in_the_table_and_the_best_one_is_returned(found):
 
 
 def test_the_loss_of_a_trial_is_that_of_a_fit_with_its_settings(found):
-    again = linear(random_state=found.forecaster.random_state).set_params(**found.params).fit(long_frame())
+    again = (
+        linear(random_state=found.forecaster.random_state)
+        .set_params(**found.params)
+        .fit(long_frame())
+    )
     assert again.summary_["valid_loss"] == found.valid_loss
     pd.testing.assert_frame_equal(again.predict(level=80), found.forecaster.predict(level=80))
 
@@ -75,22 +83,29 @@ def test_a_search_repeats_itself_and_another_seed_is_another_search(found):
 
 
 def test_epochs_of_fits_that_a_checkpoint_holds_are_told(found, tmp_path):
-    first, again = (search(linear(checkpoint_dir=tmp_path)).trials.drop(columns="seconds") for _ in range(2))
+    first, again = (
+        search(linear(checkpoint_dir=tmp_path)).trials.drop(columns="seconds") for _ in range(2)
+    )
     pd.testing.assert_frame_equal(first, again)
     pd.testing.assert_frame_equal(first, found.trials.drop(columns="seconds"))
 
 
 def test_seeds_are_the_forecasters_own_or_follow_the_search():
     assert search(linear(random_state=7), n_trials=1).forecaster.random_state == 7
-    free = [search(linear(random_state=None), n_trials=1, random_state=s).forecaster for s in (0, 0, 1)]
+    free = [
+        search(linear(random_state=None), n_trials=1, random_state=s).forecaster for s in (0, 0, 1)
+    ]
     seeds = [each.random_state for each in free]
     assert seeds[0] == seeds[1] != seeds[2]
     pd.testing.assert_frame_equal(free[0].predict(), free[1].predict())
 
 
 def test_what_was_given_stays_as_it_was():
-    model, df, space = linear(), long_frame(), {BATCH: [8, 16]}
-    before, copy = model.get_params(), df.copy()
+    model = linear()
+    df = long_frame()
+    space = {BATCH: [8, 16]}
+    before = model.get_params()
+    copy = df.copy()
     search(model, df, space, n_trials=2)
     assert model.get_params() == before
     assert not hasattr(model, "network_")
@@ -103,12 +118,16 @@ def test_rows_put_aside_cannot_matter():
     df = long_frame()
     changed = df.copy()
     rank = changed.groupby("unique_id")["ds"].rank(ascending=False)
-    changed.loc[rank <= 20, "y"] = 1e6 * np.random.default_rng(0).normal(size=int((rank <= 20).sum()))
+    changed.loc[rank <= 20, "y"] = 1e6 * np.random.default_rng(0).normal(
+        size=int((rank <= 20).sum())
+    )
     ours, theirs = (search(df=each, test_size=20, n_trials=2) for each in (df, changed))
     assert ours.trials.drop(columns="seconds").equals(theirs.trials.drop(columns="seconds"))
     pd.testing.assert_frame_equal(ours.forecaster.predict(), theirs.forecaster.predict())
     short = df[df.groupby("unique_id")["ds"].rank(ascending=False) > 20]
-    pd.testing.assert_frame_equal(search(df=short, n_trials=2).forecaster.predict(), ours.forecaster.predict())
+    pd.testing.assert_frame_equal(
+        search(df=short, n_trials=2).forecaster.predict(), ours.forecaster.predict()
+    )
     # The check has a subject: without the cut the rows do matter.
     assert search(df=changed, n_trials=2).valid_loss != ours.valid_loss
 
@@ -116,19 +135,30 @@ def test_rows_put_aside_cannot_matter():
 def test_the_best_answers_in_the_kind_of_its_data(found):
     assert isinstance(found.forecaster.predict(), pd.DataFrame)
     assert isinstance(search(df=from_long(long_frame()), n_trials=1).forecaster.predict(), Forecast)
-    wide = search(attention(), wide_frame(), {"network__n_heads": [1, 2], "network__ranks": [None]}, n_trials=2)
+    wide = search(
+        attention(),
+        wide_frame(),
+        {"network__n_heads": [1, 2], "network__ranks": [None]},
+        n_trials=2,
+    )
     assert wide.forecaster.predict().columns.tolist() == wide_frame().columns.tolist()
 
 
 def test_choices_may_be_of_any_kind():
-    space = {"network__ranks": [(2, 1, 1), (2, 2), None], "attention": ["mlr"], "training__patience": [None, 2]}
+    space = {
+        "network__ranks": [(2, 1, 1), (2, 2), None],
+        "attention": ["mlr"],
+        "training__patience": [None, 2],
+    }
     table = search(attention(), space=space, n_trials=3).trials
     assert all(each in space["network__ranks"] for each in table["network__ranks"])
 
 
 def test_hopeless_fits_are_ended_early():
     space = {RATE: [1e-2, 1e-9]}
-    table = search(linear(learning_rate=1e-2, max_epochs=4), space=space, n_trials=12, prune=True).trials
+    table = search(
+        linear(learning_rate=1e-2, max_epochs=4), space=space, n_trials=12, prune=True
+    ).trials
     pruned = table[table["state"] == "pruned"]
     assert len(pruned) > 0
     assert (pruned[RATE] == 1e-9).all()
@@ -146,7 +176,9 @@ def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
     assert failed["error"].str.contains("lower learning_rate").all()
     assert failed["valid_loss"].isna().all()
     assert found.params[RATE] == 5e-3
-    with pytest.raises(ValueError, match="none of 2 trials could be fitted; the first said: the loss became"):
+    with pytest.raises(
+        ValueError, match="none of 2 trials could be fitted; the first said: the loss became"
+    ):
         search(linear(max_epochs=3), space={RATE: [1e30]}, n_trials=2)
 
 
@@ -161,13 +193,20 @@ def test_what_a_function_draws_and_no_forecaster_takes_is_a_row_too():
 def test_the_first_trial_takes_no_setting_that_the_space_lacks():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna warns of what is out of range
-        assert search(linear(skip_rate=5.5), space={"training__skip_rate": (5, 6)}, n_trials=1).trials.shape[0] == 1
+        assert (
+            search(
+                linear(skip_rate=5.5), space={"training__skip_rate": (5, 6)}, n_trials=1
+            ).trials.shape[0]
+            == 1
+        )
     first = search(linear(skip_rate=5.0), space={"training__skip_rate": (1, 9)}, n_trials=1).params
     assert first == {"training__skip_rate": 5}
 
 
 def test_a_map_that_is_solved_has_no_loss_to_compare():
-    with pytest.raises(ValueError, match="a solved map leaves no validation loss to compare; set closed_form=False"):
+    with pytest.raises(
+        ValueError, match="a solved map leaves no validation loss to compare; set closed_form=False"
+    ):
         search(linear(closed_form=True), space={"context": [12, 24]}, n_trials=1)
 
 
@@ -177,7 +216,8 @@ def test_validation_rows_without_a_value_are_told():
     table.loc[table["ds"] > last - pd.Timedelta("20D"), "y"] = np.nan
     model = attention(val_size=12, schema=Schema(missing="mask"))
     with pytest.raises(
-        ValueError, match=r"the first said: the validation rows hold no value, .*; raise val_size or cut"
+        ValueError,
+        match=r"the first said: the validation rows hold no value, .*; raise val_size or cut",
     ):
         search(model, table, {BATCH: [8, 16]}, n_trials=2)
 
@@ -186,18 +226,36 @@ def test_validation_rows_without_a_value_are_told():
     ("given", "message"),
     [
         ({"space": {}}, "space must map names of settings to what may be tried; got {}"),
-        ({"space": {"learning_rate": [1]}}, "LinearForecaster has no setting 'learning_rate'; it has kind, context, "),
+        (
+            {"space": {"learning_rate": [1]}},
+            "LinearForecaster has no setting 'learning_rate'; it has kind, context, ",
+        ),
         (
             {"space": {"training__loss": ["mse", "mae"]}},
             "training__loss cannot be tuned: losses under different values do not compare; set",
         ),
-        ({"space": {"random_state": [0, 1]}}, "random_state cannot be tuned: the best of several seeds is luck"),
-        ({"space": {"schema__freq": ["D"]}}, "schema__freq cannot be tuned: it says how the table is read"),
-        ({"space": {"training__device": ["cpu"]}}, "training__device cannot be tuned: it says how a fit is run"),
+        (
+            {"space": {"random_state": [0, 1]}},
+            "random_state cannot be tuned: the best of several seeds is luck",
+        ),
+        (
+            {"space": {"schema__freq": ["D"]}},
+            "schema__freq cannot be tuned: it says how the table is read",
+        ),
+        (
+            {"space": {"training__device": ["cpu"]}},
+            "training__device cannot be tuned: it says how a fit is run",
+        ),
         ({"space": {BATCH: []}}, "batch_size has no choices; list at least one"),
-        ({"space": {BATCH: 8}}, r"batch_size must be a list of choices, a tuple \(low, high\).*; got 8"),
+        (
+            {"space": {BATCH: 8}},
+            r"batch_size must be a list of choices, a tuple \(low, high\).*; got 8",
+        ),
         ({"space": {BATCH: (8,)}}, r"batch_size as a tuple must be \(low, high\)"),
-        ({"space": {"kind": ("nlinear", "dlinear")}}, "kind as a tuple must be .*: put choices into a list"),
+        (
+            {"space": {"kind": ("nlinear", "dlinear")}},
+            "kind as a tuple must be .*: put choices into a list",
+        ),
         ({"space": {BATCH: (16, 8)}}, r"batch_size must have low below high; got \(16, 8\)"),
         (
             {"space": {DECAY: (0, 1.0, "log")}},
@@ -208,15 +266,27 @@ def test_validation_rows_without_a_value_are_told():
             {"space": {BATCH: [8, -1]}},
             r"allows what a fit refuses \(training__batch_size = -1\): batch_size must be a whole",
         ),
-        ({"space": {"context": (12, 10**6)}}, r"allows what a fit refuses \(context = 1000000\): .*shorten context"),
+        (
+            {"space": {"context": (12, 10**6)}},
+            r"allows what a fit refuses \(context = 1000000\): .*shorten context",
+        ),
         ({"space": {"kind": ["nlinear", "arima"]}}, r"\(kind = 'arima'\): kind must be one of"),
         ({"n_trials": 0}, "n_trials must be a whole number of at least 1; got 0"),
         ({"test_size": -1}, "test_size must be a whole number of at least 0; got -1"),
         ({"test_size": 10**6}, "test_size = 1000000 leaves nothing of series 's0'"),
-        ({"model": linear(val_size=0)}, "tune compares validation losses, and val_size = 0 leaves none"),
+        (
+            {"model": linear(val_size=0)},
+            "tune compares validation losses, and val_size = 0 leaves none",
+        ),
         ({"random_state": -1}, "random_state must be an int of at least 0"),
-        ({"model": linear(trainer=DDPSettings(2)), "prune": True}, "prune=True looks at each epoch"),
-        ({"model": linear(trainer=DDPSettings()), "random_state": None}, "processes of a launcher must search alike"),
+        (
+            {"model": linear(trainer=DDPSettings(2)), "prune": True},
+            "prune=True looks at each epoch",
+        ),
+        (
+            {"model": linear(trainer=DDPSettings()), "random_state": None},
+            "processes of a launcher must search alike",
+        ),
     ],
 )
 def test_bad_requests_are_refused_before_training(monkeypatch, given, message):
@@ -228,10 +298,17 @@ def test_bad_requests_are_refused_before_training(monkeypatch, given, message):
 def test_combinations_are_tried_out_before_training(monkeypatch):
     monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
     space = {"network__d_model": [8, 16], "network__n_heads": [2, 3]}
-    with pytest.raises(ValueError, match=r"allows what a fit refuses \(network__d_model = 8, network__n_heads = 3\): "):
+    with pytest.raises(
+        ValueError,
+        match=r"allows what a fit refuses \(network__d_model = 8, network__n_heads = 3\): ",
+    ):
         search(attention(), space=space)
     # Too many to try all: each choice is tried at least once.
-    many = {"network__d_ff": list(range(8, 400)), "network__n_layers": [1, 2], BATCH: [*range(1, 400), 0]}
+    many = {
+        "network__d_ff": list(range(8, 400)),
+        "network__n_layers": [1, 2],
+        BATCH: [*range(1, 400), 0],
+    }
     with pytest.raises(ValueError, match="batch_size = 0"):
         search(attention(), space=many)
 
@@ -250,14 +327,19 @@ def test_a_missing_optuna_is_named_with_its_extra(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ImportError, match=r"tune needs optuna; install it with: pip install 'tsattn\[tune\]'"):
+    with pytest.raises(
+        ImportError, match=r"tune needs optuna; install it with: pip install 'tsattn\[tune\]'"
+    ):
         search()
 
 
 def test_it_is_quiet_and_leaves_the_loggers_as_they_were(capfd):
     import optuna
 
-    loggers = [logging.getLogger(name) for name in ("optuna", "optuna.study.study", "optuna.storages._in_memory")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("optuna", "optuna.study.study", "optuna.storages._in_memory")
+    ]
     before = [(each.level, list(each.filters), list(each.handlers)) for each in loggers]
     verbosity = optuna.logging.get_verbosity()
     search(linear(max_epochs=3), space={RATE: [5e-3, 1e30]}, n_trials=4, prune=True)

@@ -1,4 +1,6 @@
-"""A description builds the attention it names, layer by layer, and refuses settings that mean nothing there."""
+"""A description builds the attention it names, layer by layer, and refuses settings that mean
+nothing there.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,14 @@ def seeded(seed=0):
 
 def config(backbone="mlr", **kwargs):
     return ModelConfig(
-        **{"context": 80, "horizon": 6, "backbone": backbone, "patch_len": 8, "patch_stride": 4, **kwargs}
+        **{
+            "context": 80,
+            "horizon": 6,
+            "backbone": backbone,
+            "patch_len": 8,
+            "patch_stride": 4,
+            **kwargs,
+        }
     )
 
 
@@ -29,13 +38,23 @@ def patterns(**kwargs):
 def test_every_kind_has_its_score_and_pattern():
     made = {kind: make_attention(config(kind), 0, generator=seeded()) for kind in ATTENTION_KINDS}
     assert {kind: type(layer.score) for kind, layer in made.items()} == {
-        "standard": DotScore, "sliding_window": DotScore, "global_local": DotScore, "mlr": LevelScore,
-        "bilinear_mlr": BilinearScore, "bilinear_btt": BilinearScore, "mlbtc": BilinearScore,
-    }  # fmt: skip
-    assert [kind for kind, layer in made.items() if isinstance(layer, GlobalLocalAttention)] == ["global_local"]
+        "standard": DotScore,
+        "sliding_window": DotScore,
+        "global_local": DotScore,
+        "mlr": LevelScore,
+        "bilinear_mlr": BilinearScore,
+        "bilinear_btt": BilinearScore,
+        "mlbtc": BilinearScore,
+    }
+    assert [kind for kind, layer in made.items() if isinstance(layer, GlobalLocalAttention)] == [
+        "global_local"
+    ]
     assert made["sliding_window"].pattern == Pattern(window=5)
     assert made["standard"].pattern == made["mlr"].pattern == made["mlbtc"].pattern == Pattern()
-    structures = {kind: type(made[kind].score.matrix).__name__ for kind in ("bilinear_mlr", "bilinear_btt", "mlbtc")}
+    structures = {
+        kind: type(made[kind].score.matrix).__name__
+        for kind in ("bilinear_mlr", "bilinear_btt", "mlbtc")
+    }
     assert structures == {"bilinear_mlr": "MLR", "bilinear_btt": "BTT", "mlbtc": "MLBTC"}
     # As many numbers as the two projections of an ordinary head, biases aside.
     assert made["bilinear_mlr"].score.matrix.n_parameters == 2 * 16 * 16
@@ -43,16 +62,26 @@ def test_every_kind_has_its_score_and_pattern():
 
 def test_patterns_take_turns_over_the_layers():
     assert patterns(layer_pattern="GWW", n_layers=5, window=4) == [
-        Pattern(), Pattern(window=4), Pattern(window=4), Pattern(), Pattern(window=4),
-    ]  # fmt: skip
-    assert patterns(backbone="sliding_window", n_global=2, n_layers=2) == [Pattern(window=5, n_global=2)] * 2
+        Pattern(),
+        Pattern(window=4),
+        Pattern(window=4),
+        Pattern(),
+        Pattern(window=4),
+    ]
+    assert (
+        patterns(backbone="sliding_window", n_global=2, n_layers=2)
+        == [Pattern(window=5, n_global=2)] * 2
+    )
     assert patterns(backbone="standard", n_layers=2) == [Pattern(), Pattern()]
 
 
 def test_offsets_take_turns_over_layers_or_heads():
     def offsets(**kwargs):
         described = config(**kwargs)
-        return [make_attention(described, layer).score.levels.offset for layer in range(described.n_layers)]
+        return [
+            make_attention(described, layer).score.levels.offset
+            for layer in range(described.n_layers)
+        ]
 
     assert offsets(offset="layers", n_layers=3) == [0, 3, 0]
     assert offsets(offset="heads", n_layers=2) == [(0, 3), (0, 3)]
@@ -83,7 +112,10 @@ def test_alternating_offsets_let_neighbours_across_a_border_meet():
         changed = x.clone()
         layer_maps[offset] = layer.weights(x)
         levels = layer.score.levels
-        blocks = [((9 + levels.offset) // size, (10 + levels.offset) // size) for size in levels.block_sizes[1:]]
+        blocks = [
+            ((9 + levels.offset) // size, (10 + levels.offset) // size)
+            for size in levels.block_sizes[1:]
+        ]
         assert [a == b for a, b in blocks] == ([False, False] if offset == 0 else [True, True])
         assert torch.equal(layer.weights(changed), layer_maps[offset])
     assert not torch.allclose(layer_maps[0], layer_maps["layers"])
@@ -113,14 +145,17 @@ def test_attention_maps_are_those_that_the_network_uses():
     maps = model.attention_maps(x)
     seen = []
     for block in model.stack.blocks:
-        block.attention.register_forward_hook(lambda module, args, _: seen.append(module.weights(args[0])))
+        block.attention.register_forward_hook(
+            lambda module, args, _: seen.append(module.weights(args[0]))
+        )
     model(x)
     torch.testing.assert_close(maps[:, 0, 0], torch.stack(seen)[:, 0])
 
 
 def test_a_hidden_token_changes_nothing_elsewhere():
     stack = make_stack(config("mlr", n_layers=2), generator=seeded()).eval()
-    x, seen = torch.randn(2, 20, 16, generator=seeded(1)), torch.arange(20).expand(2, 20) != 7
+    x = torch.randn(2, 20, 16, generator=seeded(1))
+    seen = torch.arange(20).expand(2, 20) != 7
     changed = x.where(seen[..., None], -x)
     torch.testing.assert_close(stack(changed, key_mask=seen)[seen], stack(x, key_mask=seen)[seen])
     assert not torch.allclose(stack(changed)[seen], stack(x)[seen])
@@ -133,21 +168,48 @@ def test_default_window_shows_half_of_the_tokens():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"backbone": "standard", "ranks": (4, 4)}, "'standard' does not take ranks; got .4, 4.; .*mlr, bilinear_mlr"),
-        ({"backbone": "bilinear_btt", "block_sizes": (4, 2)}, "does not take block_sizes; .* use one of mlr"),
-        ({"backbone": "mlr", "tt_rank": 2}, "'mlr' does not take tt_rank; got 2; .* use one of bilinear_btt"),
+        (
+            {"backbone": "standard", "ranks": (4, 4)},
+            "'standard' does not take ranks; got .4, 4.; .*mlr, bilinear_mlr",
+        ),
+        (
+            {"backbone": "bilinear_btt", "block_sizes": (4, 2)},
+            "does not take block_sizes; .* use one of mlr",
+        ),
+        (
+            {"backbone": "mlr", "tt_rank": 2},
+            "'mlr' does not take tt_rank; got 2; .* use one of bilinear_btt",
+        ),
         ({"backbone": "mlbtc", "rotary": True}, "'mlbtc' does not take rotary; got True"),
-        ({"backbone": "sliding_window", "layer_pattern": "G"}, "'sliding_window' does not take layer_pattern"),
-        ({"backbone": "mlr", "window": 3}, "window needs a layer with a window; got window = 3 without one"),
-        ({"backbone": "standard", "n_global": 3, "layer_pattern": "G"}, "n_global needs a layer with a window"),
-        ({"layer_pattern": "GLW"}, "layer_pattern must be made of G and W, such as 'GWW'; got 'GLW'"),
+        (
+            {"backbone": "sliding_window", "layer_pattern": "G"},
+            "'sliding_window' does not take layer_pattern",
+        ),
+        (
+            {"backbone": "mlr", "window": 3},
+            "window needs a layer with a window; got window = 3 without one",
+        ),
+        (
+            {"backbone": "standard", "n_global": 3, "layer_pattern": "G"},
+            "n_global needs a layer with a window",
+        ),
+        (
+            {"layer_pattern": "GLW"},
+            "layer_pattern must be made of G and W, such as 'GWW'; got 'GLW'",
+        ),
         ({"layer_pattern": ""}, "layer_pattern must be made of G and W"),
         ({"scaling": "mup"}, "scaling must be one of default, paper; got 'mup'"),
         ({"offset": "rows"}, "offset must be whole numbers, 'layers' or 'heads'; got 'rows'"),
         ({"window": 0, "layer_pattern": "W"}, "window must be a whole number of at least 1; got 0"),
         ({"architecture": "both"}, "architecture must be one of encoder, decoder; got 'both'"),
-        ({"architecture": "decoder"}, "patches must not overlap; got patch_stride = 4 for patch_len = 8"),
-        ({"architecture": "decoder", "patch_stride": 8}, "no map from the whole window .* linear_skip = True"),
+        (
+            {"architecture": "decoder"},
+            "patches must not overlap; got patch_stride = 4 for patch_len = 8",
+        ),
+        (
+            {"architecture": "decoder", "patch_stride": 8},
+            "no map from the whole window .* linear_skip = True",
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(kwargs, message):
@@ -156,13 +218,29 @@ def test_settings_that_mean_nothing_are_refused(kwargs, message):
 
 
 def decoder(kind="mlr", **kwargs):
-    sizes = {"context": 67, "horizon": 29, "patch_len": 8, "patch_stride": 8, "n_layers": 2, "linear_skip": False}
+    sizes = {
+        "context": 67,
+        "horizon": 29,
+        "patch_len": 8,
+        "patch_stride": 8,
+        "n_layers": 2,
+        "linear_skip": False,
+    }
     return ModelConfig(backbone=kind, architecture="decoder", **{**sizes, **kwargs})
 
 
 VARIANTS = [
     *[(kind, {}) for kind in ATTENTION_KINDS],
-    ("mlr", {"offset": "layers", "learn_scales": True, "rotary": True, "n_heads": 1, "ranks": (8, 4, 4)}),
+    (
+        "mlr",
+        {
+            "offset": "layers",
+            "learn_scales": True,
+            "rotary": True,
+            "n_heads": 1,
+            "ranks": (8, 4, 4),
+        },
+    ),
     ("mlr", {"scaling": "paper", "offset": "heads"}),
     ("mlr", {"n_heads": 4, "n_kv_heads": 2}),
     ("standard", {"layer_pattern": "GW", "window": 3, "n_global": 2, "rotary": True}),
@@ -173,7 +251,9 @@ VARIANTS = [
 @pytest.mark.parametrize(("kind", "kwargs"), VARIANTS)
 @pytest.mark.parametrize("horizon", [1, 8, 29])
 def test_decoding_patch_by_patch_equals_full_passes(kind, kwargs, horizon):
-    model = build_model(decoder(kind, horizon=horizon, **kwargs), generator=seeded()).double().eval()
+    model = (
+        build_model(decoder(kind, horizon=horizon, **kwargs), generator=seeded()).double().eval()
+    )
     x = torch.randn(3, 67, 2, generator=seeded(1), dtype=torch.float64)
     full = model(x)
     assert full.requires_grad
@@ -191,7 +271,11 @@ def test_stepping_through_a_layer_equals_the_full_pass_at_every_length(kind, kwa
     full = layer(x).detach()
     for prompt in range(described.n_tokens + 1):
         cache = layer.make_cache(2, described.n_tokens, dtype=torch.float64)
-        parts = [layer.step(part, cache) for part in x.split([prompt, described.n_tokens - prompt], 1) if part.shape[1]]
+        parts = [
+            layer.step(part, cache)
+            for part in x.split([prompt, described.n_tokens - prompt], 1)
+            if part.shape[1]
+        ]
         torch.testing.assert_close(torch.cat(parts, 1), full, rtol=1e-10, atol=1e-12)
         assert cache.length == described.n_tokens
 
@@ -201,7 +285,8 @@ def test_a_decoder_looks_at_no_later_patch_and_answers_for_each():
     patches = torch.randn(2, 8, 8, generator=seeded(1))
     changed = patches.clone()
     changed[:, 5:] += 3
-    first, second = model.next_patches(patches), model.next_patches(changed)
+    first = model.next_patches(patches)
+    second = model.next_patches(changed)
     torch.testing.assert_close(first[:, :5], second[:, :5])
     assert not torch.allclose(first[:, 5], second[:, 5])
 
@@ -209,7 +294,8 @@ def test_a_decoder_looks_at_no_later_patch_and_answers_for_each():
 def test_a_decoder_feeds_on_its_own_forecast():
     model = build_model(decoder(horizon=16), generator=seeded()).double().eval()
     x = torch.randn(2, 67, 1, generator=seeded(1), dtype=torch.float64)
-    mean, spread = x.mean(1, keepdim=True), x.std(1, keepdim=True, unbiased=False)
+    mean = x.mean(1, keepdim=True)
+    spread = x.std(1, keepdim=True, unbiased=False)
     patches = ((x - mean) / spread).squeeze(2)[:, 3:].unflatten(1, (8, 8))
     third = model.next_patches(patches)[:, -1:]
     fourth = model.next_patches(torch.cat((patches, third), 1))[:, -1:]

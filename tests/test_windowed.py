@@ -1,4 +1,6 @@
-"""Chunks of a sliding window against the loops and the reference, in linear memory, each pair met once."""
+"""Chunks of a sliding window against the loops and the reference, in linear memory, each pair met
+once.
+"""
 
 import functools
 import itertools
@@ -43,20 +45,39 @@ def same(batch, n_heads, length, width, n_values=None, **options):
 
 @pytest.mark.parametrize(
     ("length", "window", "causal", "n_global"),
-    [(1, 1, 0, 0), (7, 2, 1, 3), (41, 16, 0, 3), (41, 16, 1, 0), (41, 60, 0, 0), (41, 1, 1, 3), (41, 1, 0, 0)],
+    [
+        (1, 1, 0, 0),
+        (7, 2, 1, 3),
+        (41, 16, 0, 3),
+        (41, 16, 1, 0),
+        (41, 60, 0, 0),
+        (41, 1, 1, 3),
+        (41, 1, 0, 0),
+    ],
 )
-def test_lengths_and_windows_match_the_loops(length, window, causal, n_global, chunks, assert_close):
+def test_lengths_and_windows_match_the_loops(
+    length, window, causal, n_global, chunks, assert_close
+):
     options = {"window": window, "causal": bool(causal), "n_global": n_global}
     check(assert_close, same(1, 2, length, 4, 3), ["windowed"], **options)
 
 
 @pytest.mark.parametrize(
-    ("causal", "n_global", "mask_bytes"), [(0, 0, 1), (1, 1, 2**22), (0, 9, 2**22), (1, 9, 1), (0, 60, 1)]
+    ("causal", "n_global", "mask_bytes"),
+    [(0, 0, 1), (1, 1, 2**22), (0, 9, 2**22), (1, 9, 1), (0, 60, 1)],
 )
-def test_masked_keys_match_the_loops(causal, n_global, mask_bytes, chunks, kernel, monkeypatch, assert_close):
+def test_masked_keys_match_the_loops(
+    causal, n_global, mask_bytes, chunks, kernel, monkeypatch, assert_close
+):
     monkeypatch.setattr(windowed, "MASK_BYTES", mask_bytes)
     tensors = same(3, 2, 37, 4, 5)
-    options = {"window": 6, "causal": bool(causal), "n_global": n_global, "key_mask": draw_mask(3, 37), "scale": 0.7}
+    options = {
+        "window": 6,
+        "causal": bool(causal),
+        "n_global": n_global,
+        "key_mask": draw_mask(3, 37),
+        "scale": 0.7,
+    }
     check(assert_close, tensors, ["windowed"], **options)
     assert not any(x[0].any() for x in answers(by_windows, *tensors, **options))
 
@@ -66,13 +87,20 @@ def test_masked_keys_match_the_loops(causal, n_global, mask_bytes, chunks, kerne
     [
         {"ranks": (4,)},
         {"ranks": (1, 3), "block_sizes": (90, 70), "level_scales": (0.7, -1.5), "offset": (3, 9)},
-        {"ranks": (1, 3), "block_sizes": (90, 70), "level_scales": (0.0, -1.5), "mean_levels": True},
+        {
+            "ranks": (1, 3),
+            "block_sizes": (90, 70),
+            "level_scales": (0.0, -1.5),
+            "mean_levels": True,
+        },
         {"scale": -0.4},
         {"scale": 0.0},
     ],
 )
 def test_levels_that_all_pairs_share_match_the_loops(options, assert_close):
-    check(assert_close, same(2, 2, 30, 4), ["windowed"], window=7, causal=True, n_global=2, **options)
+    check(
+        assert_close, same(2, 2, 30, 4), ["windowed"], window=7, causal=True, n_global=2, **options
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,11 +113,14 @@ def test_any_window_matches_the_loops(data):
         "causal": data.draw(st.booleans(), label="causal"),
         "key_mask": draw_mask(2, length) if data.draw(st.booleans(), label="masked") else None,
     }
-    n_values, by_token = data.draw(st.integers(1, 5), label="V"), data.draw(st.booleans(), label="by token")
+    n_values = data.draw(st.integers(1, 5), label="V")
+    by_token = data.draw(st.booleans(), label="by token")
     tensors = same(2, 2, length, 3, n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
     with pytest.MonkeyPatch.context() as patch:
         least = data.draw(st.integers(1, 9), label="least chunk")
-        patch.setattr(windowed, "CHUNKS", (least, least + data.draw(st.integers(0, 9), label="more")))
+        patch.setattr(
+            windowed, "CHUNKS", (least, least + data.draw(st.integers(0, 9), label="more"))
+        )
         if data.draw(st.booleans(), label="plain"):
             patch.setattr(fused, "serves", lambda *_: False)
         check(compare, tensors, ["windowed"], **options)
@@ -100,7 +131,13 @@ def test_any_window_matches_the_loops(data):
 
 @pytest.mark.parametrize(
     ("length", "window", "causal", "n_global", "masked"),
-    [(257, 1, 1, 0, 0), (257, 300, 0, 70, 1), (700, 50, 0, 70, 0), (700, 50, 1, 70, 1), (700, 300, 1, 0, 1)],
+    [
+        (257, 1, 1, 0, 0),
+        (257, 300, 0, 70, 1),
+        (700, 50, 0, 70, 0),
+        (700, 50, 1, 70, 1),
+        (700, 300, 1, 0, 1),
+    ],
 )
 def test_long_sequences_match_the_reference(length, window, causal, n_global, masked, assert_close):
     tensors = same(2, 2, length, 6, 5, by_token=bool(masked))
@@ -126,7 +163,9 @@ def test_float32_matches_the_reference(chunks, assert_close):
 def test_half_precision_is_no_worse_than_plain_torch(dtype, masked):
     tensors = same(2, 2, 200, 32, dtype=dtype)
     seen = Pattern(causal=True, window=40).mask(200, 200)
-    mask = torch.arange(400).view(2, 200) % 5 != 3 if masked else None  # plain torch has NaN for a row without keys
+    mask = (
+        torch.arange(400).view(2, 200) % 5 != 3 if masked else None
+    )  # plain torch has NaN for a row without keys
 
     def plain(q, k, v):
         scores = (q * 32**-0.5 @ k.transpose(2, 3)).masked_fill(~seen, -torch.inf)
@@ -135,11 +174,16 @@ def test_half_precision_is_no_worse_than_plain_torch(dtype, masked):
         return scores.softmax(dim=-1) @ v
 
     options = {"window": 40, "causal": True, "key_mask": mask}
-    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), **options)
-    ours, theirs = answers(by_windows, *tensors, **options), answers(plain, *tensors)
+    expected = answers(
+        by_reference, *(x.detach().double().requires_grad_() for x in tensors), **options
+    )
+    ours = answers(by_windows, *tensors, **options)
+    theirs = answers(plain, *tensors)
     for actual, other, right in zip(ours, theirs, expected, strict=True):
         assert actual.dtype == dtype
-        assert (actual.double() - right).abs().max() <= 2 * (other.double() - right).abs().max() + 1e-5
+        assert (actual.double() - right).abs().max() <= 2 * (
+            other.double() - right
+        ).abs().max() + 1e-5
         assert (actual.double() - right).norm() <= 5e-3 * right.norm()
 
 
@@ -151,7 +195,9 @@ def test_any_memory_layout_gives_the_same(chunks, assert_close):
     tensors = same(3, 2, 50, 4, 4)
     expected = answers(by_reference, *tensors, **options)
     by_token = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
-    one_row = [torch.stack([x.detach()] * 2, dim=4)[..., 0] for x in tensors]  # features two apart in memory
+    one_row = [
+        torch.stack([x.detach()] * 2, dim=4)[..., 0] for x in tensors
+    ]  # features two apart in memory
     for views in (by_token, one_row):
         views = [x.requires_grad_() for x in views[:3]] + [views[3]]
         for actual, right in zip(answers(by_windows, *views, **options), expected, strict=True):
@@ -190,9 +236,13 @@ def test_inputs_stay_as_they_are():
 
 
 def peak_bytes(function, length, **options):
-    """Most memory held at once by a training step, beyond its inputs, as the allocator reports it."""
+    """Most memory held at once by a training step, beyond its inputs, as the allocator
+    reports it.
+    """
     q, k, v, g = same(2, 2, length, 32, dtype=torch.float32)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         answers(function, q, k, v, g, **options)
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     assert len(events) > 4
@@ -204,7 +254,9 @@ def test_memory_is_linear(masked, causal):
     peaks = []
     for length in (512, 1024, 2048):
         mask = draw_mask(2, length) if masked else None
-        peaks.append(peak_bytes(by_windows, length, window=64, causal=causal, n_global=2, key_mask=mask))
+        peaks.append(
+            peak_bytes(by_windows, length, window=64, causal=causal, n_global=2, key_mask=mask)
+        )
     assert peaks[2] - peaks[1] <= 2.1 * (peaks[1] - peaks[0])
     assert peaks[1] < 0.4 * peak_bytes(by_reference, 1024, window=64, causal=causal)
 
@@ -213,11 +265,14 @@ def test_memory_is_linear(masked, causal):
 
 
 @pytest.mark.parametrize(
-    ("length", "window", "n_global"), [(1, 1, 0), (20, 6, 4), (20, 20, 60), (53, 1, 4), (53, 6, 0), (53, 20, 4)]
+    ("length", "window", "n_global"),
+    [(1, 1, 0), (20, 6, 4), (20, 20, 60), (53, 1, 4), (53, 6, 0), (53, 20, 4)],
 )
 @pytest.mark.parametrize("causal", [False, True])
 def test_every_pair_is_met_once(length, window, n_global, causal, chunks):
-    call = geometry(length, length, Levels((4,), (length,)), window=window, n_global=n_global, causal=causal)
+    call = geometry(
+        length, length, Levels((4,), (length,)), window=window, n_global=n_global, causal=causal
+    )
     met = torch.zeros(length, length, dtype=torch.long)
     rows = torch.zeros(length, dtype=torch.long)
     positions = torch.arange(length)[None, None, :, None]
@@ -229,7 +284,9 @@ def test_every_pair_is_met_once(length, window, n_global, causal, chunks):
         seen = torch.ones(1, len(keys), dtype=torch.bool) if bias is None else bias[0, 0] == 0
         if chunk.causal:
             seen = keys <= positions[0, 0, chunk.rows]
-        for row, some in zip(range(length)[chunk.rows], seen.expand(len(rows[chunk.rows]), -1), strict=True):
+        for row, some in zip(
+            range(length)[chunk.rows], seen.expand(len(rows[chunk.rows]), -1), strict=True
+        ):
             met[row].index_add_(0, keys, some.long())
     assert (rows == 1).all()
     for i, j in itertools.product(range(length), repeat=2):
@@ -300,7 +357,10 @@ def test_windows_of_long_sequences_are_chosen_by_shape():
     ("options", "message"),
     [
         ({}, "needs a window; got None; give one"),
-        ({"window": 3, "ranks": (2, 2)}, r"one level that all pairs share; got ranks \(2, 2\) .*; use the reference"),
+        (
+            {"window": 3, "ranks": (2, 2)},
+            r"one level that all pairs share; got ranks \(2, 2\) .*; use the reference",
+        ),
     ],
 )
 def test_refusals_name_the_way_out(options, message):
@@ -327,12 +387,21 @@ def test_unequal_lengths_are_refused():
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_gpu_gives_the_same(dtype, causal, masked):
-    """Float32 may be multiplied in a narrower format there, so it is held to the rule of half precision."""
+    """Float32 may be multiplied in a narrower format there, so it is held to the rule of half
+    precision.
+    """
     tensors = same(2, 2, 700, 32, dtype=dtype)
     mask = draw_mask(2, 700) if masked else None
     options = {"window": 90, "causal": causal, "n_global": 3}
-    expected = answers(by_reference, *(x.detach().double().requires_grad_() for x in tensors), key_mask=mask, **options)
+    expected = answers(
+        by_reference,
+        *(x.detach().double().requires_grad_() for x in tensors),
+        key_mask=mask,
+        **options,
+    )
     there = [x.detach().cuda().requires_grad_(x.requires_grad) for x in tensors]
     ours = answers(by_windows, *there, key_mask=None if mask is None else mask.cuda(), **options)
     for actual, right in zip(ours, expected, strict=True):
-        assert (actual.double().cpu() - right).norm() <= (1e-10 if dtype == DOUBLE else 5e-3) * right.norm()
+        assert (actual.double().cpu() - right).norm() <= (
+            1e-10 if dtype == DOUBLE else 5e-3
+        ) * right.norm()

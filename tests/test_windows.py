@@ -18,7 +18,9 @@ def wide(values, **kwargs):
 
 def long(*series, **kwargs):
     frames = [
-        pd.DataFrame({"unique_id": i, "ds": pd.date_range("2024-01-01", periods=len(y), freq="D"), "y": y})
+        pd.DataFrame(
+            {"unique_id": i, "ds": pd.date_range("2024-01-01", periods=len(y), freq="D"), "y": y}
+        )
         for i, y in enumerate(series)
     ]
     return from_long(pd.concat(frames), **kwargs)
@@ -45,7 +47,8 @@ def test_empty_test_span_is_refused():
 def test_window_ends_equal_a_loop():
     panel = long(np.arange(30.0), np.arange(17.0), np.arange(9.0))
     spec = WindowSpec(context=5, horizon=3)
-    first, stop = np.array([0, 8, 4]), np.array([20, 17, 9])
+    first = np.array([0, 8, 4])
+    stop = np.array([20, 17, 9])
     expected = [
         panel.starts[n] + end
         for n in range(3)
@@ -69,11 +72,15 @@ def test_batches_equal_slices_and_drop_nothing(batch_size):
 
 
 def test_shuffling_is_the_generators_alone():
-    values, spec, ends = torch.arange(40.0).view(40, 1), WindowSpec(2, 1), np.arange(2, 40)
+    values = torch.arange(40.0).view(40, 1)
+    spec = WindowSpec(2, 1)
+    ends = np.arange(2, 40)
     passes = []
     for _ in range(2):
         state = torch.random.get_rng_state()
-        batches = WindowBatches(values, ends, spec, batch_size=5, generator=torch.Generator().manual_seed(3))
+        batches = WindowBatches(
+            values, ends, spec, batch_size=5, generator=torch.Generator().manual_seed(3)
+        )
         passes.append(torch.cat([y for _, y in batches]).flatten())
         again = torch.cat([y for _, y in batches]).flatten()
         assert torch.equal(state, torch.random.get_rng_state())
@@ -83,7 +90,8 @@ def test_shuffling_is_the_generators_alone():
 
 
 def test_repeated_windows_are_as_many_passes_each_in_an_order_of_its_own():
-    spec, values = WindowSpec(3, 2), torch.arange(12.0)[:, None]
+    spec = WindowSpec(3, 2)
+    values = torch.arange(12.0)[:, None]
     plain = WindowBatches(values, np.arange(3, 11), spec, batch_size=3)
     thrice = [x[:, 0, 0].tolist() for x, _ in plain.repeated(3)]
     assert thrice == 3 * [x[:, 0, 0].tolist() for x, _ in plain]
@@ -104,16 +112,21 @@ def test_windows_are_views_of_the_resident_tensor():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_of_a_batch_make_the_batch(size):
-    values, ends = torch.arange(40.0)[:, None], np.arange(5, 22)
+    values = torch.arange(40.0)[:, None]
+    ends = np.arange(5, 22)
     spec = WindowSpec(4, 2)
 
     def batches():
-        return WindowBatches(values, ends, spec, batch_size=6, generator=torch.Generator().manual_seed(0))
+        return WindowBatches(
+            values, ends, spec, batch_size=6, generator=torch.Generator().manual_seed(0)
+        )
 
     shares = [list(batches().share(rank, size)) for rank in range(size)]
     for number, (x, y) in enumerate(batches()):
         mine = [share[number] for share in shares]
-        assert [len(part[0]) for part in mine] == [len(range(rank, len(x), size)) for rank in range(size)]
+        assert [len(part[0]) for part in mine] == [
+            len(range(rank, len(x), size)) for rank in range(size)
+        ]
         for whole, parts in ((x, [part[0] for part in mine]), (y, [part[1] for part in mine])):
             assert torch.cat(parts).flatten(1).sort(0)[0].equal(whole.flatten(1).sort(0)[0])
     assert {len(share) for share in shares} == {len(batches())}
@@ -136,7 +149,9 @@ def test_filling_uses_only_what_was_known_at_the_cutoff(policy):
     for end in range(5, 41):
         x = history.contexts(np.array([end]), 5)[0]
         for c, column in enumerate(columns):
-            np.testing.assert_allclose(x[:, c], brute_fill(column, end, policy)[-5:], rtol=1e-12, err_msg=f"{end} {c}")
+            np.testing.assert_allclose(
+                x[:, c], brute_fill(column, end, policy)[-5:], rtol=1e-12, err_msg=f"{end} {c}"
+            )
 
 
 def test_a_later_value_changes_no_earlier_context():
@@ -173,10 +188,19 @@ def bounded_series():
     """Rows with bounds, without, and with values that only look like bounds."""
     rng = np.random.default_rng(3)
     t = np.arange(120.0)
-    free, counts = rng.normal(size=120), rng.poisson(1.5, 120).astype(float)
-    rows = [counts, -counts, free, np.clip(free, -1, 1), np.clip(free, -3, 0.5) + 7e5, np.full(120, 3.0)]
+    free = rng.normal(size=120)
+    counts = rng.poisson(1.5, 120).astype(float)
+    rows = [
+        counts,
+        -counts,
+        free,
+        np.clip(free, -1, 1),
+        np.clip(free, -3, 0.5) + 7e5,
+        np.full(120, 3.0),
+    ]
     rows += [np.maximum(0, t - 40), np.maximum(0, 80 - t), np.where(t % 30 == 0, 0.0, 1 + free**2)]
-    holes, seldom = counts.copy(), np.maximum(np.sort(free)[3], free)
+    holes = counts.copy()
+    seldom = np.maximum(np.sort(free)[3], free)
     holes[rng.random(120) < 0.4] = np.nan
     short, just, none = np.full((3, 120), np.nan)
     short[-31:], just[-32:] = counts[-31:], counts[-32:]
@@ -184,13 +208,18 @@ def bounded_series():
 
 
 def test_bounds_are_those_of_loops():
-    x, right = bounded_series(), []
+    x = bounded_series()
+    right = []
     for row in x:
         known = row[np.isfinite(row)]
-        parts = [[v for k, v in enumerate(known) if 4 * k // len(known) == part] for part in range(4)]
+        parts = [
+            [v for k, v in enumerate(known) if 4 * k // len(known) == part] for part in range(4)
+        ]
 
         def often(end, known=known, parts=parts):
-            return len(known) >= 32 and all(sum(v == end for v in part) >= len(known) / 80 for part in parts)
+            return len(known) >= 32 and all(
+                sum(v == end for v in part) >= len(known) / 80 for part in parts
+            )
 
         low, high = (known.min(), known.max()) if len(known) else (0, 0)
         right.append([low if often(low) else -np.inf, high if often(high) else np.inf])
@@ -202,9 +231,19 @@ def test_bounds_are_those_of_loops():
     np.testing.assert_array_equal(found, right)
     np.testing.assert_array_equal(lower[::-1, :, 1], lower[..., 0])
     np.testing.assert_array_equal(upper[::-1, :, 1], upper[..., 0])
-    # Counts, counts with holes, and 32 of them have a floor; what is touched only early, late, or seldom has none.
+    # Counts, counts with holes, and 32 of them have a floor; what is touched only early, late, or
+    # seldom has none.
     assert np.isfinite(found).tolist() == [
-        *([[True, False], [False, True], [False, False], [True, True], [False, True], [True, True]]),
+        *(
+            [
+                [True, False],
+                [False, True],
+                [False, False],
+                [True, True],
+                [False, True],
+                [True, True],
+            ]
+        ),
         *([[False, False]] * 3),
         *([[True, False], [False, False], [False, False], [True, False], [False, False]]),
     ]
@@ -217,8 +256,12 @@ def test_a_glance_misses_no_bound_and_no_grid():
     touching[2:, ::20] = touching[2:].max(axis=1, keepdims=True) + 1
     grids = np.tile(np.arange(66.0), (4, 4))
     grids[:2] = 10 + np.where(grids[:2] > 64, 64, grids[:2])
-    bounded, gridded = [True] * 4 + [False] * 4, [False] * 4 + [True, True, False, False]
-    for x, bounds, steps in ((touching, bounded[:4], gridded[:4]), (grids, bounded[4:], gridded[4:])):
+    bounded = [True] * 4 + [False] * 4
+    gridded = [False] * 4 + [True, True, False, False]
+    for x, bounds, steps in (
+        (touching, bounded[:4], gridded[:4]),
+        (grids, bounded[4:], gridded[4:]),
+    ):
         found = Values.after(x[:, :, None])
         for one, slow in zip(found, Values._among(x[:, :, None]), strict=True):
             np.testing.assert_array_equal(one, slow)
@@ -229,9 +272,12 @@ def test_a_glance_misses_no_bound_and_no_grid():
 def gridded_series():
     """Rows on a grid, and rows that only look like it; their steps, 0 for none."""
     rng = np.random.default_rng(5)
-    counts, steps = rng.poisson(2.0, 100).astype(float), rng.choice([-1.0, 1.0], 100)
+    counts = rng.poisson(2.0, 100).astype(float)
+    steps = rng.choice([-1.0, 1.0], 100)
     holes = np.where(rng.random(100) < 0.5, np.nan, counts)
-    twenty, wide, odd = counts.copy(), counts.copy(), counts.copy()
+    twenty = counts.copy()
+    wide = counts.copy()
+    odd = counts.copy()
     twenty[20:], wide[7], odd[7] = np.nan, 65 + counts.min(), 2.3517
     many = np.concatenate([np.arange(50.0), np.full(50, np.nan)])
     rows = [

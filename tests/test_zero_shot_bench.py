@@ -1,4 +1,6 @@
-"""The zero-shot benchmark: reading and scoring as the pack does, forecasts in batches, records, and the page."""
+"""The zero-shot benchmark: reading and scoring as the pack does, forecasts in batches, records, and
+the page.
+"""
 
 import gzip
 import importlib.util
@@ -12,7 +14,17 @@ import torch
 from records import Records
 from scripts import ORIGIN, ROOT
 from zero_shot import page, run
-from zero_shot.pack import COLUMNS, LEVELS, Instance, Pack, Task, fill, geometric_mean, score, seasonal_naive
+from zero_shot.pack import (
+    COLUMNS,
+    LEVELS,
+    Instance,
+    Pack,
+    Task,
+    fill,
+    geometric_mean,
+    score,
+    seasonal_naive,
+)
 
 from tsattn.catalogue import MODELS, Entry
 from tsattn.forecasters.naive import Naive
@@ -20,35 +32,57 @@ from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.pretrained.weights import SHIPPED, load_card
 
 NAN = np.nan
-CHRONOS, GIFT = "chronos-zs", "gift-eval"
+CHRONOS = "chronos-zs"
+GIFT = "gift-eval"
 
 
-# --- a pack of a few rows ---------------------------------------------------------------------------------------
+# --- a pack of a few rows -------------------------------------------------------------------------
 
 
 def row(name, suite, data, *, split="development", horizon=2, season=4, cutoffs=(-2,), series=3):
     models = {"seasonal_naive": {"MASE": 2.0, "WQL": 0.5}, "other": {"MASE": 1.0, "WQL": 0.4}}
     if suite == CHRONOS:
         models["rival"] = {"MASE": 0.5, "WQL": 0.45}
-    sizes = {"horizon": horizon, "seasonality": season, "freq": "D", "cutoffs": list(cutoffs), "series": series}
-    return {"name": name, "suite": suite, "split": split, "data": data, "published": models, **sizes}
+    sizes = {
+        "horizon": horizon,
+        "seasonality": season,
+        "freq": "D",
+        "cutoffs": list(cutoffs),
+        "series": series,
+    }
+    return {
+        "name": name,
+        "suite": suite,
+        "split": split,
+        "data": data,
+        "published": models,
+        **sizes,
+    }
 
 
 LONG = {"files": ["long.csv.gz"], "layout": "long", "time": None, "grid": None, "resample": None}
 LONG |= {"aggregate": None, "drop_last": 0}
 WIDE = {"files": ["wide.csv"], "layout": "wide", "time": "date", "grid": "h", "resample": "2h"}
 WIDE |= {"aggregate": "sum", "drop_last": 1}
-SERIES = {"b": [1.0, 2.0, 4.0, NAN, 5.0, 7.0, 6.0, 9.0], "a": [3.0, 3.0, 3.0], "c": [NAN, 1.0, NAN, 2.0, 0.0, NAN]}
+SERIES = {
+    "b": [1.0, 2.0, 4.0, NAN, 5.0, 7.0, 6.0, 9.0],
+    "a": [3.0, 3.0, 3.0],
+    "c": [NAN, 1.0, NAN, 2.0, 0.0, NAN],
+}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A pack of two suites: gaps, a series shorter than a season, a constant one, and a table that is resampled."""
+    """A pack of two suites: gaps, a series shorter than a season, a constant one, and a table that
+    is resampled.
+    """
     (tmp_path / "pack").mkdir()
     lines = ["item_id,timestamp,target"]
     for item, values in SERIES.items():
         stamps = pd.date_range("2020-01-01", periods=len(values)).strftime("%Y-%m-%d")
-        lines += [f"{item},{s},{'' if np.isnan(v) else v}" for s, v in zip(stamps, values, strict=True)]
+        lines += [
+            f"{item},{s},{'' if np.isnan(v) else v}" for s, v in zip(stamps, values, strict=True)
+        ]
     with gzip.open(tmp_path / "pack" / "long.csv.gz", "wt") as file:
         file.write("\n".join(lines) + "\n")
     hours = [0, 1, 1, 2, 4, 5, 6, 7, 8]
@@ -61,11 +95,18 @@ def folder(tmp_path):
             row("kept", GIFT, LONG, split="report"),
         ),
     ]
-    models = {"seasonal_naive": {CHRONOS: {"file": "c.csv", "trained_on": []}, GIFT: {"file": "s.csv"}}}
+    models = {
+        "seasonal_naive": {CHRONOS: {"file": "c.csv", "trained_on": []}, GIFT: {"file": "s.csv"}}
+    }
     models["other"] = {GIFT: {"file": "o.csv", "type": "zero-shot", "test_data_leakage": "Yes"}}
     models["rival"] = {CHRONOS: {"file": "r.csv", "trained_on": ["short", "elsewhere"]}}
-    suites = {name: {"repository": f"of/{name}", "commit": "0" * 40, "more": "words"} for name in (GIFT, CHRONOS)}
-    (tmp_path / "pack" / "tasks.json").write_text(json.dumps({"suites": suites, "models": models, "tasks": tasks}))
+    suites = {
+        name: {"repository": f"of/{name}", "commit": "0" * 40, "more": "words"}
+        for name in (GIFT, CHRONOS)
+    }
+    (tmp_path / "pack" / "tasks.json").write_text(
+        json.dumps({"suites": suites, "models": models, "tasks": tasks})
+    )
     return tmp_path / "pack"
 
 
@@ -81,9 +122,14 @@ def test_series_and_instances_are_cut_as_the_tasks_say(folder):
 def test_a_table_is_put_on_its_grid_and_summed(folder):
     pack = Pack(folder)
     x, y = pack.instances(pack.tasks["wide"])
-    # Hour 3 is missing and counts nothing in a sum; the first of the repeated hour stays; hour 8 is dropped at the end.
+    # Hour 3 is missing and counts nothing in a sum; the first of the repeated hour stays; hour 8 is
+    # dropped at the end.
     assert (x.item, x.past.tolist(), x.future.tolist()) == ("wide:x", [0 + 1, 3, 4 + 5], [6 + 7])
-    assert (y.item, y.past.tolist(), y.future.tolist()) == ("wide:y", [0 + 10, 20, 40 + 50], [60 + 70])
+    assert (y.item, y.past.tolist(), y.future.tolist()) == (
+        "wide:y",
+        [0 + 10, 20, 40 + 50],
+        [60 + 70],
+    )
 
 
 def test_tasks_of_one_data_set_share_what_was_read_and_cannot_change_it(folder):
@@ -95,23 +141,30 @@ def test_tasks_of_one_data_set_share_what_was_read_and_cannot_change_it(folder):
 
 
 def test_a_folder_without_tasks_is_refused(tmp_path, capsys):
-    with pytest.raises(ValueError, match=r"holds no tasks.json; name the folder of the zero-shot pack"):
+    with pytest.raises(
+        ValueError, match=r"holds no tasks.json; name the folder of the zero-shot pack"
+    ):
         Pack(tmp_path)
     assert run.main(["--pack", str(tmp_path), "--model", "naive"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_gaps_are_filled_from_before():
-    np.testing.assert_array_equal(fill(np.array([NAN, 2.0, NAN, NAN, 5.0, NAN])), [2, 2, 2, 2, 5, 5])
+    np.testing.assert_array_equal(
+        fill(np.array([NAN, 2.0, NAN, NAN, 5.0, NAN])), [2, 2, 2, 2, 5, 5]
+    )
     np.testing.assert_array_equal(fill(np.array([NAN, NAN])), [0, 0])
 
 
-# --- scores -----------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def by_loops(task, instances, forecasts):
     """MASE, WQL and coverage, one number at a time."""
-    errors, losses, total, inside = [], [0.0] * 9, 0.0, []
+    errors = []
+    losses = [0.0] * 9
+    total = 0.0
+    inside = []
     for each, answer in zip(instances, forecasts, strict=True):
         lag = 1 if task.suite == GIFT and len(each.past) < task.season else task.season
         steps = [abs(each.past[t] - each.past[t - lag]) for t in range(lag, len(each.past))]
@@ -133,32 +186,46 @@ def by_loops(task, instances, forecasts):
 def test_scores_are_those_of_loops(suite, assert_close):
     chance = np.random.default_rng(0)
     task = Task("t", suite, "development", 3, 4, "D", (-3,), 6, {}, {})
-    # Shorter than a season, as long, constant, one with gaps in past and future, and two ordinary ones.
+    # Shorter than a season, as long, constant, one with gaps in past and future, and two ordinary
+    # ones.
     pasts = [chance.normal(size=n) for n in (3, 4, 9, 12, 20, 30)]
     pasts[2] = np.ones(9)
     pasts[3][[2, 5, 6]] = NAN
     futures = chance.normal(size=(6, 3))
     futures[3, 1] = futures[4, 2] = NAN
-    instances = [Instance(str(n), 0, *pair) for n, pair in enumerate(zip(pasts, futures, strict=True))]
+    instances = [
+        Instance(str(n), 0, *pair) for n, pair in enumerate(zip(pasts, futures, strict=True))
+    ]
     forecasts = np.sort(chance.normal(size=(6, 3, 9)), axis=2)
-    got, wanted = score(task, instances, forecasts), by_loops(task, instances, forecasts)
+    got = score(task, instances, forecasts)
+    wanted = by_loops(task, instances, forecasts)
     for name, value in wanted.items():
         assert_close(got[name], value, "metric")
 
 
 def test_a_short_past_counts_in_one_suite_only():
-    past, future, answer = np.array([1.0, 2.0, 4.0]), np.array([5.0]), np.full((1, 1, 9), 2.0)
+    past = np.array([1.0, 2.0, 4.0])
+    future = np.array([5.0])
+    answer = np.full((1, 1, 9), 2.0)
     usual = Instance("u", 0, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), future)
-    both, answers = [Instance("s", 0, past, future), usual], np.concatenate([answer, answer])
+    both = [Instance("s", 0, past, future), usual]
+    answers = np.concatenate([answer, answer])
     for suite, wanted in ((GIFT, (3 / 1.5 + 3 / 1) / 2), (CHRONOS, 3.0)):
-        assert score(Task("t", suite, "development", 1, 4, "D", (-1,), 2, {}, {}), both, answers)["mase"] == wanted
+        assert (
+            score(Task("t", suite, "development", 1, 4, "D", (-1,), 2, {}, {}), both, answers)[
+                "mase"
+            ]
+            == wanted
+        )
 
 
 def test_forecasts_that_are_not_whole_are_refused():
     task = Task("t", GIFT, "development", 1, 1, "D", (-1,), 1, {}, {})
     asked = [Instance("i", 0, np.arange(3.0), np.ones(1))]
     for answer in (np.ones((1, 1, 8)), np.full((1, 1, 9), NAN)):
-        with pytest.raises(ValueError, match=r"t: forecasts must be finite, of shape \(1, 1, 9\); got"):
+        with pytest.raises(
+            ValueError, match=r"t: forecasts must be finite, of shape \(1, 1, 9\); got"
+        ):
             score(task, asked, answer)
 
 
@@ -166,14 +233,30 @@ def test_seasonal_naive_repeats_a_season_and_spreads_in_one_suite(assert_close):
     asked = [Instance("i", 0, np.array([1.0, 2.0, NAN, 5.0, 4.0]), np.ones(3))]
     filled = np.array([1.0, 2.0, 2.0, 5.0, 4.0])
     for suite in (CHRONOS, GIFT):
-        answer = seasonal_naive(Task("t", suite, "development", 3, 2, "D", (-3,), 1, {}, {}), asked)[0]
+        answer = seasonal_naive(
+            Task("t", suite, "development", 3, 2, "D", (-3,), 1, {}, {}), asked
+        )[0]
         assert_close(answer[:, 4], np.array([5.0, 4.0, 5.0]))
         deviation = 0.0 if suite == CHRONOS else np.sqrt(np.mean((filled[2:] - filled[:-2]) ** 2))
-        assert_close(answer[:, 8] - answer[:, 4], 1.2815515655446004 * deviation * np.sqrt([1, 1, 2]))
+        assert_close(
+            answer[:, 8] - answer[:, 4], 1.2815515655446004 * deviation * np.sqrt([1, 1, 2])
+        )
 
 
-TASKS = ("ett1/D/short", "ett1/H/medium", "jena_weather/D/short", "us_births/W/short", "us_births/M/short")
-TASKS += ("m4_weekly/W/short", "covid_deaths/D/short", "monash_covid_deaths", "monash_cif_2016", "monash_m3_yearly")
+TASKS = (
+    "ett1/D/short",
+    "ett1/H/medium",
+    "jena_weather/D/short",
+    "us_births/W/short",
+    "us_births/M/short",
+)
+TASKS += (
+    "m4_weekly/W/short",
+    "covid_deaths/D/short",
+    "monash_covid_deaths",
+    "monash_cif_2016",
+    "monash_m3_yearly",
+)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -181,8 +264,10 @@ def test_the_pack_itself_reads_and_scores_alike(pack_dir, name, assert_close):
     spec = importlib.util.spec_from_file_location("pack_score", pack_dir / "score.py")
     theirs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(theirs)
-    pack, known = Pack(pack_dir), theirs.load_tasks()[name]
-    task, cases = pack.tasks[name], theirs.instances(known)
+    pack = Pack(pack_dir)
+    known = theirs.load_tasks()[name]
+    task = pack.tasks[name]
+    cases = theirs.instances(known)
     asked = pack.instances(task)
     assert len(asked) == task.n_instances == len(cases)
     for each, (_, window, past, future) in zip(asked, cases, strict=True):
@@ -194,23 +279,29 @@ def test_the_pack_itself_reads_and_scores_alike(pack_dir, name, assert_close):
     drawn = naive + np.sort(chance.normal(size=naive.shape), axis=2) * np.abs(naive).mean()
     assert_close(seasonal_naive(task, asked), naive)
     for forecasts in (naive, drawn):
-        got, wanted = score(task, asked, forecasts), theirs.score(known, forecasts, cases)
+        got = score(task, asked, forecasts)
+        wanted = theirs.score(known, forecasts, cases)
         assert_close(np.array([got["mase"], got["wql"]]), np.array([wanted["MASE"], wanted["WQL"]]))
 
 
-# --- forecasts --------------------------------------------------------------------------------------------------
+# --- forecasts ------------------------------------------------------------------------------------
 
 
 class Reader(PretrainedForecaster):
-    """Reads gaps: every quantile is the last value seen plus the level, and what it was shown is kept."""
+    """Reads gaps: every quantile is the last value seen plus the level, and what it was shown is
+    kept.
+    """
 
     start = 0.0
     max_context = 3
 
     def fit(self, panel):
-        self.network_, self.panel_ = torch.nn.Linear(1, 1), panel
+        self.network_ = torch.nn.Linear(1, 1)
+        self.panel_ = panel
         torch.nn.init.constant_(self.network_.weight, self.start)
-        torch.nn.init.constant_(self.network_.bias, float(0 if self.weights == SHIPPED else self.weights))
+        torch.nn.init.constant_(
+            self.network_.bias, float(0 if self.weights == SHIPPED else self.weights)
+        )
         self.seen = type(self).shown = []
         return self
 
@@ -225,7 +316,9 @@ class Reader(PretrainedForecaster):
 
 
 class Learner(Naive):
-    """Is trained: remembers the lengths of the series that it was fitted on, and forecasts zeros."""
+    """Is trained: remembers the lengths of the series that it was fitted on, and
+    forecasts zeros.
+    """
 
     fits = ()
 
@@ -260,7 +353,8 @@ def test_a_reader_of_gaps_gets_batches_of_alike_length(folder, models, monkeypat
     answer = run.forecast("reader", pack.tasks["short"], asked)
     np.testing.assert_allclose(answer[:, 0, 0], [7.1, 3.1, 2.1])
     np.testing.assert_allclose(answer[1, 1], 3 + np.array(LEVELS))
-    # At most three rows of each are read; shorter ones begin with nothing, and what is missing stays missing.
+    # At most three rows of each are read; shorter ones begin with nothing, and what is missing
+    # stays missing.
     first, second = Reader.shown
     np.testing.assert_array_equal(first, [[NAN, 5, 7], [1, NAN, 2]])
     np.testing.assert_array_equal(second, [[3.0]])
@@ -288,13 +382,15 @@ def test_a_classical_model_answers_pasts_of_several_lengths():
     t = np.arange(60.0)
     pasts = [np.sin(t[:n]) + t[:n] / 9 for n in (30, 60, 30)]
     task = Task("t", GIFT, "development", 4, 4, "D", (-4,), 3, {}, {})
-    answer = run.forecast("theta", task, [Instance(str(n), 0, past, np.ones(4)) for n, past in enumerate(pasts)])
+    answer = run.forecast(
+        "theta", task, [Instance(str(n), 0, past, np.ones(4)) for n, past in enumerate(pasts)]
+    )
     assert (np.diff(answer, axis=2) > 0).all()
     np.testing.assert_array_equal(answer[0], answer[2])
     assert not np.allclose(answer[0], answer[1])
 
 
-# --- records ----------------------------------------------------------------------------------------------------
+# --- records --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -327,12 +423,20 @@ def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folde
     assert (err, out.count("\n")) == ("", 3)
     first = records(start.out)[0]
     pack = Pack(folder)
-    task, asked = pack.tasks["short"], pack.instances(pack.tasks["short"])
+    task = pack.tasks["short"]
+    asked = pack.instances(pack.tasks["short"])
     wanted = score(task, asked, run.forecast("reader", task, asked))
     assert {name: first[name] for name in wanted} == pytest.approx(wanted, rel=1e-8)
     assert first["rel_mase"] == pytest.approx(wanted["mase"] / 2.0, rel=1e-8)
     assert first["rel_wql"] == pytest.approx(wanted["wql"] / 0.5, rel=1e-8)
-    told = {"suite": CHRONOS, "split": "development", "horizon": 2, "n_instances": 3, "params": 2, "settings": {}}
+    told = {
+        "suite": CHRONOS,
+        "split": "development",
+        "horizon": 2,
+        "n_instances": 3,
+        "params": 2,
+        "settings": {},
+    }
     assert {name: first[name] for name in told} == told
     assert len(first["weights"]) == 64
     assert Records(start.out, page.KEY).rows()[0] == first
@@ -341,7 +445,11 @@ def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folde
 def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
     start("--model", "reader", "--task", "short")
     assert start("--model", "reader", "--model", "naive") == 0
-    assert start.runs == [("reader", "long"), ("reader", "wide"), *(("naive", t) for t in ("short", "long", "wide"))]
+    assert start.runs == [
+        ("reader", "long"),
+        ("reader", "wide"),
+        *(("naive", t) for t in ("short", "long", "wide")),
+    ]
     start("--model", "reader", "--model", "naive")
     assert start.runs == []
     start("--model", "reader", "--task", "short", "--weights", "7")
@@ -356,7 +464,10 @@ def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
 
 def test_report_tasks_are_run_on_demand_alone(start, capsys):
     assert start("--model", "naive", "--task", "kept") == 2
-    assert "--task kept is no task of --split development; use one of short, long, wide" in capsys.readouterr().err
+    assert (
+        "--task kept is no task of --split development; use one of short, long, wide"
+        in capsys.readouterr().err
+    )
     assert start("--model", "naive", "--split", "report") == 0
     assert start.runs == [("naive", "kept")]
     assert "report tasks are run once for a release" in capsys.readouterr().err
@@ -364,12 +475,24 @@ def test_report_tasks_are_run_on_demand_alone(start, capsys):
     assert "model 'nobody' is unknown" in capsys.readouterr().err
 
 
-# --- the page ---------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def ran(task, suite, *, model="naive", rel=(0.5, 0.25), horizon=2, **changes):
-    scores = {"mase": rel[0] * 2, "wql": rel[1] * 0.5, "rel_mase": rel[0], "rel_wql": rel[1], "coverage80": 0.75}
-    where = {"suite": suite, "task": task, "split": "development", "horizon": horizon, "n_instances": 100}
+    scores = {
+        "mase": rel[0] * 2,
+        "wql": rel[1] * 0.5,
+        "rel_mase": rel[0],
+        "rel_wql": rel[1],
+        "coverage80": 0.75,
+    }
+    where = {
+        "suite": suite,
+        "task": task,
+        "split": "development",
+        "horizon": horizon,
+        "n_instances": 100,
+    }
     costs = {
         "seconds": 9.0,
         "cpu_seconds": 1.5,
@@ -385,16 +508,34 @@ def others():
     tasks = [("short", CHRONOS, 2), ("long", GIFT, 2), ("far", GIFT, 720)]
     best = [[0.9, "rival"], [0.2, "rival"]]
     rows = [
-        {"kind": "published task", "task": name, "suite": suite, "split": "development", "horizon": horizon}
+        {
+            "kind": "published task",
+            "task": name,
+            "suite": suite,
+            "split": "development",
+            "horizon": horizon,
+        }
         | {"n_instances": 100, "seasonal_naive": [2.0, 0.5], "best": best}
         for name, suite, horizon in tasks
     ]
-    rival = {"kind": "published model", "model": "tirex", "columns": [[0.4, 0.5], [0.6, 0.7], [], [], []]}
+    rival = {
+        "kind": "published model",
+        "model": "tirex",
+        "columns": [[0.4, 0.5], [0.6, 0.7], [], [], []],
+    }
     rival["note"] = "trained on 1 of the tasks"
-    return [{"kind": "suite", "suite": GIFT, "repository": "of/gift", "commit": "1" * 40}, *rows, rival | {"files": []}]
+    return [
+        {"kind": "suite", "suite": GIFT, "repository": "of/gift", "commit": "1" * 40},
+        *rows,
+        rival | {"files": []},
+    ]
 
 
-OURS = [ran("short", CHRONOS), ran("long", GIFT, rel=(0.5, 0.5)), ran("far", GIFT, rel=(2.0, 0.5), horizon=720)]
+OURS = [
+    ran("short", CHRONOS),
+    ran("long", GIFT, rel=(0.5, 0.5)),
+    ran("far", GIFT, rel=(2.0, 0.5), horizon=720),
+]
 
 
 def test_aggregates_are_geometric_means_of_whole_columns():
@@ -404,10 +545,15 @@ def test_aggregates_are_geometric_means_of_whole_columns():
         (GIFT, "development", None),
         (GIFT, "development", 64),
     ]
-    # sqrt(0.5 * 2) = 1 over both tasks of the suite, 0.5 over the one that looks at most 64 steps ahead.
-    np.testing.assert_allclose(page.aggregates(rows, mine)[2:4], [[1.0, 0.5], [0.5, 0.5]], rtol=1e-12)
+    # sqrt(0.5 * 2) = 1 over both tasks of the suite, 0.5 over the one that looks at most 64 steps
+    # ahead.
+    np.testing.assert_allclose(
+        page.aggregates(rows, mine)[2:4], [[1.0, 0.5], [0.5, 0.5]], rtol=1e-12
+    )
     (part,) = page.ours([*OURS[:2], *others()]).values()
-    assert page.aggregates([*OURS[:2], *others()], part)[2] == [], "a task of the column was not run"
+    assert page.aggregates([*OURS[:2], *others()], part)[2] == [], (
+        "a task of the column was not run"
+    )
     assert geometric_mean([0.25, 1.0]) == 0.5
 
 
@@ -425,7 +571,12 @@ def write(folder, rows, published):
 def test_published_models_far_behind_are_left_out_unless_readme_has_them(tmp_path):
     of = {"near": 0.77, "behind": 0.79, "auto_ets": 1.5}
     more = [
-        {"kind": "published model", "model": name, "columns": [[mase, 0.5], [], [mase, 0.5], [], []], "note": ""}
+        {
+            "kind": "published model",
+            "model": name,
+            "columns": [[mase, 0.5], [], [mase, 0.5], [], []],
+            "note": "",
+        }
         | {"files": []}
         for name, mase in of.items()
     ]
@@ -448,7 +599,9 @@ def test_the_page_has_our_rows_in_bold_beside_published_ones(results, monkeypatc
     rival = "| tirex † | 0.400/0.500 | 0.600/0.700 | | | 35 |"
     assert text.index(rival) < text.index(own), "by MASE on the development tasks"
     assert f"Published scores: of/gift at `{'1' * 12}`. Commit `{'c' * 12}`" in text
-    assert page.summary(results(OURS)) == "No run is recorded yet.", "README has shipped weights only"
+    assert page.summary(results(OURS)) == "No run is recorded yet.", (
+        "README has shipped weights only"
+    )
     monkeypatch.setattr(page, "NAMES", {"ababab": "zero-9"})
     readme = " ".join(page.summary(results(OURS)).split())
     assert "| **zero-9** | 0.5 M | 0.500/0.250 | | 1.000/0.500 | |" in readme
@@ -471,6 +624,10 @@ def test_a_task_that_nobody_published_is_refused(results):
 
 def test_our_seasonal_naive_is_the_published_one_on_record():
     rows = page.read(ROOT / "benchmarks" / "results")
-    found = [row["rel_mase"] for row in rows if row["kind"] == "task" and row["model"] == "seasonal_naive"]
+    found = [
+        row["rel_mase"]
+        for row in rows
+        if row["kind"] == "task" and row["model"] == "seasonal_naive"
+    ]
     assert len(found) >= 27
     np.testing.assert_allclose(found, 1.0, rtol=0.002)

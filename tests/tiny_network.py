@@ -1,4 +1,6 @@
-"""A small pretrained network with random weights: what it says is nonsense, and how it says it is not."""
+"""A small pretrained network with random weights: what it says is nonsense, and how it says it is
+not.
+"""
 
 import functools
 
@@ -12,7 +14,9 @@ SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 16, "max_tokens": 8
 
 @functools.cache
 def tiny_network():
-    """The same network at each call; no weight of it is zero, so nothing that it reads is without effect."""
+    """The same network at each call; no weight of it is zero, so nothing that it reads is without
+    effect.
+    """
     generator = torch.Generator().manual_seed(0)
     network = ZeroNetwork(ZeroConfig(**SIZES), generator=generator)
     with torch.no_grad():

@@ -51,8 +51,8 @@ __all__ = [
     "special_days",
 ]
 
-# A public name must not be the name of a room directly below tsattn (attention, backtest: none is): importing
-# that room would put the module where the name belongs.
+# A public name must not be the name of a room directly below tsattn (attention, backtest: none is):
+# importing that room would put the module where the name belongs.
 _HOMES = {
     "AdaptiveConformal": "tsattn.evaluate.conformal",
     "Attention": "tsattn.nn.attention",
@@ -86,7 +86,9 @@ except PackageNotFoundError:  # the sources stand on the path without having bee
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name; Python calls this where the module has no such attribute yet."""
+    """Import the home of a public name; Python calls this where the module has no such attribute
+    yet.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'tsattn' has no attribute {name!r}")
     found = getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,6 @@
-"""The benchmark suite: models judged on every test window, one record a run, resumed where it stopped."""
+"""The benchmark suite: models judged on every test window, one record a run, resumed where it
+stopped.
+"""
 
 import hashlib
 import json
@@ -34,14 +36,30 @@ from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
 from tsattn.terminal import in_words
 
-# What a record must have to count as one: the place where it belongs, what it says, and where it came from.
+# What a record must have to count as one: the place where it belongs, what it says, and where it
+# came from.
 REQUIRED = (
-    *("dataset", "data_sha256", "split", "model", "horizon", "context", "seed", "n_windows", "mse", "mae"),
+    *(
+        "dataset",
+        "data_sha256",
+        "split",
+        "model",
+        "horizon",
+        "context",
+        "seed",
+        "n_windows",
+        "mse",
+        "mae",
+    ),
     *("params", "fit_seconds", "predict_seconds", "peak_mb"),
     *("versions", "machine", "config", "config_hash", "commit", "finished"),
 )
-# Settings that tell how a table is read or where a run happens, or stand in the record by themselves.
-_NOT_CONFIG = {*("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"), *Schema().get_params()}
+# Settings that tell how a table is read or where a run happens, or stand in the record by
+# themselves.
+_NOT_CONFIG = {
+    *("horizon", "alias", "random_state", "val_size", "checkpoint_dir", "n_threads"),
+    *Schema().get_params(),
+}
 # What a linear model has no use for.
 _SKIPS = ("linear_skip", "skip_rate", "skip_level")
 _COURSE = ("epochs", "best_epoch", "valid_loss", "timed_out")
@@ -61,21 +79,23 @@ def run_suite(
 ) -> list[dict[str, Any]]:
     """Run what is asked and not yet recorded; every window of every test span is judged.
 
-    Names, tables and sizes are checked before the first run. A run is fitted on the training rows, with the
-    validation rows for early stopping, and forecasts from each cutoff of the test span, step 1. Scores are on
-    the scale of the training rows (population deviation, per channel), and in original units beside it.
+    Names, tables and sizes are checked before the first run. A run is fitted on the training rows,
+    with the validation rows for early stopping, and forecasts from each cutoff of the test span,
+    step 1. Scores are on the scale of the training rows (population deviation, per channel), and in
+    original units beside it.
 
-    Several suites may fill one folder at the same time, from several machines too: each run is taken by one of them.
+    Several suites may fill one folder at the same time, from several machines too: each run is
+    taken by one of them.
 
     Args:
         suite: The grid.
         data_dir: Folder with the files of carded sets.
-        out: Folder of records, one line a run in ``<name of the suite>.jsonl``, added when the run is over. A run
-            whose record stands there is not run again. ``None`` writes nothing.
-        progress: Called with a line before each run; where it is given, a training also shows its progress on stderr
-            if that is a terminal.
-        engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one after another.
-            Times of runs that share a machine compare with one another only.
+        out: Folder of records, one line a run in ``<name of the suite>.jsonl``, added when the run
+            is over. A run whose record stands there is not run again. ``None`` writes nothing.
+        progress: Called with a line before each run; where it is given, a training also shows its
+            progress on stderr if that is a terminal.
+        engine: Where runs go, as in :func:`tsattn.distributed.distributed_map`; ``None``: here, one
+            after another. Times of runs that share a machine compare with one another only.
         n_threads: Threads of torch for each run; ``None``: one for small networks, as in
             :class:`tsattn.AttentionForecaster`.
 
@@ -88,22 +108,32 @@ def run_suite(
     """
     path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
     how = {"n_threads": None if n_threads is None else check_threads(n_threads)}
-    verbose = progress is not None and engine is None  # lines of several workers would overwrite one another
-    runs = [run.told(verbose, **how) for source in _sources(suite, data_dir) for run in _runs(suite, source)]
+    verbose = (
+        progress is not None and engine is None
+    )  # lines of several workers would overwrite one another
+    runs = [
+        run.told(verbose, **how)
+        for source in _sources(suite, data_dir)
+        for run in _runs(suite, source)
+    ]
     say = progress or (lambda line: None)
     known = [] if path is None else read_rows(path)
     records = [find_record(known, run.key) for run in runs]
     if engine is not None:
         return _run_elsewhere(runs, records, path, engine, say)
-    started, n_made = time.monotonic(), 0
+    started = time.monotonic()
+    n_made = 0
     # What another suite is at is left for the end: it will be there by then, or free.
     for wait in (False, True):
         for number, run in enumerate(runs):
             if wait and records[number] is not None:
                 continue
             what = "running" if records[number] is None else "found"
-            gone, n_left = time.monotonic() - started, sum(record is None for record in records)
-            left = f", {in_words(gone / n_made * n_left)} left" if n_made else ""  # as long a run as those made took
+            gone = time.monotonic() - started
+            n_left = sum(record is None for record in records)
+            left = (
+                f", {in_words(gone / n_made * n_left)} left" if n_made else ""
+            )  # as long a run as those made took
             say(f"[{number + 1}/{len(runs)}] {what}: {run.title}, {in_words(int(gone))} gone{left}")
             if records[number] is None:
                 records[number], is_new = _take(run, path, wait=wait)
@@ -112,7 +142,9 @@ def run_suite(
 
 
 def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[dict[str, Any] | None, bool]:
-    """A run's record, ``None`` while another process is at it and ``wait`` is not set, and whether it was run now."""
+    """A run's record, ``None`` while another process is at it and ``wait`` is not set, and whether
+    it was run now.
+    """
     if path is None:
         return run.execute(), True
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,12 +166,21 @@ def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[dict[str, Any]
 
 
 def _run_elsewhere(
-    runs: "list[_Run]", records: list[dict[str, Any] | None], path: Path | None, engine: Any, say: Callable[[str], None]
+    runs: "list[_Run]",
+    records: list[dict[str, Any] | None],
+    path: Path | None,
+    engine: Any,
+    say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     open_ = [number for number, record in enumerate(records) if record is None]
-    say(f"running {len(open_)} of {len(runs)} on {engine if isinstance(engine, int | str) else type(engine).__name__}")
+    say(
+        f"running {len(open_)} of {len(runs)} on"
+        f" {engine if isinstance(engine, int | str) else type(engine).__name__}"
+    )
     work: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
-    for number, (record, _) in zip(open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True):
+    for number, (record, _) in zip(
+        open_, distributed_map(work, [runs[n] for n in open_], engine=engine), strict=True
+    ):
         # A worker on another machine may have had another folder under this name.
         if path is not None:
             add_row(path, record, tuple(runs[number].key))
@@ -155,7 +196,9 @@ def find_record(records: list[dict[str, Any]], key: Mapping[str, Any]) -> dict[s
         key: Fields that must be equal.
     """
     whole = (record for record in records if record.keys() >= set(REQUIRED))
-    return next((record for record in whole if all(record[name] == key[name] for name in key)), None)
+    return next(
+        (record for record in whole if all(record[name] == key[name] for name in key)), None
+    )
 
 
 @dataclass(frozen=True)
@@ -184,23 +227,27 @@ def _carded(name: str, data_dir: str | Path | None) -> _Source:
     protocol = data.card.protocol
     if protocol.step != 1 or protocol.drop_last or not protocol.context_reach:
         raise ValueError(
-            f"card {data.card.name} asks for step = {protocol.step}, drop_last = {protocol.drop_last},"
-            f" context_reach = {protocol.context_reach}; only all windows, 1, false and true, make scores comparable"
+            f"card {data.card.name} asks for step = {protocol.step}, drop_last ="
+            f" {protocol.drop_last}, context_reach = {protocol.context_reach}; only all windows, 1,"
+            " false and true, make scores comparable"
         )
     panel = data.panel.rows(0, data.split.bounds[2])
     # The published spelling of the name is that of the file: ETTh1.
     title = Path(data.card.file).stem
-    return _Source(title, panel, data.split, data.card.seasonality, protocol.context, protocol.horizons)
+    return _Source(
+        title, panel, data.split, data.card.seasonality, protocol.context, protocol.horizons
+    )
 
 
 def _tabled(suite: Suite) -> _Source:
-    path, shares = Path(suite.table or ""), suite.split or ""
+    path = Path(suite.table or "")
+    shares = suite.split or ""
     panel = read_table(path, Schema(**suite.columns))
     if (panel.lengths != panel.lengths[0]).any():
         short = int(np.argmin(panel.lengths))
         raise ValueError(
-            f"one split needs series of one length; {panel.ids[short]!r} has {panel.lengths[short]} rows of"
-            f" {panel.lengths.max()}: cut all series to the same span"
+            f"one split needs series of one length; {panel.ids[short]!r} has {panel.lengths[short]}"
+            f" rows of {panel.lengths.max()}: cut all series to the same span"
         )
     split = Split.from_shares(int(panel.lengths[0]), shares)
     name = Path(path.name.removesuffix(".gz")).stem
@@ -220,8 +267,12 @@ class _Run:
     verbose: bool = False
 
     def told(self, verbose: bool, **how: Any) -> "_Run":
-        """The same run with settings that say how it is made, as far as they are given and the model has them."""
-        return replace(self, verbose=verbose, settings={**self.settings, **settings_for(self.model, **how)})
+        """The same run with settings that say how it is made, as far as they are given and the
+        model has them.
+        """
+        return replace(
+            self, verbose=verbose, settings={**self.settings, **settings_for(self.model, **how)}
+        )
 
     @property
     def key(self) -> dict[str, Any]:
@@ -253,10 +304,12 @@ class _Run:
         forecaster.fit(panel.rows(0, valid), verbose=self.verbose)
         fitted = time.perf_counter()
         rolled = roll(forecaster, panel, ends, scaler=make_scaler(panel, first), keep=False)
-        predicted, summary = time.perf_counter(), getattr(forecaster, "summary_", {})
+        predicted = time.perf_counter()
+        summary = getattr(forecaster, "summary_", {})
         if rolled.n_windows != len(ends):
             raise ValueError(
-                f"{self.model} was judged on {rolled.n_windows} of {len(ends)} windows; all of them must count"
+                f"{self.model} was judged on {rolled.n_windows} of {len(ends)} windows; all of them"
+                " must count"
             )
         return {
             **self.key,
@@ -310,21 +363,28 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
         settings |= settings_for(model, random_state=seed, val_size=source.split.valid)
     forecaster = make_forecaster(model, horizon, **settings)
     _check_rows(source, forecaster, model, int(settings.get("context") or 1))
-    # The season of a data set belongs to the data set; one that was asked for belongs to the configuration.
+    # The season of a data set belongs to the data set; one that was asked for belongs to the
+    # configuration.
     left_out = _NOT_CONFIG if suite.season_length else _NOT_CONFIG | {"season_length"}
     left_out = {*left_out, *entry.fixed}
     config = {name: value for name, value in config_of(forecaster).items() if name not in left_out}
-    return _Run(source, horizon, model, seed, settings, {"model": model, "protocol": _PROTOCOL, **config})
+    return _Run(
+        source, horizon, model, seed, settings, {"model": model, "protocol": _PROTOCOL, **config}
+    )
 
 
 def config_of(forecaster: Forecaster) -> dict[str, Any]:
-    """The settings of a forecaster by their bare names, as records have them since the first one."""
+    """The settings of a forecaster by their bare names, as records have them since the
+    first one.
+    """
     from tsattn.forecasters.linear import LinearForecaster
     from tsattn.forecasters.network import NetworkForecaster
 
     params = forecaster.get_params()
     groups = {name for name in params if any(other.startswith(f"{name}__") for other in params)}
-    found = {name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups}
+    found = {
+        name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups
+    }
     if isinstance(forecaster, NetworkForecaster):
         found["max_epochs"] = forecaster.training.n_epochs
         if found["learning_rate"] is None:
@@ -338,24 +398,30 @@ def config_of(forecaster: Forecaster) -> dict[str, Any]:
 
 def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: int) -> None:
     """Refuse before the first run what a model would refuse in the middle of the suite."""
-    split, horizon = source.split, forecaster.horizon
+    split = source.split
+    horizon = forecaster.horizon
     if split.train < context + horizon:
         raise ValueError(
-            f"{source.name} has {split.train} training rows; {model} needs {context + horizon} (context +"
-            " horizon): shorten context or horizon, or enlarge the training share"
+            f"{source.name} has {split.train} training rows; {model} needs {context + horizon}"
+            " (context + horizon): shorten context or horizon, or enlarge the training share"
         )
     if _is_trained(model, forecaster.get_params()) and 0 < split.valid < horizon:
         raise ValueError(
-            f"{source.name} has {split.valid} validation rows, too few for horizon {horizon}; enlarge the"
-            " validation share, or make it 0 to train without"
+            f"{source.name} has {split.valid} validation rows, too few for horizon {horizon};"
+            " enlarge the validation share, or make it 0 to train without"
         )
     if context < (patch := forecaster.get_params().get("network__patch_len", 1)):
-        raise ValueError(f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it")
+        raise ValueError(
+            f"context must be at least {model}'s patch_len = {patch}; got {context}; lengthen it"
+        )
 
 
 def provenance(forecaster: Forecaster | None) -> dict[str, Any]:
     """Where a record comes from: versions, machine, commit and the time it was finished."""
-    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+    versions = {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
     return {
         "versions": {**versions, "tsattn": __version__},
         "machine": _machine(forecaster),
@@ -365,11 +431,15 @@ def provenance(forecaster: Forecaster | None) -> dict[str, Any]:
 
 
 def current_commit() -> str | None:
-    """The commit of the checkout that this package lies in; ``None`` for an installed package or without git."""
+    """The commit of the checkout that this package lies in; ``None`` for an installed package or
+    without git.
+    """
     root = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
     # A package installed below somebody else's checkout must not borrow that checkout's commit.
@@ -380,11 +450,14 @@ def _machine(forecaster: Forecaster | None) -> str:
     import torch
 
     summary = getattr(forecaster, "summary_", {})
-    # Without a forecaster, what torch would use; forecasters that do not say run on one thread of torch.
+    # Without a forecaster, what torch would use; forecasters that do not say run on one thread of
+    # torch.
     n_threads = torch.get_num_threads() if forecaster is None else summary.get("threads", 1)
     device = summary.get("device", "cpu")
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return f"{platform.system()} {name}, {os.cpu_count()} cores, {n_threads} torch threads, {device}"
+    return (
+        f"{platform.system()} {name}, {os.cpu_count()} cores, {n_threads} torch threads, {device}"
+    )
 
 
 def _reset_peak() -> None:
@@ -394,7 +467,9 @@ def _reset_peak() -> None:
 
 
 def _peak_mb() -> float | None:
-    """Highest resident memory of the process in MB: of this run on Linux, elsewhere of its whole life."""
+    """Highest resident memory of the process in MB: of this run on Linux, elsewhere of its whole
+    life.
+    """
     try:
         import resource
     except ImportError:  # Windows has none
@@ -406,9 +481,12 @@ def _peak_mb() -> float | None:
 def asked(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that ask for something; ``None``, ``False`` and empty lists ask for nothing.
 
-    An option that is added later, and left out, therefore leaves the hash of a configuration as it was.
+    An option that is added later, and left out, therefore leaves the hash of a configuration as it
+    was.
     """
-    return {k: v for k, v in config.items() if v is not None and v is not False and v != () and v != []}
+    return {
+        k: v for k, v in config.items() if v is not None and v is not False and v != () and v != []
+    }
 
 
 def _digest(value: Any) -> str:

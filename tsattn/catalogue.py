@@ -27,7 +27,8 @@ class Entry:
         home: Module and name of the class, such as ``"naive.Naive"``, below ``tsattn.forecasters``.
         fixed: Arguments that belong to the name.
         trained: Whether it learns weights, so that context, seed and epochs mean something to it.
-        twin: The class that has the same model where the package after which the module is named is not installed.
+        twin: The class that has the same model where the package after which the module is named is
+            not installed.
     """
 
     home: str
@@ -44,29 +45,56 @@ class Entry:
         return found
 
     def settings(self) -> tuple[str, ...]:
-        """Names of the settings that are left to choose, the horizon aside: arguments, and fields of those objects."""
+        """Names of the settings that are left to choose, the horizon aside: arguments, and fields
+        of those objects.
+        """
         parameters = inspect.signature(self.find()).parameters
-        inside = [n for p in parameters.values() if isinstance(p.default, Settings) for n in p.default.get_params()]
-        return tuple(name for name in (*parameters, *inside) if name != "horizon" and name not in self.fixed)
+        inside = [
+            n
+            for p in parameters.values()
+            if isinstance(p.default, Settings)
+            for n in p.default.get_params()
+        ]
+        return tuple(
+            name for name in (*parameters, *inside) if name != "horizon" and name not in self.fixed
+        )
 
     def __call__(self, horizon: int, **settings: Any) -> Forecaster:
         """Make the forecaster, as :meth:`tsattn.forecaster.Forecaster.from_settings` does."""
         return self.find().from_settings(horizon=horizon, **self.fixed, **settings)
 
 
-_ATTENTIONS = ("mlr", "standard", "sliding_window", "global_local", "bilinear_mlr", "bilinear_btt", "mlbtc")
-_COMPILED, _STATSMODELS = "statsforecast.StatsforecastForecaster", "classical.StatsmodelsForecaster"
+_ATTENTIONS = (
+    "mlr",
+    "standard",
+    "sliding_window",
+    "global_local",
+    "bilinear_mlr",
+    "bilinear_btt",
+    "mlbtc",
+)
+_COMPILED = "statsforecast.StatsforecastForecaster"
+_STATSMODELS = "classical.StatsmodelsForecaster"
 _NETWORKS = {"deepar": "deepar", "patchtst_gluonts": "patchtst", "dlinear_gluonts": "dlinear"}
 _LINEAR = ("nlinear", "dlinear", "rlinear")
 
 # Models that share a class, and so may share settings.
-GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"attention": _ATTENTIONS, "linear": _LINEAR})
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"attention": _ATTENTIONS, "linear": _LINEAR}
+)
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
-        **{name: Entry("attention.AttentionForecaster", {"attention": name}, trained=True) for name in _ATTENTIONS},
-        **{name: Entry("linear.LinearForecaster", {"kind": name}, trained=True) for name in _LINEAR},
-        "least_squares": Entry("linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True),
+        **{
+            name: Entry("attention.AttentionForecaster", {"attention": name}, trained=True)
+            for name in _ATTENTIONS
+        },
+        **{
+            name: Entry("linear.LinearForecaster", {"kind": name}, trained=True) for name in _LINEAR
+        },
+        "least_squares": Entry(
+            "linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True
+        ),
         "zero": Entry("pretrained.PretrainedForecaster"),
         "auto": Entry("auto.AutoForecaster", trained=True),
         "naive": Entry("naive.Naive"),
@@ -74,13 +102,21 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "drift": Entry("naive.Drift"),
         "window_average": Entry("naive.WindowAverage"),
         **{name: Entry(_COMPILED, {"model": name}, twin=_STATSMODELS) for name in ("ets", "theta")},
-        **{name: Entry(_STATSMODELS, {"model": name}) for name in ("autoreg", "sarimax", "stl_ets")},
+        **{
+            name: Entry(_STATSMODELS, {"model": name}) for name in ("autoreg", "sarimax", "stl_ets")
+        },
         **{
             name: Entry(_COMPILED, {"model": name})
             for name in ("auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")
         },
-        **{name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True) for name in ("ridge", "gbm")},
-        **{name: Entry("gluonts.GluonTSForecaster", {"model": m}, trained=True) for name, m in _NETWORKS.items()},
+        **{
+            name: Entry("regression.SklearnForecaster", {"regressor": name}, trained=True)
+            for name in ("ridge", "gbm")
+        },
+        **{
+            name: Entry("gluonts.GluonTSForecaster", {"model": m}, trained=True)
+            for name, m in _NETWORKS.items()
+        },
     }
 )
 
@@ -105,8 +141,9 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
     Args:
         name: One of ``MODELS``, such as ``"mlr"`` or ``"seasonal_naive"``.
         horizon: Rows to forecast, at least 1.
-        **params: Settings of its class by their bare names, those of ``network``, ``training`` and ``schema`` among
-            them: ``d_model=32, max_epochs=5, time_col="date"``. ``alias`` defaults to ``name``.
+        **params: Settings of its class by their bare names, those of ``network``, ``training`` and
+            ``schema`` among them: ``d_model=32, max_epochs=5, time_col="date"``. ``alias`` defaults
+            to ``name``.
 
     Returns:
         A forecaster that is not fitted yet.
@@ -122,7 +159,9 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
     known = entry.settings()
     for given in params:
         if given not in known:
-            raise ValueError(f"model {name!r} has no setting {given!r}; it takes {', '.join(known)}")
+            raise ValueError(
+                f"model {name!r} has no setting {given!r}; it takes {', '.join(known)}"
+            )
     return entry(horizon, **{"alias": name, **params})
 
 
@@ -149,8 +188,8 @@ def load_forecaster(path: str | Path) -> Forecaster:
 def settings_for(name: str, **params: Any) -> dict[str, Any]:
     """Those of ``params`` that are given (not None) and mean something to a model.
 
-    A list of models shares one command line: ``context`` and ``max_epochs`` are for the trained ones,
-    ``season_length`` for the seasonal ones.
+    A list of models shares one command line: ``context`` and ``max_epochs`` are for the trained
+    ones, ``season_length`` for the seasonal ones.
 
     Args:
         name: One of ``MODELS``.
@@ -174,21 +213,24 @@ def forecast(
     """Forecast the rows after a table: one call, and with the default model no training.
 
     Args:
-        data: Long frame (id, time, value), wide frame (one column a series), one series with stamps, periods or
-            integers in its index, a bare list or array of values, or a ``Panel``. Frames and series may be those of
-            pandas, polars, pyarrow, or any library with ``to_pandas`` or the dataframe interchange protocol.
+        data: Long frame (id, time, value), wide frame (one column a series), one series with
+            stamps, periods or integers in its index, a bare list or array of values, or a
+            ``Panel``. Frames and series may be those of pandas, polars, pyarrow, or any library
+            with ``to_pandas`` or the dataframe interchange protocol.
         horizon: Rows to forecast.
         level: Central intervals in percent, such as 80 or ``[80, 95]``.
         quantiles: The same by probability, such as ``[0.1, 0.9]``.
-        future: Columns whose values are known after the last row, for models that read some: their id, time and values
-            in the rows to forecast. The columns must be in ``data`` as well.
-        schema: How a frame is read: names of columns, frequency, missing values; default :class:`tsattn.Schema`'s.
-        model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``; what must be fitted is.
+        future: Columns whose values are known after the last row, for models that read some: their
+            id, time and values in the rows to forecast. The columns must be in ``data`` as well.
+        schema: How a frame is read: names of columns, frequency, missing values; default
+            :class:`tsattn.Schema`'s.
+        model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``; what
+            must be fitted is.
 
     Returns:
-        A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column named after the
-        model (of a wide table, one a channel); and two a level and one a quantile. A ``Panel`` gives a
-        :class:`tsattn.Forecast`.
+        A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column
+        named after the model (of a wide table, one a channel); and two a level and one a quantile.
+        A ``Panel`` gives a :class:`tsattn.Forecast`.
 
     Raises:
         TypeError: If ``data`` is of another kind.
@@ -204,7 +246,9 @@ def forecast(
         schema = schema.changed(future_cols=_future_cols(future, schema))
     forecaster = make_forecaster(model, horizon, schema=schema)
     if future is not None and not forecaster.covariate_columns:
-        raise ValueError(f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'")
+        raise ValueError(
+            f"model {model!r} reads no future columns; leave future= out, or take one such as 'mlr'"
+        )
     return forecaster.fit(data).predict(level=levels, quantiles=asked, future=future)
 
 

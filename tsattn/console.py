@@ -28,7 +28,9 @@ def progress(quiet: bool) -> Callable[[str], None] | None:
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether ``--out`` names standard output; to open the device anew would begin at the head of a file behind it."""
+    """Whether ``--out`` names standard output; to open the device anew would begin at the head of a
+    file behind it.
+    """
     return path is not None and str(path) in ("-", "/dev/stdout")
 
 
@@ -48,7 +50,9 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
         if folder:
             raise ValueError(f"--out {path} is standard output; name a folder to write to")
         if as_json:
-            raise ValueError(f"--out {path} and --json both take standard output; leave out one of them")
+            raise ValueError(
+                f"--out {path} and --json both take standard output; leave out one of them"
+            )
         return
     if is_special(path) and not folder:
         if not os.access(path, os.W_OK):
@@ -62,13 +66,18 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
     if not folder and nearest == target:
         nearest = target.parent
     if not nearest.is_dir():
-        raise ValueError(f"{nearest} is a file, so nothing can be written below it; name another place for {path.name}")
+        raise ValueError(
+            f"{nearest} is a file, so nothing can be written below it; name another place for"
+            f" {path.name}"
+        )
     if not os.access(nearest, os.W_OK):
         raise ValueError(f"{nearest} may not be written to; name another place for {path.name}")
 
 
 def write_table(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:
-    """Write a table in the kind that its ending says; CSV to standard output where the path says so."""
+    """Write a table in the kind that its ending says; CSV to standard output where the path says
+    so.
+    """
     if is_stdout(path):
         typer.echo(frame.to_csv(index=index), nl=False)
         return
@@ -126,7 +135,10 @@ def print_checked(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json([report])
     else:
-        typer.echo(f"{report['name']}: {report['rows']} rows, checked by {report['checked_by']}, {report['path']}")
+        typer.echo(
+            f"{report['name']}: {report['rows']} rows, checked by {report['checked_by']},"
+            f" {report['path']}"
+        )
 
 
 def complain(message: str) -> int:
@@ -138,15 +150,22 @@ def complain(message: str) -> int:
 
 def os_error(error: OSError) -> str:
     """What the system says of a file, with a remedy."""
-    if error.errno in FULL and error.strerror is not None:  # not told by what writes files: the command's own output
-        return f"{error.filename or 'standard output'}: {error.strerror}; make room, or name another place"
+    if (
+        error.errno in FULL and error.strerror is not None
+    ):  # not told by what writes files: the command's own output
+        return (
+            f"{error.filename or 'standard output'}: {error.strerror}; make room, or name another"
+            " place"
+        )
     if error.filename is None or error.strerror is None:
         return str(error)  # written by hand, with its remedy
     return f"{error.filename}: {error.strerror}; check the path and its permissions"
 
 
 def mention(caught: Iterable[warnings.WarningMessage]) -> None:
-    """Show what the library warns of, a line each; what other packages say to programmers is not for users."""
+    """Show what the library warns of, a line each; what other packages say to programmers is not
+    for users.
+    """
     texts = [str(each.message) for each in caught if each.category in (UserWarning, RuntimeWarning)]
     for text in dict.fromkeys(texts):
         typer.echo(f"tsattn: warning: {' '.join(text.split())}", err=True)

@@ -1,4 +1,6 @@
-"""The demo: weekly CO2 at Mauna Loa, forecast by a combination that is judged beside its members and baselines."""
+"""The demo: weekly CO2 at Mauna Loa, forecast by a combination that is judged beside its members
+and baselines.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _WINDOWS, _STEP = 20, 13  # five years of cutoffs, a quarter apart
 _MODELS = ("auto", "zero", "mlr", "naive", "seasonal_naive")
 _LEVELS = (80, 95)
 _SEED = 0
-# Two thousand weeks make few batches of the usual size; smaller ones give the optimiser enough steps.
+# Two thousand weeks make few batches of the usual size; smaller ones give the optimiser enough
+# steps.
 _TRAINING: dict[str, Any] = {"context": 156, "batch_size": 32, "random_state": _SEED}
 
 
@@ -48,8 +51,12 @@ class Demo:
 
     def write(self, folder: Path) -> None:
         """Write ``forecast.csv``, ``backtest.csv`` and ``forecast.png``."""
-        write_atomic(folder / "forecast.csv", lambda aside: self.forecast.to_csv(aside, index=False))
-        write_atomic(folder / "backtest.csv", lambda aside: self.backtest.to_csv(aside, index=False))
+        write_atomic(
+            folder / "forecast.csv", lambda aside: self.forecast.to_csv(aside, index=False)
+        )
+        write_atomic(
+            folder / "backtest.csv", lambda aside: self.backtest.to_csv(aside, index=False)
+        )
         save_plot(self.picture, folder / "forecast.png")
 
     def report(self, folder: Path) -> str:
@@ -59,8 +66,11 @@ class Demo:
         weeks = self.backtest["ds"].nunique()
         return "\n".join(
             (
-                "Weekly CO2 at Mauna Loa (statsmodels.datasets.co2): a year ahead from"
-                f" {self.backtest['cutoff'].nunique()} cutoffs, {weeks} weeks judged, no refit between them.",
+                (
+                    "Weekly CO2 at Mauna Loa (statsmodels.datasets.co2): a year ahead from"
+                    f" {self.backtest['cutoff'].nunique()} cutoffs, {weeks} weeks judged, no refit"
+                    " between them."
+                ),
                 "",
                 table.to_string(float_format="{:.3f}".format),
                 "",
@@ -73,13 +83,17 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
     """Forecast a year ahead with intervals, and judge models beside baselines on rolling windows.
 
     Args:
-        progress: Called with a line before each step; where it is given, a training also shows its progress on stderr
-            if that is a terminal.
+        progress: Called with a line before each step; where it is given, a training also shows its
+            progress on stderr if that is a terminal.
     """
-    started, say = time.perf_counter(), progress or (lambda line: None)
-    panel, models = load_co2(), {name: _make(name) for name in _MODELS}
+    started = time.perf_counter()
+    say = progress or (lambda line: None)
+    panel = load_co2()
+    models = {name: _make(name) for name in _MODELS}
     say(f"judging {', '.join(_MODELS)} on {_WINDOWS} cutoffs")
-    judged = backtest(models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=progress is not None)
+    judged = backtest(
+        models, panel, n_windows=_WINDOWS, step_size=_STEP, verbose=progress is not None
+    )
     say("forecasting the year after the series by the combination")
     forecast = _make("auto").fit(panel).predict(panel, level=list(_LEVELS))
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead"
@@ -89,7 +103,9 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
 
 
 def load_co2() -> Panel:
-    """Weekly CO2 in ppm, 1958 to 2001, as statsmodels ships it; its missing weeks are interpolated when used."""
+    """Weekly CO2 in ppm, 1958 to 2001, as statsmodels ships it; its missing weeks are interpolated
+    when used.
+    """
     from statsmodels.datasets import co2
 
     weeks = co2.load_pandas().data["co2"]

@@ -1,4 +1,6 @@
-"""How does work spread over processes and machines? Training by DDP; forecasts, judging and grids piece by piece."""
+"""How does work spread over processes and machines? Training by DDP; forecasts, judging and grids
+piece by piece.
+"""
 
 import base64
 import itertools
@@ -28,29 +30,34 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 # Engines by name, and the packages that they need beside fugue.
 _ENGINES = {"native": (), "ray": ("ray",), "dask": ("dask", "distributed"), "spark": ("pyspark",)}
-# Errors that say something to the caller: they come back from wherever they were raised as they are.
+# Errors that say something to the caller: they come back from wherever they were raised as they
+# are.
 _RELAYED = (ValueError, TypeError, OSError, ImportError)
 _WAYS = ("fold", "series")
 
 
-def distributed_map(function: Callable[[_T], _R], items: Iterable[_T], *, engine: Any = None) -> list[_R]:
+def distributed_map(
+    function: Callable[[_T], _R], items: Iterable[_T], *, engine: Any = None
+) -> list[_R]:
     """``[function(item) for item in items]``, on several processes or machines.
 
     Args:
-        function: Anything that pickles, lambdas and functions of scripts included; run once for each item, or again
-            where an engine loses a worker.
+        function: Anything that pickles, lambdas and functions of scripts included; run once for
+            each item, or again where an engine loses a worker.
         items: What it is run on; each should be worth seconds, not milliseconds.
-        engine: ``None``: here, one after another. A number: so many processes of this machine. ``"ray"``, ``"dask"``
-            or ``"spark"``, or a client or session of theirs, or anything else that fugue takes: there, through fugue.
-            A name uses the engine's running session, or starts one on this machine that stays until Python ends;
-            scripts that start one need the guard ``if __name__ == "__main__":``. What an engine logs is its own.
+        engine: ``None``: here, one after another. A number: so many processes of this machine.
+            ``"ray"``, ``"dask"`` or ``"spark"``, or a client or session of theirs, or anything else
+            that fugue takes: there, through fugue. A name uses the engine's running session, or
+            starts one on this machine that stays until Python ends; scripts that start one need the
+            guard ``if __name__ == "__main__":``. What an engine logs is its own.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        ValueError: If the engine is unknown; or what ``function`` raised first, in the order of items, once all are
-            done. Likewise TypeError, OSError and ImportError; others come as the engine has them.
+        ValueError: If the engine is unknown; or what ``function`` raised first, in the order of
+            items, once all are done. Likewise TypeError, OSError and ImportError; others come as
+            the engine has them.
         ImportError: If fugue or the engine is not installed.
 
     Example:
@@ -87,16 +94,18 @@ def predict_many(
     """``forecaster.predict(data)`` with the series dealt out in chunks.
 
     Args:
-        forecaster: Fitted; each chunk gets a copy. A model whose forecast of a series looks at others must not be
-            used in this way.
+        forecaster: Fitted; each chunk gets a copy. A model whose forecast of a series looks at
+            others must not be used in this way.
         data: Series to continue. A wide frame is one series and stays whole.
         engine: As in :func:`distributed_map`.
         n_chunks: Parts; ``None`` takes as many as the engine works on at a time.
-        future: Values of covariates after the ends, for a forecaster that reads some, as in its ``predict``.
+        future: Values of covariates after the ends, for a forecaster that reads some, as in its
+            ``predict``.
         **asked: ``level``, ``quantiles``, ``horizon`` and what else its ``predict`` takes.
 
     Returns:
-        The answer of ``predict``: the same numbers, but for the rounding of sums in batches of another size.
+        The answer of ``predict``: the same numbers, but for the rounding of sums in batches of
+        another size.
 
     Raises:
         TypeError: If the forecaster is a name or a class.
@@ -105,7 +114,8 @@ def predict_many(
     check_forecaster(forecaster)
     forecaster.check_fitted()
     panel = forecaster.series(data)
-    # What lies before what it reads has no part in a forecast, except as what missing values are filled with.
+    # What lies before what it reads has no part in a forecast, except as what missing values are
+    # filled with.
     short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
     edges = _edges(panel.n_series, engine, n_chunks)
     parts = [(short.some(*edge), _ahead(panel, future, *edge)) for edge in edges]
@@ -128,17 +138,20 @@ def backtest_many(
     Args:
         forecasters: As in ``backtest``.
         data: Likewise.
-        by: ``"fold"``: each fit of each forecaster, with the windows up to the next fit, is a piece. ``"series"``:
-            fits are made here, one after another, and the windows of each are judged in chunks of series; for
-            forecasters whose fit is quick and whose forecast is slow.
+        by: ``"fold"``: each fit of each forecaster, with the windows up to the next fit, is a
+            piece. ``"series"``: fits are made here, one after another, and the windows of each are
+            judged in chunks of series; for forecasters whose fit is quick and whose forecast is
+            slow.
         engine: As in :func:`distributed_map`; each piece takes a copy of the series along.
-        n_chunks: Chunks of series, for ``by="series"``; ``None`` takes as many as the engine works on at a time.
-        **options: ``n_windows``, ``step_size``, ``refit``, ``level`` and the others of ``backtest``.
+        n_chunks: Chunks of series, for ``by="series"``; ``None`` takes as many as the engine works
+            on at a time.
+        **options: ``n_windows``, ``step_size``, ``refit``, ``level`` and the others of
+            ``backtest``.
 
     Returns:
-        The result of ``backtest``. By fold, forecasts are the same, bit for bit under the same number of threads; by
-        series, but for the rounding of sums in batches of another size. Scores are sums over pieces, the same but for
-        rounding.
+        The result of ``backtest``. By fold, forecasts are the same, bit for bit under the same
+        number of threads; by series, but for the rounding of sums in batches of another size.
+        Scores are sums over pieces, the same but for rounding.
 
     Raises:
         ValueError: As ``backtest``, or if ``by`` or ``n_chunks`` is not usable.
@@ -148,7 +161,8 @@ def backtest_many(
     _checked(engine)
     if n_chunks is not None and by == "fold":
         raise ValueError(
-            f"n_chunks deals series out, and by='fold' deals fits out; got n_chunks = {n_chunks!r}: use one"
+            f"n_chunks deals series out, and by='fold' deals fits out; got n_chunks = {n_chunks!r}:"
+            " use one"
         )
     if n_chunks is not None:
         check_whole("n_chunks", n_chunks)
@@ -156,7 +170,7 @@ def backtest_many(
     return backtest(forecasters, data, judge=judge, **options)
 
 
-# --- engines ----------------------------------------------------------------------------------------------------
+# --- engines --------------------------------------------------------------------------------------
 
 
 def _checked(engine: Any) -> Any:
@@ -170,13 +184,16 @@ def _checked(engine: Any) -> Any:
     if engine is None:
         return None
     if isinstance(engine, str) and engine not in _ENGINES:
-        raise ValueError(f"engine must be a number of processes or one of {', '.join(_ENGINES)}; got {engine!r}")
+        raise ValueError(
+            f"engine must be a number of processes or one of {', '.join(_ENGINES)}; got {engine!r}"
+        )
     needed = _ENGINES[engine] if isinstance(engine, str) else ()
     for package in ("fugue", "cloudpickle", *needed):
         if find_spec(package) is None:
             raise ImportError(
-                f"engine {engine if isinstance(engine, str) else type(engine).__name__!r} needs {package}; install it"
-                f" with: pip install 'tsattn[distributed]'{' pyspark' if package == 'pyspark' else ''}"
+                f"engine {engine if isinstance(engine, str) else type(engine).__name__!r} needs"
+                f" {package}; install it with: pip install"
+                f" 'tsattn[distributed]'{' pyspark' if package == 'pyspark' else ''}"
             )
     return engine
 
@@ -199,7 +216,9 @@ def _through_fugue(
 
     if not items:
         return []
-    table = pd.DataFrame({"place": np.arange(len(items)), "item": [_packed(item) for item in items]})
+    table = pd.DataFrame(
+        {"place": np.arange(len(items)), "item": [_packed(item) for item in items]}
+    )
     answer = fugue.api.transform(
         table,
         _answer_rows,
@@ -212,7 +231,9 @@ def _through_fugue(
     )
     rows = fugue.api.as_pandas(answer).sort_values("place")
     if rows["place"].tolist() != list(range(len(items))):
-        raise RuntimeError(f"the engine answered {len(rows)} of {len(items)} items; look at its logs")
+        raise RuntimeError(
+            f"the engine answered {len(rows)} of {len(items)} items; look at its logs"
+        )
     return [_unpacked(text) for text in rows["answer"]]
 
 
@@ -241,7 +262,7 @@ def _unpacked(text: str) -> Any:
     return pickle.loads(base64.b64decode(text))
 
 
-# --- pieces -----------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------
 
 
 def _edges(n_series: int, engine: Any, n_chunks: int | None) -> list[tuple[int, int]]:
@@ -259,7 +280,9 @@ def _ahead(panel: Panel, future: TableLike | None, first: int, stop: int) -> Tab
     return frame[frame[id_col].isin(panel.dialect.restore_ids(panel.ids[first:stop]))]
 
 
-def _predict(forecaster: Forecaster, asked: Mapping[str, Any], part: tuple[Panel, TableLike | None]) -> Forecast:
+def _predict(
+    forecaster: Forecaster, asked: Mapping[str, Any], part: tuple[Panel, TableLike | None]
+) -> Forecast:
     panel, future = part
     given = dict(asked) if future is None else {**asked, "future": future}
     answer = forecaster.predict(panel, **given)
@@ -277,7 +300,9 @@ def _joined(parts: Sequence[Forecast]) -> Forecast:
         ids=np.concatenate([part.ids for part in parts]),
         times=first.times.append([part.times for part in others]),
         cutoffs=first.cutoffs.append([part.cutoffs for part in others]),
-        quantiles={q: np.concatenate([part.quantiles[q] for part in parts]) for q in first.quantiles},
+        quantiles={
+            q: np.concatenate([part.quantiles[q] for part in parts]) for q in first.quantiles
+        },
     )
 
 
@@ -285,7 +310,9 @@ def _by_fold(engine: Any, plan: BacktestPlan) -> dict[str, Rolled]:
     pieces = [(name, fit) for name in plan.named for fit in range(len(plan.fits))]
     edges = [*plan.fits, plan.origins.shape[1]]
     places = [(name, slice(None), slice(edges[fit], edges[fit + 1])) for name, fit in pieces]
-    return _gathered(plan, places, distributed_map(partial(_judge_fold, plan), pieces, engine=engine))
+    return _gathered(
+        plan, places, distributed_map(partial(_judge_fold, plan), pieces, engine=engine)
+    )
 
 
 def _judge_fold(plan: BacktestPlan, piece: tuple[str, int]) -> Rolled:
@@ -294,8 +321,10 @@ def _judge_fold(plan: BacktestPlan, piece: tuple[str, int]) -> Rolled:
 
 
 def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[str, Rolled]:
-    edges, windows = _edges(plan.panel.n_series, engine, n_chunks), [*plan.fits, plan.origins.shape[1]]
-    pieces, places = [], []
+    edges = _edges(plan.panel.n_series, engine, n_chunks)
+    windows = [*plan.fits, plan.origins.shape[1]]
+    pieces = []
+    places = []
     for name, forecaster in plan.named.items():
         for start, stop in itertools.pairwise(windows):
             judged = int(plan.panel.lengths[0] - plan.origins[0, start])
@@ -316,8 +345,11 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
 def _judge_series(plan: BacktestPlan) -> Rolled:
     """Judge the one, fitted forecaster of a plan on all its windows."""
     ((name, fitted),) = plan.named.items()
-    context, judged = fitted.min_context, int(plan.panel.lengths[0] - plan.origins[0, 0])
-    require_length(plan.panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
+    context = fitted.min_context
+    judged = int(plan.panel.lengths[0] - plan.origins[0, 0])
+    require_length(
+        plan.panel, context + judged, f"a judged span of {judged} rows after the context of {name}"
+    )
     rolled = plan.blank(name)
     judge_windows(rolled, fitted, History(plan.panel), np.arange(plan.origins.size))
     return rolled
@@ -326,11 +358,14 @@ def _judge_series(plan: BacktestPlan) -> Rolled:
 def _gathered(
     plan: BacktestPlan, places: Sequence[tuple[str, slice, slice]], parts: Sequence[Rolled]
 ) -> dict[str, Rolled]:
-    """The windows of all pieces where they belong, given the forecaster, the series and the origins of each."""
+    """The windows of all pieces where they belong, given the forecaster, the series and the origins
+    of each.
+    """
     found = {name: plan.blank(name) for name in plan.named}
     slots = np.arange(plan.origins.size).reshape(plan.origins.shape)
     for (name, series, columns), part in zip(places, parts, strict=True):
-        whole, at = found[name], slots[series, columns].ravel()
+        whole = found[name]
+        at = slots[series, columns].ravel()
         whole.tally.include(part.tally, series)
         if whole.point is not None and whole.bounds is not None:
             whole.point[at], whole.bounds[at] = part.point, part.bounds

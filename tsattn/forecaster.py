@@ -26,17 +26,19 @@ if TYPE_CHECKING:  # what only covariates need is imported by the forecasters th
 class Forecaster(ABC):
     """Anything that forecasts ``horizon`` rows from the rows before them.
 
-    A forecaster of one's own is a subclass with a constructor that stores its arguments under their names, ``horizon``,
-    ``alias`` and ``schema`` among them, and these two methods: :meth:`_learn`, which learns from a panel, and
-    :meth:`_forecast`, which answers windows. Tables, covariates, chunks, intervals, frames and errors are done here.
+    A forecaster of one's own is a subclass with a constructor that stores its arguments under their
+    names, ``horizon``, ``alias`` and ``schema`` among them, and these two methods: :meth:`_learn`,
+    which learns from a panel, and :meth:`_forecast`, which answers windows. Tables, covariates,
+    chunks, intervals, frames and errors are done here.
 
     Attributes:
         horizon: Rows forecast ahead.
         alias: Name of the forecast columns; ``None`` is the forecaster's own name.
-        context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and puts them into
-            ``context_``.
+        context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and
+            puts them into ``context_``.
         schema: How tables are read.
-        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value; networks, for all.
+        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value;
+            networks, for all.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
         panel_in_: Whether they were given as a ``Panel``.
     """
@@ -55,17 +57,21 @@ class Forecaster(ABC):
     panel_in_: bool
     bound_: Mapping[str, Any]
 
-    # --- what a subclass says ---------------------------------------------------------------------------------------
+    # --- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
     def _learn(self, panel: Panel) -> None:
-        """Learn from all rows, or refuse them; attributes that are learnt end with an underscore."""
+        """Learn from all rows, or refuse them; attributes that are learnt end with an
+        underscore.
+        """
 
     @abstractmethod
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``, in one pass."""
+        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``,
+        in one pass.
+        """
 
     @property
     def name(self) -> str:
@@ -74,7 +80,9 @@ class Forecaster(ABC):
 
     @property
     def covariate_columns(self) -> CovariateColumns:
-        """What the next ``fit`` reads beside the target; nothing, if a forecaster does not say otherwise."""
+        """What the next ``fit`` reads beside the target; nothing, if a forecaster does not say
+        otherwise.
+        """
         return CovariateColumns()
 
     @property
@@ -87,11 +95,12 @@ class Forecaster(ABC):
         """Whether missing values are left out of account."""
         return False
 
-    # --- settings ---------------------------------------------------------------------------------------------------
+    # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
     def from_settings(cls, **settings: Any) -> Self:
-        """Make one of settings by their bare names: ``d_model`` goes into ``network``, ``freq`` into ``schema``.
+        """Make one of settings by their bare names: ``d_model`` goes into ``network``, ``freq``
+        into ``schema``.
 
         Args:
             **settings: Arguments of the constructor, or fields of the objects among them.
@@ -112,13 +121,18 @@ class Forecaster(ABC):
             ValueError: If a name is unknown or a value out of its range.
         """
         parameters = inspect.signature(cls).parameters
-        groups = {name: p.default for name, p in parameters.items() if isinstance(p.default, Settings)}
+        groups = {
+            name: p.default for name, p in parameters.items() if isinstance(p.default, Settings)
+        }
         homes = {key: name for name, group in groups.items() for key in group.get_params()}
         given = {name: value for name, value in settings.items() if name in parameters}
         inside: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             if name not in parameters and name not in homes:
-                raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {', '.join((*parameters, *homes))}")
+                raise ValueError(
+                    f"{cls.__name__} has no setting {name!r}; it has"
+                    f" {', '.join((*parameters, *homes))}"
+                )
             if name not in parameters:
                 inside.setdefault(homes[name], {})[name] = value
         for name, values in inside.items():
@@ -142,18 +156,22 @@ class Forecaster(ABC):
         """Change arguments of the constructor; they count from the next ``fit`` or ``predict`` on.
 
         Args:
-            **params: New values by name; ``network__d_model`` changes ``d_model`` inside of ``network``.
+            **params: New values by name; ``network__d_model`` changes ``d_model`` inside of
+                ``network``.
 
         Raises:
             ValueError: If a name is unknown or a value out of its range; nothing is changed then.
         """
         known = self.get_params(deep=False)
         inside: dict[str, dict[str, Any]] = {}
-        plain, held = {}, []
+        plain = {}
+        held = []
         for name, value in params.items():
             group, _, key = name.partition("__")
             if group not in known:
-                raise ValueError(f"{type(self).__name__} has no parameter {group!r}; it takes {', '.join(known)}")
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {group!r}; it takes {', '.join(known)}"
+                )
             if key:
                 inside.setdefault(group, {})[key] = value
             else:
@@ -166,7 +184,9 @@ class Forecaster(ABC):
                 plain[group] = given.changed(**values)
             else:
                 told = f"{group}__{next(iter(values))}"
-                raise ValueError(f"{group} of {type(self).__name__} has no parameters of its own; got {told}")
+                raise ValueError(
+                    f"{group} of {type(self).__name__} has no parameters of its own; got {told}"
+                )
         type(self)(**{**known, **plain})  # refuses what a constructor refuses
         for forecaster, values in held:
             forecaster.set_params(**values)
@@ -176,10 +196,14 @@ class Forecaster(ABC):
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
-        told = [f"{n}={v!r}" for n, v in self.get_params(deep=False).items() if not _same(v, defaults[n].default)]
+        told = [
+            f"{n}={v!r}"
+            for n, v in self.get_params(deep=False).items()
+            if not _same(v, defaults[n].default)
+        ]
         return f"{type(self).__name__}({', '.join(told)})"
 
-    # --- what everybody may ask -------------------------------------------------------------------------------------
+    # --- what everybody may ask -------------------------------------------------------------------
 
     @property
     def alias_(self) -> str:
@@ -204,19 +228,23 @@ class Forecaster(ABC):
 
     @property
     def max_context(self) -> int:
-        """Rows of history that are read where there are so many; windows of shorter series begin with NaN."""
+        """Rows of history that are read where there are so many; windows of shorter series begin
+        with NaN.
+        """
         return self.min_context
 
     def fit(self, data: TableLike | Panel, y: None = None, *, verbose: bool = False) -> Self:
         """Learn from all rows of a table; what was learnt before is forgotten.
 
         Args:
-            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a panel.
+            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
+                panel.
             y: Ignored; scikit-learn passes it.
             verbose: Show progress on stderr where that is a terminal and learning takes time.
 
         Raises:
-            ValueError: If the table is faulty, a series too short, or a setting not usable; nothing is changed then.
+            ValueError: If the table is faulty, a series too short, or a setting not usable; nothing
+                is changed then.
         """
         fresh = copy.copy(self)  # what was learnt before has no say, and stays where this fit fails
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -243,22 +271,27 @@ class Forecaster(ABC):
             data: Series to continue; ``None`` continues those of ``fit``.
             level: Central intervals in percent, such as 80 or ``[80, 95]``.
             quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
-            horizon: Steps to give: up to the forecaster's own (the default) the first of them; ``zero`` gives more.
-            future: Id, time and future columns of the rows after each series' end (:meth:`make_future_frame`), in any
-                order, for a forecaster that reads some. A wide table's has no ids.
-            recursive: For more steps than the forecaster's, take the forecast for the history and go on, again and
-                again. Errors add up and nobody measured them, so there are points only.
+            horizon: Steps to give: up to the forecaster's own (the default) the first of them;
+                ``zero`` gives more.
+            future: Id, time and future columns of the rows after each series' end
+                (:meth:`make_future_frame`), in any order, for a forecaster that reads some. A wide
+                table's has no ids.
+            recursive: For more steps than the forecaster's, take the forecast for the history and
+                go on, again and again. Errors add up and nobody measured them, so there are points
+                only.
 
         Returns:
             A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
 
         Raises:
-            ValueError: If not fitted, a table is faulty, a series too short, ``future`` not complete, or more is asked
-                than the forecaster can give.
+            ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
+                complete, or more is asked than the forecaster can give.
         """
         self.check_fitted()
         asked: dict[str, Any] = {"level": level, "quantiles": quantiles, "horizon": horizon}
-        forecast = forecast_panel(self, self.series(data), **asked, future=future, recursive=recursive)
+        forecast = forecast_panel(
+            self, self.series(data), **asked, future=future, recursive=recursive
+        )
         as_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return forecast if as_panel else forecast.to_frame()
 
@@ -267,13 +300,17 @@ class Forecaster(ABC):
         return self
 
     def predict_windows(
-        self, x: np.ndarray, *, quantiles: Sequence[float] = (), covariates: "CovariateWindows | None" = None
+        self,
+        x: np.ndarray,
+        *,
+        quantiles: Sequence[float] = (),
+        covariates: "CovariateWindows | None" = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Forecast each window by itself; points and quantiles come from one pass.
 
         Args:
-            x: Histories in original units, ``[B, T, C]`` with T at least ``min_context``; the last ``max_context`` rows
-                are read.
+            x: Histories in original units, ``[B, T, C]`` with T at least ``min_context``; the last
+                ``max_context`` rows are read.
             quantiles: Q probabilities, ascending, strictly between 0 and 1.
             covariates: Those of the same windows, for a forecaster that reads some, as
                 :class:`tsattn.data.encoding.CovariateHistory` cuts them.
@@ -282,24 +319,36 @@ class Forecaster(ABC):
             Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]``, in float64.
 
         Raises:
-            ValueError: If the shape does not fit, a value is not finite, covariates are missing or nobody reads them,
-                or quantiles are asked of a forecaster that gives points only.
+            ValueError: If the shape does not fit, a value is not finite, covariates are missing or
+                nobody reads them, or quantiles are asked of a forecaster that gives points only.
         """
         return self._answer_windows(x, quantiles, covariates)
 
     def _answer_windows(
-        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None", **known: Any
+        self,
+        x: np.ndarray,
+        quantiles: Sequence[float],
+        covariates: "CovariateWindows | None",
+        **known: Any,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What :meth:`predict_windows` answers; ``known`` of the windows goes on to :meth:`_forecast`."""
-        asked, columns = check_request(None, tuple(quantiles))[2], self.covariate_columns_
+        """What :meth:`predict_windows` answers; ``known`` of the windows goes on to
+        :meth:`_forecast`.
+        """
+        asked = check_request(None, tuple(quantiles))[2]
+        columns = self.covariate_columns_
         shape = np.shape(x)
         x = self._checked(x)
         if columns:
             from tsattn.data.encoding import check_windows_of
 
-            covariates = check_windows_of(covariates, columns, shape, self.horizon).cut(x.shape[1], self.horizon)
+            covariates = check_windows_of(covariates, columns, shape, self.horizon).cut(
+                x.shape[1], self.horizon
+            )
         elif covariates is not None:
-            raise ValueError(f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with some")
+            raise ValueError(
+                f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with"
+                " some"
+            )
         point, bounds = self._forecast(x, asked, covariates, **known)
         shape = (x.shape[0], self.horizon, x.shape[2])
         return self._shaped(point, shape), self._shaped(bounds, (*shape, len(asked)))
@@ -312,9 +361,11 @@ class Forecaster(ABC):
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Forecast from rows of a panel: what :meth:`predict_windows` answers to the windows before them.
+        """Forecast from rows of a panel: what :meth:`predict_windows` answers to the windows before
+        them.
 
-        A forecaster that knows its series by their ids may make use of that here, where it sees whose windows they are.
+        A forecaster that knows its series by their ids may make use of that here, where it sees
+        whose windows they are.
 
         Args:
             history: Of the panel.
@@ -334,7 +385,8 @@ class Forecaster(ABC):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """Windows as :meth:`_forecast` takes them."""
-        context, most = self.min_context, self.max_context
+        context = self.min_context
+        most = self.max_context
         if most == context:
             return check_windows(x, context)[:, -context:]
         x = np.asarray(x, dtype=np.float64)
@@ -345,11 +397,16 @@ class Forecaster(ABC):
     def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         answer = np.asarray(answer, dtype=np.float64)
         if answer.shape != shape:
-            raise ValueError(f"{self.alias_} must answer windows, steps, channels as {shape}; got {answer.shape}")
+            raise ValueError(
+                f"{self.alias_} must answer windows, steps, channels as {shape}; got {answer.shape}"
+            )
         return answer
 
-    def make_future_frame(self, data: TableLike | Panel | None = None, *, horizon: int | None = None) -> pd.DataFrame:
-        """The rows that ``predict`` needs as ``future``, with the future columns empty, to be filled in.
+    def make_future_frame(
+        self, data: TableLike | Panel | None = None, *, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """The rows that ``predict`` needs as ``future``, with the future columns empty, to be
+        filled in.
 
         Args:
             data: Series to continue; ``None`` continues those of ``fit``.
@@ -364,7 +421,7 @@ class Forecaster(ABC):
         steps = self.horizon if horizon is None else check_horizon(horizon)
         return future_frame(self.series(data), self.covariate_columns_, steps)
 
-    # --- tables and windows -----------------------------------------------------------------------------------------
+    # --- tables and windows -----------------------------------------------------------------------
 
     def check_fitted(self) -> None:
         """Refuse to go on before ``fit``, or after a change of what it is bound to.
@@ -376,7 +433,10 @@ class Forecaster(ABC):
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
         for name, fitted in vars(self).get("bound_", {}).items():
             if (value := getattr(self, name)) != fitted:
-                raise ValueError(f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it back")
+                raise ValueError(
+                    f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it"
+                    " back"
+                )
 
     def series(self, data: TableLike | Panel | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
@@ -387,16 +447,18 @@ class Forecaster(ABC):
         return self.panel_ if data is None else self.read(data, fitted=True)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
-        """A table as this forecaster reads it; a panel passes through, without covariates that nobody reads.
+        """A table as this forecaster reads it; a panel passes through, without covariates that
+        nobody reads.
 
         Args:
             data: Frame or panel.
-            fitted: Read what the last fit read, not what the next one would; its frequency counts where the schema
-                names none, for new data may be too short to infer it from.
+            fitted: Read what the last fit read, not what the next one would; its frequency counts
+                where the schema names none, for new data may be too short to infer it from.
 
         Raises:
             TypeError: If settings are not of their class.
-            ValueError: If the table is faulty, or misses values that the forecaster cannot leave out.
+            ValueError: If the table is faulty, or misses values that the forecaster cannot leave
+                out.
         """
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
@@ -406,12 +468,14 @@ class Forecaster(ABC):
         panel = data.keep(columns)
         if fitted and panel.freq != self.panel_.freq:
             raise ValueError(
-                f"the model was fitted on frequency {self.panel_.freq!r}; got {panel.freq!r}; resample, or fit anew"
+                f"the model was fitted on frequency {self.panel_.freq!r}; got {panel.freq!r};"
+                " resample, or fit anew"
             )
         if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
             raise ValueError(
-                f"{self.alias_} cannot leave missing values out (missing='mask'); fill them in by missing='interpolate'"
-                " or 'ffill', or take a forecaster that can, such as 'zero' or 'mlr'"
+                f"{self.alias_} cannot leave missing values out (missing='mask'); fill them in by"
+                " missing='interpolate' or 'ffill', or take a forecaster that can, such as 'zero'"
+                " or 'mlr'"
             )
         return panel
 
@@ -419,22 +483,28 @@ class Forecaster(ABC):
         """The rows before each end that :meth:`predict_windows` reads.
 
         Args:
-            history: Of the panel in which the ends lie, each with at least ``min_context`` rows before it.
+            history: Of the panel in which the ends lie, each with at least ``min_context`` rows
+                before it.
             ends: Absolute rows just after the last row of each window, ``[B]``.
 
         Returns:
-            ``[B, T, C]``: T is ``min_context``, or up to ``max_context`` where a forecaster reads so far; then shorter
-            histories have NaN before their first row.
+            ``[B, T, C]``: T is ``min_context``, or up to ``max_context`` where a forecaster reads
+            so far; then shorter histories have NaN before their first row.
         """
-        context, most = self.min_context, self.max_context
+        context = self.min_context
+        most = self.max_context
         return history.contexts(ends, context) if most == context else history.reaching(ends, most)
 
-    def covariate_history(self, panel: Panel, ahead: np.ndarray | None = None) -> "CovariateHistory | None":
-        """Where the covariates of windows are cut from; ``None`` if the fitted forecaster reads none.
+    def covariate_history(
+        self, panel: Panel, ahead: np.ndarray | None = None
+    ) -> "CovariateHistory | None":
+        """Where the covariates of windows are cut from; ``None`` if the fitted forecaster reads
+        none.
 
         Args:
             panel: The series.
-            ahead: Future columns after the last row of each series, ``[N, F, K]``; ``None`` for windows inside.
+            ahead: Future columns after the last row of each series, ``[N, F, K]``; ``None`` for
+                windows inside.
 
         Raises:
             ValueError: If the panel lacks one of them.
@@ -465,7 +535,8 @@ class Forecast:
         cutoffs: Last stamp used of each series, ``[N]``.
         alias: Name of the point column.
         dialect: How the frame looked that the forecast answers.
-        quantiles: Quantile forecasts, each ``[N, F, C]``, for all that ``levels`` and ``asked_quantiles`` need.
+        quantiles: Quantile forecasts, each ``[N, F, C]``, for all that ``levels`` and
+            ``asked_quantiles`` need.
         levels: Central levels in percent that the frame shows as ``-lo-80`` and ``-hi-80``.
         asked_quantiles: Quantiles that the frame shows as ``-q0.1``.
     """
@@ -490,8 +561,9 @@ class Forecast:
         """The forecast in the dialect of the data.
 
         Returns:
-            Long: id, time, ``<alias>``, ``<alias>-lo-80``, ``<alias>-hi-80``, ``<alias>-q0.1``, one row a series
-            and step in the order of ``ids``. Wide: ``<channel>``, ``<channel>-lo-80``, ... by stamp.
+            Long: id, time, ``<alias>``, ``<alias>-lo-80``, ``<alias>-hi-80``, ``<alias>-q0.1``, one
+            row a series and step in the order of ``ids``. Wide: ``<channel>``, ``<channel>-lo-80``,
+            ... by stamp.
 
         Raises:
             ValueError: If a column would have the name of another one.
@@ -505,7 +577,9 @@ class Forecast:
         asked = interval_columns(self.levels, self.asked_quantiles)
         for c, name in enumerate(self.channels if dialect.kind == "wide" else (self.alias,)):
             columns.append((name, self.point[:, :, c].ravel()))
-            columns += [(f"{name}-{suffix}", self.quantiles[q][:, :, c].ravel()) for suffix, q in asked]
+            columns += [
+                (f"{name}-{suffix}", self.quantiles[q][:, :, c].ravel()) for suffix, q in asked
+            ]
         refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else self.times.rename(dialect.index_name)
         return pd.DataFrame(dict(columns), index=index)
@@ -523,12 +597,17 @@ def check_forecaster(given: object) -> None:
     if isinstance(given, Forecaster):
         return
     if isinstance(given, str):
-        kind, how = repr(given), f"make_forecaster({given!r}, horizon)"
+        kind = repr(given)
+        how = f"make_forecaster({given!r}, horizon)"
     elif isinstance(given, type):
-        kind, how = f"the class {given.__name__}", f"{given.__name__}(...)"
+        kind = f"the class {given.__name__}"
+        how = f"{given.__name__}(...)"
     else:
-        kind, how = f"a {type(given).__name__}", "make_forecaster(name, horizon)"
-    raise TypeError(f"a forecaster is needed, made by its class or by make_forecaster; got {kind}: write {how}")
+        kind = f"a {type(given).__name__}"
+        how = "make_forecaster(name, horizon)"
+    raise TypeError(
+        f"a forecaster is needed, made by its class or by make_forecaster; got {kind}: write {how}"
+    )
 
 
 def check_horizon(horizon: object) -> int:
@@ -556,11 +635,14 @@ def refuse_covariates(forecaster: Forecaster, where: str) -> None:
     check_forecaster(forecaster)
     for each in (forecaster.covariate_columns, forecaster.covariate_columns_):
         if each:
-            reads = [f"{name} {getattr(each, name)!r}" for name in ("past", "future", "static", "calendar")]
+            reads = [
+                f"{name} {getattr(each, name)!r}"
+                for name in ("past", "future", "static", "calendar")
+            ]
             told = ", ".join(text for text in reads if not text.endswith(" ()"))
             raise ValueError(
-                f"{where} has no place for covariates, and {forecaster.alias_} reads some ({told}); use one that was"
-                " made without, or call it directly"
+                f"{where} has no place for covariates, and {forecaster.alias_} reads some ({told});"
+                " use one that was made without, or call it directly"
             )
 
 
@@ -581,14 +663,17 @@ def forecast_panel(
         panel: Series, known to the forecaster or not.
         level: Central levels in percent.
         quantiles: Quantiles; ``(0.1, 0.9)`` are the bounds of level 80, bit for bit.
-        horizon: Steps wanted; fewer than the forecaster's are the first of its steps. ``None`` takes all.
-        future: Values of the future columns after each series' end, as :func:`tsattn.data.future.read_future` takes
-            them, for a forecaster that reads some.
-        recursive: For more steps than the forecaster's, feed its points back and go on. Points only.
+        horizon: Steps wanted; fewer than the forecaster's are the first of its steps. ``None``
+            takes all.
+        future: Values of the future columns after each series' end, as
+            :func:`tsattn.data.future.read_future` takes them, for a forecaster that reads some.
+        recursive: For more steps than the forecaster's, feed its points back and go on. Points
+            only.
 
     Raises:
-        ValueError: If the request is bad, a series is shorter than the context, the horizon is longer than the
-            forecaster's and ``recursive`` is not set, ``future`` is not complete, or a forecast is not finite.
+        ValueError: If the request is bad, a series is shorter than the context, the horizon is
+            longer than the forecaster's and ``recursive`` is not set, ``future`` is not complete,
+            or a forecast is not finite.
     """
     levels, asked, every = check_request(level, quantiles)
     steps = forecaster.horizon if horizon is None else check_horizon(horizon)
@@ -596,7 +681,8 @@ def forecast_panel(
     if steps > forecaster.horizon:
         _check_recursive(forecaster, steps, recursive, every)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
-    history, ends = History(panel), panel.starts[1:]
+    history = History(panel)
+    ends = panel.starts[1:]
     reach = -(-steps // forecaster.horizon) * forecaster.horizon
     ahead = None
     if future is not None or forecaster.covariate_columns_:
@@ -614,14 +700,18 @@ def forecast_panel(
         covariates = None if beside is None else beside.windows(ends[part], read, reach)
         if steps > forecaster.horizon:
             x = forecaster.windows(history, ends[part])
-            point[part] = _fed_back(forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps)
+            point[part] = _fed_back(
+                forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps
+            )
         else:
-            given, spread = forecaster.predict_before(history, ends[part], quantiles=every, covariates=covariates)
+            given, spread = forecaster.predict_before(
+                history, ends[part], quantiles=every, covariates=covariates
+            )
             point[part], bounds[part] = given[:, :steps], spread[:, :steps]
     if (n := first_not_finite(point, bounds)) is not None:
         raise ValueError(
-            f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r}; look at the scale of"
-            " its values and fit again"
+            f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
+            " look at the scale of its values and fit again"
         )
     return Forecast(
         point=point,
@@ -637,41 +727,56 @@ def forecast_panel(
     )
 
 
-def _check_recursive(forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]) -> None:
-    """Refuse more steps than a forecaster's where feeding forecasts back was not asked for, or is not honest."""
-    name, own = forecaster.alias_, forecaster.horizon
+def _check_recursive(
+    forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]
+) -> None:
+    """Refuse more steps than a forecaster's where feeding forecasts back was not asked for, or is
+    not honest.
+    """
+    name = forecaster.alias_
+    own = forecaster.horizon
     if not recursive:
         raise ValueError(
-            f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and fit one with"
-            f" horizon={steps}, or let its points be fed back by recursive=True"
+            f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and"
+            f" fit one with horizon={steps}, or let its points be fed back by recursive=True"
         )
     if len(quantiles):
         raise ValueError(
-            f"intervals reach {own} steps ahead, as far as {name} was trained, and horizon = {steps} is beyond: what is"
-            " fed back brings errors that nobody measured; ask for points, or make and fit one with"
-            f" horizon={steps}"
+            f"intervals reach {own} steps ahead, as far as {name} was trained, and horizon ="
+            f" {steps} is beyond: what is fed back brings errors that nobody measured; ask for"
+            f" points, or make and fit one with horizon={steps}"
         )
     if past := forecaster.covariate_columns_.past:
         raise ValueError(
-            f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive forecast would need;"
-            f" make and fit one with horizon={steps}, or with that column among the future ones"
+            f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive"
+            f" forecast would need; make and fit one with horizon={steps}, or with that column"
+            " among the future ones"
         )
 
 
-def _fed_back(forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int) -> np.ndarray:
-    """Points ``[B, steps, C]``: each stretch is forecast from the context ``x [B, T, C]`` and the stretches before."""
-    own, context = forecaster.horizon, x.shape[1]
+def _fed_back(
+    forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int
+) -> np.ndarray:
+    """Points ``[B, steps, C]``: each stretch is forecast from the context ``x [B, T, C]`` and the
+    stretches before.
+    """
+    own = forecaster.horizon
+    context = x.shape[1]
     for first in range(0, steps, own):
         rows = context + first
         past = np.empty((len(x), rows, 0))
-        beside = covariates and replace(covariates, past=past, known=covariates.known[:, : rows + own])
+        beside = covariates and replace(
+            covariates, past=past, known=covariates.known[:, : rows + own]
+        )
         point = forecaster.predict_windows(x, covariates=beside)[0]
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]
 
 
 def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
-    """The first of forecasts ``[B, F, C]`` with quantiles ``[B, F, C, Q]`` that is not finite, if there is one."""
+    """The first of forecasts ``[B, F, C]`` with quantiles ``[B, F, C, Q]`` that is not finite, if
+    there is one.
+    """
     if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):  # told fast
         return None
     bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))

@@ -1,4 +1,6 @@
-"""Which quantiles do levels name, and which columns do they fill? Two spellings of the same numbers."""
+"""Which quantiles do levels name, and which columns do they fill? Two spellings of the same
+numbers.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,9 @@ import numpy as np
 _DECIMALS = 12
 
 
-def interval_columns(levels: Sequence[float], quantiles: Sequence[float]) -> list[tuple[str, float]]:
+def interval_columns(
+    levels: Sequence[float], quantiles: Sequence[float]
+) -> list[tuple[str, float]]:
     """Column suffixes and the quantile that fills each: ``lo-80``, ``hi-80``, then ``q0.1``.
 
     Example:
@@ -19,7 +23,11 @@ def interval_columns(levels: Sequence[float], quantiles: Sequence[float]) -> lis
         [('lo-80', 0.1), ('hi-80', 0.9), ('q0.5', 0.5)]
     """
     pairs = [(level, level_to_quantiles(level)) for level in levels]
-    bounds = [(f"{side}-{level}", q) for level, both in pairs for side, q in zip(("lo", "hi"), both, strict=True)]
+    bounds = [
+        (f"{side}-{level}", q)
+        for level, both in pairs
+        for side, q in zip(("lo", "hi"), both, strict=True)
+    ]
     return bounds + [(f"q{q}", q) for q in quantiles]
 
 
@@ -27,10 +35,12 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     """Quantiles that bound central levels: 80 is 0.1 and 0.9.
 
     Args:
-        level: One level in percent or several, each at least 1 and below 100: 0.8 is taken for a mistake.
+        level: One level in percent or several, each at least 1 and below 100: 0.8 is taken for a
+            mistake.
 
     Returns:
-        Ascending quantiles, two a level, rounded to decimals so that they equal what a user would type.
+        Ascending quantiles, two a level, rounded to decimals so that they equal what a user would
+        type.
 
     Raises:
         ValueError: If a level is no number or out of range.
@@ -51,9 +61,13 @@ def refuse_twice(columns: Sequence[Any]) -> None:
     Raises:
         ValueError: Naming it.
     """
-    name, count = max(Counter(columns).items(), key=lambda each: each[1])  # a wide table may have thousands
+    name, count = max(
+        Counter(columns).items(), key=lambda each: each[1]
+    )  # a wide table may have thousands
     if count > 1:
-        raise ValueError(f"two columns of the answer would be called {name!r}; rename it, or give another alias=")
+        raise ValueError(
+            f"two columns of the answer would be called {name!r}; rename it, or give another alias="
+        )
 
 
 def quantile_to_level(quantile: float) -> float:
@@ -76,7 +90,8 @@ def check_request(
     """Validate a request for intervals; levels and quantiles may be asked together.
 
     Returns:
-        The levels, the quantiles, and all quantiles that serve both, each ascending without repeats.
+        The levels, the quantiles, and all quantiles that serve both, each ascending without
+        repeats.
 
     Raises:
         ValueError: If a level or a quantile is no number or out of range.
@@ -105,7 +120,9 @@ def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:
 
 def _numbers(given: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
     given = given.tolist() if isinstance(given, np.ndarray) else given
-    values: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    values: list[Any] = (
+        list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    )
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < upper:
             raise ValueError(f"{rule}; got {value!r}")

@@ -1,4 +1,6 @@
-"""Seeds, and the generators of a fit that follow from one; no global random state is read or set."""
+"""Seeds, and the generators of a fit that follow from one; no global random state is
+read or set.
+"""
 
 import secrets
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ class Generators:
     def from_seed(cls, seed: int | None, device: torch.device) -> "Generators":
         """Make them from one seed; ``None`` asks the operating system, never a global generator."""
         entropy = secrets.randbits(63) if seed is None else seed
-        init, order, masks = (int(s.generate_state(1, np.uint64)[0]) for s in np.random.SeedSequence(entropy).spawn(3))
+        init, order, masks = (
+            int(s.generate_state(1, np.uint64)[0]) for s in np.random.SeedSequence(entropy).spawn(3)
+        )
         return cls(
             torch.Generator().manual_seed(init),
             torch.Generator().manual_seed(order),
@@ -43,4 +47,7 @@ def seed_from(random_state: Any) -> int | None:
         return int(random_state.randint(2**31))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
-    raise ValueError(f"random_state must be an int of at least 0, a numpy generator or None; got {random_state!r}")
+    raise ValueError(
+        "random_state must be an int of at least 0, a numpy generator or None; got"
+        f" {random_state!r}"
+    )

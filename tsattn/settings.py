@@ -6,10 +6,12 @@ from typing import Any, Self
 
 
 class Settings:
-    """Base of the frozen dataclasses that forecasters take as arguments: how a table is read, a network, a training.
+    """Base of the frozen dataclasses that forecasters take as arguments: how a table is read, a
+    network, a training.
 
-    A value stays as it was given, so that ``clone`` finds it again. ``forecaster.set_params(network__d_model=32)``, and
-    with it a search over ``network__d_model``, puts a changed copy into the forecaster and leaves this one as it is.
+    A value stays as it was given, so that ``clone`` finds it again.
+    ``forecaster.set_params(network__d_model=32)``, and with it a search over ``network__d_model``,
+    puts a changed copy into the forecaster and leaves this one as it is.
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -32,7 +34,9 @@ class Settings:
         known = self.get_params()
         for name in values:
             if name not in known:
-                raise ValueError(f"{type(self).__name__} has no setting {name!r}; it has {', '.join(known)}")
+                raise ValueError(
+                    f"{type(self).__name__} has no setting {name!r}; it has {', '.join(known)}"
+                )
         return replace(self, **values)  # type: ignore[type-var]
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,7 +48,8 @@ class Settings:
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({fields})"
 
 
 def check_settings(owner: object, *names: str) -> None:

@@ -8,8 +8,8 @@ from logging import LogRecord, getLogger
 from signal import SIGINT, getsignal, signal
 from threading import RLock, get_ident
 
-# Filters belong to the whole process: two threads that leave ``catch_warnings`` in another order would leave the
-# wrong list behind, so they take turns.
+# Filters belong to the whole process: two threads that leave ``catch_warnings`` in another order
+# would leave the wrong list behind, so they take turns.
 _LOCK = RLock()
 # What Lightning says by these loggers is no matter of the user's.
 LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
@@ -17,7 +17,8 @@ LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
 
 @contextmanager
 def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
-    """Collect the warnings that match a rule; all others reach the user when the block ends or raises.
+    """Collect the warnings that match a rule; all others reach the user when the block ends or
+    raises.
 
     The user's filters are as before afterwards. Blocks of several threads run one after the other.
 
@@ -41,7 +42,10 @@ def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
                 yield texts
         finally:
             for each in caught:
-                if any(issubclass(each.category, kind) and re.match(text, str(each.message)) for kind, text in rules):
+                if any(
+                    issubclass(each.category, kind) and re.match(text, str(each.message))
+                    for kind, text in rules
+                ):
                     texts.append(str(each.message))
                 else:
                     warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
@@ -49,7 +53,8 @@ def collected(*rules: tuple[type[Warning], str]) -> Iterator[list[str]]:
 
 @contextmanager
 def ignored(*rules: tuple[type[Warning], str]) -> Iterator[None]:
-    """Ignore the warnings that match a rule; all others go their way, and the user's filters are as before after.
+    """Ignore the warnings that match a rule; all others go their way, and the user's filters are as
+    before after.
 
     Args:
         *rules: As for :func:`collected`.
@@ -84,7 +89,9 @@ def silenced(*names: str) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's to decide."""
+    """Lightning answers an interrupt by turning the signal off and leaving; both are the caller's
+    to decide.
+    """
     before = getsignal(SIGINT)
     try:
         yield

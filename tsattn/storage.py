@@ -1,4 +1,6 @@
-"""How does state reach the disk whole? Tensors as safetensors, facts as JSON, written aside and then renamed."""
+"""How does state reach the disk whole? Tensors as safetensors, facts as JSON, written aside and
+then renamed.
+"""
 
 import errno
 import hashlib
@@ -26,15 +28,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
-    A symbolic link stays, and the file that it points to is exchanged. What is no file, such as a device or a FIFO,
-    stays as well: the content is written into it once it is complete.
+    A symbolic link stays, and the file that it points to is exchanged. What is no file, such as a
+    device or a FIFO, stays as well: the content is written into it once it is complete.
 
     Args:
         path: Where the file shall stand; its folder is made if need be.
         write: Gets the temporary path.
 
     Raises:
-        OSError: If the file cannot be written, such as where the disk is full, or links point at one another.
+        OSError: If the file cannot be written, such as where the disk is full, or links point at
+            one another.
     """
     if is_special(path):
         with _room_for(path), tempfile.TemporaryDirectory() as folder:
@@ -56,19 +59,25 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _room_for(path: Path) -> Iterator[None]:
-    """Say of a full disk which file it kept from being written; what is half written has no name that anybody knows."""
+    """Say of a full disk which file it kept from being written; what is half written has no name
+    that anybody knows.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        told = OSError(f"{path} cannot be written: {os.strerror(error.errno)}; make room, or name another place")
+        told = OSError(
+            f"{path} cannot be written: {os.strerror(error.errno)}; make room, or name another"
+            " place"
+        )
         told.errno = error.errno
         raise told from None
 
 
 def is_special(path: Path) -> bool:
-    """Whether something stands at ``path`` that is neither file nor folder, behind a symbolic link too.
+    """Whether something stands at ``path`` that is neither file nor folder, behind a symbolic link
+    too.
 
     Raises:
         OSError: If links point at one another, or a folder on the way may not be looked into.
@@ -81,10 +90,11 @@ def is_special(path: Path) -> bool:
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary folder, then exchange it for ``path``, whose old files go only then.
+    """Let ``write`` fill a temporary folder, then exchange it for ``path``, whose old files go only
+    then.
 
-    Whatever ends the process, :func:`standing_folder` finds the old files or the new ones, all of one kind. Writers
-    that meet take turns, and the last one stands.
+    Whatever ends the process, :func:`standing_folder` finds the old files or the new ones, all of
+    one kind. Writers that meet take turns, and the last one stands.
 
     Args:
         path: Where the folder shall stand.
@@ -96,7 +106,9 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """
     target = path.resolve()  # a link stays, the folder behind it is exchanged
     if not _may_be_exchanged(target):
-        raise ValueError(f"{target} exists and is no saved model; choose another folder or remove it first")
+        raise ValueError(
+            f"{target} exists and is no saved model; choose another folder or remove it first"
+        )
     aside = _beside(target)
     with _room_for(path):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +122,9 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def standing_folder(path: Path) -> Path:
-    """Where the files of ``path`` are: there, or set aside by a writer that was killed between its two renames."""
+    """Where the files of ``path`` are: there, or set aside by a writer that was killed between its
+    two renames.
+    """
     if path.exists():
         return path
     left = _set_aside(path.resolve())
@@ -131,7 +145,8 @@ def _may_be_exchanged(path: Path) -> bool:
             seen = path.stat().st_ino
             names = [entry.name for entry in path.iterdir()]
             ours = not names or _is_ours(path, names)
-            # What another writer moves away or clears while it is being listed or read tells nothing.
+            # What another writer moves away or clears while it is being listed or read tells
+            # nothing.
             if path.stat().st_ino == seen:
                 return ours
         except FileNotFoundError:
@@ -142,7 +157,9 @@ def _may_be_exchanged(path: Path) -> bool:
 
 
 def _is_ours(path: Path, names: list[str]) -> bool:
-    """Whether a folder with these entries holds a saved model, perhaps with others inside of it, and nothing else."""
+    """Whether a folder with these entries holds a saved model, perhaps with others inside of it,
+    and nothing else.
+    """
     try:
         facts = read_json(path / "config.json") if "config.json" in names else {}
     except ValueError:
@@ -180,7 +197,9 @@ def _set_aside(path: Path) -> list[Path]:
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write ``facts`` as readable JSON."""
-    write_atomic(path, lambda aside: aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8"))
+    write_atomic(
+        path, lambda aside: aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -193,9 +212,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} holds no valid JSON ({one_line(error)}); save the model anew") from None
+        raise ValueError(
+            f"{path} holds no valid JSON ({one_line(error)}); save the model anew"
+        ) from None
     if not isinstance(facts, dict):
-        raise ValueError(f"{path} must hold a JSON object; got a {type(facts).__name__}; save the model anew")
+        raise ValueError(
+            f"{path} must hold a JSON object; got a {type(facts).__name__}; save the model anew"
+        )
     return facts
 
 
@@ -228,10 +251,13 @@ def _row(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: bool = False) -> dict[str, Any]:
+def add_row(
+    path: Path, row: Mapping[str, Any], key: Collection[str], *, again: bool = False
+) -> dict[str, Any]:
     """Add an object to a JSON Lines file, unless one with the same ``key`` stands there.
 
-    Several processes may add to one file: they take turns by a lock beside it, and none sees half a line.
+    Several processes may add to one file: they take turns by a lock beside it, and none sees half a
+    line.
 
     Args:
         path: The file; it and its folder are made if need be.
@@ -267,7 +293,9 @@ def add_row(path: Path, row: Mapping[str, Any], key: Collection[str], *, again: 
     return added
 
 
-def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", facts: Mapping[str, Any]) -> None:
+def write_tensors(
+    path: Path, tensors: "Mapping[str, torch.Tensor]", facts: Mapping[str, Any]
+) -> None:
     """Write named tensors and a small JSON header into one safetensors file.
 
     Tensors are copied to the CPU first, so that a file made on any device loads on every machine.
@@ -285,7 +313,9 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(_bytes(path)).hexdigest()
 
 
-def read_tensors(path: Path, *, digest: str | None = None) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+def read_tensors(
+    path: Path, *, digest: str | None = None
+) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     """Read what :func:`write_tensors` wrote, on the CPU; no code in the file is run.
 
     Args:
@@ -300,7 +330,10 @@ def read_tensors(path: Path, *, digest: str | None = None) -> "tuple[dict[str, t
 
     content = _bytes(path)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f"{path} is damaged (it is not the file that its config.json names); save the model anew")
+        raise ValueError(
+            f"{path} is damaged (it is not the file that its config.json names); save the model"
+            " anew"
+        )
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -318,7 +351,9 @@ def _bytes(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} is missing; name a folder that save() wrote") from None
     except IsADirectoryError:
-        raise ValueError(f"{path} must be a file; got a folder; name a folder that save() wrote") from None
+        raise ValueError(
+            f"{path} must be a file; got a folder; name a folder that save() wrote"
+        ) from None
 
 
 def one_line(error: BaseException) -> str:
@@ -328,5 +363,6 @@ def one_line(error: BaseException) -> str:
 
 
 def _beside(path: Path) -> Path:
-    # Same folder, so that the rename cannot cross a file system; a random name, so that threads do not meet.
+    # Same folder, so that the rename cannot cross a file system; a random name, so that threads do
+    # not meet.
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}")

@@ -1,4 +1,6 @@
-"""One line on a terminal that says how far a training or a backtest is: a bar, what is done, seconds gone and left."""
+"""One line on a terminal that says how far a training or a backtest is: a bar, what is done,
+seconds gone and left.
+"""
 
 import math
 import os
@@ -25,13 +27,23 @@ class ProgressLine:
     """
 
     def __init__(
-        self, stream: TextIO, title: str, *, n_steps: int, n_epochs: int = 0, seconds: float | None = None
+        self,
+        stream: TextIO,
+        title: str,
+        *,
+        n_steps: int,
+        n_epochs: int = 0,
+        seconds: float | None = None,
     ) -> None:
-        self._stream, self._title = stream, title
-        self._n_epochs, self._n_steps, self._seconds = n_epochs, n_steps, seconds
+        self._stream = stream
+        self._title = title
+        self._n_epochs = n_epochs
+        self._n_steps = n_steps
+        self._seconds = seconds
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None  # step and time of the first drawing
-        self._step, self._text = 0, ""
+        self._step = 0
+        self._text = ""
         self._drawn, self._length = -math.inf, _COLUMNS  # another line may stand here
 
     @property
@@ -64,7 +76,8 @@ class ProgressLine:
             step: Steps made; ``None`` are those made before.
             text: What is done.
         """
-        self._step, self._text = self._step if step is None else step, text
+        self._step = self._step if step is None else step
+        self._text = text
         left = self._left()
         gone = f"{in_words(int(time.monotonic() - self._started))} gone"
         self._write(f"{text}, {gone}" if left is None else f"{text}, {gone}, {in_words(left)} left")
@@ -82,16 +95,22 @@ class ProgressLine:
     def _left(self) -> float | None:
         """Seconds to the last step if steps go on taking what they took since the first drawing.
 
-        The first step of a training is left out, for it also starts the libraries; validation between them counts.
+        The first step of a training is left out, for it also starts the libraries; validation
+        between them counts.
         """
         now = time.monotonic()
         if self._first is None:
             self._first = (self._step, now)
-        made, left = self._step - self._first[0], self._n_steps - self._step
+        made = self._step - self._first[0]
+        left = self._n_steps - self._step
         if made == 0 and left > 0:
             return None
         seconds = (now - self._first[1]) / max(made, 1) * left
-        return seconds if self._seconds is None else max(min(seconds, self._seconds - (now - self._started)), 0.0)
+        return (
+            seconds
+            if self._seconds is None
+            else max(min(seconds, self._seconds - (now - self._started)), 0.0)
+        )
 
     def _write(self, text: str) -> None:
         room = _columns(self._stream) - 1  # a character in the last column would begin a new line

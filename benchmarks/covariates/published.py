@@ -1,4 +1,6 @@
-"""Takes what others scored from the covariates pack into results/covariates_published.jsonl, for the page."""
+"""Takes what others scored from the covariates pack into results/covariates_published.jsonl, for
+the page.
+"""
 
 import json
 import sys
@@ -16,17 +18,28 @@ _METRICS = ("MASE", "SQL", "WQL")
 
 
 def published(pack: Pack) -> list[Record]:
-    """The suites, the tasks with the scores of their seasonal naive forecast, and models with their scores by task."""
-    sources = [(suite, about) for suite, about in pack.told["suites"].items() if "repository" in about]
-    suites = [{"kind": "suite", "suite": suite, **_some(about, "repository", "commit")} for suite, about in sources]
+    """The suites, the tasks with the scores of their seasonal naive forecast, and models with their
+    scores by task.
+    """
+    sources = [
+        (suite, about) for suite, about in pack.told["suites"].items() if "repository" in about
+    ]
+    suites = [
+        {"kind": "suite", "suite": suite, **_some(about, "repository", "commit")}
+        for suite, about in sources
+    ]
     models = [_model(name, about, pack) for name, about in pack.told["models"].items()]
     own = [task for task in pack.tasks.values() if not task.published]
-    rivals = dict.fromkeys(name for task in own for name in task.measured if name != "seasonal_naive")
+    rivals = dict.fromkeys(
+        name for task in own for name in task.measured if name != "seasonal_naive"
+    )
     measured = [
         {
             "kind": "measured model",
             "model": name,
-            "scores": {task.name: _scores(task.measured[name]) for task in own if name in task.measured},
+            "scores": {
+                task.name: _scores(task.measured[name]) for task in own if name in task.measured
+            },
         }
         for name in rivals
     ]
@@ -45,7 +58,9 @@ def _task(task: Task) -> Record:
 
 def _model(name: str, about: Mapping[str, Any], pack: Pack) -> Record:
     """A model: what it reads, whose test data it saw, and MASE, SQL and WQL by task."""
-    scores = {task.name: task.published[name] for task in pack.tasks.values() if name in task.published}
+    scores = {
+        task.name: task.published[name] for task in pack.tasks.values() if name in task.published
+    }
     return {
         "kind": "published model",
         "model": name,
@@ -70,8 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the file anew; 2 where the pack is not there."""
     options = parse(argv, __doc__, {"pack": "", "out": RESULTS / PUBLISHED})
     try:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in published(Pack(options.pack)))
-        write_atomic(Path(options.out), lambda aside: Path(aside).write_text(lines, encoding="utf-8"))
+        lines = "".join(
+            json.dumps(row, ensure_ascii=False) + "\n" for row in published(Pack(options.pack))
+        )
+        write_atomic(
+            Path(options.out), lambda aside: Path(aside).write_text(lines, encoding="utf-8")
+        )
     except (ValueError, OSError) as error:
         print(f"published: {one_line(error)}", file=sys.stderr)
         return 2

@@ -1,9 +1,11 @@
-"""In-context regression: does a score of low rank keep attention from learning it, as Kuang et al. 2025 say?
+"""In-context regression: does a score of low rank keep attention from learning it, as Kuang et al.
+2025 say?
 
-A prompt holds points of one linear function, drawn anew each time; the network sees x and y of the points so far and
-predicts the next y. Every variant is tuned alike: all rates with the first seeds, and the rate with the smallest error
-on validation prompts with the others. Runs that are recorded are not made again.
-Run: PYTHONPATH=benchmarks python benchmarks/paper/in_context.py [--variant btt ...] [--width 64 ...] [--rate 0.003 ...]
+A prompt holds points of one linear function, drawn anew each time; the network sees x and y of the
+points so far and predicts the next y. Every variant is tuned alike: all rates with the first seeds,
+and the rate with the smallest error on validation prompts with the others. Runs that are recorded
+are not made again. Run: PYTHONPATH=benchmarks python benchmarks/paper/in_context.py [--variant btt
+...] [--width 64 ...] [--rate 0.003 ...]
 """
 
 import math
@@ -27,32 +29,61 @@ FILE = "in_context.jsonl"
 # What tells one run from another.
 SETTING = ("layout", "dim", "layers", "heads", "steps", "batch", "curriculum", "cooldown")
 KEY = ("kind", *SETTING, "variant", "width", "rate", "seed")
-# Name of the score in shared.Network; every variant has the heads asked for, but two have one: a head of all features,
-# and one that compares no more features than each of many.
-VARIANTS = {**dict.fromkeys(("standard_8", "standard_1", "standard_1_of_8"), "standard"), "mlr": "mlr_matrix"}
+# Name of the score in shared.Network; every variant has the heads asked for, but two have one: a
+# head of all features, and one that compares no more features than each of many.
+VARIANTS = {
+    **dict.fromkeys(("standard_8", "standard_1", "standard_1_of_8"), "standard"),
+    "mlr": "mlr_matrix",
+}
 VARIANTS |= {name: name for name in ("btt", "monarch", "butterfly", "kronecker", "mlbtc")}
 N_TEST = 1280
 _FIRST_DIM = 4  # of the curriculum
 # Seeds of the fixed prompts, and what is added to a run's seed for its training prompts.
-_VALIDATION, _TEST, _DATA = 7_000_001, 7_000_002, 1_000_000
-# A prompt has 2 dim points; prompts grow for the part curriculum, the rate falls for the last part, cooldown;
-# every rate is run with the first tuning_seeds seeds.
-DEFAULTS: dict[str, Any] = {"layout": "pairs", "dim": 16, "layers": 3, "heads": 8, "steps": 3000, "batch": 64}
-DEFAULTS |= {"curriculum": 0.2, "cooldown": 0.3, "width": (64,), "rate": (3e-3, 6e-3), "tuning_seeds": 1}
+_VALIDATION = 7_000_001
+_TEST = 7_000_002
+_DATA = 1_000_000
+# A prompt has 2 dim points; prompts grow for the part curriculum, the rate falls for the last part,
+# cooldown; every rate is run with the first tuning_seeds seeds.
+DEFAULTS: dict[str, Any] = {
+    "layout": "pairs",
+    "dim": 16,
+    "layers": 3,
+    "heads": 8,
+    "steps": 3000,
+    "batch": 64,
+}
+DEFAULTS |= {
+    "curriculum": 0.2,
+    "cooldown": 0.3,
+    "width": (64,),
+    "rate": (3e-3, 6e-3),
+    "tuning_seeds": 1,
+}
 DEFAULTS |= {"seed": (0, 1, 2), "variant": tuple(VARIANTS)}
-PAPER = {"layout": "turns", "dim": 128, "width": (16, 32, 64, 128, 256, 512, 1024), "layers": 6, "steps": 500_000}
+PAPER = {
+    "layout": "turns",
+    "dim": 128,
+    "width": (16, 32, 64, 128, 256, 512, 1024),
+    "layers": 6,
+    "steps": 500_000,
+}
 PAPER |= {"curriculum": 0.06, "cooldown": 0.0}
 
 
 class Prompts(NamedTuple):
-    """Points of linear functions: x is [B N d], y is [B N] and divided by d ** 0.5, so that its mean square is 1."""
+    """Points of linear functions: x is [B N d], y is [B N] and divided by d ** 0.5, so that its
+    mean square is 1.
+    """
 
     x: Tensor
     y: Tensor
 
 
-def draw(n_prompts: int, dim: int, n_points: int, *, generator: Any, n_active: int | None = None) -> Prompts:
-    """Prompts of one linear function each, ``y = w x / dim ** 0.5`` with standard normal w and x, without noise.
+def draw(
+    n_prompts: int, dim: int, n_points: int, *, generator: Any, n_active: int | None = None
+) -> Prompts:
+    """Prompts of one linear function each, ``y = w x / dim ** 0.5`` with standard normal w and x,
+    without noise.
 
     Only the leading ``n_active`` coordinates of x are used, the others are zero; default all.
     """
@@ -64,21 +95,29 @@ def draw(n_prompts: int, dim: int, n_points: int, *, generator: Any, n_active: i
 
 
 def pairs(prompts: Prompts) -> Tensor:
-    """One token a point: x, and x and y of the point before it (of none: zeros); ``2 d + 1`` numbers."""
+    """One token a point: x, and x and y of the point before it (of none: zeros); ``2 d + 1``
+    numbers.
+    """
     before = torch.cat((prompts.x, prompts.y.unsqueeze(2)), dim=2)[:, :-1]
     return torch.cat((prompts.x, nn.functional.pad(before, (0, 0, 1, 0))), dim=2)
 
 
 def turns(prompts: Prompts) -> Tensor:
-    """x_1, y_1, x_2, y_2, ... as vectors of d numbers, y in the first of them (Garg et al. 2022)."""
+    """x_1, y_1, x_2, y_2, ... as vectors of d numbers, y in the first of them (Garg et
+    al. 2022).
+    """
     value = torch.zeros_like(prompts.x)
     value[..., 0] = prompts.y
     return torch.stack((prompts.x, value), dim=2).flatten(1, 2)
 
 
-# How a prompt becomes tokens, and how many tokens a point has, of which the first reads x and writes the prediction.
-# In pairs the first layer can compare points at once; in turns it must first bring each x to its y.
-LAYOUTS: dict[str, tuple[Callable[[Prompts], Tensor], int]] = {"pairs": (pairs, 1), "turns": (turns, 2)}
+# How a prompt becomes tokens, and how many tokens a point has, of which the first reads x and
+# writes the prediction. In pairs the first layer can compare points at once; in turns it must first
+# bring each x to its y.
+LAYOUTS: dict[str, tuple[Callable[[Prompts], Tensor], int]] = {
+    "pairs": (pairs, 1),
+    "turns": (turns, 2),
+}
 
 
 def squared_errors(model: nn.Module, prompts: Prompts, layout: str) -> Tensor:
@@ -88,7 +127,9 @@ def squared_errors(model: nn.Module, prompts: Prompts, layout: str) -> Tensor:
 
 
 @torch.no_grad()
-def errors_by_point(model: nn.Module, prompts: Prompts, layout: str, batch: int = 64) -> list[float]:
+def errors_by_point(
+    model: nn.Module, prompts: Prompts, layout: str, batch: int = 64
+) -> list[float]:
     """Mean squared error after 0, 1, ... points of a prompt."""
     parts = zip(prompts.x.split(batch), prompts.y.split(batch), strict=True)
     summed = sum(squared_errors(model, Prompts(x, y), layout).double().sum(0) for x, y in parts)
@@ -97,9 +138,11 @@ def errors_by_point(model: nn.Module, prompts: Prompts, layout: str, batch: int 
 
 
 def stage(step: int, n_steps: int, dim: int, share: float) -> tuple[int, int]:
-    """Coordinates and points of the prompts of a step: from 4 and 8 to all ``dim`` and twice as many.
+    """Coordinates and points of the prompts of a step: from 4 and 8 to all ``dim`` and twice as
+    many.
 
-    One coordinate and two points are added at a time, and everything is in use after the part ``share`` of the steps.
+    One coordinate and two points are added at a time, and everything is in use after the part
+    ``share`` of the steps.
     """
     first = min(_FIRST_DIM, dim)
     reached = 1.0 if share <= 0 else min(1.0, step / (share * n_steps))
@@ -110,11 +153,13 @@ def stage(step: int, n_steps: int, dim: int, share: float) -> tuple[int, int]:
 def make_model(cell: Record) -> Any:
     """The network of a run, its start values from the run's seed."""
     generator = torch.Generator().manual_seed(cell["seed"])
-    dim, width, variant = cell["dim"], cell["width"], cell["variant"]
+    dim = cell["dim"]
+    width = cell["width"]
+    variant = cell["variant"]
     tokens, per_point = LAYOUTS[cell["layout"]]
     n_in = tokens(Prompts(torch.zeros(1, 1, dim), torch.zeros(1, 1))).shape[2]
-    # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot regress then fails
-    # for its rank, not because its scores are held to a narrower range.
+    # One factor, 8 / n, for scores of n features, whatever the number of heads: a head that cannot
+    # regress then fails for its rank, not because its scores are held to a narrower range.
     network = shared.Network(
         VARIANTS[variant],
         width,
@@ -125,7 +170,9 @@ def make_model(cell: Record) -> Any:
         base_features=shared.BASE_WIDTH,
         position_std=0.02,
     )
-    return shared.CausalTransformer(network, linear(n_in, width, generator=generator), 1, generator=generator)
+    return shared.CausalTransformer(
+        network, linear(n_in, width, generator=generator), 1, generator=generator
+    )
 
 
 def losses(model: nn.Module, cell: Record) -> Iterator[Callable[[], Tensor]]:
@@ -161,21 +208,34 @@ def run(cell: Record) -> Record:
     model = make_model(cell)
     validation, test = (fixed_prompts(cell["dim"], seed) for seed in (_VALIDATION, _TEST))
     started = time.process_time()
-    n_warmup, cooldown = max(1, min(100, cell["steps"] // 10)), cooldown_of(cell["steps"], cell["cooldown"])
+    n_warmup = max(1, min(100, cell["steps"] // 10))
+    cooldown = cooldown_of(cell["steps"], cell["cooldown"])
     how = {"learning_rate": cell["rate"], "n_warmup": n_warmup, "cooldown": cooldown}
     seconds = shared.train(model, losses(model, cell), **how)
     by_point = errors_by_point(model, test, cell["layout"])
     if not math.isfinite(sum(by_point)):
         raise ArithmeticError("it ended in numbers that are none; leave this rate out")
-    work = {"parameters": shared.n_parameters(model), "multiply_adds": shared.multiply_adds(model), "seconds": seconds}
+    work = {
+        "parameters": shared.n_parameters(model),
+        "multiply_adds": shared.multiply_adds(model),
+        "seconds": seconds,
+    }
     errors = {"error": by_point[-1], "by_point": by_point}
     errors["validation_error"] = errors_by_point(model, validation, cell["layout"])[-1]
     head_features = model.stack.blocks[0].attention.score.d_key
-    return {**errors, **work, "head_features": head_features, "cpu_seconds": time.process_time() - started}
+    return {
+        **errors,
+        **work,
+        "head_features": head_features,
+        "cpu_seconds": time.process_time() - started,
+    }
 
 
-def best_rate(runs: Iterable[Record], rates: Collection[float], seeds: Collection[int]) -> float | None:
-    """Of some rates the one with the smallest validation error, mean over some seeds; none where nothing was run.
+def best_rate(
+    runs: Iterable[Record], rates: Collection[float], seeds: Collection[int]
+) -> float | None:
+    """Of some rates the one with the smallest validation error, mean over some seeds; none where
+    nothing was run.
 
     A rate without a run of each of the seeds, since one of them diverged, is no candidate.
     """
@@ -198,7 +258,9 @@ def chosen(rows: Iterable[Record]) -> list[Record]:
         runs = groups[key]
         first = min(row["seed"] for row in runs)
         rates = [row["rate"] for row in runs if row["seed"] == first]
-        seeds = set.intersection(*({row["seed"] for row in runs if row["rate"] == rate} for rate in rates))
+        seeds = set.intersection(
+            *({row["seed"] for row in runs if row["rate"] == rate} for rate in rates)
+        )
         best = best_rate(runs, rates, seeds)
         kept += sorted((row for row in runs if row["rate"] == best), key=lambda row: row["seed"])
     return kept
@@ -210,7 +272,9 @@ def grid(options: Any, found: Records) -> Iterator[Record]:
     Seed by seed, so that an early stop leaves whole comparisons.
     """
     setting = {name: getattr(options, name) for name in SETTING}
-    for number, (seed, width, variant) in enumerate(product(options.seed, options.width, options.variant)):
+    for number, (seed, width, variant) in enumerate(
+        product(options.seed, options.width, options.variant)
+    ):
         cell = {"kind": "run", **setting, "variant": variant, "width": width, "seed": seed}
         rates = options.rate
         if number >= options.tuning_seeds * len(options.width) * len(options.variant):
@@ -225,10 +289,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing; 0 when all is well, 1 when a run diverged."""
     more = {"paper": PAPER, "choices": {"layout": LAYOUTS, "variant": VARIANTS}}
     options = records.parse(argv, __doc__, {**DEFAULTS, "out": records.RESULTS / FILE}, **more)
-    found, failed = Records(options.out, KEY), 0
+    found = Records(options.out, KEY)
+    failed = 0
     with limit_threads(1):
         for cell in found.missing(grid(options, found)):
-            name = ", ".join(f"{key} {cell[key]}" for key in ("variant", "dim", "width", "rate", "seed"))
+            name = ", ".join(
+                f"{key} {cell[key]}" for key in ("variant", "dim", "width", "rate", "seed")
+            )
             try:
                 row = found.add({**cell, **run(cell), "rates_tried": options.rate})
                 print(f"{name}: error {row['error']:.4f}, {row['seconds']:.0f} s", flush=True)

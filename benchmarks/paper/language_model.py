@@ -1,10 +1,12 @@
-"""A character-level language model: does structure over positions help at the same compute (Kuang et al. 2025)?
+"""A character-level language model: does structure over positions help at the same compute (Kuang
+et al. 2025)?
 
-Causal transformers that differ in nothing but their attention read a text and predict each next character. Learning
-rates are chosen by validation loss with seed 0 at the smallest width, from one grid for all, and serve the other widths
-by the maximal-update rule. What is recorded is not run again.
-Run: PYTHONPATH=benchmarks python benchmarks/paper/language_model.py --text FILE [--width 64 ...] [--variant ...]
-Without --text the English pages of Python's own help are read. --paper takes the paper's sizes: days of a processor.
+Causal transformers that differ in nothing but their attention read a text and predict each next
+character. Learning rates are chosen by validation loss with seed 0 at the smallest width, from one
+grid for all, and serve the other widths by the maximal-update rule. What is recorded is not run
+again. Run: PYTHONPATH=benchmarks python benchmarks/paper/language_model.py --text FILE [--width 64
+...] [--variant ...] Without --text the English pages of Python's own help are read. --paper takes
+the paper's sizes: days of a processor.
 """
 
 import hashlib
@@ -27,14 +29,36 @@ from tsattn.limits import limit_threads
 
 FILE = "language_model.jsonl"
 SIZES = ("length", "layers", "steps", "batch", "head")
-# Features a level, coarse to fine, of heads of 64; other heads share theirs in the same proportions. Where pairs of
-# features are turned, ranks have to be even: five levels, also in narrow heads.
+# Features a level, coarse to fine, of heads of 64; other heads share theirs in the same
+# proportions. Where pairs of features are turned, ranks have to be even: five levels, also in
+# narrow heads.
 SHARES = {"mlr_paper": (32, 8, 6, 4, 4, 4, 4, 2), "mlr_equal": (8,) * 8, "mlr_two": (32, 32)}
 SHARES |= {"mlr_shifted": SHARES["mlr_paper"], "mlr_rotary": (32, 8, 8, 8, 8)}
-VARIANTS = ("standard", "standard_rotary", "sliding_window", "global_local", "global_local_one", *SHARES)
-DEFAULTS: dict[str, Any] = {"length": 256, "layers": 2, "steps": 1500, "batch": 8, "head": 32, "width": (32, 64, 128)}
+VARIANTS = (
+    "standard",
+    "standard_rotary",
+    "sliding_window",
+    "global_local",
+    "global_local_one",
+    *SHARES,
+)
+DEFAULTS: dict[str, Any] = {
+    "length": 256,
+    "layers": 2,
+    "steps": 1500,
+    "batch": 8,
+    "head": 32,
+    "width": (32, 64, 128),
+}
 DEFAULTS |= {"text": "", "rate": (1e-3, 3e-3, 1e-2), "seed": (0, 1, 2), "variant": VARIANTS}
-PAPER = {"length": 1024, "layers": 6, "steps": 100_000, "batch": 32, "head": 64, "width": (256, 384, 512, 768)}
+PAPER = {
+    "length": 1024,
+    "layers": 6,
+    "steps": 100_000,
+    "batch": 32,
+    "head": 64,
+    "width": (256, 384, 512, 768),
+}
 KEYS = {
     "run": ("kind", "variant", "width", *SIZES, "rate", "seed", "text_sha256"),
     "rate": ("kind", "variant", "width", *SIZES, "rates", "text_sha256"),
@@ -44,7 +68,9 @@ _SEQUENCES = 32  # evaluated at once
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as numbers, cut in order: nine tenths to learn from, half of the rest to choose by, half to report."""
+    """A text as numbers, cut in order: nine tenths to learn from, half of the rest to choose by,
+    half to report.
+    """
 
     name: str
     sha256: str
@@ -78,7 +104,9 @@ def pieces(part: Tensor, length: int) -> Tensor:
     """
     count = (len(part) - 1) // length
     if count < 1:
-        raise ValueError(f"a part of {len(part)} characters has no sequence of {length}; take a longer text")
+        raise ValueError(
+            f"a part of {len(part)} characters has no sequence of {length}; take a longer text"
+        )
     return torch.stack([part[i * length : (i + 1) * length + 1] for i in range(count)])
 
 
@@ -97,8 +125,8 @@ def sequence_loss(model: Any, sequences: Tensor, reduction: str = "mean") -> Ten
 
 
 def spread_ranks(shares: tuple[int, ...], n_features: int) -> tuple[int, ...]:
-    """Features a level in given proportions, rounded down but never to none; what is left goes to the largest
-    remainders, coarse levels first.
+    """Features a level in given proportions, rounded down but never to none; what is left goes to
+    the largest remainders, coarse levels first.
 
     Raises:
         ValueError: If a head has too few features.
@@ -107,7 +135,9 @@ def spread_ranks(shares: tuple[int, ...], n_features: int) -> tuple[int, ...]:
     ranks = [max(int(each), 1) for each in exact]
     left = n_features - sum(ranks)
     if left < 0:
-        raise ValueError(f"{len(shares)} levels of shares {shares} need heads of more than {n_features} features")
+        raise ValueError(
+            f"{len(shares)} levels of shares {shares} need heads of more than {n_features} features"
+        )
     for level in sorted(range(len(shares)), key=lambda level: ranks[level] - exact[level])[:left]:
         ranks[level] += 1
     return tuple(ranks)
@@ -119,13 +149,20 @@ def network_of(cell: Record) -> shared.Network:
     Raises:
         ValueError: If heads do not fill the width.
     """
-    variant, width, head = cell["variant"], cell["width"], cell["head"]
+    variant = cell["variant"]
+    width = cell["width"]
+    head = cell["head"]
     if width % head:
-        raise ValueError(f"width must be a multiple of the heads' {head} features; got {width}; change one of them")
+        raise ValueError(
+            f"width must be a multiple of the heads' {head} features; got {width}; change one of"
+            " them"
+        )
     levels = {"ranks": spread_ranks(SHARES[variant], head)} if variant in SHARES else {}
     turned = {"rotary": variant == "mlr_rotary", "shifted": variant == "mlr_shifted"}
     sizes = (width, width // head, cell["layers"], cell["length"])
-    return shared.Network("mlr" if levels else variant, *sizes, **levels, **turned, base_features=head)
+    return shared.Network(
+        "mlr" if levels else variant, *sizes, **levels, **turned, base_features=head
+    )
 
 
 def make_model(network: shared.Network, n_symbols: int, generator: torch.Generator) -> Any:
@@ -136,7 +173,8 @@ def make_model(network: shared.Network, n_symbols: int, generator: torch.Generat
 
 
 def choose_rate(cell: Record, options: Any, corpus: Corpus, files: dict[str, Records]) -> float:
-    """The rate with the least validation loss at the smallest width with seed 0, recorded with what it was among.
+    """The rate with the least validation loss at the smallest width with seed 0, recorded with what
+    it was among.
 
     Raises:
         ValueError: If no rate gave a finite loss.
@@ -145,11 +183,17 @@ def choose_rate(cell: Record, options: Any, corpus: Corpus, files: dict[str, Rec
     rates = sorted(set(options.rate))
     for wanted in files["run"].missing([{**fixed, "rate": rate} for rate in rates]):
         files["run"].add(run(wanted, corpus))
-    found = [row for row in files["run"].rows() if all(row.get(name) == value for name, value in fixed.items())]
+    found = [
+        row
+        for row in files["run"].rows()
+        if all(row.get(name) == value for name, value in fixed.items())
+    ]
     losses = {row["rate"]: row["validation"] for row in found if row["rate"] in rates}
     finite = {rate: loss for rate, loss in losses.items() if loss is not None}
     if not finite:
-        raise ValueError(f"{cell['variant']} learnt with none of the rates {rates}; try lower ones with --rate")
+        raise ValueError(
+            f"{cell['variant']} learnt with none of the rates {rates}; try lower ones with --rate"
+        )
     best = min(finite, key=lambda rate: finite[rate])
     for wanted in files["rate"].missing([{**fixed, "kind": "rate", "rates": rates}]):
         files["rate"].add({**wanted, "chosen": best, "losses": [losses[rate] for rate in rates]})
@@ -157,22 +201,36 @@ def choose_rate(cell: Record, options: Any, corpus: Corpus, files: dict[str, Rec
 
 
 def run(cell: Record, corpus: Corpus) -> Record:
-    """Train and score one network; the row to record, with ``None`` for losses that are no numbers."""
+    """Train and score one network; the row to record, with ``None`` for losses that are
+    no numbers.
+    """
     network = network_of(cell)
     model = make_model(network, corpus.n_symbols, torch.Generator().manual_seed(cell["seed"]))
-    losses = (partial(sequence_loss, model, piece) for piece in batches(corpus.train, cell, cell["seed"]))
+    losses = (
+        partial(sequence_loss, model, piece) for piece in batches(corpus.train, cell, cell["seed"])
+    )
     seconds = shared.train(model, losses, learning_rate=cell["rate"])
     found = {name: evaluate(model, getattr(corpus, name)) for name in ("validation", "test")}
     scores = {name: loss if math.isfinite(loss) else None for name, loss in found.items()}
-    work = {"parameters": shared.n_parameters(model), "multiply_adds": shared.multiply_adds(model), "seconds": seconds}
+    work = {
+        "parameters": shared.n_parameters(model),
+        "multiply_adds": shared.multiply_adds(model),
+        "seconds": seconds,
+    }
     text = {"vocabulary": corpus.n_symbols, "text": corpus.name}
     text["characters"] = [len(part) for part in (corpus.train, corpus.validation, corpus.test)]
-    print(f"{cell['variant']}, width {cell['width']}, rate {cell['rate']}, seed {cell['seed']}: {scores}", flush=True)
+    print(
+        f"{cell['variant']}, width {cell['width']}, rate {cell['rate']}, seed {cell['seed']}:"
+        f" {scores}",
+        flush=True,
+    )
     return {**cell, "ranks": network.ranks, **scores, **work, **text}
 
 
 def batches(part: Tensor, cell: Record, seed: int) -> Iterator[Tensor]:
-    """Sequences of a step, one character longer than what is read; the same ones for all variants of a seed."""
+    """Sequences of a step, one character longer than what is read; the same ones for all variants
+    of a seed.
+    """
     generator = torch.Generator().manual_seed(seed)
     inside = torch.arange(cell["length"] + 1)
     for _ in range(cell["steps"]):
@@ -190,7 +248,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with limit_threads(1):
         cells = [{"kind": "run", "variant": variant, **sizes} for variant in options.variant]
         chosen = [{**cell, "rate": choose_rate(cell, options, corpus, files)} for cell in cells]
-        grid = [{**c, "width": w, "seed": s} for s in options.seed for w in options.width for c in chosen]
+        grid = [
+            {**c, "width": w, "seed": s}
+            for s in options.seed
+            for w in options.width
+            for c in chosen
+        ]
         for cell in files["run"].missing(grid):
             files["run"].add(run(cell, corpus))
 

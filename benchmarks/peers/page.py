@@ -12,7 +12,9 @@ def _read(folder: Path, kind: str) -> list[Record]:
     rows = records.read(folder / FILE, KEY)
     for some in records.by(rows, "threads").values():
         if len({(row["machine"], row["versions"]["torch"]) for row in some}) > 1:
-            raise ValueError(f"{FILE} has rows of more than one machine or torch; run all of them anew")
+            raise ValueError(
+                f"{FILE} has rows of more than one machine or torch; run all of them anew"
+            )
     return [row for row in rows if row["kind"] == kind]
 
 
@@ -23,19 +25,30 @@ def training(folder: Path) -> str:
         return render.NONE
     models = list(dict.fromkeys(row["model"] for row in rows))
     body = []
-    for (setting, peer, version), cell in records.by(rows, "setting", "peer", "peer_version").items():
+    for (setting, peer, version), cell in records.by(
+        rows, "setting", "peer", "peer_version"
+    ).items():
         ratios = {row["model"]: f"{row['ratio']:.2f}" for row in cell}
         speed = f"{cell[0]['peer_windows_per_second']:.0f}"
-        body.append([setting, f"{peer} {version}", speed, *(ratios.get(name, "") for name in models)])
-    told = [f"- {peer}: {differs}." for peer, differs in dict.fromkeys((row["peer"], row["differs"]) for row in rows)]
+        body.append(
+            [setting, f"{peer} {version}", speed, *(ratios.get(name, "") for name in models)]
+        )
+    told = [
+        f"- {peer}: {differs}."
+        for peer, differs in dict.fromkeys((row["peer"], row["differs"]) for row in rows)
+    ]
     head = ["setting", "peer", "theirs [windows/s]", *(f"ours, {name}" for name in models)]
-    return "\n".join([render.lines(head, body, left=2), "", "What differs:", "", *told, "", records.origin(rows)])
+    return "\n".join(
+        [render.lines(head, body, left=2), "", "What differs:", "", *told, "", records.origin(rows)]
+    )
 
 
 def rolling(folder: Path) -> str:
     """How many times as long others take for rolling forecasts."""
     columns = {
-        "against": lambda row: "one bare pass" if row["peer"] == "bare" else f"{row['peer']} {row['peer_version']}",
+        "against": lambda row: (
+            "one bare pass" if row["peer"] == "bare" else f"{row['peer']} {row['peer_version']}"
+        ),
         "windows": lambda row: str(row["windows"]),
         "ours [s]": lambda row: f"{row['seconds']:.2f}",
         "theirs [s]": lambda row: f"{row['peer_seconds']:.2f}",
@@ -49,24 +62,37 @@ _LEFT_OUT = "DynamicOptimizedTheta"  # half as fast as Theta
 
 
 def pretrained(folder: Path) -> str:
-    """How many times as many series a second the pretrained forecaster forecasts, and what its levels cost to train."""
-    rows, body = [row for row in _read(folder, "pretrained") if row["peer"] != _LEFT_OUT], []
+    """How many times as many series a second the pretrained forecaster forecasts, and what its
+    levels cost to train.
+    """
+    rows = [row for row in _read(folder, "pretrained") if row["peer"] != _LEFT_OUT]
+    body = []
     models = sorted({row["model"] for row in rows})
-    for (setting, peer, version), cell in records.by(rows, "setting", "peer", "peer_version").items():
-        told = {row["model"]: [f"{row['series_per_second']:.0f}", f"{row['ratio']:.2f}"] for row in cell}
+    for (setting, peer, version), cell in records.by(
+        rows, "setting", "peer", "peer_version"
+    ).items():
+        told = {
+            row["model"]: [f"{row['series_per_second']:.0f}", f"{row['ratio']:.2f}"] for row in cell
+        }
         theirs = f"{cell[0]['peer_series_per_second']:.0f}"
         shown = [each for name in models for each in told.get(name, ["", ""])]
         body.append([f"{peer} ({version})", setting, theirs, *shown])
     head = ["against", "setting", "theirs", *(each for name in models for each in (name, "ratio"))]
-    tables = [f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if rows else render.NONE]
+    tables = [
+        f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if rows else render.NONE
+    ]
     columns = {
         "ours": lambda row: f"{row['windows_per_second']:.0f}",
         "standard attention": lambda row: f"{row['peer_windows_per_second']:.0f}",
         "ratio": _ratio,
     }
     rows = _read(folder, "pretraining")
-    tables.append(f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE)
-    return "\n\n".join(["Series forecast a second:", tables[0], "Windows learnt from a second:", tables[1]])
+    tables.append(
+        f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE
+    )
+    return "\n\n".join(
+        ["Series forecast a second:", tables[0], "Windows learnt from a second:", tables[1]]
+    )
 
 
 def _ratio(row: Record) -> str:

@@ -1,10 +1,11 @@
-"""Training and rolling forecasts beside other libraries' PatchTST, and the pretrained forecaster beside others.
+"""Training and rolling forecasts beside other libraries' PatchTST, and the pretrained forecaster
+beside others.
 
-All sides get the same rows, context, horizon, sizes, dropout and number of series windows in a step; where a peer's
-network cannot be made the same, the record says what differs. Training runs in turns within one process, and the time
-between one step of the optimiser and the next is taken, so that start-up does not count. New records take the place of
-older ones.
-Run: pip install ".[peers]", then PYTHONPATH=benchmarks python benchmarks/peers/run.py --data-dir DIR
+All sides get the same rows, context, horizon, sizes, dropout and number of series windows in a
+step; where a peer's network cannot be made the same, the record says what differs. Training runs in
+turns within one process, and the time between one step of the optimiser and the next is taken, so
+that start-up does not count. New records take the place of older ones. Run: pip install ".[peers]",
+then PYTHONPATH=benchmarks python benchmarks/peers/run.py --data-dir DIR
      [--part pretrained --threads 2] [--setting width16] [--peer neuralforecast]
 """
 
@@ -40,20 +41,34 @@ from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.pretraining import Pretraining, Recipe
 from tsattn.pretrained.synthetic import make
 
-FILE, KEY = "peers.jsonl", ("kind", "setting", "peer", "model", "threads")
-CONTEXT, HORIZON, PATCH, STRIDE, LAYERS = 336, 96, 16, 8, 3
+FILE = "peers.jsonl"
+KEY = ("kind", "setting", "peer", "model", "threads")
+CONTEXT = 336
+HORIZON = 96
+PATCH = 16
+STRIDE = 8
+LAYERS = 3
 WARM = 4  # steps of a run that are not counted
 CHANNELS = 7
-_QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+_QUIET = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "logger": False,
+}
 DIFFERS = {
     "neuralforecast": "post-norm with batch norm, residual scores, learned query scale",
-    "transformers": "41 patches (no padding at the end), batch norm; a bare loop without Trainer or data loader",
+    "transformers": (
+        "41 patches (no padding at the end), batch norm; a bare loop without Trainer or data loader"
+    ),
     "gluonts": "Student-t head whose flat layer is d_model times as wide; relu; mean scaling",
 }
 
 
 class Setting(NamedTuple):
-    """Sizes of the published PatchTST: the first those of ETTh1, the second those of ETTm1 with smaller batches."""
+    """Sizes of the published PatchTST: the first those of ETTh1, the second those of ETTm1 with
+    smaller batches.
+    """
 
     d_model: int
     n_heads: int
@@ -74,28 +89,66 @@ def ours(attention: str, **changes: Any) -> Train:
 
     def train(setting: Setting, steps: int, panel: Panel) -> int:
         rows = CONTEXT + HORIZON + steps * setting.windows - 1
-        return int(make_ours(setting, attention, **changes).fit(panel.rows(0, rows)).summary_["parameters"])
+        return int(
+            make_ours(setting, attention, **changes).fit(panel.rows(0, rows)).summary_["parameters"]
+        )
 
     return train
 
 
 def make_ours(setting: Setting, attention: str, **changes: Any) -> Any:
-    """The estimator with a peer's sizes: no linear map beside the transformer, as many threads as the peer has."""
+    """The estimator with a peer's sizes: no linear map beside the transformer, as many threads as
+    the peer has.
+    """
     sizes = {name: getattr(setting, name) for name in ("d_model", "n_heads", "d_ff", "dropout")}
-    sizes |= {"context": CONTEXT, "n_layers": LAYERS, "patch_len": PATCH, "patch_stride": STRIDE, "linear_skip": False}
-    training = {"learning_rate": 1e-4, "batch_size": setting.windows, "max_epochs": 1, "val_size": 0, "random_state": 0}
-    return make_forecaster(attention, HORIZON, **sizes, **training, n_threads=torch.get_num_threads(), **changes)
+    sizes |= {
+        "context": CONTEXT,
+        "n_layers": LAYERS,
+        "patch_len": PATCH,
+        "patch_stride": STRIDE,
+        "linear_skip": False,
+    }
+    training = {
+        "learning_rate": 1e-4,
+        "batch_size": setting.windows,
+        "max_epochs": 1,
+        "val_size": 0,
+        "random_state": 0,
+    }
+    return make_forecaster(
+        attention, HORIZON, **sizes, **training, n_threads=torch.get_num_threads(), **changes
+    )
 
 
 def _neuralforecast(setting: Setting, steps: int) -> Any:
     from neuralforecast import NeuralForecast
     from neuralforecast.models import PatchTST
 
-    sizes = {"h": HORIZON, "input_size": CONTEXT, "encoder_layers": LAYERS, "patch_len": PATCH, "stride": STRIDE}
-    sizes |= {"n_heads": setting.n_heads, "hidden_size": setting.d_model, "linear_hidden_size": setting.d_ff}
-    dropout = {"dropout": setting.dropout, "fc_dropout": setting.dropout, "head_dropout": 0.0, "attn_dropout": 0.0}
+    sizes = {
+        "h": HORIZON,
+        "input_size": CONTEXT,
+        "encoder_layers": LAYERS,
+        "patch_len": PATCH,
+        "stride": STRIDE,
+    }
+    sizes |= {
+        "n_heads": setting.n_heads,
+        "hidden_size": setting.d_model,
+        "linear_hidden_size": setting.d_ff,
+    }
+    dropout = {
+        "dropout": setting.dropout,
+        "fc_dropout": setting.dropout,
+        "head_dropout": 0.0,
+        "attn_dropout": 0.0,
+    }
     batches = {"batch_size": CHANNELS, "windows_batch_size": setting.windows * CHANNELS}
-    batches |= {"inference_windows_batch_size": 1024, "max_steps": steps, "learning_rate": 1e-4, "revin": True}
+    batches |= {
+        "inference_windows_batch_size": 1024,
+        "max_steps": steps,
+        "learning_rate": 1e-4,
+        "revin": True,
+    }
     model = PatchTST(**sizes, **dropout, **batches, **_QUIET, enable_checkpointing=False)
     return NeuralForecast(models=[model], freq="h")
 
@@ -111,8 +164,17 @@ def train_transformers(setting: Setting, steps: int, panel: Panel) -> int:
     """PatchTST of transformers with the flat head; batches are ready tensors."""
     from transformers import PatchTSTConfig, PatchTSTForPrediction
 
-    sizes = {"num_input_channels": CHANNELS, "context_length": CONTEXT, "prediction_length": HORIZON}
-    sizes |= {"patch_length": PATCH, "patch_stride": STRIDE, "num_hidden_layers": LAYERS, "d_model": setting.d_model}
+    sizes = {
+        "num_input_channels": CHANNELS,
+        "context_length": CONTEXT,
+        "prediction_length": HORIZON,
+    }
+    sizes |= {
+        "patch_length": PATCH,
+        "patch_stride": STRIDE,
+        "num_hidden_layers": LAYERS,
+        "d_model": setting.d_model,
+    }
     sizes |= {"num_attention_heads": setting.n_heads, "ffn_dim": setting.d_ff}
     dropout = {f"{name}_dropout": setting.dropout for name in ("positional", "ff", "path")}
     dropout |= {"attention_dropout": 0.0, "head_dropout": 0.0}
@@ -133,7 +195,12 @@ def train_gluonts(setting: Setting, steps: int, panel: Panel) -> int:
     from gluonts.dataset.pandas import PandasDataset
     from gluonts.torch.model.patch_tst import PatchTSTEstimator
 
-    sizes = {"prediction_length": HORIZON, "context_length": CONTEXT, "patch_len": PATCH, "stride": STRIDE}
+    sizes = {
+        "prediction_length": HORIZON,
+        "context_length": CONTEXT,
+        "patch_len": PATCH,
+        "stride": STRIDE,
+    }
     sizes |= {"d_model": setting.d_model, "nhead": setting.n_heads, "dim_feedforward": setting.d_ff}
     sizes |= {"dropout": setting.dropout, "num_encoder_layers": LAYERS}
     batches = {"lr": 1e-4, "batch_size": setting.windows * CHANNELS, "num_batches_per_epoch": steps}
@@ -148,8 +215,16 @@ def _count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-OURS: dict[str, Train] = {"standard": ours("standard"), "mlr": ours("mlr"), "mlr bf16": ours("mlr", precision="bf16")}
-PEERS = {"neuralforecast": train_neuralforecast, "transformers": train_transformers, "gluonts": train_gluonts}
+OURS: dict[str, Train] = {
+    "standard": ours("standard"),
+    "mlr": ours("mlr"),
+    "mlr bf16": ours("mlr", precision="bf16"),
+}
+PEERS = {
+    "neuralforecast": train_neuralforecast,
+    "transformers": train_transformers,
+    "gluonts": train_gluonts,
+}
 
 
 def long_frame(panel: Panel) -> pd.DataFrame:
@@ -166,7 +241,10 @@ def hushed() -> Iterator[None]:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             os.chdir(folder)
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 yield
     finally:
         os.chdir(here)
@@ -174,49 +252,83 @@ def hushed() -> Iterator[None]:
 
 
 def steps_of(train: Train, setting: Setting, steps: int, panel: Panel) -> Record:
-    """Seconds between the steps of a run, by the clock and by processor time, and the parameters trained."""
+    """Seconds between the steps of a run, by the clock and by processor time, and the parameters
+    trained.
+    """
     marks: list[tuple[float, float]] = []
-    handle = register_optimizer_step_post_hook(lambda *_: marks.append((time.perf_counter(), time.process_time())))
+    handle = register_optimizer_step_post_hook(
+        lambda *_: marks.append((time.perf_counter(), time.process_time()))
+    )
     try:
         with hushed():
             parameters = train(setting, steps, panel)
     finally:
         handle.remove()
     clock, processor = np.diff(np.array(marks), axis=0)[WARM - 1 :].T
-    return {"clock": float(np.median(clock)), "processor": float(np.median(processor)), "parameters": parameters}
+    return {
+        "clock": float(np.median(clock)),
+        "processor": float(np.median(processor)),
+        "parameters": parameters,
+    }
 
 
 def throughput(name: str, peer: str, turns: int, steps: int, panel: Panel) -> list[Record]:
-    """Our models and one peer in turns; a record for each of ours with the ratio of windows a second."""
+    """Our models and one peer in turns; a record for each of ours with the ratio of windows a
+    second.
+    """
     setting = SETTINGS[name]
     runs: dict[str, list[Record]] = {side: [] for side in (*OURS, peer)}
     for _ in range(turns):
         for side in runs:
             runs[side].append(steps_of(OURS.get(side) or PEERS[peer], setting, steps, panel))
-    theirs, found = runs[peer], []
-    pace = {side: setting.windows * CHANNELS / median(run["clock"] for run in each) for side, each in runs.items()}
-    told = {"kind": "training", "setting": name, "peer": peer, "peer_version": metadata.version(peer), "turns": turns}
-    told |= {"steps": steps - WARM, "peer_windows_per_second": round(pace[peer], 1), "differs": DIFFERS[peer]}
+    theirs = runs[peer]
+    found = []
+    pace = {
+        side: setting.windows * CHANNELS / median(run["clock"] for run in each)
+        for side, each in runs.items()
+    }
+    told = {
+        "kind": "training",
+        "setting": name,
+        "peer": peer,
+        "peer_version": metadata.version(peer),
+        "turns": turns,
+    }
+    told |= {
+        "steps": steps - WARM,
+        "peer_windows_per_second": round(pace[peer], 1),
+        "differs": DIFFERS[peer],
+    }
     told |= {"peer_parameters": theirs[0]["parameters"]}
     for side in OURS:
         ratios = [b["clock"] / a["clock"] for a, b in zip(runs[side], theirs, strict=True)]
         cpu = [b["processor"] / a["processor"] for a, b in zip(runs[side], theirs, strict=True)]
         row = {**spread(ratios), "cpu_ratio": round(median(cpu), 3)}
-        speed = {"windows_per_second": round(pace[side], 1), "parameters": runs[side][0]["parameters"]}
+        speed = {
+            "windows_per_second": round(pace[side], 1),
+            "parameters": runs[side][0]["parameters"],
+        }
         found.append({**told, "model": side, **row, **speed})
     return found
 
 
 def rolling(turns: int, data_dir: str | None) -> list[Record]:
-    """All test windows: our rolling evaluation beside one bare pass, and beside neuralforecast's own."""
+    """All test windows: our rolling evaluation beside one bare pass, and beside neuralforecast's
+    own.
+    """
     data = load_dataset("ETTh1", data_dir=data_dir)
-    split, setting = data.split, SETTINGS["width16"]
+    split = data.split
+    setting = SETTINGS["width16"]
     stop = split.train + split.valid + split.test
-    panel, known = data.panel.rows(0, stop), data.panel.rows(0, split.train)
+    panel = data.panel.rows(0, stop)
+    known = data.panel.rows(0, split.train)
     model = make_ours(setting, "mlr").fit(known.rows(0, CONTEXT + HORIZON + 4 * setting.windows))
-    ends = WindowSpec(CONTEXT, HORIZON).ends(panel.starts, np.array([split.train + split.valid]), panel.lengths)
+    ends = WindowSpec(CONTEXT, HORIZON).ends(
+        panel.starts, np.array([split.train + split.valid]), panel.lengths
+    )
     contexts = torch.as_tensor(History(panel).contexts(ends, CONTEXT), dtype=torch.float32)
-    peer, frame = _neuralforecast(setting, 4), long_frame(panel)
+    peer = _neuralforecast(setting, 4)
+    frame = long_frame(panel)
     with hushed():
         peer.fit(long_frame(known))
     times: dict[str, list[float]] = {"ours": [], "bare": [], "neuralforecast": []}
@@ -225,15 +337,29 @@ def rolling(turns: int, data_dir: str | None) -> list[Record]:
         times["ours"].append(clocked(lambda: roll(model, panel, ends, keep=False)))
         if turn < 2:  # minutes, and not near any border
             with hushed():
-                found = clocked(lambda: peer.cross_validation(frame, n_windows=len(ends), step_size=1, use_fitted=True))
+                found = clocked(
+                    lambda: peer.cross_validation(
+                        frame, n_windows=len(ends), step_size=1, use_fitted=True
+                    )
+                )
             times["neuralforecast"].append(found)
     seconds = {side: median(values) for side, values in times.items()}
-    same = {"kind": "rolling", "setting": "width16", "model": "mlr", "windows": len(ends) * CHANNELS}
+    same = {
+        "kind": "rolling",
+        "setting": "width16",
+        "model": "mlr",
+        "windows": len(ends) * CHANNELS,
+    }
     rows = []
     for side in ("bare", "neuralforecast"):
         row = {"peer": side, "peer_version": metadata.version(side) if side != "bare" else None}
-        row |= {"ratio": round(seconds[side] / seconds["ours"], 3), "seconds": round(seconds["ours"], 3)}
-        rows.append({**same, **row, "peer_seconds": round(seconds[side], 3), "turns": len(times[side])})
+        row |= {
+            "ratio": round(seconds[side] / seconds["ours"], 3),
+            "seconds": round(seconds["ours"], 3),
+        }
+        rows.append(
+            {**same, **row, "peer_seconds": round(seconds[side], 3), "turns": len(times[side])}
+        )
     return rows
 
 
@@ -246,21 +372,41 @@ def bare_pass(model: Any, contexts: torch.Tensor) -> None:
 
 
 def chronos(x: np.ndarray, horizon: int, threads: int) -> Ready:
-    """The network of Chronos-Bolt tiny with random weights, nine quantiles of 64 steps; fastest batch and threading."""
+    """The network of Chronos-Bolt tiny with random weights, nine quantiles of 64 steps; fastest
+    batch and threading.
+    """
     from chronos.chronos_bolt import ChronosBoltModelForForecasting
     from transformers import T5Config
 
-    sizes = {"d_model": 256, "d_ff": 1024, "d_kv": 64, "num_heads": 4, "num_layers": 4, "num_decoder_layers": 4}
-    config = T5Config(**sizes, vocab_size=2, pad_token_id=0, decoder_start_token_id=0, feed_forward_proj="relu")
+    sizes = {
+        "d_model": 256,
+        "d_ff": 1024,
+        "d_kv": 64,
+        "num_heads": 4,
+        "num_layers": 4,
+        "num_decoder_layers": 4,
+    }
+    config = T5Config(
+        **sizes, vocab_size=2, pad_token_id=0, decoder_start_token_id=0, feed_forward_proj="relu"
+    )
     patches = {"input_patch_size": 16, "input_patch_stride": 16, "use_reg_token": True}
-    config.chronos_config = {"context_length": 2048, "prediction_length": 64, **patches, "quantiles": list(NINE)}
-    network, series = ChronosBoltModelForForecasting(config).eval(), torch.as_tensor(x, dtype=torch.float32)
+    config.chronos_config = {
+        "context_length": 2048,
+        "prediction_length": 64,
+        **patches,
+        "quantiles": list(NINE),
+    }
+    network = ChronosBoltModelForForecasting(config).eval()
+    series = torch.as_tensor(x, dtype=torch.float32)
 
     one = torch.inference_mode()(network.forward)
 
     def forecast(n_series: int, size: int, apart: bool) -> None:
         batches = series[:n_series].split(size)
-        with limit_threads(1 if apart else threads), ThreadPoolExecutor(threads if apart else 1) as pool:
+        with (
+            limit_threads(1 if apart else threads),
+            ThreadPoolExecutor(threads if apart else 1) as pool,
+        ):
             list(pool.map(one, batches))
 
     ways = [(size, apart) for size in (16, 64, 256) for apart in (True, False)[:threads]]
@@ -279,12 +425,20 @@ def theta(x: np.ndarray, horizon: int, threads: int, name: str) -> Ready:
 
 
 def nhits(x: np.ndarray, horizon: int, threads: int) -> Ready:
-    """NHITS of neuralforecast, points only, after ten steps of training, whose time is told apart."""
+    """NHITS of neuralforecast, points only, after ten steps of training, whose time is
+    told apart.
+    """
     from neuralforecast import NeuralForecast
     from neuralforecast.models import NHITS
 
-    sizes = {"h": horizon, "input_size": x.shape[1] - 2 * horizon, "max_steps": 10, "inference_windows_batch_size": 256}
-    fitted, frame = NeuralForecast(models=[NHITS(**sizes, **_QUIET, enable_checkpointing=False)], freq=1), stacked(x)
+    sizes = {
+        "h": horizon,
+        "input_size": x.shape[1] - 2 * horizon,
+        "max_steps": 10,
+        "inference_windows_batch_size": 256,
+    }
+    fitted = NeuralForecast(models=[NHITS(**sizes, **_QUIET, enable_checkpointing=False)], freq=1)
+    frame = stacked(x)
     return fitted.predict, {"train_seconds": round(clocked(lambda: fitted.fit(frame)), 2)}
 
 
@@ -293,11 +447,16 @@ def stacked(x: np.ndarray) -> pd.DataFrame:
     n, steps = x.shape
     y = pd.DataFrame(x.T).ffill().bfill().to_numpy().T
     return pd.DataFrame(
-        {"unique_id": np.repeat(np.arange(n), steps), "ds": np.tile(np.arange(steps), n), "y": y.ravel()}
+        {
+            "unique_id": np.repeat(np.arange(n), steps),
+            "ds": np.tile(np.arange(steps), n),
+            "y": y.ravel(),
+        }
     )
 
 
-# Who forecasts beside the pretrained forecaster: distribution, series of every ten, and how it is made ready.
+# Who forecasts beside the pretrained forecaster: distribution, series of every ten, and how it is
+# made ready.
 FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
     "Chronos-Bolt tiny": ("chronos-forecasting", 0.2, chronos),
     "Theta": ("statsforecast", 0.1, partial(theta, name="Theta")),
@@ -306,7 +465,9 @@ FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
 }
 
 
-def pretrained(weights: str, turns: int, threads: int, context: int, horizon: int, n_series: int) -> Iterator[Record]:
+def pretrained(
+    weights: str, turns: int, threads: int, context: int, horizon: int, n_series: int
+) -> Iterator[Record]:
     """Series a second of the pretrained forecaster, 17 quantiles each, beside others in turns."""
     x = make(n_series, context, seed=0)
     ours = make_forecaster("zero", horizon, weights=weights, n_threads=threads)
@@ -324,11 +485,21 @@ def pretrained(weights: str, turns: int, threads: int, context: int, horizon: in
             with hushed():
                 pairs[peer].append((mine, n / clocked(theirs)))
     for peer, (n, _, told) in ready.items():
-        package, found = FORECASTERS[peer][0], pairs[peer]
-        row = {"kind": "pretrained", "setting": f"{context} rows, {horizon} ahead", "peer": peer, "model": weights}
+        package = FORECASTERS[peer][0]
+        found = pairs[peer]
+        row = {
+            "kind": "pretrained",
+            "setting": f"{context} rows, {horizon} ahead",
+            "peer": peer,
+            "model": weights,
+        }
         row |= {"peer_version": f"{package} {metadata.version(package)}", "turns": turns}
         row |= {"series": n_series, "peer_series": n, **told}
-        yield {**row, **spread([mine / other for mine, other in found]), **paces(found, "series_per_second")}
+        yield {
+            **row,
+            **spread([mine / other for mine, other in found]),
+            **paces(found, "series_per_second"),
+        }
 
 
 def pretraining(turns: int, steps: int = 12) -> Record:
@@ -340,7 +511,13 @@ def pretraining(turns: int, steps: int = 12) -> Record:
             run = make_run(ZeroConfig(), Recipe(1000))
             seconds.append(clocked(lambda run=run: [run.advance() for _ in range(steps)]))
         pairs.append((run.windows / seconds[0], run.windows / seconds[1]))
-    row = {"kind": "pretraining", "setting": f"{steps} steps", "peer": "standard", "model": "season", "turns": turns}
+    row = {
+        "kind": "pretraining",
+        "setting": f"{steps} steps",
+        "peer": "standard",
+        "model": "season",
+        "turns": turns,
+    }
     return {**row, **spread([a / b for a, b in pairs]), **paces(pairs, "windows_per_second")}
 
 
@@ -365,7 +542,14 @@ def clocked(work: Callable[[], Any]) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what is asked for; every record is printed and kept as it comes."""
-    defaults = {"part": PARTS, "setting": tuple(SETTINGS), "peer": tuple(PEERS), "turns": 7, "steps": 16, "threads": 1}
+    defaults = {
+        "part": PARTS,
+        "setting": tuple(SETTINGS),
+        "peer": tuple(PEERS),
+        "turns": 7,
+        "steps": 16,
+        "threads": 1,
+    }
     defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-4",)}
     choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS}
     options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)
@@ -376,7 +560,10 @@ def main(argv: list[str] | None = None) -> None:
     def keep(rows: list[Record]) -> None:
         for row in rows:
             found.add({**row, "threads": options.threads}, again=True)
-            print({name: row[name] for name in ("kind", "setting", "model", "peer", "ratio")}, flush=True)
+            print(
+                {name: row[name] for name in ("kind", "setting", "model", "peer", "ratio")},
+                flush=True,
+            )
 
     with limit_threads(options.threads):
         if "training" in options.part:

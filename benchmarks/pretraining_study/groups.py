@@ -1,13 +1,15 @@
-"""Levels across series: networks that read the columns beside a target, trained alike on synthetic groups.
+"""Levels across series: networks that read the columns beside a target, trained alike on synthetic
+groups.
 
-Each arm starts from the same trained weights and learns for the steps that fit into the asked core seconds at its pace.
-Columns, and opinions about their effect (:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and
-a shorter memory), are further series, which are read by one attention whose levels are parts of all series' tokens
-("levels") or by attention over time and over series in turn ("alternating"); or the opinions are further inputs of the
-target's own slots ("slots"); "none" reads nothing. Every arm that reads gives a learned share of each opinion in the
-answer. The way "residual" takes the first opinion off the target and adds it to the answer. What is on record is not
-repeated. Run:
-PYTHONPATH=benchmarks python benchmarks/pretraining_study/groups.py --folder DIR [--start FILE] [--arm NAME ...]
+Each arm starts from the same trained weights and learns for the steps that fit into the asked core
+seconds at its pace. Columns, and opinions about their effect
+(:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and a shorter memory), are
+further series, which are read by one attention whose levels are parts of all series' tokens
+("levels") or by attention over time and over series in turn ("alternating"); or the opinions are
+further inputs of the target's own slots ("slots"); "none" reads nothing. Every arm that reads gives
+a learned share of each opinion in the answer. The way "residual" takes the first opinion off the
+target and adds it to the answer. What is on record is not repeated. Run: PYTHONPATH=benchmarks
+python benchmarks/pretraining_study/groups.py --folder DIR [--start FILE] [--arm NAME ...]
 """
 
 import sys
@@ -32,37 +34,61 @@ from tsattn.nn.attention import Attention
 from tsattn.nn.layers import linear
 from tsattn.nn.scores import DotScore, Places
 from tsattn.pretrained.groups import COUPLINGS, UNIVARIATE, Groups, make_groups
-from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, _measure, last_value, read_slots
+from tsattn.pretrained.network import (
+    Tokens,
+    ZeroConfig,
+    ZeroNetwork,
+    _measure,
+    last_value,
+    read_slots,
+)
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
 
-FILE, KEY = "groups_study.jsonl", ("arm", "way", "seconds", "seed")
-N_TOKENS, LENGTH, HORIZON = 48, 432, 32
-# What is taken off the target: nothing, the first opinion, or the true effect, which nobody can know.
+FILE = "groups_study.jsonl"
+KEY = ("arm", "way", "seconds", "seed")
+N_TOKENS = 48
+LENGTH = 432
+HORIZON = 32
+# What is taken off the target: nothing, the first opinion, or the true effect, which nobody can
+# know.
 WAYS = ("plain", "residual", "truth")
 # Rows that the opinions are regressions of.
 MEMORIES = (432, 144)
-N_VALIDATION, VALIDATION_SEED = 512, 2**32 - 1
-RATE, OTHER_RATE, WARMUP = 0.01, 1e-3, 0.05
-# Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are cut.
-FARTHEST, FAR = 3.5, 9.0
+N_VALIDATION = 512
+VALIDATION_SEED = 2**32 - 1
+RATE = 0.01
+OTHER_RATE = 1e-3
+WARMUP = 0.05
+# Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are
+# cut.
+FARTHEST = 3.5
+FAR = 9.0
 # Features of a level across series: one that is constant, and learnt ones.
 LEVEL = 6
-# Score of pairs of one series, and of pairs of one time, at the start; others have 0. So the target goes on to look at
-# itself, and at what other series do at the same time.
-WITHIN, AT_ONCE = 6.0, 6.0
+# Score of pairs of one series, and of pairs of one time, at the start; others have 0. So the target
+# goes on to look at itself, and at what other series do at the same time.
+WITHIN = 6.0
+AT_ONCE = 6.0
 # Numbers of parts of one series lie below this.
 PARTS = 2**20
 
 
 class Arm(NamedTuple):
-    """Windows of a step, and steps a core second where they were first measured: all arms have the same hardware."""
+    """Windows of a step, and steps a core second where they were first measured: all arms have the
+    same hardware.
+    """
 
     n_windows: int
     pace: float
 
 
-ARMS = {"none": Arm(32, 9.0), "slots": Arm(32, 9.0), "levels": Arm(12, 3.9), "alternating": Arm(12, 4.9)}
+ARMS = {
+    "none": Arm(32, 9.0),
+    "slots": Arm(32, 9.0),
+    "levels": Arm(12, 3.9),
+    "alternating": Arm(12, 4.9),
+}
 
 
 @dataclass(frozen=True)
@@ -75,13 +101,15 @@ class GroupPlaces(Places):
 class SeriesAttention(Attention):
     """The attention of a trained block over the tokens of several series, with two more levels.
 
-    Scores of one series are what they were, but for a constant; pairs of one series and of one time have further
-    features. The values of other series are multiplied by a learned factor of each head, which is 0 at the start.
+    Scores of one series are what they were, but for a constant; pairs of one series and of one time
+    have further features. The values of other series are multiplied by a learned factor of each
+    head, which is 0 at the start.
     """
 
     def __init__(self, old: Attention, d_model: int, generator: torch.Generator | None) -> None:
         super().__init__(d_model, score=old.score, generator=generator)
-        n_heads, self.width = old.score.n_heads, 2 * (LEVEL - 1)
+        n_heads = old.score.n_heads
+        self.width = 2 * (LEVEL - 1)
         self.more = linear(d_model, 2 * n_heads * self.width, generator=generator)
         with torch.no_grad():
             self.more.weight[: n_heads * self.width] = 0.0
@@ -94,26 +122,39 @@ class SeriesAttention(Attention):
 
     def forward(self, x: Tensor, *, key_mask: Tensor, places: GroupPlaces, n_last: int) -> Tensor:
         """Answers of the last tokens."""
-        n_heads, d_key, own = self.score.n_heads, self.score.d_key, places.own
+        n_heads = self.score.n_heads
+        d_key = self.score.d_key
+        own = places.own
         q, k = self.score.features_at(x, places, n_last)
         more = self.more(x).unflatten(2, (2, n_heads, 2, LEVEL - 1)).permute(2, 0, 3, 1, 4, 5)
-        more_q, more_k = more[0][:, :, x.shape[1] - n_last :], more[1]
+        more_q = more[0][:, :, x.shape[1] - n_last :]
+        more_k = more[1]
         constant_q = torch.stack([self.within, self.at_once], dim=1)[:, None] * d_key**0.5
         # A token of the target is in both parts of itself, and would look at itself too much.
         constant_k = torch.stack([torch.ones_like(own), ~own], dim=1).to(k.dtype)
         q, k = (
-            torch.cat([part, torch.cat([constant.expand(*new.shape[:4])[..., None], new], dim=4).flatten(3)], dim=3)
+            torch.cat(
+                [
+                    part,
+                    torch.cat([constant.expand(*new.shape[:4])[..., None], new], dim=4).flatten(3),
+                ],
+                dim=3,
+            )
             for part, constant, new in ((q, constant_q, more_q), (k, constant_k, more_k))
         )
         v = self.value(x).unflatten(2, (n_heads, -1)).transpose(1, 2)
         v = v * torch.where(own[:, None], 1.0, self.gate).T[None, :, :, None]
         levels = Levels((*self.score.levels.ranks, LEVEL, LEVEL))
-        seen = attend(q, k, v, levels=levels, groups=places.groups, key_mask=key_mask, scale=d_key**-0.5)
+        seen = attend(
+            q, k, v, levels=levels, groups=places.groups, key_mask=key_mask, scale=d_key**-0.5
+        )
         return self.out(seen.transpose(1, 2).flatten(2))
 
 
 class AcrossSeries(nn.Module):
-    """Each token looks at the tokens of all series at its time, and adds what it sees; nothing at the start."""
+    """Each token looks at the tokens of all series at its time, and adds what it sees; nothing at
+    the start.
+    """
 
     def __init__(self, config: ZeroConfig, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -132,7 +173,9 @@ class AcrossSeries(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows: contexts, futures, seasons, opinions and columns ``[B, S, T + F]``, NaN where unknown."""
+    """B windows: contexts, futures, seasons, opinions and columns ``[B, S, T + F]``, NaN where
+    unknown.
+    """
 
     x: Tensor
     y: Tensor
@@ -144,10 +187,13 @@ class Batch:
 class GroupNetwork(ZeroNetwork):
     """The network of an arm."""
 
-    def __init__(self, arm: str, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, arm: str, config: ZeroConfig, *, generator: torch.Generator | None = None
+    ) -> None:
         self.arm = arm
         super().__init__(config, generator=generator)
-        width, n_opinions = config.d_model, len(MEMORIES)
+        width = config.d_model
+        n_opinions = len(MEMORIES)
         self.read = linear(2 * n_opinions * config.max_len, width, generator=generator)
         self.share = linear(width, n_opinions, generator=generator)
         # What a token is: of an opinion, each by itself, or of a column.
@@ -165,9 +211,12 @@ class GroupNetwork(ZeroNetwork):
             block.across = AcrossSeries(self.config, generator)
         return block
 
-    def forward(self, batch: Batch, horizon: int, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tokens, Tensor, Tensor]:
+    def forward(
+        self, batch: Batch, horizon: int, n_tokens: int = N_TOKENS
+    ) -> tuple[Tensor, Tokens, Tensor, Tensor]:
         """As :meth:`ZeroNetwork.forward`, of windows with what stands beside them."""
-        x, seasons = batch.x, batch.seasons
+        x = batch.x
+        seasons = batch.seasons
         tokens = self._cut(seasons, x.shape[1], horizon, n_tokens)
         index, inside = tokens.slots()
         values, known = read_slots(x, index, inside)
@@ -177,7 +226,9 @@ class GroupNetwork(ZeroNetwork):
         inputs = [scaled, known, inside.to(scaled.dtype), facts]
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         opinions, told = read_beside(batch.opinions, x.shape[1], index, inside)
-        opinions = torch.asinh(opinions / torch.where(spread > 0, spread, 1.0)[:, None, :, None]).to(scaled.dtype)
+        opinions = torch.asinh(
+            opinions / torch.where(spread > 0, spread, 1.0)[:, None, :, None]
+        ).to(scaled.dtype)
         key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
         n_future = int((tokens.index >= 0).sum())
         if self.arm == "slots" and opinions.shape[1]:
@@ -198,11 +249,20 @@ class GroupNetwork(ZeroNetwork):
             states = self._mix(states, places, key_mask, n_future)
         answer = self._answer(states, last_value(scaled, known))
         if self.arm != "none" and opinions.shape[1]:
-            answer = answer + torch.einsum("bmo,bomp->bmp", self.share(states), opinions[:, :, -n_future:])[..., None]
+            answer = (
+                answer
+                + torch.einsum("bmo,bomp->bmp", self.share(states), opinions[:, :, -n_future:])[
+                    ..., None
+                ]
+            )
         return answer, replace(tokens, index=tokens.index[tokens.index >= 0]), level, spread
 
-    def _embed_beside(self, values: Tensor, known: Tensor, inside: Tensor, facts: Tensor, tokens: Tokens) -> Tensor:
-        """Tokens of further series ``[B, S, L, D]``, embedded as those of the target, and told apart."""
+    def _embed_beside(
+        self, values: Tensor, known: Tensor, inside: Tensor, facts: Tensor, tokens: Tokens
+    ) -> Tensor:
+        """Tokens of further series ``[B, S, L, D]``, embedded as those of the target, and told
+        apart.
+        """
         n_series = values.shape[1]
         parts = [values, known.to(values.dtype), inside.to(values.dtype)[:, None].expand_as(values)]
         parts += [facts[:, None].expand(-1, n_series, -1, -1)]
@@ -210,20 +270,33 @@ class GroupNetwork(ZeroNetwork):
         embedded = self._embed(torch.cat(parts, dim=3).flatten(0, 1), tokens)
         return embedded.unflatten(0, (-1, n_series)) + self.kinds[kind][:, None]
 
-    def _mix_series(self, states: Tensor, tokens: Tokens, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
-        """States of the target's future from those of all series ``[B, S, L, D]``, the target last."""
-        n_tokens, n_last = states.shape[2], self.config.encode or states.shape[2]
+    def _mix_series(
+        self, states: Tensor, tokens: Tokens, places: Places, key_mask: Tensor, n_future: int
+    ) -> Tensor:
+        """States of the target's future from those of all series ``[B, S, L, D]``, the
+        target last.
+        """
+        n_tokens = states.shape[2]
+        n_last = self.config.encode or states.shape[2]
         flat = self.arm == "levels"
-        mix = self._mix_levels(tokens, places, key_mask) if flat else self._mix_in_turn(places, key_mask)
+        mix = (
+            self._mix_levels(tokens, places, key_mask)
+            if flat
+            else self._mix_in_turn(places, key_mask)
+        )
         for layer in range(self.config.n_layers):
-            last = n_future if layer == self.config.n_layers - 1 else min(n_future + n_last, n_tokens)
+            last = (
+                n_future if layer == self.config.n_layers - 1 else min(n_future + n_last, n_tokens)
+            )
             seen = mix(layer, states, last)
             states = torch.cat([states[:, :, : n_tokens - last], seen], dim=2)
         mixed: Tensor = self.stack.norm(states[:, -1, -n_future:])
         return mixed
 
     def _mix_levels(self, tokens: Tokens, places: Places, key_mask: Tensor) -> Any:
-        """One attention over the tokens of all series, in the order of time, the target last at each time."""
+        """One attention over the tokens of all series, in the order of time, the target last at
+        each time.
+        """
         n_series = key_mask.shape[1]
         series = torch.arange(n_series)
         groups = []
@@ -239,13 +312,17 @@ class GroupNetwork(ZeroNetwork):
 
         def mix(layer: int, states: Tensor, last: int) -> Tensor:
             flat = states.transpose(1, 2).flatten(1, 2)
-            seen = self.stack.blocks[layer](flat, key_mask=mask, places=flat_places, n_last=last * n_series)
+            seen = self.stack.blocks[layer](
+                flat, key_mask=mask, places=flat_places, n_last=last * n_series
+            )
             return seen.unflatten(1, (last, n_series)).transpose(1, 2)
 
         return mix
 
     def _mix_in_turn(self, places: Places, key_mask: Tensor) -> Any:
-        """Attention over the time of each series, then over the series of each time, then feed-forward."""
+        """Attention over the time of each series, then over the series of each time, then
+        feed-forward.
+        """
         n_series = key_mask.shape[1]
 
         def repeat(parts: Tensor) -> Tensor:
@@ -258,18 +335,29 @@ class GroupNetwork(ZeroNetwork):
             block: Any = self.stack.blocks[layer]
             flat = states.flatten(0, 1)
             seen = block.attention(
-                block.norm_attention(flat), key_mask=key_mask.flatten(0, 1), places=each, n_last=last
+                block.norm_attention(flat),
+                key_mask=key_mask.flatten(0, 1),
+                places=each,
+                n_last=last,
             )
             now = (flat[:, -last:] + seen).unflatten(0, states.shape[:2])
-            now = block.across(now.transpose(1, 2), key_mask[:, :, -last:].transpose(1, 2)).transpose(1, 2)
+            now = block.across(
+                now.transpose(1, 2), key_mask[:, :, -last:].transpose(1, 2)
+            ).transpose(1, 2)
             flat = now.flatten(0, 1)
-            return (flat + block.feed_forward(block.norm_feed_forward(flat))).unflatten(0, states.shape[:2])
+            return (flat + block.feed_forward(block.norm_feed_forward(flat))).unflatten(
+                0, states.shape[:2]
+            )
 
         return mix
 
 
-def read_beside(series: Tensor, n_past: int, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Slots ``[B, S, L, P]`` of series that go on over the horizon, 0 where unknown, and which are known."""
+def read_beside(
+    series: Tensor, n_past: int, index: Tensor, inside: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Slots ``[B, S, L, P]`` of series that go on over the horizon, 0 where unknown, and which are
+    known.
+    """
     place = (index + n_past)[:, None].expand(-1, series.shape[1], -1, -1)
     held = inside[:, None] & (place >= 0) & (place < series.shape[2])
     values = series.gather(2, place.clamp(0, series.shape[2] - 1).flatten(2)).view(place.shape)
@@ -284,8 +372,8 @@ def scale_beside(values: Tensor, known: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Groups with opinions ``[N, O, T + F]``; contexts without outliers and their seasons, as they are ("plain"), less
-    the first opinion ("residual"), and less the true effect ("truth").
+    """Groups with opinions ``[N, O, T + F]``; contexts without outliers and their seasons, as they
+    are ("plain"), less the first opinion ("residual"), and less the true effect ("truth").
     """
 
     groups: Groups
@@ -295,11 +383,14 @@ class Pool:
     def away(self, way: str) -> Tensor:
         """What is taken off the target, ``[N, T + F]``."""
         true = torch.from_numpy(self.groups.effect).double()
-        return {"plain": torch.zeros_like(true), "residual": self.opinions[:, 0], "truth": true}[way]
+        return {"plain": torch.zeros_like(true), "residual": self.opinions[:, 0], "truth": true}[
+            way
+        ]
 
     def batch(self, rows: np.ndarray, way: str) -> Batch:
         """Groups with as many columns each."""
-        at, n_columns = torch.from_numpy(rows), int(self.groups.n_columns[rows[0]])
+        at = torch.from_numpy(rows)
+        n_columns = int(self.groups.n_columns[rows[0]])
         x, seasons = self.contexts[way]
         target = torch.from_numpy(self.groups.target[rows, LENGTH:]).double()
         y = target - self.away(way)[at, LENGTH:]
@@ -332,22 +423,27 @@ def make_pool(n: int, seed: int, network: ZeroNetwork) -> Pool:
 def give_opinions(x: np.ndarray, groups: Groups, seasons: Seasons) -> np.ndarray:
     """Effects ``[N, O, T + F]`` by regressions of each memory; 0 of a target alone."""
     opinions = np.zeros((len(x), len(MEMORIES), LENGTH + HORIZON))
-    period, cycle = seasons.period.numpy(), seasons.cycle.numpy()
+    period = seasons.period.numpy()
+    cycle = seasons.cycle.numpy()
     cycle = np.where(cycle > period, cycle, 0)
     for season, longer in sorted(set(zip(period.tolist(), cycle.tolist(), strict=True))):
         rows = np.flatnonzero((period == season) & (cycle == longer) & (groups.n_columns > 0))
-        columns, ahead = groups.columns[rows].swapaxes(1, 2).astype(float), groups.known_ahead[rows][:, None]
-        known, past = np.where(ahead, columns, 0.0), np.where(ahead, 0.0, columns)[:, :LENGTH]
+        columns = groups.columns[rows].swapaxes(1, 2).astype(float)
+        ahead = groups.known_ahead[rows][:, None]
+        known = np.where(ahead, columns, 0.0)
+        past = np.where(ahead, 0.0, columns)[:, :LENGTH]
         known, past = (each[..., np.any(each != 0, axis=(0, 1))] for each in (known, past))
         for number, memory in enumerate(MEMORIES if rows.size else ()):
-            model = LocalRegression(HORIZON, season=max(season, 1), cycle=longer, memories=(memory,))
+            model = LocalRegression(
+                HORIZON, season=max(season, 1), cycle=longer, memories=(memory,)
+            )
             opinions[rows, number] = model.effects(x[rows], known, past)
     return opinions
 
 
 def draw_rows(rng: np.random.Generator, groups: Groups, progress: float, n: int) -> np.ndarray:
-    """Groups of a step, as many columns each: at first one column that acts linearly, then sums; later half of the
-    steps have those, half all couplings.
+    """Groups of a step, as many columns each: at first one column that acts linearly, then sums;
+    later half of the steps have those, half all couplings.
     """
     coupling = groups.coupling
     simple = np.isin(coupling, ["linear", "decoys", UNIVARIATE])
@@ -362,11 +458,17 @@ def draw_rows(rng: np.random.Generator, groups: Groups, progress: float, n: int)
 
 
 def pinball(network: GroupNetwork, batch: Batch, weight: Tensor) -> Tensor:
-    """Mean pinball loss of a batch in the space of the arcsinh, as in pretraining, windows weighed."""
+    """Mean pinball loss of a batch in the space of the arcsinh, as in pretraining,
+    windows weighed.
+    """
     slots, tokens, level, spread = network(batch, batch.y.shape[1])
     target = network.squeeze(batch.y, tokens, level, spread).clamp(-FARTHEST, FARTHEST)
     usable = (batch.x.isfinite().sum(1) >= 3) & (spread[:, 0] > 0)
-    share = (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt() * target.isfinite() * (usable * weight)[:, None, None]
+    share = (
+        (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt()
+        * target.isfinite()
+        * (usable * weight)[:, None, None]
+    )
     error = target.nan_to_num(0.0)[..., None] - slots
     levels = torch.tensor(network.quantile_levels)
     losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
@@ -385,17 +487,21 @@ def forecast(network: GroupNetwork, batch: Batch, horizon: int, n_tokens: int = 
 
 
 def validate(network: GroupNetwork, pool: Pool, way: str) -> Tensor:
-    """Loss of each window in the space of the arcsinh of the target; NaN where nothing is known of its future."""
+    """Loss of each window in the space of the arcsinh of the target; NaN where nothing is known of
+    its future.
+    """
     groups = pool.groups
     x = pool.contexts["plain"][0]
-    level, spread = x.nanmean(1, keepdim=True), torch.from_numpy(np.nanstd(x.numpy(), axis=1))[:, None]
+    level = x.nanmean(1, keepdim=True)
+    spread = torch.from_numpy(np.nanstd(x.numpy(), axis=1))[:, None]
     truth = torch.asinh((torch.from_numpy(groups.target[:, LENGTH:]).double() - level) / spread)
     losses = torch.zeros(len(x), dtype=torch.float64)
     levels = torch.tensor(network.quantile_levels, dtype=torch.float64)
     for n_columns in np.unique(groups.n_columns):
         alike = np.flatnonzero(groups.n_columns == n_columns)
         for rows in np.array_split(alike, -(-len(alike) // 32)):
-            batch, at = pool.batch(rows, way), torch.from_numpy(rows)
+            batch = pool.batch(rows, way)
+            at = torch.from_numpy(rows)
             quantiles = forecast(network, batch, HORIZON) + pool.away(way)[at, LENGTH:, None]
             squeezed = torch.asinh((quantiles - level[at, :, None]) / spread[at, :, None])
             error = truth[at].clamp(-FARTHEST, FARTHEST)[..., None] - squeezed
@@ -405,8 +511,11 @@ def validate(network: GroupNetwork, pool: Pool, way: str) -> Tensor:
 
 def by_coupling(losses: Tensor, pool: Pool) -> dict[str, float]:
     """Means by coupling and of all groups with columns, windows weighed."""
-    groups, weight = pool.groups, pool.weights()
-    parts = {name: groups.coupling == name for name in (UNIVARIATE, *COUPLINGS)} | {"columns": groups.n_columns > 0}
+    groups = pool.groups
+    weight = pool.weights()
+    parts = {name: groups.coupling == name for name in (UNIVARIATE, *COUPLINGS)} | {
+        "columns": groups.n_columns > 0
+    }
     means = {}
     for name, rows in parts.items():
         some = losses.isfinite() & torch.from_numpy(rows)
@@ -417,7 +526,11 @@ def by_coupling(losses: Tensor, pool: Pool) -> dict[str, float]:
 
 def load_start(file: str, network: GroupNetwork) -> None:
     """Take over the average weights of a run between two phases."""
-    tensors = {name.removeprefix("average."): t for name, t in load_file(file).items() if name.startswith("average.")}
+    tensors = {
+        name.removeprefix("average."): t
+        for name, t in load_file(file).items()
+        if name.startswith("average.")
+    }
     missing, unexpected = network.load_state_dict(tensors, strict=False)
     new = (
         "read.",
@@ -430,12 +543,17 @@ def load_start(file: str, network: GroupNetwork) -> None:
         "attention.gate",
     )
     if unexpected or any(all(part not in name for part in new) for name in missing):
-        raise ValueError(f"--start must hold weights of the network of {SIZES['base']}; {file} lacks or adds some")
+        raise ValueError(
+            f"--start must hold weights of the network of {SIZES['base']}; {file} lacks or adds"
+            " some"
+        )
 
 
 def multiply_adds(network: GroupNetwork) -> int:
     """Of one forecast of a group with two columns."""
-    hours = torch.sin(2 * torch.pi / 24 * torch.arange(float(LENGTH + HORIZON), dtype=torch.float64))
+    hours = torch.sin(
+        2 * torch.pi / 24 * torch.arange(float(LENGTH + HORIZON), dtype=torch.float64)
+    )
     x, seasons = network.look(hours[None, :LENGTH], HORIZON)
     batch = Batch(x, x, seasons, hours.expand(1, len(MEMORIES), -1), hours.expand(1, 2, -1))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -446,7 +564,9 @@ def multiply_adds(network: GroupNetwork) -> int:
 def train(network: GroupNetwork, pool: Pool, way: str, n_steps: int, seed: int) -> float:
     """Learn; the core seconds it took."""
     optimizers = make_optimizers(network, RATE, OTHER_RATE)
-    rates, weight, started = (RATE, OTHER_RATE), pool.weights(), time.process_time()
+    rates = (RATE, OTHER_RATE)
+    weight = pool.weights()
+    started = time.process_time()
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step])
         rows = draw_rows(rng, pool.groups, step / n_steps, ARMS[network.arm].n_windows)
@@ -465,8 +585,11 @@ def train(network: GroupNetwork, pool: Pool, way: str, n_steps: int, seed: int) 
 
 def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     """Train and validate."""
-    arm, way = cell["arm"], cell["way"]
-    network = GroupNetwork(arm, SIZES["base"], generator=torch.Generator().manual_seed(cell["seed"]))
+    arm = cell["arm"]
+    way = cell["way"]
+    network = GroupNetwork(
+        arm, SIZES["base"], generator=torch.Generator().manual_seed(cell["seed"])
+    )
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
     seconds = train(network, pools[0], way, n_steps, cell["seed"])
@@ -474,7 +597,10 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     losses = {each: validate(network.eval(), pools[1], each) for each in ways}
     file = Path(options.folder) / f"{arm}-{way}-{cell['seconds']}-{cell['seed']}.pt"
     torch.save({"network": network.state_dict(), "losses": losses}, file)
-    sizes = {"params": sum(p.numel() for p in network.parameters()), "multiply_adds": multiply_adds(network)}
+    sizes = {
+        "params": sum(p.numel() for p in network.parameters()),
+        "multiply_adds": multiply_adds(network),
+    }
     cost = {"groups": options.groups, "steps": n_steps, "core_seconds": round(seconds, 1)}
     means = {each: by_coupling(of, pools[1]) for each, of in losses.items()}
     return {"kind": "groups", **cell, **sizes, **cost, "losses": means}
@@ -482,7 +608,14 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record."""
-    defaults = {"folder": "", "start": "", "arm": tuple(ARMS), "way": WAYS[:2], "seed": (0, 1, 2), "seconds": 300}
+    defaults = {
+        "folder": "",
+        "start": "",
+        "arm": tuple(ARMS),
+        "way": WAYS[:2],
+        "seed": (0, 1, 2),
+        "seconds": 300,
+    }
     more = {"groups": 6144, "out": RESULTS / FILE}
     options = parse(argv, __doc__, {**defaults, **more}, choices={"arm": ARMS, "way": WAYS[:2]})
     keep_memory()
@@ -500,7 +633,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for cell in file.missing(cells):
             row = file.add(execute(cell, options, pools))
             told = {way: losses["columns"] for way, losses in row["losses"].items()}
-            print(*(row[name] for name in (*KEY, "core_seconds", "multiply_adds")), told, flush=True)
+            print(
+                *(row[name] for name in (*KEY, "core_seconds", "multiply_adds")), told, flush=True
+            )
     return 0
 
 

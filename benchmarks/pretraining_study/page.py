@@ -12,32 +12,44 @@ from pretraining_study.run import ARMS, FILE, KEY
 from records import Record
 from suite.page import interval
 
-BASE, WIDTH = "standard", 96
-# Couplings of synthetic groups that have a column in the table: of all groups with columns, and some.
+BASE = "standard"
+WIDTH = 96
+# Couplings of synthetic groups that have a column in the table: of all groups with columns, and
+# some.
 COUPLED = ("columns", "linear", "season", "drift", "decoys", "none")
 SCALED = ("standard", "phase")  # arms that were trained at several widths
 
 
 def _rows(folder: Path) -> list[Record]:
-    order, rows = list(ARMS), records.read(folder / FILE, KEY)
+    order = list(ARMS)
+    rows = records.read(folder / FILE, KEY)
     return sorted(rows, key=lambda row: (row["steps"], order.index(row["arm"]), row["seed"]))
 
 
 def _percent(ratios: Iterable[float]) -> str:
-    """Geometric mean of ratios as a change in percent, with its 95% interval where there are three or more."""
+    """Geometric mean of ratios as a change in percent, with its 95% interval where there are three
+    or more.
+    """
     logs = [log(ratio) for ratio in ratios]
-    middle, *ends = (f"{100 * (exp(value) - 1):+.1f}" for value in (fmean(logs), *(interval(logs) or ())))
+    middle, *ends = (
+        f"{100 * (exp(value) - 1):+.1f}" for value in (fmean(logs), *(interval(logs) or ()))
+    )
     return f"{middle} ({ends[0]},{ends[1]})" if ends else middle
 
 
 def _change(both: list[tuple[Record, Record]], metric: int) -> str:
     """Change of a score over tasks, each the mean over seeds."""
     tasks = both[0][0]["tasks"]
-    return _percent(exp(fmean(log(a["tasks"][t][metric] / b["tasks"][t][metric]) for a, b in both)) for t in tasks)
+    return _percent(
+        exp(fmean(log(a["tasks"][t][metric] / b["tasks"][t][metric]) for a, b in both))
+        for t in tasks
+    )
 
 
 def study(folder: Path) -> str:
-    """A line an arm: its scores, and how far they are from those of standard attention on the same seeds."""
+    """A line an arm: its scores, and how far they are from those of standard attention on the same
+    seeds.
+    """
     rows = [row for row in _rows(folder) if row["d_model"] == WIDTH]
     if not rows:
         return render.NONE
@@ -66,20 +78,35 @@ def scaling(folder: Path) -> list[render.Panel]:
     for (steps,), of in records.by(_rows(folder), "steps").items():
         lines = {}
         for arm in SCALED:
-            widths = records.by(sorted((r for r in of if r["arm"] == arm), key=lambda r: r["d_model"]), "d_model")
+            widths = records.by(
+                sorted((r for r in of if r["arm"] == arm), key=lambda r: r["d_model"]), "d_model"
+            )
             points = []
             for some in widths.values():
                 losses = [row["validation"] for row in some]
-                points.append([some[0]["multiply_adds"] / 1e6, sum(losses) / len(losses), min(losses), max(losses)])
+                points.append(
+                    [
+                        some[0]["multiply_adds"] / 1e6,
+                        sum(losses) / len(losses),
+                        min(losses),
+                        max(losses),
+                    ]
+                )
             lines[arm] = points
         if min(map(len, lines.values())) >= 2:
-            labels = {"x": "million multiply-adds of a forecast", "y": "validation loss", "log": "x"}
+            labels = {
+                "x": "million multiply-adds of a forecast",
+                "y": "validation loss",
+                "log": "x",
+            }
             panels.append({"title": f"{steps:,} steps", **labels, "lines": lines})
     return panels
 
 
 def bounds(folder: Path) -> str:
-    """A line a law: the loss of each set of weights above that of the true quantiles, by length of the context."""
+    """A line a law: the loss of each set of weights above that of the true quantiles, by length of
+    the context.
+    """
     path = folder / floor.FILE
     rows = records.read(path, floor.KEY) if path.exists() else []
     if not rows:
@@ -89,13 +116,18 @@ def bounds(folder: Path) -> str:
     body = []
     for (law,), some in records.by(rows, "law").items():
         ratios = {(row["weights"], row["n_steps"]): row["ratio"] for row in some}
-        body.append([law, *(f"{100 * (ratios[size] - 1):+.1f}%" if size in ratios else "" for size in sizes)])
+        body.append(
+            [
+                law,
+                *(f"{100 * (ratios[size] - 1):+.1f}%" if size in ratios else "" for size in sizes),
+            ]
+        )
     return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
 
 def across(folder: Path) -> str:
-    """A line for what is read and taken off the target: its cost, and its loss over that of the network that reads no
-    columns from the same seed.
+    """A line for what is read and taken off the target: its cost, and its loss over that of the
+    network that reads no columns from the same seed.
     """
     rows = records.read(folder / groups.FILE, groups.KEY)
     if not rows:
@@ -109,9 +141,16 @@ def across(folder: Path) -> str:
 
 
 def compared(rows: list[Record]) -> list[Record]:
-    """Rows with ratios of losses in place of losses, one for each way in which a network was validated."""
-    plain, compared = groups.WAYS[0], []
-    bases = {row["seed"]: row["losses"][plain] for row in rows if (row["arm"], row["way"]) == ("none", plain)}
+    """Rows with ratios of losses in place of losses, one for each way in which a network was
+    validated.
+    """
+    plain = groups.WAYS[0]
+    compared = []
+    bases = {
+        row["seed"]: row["losses"][plain]
+        for row in rows
+        if (row["arm"], row["way"]) == ("none", plain)
+    }
     for row in (row for row in rows if row["seed"] in bases):
         base = bases[row["seed"]]
         for way, losses in row["losses"].items():
@@ -123,10 +162,20 @@ def compared(rows: list[Record]) -> list[Record]:
 
 
 def _across_line(rows: list[Record]) -> list[str]:
-    """Cells of a line; of ratios the mean over seeds, of that of all couplings also the least and the greatest."""
+    """Cells of a line; of ratios the mean over seeds, of that of all couplings also the least and
+    the greatest.
+    """
     whole = [row[COUPLED[0]] for row in rows]
-    line = [rows[0]["arm"], rows[0]["way"], str(len(rows)), f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}"]
-    line += [f"{render.mean(rows, 'core_seconds'):.0f}", *(f"{render.mean(rows, name):.3f}" for name in COUPLED)]
+    line = [
+        rows[0]["arm"],
+        rows[0]["way"],
+        str(len(rows)),
+        f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}",
+    ]
+    line += [
+        f"{render.mean(rows, 'core_seconds'):.0f}",
+        *(f"{render.mean(rows, name):.3f}" for name in COUPLED),
+    ]
     if len(rows) > 1:
         line[5] += f" ({min(whole):.3f},{max(whole):.3f})"
     return line

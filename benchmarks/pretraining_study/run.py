@@ -1,8 +1,9 @@
-"""Where structure pays: attentions of the pretrained network, trained alike, judged on the development tasks.
+"""Where structure pays: attentions of the pretrained network, trained alike, judged on the
+development tasks.
 
-Each arm is trained for so many steps from each seed, by the recipe of the weights, and judged; what is on record is not
-repeated, and a killed training goes on. Run:
-PYTHONPATH=benchmarks python benchmarks/pretraining_study/run.py --pack DIR --folder DIR [--arm NAME ...] [--steps 200]
+Each arm is trained for so many steps from each seed, by the recipe of the weights, and judged; what
+is on record is not repeated, and a killed training goes on. Run: PYTHONPATH=benchmarks python
+benchmarks/pretraining_study/run.py --pack DIR --folder DIR [--arm NAME ...] [--steps 200]
 """
 
 import json
@@ -29,7 +30,8 @@ from tsattn.pretrained.period import Seasons, detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make
 
-FILE, KEY = "pretraining_study.jsonl", ("arm", "d_model", "steps", "seed")
+FILE = "pretraining_study.jsonl"
+KEY = ("arm", "d_model", "steps", "seed")
 JUDGED = [column for column in COLUMNS if column.split == SPLITS[0]]
 HEAD = 24  # features of a head
 MOST = 100  # instances of a task
@@ -40,8 +42,8 @@ RANKS = {0: (24,), 1: (12, 12), 2: (12, 6, 6)}
 class Arm(NamedTuple):
     """What one network does; levels are those after the first, which holds all pairs.
 
-    ``score`` is dot, mlr or btt; ``rotary`` turns half of the features by the phase; ``borrowed`` takes the season of
-    another, synthetic series.
+    ``score`` is dot, mlr or btt; ``rotary`` turns half of the features by the phase; ``borrowed``
+    takes the season of another, synthetic series.
     """
 
     levels: tuple[str, ...] = ()
@@ -87,18 +89,24 @@ class BilinearLevels(GroupLevelScore):
         del self.project
         self.inner = inner
 
-    def features_at(self, x: Tensor, places: Places, n_last: int | None = None) -> tuple[Tensor, Tensor]:
+    def features_at(
+        self, x: Tensor, places: Places, n_last: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Queries of the last tokens and keys of all."""
         q, k = self.inner.features(x)
         cos, sin = places.angles
-        q, k = (self.rotary.turn(each, (cos, sin)) for each in (self.norm_query(q), self.norm_key(k)))
+        q, k = (
+            self.rotary.turn(each, (cos, sin)) for each in (self.norm_query(q), self.norm_key(k))
+        )
         return (q if n_last is None else q[:, :, q.shape[2] - n_last :]), k
 
 
 class StudyNetwork(ZeroNetwork):
     """The network of an arm."""
 
-    def __init__(self, arm: Arm, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, arm: Arm, config: ZeroConfig, *, generator: torch.Generator | None = None
+    ) -> None:
         self.arm, self.second, self.n_steps = arm, torch.zeros(0), torch.zeros(0)
         self._n_slot_inputs += 2 * arm.copies
         super().__init__(config, generator=generator)
@@ -107,13 +115,18 @@ class StudyNetwork(ZeroNetwork):
         self.lent = detect_period(series)[0]
 
     def _block(self, generator: torch.Generator | None) -> Any:
-        block, config, ranks = super()._block(generator), self.config, RANKS[len(self.arm.levels)]
-        width, heads = config.d_model, config.n_heads
+        block = super()._block(generator)
+        config = self.config
+        ranks = RANKS[len(self.arm.levels)]
+        width = config.d_model
+        heads = config.n_heads
         if self.arm.score == "dot":
             how: dict[str, Any] = {"rotary_base": 1000.0, "norm": True, "generator": generator}
             block.attention.score = GroupLevelScore(width, heads, ranks=ranks, **how)
         elif self.arm.score == "mlr":
-            matrix = MLR(width, width, ranks=(12, 6, 6), n_blocks=(1, 2, 4), heads=heads, generator=generator)
+            matrix = MLR(
+                width, width, ranks=(12, 6, 6), n_blocks=(1, 2, 4), heads=heads, generator=generator
+            )
             block.attention.score = BilinearLevels(BilinearScore(matrix), ranks)
         else:
             matrix = BTT(width, width, tt_rank=2, heads=heads, generator=generator)
@@ -121,7 +134,9 @@ class StudyNetwork(ZeroNetwork):
         return block
 
     def look(self, x: Tensor, horizon: int, likely: int = 0) -> tuple[Tensor, Seasons]:
-        """The season alone: the shipped network knows the cycle of a season, too, and does not read a far past."""
+        """The season alone: the shipped network knows the cycle of a season, too, and does not read
+        a far past.
+        """
         seen = x[:, -self.config.max_context :]
         period, strength = detect_period(seen)
         self.n_steps = seen.shape[1] - seen.isfinite().to(torch.int8).argmax(1)
@@ -138,8 +153,12 @@ class StudyNetwork(ZeroNetwork):
             seasons = replace(seasons, period=torch.zeros_like(seasons.period))
         return super()._cut(seasons, *how)
 
-    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
-        """Values one season earlier (in the future as many seasons as it takes), and whether they are known."""
+    def _more(
+        self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor
+    ) -> list[Tensor]:
+        """Values one season earlier (in the future as many seasons as it takes), and whether they
+        are known.
+        """
         if not self.arm.copies:
             return []
         season = torch.where(period > 0, period, 1)[:, None, None]
@@ -148,12 +167,18 @@ class StudyNetwork(ZeroNetwork):
         return [scale(values, known, level, spread), known.float()]
 
     def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Any:
-        return [torch.arange(len(seasons.period))]  # all rows, for what is kept of a batch is kept of all
+        return [
+            torch.arange(len(seasons.period))
+        ]  # all rows, for what is kept of a batch is kept of all
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
-        centre, index, seasonal = tokens.starts() + tokens.lengths() / 2, tokens.index, (period > 0)[:, None]
-        time, span = centre / self.config.token_len, tokens.steps[:, None]
-        cycle, phase = tokens.cycle(), tokens.phase()
+        centre = tokens.starts() + tokens.lengths() / 2
+        index = tokens.index
+        seasonal = (period > 0)[:, None]
+        time = centre / self.config.token_len
+        span = tokens.steps[:, None]
+        cycle = tokens.cycle()
+        phase = tokens.phase()
         if not self.arm.cut:  # tokens of eight steps have phases of the season, too
             span = period.clamp_min(1)[:, None]
             cycle = centre.div(span, rounding_mode="floor").long()
@@ -174,9 +199,12 @@ class StudyNetwork(ZeroNetwork):
         }
         turns = {"phase": torch.where(seasonal, cycle.to(time), time)}
         if "second" in self.arm.levels:
-            twice, span = (self.second > 0)[:, None], self.second.clamp_min(1)[:, None]
+            twice = (self.second > 0)[:, None]
+            span = self.second.clamp_min(1)[:, None]
             groups["second"] = torch.where(twice, cycle.remainder(span), near)
-            turns["second"] = torch.where(twice, cycle.div(span, rounding_mode="floor").to(time), time)
+            turns["second"] = torch.where(
+                twice, cycle.div(span, rounding_mode="floor").to(time), time
+            )
         levels = self.arm.levels
         score = self.stack.blocks[0].attention.score
         cos, sin = score.rotary.angles([time, *(turns.get(name, time) for name in levels)])
@@ -184,19 +212,28 @@ class StudyNetwork(ZeroNetwork):
             share = centre.remainder(span) / span
             angle = 2 * math.pi * share[..., None] * torch.arange(1, HEAD // 4 + 1)
             turned = torch.cat([-angle, angle], dim=2)
-            half, there = HEAD // 2, seasonal[..., None]
+            half = HEAD // 2
+            there = seasonal[..., None]
             cos, sin = (each.expand(*time.shape, HEAD) for each in (cos, sin))
-            cos = torch.cat([cos[..., :half], torch.where(there, turned.cos(), cos[..., half:])], dim=2)
-            sin = torch.cat([sin[..., :half], torch.where(there, turned.sin(), sin[..., half:])], dim=2)
+            cos = torch.cat(
+                [cos[..., :half], torch.where(there, turned.cos(), cos[..., half:])], dim=2
+            )
+            sin = torch.cat(
+                [sin[..., :half], torch.where(there, turned.sin(), sin[..., half:])], dim=2
+            )
         return Places(tuple(groups[name] for name in levels), (cos, sin))
 
 
 def detect_second(x: Tensor, period: Tensor) -> Tensor:
-    """The season of the means of a series' cycles, such as the week of days of hours, in cycles; 0 for none."""
+    """The season of the means of a series' cycles, such as the week of days of hours, in cycles; 0
+    for none.
+    """
     back = torch.arange(x.shape[1] - 1, -1, -1)
     cycle = back.div(period.clamp_min(2)[:, None], rounding_mode="floor")
     sums, counts = (
-        torch.zeros(len(x), int(cycle.max()) + 1, dtype=torch.float64).scatter_add(1, cycle, part.to(torch.float64))
+        torch.zeros(len(x), int(cycle.max()) + 1, dtype=torch.float64).scatter_add(
+            1, cycle, part.to(torch.float64)
+        )
         for part in (x.nan_to_num(), x.isfinite())
     )
     means = torch.where((counts > 0) & (period > 0)[:, None], sums / counts.clamp_min(1), torch.nan)
@@ -223,41 +260,71 @@ def multiply_adds(network: ZeroNetwork) -> int:
 
 
 def judge(network: ZeroNetwork, pack: Pack) -> Record:
-    """Geometric means of relative MASE and WQL by column of development tasks, on evenly drawn instances."""
+    """Geometric means of relative MASE and WQL by column of development tasks, on evenly drawn
+    instances.
+    """
     found: dict[str, dict[str, float]] = {}
     for task in (task for task in pack.tasks.values() if task.split == SPLITS[0]):
         instances: list[Instance] = pack.instances(task)
         instances = instances[:: -(-len(instances) // MOST)]
         scores = score(task, instances, forecast("zero", task, instances, weights=network))
         base = score(task, instances, seasonal_naive(task, instances))
-        found[task.name] = {m: scores[m] / base[m] for m in ("mase", "wql")} | {"coverage": scores["coverage80"]}
+        found[task.name] = {m: scores[m] / base[m] for m in ("mase", "wql")} | {
+            "coverage": scores["coverage80"]
+        }
     columns = []
     for column in JUDGED:
         names = [t.name for t in pack.tasks.values() if column.holds(t.suite, t.split, t.horizon)]
-        columns.append([round(geometric_mean([found[name][m] for name in names]), 5) for m in ("mase", "wql")])
+        columns.append(
+            [round(geometric_mean([found[name][m] for name in names]), 5) for m in ("mase", "wql")]
+        )
     tasks = {name: [round(each["mase"], 4), round(each["wql"], 4)] for name, each in found.items()}
-    return {"columns": columns, "coverage80": round(fmean(f["coverage"] for f in found.values()), 4), "tasks": tasks}
+    return {
+        "columns": columns,
+        "coverage80": round(fmean(f["coverage"] for f in found.values()), 4),
+        "tasks": tasks,
+    }
 
 
 def execute(cell: Record, folder: Path, pack: Pack) -> Record:
     """Train and judge."""
-    arm, width = ARMS[cell["arm"]], cell["d_model"]
+    arm = ARMS[cell["arm"]]
+    width = cell["d_model"]
     config = ZeroConfig(d_model=width, d_ff=4 * width, n_heads=width // HEAD)
     study = Study(arm, config, Recipe(cell["steps"], seed=cell["seed"]))
-    place = folder / f"{cell['arm'].replace(', ', '-').replace(' ', '_')}-{width}-{cell['steps']}-{cell['seed']}"
+    arm_name = cell["arm"].replace(", ", "-").replace(" ", "_")
+    place = folder / f"{arm_name}-{width}-{cell['steps']}-{cell['seed']}"
     run(study, place)
     last = json.loads((place / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     network = study.average.eval()
-    sizes = {"params": sum(p.numel() for p in network.parameters()), "multiply_adds": multiply_adds(network)}
+    sizes = {
+        "params": sum(p.numel() for p in network.parameters()),
+        "multiply_adds": multiply_adds(network),
+    }
     told = {"windows": study.windows, "core_seconds": round(study.seconds, 1)}
-    return {"kind": "arm", **cell, **sizes, **told, "validation": round(last["validation"], 5), **judge(network, pack)}
+    return {
+        "kind": "arm",
+        **cell,
+        **sizes,
+        **told,
+        "validation": round(last["validation"], 5),
+        **judge(network, pack),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record."""
-    defaults = {"pack": "", "folder": "", "arm": tuple(ARMS), "seed": (0, 1, 2), "steps": 200, "d_model": 96}
+    defaults = {
+        "pack": "",
+        "folder": "",
+        "arm": tuple(ARMS),
+        "seed": (0, 1, 2),
+        "steps": 200,
+        "d_model": 96,
+    }
     options = parse(argv, __doc__, {**defaults, "out": RESULTS / FILE}, choices={"arm": ARMS})
-    pack, file = Pack(options.pack), Records(options.out, KEY)
+    pack = Pack(options.pack)
+    file = Records(options.out, KEY)
     with limit_threads(1):
         cells = (
             {"arm": arm, "d_model": options.d_model, "steps": options.steps, "seed": seed}
@@ -266,7 +333,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for cell in file.missing(cells):
             row = file.add(execute(cell, Path(options.folder), pack))
-            print(*(row[name] for name in (*KEY, "validation", "columns", "multiply_adds", "core_seconds")), flush=True)
+            print(
+                *(
+                    row[name]
+                    for name in (*KEY, "validation", "columns", "multiply_adds", "core_seconds")
+                ),
+                flush=True,
+            )
     return 0
 
 

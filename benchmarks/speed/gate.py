@@ -21,7 +21,9 @@ VARIANTS = ("standard", "sliding_window", "global_local", "mlr3", "mlr4", "mlr8"
 
 
 class Case(NamedTuple):
-    """Sizes of the standard attention that is the baseline: as many features for keys as for values."""
+    """Sizes of the standard attention that is the baseline: as many features for keys as for
+    values.
+    """
 
     batch: int
     heads: int
@@ -55,8 +57,10 @@ class WrongNumbersError(Exception):
 
 def parts_of(variant: str, case: Case) -> tuple[Part, ...]:
     """The softmaxes of a variant at the sizes of a case; windows are an eighth of the sequence."""
-    features, window = case.features, max(1, case.length // 8)
-    half, quarter = features // 2, features // 4
+    features = case.features
+    window = max(1, case.length // 8)
+    half = features // 2
+    quarter = features // 4
     if variant == "sliding_window":
         return (Part(features, window=window),)
     if variant == "global_local":
@@ -65,13 +69,20 @@ def parts_of(variant: str, case: Case) -> tuple[Part, ...]:
         return (Part(features, ranks=(half, quarter, features - half - quarter)),)
     if variant in RANKS:
         return (Part(features, ranks=RANKS[variant]),)
-    # A bilinear form x M x' reaches the kernel as a dot product of more features: for MLR over the model's width the
-    # sum of r_l p_l (here of half, a quarter and a quarter of K with 1, 2 and 4 blocks), for BTT x itself against M x'.
-    widths = {"standard": features, "bilinear_mlr": half + 6 * quarter, "bilinear_btt": case.heads * features}
+    # A bilinear form x M x' reaches the kernel as a dot product of more features: for MLR over the
+    # model's width the sum of r_l p_l (here of half, a quarter and a quarter of K with 1, 2 and 4
+    # blocks), for BTT x itself against M x'.
+    widths = {
+        "standard": features,
+        "bilinear_mlr": half + 6 * quarter,
+        "bilinear_btt": case.heads * features,
+    }
     return (Part(widths[variant]),)
 
 
-def compute(parts: Sequence[Part], q: Tensor, k: Tensor, v: Tensor, *, way: str, causal: bool) -> Tensor:
+def compute(
+    parts: Sequence[Part], q: Tensor, k: Tensor, v: Tensor, *, way: str, causal: bool
+) -> Tensor:
     """A variant by the library's public function."""
     widths = [part.width for part in parts]
     results = []
@@ -91,11 +102,12 @@ def make_inputs(case: Case, width: int, seed: int = 0) -> list[Tensor]:
 
 
 def check(case: Case, candidate: Candidate) -> float:
-    """Compare with the reference: a small version whole, and the last queries at the full sizes in float64.
+    """Compare with the reference: a small version whole, and the last queries at the full sizes in
+    float64.
 
-    Gradients are compared too, up to GRADIENT_LENGTH. Returns the largest error, as a share of its tensor's largest
-    number where that is above 1; raises WrongNumbersError beyond the tolerance, and the ValueError of a way that does
-    not serve the variant.
+    Gradients are compared too, up to GRADIENT_LENGTH. Returns the largest error, as a share of its
+    tensor's largest number where that is above 1; raises WrongNumbersError beyond the tolerance,
+    and the ValueError of a way that does not serve the variant.
     """
     small = Case(1, min(2, case.heads), min(case.length, GATE_LENGTH), case.features)
     # Bilinear features come from all heads of the case.
@@ -103,17 +115,23 @@ def check(case: Case, candidate: Candidate) -> float:
     inputs = make_inputs(small, sum(part.width for part in parts), seed=1)
     found = _results(parts, inputs, candidate.way, candidate.causal)
     wanted = _results(parts, inputs, "reference", candidate.causal)
-    return max(_compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate))
+    return max(
+        _compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate)
+    )
 
 
-def _results(parts: Sequence[Part], inputs: Sequence[Tensor], way: str, causal: bool) -> list[Tensor]:
+def _results(
+    parts: Sequence[Part], inputs: Sequence[Tensor], way: str, causal: bool
+) -> list[Tensor]:
     *tensors, grad = inputs
     out = compute(parts, *tensors, way=way, causal=causal)
     return [out.detach(), *torch.autograd.grad(out, tensors, grad)]
 
 
 def _compare(found: Iterable[Tensor], wanted: Iterable[Tensor], truth: str) -> list[float]:
-    """Errors of output and gradients; the absolute tolerance of a gradient grows with its largest number."""
+    """Errors of output and gradients; the absolute tolerance of a gradient grows with its largest
+    number.
+    """
     relative, absolute = TOLERANCE
     names = ("the output", "the gradient of q", "the gradient of k", "the gradient of v")
     errors = []
@@ -128,11 +146,14 @@ def _compare(found: Iterable[Tensor], wanted: Iterable[Tensor], truth: str) -> l
 
 
 def _check_last(case: Case, candidate: Candidate) -> list[float]:
-    """The last queries of one head; beyond GRADIENT_LENGTH a backward pass takes longer than all else."""
+    """The last queries of one head; beyond GRADIENT_LENGTH a backward pass takes longer than all
+    else.
+    """
     parts = parts_of(candidate.variant, case)
     *tensors, grad = make_inputs(case, sum(part.width for part in parts), seed=2)
     generator = np.random.default_rng(case.length)
-    b, h = generator.integers(case.batch), generator.integers(case.heads)
+    b = generator.integers(case.batch)
+    h = generator.integers(case.heads)
     rows = slice(max(case.length - ROWS, 0), case.length)
     q, k, v = (x[b, h][None, None].detach().double() for x in tensors)
     last = [q[..., rows, :].requires_grad_(), k.requires_grad_(), v.requires_grad_()]
@@ -145,5 +166,7 @@ def _check_last(case: Case, candidate: Candidate) -> list[float]:
         return _compare([found[b, h, rows]], wanted, truth)
     sparse = torch.zeros_like(grad)
     sparse[b, h, rows] = grad[b, h, rows]
-    whole = [each[b, h] for each in _results(parts, [*tensors, sparse], candidate.way, candidate.causal)]
+    whole = [
+        each[b, h] for each in _results(parts, [*tensors, sparse], candidate.way, candidate.causal)
+    ]
     return _compare([whole[0][rows], whole[1][rows], *whole[2:]], wanted, truth)

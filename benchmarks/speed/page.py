@@ -1,4 +1,6 @@
-"""Tables and the picture of docs/speed.md about attention alone: ratios to torch's own attention."""
+"""Tables and the picture of docs/speed.md about attention alone: ratios to torch's own
+attention.
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,11 @@ def read(folder: Path) -> list[Record]:
 
 def _ratios(folder: Path, **wanted: object) -> str:
     """A line a case, a column a variant: medians of the ratios."""
-    rows = [r for r in read(folder) if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())]
+    rows = [
+        r
+        for r in read(folder)
+        if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())
+    ]
     rows = [row for row in rows if row["shape"][2] not in _BETWEEN]
     if not rows:
         return render.NONE
@@ -36,12 +42,15 @@ def step(folder: Path) -> str:
     """A training step, causal and not."""
     kinds = {False: "Not causal:", True: "Causal:"}
     return "\n\n".join(
-        f"{title}\n\n{_ratios(folder, kind='time', mode='step', causal=causal)}" for causal, title in kinds.items()
+        f"{title}\n\n{_ratios(folder, kind='time', mode='step', causal=causal)}"
+        for causal, title in kinds.items()
     )
 
 
 def memory(folder: Path) -> str:
-    """By how much a training step raises the peak of memory, beside the baseline, and where all of this comes from."""
+    """By how much a training step raises the peak of memory, beside the baseline, and where all of
+    this comes from.
+    """
     rows = read(folder)
     columns = {
         "case": lambda row: row["case"],
@@ -55,13 +64,20 @@ def memory(folder: Path) -> str:
     if not rows:
         return render.NONE
     worst = max(row["gate_error"] for row in rows)
-    told = f"Largest error that the check saw: {worst:.1e} of the largest number. {records.origin(rows)}"
+    told = (
+        f"Largest error that the check saw: {worst:.1e} of the largest number."
+        f" {records.origin(rows)}"
+    )
     return f"{render.table(weighed, columns, left=2)}\n\n{told}"
 
 
 def picture(folder: Path) -> list[render.Panel]:
     """Ratio of a training step against length, heads of 64 features, the way that is chosen."""
-    rows = [r for r in read(folder) if r["kind"] == "time" and r["way"] == "auto" and r["mode"] == "step"]
+    rows = [
+        r
+        for r in read(folder)
+        if r["kind"] == "time" and r["way"] == "auto" and r["mode"] == "step"
+    ]
     panels = []
     for causal in (False, True):
         mine = [row for row in rows if row["causal"] == causal and row["shape"][3] == 64]
@@ -70,7 +86,9 @@ def picture(folder: Path) -> list[render.Panel]:
             point = [row["shape"][2], row["ratio"], row["ratio_low"], row["ratio_high"]]
             lines.setdefault(row["variant"], []).append(point)
         labels = {"title": "causal" if causal else "not causal", "x": "length", "log": "xy"}
-        panels += [{**labels, "y": "training step / torch's attention", "lines": lines}] if lines else []
+        panels += (
+            [{**labels, "y": "training step / torch's attention", "lines": lines}] if lines else []
+        )
     return panels
 
 

@@ -1,8 +1,9 @@
 """Time and memory of attention beside torch's own, measured once its numbers have been found right.
 
-Every variant and way is first compared with the reference and with formulas in float64; what differs is named and never
-timed. Then it runs in turns with torch's scaled_dot_product_attention, and the ratios of the turns are recorded, once.
-Run: PYTHONPATH=benchmarks python benchmarks/speed/run.py [--case 224x8x42x64 ...] [--variant mlr4 ...] [--quick]
+Every variant and way is first compared with the reference and with formulas in float64; what
+differs is named and never timed. Then it runs in turns with torch's scaled_dot_product_attention,
+and the ratios of the turns are recorded, once. Run: PYTHONPATH=benchmarks python
+benchmarks/speed/run.py [--case 224x8x42x64 ...] [--variant mlr4 ...] [--quick]
 """
 
 import gc
@@ -18,7 +19,17 @@ import numpy as np
 import torch
 from records import RESULTS, Record, Records, parse
 from speed import gate as gated
-from speed.gate import BILINEAR, RANKS, VARIANTS, Candidate, Case, Part, compute, make_inputs, parts_of
+from speed.gate import (
+    BILINEAR,
+    RANKS,
+    VARIANTS,
+    Candidate,
+    Case,
+    Part,
+    compute,
+    make_inputs,
+    parts_of,
+)
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
@@ -35,11 +46,17 @@ REFERENCE_LENGTH = 512  # longest for which the reference is
 CAUSAL_LENGTH = 1024  # shortest with a causal row
 MEMORY_LENGTH = 4096  # shortest with a memory row
 BILINEAR_LENGTH = 1024  # longest for bilinear scores, whose keys are wider than their values
-PLAIN = (*BILINEAR, "global_local")  # made of other variants' kernels: neither causal rows nor forced ways
+PLAIN = (
+    *BILINEAR,
+    "global_local",
+)  # made of other variants' kernels: neither causal rows nor forced ways
 QUICK = ("896x4x42x4", "224x8x42x64", "2x8x1024x64")
 _SHORT = (Case(896, 4, 42, 4), Case(896, 16, 42, 8), Case(224, 8, 42, 64))
 _MIDDLE = tuple(Case(2048 // length, 8, length, 64) for length in (128, 256, 512, 1024, 2048))
-CASES = {case.name: case for case in (*_SHORT, *_MIDDLE, *(Case(1, 8, length, 64) for length in (4096, 8192, 16384)))}
+CASES = {
+    case.name: case
+    for case in (*_SHORT, *_MIDDLE, *(Case(1, 8, length, 64) for length in (4096, 8192, 16384)))
+}
 
 
 def candidates_of(case: Case, variants: Sequence[str], *, quick: bool = False) -> list[Candidate]:
@@ -81,12 +98,20 @@ def identity(kind: str, case: Case, candidate: Candidate, mode: str) -> Record:
     """What a record is of."""
     ranks = parts_of(candidate.variant, case)[0].ranks
     told = {"kind": kind, "case": case.name, "shape": list(case), "variant": candidate.variant}
-    told |= {"levels": None if ranks is None else list(ranks), "way": candidate.way, "causal": candidate.causal}
+    told |= {
+        "levels": None if ranks is None else list(ranks),
+        "way": candidate.way,
+        "causal": candidate.causal,
+    }
     return {**told, "mode": mode, "threads": torch.get_num_threads()}
 
 
-def one_step(call: Callable[..., Tensor], inputs: Sequence[Tensor]) -> dict[str, tuple[float, float]]:
-    """Seconds of the forward pass and of the whole training step, by the clock and of the processor."""
+def one_step(
+    call: Callable[..., Tensor], inputs: Sequence[Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Seconds of the forward pass and of the whole training step, by the clock and of the
+    processor.
+    """
     *tensors, grad = inputs
     for tensor in tensors:
         tensor.grad = None
@@ -99,18 +124,23 @@ def one_step(call: Callable[..., Tensor], inputs: Sequence[Tensor]) -> dict[str,
     return {mode: (end[0] - wall, end[1] - cpu) for mode, end in zip(MODES, ends, strict=True)}
 
 
-def time_rounds(case: Case, candidate: Candidate, *, repeats: int | None, budget: float) -> list[list[Any]]:
-    """Baseline, candidate, baseline, candidate, ...: what :func:`one_step` says of both, round by round.
+def time_rounds(
+    case: Case, candidate: Candidate, *, repeats: int | None, budget: float
+) -> list[list[Any]]:
+    """Baseline, candidate, baseline, candidate, ...: what :func:`one_step` says of both, round by
+    round.
 
     There are ``repeats`` rounds; ``None`` begins none after ``budget`` seconds.
     """
-    parts, baseline = parts_of(candidate.variant, case), make_inputs(case, case.features)
+    parts = parts_of(candidate.variant, case)
+    baseline = make_inputs(case, case.features)
     width = sum(part.width for part in parts)
     sides: list[tuple[Callable[..., Tensor], list[Tensor]]] = [
         (partial(sdpa, is_causal=candidate.causal), baseline),
         (_call(parts, candidate), baseline if width == case.features else make_inputs(case, width)),
     ]
-    # Where a step takes seconds, the gate has run the candidate, and the baseline gets a forward pass.
+    # Where a step takes seconds, the gate has run the candidate, and the baseline gets a forward
+    # pass.
     for call, inputs in sides if case.length < 4096 else ():
         one_step(call, inputs)
     with torch.no_grad():
@@ -122,7 +152,9 @@ def time_rounds(case: Case, candidate: Candidate, *, repeats: int | None, budget
     gc.disable()
     try:
         started = time.perf_counter()
-        while len(rounds) < least or (repeats is None and time.perf_counter() - started < budget and len(rounds) < 50):
+        while len(rounds) < least or (
+            repeats is None and time.perf_counter() - started < budget and len(rounds) < 50
+        ):
             rounds.append([one_step(call, inputs) for call, inputs in sides])
     finally:
         gc.enable()
@@ -133,22 +165,35 @@ def _call(parts: Sequence[Part], candidate: Candidate) -> Callable[..., Tensor]:
     return partial(compute, parts, way=candidate.way, causal=candidate.causal)
 
 
-def time_records(case: Case, candidate: Candidate, rounds: Sequence[Sequence[Any]]) -> Iterator[Record]:
+def time_records(
+    case: Case, candidate: Candidate, rounds: Sequence[Sequence[Any]]
+) -> Iterator[Record]:
     """What is said of a candidate: medians, and the middle three fifths of the rounds."""
     for mode in MODES:
-        (base, base_cpu), (ours, ours_cpu) = (np.array([row[side][mode] for row in rounds]).T for side in (0, 1))
+        (base, base_cpu), (ours, ours_cpu) = (
+            np.array([row[side][mode] for row in rounds]).T for side in (0, 1)
+        )
         low, middle, high = np.percentile(ours / base, (20, 50, 80))
-        row = {"ratio": middle, "ratio_low": low, "ratio_high": high, "cpu_ratio": np.median(ours_cpu / base_cpu)}
+        row = {
+            "ratio": middle,
+            "ratio_low": low,
+            "ratio_high": high,
+            "cpu_ratio": np.median(ours_cpu / base_cpu),
+        }
         row = {name: round(float(value), 4) for name, value in row.items()}
-        row |= {"ms": round(1e3 * float(np.median(ours)), 3), "baseline_ms": round(1e3 * float(np.median(base)), 3)}
+        row |= {
+            "ms": round(1e3 * float(np.median(ours)), 3),
+            "baseline_ms": round(1e3 * float(np.median(base)), 3),
+        }
         yield {**identity("time", case, candidate, mode), **row, "rounds": len(rounds)}
 
 
 def measure_memory(variant: str, case: Case) -> float:
     """By how many MB one training step raises the peak of this process's resident memory.
 
-    Inputs and the gradient of the result stand before the first reading; a short step before it loads the code.
-    Linux forgets its peak at that point; elsewhere the peak of the process so far is what counts as the beginning.
+    Inputs and the gradient of the result stand before the first reading; a short step before it
+    loads the code. Linux forgets its peak at that point; elsewhere the peak of the process so far
+    is what counts as the beginning.
     """
     candidate = Candidate("standard" if variant == "sdpa" else variant, "auto", False)
     torch.set_num_threads(1)
@@ -165,9 +210,13 @@ def measure_memory(variant: str, case: Case) -> float:
 
 
 def _peak_kb() -> float:
-    """Peak of resident memory; not getrusage's on Linux, where a child begins with the peak of its parent."""
+    """Peak of resident memory; not getrusage's on Linux, where a child begins with the peak of its
+    parent.
+    """
     status = Path("/proc/self/status")
-    for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
+    for line in (
+        status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ()
+    ):
         if line.startswith("VmHWM:"):
             return float(line.split()[1])
     import resource  # Windows has none
@@ -197,7 +246,11 @@ def run_case(case: Case, options: Any) -> int:
 
     chosen = candidates_of(case, options.variant, quick=options.quick)
     to_time = [candidate for candidate in chosen if missing("time", candidate)]
-    weighable = [c for c in chosen if c.variant in RANKS and c.way == "auto" and not c.causal and not options.quick]
+    weighable = [
+        c
+        for c in chosen
+        if c.variant in RANKS and c.way == "auto" and not c.causal and not options.quick
+    ]
     to_weigh = [c for c in weighable if case.length >= MEMORY_LENGTH and missing("memory", c)]
     errors, failed = gate(case, [c for c in chosen if c in to_time or c in to_weigh])
     for candidate in (c for c in to_time if c in errors):
@@ -212,13 +265,22 @@ def run_case(case: Case, options: Any) -> int:
     for candidate in weighed:
         increase = memory_in_child(candidate.variant, case)
         sizes = {"ratio": round(increase / baseline, 4), "increase_mb": round(increase, 1)}
-        keep({**identity("memory", case, candidate, "step"), **sizes, "baseline_mb": round(baseline, 1)}, candidate)
+        keep(
+            {
+                **identity("memory", case, candidate, "step"),
+                **sizes,
+                "baseline_mb": round(baseline, 1),
+            },
+            candidate,
+        )
         print(f"{_title(case, candidate)}: memory of a step {sizes['ratio']:.2f}", flush=True)
     return failed
 
 
 def gate(case: Case, candidates: Sequence[Candidate]) -> tuple[dict[Candidate, float], int]:
-    """Errors of the candidates that may be timed, and how many may not because their numbers are wrong."""
+    """Errors of the candidates that may be timed, and how many may not because their numbers are
+    wrong.
+    """
     errors: dict[Candidate, float] = {}
     failed = 0
     for candidate in candidates:
@@ -235,14 +297,28 @@ def gate(case: Case, candidates: Sequence[Candidate]) -> tuple[dict[Candidate, f
 
 
 def _title(case: Case, candidate: Candidate) -> str:
-    return f"{case.name} {candidate.variant}, {candidate.way}{', causal' if candidate.causal else ''}"
+    return (
+        f"{case.name} {candidate.variant}, {candidate.way}{', causal' if candidate.causal else ''}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; 0 when all numbers were right, 1 when some were not (they have no times), 2 when a file is damaged."""
-    # --quick takes three cases and chosen ways, and records only with --out; a turn is a round of --repeats.
-    defaults = {"case": (), "variant": VARIANTS, "quick": False, "threads": 1, "repeats": 0, "again": False}
-    options = parse(argv, __doc__, {**defaults, "out": None}, choices={"case": CASES, "variant": VARIANTS})
+    """Measure; 0 when all numbers were right, 1 when some were not (they have no times), 2 when a
+    file is damaged.
+    """
+    # --quick takes three cases and chosen ways, and records only with --out; a turn is a round of
+    # --repeats.
+    defaults = {
+        "case": (),
+        "variant": VARIANTS,
+        "quick": False,
+        "threads": 1,
+        "repeats": 0,
+        "again": False,
+    }
+    options = parse(
+        argv, __doc__, {**defaults, "out": None}, choices={"case": CASES, "variant": VARIANTS}
+    )
     options.out = Path(options.out) if options.out else None if options.quick else RESULTS / FILE
     options.budget = 0.3 if options.quick else 1.5
     cases = [CASES[name] for name in options.case or (QUICK if options.quick else CASES)]

@@ -1,4 +1,6 @@
-"""Tables and pictures of the benchmark suite: README's, those of docs/benchmarks.md and of docs/log.md."""
+"""Tables and pictures of the benchmark suite: README's, those of docs/benchmarks.md and of
+docs/log.md.
+"""
 
 import hashlib
 import json
@@ -13,14 +15,21 @@ from records import Record
 from tsattn.benchmark import REQUIRED, asked
 from tsattn.catalogue import MODELS
 
-HEADLINE, VARIANTS, PUBLISHED = "headline.jsonl", "variants.jsonl", "published.jsonl"
+HEADLINE = "headline.jsonl"
+VARIANTS = "variants.jsonl"
+PUBLISHED = "published.jsonl"
 # Rows of pretrained.py, told apart by these fields.
-PRETRAINED, KEY = "pretrained_tables.jsonl", ("dataset", "horizon", "model", "seed")
-THEIRS, MAP = "standard", "least_squares"
-ZERO, TUNED = "zero", "zero, fine-tuned"
+PRETRAINED = "pretrained_tables.jsonl"
+KEY = ("dataset", "horizon", "model", "seed")
+THEIRS = "standard"
+MAP = "least_squares"
+ZERO = "zero"
+TUNED = "zero, fine-tuned"
 COMBINED = {"map + zero": (MAP, ZERO), "map + zero + fine-tuned": (MAP, ZERO, TUNED)}
-KEPT, KEPT_WEIGHTS = "kept the map", "kept zero"
-# Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the best known.
+KEPT = "kept the map"
+KEPT_WEIGHTS = "kept zero"
+# Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the
+# best known.
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
@@ -44,15 +53,19 @@ def interval(values: list[float]) -> tuple[float, float] | None:
 
 
 def level(rows: list[Record]) -> float:
-    """Mean MSE to five decimals: a model that is another one under its own name differs from it in the last bits."""
+    """Mean MSE to five decimals: a model that is another one under its own name differs from it in
+    the last bits.
+    """
     return round(render.mean(rows, "mse"), 5)
 
 
 def read_suite(folder: Path, *names: str) -> list[Record]:
-    """The records of files of the suite, sorted, after checking that rows of one model or data set compare.
+    """The records of files of the suite, sorted, after checking that rows of one model or data set
+    compare.
 
     Raises:
-        ValueError: If a record is not whole, was changed by hand, or does not belong with the others.
+        ValueError: If a record is not whole, was changed by hand, or does not belong with the
+            others.
     """
     rows: list[Record] = []
     for name in names:
@@ -60,17 +73,26 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
         for number, row in enumerate(found, start=1):
             where = f"{name}, line {number}"
             if absent := set(REQUIRED) - set(row):
-                raise ValueError(f"{where} lacks {', '.join(sorted(absent))}; remove it and run again")
+                raise ValueError(
+                    f"{where} lacks {', '.join(sorted(absent))}; remove it and run again"
+                )
             config = json.dumps(asked(row["config"]), sort_keys=True)
             if hashlib.sha256(config.encode()).hexdigest() != row["config_hash"]:
                 raise ValueError(
-                    f"{where}: config_hash is not that of its config; it was changed by hand, so run it again"
+                    f"{where}: config_hash is not that of its config; it was changed by hand, so"
+                    " run it again"
                 )
         rows += found
-    for field, owner in (("config_hash", "model"), ("data_sha256", "dataset"), ("split", "dataset")):
+    for field, owner in (
+        ("config_hash", "model"),
+        ("data_sha256", "dataset"),
+        ("split", "dataset"),
+    ):
         for (of,), some in records.by(rows, owner).items():
             if len({json.dumps(row[field]) for row in some}) > 1:
-                raise ValueError(f"{owner} {of} has rows of more than one {field}; run all of them anew")
+                raise ValueError(
+                    f"{owner} {of} has rows of more than one {field}; run all of them anew"
+                )
     return sorted(rows, key=records.place)
 
 
@@ -100,13 +122,21 @@ def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
         horizons = {row["horizon"] for row in of}
         for (model,), mine in records.cells(of, "model").items():
             if {row["horizon"] for row in mine} < horizons:
-                raise ValueError(f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its rows")
+                raise ValueError(
+                    f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its"
+                    " rows"
+                )
             found[model, dataset] = None if kept(mine) else _mean(mine)
-        for (model,), mine in records.by([row for row in pretrained if row["dataset"] == dataset], "model").items():
+        for (model,), mine in records.by(
+            [row for row in pretrained if row["dataset"] == dataset], "model"
+        ).items():
             if {row["horizon"] for row in mine} == horizons:
                 found[model, dataset] = None if kept_weights(mine) else _mean(mine)
     datasets = list(dict.fromkeys(dataset for _, dataset in found))
-    best = {name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of) for name in datasets}
+    best = {
+        name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of)
+        for name in datasets
+    }
 
     def cell(model: str, dataset: str) -> str:
         scores = found.get((model, dataset))
@@ -116,13 +146,21 @@ def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
     models = sorted({model for model, _ in found if not shown or model in shown}, key=_rank)
-    text = render.lines(["model", *datasets], ([model, *(cell(model, name) for name in datasets)] for model in models))
-    told = "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, all test windows."
+    text = render.lines(
+        ["model", *datasets],
+        ([model, *(cell(model, name) for name in datasets)] for model in models),
+    )
+    told = (
+        "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720,"
+        " all test windows."
+    )
     return f"{text}\n\n{told} The lowest MSE is bold."
 
 
 def read_pretrained(folder: Path, *without: str) -> list[Record]:
-    """What is recorded of the pretrained weights; combinations are left out where every seed kept the weights."""
+    """What is recorded of the pretrained weights; combinations are left out where every seed kept
+    the weights.
+    """
     rows = [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] not in without]
     groups = records.by(rows, "dataset", "model").items()
     gone = {key for key, mine in groups if key[1] in COMBINED and kept_weights(mine)}
@@ -131,18 +169,29 @@ def read_pretrained(folder: Path, *without: str) -> list[Record]:
 
 def kept(rows: list[Record]) -> bool:
     """Whether each of some runs began from the solved map and came back to it."""
-    return all("config" in row and row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0 for row in rows)
+    return all(
+        "config" in row and row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0
+        for row in rows
+    )
 
 
 def _rank(model: str) -> tuple[int | str, ...]:
-    """Where a model stands: as in the catalogue, and what is made of the pretrained one behind it."""
+    """Where a model stands: as in the catalogue, and what is made of the pretrained one
+    behind it.
+    """
     places = {name: place for place, name in enumerate((ZERO, TUNED, *COMBINED))}
     return (*records.rank(ZERO), places[model]) if model in places else records.rank(model)
 
 
 def told(rows: list[Record]) -> str:
     """Scores of runs, or what they kept; nothing where there are none."""
-    return KEPT if rows and kept(rows) else KEPT_WEIGHTS if kept_weights(rows) else render.pair(rows, "mse", "mae")
+    return (
+        KEPT
+        if rows and kept(rows)
+        else KEPT_WEIGHTS
+        if kept_weights(rows)
+        else render.pair(rows, "mse", "mae")
+    )
 
 
 def kept_weights(rows: list[Record]) -> bool:
@@ -153,39 +202,53 @@ def kept_weights(rows: list[Record]) -> bool:
 def _mean(rows: list[Record]) -> tuple[float, float]:
     """MSE and MAE, averaged over seeds, then over horizons."""
     mse, mae = (
-        fmean(render.mean(cell, score) for cell in records.by(rows, "horizon").values()) for score in ("mse", "mae")
+        fmean(render.mean(cell, score) for cell in records.by(rows, "horizon").values())
+        for score in ("mse", "mae")
     )
     return mse, mae
 
 
 def datasets(folder: Path) -> str:
-    """A table for each data set: models by horizon, one line for those alike, and published rows beside them."""
-    rows, published = read_suite(folder, HEADLINE, VARIANTS), read_published(folder)
+    """A table for each data set: models by horizon, one line for those alike, and published rows
+    beside them.
+    """
+    rows = read_suite(folder, HEADLINE, VARIANTS)
+    published = read_published(folder)
     pretrained = read_pretrained(folder, MAP, THEIRS)
     if not rows:
         return render.NONE
-    parts, known = [], {row["model"] for row in read_suite(folder, HEADLINE)} | {ZERO, TUNED, *COMBINED}
+    parts = []
+    known = {row["model"] for row in read_suite(folder, HEADLINE)} | {ZERO, TUNED, *COMBINED}
     for (dataset,), of in records.cells(rows, "dataset").items():
         horizons = sorted({row["horizon"] for row in of})
         of = [*of, *(row for row in pretrained if row["dataset"] == dataset)]
         groups = records.by(of, "horizon", "model").items()
         best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
-        body, spreads = [], []
-        for (model,), mine in sorted(records.by(of, "model").items(), key=lambda item: _rank(item[0][0])):
+        body = []
+        spreads = []
+        for (model,), mine in sorted(
+            records.by(of, "model").items(), key=lambda item: _rank(item[0][0])
+        ):
             # Further attentions that kept the map say nothing new.
             if model in _LEFT_OUT or (model not in known and kept(mine)):
                 continue
             by_horizon = records.by(mine, "horizon")
-            learnt = [some for some in by_horizon.values() if not kept(some) and not kept_weights(some)]
+            learnt = [
+                some for some in by_horizon.values() if not kept(some) and not kept_weights(some)
+            ]
             spreads += [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
             texts = []
             for h in horizons:
                 some = by_horizon.get((h,), [])
-                texts.append(f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some))
+                texts.append(
+                    f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some)
+                )
             body.append([model, *texts])
         for name, scores in beside(published, dataset, tuple(BEST)).items():
             pairs = [scores.get(str(h)) for h in horizons]
-            body.append([f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs)])
+            body.append(
+                [f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs)]
+            )
         train, valid, test = of[0]["split"]
         same: dict[tuple[str, ...], list[str]] = {}
         for name, *cells in body:
@@ -207,25 +270,36 @@ def read_published(folder: Path) -> list[Record]:
     rows = records.read_rows(folder / PUBLISHED)
     for row in rows:
         if row["kind"] == "model" and not row["source"]:
-            raise ValueError(f"{PUBLISHED}: {row['model']} does not say where its numbers come from; name the source")
+            raise ValueError(
+                f"{PUBLISHED}: {row['model']} does not say where its numbers come from; name the"
+                " source"
+            )
     return rows
 
 
-def beside(published: list[Record], dataset: str, kinds: tuple[str, ...] = ("best",)) -> dict[str, dict[str, Any]]:
+def beside(
+    published: list[Record], dataset: str, kinds: tuple[str, ...] = ("best",)
+) -> dict[str, dict[str, Any]]:
     """The published rows of a data set, ``[MSE, MAE]`` by horizon; those that are known."""
     found: dict[str, dict[str, Any]] = {}
     for row in published:
         if row["kind"] == "model" and row["model"] == RIVAL:
-            same = (scores for name, scores in row["scores"].items() if name.lower() == dataset.lower())
+            same = (
+                scores for name, scores in row["scores"].items() if name.lower() == dataset.lower()
+            )
             found["PatchTST/42"] = next(same, {})
     for row in published:
         if row["kind"] in kinds and row["dataset"].lower() == dataset.lower():
-            found[BEST[row["kind"]]] = {h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()}
+            found[BEST[row["kind"]]] = {
+                h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()
+            }
     return {name: scores for name, scores in found.items() if scores}
 
 
 def cost(folder: Path) -> list[render.Panel]:
-    """By data set: MSE of the trained models against seconds of training, means over the horizons of each."""
+    """By data set: MSE of the trained models against seconds of training, means over the horizons
+    of each.
+    """
     panels = []
     for (dataset,), of in records.cells(_trained(folder), "dataset").items():
         horizons = sorted({row["horizon"] for row in of})
@@ -233,9 +307,18 @@ def cost(folder: Path) -> list[render.Panel]:
         for (model,), mine in records.cells(of, "model").items():
             by_horizon = list(records.by(mine, "horizon").values())
             if len(by_horizon) == len(horizons):
-                means = (fmean(render.mean(cell, name) for cell in by_horizon) for name in ("fit_seconds", "mse"))
+                means = (
+                    fmean(render.mean(cell, name) for cell in by_horizon)
+                    for name in ("fit_seconds", "mse")
+                )
                 lines[model] = [list(means)]
-        labels = {"title": dataset, "x": "seconds of training", "y": "MSE", "log": "x", "points": True}
+        labels = {
+            "title": dataset,
+            "x": "seconds of training",
+            "y": "MSE",
+            "log": "x",
+            "points": True,
+        }
         panels.append({**labels, "lines": lines})
     return panels
 
@@ -246,17 +329,30 @@ def steps(folder: Path) -> list[render.Panel]:
     for (dataset,), of in records.cells(_trained(folder), "dataset").items():
         horizon = max(row["horizon"] for row in of)
         lines = {}
-        for (model,), mine in records.cells([row for row in of if row["horizon"] == horizon], "model").items():
+        for (model,), mine in records.cells(
+            [row for row in of if row["horizon"] == horizon], "model"
+        ).items():
             curve = [fmean(at) for at in zip(*(row["mse_by_step"] for row in mine), strict=True)]
             width = -(-horizon // _POINTS)
             parts = [(start, curve[start : start + width]) for start in range(0, horizon, width)]
             lines[model] = [[start + (len(part) + 1) / 2, fmean(part)] for start, part in parts]
-        panels.append({"title": f"{dataset}, horizon {horizon}", "x": "step ahead", "y": "MSE", "lines": lines})
+        panels.append(
+            {
+                "title": f"{dataset}, horizon {horizon}",
+                "x": "step ahead",
+                "y": "MSE",
+                "lines": lines,
+            }
+        )
     return panels
 
 
 def _trained(folder: Path) -> list[Record]:
-    return [row for row in read_suite(folder, HEADLINE) if row["model"] in MODELS and MODELS[row["model"]].trained]
+    return [
+        row
+        for row in read_suite(folder, HEADLINE)
+        if row["model"] in MODELS and MODELS[row["model"]].trained
+    ]
 
 
 BLOCKS = {

@@ -1,8 +1,10 @@
-"""The pretrained weights on the long-horizon tables: as they are, fine-tuned, and combined with the solved map.
+"""The pretrained weights on the long-horizon tables: as they are, fine-tuned, and combined with the
+solved map.
 
-Forecasts are costly, so they are written once to a folder, some origins a file; what is there is not made again.
-Standard attention is trained as in headline.toml where it is asked for (``--model standard``), for its interval.
-Run: PYTHONPATH=benchmarks python benchmarks/suite/pretrained.py --data DIR --cache DIR
+Forecasts are costly, so they are written once to a folder, some origins a file; what is there is
+not made again. Standard attention is trained as in headline.toml where it is asked for
+(``--model standard``), for its interval. Run: PYTHONPATH=benchmarks python
+benchmarks/suite/pretrained.py --data DIR --cache DIR
 """
 
 import re
@@ -31,16 +33,22 @@ from tsattn.limits import limit_threads
 from tsattn.storage import write_atomic
 
 SUITE = Path(__file__).with_name("headline.toml")
-TABLES, HORIZONS, CONTEXT = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather"), (96, 192, 336, 720), 336
-THIN = 25  # validation origins only choose; 25 has no divisor in common with a season of these tables
+TABLES = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
+HORIZONS = (96, 192, 336, 720)
+CONTEXT = 336
+THIN = (
+    25  # validation origins only choose; 25 has no divisor in common with a season of these tables
+)
 PART = 64  # origins a file
-# How far weights may go to equal ones. On ETTh1 and ETTh2, those of the first half of the validation rows lose least on
-# the second half where they stay as they are.
-SHRINKS, SHRINK = (0.0, 0.25, 0.5, 0.75, 1.0), 0.0
+# How far weights may go to equal ones. On ETTh1 and ETTh2, those of the first half of the
+# validation rows lose least on the second half where they stay as they are.
+SHRINKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHRINK = 0.0
 
 
 class Table:
-    """A table of the suite, its origins, and forecasts from them: one folder a model, some origins a file.
+    """A table of the suite, its origins, and forecasts from them: one folder a model, some origins
+    a file.
 
     Args:
         name: Of the records.
@@ -50,14 +58,21 @@ class Table:
     """
 
     def __init__(self, name: str, panel: Panel, split: Split, cache: Path) -> None:
-        self.name, self.panel, self.split, self.folder = name, panel, split, cache / name
+        self.name = name
+        self.panel = panel
+        self.split = split
+        self.folder = cache / name
         train, valid, stop = split.bounds
-        chosen, judged = (np.arange(first, last - min(HORIZONS) + 1) for first, last in ((train, valid), (valid, stop)))
+        chosen, judged = (
+            np.arange(first, last - min(HORIZONS) + 1)
+            for first, last in ((train, valid), (valid, stop))
+        )
         self.ends = np.concatenate([chosen[::THIN], judged])
         self.history, self.scaler = History(panel), make_scaler(panel, train)
         self.truth = self.scaler.transform(panel.values)
         n_parts = -(-len(self.ends) // PART)
-        # Each file has origins of the whole span, so that the first ones tell where scores will lie.
+        # Each file has origins of the whole span, so that the first ones tell where scores will
+        # lie.
         self.parts = [slice(first, None, n_parts) for first in range(n_parts)]
 
     def file(self, model: str, seed: int, part: int) -> Path:
@@ -65,8 +80,12 @@ class Table:
         return self.folder / re.sub(r"\W+", "-", f"{model} {seed}") / f"{part:04d}"
 
     def forecast(self, model: str, seed: int) -> None:
-        """Write what is missing: points on the scale of the training rows, float32 ``[B, F, C]`` a file."""
-        missing = [part for part in range(len(self.parts)) if not self.file(model, seed, part).exists()]
+        """Write what is missing: points on the scale of the training rows, float32 ``[B, F, C]`` a
+        file.
+        """
+        missing = [
+            part for part in range(len(self.parts)) if not self.file(model, seed, part).exists()
+        ]
         fitted = self.fit(model, seed) if missing else None
         for part in missing if fitted is not None else ():
             point, _ = fitted.predict_before(self.history, self.ends[self.parts[part]])
@@ -74,12 +93,18 @@ class Table:
             write_atomic(self.file(model, seed, part), scaled.tofile)
 
     def fit(self, model: str, seed: int) -> Forecaster:
-        """A model that knows the training rows, and the validation rows to stop by; a fine-tuned one is kept."""
-        rows, how = self.panel.rows(0, self.split.bounds[1]), {"val_size": self.split.valid}
+        """A model that knows the training rows, and the validation rows to stop by; a fine-tuned
+        one is kept.
+        """
+        rows = self.panel.rows(0, self.split.bounds[1])
+        how = {"val_size": self.split.valid}
         if model.startswith((MAP, THEIRS)):
             name, horizon = re.split(r"(?=\d)", model, maxsplit=1)
             if name == THEIRS:
-                how |= {**tomllib.loads(SUITE.read_text())["settings"]["attention"], "random_state": seed}
+                how |= {
+                    **tomllib.loads(SUITE.read_text())["settings"]["attention"],
+                    "random_state": seed,
+                }
             return make_forecaster(name, int(horizon), context=CONTEXT, **how).fit(rows)
         make = partial(make_forecaster, ZERO, max(HORIZONS), n_threads=1)
         if model == ZERO:
@@ -92,24 +117,41 @@ class Table:
     def sources(self, horizon: int, seed: int) -> dict[str, tuple[str, int, int]]:
         """Members whose forecasts are whole: name, seed and steps of each."""
         most = max(HORIZONS)
-        known = {MAP: (f"{MAP}{horizon}", 0, horizon), THEIRS: (f"{THEIRS}{horizon}", seed, horizon)}
+        known = {
+            MAP: (f"{MAP}{horizon}", 0, horizon),
+            THEIRS: (f"{THEIRS}{horizon}", seed, horizon),
+        }
         known |= {ZERO: (ZERO, 0, most), TUNED: (TUNED, seed, most)}
-        whole = (all(self.file(*of[:2], part).exists() for part in range(len(self.parts))) for of in known.values())
+        whole = (
+            all(self.file(*of[:2], part).exists() for part in range(len(self.parts)))
+            for of in known.values()
+        )
         return {name: known[name] for name, there in zip(known, whole, strict=True) if there}
 
     def inside(self, horizon: int, *, test: bool) -> np.ndarray:
-        """Whether an origin is one of the test or of the validation rows, and its horizon ends within them."""
+        """Whether an origin is one of the test or of the validation rows, and its horizon ends
+        within them.
+        """
         _, valid, stop = self.split.bounds
-        return (self.ends >= valid if test else self.ends < valid) & (self.ends + horizon <= (stop if test else valid))
+        return (self.ends >= valid if test else self.ends < valid) & (
+            self.ends + horizon <= (stop if test else valid)
+        )
 
-    def errors(self, horizon: int, sources: Mapping[str, tuple[str, int, int]], *, test: bool) -> Iterator[np.ndarray]:
-        """Forecast minus truth by member from the origins :meth:`inside`, ``[M, B, horizon, C]`` a file."""
+    def errors(
+        self, horizon: int, sources: Mapping[str, tuple[str, int, int]], *, test: bool
+    ) -> Iterator[np.ndarray]:
+        """Forecast minus truth by member from the origins :meth:`inside`, ``[M, B, horizon, C]`` a
+        file.
+        """
         inside = self.inside(horizon, test=test)
         for number, part in enumerate(self.parts):
-            ends, found = self.ends[part], []
+            ends = self.ends[part]
+            found = []
             truth = self.truth[ends[inside[part], None] + np.arange(horizon)]
             for model, seed, steps in sources.values():
-                values = np.fromfile(self.file(model, seed, number), np.float32).reshape(len(ends), steps, -1)
+                values = np.fromfile(self.file(model, seed, number), np.float32).reshape(
+                    len(ends), steps, -1
+                )
                 found.append(values[inside[part], :horizon] - truth)
             yield np.stack(found)
 
@@ -127,7 +169,8 @@ def best_weights(products: np.ndarray, members: Sequence[int], shrink: float) ->
         members: Which may have a weight.
         shrink: 0 leaves the weights, 1 makes them equal.
     """
-    gram, weights = products.mean(0)[np.ix_(members, members)], np.zeros(products.shape[1])
+    gram = products.mean(0)[np.ix_(members, members)]
+    weights = np.zeros(products.shape[1])
     # Members may be the same forecasts.
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
     found = nnls(root.T, np.linalg.solve(root, np.ones(len(gram))))[0]
@@ -138,38 +181,57 @@ def best_weights(products: np.ndarray, members: Sequence[int], shrink: float) ->
 def score(table: Table, horizon: int, seed: int) -> list[Record]:
     """A row for each member and each combination whose forecasts are whole.
 
-    Weights come from all validation origins. ``valid_mse`` is that of weights from the windows inside one half of the
-    validation rows, on the windows inside the other; ``second_half`` the latter alone, by the shares of ``SHRINKS``;
-    ``kept`` says that fine-tuning kept the weights.
+    Weights come from all validation origins. ``valid_mse`` is that of weights from the windows
+    inside one half of the validation rows, on the windows inside the other; ``second_half`` the
+    latter alone, by the shares of ``SHRINKS``; ``kept`` says that fine-tuning kept the weights.
     """
     sources, (train, valid, _) = table.sources(horizon, seed), table.split.bounds
-    flat = (each.reshape(*each.shape[:2], -1) for each in table.errors(horizon, sources, test=False))
-    products = np.concatenate([np.einsum("ibn,jbn->bij", each, each) / each.shape[2] for each in flat])
-    ends, middle = table.origins(horizon, test=False), (train + valid) / 2
+    flat = (
+        each.reshape(*each.shape[:2], -1) for each in table.errors(horizon, sources, test=False)
+    )
+    products = np.concatenate(
+        [np.einsum("ibn,jbn->bij", each, each) / each.shape[2] for each in flat]
+    )
+    ends = table.origins(horizon, test=False)
+    middle = (train + valid) / 2
     halves = products[ends + horizon <= middle], products[ends >= middle]
     places = [place for place, name in enumerate(sources) if name in (ZERO, TUNED)]
     kept = len(places) == 2 and np.allclose(*(products[:, place] for place in places), rtol=1e-9)
-    rows, weights = [], []
+    rows = []
+    weights = []
     for name in (*sources, *COMBINED):
         wanted = COMBINED.get(name, (name,))
         if {*wanted} <= {*sources}:
             pick = [list(sources).index(member) for member in wanted]
 
-            def judge(learnt: np.ndarray, judged: np.ndarray, shrink: float, pick: list[int] = pick) -> np.ndarray:
+            def judge(
+                learnt: np.ndarray, judged: np.ndarray, shrink: float, pick: list[int] = pick
+            ) -> np.ndarray:
                 mixed = best_weights(learnt, pick, shrink)
                 return np.einsum("i,bij,j->b", mixed, judged, mixed)
 
             crossed = np.concatenate([judge(halves[k], halves[1 - k], SHRINK) for k in (0, 1)])
             weights.append(best_weights(products, pick, SHRINK))
-            row = {"dataset": table.name, "horizon": horizon, "model": name, "seed": sources[wanted[-1]][1]}
+            row = {
+                "dataset": table.name,
+                "horizon": horizon,
+                "model": name,
+                "seed": sources[wanted[-1]][1],
+            }
             row |= {"kept": True} if kept and TUNED in wanted else {}
             if name in COMBINED:
                 row["weights"] = dict(zip(wanted, weights[-1][pick].round(4).tolist(), strict=True))
-                row["second_half"] = [round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS]
+                row["second_half"] = [
+                    round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS
+                ]
             rows.append(row | {"valid_mse": float(crossed.mean())})
     mixed = (np.tensordot(weights, each, 1) for each in table.errors(horizon, sources, test=True))
-    scores = np.concatenate([[np.square(each).mean((2, 3)), np.abs(each).mean((2, 3))] for each in mixed], axis=2)
-    scores = scores[..., np.argsort(table.origins(horizon, test=True))]  # MSE and MAE, model, origin
+    scores = np.concatenate(
+        [[np.square(each).mean((2, 3)), np.abs(each).mean((2, 3))] for each in mixed], axis=2
+    )
+    scores = scores[
+        ..., np.argsort(table.origins(horizon, test=True))
+    ]  # MSE and MAE, model, origin
     for row, mse, mae in zip(rows, *scores, strict=True):
         apart = mse - scores[0, list(sources).index(MAP)]
         blocks = np.array_split(apart, max(1, len(apart) // horizon))
@@ -181,17 +243,32 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
 
 def main(argv: list[str] | None = None) -> None:
     """Forecast what is missing, and record what is not on file."""
-    defaults = {"data": "data", "cache": "cache", "table": (), "model": (), "seed": (0,), "out": RESULTS / PRETRAINED}
-    options = records.parse(argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, TUNED, THEIRS)})
+    defaults = {
+        "data": "data",
+        "cache": "cache",
+        "table": (),
+        "model": (),
+        "seed": (0,),
+        "out": RESULTS / PRETRAINED,
+    }
+    options = records.parse(
+        argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, TUNED, THEIRS)}
+    )
     file = Records(options.out, KEY)
     with limit_threads(1):
         for name in options.table or TABLES:
             data = load_dataset(name.lower(), options.data)
-            table = Table(name, data.panel.rows(0, data.split.bounds[2]), data.split, Path(options.cache))
+            table = Table(
+                name, data.panel.rows(0, data.split.bounds[2]), data.split, Path(options.cache)
+            )
             wanted = options.model or (ZERO, TUNED)
             runs = [(f"{MAP}{h}", 0) for h in HORIZONS] + [(ZERO, 0)] * (ZERO in wanted)
             runs += [(TUNED, seed) for seed in options.seed if TUNED in wanted]
-            runs += [(f"{THEIRS}{h}", seed) for seed, h in product(options.seed, HORIZONS) if THEIRS in wanted]
+            runs += [
+                (f"{THEIRS}{h}", seed)
+                for seed, h in product(options.seed, HORIZONS)
+                if THEIRS in wanted
+            ]
             for model, seed in runs:
                 table.forecast(model, seed)
                 print(f"{name}, {model}, seed {seed}: forecast", flush=True)
@@ -201,15 +278,24 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def tables(folder: Path) -> str:
-    """What each has beyond the solved map, what validation rows choose, and how that stands beside published scores."""
-    rows, published = page.read_pretrained(folder), page.read_published(folder)
+    """What each has beyond the solved map, what validation rows choose, and how that stands beside
+    published scores.
+    """
+    rows = page.read_pretrained(folder)
+    published = page.read_published(folder)
     if not rows:
         return render.NONE
     # Standard attention was stopped by the validation rows, so they cannot judge it.
-    models = [name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)]
-    n_cells, apart, spans, lower = 0, [], [], dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
+    models = [
+        name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)
+    ]
+    n_cells = 0
+    apart = []
+    spans = []
+    lower = dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
     for (dataset,), of in records.cells(rows, "dataset").items():
-        found, horizons = records.by(of, "horizon", "model"), sorted({row["horizon"] for row in of})
+        found = records.by(of, "horizon", "model")
+        horizons = sorted({row["horizon"] for row in of})
         others = page.beside(published, dataset, tuple(page.BEST))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
@@ -219,25 +305,40 @@ def tables(folder: Path) -> str:
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
             beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
             spans += [span for _, span in beyond.values() if span]
-            texts = {name: f"**{text}**" if name == chosen else text for name, (text, _) in beyond.items()}
+            texts = {
+                name: f"**{text}**" if name == chosen else text
+                for name, (text, _) in beyond.items()
+            }
             n_cells += 1
             if h in (horizons[0], horizons[-1]):
                 apart.append([dataset, str(h), *(texts.get(name, "") for name in models[1:])])
     head = ["data set", "horizon", *models[1:]]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
     sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
-    text = f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {n_cells} cells, what the"
+    text = (
+        f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {n_cells}"
+        " cells, what the"
+    )
     text += f" validation rows choose has a lower MSE than {counts}."
     if mixed := [row["second_half"] for row in rows if row["model"] in COMBINED]:
-        moved = [100 * (geometric_mean([row[k] / row[0] for row in mixed]) - 1) for k in range(1, len(SHRINKS))]
-        shares, changes = (f"{share:.0%}" for share in SHRINKS[1:]), (f"{change:+z.2f}%" for change in moved)
-        text += f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half of the"
+        moved = [
+            100 * (geometric_mean([row[k] / row[0] for row in mixed]) - 1)
+            for k in range(1, len(SHRINKS))
+        ]
+        shares = (f"{share:.0%}" for share in SHRINKS[1:])
+        changes = (f"{change:+z.2f}%" for change in moved)
+        text += (
+            f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half"
+            " of the"
+        )
         text += f" validation rows by {', '.join(changes)}."
     return f"{render.lines(head, apart)}\n\n{text} {records.commits(rows)}"
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:
-    """What a model has in MSE beyond the map, mean over seeds, with Student's interval over blocks of origins."""
+    """What a model has in MSE beyond the map, mean over seeds, with Student's interval over blocks
+    of origins.
+    """
     if page.kept_weights(rows):
         return page.KEPT_WEIGHTS, None
     blocks = [fmean(block) for block in zip(*(row["beyond_map"] for row in rows), strict=True)]

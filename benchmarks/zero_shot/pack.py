@@ -1,4 +1,6 @@
-"""The zero-shot pack: its tasks and series, the scores of its two suites, and their seasonal naive forecast."""
+"""The zero-shot pack: its tasks and series, the scores of its two suites, and their seasonal naive
+forecast.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,15 @@ import pandas as pd
 from packs import SPLITS, read_told
 
 LEVELS = tuple(tenths / 10 for tenths in range(1, 10))
-# In this suite a series shorter than a season is left out of MASE, and the seasonal naive has no spread.
+# In this suite a series shorter than a season is left out of MASE, and the seasonal naive has no
+# spread.
 STRICT = "chronos-zs"
 
 
 class Task(NamedTuple):
-    """One task of a suite; cutoffs are steps back from the end of each series, published scores are by model."""
+    """One task of a suite; cutoffs are steps back from the end of each series, published scores are
+    by model.
+    """
 
     name: str
     suite: str
@@ -41,7 +46,9 @@ class Instance(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Tasks over which scores are averaged: those of a suite and a split, at most so many steps ahead."""
+    """Tasks over which scores are averaged: those of a suite and a split, at most so many steps
+    ahead.
+    """
 
     suite: str
     split: str
@@ -61,7 +68,8 @@ COLUMNS = (
 
 
 class Pack:
-    """The tasks of a folder by name, as ``tasks``, its whole list as ``told``, and the series behind them.
+    """The tasks of a folder by name, as ``tasks``, its whole list as ``told``, and the series
+    behind them.
 
     Raises:
         ValueError: If the folder holds no ``tasks.json``.
@@ -82,25 +90,36 @@ class Pack:
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    same = {name: row[name] for name in ("name", "suite", "split", "horizon", "freq", "data", "published")}
+    same = {
+        name: row[name]
+        for name in ("name", "suite", "split", "horizon", "freq", "data", "published")
+    }
     cutoffs = tuple(row["cutoffs"])
-    return Task(**same, season=row["seasonality"], cutoffs=cutoffs, n_instances=row["series"] * len(cutoffs))
+    return Task(
+        **same, season=row["seasonality"], cutoffs=cutoffs, n_instances=row["series"] * len(cutoffs)
+    )
 
 
-# Tasks of one data set follow one another in the list, so it is enough to remember the last tables and series.
+# Tasks of one data set follow one another in the list, so it is enough to remember the last tables
+# and series.
 @lru_cache(maxsize=2)
 def _series(folder: str, data: str) -> dict[str, np.ndarray]:
     """The series of a task in file order; read-only, since several tasks share them."""
-    how, found = json.loads(data), {}
+    how = json.loads(data)
+    found = {}
     for file in how["files"]:
         path = Path(folder) / file
         if how["layout"] == "long":
             tables = _long(str(path), bool(how["resample"]))
         else:
-            table, stem = wide_table(str(path), how["time"], how["grid"]), path.name.partition(".")[0]
+            table = wide_table(str(path), how["time"], how["grid"])
+            stem = path.name.partition(".")[0]
             tables = {f"{stem}:{column}": table[column] for column in table.columns}
         if how["resample"]:
-            tables = {item: rows.resample(how["resample"]).agg(how["aggregate"]) for item, rows in tables.items()}
+            tables = {
+                item: rows.resample(how["resample"]).agg(how["aggregate"])
+                for item, rows in tables.items()
+            }
         for item, rows in tables.items():
             found[item] = rows.to_numpy(dtype=float, copy=True)[: len(rows) - how["drop_last"]]
             found[item].flags.writeable = False
@@ -109,7 +128,9 @@ def _series(folder: str, data: str) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=2)
 def _long(path: str, stamped: bool) -> dict[str, pd.Series]:
-    """Series of a table ``item_id, timestamp, target``; stamps are only read where steps are put together."""
+    """Series of a table ``item_id, timestamp, target``; stamps are only read where steps are put
+    together.
+    """
     columns = ["item_id", "target", *(["timestamp"] if stamped else [])]
     rows = pd.read_csv(path, usecols=columns, dtype={"item_id": str, "target": float})
     if stamped:
@@ -118,9 +139,11 @@ def _long(path: str, stamped: bool) -> dict[str, pd.Series]:
 
 
 @lru_cache(maxsize=2)
-def wide_table(path: str, time: str, grid: str | None, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """A table with a column a series, or some of its columns; on a grid, each stamp stands once, and what the file
-    lacks is missing.
+def wide_table(
+    path: str, time: str, grid: str | None, columns: tuple[str, ...] | None = None
+) -> pd.DataFrame:
+    """A table with a column a series, or some of its columns; on a grid, each stamp stands once,
+    and what the file lacks is missing.
     """
     rows = pd.read_csv(path, encoding_errors="replace", index_col=time, parse_dates=True)
     rows = (rows if columns is None else rows[list(columns)]).astype(float)
@@ -131,7 +154,9 @@ def wide_table(path: str, time: str, grid: str | None, columns: tuple[str, ...] 
 
 
 def fill(values: np.ndarray) -> np.ndarray:
-    """Missing values become the last one before them, at the beginning the first one after; zero without any."""
+    """Missing values become the last one before them, at the beginning the first one after; zero
+    without any.
+    """
     seen = np.flatnonzero(~np.isnan(values))
     if not len(seen):
         return np.zeros_like(values)
@@ -140,7 +165,8 @@ def fill(values: np.ndarray) -> np.ndarray:
 
 
 def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:
-    """Mean of ``|y[t] - y[t - season]|`` over the observed pairs of a past ``[T]``; NaN where there is none.
+    """Mean of ``|y[t] - y[t - season]|`` over the observed pairs of a past ``[T]``; NaN where there
+    is none.
 
     A past shorter than a season has none in chronos-zs, and takes a lag of 1 in gift-eval.
     """
@@ -151,16 +177,20 @@ def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:
 
 
 def quantile_losses(y: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Twice the pinball loss of the quantiles ``LEVELS`` ``[..., 9]`` of values ``[..., 1]``; NaN stays NaN."""
+    """Twice the pinball loss of the quantiles ``LEVELS`` ``[..., 9]`` of values ``[..., 1]``; NaN
+    stays NaN.
+    """
     return np.asarray(2 * np.abs((y - quantiles) * ((y <= quantiles) - np.array(LEVELS))))
 
 
 def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> dict[str, float]:
-    """What the suites say of the quantiles ``LEVELS`` ``[n, F, 9]`` of instances, and how often 80% intervals held.
+    """What the suites say of the quantiles ``LEVELS`` ``[n, F, 9]`` of instances, and how often 80%
+    intervals held.
 
-    - ``mase``: mean over all observed values of ``|y - q.5|`` over the seasonal error of its own past; series whose
-      seasonal error is zero or undefined are left out.
-    - ``wql``: mean over the nine levels p of ``sum 2 |(y - q_p) (1[y <= q_p] - p)| / sum |y|`` over observed values.
+    - ``mase``: mean over all observed values of ``|y - q.5|`` over the seasonal error of its own
+      past; series whose seasonal error is zero or undefined are left out.
+    - ``wql``: mean over the nine levels p of ``sum 2 |(y - q_p) (1[y <= q_p] - p)| / sum |y|`` over
+      observed values.
     - ``coverage80``: share of observed values from ``q.1`` to ``q.9``, bounds included.
 
     Raises:
@@ -168,13 +198,17 @@ def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> d
     """
     wanted = (len(instances), task.horizon, len(LEVELS))
     if forecasts.shape != wanted or not np.isfinite(forecasts).all():
-        raise ValueError(f"{task.name}: forecasts must be finite, of shape {wanted}; got {forecasts.shape}, or NaN")
+        raise ValueError(
+            f"{task.name}: forecasts must be finite, of shape {wanted}; got {forecasts.shape},"
+            " or NaN"
+        )
     y = np.stack([each.future for each in instances])
     scale = np.array([seasonal_error(each.past, task.season, task.suite) for each in instances])
     scale[scale == 0] = np.nan
     seen = ~np.isnan(y)
     errors = np.abs(y - forecasts[..., LEVELS.index(0.5)]) / scale[:, None]
-    y, quantiles = y[seen][:, None], forecasts[seen]
+    y = y[seen][:, None]
+    quantiles = forecasts[seen]
     losses = quantile_losses(y, quantiles)
     inside = (quantiles[:, :1] <= y) & (y <= quantiles[:, -1:])
     return {
@@ -185,19 +219,23 @@ def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> d
 
 
 def seasonal_naive(task: Task, instances: Sequence[Instance]) -> np.ndarray:
-    """The suites' seasonal naive, ``[n, F, 9]``: the last season again and again, or the last value of a shorter past.
+    """The suites' seasonal naive, ``[n, F, 9]``: the last season again and again, or the last value
+    of a shorter past.
 
-    In gift-eval its quantiles are normal; their deviation is the root mean square of the seasonal differences times
-    the root of the number of seasons ahead.
+    In gift-eval its quantiles are normal; their deviation is the root mean square of the seasonal
+    differences times the root of the number of seasons ahead.
     """
     z = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
-    steps, found = np.arange(task.horizon), np.empty((len(instances), task.horizon, len(LEVELS)))
+    steps = np.arange(task.horizon)
+    found = np.empty((len(instances), task.horizon, len(LEVELS)))
     for row, each in zip(found, instances, strict=True):
         past = fill(each.past)
         lag = task.season if len(past) >= task.season else 1
         row[:] = past[len(past) - lag + steps % lag, None]
         if task.suite != STRICT and len(past) > lag:
-            row += np.sqrt(np.mean((past[lag:] - past[:-lag]) ** 2) * (1 + steps // lag))[:, None] * z
+            row += (
+                np.sqrt(np.mean((past[lag:] - past[:-lag]) ** 2) * (1 + steps // lag))[:, None] * z
+            )
     return found
 
 

@@ -15,7 +15,8 @@ from tsattn.plotting import plot_attention, plot_backtest, plot_forecast, plot_s
 from tsattn.pretrained.synthetic import make
 
 PICTURES = Path(__file__).resolve().parent
-HORIZON, CONTEXT = 52, 156
+HORIZON = 52
+CONTEXT = 156
 TRAINING = {"context": CONTEXT, "batch_size": 32, "random_state": 0}
 
 
@@ -28,19 +29,32 @@ def draw(folder: Path) -> None:
     result = backtest(models, panel, n_windows=20, step_size=13)
     known = panel.rows(0, -HORIZON)
     model.fit(known)
-    forecast = make_forecaster("zero", HORIZON, missing="interpolate").fit(known).predict(level=[80, 95])
+    forecast = (
+        make_forecaster("zero", HORIZON, missing="interpolate").fit(known).predict(level=[80, 95])
+    )
     title = "CO2 at Mauna Loa, weekly, ppm"
     picture = plot_forecast(
-        known, forecast, n_history=3 * HORIZON, truth=panel, title=f"{title}: a year without training"
+        known,
+        forecast,
+        n_history=3 * HORIZON,
+        truth=panel,
+        title=f"{title}: a year without training",
     )
     save_plot(picture, folder / "forecast.png")
-    shown = plot_backtest(result, models=["mlr", "seasonal_naive"], n_cutoffs=3, title=f"{title}: three of 20 cutoffs")
+    shown = plot_backtest(
+        result, models=["mlr", "seasonal_naive"], n_cutoffs=3, title=f"{title}: three of 20 cutoffs"
+    )
     save_plot(shown, folder / "backtest.png")
-    save_plot(plot_scores(result, title="MAE over all cutoffs, standardised"), folder / "scores.png")
+    save_plot(
+        plot_scores(result, title="MAE over all cutoffs, standardised"), folder / "scores.png"
+    )
     weights = model.attention_maps(known)[0, 0, 0, 0]
     summary = model.summary_
     title = f"first layer, first head: ranks {summary['ranks']}, blocks {summary['block_sizes']}"
-    save_plot(plot_attention(weights, block_sizes=summary["block_sizes"], title=title), folder / "attention.png")
+    save_plot(
+        plot_attention(weights, block_sizes=summary["block_sizes"], title=title),
+        folder / "attention.png",
+    )
 
 
 def draw_synthetic(folder: Path) -> None:

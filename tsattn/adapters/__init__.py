@@ -1,4 +1,6 @@
-"""How do other libraries get at ours? One door each; the other library is imported when its door is opened."""
+"""How do other libraries get at ours? One door each; the other library is imported when its door is
+opened.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

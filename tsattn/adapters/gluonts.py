@@ -35,10 +35,16 @@ _CLASSES = {each.__name__: each for each in (AttentionForecaster, LinearForecast
 
 
 class TsattnEstimator(Estimator):
-    """A forecaster of ours that GluonTS can train; made by :func:`to_gluonts`, whose arguments it takes."""
+    """A forecaster of ours that GluonTS can train; made by :func:`to_gluonts`, whose arguments it
+    takes.
+    """
 
     def __init__(
-        self, forecaster: Forecaster, *, quantiles: Sequence[float] = _DECILES, drop: Collection[str] = ()
+        self,
+        forecaster: Forecaster,
+        *,
+        quantiles: Sequence[float] = _DECILES,
+        drop: Collection[str] = (),
     ) -> None:
         super().__init__(lead_time=0)
         refuse_covariates(forecaster, "the GluonTS adapter")
@@ -47,20 +53,23 @@ class TsattnEstimator(Estimator):
         self.drop = tuple(drop)
         self.prediction_length = forecaster.horizon
 
-    def train(self, training_data: Iterable[Mapping[str, Any]], validation_data: Any = None) -> "TsattnPredictor":
+    def train(
+        self, training_data: Iterable[Mapping[str, Any]], validation_data: Any = None
+    ) -> "TsattnPredictor":
         """Fit a copy of the forecaster on all series of a data set.
 
         Args:
             training_data: Entries as for :func:`from_gluonts`.
-            validation_data: Must be None: the forecaster holds back the end of every series by its ``val_size``.
+            validation_data: Must be None: the forecaster holds back the end of every series by its
+                ``val_size``.
 
         Raises:
             ValueError: If validation data are given, an entry is faulty or a series too short.
         """
         if validation_data is not None:
             raise ValueError(
-                "validation_data cannot be used: the forecaster holds back the last val_size rows of every series; pass"
-                " the whole series as training_data"
+                "validation_data cannot be used: the forecaster holds back the last val_size rows"
+                " of every series; pass the whole series as training_data"
             )
         panel = from_gluonts(training_data, missing=_missing(self.forecaster), drop=self.drop)
         fitted = copy.deepcopy(self.forecaster).fit(panel)
@@ -68,7 +77,8 @@ class TsattnEstimator(Estimator):
 
 
 class TsattnPredictor(Predictor):
-    """A fitted forecaster of ours behind GluonTS's interface; made by :meth:`TsattnEstimator.train`.
+    """A fitted forecaster of ours behind GluonTS's interface; made by
+    :meth:`TsattnEstimator.train`.
 
     Each entry is forecast from its own last rows; it may belong to a series that was never seen.
 
@@ -99,7 +109,8 @@ class TsattnPredictor(Predictor):
 
         Args:
             dataset: Entries; several may bear the same ``item_id``.
-            num_samples: What GluonTS's own evaluation passes; forecasts carry quantiles, not sample paths.
+            num_samples: What GluonTS's own evaluation passes; forecasts carry quantiles, not sample
+                paths.
 
         Raises:
             ValueError: If an entry is faulty, of another frequency, or shorter than the context.
@@ -109,7 +120,9 @@ class TsattnPredictor(Predictor):
     def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
         while chunk := list(islice(entries, _CHUNK)):
             panel = self._panel(chunk)
-            point, bounds = self.forecaster.predict_before(History(panel), panel.starts[1:], quantiles=self.quantiles)
+            point, bounds = self.forecaster.predict_before(
+                History(panel), panel.starts[1:], quantiles=self.quantiles
+            )
             keys = [*(str(q) for q in self.quantiles), "mean"]
             for entry, middle, spread in zip(chunk, point, bounds, strict=True):
                 yield QuantileForecast(
@@ -120,8 +133,11 @@ class TsattnPredictor(Predictor):
                 )
 
     def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
-        """What the forecaster reads of each entry, in their order and under their names, which need not differ."""
-        need, reach = self.forecaster.min_context, self.forecaster.max_context
+        """What the forecaster reads of each entry, in their order and under their names, which need
+        not differ.
+        """
+        need = self.forecaster.min_context
+        reach = self.forecaster.max_context
         for number, entry in enumerate(chunk):
             target, freq = _checked(entry, self.drop)
             if freq != self.freq:
@@ -131,10 +147,11 @@ class TsattnPredictor(Predictor):
                 )
             if len(target) < need:
                 raise ValueError(
-                    f"entry {_name(entry, number)!r} has {len(target)} rows, but the forecaster reads {need}; give"
-                    " longer entries, or train with a smaller context"
+                    f"entry {_name(entry, number)!r} has {len(target)} rows, but the forecaster"
+                    f" reads {need}; give longer entries, or train with a smaller context"
                 )
-        # Counted rows will do: only the last ones are read, and a forecast does not depend on its stamp.
+        # Counted rows will do: only the last ones are read, and a forecast does not depend on its
+        # stamp.
         targets = [np.asarray(entry["target"], dtype=np.float64)[-reach:] for entry in chunk]
         frame = pd.DataFrame(
             {
@@ -158,8 +175,8 @@ class TsattnPredictor(Predictor):
         """
         if not isinstance(self.forecaster, NetworkForecaster):
             raise TypeError(
-                f"only trained forecasters can be serialised; got {type(self.forecaster).__name__}: train it again"
-                " where it is needed"
+                f"only trained forecasters can be serialised; got {type(self.forecaster).__name__}:"
+                " train it again where it is needed"
             )
         path = Path(path)
         super().serialize(path)
@@ -174,7 +191,8 @@ class TsattnPredictor(Predictor):
 
         Args:
             path: The folder.
-            device: Where to compute, as for torch; default: where it was fitted, the CPU if that is missing.
+            device: Where to compute, as for torch; default: where it was fitted, the CPU if that is
+                missing.
 
         Raises:
             ValueError: If files are missing, damaged or of an unknown class.
@@ -183,10 +201,13 @@ class TsattnPredictor(Predictor):
         try:
             facts = json.loads((path / "tsattn.json").read_text())
             forecaster = _CLASSES[facts["class"]].load(path / "forecaster")
-            predictor = cls(forecaster, freq=facts["freq"], quantiles=facts["quantiles"], drop=facts["drop"])
+            predictor = cls(
+                forecaster, freq=facts["freq"], quantiles=facts["quantiles"], drop=facts["drop"]
+            )
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is not what serialize() wrote ({type(error).__name__}: {error}); serialise it anew"
+                f"{path} is not what serialize() wrote ({type(error).__name__}: {error}); serialise"
+                " it anew"
             ) from None
         if device is not None:
             forecaster.set_params(training__device=str(torch.device(device)))
@@ -200,11 +221,12 @@ def to_gluonts(
     """Put a forecaster behind GluonTS's interface.
 
     Args:
-        forecaster: Any of ours that takes a panel; it is copied at every ``train`` and stays as it is.
-        quantiles: Probabilities that every forecast carries, beside the point under ``"mean"``; none for a
-            forecaster without intervals. GluonTS interpolates others from them.
-        drop: Covariate fields of the entries (``"feat_static_cat"``, ...) to leave out. Our forecasters read none,
-            and a covariate that nobody asked to drop is an error.
+        forecaster: Any of ours that takes a panel; it is copied at every ``train`` and stays as it
+            is.
+        quantiles: Probabilities that every forecast carries, beside the point under ``"mean"``;
+            none for a forecaster without intervals. GluonTS interpolates others from them.
+        drop: Covariate fields of the entries (``"feat_static_cat"``, ...) to leave out. Our
+            forecasters read none, and a covariate that nobody asked to drop is an error.
 
     Returns:
         An estimator whose ``train`` gives a predictor.
@@ -214,20 +236,24 @@ def to_gluonts(
 
     Example:
         >>> start, waves = pd.Period("2024-01-01", "h"), np.sin(np.arange(200) / 4)
-        >>> model = to_gluonts(LinearForecaster(6, context=24, random_state=0), quantiles=[0.1, 0.9])
-        >>> (forecast,) = model.train([{"start": start, "target": waves}]).predict([{"start": start, "target": waves}])
+        >>> linear = LinearForecaster(6, context=24, random_state=0)
+        >>> model = to_gluonts(linear, quantiles=[0.1, 0.9])
+        >>> entries = [{"start": start, "target": waves}]
+        >>> (forecast,) = model.train(entries).predict(entries)
         >>> forecast.forecast_keys, str(forecast.start_date)
         (['0.1', '0.9', 'mean'], '2024-01-09 08:00')
     """
     return TsattnEstimator(forecaster, quantiles=quantiles, drop=drop)
 
 
-def from_gluonts(dataset: Iterable[Mapping[str, Any]], *, missing: str = "error", drop: Collection[str] = ()) -> Panel:
+def from_gluonts(
+    dataset: Iterable[Mapping[str, Any]], *, missing: str = "error", drop: Collection[str] = ()
+) -> Panel:
     """Read a data set of GluonTS.
 
     Args:
-        dataset: Entries with ``start`` (a period), ``target`` (numbers ``[T]``, of any type, NaN where missing) and
-            perhaps ``item_id``; entries without one are numbered.
+        dataset: Entries with ``start`` (a period), ``target`` (numbers ``[T]``, of any type, NaN
+            where missing) and perhaps ``item_id``; entries without one are numbered.
         missing: ``"error"``, ``"interpolate"`` or ``"ffill"``.
         drop: Covariate fields to leave out.
 
@@ -235,10 +261,12 @@ def from_gluonts(dataset: Iterable[Mapping[str, Any]], *, missing: str = "error"
         A long panel, sorted by id; stamps are the beginnings of the periods.
 
     Raises:
-        ValueError: If there is no entry, one is faulty or has covariates, two bear one id, or frequencies differ.
+        ValueError: If there is no entry, one is faulty or has covariates, two bear one id, or
+            frequencies differ.
 
     Example:
-        >>> entries = [{"start": pd.Period("2024-01", "M"), "target": np.array([1, 2, 3]), "item_id": "a"}]
+        >>> start = pd.Period("2024-01", "M")
+        >>> entries = [{"start": start, "target": np.array([1, 2, 3]), "item_id": "a"}]
         >>> panel = from_gluonts(entries)
         >>> panel.freq, panel.values.ravel().tolist()
         ('MS', [1.0, 2.0, 3.0])
@@ -250,14 +278,23 @@ def from_gluonts(dataset: Iterable[Mapping[str, Any]], *, missing: str = "error"
         name = _name(entry, number)
         if name in parts:
             raise ValueError(f"two entries bear the item_id {name!r}; give each series its own")
-        stamps = pd.period_range(entry["start"], periods=len(target), freq=entry["start"].freq).to_timestamp()
-        parts[name] = pd.DataFrame({"unique_id": name, "ds": stamps, "y": np.asarray(target, dtype=np.float64)})
+        stamps = pd.period_range(
+            entry["start"], periods=len(target), freq=entry["start"].freq
+        ).to_timestamp()
+        parts[name] = pd.DataFrame(
+            {"unique_id": name, "ds": stamps, "y": np.asarray(target, dtype=np.float64)}
+        )
         freqs.add(freq)
     if not parts:
         raise ValueError("the data set has no entry; give at least one series")
     if len(freqs) > 1:
-        raise ValueError(f"entries must have one frequency; got {', '.join(sorted(map(str, freqs)))}; resample them")
-    return from_long(pd.concat(parts.values(), ignore_index=True), freq=freqs.pop(), missing=missing)
+        raise ValueError(
+            f"entries must have one frequency; got {', '.join(sorted(map(str, freqs)))}; resample"
+            " them"
+        )
+    return from_long(
+        pd.concat(parts.values(), ignore_index=True), freq=freqs.pop(), missing=missing
+    )
 
 
 def _missing(forecaster: Forecaster) -> str:
@@ -274,25 +311,32 @@ def _checked(entry: Mapping[str, Any], drop: Collection[str]) -> tuple[np.ndarra
     covariates = sorted(k for k in entry if k.startswith(("feat_", "past_feat_")) and k not in drop)
     if covariates:
         raise ValueError(
-            f"entries have the covariate {covariates[0]!r}, which our forecasters do not read; to leave it out, pass"
-            f" drop={covariates!r}"
+            f"entries have the covariate {covariates[0]!r}, which our forecasters do not read; to"
+            f" leave it out, pass drop={covariates!r}"
         )
     if lacking := {"start", "target"} - entry.keys():
         raise ValueError(
-            f"an entry needs a start and a target; got {', '.join(entry) or 'nothing'}: add {min(lacking)!r}"
+            f"an entry needs a start and a target; got {', '.join(entry) or 'nothing'}: add"
+            f" {min(lacking)!r}"
         )
-    target, start = np.asarray(entry["target"]), entry["start"]
+    target = np.asarray(entry["target"])
+    start = entry["start"]
     if target.ndim != 1 or target.dtype.kind not in "fiu":
         raise ValueError(
-            f"a target must be a row of numbers; got shape {target.shape} of {target.dtype}; give one entry per channel"
+            f"a target must be a row of numbers; got shape {target.shape} of {target.dtype}; give"
+            " one entry per channel"
         )
     if not isinstance(start, pd.Period):
-        raise ValueError(f"start must be a pandas Period; got {start!r}; pass pd.Period(stamp, freq)")
+        raise ValueError(
+            f"start must be a pandas Period; got {start!r}; pass pd.Period(stamp, freq)"
+        )
     return target, _stamp_freq(start.freqstr)
 
 
 @lru_cache(maxsize=64)
 def _stamp_freq(freq: str) -> str | int:
-    """Frequency of the stamps at which periods begin: ``"MS"`` for ``"M"``, ``"W-MON"`` for ``"W-SUN"``."""
+    """Frequency of the stamps at which periods begin: ``"MS"`` for ``"M"``, ``"W-MON"`` for
+    ``"W-SUN"``.
+    """
     stamps = pd.period_range("2001-01-01", periods=40, freq=freq).to_timestamp()
     return from_long(pd.DataFrame({"ds": stamps, "y": 0.0})).freq

@@ -23,20 +23,21 @@ from tsattn.training.settings import Training
 class TsattnForecaster(BaseForecaster):
     """A trained forecaster of tsattn behind sktime's interface.
 
-    The horizon is the largest step of ``fh``. A series that is too short for the forecaster's context, patches or
-    validation rows shrinks them; the copy that was fitted shows what became of them. Rows are counted, whatever
-    their index: stamps, periods and numbers give the same forecasts. ``update`` adds rows to the history and fits
-    again unless ``update_params=False``.
+    The horizon is the largest step of ``fh``. A series that is too short for the forecaster's
+    context, patches or validation rows shrinks them; the copy that was fitted shows what became of
+    them. Rows are counted, whatever their index: stamps, periods and numbers give the same
+    forecasts. ``update`` adds rows to the history and fits again unless ``update_params=False``.
 
-    Quantiles are those of a quantile or distribution head. Without one they come from the absolute errors on the
-    validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent. Beyond that, the bounds of that
-    level are stretched as a normal distribution's would be, and a warning says so.
+    Quantiles are those of a quantile or distribution head. Without one they come from the absolute
+    errors on the validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent.
+    Beyond that, the bounds of that level are stretched as a normal distribution's would be, and a
+    warning says so.
 
     Parameters
     ----------
     forecaster : AttentionForecaster or LinearForecaster, default None
-        What forecasts; its horizon counts for nothing, and it stays as it is. None is an attention forecaster with
-        its defaults.
+        What forecasts; its horizon counts for nothing, and it stays as it is. None is an attention
+        forecaster with its defaults.
     random_state : int or None, default None
         Seed that takes the place of the forecaster's own where it is given.
 
@@ -50,8 +51,10 @@ class TsattnForecaster(BaseForecaster):
     >>> import pandas as pd
     >>> from tsattn.adapters.sktime import TsattnForecaster
     >>> from tsattn import LinearForecaster, Training
-    >>> y = pd.Series(range(60), index=pd.period_range("2020-01", periods=60, freq="M"), dtype=float)
-    >>> model = TsattnForecaster(LinearForecaster(1, context=12, training=Training(max_epochs=2)), random_state=0)
+    >>> months = pd.period_range("2020-01", periods=60, freq="M")
+    >>> y = pd.Series(range(60), index=months, dtype=float)
+    >>> linear = LinearForecaster(1, context=12, training=Training(max_epochs=2))
+    >>> model = TsattnForecaster(linear, random_state=0)
     >>> model.fit(y, fh=[1, 3]).predict().index.astype(str).tolist()
     ['2025-01', '2025-03']
     """
@@ -72,17 +75,25 @@ class TsattnForecaster(BaseForecaster):
         "property:randomness": "derandomized",
         "requires-fh-in-fit": True,
     }
-    # sktime 1.2 says at every construction that 1.3 will remember less; this class remembers by itself.
+    # sktime 1.2 says at every construction that 1.3 will remember less; this class remembers by
+    # itself.
     _config: ClassVar[dict[str, Any]] = {"warnings": "off"}
 
-    def __init__(self, forecaster: NetworkForecaster | None = None, random_state: int | None = None) -> None:
+    def __init__(
+        self, forecaster: NetworkForecaster | None = None, random_state: int | None = None
+    ) -> None:
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        if isinstance(forecaster, NetworkForecaster) and forecaster.schema.missing not in (None, "error"):
+        if isinstance(forecaster, NetworkForecaster) and forecaster.schema.missing not in (
+            None,
+            "error",
+        ):
             self.set_tags(**{"capability:missing_values": True})
 
-    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> "TsattnForecaster":
+    def _fit(
+        self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon
+    ) -> "TsattnForecaster":
         given = AttentionForecaster(1) if self.forecaster is None else self.forecaster
         _check(given, "forecaster must be")
         steps = max(int(np.max(fh.to_relative(self.cutoff).to_numpy())), 1)
@@ -104,7 +115,9 @@ class TsattnForecaster(BaseForecaster):
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
 
-    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> "TsattnForecaster":
+    def _update(
+        self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True
+    ) -> "TsattnForecaster":
         history = y.combine_first(self._history)[self._history.columns]
         if update_params:
             return self._fit(history, X, self.fh)
@@ -112,13 +125,15 @@ class TsattnForecaster(BaseForecaster):
         return self
 
     def _window(self) -> np.ndarray:
-        """The rows that the forecast reads, ``[1, T, C]``: none after the cutoff, wherever that was set."""
+        """The rows that the forecast reads, ``[1, T, C]``: none after the cutoff, wherever that was
+        set.
+        """
         rows = self._history[self._history.index <= self.cutoff[0]]
         need = self.forecaster_.min_context
         if len(rows) < need:
             raise ValueError(
-                f"a forecast from {self.cutoff[0]} needs {need} rows up to there; got {len(rows)}: update with more, or"
-                " fit a forecaster with a smaller context"
+                f"a forecast from {self.cutoff[0]} needs {need} rows up to there; got {len(rows)}:"
+                " update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
         return _panel(rows, self.forecaster_.schema.missing or "error", filled=True).values[None]
@@ -133,18 +148,23 @@ class TsattnForecaster(BaseForecaster):
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Settings for sktime's tests: small enough to fit in a moment."""
         small = Network(d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
-        attention = AttentionForecaster(1, context=8, network=small, training=Training(max_epochs=1))
+        attention = AttentionForecaster(
+            1, context=8, network=small, training=Training(max_epochs=1)
+        )
         return [
             {"forecaster": LinearForecaster(1, training=Training(max_epochs=1)), "random_state": 0},
             {"forecaster": attention, "random_state": 1},
         ]
 
 
-def to_sktime(forecaster: NetworkForecaster, *, random_state: int | None = None) -> TsattnForecaster:
+def to_sktime(
+    forecaster: NetworkForecaster, *, random_state: int | None = None
+) -> TsattnForecaster:
     """Put a trained forecaster behind sktime's interface.
 
     Args:
-        forecaster: An attention or a linear forecaster; it is copied at every fit and stays as it is.
+        forecaster: An attention or a linear forecaster; it is copied at every fit and stays as it
+            is.
         random_state: Seed in the place of the forecaster's own.
 
     Returns:
@@ -165,14 +185,15 @@ def to_sktime(forecaster: NetworkForecaster, *, random_state: int | None = None)
 def _check(given: object, rule: str) -> None:
     if not isinstance(given, NetworkForecaster):
         raise TypeError(
-            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(given).__name__}; sktime has its own rules"
-            " for baselines"
+            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(given).__name__};"
+            " sktime has its own rules for baselines"
         )
     refuse_covariates(given, "the sktime adapter")
 
 
 def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
-    """Settings under which a forecaster can be fitted on few rows: shorter context, patches and validation span.
+    """Settings under which a forecaster can be fitted on few rows: shorter context, patches and
+    validation span.
 
     Args:
         forecaster: Its settings are the wish.
@@ -194,20 +215,25 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
     room = n_rows - held - steps
     if room < 1:
         raise ValueError(
-            f"{n_rows} rows hold no window of one row before {steps} steps; give at least {steps + 1} rows, or ask for"
-            " fewer steps"
+            f"{n_rows} rows hold no window of one row before {steps} steps; give at least"
+            f" {steps + 1} rows, or ask for fewer steps"
         )
     change: dict[str, Any] = {"horizon": steps, "val_size": held}
     if wish["context"] is not None or room < 2:
         change["context"] = room if wish["context"] is None else min(wish["context"], room)
     if isinstance(network := wish.get("network"), Network):
         patch_len = min(network.patch_len, change.get("context", room))
-        change["network"] = network.changed(patch_len=patch_len, patch_stride=min(network.patch_stride, patch_len))
+        change["network"] = network.changed(
+            patch_len=patch_len, patch_stride=min(network.patch_stride, patch_len)
+        )
     return change
 
 
-def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]) -> np.ndarray:
-    """Quantiles of the forecasts after windows: a head's own, or stretched where calibration errors do not reach.
+def quantiles_of(
+    forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[float]
+) -> np.ndarray:
+    """Quantiles of the forecasts after windows: a head's own, or stretched where calibration errors
+    do not reach.
 
     Args:
         forecaster: Fitted, with a head that knows quantiles or with calibration errors.
@@ -228,27 +254,39 @@ def quantiles_of(forecaster: NetworkForecaster, x: np.ndarray, alpha: Sequence[f
     known = forecaster.fitted_.intervals
     n = 0 if known is None else int((~np.isnan(known.errors)).sum(0).min())
     if n < 1:
-        raise ValueError("no rows were held back, so nothing is known about errors; give more rows, or val_size > 0")
+        raise ValueError(
+            "no rows were held back, so nothing is known about errors; give more rows, or"
+            " val_size > 0"
+        )
     top = n / (n + 1)
     levels = [abs(1 - 2 * a) for a in alpha]
     # Each from its own side of the point: under a transform the two are not alike.
-    reached = [round(0.5 + min(level, top) * np.sign(a - 0.5) / 2, 12) for a, level in zip(alpha, levels, strict=True)]
+    reached = [
+        round(0.5 + min(level, top) * np.sign(a - 0.5) / 2, 12)
+        for a, level in zip(alpha, levels, strict=True)
+    ]
     point, bounds = forecaster.predict_windows(x, quantiles=(asked := sorted(set(reached))))
     if max(levels) > top:
         warnings.warn(
-            f"level {100 * max(levels):.4g} needs more than n = {n} calibration errors; its bounds are those of level"
-            f" {100 * top:.4g}, stretched as a normal distribution's; give more rows or a larger val_size",
+            f"level {100 * max(levels):.4g} needs more than n = {n} calibration errors; its bounds"
+            f" are those of level {100 * top:.4g}, stretched as a normal distribution's; give more"
+            " rows or a larger val_size",
             stacklevel=2,
         )
     z = NormalDist().inv_cdf
     # How much wider a normal distribution's central level is than its top one.
     stretch = [1.0 if level <= top else z(0.5 + level / 2) / z(0.5 + top / 2) for level in levels]
-    answer = point[..., None] + (bounds[..., np.searchsorted(asked, reached)] - point[..., None]) * stretch
+    answer = (
+        point[..., None]
+        + (bounds[..., np.searchsorted(asked, reached)] - point[..., None]) * stretch
+    )
     return np.maximum(answer, 0) if forecaster.nonnegative else answer
 
 
 def _panel(y: pd.DataFrame, missing: str, *, filled: bool = False) -> Panel:
-    """Rows counted from 0, columns by number; ``filled`` puts in what is known at the end for missing values."""
+    """Rows counted from 0, columns by number; ``filled`` puts in what is known at the end for
+    missing values.
+    """
     frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=[f"c{i}" for i in range(y.shape[1])])
     panel = from_wide(frame, freq=1, missing=missing)
     if not filled:

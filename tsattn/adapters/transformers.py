@@ -19,25 +19,30 @@ _FOREIGN = ("softcap", "position_bias", "s_aux", "head_mask")
 def register_transformers(name: str = NAME) -> str:
     """Make MLR attention known to transformers, for ``attn_implementation="tsattn_mlr"``.
 
-    The attention of section 3 of docs/mathematics.md takes the place of the model's own; weights and all else stay.
-    Its settings are attributes of the model's config, each optional:
+    The attention of section 3 of docs/mathematics.md takes the place of the model's own; weights
+    and all else stay. Its settings are attributes of the model's config, each optional:
 
-    ========================  ==========================================================================
-    ``tsattn_ranks``          Features of a head per level, coarse to fine. Default: half, a quarter, the rest.
-    ``tsattn_block_sizes``    Tokens per block at each level. Default: halving from ``max_position_embeddings``; where a
-                              config has none, from the number of keys, which only attention to both sides may use.
-    ``tsattn_offset``         Shift of the block grid in tokens, one number or one per head. Default 0.
-    ``tsattn_level_scales``   Factor per level. Default ones.
-    ``tsattn_mean_levels``    Divide each score by the number of levels that its pair shares. Default False.
-    ========================  ==========================================================================
+    ========================
+    ========================================================================== ``tsattn_ranks``
+    Features of a head per level, coarse to fine. Default: half, a quarter, the rest.
+    ``tsattn_block_sizes``    Tokens per block at each level. Default: halving from
+    ``max_position_embeddings``; where a
+                              config has none, from the number of keys, which only attention to both
+                              sides may use.
+    ``tsattn_offset``         Shift of the block grid in tokens, one number or one per head. Default
+    0. ``tsattn_level_scales``   Factor per level. Default ones. ``tsattn_mean_levels``    Divide
+    each score by the number of levels that its pair shares. Default False. ========================
+    ==========================================================================
 
-    Grouped keys and values, caches that keep every key, padding masks and sliding windows are honoured. Blocks count
-    columns, padding included: pad on the right if a sequence shall not feel what it was padded with. Refused, by a
-    ValueError: dropout inside the attention, additive biases, soft caps, packed or chunked sequences, caches that
-    drop keys, and attention between two sequences, where distance has no meaning.
+    Grouped keys and values, caches that keep every key, padding masks and sliding windows are
+    honoured. Blocks count columns, padding included: pad on the right if a sequence shall not feel
+    what it was padded with. Refused, by a ValueError: dropout inside the attention, additive
+    biases, soft caps, packed or chunked sequences, caches that drop keys, and attention between two
+    sequences, where distance has no meaning.
 
-    A model that turns queries and keys by their positions turns the whole head, so the two features of a pair may
-    lie in different levels; the scores of a level then depend on positions, not on distances alone.
+    A model that turns queries and keys by their positions turns the whole head, so the two features
+    of a pair may lie in different levels; the scores of a level then depend on positions, not on
+    distances alone.
 
     Args:
         name: What to pass as ``attn_implementation``.
@@ -55,9 +60,15 @@ def register_transformers(name: str = NAME) -> str:
 
 
 def mlr_mask(
-    *, q_length: int, kv_length: int, kv_offset: int = 0, allow_is_causal_skip: bool = True, **given: Any
+    *,
+    q_length: int,
+    kv_length: int,
+    kv_offset: int = 0,
+    allow_is_causal_skip: bool = True,
+    **given: Any,
 ) -> Tensor | None:
-    """The mask that transformers hands to :func:`mlr_forward`: True where a key is seen, None for a plain triangle.
+    """The mask that transformers hands to :func:`mlr_forward`: True where a key is seen, None for a
+    plain triangle.
 
     Args:
         q_length: Queries.
@@ -71,11 +82,17 @@ def mlr_mask(
     """
     if kv_offset:
         raise ValueError(
-            f"{NAME} counts blocks from the first key; got a cache that dropped {int(kv_offset)}; use one that keeps"
-            " all keys, or use_cache=False"
+            f"{NAME} counts blocks from the first key; got a cache that dropped {int(kv_offset)};"
+            " use one that keeps all keys, or use_cache=False"
         )
     skip = allow_is_causal_skip and q_length == kv_length
-    return sdpa_mask(q_length=q_length, kv_length=kv_length, kv_offset=kv_offset, allow_is_causal_skip=skip, **given)
+    return sdpa_mask(
+        q_length=q_length,
+        kv_length=kv_length,
+        kv_offset=kv_offset,
+        allow_is_causal_skip=skip,
+        **given,
+    )
 
 
 def mlr_forward(
@@ -97,7 +114,8 @@ def mlr_forward(
         query: ``[B, H, Lq, K]``.
         key: ``[B, Hk, Lk, K]``.
         value: ``[B, Hk, Lk, V]``.
-        attention_mask: As :func:`mlr_mask` makes it, or ``[B, Lk]``, or additive with nothing but 0 and -infinity.
+        attention_mask: As :func:`mlr_mask` makes it, or ``[B, Lk]``, or additive with nothing but 0
+            and -infinity.
         dropout: Must be 0.
         scaling: Factor of the scores; default ``K ** -0.5``.
         is_causal: Overrules the layer's own.
@@ -112,8 +130,10 @@ def mlr_forward(
     """
     _refuse(dropout, kwargs)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    window, keys = None, None
+    n_queries = query.shape[2]
+    n_keys = key.shape[2]
+    window = None
+    keys = None
     if attention_mask is not None and attention_mask.ndim == 2:
         keys = attention_mask.bool()
     elif attention_mask is not None:
@@ -121,10 +141,12 @@ def mlr_forward(
         n_keys, keys, causal, window = _pattern(seen, causal, sliding_window)
     if not causal and n_queries != n_keys:
         raise ValueError(
-            f"{NAME} needs queries and keys of one sequence; got {n_queries} queries and {n_keys} keys without a"
-            " direction; give attention between two sequences another implementation"
+            f"{NAME} needs queries and keys of one sequence; got {n_queries} queries and {n_keys}"
+            " keys without a direction; give attention between two sequences another"
+            " implementation"
         )
-    key, value = key[:, :, :n_keys], value[:, :, :n_keys]
+    key = key[:, :, :n_keys]
+    value = value[:, :, :n_keys]
     settings = {
         **_levels(module.config, query.shape[3], n_keys, causal),
         "causal": causal,
@@ -139,24 +161,37 @@ def mlr_forward(
 
 def _refuse(dropout: float, kwargs: dict[str, Any]) -> None:
     if dropout:
-        raise ValueError(f"{NAME} has no dropout inside the attention; got {dropout}; set config.attention_dropout=0")
+        raise ValueError(
+            f"{NAME} has no dropout inside the attention; got {dropout}; set"
+            " config.attention_dropout=0"
+        )
     for name in _FOREIGN:
         if kwargs.get(name) is not None:
-            raise ValueError(f"{NAME} has no {name}; use another attn_implementation for this model")
+            raise ValueError(
+                f"{NAME} has no {name}; use another attn_implementation for this model"
+            )
 
 
 def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str, Any]:
     """The config's settings in the kernel's words."""
-    given = {name: getattr(config, f"tsattn_{name}", None) for name in ("ranks", "block_sizes", "level_scales")}
+    given = {
+        name: getattr(config, f"tsattn_{name}", None)
+        for name in ("ranks", "block_sizes", "level_scales")
+    }
     found = {name: None if value is None else tuple(value) for name, value in given.items()}
-    offset, ranks, sizes = getattr(config, "tsattn_offset", 0), found["ranks"], found["block_sizes"]
+    offset = getattr(config, "tsattn_offset", 0)
+    ranks = found["ranks"]
+    sizes = found["block_sizes"]
     if ranks is None:
-        ranks = default_ranks(n_features) if sizes is None else default_ranks(n_features, len(sizes))
+        ranks = (
+            default_ranks(n_features) if sizes is None else default_ranks(n_features, len(sizes))
+        )
     if sizes is None:
         length = getattr(config, "max_position_embeddings", None)
         if length is None and causal:
             raise ValueError(
-                f"the config says nothing of its longest sequence; set config.tsattn_block_sizes for ranks {ranks}"
+                "the config says nothing of its longest sequence; set config.tsattn_block_sizes"
+                f" for ranks {ranks}"
             )
         sizes = default_block_sizes(n_keys if length is None else int(length), len(ranks))
     return {
@@ -172,20 +207,30 @@ def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
     """Which query sees which key, ``[B, Lq, Lk]``, from a mask ``[B or 1, heads or 1, Lq, Lk]``."""
     if mask.ndim != 4 or tuple(mask.shape[2:]) != (n_queries, n_keys):
         raise ValueError(
-            f"a mask must be [B, Lk] or [B, 1, {n_queries}, {n_keys}]; got {tuple(mask.shape)}; cut it to the keys"
+            f"a mask must be [B, Lk] or [B, 1, {n_queries}, {n_keys}]; got {tuple(mask.shape)}; cut"
+            " it to the keys"
         )
     if mask.dtype != torch.bool:
         hidden = mask <= torch.finfo(mask.dtype).min / 2
         if not bool((hidden | (mask == 0)).all()):
-            raise ValueError(f"{NAME} adds no bias to scores; got a mask with values between 0 and -infinity; drop it")
+            raise ValueError(
+                f"{NAME} adds no bias to scores; got a mask with values between 0 and -infinity;"
+                " drop it"
+            )
         mask = ~hidden
     if mask.shape[1] > 1 and not bool((mask == mask[:, :1]).all()):
-        raise ValueError(f"{NAME} takes one mask for all heads; got one a head; drop the heads' own")
+        raise ValueError(
+            f"{NAME} takes one mask for all heads; got one a head; drop the heads' own"
+        )
     return mask[:, 0].expand(n_batch, -1, -1)
 
 
-def _pattern(seen: Tensor, causal: bool, window: int | None) -> tuple[int, Tensor, bool, int | None]:
-    """A triangle, window or whole square in the kernel's words: keys that count, which are seen, direction, window."""
+def _pattern(
+    seen: Tensor, causal: bool, window: int | None
+) -> tuple[int, Tensor, bool, int | None]:
+    """A triangle, window or whole square in the kernel's words: keys that count, which are seen,
+    direction, window.
+    """
     _, n_queries, n_keys = seen.shape
     columns = seen.any(0).any(0).nonzero()
     # A cache made in advance has room for keys to come, which nobody sees yet.
@@ -198,12 +243,14 @@ def _pattern(seen: Tensor, causal: bool, window: int | None) -> tuple[int, Tenso
             if torch.equal(part, allowed & keys[:, None]):
                 return length, keys, forward, width
     raise ValueError(
-        f"{NAME} knows triangles, windows and hidden keys; got another mask, as of packed or chunked sequences; give"
-        " each sequence a row of its own"
+        f"{NAME} knows triangles, windows and hidden keys; got another mask, as of packed or"
+        " chunked sequences; give each sequence a row of its own"
     )
 
 
-def _candidates(causal: bool, n_queries: int, window: int | None) -> Iterator[tuple[bool, int | None]]:
+def _candidates(
+    causal: bool, n_queries: int, window: int | None
+) -> Iterator[tuple[bool, int | None]]:
     """Directions and windows that a mask may have; a single query has the layer's direction."""
     directions = (causal,) if n_queries == 1 else (True, False)
     for forward in directions:

@@ -1,8 +1,9 @@
 """The frequency that stamps follow, and the stamps that come next.
 
-A frequency is a :class:`Grid`: stamps become whole positions on it (:func:`locate`) and positions become stamps
-(:func:`stamps_at`), both for whole arrays. Days and longer steps are counted on the wall clock, so that a daily
-series in a time zone keeps its hour when clocks change; steps below a day are counted in elapsed time.
+A frequency is a :class:`Grid`: stamps become whole positions on it (:func:`locate`) and positions
+become stamps (:func:`stamps_at`), both for whole arrays. Days and longer steps are counted on the
+wall clock, so that a daily series in a time zone keeps its hour when clocks change; steps below a
+day are counted in elapsed time.
 """
 
 from __future__ import annotations
@@ -18,12 +19,36 @@ import pandas as pd
 
 _DAY = 86_400_000_000_000  # nanoseconds
 _LAST = 2**63 - 86_400_000_000_000  # so that no rounding of a float and no time zone leaves int64
-_CLOCK = {"D": _DAY, "h": _DAY // 24, "min": _DAY // 1440, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_CLOCK = {
+    "D": _DAY,
+    "h": _DAY // 24,
+    "min": _DAY // 1440,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
 _OLD = {  # spellings of older pandas
-    "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "d": "D", "b": "B", "w": "W",
-    "M": "ME", "Q": "QE", "A": "YE", "Y": "YE", "AS": "YS", "BM": "BME", "BQ": "BQE", "BA": "BYE", "BY": "BYE",
+    "H": "h",
+    "T": "min",
+    "S": "s",
+    "L": "ms",
+    "U": "us",
+    "N": "ns",
+    "d": "D",
+    "b": "B",
+    "w": "W",
+    "M": "ME",
+    "Q": "QE",
+    "A": "YE",
+    "Y": "YE",
+    "AS": "YS",
+    "BM": "BME",
+    "BQ": "BQE",
+    "BA": "BYE",
+    "BY": "BYE",
     "BAS": "BYS",
-}  # fmt: skip
+}
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SPAN = {"M": 1, "Q": 3, "Y": 12}  # months
@@ -36,8 +61,9 @@ class Grid:
     """A frequency in the form that arithmetic needs.
 
     Attributes:
-        alias: Canonical pandas alias (``"60min"`` and ``"H"`` are both ``"h"``; quarters are named by the first
-            month that fits, ``"QS-OCT"`` is ``"QS-JAN"``), or the step of integer time.
+        alias: Canonical pandas alias (``"60min"`` and ``"H"`` are both ``"h"``; quarters are named
+            by the first month that fits, ``"QS-OCT"`` is ``"QS-JAN"``), or the step of integer
+            time.
         unit: ``"integer"``, ``"tick"`` (elapsed time), ``"day"``, ``"business"`` or ``"month"``.
         step: Units per step: integers, nanoseconds, days, business days or months.
         modulus: Anchor's period: 7 for weeks, 3 for quarters, 12 for years, otherwise 1.
@@ -71,7 +97,8 @@ def _week_grid(count: int, weekday: int) -> Grid:
 def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
     """Months, quarters or years; ``month`` (January 0) is one of those that carry a stamp."""
     span = _SPAN[unit]
-    name, anchor = rule[:-1] + unit + rule[-1], month % span
+    name = rule[:-1] + unit + rule[-1]
+    anchor = month % span
     if unit == "Q":  # the default quarters of pandas start in January and end in December
         name += f"-{_MONTHS[11 if rule.endswith('E') and anchor == 2 else anchor]}"
     if unit == "Y":
@@ -85,7 +112,8 @@ def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
         return Grid(_named(count, "B"), "business", count)
     if name == "W" and (anchor or "SUN") in _WEEKDAYS:
         return _week_grid(count, _WEEKDAYS.index(anchor or "SUN"))
-    unit, rule = name.removeprefix("B")[:-1], ("B" if name.startswith("B") else "") + name[-1]
+    unit = name.removeprefix("B")[:-1]
+    rule = ("B" if name.startswith("B") else "") + name[-1]
     if unit not in _SPAN or rule not in _RULES or (unit == "M" and anchor):
         return None
     month = anchor or ("DEC" if rule.endswith("E") else "JAN")
@@ -96,9 +124,9 @@ def parse_freq(freq: Any) -> Grid:
     """Read a frequency as people write it, in old and new spellings, without warnings.
 
     Args:
-        freq: Positive integer (integer time), pandas alias with an optional whole multiple (``"h"`` or ``"H"``,
-            ``"15min"`` or ``"15T"``, ``"D"``, ``"B"``, ``"W-MON"``, ``"MS"``, ``"M"``, ``"QS-FEB"``, ``"YE"``), a
-            pandas offset or a time difference.
+        freq: Positive integer (integer time), pandas alias with an optional whole multiple (``"h"``
+            or ``"H"``, ``"15min"`` or ``"15T"``, ``"D"``, ``"B"``, ``"W-MON"``, ``"MS"``, ``"M"``,
+            ``"QS-FEB"``, ``"YE"``), a pandas offset or a time difference.
 
     Returns:
         The grid; its ``alias`` is canonical, so that equal frequencies compare equal.
@@ -132,21 +160,23 @@ def parse_freq(freq: Any) -> Grid:
                 grid = _anchored_grid(*pieces[0])
     if grid is None or not 0 < grid.step < 2**63 // (_DAY if grid.unit == "day" else 1):
         raise ValueError(
-            "freq must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B', 'W-MON', 'MS', 'ME', "
-            f"'QS-FEB', 'YS', with an optional whole multiple; got {freq!r}; number rows of other rules as integer time"
+            "freq must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
+            f" 'W-MON', 'MS', 'ME', 'QS-FEB', 'YS', with an optional whole multiple; got {freq!r};"
+            " number rows of other rules as integer time"
         )
     return grid
 
 
 def season_length(freq: str | int) -> int:
-    """Steps of the season that a frequency usually has: a day of hours, a week of days, a year of months.
+    """Steps of the season that a frequency usually has: a day of hours, a week of days, a year of
+    months.
 
     Args:
         freq: As for :func:`parse_freq`.
 
     Returns:
-        For example ``h`` 24, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` 12, ``QE`` 4, ``YS`` 1; 1 where no
-        whole number of steps makes a season, below a minute, and for integer time.
+        For example ``h`` 24, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` 12, ``QE`` 4, ``YS``
+        1; 1 where no whole number of steps makes a season, below a minute, and for integer time.
     """
     grid = parse_freq(freq)
     if grid.unit == "tick":
@@ -162,7 +192,8 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
         freq: As for :func:`parse_freq`.
 
     Returns:
-        Descending, for example ``h`` (168, 24), ``D`` (7,), ``B`` (5,), and nothing from weeks on and for integers.
+        Descending, for example ``h`` (168, 24), ``D`` (7,), ``B`` (5,), and nothing from weeks on
+        and for integers.
 
     Example:
         >>> calendar_cycles("15min")
@@ -171,7 +202,9 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
     grid = parse_freq(freq)
     week = {"tick": 7 * _DAY, "day": 7 if grid.modulus == 1 else 0, "business": 5}.get(grid.unit, 0)
     day = _DAY if grid.unit == "tick" else 0
-    return tuple(cycle // grid.step for cycle in (week, day) if cycle > grid.step and cycle % grid.step == 0)
+    return tuple(
+        cycle // grid.step for cycle in (week, day) if cycle > grid.step and cycle % grid.step == 0
+    )
 
 
 def ticks(times: pd.Index) -> np.ndarray:
@@ -183,7 +216,9 @@ def ticks(times: pd.Index) -> np.ndarray:
 
 
 def clock_of(times: pd.Index, grid: Grid) -> np.ndarray:
-    """The int64 coordinate on which the grid is even: integers, elapsed or wall-clock nanoseconds."""
+    """The int64 coordinate on which the grid is even: integers, elapsed or wall-clock
+    nanoseconds.
+    """
     if not isinstance(times, pd.DatetimeIndex) or grid.unit == "tick":
         return ticks(times)
     return _wall(times.as_unit("ns"))
@@ -192,7 +227,8 @@ def clock_of(times: pd.Index, grid: Grid) -> np.ndarray:
 def _wall(times: pd.DatetimeIndex) -> np.ndarray:
     """Wall-clock nanoseconds; the first instant of a day counts as its midnight.
 
-    Where clocks jump at midnight a daily stamp of that date reads 01:00, but it still means the day.
+    Where clocks jump at midnight a daily stamp of that date reads 01:00, but it still means the
+    day.
     """
     if times.tz is None:
         return ticks(times)
@@ -214,9 +250,13 @@ def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
 
 
 def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970 as the grid's own units since 1970, and whether the calendar allows a stamp there."""
+    """Days since 1970 as the grid's own units since 1970, and whether the calendar allows a stamp
+    there.
+    """
     if grid.unit == "day":
-        return day, (day + 3) % 7 == grid.anchor if grid.modulus == 7 else np.ones(len(day), dtype=bool)
+        return day, (
+            (day + 3) % 7 == grid.anchor if grid.modulus == 7 else np.ones(len(day), dtype=bool)
+        )
     date = day.astype("M8[D]")
     if grid.unit == "business":
         return np.busday_count(np.datetime64(0, "D"), date), np.is_busday(date)
@@ -233,7 +273,8 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
         grid: The frequency.
 
     Returns:
-        Whole steps since the first stamp, int64 [rows], and whether the stamp lies on the grid, bool [rows].
+        Whole steps since the first stamp, int64 [rows], and whether the stamp lies on the grid,
+        bool [rows].
     """
     clock = clock_of(times, grid)
     if grid.unit in ("integer", "tick"):
@@ -246,24 +287,33 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     exact = allowed & (hour == hour[firsts])
     retry = np.flatnonzero(allowed & ~exact)
     stamps = cast(pd.DatetimeIndex, times)
-    if len(retry) and stamps.tz is not None:  # an hour that the clock skipped stands where the clock resumed
+    if (
+        len(retry) and stamps.tz is not None
+    ):  # an hour that the clock skipped stands where the clock resumed
         built = stamps_at(clock[firsts[retry]], position[retry], grid, stamps)
         exact[retry] = built == stamps[retry]
     return position, exact
 
 
 def _check_reach(last: float, limit: int, grid: Grid) -> None:
-    """Refuse stamps after the last one that int64 can count: sums would come out as stamps of the past."""
+    """Refuse stamps after the last one that int64 can count: sums would come out as stamps of the
+    past.
+    """
     if last > limit:
-        end, kind = (limit, "integer time") if grid.unit == "integer" else ("2262-04-10", "stamps in nanoseconds")
+        end, kind = (
+            (limit, "integer time")
+            if grid.unit == "integer"
+            else ("2262-04-10", "stamps in nanoseconds")
+        )
         raise ValueError(
-            f"the rows asked for reach beyond {end}, where {kind} must end; shorten the horizon, or correct the last"
-            f" stamp or the frequency {grid.alias!r}"
+            f"the rows asked for reach beyond {end}, where {kind} must end; shorten the horizon, or"
+            f" correct the last stamp or the frequency {grid.alias!r}"
         )
 
 
 def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Index) -> pd.Index:
-    """Stamps ``position`` steps after ``clock`` (see :func:`clock_of`), in the time zone and unit of ``like``.
+    """Stamps ``position`` steps after ``clock`` (see :func:`clock_of`), in the time zone and unit
+    of ``like``.
 
     Raises:
         ValueError: If they reach beyond the last stamp that there is.
@@ -285,7 +335,9 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
         day = _rule_day(count, grid.rule) if grid.unit == "month" else count
     _check_reach(day.max(initial=0), _LAST // _DAY, grid)
     built = pd.DatetimeIndex((day * _DAY + hour).view("M8[ns]"))
-    if like.tz is not None:  # an hour that comes twice means the first, a skipped one the moment clocks resume
+    if (
+        like.tz is not None
+    ):  # an hour that comes twice means the first, a skipped one the moment clocks resume
         first = np.ones(len(built), dtype=bool)
         built = built.tz_localize(like.tz, ambiguous=first, nonexistent="shift_forward")
     return built.as_unit(like.unit)
@@ -294,8 +346,15 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
 def check_kind(times: pd.Index, grid: Grid) -> None:
     """Refuse a calendar frequency on integer time, and the reverse."""
     if isinstance(times, pd.DatetimeIndex) == (grid.unit == "integer"):
-        kind, fix = ("stamps", "an alias such as 'h'") if grid.unit == "integer" else ("integers", "the integer step")
-        raise ValueError(f"freq {grid.alias!r} does not fit a time column of {kind}; pass {fix}, or freq=None to infer")
+        kind, fix = (
+            ("stamps", "an alias such as 'h'")
+            if grid.unit == "integer"
+            else ("integers", "the integer step")
+        )
+        raise ValueError(
+            f"freq {grid.alias!r} does not fit a time column of {kind}; pass {fix}, or freq=None to"
+            " infer"
+        )
 
 
 def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
@@ -310,7 +369,8 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
         [N * F] stamps, series by series.
 
     Raises:
-        ValueError: If the frequency is of the wrong kind, or a last stamp does not lie on it (2024-01-15 on ``MS``).
+        ValueError: If the frequency is of the wrong kind, or a last stamp does not lie on it
+            (2024-01-15 on ``MS``).
 
     Example:
         >>> future_times(pd.DatetimeIndex(["2024-01-31"]), "ME", 2).strftime("%m-%d").tolist()
@@ -325,8 +385,8 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
     _, exact = locate(distinct, np.arange(len(distinct)), grid)
     if not exact.all():
         raise ValueError(
-            f"the stamp {distinct[~exact][0]} does not lie on frequency {grid.alias!r}, so nothing follows it there; "
-            "pass the frequency of the data"
+            f"the stamp {distinct[~exact][0]} does not lie on frequency {grid.alias!r}, so nothing"
+            " follows it there; pass the frequency of the data"
         )
     ahead = np.tile(np.arange(1, n_steps + 1), len(distinct))
     built = stamps_at(np.repeat(clock_of(distinct, grid), n_steps), ahead, grid, distinct)
@@ -334,7 +394,9 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
 
 
 def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
-    """Series that have steps, and the lower median step of each: neither gaps nor strays move it."""
+    """Series that have steps, and the lower median step of each: neither gaps nor strays
+    move it.
+    """
     counts = np.bincount(owner, minlength=n_series)
     has = np.flatnonzero(counts)
     ordered = steps[np.lexsort((steps, owner))]
@@ -364,8 +426,8 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     inner = owner[1:] == owner[:-1]
     if not inner.any():
         raise ValueError(
-            f"{name(0)}: one stamp only ({times[0]}), and no other series has two, so the frequency cannot be "
-            "inferred; pass freq="
+            f"{name(0)}: one stamp only ({times[0]}), and no other series has two, so the frequency"
+            " cannot be inferred; pass freq="
         )
 
     def common(clock: np.ndarray) -> int:
@@ -392,7 +454,9 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     return _tick_grid(days * _DAY)
 
 
-def _infer_months(day: np.ndarray, common: Callable[[np.ndarray], int], steps: np.ndarray) -> Grid | None:
+def _infer_months(
+    day: np.ndarray, common: Callable[[np.ndarray], int], steps: np.ndarray
+) -> Grid | None:
     month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
     shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
     best = int(np.argmax(shares))
@@ -415,14 +479,17 @@ def _is_business(day: np.ndarray, starts: np.ndarray, inner: np.ndarray) -> bool
     return int((jumping & ~weekend).sum()) > int(weekend.sum())
 
 
-def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, name: Callable[[int], str]) -> np.ndarray:
+def place(
+    times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, name: Callable[[int], str]
+) -> np.ndarray:
     """Hold every stamp to the grid and return its whole steps since the series began, int64 [rows].
 
     Args:
         times: [rows] stamps, ascending within each series and without duplicates.
         starts: [N + 1] rows at which series start.
         grid: The frequency.
-        inferred: Whether the grid was read off the stamps, so that a series may follow another frequency.
+        inferred: Whether the grid was read off the stamps, so that a series may follow another
+            frequency.
         name: What to call series n in an error.
 
     Raises:
@@ -444,15 +511,18 @@ def place(times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, na
         others = more(len(bad), len(np.unique(owner[bad])))
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
         raise ValueError(
-            f"{name(n)}: the stamp {times[bad[0]]}{others} is off the {'inferred ' if inferred else ''}frequency "
-            f"{grid.alias!r} that starts at {times[starts[n]]}, but all stamps must lie on it{doubt};"
-            f"{_zone(times)} correct or resample them, or pass another freq="
+            f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
+            f" {'inferred ' if inferred else ''}frequency {grid.alias!r} that starts at"
+            f" {times[starts[n]]}, but all stamps must lie on it{doubt};{_zone(times)} correct or"
+            " resample them, or pass another freq="
         )
     return position
 
 
 def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
-    """Whether every step is the same on the clock: the common case, told faster than by :func:`locate`."""
+    """Whether every step is the same on the clock: the common case, told faster than by
+    :func:`locate`.
+    """
     day = grid.unit == "day" and grid.modulus == 1 and getattr(times, "tz", None) is None
     if not day and grid.unit not in ("integer", "tick"):
         return False
@@ -463,7 +533,12 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
 
 
 def _check_inferred(
-    times: pd.Index, starts: np.ndarray, grid: Grid, position: np.ndarray, exact: np.ndarray, name: Callable[[int], str]
+    times: pd.Index,
+    starts: np.ndarray,
+    grid: Grid,
+    position: np.ndarray,
+    exact: np.ndarray,
+    name: Callable[[int], str],
 ) -> None:
     """Refuse series that follow another frequency than most, and stamps that follow none."""
     owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -474,20 +549,24 @@ def _check_inferred(
     if len(other) and len(starts) > 2:
         row = starts[other[0]]
         raise ValueError(
-            f"{name(other[0])}: mixed frequencies: {times[row]} is followed by {times[row + 1]}{more(len(other))}, "
-            f"while most follow {grid.alias!r}, but all must share one frequency; resample, pass freq=, or part them"
+            f"{name(other[0])}: mixed frequencies: {times[row]} is followed by"
+            f" {times[row + 1]}{more(len(other))}, while most follow {grid.alias!r}, but all must"
+            " share one frequency; resample, pass freq=, or part them"
         )
     regular = (steps == 1) & exact[1:] & exact[:-1]
     if (inner & regular).sum() * 2 < inner.sum():
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
         raise ValueError(
-            f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]}, so the frequency "
-            f"cannot be inferred;{_zone(times)} pass freq=, resample, or number the rows as integer time"
+            f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
+            f" so the frequency cannot be inferred;{_zone(times)} pass freq=, resample, or number"
+            " the rows as integer time"
         )
 
 
 def _zone(times: pd.Index) -> str:
-    return "" if getattr(times, "tz", None) is None else " tz_convert them to the zone of their days,"
+    return (
+        "" if getattr(times, "tz", None) is None else " tz_convert them to the zone of their days,"
+    )
 
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:

@@ -19,10 +19,13 @@ class CovariateColumns:
 
     Attributes:
         past: Columns known up to the cutoff.
-        future: Columns known up to the cutoff and through the horizon: prices, promotions, weather forecasts.
+        future: Columns known up to the cutoff and through the horizon: prices, promotions, weather
+            forecasts.
         static: Columns with one value in a series.
-        calendar: Entries as of :func:`tsattn.data.cycles.choose_cycles`, ``"auto"`` before it is known what fits.
-        categories: For each moving column its categories, sorted, or None for one of numbers; empty before a fit.
+        calendar: Entries as of :func:`tsattn.data.cycles.choose_cycles`, ``"auto"`` before it is
+            known what fits.
+        categories: For each moving column its categories, sorted, or None for one of numbers; empty
+            before a fit.
     """
 
     past: tuple[Hashable, ...] = ()
@@ -42,10 +45,14 @@ class CovariateColumns:
     def lacking_of(self, here: Covariates | None) -> list[Hashable]:
         """Those of these columns that a panel's covariates do not hold."""
         moving, static = (set(), set()) if here is None else (set(here.columns), set(here.statics))
-        return [c for c in self.moving if c not in moving] + [c for c in self.static if c not in static]
+        return [c for c in self.moving if c not in moving] + [
+            c for c in self.static if c not in static
+        ]
 
     @classmethod
-    def checked(cls, past_cols: Any, future_cols: Any, static_cols: Any, calendar: Any) -> CovariateColumns:
+    def checked(
+        cls, past_cols: Any, future_cols: Any, static_cols: Any, calendar: Any
+    ) -> CovariateColumns:
         """Columns as a user names them.
 
         Raises:
@@ -57,10 +64,14 @@ class CovariateColumns:
         for parameter, columns in zip(given, (past, future, static), strict=True):
             for column in columns:
                 if column in seen:
-                    hint = "; a future column is read in the context as well" if seen[column] != parameter else ""
+                    hint = (
+                        "; a future column is read in the context as well"
+                        if seen[column] != parameter
+                        else ""
+                    )
                     raise ValueError(
-                        f"column {column!r} is named in {seen[column]} and in {parameter}, but has one place; leave it"
-                        f" in one of them{hint}"
+                        f"column {column!r} is named in {seen[column]} and in {parameter}, but has"
+                        f" one place; leave it in one of them{hint}"
                     )
                 seen[column] = parameter
         cycles = calendar if calendar == "auto" else tuple(map(str, _names("calendar", calendar)))
@@ -69,9 +80,12 @@ class CovariateColumns:
     def join(self, other: CovariateColumns) -> CovariateColumns:
         """The columns of both, for a table that serves several forecasters; no calendar."""
         past, future, static = (
-            tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name)))) for name in ("past", "future", "static")
+            tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+            for name in ("past", "future", "static")
         )
-        return CovariateColumns(past, tuple(column for column in future if column not in past), static)
+        return CovariateColumns(
+            past, tuple(column for column in future if column not in past), static
+        )
 
 
 def _names(parameter: str, value: Any) -> tuple[Hashable, ...]:
@@ -84,16 +98,19 @@ def _names(parameter: str, value: Any) -> tuple[Hashable, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Covariates:
-    """Columns beside the target, row for row with a panel's values and series for series with its ids.
+    """Columns beside the target, row for row with a panel's values and series for series with its
+    ids.
 
-    Which of them are known ahead is no matter of the table: each forecaster says what it reads, and how.
+    Which of them are known ahead is no matter of the table: each forecaster says what it reads, and
+    how.
 
     Attributes:
         columns: Names of the K columns with a value in every row.
         values: float64 [rows, K], finite; of a category its place in ``categories``.
         statics: Names of the S columns with one value in a series.
         static: object [N, S]; a number as float, a category as text.
-        categories: For each of the K columns its categories, sorted, or None for one of numbers; empty: all of numbers.
+        categories: For each of the K columns its categories, sorted, or None for one of numbers;
+            empty: all of numbers.
     """
 
     columns: tuple[Hashable, ...]
@@ -115,7 +132,8 @@ class Covariates:
         if (self.columns, self.statics) == (columns.moving, columns.static):
             return self
         kinds = tuple(map(self.kind, columns.moving)) if self.categories else ()
-        moving, static = self.pick(columns.moving), self.pick_static(columns.static)
+        moving = self.pick(columns.moving)
+        static = self.pick_static(columns.static)
         return Covariates(columns.moving, moving, columns.static, static, kinds)
 
     def kind(self, name: Hashable) -> tuple[str, ...] | None:
@@ -123,7 +141,8 @@ class Covariates:
         return self.categories[self.columns.index(name)] if self.categories else None
 
     def coded(self, columns: CovariateColumns) -> np.ndarray:
-        """Moving columns as a fitted forecaster knows them: categories by their place among its own, -1 for a new one.
+        """Moving columns as a fitted forecaster knows them: categories by their place among its
+        own, -1 for a new one.
 
         Raises:
             ValueError: If a column of numbers holds text now.
@@ -133,12 +152,14 @@ class Covariates:
             own = self.kind(name)
             if known is None and own is not None:
                 raise ValueError(
-                    f"column {name!r} held numbers in training; got text such as {own[0]!r:.60}; give numbers, or fit"
-                    " again"
+                    f"column {name!r} held numbers in training; got text such as {own[0]!r:.60};"
+                    " give numbers, or fit again"
                 )
             if known is not None and own != known:
                 codes, found = pd.factorize(values[:, k])
-                names = [label(value) if own is None else own[int(value)] for value in found.tolist()]
+                names = [
+                    label(value) if own is None else own[int(value)] for value in found.tolist()
+                ]
                 values[:, k] = places_among(names, known)[codes]
         return values
 
@@ -151,15 +172,25 @@ class Covariates:
         return self.static[:, [self.statics.index(name) for name in names]]
 
     def words(self) -> list[Any]:
-        """What tells these covariates from others beside the numbers of ``values``, for a fingerprint."""
+        """What tells these covariates from others beside the numbers of ``values``, for a
+        fingerprint.
+        """
         categories = (None, *map(repr, self.categories)) if self.categories else ()
-        return [*self.columns, None, *self.statics, None, *self.static.ravel().tolist(), *categories]
+        return [
+            *self.columns,
+            None,
+            *self.statics,
+            None,
+            *self.static.ravel().tolist(),
+            *categories,
+        ]
 
 
 def read_static(
     df: pd.DataFrame, columns: Sequence[Hashable], codes: np.ndarray, name: Callable[[int], str]
 ) -> np.ndarray:
-    """The one value of each series in each column, object ``[N, S]``: a number as float, anything else as text.
+    """The one value of each series in each column, object ``[N, S]``: a number as float, anything
+    else as text.
 
     Args:
         df: The table.
@@ -168,7 +199,8 @@ def read_static(
         name: What to call series n in an error.
 
     Raises:
-        ValueError: If a value is missing, not finite, of another kind than numbers and text, or changes.
+        ValueError: If a value is missing, not finite, of another kind than numbers and text, or
+            changes.
     """
     _, first = np.unique(codes, return_index=True)
     static = np.empty((len(first), len(columns)), dtype=object)
@@ -178,26 +210,32 @@ def read_static(
         if gone.any():
             row = int(np.flatnonzero(gone)[0])
             raise ValueError(
-                f"{name(codes[row])}: static column {column!r} holds {plain(cells.iloc[row])!r:.60} in row"
-                f" {row}{more(int(gone.sum()), len(np.unique(codes[gone])))}, but needs a finite number or a category"
-                " in every row; fill it in"
+                f"{name(codes[row])}: static column {column!r} holds {plain(cells.iloc[row])!r:.60}"
+                f" in row {row}{more(int(gone.sum()), len(np.unique(codes[gone])))}, but needs a"
+                " finite number or a category in every row; fill it in"
             )
         moves = keys != keys[first[codes]]
         if moves.any():
             row = int(np.flatnonzero(moves)[0])
             values = [plain(cells.iloc[at]) for at in (first[codes[row]], row)]
             raise ValueError(
-                f"{name(codes[row])}: static column {column!r} holds {values[0]!r:.60} and {values[1]!r:.60}"
-                f"{more(int(moves.sum()), len(np.unique(codes[moves])))}, but must have one value in a series; correct"
-                " it, or name it in past_cols or future_cols"
+                f"{name(codes[row])}: static column {column!r} holds {values[0]!r:.60} and"
+                f" {values[1]!r:.60}{more(int(moves.sum()), len(np.unique(codes[moves])))}, but"
+                " must have one value in a series; correct it, or name it in past_cols or"
+                " future_cols"
             )
         numeric = keys.dtype == np.float64
-        static[:, s] = [float(v) if numeric else label(plain(v)) for v in (keys if numeric else cells.array)[first]]
+        static[:, s] = [
+            float(v) if numeric else label(plain(v))
+            for v in (keys if numeric else cells.array)[first]
+        ]
     return static
 
 
 def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers, or the number of each category, whichever the column holds; and which rows have neither."""
+    """Numbers, or the number of each category, whichever the column holds; and which rows have
+    neither.
+    """
     kind = cells.dtype
     if not isinstance(kind, pd.CategoricalDtype):
         numbers, foreign = read_numbers(cells)
@@ -205,7 +243,8 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
             return numbers, ~np.isfinite(numbers)
         if kind != np.dtype(object) and not pd.api.types.is_string_dtype(kind):
             raise ValueError(
-                f"static column {cells.name!r} must hold numbers, text or categories; got {kind}; convert it to text"
+                f"static column {cells.name!r} must hold numbers, text or categories; got {kind};"
+                " convert it to text"
             )
     codes, _ = pd.factorize(cells)
     return codes, codes < 0
@@ -234,8 +273,11 @@ def read_categories(
     return tuple(found) if any(found) else ()
 
 
-def category_codes(cells: pd.Series, known: tuple[str, ...] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The place of each cell among the categories as float64, NaN where it is missing and -1 where it is none of them.
+def category_codes(
+    cells: pd.Series, known: tuple[str, ...] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The place of each cell among the categories as float64, NaN where it is missing and -1 where
+    it is none of them.
 
     Args:
         cells: Text, categories or numbers.
@@ -259,7 +301,10 @@ def label(value: Any) -> str:
 
 
 def check_covariate_cols(
-    df: pd.DataFrame, taken: dict[str, Any], columns: Sequence[Hashable], statics: Sequence[Hashable] = ()
+    df: pd.DataFrame,
+    taken: dict[str, Any],
+    columns: Sequence[Hashable],
+    statics: Sequence[Hashable] = (),
 ) -> None:
     """Refuse covariates that the table does not have, and those that are something else already.
 
@@ -278,5 +323,6 @@ def check_covariate_cols(
     for parameter, other in taken.items():
         if other in (*columns, *statics):
             raise ValueError(
-                f"column {other!r} is the {parameter} of the table and cannot be a covariate as well; leave it out"
+                f"column {other!r} is the {parameter} of the table and cannot be a covariate as"
+                " well; leave it out"
             )

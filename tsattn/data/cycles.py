@@ -1,7 +1,9 @@
-"""What the calendar says of a stamp: where it lies in the day, the week, the month, the year, and beside which days.
+"""What the calendar says of a stamp: where it lies in the day, the week, the month, the year, and
+beside which days.
 
-An entry of a calendar is a string: the name of a cycle, or special days (see :mod:`tsattn.data.special_days`). How many
-columns each has is said here and nowhere else (:func:`calendar_slices`).
+An entry of a calendar is a string: the name of a cycle, or special days (see
+:mod:`tsattn.data.special_days`). How many columns each has is said here and nowhere else
+(:func:`calendar_slices`).
 """
 
 from __future__ import annotations
@@ -39,14 +41,16 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
     """The entries of the calendar that a forecaster will read.
 
     Args:
-        asked: Names of :data:`CYCLES`, special days such as ``"holidays:DE"``, or ``"auto"``, also among others: the
-            cycles that fit the frequency and that ``times`` show whole, the hour, the weekday and the day of the month
-            and year for days and less, the day of the year for weeks, the month for months.
+        asked: Names of :data:`CYCLES`, special days such as ``"holidays:DE"``, or ``"auto"``, also
+            among others: the cycles that fit the frequency and that ``times`` show whole, the hour,
+            the weekday and the day of the month and year for days and less, the day of the year for
+            weeks, the month for months.
         freq: Frequency of the rows.
         times: Stamps of the rows to learn from.
 
     Raises:
-        ValueError: If an entry is unknown, its feature would be the same at every stamp, or nothing fits.
+        ValueError: If an entry is unknown, its feature would be the same at every stamp, or nothing
+            fits.
         ImportError: If the package of the holidays is missing.
 
     Example:
@@ -60,8 +64,8 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
     shown = _shown_whole(freq, times) if "auto" in entries else ()
     if entries == ("auto",) and not shown:
         raise ValueError(
-            f"calendar='auto' finds no cycle that {len(times)} rows of frequency {freq!r} show whole; leave it out,"
-            " or name cycles"
+            f"calendar='auto' finds no cycle that {len(times)} rows of frequency {freq!r} show"
+            " whole; leave it out, or name cycles"
         )
     for entry in entries:
         if marks_days(entry):
@@ -84,12 +88,17 @@ def _check_cycle(name: str, freq: str | int) -> None:
     fitting = _of_freq(_FITTING, freq)
     if name not in CYCLES:
         raise ValueError(
-            f"calendar must be 'auto' or some of {', '.join(CYCLES)}, or special days such as 'holidays:DE'; got"
-            f" {name!r:.60}"
+            f"calendar must be 'auto' or some of {', '.join(CYCLES)}, or special days such as"
+            f" 'holidays:DE'; got {name!r:.60}"
         )
     if name not in fitting:
-        why = "integer time has no calendar" if not fitting else f"it fits with {', '.join(fitting)}"
-        raise ValueError(f"calendar {name!r} says nothing about stamps of frequency {freq!r}; leave it out: {why}")
+        why = (
+            "integer time has no calendar" if not fitting else f"it fits with {', '.join(fitting)}"
+        )
+        raise ValueError(
+            f"calendar {name!r} says nothing about stamps of frequency {freq!r}; leave it out:"
+            f" {why}"
+        )
 
 
 def calendar_slices(entries: Sequence[str]) -> dict[str, slice]:
@@ -102,7 +111,8 @@ def calendar_slices(entries: Sequence[str]) -> dict[str, slice]:
         >>> calendar_slices(["weekday", "holidays:DE"])
         {'weekday': slice(0, 2, None), 'holidays:DE': slice(2, 5, None)}
     """
-    slices, first = {}, 0
+    slices = {}
+    first = 0
     for entry in entries:
         stop = first + (DAY_COLUMNS if marks_days(entry) else 2)
         slices[entry] = slice(first, stop)
@@ -116,7 +126,8 @@ def calendar_width(entries: Sequence[str]) -> int:
 
 
 def season_cycle(freq: str | int) -> str | None:
-    """The cycle of a season: the day for hours and less, the week for days, the year for months; else none.
+    """The cycle of a season: the day for hours and less, the week for days, the year for months;
+    else none.
 
     Example:
         >>> season_cycle("h"), season_cycle("W-SUN")
@@ -139,9 +150,10 @@ def cycle_features(times: pd.Index, cycles: Sequence[str]) -> np.ndarray:
 
     Args:
         times: [rows] stamps; anything where ``cycles`` is empty.
-        cycles: Entries of a calendar. A cycle has the sine and the cosine of where the stamp lies in it: ``"hour"``
-            counts minutes and seconds as well, ``"monthday"`` the share of the month that is over, ``"yearday"`` that
-            of the year. Special days have the columns of :func:`tsattn.data.special_days.day_features`.
+        cycles: Entries of a calendar. A cycle has the sine and the cosine of where the stamp lies
+            in it: ``"hour"`` counts minutes and seconds as well, ``"monthday"`` the share of the
+            month that is over, ``"yearday"`` that of the year. Special days have the columns of
+            :func:`tsattn.data.special_days.day_features`.
 
     Returns:
         float64 [rows, columns], as :func:`calendar_slices` places them.

@@ -1,4 +1,6 @@
-"""Tables in files: CSV, plain or compressed, Parquet, Feather and Excel, by the ending of the name."""
+"""Tables in files: CSV, plain or compressed, Parquet, Feather and Excel, by the ending
+of the name.
+"""
 
 import csv
 import gzip
@@ -22,7 +24,13 @@ from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 
-_KINDS = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Feather", ".xlsx": "Excel", ".xlsm": "Excel"}
+_KINDS = {
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".feather": "Feather",
+    ".xlsx": "Excel",
+    ".xlsm": "Excel",
+}
 _UNREAD = (".xls", ".xlsb", ".ods")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
@@ -31,10 +39,20 @@ _MARK = "'"
 _DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}")
 # Whole part, what parts its thousands, what stands before the fraction, and that.
 _GROUPED = r"([-+]?(?:\d{1,3}([.,' \u2019\u00a0\u202f])\d{3}(?:\2\d{3})*|\d+))(?:([.,])(\d+))?"
-_DAMAGED = (ValueError, KeyError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 
 
-def read_table(path: str | Path, schema: Schema | None = None, *, missing: str | None = None) -> Panel:
+def read_table(
+    path: str | Path, schema: Schema | None = None, *, missing: str | None = None
+) -> Panel:
     """Read a file as :func:`read_frame` does, long or wide, as a panel.
 
     Args:
@@ -57,17 +75,22 @@ def kind_of(path: str | Path) -> str:
     """
     suffix = Path(path).suffix.lower()
     if suffix in _UNREAD:
-        raise ValueError(f"{path}: {suffix} files are neither read nor written; save the table as .xlsx or CSV")
+        raise ValueError(
+            f"{path}: {suffix} files are neither read nor written; save the table as .xlsx or CSV"
+        )
     kind = _KINDS.get(suffix, "CSV")
     package = "zstandard" if suffix == ".zst" else _PACKAGES.get(kind)
     if package is not None and find_spec(package) is None:
         wanted = "zstandard" if suffix == ".zst" else "'tsattn[files]'"
-        raise ImportError(f"{path}: {suffix} files need {package}; install it with: pip install {wanted}")
+        raise ImportError(
+            f"{path}: {suffix} files need {package}; install it with: pip install {wanted}"
+        )
     return kind
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a name for a table before the work, as :func:`kind_of` does, or if its ending says nothing.
+    """Refuse a name for a table before the work, as :func:`kind_of` does, or if its ending says
+    nothing.
 
     Raises:
         ValueError, ImportError: If no such file is written.
@@ -81,27 +104,35 @@ def check_ending(path: Path) -> None:
 def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
     """Read a file as it is; of a spreadsheet its first sheet.
 
-    The ids of CSV and spreadsheets are text as it stands there, such as 001 and NA, or integers if all are written as
-    such. Static columns are text unless they hold numbers.
+    The ids of CSV and spreadsheets are text as it stands there, such as 001 and NA, or integers if
+    all are written as such. Static columns are text unless they hold numbers.
 
     Args:
-        path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by semicolons or tabs.
+        path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by
+            semicolons or tabs.
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
 
     Raises:
         ValueError: If the file is no table.
-        ImportError, OSError: If the package for such files is not installed, or the file cannot be read.
+        ImportError, OSError: If the package for such files is not installed, or the file cannot be
+            read.
     """
-    kind, schema = kind_of(path), Schema() if schema is None else schema
+    kind = kind_of(path)
+    schema = Schema() if schema is None else schema
     try:
         if kind == "Parquet":
             return pd.read_parquet(path, engine="pyarrow")
         if kind == "Feather":
             return pd.read_feather(path)
-        words = {*schema.static_cols, *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,))}
+        words = {
+            *schema.static_cols,
+            *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,)),
+        }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            return _read_words(pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text)
+            return _read_words(
+                pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text
+            )
         return _split_cells(_read_csv(path, schema, as_text), schema)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
@@ -110,7 +141,9 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         fact, _, advice = one_line(error).partition("; ")
         if fact.startswith("Multiple files"):
             advice = "leave one file in it"
-        advice = advice or ("save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV")
+        advice = advice or (
+            "save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV"
+        )
         raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
 
 
@@ -122,7 +155,11 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
         source = io.BytesIO(sys.stdin.buffer.read())
     elif is_special(Path(path)):  # a pipe can be read once only
         source = io.BytesIO(Path(path).read_bytes())
-    options: dict[str, Any] = {"float_precision": "round_trip", "low_memory": False, "converters": as_text}
+    options: dict[str, Any] = {
+        "float_precision": "round_trip",
+        "low_memory": False,
+        "converters": as_text,
+    }
     options["compression"] = _PACKED.get(Path(path).suffix.lower(), "infer")
 
     def read(**more: Any) -> pd.DataFrame:
@@ -131,7 +168,8 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
         return pd.read_csv(source, **options, **more)
 
     head = read(nrows=1)
-    first, rows = str(head.columns[0]), head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
+    first = str(head.columns[0])
+    rows = head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
     if first.startswith("sep="):
         raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
     for mark in ";\t":
@@ -142,34 +180,54 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
     frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
-        raise ValueError(f"its first line holds {first!r}, not the names of the columns, such as ds and y; add these")
+        raise ValueError(
+            f"its first line holds {first!r}, not the names of the columns, such as ds and y; add"
+            " these"
+        )
     frame = frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
     return _read_words(frame, schema, as_text, options.get("decimal", "."))
 
 
 def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
-    """A table whose rows have more cells than there are names, of the first of which pandas made an index."""
+    """A table whose rows have more cells than there are names, of the first of which pandas made an
+    index.
+    """
     more = frame.index.nlevels
     last = frame.iloc[:, -more:]
     if (last.isna() | (last == _MARK)).all(axis=None):  # each row ends with a mark
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of what is lost, which is nothing
+            warnings.simplefilter(
+                "ignore", pd.errors.ParserWarning
+            )  # of what is lost, which is nothing
             return read(index_col=False)
     first = read(header=None, skiprows=1, nrows=1, quoting=csv.QUOTE_NONE).iloc[0, 0]
-    if first == '"1"' and np.array_equal(frame.index, np.arange(1, len(frame) + 1)):  # as R writes them
-        warnings.warn("the first cell of each row, which no name stands above, numbers the rows", stacklevel=2)
+    if first == '"1"' and np.array_equal(
+        frame.index, np.arange(1, len(frame) + 1)
+    ):  # as R writes them
+        warnings.warn(
+            "the first cell of each row, which no name stands above, numbers the rows", stacklevel=2
+        )
         return frame
     n = frame.shape[1]
-    raise ValueError(f"line 2 holds {n + more} cells, but the first line names {n} columns; name all, or drop the rest")
+    raise ValueError(
+        f"line 2 holds {n + more} cells, but the first line names {n} columns; name all, or drop"
+        " the rest"
+    )
 
 
 def _text(cell: Any) -> str:
-    """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter returns."""
+    """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter
+    returns.
+    """
     return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
 
 
-def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = ".") -> pd.DataFrame:
-    """Columns that came as text: ids as integers where nothing of them is lost, others as they would be read."""
+def _read_words(
+    frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = "."
+) -> pd.DataFrame:
+    """Columns that came as text: ids as integers where nothing of them is lost, others as they
+    would be read.
+    """
     id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
     for name in frame.columns.intersection([*words]):
         text = frame[name].str.removeprefix(_MARK)
@@ -177,7 +235,9 @@ def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decim
             point = decimal if text.str.contains(decimal, regex=False).any() else "."
             cells = io.StringIO(text.to_csv(index=False))
             plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
-            frame[name] = text.where(text != "") if plain.dtype == object or plain.isna().all() else plain
+            frame[name] = (
+                text.where(text != "") if plain.dtype == object or plain.isna().all() else plain
+            )
         elif text.str.fullmatch(_INTEGER, na=False).all():
             frame[name] = text.astype(np.int64)
         else:
@@ -186,13 +246,26 @@ def _read_words(frame: pd.DataFrame, schema: Schema, words: Iterable[str], decim
 
 
 def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Numbers as numbers in columns that one stray word turned into text, so that an error names the word."""
-    names = {schema.id_col, schema.time_col, *schema.static_cols, "unique_id", "ds", "item_id", "timestamp"}
+    """Numbers as numbers in columns that one stray word turned into text, so that an error names
+    the word.
+    """
+    names = {
+        schema.id_col,
+        schema.time_col,
+        *schema.static_cols,
+        "unique_id",
+        "ds",
+        "item_id",
+        "timestamp",
+    }
     for name in {*frame.select_dtypes(object)} - names:
         frame[name] = _ungrouped(frame[name])
         numbers = pd.to_numeric(frame[name], errors="coerce")
         # Of categories, such as the holidays 0, a, b, c, more are words.
-        stray = frame[name][numbers.isna()].nunique() <= numbers.nunique() or name not in schema.columns.moving
+        stray = (
+            frame[name][numbers.isna()].nunique() <= numbers.nunique()
+            or name not in schema.columns.moving
+        )
         if numbers.notna().any() and stray:
             frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
     return frame
@@ -212,10 +285,15 @@ def _ungrouped(column: pd.Series) -> pd.Series:
     told = twice or points or marks - {*".,"} or (parts[1].isna().any() and not small)
     if not (told or small) and marks == {"."} and parts[0].notna().all():
         given = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
-        warnings.warn(f"{given}, read with a decimal point; if it parts thousands, write them without", stacklevel=2)
+        warnings.warn(
+            f"{given}, read with a decimal point; if it parts thousands, write them without",
+            stacklevel=2,
+        )
     if parts[0].isna().any() or not told or len(marks) > 1 or len(points) > 1 or marks & points:
         return column
-    return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(column.index)
+    return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(
+        column.index
+    )
 
 
 def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
@@ -230,11 +308,13 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
         ValueError, ImportError: As :func:`kind_of`.
         OSError: If it cannot be written.
     """
-    kind, packed = kind_of(path), {"method": _PACKED.get(path.suffix.lower())}
+    kind = kind_of(path)
+    packed = {"method": _PACKED.get(path.suffix.lower())}
     if packed["method"] == "zip":
         packed["archive_name"] = path.stem
     if index and kind in ("Feather", "Excel"):
-        frame, index = frame.reset_index(names=frame.index.name or "ds"), False
+        frame = frame.reset_index(names=frame.index.name or "ds")
+        index = False
     if kind == "Excel":  # which knows no time zones
         frame = frame.astype(dict.fromkeys(frame.select_dtypes("datetimetz"), str))
 

@@ -28,7 +28,13 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
-from tsattn.data.covariates import CovariateColumns, Covariates, check_covariate_cols, read_categories, read_static
+from tsattn.data.covariates import (
+    CovariateColumns,
+    Covariates,
+    check_covariate_cols,
+    read_categories,
+    read_static,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Table, regular
 
@@ -50,21 +56,27 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """N series of regular stamps, stacked row by row; the one form in which data travel inside the library.
+    """N series of regular stamps, stacked row by row; the one form in which data travel inside the
+    library.
 
-    A long frame becomes N series with one channel, a wide frame one series with C channels. Build panels by
-    :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class takes for granted.
+    A long frame becomes N series with one channel, a wide frame one series with C channels. Build
+    panels by :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class
+    takes for granted.
 
     Attributes:
-        values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing`` is a policy).
+        values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing``
+            is a policy).
         starts: int64 [N + 1]; series n owns rows ``starts[n]:starts[n + 1]``, in the order of time.
         ids: [N] names of the series, sorted; a single placeholder when the table named none.
         times: [rows] stamps (time zone kept) or integers.
-        freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the step.
+        freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the
+            step.
         channels: C names: the value columns of a wide frame, the target column of a long one.
         dialect: How the table looked.
-        missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never here.
-        covariates: Columns beside the target, if any were read; those of a wide frame belong to all its channels.
+        missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never
+            here.
+        covariates: Columns beside the target, if any were read; those of a wide frame belong to all
+            its channels.
 
     Raises:
         ValueError: If there are covariates for other rows or series.
@@ -85,8 +97,9 @@ class Panel:
             got = (len(self.covariates.values), len(self.covariates.static))
             if got != (len(self.values), self.n_series):
                 raise ValueError(
-                    f"covariates must have the panel's {len(self.values)} rows and {self.n_series} series; got"
-                    f" {got[0]} and {got[1]}; cut them together, with Panel.rows, until or last"
+                    f"covariates must have the panel's {len(self.values)} rows and {self.n_series}"
+                    f" series; got {got[0]} and {got[1]}; cut them together, with Panel.rows, until"
+                    " or last"
                 )
 
     @property
@@ -106,7 +119,9 @@ class Panel:
 
     @property
     def series_names(self) -> np.ndarray:
-        """Name of each (series, channel) pair: the ids of a long frame, the channels of a wide one."""
+        """Name of each (series, channel) pair: the ids of a long frame, the channels of
+        a wide one.
+        """
         return self.ids if self.dialect.kind == "long" else np.array(self.channels, dtype=object)
 
     def require(self, columns: CovariateColumns) -> None:
@@ -118,12 +133,14 @@ class Panel:
         lacking = columns.lacking_of(self.covariates)
         if lacking:
             raise ValueError(
-                f"the panel has no covariate {lacking[0]!r}; make it by to_panel with a schema that names it, such as"
-                f" Schema(past_cols={lacking!r})"
+                f"the panel has no covariate {lacking[0]!r}; make it by to_panel with a schema that"
+                f" names it, such as Schema(past_cols={lacking!r})"
             )
 
     def keep(self, columns: CovariateColumns) -> Panel:
-        """The same panel with no covariates but ``columns``, which it has: what nobody reads is left behind."""
+        """The same panel with no covariates but ``columns``, which it has: what nobody reads is
+        left behind.
+        """
         self.require(columns)
         if self.covariates is None:
             return self
@@ -150,14 +167,19 @@ class Panel:
 
     def some(self, first: int, stop: int) -> Panel:
         """Series ``first:stop`` with all their rows."""
-        rows, beside = slice(*self.starts[[first, stop]].tolist()), self.covariates
+        rows = slice(*self.starts[[first, stop]].tolist())
+        beside = self.covariates
         return replace(
             self,
             values=self.values[rows],
             starts=self.starts[first : stop + 1] - self.starts[first],
             ids=self.ids[first:stop],
             times=self.times[rows],
-            covariates=None if beside is None else replace(beside.take(rows), static=beside.static[first:stop]),
+            covariates=(
+                None
+                if beside is None
+                else replace(beside.take(rows), static=beside.static[first:stop])
+            ),
         )
 
     def last_times(self) -> pd.Index:
@@ -165,13 +187,17 @@ class Panel:
         return self.times[self.starts[1:] - 1]
 
     def fingerprint(self) -> str:
-        """Sha256 of ids, times, values, frequency, channels and covariates: equal data, equal print."""
+        """Sha256 of ids, times, values, frequency, channels and covariates: equal data, equal
+        print.
+        """
         zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
         words = [zone, self.freq, *self.channels, None, *self.ids.tolist()]
         if self.covariates is not None:
             words += [None, *self.covariates.words()]
         digest = hashlib.sha256("\x1f".join(f"{type(w).__name__}:{w}" for w in words).encode())
-        values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
+        values = np.where(
+            np.isnan(self.values), np.nan, self.values
+        )  # one bit pattern for every NaN
         more = () if self.covariates is None else (self.covariates.values,)
         for array in (self.starts, ticks(self.times), values, *more):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -187,61 +213,89 @@ class Panel:
         else:
             pick = np.arange(starts[-1]) + np.repeat(self.starts[:-1] + lo - starts[:-1], counts)
         covariates = None if self.covariates is None else self.covariates.take(pick)
-        return replace(self, values=self.values[pick], starts=starts, times=self.times[pick], covariates=covariates)
+        return replace(
+            self,
+            values=self.values[pick],
+            starts=starts,
+            times=self.times[pick],
+            covariates=covariates,
+        )
 
 
-def from_long(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None) -> Panel:
+def from_long(
+    df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+) -> Panel:
     """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
 
-    Rows may come in any order; the panel's series are sorted by id (categories by their order), rows by time. Columns
-    that are not named are ignored. Under the default names the dialect ``item_id, timestamp, target`` is understood
-    as well, and a frame without an id column is one series.
+    Rows may come in any order; the panel's series are sorted by id (categories by their order),
+    rows by time. Columns that are not named are ignored. Under the default names the dialect
+    ``item_id, timestamp, target`` is understood as well, and a frame without an id column is one
+    series.
 
     Args:
         df: The table.
-        schema: What its columns are. A missing covariate takes the last value before it under every policy but
-            ``"error"``.
+        schema: What its columns are. A missing covariate takes the last value before it under every
+            policy but ``"error"``.
         freq: Frequency where the schema names none.
-        missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are inserted as NaN.
+        missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are
+            inserted as NaN.
 
     Returns:
         The panel: N series, one channel.
 
     Raises:
         TypeError: If ``df`` is no DataFrame, or its time column holds no stamps.
-        ValueError: If a column is absent or doubled, the table is empty, or a value or stamp breaks a rule; the
-            message names the series, the first bad stamp, how many others there are, the rule and the remedy.
+        ValueError: If a column is absent or doubled, the table is empty, or a value or stamp breaks
+            a rule; the message names the series, the first bad stamp, how many others there are,
+            the rule and the remedy.
     """
     schema, freq, unit, missing = _reading(schema, freq, missing)
     df = check_frame(df, missing)
-    moving, statics = schema.columns.moving, schema.columns.static
+    moving = schema.columns.moving
+    statics = schema.columns.static
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics])
     if id_col is None:
-        codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
+        codes = np.zeros(len(df), dtype=np.int64)
+        ids = np.array(["series"], dtype=object)
     else:
         codes, ids = read_ids(df[id_col])
-    dialect = Dialect("long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype)
+    dialect = Dialect(
+        "long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype
+    )
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, taken, moving, statics)
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns)
-    cells, titles = [df[column] for column in columns], (str(target_col), *moving)
+    cells = [df[column] for column in columns]
+    titles = (str(target_col), *moving)
     categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
-    table = Table(codes, ids, pd.Index([]), values, foreign, cells, titles, dialect, len(moving), categories)
-    times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit)
-    static = read_static(df, statics, codes, table.series) if statics else np.empty((len(ids), 0), dtype=object)
+    table = Table(
+        codes, ids, pd.Index([]), values, foreign, cells, titles, dialect, len(moving), categories
+    )
+    times = read_stamps(
+        df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit
+    )
+    static = (
+        read_static(df, statics, codes, table.series)
+        if statics
+        else np.empty((len(ids), 0), dtype=object)
+    )
     return _panel(replace(table, times=times), freq, missing, statics, static)
 
 
-def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None) -> Panel:
-    """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is left as it was.
+def from_wide(
+    df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+) -> Panel:
+    """Check a wide frame (one row per stamp, one column per channel) and stack it; the frame is
+    left as it was.
 
     Args:
-        df: The table; its stamps stand in the index or in one column: the one that the schema names, where it is
-            there; else an index of stamps or periods; else the column that is called date, ds, timestamp, time or
-            datetime, the only one of datetimes, or the only one whose text or numbers read as stamps; else the index,
-            as integers or text. A column of numbers that an index became in a file is left out, with a warning.
+        df: The table; its stamps stand in the index or in one column: the one that the schema
+            names, where it is there; else an index of stamps or periods; else the column that is
+            called date, ds, timestamp, time or datetime, the only one of datetimes, or the only one
+            whose text or numbers read as stamps; else the index, as integers or text. A column of
+            numbers that an index became in a file is left out, with a warning.
         schema: What its columns are; covariates are no channels.
         freq, missing: As in :func:`from_long`.
 
@@ -250,15 +304,15 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
 
     Raises:
         TypeError: As :func:`from_long`.
-        ValueError: As :func:`from_long`; if several columns could be the time column, one beside it holds times too,
-            or there are static columns.
+        ValueError: As :func:`from_long`; if several columns could be the time column, one beside it
+            holds times too, or there are static columns.
     """
     schema, freq, unit, missing = _reading(schema, freq, missing)
     df = check_frame(df, missing)
     if schema.columns.static:
         raise ValueError(
-            f"static_cols need a long table, with rows of several series; got {list(schema.columns.static)!r} for a"
-            " wide one; melt it, or leave them out"
+            "static_cols need a long table, with rows of several series; got"
+            f" {list(schema.columns.static)!r} for a wide one; melt it, or leave them out"
         )
     named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
     covariates = schema.columns.moving
@@ -266,7 +320,8 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
     elif freq is None and isinstance(df.index, pd.RangeIndex):
-        freq, unit = abs(df.index.step), "integer"
+        freq = abs(df.index.step)
+        unit = "integer"
     check_covariate_cols(df, {"time_col": time_col}, covariates)
     apart = {*covariates, *([] if time_col is None else [time_col])}
     columns = value_cols(df, [column for column in df.columns if column not in apart])
@@ -275,33 +330,48 @@ def from_wide(df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = Non
     channels = tuple(str(column) for column in columns)
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(
-            f"a wide frame needs at least one value column, each with its own name; got {list(channels)!r}"
+            "a wide frame needs at least one value column, each with its own name; got"
+            f" {list(channels)!r}"
         )
     columns += covariates
     values, foreign = _read_columns(df, columns)
-    source, where = (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
+    source, where = (
+        (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
+    )
     times = read_stamps(source, where, lambda row: "the table", unit)
-    codes, ids = np.zeros(len(df), dtype=np.int64), np.array(["series"], dtype=object)
-    cells, titles, n = [df[column] for column in columns], (*channels, *covariates), len(channels)
+    codes = np.zeros(len(df), dtype=np.int64)
+    ids = np.array(["series"], dtype=object)
+    cells = [df[column] for column in columns]
+    titles = (*channels, *covariates)
+    n = len(channels)
     dialect = Dialect("wide", None, time_col, None, df.index.name if time_col is None else None)
     categories = read_categories(df, covariates, values[:, n:], foreign[:, n:])
-    table = Table(codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories)
+    table = Table(
+        codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories
+    )
     return _panel(table, freq, missing)
 
 
 def to_panel(
-    data: TableLike | Panel, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+    data: TableLike | Panel,
+    schema: Schema | None = None,
+    *,
+    freq: Any = None,
+    missing: str | None = None,
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
-    Long are frames that have the id column, or both the time and the target column (by the names given or, under
-    the default names, as ``item_id, timestamp, target``), those with ids and times in the levels of their index, and
-    those of one column of text, one of times that occur more than once and one of numbers, whatever their names. A name
-    other than the default must be in the frame.
+    Long are frames that have the id column, or both the time and the target column (by the names
+    given or, under the default names, as ``item_id, timestamp, target``), those with ids and times
+    in the levels of their index, and those of one column of text, one of times that occur more than
+    once and one of numbers, whatever their names. A name other than the default must be in the
+    frame.
 
     Args:
-        data: Panel, or whatever :func:`tsattn.data.columns.as_frame` takes: a frame, a series, numbers.
-        schema: What its columns are; default :class:`tsattn.Schema`'s. A panel must have its covariates.
+        data: Panel, or whatever :func:`tsattn.data.columns.as_frame` takes: a frame, a series,
+            numbers.
+        schema: What its columns are; default :class:`tsattn.Schema`'s. A panel must have its
+            covariates.
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``.
 
@@ -322,23 +392,33 @@ def to_panel(
     elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
         frame = frame.reset_index()
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
-    have = [name is not None and name in frame.columns for name in names]  # None may be the name of a column
+    have = [
+        name is not None and name in frame.columns for name in names
+    ]  # None may be the name of a column
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
     long = have[0] or (have[1] and have[2]) or asked
     if not have[2] and schema.target_col == "y":
         told = _told_apart(frame, schema, names[0] if have[0] else None)
-        long, schema = long or told is not None, told or schema
+        long = long or told is not None
+        schema = told or schema
     return (from_long if long else from_wide)(frame, schema, freq=freq, missing=missing)
 
 
 def _told_apart(frame: pd.DataFrame, schema: Schema, known: Any) -> Schema | None:
-    """How a long table of other names is read: ids, known or text that parts rows of one time, times, and numbers."""
-    beside, dated = (*schema.columns.moving, *schema.columns.static), isinstance(frame.index, pd.DatetimeIndex)
+    """How a long table of other names is read: ids, known or text that parts rows of one time,
+    times, and numbers.
+    """
+    beside = (*schema.columns.moving, *schema.columns.static)
+    dated = isinstance(frame.index, pd.DatetimeIndex)
     columns = [column for column in frame.columns if column not in beside]
     for id_col in (columns if known is None else [known]) if len(columns) == 3 - dated else ():
-        if known is None and pd.api.types.infer_dtype(frame[id_col]) not in ("string", "categorical"):
+        if known is None and pd.api.types.infer_dtype(frame[id_col]) not in (
+            "string",
+            "categorical",
+        ):
             continue
-        codes, time_col = pd.factorize(frame[id_col])[0], schema.time_col
+        codes = pd.factorize(frame[id_col])[0]
+        time_col = schema.time_col
         if not dated and time_col not in columns:
             time_col = find_time_col(frame, [*beside, id_col], codes)
         times = frame[time_col] if time_col in columns else frame.index
@@ -350,8 +430,11 @@ def _told_apart(frame: pd.DataFrame, schema: Schema, known: Any) -> Schema | Non
 
 
 def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
-    """A long frame of one with ids and times in its index, and how it is read; its one value column needs no name."""
-    beside, target_col = (*schema.columns.moving, *schema.columns.static), schema.target_col
+    """A long frame of one with ids and times in its index, and how it is read; its one value column
+    needs no name.
+    """
+    beside = (*schema.columns.moving, *schema.columns.static)
+    target_col = schema.target_col
     columns = [column for column in frame.columns if column not in beside]
     if target_col == "y" and "y" not in columns and ("target" in columns or len(columns) == 1):
         target_col = "target" if "target" in columns else columns[0]
@@ -359,7 +442,9 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     return frame, schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
 
 
-def _reading(schema: Schema | None, freq: Any, missing: str | None) -> tuple[Schema, Any, str | None, str]:
+def _reading(
+    schema: Schema | None, freq: Any, missing: str | None
+) -> tuple[Schema, Any, str | None, str]:
     """The schema, the frequency, its unit and the policy that count."""
     schema = Schema() if schema is None else schema
     freq = freq if schema.freq is None else schema.freq
@@ -371,17 +456,23 @@ def to_long(panel: Panel) -> pd.DataFrame:
     """The panel as a long frame, by series and time.
 
     Args:
-        panel: Long panels come back under their own column names and id dtype; a wide one is melted into
-            ``unique_id`` (the channel), ``ds`` and ``y``. Covariates follow under their names.
+        panel: Long panels come back under their own column names and id dtype; a wide one is melted
+            into ``unique_id`` (the channel), ``ds`` and ``y``. Covariates follow under their names.
 
     Returns:
         Frame with a RangeIndex.
     """
     dialect = panel.dialect
     if dialect.kind == "long":
-        frame: dict[Any, Any] = {dialect.time_col: panel.times, dialect.target_col: panel.values[:, 0]}
+        frame: dict[Any, Any] = {
+            dialect.time_col: panel.times,
+            dialect.target_col: panel.values[:, 0],
+        }
         if dialect.id_col is not None:
-            frame = {dialect.id_col: dialect.restore_ids(np.repeat(panel.ids, panel.lengths)), **frame}
+            frame = {
+                dialect.id_col: dialect.restore_ids(np.repeat(panel.ids, panel.lengths)),
+                **frame,
+            }
         return pd.DataFrame(frame | covariate_series(panel))
     rows, channels = panel.values.shape
     return pd.DataFrame(
@@ -389,7 +480,10 @@ def to_long(panel: Panel) -> pd.DataFrame:
             "unique_id": np.repeat(panel.series_names, rows),
             "ds": panel.times[np.tile(np.arange(rows), channels)],
             "y": panel.values.T.ravel(),
-            **{name: np.tile(column.to_numpy(), channels) for name, column in covariate_series(panel).items()},
+            **{
+                name: np.tile(column.to_numpy(), channels)
+                for name, column in covariate_series(panel).items()
+            },
         }
     )
 
@@ -406,7 +500,9 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
         named = values if known is None else np.array(known, dtype=object)[values.astype(np.int64)]
         found[name] = pd.Series(named)
     for s, name in enumerate(here.statics):
-        found[name] = pd.Series(here.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
+        found[name] = (
+            pd.Series(here.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
+        )
     return found
 
 
@@ -414,9 +510,10 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     """The panel as a wide frame, one column per series or channel.
 
     Args:
-        panel: Wide panels come back as they came, the stamps in their column (first) or in the index, covariates after
-            the channels; a long one is pivoted on an index of all its stamps, NaN where a series has none, and without
-            its covariates, which belong to single series.
+        panel: Wide panels come back as they came, the stamps in their column (first) or in the
+            index, covariates after the channels; a long one is pivoted on an index of all its
+            stamps, NaN where a series has none, and without its covariates, which belong to single
+            series.
 
     Returns:
         Frame in the order of time.
@@ -431,7 +528,9 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     row, stamps = pd.factorize(panel.times, sort=True)
     values = np.full((len(stamps), panel.n_series), np.nan)
     values[row, np.repeat(np.arange(panel.n_series), panel.lengths)] = panel.values[:, 0]
-    return pd.DataFrame(values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids))
+    return pd.DataFrame(
+        values, index=pd.Index(stamps, name=dialect.time_col), columns=pd.Index(panel.ids)
+    )
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
@@ -440,10 +539,12 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     Args:
         panel: The panel.
         n_rows: Rows that each series must have.
-        reason: Who needs them, as the subject of a sentence: ``"a context of 96 and a horizon of 24"``.
+        reason: Who needs them, as the subject of a sentence:
+            ``"a context of 96 and a horizon of 24"``.
 
     Raises:
-        ValueError: Naming the first short series, where it begins and ends, how many others, and the remedy.
+        ValueError: Naming the first short series, where it begins and ends, how many others, and
+            the remedy.
     """
     short = np.flatnonzero(panel.lengths < n_rows)
     if not len(short):
@@ -456,8 +557,8 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         shown.append(f"{who} ({len(rows)} rows{span})")
     others = f" and {len(short) - 3} more" if len(short) > 3 else ""
     raise ValueError(
-        f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every series; "
-        "give more rows, leave these series out, or ask for less"
+        f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every"
+        " series; give more rows, leave these series out, or ask for less"
     )
 
 
@@ -466,14 +567,19 @@ def _read_columns(df: pd.DataFrame, columns: Sequence[Any]) -> tuple[np.ndarray,
     if len(columns) == 1:
         values, foreign = read_numbers(df[columns[0]])
         return values[:, None], foreign[:, None]
-    values, foreign = np.empty((len(df), len(columns))), np.empty((len(df), len(columns)), dtype=bool)
+    values = np.empty((len(df), len(columns)))
+    foreign = np.empty((len(df), len(columns)), dtype=bool)
     for c, column in enumerate(columns):
         values[:, c], foreign[:, c] = read_numbers(df[column])
     return values, foreign
 
 
 def _panel(
-    table: Table, freq: Any, missing: str, statics: tuple[Hashable, ...] = (), static: np.ndarray | None = None
+    table: Table,
+    freq: Any,
+    missing: str,
+    statics: tuple[Hashable, ...] = (),
+    static: np.ndarray | None = None,
 ) -> Panel:
     table, starts, alias = regular(table, freq, missing)
     n = len(table.columns) - table.n_covariates
@@ -482,5 +588,8 @@ def _panel(
         static = np.empty((len(table.ids), 0), dtype=object) if static is None else static
         moving = np.ascontiguousarray(table.values[:, n:])
         covariates = Covariates(table.columns[n:], moving, statics, static, table.categories)
-    values, channels = np.ascontiguousarray(table.targets), table.columns[:n]
-    return Panel(values, starts, table.ids, table.times, alias, channels, table.dialect, missing, covariates)
+    values = np.ascontiguousarray(table.targets)
+    channels = table.columns[:n]
+    return Panel(
+        values, starts, table.ids, table.times, alias, channels, table.dialect, missing, covariates
+    )

@@ -37,41 +37,60 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
         steps: Steps ahead F.
 
     Returns:
-        In the dialect of the panel, by series and time: id, time and the future columns of NaN, ``N * F`` rows.
+        In the dialect of the panel, by series and time: id, time and the future columns of NaN,
+        ``N * F`` rows.
     """
-    dialect, times = panel.dialect, future_times(panel.last_times(), panel.freq, steps)
-    text = [name for name, known in zip(columns.moving, columns.categories, strict=False) if known is not None]
+    dialect = panel.dialect
+    times = future_times(panel.last_times(), panel.freq, steps)
+    text = [
+        name
+        for name, known in zip(columns.moving, columns.categories, strict=False)
+        if known is not None
+    ]
     data: dict[Any, Any] = {}
     if dialect.id_col is not None:
         data[dialect.id_col] = dialect.restore_ids(np.repeat(panel.ids, steps))
     if dialect.time_col is not None:
         data[dialect.time_col] = times
-    data |= {name: np.full(len(times), np.nan, object if name in text else float) for name in columns.future}
-    return pd.DataFrame(data, index=None if dialect.time_col is not None else times.rename(dialect.index_name))
+    data |= {
+        name: np.full(len(times), np.nan, object if name in text else float)
+        for name in columns.future
+    }
+    return pd.DataFrame(
+        data, index=None if dialect.time_col is not None else times.rename(dialect.index_name)
+    )
 
 
 def read_future(
     future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int, reach: int = 0
 ) -> np.ndarray:
-    """Values of the future columns after the end of each series; rows may come in any order, others are not read.
+    """Values of the future columns after the end of each series; rows may come in any order, others
+    are not read.
 
     Args:
-        future: Frame with the id and time columns of the panel and the future columns; for a wide panel without ids.
+        future: Frame with the id and time columns of the panel and the future columns; for a wide
+            panel without ids.
         panel, columns: As in :func:`future_frame`.
         steps: Steps ahead that need a value.
-        reach: Steps ahead that may have one, if more: a forecaster may read them for the steps before.
+        reach: Steps ahead that may have one, if more: a forecaster may read them for the steps
+            before.
 
     Returns:
-        float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0 where nothing is read.
-        A category is its place among those of the columns, -1 if it is none of them; one warning names all such.
+        float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0
+        where nothing is read. A category is its place among those of the columns, -1 if it is none
+        of them; one warning names all such.
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
-        ValueError: If nobody reads it, a column is absent, a value is no number, or a row is missing or comes twice.
+        ValueError: If nobody reads it, a column is absent, a value is no number, or a row is
+            missing or comes twice.
     """
     if not columns.future:
         if future is not None:
-            raise ValueError("future= was given, but the model reads no future columns; leave it out, or fit with some")
+            raise ValueError(
+                "future= was given, but the model reads no future columns; leave it out, or fit"
+                " with some"
+            )
         return np.empty((panel.n_series, max(steps, reach), 0))
     values = _look_up(future, panel, columns, max(steps, reach))
     gone = np.isnan(values[:, :steps])
@@ -82,13 +101,16 @@ def read_future(
         others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
         none = "future= was not given: " if future is None else ""
         raise ValueError(
-            f"{none}{who}: column {columns.future[column]!r} of future= is missing at {times[step]}{others}, but a"
-            f" forecast needs the future columns at all {steps} steps; {_FILL}"
+            f"{none}{who}: column {columns.future[column]!r} of future= is missing at"
+            f" {times[step]}{others}, but a forecast needs the future columns at all {steps} steps;"
+            f" {_FILL}"
         )
     return values
 
 
-def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int) -> np.ndarray:
+def _look_up(
+    future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int
+) -> np.ndarray:
     """Values ``[N, F, K]``, NaN where the frame has none."""
     values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
     if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
@@ -126,8 +148,8 @@ def _look_up(future: TableLike | None, panel: Panel, columns: CovariateColumns, 
         bad = rows[(foreign | np.isinf(numbers))[rows]]
         if len(bad):
             raise ValueError(
-                f"column {column!r} of future= holds {plain(frame[column].iloc[bad[0]])!r:.60} at {times[bad[0]]}"
-                f"{more(len(bad))}, but values must be finite numbers; correct it"
+                f"column {column!r} of future= holds {plain(frame[column].iloc[bad[0]])!r:.60} at"
+                f" {times[bad[0]]}{more(len(bad))}, but values must be finite numbers; correct it"
             )
         values[slot[rows], k] = numbers[rows]
     if new:
@@ -143,22 +165,31 @@ def _tell_new(new: dict[Hashable, list[Any]]) -> None:
         others = f" and {len(categories) - _NAMED} more" if len(categories) > _NAMED else ""
         parts.append(f"{shown}{others} in column {column!r}")
     warnings.warn(
-        f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as none of those known",
+        f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as"
+        " none of those known",
         stacklevel=6,
     )
 
 
-def _refuse_twice(slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel) -> None:
+def _refuse_twice(
+    slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel
+) -> None:
     if len(again := rows[pd.Index(slot).duplicated()]):
-        who = "" if panel.dialect.id_col is None else f" of series {plain(panel.ids[series[again[0]]])!r}"
+        who = (
+            ""
+            if panel.dialect.id_col is None
+            else f" of series {plain(panel.ids[series[again[0]]])!r}"
+        )
         raise ValueError(
-            f"future= has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may occur once; drop the"
-            " duplicates"
+            f"future= has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may"
+            " occur once; drop the duplicates"
         )
 
 
 def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
-    """The stamps of a future frame, of the kind that the panel has; those ``after`` its series are what it is for."""
+    """The stamps of a future frame, of the kind that the panel has; those ``after`` its series are
+    what it is for.
+    """
     time_col = panel.dialect.time_col
     unit = parse_freq(panel.freq).unit
     indexed = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
@@ -170,10 +201,19 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
     where = "the index of future=" if time_col is None else f"column {time_col!r} of future="
     times = read_stamps(column, where, lambda row: "future=", unit, after)
     zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
-    if isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex) or zones[0] != zones[1]:
+    if (
+        isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex)
+        or zones[0] != zones[1]
+    ):
         kinds = [
-            f"stamps {'in' if zoned else 'without'} a time zone" if isinstance(each, pd.DatetimeIndex) else "integers"
+            (
+                f"stamps {'in' if zoned else 'without'} a time zone"
+                if isinstance(each, pd.DatetimeIndex)
+                else "integers"
+            )
             for each, zoned in zip((times, panel.times), zones, strict=True)
         ]
-        raise ValueError(f"{where} holds {kinds[0]}, but the series have {kinds[1]}; give it the same kind")
+        raise ValueError(
+            f"{where} holds {kinds[0]}, but the series have {kinds[1]}; give it the same kind"
+        )
     return times

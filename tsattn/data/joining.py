@@ -16,27 +16,32 @@ from tsattn.data.schema import Schema
 
 
 def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
-    """The rows of both panels, series by series; where both have a stamp, the new one counts if it has a value.
+    """The rows of both panels, series by series; where both have a stamp, the new one counts if it
+    has a value.
 
     Args:
         old: Earlier rows.
-        new: Later rows of the same or other series, on the same frequency and with the same covariates.
-        context: Rows that are read: where the old panel has so many of a series, new ones before them do not count.
+        new: Later rows of the same or other series, on the same frequency and with the same
+            covariates.
+        context: Rows that are read: where the old panel has so many of a series, new ones before
+            them do not count.
 
     Raises:
-        ValueError: If the panels are of different kinds, rows between them are missing and the policy of ``new`` is to
-            refuse that, or a static value is another one now.
+        ValueError: If the panels are of different kinds, rows between them are missing and the
+            policy of ``new`` is to refuse that, or a static value is another one now.
     """
     if old.dialect.kind != new.dialect.kind:
         raise ValueError(
-            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the same kind"
+            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the"
+            " same kind"
         )
     new = _alike(old, new)
     here = new.covariates
     columns, statics = ((), ()) if here is None else (here.columns, here.statics)
     beside = _joined_covariates(old, new, columns, statics)
     times = old.times.append(new.times)
-    places, clock = pd.Index(old.ids).get_indexer(pd.Index(new.ids)), ticks(new.times)
+    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
+    clock = ticks(new.times)
     known = (places >= 0) & (old.lengths[places] >= context)
     first = np.where(known, ticks(old.times)[old.starts[:-1][places]], clock.min())
     early = np.append(np.zeros(len(old.values), dtype=bool), clock < np.repeat(first, new.lengths))
@@ -45,14 +50,17 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
         values = np.vstack([old.values, new.values])
         table = pd.DataFrame(values, columns=list(new.channels)).join(pd.DataFrame(beside))
         table.index = times
-        # Without a value a row stands for one that was not given; its covariates are carried from others.
+        # Without a value a row stands for one that was not given; its covariates are carried from
+        # others.
         empty = np.isnan(values).all(axis=1) & table.index.duplicated()
         table = table[~(early | empty)].groupby(level=0).last()
         joined = from_wide(table, reading)
     else:
         # Their own names: a covariate may be called y, or ds.
         given = {"id_col": "unique_id", "time_col": "ds", "target_col": "y"}
-        names = {parameter: getattr(new.dialect, parameter) or name for parameter, name in given.items()}
+        names = {
+            parameter: getattr(new.dialect, parameter) or name for parameter, name in given.items()
+        }
         ids: Any = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
         if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):  # which orders the series
             ids = new.dialect.restore_ids(ids)
@@ -66,8 +74,11 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
 
 
 def _alike(old: Panel, new: Panel) -> Panel:
-    """The new panel with stamps in the zone of the old one, and ids among whose categories the old ones are."""
-    zone, kinds = getattr(old.times, "tz", None), old.dialect.id_dtype
+    """The new panel with stamps in the zone of the old one, and ids among whose categories the old
+    ones are.
+    """
+    zone = getattr(old.times, "tz", None)
+    kinds = old.dialect.id_dtype
     if zone is not None and getattr(new.times, "tz", None) is not None:
         new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(zone))
     if isinstance(kinds, pd.CategoricalDtype):
@@ -82,6 +93,12 @@ def _joined_covariates(
 ) -> dict[Any, pd.Series]:
     """Columns of both, the old rows first."""
     parts = [covariate_series(panel) for panel in (old, new)]
-    found = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in (*columns, *statics)}
+    found = {
+        name: pd.concat([part[name] for part in parts], ignore_index=True)
+        for name in (*columns, *statics)
+    }
     # Objects are perhaps numbers in one table and categories in the other.
-    return {name: column.map(label) if column.dtype == object else column for name, column in found.items()}
+    return {
+        name: column.map(label) if column.dtype == object else column
+        for name, column in found.items()
+    }

@@ -1,4 +1,6 @@
-"""How a table is read: what its columns are, how its stamps go on, what is done about missing values."""
+"""How a table is read: what its columns are, how its stamps go on, what is done about missing
+values.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +15,41 @@ from tsattn.settings import Settings
 
 @dataclass(frozen=True, repr=False)
 class Schema(Settings):
-    """What the columns of a table are; every forecaster, ``backtest`` and the command line read tables by one.
+    """What the columns of a table are; every forecaster, ``backtest`` and the command line read
+    tables by one.
 
-    The default recognises long tables with the columns ``unique_id, ds, y`` or ``item_id, timestamp, target``, long
-    tables of one series without a column of ids, and wide tables with one column a series and their stamps in the
-    index or in a column. A time column of another name is found by its values.
+    The default recognises long tables with the columns ``unique_id, ds, y`` or
+    ``item_id, timestamp, target``, long tables of one series without a column of ids, and wide
+    tables with one column a series and their stamps in the index or in a column. A time column of
+    another name is found by its values.
 
     Args:
         id_col: Column of the series' names in a long table; ``None`` for a table of one series.
-        time_col: Column of stamps, of periods, of text that reads as stamps (days, months, ``"2000Q1"``, weeks), or of
-            integers: such as 20240131, 202401 or seconds and finer units since 1970 are read as stamps, years and all
-            others count steps.
+        time_col: Column of stamps, of periods, of text that reads as stamps (days, months,
+            ``"2000Q1"``, weeks), or of integers: such as 20240131, 202401 or seconds and finer
+            units since 1970 are read as stamps, years and all others count steps.
         target_col: Column of values in a long table.
-        freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, or the step of integer stamps; ``None`` infers it
-            over all series.
-        missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and ``"ffill"`` fill them at each
-            cutoff with what was known there; ``"mask"`` leaves them out of account, for forecasters that can. ``None``
-            is the forecaster's own choice: ``"mask"`` for the pretrained one, ``"error"`` for all others.
+        freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, or the step of integer stamps;
+            ``None`` infers it over all series.
+        missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and
+            ``"ffill"`` fill them at each cutoff with what was known there; ``"mask"`` leaves them
+            out of account, for forecasters that can. ``None`` is the forecaster's own choice:
+            ``"mask"`` for the pretrained one, ``"error"`` for all others.
         past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
-        future_cols: Columns that are known through the horizon as well, such as prices or weather forecasts;
-            ``predict`` takes their values as ``future=``.
-        static_cols: Columns with one value in a series of a long table: numbers, or text and categories.
-        calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``, ``"monthday"``, ``"month"``,
-            ``"yearday"``; ``"auto"`` takes those that fit the frequency and that the training rows show whole. Beside
-            them the holidays of a country or of a part of it, ``"holidays:DE"``, ``"holidays:DE-BY"`` (needs ``pip
-            install 'tsattn[holidays]'``), and dates of your own by :func:`tsattn.special_days`; both for steps of a
-            day or less, with the days before and after.
+        future_cols: Columns that are known through the horizon as well, such as prices or weather
+            forecasts; ``predict`` takes their values as ``future=``.
+        static_cols: Columns with one value in a series of a long table: numbers, or text and
+            categories.
+        calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``,
+            ``"monthday"``, ``"month"``, ``"yearday"``; ``"auto"`` takes those that fit the
+            frequency and that the training rows show whole. Beside them the holidays of a country
+            or of a part of it, ``"holidays:DE"``, ``"holidays:DE-BY"`` (needs
+            ``pip install 'tsattn[holidays]'``), and dates of your own by
+            :func:`tsattn.special_days`; both for steps of a day or less, with the days before and
+            after.
 
-    The past, future and static columns of a wide table are no channels, but belong to all of them. A forecaster that
-    reads no covariates leaves these columns and the calendar unread.
+    The past, future and static columns of a wide table are no channels, but belong to all of them.
+    A forecaster that reads no covariates leaves these columns and the calendar unread.
 
     Raises:
         ValueError: If a policy or frequency is unknown, or a column is named twice.
@@ -66,10 +74,14 @@ class Schema(Settings):
             raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {self.missing!r}")
         if self.freq is not None:
             alias = parse_freq(self.freq).alias
-            object.__setattr__(self, "freq", self.freq if isinstance(self.freq, str | int) else alias)
+            object.__setattr__(
+                self, "freq", self.freq if isinstance(self.freq, str | int) else alias
+            )
         for name in ("past_cols", "future_cols", "static_cols", "calendar"):
             given = getattr(self, name)
-            if isinstance(given, Iterable) and not isinstance(given, str | list | tuple):  # walked once, or no JSON
+            if isinstance(given, Iterable) and not isinstance(
+                given, str | list | tuple
+            ):  # walked once, or no JSON
                 object.__setattr__(self, name, list(map(plain, given)))
         _ = self.columns
 
@@ -80,4 +92,6 @@ class Schema(Settings):
         Raises:
             ValueError: If something is no list of names, or a name occurs twice.
         """
-        return CovariateColumns.checked(self.past_cols, self.future_cols, self.static_cols, self.calendar)
+        return CovariateColumns.checked(
+            self.past_cols, self.future_cols, self.static_cols, self.calendar
+        )

@@ -1,7 +1,8 @@
 """Special days that are known ahead: the holidays of a country, and dates that a user lists.
 
-Both are entries of a calendar in the form of strings, so that a schema which names them stays hashable, is saved as
-JSON, and can be typed at the command line: ``"holidays:DE-BY"`` and ``"days:Black Friday=2023-11-24,2024-11-29"``.
+Both are entries of a calendar in the form of strings, so that a schema which names them stays
+hashable, is saved as JSON, and can be typed at the command line: ``"holidays:DE-BY"`` and
+``"days:Black Friday=2023-11-24,2024-11-29"``.
 """
 
 from __future__ import annotations
@@ -36,16 +37,17 @@ def special_days(days: Any) -> tuple[str, ...]:
     Give dates of the past, so that their effect can be learnt, and those of the time to forecast.
 
     Args:
-        days: A mapping of dates to names; a table with a column of dates and perhaps one of text, the names; or dates
-            alone. Dates may be text, such as ``"2024-11-29"``, dates or stamps, whose hours do not count.
+        days: A mapping of dates to names; a table with a column of dates and perhaps one of text,
+            the names; or dates alone. Dates may be text, such as ``"2024-11-29"``, dates or stamps,
+            whose hours do not count.
 
     Returns:
         One entry for each name, sorted, or a single one of dates without names.
 
     Raises:
         TypeError: If there are no dates but numbers, say.
-        ValueError: If a date cannot be read, a name is missing or has an equals sign, or several columns could be the
-            dates or the names.
+        ValueError: If a date cannot be read, a name is missing or has an equals sign, or several
+            columns could be the dates or the names.
 
     Example:
         >>> special_days({"2023-11-24": "Black Friday", "2024-11-29": "Black Friday"})
@@ -58,13 +60,21 @@ def special_days(days: Any) -> tuple[str, ...]:
         raise ValueError("special_days needs at least one date such as '2024-11-29'; got none")
     stamps = read_stamps(dates, "the column of dates", lambda row: "special_days")
     if not isinstance(stamps, pd.DatetimeIndex):
-        raise TypeError(f"special_days needs dates such as '2024-11-29'; got {plain(dates.iloc[0])!r:.60}")
+        raise TypeError(
+            f"special_days needs dates such as '2024-11-29'; got {plain(dates.iloc[0])!r:.60}"
+        )
     texts = pd.Series(stamps.strftime("%Y-%m-%d"))
     if names is None:
         return (_DATES + ",".join(sorted(set(texts))),)
-    bad = [plain(name) for name in names if not isinstance(name, str) or not name.strip() or "=" in name]
+    bad = [
+        plain(name)
+        for name in names
+        if not isinstance(name, str) or not name.strip() or "=" in name
+    ]
     if bad:
-        raise ValueError(f"a name of special_days must be text without '='; got {bad[0]!r:.60}; rename it")
+        raise ValueError(
+            f"a name of special_days must be text without '='; got {bad[0]!r:.60}; rename it"
+        )
     groups = texts.groupby(names.str.strip().to_numpy())
     return tuple(f"{_DATES}{name}={','.join(sorted(set(own)))}" for name, own in groups)
 
@@ -78,11 +88,20 @@ def _dates_and_names(days: Any) -> tuple[pd.Series, pd.Series | None]:
     frame = as_frame(days).reset_index(drop=True)
     time_col = frame.columns[0] if len(frame.columns) == 1 else find_time_col(frame)
     if time_col is None:
-        raise ValueError(f"special_days finds no dates in the columns {list(frame.columns)!r}; call that column ds")
+        raise ValueError(
+            f"special_days finds no dates in the columns {list(frame.columns)!r}; call that"
+            " column ds"
+        )
     others = [column for column in frame.columns if column != time_col]
-    text = [column for column in others if pd.api.types.infer_dtype(frame[column]) in ("string", "categorical")]
+    text = [
+        column
+        for column in others
+        if pd.api.types.infer_dtype(frame[column]) in ("string", "categorical")
+    ]
     if len(text) > 1:
-        raise ValueError(f"columns {text!r} could all hold the names of special_days; keep one of them")
+        raise ValueError(
+            f"columns {text!r} could all hold the names of special_days; keep one of them"
+        )
     return frame[time_col], frame[text[0]].astype(object) if text else None
 
 
@@ -99,18 +118,23 @@ def check_days(entry: str, freq: str | int) -> None:
         freq: Frequency of the rows.
 
     Raises:
-        ValueError: If steps are longer than a day, the country or its part is unknown, or a date cannot be read.
+        ValueError: If steps are longer than a day, the country or its part is unknown, or a date
+            cannot be read.
         HolidaysMissing: If the package of the holidays is missing.
     """
     grid = parse_freq(freq)
     daily = grid.unit in ("day", "business") and grid.step == 1
     within_days = grid.unit == "tick" and grid.step <= _DAY_NANOSECONDS
     if grid.unit == "integer":
-        raise ValueError(f"calendar {entry!r:.60} marks days, but integer time has none; leave it out, or give stamps")
+        raise ValueError(
+            f"calendar {entry!r:.60} marks days, but integer time has none; leave it out, or give"
+            " stamps"
+        )
     if not daily and not within_days:
         raise ValueError(
-            f"calendar {entry!r:.60} marks days, but stamps of frequency {freq!r} are further apart; leave it out, or"
-            " give the number of such days in each step as a column of future_cols"
+            f"calendar {entry!r:.60} marks days, but stamps of frequency {freq!r} are further"
+            " apart; leave it out, or give the number of such days in each step as a column of"
+            " future_cols"
         )
     if entry.startswith(_HOLIDAYS):
         _check_place(entry)
@@ -153,8 +177,8 @@ def _listed_days(entry: str) -> np.ndarray:
             days.append(date.fromisoformat(text.strip()).toordinal() - _FIRST_DAY)
         except ValueError as error:
             raise ValueError(
-                f"calendar {entry!r:.60} holds {text!r:.40}, but dates are written 2024-12-31, with commas between"
-                " them; correct it, or make the entry by tsattn.special_days"
+                f"calendar {entry!r:.60} holds {text!r:.40}, but dates are written 2024-12-31, with"
+                " commas between them; correct it, or make the entry by tsattn.special_days"
             ) from error
     return np.array(days, dtype=np.int64)
 
@@ -170,30 +194,36 @@ def _package(entry: str) -> Any:
         import holidays
     except ImportError as error:
         raise HolidaysMissing(
-            f"calendar {entry!r:.60} needs the package holidays; install it with: pip install 'tsattn[holidays]'"
+            f"calendar {entry!r:.60} needs the package holidays; install it with: pip install"
+            " 'tsattn[holidays]'"
         ) from error
     return holidays
 
 
 def _check_place(entry: str) -> None:
-    """Refuse a country that the package of the holidays does not know, or a part that the country does not have."""
+    """Refuse a country that the package of the holidays does not know, or a part that the country
+    does not have.
+    """
     package = _package(entry)
     country, part = _place(entry)
     parts_of = package.list_supported_countries()
     if country not in parts_of:
         # Its modules are called by the countries' English names.
         names = {name: codes[1] for name, codes in package.registry.COUNTRIES.items()}
-        by_name = [names[name] for name in get_close_matches(country.lower().replace(" ", "_"), names)]
+        by_name = [
+            names[name] for name in get_close_matches(country.lower().replace(" ", "_"), names)
+        ]
         near = list(dict.fromkeys([*by_name, *get_close_matches(country, parts_of, cutoff=0.5)]))
         raise ValueError(
-            f"calendar {entry!r:.60}: no country {country!r:.40} is known; {_near(near)}write its two letters, such as"
-            " 'holidays:DE', and a part of it as 'holidays:DE-BY'"
+            f"calendar {entry!r:.60}: no country {country!r:.40} is known; {_near(near)}write its"
+            " two letters, such as 'holidays:DE', and a part of it as 'holidays:DE-BY'"
         )
     if part is not None and part not in parts_of[country]:
         near = get_close_matches(part, parts_of[country], cutoff=0.5)
         known = ", ".join(parts_of[country][:20]) or "none"
         raise ValueError(
-            f"calendar {entry!r:.60}: {country} has no part {part!r:.40}; {_near(near)}its parts are {known}"
+            f"calendar {entry!r:.60}: {country} has no part {part!r:.40}; {_near(near)}its parts"
+            f" are {known}"
         )
 
 
@@ -205,7 +235,9 @@ def _near(names: list[str]) -> str:
 def _holiday_days(entry: str, first_year: int, last_year: int) -> np.ndarray:
     """Days since 1970 of the holidays of those years, int64, to be read only."""
     country, part = _place(entry)
-    found = _package(entry).country_holidays(country, subdiv=part, years=range(first_year, last_year + 1))
+    found = _package(entry).country_holidays(
+        country, subdiv=part, years=range(first_year, last_year + 1)
+    )
     days = np.array(sorted(found), dtype="datetime64[D]").astype(np.int64)
     days.flags.writeable = False
     return days

@@ -1,4 +1,6 @@
-"""A panel in files: facts for JSON, arrays for tensors, and the checks that a panel out of a file must pass."""
+"""A panel in files: facts for JSON, arrays for tensors, and the checks that a panel out of a file
+must pass.
+"""
 
 import re
 from collections.abc import Mapping
@@ -19,16 +21,24 @@ _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
 
 
 def panel_facts(panel: Panel) -> dict[str, Any]:
-    """What JSON holds of a panel: ids, names, frequency, how its times are to be read. Covariates are no part of it.
+    """What JSON holds of a panel: ids, names, frequency, how its times are to be read. Covariates
+    are no part of it.
 
     Raises:
         ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
     """
-    dialect, ids = panel.dialect, panel.ids
+    dialect = panel.dialect
+    ids = panel.ids
     categories = getattr(dialect.id_dtype, "categories", None)
-    names = {name: exact(getattr(dialect, name), name) for name in ("id_col", "time_col", "target_col", "index_name")}
+    names = {
+        name: exact(getattr(dialect, name), name)
+        for name in ("id_col", "time_col", "target_col", "index_name")
+    }
     return {
-        "ids": [exact(value, "ids") for value in (ids.view(np.int64) if ids.dtype.kind == "M" else ids).tolist()],
+        "ids": [
+            exact(value, "ids")
+            for value in (ids.view(np.int64) if ids.dtype.kind == "M" else ids).tolist()
+        ],
         "ids_dtype": str(ids.dtype),
         **time_facts(panel.times),
         "freq": panel.freq,
@@ -38,7 +48,9 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
             "kind": dialect.kind,
             **names,
             "id_dtype": None if dialect.id_dtype is None else str(dialect.id_dtype),
-            "id_categories": None if categories is None else [exact(v, "ids") for v in categories.tolist()],
+            "id_categories": (
+                None if categories is None else [exact(v, "ids") for v in categories.tolist()]
+            ),
             "id_categories_dtype": None if categories is None else str(categories.dtype),
             "id_ordered": bool(getattr(dialect.id_dtype, "ordered", False)),
         },
@@ -46,12 +58,15 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
 
 
 def panel_arrays(panel: Panel) -> dict[str, np.ndarray]:
-    """The rest of it: ``values`` float64 [rows, C], ``starts`` and ``times`` int64 [N + 1] and [rows]."""
+    """The rest of it: ``values`` float64 [rows, C], ``starts`` and ``times`` int64 [N + 1] and
+    [rows].
+    """
     return {"values": panel.values, "starts": panel.starts, "times": ticks(panel.times).copy()}
 
 
 def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel:
-    """Undo :func:`panel_facts` and :func:`panel_arrays`; :func:`check_panel` is to be called of the result.
+    """Undo :func:`panel_facts` and :func:`panel_arrays`; :func:`check_panel` is to be called of the
+    result.
 
     Raises:
         ValueError: If something is not what they gave; also LookupError or TypeError.
@@ -80,7 +95,8 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
 
 
 def _dialect(told: dict[str, Any]) -> Dialect:
-    categories, dtype = told.pop("id_categories"), told.pop("id_categories_dtype", "object")
+    categories = told.pop("id_categories")
+    dtype = told.pop("id_categories_dtype", "object")
     ordered = told.pop("id_ordered", False)
     if categories is not None:
         told["id_dtype"] = pd.CategoricalDtype(pd.Index(categories, dtype=dtype), ordered=ordered)
@@ -92,7 +108,8 @@ def _dialect(told: dict[str, Any]) -> Dialect:
 
 
 def check_panel(panel: Panel) -> None:
-    """Refuse a panel that no table could have become: loading skips the checks that reading a frame makes.
+    """Refuse a panel that no table could have become: loading skips the checks that reading a frame
+    makes.
 
     Args:
         panel: As :func:`panel_from` gave it.
@@ -100,22 +117,45 @@ def check_panel(panel: Panel) -> None:
     Raises:
         ValueError: If it breaks a rule.
     """
-    values, starts, dialect = panel.values, panel.starts, panel.dialect
+    values = panel.values
+    starts = panel.starts
+    dialect = panel.dialect
     require(all(isinstance(name, str) for name in panel.channels), "channels are no names")
-    require(values.dtype == np.float64 and values.shape == (len(panel.times), panel.n_channels), "values do not fit")
-    require(panel.missing in MISSING and not np.isinf(values).any(), "values or their policy are wrong")
+    require(
+        values.dtype == np.float64 and values.shape == (len(panel.times), panel.n_channels),
+        "values do not fit",
+    )
+    require(
+        panel.missing in MISSING and not np.isinf(values).any(), "values or their policy are wrong"
+    )
     require(panel.missing == "mask" or not np.isnan(values).any(), "values are missing")
-    require(starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,), "series do not fit the rows")
+    require(
+        starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,),
+        "series do not fit the rows",
+    )
     rows = np.diff(starts)
     whole = starts[0] == 0 and (rows > 0).all()
-    require(bool(whole) and len(rows) > 0 and starts[-1] == len(values), "series do not fit the rows")
+    require(
+        bool(whole) and len(rows) > 0 and starts[-1] == len(values), "series do not fit the rows"
+    )
     require(pd.Index(panel.ids).is_unique, "ids occur twice")
     grid = parse_freq(panel.freq)
-    require(grid.alias == panel.freq and isinstance(panel.times, pd.DatetimeIndex) == (grid.unit != "integer"), "freq")
+    require(
+        grid.alias == panel.freq
+        and isinstance(panel.times, pd.DatetimeIndex) == (grid.unit != "integer"),
+        "freq",
+    )
     position, exact = locate(panel.times, np.repeat(starts[:-1], rows), grid)
     steps = np.arange(len(values)) - np.repeat(starts[:-1], rows)
-    require(bool(exact.all()) and np.array_equal(position, steps), f"stamps are off frequency {panel.freq!r:.40}")
-    long = dialect.kind == "long" and panel.n_channels == 1 and None not in (dialect.time_col, dialect.target_col)
+    require(
+        bool(exact.all()) and np.array_equal(position, steps),
+        f"stamps are off frequency {panel.freq!r:.40}",
+    )
+    long = (
+        dialect.kind == "long"
+        and panel.n_channels == 1
+        and None not in (dialect.time_col, dialect.target_col)
+    )
     wide = dialect.kind == "wide" and panel.n_series == 1 and dialect.id_col is None
     require(long or wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
     if dialect.id_col is not None:
@@ -123,7 +163,8 @@ def check_panel(panel: Panel) -> None:
 
 
 def time_facts(times: pd.Index) -> dict[str, Any]:
-    """How ticks are to be read: their unit, and their zone by a name or an offset that every machine knows.
+    """How ticks are to be read: their unit, and their zone by a name or an offset that every
+    machine knows.
 
     Raises:
         ValueError: If the zone has neither, such as a machine's own local time.
@@ -136,14 +177,18 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
     # A zone with summer time has no offset at no time.
     for name in (str(times.tz), _offset_name(times.tz.utcoffset(None))):
         try:
-            same = times.tz_convert(_zone(name, known)).tz_localize(None).equals(times.tz_localize(None))
+            same = (
+                times.tz_convert(_zone(name, known))
+                .tz_localize(None)
+                .equals(times.tz_localize(None))
+            )
         except ValueError:
             continue
         if same:
             return {"times": f"stamps in {name}", "zoneinfo": known, "unit": times.unit}
     raise ValueError(
-        f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to one that has"
-        " a name, such as tz_convert('UTC'), before fit"
+        f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to"
+        " one that has a name, such as tz_convert('UTC'), before fit"
     )
 
 
@@ -156,10 +201,14 @@ def _offset_name(offset: timedelta | None) -> str:
 
 
 def _zone(name: str, known: bool) -> str | tzinfo:
-    """What pandas takes for a zone; only names and offsets, since it would also read any file as one."""
+    """What pandas takes for a zone; only names and offsets, since it would also read any file as
+    one.
+    """
     if fixed := _OFFSET.fullmatch(name):
         sign = -1 if fixed[1] == "-" else 1
-        return timezone(sign * timedelta(hours=int(fixed[2]), minutes=int(fixed[3]), seconds=int(fixed[4] or 0)))
+        return timezone(
+            sign * timedelta(hours=int(fixed[2]), minutes=int(fixed[3]), seconds=int(fixed[4] or 0))
+        )
     if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
         raise ValueError(f"{name!r:.60} names no time zone")
     try:
@@ -174,11 +223,16 @@ def exact(value: Any, what: str) -> Any:
     Raises:
         ValueError: If it is none.
     """
-    value = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
+    value = (
+        value.item()
+        if isinstance(value, np.generic) and not isinstance(value, np.datetime64)
+        else value
+    )
     if value is None or type(value) in (str, int, float, bool):
         return value
     raise ValueError(
-        f"{what} of type {type(value).__name__} cannot be saved, only text and numbers; convert them to text before fit"
+        f"{what} of type {type(value).__name__} cannot be saved, only text and numbers; convert"
+        " them to text before fit"
     )
 
 

@@ -1,4 +1,6 @@
-"""Rules that a table must keep, and refusals that name the series, stamp and value that break them."""
+"""Rules that a table must keep, and refusals that name the series, stamp and value that
+break them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,21 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import Grid, check_kind, clock_of, infer_grid, more, parse_freq, place, stamps_at, ticks
+from tsattn.data.calendar import (
+    Grid,
+    check_kind,
+    clock_of,
+    infer_grid,
+    more,
+    parse_freq,
+    place,
+    stamps_at,
+    ticks,
+)
 from tsattn.data.columns import Dialect, plain
 
-_MOST = 100  # a table may grow this much by inserted rows: beyond that a stamp or the frequency is wrong
+# a table may grow this much by inserted rows: beyond that a stamp or the frequency is wrong
+_MOST = 100
 
 
 @dataclass(frozen=True)
@@ -30,12 +43,18 @@ class Table:
     columns: tuple[Any, ...]  # their names
     dialect: Dialect
     n_covariates: int = 0
-    categories: tuple[tuple[str, ...] | None, ...] = ()  # of the covariates, empty where all are numbers
+    categories: tuple[
+        tuple[str, ...] | None, ...
+    ] = ()  # of the covariates, empty where all are numbers
 
     @property
     def targets(self) -> np.ndarray:
         """The values without the covariates, [rows, C]."""
-        return self.values[:, : len(self.columns) - self.n_covariates] if self.n_covariates else self.values
+        return (
+            self.values[:, : len(self.columns) - self.n_covariates]
+            if self.n_covariates
+            else self.values
+        )
 
     def series(self, n: int) -> str:
         """What to call series n in an error."""
@@ -46,10 +65,16 @@ class Table:
     def place(self, n: int, column: int) -> str:
         """What to call a value's series in an error."""
         wide = self.dialect.kind == "wide"
-        return f"column {self.columns[column]!r}" if wide else f"{self.series(n)}: column {self.columns[column]!r}"
+        return (
+            f"column {self.columns[column]!r}"
+            if wide
+            else f"{self.series(n)}: column {self.columns[column]!r}"
+        )
 
     def count(self, mask: np.ndarray) -> str:
-        """How many values a mask [rows, columns] holds beyond the first, and of how many series or columns."""
+        """How many values a mask [rows, columns] holds beyond the first, and of how many series or
+        columns.
+        """
         row, column = np.nonzero(mask)
         wide = self.dialect.kind == "wide"
         owners = len(np.unique(column if wide else self.codes[row]))
@@ -57,8 +82,11 @@ class Table:
 
     def sorted(self) -> Table:
         """Rows by series and time; equal stamps keep their order."""
-        clock, codes = ticks(self.times), self.codes
-        if ((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1]))).all():
+        clock = ticks(self.times)
+        codes = self.codes
+        if (
+            (codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1]))
+        ).all():
             return self
         order = np.lexsort((clock, codes))
         return replace(
@@ -80,7 +108,8 @@ def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, s
         missing: Policy for missing values and absent rows.
 
     Returns:
-        The table by series and time, rows at which series start (int64 [N + 1]), and the frequency's alias.
+        The table by series and time, rows at which series start (int64 [N + 1]), and the
+        frequency's alias.
 
     Raises:
         ValueError: At the first rule that is broken.
@@ -102,29 +131,34 @@ def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, s
     return _carry_covariates(table, starts, missing), starts, grid.alias
 
 
-def _refuse_gap(table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid) -> NoReturn:
+def _refuse_gap(
+    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
+) -> NoReturn:
     """Name the first absent stamp; ``gaps`` are the rows absent after each row but the last."""
     row = int(np.flatnonzero(gaps)[0])
     clock = clock_of(table.times, grid)[starts[table.codes[[row]]]]
     absent = stamps_at(clock, position[[row]] + 1, grid, table.times)[0]
     others = more(int(gaps.sum()), len(np.unique(table.codes[1:][gaps > 0])))
     raise ValueError(
-        f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps must follow frequency "
-        f"{grid.alias!r} without gaps; add the rows, pass another freq=, or have gaps filled by "
-        "missing='interpolate' or 'ffill'"
+        f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
+        f" must follow frequency {grid.alias!r} without gaps; add the rows, pass another freq=, or"
+        " have gaps filled by missing='interpolate' or 'ffill'"
     )
 
 
-def _insert_rows(table: Table, starts: np.ndarray, position: np.ndarray, grid: Grid) -> tuple[Table, np.ndarray]:
+def _insert_rows(
+    table: Table, starts: np.ndarray, position: np.ndarray, grid: Grid
+) -> tuple[Table, np.ndarray]:
     """Put a row of NaN at every absent stamp; positions count the steps since each series began."""
     lengths = position[starts[1:] - 1] + 1
     if lengths.sum() > _MOST * len(position):
         n = int(np.argmax(lengths))
-        first, last = table.times[starts[n]], table.times[starts[n + 1] - 1]
+        first = table.times[starts[n]]
+        last = table.times[starts[n + 1] - 1]
         raise ValueError(
-            f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency {grid.alias!r}, "
-            f"but a table may grow {_MOST} times at most by inserted rows; correct the stamps or "
-            "pass another freq="
+            f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency"
+            f" {grid.alias!r}, but a table may grow {_MOST} times at most by inserted rows; correct"
+            " the stamps or pass another freq="
         )
     begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     codes = np.repeat(np.arange(len(lengths)), lengths)
@@ -138,16 +172,28 @@ def _insert_rows(table: Table, starts: np.ndarray, position: np.ndarray, grid: G
 def _check_numbers(table: Table) -> None:
     convert = "convert it with pd.to_numeric or drop it"
     if table.dialect.kind == "wide":
-        convert += "; a time column is named by time_col=, the columns of a long table also by id_col= and target_col="
+        convert += (
+            "; a time column is named by time_col=, the columns of a long table also by id_col= and"
+            " target_col="
+        )
     for mask, rule, remedy in (
         (table.foreign, "values must be numbers", convert),
-        (np.isinf(table.values), "values must be finite", "correct it, or make it NaN and choose a policy by missing="),
+        (
+            np.isinf(table.values),
+            "values must be finite",
+            "correct it, or make it NaN and choose a policy by missing=",
+        ),
     ):
         if mask.any():
             row, column = (int(i) for i in np.argwhere(mask)[0])
             cell = plain(table.cells[column].iloc[row])
-            if isinstance(cell, str) and not any(map(str.isalpha, cell)):  # 1,5 and $10.04, or - where nothing is known
-                remedy = f"write numbers as 10037.72, without separators or signs, and - as an empty cell, or {remedy}"
+            if isinstance(cell, str) and not any(
+                map(str.isalpha, cell)
+            ):  # 1,5 and $10.04, or - where nothing is known
+                remedy = (
+                    "write numbers as 10037.72, without separators or signs, and - as an empty"
+                    f" cell, or {remedy}"
+                )
             raise ValueError(
                 f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
                 f"{table.count(mask)}, but {rule}; {remedy}"
@@ -155,7 +201,8 @@ def _check_numbers(table: Table) -> None:
 
 
 def _check_duplicates(table: Table) -> None:
-    clock, codes = ticks(table.times), table.codes
+    clock = ticks(table.times)
+    codes = table.codes
     same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])
     if same.any():
         row = int(np.flatnonzero(same)[0])
@@ -164,8 +211,8 @@ def _check_duplicates(table: Table) -> None:
         if table.dialect.id_col is None:
             remedy += ", or name the id column by id_col= if the table holds several series"
         raise ValueError(
-            f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a stamp may occur "
-            f"once in a series; {remedy}"
+            f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
+            f" stamp may occur once in a series; {remedy}"
         )
 
 
@@ -176,12 +223,15 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
     row, channel = (int(i) for i in np.argwhere(gone)[0])
     if missing == "error":
         raise ValueError(
-            f"{table.place(table.codes[row], channel)} is missing (NaN) at {table.times[row]}{table.count(gone)}, but "
-            "missing='error' allows no missing values; fill them in, or pass missing='interpolate' or 'ffill'"
+            f"{table.place(table.codes[row], channel)} is missing (NaN) at"
+            f" {table.times[row]}{table.count(gone)}, but missing='error' allows no missing values;"
+            " fill them in, or pass missing='interpolate' or 'ffill'"
         )
     leading = gone[starts[:-1]]
     if missing == "mask":
-        leading = np.logical_and.reduceat(gone, starts[:-1], axis=0)  # only a series without any value
+        leading = np.logical_and.reduceat(
+            gone, starts[:-1], axis=0
+        )  # only a series without any value
     if leading.any():
         n, channel = (int(i) for i in np.argwhere(leading)[0])
         empty = bool(gone[starts[n] : starts[n + 1], channel].all())
@@ -192,26 +242,32 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             if empty
             else ("is missing (NaN) at its first stamp", "drop the rows before its first value")
         )
+        rule = "needs some value" if missing == "mask" else "fills only from values known before"
         raise ValueError(
-            f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but missing={missing!r} "
-            f"{'needs some value' if missing == 'mask' else 'fills only from values known before'}; {remedy}"
+            f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but"
+            f" missing={missing!r} {rule}; {remedy}"
         )
 
 
 def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
-    """Covariates that are missing take the last value before them, if a policy for missing values was chosen."""
+    """Covariates that are missing take the last value before them, if a policy for missing values
+    was chosen.
+    """
     n_targets = len(table.columns) - table.n_covariates
     covariates = table.values[:, n_targets:]
     gone = np.isnan(covariates)
     if not gone.any():
         return table
     row, column = (int(i) for i in np.argwhere(gone)[0])
-    where = f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at {table.times[row]}"
+    where = (
+        f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
+        f" {table.times[row]}"
+    )
     where += table.count(gone)
     if missing == "error":
         raise ValueError(
-            f"{where}, but a covariate needs a value in every row; fill it in, or have the last value carried forward"
-            " by missing='ffill', 'interpolate' or 'mask'"
+            f"{where}, but a covariate needs a value in every row; fill it in, or have the last"
+            " value carried forward by missing='ffill', 'interpolate' or 'mask'"
         )
     known = np.where(gone, -1, np.arange(len(gone))[:, None])
     before = np.maximum.accumulate(known, axis=0)
@@ -219,9 +275,9 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     if early.any():
         row, column = (int(i) for i in np.argwhere(early)[0])
         raise ValueError(
-            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at {table.times[row]}"
-            f"{table.count(early)}, but nothing stands before it that could be carried forward; fill it in, or drop the"
-            " rows before its first value"
+            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
+            f" {table.times[row]}{table.count(early)}, but nothing stands before it that could be"
+            " carried forward; fill it in, or drop the rows before its first value"
         )
     carried = np.take_along_axis(covariates, before, axis=0)
     return replace(table, values=np.concatenate([table.targets, carried], axis=1))

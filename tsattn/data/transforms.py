@@ -14,9 +14,10 @@ TRANSFORMS = ("log1p", "sqrt", "nonnegative")
 class TargetTransform:
     """A monotone map of the target before anything is learnt, undone in every forecast.
 
-    ``"log1p"`` is ``log(1 + y)`` and ``"sqrt"`` the square root, for values that are never negative and whose spread
-    grows with their level. ``"nonnegative"`` leaves the values as they are and cuts forecasts off at 0. A point
-    forecast that is a mean on the mapped scale is none on the original one: it lies below it for both maps.
+    ``"log1p"`` is ``log(1 + y)`` and ``"sqrt"`` the square root, for values that are never negative
+    and whose spread grows with their level. ``"nonnegative"`` leaves the values as they are and
+    cuts forecasts off at 0. A point forecast that is a mean on the mapped scale is none on the
+    original one: it lies below it for both maps.
 
     Args:
         name: One of ``TRANSFORMS``, or ``None`` for the identity.
@@ -25,7 +26,8 @@ class TargetTransform:
         ValueError: If the name is unknown.
 
     Example:
-        >>> TargetTransform("sqrt").inverse(TargetTransform("sqrt").forward(np.array([0.0, 9.0]))).tolist()
+        >>> root = TargetTransform("sqrt")
+        >>> root.inverse(root.forward(np.array([0.0, 9.0]))).tolist()
         [0.0, 9.0]
     """
 
@@ -33,7 +35,10 @@ class TargetTransform:
 
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in TRANSFORMS:
-            raise ValueError(f"target_transform must be one of {', '.join(TRANSFORMS)} or None; got {self.name!r}")
+            raise ValueError(
+                f"target_transform must be one of {', '.join(TRANSFORMS)} or None; got"
+                f" {self.name!r}"
+            )
 
     def check(self, panel: Panel) -> None:
         """Refuse values that the map has no image for.
@@ -47,10 +52,15 @@ class TargetTransform:
         if len(bad):
             row, channel = bad[0]
             series = int(np.searchsorted(panel.starts, row, side="right")) - 1
-            name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[series])
+            name = (
+                panel.channels[channel]
+                if panel.dialect.kind == "wide"
+                else plain(panel.ids[series])
+            )
             raise ValueError(
                 f"target_transform={self.name!r} needs values of at least 0; series {name!r} has"
-                f" {panel.values[row, channel]:g} at {panel.times[row]}; shift the values or leave the transform out"
+                f" {panel.values[row, channel]:g} at {panel.times[row]}; shift the values or leave"
+                " the transform out"
             )
 
     def panel(self, panel: Panel) -> Panel:
@@ -60,7 +70,11 @@ class TargetTransform:
             ValueError: As :meth:`check`.
         """
         self.check(panel)
-        return panel if self.name in (None, "nonnegative") else replace(panel, values=self.forward(panel.values))
+        return (
+            panel
+            if self.name in (None, "nonnegative")
+            else replace(panel, values=self.forward(panel.values))
+        )
 
     def windows(self, x: np.ndarray) -> np.ndarray:
         """Contexts ``[B, T, C]`` on the scale of learning.
@@ -70,8 +84,8 @@ class TargetTransform:
         """
         if self.name is not None and (x < 0).any():
             raise ValueError(
-                f"target_transform={self.name!r} needs values of at least 0; windows have {np.nanmin(x):g}; shift"
-                " them, or fit without the transform"
+                f"target_transform={self.name!r} needs values of at least 0; windows have"
+                f" {np.nanmin(x):g}; shift them, or fit without the transform"
             )
         return self.forward(x)
 

@@ -1,4 +1,6 @@
-"""Which rows does a forecast see, and which does it answer for? Splits, windows, filling and scaling."""
+"""Which rows does a forecast see, and which does it answer for? Splits, windows, filling and
+scaling.
+"""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +44,8 @@ class Split:
     def __post_init__(self) -> None:
         if self.train < 1 or self.test < 1 or self.valid < 0:
             raise ValueError(
-                f"a split needs train >= 1, valid >= 0 and test >= 1 rows; got {self.train}, {self.valid},"
-                f" {self.test}; change the shares or bring more rows"
+                f"a split needs train >= 1, valid >= 0 and test >= 1 rows; got {self.train},"
+                f" {self.valid}, {self.test}; change the shares or bring more rows"
             )
 
     @property
@@ -53,7 +55,8 @@ class Split:
 
     @classmethod
     def from_shares(cls, n_rows: int, shares: str | Sequence[float]) -> "Split":
-        """Split ``n_rows`` as the published protocol does: int(a n) train, int(c n) test, the rest validation.
+        """Split ``n_rows`` as the published protocol does: int(a n) train, int(c n) test, the rest
+        validation.
 
         Args:
             n_rows: Rows of the table.
@@ -67,19 +70,26 @@ class Split:
             parts = [float(field) for field in fields]
         except (TypeError, ValueError):
             parts = []
-        if len(parts) != 3 or any(not 0 <= part < 1 for part in parts) or abs(sum(parts) - 1) > 1e-9:
-            raise ValueError(f"split needs three shares that sum to 1, such as 0.7,0.1,0.2; got {shares!r}")
-        train, test = int(n_rows * parts[0]), int(n_rows * parts[2])
+        if (
+            len(parts) != 3
+            or any(not 0 <= part < 1 for part in parts)
+            or abs(sum(parts) - 1) > 1e-9
+        ):
+            raise ValueError(
+                f"split needs three shares that sum to 1, such as 0.7,0.1,0.2; got {shares!r}"
+            )
+        train = int(n_rows * parts[0])
+        test = int(n_rows * parts[2])
         return cls(train, n_rows - train - test, test)
 
 
 class History:
     """Contexts and futures of a panel, missing values filled with what was known at each cutoff.
 
-    A value that is missing between two known ones lies on the line through them (``interpolate``) only if the
-    later one stands before the cutoff; otherwise, and always under ``ffill``, the last known value holds. So no
-    forecast depends on a row after its cutoff. Under ``mask`` nothing is filled: contexts have NaN where a value is
-    missing, for forecasters that can look past them.
+    A value that is missing between two known ones lies on the line through them (``interpolate``)
+    only if the later one stands before the cutoff; otherwise, and always under ``ffill``, the last
+    known value holds. So no forecast depends on a row after its cutoff. Under ``mask`` nothing is
+    filled: contexts have NaN where a value is missing, for forecasters that can look past them.
 
     Args:
         panel: The series; ``panel.missing`` is the policy.
@@ -96,14 +106,16 @@ class History:
             self._fill(missing)
 
     def _fill(self, missing: np.ndarray) -> None:
-        values, n_rows = self.panel.values, len(self.panel.values)
+        values = self.panel.values
+        n_rows = len(self.panel.values)
         lengths = np.diff(self.panel.starts)
         first = np.repeat(self.panel.starts[:-1], lengths)[:, None]
         stop = np.repeat(self.panel.starts[1:], lengths)[:, None]
         row = np.arange(n_rows)[:, None]
         before = np.maximum.accumulate(np.where(missing, -1, row), axis=0)
         after = np.minimum.accumulate(np.where(missing, n_rows, row)[::-1], axis=0)[::-1]
-        unknown_before, unknown_after = before < first, after >= stop
+        unknown_before = before < first
+        unknown_after = after >= stop
         # A slice may begin with missing values: its first known one stands in for them.
         before = np.where(unknown_before, np.where(unknown_after, row, after), before)
         held = np.take_along_axis(values, before, axis=0)
@@ -131,12 +143,13 @@ class History:
         """The rows before each end, as many as its series has there, ``reach`` at most.
 
         Args:
-            ends: Absolute rows just after the last row of each context, ``[B]``; each has a row before it.
+            ends: Absolute rows just after the last row of each context, ``[B]``; each has a row
+                before it.
             reach: Most rows in a context, at least 1.
 
         Returns:
-            Filled values, ``[B, T, C]`` in float64, T the rows of the longest of these contexts. A shorter one has NaN
-            before the first row of its series.
+            Filled values, ``[B, T, C]`` in float64, T the rows of the longest of these contexts. A
+            shorter one has NaN before the first row of its series.
         """
         owner = np.searchsorted(self.panel.starts, ends - 1, side="right") - 1
         first = np.maximum(self.panel.starts[owner], ends - reach)
@@ -147,7 +160,9 @@ class History:
         return x
 
     def _at(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Values of ``rows [B, T]`` filled with what is known before ``ends [B]``, ``[B, T, C]``."""
+        """Values of ``rows [B, T]`` filled with what is known before ``ends [B]``, ``[B,
+        T, C]``.
+        """
         x = self.filled[rows]
         if self._held is not None and self._next is not None:
             x = np.where(self._next[rows] >= ends[:, None, None], self._held[rows], x)
@@ -171,7 +186,11 @@ def known_rows(x: np.ndarray) -> np.ndarray:
         array([2])
     """
     known = ~np.isnan(x).all(axis=2)
-    return np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0) if x.shape[1] else np.zeros(len(x), int)
+    return (
+        np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0)
+        if x.shape[1]
+        else np.zeros(len(x), int)
+    )
 
 
 def known_lengths(panel: Panel) -> np.ndarray:
@@ -182,7 +201,8 @@ def known_lengths(panel: Panel) -> np.ndarray:
 
 
 def require_known(panel: Panel, reach: int) -> None:
-    """Refuse a panel with a series or channel that has no value among the rows that a forecast reads.
+    """Refuse a panel with a series or channel that has no value among the rows that a forecast
+    reads.
 
     Args:
         panel: The panel.
@@ -203,8 +223,8 @@ def require_known(panel: Panel, reach: int) -> None:
         name = f"channel {panel.channels[channel]!r}" if wide else f"series {plain(panel.ids[n])!r}"
         others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
         raise ValueError(
-            f"{name}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows, but a forecast needs"
-            " one; fill one in, or leave it out"
+            f"{name}{others} has no value among its last {min(reach, int(panel.lengths[n]))} rows,"
+            " but a forecast needs one; fill one in, or leave it out"
         )
 
 
@@ -214,7 +234,8 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
     Args:
         x: Windows with a value in each channel, T at most ``context``.
         context: Rows wanted.
-        fill: Give the mean of the window and channel for missing values; otherwise the rows at the front are NaN.
+        fill: Give the mean of the window and channel for missing values; otherwise the rows at the
+            front are NaN.
 
     Example:
         >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
@@ -223,7 +244,9 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
     if lacking := context - x.shape[1]:
         x = np.concatenate([np.full((len(x), lacking, x.shape[2]), np.nan), x], axis=1)
     gone = np.isnan(x)
-    return np.where(gone, x.mean(axis=1, keepdims=True, where=~gone), x) if fill and gone.any() else x
+    return (
+        np.where(gone, x.mean(axis=1, keepdims=True, where=~gone), x) if fill and gone.any() else x
+    )
 
 
 def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.ndarray:
@@ -240,8 +263,8 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 3 or x.shape[1] < context:
         raise ValueError(
-            f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}: give longer"
-            " windows, or a forecaster with a smaller context"
+            f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}:"
+            " give longer windows, or a forecaster with a smaller context"
         )
     known = np.isfinite(x)
     if padded and not known.all():
@@ -250,19 +273,21 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
         known |= front
     if not known.all():
         raise ValueError(
-            "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and missing="
-            "'interpolate' or 'ffill'"
+            "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and"
+            " missing='interpolate' or 'ffill'"
         )
     return x
 
 
 class Values(NamedTuple):
-    """What values may follow windows, ``[B, 1, C]`` each: bounds, infinite where there are none, and a grid.
+    """What values may follow windows, ``[B, 1, C]`` each: bounds, infinite where there are none,
+    and a grid.
 
-    A bound is a value that a series touches again and again and never passes: one known value in twenty is the very
-    same, in each quarter of 32 or more. Sales, rain and sunshine have one at zero, relative humidity at its hundred.
-    A grid is where all known values lie, 32 or more, if their range is 64 of its steps at most, and half as many as
-    there are values: small counts are whole numbers. Its step is 0 where there is none.
+    A bound is a value that a series touches again and again and never passes: one known value in
+    twenty is the very same, in each quarter of 32 or more. Sales, rain and sunshine have one at
+    zero, relative humidity at its hundred. A grid is where all known values lie, 32 or more, if
+    their range is 64 of its steps at most, and half as many as there are values: small counts are
+    whole numbers. Its step is 0 where there is none.
     """
 
     lower: np.ndarray
@@ -273,9 +298,13 @@ class Values(NamedTuple):
     @classmethod
     def after(cls, x: np.ndarray) -> Self:
         """Those of windows ``[B, T, C]``; NaN is missing."""
-        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
-        found = cls(np.full_like(least, -np.inf), np.full_like(most, np.inf), least, np.zeros_like(least))
-        # Most windows have neither: none whose last values are many, and whose ends are no twentieth of its values.
+        least = np.fmin.reduce(x, axis=1, keepdims=True)
+        most = np.fmax.reduce(x, axis=1, keepdims=True)
+        found = cls(
+            np.full_like(least, -np.inf), np.full_like(most, np.inf), least, np.zeros_like(least)
+        )
+        # Most windows have neither: none whose last values are many, and whose ends are no
+        # twentieth of its values.
         with np.errstate(over="ignore", invalid="ignore"):  # values of any size
             apart = np.diff(np.sort(x[:, -2 * _GRID - 2 :], axis=1), axis=1) > 1e-9 * (most - least)
         some = apart.sum(axis=1) <= _GRID
@@ -293,20 +322,23 @@ class Values(NamedTuple):
         known = np.isfinite(x)
         count = known.sum(axis=1, keepdims=True)
         quarter = 4 * (known.cumsum(axis=1) - 1) // np.maximum(count, 1)
-        least, most = np.fmin.reduce(x, axis=1, keepdims=True), np.fmax.reduce(x, axis=1, keepdims=True)
+        least = np.fmin.reduce(x, axis=1, keepdims=True)
+        most = np.fmax.reduce(x, axis=1, keepdims=True)
 
         def often(end: np.ndarray) -> np.ndarray:
             times = [((x == end) & (quarter == k)).sum(axis=1, keepdims=True) for k in range(4)]
             return (80 * np.minimum.reduce(times) >= count) & (count >= 32)
 
         with np.errstate(over="ignore", invalid="ignore"):  # values of any size
-            gaps, reach = np.diff(np.sort(x, axis=1), axis=1), most - least
+            gaps = np.diff(np.sort(x, axis=1), axis=1)
+            reach = most - least
             gaps[~(gaps > 1e-9 * reach)] = np.inf
             step = gaps.min(axis=1, keepdims=True, initial=np.inf)
             place = (x - least) / step
             off = (np.abs(place - np.rint(place)) > 1e-6).any(axis=1, keepdims=True)
             even = ~off & (reach <= step * np.minimum(_GRID, count / 2)) & (count >= 32)
-        lower, upper = np.where(often(least), least, -np.inf), np.where(often(most), most, np.inf)
+        lower = np.where(often(least), least, -np.inf)
+        upper = np.where(often(most), most, np.inf)
         return cls(lower, upper, least, np.where(even & (step < np.inf), step, 0.0))
 
     def above_zero(self, where: np.ndarray) -> Self:
@@ -316,7 +348,8 @@ class Values(NamedTuple):
     def nearest(self, forecast: np.ndarray) -> np.ndarray:
         """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
         lower, upper, origin, step = (each[(..., *[None] * (forecast.ndim - 3))] for each in self)
-        origin, unit = np.where(step > 0, origin, 0.0), np.where(step > 0, step, 1.0)
+        origin = np.where(step > 0, origin, 0.0)
+        unit = np.where(step > 0, step, 1.0)
         on_grid = origin + unit * np.rint((forecast - origin) / unit)
         return np.clip(np.where(step > 0, on_grid, forecast), lower, upper)
 
@@ -349,7 +382,8 @@ class Scaler:
         """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""
         known = (places >= 0)[:, None]
         return Scaler(
-            np.where(known, self.mean[places], others.mean), np.where(known, self.scale[places], others.scale)
+            np.where(known, self.mean[places], others.mean),
+            np.where(known, self.scale[places], others.scale),
         )
 
     @staticmethod
@@ -378,8 +412,8 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
         n, channel = np.argwhere(~np.isfinite(scale))[0]
         name = panel.channels[channel] if panel.dialect.kind == "wide" else plain(panel.ids[n])
         raise ValueError(
-            f"series {name!r}: values must have squares within float64; got up to {np.nanmax(np.abs(part.values)):.3g};"
-            " give them in a larger unit"
+            f"series {name!r}: values must have squares within float64; got up to"
+            f" {np.nanmax(np.abs(part.values)):.3g}; give them in a larger unit"
         )
     # A constant series leaves rounding dust, not zero; dividing by it would blow noise up.
     constant = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
@@ -387,10 +421,13 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
 
 
 def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation of the rows of each series, ``[N, C]``; they may be infinite."""
+    """Mean and population standard deviation of the rows of each series, ``[N, C]``; they may be
+    infinite.
+    """
     seen = ~np.isnan(values)
     zeroed = np.where(seen, values, 0.0)
-    cuts, lengths = starts[:-1], np.diff(starts)
+    cuts = starts[:-1]
+    lengths = np.diff(starts)
     count = np.maximum(np.add.reduceat(seen.astype(float), cuts, axis=0), 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.add.reduceat(zeroed, cuts, axis=0) / count
@@ -405,9 +442,9 @@ class WindowSpec:
     Args:
         context: Rows before the cutoff.
         horizon: Rows after it.
-        least: Fewest rows before the cutoff where several series stand together: the windows of each begin at half of
-            what it leaves beside a horizon, if that is less than the context, and what they lack is padded at the
-            front. ``None``: no window lacks a row.
+        least: Fewest rows before the cutoff where several series stand together: the windows of
+            each begin at half of what it leaves beside a horizon, if that is less than the context,
+            and what they lack is padded at the front. ``None``: no window lacks a row.
     """
 
     context: int
@@ -420,9 +457,11 @@ class WindowSpec:
         return self.context + self.horizon
 
     def ends(self, starts: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Absolute end rows of all contexts whose future lies in rows ``first[n]:stop[n]`` of series n.
+        """Absolute end rows of all contexts whose future lies in rows ``first[n]:stop[n]`` of
+        series n.
 
-        Contexts may reach back before ``first``; before the series' own start only where ``least`` allows it.
+        Contexts may reach back before ``first``; before the series' own start only where ``least``
+        allows it.
 
         Args:
             starts: Offsets of the stacked series, ``[N + 1]``.
@@ -442,9 +481,11 @@ class WindowSpec:
 
 
 class WindowBatches:
-    """Batches of windows in one pass or several, gathered from one resident tensor when they are asked for.
+    """Batches of windows in one pass or several, gathered from one resident tensor when they are
+    asked for.
 
-    Windows are an ``unfold`` view; nothing is copied but the batch in hand. Covariates are gathered in the same way.
+    Windows are an ``unfold`` view; nothing is copied but the batch in hand. Covariates are gathered
+    in the same way.
 
     Args:
         values: The stacked series, ``[rows, C]``.
@@ -452,9 +493,11 @@ class WindowBatches:
         spec: Lengths of a window.
         batch_size: Windows a batch; the last batch may be short, none is dropped.
         generator: Shuffles anew at each pass; ``None`` keeps the order.
-        covariates: Resident tensors: ``past`` and ``known`` ``[rows, features]``, ``static`` ``[N, features]``.
+        covariates: Resident tensors: ``past`` and ``known`` ``[rows, features]``, ``static``
+            ``[N, features]``.
         starts: Rows at which series start, ``[N + 1]``; needed where there are static covariates.
-        fill: Give the mean of a context for its missing values, for networks that cannot leave them out.
+        fill: Give the mean of a context for its missing values, for networks that cannot leave them
+            out.
     """
 
     def __init__(
@@ -487,20 +530,28 @@ class WindowBatches:
 
     @property
     def first(self) -> np.ndarray:
-        """Row at which each window of a pass begins, in their order, ``[W]``; whole, also of a share."""
+        """Row at which each window of a pass begins, in their order, ``[W]``; whole, also of a
+        share.
+        """
         rows: np.ndarray = self._first.numpy()
         return rows
 
     def deal(self, values: torch.Tensor) -> Iterator[torch.Tensor]:
-        """What belongs to the windows of each batch in order, of ``values`` with one entry a window, ``[W]``."""
+        """What belongs to the windows of each batch in order, of ``values`` with one entry a
+        window, ``[W]``.
+        """
         return (chunk[self._part] for chunk in values.split(self.batch_size))
 
     def share(self, rank: int, size: int) -> Self:
-        """The same batches, of which only every ``size``-th window from ``rank`` on is handed out, perhaps none."""
+        """The same batches, of which only every ``size``-th window from ``rank`` on is handed out,
+        perhaps none.
+        """
         return self._with(_part=slice(rank, None, size))
 
     def repeated(self, passes: int) -> Self:
-        """The same windows so many times, each time in an order of its own where they are shuffled."""
+        """The same windows so many times, each time in an order of its own where they
+        are shuffled.
+        """
         return self._with(_passes=passes)
 
     def in_order(self) -> Self:
@@ -523,13 +574,19 @@ class WindowBatches:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Yield ``(x [B, T, C], y [B, F, C])``, and covariates as a third part where there are any.
 
-        They are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static`` ``[B, S]``, by name.
+        They are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static`` ``[B, S]``, by
+        name.
         """
-        windows = self._values.unfold(0, self.spec.length, 1) if self.n_windows else self._values[:0, :, None]
+        windows = (
+            self._values.unfold(0, self.spec.length, 1)
+            if self.n_windows
+            else self._values[:0, :, None]
+        )
         for chunk in self._chunks():
             first = chunk[self._part].to(windows.device)
             window = windows[first].transpose(1, 2)
-            x, y = window[:, : self.spec.context], window[:, self.spec.context :]
+            x = window[:, : self.spec.context]
+            y = window[:, self.spec.context :]
             if self._fill:
                 x = x.where(x.isfinite(), x.nanmean(1, keepdim=True))
             yield (x, y, self._gather(first)) if self._covariates else (x, y)
@@ -547,7 +604,12 @@ class WindowBatches:
         found = {}
         for name, rows in self._covariates.items():
             if name == "static":
-                owner = torch.searchsorted(self._starts.to(first.device), first.contiguous(), right=True) - 1
+                owner = (
+                    torch.searchsorted(
+                        self._starts.to(first.device), first.contiguous(), right=True
+                    )
+                    - 1
+                )
                 found[name] = rows[owner]
             else:
                 length = self.spec.context if name == "past" else self.spec.length

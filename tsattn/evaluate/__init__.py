@@ -1,1 +1,3 @@
-"""How good is a forecast? Metrics, rolling evaluation, calibrated intervals and the baselines to beat."""
+"""How good is a forecast? Metrics, rolling evaluation, calibrated intervals and the baselines to
+beat.
+"""

@@ -20,7 +20,15 @@ from tsattn.data.frames import Panel, TableLike, require_length, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
-from tsattn.evaluate.rolling import Rolled, judge_windows, judged_rows, ratios, roll, rolling_origins, start_rolling
+from tsattn.evaluate.rolling import (
+    Rolled,
+    judge_windows,
+    judged_rows,
+    ratios,
+    roll,
+    rolling_origins,
+    start_rolling,
+)
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, interval_columns, refuse_twice
 from tsattn.terminal import ProgressLine, progress_line
@@ -38,17 +46,26 @@ __all__ = [
     "seasonal_errors",
 ]
 
-_UNITS = "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
+_UNITS = (
+    "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
+)
 _short = "{:.4g}".format
 
 
 def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
-    """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series, ``[N, C]``."""
-    gap = panel.values[season:] - panel.values[:-season] if season < len(panel.values) else panel.values[:0]
+    """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series,
+    ``[N, C]``.
+    """
+    gap = (
+        panel.values[season:] - panel.values[:-season]
+        if season < len(panel.values)
+        else panel.values[:0]
+    )
     row = np.arange(len(gap)) + season
     owner = np.searchsorted(panel.starts, row, side="right") - 1
     inside = (row - season >= panel.starts[owner]) & (row < panel.starts[owner] + stops[owner])
-    gap, owner = np.abs(gap[inside]), owner[inside]
+    gap = np.abs(gap[inside])
+    owner = owner[inside]
     total, count = (np.zeros((panel.n_series, panel.n_channels)) for _ in range(2))
     if len(owner):
         first = np.flatnonzero(np.diff(owner, prepend=-1))
@@ -85,7 +102,11 @@ class BacktestPlan:
     def blank(self, name: str, windows: slice = slice(None)) -> Rolled:
         """A result of some windows of each series, by default all, in which none is judged yet."""
         ends = (self.panel.starts[:-1, None] + self.origins)[:, windows].ravel()
-        how: dict[str, Any] = {"horizon": self.named[name].horizon, "quantiles": self.quantiles, "keep": self.keep}
+        how: dict[str, Any] = {
+            "horizon": self.named[name].horizon,
+            "quantiles": self.quantiles,
+            "keep": self.keep,
+        }
         return start_rolling(name, self.panel, ends, self.scaler.scale, **how)
 
 
@@ -117,9 +138,9 @@ class BacktestResult:
     def scores(self) -> pd.DataFrame:
         """One row a model.
 
-        ``mse``, ``mae``: on the scale of the rows before the first cutoff. ``mse_original``, ``mae_original``,
-        ``rmse_original``: in units. ``smape``, ``mase``; ``wql`` and ``coverage-80`` where asked. ``n_windows``:
-        cutoffs judged in each series.
+        ``mse``, ``mae``: on the scale of the rows before the first cutoff. ``mse_original``,
+        ``mae_original``, ``rmse_original``: in units. ``smape``, ``mase``; ``wql`` and
+        ``coverage-80`` where asked. ``n_windows``: cutoffs judged in each series.
         """
         seasonal = self._seasonal_errors()
         plain = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
@@ -135,22 +156,32 @@ class BacktestResult:
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
-        """The scores but MASE of each step ahead, one row a model and step, NaN where no truth is known."""
+        """The scores but MASE of each step ahead, one row a model and step, NaN where no truth is
+        known.
+        """
         steps = pd.RangeIndex(1, self.horizon + 1, name="step")
-        tables = {name: pd.DataFrame(rolled.by_step, index=steps) for name, rolled in self.rolled.items()}
+        tables = {
+            name: pd.DataFrame(rolled.by_step, index=steps) for name, rolled in self.rolled.items()
+        }
         return pd.concat(tables, names=["model"])
 
     @cached_property
     def by_series(self) -> pd.DataFrame:
-        """The scores of each series, or channel of a wide table, one row a model and series in the order of ids.
+        """The scores of each series, or channel of a wide table, one row a model and series in the
+        order of ids.
 
-        A score that a series leaves undefined is NaN: all of one without a known truth, MASE of one without a scale.
+        A score that a series leaves undefined is NaN: all of one without a known truth, MASE of one
+        without a scale.
         """
-        order, seasonal, tables = self._order(), self._seasonal_errors(), {}
+        order = self._order()
+        seasonal = self._seasonal_errors()
+        tables = {}
         names = pd.Index(self._ids(order), name=_columns(self.panel)[0])
         for model, rolled in self.rolled.items():
             found = rolled.by_series
-            table = pd.DataFrame({name: each.ravel()[order] for name, each in found.items()}, index=names)
+            table = pd.DataFrame(
+                {name: each.ravel()[order] for name, each in found.items()}, index=names
+            )
             table.insert(6, "mase", ratios(found["mae_original"], seasonal).ravel()[order])
             tables[model] = table
         return pd.concat(tables, names=["model"])
@@ -166,7 +197,8 @@ class BacktestResult:
         return f"<p>{self._heading()}</p>\n{table}\n<p>{_UNITS}</p>"
 
     def _heading(self) -> str:
-        n_windows, n_series = self.origins.shape[1], len(self.panel.series_names)
+        n_windows = self.origins.shape[1]
+        n_series = len(self.panel.series_names)
         apart = f", {_counted(self.step_size, 'row')} apart" if n_windows > 1 else ""
         windows = f"{_counted(n_windows, 'window')} of {_counted(self.horizon, 'row')}"
         return f"{n_series} series, each judged on {windows}{apart}"
@@ -178,10 +210,11 @@ class BacktestResult:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Every forecast beside the truth, always long: id, time, ``cutoff`` (last stamp used), y, models.
+        """Every forecast beside the truth, always long: id, time, ``cutoff`` (last stamp used), y,
+        models.
 
-        The names of a long frame stay; a wide frame becomes ``unique_id`` (its channels), ``ds`` and ``y``. Rows
-        are sorted by id, cutoff and time. Truths that were missing stay missing.
+        The names of a long frame stay; a wide frame becomes ``unique_id`` (its channels), ``ds``
+        and ``y``. Rows are sorted by id, cutoff and time. Truths that were missing stay missing.
 
         Raises:
             ValueError: If forecasts were not kept.
@@ -194,7 +227,9 @@ class BacktestResult:
         picked = np.tile(rows.ravel(), len(order))
         cutoffs = np.tile(np.repeat(ends - 1, self.horizon), len(order))
         columns = _columns(panel)
-        stamps, last, truth = panel.times[picked], panel.times[cutoffs], panel.values[rows.ravel()][:, order].T.ravel()
+        stamps = panel.times[picked]
+        last = panel.times[cutoffs]
+        truth = panel.values[rows.ravel()][:, order].T.ravel()
         data: dict[str, object] = dict(zip(columns, (named_ids, stamps, last, truth), strict=True))
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
@@ -209,15 +244,20 @@ class BacktestResult:
 
     def _ids(self, places: np.ndarray) -> Any:
         """Names of the series at some places, as the table has them."""
-        dialect, names = self.panel.dialect, self.panel.series_names[places]
+        dialect = self.panel.dialect
+        names = self.panel.series_names[places]
         return names if dialect.id_col is None else dialect.restore_ids(names)
 
     def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
         if rolled.point is None or rolled.bounds is None:
-            raise ValueError("the forecasts were not kept; run the backtest with keep=True to have its frame")
+            raise ValueError(
+                "the forecasts were not kept; run the backtest with keep=True to have its frame"
+            )
         place = {q: i for i, q in enumerate(rolled.quantiles)}
         columns = interval_columns(self.levels, self.asked_quantiles)
-        return {name: rolled.point} | {f"{name}-{s}": rolled.bounds[..., place[q]] for s, q in columns}
+        return {name: rolled.point} | {
+            f"{name}-{s}": rolled.bounds[..., place[q]] for s, q in columns
+        }
 
     def window_errors(self, model: str, metric: str = "mae") -> np.ndarray:
         """Error of each window on the standardised scale, ``[N, W]``; missing truths are left out.
@@ -230,7 +270,9 @@ class BacktestResult:
             ValueError: If the model or metric is unknown or forecasts were not kept.
         """
         if model not in self.rolled or metric not in metrics.POINT_METRICS:
-            known = f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
+            known = (
+                f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
+            )
             raise ValueError(f"{known}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
@@ -262,21 +304,23 @@ def backtest(
 ) -> BacktestResult:
     """Judge forecasters on the last windows of every series.
 
-    Each is copied before it is fitted, so the caller's stay as they were; it is given a copy of the rows before
-    a cutoff and nothing else. Windows without a refit are answered by ``predict_windows`` in chunks.
+    Each is copied before it is fitted, so the caller's stay as they were; it is given a copy of the
+    rows before a cutoff and nothing else. Windows without a refit are answered by
+    ``predict_windows`` in chunks.
 
     Args:
-        forecasters: One, several (named by alias), or a mapping from names. All have one horizon; each reads the
-            covariates that it declares, if any.
-        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no channels of a wide frame for any.
+        forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
+            each reads the covariates that it declares, if any.
+        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no channels of a
+            wide frame for any.
         n_windows: Windows a series; default 1.
         step_size: Rows between cutoffs.
-        refit: ``False`` fits once, on the rows before the first cutoff; ``True`` before every cutoff; an integer
-            k before every k-th.
+        refit: ``False`` fits once, on the rows before the first cutoff; ``True`` before every
+            cutoff; an integer k before every k-th.
         level: Central levels in percent.
         quantiles: Quantiles.
-        schema: How the table is read. ``None`` reads it as the forecasters do: what their schemas name, which must not
-            contradict one another.
+        schema: How the table is read. ``None`` reads it as the forecasters do: what their schemas
+            name, which must not contradict one another.
         season_length: Season of MASE in rows; ``None`` takes the frequency's.
         keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
         verbose: Show progress on stderr where that is a terminal.
@@ -285,7 +329,8 @@ def backtest(
 
     Raises:
         TypeError: If a forecaster is a name or a class.
-        ValueError: If names repeat, horizons or schemas differ, a series is too short, or a forecaster refuses.
+        ValueError: If names repeat, horizons or schemas differ, a series is too short, or a
+            forecaster refuses.
     """
     named = _by_name(forecasters)
     horizons = {name: each.horizon for name, each in named.items()}
@@ -293,25 +338,38 @@ def backtest(
         raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
     horizon = next(iter(horizons.values()))
     levels, asked, every = check_request(level, quantiles)
-    panel = to_panel(data, _joint_schema(named) if schema is None else schema, missing=_joint_missing(named))
+    panel = to_panel(
+        data, _joint_schema(named) if schema is None else schema, missing=_joint_missing(named)
+    )
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
     suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked)]
-    refuse_twice([*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))])
-    season = season_of(panel.freq) if season_length is None else metrics.check_count("season_length", season_length)
+    refuse_twice(
+        [*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))]
+    )
+    season = (
+        season_of(panel.freq)
+        if season_length is None
+        else metrics.check_count("season_length", season_length)
+    )
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
     require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
     origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-    plan = BacktestPlan(named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep, verbose)
+    plan = BacktestPlan(
+        named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep, verbose
+    )
     rolled = _judge_here(plan) if judge is None else judge(plan)
     return BacktestResult(panel, origins, rolled, levels, asked, season, horizon, step_size)
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
-    history, n_models = History(plan.panel), len(plan.named)
-    with progress_line("backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size) as line:
+    history = History(plan.panel)
+    n_models = len(plan.named)
+    with progress_line(
+        "backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size
+    ) as line:
         found = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
         if line is not None:
             line.show(None, _counted(n_models, "model"))
@@ -341,7 +399,9 @@ def judge_fits(
     Returns:
         The windows of these fits, series by series.
     """
-    forecaster, panel, n_windows = plan.named[name], plan.panel, plan.origins.shape[1]
+    forecaster = plan.named[name]
+    panel = plan.panel
+    n_windows = plan.origins.shape[1]
     edges = [*plan.fits, n_windows][first : (len(plan.fits) if last is None else last) + 1]
     rolled = plan.blank(name, slice(edges[0], edges[-1]))
     slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
@@ -349,35 +409,54 @@ def judge_fits(
         judged = int(panel.lengths[0] - plan.origins[0, start])
         if line is not None:
             line.show(None, f"fitting {name}")
-        fitted = fit_copy(name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose)
+        fitted = fit_copy(
+            name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose
+        )
         context = fitted.min_context
-        require_length(panel, context + judged, f"a judged span of {judged} rows after the context of {name}")
+        require_length(
+            panel, context + judged, f"a judged span of {judged} rows after the context of {name}"
+        )
         tell = None if line is None else functools.partial(line.advance, text=f"judging {name}")
-        judge_windows(rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel(), tell=tell)
+        judge_windows(
+            rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel(), tell=tell
+        )
     return rolled
 
 
-def fit_copy(name: str, forecaster: Forecaster, known: Panel, judged: int, *, verbose: bool = False) -> Forecaster:
-    """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is changed."""
+def fit_copy(
+    name: str, forecaster: Forecaster, known: Panel, judged: int, *, verbose: bool = False
+) -> Forecaster:
+    """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is
+    changed.
+    """
     try:
         beside = None if known.covariates is None else known.covariates.copy()
         known = replace(known, values=known.values.copy(), covariates=beside)
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
-        raise ValueError(f"{name}, fitted on the rows before the {judged} judged ones: {error}") from error
+        raise ValueError(
+            f"{name}, fitted on the rows before the {judged} judged ones: {error}"
+        ) from error
 
 
-def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]) -> dict[str, Forecaster]:
+def _by_name(
+    forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
+) -> dict[str, Forecaster]:
     alone = isinstance(forecasters, str) or not isinstance(forecasters, Sequence | Mapping)
     given: Any = [forecasters] if alone else forecasters
     several: list[Any] = list(given.values() if isinstance(given, Mapping) else given)
     for each in several:
         check_forecaster(each)
-    names = [str(name) for name in given] if isinstance(given, Mapping) else [each.alias_ for each in several]
+    names = (
+        [str(name) for name in given]
+        if isinstance(given, Mapping)
+        else [each.alias_ for each in several]
+    )
     named = dict(zip(names, several, strict=True))
     if len(named) < len(several):
         raise ValueError(
-            f"forecasters need names of their own; got {names}: set alias=, or pass a dict from names, which are text"
+            f"forecasters need names of their own; got {names}: set alias=, or pass a dict from"
+            " names, which are text"
         )
     if not named:
         raise ValueError("there is no forecaster to judge; pass at least one")
@@ -385,7 +464,9 @@ def _by_name(forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forec
 
 
 def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
-    """What the schemas of all forecasters say together, of which no two may contradict each other."""
+    """What the schemas of all forecasters say together, of which no two may contradict
+    each other.
+    """
     default = Schema()
     found: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing"):
@@ -393,19 +474,23 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
         said = {name: value for name, value in said.items() if value != getattr(default, field)}
         if len(set(said.values())) > 1:
             raise ValueError(
-                f"forecasters judged together must read one table alike; got {field} = {said}; give them one schema, or"
-                " pass schema="
+                f"forecasters judged together must read one table alike; got {field} = {said}; give"
+                " them one schema, or pass schema="
             )
         if said:
             found[field] = next(iter(said.values()))
     columns = functools.reduce(
         CovariateColumns.join, (each.schema.columns for each in named.values()), CovariateColumns()
     )
-    return Schema(**found, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static)
+    return Schema(
+        **found, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
+    )
 
 
 def _joint_missing(named: Mapping[str, Forecaster]) -> str:
-    """The policy where no schema names one: that of all forecasters, or else to refuse missing values."""
+    """The policy where no schema names one: that of all forecasters, or else to refuse missing
+    values.
+    """
     own = {each.default_missing for each in named.values()}
     return own.pop() if len(own) == 1 else "error"
 
@@ -415,15 +500,25 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
     if isinstance(refit, bool):
         return list(range(n_windows)) if refit else [0]
     if not isinstance(refit, Integral) or refit < 1:
-        raise ValueError(f"refit is False (once), True (every window) or every how many windows; got {refit!r}")
+        raise ValueError(
+            f"refit is False (once), True (every window) or every how many windows; got {refit!r}"
+        )
     return list(range(0, n_windows, int(refit)))
 
 
 def _columns(panel: Panel) -> tuple[Any, ...]:
     """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
     dialect = panel.dialect
-    given = (dialect.id_col, dialect.time_col if dialect.kind == "long" else None, "cutoff", dialect.target_col)
-    return tuple(b if a is None else a for a, b in zip(given, ("unique_id", "ds", "cutoff", "y"), strict=True))
+    given = (
+        dialect.id_col,
+        dialect.time_col if dialect.kind == "long" else None,
+        "cutoff",
+        dialect.target_col,
+    )
+    return tuple(
+        b if a is None else a
+        for a, b in zip(given, ("unique_id", "ds", "cutoff", "y"), strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -451,13 +546,16 @@ class Comparison:
     share_better: float
 
 
-def compare(result: BacktestResult, a: str, b: str, *, metric: str = "mae", level: float = 95) -> Comparison:
+def compare(
+    result: BacktestResult, a: str, b: str, *, metric: str = "mae", level: float = 95
+) -> Comparison:
     """Paired differences of two models' errors over the same windows, with a normal interval.
 
-    Differences are averaged over series at each cutoff. Windows closer than the horizon overlap and share truths,
-    so their differences are correlated: the variance of the mean adds Bartlett-weighted covariances up to
-    ``ceil(horizon / step_size) - 1`` cutoffs apart (Newey and West, 1987). With few windows the interval is still
-    too narrow; treat it as a yardstick, not as a test.
+    Differences are averaged over series at each cutoff. Windows closer than the horizon overlap and
+    share truths, so their differences are correlated: the variance of the mean adds
+    Bartlett-weighted covariances up to ``ceil(horizon / step_size) - 1`` cutoffs apart (Newey and
+    West, 1987). With few windows the interval is still too narrow; treat it as a yardstick, not as
+    a test.
 
     Args:
         result: Forecasts must have been kept.
@@ -483,4 +581,6 @@ def compare(result: BacktestResult, a: str, b: str, *, metric: str = "mae", leve
     weights = [(1 - k / (lags + 1)) * (1 if k == 0 else 2) for k in range(lags + 1)]
     variance = sum(w * float(centred[k:] @ centred[: n - k]) / n for k, w in enumerate(weights))
     half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * math.sqrt(max(variance, 0.0) / n)
-    return Comparison(a, b, metric, mean, mean - half, mean + half, n, float((by_cutoff < 0).mean()))
+    return Comparison(
+        a, b, metric, mean, mean - half, mean + half, n, float((by_cutoff < 0).mean())
+    )

@@ -1,8 +1,9 @@
 """Scores of forecasts, each defined once.
 
-Errors are ``y - forecast``. A missing ``y`` (NaN) is left out of every sum; where nothing is left the score is
-NaN, never 0. A NaN among the *forecasts* is not forgiven: it makes the score NaN. Shapes must agree; nothing is
-broadcast silently. ``axis`` names what is averaged: ``None`` is everything and gives a float.
+Errors are ``y - forecast``. A missing ``y`` (NaN) is left out of every sum; where nothing is left
+the score is NaN, never 0. A NaN among the *forecasts* is not forgiven: it makes the score NaN.
+Shapes must agree; nothing is broadcast silently. ``axis`` names what is averaged: ``None`` is
+everything and gives a float.
 """
 
 import inspect
@@ -84,7 +85,8 @@ def bias(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
 
 
 def smape(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
-    """Symmetric relative error, ``mean 2 |y - f| / (|y| + |f|)``, from 0 to 2, that is 0 to 200%; 0/0 counts 0.
+    """Symmetric relative error, ``mean 2 |y - f| / (|y| + |f|)``, from 0 to 2, that is 0 to 200%;
+    0/0 counts 0.
 
     Arguments as in :func:`mae`.
 
@@ -111,7 +113,8 @@ def smape_terms(y: np.ndarray, forecast: np.ndarray) -> np.ndarray:
 
 
 def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> Score:
-    """In-sample error of the seasonal naive forecast, ``mean |y_t - y_(t-m)|^power``, time on the last axis.
+    """In-sample error of the seasonal naive forecast, ``mean |y_t - y_(t-m)|^power``, time on the
+    last axis.
 
     Args:
         train: Training span, ``[..., T]``; pairs with a missing value are left out.
@@ -131,14 +134,18 @@ def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> S
         2.0
     """
     if not isinstance(season_length, Integral) or season_length < 1:
-        raise ValueError(f"season_length must be at least 1 whole row; got {season_length}; 1 is the plain naive scale")
+        raise ValueError(
+            f"season_length must be at least 1 whole row; got {season_length}; 1 is the plain naive"
+            " scale"
+        )
     train = np.asarray(train, dtype=np.float64)
     gap = train[..., season_length:] - train[..., :-season_length]
     return _mean(np.abs(gap) ** power, gap, -1)
 
 
 def mase(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length: int) -> Score:
-    """Mean absolute scaled error, ``mean |y - f| / seasonal_error(train, m)``, time on the last axis.
+    """Mean absolute scaled error, ``mean |y - f| / seasonal_error(train, m)``, time on the last
+    axis.
 
     Args:
         y: Truth, ``[..., F]``.
@@ -147,7 +154,8 @@ def mase(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length: 
         season_length: m, in rows.
 
     Returns:
-        One number a series; NaN with a warning where the training span is constant or shorter than m + 1 rows.
+        One number a series; NaN with a warning where the training span is constant or shorter than
+        m + 1 rows.
 
     Raises:
         ValueError: If shapes differ or ``season_length`` is below 1.
@@ -189,16 +197,19 @@ def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
         >>> scaled_by(3.0, 2.0, "mase")
         1.5
     """
-    error, scale = np.asarray(error, dtype=np.float64), np.asarray(scale, dtype=np.float64)
+    error = np.asarray(error, dtype=np.float64)
+    scale = np.asarray(scale, dtype=np.float64)
     if error.shape != scale.shape:
         raise ValueError(
-            f"{name} needs a train of each series of y; got {scale.shape} for {error.shape}: repeat or select"
+            f"{name} needs a train of each series of y; got {scale.shape} for {error.shape}: repeat"
+            " or select"
         )
     undefined = ~(scale > 0)
     if undefined.any():
         warnings.warn(
-            f"{name} is undefined (nan) for {int(undefined.sum())} of {undefined.size} series: the training span"
-            " is constant from season to season or shorter than season_length + 1 rows",
+            f"{name} is undefined (nan) for {int(undefined.sum())} of {undefined.size} series: the"
+            " training span is constant from season to season or shorter than season_length + 1"
+            " rows",
             stacklevel=3,
         )
     return _plain(error / np.where(undefined, np.nan, scale))
@@ -277,12 +288,18 @@ def relative_to(total: float, size: float, all_missing: bool = False) -> float:
     return float(total / size)
 
 
-def crps(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float] | None = None, axis: Axis = None) -> Score:
+def crps(
+    y: ArrayLike,
+    forecast: ArrayLike,
+    *,
+    quantiles: Sequence[float] | None = None,
+    axis: Axis = None,
+) -> Score:
     """Continuous ranked probability score, from S sample paths or from Q quantiles.
 
-    From samples it is exact for their empirical distribution, ``mean |x_s - y| - 1/2 mean |x_s - x_r|`` over all
-    pairs (s, r). From quantiles it is ``2 mean_q pinball_q``, which nears the integral as evenly spaced quantiles
-    grow many.
+    From samples it is exact for their empirical distribution,
+    ``mean |x_s - y| - 1/2 mean |x_s - x_r|`` over all pairs (s, r). From quantiles it is
+    ``2 mean_q pinball_q``, which nears the integral as evenly spaced quantiles grow many.
 
     Args:
         y: Truth, any shape.
@@ -294,8 +311,8 @@ def crps(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float] | None
         ValueError: If shapes differ or a quantile is out of range.
 
     Example:
-        Samples 0 and 2 around y = 1: mean distance 1, half the mean of 0, 2, 2, 0 is 0.5. From the quantiles
-        0.25 and 0.75: pinball 0.25 each, doubled:
+        Samples 0 and 2 around y = 1: mean distance 1, half the mean of 0, 2, 2, 0 is 0.5. From the
+        quantiles 0.25 and 0.75: pinball 0.25 each, doubled:
 
         >>> crps([1.0], [[0.0, 2.0]])
         0.5
@@ -305,9 +322,12 @@ def crps(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float] | None
     if quantiles is not None:
         y, forecast, asked = _spread(y, forecast, quantiles)
         return _mean(2 * pinball_terms(y[..., None], forecast, asked).mean(axis=-1), y, axis)
-    y, forecast = np.asarray(y, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64)
+    forecast = np.asarray(forecast, dtype=np.float64)
     if forecast.ndim != y.ndim + 1 or forecast.shape[:-1] != y.shape or not forecast.shape[-1]:
-        raise ValueError(f"samples must have the shape of y {y.shape} and S >= 1 more; got {forecast.shape}")
+        raise ValueError(
+            f"samples must have the shape of y {y.shape} and S >= 1 more; got {forecast.shape}"
+        )
     n = forecast.shape[-1]
     # In sorted order the sum of |x_s - x_r| over pairs is linear: the i-th stands above i others.
     weights = 2 * np.arange(n) - n + 1
@@ -316,7 +336,8 @@ def crps(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float] | None
 
 
 def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axis = None) -> Score:
-    """Share of truths inside the interval, ``mean [lower <= y <= upper]``: two-sided, bounds included.
+    """Share of truths inside the interval, ``mean [lower <= y <= upper]``: two-sided, bounds
+    included.
 
     Args:
         y: Truth, any shape.
@@ -339,7 +360,9 @@ def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axis = N
     return _mean(np.where(np.isnan(lower) | np.isnan(upper), np.nan, inside), y, axis)
 
 
-def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, axis: Axis = None) -> Score:
+def winkler(
+    y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, axis: Axis = None
+) -> Score:
     """Interval score, ``mean (u - l) + 2/a (l - y)+ + 2/a (y - u)+`` with ``a = 1 - level/100``.
 
     Args:
@@ -368,13 +391,28 @@ def winkler(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float, a
 METRICS: MappingProxyType[str, Callable[..., Score]] = MappingProxyType(
     {
         metric.__name__: metric
-        for metric in (mae, mse, rmse, bias, smape, mase, rmsse, pinball, wql, crps, coverage, winkler)
+        for metric in (
+            mae,
+            mse,
+            rmse,
+            bias,
+            smape,
+            mase,
+            rmsse,
+            pinball,
+            wql,
+            crps,
+            coverage,
+            winkler,
+        )
     }
 )
 
 # Those that need a truth and a point forecast, no more.
 POINT_METRICS = tuple(
-    name for name, metric in METRICS.items() if [*inspect.signature(metric).parameters] == ["y", "forecast", "axis"]
+    name
+    for name, metric in METRICS.items()
+    if [*inspect.signature(metric).parameters] == ["y", "forecast", "axis"]
 )
 
 
@@ -386,16 +424,21 @@ def check_count(name: str, value: object, least: int = 1) -> int:
 
 
 def _pair(y: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    y, forecast = np.asarray(y, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64)
+    forecast = np.asarray(forecast, dtype=np.float64)
     if y.shape != forecast.shape:
         raise ValueError(
-            f"y and forecast must have one shape; got {y.shape} and {forecast.shape}: select or reshape first"
+            f"y and forecast must have one shape; got {y.shape} and {forecast.shape}: select or"
+            " reshape first"
         )
     return y, forecast
 
 
-def _spread(y: ArrayLike, forecast: ArrayLike, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, forecast = np.asarray(y, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
+def _spread(
+    y: ArrayLike, forecast: ArrayLike, quantiles: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y = np.asarray(y, dtype=np.float64)
+    forecast = np.asarray(forecast, dtype=np.float64)
     asked = _check_quantiles(quantiles)
     if forecast.shape != (*y.shape, len(asked)):
         raise ValueError(

@@ -25,8 +25,11 @@ _MEANS = {
 }
 
 
-def judged_rows(horizon: int, *, n_windows: int | None = None, step_size: int = 1) -> tuple[int, int]:
-    """Windows a series, default 1, and the rows at its end that they judge: ``horizon + step_size * (n_windows - 1)``.
+def judged_rows(
+    horizon: int, *, n_windows: int | None = None, step_size: int = 1
+) -> tuple[int, int]:
+    """Windows a series, default 1, and the rows at its end that they judge:
+    ``horizon + step_size * (n_windows - 1)``.
 
     Args:
         horizon: Rows forecast ahead.
@@ -46,7 +49,11 @@ def judged_rows(horizon: int, *, n_windows: int | None = None, step_size: int = 
 
 
 def rolling_origins(
-    lengths: Sequence[int] | np.ndarray, horizon: int, *, n_windows: int | None = None, step_size: int = 1
+    lengths: Sequence[int] | np.ndarray,
+    horizon: int,
+    *,
+    n_windows: int | None = None,
+    step_size: int = 1,
 ) -> np.ndarray:
     """Rows of history before each forecast, the last window ending at each series' last row.
 
@@ -86,7 +93,8 @@ class Tally:
         self.quantiles = np.asarray(quantiles)
         mirrored = [q for q in quantiles if q < 0.5 and round(1 - q, 12) in quantiles]
         self.pairs = {
-            quantile_to_level(q): (quantiles.index(q), quantiles.index(round(1 - q, 12))) for q in mirrored[::-1]
+            quantile_to_level(q): (quantiles.index(q), quantiles.index(round(1 - q, 12)))
+            for q in mirrored[::-1]
         }
         names = ("count", *_MEANS.values(), "pinball", "size", *map(_inside, self.pairs))
         self.by_step = {name: np.zeros((horizon, scale.shape[1])) for name in names}
@@ -108,7 +116,10 @@ class Tally:
         }
         owners = series[first]
         scale = self.scale[owners][:, None, :]
-        sums |= {"absolute_scaled": sums["absolute"] / scale, "squared_scaled": sums["squared"] / scale**2}
+        sums |= {
+            "absolute_scaled": sums["absolute"] / scale,
+            "squared_scaled": sums["squared"] / scale**2,
+        }
         if len(self.quantiles):
             pinball = metrics.pinball_terms(y[..., None], bounds, self.quantiles).sum(axis=-1)
             sums["pinball"] = _sum_runs(np.where(known, pinball, 0.0), first)
@@ -165,7 +176,9 @@ class Rolled:
 
     @property
     def mae(self) -> float:
-        """Mean absolute error on the scaler's scale, every window, step and channel weighing the same."""
+        """Mean absolute error on the scaler's scale, every window, step and channel weighing the
+        same.
+        """
         return self._mean("absolute_scaled")
 
     @property
@@ -209,7 +222,9 @@ class Rolled:
 
     @property
     def by_step(self) -> dict[str, np.ndarray]:
-        """The scores of each step ahead by name, ``[F]`` each: the means, ``rmse_original``, ``wql``, coverages."""
+        """The scores of each step ahead by name, ``[F]`` each: the means, ``rmse_original``,
+        ``wql``, coverages.
+        """
         return self._scores({name: sums.sum(axis=1) for name, sums in self.tally.by_step.items()})
 
     @property
@@ -226,7 +241,10 @@ class Rolled:
         found["smape"] = found.pop("smape")  # in the order of BacktestResult.scores
         if self.quantiles:
             found["wql"] = ratios(2 * sums["pinball"] / len(self.quantiles), sums["size"])
-        return found | {_inside(level): ratios(sums[_inside(level)], sums["count"]) for level in self.tally.pairs}
+        return found | {
+            _inside(level): ratios(sums[_inside(level)], sums["count"])
+            for level in self.tally.pairs
+        }
 
     def mase(self, seasonal: np.ndarray) -> float:
         """Mean over series and channels of MAE over the training span's seasonal error.
@@ -265,20 +283,22 @@ def roll(
     chunk: int | None = None,
     keep: bool = True,
 ) -> Rolled:
-    """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_before`` is called.
+    """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_before`` is
+    called.
 
     Args:
         forecaster: Fitted.
         panel: The series.
-        ends: Absolute rows just after each context, any shape, read flat: ``panel.starts[n]`` and the rows of
-            history. Contexts may reach back as far as the series does.
+        ends: Absolute rows just after each context, any shape, read flat: ``panel.starts[n]`` and
+            the rows of history. Contexts may reach back as far as the series does.
         scaler: Scale of ``mse`` and ``mae``; ``None`` leaves them in the units of the data.
         quantiles: Quantiles to ask for.
         chunk: Windows in one call; ``None`` bounds number and memory. Scores do not depend on it.
         keep: Keep forecasts. Without them memory does not grow with the number of windows.
 
     Raises:
-        ValueError: If a window leaves its series, or a forecast has the wrong shape or is not finite.
+        ValueError: If a window leaves its series, or a forecast has the wrong shape or is not
+            finite.
     """
     asked = check_request(None, quantiles)[2]
     if chunk is not None and chunk < 1:
@@ -286,7 +306,13 @@ def roll(
     ends = np.asarray(ends, dtype=np.int64).ravel()
     scale = np.ones((panel.n_series, panel.n_channels)) if scaler is None else scaler.scale
     rolled = start_rolling(
-        forecaster.alias_, panel, ends, scale, horizon=forecaster.horizon, quantiles=asked, keep=keep
+        forecaster.alias_,
+        panel,
+        ends,
+        scale,
+        horizon=forecaster.horizon,
+        quantiles=asked,
+        keep=keep,
     )
     judge_windows(rolled, forecaster, History(panel), np.argsort(ends, kind="stable"), chunk=chunk)
     return rolled
@@ -302,7 +328,9 @@ def start_rolling(
     quantiles: tuple[float, ...],
     keep: bool,
 ) -> Rolled:
-    """A result with no window judged yet; :func:`judge_windows` fills it, in several calls where models refit."""
+    """A result with no window judged yet; :func:`judge_windows` fills it, in several calls where
+    models refit.
+    """
     scale = np.broadcast_to(scale, (panel.n_series, panel.n_channels))
     shape = (len(ends), horizon, panel.n_channels)
     point = np.empty(shape) if keep else None
@@ -319,13 +347,18 @@ def judge_windows(
     chunk: int | None = None,
     tell: Callable[[int], None] | None = None,
 ) -> None:
-    """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``; ``tell`` their numbers."""
-    panel, context, steps = history.panel, forecaster.min_context, forecaster.horizon
+    """Judge the windows ``rolled.ends[slots]``, which ascend, and add them to ``rolled``; ``tell``
+    their numbers.
+    """
+    panel = history.panel
+    context = forecaster.min_context
+    steps = forecaster.horizon
     ends = rolled.ends[slots]
     series = _owners(panel, ends, context, steps)
     beside = forecaster.covariate_history(panel)
     width = steps * panel.n_channels * (1 + len(rolled.quantiles))
-    # Forecasts stand in memory up to three times: on their way out, as they came, and compared with the truth.
+    # Forecasts stand in memory up to three times: on their way out, as they came, and compared with
+    # the truth.
     read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
     more = 0 if beside is None else beside.width(read, steps)
     chunk = chunk or chunk_size(3 * (read * panel.n_channels + width + more))
@@ -337,11 +370,12 @@ def judge_windows(
         point, bounds = forecaster.predict_before(history, ends[part], **asked)
         if (bad := first_not_finite(point, bounds)) is not None:
             raise ValueError(
-                f"{rolled.alias} gave a forecast that is not finite after {panel.times[ends[part][bad] - 1]}; look at"
-                " the scale of its values"
+                f"{rolled.alias} gave a forecast that is not finite after"
+                f" {panel.times[ends[part][bad] - 1]}; look at the scale of its values"
             )
         if rolled.point is not None and rolled.bounds is not None:
-            rolled.point[slots[part]], rolled.bounds[slots[part]] = point, bounds
+            rolled.point[slots[part]] = point
+            rolled.bounds[slots[part]] = bounds
         for first in range(0, len(point), size):
             inner = slice(first, first + size)
             y = history.futures(ends[part][inner], steps)
@@ -355,10 +389,13 @@ def _owners(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> np.nd
     series = np.searchsorted(panel.starts, ends - 1, side="right") - 1
     inside = (series >= 0) & (series < panel.n_series)
     series = np.where(inside, series, 0)
-    inside &= (ends - context >= panel.starts[series]) & (ends + horizon <= panel.starts[series + 1])
+    inside &= (ends - context >= panel.starts[series]) & (
+        ends + horizon <= panel.starts[series + 1]
+    )
     if not inside.all():
         raise ValueError(
-            f"a window needs {context} rows before its end row and {horizon} from it on, within one series; got"
-            f" end row {ends[int(np.argmin(inside))]}: move it, or use a smaller context or horizon"
+            f"a window needs {context} rows before its end row and {horizon} from it on, within one"
+            f" series; got end row {ends[int(np.argmin(inside))]}: move it, or use a smaller"
+            " context or horizon"
         )
     return series

@@ -1,4 +1,6 @@
-"""The attention forecaster: a patch transformer with structured attention, from a frame to a forecast."""
+"""The attention forecaster: a patch transformer with structured attention, from a frame to a
+forecast.
+"""
 
 from typing import Any
 
@@ -17,37 +19,44 @@ from tsattn.training.settings import Training
 class AttentionForecaster(NetworkForecaster):
     """Patch transformer with structured attention, from a frame to a forecast.
 
-    Every channel or series is a sequence of its own under shared weights. The defaults are fixed by validation
-    on ETTh1 (docs/log.md), not by its test rows.
+    Every channel or series is a sequence of its own under shared weights. The defaults are fixed by
+    validation on ETTh1 (docs/log.md), not by its test rows.
 
     Args:
         horizon: Future steps to forecast.
-        context: Rows of history read for each forecast; what a shorter series lacks is padded at its front. Default:
-            3.5 horizons, at least 96, at most 512, and not more than the median series leaves beside a horizon and
-            ``val_size``, half of it where there is one series alone.
-        attention: ``"mlr"`` (distance-dependent multi-level low rank), ``"standard"``, ``"sliding_window"``,
-            ``"global_local"`` (two softmaxes over split features), or a bilinear score whose matrix is structured:
-            ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``.
+        context: Rows of history read for each forecast; what a shorter series lacks is padded at
+            its front. Default: 3.5 horizons, at least 96, at most 512, and not more than the median
+            series leaves beside a horizon and ``val_size``, half of it where there is one series
+            alone.
+        attention: ``"mlr"`` (distance-dependent multi-level low rank), ``"standard"``,
+            ``"sliding_window"``, ``"global_local"`` (two softmaxes over split features), or a
+            bilinear score whose matrix is structured: ``"bilinear_mlr"``, ``"bilinear_btt"``,
+            ``"mlbtc"``.
         network: How the network looks: width, layers, patches, ranks and blocks.
-        architecture: ``"encoder"`` maps all patches to the horizon at once. ``"decoder"`` forecasts patch by patch
-            and feeds on its forecasts; it needs ``patch_stride == patch_len`` and ``linear_skip=False``.
-        head: What is forecast. ``None``: points, with intervals calibrated on the validation rows. ``"quantile"``,
-            ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts) or ``"log_normal"`` (positive values):
-            quantiles and samples of its own, and the median or the mean as point.
+        architecture: ``"encoder"`` maps all patches to the horizon at once. ``"decoder"`` forecasts
+            patch by patch and feeds on its forecasts; it needs ``patch_stride == patch_len`` and
+            ``linear_skip=False``.
+        head: What is forecast. ``None``: points, with intervals calibrated on the validation rows.
+            ``"quantile"``, ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts) or
+            ``"log_normal"`` (positive values): quantiles and samples of its own, and the median or
+            the mean as point.
         quantiles: Those that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
-        training: How it learns: loss, rate, epochs, the linear map beside the transformer, device, threads.
+        training: How it learns: loss, rate, epochs, the linear map beside the transformer, device,
+            threads.
         schema: How tables are read: columns, frequency, missing values, covariates.
-        val_size: Rows (int) or share (float) cut from the end of every series for early stopping and
-            calibration; a share gives at least one horizon.
+        val_size: Rows (int) or share (float) cut from the end of every series for early stopping
+            and calibration; a share gives at least one horizon.
         alias: Name of the forecast column; default the attention's name.
         random_state: Seed; ``None`` draws a new one from the operating system.
 
     Attributes:
-        fitted_: The network with all that its answers need, a :class:`tsattn.forecasters.fitted.FittedNetwork`.
+        fitted_: The network with all that its answers need, a
+            :class:`tsattn.forecasters.fitted.FittedNetwork`.
         network_: The trained ``torch.nn.Module``.
         context_: Rows of history a forecast reads.
         covariate_columns_: What is read beside the target, the cycles of the calendar chosen.
-        summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation loss.
+        summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation
+            loss.
         history_: Losses and learning rate, one row an epoch.
 
     Example:
@@ -55,7 +64,10 @@ class AttentionForecaster(NetworkForecaster):
         >>> days = pd.date_range("2024-01-01", periods=120, freq="D")
         >>> df = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.sin(np.arange(120))})
         >>> weekly = Network(patch_len=7, patch_stride=7)
-        >>> model = AttentionForecaster(7, context=28, network=weekly, training=Training(max_epochs=1), random_state=0)
+        >>> short = Training(max_epochs=1)
+        >>> model = AttentionForecaster(
+        ...     7, context=28, network=weekly, training=short, random_state=0
+        ... )
         >>> model.fit(df).predict(level=80).columns.tolist()
         ['unique_id', 'ds', 'mlr', 'mlr-lo-80', 'mlr-hi-80']
     """
@@ -103,8 +115,9 @@ class AttentionForecaster(NetworkForecaster):
             data: A long or wide frame, or a panel; ``None`` takes the series of ``fit``.
 
         Returns:
-            ``[layers, series, channels, heads, looking patch, patch looked at]``. Rows sum to one, and to two for
-            ``"global_local"``, which adds two softmaxes. :func:`tsattn.plotting.plot_attention` draws one map.
+            ``[layers, series, channels, heads, looking patch, patch looked at]``. Rows sum to one,
+            and to two for ``"global_local"``, which adds two softmaxes.
+            :func:`tsattn.plotting.plot_attention` draws one map.
 
         Raises:
             ValueError: If the channels differ from the fitted ones.
@@ -112,7 +125,8 @@ class AttentionForecaster(NetworkForecaster):
         """
         self.check_fitted()
         panel = self.series(data)
-        x, source = self.windows(History(panel), panel.starts[1:]), self.covariate_history(panel)
+        x = self.windows(History(panel), panel.starts[1:])
+        source = self.covariate_history(panel)
         covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], 0)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             return self.fitted_.attention_maps(x, covariates)
@@ -138,31 +152,38 @@ class AttentionForecaster(NetworkForecaster):
         if panel.dialect.kind != "wide" or panel.n_channels < 2:
             kind = "a long one" if panel.dialect.kind == "long" else "one channel"
             raise ValueError(
-                f"channel_mixing needs a wide table with several channels, which share their stamps; got {kind};"
-                " pivot it into one column a series, or set channel_mixing=False"
+                "channel_mixing needs a wide table with several channels, which share their"
+                f" stamps; got {kind}; pivot it into one column a series, or set"
+                " channel_mixing=False"
             )
         return panel.n_channels
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}")
+            raise ValueError(
+                f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
+            )
         if self.training.solved and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
-                f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r} moves a logarithm;"
-                " take linear_skip=True"
+                f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r}"
+                " moves a logarithm; take linear_skip=True"
             )
         if self._head != "point" and self.training.loss != "mse":
             raise ValueError(
-                f"loss is for points; got loss = {self.training.loss!r} with head = {self.head!r}; leave out either"
+                f"loss is for points; got loss = {self.training.loss!r} with head = {self.head!r};"
+                " leave out either"
             )
         derived |= {
             "backbone": self.attention,
             "architecture": self.architecture,
             "linear_skip": bool(self.training.linear_skip),
             "head": self._head,
-            "quantiles": None if self.quantiles is None else tuple(np.atleast_1d(self.quantiles).tolist()),
+            "quantiles": (
+                None if self.quantiles is None else tuple(np.atleast_1d(self.quantiles).tolist())
+            ),
         }
-        horizon, blocks = int(self.horizon), self.network.block_sizes
+        horizon = int(self.horizon)
+        blocks = self.network.block_sizes
         if isinstance(blocks, str):
             whole = self.network.describe(context, horizon, **derived, block_sizes=None)
             derived["block_sizes"] = _calendar_blocks(blocks, whole, freq)
@@ -170,27 +191,31 @@ class AttentionForecaster(NetworkForecaster):
 
 
 def _calendar_blocks(name: str, config: ModelConfig, freq: str | int) -> tuple[int, ...]:
-    """The whole context, a week and a day in whole patches, those that are shorter than the context: one at least."""
+    """The whole context, a week and a day in whole patches, those that are shorter than the
+    context: one at least.
+    """
     if name != "calendar":
         raise ValueError(f"block_sizes must be numbers or 'calendar'; got {name!r}")
     cycles = calendar_cycles(freq)
     if not cycles:
         raise ValueError(
-            f"block_sizes='calendar' needs a frequency with whole days or weeks; got {freq!r}; give sizes in patches"
+            f"block_sizes='calendar' needs a frequency with whole days or weeks; got {freq!r}; give"
+            " sizes in patches"
         )
     sizes = [config.n_tokens]
     for rows in cycles:
         patches, rest = divmod(rows, config.patch_stride)
         if rest:
             raise ValueError(
-                f"block_sizes='calendar' needs a patch_stride that divides a cycle of {rows} rows; got patch_stride ="
-                f" {config.patch_stride}; take a divisor"
+                f"block_sizes='calendar' needs a patch_stride that divides a cycle of {rows} rows;"
+                f" got patch_stride = {config.patch_stride}; take a divisor"
             )
         if 1 < patches < sizes[-1]:
             sizes.append(patches)
     if len(sizes) == 1:
         raise ValueError(
-            f"block_sizes='calendar' finds no cycle between one patch and the context of {config.n_tokens} patches for"
-            f" frequency {freq!r}; lengthen the context or shorten patch_stride"
+            "block_sizes='calendar' finds no cycle between one patch and the context of"
+            f" {config.n_tokens} patches for frequency {freq!r}; lengthen the context or shorten"
+            " patch_stride"
         )
     return tuple(sizes)

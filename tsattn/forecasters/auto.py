@@ -1,4 +1,6 @@
-"""The default for any table: candidates judged on the table's own past, and a combination of the best."""
+"""The default for any table: candidates judged on the table's own past, and a combination of the
+best.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,25 +34,39 @@ from tsattn.terminal import ProgressLine, progress_line
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# Windows judged: a horizon apart, the last one always, others while so large a share of the rows stands before them.
-# Every series has up to _FEWEST of them, and up to _MOST where the table has few series; _JUDGED are drawn in all.
-_FEWEST, _MOST, _BEFORE, _FEW, _JUDGED = 4, 12, 0.6, 240, 400
+# Windows judged: a horizon apart, the last one always, others while so large a share of the rows
+# stands before them. Every series has up to _FEWEST of them, and up to _MOST where the table has
+# few series; _JUDGED are drawn in all.
+_FEWEST = 4
+_MOST = 12
+_BEFORE = 0.6
+_FEW = 240
+_JUDGED = 400
 # Quantiles whose band is corrected.
 _LEVEL = (0.1, 0.9)
 # Values that weights are fitted on at most.
 _VALUES = 20_000
 # A candidate counts if its error is at most so many times the smallest one.
 _WITHIN = 1.05
-# Weights that fit best are mixed with equal ones, then with those believed before, which count as so many windows.
-_EQUAL, _BELIEF, _LEAST_WEIGHT = 0.3, 8, 0.03
-# Bands are made to hold so large a share of the truths; with so many windows the correction counts by half.
-_HELD, _HALF, _NARROWEST, _WIDEST = 0.8, 12, 0.4, 2.5
+# Weights that fit best are mixed with equal ones, then with those believed before, which count as
+# so many windows.
+_EQUAL = 0.3
+_BELIEF = 8
+_LEAST_WEIGHT = 0.03
+# Bands are made to hold so large a share of the truths; with so many windows the correction counts
+# by half.
+_HELD = 0.8
+_HALF = 12
+_NARROWEST = 0.4
+_WIDEST = 2.5
 # Series that a candidate forecasts before its time is told, and seconds that are always there.
-_TIMED, _ALWAYS = 8, 1.0
+_TIMED = 8
+_ALWAYS = 1.0
 # Rows from which on a classical model is asked for a series.
 _LEAST_ROWS = 12
 # A network is trained where there are so many windows to learn from, and so many seconds for it.
-_LEAST_WINDOWS, _LEAST_SECONDS = 1000, 10.0
+_LEAST_WINDOWS = 1000
+_LEAST_SECONDS = 10.0
 # Candidates, as progress counts them.
 _CANDIDATES = 8
 # Columns of the leaderboard.
@@ -62,21 +78,24 @@ class _Candidate(NamedTuple):
 
     name: str  # as in the catalogue
     forecaster: Forecaster
-    # Whether it answers each series and channel from its own rows and learns nothing but the season, so that its time
-    # is told by a few.
+    # Whether it answers each series and channel from its own rows and learns nothing but the
+    # season, so that its time is told by a few.
     by_row: bool = False
-    # Whether its quantiles count. Those of a network are calibrated on few windows of a short table, and refused where
-    # there are too few.
+    # Whether its quantiles count. Those of a network are calibrated on few windows of a short
+    # table, and refused where there are too few.
     banded: bool = False
     least: int = 1  # rows of a series from which on it is asked; 0 stands for half of what it reads
 
 
-# Points [B, F, C], NaN where there is none, and quantiles [B, F, C, Q], NaN too of a forecaster that gives points only.
+# Points [B, F, C], NaN where there is none, and quantiles [B, F, C, Q], NaN too of a forecaster
+# that gives points only.
 _Answer = tuple[np.ndarray, np.ndarray]
 
 
 class _Trial(NamedTuple):
-    """What a candidate, fitted on the rows before the judged windows, said of them, and in how many seconds."""
+    """What a candidate, fitted on the rows before the judged windows, said of them, and in how many
+    seconds.
+    """
 
     candidate: _Candidate
     answer: _Answer
@@ -84,33 +103,39 @@ class _Trial(NamedTuple):
 
 
 class AutoForecaster(GapForecaster):
-    """The best forecast in a given time: candidates are judged on the table's own past, and the good ones combined.
+    """The best forecast in a given time: candidates are judged on the table's own past, and the
+    good ones combined.
 
-    Candidates are the pretrained network, a map solved by least squares, the theta method and exponential smoothing,
-    the seasonal naive, drift and naive rules, and an attention network where rows and time suffice. ``fit`` lets each
-    learn from the rows before some windows at the end of every series, a horizon apart, and forecast these; absolute
-    errors count in units of each series' seasonal differences.
+    Candidates are the pretrained network, a map solved by least squares, the theta method and
+    exponential smoothing, the seasonal naive, drift and naive rules, and an attention network where
+    rows and time suffice. ``fit`` lets each learn from the rows before some windows at the end of
+    every series, a horizon apart, and forecast these; absolute errors count in units of each
+    series' seasonal differences.
 
-    The point is a weighted mean of the candidates whose error is within a twentieth of the smallest. The weights
-    are those with the smallest error on the windows, drawn towards equal ones, and, the fewer windows there are,
-    towards the pretrained network alone, unless it is clearly behind. Bands are the members' own around the point,
-    made wider or narrower until those of level 80 hold 80% of the windows' truths, as far as there are windows
-    enough to tell. The pretrained network stands in where a series is too short for a member. Counts (whole
-    numbers, none negative) have no forecast below zero.
+    The point is a weighted mean of the candidates whose error is within a twentieth of the
+    smallest. The weights are those with the smallest error on the windows, drawn towards equal
+    ones, and, the fewer windows there are, towards the pretrained network alone, unless it is
+    clearly behind. Bands are the members' own around the point, made wider or narrower until those
+    of level 80 hold 80% of the windows' truths, as far as there are windows enough to tell. The
+    pretrained network stands in where a series is too short for a member. Counts (whole numbers,
+    none negative) have no forecast below zero.
 
-    A candidate that would take more than half of what is left of ``max_time``, for the windows and one forecast of the
-    table together, is left out: under a tight limit the forecast depends on the machine.
+    A candidate that would take more than half of what is left of ``max_time``, for the windows and
+    one forecast of the table together, is left out: under a tight limit the forecast depends on the
+    machine.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
         max_time: Time limit of ``fit`` and one ``predict``, such as ``"1m"`` or seconds.
         alias: Name of the columns; default ``"auto"``.
-        schema: How tables are read. Missing values are left out of account unless it says otherwise.
+        schema: How tables are read. Missing values are left out of account unless it says
+            otherwise.
         random_state: Seed of the trained network.
 
     Attributes:
-        leaderboard_: One row a candidate, the best first: ``error`` (mean absolute error, seasonal differences being
-            1), ``weight``, ``seconds``, and ``note``, which tells why it takes no part.
+        leaderboard_: One row a candidate, the best first: ``error`` (mean absolute error, seasonal
+            differences being 1), ``weight``, ``seconds``, and ``note``, which tells why it takes no
+            part.
         n_windows_: Windows that were judged, of all series together.
         band_factor_: What the width of the members' bands is multiplied by.
 
@@ -146,7 +171,9 @@ class AutoForecaster(GapForecaster):
         PretrainedForecaster(horizon)
         seconds = seconds_from(max_time)
         if seconds is None or not seconds > 0:
-            raise ValueError(f"max_time must be above 0, such as '1m' or 60 seconds; got {max_time!r}")
+            raise ValueError(
+                f"max_time must be above 0, such as '1m' or 60 seconds; got {max_time!r}"
+            )
         self.horizon = horizon
         self.max_time = max_time
         self.alias = alias
@@ -155,14 +182,21 @@ class AutoForecaster(GapForecaster):
 
     @property
     def max_context(self) -> int:
-        """Rows of history that are read where there are so many; known once it is fitted, one before."""
-        return max((each.forecaster.max_context for each in vars(self).get("_members", ())), default=1)
+        """Rows of history that are read where there are so many; known once it is fitted, one
+        before.
+        """
+        return max(
+            (each.forecaster.max_context for each in vars(self).get("_members", ())), default=1
+        )
 
     @property
     def least_context(self) -> int:
         """Rows at the end of a series among which it must have a value."""
         members = [member.forecaster for member in vars(self).get("_members", ())]
-        reaches = [each.least_context if isinstance(each, GapForecaster) else each.max_context for each in members]
+        reaches = [
+            each.least_context if isinstance(each, GapForecaster) else each.max_context
+            for each in members
+        ]
         return max(reaches, default=1)
 
     @property
@@ -178,7 +212,8 @@ class AutoForecaster(GapForecaster):
         """Judge the candidates on a table; what was learnt before is forgotten.
 
         Args:
-            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a panel.
+            data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
+                panel.
             y: Ignored; scikit-learn passes it.
             verbose: Show progress on stderr where that is a terminal.
 
@@ -186,7 +221,9 @@ class AutoForecaster(GapForecaster):
             ValueError: If the table is faulty, or a series has no value; nothing is changed then.
         """
         seconds = seconds_from(self.max_time)
-        with progress_line(self.alias_ if verbose else None, n_steps=_CANDIDATES, seconds=seconds) as self._line:
+        with progress_line(
+            self.alias_ if verbose else None, n_steps=_CANDIDATES, seconds=seconds
+        ) as self._line:
             try:
                 return super().fit(data)
             finally:
@@ -195,7 +232,8 @@ class AutoForecaster(GapForecaster):
     def _learn(self, panel: Panel) -> None:
         until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
         ends, stops = _judged(panel, self.horizon)
-        past, owners = panel.until(stops), np.searchsorted(panel.starts, ends, side="right") - 1
+        past = panel.until(stops)
+        owners = np.searchsorted(panel.starts, ends, side="right") - 1
         trials: list[_Trial] = []
         notes: dict[str, str] = {}
         for number, candidate in enumerate(self._candidates(panel, until)):
@@ -205,25 +243,34 @@ class AutoForecaster(GapForecaster):
             if not isinstance(found, str):
                 trials.append(found)
             elif not trials:
-                raise ValueError(found)  # what the pretrained network refuses, nobody could stand in for
+                raise ValueError(
+                    found
+                )  # what the pretrained network refuses, nobody could stand in for
             else:
                 notes[candidate.name] = found
             if not len(ends):
                 break
-        # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or an answer lacks.
+        # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or
+        # an answer lacks.
         scale = _scale(panel)[owners][:, None]
         truth = History(panel).futures(ends, self.horizon)
         answers = [trial.answer for trial in trials]
         errors = np.moveaxis((np.stack([point for point, _ in answers]) - truth) / scale, 2, 3)
         errors = errors.reshape(len(trials), -1, self.horizon)
         told = ~np.isnan(errors[0]).all(axis=1)
-        rows = np.repeat(owners, panel.n_channels) * panel.n_channels + np.tile(np.arange(panel.n_channels), len(ends))
-        errors, n_rows = errors[:, told], len(np.unique(rows[told]))
-        # Windows of different series end at the same time, and tell less than as many of one series.
+        rows = np.repeat(owners, panel.n_channels) * panel.n_channels + np.tile(
+            np.arange(panel.n_channels), len(ends)
+        )
+        errors = errors[:, told]
+        n_rows = len(np.unique(rows[told]))
+        # Windows of different series end at the same time, and tell less than as many of one
+        # series.
         evidence = told.sum() / np.sqrt(max(n_rows, 1))
         weights = _weights(errors, evidence)
         board = _leaderboard(trials, notes, errors, weights)
-        factor = _band_factor(*_combined([_completed(each, answers[0]) for each in answers], weights), truth, evidence)
+        factor = _band_factor(
+            *_combined([_completed(each, answers[0]) for each in answers], weights), truth, evidence
+        )
         kept = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
         members = tuple(_refitted(trials[m], panel, until) for m in kept)
         self._members, self._weights = members, weights[kept]
@@ -231,7 +278,8 @@ class AutoForecaster(GapForecaster):
 
     def _candidates(self, panel: Panel, until: float) -> Iterator[_Candidate]:
         """The candidates, the pretrained network first and the others from cheap to dear."""
-        steps, schema = self.horizon, self.schema
+        steps = self.horizon
+        schema = self.schema
         yield _Candidate("zero", PretrainedForecaster(steps, schema=schema), banded=True)
         yield _Candidate("naive", Naive(steps), by_row=True)
         if season_length(panel.freq) > 1:
@@ -240,7 +288,9 @@ class AutoForecaster(GapForecaster):
         least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
         yield _Candidate("least_squares", least_squares, least=0)
         for forecaster in _classical(steps):
-            yield _Candidate(forecaster.name, forecaster, by_row=True, banded=True, least=_LEAST_ROWS)
+            yield _Candidate(
+                forecaster.name, forecaster, by_row=True, banded=True, least=_LEAST_ROWS
+            )
         network = self._network(panel, until)
         if network is not None:
             yield _Candidate("mlr", network, least=0)
@@ -256,20 +306,28 @@ class AutoForecaster(GapForecaster):
         if windows < _LEAST_WINDOWS or seconds < _LEAST_SECONDS:
             return None
         training = Training(max_time=seconds, linear_skip="least_squares")
-        return AttentionForecaster(self.horizon, training=training, schema=self.schema, random_state=self.random_state)
+        return AttentionForecaster(
+            self.horizon, training=training, schema=self.schema, random_state=self.random_state
+        )
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        own = [covariates and _share(covariates, self.covariate_columns_, each) for each in self._members]
-        answers = [_answer(each, x, quantiles, beside) for each, beside in zip(self._members, own, strict=True)]
+        own = [
+            covariates and _share(covariates, self.covariate_columns_, each)
+            for each in self._members
+        ]
+        answers = [
+            _answer(each, x, quantiles, beside)
+            for each, beside in zip(self._members, own, strict=True)
+        ]
         point, spread = _combined([_completed(each, answers[0]) for each in answers], self._weights)
         bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
         values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
         return values.nearest(point), values.nearest(bounds)
 
-    # --- saved folders ----------------------------------------------------------------------------------------------
+    # --- saved folders ----------------------------------------------------------------------------
 
     learnt = ("n_windows_",)
     bound = ("horizon",)
@@ -287,7 +345,9 @@ class AutoForecaster(GapForecaster):
         }
         return facts, {each.name: each.forecaster for each in self._members}
 
-    def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
+    def _take(
+        self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path
+    ) -> None:
         from tsattn.forecasters.saving import inner_folder, saved_class
 
         members = []
@@ -302,18 +362,24 @@ class AutoForecaster(GapForecaster):
         self.panel_ = replace(self.panel_, covariates=tail.covariates)
         board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
         self.leaderboard_ = board.astype(dict.fromkeys(_COLUMNS[:3], float))
-        weights, factor = tensors["weights"].numpy(), float(tensors["band_factor"])
+        weights = tensors["weights"].numpy()
+        factor = float(tensors["band_factor"])
         require(weights.shape == (len(self._members),) and weights.dtype == np.float64, "weights")
         require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
         require(_NARROWEST <= factor <= _WIDEST, f"band_factor = {factor}")
-        self._weights, self.band_factor_ = weights, factor
+        self._weights = weights
+        self.band_factor_ = factor
 
 
 def _classical(horizon: int) -> tuple[Forecaster, ...]:
-    """The theta method and exponential smoothing, compiled and searched for where statsforecast is installed."""
+    """The theta method and exponential smoothing, compiled and searched for where statsforecast is
+    installed.
+    """
     if find_spec("statsforecast") is None:
         return StatsmodelsForecaster(horizon, "theta"), StatsmodelsForecaster(horizon, "ets")
-    return StatsforecastForecaster(horizon, "dynamic_theta"), StatsforecastForecaster(horizon, "auto_ets")
+    return StatsforecastForecaster(horizon, "dynamic_theta"), StatsforecastForecaster(
+        horizon, "auto_ets"
+    )
 
 
 def _kinds() -> dict[str, Any]:
@@ -325,35 +391,40 @@ def _kinds() -> dict[str, Any]:
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute rows just after the contexts of the judged windows ``[W]``, ascending, and the rows of each series that
-    stand before its first one, ``[N]``; all rows of a series without any.
+    """Absolute rows just after the contexts of the judged windows ``[W]``, ascending, and the rows
+    of each series that stand before its first one, ``[N]``; all rows of a series without any.
     """
-    lengths, rows = panel.lengths, panel.n_series * panel.n_channels
+    lengths = panel.lengths
+    rows = panel.n_series * panel.n_channels
     most = min(max(_FEW // rows, _FEWEST), _MOST)
     counts = np.clip(((1 - _BEFORE) * lengths / horizon).astype(np.int64), 1, most)
     counts[lengths <= horizon] = 0
     owner = np.repeat(np.arange(panel.n_series), counts)
     back = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     ends = panel.starts[owner + 1] - horizon * (back + 1)
-    # Before a window, every channel has shown a value to the pretrained network, which stands in for all others.
+    # Before a window, every channel has shown a value to the pretrained network, which stands in
+    # for all others.
     count = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
     np.cumsum(~np.isnan(panel.values), axis=0, out=count[1:])
     reach = load_network().config.token_context
     told = (count[ends] > count[np.maximum(ends - reach, panel.starts[owner])]).all(axis=1)
-    ends, owner, back = ends[told], owner[told], back[told]
+    ends = ends[told]
+    owner = owner[told]
+    back = back[told]
     wanted = max(_JUDGED // panel.n_channels, 1)
     if len(ends) > wanted:
         # The last windows first, so that short series count as long ones do.
         chosen = np.lexsort((np.random.default_rng(0).random(len(ends)), back))[:wanted]
-        ends, owner = ends[chosen], owner[chosen]
+        ends = ends[chosen]
+        owner = owner[chosen]
     stops = lengths.copy()
     np.minimum.at(stops, owner, ends - panel.starts[owner])
     return np.sort(ends), stops
 
 
 def _scale(panel: Panel) -> np.ndarray:
-    """Mean absolute seasonal difference of each series and channel, ``[N, C]``; that of neighbours where there is none,
-    NaN where that is none either.
+    """Mean absolute seasonal difference of each series and channel, ``[N, C]``; that of neighbours
+    where there is none, NaN where that is none either.
     """
     season = season_length(panel.freq)
     scale = seasonal_errors(panel, panel.lengths, season)
@@ -362,8 +433,11 @@ def _scale(panel: Panel) -> np.ndarray:
     return np.where(scale > 0, scale, np.nan)
 
 
-def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None) -> _Trial | str:
-    """Answers to windows that end before ``ends`` in ``panel``, learnt from ``past``, or why there are none.
+def _try(
+    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None
+) -> _Trial | str:
+    """Answers to windows that end before ``ends`` in ``panel``, learnt from ``past``, or why there
+    are none.
 
     ``until`` is the time at which all must be done; ``None`` asks for no limit.
     """
@@ -372,8 +446,13 @@ def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, unt
         _fit(candidate, past)
     except ValueError as error:
         return str(error)
-    forecaster, history = candidate.forecaster, History(panel)
-    x = history.reaching(ends, forecaster.max_context) if len(ends) else np.empty((0, 1, panel.n_channels))
+    forecaster = candidate.forecaster
+    history = History(panel)
+    x = (
+        history.reaching(ends, forecaster.max_context)
+        if len(ends)
+        else np.empty((0, 1, panel.n_channels))
+    )
     beside = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
     if candidate.by_row and until is not None:
         few = x[np.linspace(0, len(x) - 1, min(len(x), _TIMED)).astype(np.int64)]
@@ -383,7 +462,9 @@ def _try(candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, unt
         now = time.monotonic()
         seconds = (now - before) / len(few) * (len(ends) + panel.n_series)
         if seconds > max((until - now) / 2, _ALWAYS):
-            return f"would take {seconds:.0f} of the {max(until - now, 0):.0f} seconds that are left"
+            return (
+                f"would take {seconds:.0f} of the {max(until - now, 0):.0f} seconds that are left"
+            )
     covariates = None if beside is None else beside.windows(ends, x.shape[1], forecaster.horizon)
     answer = _answer(candidate, x, _LEVEL, covariates)
     return _Trial(candidate, answer, time.monotonic() - started)
@@ -402,19 +483,29 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
 
 
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
-    """The candidate after learning from all rows; one that is trained, or takes more time than is left, stays."""
-    candidate, forecaster = trial.candidate, trial.candidate.forecaster
+    """The candidate after learning from all rows; one that is trained, or takes more time than is
+    left, stays.
+    """
+    candidate = trial.candidate
+    forecaster = trial.candidate.forecaster
     if candidate.name != "mlr" and (candidate.by_row or trial.seconds < until - time.monotonic()):
         _fit(candidate, panel)
     # The series themselves are kept once.
     whole = candidate.name == "zero"
-    tail = panel.keep(forecaster.covariate_columns_) if whole else forecaster.panel_.last(forecaster.min_context)
+    tail = (
+        panel.keep(forecaster.covariate_columns_)
+        if whole
+        else forecaster.panel_.last(forecaster.min_context)
+    )
     forecaster.panel_ = tail
     return candidate
 
 
 def _answer(
-    candidate: _Candidate, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    candidate: _Candidate,
+    x: np.ndarray,
+    quantiles: Sequence[float],
+    covariates: "CovariateWindows | None",
 ) -> _Answer:
     """What a member says of windows ``x [B, T, C]`` that may begin with NaN and miss values."""
     forecaster, (n_windows, _, n_channels) = candidate.forecaster, x.shape
@@ -430,11 +521,15 @@ def _answer(
     bounds = np.full((*point.shape, len(quantiles)), np.nan)
     if able.any():
         asked = tuple(quantiles) if candidate.banded else ()
-        beside = covariates and covariates.of(able).cut(min(x.shape[1], forecaster.max_context), forecaster.horizon)
+        beside = covariates and covariates.of(able).cut(
+            min(x.shape[1], forecaster.max_context), forecaster.horizon
+        )
         # How many windows a model broke down on is for a user who chose that model.
         with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
             rows_read = x[able][:, -forecaster.max_context :]
-            point[able], found = forecaster.predict_windows(rows_read, quantiles=asked, covariates=beside)
+            point[able], found = forecaster.predict_windows(
+                rows_read, quantiles=asked, covariates=beside
+            )
         if asked:
             bounds[able] = found
     if candidate.by_row:
@@ -445,25 +540,36 @@ def _answer(
 
 
 def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
-    """The columns that members read, with the categories of the first, which has seen all rows, and all cycles."""
-    found = [each.forecaster.covariate_columns_ for each in members if each.forecaster.covariate_columns_]
+    """The columns that members read, with the categories of the first, which has seen all rows, and
+    all cycles.
+    """
+    found = [
+        each.forecaster.covariate_columns_ for each in members if each.forecaster.covariate_columns_
+    ]
     cycles = tuple(dict.fromkeys(name for each in found for name in each.calendar))
     return replace(found[0], calendar=cycles) if found else CovariateColumns()
 
 
-def _share(covariates: "CovariateWindows", have: CovariateColumns, member: _Candidate) -> "CovariateWindows | None":
+def _share(
+    covariates: "CovariateWindows", have: CovariateColumns, member: _Candidate
+) -> "CovariateWindows | None":
     """Those covariates that a member reads."""
     wanted = member.forecaster.covariate_columns_
     if not wanted:
         return None
-    n, places = len(have.future), calendar_slices(have.calendar)
-    cycles = [n + k for name in wanted.calendar for k in range(places[name].start, places[name].stop)]
+    n = len(have.future)
+    places = calendar_slices(have.calendar)
+    cycles = [
+        n + k for name in wanted.calendar for k in range(places[name].start, places[name].stop)
+    ]
     covariates = covariates.recoded(have, wanted)
     return replace(covariates, known=covariates.known[..., [*range(n), *cycles]])
 
 
 def _filled(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` without gaps between values: lines through them, and the last one to the end."""
+    """Windows ``[B, T, C]`` without gaps between values: lines through them, and the last one to
+    the end.
+    """
     flat = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
     missing = np.isnan(flat)
     if not (missing[1:] > missing[:-1]).any():
@@ -479,11 +585,12 @@ def _completed(answer: _Answer, first: _Answer) -> _Answer:
 
 
 def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
-    """Weighted point, and how far the quantiles are from it: the weighted mean of those members that give some, or what
-    the first one says.
+    """Weighted point, and how far the quantiles are from it: the weighted mean of those members
+    that give some, or what the first one says.
     """
     point = sum(weight * each for weight, (each, _) in zip(weights, answers, strict=True))
-    total, shares = np.zeros_like(answers[0][1]), np.zeros_like(answers[0][1])
+    total = np.zeros_like(answers[0][1])
+    shares = np.zeros_like(answers[0][1])
     for weight, (each, bounds) in zip(weights, answers, strict=True):
         spread = bounds - each[..., None]
         told = weight * ~np.isnan(spread)
@@ -494,10 +601,12 @@ def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
 
 
 def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
-    """Weights of the candidates, ``[M]``, the first one being believed in before, from scaled errors ``[M, W, F]``.
+    """Weights of the candidates, ``[M]``, the first one being believed in before, from scaled
+    errors ``[M, W, F]``.
 
-    An error is NaN where it is not known. The first candidate has some in each window; where another has none, it
-    stands in. ``evidence`` is the number of windows that would tell as much if they were independent.
+    An error is NaN where it is not known. The first candidate has some in each window; where
+    another has none, it stands in. ``evidence`` is the number of windows that would tell as much if
+    they were independent.
     """
     prior = np.eye(len(errors))[0]
     if not errors.shape[1]:
@@ -509,7 +618,9 @@ def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
     flat = errors[near].reshape(int(near.sum()), -1)
     flat = flat[:, ~np.isnan(flat[0])]
     best = np.zeros(len(errors))
-    best[near] = (1 - _EQUAL) * _least_absolute(flat[:, :: -(-flat.shape[1] // _VALUES)]) + _EQUAL / near.sum()
+    best[near] = (1 - _EQUAL) * _least_absolute(
+        flat[:, :: -(-flat.shape[1] // _VALUES)]
+    ) + _EQUAL / near.sum()
     behind = each[0] - each[means.argmin()]
     if evidence >= 2 and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
         prior = near / near.sum()
@@ -519,22 +630,28 @@ def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
 
 
 def _means(errors: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each candidate, ``[M]``; over the windows that it answered, as it would be over all if it
-    kept its lead or lag on the first one. Infinite where it answered none.
+    """Mean absolute error of each candidate, ``[M]``; over the windows that it answered, as it
+    would be over all if it kept its lead or lag on the first one. Infinite where it answered none.
     """
     total = np.abs(errors)
     beside = np.where(np.isnan(errors), np.nan, total[0])
     own, first = (np.nansum(each, axis=(1, 2)) for each in (total, beside))
-    ratio = np.where((~np.isnan(errors)).any(axis=(1, 2)), own / np.where(first > 0, first, 1.0), np.inf)
+    ratio = np.where(
+        (~np.isnan(errors)).any(axis=(1, 2)), own / np.where(first > 0, first, 1.0), np.inf
+    )
     return np.asarray(ratio * np.nanmean(np.nanmean(total[0], axis=1)))
 
 
 def _least_absolute(errors: np.ndarray) -> np.ndarray:
-    """Weights on the simplex ``[M]`` for which the mean absolute weighted error is smallest, errors being ``[M, n]``.
+    """Weights on the simplex ``[M]`` for which the mean absolute weighted error is smallest, errors
+    being ``[M, n]``.
 
-    Exponentiated subgradients (Kivinen and Warmuth, 1997), the mean of the second half of the steps.
+    Exponentiated subgradients (Kivinen and Warmuth, 1997), the mean of the second half of the
+    steps.
     """
-    log, total, n_steps = np.zeros(len(errors)), np.zeros(len(errors)), 400
+    log = np.zeros(len(errors))
+    total = np.zeros(len(errors))
+    n_steps = 400
     unit = np.abs(errors).mean()
     for step in range(n_steps):
         weights = np.exp(log - log.max())
@@ -546,8 +663,12 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
     return total / total.sum()
 
 
-def _band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float) -> float:
-    """What the spread ``[W, F, C, 2]`` must be multiplied by for the bounds to hold so large a share of the truths."""
+def _band_factor(
+    point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float
+) -> float:
+    """What the spread ``[W, F, C, 2]`` must be multiplied by for the bounds to hold so large a
+    share of the truths.
+    """
     known = ~np.isnan(truth)
     gap = (truth - point)[known]
     # Where so many truths, such as zeros, are the very points, any width holds them.
@@ -565,6 +686,13 @@ def _leaderboard(
 ) -> pd.DataFrame:
     means = _means(errors) if errors.shape[1] else np.full(len(trials), np.nan)
     means[np.isinf(means)] = np.nan
-    rows = [(t.candidate.name, e, w, t.seconds, "") for t, e, w in zip(trials, means, weights, strict=True)]
+    rows = [
+        (t.candidate.name, e, w, t.seconds, "")
+        for t, e, w in zip(trials, means, weights, strict=True)
+    ]
     rows += [(name, np.nan, 0.0, np.nan, note) for name, note in notes.items()]
-    return pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model").sort_values("error", kind="stable")
+    return (
+        pd.DataFrame(rows, columns=["model", *_COLUMNS])
+        .set_index("model")
+        .sort_values("error", kind="stable")
+    )

@@ -8,8 +8,13 @@ import numpy as np
 
 from tsattn.data.stored import require
 
-# Boosting steps, their rate, leaves of a tree, rows of a leaf at least, and the penalty of a leaf's value.
-_N_TREES, _RATE, _LEAVES, _LEAF_ROWS, _PENALTY = 200, 0.05, 31, 40, 1.0
+# Boosting steps, their rate, leaves of a tree, rows of a leaf at least, and the penalty of a leaf's
+# value.
+_N_TREES = 200
+_RATE = 0.05
+_LEAVES = 31
+_LEAF_ROWS = 40
+_PENALTY = 1.0
 # Rows that descend together, so that they stay in the caches.
 _CHUNK_ROWS = 4096
 _NAMES = ("feature", "threshold", "left", "right", "value", "roots", "start")
@@ -19,9 +24,9 @@ class BoostedTrees:
     """The sum of regression trees and a constant.
 
     Args:
-        **arrays: Of the nodes of all trees, one tree after the other, ``feature``, ``left`` and ``right`` (int64; a
-            leaf has itself below it), ``threshold`` and ``value`` (float64); ``roots [trees]`` (int64) and
-            ``start [1]`` (float64).
+        **arrays: Of the nodes of all trees, one tree after the other, ``feature``, ``left`` and
+            ``right`` (int64; a leaf has itself below it), ``threshold`` and ``value`` (float64);
+            ``roots [trees]`` (int64) and ``start [1]`` (float64).
     """
 
     def __init__(self, **arrays: np.ndarray) -> None:
@@ -48,7 +53,8 @@ class BoostedTrees:
             early_stopping=False,
             random_state=0,
         )
-        # Threads of OpenMP spin while they wait for one another: beside other processes two take far longer than one.
+        # Threads of OpenMP spin while they wait for one another: beside other processes two take
+        # far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
             learner.fit(features, target)
         return cls._of(learner)
@@ -58,9 +64,12 @@ class BoostedTrees:
         trees = [tree.nodes for (tree,) in learner._predictors]
         nodes = np.concatenate(trees)
         roots = np.cumsum([0, *(len(tree) for tree in trees[:-1])]).astype(np.int64)
-        first, own = np.repeat(roots, [len(tree) for tree in trees]), np.arange(len(nodes))
+        first = np.repeat(roots, [len(tree) for tree in trees])
+        own = np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
-        left, right = (np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right"))
+        left, right = (
+            np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right")
+        )
         return cls(
             feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
             threshold=nodes["num_threshold"].astype(np.float64),
@@ -74,37 +83,51 @@ class BoostedTrees:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """``[...]`` of features ``[..., n]``."""
         rows = features.reshape(-1, features.shape[-1])
-        answers = [self._descend(rows[first : first + _CHUNK_ROWS]) for first in range(0, len(rows), _CHUNK_ROWS)]
+        answers = [
+            self._descend(rows[first : first + _CHUNK_ROWS])
+            for first in range(0, len(rows), _CHUNK_ROWS)
+        ]
         return np.concatenate([np.empty(0), *answers]).reshape(features.shape[:-1])
 
     def _descend(self, x: np.ndarray) -> np.ndarray:
-        feature, threshold, left, right, value, roots, start = (self.arrays[name] for name in _NAMES)
-        columns, total = np.ascontiguousarray(x.T), np.full(len(x), start[0])
+        feature, threshold, left, right, value, roots, start = (
+            self.arrays[name] for name in _NAMES
+        )
+        columns = np.ascontiguousarray(x.T)
+        total = np.full(len(x), start[0])
         for root in roots:
-            node, rows = np.full(len(x), root), np.arange(len(x))
+            node = np.full(len(x), root)
+            rows = np.arange(len(x))
             while len(rows):
                 here = node[rows]
-                below = np.where(columns[feature[here], rows] <= threshold[here], left[here], right[here])
+                below = np.where(
+                    columns[feature[here], rows] <= threshold[here], left[here], right[here]
+                )
                 node[rows] = below
                 rows = rows[left[below] != below]
             total += value[node]
         return total
 
     def check(self, n_features: int) -> None:
-        """Refuse arrays that are no trees over so many features, or in which a descent would not end.
+        """Refuse arrays that are no trees over so many features, or in which a descent would not
+        end.
 
         Raises:
             ValueError: Naming what is wrong.
         """
         require(set(self.arrays) == set(_NAMES), "trees lack arrays")
-        feature, threshold, left, right, value, roots, start = (self.arrays[name] for name in _NAMES)
+        feature, threshold, left, right, value, roots, start = (
+            self.arrays[name] for name in _NAMES
+        )
         own = np.arange(len(feature))
         for array in (feature, left, right, roots):
             require(array.dtype == np.int64 and array.ndim == 1, "trees with other numbers")
         for array in (threshold, value, start):
             require(array.dtype == np.float64 and array.ndim == 1, "trees with other numbers")
         sizes = {len(array) for array in (feature, threshold, left, right, value)}
-        require(sizes == {len(own)} and len(roots) > 0 and start.shape == (1,), "trees of other sizes")
+        require(
+            sizes == {len(own)} and len(roots) > 0 and start.shape == (1,), "trees of other sizes"
+        )
         require(bool(((feature >= 0) & (feature < n_features)).all()), "trees over other features")
         require(bool(((roots >= 0) & (roots < len(own))).all()), "trees without roots")
         for side in (left, right):

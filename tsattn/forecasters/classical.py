@@ -21,11 +21,13 @@ from tsattn.silence import collected
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# statsmodels' starting values for exponential smoothing need ten rows, and a season more where there are seasons;
-# its decompositions need two seasons.
+# statsmodels' starting values for exponential smoothing need ten rows, and a season more where
+# there are seasons; its decompositions need two seasons.
 _LEAST_ROWS = 10
-# How much history a model reads when nobody says: more costs time and tells little about the next rows.
-_CONTEXT_ROWS, _CONTEXT_SEASONS = 100, 10
+# How much history a model reads when nobody says: more costs time and tells little about the next
+# rows.
+_CONTEXT_ROWS = 100
+_CONTEXT_SEASONS = 10
 
 
 class _Setting(NamedTuple):
@@ -38,7 +40,8 @@ class _Setting(NamedTuple):
     seasonal_order: tuple[int, int, int]
 
 
-# Values [T] -> mean [F] and standard error [F] of the forecast; the errors only where they are asked.
+# Values [T] -> mean [F] and standard error [F] of the forecast; the errors only where they are
+# asked.
 Answer = tuple[np.ndarray, np.ndarray | None]
 _Model = Callable[[np.ndarray, _Setting, bool], Answer]
 
@@ -49,14 +52,22 @@ def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
     result = ETSModel(pd.Series(y), **_ets_terms(setting.season)).fit(disp=False)
     return (
-        _predicted(result, len(y), setting.steps) if with_errors else (np.asarray(result.forecast(setting.steps)), None)
+        _predicted(result, len(y), setting.steps)
+        if with_errors
+        else (np.asarray(result.forecast(setting.steps)), None)
     )
 
 
 def _ets_terms(season: int) -> dict[str, Any]:
     """Additive errors, a damped additive trend, and additive seasons where there are seasons."""
     seasonal = {"seasonal": "add", "seasonal_periods": season} if season > 1 else {}
-    return {"error": "add", "trend": "add", "damped_trend": True, "initialization_method": "heuristic", **seasonal}
+    return {
+        "error": "add",
+        "trend": "add",
+        "damped_trend": True,
+        "initialization_method": "heuristic",
+        **seasonal,
+    }
 
 
 def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
@@ -74,9 +85,11 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
 
 def _seasons(y: np.ndarray, season: int) -> np.ndarray:
-    """Additive seasons by classical decomposition, from the first row on; a single zero where there are none.
+    """Additive seasons by classical decomposition, from the first row on; a single zero where there
+    are none.
 
-    There are some where the autocorrelation one season apart is outside its 90% band under those before it.
+    There are some where the autocorrelation one season apart is outside its 90% band under those
+    before it.
     """
     from statsmodels.tsa.seasonal import seasonal_decompose
     from statsmodels.tsa.stattools import acf
@@ -84,7 +97,9 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
     if season == 1:
         return np.zeros(1)
     r = acf(y, nlags=season)
-    if abs(r[season]) <= NormalDist().inv_cdf(0.95) * math.sqrt((1 + 2 * np.sum(r[1:season] ** 2)) / len(y)):
+    if abs(r[season]) <= NormalDist().inv_cdf(0.95) * math.sqrt(
+        (1 + 2 * np.sum(r[1:season] ** 2)) / len(y)
+    ):
         return np.zeros(1)
     return np.asarray(seasonal_decompose(y, model="additive", period=season).seasonal[:season])
 
@@ -161,7 +176,9 @@ class LocalForecaster(StoredForecaster):
         """The model's answer to values ``[T]``, at least so many as it needs, not all alike."""
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-        """Values as the model reads them, and the level and spread that undo it; no spread of a constant window."""
+        """Values as the model reads them, and the level and spread that undo it; no spread of a
+        constant window.
+        """
         values, level, spread = standardise(y[None, :, None], centre="mean")
         return values[0, :, 0], float(level[0, 0, 0]), float(spread[0, 0, 0])
 
@@ -174,10 +191,11 @@ class LocalForecaster(StoredForecaster):
         least = self._seasonal_rows(season)
         if self.season_length is not None and season > 1 and longest < least:
             raise ValueError(
-                f"season_length = {season} needs a context of at least {least} rows; got {longest}: give longer"
-                " series or context, or season_length=1"
+                f"season_length = {season} needs a context of at least {least} rows; got {longest}:"
+                " give longer series or context, or season_length=1"
             )
-        self.context_, self.season_length_ = context, season
+        self.context_ = context
+        self.season_length_ = season
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows of which shorter ones begin with NaN."""
@@ -186,7 +204,8 @@ class LocalForecaster(StoredForecaster):
         known = np.isfinite(x)
         if (known[:, :-1] & ~known[:, 1:]).any() or np.isinf(x).any():
             raise ValueError(
-                "windows must be finite from their first value on; got NaN or inf after it: fill missing values first"
+                "windows must be finite from their first value on; got NaN or inf after it: fill"
+                " missing values first"
             )
         return x
 
@@ -207,7 +226,9 @@ class LocalForecaster(StoredForecaster):
             if spread == 0:
                 mean[b, :, c] = y[-1]
                 continue
-            season = self.season_length_ if len(y) >= self._seasonal_rows(self.season_length_) else 1
+            season = (
+                self.season_length_ if len(y) >= self._seasonal_rows(self.season_length_) else 1
+            )
             found = None
             if len(y) < self._least_rows(season):
                 counts["short"] += 1
@@ -216,20 +237,30 @@ class LocalForecaster(StoredForecaster):
                 counts["stopped"] += stopped
                 counts["broken"] += found is None
             centre, error = _random_walk(values, self.horizon) if found is None else found
-            mean[b, :, c], errors[b, :, c] = level + spread * centre, spread * error
+            mean[b, :, c] = level + spread * centre
+            errors[b, :, c] = spread * error
         self._warn(x.shape[0] * x.shape[2], **counts)
         return mean, errors
 
     def _estimated(
         self, y: np.ndarray, season: int, with_errors: bool
     ) -> tuple[tuple[np.ndarray, np.ndarray] | None, bool]:
-        """The model's answer, ``None`` where it broke down, and whether its optimiser stopped early."""
+        """The model's answer, ``None`` where it broke down, and whether its optimiser stopped
+        early.
+        """
         from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
         rules = (
             (ConvergenceWarning, ""),
-            # Where the optimiser starts, and that lags of a regular window tell the same, is no matter of the user's.
-            (UserWarning, "Non-(stationary|invertible) (starting|seasonal)|Too few observations to estimate starting"),
+            # Where the optimiser starts, and that lags of a regular window tell the same, is no
+            # matter of the user's.
+            (
+                UserWarning,
+                (
+                    "Non-(stationary|invertible) (starting|seasonal)|Too few observations to"
+                    " estimate starting"
+                ),
+            ),
             (UserWarning, "The design matrix is rank-deficient"),
             (UserWarning, "Computing fitted values for CrostonOptimized is very expensive"),
         )
@@ -247,9 +278,9 @@ class LocalForecaster(StoredForecaster):
     def _warn(self, total: int, *, stopped: int, short: int, broken: int) -> None:
         if stopped or short or broken:
             warnings.warn(
-                f"{self.alias_}: of {total} windows, {stopped} had an optimiser that stopped before it converged"
-                f" (forecast from where it stopped), and {short} too few rows and {broken} a model that broke down"
-                " (the last value holds)",
+                f"{self.alias_}: of {total} windows, {stopped} had an optimiser that stopped before"
+                f" it converged (forecast from where it stopped), and {short} too few rows and"
+                f" {broken} a model that broke down (the last value holds)",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -258,35 +289,40 @@ class LocalForecaster(StoredForecaster):
 class StatsmodelsForecaster(LocalForecaster):
     """A classical model of statsmodels, estimated anew on each window.
 
-    A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
-    too, estimates the model on the last ``context`` rows of that series and channel, standardised, and on nothing
-    else. ``fit`` chooses context and season and checks the data. A series with fewer rows is read from its beginning.
-    A window costs one estimation, and as much again where intervals are asked: some milliseconds (``autoreg``,
-    ``ets``, ``theta``, ``stl_ets``) or a second and more (``sarimax`` with a season of 24); over thousands of windows,
+    A window comes without the name of its series, so no parameters are carried over: every
+    forecast, of ``predict`` too, estimates the model on the last ``context`` rows of that series
+    and channel, standardised, and on nothing else. ``fit`` chooses context and season and checks
+    the data. A series with fewer rows is read from its beginning. A window costs one estimation,
+    and as much again where intervals are asked: some milliseconds (``autoreg``, ``ets``, ``theta``,
+    ``stl_ets``) or a second and more (``sarimax`` with a season of 24); over thousands of windows,
     raise ``step_size``.
 
-    - ``"ets"``: exponential smoothing, additive errors, damped additive trend, additive seasons; starting values by
-      heuristic, smoothing parameters by likelihood.
-    - ``"theta"``: the theta method (Assimakopoulos and Nikolopoulos, 2000) after additive seasons are taken off, where
-      the autocorrelation one season apart shows any at 90%.
+    - ``"ets"``: exponential smoothing, additive errors, damped additive trend, additive seasons;
+      starting values by heuristic, smoothing parameters by likelihood.
+    - ``"theta"``: the theta method (Assimakopoulos and Nikolopoulos, 2000) after additive seasons
+      are taken off, where the autocorrelation one season apart shows any at 90%.
     - ``"autoreg"``: autoregression with a constant, by least squares.
     - ``"sarimax"``: seasonal ARIMA by the Kalman filter.
-    - ``"stl_ets"``: STL takes the seasons off, ``"ets"`` forecasts the rest, the last season is added again.
+    - ``"stl_ets"``: STL takes the seasons off, ``"ets"`` forecasts the rest, the last season is
+      added again.
 
-    Quantiles are the model's own: normal, around its mean, with statsmodels' standard error of a prediction. The
-    point is the mean. A constant window forecasts its value with no spread. Where a window has too few rows or the
-    estimation breaks down (a singular matrix, a result that is not finite), the last value holds, with the spread of a
-    random walk; one ``RuntimeWarning`` a call counts such windows, and those whose optimiser stopped early.
+    Quantiles are the model's own: normal, around its mean, with statsmodels' standard error of a
+    prediction. The point is the mean. A constant window forecasts its value with no spread. Where a
+    window has too few rows or the estimation breaks down (a singular matrix, a result that is not
+    finite), the last value holds, with the spread of a random walk; one ``RuntimeWarning`` a call
+    counts such windows, and those whose optimiser stopped early.
 
     Args:
         horizon: Rows forecast ahead.
         model: ``"ets"``, ``"theta"``, ``"autoreg"``, ``"sarimax"`` or ``"stl_ets"``.
-        season_length: Rows in a season, 1 for none. ``None`` takes the frequency's. A window of fewer than two
-            seasons, or one season and ten rows, is forecast without seasons.
+        season_length: Rows in a season, 1 for none. ``None`` takes the frequency's. A window of
+            fewer than two seasons, or one season and ten rows, is forecast without seasons.
         context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows.
-        lags: Lags of ``"autoreg"``; ``None`` takes one season, at least 3, at most a quarter of the window.
+        lags: Lags of ``"autoreg"``; ``None`` takes one season, at least 3, at most a quarter of the
+            window.
         order: (p, d, q) of ``"sarimax"``.
-        seasonal_order: Its seasonal (P, D, Q); with the default order it is the airline model of Box and Jenkins.
+        seasonal_order: Its seasonal (P, D, Q); with the default order it is the airline model of
+            Box and Jenkins.
         alias: Name of the column; default ``model``.
         schema: How tables are read.
 
@@ -295,8 +331,8 @@ class StatsmodelsForecaster(LocalForecaster):
         season_length_: Rows in a season, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the model, or for a
-            ``season_length`` that was given.
+        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the
+            model, or for a ``season_length`` that was given.
     """
 
     def __init__(
@@ -319,20 +355,27 @@ class StatsmodelsForecaster(LocalForecaster):
         self.alias = alias
         self.schema = schema
         self.model = model
-        self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
+        self.season_length = (
+            None if season_length is None else check_rows("season_length", season_length, 1)
+        )
         self.context = None if context is None else check_rows("context", context, _LEAST_ROWS)
         self.lags = None if lags is None else check_rows("lags", lags, 1)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 
     def _learn(self, panel: Panel) -> None:
-        least, rows = self._least_rows(1), int(panel.lengths.max())
+        least = self._least_rows(1)
+        rows = int(panel.lengths.max())
         rows = rows if self.context is None else min(rows, self.context)
         if rows < least and least > _LEAST_ROWS:
-            what = f"lags = {self.lags} need" if self.model == "autoreg" else f"order {self.order} needs"
+            what = (
+                f"lags = {self.lags} need"
+                if self.model == "autoreg"
+                else f"order {self.order} needs"
+            )
             raise ValueError(
-                f"{what} a context of at least {least} rows; got {rows}: ask for less, or give a longer context or"
-                " longer series"
+                f"{what} a context of at least {least} rows; got {rows}: ask for less, or give a"
+                " longer context or longer series"
             )
         super()._learn(panel)
 
@@ -357,7 +400,9 @@ class StatsmodelsForecaster(LocalForecaster):
 
 def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The last value, and how far a walk with steps as large as the window's strays from it."""
-    return np.full(steps, y[-1]), math.sqrt(np.mean(np.diff(y) ** 2)) * np.sqrt(np.arange(1, steps + 1))
+    return np.full(steps, y[-1]), math.sqrt(np.mean(np.diff(y) ** 2)) * np.sqrt(
+        np.arange(1, steps + 1)
+    )
 
 
 def _check_order(name: str, order: object) -> tuple[int, int, int]:
@@ -366,6 +411,8 @@ def _check_order(name: str, order: object) -> tuple[int, int, int]:
         or len(order) != 3
         or any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in order)
     ):
-        raise ValueError(f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}")
+        raise ValueError(
+            f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}"
+        )
     # A tuple stays the one that it is, or scikit-learn could not clone its owner.
     return order if isinstance(order, tuple) else (order[0], order[1], order[2])

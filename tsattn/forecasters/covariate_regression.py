@@ -23,10 +23,12 @@ Base = Callable[[np.ndarray, Sequence[float]], tuple[np.ndarray, np.ndarray]]
 # Shares of the local regression that are tried.
 SHARES = (0.0, 0.5, 1.0)
 # A mean and a spread are those of so many seasons, and of so many rows at least.
-_SEASONS, _LEAST_ROWS = 7, 32
+_SEASONS = 7
+_LEAST_ROWS = 32
 # Numbers of the features of windows that are read together.
 CHUNK_VALUES = 2**23
-# Steps of a season, a cycle or a horizon at most in a saved model, so that no file asks for much memory.
+# Steps of a season, a cycle or a horizon at most in a saved model, so that no file asks for much
+# memory.
 _LONGEST = 2**16
 
 
@@ -35,17 +37,19 @@ class CovariateRegression:
     """What columns add to the forecasts of a base that reads none.
 
     Three regressions have an opinion. The local one is fitted inside each window
-    (:class:`tsattn.forecasters.local_regression.LocalRegression`): the base forecasts what its effect leaves of the
-    target, and the effect is added. The pooled one, a ridge regression, and the trees forecast the error that is left,
-    from the columns, the calendar and the forecast, in units of a window's spread, so that all series and channels
-    share them. All weights are 0 where "no columns" forecast as well on windows held out.
+    (:class:`tsattn.forecasters.local_regression.LocalRegression`): the base forecasts what its
+    effect leaves of the target, and the effect is added. The pooled one, a ridge regression, and
+    the trees forecast the error that is left, from the columns, the calendar and the forecast, in
+    units of a window's spread, so that all series and channels share them. All weights are 0 where
+    "no columns" forecast as well on windows held out.
 
     Attributes:
         encoder: How columns are read.
         horizon: Steps of the windows that were learnt from.
         season: Steps of the season; 1 for none.
         cycle: Steps of its longer cycle; 0 for none.
-        share: Share of the forecast of what the local regression leaves, 0, 0.5 or 1; the rest is the base's own.
+        share: Share of the forecast of what the local regression leaves, 0, 0.5 or 1; the rest is
+            the base's own.
         pooled: Regression of the error that is left, if it has a weight.
         trees: Trees for the same error, if they have a weight.
         pooled_weight: Factor of the pooled regression.
@@ -92,7 +96,8 @@ class CovariateRegression:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of contexts ``[B, T, C]``.
 
-        They are the base's own where no regression has a weight. A step whose future columns are NaN is NaN otherwise.
+        They are the base's own where no regression has a weight. A step whose future columns are
+        NaN is NaN otherwise.
         """
         if not self.active:
             return base(x, quantiles)
@@ -108,9 +113,12 @@ class CovariateRegression:
         if self.reads_rows:
             parts = self.encoder.parts(covariates)
             n_future = self.encoder.sizes["n_known"] - calendar_width(self.encoder.columns.calendar)
-            columns = parts.get("known", np.empty((*unknown.shape, 0)))[..., :n_future].astype(np.float64)
+            columns = parts.get("known", np.empty((*unknown.shape, 0)))[..., :n_future].astype(
+                np.float64
+            )
             past = parts.get("past", np.empty((*x.shape[:2], 0))).astype(np.float64)
-            numeric, local = numeric_columns(self.encoder), self.local
+            numeric = numeric_columns(self.encoder)
+            local = self.local
             for c in range(x.shape[2]):
                 effect[..., c] = local.effects(x[..., c], columns, past, numeric)
         effect[unknown] = np.nan
@@ -119,8 +127,12 @@ class CovariateRegression:
     def blended(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], effect: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Forecasts before the correction: the base's own and those of what the effect leaves, by their shares."""
-        n_rows, answers, shares = x.shape[1], [], []
+        """Forecasts before the correction: the base's own and those of what the effect leaves, by
+        their shares.
+        """
+        n_rows = x.shape[1]
+        answers = []
+        shares = []
         if self.share < 1:
             answers.append(base(x, quantiles))
             shares.append(1 - self.share)
@@ -130,23 +142,30 @@ class CovariateRegression:
             answers.append((point + ahead, bounds + ahead[..., None]))
             shares.append(self.share)
         point, bounds = (
-            sum(share * part for share, part in zip(shares, parts, strict=True)) for parts in zip(*answers, strict=True)
+            sum(share * part for share, part in zip(shares, parts, strict=True))
+            for parts in zip(*answers, strict=True)
         )
         return np.asarray(point), np.asarray(bounds)
 
     def corrections(
         self, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows, effect: np.ndarray
     ) -> np.ndarray:
-        """What the pooled regression and the trees add to points ``[B, F, C]``; NaN where a column is not known."""
+        """What the pooled regression and the trees add to points ``[B, F, C]``; NaN where a column
+        is not known.
+        """
         correction = np.zeros(point.shape)
-        width = (point.shape[1] + x.shape[1]) * max(self.encoder.sizes["n_known"], 1) + point.shape[1] * 64
+        width = (point.shape[1] + x.shape[1]) * max(self.encoder.sizes["n_known"], 1) + point.shape[
+            1
+        ] * 64
         size = max(1, CHUNK_VALUES // width)
         for first in range(0, len(x), size):
             part = slice(first, first + size)
             for c in range(x.shape[2]):
                 features = self.features(x[part, :, c], covariates.of(part))
                 ahead = effect[part, x.shape[1] :][:, : point.shape[1], c]
-                correction[part, :, c] = features.spread * self._errors(features, point[part, :, c], ahead)
+                correction[part, :, c] = features.spread * self._errors(
+                    features, point[part, :, c], ahead
+                )
         unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)[:, : point.shape[1]]
         correction[:, : unknown.shape[1]][unknown] = np.nan
         return correction
@@ -160,11 +179,15 @@ class CovariateRegression:
         """The season and its cycle in steps, those that there are."""
         return tuple(length for length in (self.season, self.cycle) if length > 1)
 
-    def _errors(self, features: WindowFeatures, point: np.ndarray, effect: np.ndarray) -> np.ndarray:
+    def _errors(
+        self, features: WindowFeatures, point: np.ndarray, effect: np.ndarray
+    ) -> np.ndarray:
         """The expected error of points ``[B, F]`` in units of the window."""
         error = np.zeros(point.shape)
         if self.pooled is not None:
-            error += self.pooled_weight * np.nan_to_num(self.pooled(features.of_point(point, self.pooled.squares)))
+            error += self.pooled_weight * np.nan_to_num(
+                self.pooled(features.of_point(point, self.pooled.squares))
+            )
         if self.trees is not None:
             error += self.trees_weight * self.trees(features.of_trees(point, effect, self.seasons))
         return error
@@ -179,27 +202,41 @@ class CovariateRegression:
         return int(self._example().of_trees(zero, zero, self.seasons).shape[2])
 
     def _example(self) -> WindowFeatures:
-        columns, n_rows = self.encoder.columns, max((*self.seasons, 1))
+        columns = self.encoder.columns
+        n_rows = max((*self.seasons, 1))
         nothing = CovariateWindows(
             np.zeros((1, n_rows, len(columns.past))),
             np.zeros((1, n_rows + 1, len(columns.future) + calendar_width(columns.calendar))),
-            np.array([[0.0 if known is None else known[0] for known in self.encoder.categories]], dtype=object),
+            np.array(
+                [[0.0 if known is None else known[0] for known in self.encoder.categories]],
+                dtype=object,
+            ),
         )
         return self.features(np.ones((1, n_rows)), nothing)
 
-    # --- saved folders ----------------------------------------------------------------------------------------------
+    # --- saved folders ----------------------------------------------------------------------------
 
     _NUMBERS = ("share", "pooled_weight", "trees_weight", "band_factor", "error_ratio")
 
     def facts(self) -> dict[str, Any]:
         """What JSON holds of it; the encoder is no part of it."""
-        pooled = None if self.pooled is None else {"offset": self.pooled.offset, "squares": self.pooled.squares}
+        pooled = (
+            None
+            if self.pooled is None
+            else {"offset": self.pooled.offset, "squares": self.pooled.squares}
+        )
         sizes = {name: getattr(self, name) for name in ("horizon", "season", "cycle")}
         return {**sizes, **{name: getattr(self, name) for name in self._NUMBERS}, "pooled": pooled}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The weights of the pooled regression and the trees, by names that begin with ``covariate_regression.``."""
-        arrays = {} if self.trees is None else {f"trees.{name}": a for name, a in self.trees.arrays.items()}
+        """The weights of the pooled regression and the trees, by names that begin with
+        ``covariate_regression.``.
+        """
+        arrays = (
+            {}
+            if self.trees is None
+            else {f"trees.{name}": a for name, a in self.trees.arrays.items()}
+        )
         if self.pooled is not None:
             arrays["pooled"] = self.pooled.weights
         return {f"{PREFIX}{name}": array for name, array in arrays.items()}
@@ -222,15 +259,24 @@ class CovariateRegression:
             require(0 <= number < np.inf, f"{name} = {number}")
         require(numbers["share"] in SHARES and numbers["band_factor"] > 0, f"numbers {numbers}")
         own = cls(encoder, **sizes, **numbers)
-        trees = {n.removeprefix(f"{PREFIX}trees."): a for n, a in arrays.items() if n.startswith(f"{PREFIX}trees.")}
+        trees = {
+            n.removeprefix(f"{PREFIX}trees."): a
+            for n, a in arrays.items()
+            if n.startswith(f"{PREFIX}trees.")
+        }
         if trees:
             own = replace(own, trees=BoostedTrees(**trees))
             assert own.trees is not None
             own.trees.check(own.n_tree_features())
         if facts["pooled"] is None:
             return own
-        weights, offset, squares = arrays[f"{PREFIX}pooled"], facts["pooled"]["offset"], facts["pooled"]["squares"]
-        require(type(squares) is bool and bool(np.isfinite(offset)), "a pooled regression without numbers")
+        weights = arrays[f"{PREFIX}pooled"]
+        offset = facts["pooled"]["offset"]
+        squares = facts["pooled"]["squares"]
+        require(
+            type(squares) is bool and bool(np.isfinite(offset)),
+            "a pooled regression without numbers",
+        )
         fits = weights.shape == (own.n_features(squares),) and weights.dtype == np.float64
         require(fits and bool(np.isfinite(weights).all()), f"weights of shape {weights.shape}")
         return replace(own, pooled=PooledRegression(weights, float(offset), squares))
@@ -238,11 +284,14 @@ class CovariateRegression:
 
 # How names of saved arrays begin, and what is wrong with files of the development version before.
 PREFIX = "covariate_regression."
-OUTDATED = "it holds another regression on columns, of a version before 0.1; fit and save the model again"
+OUTDATED = (
+    "it holds another regression on columns, of a version before 0.1; fit and save the model again"
+)
 
 
 def make_encoder(columns: CovariateColumns, panel: Panel) -> CovariateEncoder:
-    """How covariates are read; the calendar begins with the season's own cycle, and has the weekday of hours and less.
+    """How covariates are read; the calendar begins with the season's own cycle, and has the weekday
+    of hours and less.
 
     Args:
         columns: What is to be read.

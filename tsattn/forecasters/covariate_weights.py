@@ -25,25 +25,40 @@ _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 _WEIGHT_STEP = 0.25
 # Steps of windows that trees learn from at most.
 _MOST_ROWS = 2**16
-# Windows that are forecast, series that they are taken from, and windows without which nothing is learnt.
-_MOST_WINDOWS, _MOST_SERIES, _LEAST_WINDOWS = 1024, 128, 32
+# Windows that are forecast, series that they are taken from, and windows without which nothing is
+# learnt.
+_MOST_WINDOWS = 1024
+_MOST_SERIES = 128
+_LEAST_WINDOWS = 32
 # The last windows of a series check: one of so many.
 _HELD_OUT = 4
 # A gain counts if it is so many standard errors above zero, and such a share of the error.
-_SURE, _WORTH = 2.0, 0.01
-# Quantiles whose band is corrected, the share of truths that it shall hold, and the limits of the correction.
-_BAND, _COVERAGE, _NARROWEST, _WIDEST = (0.1, 0.9), 0.8, 0.1, 3.0
+_SURE = 2.0
+_WORTH = 0.01
+# Quantiles whose band is corrected, the share of truths that it shall hold, and the limits of the
+# correction.
+_BAND = (0.1, 0.9)
+_COVERAGE = 0.8
+_NARROWEST = 0.1
+_WIDEST = 3.0
 
 
 def fit_covariate_regression(
-    base: Base, windows: Windows, panel: Panel, encoder: CovariateEncoder, *, horizon: int, least: int
+    base: Base,
+    windows: Windows,
+    panel: Panel,
+    encoder: CovariateEncoder,
+    *,
+    horizon: int,
+    least: int,
 ) -> CovariateRegression:
     """Learn what covariates add to a base, from forecasts of the panel's own past.
 
-    The base forecasts from rolling origins, with and without the effect of the local regression. The pooled regression
-    and the trees learn from the earlier origins, and the last quarter of each series chooses shares and weights, those
-    of "no columns" among them: others are taken if the base's error falls by 1% and by two standard errors. The pooled
-    regression and the trees are then learnt from all windows.
+    The base forecasts from rolling origins, with and without the effect of the local regression.
+    The pooled regression and the trees learn from the earlier origins, and the last quarter of each
+    series chooses shares and weights, those of "no columns" among them: others are taken if the
+    base's error falls by 1% and by two standard errors. The pooled regression and the trees are
+    then learnt from all windows.
 
     Args:
         base: Forecasts without covariates.
@@ -80,12 +95,14 @@ class Origins(NamedTuple):
 
     def enough(self, usable: np.ndarray) -> bool:
         """Whether enough of the windows ``[W]`` that are usable learn and check."""
-        n_checks, n_learners = int((self.held_out & usable).sum()), int((~self.held_out & usable).sum())
+        n_checks = int((self.held_out & usable).sum())
+        n_learners = int((~self.held_out & usable).sum())
         return min(n_learners, _HELD_OUT * n_checks) >= _LEAST_WINDOWS
 
     @classmethod
     def of(cls, panel: Panel, horizon: int, least: int, rows: int) -> Origins:
-        """Origins of some series, at most a horizon apart; a window that learns has no row of one that checks.
+        """Origins of some series, at most a horizon apart; a window that learns has no row of one
+        that checks.
 
         Args:
             panel: The series.
@@ -94,24 +111,31 @@ class Origins(NamedTuple):
             rows: Rows that stand before it where a quarter of the series is as long.
         """
         most = max(_MOST_WINDOWS // panel.n_channels, 2 * _LEAST_WINDOWS)
-        series = np.unique(np.linspace(0, panel.n_series - 1, min(panel.n_series, _MOST_SERIES)).astype(np.int64))
+        series = np.unique(
+            np.linspace(0, panel.n_series - 1, min(panel.n_series, _MOST_SERIES)).astype(np.int64)
+        )
         first = np.maximum(np.minimum(panel.lengths[series] // _HELD_OUT, rows), least)
         rooms = np.maximum(panel.lengths[series] - horizon - first, -1)
         step = int(np.clip(rooms.sum() // (2 * _LEAST_WINDOWS), 1, horizon))
-        ends, held_out = [], []
+        ends = []
+        held_out = []
         for n, room in zip(series, rooms, strict=True):
             stop = panel.starts[n + 1] - horizon
             series_ends = np.arange(stop, stop - room - 1, -step)[: most // len(series)][::-1]
             n_checks = len(series_ends) // _HELD_OUT
             checks = np.arange(len(series_ends)) >= len(series_ends) - n_checks
-            clear = checks | (series_ends + horizon <= series_ends[-n_checks] if n_checks else ~checks)
+            clear = checks | (
+                series_ends + horizon <= series_ends[-n_checks] if n_checks else ~checks
+            )
             ends.append(series_ends[clear])
             held_out.append(checks[clear])
         return cls(np.concatenate(ends), np.concatenate(held_out), horizon / step)
 
 
 class _Answer(NamedTuple):
-    """Forecasts of windows: points ``[W, F, C]`` and the bounds of a band ``[W, F, C, 2]``, or none."""
+    """Forecasts of windows: points ``[W, F, C]`` and the bounds of a band ``[W, F, C, 2]``, or
+    none.
+    """
 
     point: np.ndarray
     bounds: np.ndarray
@@ -119,7 +143,8 @@ class _Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PastForecasts:
-    """Forecasts of windows of a panel's own past, with and without the effect of the local regression.
+    """Forecasts of windows of a panel's own past, with and without the effect of the local
+    regression.
 
     Attributes:
         regression: The one without any weight.
@@ -146,30 +171,48 @@ class PastForecasts:
 
     @classmethod
     def of(
-        cls, regression: CovariateRegression, base: Base, windows: Windows, panel: Panel, origins: Origins
+        cls,
+        regression: CovariateRegression,
+        base: Base,
+        windows: Windows,
+        panel: Panel,
+        origins: Origins,
     ) -> PastForecasts:
         """Let the base forecast the windows before all origins."""
-        n_windows, horizon, n_channels = len(origins.ends), regression.horizon, panel.n_channels
-        history, columns = History(panel), CovariateHistory(panel, regression.encoder.columns)
+        n_windows = len(origins.ends)
+        horizon = regression.horizon
+        n_channels = panel.n_channels
+        history = History(panel)
+        columns = CovariateHistory(panel, regression.encoder.columns)
         truth = history.futures(origins.ends, horizon)
         level, spread = (np.empty((n_windows, 1, n_channels)) for _ in range(2))
         effect = np.empty(truth.shape)
         answers: dict[float, _Answer] = {}
-        past = cls(regression, windows, history, columns, origins, truth, level, spread, effect, answers)
-        batches: dict[float, list[_Answer]] = {share: [] for share in ((0.0, 1.0) if regression.reads_rows else (0.0,))}
+        past = cls(
+            regression, windows, history, columns, origins, truth, level, spread, effect, answers
+        )
+        batches: dict[float, list[_Answer]] = {
+            share: [] for share in ((0.0, 1.0) if regression.reads_rows else (0.0,))
+        }
         for part, x, covariates in past.parts(np.arange(n_windows)):
             effects = regression.effects(x, covariates)
             effect[part] = effects[:, x.shape[1] :]
             for share, answered in batches.items():
-                answered.append(_Answer(*replace(regression, share=share).blended(base, x, _BAND, effects)))
+                answered.append(
+                    _Answer(*replace(regression, share=share).blended(base, x, _BAND, effects))
+                )
             for c in range(n_channels):
                 features = regression.features(x[..., c], covariates)
                 level[part, :, c], spread[part, :, c] = features.level, features.spread
         spread[spread == 0] = np.nan
         for share, answered in batches.items():
-            answers[share] = _Answer(*(np.concatenate(each) for each in zip(*answered, strict=True)))
+            answers[share] = _Answer(
+                *(np.concatenate(each) for each in zip(*answered, strict=True))
+            )
         if regression.reads_rows:
-            answers[0.5] = _Answer(*((a + b) / 2 for a, b in zip(answers[0.0], answers[1.0], strict=True)))
+            answers[0.5] = _Answer(
+                *((a + b) / 2 for a, b in zip(answers[0.0], answers[1.0], strict=True))
+            )
         return past
 
     @property
@@ -181,19 +224,34 @@ class PastForecasts:
         """Some windows, few at a time: which, their contexts and covariates."""
         width = self.regression.n_features(True) * self.regression.horizon
         longest = int(self.history.panel.lengths.max())
-        step = min(max(1, CHUNK_VALUES // (width + self.columns.width(longest, self.regression.horizon))), 512)
+        step = min(
+            max(1, CHUNK_VALUES // (width + self.columns.width(longest, self.regression.horizon))),
+            512,
+        )
         for first in range(0, len(pick), step):
             part = pick[first : first + step]
             x = self.windows(self.history, self.origins.ends[part])
-            yield part, x, self.columns.windows(self.origins.ends[part], x.shape[1], self.regression.horizon)
+            yield (
+                part,
+                x,
+                self.columns.windows(self.origins.ends[part], x.shape[1], self.regression.horizon),
+            )
 
     def best(self) -> CovariateRegression:
-        """The share and weights with the least error on the windows held out, learnt from all windows."""
-        learn, check = (np.flatnonzero(self.usable & part) for part in (~self.origins.held_out, self.origins.held_out))
-        rows, check_rows = self._tree_rows(learn, _MOST_ROWS), self._tree_rows(check, None)
+        """The share and weights with the least error on the windows held out, learnt from all
+        windows.
+        """
+        learn, check = (
+            np.flatnonzero(self.usable & part)
+            for part in (~self.origins.held_out, self.origins.held_out)
+        )
+        rows = self._tree_rows(learn, _MOST_ROWS)
+        check_rows = self._tree_rows(check, None)
         options = [self._with_trees(share, rows, check_rows) for share in self.answers]
         # Of two that are alike, the mean of both forecasts is the safer one.
-        share, trees_errors, _ = min(options, key=lambda option: option.loss * (1 + _WORTH * (option.share != 0.5)))
+        share, trees_errors, _ = min(
+            options, key=lambda option: option.loss * (1 + _WORTH * (option.share != 0.5))
+        )
         pooled_errors, pooled = self._pooled(share, learn, check)
         grid = np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
         weights = [(a, b) for a in grid for b in grid if a + b <= 1]
@@ -218,14 +276,18 @@ class PastForecasts:
         )
 
     def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _Opinion:
-        """The least error on the windows held out with a share of the local regression and trees of any weight."""
+        """The least error on the windows held out with a share of the local regression and trees of
+        any weight.
+        """
         point = self.answers[share].point
         trees = self._trees(share, learn)
         errors = np.full(point.shape, np.nan)
         errors[check.places] = trees(self._tree_features(share, check))
         held_out = np.unique(check.places[0])
         weights = np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
-        losses = [self.losses(share, weight * errors[held_out], held_out).mean() for weight in weights]
+        losses = [
+            self.losses(share, weight * errors[held_out], held_out).mean() for weight in weights
+        ]
         return _Opinion(share, errors[held_out], float(min(losses)))
 
     def _trees(self, share: float, rows: _TreeRows) -> BoostedTrees:
@@ -245,20 +307,29 @@ class PastForecasts:
         shape = self.truth.shape
         share = 1.0 if most is None else most / max(len(pick) * shape[1] * shape[2], 1)
         drawn = np.random.default_rng(0).random(shape) < share
-        tables, places = [], []
+        tables = []
+        places = []
         for part, x, covariates in self.parts(pick):
             for c in range(shape[2]):
                 features = self.regression.features(x[..., c], covariates)
-                point, effect = self.answers[0.0].point[part, :, c], self.effect[part, :, c]
+                point = self.answers[0.0].point[part, :, c]
+                effect = self.effect[part, :, c]
                 table = features.of_trees(point, effect, self.regression.seasons)
                 chosen = drawn[part, :, c]
                 tables.append(table[chosen])
                 window, step = np.nonzero(chosen)
                 places.append((part[window], step, np.full(len(step), c)))
-        return _TreeRows(np.concatenate(tables), tuple(np.concatenate(each) for each in zip(*places, strict=True)))
+        return _TreeRows(
+            np.concatenate(tables),
+            tuple(np.concatenate(each) for each in zip(*places, strict=True)),
+        )
 
-    def _pooled(self, share: float, learn: np.ndarray, check: np.ndarray) -> tuple[np.ndarray, PooledRegression]:
-        """Errors expected of the windows that check by the windows that learn, ``[B, F, C]``; a regression of both."""
+    def _pooled(
+        self, share: float, learn: np.ndarray, check: np.ndarray
+    ) -> tuple[np.ndarray, PooledRegression]:
+        """Errors expected of the windows that check by the windows that learn, ``[B, F, C]``; a
+        regression of both.
+        """
         sums, more = (NormalEquations(self.regression.n_features(True)) for _ in range(2))
         for features, target, *_ in self._pooled_rows(share, learn):
             sums.add(features, target)
@@ -273,8 +344,12 @@ class PastForecasts:
         sums.join(more)
         return errors[best], sums.solve(_PENALTIES[best], True)
 
-    def _pooled_rows(self, share: float, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-        """Features ``[B, F, n]`` and targets ``[B, F]`` of the pooled regression, of which windows and channel."""
+    def _pooled_rows(
+        self, share: float, pick: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
+        """Features ``[B, F, n]`` and targets ``[B, F]`` of the pooled regression, of which windows
+        and channel.
+        """
         point = self.answers[share].point
         for part, x, covariates in self.parts(pick):
             target = (self.truth[part] - point[part]) / self.spread[part]
@@ -283,12 +358,16 @@ class PastForecasts:
                 yield features.of_point(point[part, :, c], True), target[..., c], part, c
 
     def losses(self, share: float, errors: np.ndarray | float, pick: np.ndarray) -> np.ndarray:
-        """Mean absolute error of some windows, whose forecasts have errors taken off, in units of their spread."""
+        """Mean absolute error of some windows, whose forecasts have errors taken off, in units of
+        their spread.
+        """
         missed = (self.truth[pick] - self.answers[share].point[pick]) / self.spread[pick] - errors
         return np.asarray(np.nanmean(np.abs(missed).reshape(len(pick), -1), axis=1))
 
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
-        """What the distance of the bounds to the points must be multiplied by for a band to hold 80% of the truths."""
+        """What the distance of the bounds to the points must be multiplied by for a band to hold
+        80% of the truths.
+        """
         point, bounds = (part[pick] for part in self.answers[share])
         if not bounds.shape[3]:
             return 1.0
@@ -303,7 +382,9 @@ class PastForecasts:
 
 
 class _TreeRows(NamedTuple):
-    """Steps of windows for trees: features ``[R, n]``, and the window, step and channel of each ``[R]``."""
+    """Steps of windows for trees: features ``[R, n]``, and the window, step and channel of each
+    ``[R]``.
+    """
 
     features: np.ndarray
     places: tuple[np.ndarray, ...]
@@ -315,7 +396,9 @@ class _TreeRows(NamedTuple):
 
 
 class _Opinion(NamedTuple):
-    """A share of the local regression, the errors that trees then expect of windows held out, and the least loss."""
+    """A share of the local regression, the errors that trees then expect of windows held out, and
+    the least loss.
+    """
 
     share: float
     errors: np.ndarray

@@ -1,4 +1,6 @@
-"""A fitted network and how it answers windows: on its own scale, in few passes, as points, quantiles and samples."""
+"""A fitted network and how it answers windows: on its own scale, in few passes, as points,
+quantiles and samples.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,8 @@ from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import DistributionHead, QuantileHead
 from tsattn.nn.models import PatchEncoder, multiply_adds
 
-# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any laptop.
+# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any
+# laptop.
 _CHUNK = 4096
 # Heads for counts and positive values see them as they are.
 UNSCALED_HEADS = ("negative_binomial", "log_normal")
@@ -32,7 +35,8 @@ UNSCALED_HEADS = ("negative_binomial", "log_normal")
 
 @dataclass(eq=False)
 class FittedNetwork:
-    """A trained network with everything that its answers need; estimators, saved models and exports have one.
+    """A trained network with everything that its answers need; estimators, saved models and exports
+    have one.
 
     Args:
         network: In evaluation mode.
@@ -40,11 +44,14 @@ class FittedNetwork:
         scaler: Statistics of the training rows on the scale of learning, one a series and channel.
         transform: Map of the target before anything is learnt.
         encoder: How covariates are read; ``None`` where there are none.
-        intervals: Errors on the validation rows, for intervals around points; ``None`` where there are none.
-        n_channels: Channels of a wide table, which are known by their place; ``None`` for long tables, whose series
-            may be new.
-        covariate_regression: What covariates add to a network that reads none; ``None`` where there are none.
-        sizes: Size of the errors of each series beside the movements of a window, where several share the intervals.
+        intervals: Errors on the validation rows, for intervals around points; ``None`` where there
+            are none.
+        n_channels: Channels of a wide table, which are known by their place; ``None`` for long
+            tables, whose series may be new.
+        covariate_regression: What covariates add to a network that reads none; ``None`` where there
+            are none.
+        sizes: Size of the errors of each series beside the movements of a window, where several
+            share the intervals.
     """
 
     network: nn.Module
@@ -60,7 +67,9 @@ class FittedNetwork:
     @property
     def columns(self) -> CovariateColumns:
         """What is read beside the target, the calendar chosen."""
-        encoder = self.encoder if self.covariate_regression is None else self.covariate_regression.encoder
+        encoder = (
+            self.encoder if self.covariate_regression is None else self.covariate_regression.encoder
+        )
         return CovariateColumns() if encoder is None else encoder.columns
 
     @property
@@ -75,11 +84,16 @@ class FittedNetwork:
         return next(self.network.parameters()).device
 
     def choose_threads(self, asked: int | None, n_windows: int, n_channels: int) -> int:
-        """Threads for windows that pass the network together: as many as asked for, or by their work."""
-        return choose_threads(asked, n_windows * n_channels * multiply_adds(self.network, self.config))
+        """Threads for windows that pass the network together: as many as asked for, or by their
+        work.
+        """
+        return choose_threads(
+            asked, n_windows * n_channels * multiply_adds(self.network, self.config)
+        )
 
     def check(self, x: np.ndarray) -> np.ndarray:
-        """The last rows of windows ``[B, T, C]``, as many as the network reads where there are so many.
+        """The last rows of windows ``[B, T, C]``, as many as the network reads where there are so
+        many.
 
         Rows without a value at the front of a window stand for a history that is shorter.
 
@@ -90,13 +104,15 @@ class FittedNetwork:
         gone = np.isnan(x)
         check_windows(np.where(gone, 0.0, x) if self.config.masked else x, 1, padded=True)
         if self.n_channels is not None and x.shape[2] != self.n_channels:
-            raise ValueError(f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}")
+            raise ValueError(
+                f"windows must have the {self.n_channels} fitted channels; got {x.shape[2]}"
+            )
         context = self.config.context
         if (empty := gone[:, -context:].all(axis=1)).any():
             window, channel = np.argwhere(empty)[0]
             raise ValueError(
-                f"the last {context} rows of window {window}, channel {channel} hold no value to forecast from;"
-                " give a longer history or leave the series out"
+                f"the last {context} rows of window {window}, channel {channel} hold no value to"
+                " forecast from; give a longer history or leave the series out"
             )
         return x[:, -context:]
 
@@ -107,21 +123,27 @@ class FittedNetwork:
         covariates: CovariateWindows | None = None,
         places: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original units, from one pass.
+        """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original
+        units, from one pass.
 
-        Steps whose known covariates are NaN are NaN. ``places [B]`` says which series of ``sizes`` the contexts are of.
+        Steps whose known covariates are NaN are NaN. ``places [B]`` says which series of ``sizes``
+        the contexts are of.
 
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
         """
         if len(quantiles) and self.head is None and self.intervals is None:
-            raise ValueError("val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0")
-        x, learnt = self.transform.windows(x), partial(self.learnt, beside=self.encode(covariates), places=places)
+            raise ValueError(
+                "val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0"
+            )
+        x = self.transform.windows(x)
+        learnt = partial(self.learnt, beside=self.encode(covariates), places=places)
         if self.covariate_regression is not None and covariates is not None:
             point, bounds = self.covariate_regression.forecast(learnt, x, quantiles, covariates)
         else:
             point, bounds = learnt(x, quantiles)
-        point, bounds = self.transform.inverse(point), self.transform.inverse(bounds)
+        point = self.transform.inverse(point)
+        bounds = self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
             unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)
             steps = unknown.shape[1]
@@ -143,7 +165,9 @@ class FittedNetwork:
             point = passed * spread + level
             if self.intervals is None or not len(quantiles):
                 return point, np.empty((*point.shape, 0))
-            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x, places))
+            return point, self.intervals.apply(
+                point, quantiles, scale=self.interval_scale(x, places)
+            )
         parameters = torch.as_tensor(passed)
         point = head.point(parameters).numpy() * spread + level
         if not len(quantiles):
@@ -152,7 +176,11 @@ class FittedNetwork:
         return point, bounds * spread[..., None] + level[..., None]
 
     def sample(
-        self, x: np.ndarray, covariates: CovariateWindows | None, n_samples: int, generator: torch.Generator
+        self,
+        x: np.ndarray,
+        covariates: CovariateWindows | None,
+        n_samples: int,
+        generator: torch.Generator,
     ) -> np.ndarray:
         """Draws ``[B, F, C, S]`` from the head's distribution, steps independent of one another."""
         head = cast(QuantileHead | DistributionHead, self.head)
@@ -162,9 +190,14 @@ class FittedNetwork:
         return self.transform.inverse(draws * spread[..., None] + level[..., None])
 
     def attention_maps(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
-        """Weights ``[layers, B, C, H, L, L]`` with which the patches of contexts look at one another."""
+        """Weights ``[layers, B, C, H, L, L]`` with which the patches of contexts look at one
+        another.
+        """
         network = cast(PatchEncoder | PatchDecoder, self.network)
-        beside = {name: torch.as_tensor(rows).to(self.device) for name, rows in self.encode(covariates).items()}
+        beside = {
+            name: torch.as_tensor(rows).to(self.device)
+            for name, rows in self.encode(covariates).items()
+        }
         scaled = torch.as_tensor(self.standardise(self.transform.windows(x))[0]).to(self.device)
         maps: np.ndarray = network.attention_maps(scaled, **beside).cpu().numpy()
         return maps
@@ -176,30 +209,41 @@ class FittedNetwork:
         return self.encoder.encode(covariates.lengthened(self.config.context), self.config.horizon)
 
     def standardise(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were taken off.
+        """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were
+        taken off.
 
-        A context with fewer rows than the network reads is padded at the front: with missing values for a network that
-        leaves them out, with the mean of the context for another one.
+        A context with fewer rows than the network reads is padded at the front: with missing values
+        for a network that leaves them out, with the mean of the context for another one.
 
-        Channels of a wide frame are known by their place and have a fitted scale. Series of a long frame may be new,
-        so each window is its own measure; the network is then equivariant and no series needs a stored scale.
+        Channels of a wide frame are known by their place and have a fitted scale. Series of a long
+        frame may be new, so each window is its own measure; the network is then equivariant and no
+        series needs a stored scale.
         """
         shape = (len(x), 1, x.shape[2])
         if self.config.head in UNSCALED_HEADS:
-            level, spread = np.zeros(shape), np.ones(shape)
+            level = np.zeros(shape)
+            spread = np.ones(shape)
         elif self.n_channels is None:
             known = np.isfinite(x)
             level = x.mean(1, keepdims=True, where=known)
-            spread, size = x.std(1, keepdims=True, where=known), np.abs(x).max(1, keepdims=True, where=known, initial=0)
+            spread = x.std(1, keepdims=True, where=known)
+            size = np.abs(x).max(1, keepdims=True, where=known, initial=0)
             spread = np.where(spread <= 1e-12 * size, 0.0, spread)
         else:
-            level, spread = np.broadcast_to(self.scaler.mean, shape), np.broadcast_to(self.scaler.scale, shape)
+            level = np.broadcast_to(self.scaler.mean, shape)
+            spread = np.broadcast_to(self.scaler.scale, shape)
         dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
         scaled = (x - level) / np.where(spread > 0, spread, 1.0)
-        return pad_front(scaled, self.config.context, fill=not self.config.masked).astype(dtype), level, spread
+        return (
+            pad_front(scaled, self.config.context, fill=not self.config.masked).astype(dtype),
+            level,
+            spread,
+        )
 
     def interval_scale(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
-        """Unit in which errors are pooled over windows, ``[B, C]``; ``places`` as in :meth:`answer`."""
+        """Unit in which errors are pooled over windows, ``[B, C]``; ``places`` as in
+        :meth:`answer`.
+        """
         if self.n_channels is not None:
             return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
         if self.sizes is None:
@@ -208,7 +252,12 @@ class FittedNetwork:
         return scale_of(x) * (typical if places is None else self.sizes.at(places, typical))
 
     def calibrate(
-        self, x: np.ndarray, y: np.ndarray, covariates: CovariateWindows | None, ids: pd.Index, overlap: float
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        covariates: CovariateWindows | None,
+        ids: pd.Index,
+        overlap: float,
     ) -> None:
         """Take intervals from the errors on contexts and their futures, on the scale of learning.
 
@@ -231,14 +280,19 @@ class FittedNetwork:
         self.intervals = StepIntervals(errors)
 
     def forward(self, x: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates on its own scale."""
+        """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates
+        on its own scale.
+        """
         rows = max(_CHUNK // max(x.shape[2], 1), 1)
         extra = () if self.head is None else (self.head.n_parameters,)
         parts = [np.zeros((0, self.config.horizon, x.shape[2], *extra))]
         with torch.inference_mode():
             for first in range(0, len(x), rows):
                 part = slice(first, first + rows)
-                given = {name: torch.as_tensor(values[part]).to(self.device) for name, values in beside.items()}
+                given = {
+                    name: torch.as_tensor(values[part]).to(self.device)
+                    for name, values in beside.items()
+                }
                 y = self.network(torch.as_tensor(x[part]).to(self.device), **given)
                 parts.append(y.cpu().numpy().astype(np.float64))
         return np.concatenate(parts)
@@ -249,7 +303,8 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
     Args:
         name: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
-        strict: Refuse one that is missing, as a fit does; otherwise the CPU takes its place, as for a loaded model.
+        strict: Refuse one that is missing, as a fit does; otherwise the CPU takes its place, as for
+            a loaded model.
 
     Raises:
         ValueError: If it is none, or missing.
@@ -268,7 +323,10 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
 
 def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, or all; but for the first, gaps stay: a later row may tell them."""
-    filled, tail = replace(panel, values=History(panel).filled).last(context), panel.last(context)
+    """The last ``context`` rows of every series, or all; but for the first, gaps stay: a later row
+    may tell them.
+    """
+    filled = replace(panel, values=History(panel).filled).last(context)
+    tail = panel.last(context)
     first = np.isin(np.arange(len(tail.values)), tail.starts)[:, None]
     return replace(tail, values=np.where(first, filled.values, tail.values))

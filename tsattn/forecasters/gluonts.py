@@ -20,7 +20,12 @@ from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.forecaster import check_horizon
 from tsattn.forecasters.naive import check_rows
-from tsattn.forecasters.pooled import PooledForecaster, choose_context, standardise, training_windows
+from tsattn.forecasters.pooled import (
+    PooledForecaster,
+    choose_context,
+    standardise,
+    training_windows,
+)
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
@@ -38,14 +43,16 @@ _THEIR_OWN = (
     (UserWarning, "dropout option adds dropout after all but last recurrent layer"),
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
 )
-# GluonTS draws from the random state of the process: fits and forecasts of several threads take turns.
+# GluonTS draws from the random state of the process: fits and forecasts of several threads take
+# turns.
 _LOCK = RLock()
 # Rows (windows x sample paths) in one pass of a network.
 _PASS_ROWS = 2**15
 
 
 class SharedNormal(torch.distributions.Normal):
-    """A normal distribution whose rows are consecutive groups of ``n_paths``, each drawn with the same noise.
+    """A normal distribution whose rows are consecutive groups of ``n_paths``, each drawn with the
+    same noise.
 
     So the paths of a window do not depend on the windows beside it.
 
@@ -62,9 +69,16 @@ class SharedNormal(torch.distributions.Normal):
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """One draw a row; ``sample_shape`` must be empty."""
         if len(sample_shape):
-            raise ValueError(f"SharedNormal draws one path a row; got sample_shape {tuple(sample_shape)}: repeat rows")
-        noise = torch.randn(self.n_paths, *self.loc.shape[1:], dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + self.scale * noise.repeat(len(self.loc) // self.n_paths, *[1] * (self.loc.ndim - 1))
+            raise ValueError(
+                f"SharedNormal draws one path a row; got sample_shape {tuple(sample_shape)}: repeat"
+                " rows"
+            )
+        noise = torch.randn(
+            self.n_paths, *self.loc.shape[1:], dtype=self.loc.dtype, device=self.loc.device
+        )
+        return self.loc + self.scale * noise.repeat(
+            len(self.loc) // self.n_paths, *[1] * (self.loc.ndim - 1)
+        )
 
 
 def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
@@ -74,7 +88,9 @@ def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= max(context // 2, 1)]
     return DeepAREstimator, {
         "freq": "D",  # of the stand-in stamps; no time features are read
-        "context_length": context + 1 - lags[-1],  # so that both together reach back ``context`` rows
+        "context_length": (
+            context + 1 - lags[-1]
+        ),  # so that both together reach back ``context`` rows
         "lags_seq": lags,
         "time_features": [],
         "scaling": False,
@@ -88,14 +104,23 @@ def _patchtst(context: int, season: int) -> tuple[Any, dict[str, Any]]:
 
     patch_len = min(16, context)
     decided = {"patch_len": patch_len, "stride": max(patch_len // 2, 1)}
-    return PatchTSTEstimator, {**decided, "context_length": context, "scaling": None, "distr_output": StudentTOutput()}
+    return PatchTSTEstimator, {
+        **decided,
+        "context_length": context,
+        "scaling": None,
+        "distr_output": StudentTOutput(),
+    }
 
 
 def _dlinear(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.distributions import StudentTOutput
     from gluonts.torch.model.d_linear import DLinearEstimator
 
-    return DLinearEstimator, {"context_length": context, "scaling": None, "distr_output": StudentTOutput()}
+    return DLinearEstimator, {
+        "context_length": context,
+        "scaling": None,
+        "distr_output": StudentTOutput(),
+    }
 
 
 _MODELS: MappingProxyType[str, Callable[[int, int], tuple[Any, dict[str, Any]]]] = MappingProxyType(
@@ -106,32 +131,39 @@ _MODELS: MappingProxyType[str, Callable[[int, int], tuple[Any, dict[str, Any]]]]
 class GluonTSForecaster(PooledForecaster):
     """A network of GluonTS, trained by its own estimator on windows of all series and channels.
 
-    Each window is standardised by its own mean and standard deviation instead of the estimator's scaling, so that
-    series of any size, seen or not, share the network and forecasts follow shifts and changes of scale; windows carry
-    no stamps, so no time features are read. A constant window forecasts its value with no spread.
+    Each window is standardised by its own mean and standard deviation instead of the estimator's
+    scaling, so that series of any size, seen or not, share the network and forecasts follow shifts
+    and changes of scale; windows carry no stamps, so no time features are read. A constant window
+    forecasts its value with no spread.
 
-    - ``"deepar"`` (Salinas et al., 2020): points are the mean and quantiles those of ``n_paths`` sample paths of a
-      normal distribution. All windows are drawn with the same noise, so a forecast does not depend on its batch.
-    - ``"patchtst"`` (Nie et al., 2023) and ``"dlinear"`` (Zeng et al., 2023): points and quantiles of the Student-t
-      distribution at each step.
+    - ``"deepar"`` (Salinas et al., 2020): points are the mean and quantiles those of ``n_paths``
+      sample paths of a normal distribution. All windows are drawn with the same noise, so a
+      forecast does not depend on its batch.
+    - ``"patchtst"`` (Nie et al., 2023) and ``"dlinear"`` (Zeng et al., 2023): points and quantiles
+      of the Student-t distribution at each step.
 
-    Training is Lightning's, without its words and files. It keeps the weights of the epoch with the least training
-    loss. The random state of the process is left as it was; threads that fit at the same time take turns. Forecasts
-    are computed in float64.
+    Training is Lightning's, without its words and files. It keeps the weights of the epoch with the
+    least training loss. The random state of the process is left as it was; threads that fit at the
+    same time take turns. Forecasts are computed in float64.
 
     Args:
         horizon: Rows forecast ahead.
         model: ``"deepar"``, ``"patchtst"`` or ``"dlinear"``.
-        context: Rows of history, for ``"deepar"`` its lags included, at least 2. ``None`` takes two horizons or one
-            season, the longer, at most half of what the median series leaves beside one horizon. What a series lacks
-            at the front is the mean of its window.
-        max_epochs: Epochs of 50 batches of 32 windows each, unless ``estimator_args`` say otherwise.
+        context: Rows of history, for ``"deepar"`` its lags included, at least 2. ``None`` takes two
+            horizons or one season, the longer, at most half of what the median series leaves beside
+            one horizon. What a series lacks at the front is the mean of its window.
+        max_epochs: Epochs of 50 batches of 32 windows each, unless ``estimator_args`` say
+            otherwise.
         n_paths: Sample paths of ``"deepar"``.
-        max_windows: Most training windows; where there are more, so many are drawn. It bounds memory.
-        estimator_args: Further arguments of the GluonTS estimator, such as ``{"hidden_size": 64, "lr": 1e-4}``.
+        max_windows: Most training windows; where there are more, so many are drawn. It bounds
+            memory.
+        estimator_args: Further arguments of the GluonTS estimator, such as
+            ``{"hidden_size": 64, "lr": 1e-4}``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
-        random_state: Seed of the draw, the weights, the dropout and the paths: an int, a numpy generator, or None.
-        alias: Name of the column; default ``model``, and ``"patchtst_gluonts"`` and ``"dlinear_gluonts"``.
+        random_state: Seed of the draw, the weights, the dropout and the paths: an int, a numpy
+            generator, or None.
+        alias: Name of the column; default ``model``, and ``"patchtst_gluonts"`` and
+            ``"dlinear_gluonts"``.
         schema: How tables are read. Futures that miss a value are no training windows.
 
     Attributes:
@@ -140,8 +172,8 @@ class GluonTSForecaster(PooledForecaster):
         n_windows_: Training windows used, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if no series has room for one window or
-            ``estimator_args`` name what the estimator does not know or this class decides.
+        ValueError: If a setting is out of range; in ``fit``, if no series has room for one window
+            or ``estimator_args`` name what the estimator does not know or this class decides.
     """
 
     learnt = ("context_", "n_windows_", "_path_seed")
@@ -188,14 +220,27 @@ class GluonTSForecaster(PooledForecaster):
     def _learn(self, panel: Panel) -> None:
         context = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
-        how: dict[str, Any] = {"context": context, "horizon": self.horizon, "max_windows": self.max_windows}
+        how: dict[str, Any] = {
+            "context": context,
+            "horizon": self.horizon,
+            "max_windows": self.max_windows,
+        }
         x, y = training_windows(panel, **how, generator=generator, centre="mean")
         order = generator.permutation(len(x))
         windows = np.concatenate([x, y], axis=1).astype(np.float32)[order]
-        device, seed = self._device(), int(generator.integers(2**63))
-        with _seeded(seed, device), ignored(*_THEIR_OWN), silenced(*LIGHTNING), TemporaryDirectory() as folder:
+        device = self._device()
+        seed = int(generator.integers(2**63))
+        with (
+            _seeded(seed, device),
+            ignored(*_THEIR_OWN),
+            silenced(*LIGHTNING),
+            TemporaryDirectory() as folder,
+        ):
             estimator = self._estimator(context, season_length(panel.freq), folder, device)
-            with interruptible(), limit_threads(1):  # small networks, which more threads make no faster
+            with (
+                interruptible(),
+                limit_threads(1),
+            ):  # small networks, which more threads make no faster
                 trained = estimator.train_model(_entries(windows)).trained_net
         self.network_ = trained.model.to("cpu", torch.float64).eval()
         self.context_, self.n_windows_ = context, len(x)
@@ -204,15 +249,21 @@ class GluonTSForecaster(PooledForecaster):
     def _learnt_tensors(self) -> dict[str, torch.Tensor]:
         return dict(self.network_.state_dict())
 
-    def _take(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path) -> None:
+    def _take(
+        self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], folder: Path
+    ) -> None:
         for name in ("num_layers", "num_encoder_layers"):
-            require((self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors")
+            require(
+                (self.estimator_args or {}).get(name, 1) <= len(tensors), f"{name} fits no tensors"
+            )
         for name, tensor in tensors.items():
             require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
         with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
             season = season_length(self.panel_.freq)
             estimator = self._estimator(self.context_, season, "", torch.device("cpu"))
-            with torch.device("meta"):  # neither memory nor random numbers are taken for weights that are here
+            with torch.device(
+                "meta"
+            ):  # neither memory nor random numbers are taken for weights that are here
                 network = estimator.create_lightning_module().model
         network.load_state_dict(dict(tensors), assign=True)
         self.network_ = network.to(torch.float64).eval()
@@ -240,8 +291,8 @@ class GluonTSForecaster(PooledForecaster):
         for name in given:
             if name not in free:
                 raise ValueError(
-                    f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got {name!r}: leave it out,"
-                    " or use this class's own argument"
+                    f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got"
+                    f" {name!r}: leave it out, or use this class's own argument"
                 )
         return make(**{**decided, **ours, **given})
 
@@ -266,20 +317,33 @@ class GluonTSForecaster(PooledForecaster):
         rows = max(1, _PASS_ROWS // (self.n_paths if self.model == "deepar" else 1))
         parts = [np.zeros((0, self.horizon, 1 + len(quantiles)))]
         with _LOCK, torch.inference_mode(), ignored(*_THEIR_OWN), limit_threads(1):
-            network = self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
+            network = (
+                self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
+            )
             for part in flat.to(device).split(rows) if len(flat) else ():
-                # Seeded at each pass: the noise belongs to the step and the path, never to the place in a batch.
+                # Seeded at each pass: the noise belongs to the step and the path, never to the
+                # place in a batch.
                 with _seeded(self._path_seed, device):
                     parts.append(self._pass(network, part, quantiles))
-        answer = np.concatenate(parts).reshape(n_windows, n_channels, self.horizon, 1 + len(quantiles)).swapaxes(1, 2)
+        answer = (
+            np.concatenate(parts)
+            .reshape(n_windows, n_channels, self.horizon, 1 + len(quantiles))
+            .swapaxes(1, 2)
+        )
         return level[..., None] + spread[..., None] * answer
 
     def _pass(self, network: Any, x: torch.Tensor, quantiles: Sequence[float]) -> np.ndarray:
         observed = torch.ones_like(x)
         if self.model == "deepar":
             paths = self._paths(network, x, observed)
-            bounds = np.quantile(paths, quantiles, axis=1) if quantiles else np.empty((0, len(x), self.horizon))
-            return np.concatenate([paths.mean(axis=1)[..., None], np.moveaxis(bounds, 0, -1)], axis=-1)
+            bounds = (
+                np.quantile(paths, quantiles, axis=1)
+                if quantiles
+                else np.empty((0, len(x), self.horizon))
+            )
+            return np.concatenate(
+                [paths.mean(axis=1)[..., None], np.moveaxis(bounds, 0, -1)], axis=-1
+            )
         args, loc, scale = network(x, observed)
         spread = network.distr_output.distribution(args)
         levels = [spread.mean, *(spread.icdf(torch.full_like(spread.mean, q)) for q in quantiles)]
@@ -289,8 +353,11 @@ class GluonTSForecaster(PooledForecaster):
         """Sample paths, ``[B, S, F]``."""
         n_windows, context = x.shape
         network.distr_output.distr_cls = partial(SharedNormal, n_paths=self.n_paths)
-        # The age of a row, as the estimator's transformation counts it from the beginning of a training window.
-        age = torch.log10(2.0 + torch.arange(context + self.horizon, dtype=x.dtype, device=x.device))
+        # The age of a row, as the estimator's transformation counts it from the beginning of a
+        # training window.
+        age = torch.log10(
+            2.0 + torch.arange(context + self.horizon, dtype=x.dtype, device=x.device)
+        )
         age = age.expand(n_windows, -1)[..., None]
         paths = network(
             feat_static_cat=torch.zeros(n_windows, 1, dtype=torch.long, device=x.device),
@@ -311,7 +378,9 @@ def _entries(windows: np.ndarray) -> list[dict[str, Any]]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state from ``seed`` and its precision single within, and as they were after."""
+    """Torch's random state from ``seed`` and its precision single within, and as they
+    were after.
+    """
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with _LOCK, torch.random.fork_rng(devices=devices), IN_SINGLE:
         torch.manual_seed(seed)

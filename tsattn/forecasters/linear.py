@@ -14,18 +14,22 @@ from tsattn.training.settings import Training
 
 
 class LinearForecaster(NetworkForecaster):
-    """One linear map from window to horizon, trained like the attention models: the baseline to beat.
+    """One linear map from window to horizon, trained like the attention models: the baseline to
+    beat.
 
     Args:
         horizon: Future steps to forecast.
-        kind: ``"nlinear"``, ``"dlinear"`` (Zeng et al., AAAI 2023) or ``"rlinear"`` (Li et al. 2023).
+        kind: ``"nlinear"``, ``"dlinear"`` (Zeng et al., AAAI 2023) or ``"rlinear"`` (Li et al.
+            2023).
         context, val_size, random_state: As for :class:`tsattn.AttentionForecaster`.
-        closed_form: Solve the map of ``"nlinear"`` or ``"rlinear"`` by least squares (with a small ridge penalty)
-            instead of learning it by steps: the least squared error on the training windows, in seconds, and the same
-            at every seed. What concerns learning then has no effect.
+        closed_form: Solve the map of ``"nlinear"`` or ``"rlinear"`` by least squares (with a small
+            ridge penalty) instead of learning it by steps: the least squared error on the training
+            windows, in seconds, and the same at every seed. What concerns learning then has no
+            effect.
         training: How it learns; the learning rate is 0.005 unless named.
-        schema: How tables are read. Covariates are read by regressions before and after the map, weighed on windows
-            held out (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
+        schema: How tables are read. Covariates are read by regressions before and after the map,
+            weighed on windows held out
+            (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
         alias: Name of the forecast column; default the kind.
 
     Attributes and methods are those of :class:`tsattn.AttentionForecaster`.
@@ -61,16 +65,23 @@ class LinearForecaster(NetworkForecaster):
         """The kind."""
         return self.kind
 
-    def _train(self, panel: Panel, *, warm: bool, verbose: bool) -> tuple[FittedNetwork, dict[str, Any]]:
+    def _train(
+        self, panel: Panel, *, warm: bool, verbose: bool
+    ) -> tuple[FittedNetwork, dict[str, Any]]:
         encoder = make_encoder(self.covariate_columns, panel) if self.covariate_columns else None
         fitted, results = super()._train(panel, warm=warm, verbose=verbose)
         if encoder is not None:
             context = fitted.config.context
             own: dict[str, Any] = {"horizon": fitted.config.horizon, "least": context}
             with limit_threads(1):
-                learnt, curved = fitted.learnt, fitted.transform.panel(panel)
+                learnt = fitted.learnt
+                curved = fitted.transform.panel(panel)
                 fitted.covariate_regression = fit_covariate_regression(
-                    learnt, lambda history, ends: history.contexts(ends, context), curved, encoder, **own
+                    learnt,
+                    lambda history, ends: history.contexts(ends, context),
+                    curved,
+                    encoder,
+                    **own,
                 )
         return fitted, results
 
@@ -87,7 +98,9 @@ class LinearForecaster(NetworkForecaster):
         loss = self.training.loss
         if self.closed_form and (self.kind == "dlinear" or loss != "mse"):
             raise ValueError(
-                "closed_form solves one map for the squared error; got kind ="
-                f" {self.kind!r} and loss = {loss!r}; take 'rlinear' or 'nlinear' and 'mse', or closed_form=False"
+                f"closed_form solves one map for the squared error; got kind = {self.kind!r} and"
+                f" loss = {loss!r}; take 'rlinear' or 'nlinear' and 'mse', or closed_form=False"
             )
-        return ModelConfig(context=context, horizon=int(self.horizon), backbone=self.kind, **derived)
+        return ModelConfig(
+            context=context, horizon=int(self.horizon), backbone=self.kind, **derived
+        )

@@ -19,15 +19,17 @@ _ROUNDING = 1e-9
 class LocalRegression:
     """Ridge regressions of the target on the columns, fitted anew in every window, in closed form.
 
-    Everything is in units of the window. A future column enters by its value, its square, hinges above ``knot`` and
-    below ``-knot``, and its values some steps before; a past column by its value one horizon before. Two regressions
-    are fitted: one of levels, beside waves of the season and of its longer cycle; and one of the differences to one
-    season before. Only the columns' own part of each counts, and the effect is the mean of the two.
+    Everything is in units of the window. A future column enters by its value, its square, hinges
+    above ``knot`` and below ``-knot``, and its values some steps before; a past column by its value
+    one horizon before. Two regressions are fitted: one of levels, beside waves of the season and of
+    its longer cycle; and one of the differences to one season before. Only the columns' own part of
+    each counts, and the effect is the mean of the two.
 
-    For rows of the past the effect is out of fold: a block of rows is left out of the regression that answers for it.
-    The penalty is the one with the least error on blocks left out, where "no columns" is one choice. The effect is
-    multiplied by a slope from 0 to 1: that of the seasonal differences of the target on those of the effect, out of
-    fold, drawn towards 0 where it is uncertain.
+    For rows of the past the effect is out of fold: a block of rows is left out of the regression
+    that answers for it. The penalty is the one with the least error on blocks left out, where "no
+    columns" is one choice. The effect is multiplied by a slope from 0 to 1: that of the seasonal
+    differences of the target on those of the effect, out of fold, drawn towards 0 where it is
+    uncertain.
 
     Args:
         horizon: Steps ahead F.
@@ -36,9 +38,11 @@ class LocalRegression:
         memories: Rows that a regression reads at most; the effect is the mean over them.
         penalties: Penalties tried, in units of the mean square of a feature.
         n_folds: Regressions that leave out blocks of rows.
-        fold_rows: Rows of a block at most; so many rows count as one independent one where a slope is judged.
+        fold_rows: Rows of a block at most; so many rows count as one independent one where a slope
+            is judged.
         lags: Steps before a row whose values of a future column are read.
-        most_features: Lags, then squares and hinges, are left out where there would be more features than this.
+        most_features: Lags, then squares and hinges, are left out where there would be more
+            features than this.
         knot: Where hinges begin, in deviations.
         curved_weight: Factor of squares and hinges, whose penalty is larger by its inverse square.
         n_waves: Pairs of waves of the season.
@@ -50,9 +54,12 @@ class LocalRegression:
 
         >>> rng = np.random.default_rng(0)
         >>> promotion = (rng.random((1, 107, 1)) < 0.3).astype(float)
-        >>> y = np.sin(np.arange(100) * 2 * np.pi / 7) + 2 * promotion[:, :100, 0] + rng.normal(0, 0.1, 100)
-        >>> effect = LocalRegression(horizon=7, season=7).effects(y, promotion, np.empty((1, 100, 0)))
-        >>> float(np.round(effect[promotion[..., 0] > 0].mean() - effect[promotion[..., 0] == 0].mean(), 1))
+        >>> week = np.sin(np.arange(100) * 2 * np.pi / 7)
+        >>> y = week + 2 * promotion[:, :100, 0] + rng.normal(0, 0.1, 100)
+        >>> no_columns = np.empty((1, 100, 0))
+        >>> effect = LocalRegression(horizon=7, season=7).effects(y, promotion, no_columns)
+        >>> promoted = promotion[..., 0] > 0
+        >>> float(np.round(effect[promoted].mean() - effect[~promoted].mean(), 1))
         2.0
     """
 
@@ -72,7 +79,11 @@ class LocalRegression:
     wave_penalty: float = 1e-3
 
     def effects(
-        self, y: np.ndarray, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        columns: np.ndarray,
+        past: np.ndarray,
+        numeric: np.ndarray | None = None,
     ) -> np.ndarray:
         """What the columns contribute to the target, around zero.
 
@@ -80,13 +91,16 @@ class LocalRegression:
             y: Contexts ``[B, T]``; NaN is missing.
             columns: Future columns ``[B, T + F, K]``; a step ahead may be NaN.
             past: Past columns ``[B, T, P]``.
-            numeric: Numbers of the future columns that have squares, hinges and lags; default all. Indicators have
-                their value alone.
+            numeric: Numbers of the future columns that have squares, hinges and lags; default all.
+                Indicators have their value alone.
 
         Returns:
-            ``[B, T + F]`` in units of the target, out of fold for the first T rows; NaN where a future column is.
+            ``[B, T + F]`` in units of the target, out of fold for the first T rows; NaN where a
+            future column is.
         """
-        numbers = np.arange(columns.shape[2]) if numeric is None else np.asarray(numeric, dtype=np.int64)
+        numbers = (
+            np.arange(columns.shape[2]) if numeric is None else np.asarray(numeric, dtype=np.int64)
+        )
         effect = np.zeros((len(y), columns.shape[1]))
         n_features = columns.shape[2] + past.shape[2] + (3 + len(self.lags)) * len(numbers)
         size = max(1, _CHUNK_VALUES // max(columns.shape[1] * n_features, 1))
@@ -95,10 +109,14 @@ class LocalRegression:
             effect[part] = self._means(y[part], columns[part], past[part], numbers)
         return effect
 
-    def _means(self, y: np.ndarray, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray) -> np.ndarray:
+    def _means(
+        self, y: np.ndarray, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray
+    ) -> np.ndarray:
         """Means of the effects over the memories."""
         reaches = sorted({min(memory, y.shape[1]) for memory in self.memories})
-        effect = np.mean([self._recent(y, columns, past, numeric, reach) for reach in reaches], axis=0)
+        effect = np.mean(
+            [self._recent(y, columns, past, numeric, reach) for reach in reaches], axis=0
+        )
         effect[np.isnan(columns).any(axis=2)] = np.nan
         return np.asarray(effect)
 
@@ -111,7 +129,8 @@ class LocalRegression:
         observed[:, : n_rows - reach] = False
         target, spread = _standardised_target(np.nan_to_num(y), observed)
         begun = np.maximum.accumulate(observed, axis=1)
-        columns, past = _standardised(np.nan_to_num(columns), begun), _standardised(past, begun)
+        columns = _standardised(np.nan_to_num(columns), begun)
+        past = _standardised(past, begun)
         features = self._features(columns, past, numeric, slice(n_rows - reach, n_rows))
         features -= _mean(features[:, :n_rows], observed)
         fold = self._folds(n_rows, reach)
@@ -124,16 +143,24 @@ class LocalRegression:
         return np.asarray(effect * slope * spread)
 
     def _folds(self, n_rows: int, reach: int) -> np.ndarray:
-        """Fold that each row of the context is left out of, ``[T]``; -1 for rows that no regression reads."""
+        """Fold that each row of the context is left out of, ``[T]``; -1 for rows that no regression
+        reads.
+        """
         block_rows = max(min(self.fold_rows, reach // (2 * self.n_folds)), 1)
         back = np.arange(n_rows)[::-1]
         return np.where(back < reach, back // block_rows % self.n_folds, -1)
 
-    def _features(self, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, memory: slice) -> np.ndarray:
+    def _features(
+        self, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, memory: slice
+    ) -> np.ndarray:
         """Features of all rows ``[B, T + F, n]`` from standardised columns."""
-        parts, numbers, n_features = [columns], columns[..., numeric], columns.shape[2] + past.shape[2]
+        parts = [columns]
+        numbers = columns[..., numeric]
+        n_features = columns.shape[2] + past.shape[2]
         if n_features + 3 * len(numeric) <= self.most_features:
-            lowest, highest = (end(numbers[:, memory], axis=1, keepdims=True) for end in (np.min, np.max))
+            lowest, highest = (
+                end(numbers[:, memory], axis=1, keepdims=True) for end in (np.min, np.max)
+            )
             bounded = np.clip(numbers, lowest, highest)
             hinges = np.maximum(bounded - self.knot, 0), np.maximum(-bounded - self.knot, 0)
             parts += [self.curved_weight * each for each in (bounded**2 - 1, *hinges)]
@@ -145,7 +172,9 @@ class LocalRegression:
         return np.concatenate(parts, axis=2)
 
     def _waves(self, n_rows: int, reach: int) -> np.ndarray:
-        """A constant, and waves of the season and of its cycle of which the memory shows two, ``[T, n]``."""
+        """A constant, and waves of the season and of its cycle of which the memory shows two,
+        ``[T, n]``.
+        """
         waves = [np.ones(n_rows)]
         for length, n_pairs in ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves)):
             for k in range(1, min(n_pairs, length // 2) + 1 if 2 * length <= reach else 0):
@@ -153,7 +182,9 @@ class LocalRegression:
                 waves += [np.sin(angle), np.cos(angle)]
         return np.stack(waves, axis=1)
 
-    def _levels(self, features: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    def _levels(
+        self, features: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray
+    ) -> np.ndarray:
         n_windows, n_rows = target.shape
         waves = self._waves(n_rows, int((fold >= 0).sum()))
         beside = np.broadcast_to(waves, (n_windows, *waves.shape))
@@ -162,7 +193,12 @@ class LocalRegression:
         return _answers(features, weights[..., waves.shape[1] :], fold)
 
     def _differences(
-        self, features: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray, lag: int
+        self,
+        features: np.ndarray,
+        target: np.ndarray,
+        observed: np.ndarray,
+        fold: np.ndarray,
+        lag: int,
     ) -> np.ndarray:
         n_rows = target.shape[1]
         both = observed[:, lag:] & observed[:, :-lag]
@@ -171,9 +207,15 @@ class LocalRegression:
         return _answers(features, self._cross_validated(rows, change, both, fold[lag:], 0), fold)
 
     def _cross_validated(
-        self, rows: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray, n_waves: int
+        self,
+        rows: np.ndarray,
+        target: np.ndarray,
+        observed: np.ndarray,
+        fold: np.ndarray,
+        n_waves: int,
     ) -> np.ndarray:
-        """Weights ``[B, folds + 1, n]`` of the regressions without each fold and of all rows, at the best penalty.
+        """Weights ``[B, folds + 1, n]`` of the regressions without each fold and of all rows, at
+        the best penalty.
 
         Args:
             rows: Features ``[B, T, n]``, those of waves first.
@@ -185,7 +227,9 @@ class LocalRegression:
         rows = rows * observed[..., None]
         folds = [np.flatnonzero(fold == k) for k in range(self.n_folds)]
         scatter = np.stack([rows[:, own].swapaxes(1, 2) @ rows[:, own] for own in folds], axis=1)
-        products = np.stack([rows[:, own].swapaxes(1, 2) @ target[:, own, None] for own in folds], axis=1)
+        products = np.stack(
+            [rows[:, own].swapaxes(1, 2) @ target[:, own, None] for own in folds], axis=1
+        )
         count = np.stack([observed[:, own].sum(axis=1) for own in folds], axis=1)
         scatter, products, count = (_without_each(sums) for sums in (scatter, products, count))
         share = np.maximum(count, 1)[..., None, None]
@@ -198,11 +242,14 @@ class LocalRegression:
         return np.take_along_axis(weights, best[:, None, None, None], axis=3)[..., 0]
 
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
-        """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty, and of waves alone last."""
+        """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty, and of waves
+        alone last.
+        """
         share = torch.ones(scatter.shape[-1], dtype=torch.float64)
         share[:n_waves] = self.wave_penalty
         grid = torch.tensor(self.penalties, dtype=torch.float64)[:, None] * share
-        squares, targets = torch.from_numpy(scatter)[:, :, None], torch.from_numpy(products)[:, :, None]
+        squares = torch.from_numpy(scatter)[:, :, None]
+        targets = torch.from_numpy(products)[:, :, None]
         weights = ridge(squares, targets.expand(-1, -1, len(grid), -1, -1), grid)[..., 0]
         alone = torch.zeros_like(weights[:, :, :1])
         if n_waves:
@@ -219,17 +266,26 @@ def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The target with mean 0 and deviation 1 over the observed rows, 0 in others; the deviation ``[B, 1]``."""
+    """The target with mean 0 and deviation 1 over the observed rows, 0 in others; the deviation
+    ``[B, 1]``.
+    """
     largest = np.abs(y * observed).max(axis=1, keepdims=True, initial=0.0)
     scaled = y / np.where(largest > 0, largest, 1.0)  # so that squares stay within range
     centred = (scaled - _mean(scaled[..., None], observed)[..., 0]) * observed
-    deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / np.maximum(observed.sum(axis=1, keepdims=True), 1))
+    deviation = np.sqrt(
+        (centred**2).sum(axis=1, keepdims=True) / np.maximum(observed.sum(axis=1, keepdims=True), 1)
+    )
     moving = deviation > _ROUNDING
-    return np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0), np.where(moving, deviation, 0.0) * largest
+    return (
+        np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0),
+        np.where(moving, deviation, 0.0) * largest,
+    )
 
 
 def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Columns ``[B, T + F, K]`` with mean 0 and deviation 1 over observed rows ``[B, T]``; 0 of a constant one."""
+    """Columns ``[B, T + F, K]`` with mean 0 and deviation 1 over observed rows ``[B, T]``; 0 of a
+    constant one.
+    """
     recent = columns[:, : observed.shape[1]]
     mean = _mean(recent, observed)
     variance = _mean(recent**2, observed) - mean**2
@@ -243,13 +299,17 @@ def _delayed(columns: np.ndarray, lag: int) -> np.ndarray:
 
 
 def _without_each(sums: np.ndarray) -> np.ndarray:
-    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``, of ``[B, folds, ...]``."""
+    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``, of ``[B,
+    folds, ...]``.
+    """
     total = sums.sum(axis=1, keepdims=True)
     return np.concatenate([total - sums, total], axis=1)
 
 
 def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Answers ``[B, T + F]``: of a row of a fold by the weights without it, of any other by those of all rows."""
+    """Answers ``[B, T + F]``: of a row of a fold by the weights without it, of any other by those
+    of all rows.
+    """
     n_folds = weights.shape[1] - 1
     answers = (features @ weights[:, -1, :, None])[..., 0]
     for k in range(n_folds):
@@ -258,8 +318,11 @@ def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.
     return np.asarray(answers)
 
 
-def _slope(effect: np.ndarray, target: np.ndarray, observed: np.ndarray, lag: int, dependent_rows: int) -> np.ndarray:
-    """Slope ``[B, 1]`` from 0 to 1 of the target's differences to ``lag`` rows before on those of the effect.
+def _slope(
+    effect: np.ndarray, target: np.ndarray, observed: np.ndarray, lag: int, dependent_rows: int
+) -> np.ndarray:
+    """Slope ``[B, 1]`` from 0 to 1 of the target's differences to ``lag`` rows before on those of
+    the effect.
 
     It is drawn towards 0 by its uncertainty, where ``dependent_rows`` count as one.
     """

@@ -59,7 +59,9 @@ class Naive(PointForecaster):
     name = "naive"
     context = 1
 
-    def __init__(self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()) -> None:
+    def __init__(
+        self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()
+    ) -> None:
         check_horizon(horizon)
         self.horizon = horizon
         self.alias = alias
@@ -74,8 +76,8 @@ class SeasonalNaive(PointForecaster):
 
     Args:
         horizon: Rows forecast ahead.
-        season_length: Rows in a season; ``None`` takes the frequency's at ``fit`` (24 for ``"h"``, 1 where none is
-            known, which makes it :class:`Naive`).
+        season_length: Rows in a season; ``None`` takes the frequency's at ``fit`` (24 for ``"h"``,
+            1 where none is known, which makes it :class:`Naive`).
         alias: Name of the column; default ``"seasonal_naive"``.
         schema: How tables are read.
 
@@ -95,11 +97,18 @@ class SeasonalNaive(PointForecaster):
     learnt = ("context_",)
 
     def __init__(
-        self, horizon: int, season_length: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
+        self,
+        horizon: int,
+        season_length: int | None = None,
+        *,
+        alias: str | None = None,
+        schema: Schema = Schema(),
     ) -> None:
         check_horizon(horizon)
         self.horizon = horizon
-        self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
+        self.season_length = (
+            None if season_length is None else check_rows("season_length", season_length, 1)
+        )
         self.alias = alias
         self.schema = schema
 
@@ -111,7 +120,10 @@ class SeasonalNaive(PointForecaster):
             ValueError: If the season is to follow from the frequency and none was seen yet.
         """
         if self.season_length is None:
-            raise ValueError("SeasonalNaive takes its season from the data; call fit first or pass season_length=")
+            raise ValueError(
+                "SeasonalNaive takes its season from the data; call fit first or pass"
+                " season_length="
+            )
         return self.season_length
 
     def _learn(self, panel: Panel) -> None:
@@ -128,9 +140,9 @@ class Drift(PointForecaster):
 
     Args:
         horizon: Rows forecast ahead.
-        context: Rows of history between which the slope is taken, at least 2. ``None`` is twice the horizon, so
-            that the line is drawn on by about half the length that it was seen for. The textbook rule takes the
-            whole history: a context of all rows.
+        context: Rows of history between which the slope is taken, at least 2. ``None`` is twice the
+            horizon, so that the line is drawn on by about half the length that it was seen for. The
+            textbook rule takes the whole history: a context of all rows.
         alias: Name of the column; default ``"drift"``.
         schema: How tables are read.
 
@@ -145,7 +157,12 @@ class Drift(PointForecaster):
     name = "drift"
 
     def __init__(
-        self, horizon: int, context: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
+        self,
+        horizon: int,
+        context: int | None = None,
+        *,
+        alias: str | None = None,
+        schema: Schema = Schema(),
     ) -> None:
         check_horizon(horizon)
         self.horizon = horizon
@@ -159,7 +176,8 @@ class Drift(PointForecaster):
         return self.context or 2 * self.horizon
 
     def _points(self, x: np.ndarray) -> np.ndarray:
-        first, last = x[:, -self.min_context, None], x[:, -1:]
+        first = x[:, -self.min_context, None]
+        last = x[:, -1:]
         ahead = np.arange(1, self.horizon + 1)[:, None]
         return last + (last - first) * ahead / (self.min_context - 1)
 
@@ -177,14 +195,20 @@ class WindowAverage(PointForecaster):
         ValueError: If ``horizon`` or ``context`` is not a positive integer.
 
     Example:
-        >>> WindowAverage(2, context=2).predict_windows(np.array([[[9.0], [1.0], [4.0]]]))[0].ravel()
+        >>> x = np.array([[[9.0], [1.0], [4.0]]])
+        >>> WindowAverage(2, context=2).predict_windows(x)[0].ravel()
         array([2.5, 2.5])
     """
 
     name = "window_average"
 
     def __init__(
-        self, horizon: int, context: int | None = None, *, alias: str | None = None, schema: Schema = Schema()
+        self,
+        horizon: int,
+        context: int | None = None,
+        *,
+        alias: str | None = None,
+        schema: Schema = Schema(),
     ) -> None:
         check_horizon(horizon)
         self.horizon = horizon
@@ -213,5 +237,7 @@ def check_rows(name: str, value: object, least: int) -> int:
         ValueError: If it is not an integer of at least ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be an integer number of rows, at least {least}; got {value!r}")
+        raise ValueError(
+            f"{name} must be an integer number of rows, at least {least}; got {value!r}"
+        )
     return int(value)

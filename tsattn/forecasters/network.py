@@ -1,4 +1,6 @@
-"""What the forecasters with a network of their own share: fit, windows, samples, rolling evaluation, saved folders."""
+"""What the forecasters with a network of their own share: fit, windows, samples, rolling
+evaluation, saved folders.
+"""
 
 import copy
 import hashlib
@@ -22,7 +24,15 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
-from tsattn.data.windows import History, Scaler, known_lengths, known_rows, least_rows, make_scaler, require_known
+from tsattn.data.windows import (
+    History,
+    Scaler,
+    known_lengths,
+    known_rows,
+    least_rows,
+    make_scaler,
+    require_known,
+)
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
 from tsattn.forecasters.naive import check_rows
@@ -40,12 +50,15 @@ _COURSE = ("epoch", "train_loss", "valid_loss", "learning_rate")
 
 
 class NetworkForecaster(Forecaster):
-    """A forecaster that trains a network of its own; the subclass carries the constructor and describes the network.
+    """A forecaster that trains a network of its own; the subclass carries the constructor and
+    describes the network.
 
     Attributes:
         fitted_: The network with all that its answers need.
-        context_: Rows of history a forecast reads; what a shorter series lacks is padded at the front.
-        summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation loss.
+        context_: Rows of history a forecast reads; what a shorter series lacks is padded at the
+            front.
+        summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation
+            loss.
         history_: Losses and learning rate, one row an epoch.
     """
 
@@ -63,7 +76,7 @@ class NetworkForecaster(Forecaster):
     summary_: dict[str, Any]
     history_: pd.DataFrame
 
-    # --- what a subclass says ---------------------------------------------------------------------------------------
+    # --- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
@@ -91,7 +104,7 @@ class NetworkForecaster(Forecaster):
         """Channels that look at one another, 0 if they are independent."""
         return 0
 
-    # --- what was fitted --------------------------------------------------------------------------------------------
+    # --- what was fitted --------------------------------------------------------------------------
 
     network_ = property(attrgetter("fitted_.network"), doc="The trained network.")
     config_ = property(attrgetter("fitted_.config"), doc="Its description.")
@@ -110,8 +123,8 @@ class NetworkForecaster(Forecaster):
             if getattr(columns, name) and name not in READS[self._kind]:
                 parameter = name if name == "calendar" else f"{name}_cols"
                 raise ValueError(
-                    f"a {self._kind} network reads no covariates; got {parameter} = {getattr(columns, name)!r}; use"
-                    " architecture='encoder', or leave them out"
+                    f"a {self._kind} network reads no covariates; got {parameter} ="
+                    f" {getattr(columns, name)!r}; use architecture='encoder', or leave them out"
                 )
         return columns
 
@@ -122,23 +135,33 @@ class NetworkForecaster(Forecaster):
 
     @property
     def masks(self) -> bool:
-        """Whether missing values are left out of account: of the fitted network, or of one that would be fitted."""
+        """Whether missing values are left out of account: of the fitted network, or of one that
+        would be fitted.
+        """
         return self.config_.masked if "fitted_" in vars(self) else self._kind == "encoder"
 
     @property
     def nonnegative(self) -> bool:  # type: ignore[override]
         """Whether forecasts are cut off at 0: with any ``target_transform``."""
-        name = self.fitted_.transform.name if "fitted_" in vars(self) else self.training.target_transform
+        name = (
+            self.fitted_.transform.name
+            if "fitted_" in vars(self)
+            else self.training.target_transform
+        )
         return name is not None
 
     @property
     def min_context(self) -> int:
-        """One row: a series with fewer than ``context_`` is padded, one too short for the network forecast without."""
+        """One row: a series with fewer than ``context_`` is padded, one too short for the network
+        forecast without.
+        """
         return 1
 
     @property
     def max_context(self) -> int:
-        """``context_`` once fitted, otherwise ``context``; what a shorter window lacks is padded at the front."""
+        """``context_`` once fitted, otherwise ``context``; what a shorter window lacks is padded at
+        the front.
+        """
         return super().min_context
 
     def check_fitted(self) -> None:
@@ -150,9 +173,15 @@ class NetworkForecaster(Forecaster):
         if "fitted_" not in vars(self):
             from sklearn.exceptions import NotFittedError
 
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
-        if (asked := getattr(self, "attention", getattr(self, "kind", None))) != (known := self.config_.backbone):
-            raise ValueError(f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back")
+            raise NotFittedError(
+                f"{type(self).__name__} is not fitted; call fit(data) before predict"
+            )
+        if (asked := getattr(self, "attention", getattr(self, "kind", None))) != (
+            known := self.config_.backbone
+        ):
+            raise ValueError(
+                f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back"
+            )
         self._own_steps()
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -163,7 +192,7 @@ class NetworkForecaster(Forecaster):
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
-    # --- answers ----------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
@@ -177,11 +206,14 @@ class NetworkForecaster(Forecaster):
         quantiles: Sequence[float] = (),
         covariates: CovariateWindows | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`tsattn.forecaster.Forecaster.predict_before`; intervals are scaled as for the series, if known."""
+        """As :meth:`tsattn.forecaster.Forecaster.predict_before`; intervals are scaled as for the
+        series, if known.
+        """
         self.check_fitted()
         if self.fitted_.sizes is None:
             return super().predict_before(history, ends, quantiles=quantiles, covariates=covariates)
-        x, places = self.windows(history, ends), self.fitted_.sizes.places(history.panel, ends)
+        x = self.windows(history, ends)
+        places = self.fitted_.sizes.places(history.panel, ends)
         given = covariates and covariates.cut(x.shape[1], self.horizon)
         return self._answer_windows(x, quantiles, given, places=places)
 
@@ -207,14 +239,18 @@ class NetworkForecaster(Forecaster):
         places: np.ndarray | None,
         enough: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same where only some windows show the network ``enough``; a simpler forecaster takes the others."""
+        """The same where only some windows show the network ``enough``; a simpler forecaster takes
+        the others.
+        """
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
             whose = None if places is None else places[enough]
             beside = covariates and covariates.of(enough)
             point[enough], bounds[enough] = self._forecast(x[enough], quantiles, beside, whose)
-        point[~enough], bounds[~enough] = self._simpler().predict_windows(x[~enough], quantiles=quantiles)
+        point[~enough], bounds[~enough] = self._simpler().predict_windows(
+            x[~enough], quantiles=quantiles
+        )
         return point, bounds
 
     def _simpler(self) -> Forecaster:
@@ -222,7 +258,9 @@ class NetworkForecaster(Forecaster):
         from tsattn.forecasters.pretrained import PretrainedForecaster
         from tsattn.pretrained.weights import SHIPPED, load_network
 
-        simpler = PretrainedForecaster(self.horizon, nonnegative=self.nonnegative, n_threads=self.training.n_threads)
+        simpler = PretrainedForecaster(
+            self.horizon, nonnegative=self.nonnegative, n_threads=self.training.n_threads
+        )
         simpler.network_ = load_network(SHIPPED)
         return simpler
 
@@ -235,15 +273,17 @@ class NetworkForecaster(Forecaster):
         elif short.any():
             simpler = self._simpler()
             warnings.warn(
-                f"{int(short.sum())} of {len(short)} series have fewer than {least} rows of history, too few for"
-                f" {self.alias_}; they are forecast by the pretrained {simpler.alias_!r}",
+                f"{int(short.sum())} of {len(short)} series have fewer than {least} rows of"
+                f" history, too few for {self.alias_}; they are forecast by the pretrained"
+                f" {simpler.alias_!r}",
                 stacklevel=4,
             )
 
     def _threads(self, fitted: FittedNetwork, n_windows: int, n_channels: int) -> int:
         """Threads for windows that pass a network together.
 
-        A small network stays on one thread however many windows it is to forecast: its operations stay short ones.
+        A small network stays on one thread however many windows it is to forecast: its operations
+        stay short ones.
         """
         n_windows = min(n_windows, self.training.batch_size)
         return fitted.choose_threads(self.training.n_threads, n_windows, n_channels)
@@ -252,8 +292,8 @@ class NetworkForecaster(Forecaster):
         """Steps to answer with: ``horizon`` may have been lowered since the fit, not raised."""
         if self.horizon > self.config_.horizon:
             raise ValueError(
-                f"horizon = {self.horizon} is longer than the {self.config_.horizon} steps that were trained; fit"
-                " again with the longer horizon"
+                f"horizon = {self.horizon} is longer than the {self.config_.horizon} steps that"
+                " were trained; fit again with the longer horizon"
             )
         return self.horizon
 
@@ -261,8 +301,8 @@ class NetworkForecaster(Forecaster):
         """A table that the network can read; see :meth:`tsattn.forecaster.Forecaster.read`.
 
         Raises:
-            ValueError: If the table is faulty; for a fitted network also if channels, frequency or covariates are not
-                those of the fit.
+            ValueError: If the table is faulty; for a fitted network also if channels, frequency or
+                covariates are not those of the fit.
         """
         panel = super().read(data, fitted=fitted)
         if not fitted:
@@ -283,8 +323,9 @@ class NetworkForecaster(Forecaster):
         """The series that ``predict(data)`` continues.
 
         Raises:
-            ValueError: If the table is faulty, not one that the fitted forecaster can read, or its series are all too
-                short; if a series or channel has no value among the rows that are read.
+            ValueError: If the table is faulty, not one that the fitted forecaster can read, or its
+                series are all too short; if a series or channel has no value among the rows that
+                are read.
         """
         panel = super().series(data)
         require_known(panel, self.context_)
@@ -300,7 +341,8 @@ class NetworkForecaster(Forecaster):
         random_state: Any = None,
         future: TableLike | None = None,
     ) -> np.ndarray:
-        """Draws from the forecast of a distribution or quantile head, steps independent of one another.
+        """Draws from the forecast of a distribution or quantile head, steps independent of one
+        another.
 
         Args:
             data: Series to continue; ``None`` continues those of ``fit``.
@@ -312,36 +354,53 @@ class NetworkForecaster(Forecaster):
             ``[series, horizon, channels, n_samples]`` in original units.
 
         Raises:
-            ValueError: If the head knows points only, a series is too short, or ``future`` is not complete.
+            ValueError: If the head knows points only, a series is too short, or ``future`` is not
+                complete.
         """
         self.check_fitted()
         check_rows("n_samples", n_samples, 1)
         if self.fitted_.head is None:
-            raise ValueError("samples need a head that knows a distribution; fit with head='student_t' or 'quantile'")
-        panel, steps = self.series(data), self._own_steps()
+            raise ValueError(
+                "samples need a head that knows a distribution; fit with head='student_t' or"
+                " 'quantile'"
+            )
+        panel = self.series(data)
+        steps = self._own_steps()
         require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
-        source = self.covariate_history(panel, read_future(future, panel, self.covariate_columns_, steps))
+        source = self.covariate_history(
+            panel, read_future(future, panel, self.covariate_columns_, steps)
+        )
         x = self._checked(self.windows(History(panel), panel.starts[1:]))
         covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             return self.fitted_.sample(x, covariates, n_samples, generator)[:, : self.horizon]
 
-    # --- fit --------------------------------------------------------------------------------------------------------
+    # --- fit --------------------------------------------------------------------------------------
 
-    def fit(self, data: TableLike | Panel, y: None = None, *, warm_start: bool = False, verbose: bool = False) -> Self:
-        """Learn from every series of ``data``; what was learnt before is forgotten, unless ``warm_start`` is set.
+    def fit(
+        self,
+        data: TableLike | Panel,
+        y: None = None,
+        *,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> Self:
+        """Learn from every series of ``data``; what was learnt before is forgotten, unless
+        ``warm_start`` is set.
 
-        The last ``val_size`` rows of each series decide when to stop and calibrate the intervals; scalers and
-        gradients see only the rows before them. Of several series none is cut because another is short: the windows of
-        each begin at half of what it has, or at a whole context, and what they lack is padded at the front, with
-        missing values where the network leaves them out, otherwise with the mean of the window. Series with fewer than
-        8 rows are forecast by the pretrained forecaster, which one warning says.
+        The last ``val_size`` rows of each series decide when to stop and calibrate the intervals;
+        scalers and gradients see only the rows before them. Of several series none is cut because
+        another is short: the windows of each begin at half of what it has, or at a whole context,
+        and what they lack is padded at the front, with missing values where the network leaves them
+        out, otherwise with the mean of the window. Series with fewer than 8 rows are forecast by
+        the pretrained forecaster, which one warning says.
 
-        Intervals are as wide as the errors on up to 500 validation windows, relative to the movements of each window.
-        The series of a long table share these errors, each relative to the size of its own
-        (:class:`tsattn.evaluate.intervals.SeriesScales`); a series without validation windows, and the windows of
-        ``predict_windows``, which do not say whose they are, have the typical size.
+        Intervals are as wide as the errors on up to 500 validation windows, relative to the
+        movements of each window. The series of a long table share these errors, each relative to
+        the size of its own (:class:`tsattn.evaluate.intervals.SeriesScales`); a series without
+        validation windows, and the windows of ``predict_windows``, which do not say whose they are,
+        have the typical size.
 
         Args:
             data: A long or wide frame, or a panel.
@@ -350,15 +409,21 @@ class NetworkForecaster(Forecaster):
             verbose: Show progress on stderr where that is a terminal.
 
         Raises:
-            ValueError: If a parameter or the table is not usable; nothing has been trained then, and a fit that fails
-                or is interrupted leaves the one before it.
+            ValueError: If a parameter or the table is not usable; nothing has been trained then,
+                and a fit that fails or is interrupted leaves the one before it.
         """
         fresh = copy.copy(self)
-        vars(fresh).pop("fitted_", None)  # whether missing values are left out is the next network's matter
+        vars(fresh).pop(
+            "fitted_", None
+        )  # whether missing values are left out is the next network's matter
         panel = Forecaster.read(fresh, data)
         with torch.inference_mode(mode=False):  # nothing is learnt in the caller's
-            fitted, results = self._train(panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose)
-        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            fitted, results = self._train(
+                panel, warm=warm_start and "fitted_" in vars(self), verbose=verbose
+            )
+        for name in [
+            name for name in vars(self) if name.endswith("_") and not name.startswith("_")
+        ]:
             delattr(self, name)
         self.fitted_, self.context_ = fitted, fitted.config.context
         self.panel_, self.panel_in_ = tail_of(panel, self.context_), isinstance(data, Panel)
@@ -367,7 +432,8 @@ class NetworkForecaster(Forecaster):
         return self
 
     def _learn(self, panel: Panel) -> None:
-        raise NotImplementedError  # fit does all itself: it changes nothing before the last step has succeeded
+        # fit does all itself: it changes nothing before the last step has succeeded
+        raise NotImplementedError
 
     def _plan(self, panel: Panel) -> "tuple[FitPlan, FittedNetwork]":
         """All of a fit that can be refused before there is a network, and what it will fill."""
@@ -395,11 +461,20 @@ class NetworkForecaster(Forecaster):
             **plan.covariate_sizes,
         )
         n_channels = panel.n_channels if wide else None
-        return plan, FittedNetwork(nn.Identity(), config, plan.scaler, transform, plan.encoder, None, n_channels)
+        return plan, FittedNetwork(
+            nn.Identity(), config, plan.scaler, transform, plan.encoder, None, n_channels
+        )
 
-    def _train(self, panel: Panel, *, warm: bool, verbose: bool) -> tuple[FittedNetwork, dict[str, Any]]:
+    def _train(
+        self, panel: Panel, *, warm: bool, verbose: bool
+    ) -> tuple[FittedNetwork, dict[str, Any]]:
         """A fitted network and the other attributes of a fit."""
-        from tsattn.forecasters.fitting import check_same_covariates, hold_linear, solve_linear, start_from
+        from tsattn.forecasters.fitting import (
+            check_same_covariates,
+            hold_linear,
+            solve_linear,
+            start_from,
+        )
         from tsattn.nn.models import build_model
         from tsattn.training.processes import processes_for
 
@@ -416,22 +491,42 @@ class NetworkForecaster(Forecaster):
         if warm:
             start_from(fitted.network, fitted.config, self.network_, self.config_)
             check_same_covariates(plan.encoder, self.fitted_.encoder)
-        learn, check = plan.batches(self.training.batch_size, generators.order, home, masked=fitted.config.masked)
+        learn, check = plan.batches(
+            self.training.batch_size, generators.order, home, masked=fitted.config.masked
+        )
         started = time.perf_counter()
         with limit_threads(self._threads(fitted, learn.n_windows, panel.n_channels)) as n_threads:
-            # What the transformer of a warm start has learnt is what the map of the last fit left over.
+            # What the transformer of a warm start has learnt is what the map of the last fit left
+            # over.
             if self._solved and not (warm and hold_linear(fitted.network.to(home))):
                 solve_linear(fitted.network.to(home), learn)
-            checkpoint = self._checkpoint(panel, generators, seed, fitted.network.state_dict() if warm else {})
-            how = {"generators": generators, "device": device, "checkpoint": checkpoint, "processes": processes}
-            progress = self._run(fitted.network, learn, check, title=self.alias_ if verbose else None, **how)
+            checkpoint = self._checkpoint(
+                panel, generators, seed, fitted.network.state_dict() if warm else {}
+            )
+            how = {
+                "generators": generators,
+                "device": device,
+                "checkpoint": checkpoint,
+                "processes": processes,
+            }
+            progress = self._run(
+                fitted.network, learn, check, title=self.alias_ if verbose else None, **how
+            )
             if check is not None and fitted.head is None:
                 fitted.calibrate(*plan.calibration())
-        summary = self._summarise(fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads)
+        summary = self._summarise(
+            fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads
+        )
         history = pd.DataFrame(progress.history, columns=list(_COURSE))
-        return fitted, {"score_scaler_": make_scaler(panel, plan.stops), "summary_": summary, "history_": history}
+        return fitted, {
+            "score_scaler_": make_scaler(panel, plan.stops),
+            "summary_": summary,
+            "history_": history,
+        }
 
-    def _run(self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any) -> "Progress":
+    def _run(
+        self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any
+    ) -> "Progress":
         """Train; nothing is done where every weight is held."""
         from tsattn.training.state import Progress
 
@@ -454,9 +549,14 @@ class NetworkForecaster(Forecaster):
             return None
         from tsattn.training.state import Checkpoint
 
-        beside = {"alias", *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads"))}  # may change
+        beside = {
+            "alias",
+            *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads")),
+        }  # may change
         groups = {"network", "training", "schema"}
-        facts = {name: value for name, value in self.get_params().items() if name not in beside | groups}
+        facts = {
+            name: value for name, value in self.get_params().items() if name not in beside | groups
+        }
         facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
         key = hashlib.sha256(text.encode())
@@ -502,17 +602,20 @@ class NetworkForecaster(Forecaster):
             facts |= {"ranks": scores[0].levels.ranks, "block_sizes": scores[0].levels.block_sizes}
         return facts
 
-    # --- afterwards -------------------------------------------------------------------------------------------------
+    # --- afterwards -------------------------------------------------------------------------------
 
     def update(self, data: TableLike | Panel) -> Self:
-        """Take in rows that have come since ``fit``, without refitting; later forecasts start after them.
+        """Take in rows that have come since ``fit``, without refitting; later forecasts start after
+        them.
 
         Args:
-            data: The next rows of known series, as a frame or panel of the fitted kind, covariates included; rows that
-                are known already count as they stand in ``data``, where they have a value. Series may be new.
+            data: The next rows of known series, as a frame or panel of the fitted kind, covariates
+                included; rows that are known already count as they stand in ``data``, where they
+                have a value. Series may be new.
 
         Raises:
-            ValueError: If rows are missing in between or the channels differ. Nothing is changed then.
+            ValueError: If rows are missing in between or the channels differ. Nothing is changed
+                then.
         """
         from tsattn.data.joining import continued_panel
 
@@ -537,11 +640,13 @@ class NetworkForecaster(Forecaster):
         level: float | Sequence[float] | None = None,
         quantiles: float | Sequence[float] | None = None,
     ) -> pd.DataFrame:
-        """Forecast from several cutoffs, each on the rows before it; this estimator itself stays as it is.
+        """Forecast from several cutoffs, each on the rows before it; this estimator itself stays as
+        it is.
 
         Args:
             df: A long or wide frame, or a panel.
-            n_windows, step_size, refit, level, quantiles: As in :func:`tsattn.evaluate.backtest.backtest`.
+            n_windows, step_size, refit, level, quantiles: As in
+                :func:`tsattn.evaluate.backtest.backtest`.
 
         Returns:
             Long frame with id, time, ``cutoff`` (last row used), target, and the forecast columns.
@@ -552,7 +657,8 @@ class NetworkForecaster(Forecaster):
         return backtest(self, df, **asked, level=level, quantiles=quantiles).frame
 
     def score(self, df: TableLike | Panel, y: None = None) -> float:
-        """Minus the mean absolute error over every window of ``df``, on the training-standardised scale.
+        """Minus the mean absolute error over every window of ``df``, on the training-standardised
+        scale.
 
         Series that ``fit`` has not seen are standardised by their own statistics.
         """
@@ -568,11 +674,14 @@ class NetworkForecaster(Forecaster):
             require_length(panel, spec.length, "score needs a context and a horizon")
         scaler = self.score_scaler_
         if panel.dialect.kind == "long":
-            scaler = scaler.at(pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel))
+            scaler = scaler.at(
+                pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids)), make_scaler(panel)
+            )
         return -roll(self, panel, ends, scaler=scaler, keep=False).mae
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
+        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no
+        pickle.
 
         Args:
             path: The folder; an older save there is replaced in one step.
@@ -596,7 +705,13 @@ class NetworkForecaster(Forecaster):
         Raises:
             ValueError: If files are missing, damaged or of another class.
         """
-        from tsattn.forecasters.saving import check_trained, fitted_from, made_of, read_model, require
+        from tsattn.forecasters.saving import (
+            check_trained,
+            fitted_from,
+            made_of,
+            read_model,
+            require,
+        )
 
         def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
             forecaster = cls(**made_of(cls, facts["parameters"]))
@@ -608,7 +723,9 @@ class NetworkForecaster(Forecaster):
             forecaster.score_scaler_, forecaster.context_ = score_scaler, fitted.config.context
             require(type(facts["panel_in"]) is bool, "panel_in")
             forecaster.panel_, forecaster.panel_in_ = panel, facts["panel_in"]
-            forecaster.summary_ = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["summary"].items()}
+            forecaster.summary_ = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts["summary"].items()
+            }
             forecaster.history_ = pd.DataFrame(facts["history"])
             return forecaster
 

@@ -6,12 +6,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tsattn.data.frames import Panel, require_length, season_length
-from tsattn.data.windows import History, WindowSpec, check_windows, chunk_size, least_rows, pad_front
+from tsattn.data.windows import (
+    History,
+    WindowSpec,
+    check_windows,
+    chunk_size,
+    least_rows,
+    pad_front,
+)
 from tsattn.forecasters.stored import StoredForecaster
 
 
 class PooledForecaster(StoredForecaster):
-    """A forecaster that learns one model from windows of all series; what a window lacks is padded by its mean."""
+    """A forecaster that learns one model from windows of all series; what a window lacks is padded
+    by its mean.
+    """
 
     min_context = 1
     bound: ClassVar[tuple[str, ...]] = ("horizon",)
@@ -27,23 +36,30 @@ class PooledForecaster(StoredForecaster):
         return pad_front(check_windows(x, 1, padded=True)[:, -context:], context, fill=True)
 
 
-def choose_context(panel: Panel, horizon: int, given: int | None, *, least: int = 1, season: int | None = None) -> int:
+def choose_context(
+    panel: Panel, horizon: int, given: int | None, *, least: int = 1, season: int | None = None
+) -> int:
     """Rows of history for a pooled model.
 
     Args:
         panel: The series.
         horizon: Rows forecast ahead.
-        given: The user's choice; ``None`` takes the longer of two horizons and one season, at most half of what the
-            median series leaves beside one horizon.
+        given: The user's choice; ``None`` takes the longer of two horizons and one season, at most
+            half of what the median series leaves beside one horizon.
         least: Rows that the model reads at least.
         season: Rows of the season; ``None`` is that of the frequency.
 
     Raises:
         ValueError: If no series has room for one whole window.
     """
-    context, rooms = least if given is None else given, panel.lengths - horizon
+    context = least if given is None else given
+    rooms = panel.lengths - horizon
     if rooms.max() < context:
-        require_length(panel, context + horizon, f"one window of {context} rows of context and {horizon} of horizon")
+        require_length(
+            panel,
+            context + horizon,
+            f"one window of {context} rows of context and {horizon} of horizon",
+        )
     if given is not None:
         return given
     typical = int(np.median(rooms[rooms >= least]))
@@ -59,11 +75,13 @@ def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, 
         centre: ``"last"`` takes the last value off, ``"mean"`` the mean.
 
     Returns:
-        ``(x - level) / spread``, level and spread ``[B, 1, C]``. The spread is the standard deviation, and 0 of a
-        constant window, which is divided by 1: forecasts multiplied by it are then the level itself.
+        ``(x - level) / spread``, level and spread ``[B, 1, C]``. The spread is the standard
+        deviation, and 0 of a constant window, which is divided by 1: forecasts multiplied by it are
+        then the level itself.
 
     Example:
-        >>> z, level, spread = standardise(np.array([[[1.0], [3.0]], [[5.0], [5.0]]]), centre="last")
+        >>> x = np.array([[[1.0], [3.0]], [[5.0], [5.0]]])
+        >>> z, level, spread = standardise(x, centre="last")
         >>> z[0].ravel(), level.ravel(), spread.ravel()
         (array([-2.,  0.]), array([3., 5.]), array([1., 0.]))
     """
@@ -117,12 +135,13 @@ def drawn_windows(
     centre: str,
     gaps: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised contexts and futures of all series and channels, at most ``max_windows`` of them.
+    """Standardised contexts and futures of all series and channels, at most ``max_windows`` of
+    them.
 
-    Windows whose future misses a value, and constant ones while there are others, teach nothing and are left out. Where
-    a series has no room for a whole window, the windows of each begin at half of what it has, and what they lack at
-    the front is the mean of the window.
-    Memory follows ``max_windows``, not the panel.
+    Windows whose future misses a value, and constant ones while there are others, teach nothing and
+    are left out. Where a series has no room for a whole window, the windows of each begin at half
+    of what it has, and what they lack at the front is the mean of the window. Memory follows
+    ``max_windows``, not the panel.
 
     Args:
         panel: The series.
@@ -134,24 +153,32 @@ def drawn_windows(
         gaps: Whether a future that misses some of its values teaches, with NaN there.
 
     Returns:
-        ``[n, T]``, ``[n, F]`` and the rows before which the windows end, ``[n]``, in the order of series, time and
-        channel.
+        ``[n, T]``, ``[n, F]`` and the rows before which the windows end, ``[n]``, in the order of
+        series, time and channel.
 
     Raises:
         ValueError: If no series has room for a window, or no future is complete.
     """
-    history, n_channels = History(panel), panel.n_channels
+    history = History(panel)
+    n_channels = panel.n_channels
     whole = int(panel.lengths.min()) >= context + horizon
     spec = WindowSpec(context, horizon, None if whole else least_rows(context))
     ends = spec.ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
     if not len(ends):
-        require_length(panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon")
+        require_length(
+            panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon"
+        )
     total = len(ends) * n_channels
     drawn = total > max_windows
-    picked = generator.choice(total, max_windows, replace=False, shuffle=False) if drawn else np.arange(total)
+    picked = (
+        generator.choice(total, max_windows, replace=False, shuffle=False)
+        if drawn
+        else np.arange(total)
+    )
     picked.sort()
     window, channel = np.divmod(picked, n_channels)
-    x, y = np.empty((len(picked), context)), np.empty((len(picked), horizon))
+    x = np.empty((len(picked), context))
+    y = np.empty((len(picked), horizon))
     used = np.unique(window)
     step = chunk_size((context + horizon) * n_channels)
     for first in range(0, len(used), step):
@@ -164,8 +191,8 @@ def drawn_windows(
     complete = ~(np.isnan(y).all(axis=1) if gaps else np.isnan(y).any(axis=1))
     if not complete.any():
         raise ValueError(
-            f"no window has {horizon} rows in a row that are all known after its cutoff; give a table with fewer"
-            " missing values, or a shorter horizon"
+            f"no window has {horizon} rows in a row that are all known after its cutoff; give a"
+            " table with fewer missing values, or a shorter horizon"
         )
     moving = complete & (spread[:, 0, 0] > 0)
     keep = moving if moving.any() else complete

@@ -1,4 +1,6 @@
-"""Ridge regressions that all windows of a table share, and the features of windows that they read."""
+"""Ridge regressions that all windows of a table share, and the features of windows that
+they read.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,31 @@ class WindowFeatures:
     Attributes:
         level: Mean of the last rows, ``[B, 1]``.
         spread: Their deviation, ``[B, 1]``; 0 where they are constant.
-        columns: Future columns and cycles of the calendar but that of the season, ``[B, T + F, K]``.
+        columns: Future columns and cycles of the calendar but that of the season,
+            ``[B, T + F, K]``.
         numeric: Which of the future columns are numbers.
     """
 
     def __init__(
-        self, encoder: CovariateEncoder, x: np.ndarray, covariates: CovariateWindows, *, rows: int, horizon: int
+        self,
+        encoder: CovariateEncoder,
+        x: np.ndarray,
+        covariates: CovariateWindows,
+        *,
+        rows: int,
+        horizon: int,
     ) -> None:
-        self.context, self.horizon, self.x = x.shape[1], horizon, x
+        self.context = x.shape[1]
+        self.horizon = horizon
+        self.x = x
         self.level, self.spread = _level_and_spread(x[:, -rows:])
-        parts, n_steps = encoder.parts(covariates), covariates.known.shape[1]
+        parts = encoder.parts(covariates)
+        n_steps = covariates.known.shape[1]
         empty = np.empty((len(x), n_steps, 0))
         known = parts.get("known", empty).astype(np.float64)
-        known[np.isnan(covariates.known).any(axis=2)] = np.nan  # also of text, whose indicators would be zeros
+        known[np.isnan(covariates.known).any(axis=2)] = (
+            np.nan
+        )  # also of text, whose indicators would be zeros
         n_future = known.shape[2] - calendar_width(encoder.columns.calendar)
         self.future, self.clock = known[..., :n_future], known[..., n_future:]
         self._read_calendar(encoder.columns.calendar)
@@ -59,7 +73,9 @@ class WindowFeatures:
         self.static = parts.get("static", empty[:, 0]).astype(np.float64)
 
     def _read_calendar(self, calendar: tuple[str, ...] | str) -> None:
-        cycles = {str(name): self.clock[..., place] for name, place in calendar_slices(calendar).items()}
+        cycles = {
+            str(name): self.clock[..., place] for name, place in calendar_slices(calendar).items()
+        }
         self.season: np.ndarray | None = None
         self.week: np.ndarray | None = None
         if calendar and calendar[0] in _BINS:
@@ -76,7 +92,8 @@ class WindowFeatures:
         parts = [now, now - self.mean, self._static(point.shape), self.recent(point.shape[1])]
         if squares:
             parts.append(now[..., self.numeric] ** 2)
-        columns, scaled = np.concatenate(parts, axis=2), self.scaled(point)
+        columns = np.concatenate(parts, axis=2)
+        scaled = self.scaled(point)
         # Effects grow with what they act on.
         features = [columns, columns * scaled, scaled, scaled**2]
         features += [phases[:, at] for phases in (self.season, self.week) if phases is not None]
@@ -93,13 +110,17 @@ class WindowFeatures:
         return ((values - self.level) / np.where(self.spread > 0, self.spread, 1.0))[..., None]
 
     def recent(self, n_steps: int) -> np.ndarray:
-        """Of each past column the last value, its difference to the mean, and the value one horizon before the step."""
+        """Of each past column the last value, its difference to the mean, and the value one horizon
+        before the step.
+        """
         rows = self.context - self.horizon + np.arange(n_steps)
         lagged = self.past[:, np.clip(rows, 0, self.context - 1)]
         last = np.broadcast_to(self.past[:, -1:], lagged.shape)
         return np.concatenate([last, last - self.past_mean, lagged], axis=2)
 
-    def of_trees(self, point: np.ndarray, effect: np.ndarray, seasons: tuple[int, ...]) -> np.ndarray:
+    def of_trees(
+        self, point: np.ndarray, effect: np.ndarray, seasons: tuple[int, ...]
+    ) -> np.ndarray:
         """Features of the steps ahead for trees, ``[B, F, n]`` in float32.
 
         Args:
@@ -110,7 +131,8 @@ class WindowFeatures:
         n_steps = point.shape[1]
         steps = np.arange(n_steps)
         at = self.context + steps
-        now, numbers = self.columns[:, at], self.columns[..., self.numeric]
+        now = self.columns[:, at]
+        numbers = self.columns[..., self.numeric]
         change = effect / np.where(self.spread > 0, self.spread, 1.0)
         ahead = np.broadcast_to(steps[None, :, None], (*point.shape, 1))
         parts = [self.scaled(point), change[..., None], ahead, now, self.clock[:, at]]
@@ -133,13 +155,16 @@ class WindowFeatures:
 def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     """Which of the encoded future columns are numbers, and no indicators of categories."""
     kinds = encoder.columns.categories[len(encoder.columns.past) :]
-    return np.flatnonzero(np.repeat([each is None for each in kinds], [len(each or (0,)) for each in kinds]))
+    return np.flatnonzero(
+        np.repeat([each is None for each in kinds], [len(each or (0,)) for each in kinds])
+    )
 
 
 def _level_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of the known values of windows ``[B, T]``, ``[B, 1]`` each."""
     known = np.isfinite(x)
-    values, count = np.where(known, x, 0.0), np.maximum(known.sum(axis=1, keepdims=True), 1)
+    values = np.where(known, x, 0.0)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
     # In units of the largest value, so that squares stay within range.
     size = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
     values = values / np.where(size > 0, size, 1.0)
@@ -154,7 +179,9 @@ def _products(columns: np.ndarray, phases: np.ndarray) -> np.ndarray:
 
 
 def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
-    """Which part of a cycle a step lies in, from its sine and cosine, ``[B, R, n_bins]``; NaN stays NaN."""
+    """Which part of a cycle a step lies in, from its sine and cosine, ``[B, R, n_bins]``; NaN stays
+    NaN.
+    """
     share = np.arctan2(cycle[..., 0], cycle[..., 1]) / (2 * np.pi) % 1
     place = np.floor(share * n_bins + 1e-4) % n_bins
     indicators = (place[..., None] == np.arange(n_bins)).astype(np.float64)
@@ -189,7 +216,11 @@ class NormalEquations:
     """
 
     def __init__(self, n_features: int) -> None:
-        self.products, self.targets, self.count = np.zeros((n_features + 1,) * 2), np.zeros(n_features + 1), 0
+        self.products, self.targets, self.count = (
+            np.zeros((n_features + 1,) * 2),
+            np.zeros(n_features + 1),
+            0,
+        )
 
     def add(self, features: np.ndarray, target: np.ndarray) -> None:
         """Add rows ``[B, R, n]`` and their targets ``[B, R]``, those that are known."""
@@ -211,7 +242,8 @@ class NormalEquations:
         scatter = self.products[:-1, :-1] / self.count - np.outer(mean, mean)
         variance = scatter.diagonal().copy()
         live = np.flatnonzero(variance > 1e-9 * (1 + mean**2))
-        scale, middle = np.sqrt(variance[live]), self.targets[-1] / self.count
+        scale = np.sqrt(variance[live])
+        middle = self.targets[-1] / self.count
         matrix = scatter[np.ix_(live, live)] / np.outer(scale, scale)
         products = (self.targets[live] / self.count - mean[live] * middle) / scale
         weights = np.zeros(len(mean))

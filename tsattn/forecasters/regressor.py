@@ -18,31 +18,39 @@ from tsattn.settings import check_whole
 from tsattn.training.loop import train
 from tsattn.training.settings import Training
 
-_DEFAULTS = {"network": Network(n_layers=2, d_ff=64, dropout=0.1), "training": Training(skip_rate=1.0)}
+_DEFAULTS = {
+    "network": Network(n_layers=2, d_ff=64, dropout=0.1),
+    "training": Training(skip_rate=1.0),
+}
 
 
 class AttentionRegressor(RegressorMixin, BaseEstimator):
-    """Patch transformer with structured attention, from rows of past values to the values that follow.
+    """Patch transformer with structured attention, from rows of past values to the values that
+    follow.
 
-    Each row of ``X`` is one window of a series, oldest value first; each row of ``y`` is what came next, in the same
-    units. The network follows any shift and positive scale of a window, so no other feature can be explained by it:
-    a column of ``X`` is a moment, not a variable. Use it where scikit-learn's tools (pipelines, searches,
-    stacking) want two-dimensional arrays; :class:`tsattn.AttentionForecaster` works on frames.
+    Each row of ``X`` is one window of a series, oldest value first; each row of ``y`` is what came
+    next, in the same units. The network follows any shift and positive scale of a window, so no
+    other feature can be explained by it: a column of ``X`` is a moment, not a variable. Use it
+    where scikit-learn's tools (pipelines, searches, stacking) want two-dimensional arrays;
+    :class:`tsattn.AttentionForecaster` works on frames.
 
     Args:
         n_channels: C channels that stand side by side at each moment: ``X`` is ``[n, T * C]`` as
-            ``windows.reshape(n, -1)`` gives it for windows ``[n, T, C]``, and ``y`` is ``[n, F * C]`` likewise.
+            ``windows.reshape(n, -1)`` gives it for windows ``[n, T, C]``, and ``y`` is
+            ``[n, F * C]`` likewise.
         attention: As in :class:`tsattn.AttentionForecaster`.
-        network: How the network looks, a :class:`tsattn.Network`; ``None`` has two layers, ``d_ff`` 64 and dropout
-            0.1. A window shorter than ``patch_len`` is one patch.
+        network: How the network looks, a :class:`tsattn.Network`; ``None`` has two layers, ``d_ff``
+            64 and dropout 0.1. A window shorter than ``patch_len`` is one patch.
         training: How it learns, a :class:`tsattn.Training`; ``None`` has a ``skip_rate`` of 1.
-        val_size: Windows (int) or share (float) cut from the end of ``X`` to decide when to stop; 0 is none.
+        val_size: Windows (int) or share (float) cut from the end of ``X`` to decide when to stop; 0
+            is none.
         random_state: Seed; ``None`` draws a new one from the operating system.
 
     Attributes:
         n_features_in_: Columns of ``X``.
         n_iter_: Epochs made.
-        fitted_: The network with its description and scale, a :class:`tsattn.forecasters.fitted.FittedNetwork`.
+        fitted_: The network with its description and scale, a
+            :class:`tsattn.forecasters.fitted.FittedNetwork`.
 
     Example:
         >>> import numpy as np
@@ -71,7 +79,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor; ``network__d_model`` changes ``d_model`` inside of ``network``.
+        """Change arguments of the constructor; ``network__d_model`` changes ``d_model`` inside of
+        ``network``.
 
         Args:
             **params: New values by name.
@@ -82,7 +91,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             group, _, key = name.partition("__")
             if group not in _DEFAULTS:
                 raise ValueError(
-                    f"AttentionRegressor has no parameter {name!r}; it takes {', '.join(self.get_params())}"
+                    f"AttentionRegressor has no parameter {name!r}; it takes"
+                    f" {', '.join(self.get_params())}"
                 )
             setattr(self, group, self._settings(group).changed(**{key: value}))
         return self
@@ -101,8 +111,11 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: If a parameter or an array is not usable; nothing has been trained then.
         """
-        given, future = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        x, y_rows = self._windows(given, "X"), self._windows(future.reshape(len(given), -1), "y")
+        given, future = validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
+        )
+        x = self._windows(given, "X")
+        y_rows = self._windows(future.reshape(len(given), -1), "y")
         config = self._describe(x.shape[1], y_rows.shape[1])
         n_learn = len(x) - self._n_valid(len(x))
         scaler = _scaler(x[:n_learn])
@@ -112,12 +125,21 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         with IN_SINGLE:
             network = build_model(config, generator=generators.init)
         fitted = FittedNetwork(network, config, scaler, n_channels=x.shape[2])
-        values = torch.as_tensor(scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)).to(device)
+        values = torch.as_tensor(
+            scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)
+        ).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
-        check = self._batches(values, np.arange(n_learn, len(x)), config, None) if n_learn < len(x) else None
+        check = (
+            self._batches(values, np.arange(n_learn, len(x)), config, None)
+            if n_learn < len(x)
+            else None
+        )
         with limit_threads(self._threads(fitted, n_learn)):
-            progress = train(fitted.network, learn, check, training, generators=generators, device=device)
-        # In double precision the forecast of a window does not depend on the windows computed beside it.
+            progress = train(
+                fitted.network, learn, check, training, generators=generators, device=device
+            )
+        # In double precision the forecast of a window does not depend on the windows computed
+        # beside it.
         fitted.network = fitted.network.double()
         self.fitted_, self.n_iter_, self._flat = fitted, progress.epoch, future.ndim == 1
         return self
@@ -129,7 +151,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             X: Windows, ``[n, T * C]``.
 
         Returns:
-            ``[n]`` where ``fit`` was given a one-dimensional ``y``, otherwise ``[n, F * C]``, in float64.
+            ``[n]`` where ``fit`` was given a one-dimensional ``y``, otherwise ``[n, F * C]``, in
+            float64.
 
         Raises:
             ValueError: If the shape differs from that of ``fit`` or a value is not finite.
@@ -150,10 +173,14 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
     def _threads(self, fitted: FittedNetwork, n_windows: int) -> int:
         training = self._settings("training")
-        return fitted.choose_threads(training.n_threads, min(n_windows, training.batch_size), self.n_channels)
+        return fitted.choose_threads(
+            training.n_threads, min(n_windows, training.batch_size), self.n_channels
+        )
 
     def _settings(self, name: str) -> Any:
-        """The network's or the training's; scikit-learn allows no object as the default of an argument."""
+        """The network's or the training's; scikit-learn allows no object as the default of an
+        argument.
+        """
         given = getattr(self, name)
         return _DEFAULTS[name] if given is None else given
 
@@ -162,8 +189,9 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         channels = check_whole("n_channels", self.n_channels)
         if rows.shape[1] % channels:
             raise ValueError(
-                f"{name} must have a multiple of n_channels = {channels} columns, a moment's channels side by side;"
-                f" got {rows.shape[1]}; flatten windows [n, T, C] by reshape(n, -1)"
+                f"{name} must have a multiple of n_channels = {channels} columns, a moment's"
+                f" channels side by side; got {rows.shape[1]}; flatten windows [n, T, C] by"
+                " reshape(n, -1)"
             )
         return rows.reshape(len(rows), -1, channels)
 
@@ -171,16 +199,24 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         size = self.val_size
         whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
         if not (whole and size >= 0) and not (isinstance(size, float) and 0 <= size < 1):
-            raise ValueError(f"val_size must be a number of windows or a share in [0, 1); got {size!r}")
+            raise ValueError(
+                f"val_size must be a number of windows or a share in [0, 1); got {size!r}"
+            )
         held = int(size) if whole else int(n * size)
         if held >= n:
-            raise ValueError(f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give more")
+            raise ValueError(
+                f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give"
+                " more"
+            )
         return held
 
     def _describe(self, context: int, horizon: int) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}")
-        network, training = self._settings("network"), self._settings("training")
+            raise ValueError(
+                f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
+            )
+        network = self._settings("network")
+        training = self._settings("training")
         _refuse_unread(network, training)
         patch_len = min(network.patch_len, context)
         found: ModelConfig = network.describe(
@@ -195,29 +231,48 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         return found
 
     def _batches(
-        self, values: torch.Tensor, chosen: np.ndarray, config: ModelConfig, order: torch.Generator | None
+        self,
+        values: torch.Tensor,
+        chosen: np.ndarray,
+        config: ModelConfig,
+        order: torch.Generator | None,
     ) -> WindowBatches:
-        """Batches of the windows ``chosen`` among ``values [n, T + F, C]``, laid end to end for the reader."""
+        """Batches of the windows ``chosen`` among ``values [n, T + F, C]``, laid end to end for the
+        reader.
+        """
         spec = WindowSpec(config.context, config.horizon)
         ends = chosen * spec.length + spec.context
         return WindowBatches(
-            values.flatten(0, 1), ends, spec, batch_size=self._settings("training").batch_size, generator=order
+            values.flatten(0, 1),
+            ends,
+            spec,
+            batch_size=self._settings("training").batch_size,
+            generator=order,
         )
 
 
 def _refuse_unread(network: Network, training: Training) -> None:
     """Refuse settings that only a forecaster of tables follows."""
-    asked = {"channel_mixing": network.channel_mixing, "block_sizes": isinstance(network.block_sizes, str)}
-    asked |= {name: getattr(training, name) for name in ("target_transform", "trainer", "checkpoint_dir")}
+    asked = {
+        "channel_mixing": network.channel_mixing,
+        "block_sizes": isinstance(network.block_sizes, str),
+    }
+    asked |= {
+        name: getattr(training, name) for name in ("target_transform", "trainer", "checkpoint_dir")
+    }
     for name, given in {**asked, "linear_skip": training.solved}.items():
         if given:
             value = getattr(network if hasattr(network, name) else training, name)
             raise ValueError(
-                f"AttentionRegressor does not take {name} = {value!r}; leave it out, or use AttentionForecaster"
+                f"AttentionRegressor does not take {name} = {value!r}; leave it out, or use"
+                " AttentionForecaster"
             )
 
 
 def _scaler(x: np.ndarray) -> Scaler:
-    """Mean and standard deviation of each channel over all windows ``[n, T, C]``; 1 where it is constant."""
-    mean, scale = x.mean((0, 1)), x.std((0, 1))
+    """Mean and standard deviation of each channel over all windows ``[n, T, C]``; 1 where it is
+    constant.
+    """
+    mean = x.mean((0, 1))
+    scale = x.std((0, 1))
     return Scaler(mean[None], np.where(scale <= 1e-12 * np.abs(mean), 1.0, scale)[None])

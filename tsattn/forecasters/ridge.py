@@ -5,10 +5,12 @@ from torch import Tensor
 
 
 def ridge(scatter: Tensor, products: Tensor, penalty: Tensor | float) -> Tensor:
-    """Weights ``w`` for which ``w' S w - 2 w' p + sum(penalty * w**2)`` is least: ``(S + diag(penalty))^-1 p``.
+    """Weights ``w`` for which ``w' S w - 2 w' p + sum(penalty * w**2)`` is least:
+    ``(S + diag(penalty))^-1 p``.
 
     Args:
-        scatter: Products of the features with one another, ``[..., n, n]``: symmetric, no eigenvalue below zero.
+        scatter: Products of the features with one another, ``[..., n, n]``: symmetric, no
+            eigenvalue below zero.
         products: Products of the features with m targets, ``[..., n, m]``.
         penalty: Of each squared weight, ``[..., n]`` or one number, above zero.
 
@@ -20,5 +22,7 @@ def ridge(scatter: Tensor, products: Tensor, penalty: Tensor | float) -> Tensor:
         tensor([2., 1.])
     """
     penalties = torch.as_tensor(penalty, dtype=scatter.dtype, device=scatter.device)
-    system = scatter + torch.diag_embed(penalties.expand(torch.broadcast_shapes(penalties.shape, scatter.shape[:-1])))
+    system = scatter + torch.diag_embed(
+        penalties.expand(torch.broadcast_shapes(penalties.shape, scatter.shape[:-1]))
+    )
     return torch.cholesky_solve(products, torch.linalg.cholesky(system))

@@ -40,14 +40,23 @@ from tsattn.storage import (
 )
 
 _FORMAT = 2
-_TENSORS, _FACTS = "model.safetensors", "config.json"
+_TENSORS = "model.safetensors"
+_FACTS = "config.json"
 _TRIES = 10  # a writer may exchange the folder between two reads, and a busy machine several times
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
 # Options of format 1 that say nothing about a fitted network, or that its description holds.
 _GONE = ("compile", "verbose", "warm_start", "learn_scales", "tt_rank", "n_kv_heads", "n_global")
-_DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, ImportError)
+_DAMAGES = (
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    ImportError,
+)
 _ForecasterT = TypeVar("_ForecasterT", bound=Forecaster)
 _AnyT = TypeVar("_AnyT")
 
@@ -55,7 +64,8 @@ _AnyT = TypeVar("_AnyT")
 def fitted_files(
     fitted: FittedNetwork, panel: Panel, score_scaler: Scaler
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of a fitted network, the last context of each series, and a scaler in original units.
+    """Tensors and facts of a fitted network, the last context of each series, and a scaler in
+    original units.
 
     Raises:
         ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
@@ -79,7 +89,11 @@ def fitted_files(
             "intervals.scales": torch.as_tensor(scales),
             "intervals.per_step": torch.as_tensor(fitted.sizes.per_step),
         }
-    facts = told | {"network": fitted.config.to_dict(), "transform": fitted.transform.name, "panel": panel_facts(panel)}
+    facts = told | {
+        "network": fitted.config.to_dict(),
+        "transform": fitted.transform.name,
+        "panel": panel_facts(panel),
+    }
     regression_tensors, regression_facts = regression_files(fitted.covariate_regression, panel)
     return tensors | more | regression_tensors, facts | regression_facts
 
@@ -87,7 +101,9 @@ def fitted_files(
 def regression_files(
     regression: CovariateRegression | None, panel: Panel
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of what covariates add to a forecaster, and of the covariates of the end of each series."""
+    """Tensors and facts of what covariates add to a forecaster, and of the covariates of the end of
+    each series.
+    """
     if regression is None:
         return {}, {}
     tensors = {name: torch.as_tensor(array) for name, array in regression.arrays().items()}
@@ -113,7 +129,9 @@ def regression_from(
     return panel, CovariateRegression.rebuilt(encoder, regression, arrays)
 
 
-def covariate_files(encoder: CovariateEncoder | None, panel: Panel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def covariate_files(
+    encoder: CovariateEncoder | None, panel: Panel
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of how covariates are read, and of those of the end of each series."""
     if encoder is None:
         return {}, {"covariates": None}
@@ -137,7 +155,8 @@ def write_model(
         kind: Name of the class that is saved.
         tensors: By name.
         facts: What JSON can hold.
-        inside: Other forecasters by name, each by what saves it into a folder: :func:`inner_folder`.
+        inside: Other forecasters by name, each by what saves it into a folder:
+            :func:`inner_folder`.
 
     Raises:
         ValueError: If the folder holds something else.
@@ -145,7 +164,12 @@ def write_model(
 
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": _FORMAT})
-        known = {"format": _FORMAT, "class": kind, **facts, "sha256": file_digest(folder / _TENSORS)}
+        known = {
+            "format": _FORMAT,
+            "class": kind,
+            **facts,
+            "sha256": file_digest(folder / _TENSORS),
+        }
         for name, save in inside.items():
             save(folder / name)
         if inside:
@@ -156,7 +180,8 @@ def write_model(
 
 
 def inner_folder(path: Path, facts: Mapping[str, Any], name: str) -> Path:
-    """Folder of the forecaster ``name`` that :func:`write_model` put inside of another one, in ``path``.
+    """Folder of the forecaster ``name`` that :func:`write_model` put inside of another one, in
+    ``path``.
 
     Raises:
         ValueError: If it is not what was saved there.
@@ -177,7 +202,9 @@ def saved_class(path: Path) -> str:
     return str(read_json(standing_folder(path) / _FACTS).get("class"))
 
 
-def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]) -> _AnyT:
+def read_model(
+    path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]
+) -> _AnyT:
     """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
 
     Args:
@@ -194,7 +221,8 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
             facts = read_json(folder / _FACTS)
             if facts.get("format") not in range(1, _FORMAT + 1):
                 raise ValueError(
-                    f"{path} has format {facts.get('format')!r:.40}; this version reads up to {_FORMAT}: upgrade tsattn"
+                    f"{path} has format {facts.get('format')!r:.40}; this version reads up to"
+                    f" {_FORMAT}: upgrade tsattn"
                 )
             # Files of 0.1 before time zones of every kind have no digest.
             tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
@@ -215,18 +243,25 @@ def read_model(path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[st
 
 
 def made_of(cls: type[Forecaster], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the constructor from saved parameters; files of format 1 have them flat, with some that are gone.
+    """Arguments of the constructor from saved parameters; files of format 1 have them flat, with
+    some that are gone.
 
     Raises:
         ValueError: If a value is out of its range; also LookupError or TypeError.
     """
     given = {name: _tupled(value) for name, value in parameters.items()}
-    groups = {n: p.default for n, p in inspect.signature(cls).parameters.items() if isinstance(p.default, Settings)}
+    groups = {
+        n: p.default
+        for n, p in inspect.signature(cls).parameters.items()
+        if isinstance(p.default, Settings)
+    }
     if not groups.keys() & given.keys():
         return cls.arranged({name: value for name, value in given.items() if name not in _GONE})
     for name, default in groups.items():
         if name in given:
-            given[name] = type(default)(**{key: _tupled(value) for key, value in given[name].items()})
+            given[name] = type(default)(
+                **{key: _tupled(value) for key, value in given[name].items()}
+            )
     return given
 
 
@@ -240,8 +275,11 @@ def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
     require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
 
 
-def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tuple[FittedNetwork, Panel, Scaler]:
-    """Undo :func:`fitted_files`: the network, the end of each series, and the scaler in original units.
+def fitted_from(
+    facts: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[FittedNetwork, Panel, Scaler]:
+    """Undo :func:`fitted_files`: the network, the end of each series, and the scaler in original
+    units.
 
     Raises:
         ValueError: If something is not what they gave; also LookupError or TypeError.
@@ -258,45 +296,77 @@ def fitted_from(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tupl
     else:
         panel, encoder = covariates_from(facts, tensors, panel)
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
-    require(sizes == {name: getattr(config, name) for name in _READS}, "covariates do not fit the network")
+    require(
+        sizes == {name: getattr(config, name) for name in _READS},
+        "covariates do not fit the network",
+    )
     require(config.mixed_channels in (0, panel.n_channels), "channels do not fit the network")
-    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    weights = {
+        k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")
+    }
     _check_weights(weights, config, len(panel.values))
     with IN_SINGLE:
         network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
-    transform = facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
-    scaler, mapped = _scaler("scaler", tensors, panel), TargetTransform(transform)
-    intervals, scales = _intervals(tensors.get("intervals.errors"), config, panel), _sizes(tensors, panel)
+    transform = (
+        facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
+    )
+    scaler = _scaler("scaler", tensors, panel)
+    mapped = TargetTransform(transform)
+    intervals = _intervals(tensors.get("intervals.errors"), config, panel)
+    scales = _sizes(tensors, panel)
     n_channels = panel.n_channels if panel.dialect.kind == "wide" else None
-    fitted = FittedNetwork(network, config, scaler, mapped, encoder, intervals, n_channels, regression, scales)
+    fitted = FittedNetwork(
+        network, config, scaler, mapped, encoder, intervals, n_channels, regression, scales
+    )
     # Files of 0.1 before target transforms have one scale only.
-    return fitted, panel, _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler
+    return (
+        fitted,
+        panel,
+        _scaler("score", tensors, panel) if "score.mean" in tensors else fitted.scaler,
+    )
 
 
 def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
-    """Refuse weights that are no numbers, and sizes that nothing in the file has, before memory is taken for them."""
+    """Refuse weights that are no numbers, and sizes that nothing in the file has, before memory is
+    taken for them.
+    """
     for name, tensor in weights.items():
         require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
     largest = max((n_rows, len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
-    for name in ("context", "horizon", *(() if config.backbone in LINEAR_KINDS else (*_SIZES, *_READS))):
-        require(getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor")
+    for name in (
+        "context",
+        "horizon",
+        *(() if config.backbone in LINEAR_KINDS else (*_SIZES, *_READS)),
+    ):
+        require(
+            getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor"
+        )
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], panel: Panel) -> Scaler:
-    mean, scale = tensors[f"{name}.mean"].numpy(), tensors[f"{name}.scale"].numpy()
+    mean = tensors[f"{name}.mean"].numpy()
+    scale = tensors[f"{name}.scale"].numpy()
     for part in (mean, scale):
         fits = part.shape == (panel.n_series, panel.n_channels) and part.dtype == np.float64
-        require(fits and bool(np.isfinite(part).all()), f"{name} holds {part.dtype} of shape {part.shape}")
+        require(
+            fits and bool(np.isfinite(part).all()),
+            f"{name} holds {part.dtype} of shape {part.shape}",
+        )
     require(bool((scale > 0).all()), f"{name} has a scale that is not above 0")
     return Scaler(mean, scale)
 
 
-def _intervals(errors: torch.Tensor | None, config: ModelConfig, panel: Panel) -> StepIntervals | None:
+def _intervals(
+    errors: torch.Tensor | None, config: ModelConfig, panel: Panel
+) -> StepIntervals | None:
     if errors is None:
         return None
     intervals = StepIntervals(errors.numpy())
-    require(intervals.errors.shape[1:] == (config.horizon, panel.n_channels), f"errors of shape {tuple(errors.shape)}")
+    require(
+        intervals.errors.shape[1:] == (config.horizon, panel.n_channels),
+        f"errors of shape {tuple(errors.shape)}",
+    )
     return intervals
 
 
@@ -305,13 +375,19 @@ def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | N
     if "intervals.scales" not in tensors:
         return None
     scales, per_step = (tensors[f"intervals.{name}"].numpy() for name in ("scales", "per_step"))
-    for part, shape in ((scales, (panel.n_series, panel.n_channels)), (per_step, (panel.n_channels,))):
+    for part, shape in (
+        (scales, (panel.n_series, panel.n_channels)),
+        (per_step, (panel.n_channels,)),
+    ):
         fits = part.shape == shape and part.dtype == np.float64
         require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")
     known = ~np.isnan(scales).any(axis=1)
     require(bool(known.any()), "no series has a scale of errors")
     for part in (scales[known], per_step):
-        require(bool(((part > 0) & np.isfinite(part)).all()), "scales of errors are not above 0 and finite")
+        require(
+            bool(((part > 0) & np.isfinite(part)).all()),
+            "scales of errors are not above 0 and finite",
+        )
     return KnownScales(pd.Index(panel.ids)[known], scales[known], per_step)
 
 
@@ -322,13 +398,19 @@ def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
 
 def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Panel:
     """The end of each series as it was written; errors as :func:`tsattn.data.stored.panel_from`."""
-    return panel_from(facts, {name: tensors[f"tail.{name}"].numpy() for name in ("values", "starts", "times")})
+    return panel_from(
+        facts, {name: tensors[f"tail.{name}"].numpy() for name in ("values", "starts", "times")}
+    )
 
 
 def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
-    columns, here = encoder.columns, panel.covariates
+    columns = encoder.columns
+    here = panel.covariates
     return {
-        **{name: [exact(c, f"{name}_cols") for c in getattr(columns, name)] for name in ("past", "future", "static")},
+        **{
+            name: [exact(c, f"{name}_cols") for c in getattr(columns, name)]
+            for name in ("past", "future", "static")
+        },
         "calendar": list(columns.calendar),
         "categories": [None if each is None else list(each) for each in encoder.categories],
         "moving": columns.categories,
@@ -348,7 +430,9 @@ def covariates_from(
     facts = saved.get("covariates")
     if facts is None:
         return panel, None
-    columns = CovariateColumns.checked(facts["past"], facts["future"], facts["static"], facts["calendar"])
+    columns = CovariateColumns.checked(
+        facts["past"], facts["future"], facts["static"], facts["calendar"]
+    )
     for name in (*columns.moving, *columns.static):
         exact(name, "a covariate's name")
     choose_cycles(columns.calendar, panel.freq, panel.times)
@@ -357,16 +441,34 @@ def covariates_from(
     moving, rows = (_kinds(facts.get(name, ())) for name in ("moving", "rows"))
     columns = replace(columns, categories=moving or (None,) * n_moving)
     categories = _kinds(facts["categories"])
-    require(len(categories) == len(columns.static) and "auto" not in columns.calendar, "static columns or calendar")
-    require(len(columns.categories) == n_moving and len(rows) in (0, n_moving), "categories do not fit the columns")
+    require(
+        len(categories) == len(columns.static) and "auto" not in columns.calendar,
+        "static columns or calendar",
+    )
+    require(
+        len(columns.categories) == n_moving and len(rows) in (0, n_moving),
+        "categories do not fit the columns",
+    )
     for each in (*categories, *moving, *rows):
-        require(each is None or (each == tuple(sorted(set(each))) and len(each) > 0), "categories in disorder")
+        require(
+            each is None or (each == tuple(sorted(set(each))) and len(each) > 0),
+            "categories in disorder",
+        )
         require(each is None or all(type(value) is str for value in each), "categories are no text")
-    sizes = {name: len(columns.static if name.startswith("static") else columns.moving) for name in _MEASURES}
+    sizes = {
+        name: len(columns.static if name.startswith("static") else columns.moving)
+        for name in _MEASURES
+    }
     measures = {name: tensors[f"covariates.{name}"].numpy() for name in _MEASURES}
     for name, part in measures.items():
-        fits = part.shape == (sizes[name],) and part.dtype == np.float64 and bool(np.isfinite(part).all())
-        require(fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates")
+        fits = (
+            part.shape == (sizes[name],)
+            and part.dtype == np.float64
+            and bool(np.isfinite(part).all())
+        )
+        require(
+            fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates"
+        )
     encoder = CovariateEncoder(columns, **measures, categories=categories)
     if not columns.moving and not columns.static:
         return panel, encoder
@@ -374,12 +476,17 @@ def covariates_from(
     whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
     require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
     for k, known in enumerate(rows):
-        require(known is None or bool(np.isin(values[:, k], range(len(known))).all()), "categories do not fit the rows")
+        require(
+            known is None or bool(np.isin(values[:, k], range(len(known))).all()),
+            "categories do not fit the rows",
+        )
     static = np.empty((panel.n_series, len(columns.static)), dtype=object)
     for n, row in enumerate(facts["series"]):
         static[n] = [_static(value) for value in row]
     require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
-    panel = replace(panel, covariates=Covariates(columns.moving, values, columns.static, static, rows))
+    panel = replace(
+        panel, covariates=Covariates(columns.moving, values, columns.static, static, rows)
+    )
     encoder.check(panel)
     return panel, encoder
 
@@ -389,12 +496,17 @@ def _kinds(told: Any) -> tuple[tuple[str, ...] | None, ...]:
 
 
 def _static(value: Any) -> float | str:
-    require(type(value) is str or (type(value) is float and math.isfinite(value)), f"static value {value!r:.40}")
+    require(
+        type(value) is str or (type(value) is float and math.isfinite(value)),
+        f"static value {value!r:.40}",
+    )
     return value
 
 
 def plain_value(value: Any) -> Any:
-    """What JSON can hold; an object without a plain form (a numpy generator as seed) becomes None."""
+    """What JSON can hold; an object without a plain form (a numpy generator as seed)
+    becomes None.
+    """
     if isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Settings):

@@ -20,13 +20,23 @@ from tsattn.forecasters.pooled import standardise
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# Largest value of a window as a model reads it: some of the optimisers' bounds and tolerances are absolute.
+# Largest value of a window as a model reads it: some of the optimisers' bounds and tolerances are
+# absolute.
 _SIZE = 1000.0
 # Smoothing constants among which TSB chooses, for the demand and for its probability.
 _CONSTANTS = (0.05, 0.1, 0.2, 0.3)
 # Models, and the rows that a window needs at least.
 _MODELS = MappingProxyType(
-    {"ets": 10, "theta": 4, "auto_ets": 7, "auto_arima": 4, "dynamic_theta": 4, "croston": 1, "tsb": 1, "adida": 1}
+    {
+        "ets": 10,
+        "theta": 4,
+        "auto_ets": 7,
+        "auto_arima": 4,
+        "dynamic_theta": 4,
+        "croston": 1,
+        "tsb": 1,
+        "adida": 1,
+    }
 )
 _INTERMITTENT = ("croston", "tsb", "adida")
 
@@ -36,24 +46,30 @@ def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> An
     found = model.forecast(y=y, h=steps, level=[95] if with_errors else None)
     if not with_errors:
         return found["mean"], None
-    width = np.asarray(found["hi-95"], dtype=np.float64) - np.asarray(found["lo-95"], dtype=np.float64)
+    width = np.asarray(found["hi-95"], dtype=np.float64) - np.asarray(
+        found["lo-95"], dtype=np.float64
+    )
     return found["mean"], width / (2 * NormalDist().inv_cdf(0.975))
 
 
 def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
     """Mean, and the standard error of its exponential smoothing.
 
-    The library draws its bounds, 200 paths with a fixed seed, and where seasons are added, counts them as noise.
+    The library draws its bounds, 200 paths with a fixed seed, and where seasons are added, counts
+    them as noise.
     """
     fitted = model.fit(y)
     mean = fitted.predict(steps)["mean"]
     if not with_errors:
         return mean, None
     facts = fitted.model_
-    residuals, factor = facts["residuals"], np.ones(steps)
+    residuals = facts["residuals"]
+    factor = np.ones(steps)
     if facts.get("decompose", False):
         seasons = np.asarray(facts["seas_forecast"]["mean"])
-        past, ahead = (seasons[np.arange(a, b) % len(seasons)] for a, b in ((-len(y), 0), (0, steps)))
+        past, ahead = (
+            seasons[np.arange(a, b) % len(seasons)] for a, b in ((-len(y), 0), (0, steps))
+        )
         additive = facts["decomposition_type"] == "additive"
         residuals, factor = (residuals - past, factor) if additive else (residuals / past, ahead)
     # The first residuals tell how the level was started.
@@ -62,12 +78,16 @@ def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answe
 
 
 def _of_demand(found: dict[str, np.ndarray], y: np.ndarray) -> Answer:
-    """Mean, and where one-step forecasts of the window are there, the root of their mean squared error."""
+    """Mean, and where one-step forecasts of the window are there, the root of their mean squared
+    error.
+    """
     if "fitted" not in found:
         return found["mean"], None
     gaps = y - found["fitted"]
     gaps = gaps[np.isfinite(gaps)]
-    return found["mean"], np.full(len(found["mean"]), np.sqrt(np.mean(gaps**2)) if len(gaps) else y.std())
+    return found["mean"], np.full(
+        len(found["mean"]), np.sqrt(np.mean(gaps**2)) if len(gaps) else y.std()
+    )
 
 
 def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
@@ -75,7 +95,12 @@ def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: b
     from statsforecast import models
 
     if name == "ets":
-        return _with_bounds(models.AutoETS(season, "AAA" if season > 1 else "AAN", damped=True), y, steps, with_errors)
+        return _with_bounds(
+            models.AutoETS(season, "AAA" if season > 1 else "AAN", damped=True),
+            y,
+            steps,
+            with_errors,
+        )
     if name == "auto_ets":
         return _with_bounds(models.AutoETS(season), y, steps, with_errors)
     if name == "auto_arima":
@@ -93,38 +118,48 @@ def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: b
 
 
 class StatsforecastForecaster(LocalForecaster):
-    """A classical model of statsforecast (``pip install 'tsattn[classical]'``), estimated anew on each window.
+    """A classical model of statsforecast (``pip install 'tsattn[classical]'``), estimated anew on
+    each window.
 
-    A window comes without the name of its series, so no parameters are carried over: every forecast, of ``predict``
-    too, estimates the model on the last ``context`` rows of that series and channel, and on nothing else. A series
-    with fewer rows is read from its beginning. Windows are read in units of their largest value, so that forecasts
-    follow the scale; most models are not those of a shifted series, since they may multiply.
+    A window comes without the name of its series, so no parameters are carried over: every
+    forecast, of ``predict`` too, estimates the model on the last ``context`` rows of that series
+    and channel, and on nothing else. A series with fewer rows is read from its beginning. Windows
+    are read in units of their largest value, so that forecasts follow the scale; most models are
+    not those of a shifted series, since they may multiply.
 
-    A window costs one estimation: a tenth of a millisecond (``croston``, ``adida``) to some milliseconds (``theta``,
-    ``dynamic_theta``, ``tsb``, ``ets``), a tenth of a second (``auto_ets``) and seconds (``auto_arima`` with seasons).
+    A window costs one estimation: a tenth of a millisecond (``croston``, ``adida``) to some
+    milliseconds (``theta``, ``dynamic_theta``, ``tsb``, ``ets``), a tenth of a second
+    (``auto_ets``) and seconds (``auto_arima`` with seasons).
 
     - ``"ets"``: exponential smoothing, additive errors, damped additive trend, additive seasons.
-    - ``"theta"``: the theta method (Assimakopoulos and Nikolopoulos, 2000) after seasons are taken off, multiplicative
-      ones where all values are positive, and only where the autocorrelation one season apart shows any at 90%.
-    - ``"dynamic_theta"``: the dynamic optimised theta model (Fiorucci et al., 2016), seasons likewise.
+    - ``"theta"``: the theta method (Assimakopoulos and Nikolopoulos, 2000) after seasons are taken
+      off, multiplicative ones where all values are positive, and only where the autocorrelation one
+      season apart shows any at 90%.
+    - ``"dynamic_theta"``: the dynamic optimised theta model (Fiorucci et al., 2016), seasons
+      likewise.
     - ``"auto_ets"``: the exponential smoothing of all kinds that has the least corrected AIC.
-    - ``"auto_arima"``: the (seasonal) ARIMA that the stepwise search of Hyndman and Khandakar (2008) finds.
-    - ``"croston"``: intermittent demand by its size and its intervals (Croston, 1972), constants optimised.
-    - ``"tsb"``: by its size and its probability (Teunter, Syntetos and Babai, 2011), with the constants among .05, .1,
-      .2 and .3 whose one-step errors in the window have the least squares.
-    - ``"adida"``: demand summed over the mean interval, smoothed, and divided again (Nikolopoulos et al., 2011).
+    - ``"auto_arima"``: the (seasonal) ARIMA that the stepwise search of Hyndman and Khandakar
+      (2008) finds.
+    - ``"croston"``: intermittent demand by its size and its intervals (Croston, 1972), constants
+      optimised.
+    - ``"tsb"``: by its size and its probability (Teunter, Syntetos and Babai, 2011), with the
+      constants among .05, .1, .2 and .3 whose one-step errors in the window have the least squares.
+    - ``"adida"``: demand summed over the mean interval, smoothed, and divided again (Nikolopoulos
+      et al., 2011).
 
-    Quantiles are normal around the mean. Their standard error is the model's own; of the theta models that of their
-    exponential smoothing; of those for intermittent demand the root mean squared one-step error in the window, at all
-    steps, and quantiles below 0 are 0. The point is the mean. A constant window forecasts its value with no spread.
-    Where a window has too few rows or the result is not finite, the last value holds, with the spread of a random
-    walk; one ``RuntimeWarning`` a call counts such windows.
+    Quantiles are normal around the mean. Their standard error is the model's own; of the theta
+    models that of their exponential smoothing; of those for intermittent demand the root mean
+    squared one-step error in the window, at all steps, and quantiles below 0 are 0. The point is
+    the mean. A constant window forecasts its value with no spread. Where a window has too few rows
+    or the result is not finite, the last value holds, with the spread of a random walk; one
+    ``RuntimeWarning`` a call counts such windows.
 
     Args:
         horizon: Rows forecast ahead.
         model: One of the names above.
-        season_length: Rows in a season, 1 for none; the models for intermittent demand know none. ``None`` takes the
-            frequency's. A window that does not show two seasons is forecast without.
+        season_length: Rows in a season, 1 for none; the models for intermittent demand know none.
+            ``None`` takes the frequency's. A window that does not show two seasons is forecast
+            without.
         context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows.
         alias: Name of the column; default ``model``.
         schema: How tables are read.
@@ -134,8 +169,9 @@ class StatsforecastForecaster(LocalForecaster):
         season_length_: Rows in a season, set by ``fit``.
 
     Raises:
-        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the model, or for a
-            ``season_length`` that was given, or if there is negative intermittent demand.
+        ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the
+            model, or for a ``season_length`` that was given, or if there is negative intermittent
+            demand.
         ImportError: If statsforecast is not installed.
     """
 
@@ -157,12 +193,15 @@ class StatsforecastForecaster(LocalForecaster):
         self.alias = alias
         self.schema = schema
         self.model = model
-        self.season_length = None if season_length is None else check_rows("season_length", season_length, 1)
+        self.season_length = (
+            None if season_length is None else check_rows("season_length", season_length, 1)
+        )
         self.context = None if context is None else check_rows("context", context, 10)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote, on any machine with statsforecast; it runs no code from the files.
+        """Read what ``save`` wrote, on any machine with statsforecast; it runs no code from the
+        files.
 
         Raises:
             ValueError: If files are missing, damaged or of another class.
@@ -174,7 +213,8 @@ class StatsforecastForecaster(LocalForecaster):
     def _seasonal_rows(self, season: int) -> int:
         if self.model in _INTERMITTENT:
             return 1
-        # The seasons of exponential smoothing are parameters, and two rows more must be there than parameters.
+        # The seasons of exponential smoothing are parameters, and two rows more must be there than
+        # parameters.
         return max(2 * season, season + 8, 12) if self.model == "ets" else 2 * season
 
     def _least_rows(self, season: int) -> int:
@@ -215,4 +255,6 @@ class StatsforecastForecaster(LocalForecaster):
 
 def _require_package(who: str) -> None:
     if find_spec("statsforecast") is None:
-        raise ImportError(f"{who} needs statsforecast; install it with: pip install 'tsattn[classical]'")
+        raise ImportError(
+            f"{who} needs statsforecast; install it with: pip install 'tsattn[classical]'"
+        )

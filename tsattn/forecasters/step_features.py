@@ -1,4 +1,6 @@
-"""Features of one window and one step ahead, from which a single regression forecasts every step."""
+"""Features of one window and one step ahead, from which a single regression forecasts
+every step.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import numpy as np
 
 # Last values that every step reads.
 _LAST_VALUES = 8
-# Seasons before the step whose value at the step's phase is read one by one; of all others the mean.
+# Seasons before the step whose value at the step's phase is read one by one; of all others the
+# mean.
 _SEASONS = 3
 # Steps of the short mean over the future columns, beside that over the shortest season.
 _SHORT_MEAN = 3
@@ -19,9 +22,9 @@ _SHORT_MEAN = 3
 class StepFeatures:
     """What is read of a standardised window for one step ahead.
 
-    Of the window: the number of the step, the last values, the values of the last seasons at the step's phase and
-    beside it, means. Of the future columns: the step's row, the rows a season before, means up to the step. Nothing
-    after the step is read.
+    Of the window: the number of the step, the last values, the values of the last seasons at the
+    step's phase and beside it, means. Of the future columns: the step's row, the rows a season
+    before, means up to the step. Nothing after the step is read.
 
     Attributes:
         context: Rows of history T.
@@ -50,15 +53,18 @@ class StepFeatures:
             "past": np.zeros((1, self.context, self.n_past)),
             "static": np.zeros((1, self.n_static)),
         }
-        return self.rows(np.zeros((1, self.context)), parts, np.zeros((1, 1), dtype=np.int64)).shape[1]
+        return self.rows(
+            np.zeros((1, self.context)), parts, np.zeros((1, 1), dtype=np.int64)
+        ).shape[1]
 
     def rows(self, z: np.ndarray, parts: Mapping[str, np.ndarray], steps: np.ndarray) -> np.ndarray:
         """Features of some steps of each window.
 
         Args:
             z: Standardised windows, ``[n, T]``.
-            parts: Covariates of the same windows as :meth:`tsattn.data.encoding.CovariateEncoder.parts` gives them;
-                what is not known is 0.
+            parts: Covariates of the same windows as
+                :meth:`tsattn.data.encoding.CovariateEncoder.parts` gives them; what is not known is
+                0.
             steps: Steps of each window, counted from 0, ``[n, r]``.
 
         Returns:
@@ -101,26 +107,36 @@ class StepFeatures:
                 yield z[:, [-1]] - z[:, [-1 - cycle]]
 
     def _of_seasons(self, z: np.ndarray, steps: np.ndarray) -> Iterator[np.ndarray]:
-        """Values of the last seasons at the phase of the step, their mean, and the last ones beside it."""
+        """Values of the last seasons at the phase of the step, their mean, and the last ones beside
+        it.
+        """
         window = np.arange(len(z))[:, None]
         for cycle in self.cycles:
-            last, n_seasons = self._phase_rows(steps, cycle), self.context // cycle
+            last = self._phase_rows(steps, cycle)
+            n_seasons = self.context // cycle
             for season in range(min(_SEASONS, n_seasons)):
                 yield z[window, last - season * cycle]
             if n_seasons > 1:
-                yield np.mean([z[window, last - season * cycle] for season in range(n_seasons)], axis=0)
+                yield np.mean(
+                    [z[window, last - season * cycle] for season in range(n_seasons)], axis=0
+                )
             yield z[window, np.maximum(last - 1, 0)]
             yield z[window, np.minimum(last + 1, self.context - 1)]
 
     def _of_known(self, known: np.ndarray, steps: np.ndarray) -> Iterator[np.ndarray]:
-        """Future columns and calendar at the step; future columns a season before it, and their means up to it."""
-        window, row = np.arange(len(known))[:, None], self.context + steps
+        """Future columns and calendar at the step; future columns a season before it, and their
+        means up to it.
+        """
+        window = np.arange(len(known))[:, None]
+        row = self.context + steps
         for k in range(known.shape[2]):
             yield known[window, row, k]
         columns = known[..., : self.n_future]
         if not self.n_future:
             return
-        sums = np.concatenate([np.zeros((len(known), 1, self.n_future)), columns.cumsum(axis=1)], axis=1)
+        sums = np.concatenate(
+            [np.zeros((len(known), 1, self.n_future)), columns.cumsum(axis=1)], axis=1
+        )
         spans = {_SHORT_MEAN, *self.cycles[-1:]}
         for k in range(self.n_future):
             for cycle in self.cycles:
@@ -130,7 +146,9 @@ class StepFeatures:
             yield columns[:, : self.context, k].mean(axis=1, keepdims=True)
 
     def _of_past(self, past: np.ndarray, steps: np.ndarray) -> Iterator[np.ndarray]:
-        """Past columns: the last value, the mean, the values one horizon and one season before the step."""
+        """Past columns: the last value, the mean, the values one horizon and one season before the
+        step.
+        """
         window = np.arange(len(past))[:, None]
         for k in range(self.n_past):
             yield past[:, [-1], k]

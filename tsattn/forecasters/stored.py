@@ -41,8 +41,12 @@ class StoredForecaster(Forecaster):
         """Facts beside the integers, and forecasters that are saved inside, by name."""
         return {}, {}
 
-    def _take(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path) -> None:
-        """Undo :meth:`_learnt_tensors` and :meth:`_inside`, after settings, integers and series are in place."""
+    def _take(
+        self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Undo :meth:`_learnt_tensors` and :meth:`_inside`, after settings, integers and series are
+        in place.
+        """
 
     @property
     def covariate_columns_(self) -> CovariateColumns:
@@ -52,17 +56,23 @@ class StoredForecaster(Forecaster):
         return CovariateColumns() if self.encoder_ is None else self.encoder_.columns
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no pickle.
+        """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no
+        pickle.
 
         Args:
             path: The folder; an older save there is replaced in one step.
 
         Raises:
-            ValueError: If not fitted, the folder holds something else, or a setting, ids or names are of a kind that
-                files cannot hold.
+            ValueError: If not fitted, the folder holds something else, or a setting, ids or names
+                are of a kind that files cannot hold.
         """
         from tsattn.data.stored import panel_facts
-        from tsattn.forecasters.saving import covariate_files, plain_value, tail_tensors, write_model
+        from tsattn.forecasters.saving import (
+            covariate_files,
+            plain_value,
+            tail_tensors,
+            write_model,
+        )
 
         self.check_fitted()
         parameters = self.get_params(deep=False)
@@ -70,7 +80,9 @@ class StoredForecaster(Forecaster):
         for name, value in parameters.items():
             _refuse_objects(name, value)
         panel = replace(self.panel_, values=History(self.panel_).filled).last(self.max_context)
-        tensors = {f"{self.prefix}{name}": tensor for name, tensor in self._learnt_tensors().items()}
+        tensors = {
+            f"{self.prefix}{name}": tensor for name, tensor in self._learnt_tensors().items()
+        }
         facts = {
             "parameters": plain_value(parameters),
             "learnt": {name: getattr(self, name) for name in self.learnt},
@@ -78,10 +90,17 @@ class StoredForecaster(Forecaster):
             "panel_in": self.panel_in_,
         }
         beside, told = covariate_files(self.encoder_, panel)
-        tensors, facts = tensors | beside, facts | told
+        tensors = tensors | beside
+        facts = facts | told
         more, members = self._inside()
         inside = {name: each.save for name, each in members.items()}
-        write_model(Path(path), type(self).__name__, tensors | tail_tensors(panel), {**more, **facts}, inside)
+        write_model(
+            Path(path),
+            type(self).__name__,
+            tensors | tail_tensors(panel),
+            {**more, **facts},
+            inside,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -107,8 +126,15 @@ class StoredForecaster(Forecaster):
                 value = facts["learnt"][name]
                 require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
                 setattr(forecaster, name, value)
-            require(bool((panel.lengths >= forecaster.min_context).all()), "series are shorter than the context")
-            own = {n.removeprefix(cls.prefix): t for n, t in tensors.items() if n.startswith(cls.prefix)}
+            require(
+                bool((panel.lengths >= forecaster.min_context).all()),
+                "series are shorter than the context",
+            )
+            own = {
+                n.removeprefix(cls.prefix): t
+                for n, t in tensors.items()
+                if n.startswith(cls.prefix)
+            }
             forecaster._take(own, facts, Path(path))
             return forecaster
 
@@ -126,6 +152,6 @@ def _refuse_objects(name: str, value: Any) -> None:
             _refuse_objects(name, each)
     elif not isinstance(value, str | int | float | bool | Settings | np.generic | None):
         raise ValueError(
-            f"{name} of type {type(value).__name__} cannot be saved without running code at load; give it by a name or"
-            " numbers"
+            f"{name} of type {type(value).__name__} cannot be saved without running code at load;"
+            " give it by a name or numbers"
         )

@@ -1,4 +1,6 @@
-"""Exact attention with distance-dependent levels: the public functions, which take plain arguments."""
+"""Exact attention with distance-dependent levels: the public functions, which take plain
+arguments.
+"""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -49,21 +51,23 @@ def attention(
 ) -> Float[Tensor, "B H Lq V"]:
     """Softmax attention, exact, with optional distance-dependent levels.
 
-    Computes ``softmax(S + mask) @ v`` with ``S`` of docs/mathematics.md, section 3, after Kuang et al. 2025
-    (arXiv 2509.07963). Half-precision inputs are computed in float32. Query heads may share keys and values: query
-    head h uses key head ``h // (H // Hk)`` and value head ``h // (H // Hv)``.
+    Computes ``softmax(S + mask) @ v`` with ``S`` of docs/mathematics.md, section 3, after Kuang et
+    al. 2025 (arXiv 2509.07963). Half-precision inputs are computed in float32. Query heads may
+    share keys and values: query head h uses key head ``h // (H // Hk)`` and value head
+    ``h // (H // Hv)``.
 
     Args:
         q: Queries of H heads.
         k: Keys of Hk heads; Hk divides H.
         v: Values of Hv heads; Hv divides H.
         ranks: Features per level, coarse to fine, summing to K. ``None`` is ordinary attention.
-        block_sizes: Tokens per block at each level, non-increasing; the first covers the sequence. Default: halving
-            sizes by :func:`default_block_sizes` of the longer of Lq and Lk.
+        block_sizes: Tokens per block at each level, non-increasing; the first covers the sequence.
+            Default: halving sizes by :func:`default_block_sizes` of the longer of Lq and Lk.
         offset: Shift of the block grid in tokens, at least 0, for all heads or one per head.
-        groups: Instead of blocks, any partition of the positions: one tensor of integers for each level after the
-            first, ``[Lk]``, ``[B, Lk]`` or ``[B, H, Lk]``. Level l counts where query and key have the same number,
-            a negative one is in no part (docs/mathematics.md, section 3). For the reference and masked backends.
+        groups: Instead of blocks, any partition of the positions: one tensor of integers for each
+            level after the first, ``[Lk]``, ``[B, Lk]`` or ``[B, H, Lk]``. Level l counts where
+            query and key have the same number, a negative one is in no part (docs/mathematics.md,
+            section 3). For the reference and masked backends.
         level_scales: Factor per level, default ones.
         mean_levels: Divide each score by the number of levels its pair shares.
         causal: Query i stands at position i + Lk - Lq and sees keys up to its own position.
@@ -71,22 +75,25 @@ def attention(
         n_global: Leading tokens that see, and are seen by, every token the mask allows in time.
         key_mask: True where a key may be seen.
         scale: Default ``K ** -0.5``.
-        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better of those two),
-            ``"bands"`` (long sequences, memory linear in their length, nested blocks only) or ``"windowed"`` (one
-            level and a window, as many queries as keys, time linear in their length).
-            All give the same numbers to rounding; only the reference (torch.func's ``auto``) has second derivatives.
+        backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better
+            of those two), ``"bands"`` (long sequences, memory linear in their length, nested blocks
+            only) or ``"windowed"`` (one level and a window, as many queries as keys, time linear in
+            their length). All give the same numbers to rounding; only the reference (torch.func's
+            ``auto``) has second derivatives.
 
     Returns:
         Attended values; rows with no visible key are zero.
 
     Raises:
-        ValueError: If shapes or types do not fit together, ranks do not sum to K, a number is out of its range, or
-            the backend cannot serve these arguments (the message says which and what to do).
-        TypeError: If ``ranks``, ``block_sizes``, ``offset``, ``window`` or ``n_global`` hold anything but integers.
+        ValueError: If shapes or types do not fit together, ranks do not sum to K, a number is out
+            of its range, or the backend cannot serve these arguments (the message says which and
+            what to do).
+        TypeError: If ``ranks``, ``block_sizes``, ``offset``, ``window`` or ``n_global`` hold
+            anything but integers.
 
     Cost:
-        Time O(B H Lq Lk (K + V)) multiply-adds at most, less at finer levels; memory O(B H Lq (K + V)) beside the
-        weights, which are kept for the backward pass only while they are small.
+        Time O(B H Lq Lk (K + V)) multiply-adds at most, less at finer levels; memory O(B H Lq (K +
+        V)) beside the weights, which are kept for the backward pass only while they are small.
 
     Example:
         >>> import torch
@@ -97,7 +104,15 @@ def attention(
     levels = _levels(ranks, block_sizes, offset, level_scales, mean_levels)
     pattern = Pattern(causal, window, n_global)
     return attend(
-        q, k, v, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale, backend=backend
+        q,
+        k,
+        v,
+        levels=levels,
+        pattern=pattern,
+        key_mask=key_mask,
+        groups=groups,
+        scale=scale,
+        backend=backend,
     )
 
 
@@ -122,7 +137,8 @@ def mlr_attention(
     """Distance-dependent MLR attention: :func:`attention` with ``ranks`` required.
 
     Args:
-        ranks: Features per level, coarse to fine, summing to K. The other arguments are those of :func:`attention`.
+        ranks: Features per level, coarse to fine, summing to K. The other arguments are those of
+            :func:`attention`.
 
     Returns:
         Attended values; rows with no visible key are zero.
@@ -137,10 +153,22 @@ def mlr_attention(
         [1.0, 1.0, 1.0, 1.0]
     """
     if ranks is None:
-        raise ValueError("mlr_attention needs ranks; got None; give features per level, or call attention instead")
-    levels, pattern = Levels(ranks, block_sizes, offset, level_scales, mean_levels), Pattern(causal, window, n_global)
+        raise ValueError(
+            "mlr_attention needs ranks; got None; give features per level, or call attention"
+            " instead"
+        )
+    levels = Levels(ranks, block_sizes, offset, level_scales, mean_levels)
+    pattern = Pattern(causal, window, n_global)
     return attend(
-        q, k, v, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale, backend=backend
+        q,
+        k,
+        v,
+        levels=levels,
+        pattern=pattern,
+        key_mask=key_mask,
+        groups=groups,
+        scale=scale,
+        backend=backend,
     )
 
 
@@ -162,11 +190,12 @@ def attention_weights(
 ) -> Float[Tensor, "B H Lq Lk"]:
     """The weights with which :func:`attention` averages the values, for looking at them.
 
-    Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is ``attention(q, k, v, ...)``, and the
-    arguments are those of :func:`attention`.
+    Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is
+    ``attention(q, k, v, ...)``, and the arguments are those of :func:`attention`.
 
     Returns:
-        Weights in the type of q, computed in float32 at least. Rows sum to one; those with no visible key are zero.
+        Weights in the type of q, computed in float32 at least. Rows sum to one; those with no
+        visible key are zero.
 
     Raises:
         ValueError, TypeError: As :func:`attention`.
@@ -182,7 +211,9 @@ def attention_weights(
     """
     levels = _levels(ranks, block_sizes, offset, level_scales, mean_levels)
     pattern = Pattern(causal, window, n_global)
-    return weigh(q, k, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale)
+    return weigh(
+        q, k, levels=levels, pattern=pattern, key_mask=key_mask, groups=groups, scale=scale
+    )
 
 
 def _levels(
@@ -204,5 +235,7 @@ def _levels(
     }
     for name, value in given.items():
         if value:
-            raise ValueError(f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out")
+            raise ValueError(
+                f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out"
+            )
     return None

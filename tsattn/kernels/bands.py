@@ -1,9 +1,10 @@
 """Exact level attention of long sequences by bands, in memory that grows with their length only.
 
-Nested blocks split the pairs of tokens by the deepest level they share. The pairs of one level, a *band*, are ordinary
-attention between blocks that have a parent in common, over views of k and v, with the features of finer levels set to
-zero in q. A fused kernel computes each, and log-sum-exps merge them exactly (docs/mathematics.md, section 4). Within
-the blocks of the *base* level all finer levels are added to one small matrix of scores.
+Nested blocks split the pairs of tokens by the deepest level they share. The pairs of one level, a
+*band*, are ordinary attention between blocks that have a parent in common, over views of k and v,
+with the features of finer levels set to zero in q. A fused kernel computes each, and log-sum-exps
+merge them exactly (docs/mathematics.md, section 4). Within the blocks of the *base* level all finer
+levels are added to one small matrix of scores.
 """
 
 import math
@@ -18,11 +19,13 @@ from tsattn.kernels.dense import Passes, differentiable
 from tsattn.kernels.geometry import Geometry
 from tsattn.kernels.partition import Inside, Plan, Run, bands_refusal, make_plan, split_heads
 
-# The coarsest level whose blocks have at most this many tokens is computed by block products, finer ones included.
+# The coarsest level whose blocks have at most this many tokens is computed by block products, finer
+# ones included.
 DENSE_BLOCK = 64
 # Scores of one slice of such blocks: small enough for the cache.
 SLICE_BYTES = 4 * 2**20
-# A fused kernel is given at most this much of q at a time, so that what it returns stays small beside the inputs.
+# A fused kernel is given at most this much of q at a time, so that what it returns stays small
+# beside the inputs.
 PIECE_BYTES = 4 * 2**20
 
 
@@ -36,24 +39,28 @@ def attention_bands(
 ) -> Float[Tensor, "B H L V"]:
     """Distance-dependent MLR attention of long sequences, band by band through fused kernels.
 
-    Blocks must be nested from the first level on that has more than one (docs/mathematics.md, section 4). Heads whose
-    grids have different offsets are computed one after the other. The result has first derivatives only.
+    Blocks must be nested from the first level on that has more than one (docs/mathematics.md,
+    section 4). Heads whose grids have different offsets are computed one after the other. The
+    result has first derivatives only.
 
     Args:
         geometry: Ranks, blocks, scales and masks by position.
         key_mask: True where a key may be seen.
 
     Returns:
-        Attended values in the type of q, merged in float32 at least; rows with no visible key are zero.
+        Attended values in the type of q, merged in float32 at least; rows with no visible key are
+        zero.
 
     Raises:
-        ValueError: If bands do not serve the geometry; the message names the obstacle, and the backends that do.
+        ValueError: If bands do not serve the geometry; the message names the obstacle, and the
+            backends that do.
 
     Cost:
         Time B H L L (K + V) multiply-adds, half of that when causal; memory O(B H L (K + V)).
     """
     if torch.compiler.is_compiling():
-        # Views by number and a choice of kernels at run time are nothing for a compiler: it goes around them.
+        # Views by number and a choice of kernels at run time are nothing for a compiler: it goes
+        # around them.
         return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
     return _attend(q, k, v, key_mask, geometry)
 
@@ -62,7 +69,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     reason = bands_refusal(geometry)
     if reason is not None:
         raise ValueError(reason)
-    dtype, width = q.dtype, v.shape[3]
+    dtype = q.dtype
+    width = v.shape[3]
     if not len(q):
         return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
     if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
@@ -83,7 +91,9 @@ class _Bands(Passes):
     def __init__(self, plans: list[tuple[slice, Plan]]) -> None:
         self.plans = plans
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         work = torch.promote_types(q.dtype, torch.float32)
         out = torch.empty(*q.shape[:3], v.shape[3], dtype=work, device=q.device)
         lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
@@ -94,17 +104,28 @@ class _Bands(Passes):
         return out.to(q.dtype), lse
 
     def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+        self,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        out: Tensor,
+        kept: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         assert kept is not None  # log-sum-exps
         dq, dk, dv = (torch.empty(x.shape, dtype=kept.dtype, device=x.device) for x in (q, k, v))
         (grad,) = fused.dense_rows(grad)
         for heads, plan in self.plans:
-            _backward(plan, *(x[:, heads] for x in (grad, q, k, v, out, kept, dq, dk, dv, *_list(mask))))
+            _backward(
+                plan, *(x[:, heads] for x in (grad, q, k, v, out, kept, dq, dk, dv, *_list(mask)))
+            )
         return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)
 
 
-def _forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *bias: Tensor) -> None:
+def _forward(
+    plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *bias: Tensor
+) -> None:
     """Fill ``out`` and ``lse``."""
     operand = plan.scaled(q)
     for inside in plan.dense:
@@ -113,7 +134,9 @@ def _forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tens
     for band, run in plan.steps(operand):
         views = [*run.queries(operand, out, lse), *run.keys(k, v, *bias)]
         for a, o, s, b, c, *d in _pieces(views):
-            part, part_lse = fused.forward(a, b, c, scale=band.scale, causal=band.causal, bias=_across(d))
+            part, part_lse = fused.forward(
+                a, b, c, scale=band.scale, causal=band.causal, bias=_across(d)
+            )
             if band is plan.base:
                 o.copy_(part)
                 s.copy_(part_lse.unsqueeze(3))
@@ -132,8 +155,11 @@ def _backward(plan: Plan, *tensors: Tensor) -> None:
     for band, run in plan.steps(operand):
         views = [*run.queries(operand, grad, out, lse, dq), *run.keys(k, v, dk, dv, *bias)]
         for a, g, o, s, to_q, b, c, to_k, to_v, *d in _pieces(views):
-            parts = fused.backward(g, a, b, c, o, s.squeeze(3), scale=band.scale, causal=band.causal, bias=_across(d))
-            # Behind the features that count, the gradient of q is not zero, but that of the zeros put there.
+            parts = fused.backward(
+                g, a, b, c, o, s.squeeze(3), scale=band.scale, causal=band.causal, bias=_across(d)
+            )
+            # Behind the features that count, the gradient of q is not zero, but that of the zeros
+            # put there.
             widths = (band.width, band.width, c.shape[3])
             for target, part, width in zip((to_q, to_k, to_v), parts, widths, strict=True):
                 if band is plan.base:
@@ -161,7 +187,9 @@ def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
 
 
 def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Views [B H count n F] as such of four axes, whole if the layouts allow and one by one if they do not."""
+    """Views [B H count n F] as such of four axes, whole if the layouts allow and one by one if they
+    do not.
+    """
     batch, n_heads, count = views[0].shape[:3]
     parts: Iterable[list[Tensor]]
     if batch == 1 or n_heads == 1 or all(x.stride(0) == n_heads * x.stride(1) for x in views):
@@ -172,7 +200,9 @@ def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
         parts = ([x[:, :, c] for x in views] for c in range(count))
     for part in parts:
         n_parts = math.ceil(max(x.nbytes for x in part) / PIECE_BYTES)
-        yield from map(list, zip(*(x.split(math.ceil(len(x) / n_parts)) for x in part), strict=True))
+        yield from map(
+            list, zip(*(x.split(math.ceil(len(x) / n_parts)) for x in part), strict=True)
+        )
 
 
 def _slices(run: Run, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -231,7 +261,8 @@ def _dense_backward(inside: Inside, slices: list[Tensor], causal: bool) -> None:
     if shares is not None:
         ds *= shares
     # Features that only pad q and k have no part in the scores.
-    dq, dk = torch.zeros_like(q), torch.zeros_like(k)
+    dq = torch.zeros_like(q)
+    dk = torch.zeros_like(k)
     inside.blocks.gradients(ds[None], q, k, dq, dk, slice(0, q.shape[1]))
     to_q.copy_(dq.view(to_q.shape))
     to_k.copy_(dk.view(to_k.shape))

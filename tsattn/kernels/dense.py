@@ -1,11 +1,13 @@
-"""Exact attention by the plain, expanded and masked backends, in slices whose score matrices fit the cache.
+"""Exact attention by the plain, expanded and masked backends, in slices whose score matrices fit
+the cache.
 
-All three are one loop over slices of the batch. A slice is so small that its scores stay in the cache between the
-product that makes them, the softmax, and the product that uses them; the backward pass is written by hand for the
-same reason. A backend says only how the scores of a slice are made and how their gradient goes back to q and k:
-*plain* is one product; *expanded* writes each level's features of a token into the slot of the token's block, zeros
-into the other slots, and multiplies these wide features; *masked* adds block products on the diagonal of the coarse
-scores (docs/mathematics.md, section 4). Blocks need not be nested.
+All three are one loop over slices of the batch. A slice is so small that its scores stay in the
+cache between the product that makes them, the softmax, and the product that uses them; the backward
+pass is written by hand for the same reason. A backend says only how the scores of a slice are made
+and how their gradient goes back to q and k: *plain* is one product; *expanded* writes each level's
+features of a token into the slot of the token's block, zeros into the other slots, and multiplies
+these wide features; *masked* adds block products on the diagonal of the coarse scores
+(docs/mathematics.md, section 4). Blocks need not be nested.
 """
 
 import functools
@@ -19,15 +21,18 @@ from torch import Tensor
 from tsattn.kernels.blocks import Blocks, Groups, at, fill, merge
 from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels
 
-# Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than SLICES of them
-# while that is possible, for every product ends with the threads waiting for one another.
+# Scores of one slice on a CPU, least and most: small enough for a shared cache, but no more than
+# SLICES of them while that is possible, for every product ends with the threads waiting for one
+# another.
 SLICE_BYTES = (4 * 2**20, 16 * 2**20)
 SLICES = 4
 # The same on other devices, where launches cost more than traffic.
 DEVICE_SLICE_BYTES = (256 * 2**20, 256 * 2**20)
-# Rows of features of at least this size are read where they lie instead of being copied side by side.
+# Rows of features of at least this size are read where they lie instead of being copied side by
+# side.
 WIDE_ROW_BYTES = 128
-# Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed again.
+# Weights are kept for the backward pass up to this many bytes in all; beyond, they are computed
+# again.
 KEPT_BYTES = 256 * 2**20
 # Masks of longer sequences are built for every call instead of being remembered.
 REMEMBERED_PAIRS = 512 * 512
@@ -37,12 +42,23 @@ class Passes(ABC):
     """Forward and backward pass of one call, on tensors without a graph."""
 
     @abstractmethod
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The result, and what the backward pass needs beside it: weights, log-sum-exps or nothing."""
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The result, and what the backward pass needs beside it: weights, log-sum-exps
+        or nothing.
+        """
 
     @abstractmethod
     def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+        self,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        out: Tensor,
+        kept: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of q, k and v for that of the result."""
 
@@ -64,7 +80,9 @@ def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes: Passes) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes: Passes
+    ) -> Tensor:
         out, kept = passes.forward(q, k, v, mask)
         ctx.save_for_backward(q, k, v, mask, out, kept)
         ctx.passes = passes
@@ -76,10 +94,14 @@ class _Attention(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """A function of its own, so that asking for its derivative is an error and not a silent zero."""
+    """A function of its own, so that asking for its derivative is an error and not a
+    silent zero.
+    """
 
     @staticmethod
-    def forward(ctx: Any, passes: Passes, grad: Tensor, *saved: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, passes: Passes, grad: Tensor, *saved: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
         # Nothing here may be narrowed by an autocast around the call of backward().
         with torch.autocast(grad.device.type, enabled=False):
             return passes.backward(grad, *saved)
@@ -87,8 +109,8 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
         raise RuntimeError(
-            "this backend has first derivatives only; for second ones take torch.func, such as its hessian, or call"
-            " attention with backend='reference'"
+            "this backend has first derivatives only; for second ones take torch.func, such as its"
+            " hessian, or call attention with backend='reference'"
         )
 
 
@@ -98,12 +120,17 @@ def _of(mask: Tensor, heads: slice) -> Tensor:
 
 
 class _Slots:
-    """Constants of the expanded backend: which wide feature copies which, and where it is not zero."""
+    """Constants of the expanded backend: which wide feature copies which, and where it
+    is not zero.
+    """
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         ranks = geometry.levels.ranks
         start = torch.arange(sum(ranks), dtype=torch.long, device=device).split(ranks)
-        sources, factors, levels, slots = [], [], [], []
+        sources = []
+        factors = []
+        levels = []
+        slots = []
         for level, n_slots in enumerate(geometry.n_slots):
             for slot in range(n_slots):
                 sources.append(start[level])
@@ -117,15 +144,21 @@ class _Slots:
         self.q_mask = (in_slot(torch.arange(first, geometry.n_keys, device="cpu")) * weight).to(
             device
         )  # [1 or H, Lq, R]
-        self.k_mask = in_slot(torch.arange(geometry.n_keys, device="cpu")).to(device, dtype)  # [1 or H, Lk, R]
-        self.spread = torch.eye(sum(ranks), dtype=dtype, device=device)[:, torch.cat(sources)]  # [K R]
+        self.k_mask = in_slot(torch.arange(geometry.n_keys, device="cpu")).to(
+            device, dtype
+        )  # [1 or H, Lk, R]
+        self.spread = torch.eye(sum(ranks), dtype=dtype, device=device)[
+            :, torch.cat(sources)
+        ]  # [K R]
 
     @staticmethod
     def _in_slot(geometry: Geometry, levels: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         sizes = torch.tensor(geometry.block_sizes, device="cpu")[levels]
         masks = []
         for offset in geometry.levels.offsets:
-            touched = [geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))]
+            touched = [
+                geometry.touched(level, offset)[0] for level in range(len(geometry.block_sizes))
+            ]
             firsts = torch.tensor(touched, device="cpu")
             blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
             masks.append((blocks == firsts[levels] + slots) | (levels < geometry.n_global_levels))
@@ -177,11 +210,16 @@ class _Plan:
         """Queries and keys of a slice whose blocks are then multiplied."""
         if self.slots is None:
             return q[here], k[here]
-        slots, heads = self.slots, here[1]
+        slots = self.slots
+        heads = here[1]
         return slots.widen(q[here], slots.q_mask, heads), slots.widen(k[here], slots.k_mask, heads)
 
-    def gradients(self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]) -> None:
-        """Gradients of q and k of a slice from that of its softmax, where ``q`` and ``k`` are operands."""
+    def gradients(
+        self, raw: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, here: tuple[slice, slice]
+    ) -> None:
+        """Gradients of q and k of a slice from that of its softmax, where ``q`` and ``k`` are
+        operands.
+        """
         heads = here[1]
         share = self.share if self.groups is None else self.groups.share
         if share is not None:
@@ -191,13 +229,20 @@ class _Plan:
             if self.groups is not None:
                 self.groups.gradients(raw, q, k, dq[here], dk[here], here)
             return
-        wide_q, wide_k = torch.empty_like(q), torch.empty_like(k)
+        wide_q = torch.empty_like(q)
+        wide_k = torch.empty_like(k)
         self.blocks.gradients(raw, q, k, wide_q, wide_k, heads)
         self.slots.narrow(wide_q, self.slots.q_mask, heads, dq[here])
         self.slots.narrow(wide_k, self.slots.k_mask, heads, dk[here])
 
     def weights(
-        self, q: Tensor, k: Tensor, key_mask: Tensor | None, here: tuple[slice, slice], raw: Tensor, out: Tensor
+        self,
+        q: Tensor,
+        k: Tensor,
+        key_mask: Tensor | None,
+        here: tuple[slice, slice],
+        raw: Tensor,
+        out: Tensor,
     ) -> None:
         """Softmax weights of a slice into ``out``, by way of ``raw``; both [b h Lq Lk]."""
         sequences, heads = here
@@ -212,7 +257,9 @@ class _Plan:
         if seen is not None and not seen.all():
             raw.add_(torch.where(seen, 0.0, -torch.inf))  # faster than to fill
         torch.softmax(raw, dim=-1, out=out)
-        if self.may_be_empty or (seen is not None and not (seen.any(3).all() and self.hidden is None)):
+        if self.may_be_empty or (
+            seen is not None and not (seen.any(3).all() and self.hidden is None)
+        ):
             # A row of minus infinities has become NaN: nothing visible weighs nothing.
             for hidden in (self.hidden, None if seen is None else ~seen):
                 if hidden is not None:
@@ -220,7 +267,11 @@ class _Plan:
 
 
 def _build(
-    geometry: Geometry, backend: str, dtype: torch.dtype, device: torch.device, groups: tuple[Tensor, ...] | None = None
+    geometry: Geometry,
+    backend: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    groups: tuple[Tensor, ...] | None = None,
 ) -> _Plan:
     # A plan made inside inference mode would be refused later by autograd.
     with torch.inference_mode(False), torch.no_grad():
@@ -231,12 +282,17 @@ _remembered = functools.lru_cache(maxsize=64)(_build)
 
 
 class _Slices(Passes):
-    """The loop over slices, for inputs of float32 or wider; weights are kept for the backward pass, or made again."""
+    """The loop over slices, for inputs of float32 or wider; weights are kept for the backward pass,
+    or made again.
+    """
 
     def __init__(self, plan: _Plan, keep: bool) -> None:
-        self.plan, self.keep = plan, keep
+        self.plan = plan
+        self.keep = keep
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         shape = (*q.shape[:3], k.shape[2])
         out = _like(q, v.shape[3])
         kept = q.new_empty(shape) if self.keep else None
@@ -246,10 +302,18 @@ class _Slices(Passes):
         return out, kept
 
     def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+        self,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        out: Tensor,
+        kept: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        # What the softmax takes off every row: the mean gradient of its weights, which is that of the result.
+        # What the softmax takes off every row: the mean gradient of its weights, which is that of
+        # the result.
         means = (grad * out).sum(dim=-1, keepdim=True)
         grad = _laid_out(grad, v)
         for here, raw, weights in _walk(q, (*q.shape[:3], k.shape[2]), kept):
@@ -275,7 +339,10 @@ def _walk(q: Tensor, shape: tuple[int, ...], kept: Tensor | None) -> Iterator[_S
     room = [q.new_empty(n_sequences * n_heads * pairs) for _ in range(2 if kept is None else 1)]
     for first in range(0, shape[0], n_sequences):
         for head in range(0, shape[1], n_heads):
-            here = (slice(first, min(first + n_sequences, shape[0])), slice(head, min(head + n_heads, shape[1])))
+            here = (
+                slice(first, min(first + n_sequences, shape[0])),
+                slice(head, min(head + n_heads, shape[1])),
+            )
             size = (here[0].stop - first, here[1].stop - head, shape[2], shape[3])
             raw, *weights = (x[: size[0] * size[1] * pairs].view(size) for x in room)
             yield here, raw, weights[0] if kept is None else kept[here]
@@ -299,7 +366,9 @@ def _by_token(x: Tensor) -> bool:
 
 
 def _laid_out(x: Tensor, like: Tensor) -> Tensor:
-    """Narrow rows sequence by sequence in memory, wide ones as they are, since they are read well from anywhere."""
+    """Narrow rows sequence by sequence in memory, wide ones as they are, since they are read well
+    from anywhere.
+    """
     return x if like.shape[3] * like.element_size() >= WIDE_ROW_BYTES else x.contiguous()
 
 
@@ -323,7 +392,8 @@ def attention_dense(
 ) -> Tensor:
     """Attention by one of the backends ``plain``, ``expanded`` and ``masked``.
 
-    Weights are kept for the backward pass while they are small, else made again. A second derivative is a RuntimeError.
+    Weights are kept for the backward pass while they are small, else made again. A second
+    derivative is a RuntimeError.
 
     Args:
         q, k, v: As in :func:`tsattn.kernels.attention`, checked, with one number of heads.
@@ -336,15 +406,18 @@ def attention_dense(
         Attended values [B H Lq V] in the type of q, computed in float32 at least.
 
     Cost:
-        For the scores B H Lq Lk (sum of r_l p_l) multiply-adds by ``expanded``, with p_l blocks that level l touches,
-        and B H (sum over levels of r_l times the sum of its squared block lengths) by ``masked``.
+        For the scores B H Lq Lk (sum of r_l p_l) multiply-adds by ``expanded``, with p_l blocks
+        that level l touches, and B H (sum over levels of r_l times the sum of its squared block
+        lengths) by ``masked``.
     """
     work = torch.promote_types(q.dtype, torch.float32)
     pairs = geometry.n_queries * geometry.n_keys
     if groups is not None:  # other parts in every call: nothing to remember
         plan = _build(geometry, backend, work, q.device, groups)
     else:
-        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(geometry, backend, work, q.device)
+        plan = (_remembered if pairs <= REMEMBERED_PAIRS else _build)(
+            geometry, backend, work, q.device
+        )
     learning = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     keep = learning and q.shape[0] * q.shape[1] * pairs * work.itemsize <= KEPT_BYTES
     dtype, (q, k, v) = q.dtype, (x.to(work) for x in (q, k, v))

@@ -1,8 +1,9 @@
-"""One part of attention, its log-sum-exp and its gradients by torch's fused kernels, or by plain torch without them.
+"""One part of attention, its log-sum-exp and its gradients by torch's fused kernels, or by plain
+torch without them.
 
-This is the one place that calls private operators of torch. They serve only if they exist with the arguments known
-here and give the right numbers for a small example; otherwise the same is computed in plain torch, slice by slice, so
-that memory stays linear in the number of tokens either way.
+This is the one place that calls private operators of torch. They serve only if they exist with the
+arguments known here and give the right numbers for a small example; otherwise the same is computed
+in plain torch, slice by slice, so that memory stays linear in the number of tokens either way.
 """
 
 import functools
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# What a hidden key adds to its scores: enough to weigh nothing, and finite so that a part that sees nothing has no NaN.
+# What a hidden key adds to its scores: enough to weigh nothing, and finite so that a part that sees
+# nothing has no NaN.
 HIDDEN = -1e30
 # Pairs of one slice of plain torch.
 SLICE_PAIRS = 2**20
@@ -23,19 +25,32 @@ HALVES = (torch.float16, torch.bfloat16)
 
 _QKV = ("Tensor query", "Tensor key", "Tensor value")
 _SEEDS = ("Tensor philox_seed", "Tensor philox_offset")
-# kind -> (name, arguments relied on, number of results) of the operators forward and backward. Further arguments are
-# welcome as long as they have defaults.
+# kind -> (name, arguments relied on, number of results) of the operators forward and backward.
+# Further arguments are welcome as long as they have defaults.
 _OPERATORS = {
     "cpu": (
         (
             "_scaled_dot_product_flash_attention_for_cpu",
-            (*_QKV, "float dropout_p", "bool is_causal", "Optional[Tensor] attn_mask", "Optional[float] scale"),
+            (
+                *_QKV,
+                "float dropout_p",
+                "bool is_causal",
+                "Optional[Tensor] attn_mask",
+                "Optional[float] scale",
+            ),
             2,
         ),
         (
             "_scaled_dot_product_flash_attention_for_cpu_backward",
             (
-                *("Tensor grad_out", *_QKV, "Tensor out", "Tensor logsumexp", "float dropout_p", "bool is_causal"),
+                *(
+                    "Tensor grad_out",
+                    *_QKV,
+                    "Tensor out",
+                    "Tensor logsumexp",
+                    "float dropout_p",
+                    "bool is_causal",
+                ),
                 *("Optional[Tensor] attn_mask", "Optional[float] scale"),
             ),
             3,
@@ -44,14 +59,34 @@ _OPERATORS = {
     "flash": (
         (
             "_scaled_dot_product_flash_attention",
-            (*_QKV, "float dropout_p", "bool is_causal", "bool return_debug_mask", "Optional[float] scale"),
+            (
+                *_QKV,
+                "float dropout_p",
+                "bool is_causal",
+                "bool return_debug_mask",
+                "Optional[float] scale",
+            ),
             9,
         ),
         (
             "_scaled_dot_product_flash_attention_backward",
             (
-                *("Tensor grad_out", *_QKV, "Tensor out", "Tensor logsumexp", "Tensor cum_seq_q", "Tensor cum_seq_k"),
-                *("int max_q", "int max_k", "float dropout_p", "bool is_causal", *_SEEDS, "Optional[float] scale"),
+                *(
+                    "Tensor grad_out",
+                    *_QKV,
+                    "Tensor out",
+                    "Tensor logsumexp",
+                    "Tensor cum_seq_q",
+                    "Tensor cum_seq_k",
+                ),
+                *(
+                    "int max_q",
+                    "int max_k",
+                    "float dropout_p",
+                    "bool is_causal",
+                    *_SEEDS,
+                    "Optional[float] scale",
+                ),
             ),
             3,
         ),
@@ -60,7 +95,13 @@ _OPERATORS = {
         (
             "_scaled_dot_product_efficient_attention",
             (
-                *(*_QKV, "Optional[Tensor] attn_bias", "bool compute_log_sumexp", "float dropout_p", "bool is_causal"),
+                *(
+                    *_QKV,
+                    "Optional[Tensor] attn_bias",
+                    "bool compute_log_sumexp",
+                    "float dropout_p",
+                    "bool is_causal",
+                ),
                 "Optional[float] scale",
             ),
             4,
@@ -68,8 +109,20 @@ _OPERATORS = {
         (
             "_scaled_dot_product_efficient_attention_backward",
             (
-                *("Tensor grad_out_", *_QKV, "Tensor attn_bias", "Tensor out", "Tensor logsumexp", *_SEEDS),
-                *("float dropout_p", "List[bool] grad_input_mask", "bool is_causal", "Optional[float] scale"),
+                *(
+                    "Tensor grad_out_",
+                    *_QKV,
+                    "Tensor attn_bias",
+                    "Tensor out",
+                    "Tensor logsumexp",
+                    *_SEEDS,
+                ),
+                *(
+                    "float dropout_p",
+                    "List[bool] grad_input_mask",
+                    "bool is_causal",
+                    "Optional[float] scale",
+                ),
             ),
             4,
         ),
@@ -79,7 +132,8 @@ _OPERATORS = {
 
 @functools.lru_cache(maxsize=16)
 def operators(kind: str) -> tuple[Any, Any] | None:
-    """Forward and backward operator of a kind, or nothing where this torch lacks one or calls it differently.
+    """Forward and backward operator of a kind, or nothing where this torch lacks one or calls it
+    differently.
 
     Args:
         kind: ``"cpu"``, ``"flash"`` or ``"efficient"``.
@@ -97,9 +151,13 @@ def operators(kind: str) -> tuple[Any, Any] | None:
 
 
 def _fits(schema: Any, wanted: tuple[str, ...], n_results: int) -> bool:
-    """Does an operator take exactly these arguments in this order, beside others that may be left out?"""
+    """Does an operator take exactly these arguments in this order, beside others that may be left
+    out?
+    """
     needed = [f"{x.type} {x.name}" for x in schema.arguments if f"{x.type} {x.name}" in wanted]
-    optional = all(x.has_default_value() for x in schema.arguments if f"{x.type} {x.name}" not in wanted)
+    optional = all(
+        x.has_default_value() for x in schema.arguments if f"{x.type} {x.name}" not in wanted
+    )
     return needed == list(wanted) and optional and len(schema.returns) == n_results
 
 
@@ -107,8 +165,8 @@ def _fits(schema: Any, wanted: tuple[str, ...], n_results: int) -> bool:
 def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
     """Do a kind's operators exist, and are they right for a small example?
 
-    The example has the gradient taken with a result and a log-sum-exp that are not those of the forward pass, for that
-    is what parts of an attention rely on and no interface promises.
+    The example has the gradient taken with a result and a log-sum-exp that are not those of the
+    forward pass, for that is what parts of an attention rely on and no interface promises.
 
     Args:
         kind: ``"cpu"``, ``"flash"`` or ``"efficient"``.
@@ -123,7 +181,9 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         # [1 2 16 8] of fixed numbers: no generator is touched.
         q, k, v, out, grad = (
-            torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu").sin().view(5, 1, 2, 16, 8)
+            torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu")
+            .sin()
+            .view(5, 1, 2, 16, 8)
         )
         right: tuple[Tensor, ...] = _plain_forward(q, k, v, 0.5, True, None)
         lse = right[1] + 0.5
@@ -137,11 +197,15 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
             return False  # no such kernel in this build or for this device
     # Other devices may be allowed to multiply float32 in a narrower format.
     near = 0.1 if dtype in HALVES else 1e-4 if device.type == "cpu" else 1e-2
-    return all(torch.allclose(a.double().cpu(), b, near, near) for a, b in zip(got, right, strict=True))
+    return all(
+        torch.allclose(a.double().cpu(), b, near, near) for a, b in zip(got, right, strict=True)
+    )
 
 
 def choose(
-    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b hv Lk V"], bias: Float[Tensor, "#b #h #Lq Lk"] | None = None
+    q: Float[Tensor, "b h Lq K"],
+    v: Float[Tensor, "b hv Lk V"],
+    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
 ) -> str:
     """Which operators compute this: ``cpu``, ``flash``, ``efficient``, or ``plain`` torch.
 
@@ -154,7 +218,9 @@ def choose(
     kind = "plain"
     if q.device.type == "cpu":
         kind = "cpu"
-    elif q.device.type == "cuda" and bias is None and {q.shape[3], v.shape[3]} <= set(DEVICE_WIDTHS):
+    elif (
+        q.device.type == "cuda" and bias is None and {q.shape[3], v.shape[3]} <= set(DEVICE_WIDTHS)
+    ):
         kind = "flash" if q.dtype in HALVES and q.shape[3] == v.shape[3] else "efficient"
     return kind if kind != "plain" and serves(kind, q.device, q.dtype) else "plain"
 
@@ -162,9 +228,11 @@ def choose(
 def pad(
     q: Float[Tensor, "b h Lq K"], k: Float[Tensor, "b hk Lk K"], v: Float[Tensor, "b hv Lk V"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros after the narrower features where the fused kernel wants K = V; the same tensors where it does not.
+    """Zeros after the narrower features where the fused kernel wants K = V; the same tensors where
+    it does not.
 
-    Differentiable. Zeros in q and k leave the scores as they are, zeros in v come back as zeros at the end.
+    Differentiable. Zeros in q and k leave the scores as they are, zeros in v come back as zeros at
+    the end.
 
     Returns:
         q, k and v.
@@ -183,7 +251,9 @@ def dense_rows(*tensors: Tensor) -> list[Tensor]:
 
 
 def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
-    """For rows that have met hidden keys only: nothing comes out, and in their gradient no key weighs anything."""
+    """For rows that have met hidden keys only: nothing comes out, and in their gradient no key
+    weighs anything.
+    """
     empty = lse < HIDDEN / 2
     out.masked_fill_(empty, 0.0)
     lse.masked_fill_(empty, -HIDDEN)
@@ -199,15 +269,16 @@ def forward(
     bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
     kind: str | None = None,
 ) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq"]]:
-    """``softmax(scale * q @ k^T + bias) @ v`` and the logarithm of the sum that the softmax divides by.
+    """``softmax(scale * q @ k^T + bias) @ v`` and the logarithm of the sum that the softmax divides
+    by.
 
     Not differentiable: :func:`backward` is the other half.
 
     Args:
         scale: Factor of the scores, above 0.
         causal: Query i sees keys 0 to i; wants Lq = Lk.
-        bias: Added to the scores, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A row that sees none
-            has a log-sum-exp near it and a result without meaning.
+        bias: Added to the scores, in the type of q; :data:`HIDDEN` for a key that cannot be seen. A
+            row that sees none has a log-sum-exp near it and a result without meaning.
         kind: Which operators compute it; default :func:`choose`.
 
     Returns:
@@ -248,8 +319,9 @@ def backward(
 ) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
     """Gradients of q, k and v for that of the result.
 
-    The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole attention and the keys of
-    a part of it, this is the part's share of the gradients (docs/mathematics.md, section 4).
+    The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole
+    attention and the keys of a part of it, this is the part's share of the gradients
+    (docs/mathematics.md, section 4).
 
     Args:
         grad: Gradient of the result.
@@ -273,16 +345,22 @@ def backward(
     if kind == "cpu":
         dq, dk, dv = pair[1](grad, q, k, v, out, lse, 0.0, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
-        seed = torch.zeros(2, dtype=torch.uint64, device=q.device)  # without dropout no number is drawn
+        seed = torch.zeros(
+            2, dtype=torch.uint64, device=q.device
+        )  # without dropout no number is drawn
         sizes = (None, None, q.shape[2], k.shape[2])
         lse = lse.contiguous()
-        dq, dk, dv = pair[1](grad, q, k, v, out, lse, *sizes, 0.0, causal, seed, seed[:0], scale=scale)
+        dq, dk, dv = pair[1](
+            grad, q, k, v, out, lse, *sizes, 0.0, causal, seed, seed[:0], scale=scale
+        )
     else:
         # The kernel wants whole tiles of 32 rows; a row that is not there weighs exp(-inf).
         lse = torch.nn.functional.pad(lse, (0, -lse.shape[2] % 32), value=torch.inf).contiguous()
         seed = torch.zeros((), dtype=torch.int64, device=q.device)
         wanted = [True, True, True, False]
-        dq, dk, dv, _ = pair[1](grad, q, k, v, None, out, lse, seed, seed, 0.0, wanted, causal, scale=scale)
+        dq, dk, dv, _ = pair[1](
+            grad, q, k, v, None, out, lse, seed, seed, 0.0, wanted, causal, scale=scale
+        )
     return dq[..., : widths[0]], dk[..., : widths[0]], dv[..., : widths[1]]
 
 
@@ -299,11 +377,21 @@ def _slices(q: Tensor, k: Tensor, causal: bool) -> Iterator[_Slice]:
     for first in range(0, batch, n_batch):
         for row in range(0, n_queries, n_rows):
             last = min(row + n_rows, n_queries)
-            yield slice(first, first + n_batch), slice(row, last), slice(0, last if causal else k.shape[2])
+            yield (
+                slice(first, first + n_batch),
+                slice(row, last),
+                slice(0, last if causal else k.shape[2]),
+            )
 
 
 def _scores(
-    q: Tensor, k: Tensor, scale: float, causal: bool, bias: Tensor | None, here: _Slice, dtype: torch.dtype
+    q: Tensor,
+    k: Tensor,
+    scale: float,
+    causal: bool,
+    bias: Tensor | None,
+    here: _Slice,
+    dtype: torch.dtype,
 ) -> Tensor:
     some, rows, keys = here
     scores = (q[some, :, rows].to(dtype) * scale) @ k[some, :, keys].to(dtype).transpose(2, 3)
@@ -330,13 +418,17 @@ def _plain_forward(
     return out, lse
 
 
-def _plain_backward(*tensors: Tensor, scale: float, causal: bool, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _plain_backward(
+    *tensors: Tensor, scale: float, causal: bool, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     grad, q, k, v, out, lse = tensors
     work = torch.promote_types(q.dtype, torch.float32)
     dq, dk, dv = (torch.zeros(x.shape, dtype=work, device=x.device) for x in (q, k, v))
     for here in _slices(q, k, causal):
         some, rows, keys = here
-        weights = _scores(q, k, scale, causal, bias, here, work).sub_(lse[some, :, rows, None]).exp_()
+        weights = (
+            _scores(q, k, scale, causal, bias, here, work).sub_(lse[some, :, rows, None]).exp_()
+        )
         g = grad[some, :, rows].to(work)
         mean = (g * out[some, :, rows].to(work)).sum(dim=3, keepdim=True)
         dv[some, :, keys] += weights.transpose(2, 3) @ g

@@ -1,4 +1,6 @@
-"""The bands of an attention with nested blocks: which stretches of queries meet which stretches of keys."""
+"""The bands of an attention with nested blocks: which stretches of queries meet which stretches of
+keys.
+"""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -14,7 +16,9 @@ from tsattn.kernels.geometry import Geometry, Levels
 
 @dataclass(frozen=True)
 class Run:
-    """``count`` pairs of a stretch of queries and a stretch of keys, each ``step`` tokens after the one before."""
+    """``count`` pairs of a stretch of queries and a stretch of keys, each ``step`` tokens after the
+    one before.
+    """
 
     query: int
     n_queries: int
@@ -66,16 +70,24 @@ class Inside:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What has to be computed, in this order: the base, which covers every token once, then bands, finer first."""
+    """What has to be computed, in this order: the base, which covers every token once, then bands,
+    finer first.
+    """
 
-    relative: tuple[float, ...] | None  # factor per feature beside the scale of a band, where it is not 1 everywhere
+    relative: (
+        tuple[float, ...] | None
+    )  # factor per feature beside the scale of a band, where it is not 1 everywhere
     causal: bool  # see no later position
     base: Band | None  # blocks of the base level by a fused kernel
-    dense: tuple[Inside, ...]  # the same by block products, where blocks are small or have finer levels inside
+    dense: tuple[
+        Inside, ...
+    ]  # the same by block products, where blocks are small or have finer levels inside
     bands: tuple[Band, ...]  # the rest
 
     def steps(self, operand: Tensor) -> Iterator[tuple[Band, Run]]:
-        """All runs of the base and the bands; on the way, features of ``operand`` that count no more become zero."""
+        """All runs of the base and the bands; on the way, features of ``operand`` that count no
+        more become zero.
+        """
         if self.base is not None:
             yield from ((self.base, run) for run in self.base.runs)
         for band in self.bands:
@@ -92,7 +104,9 @@ class Plan:
     def factors(self, q: Tensor) -> Tensor:
         """Factor per feature [K], ones where q was padded."""
         factors = torch.ones(q.shape[3], dtype=q.dtype, device="cpu")
-        factors[: len(self.relative or ())] = torch.tensor(self.relative or (), dtype=q.dtype, device="cpu")
+        factors[: len(self.relative or ())] = torch.tensor(
+            self.relative or (), dtype=q.dtype, device="cpu"
+        )
         return factors.to(q.device)
 
 
@@ -132,15 +146,24 @@ def bands_refusal(geometry: Geometry) -> str | None:
     """
     others = "use the reference, expanded or masked backend"
     if geometry.grouped:
-        return "bands need contiguous blocks; got levels by groups; use the reference or masked backend"
+        return (
+            "bands need contiguous blocks; got levels by groups; use the reference or masked"
+            " backend"
+        )
     if geometry.n_queries != geometry.n_keys:
-        return f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; {others}"
+        return (
+            f"bands need as many queries as keys; got {geometry.n_queries} and {geometry.n_keys};"
+            f" {others}"
+        )
     if asked := geometry.pattern.beyond("causal"):
         return f"bands serve no pattern but causal; got {asked}; {others}"
     for _, part in split_heads(geometry):
         for coarse, fine in pairwise(part.block_sizes[part.n_global_levels :]):
             if coarse % fine:
-                return f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of it; {others}"
+                return (
+                    f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of"
+                    f" it; {others}"
+                )
     return None
 
 
@@ -155,20 +178,29 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     Returns:
         The plan, for any batch, number of heads, type and device.
     """
-    ranks, mean = geometry.levels.ranks, geometry.levels.mean
-    first, last = geometry.n_global_levels - 1, len(ranks) - 1
-    sizes = (geometry.n_keys, *geometry.block_sizes[first + 1 :])  # of the last global level and the finer ones
+    ranks = geometry.levels.ranks
+    mean = geometry.levels.mean
+    first = geometry.n_global_levels - 1
+    last = len(ranks) - 1
+    sizes = (
+        geometry.n_keys,
+        *geometry.block_sizes[first + 1 :],
+    )  # of the last global level and the finer ones
     small = [level for level, size in enumerate(sizes, first) if size <= dense_block]
     level = min([*small, last])
     scale = next((f for f in geometry.factors if f > 0), 1.0)
-    relative = [f / scale for f, rank in zip(geometry.factors, ranks, strict=True) for _ in range(rank)]
+    relative = [
+        f / scale for f, rank in zip(geometry.factors, ranks, strict=True) for _ in range(rank)
+    ]
     widths = list(accumulate(ranks))
     bands = []
     for coarse in range(level - 1, first - 1, -1):
         runs = _join(_siblings(geometry, coarse))
         if runs:
             bands.append(Band(widths[coarse], runs, scale=scale / (coarse + 1 if mean else 1)))
-    blocks = [Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)]
+    blocks = [
+        Run(start, stop - start, start, stop - start) for start, stop in _spans(geometry, level)
+    ]
     share_all = scale / (len(ranks) if mean else 1)
     return Plan(
         relative=None if set(relative) == {1.0} else tuple(relative),
@@ -183,15 +215,18 @@ def _spans(geometry: Geometry, level: int) -> list[tuple[int, int]]:
     """First token and the one after the last of each block."""
     if level < geometry.n_global_levels:
         return [(0, geometry.n_keys)]
-    size, offset = geometry.block_sizes[level], geometry.levels.offsets[0]
+    size = geometry.block_sizes[level]
+    offset = geometry.levels.offsets[0]
     edges = [0, *range(size - offset % size, geometry.n_keys, size), geometry.n_keys]
     return list(pairwise(edges))
 
 
 def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
-    """Each block of the next level with all tokens before it, and after it, in the block of this level around it.
+    """Each block of the next level with all tokens before it, and after it, in the block of this
+    level around it.
 
-    That is fewer and longer products than one for each pair of blocks, and a query is merged twice at most.
+    That is fewer and longer products than one for each pair of blocks, and a query is merged twice
+    at most.
     """
     children = iter(_spans(geometry, level + 1))
     for low, high in _spans(geometry, level):
@@ -221,7 +256,8 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
     """Blocks of a level with the finer levels inside them, those alike together."""
-    ranks, finer = geometry.levels.ranks, geometry.block_sizes[level + 1 :]
+    ranks = geometry.levels.ranks
+    finer = geometry.block_sizes[level + 1 :]
     n_coarse = len(ranks) - len(finer)
     alike: dict[tuple[int, int], list[Run]] = {}
     for run in blocks:

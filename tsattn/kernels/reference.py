@@ -8,7 +8,9 @@ from tsattn.kernels.geometry import Geometry
 
 
 def traced() -> bool:
-    """Whether a compiler or torch.func is at work: both want plain torch, no function with a gradient of its own."""
+    """Whether a compiler or torch.func is at work: both want plain torch, no function with a
+    gradient of its own.
+    """
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
@@ -16,17 +18,23 @@ def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor,
     """Which query and key lie in the same part of one level that is given by groups.
 
     Args:
-        groups: Part of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative number is in no part.
+        groups: Part of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative number
+            is in no part.
         n_queries: Number of queries Lq, at most Lk; they are the last positions.
 
     Returns:
-        True where both positions are in one part; the leading axes are 1 where the groups have none.
+        True where both positions are in one part; the leading axes are 1 where the groups have
+        none.
 
     Example:
         >>> shared_groups(torch.tensor([0, 1, 0, -1]), 2).int().tolist()
         [[[[1, 0, 1, 0], [0, 0, 0, 0]]]]
     """
-    there = groups.reshape((1,) * (3 - groups.ndim) + groups.shape) if groups.ndim != 2 else groups[:, None]
+    there = (
+        groups.reshape((1,) * (3 - groups.ndim) + groups.shape)
+        if groups.ndim != 2
+        else groups[:, None]
+    )
     here = there[..., there.shape[2] - n_queries :, None]
     return (here == there[..., None, :]) & (here >= 0)
 
@@ -38,12 +46,17 @@ def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B
         n_heads: Number of query heads H, a multiple of the heads of x.
 
     Returns:
-        Head h is head ``h // (H // Hx)`` of x: x itself where nothing is shared, a view where one head serves all.
+        Head h is head ``h // (H // Hx)`` of x: x itself where nothing is shared, a view where one
+        head serves all.
     """
     batch, own, length, width = x.shape
     if own == n_heads:
         return x
-    return x[:, :, None].expand(batch, own, n_heads // own, length, width).reshape(batch, n_heads, length, width)
+    return (
+        x[:, :, None]
+        .expand(batch, own, n_heads // own, length, width)
+        .reshape(batch, n_heads, length, width)
+    )
 
 
 def level_scores(
@@ -55,7 +68,7 @@ def level_scores(
 ) -> Float[Tensor, "B H Lq Lk"]:
     """Scores of distance-dependent MLR attention, materialised (docs/mathematics.md, section 3).
 
-    ``S[i, j] = sum over l of factors[l] * [l is the first, or i and j share a part] * q_l[i] . k_l[j]``.
+    ``S[i, j] = sum over l of factors[l] * [l = 1, or i and j share a part] * q_l[i] . k_l[j]``.
 
     Args:
         geometry: The call.
@@ -67,10 +80,13 @@ def level_scores(
     Cost:
         B H Lq Lk K multiply-adds whatever the blocks, and one Lq x Lk matrix a head in memory.
     """
-    levels, n_queries = geometry.levels, q.shape[2]
+    levels = geometry.levels
+    n_queries = q.shape[2]
     scores = torch.zeros((), dtype=q.dtype, device=q.device)
     count = torch.ones((), dtype=q.dtype, device=q.device)
-    parts = zip(q.split(levels.ranks, dim=3), k.split(levels.ranks, dim=3), geometry.factors, strict=True)
+    parts = zip(
+        q.split(levels.ranks, dim=3), k.split(levels.ranks, dim=3), geometry.factors, strict=True
+    )
     for level, (q_level, k_level, factor) in enumerate(parts):
         part = (q_level * factor) @ k_level.transpose(2, 3)
         if level > 0:
@@ -92,7 +108,8 @@ def weights_reference(
     key_mask: Bool[Tensor, "B Lk"] | None = None,
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """Softmax weights of attention, in plain differentiable torch: the one definition of what is computed.
+    """Softmax weights of attention, in plain differentiable torch: the one definition of what is
+    computed.
 
     Args:
         geometry: Levels, pattern and scales of the call.
@@ -103,12 +120,14 @@ def weights_reference(
         Weights in float32 at least; rows sum to one, or are zero where no key is visible.
     """
     work = torch.promote_types(q.dtype, torch.float32)
-    scores = level_scores(q.to(work), expand_heads(k, q.shape[1]).to(work), geometry=geometry, groups=groups)
+    scores = level_scores(
+        q.to(work), expand_heads(k, q.shape[1]).to(work), geometry=geometry, groups=groups
+    )
     visible = geometry.pattern.mask(q.shape[2], k.shape[2], device=q.device)
     if key_mask is not None:
         visible = visible & key_mask[:, None, None, :]
-    # A row without a visible key would be 0/0: it is given finite scores and its weights are struck out afterwards,
-    # which leaves its gradients at zero instead of NaN.
+    # A row without a visible key would be 0/0: it is given finite scores and its weights are struck
+    # out afterwards, which leaves its gradients at zero instead of NaN.
     empty = ~visible.any(dim=-1, keepdim=True)
     weights = scores.masked_fill(~(visible | empty), -torch.inf).softmax(dim=-1)
     return weights.masked_fill(~visible, 0.0)
@@ -123,7 +142,8 @@ def attention_reference(
     key_mask: Bool[Tensor, "B Lk"] | None = None,
     groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
 ) -> Float[Tensor, "B H Lq V"]:
-    """Attention by materialised scores, in plain differentiable torch: the truth the fast backends are held to.
+    """Attention by materialised scores, in plain differentiable torch: the truth the fast backends
+    are held to.
 
     Inputs of half precision are computed in float32 and returned in their own type.
 

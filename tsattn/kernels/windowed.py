@@ -1,8 +1,9 @@
-"""Exact attention within a sliding window by chunks, in time and memory that grow with length times window.
+"""Exact attention within a sliding window by chunks, in time and memory that grow with length times
+window.
 
-Queries are taken in chunks of neighbours, each with the stretch of keys that its windows reach and the leading global
-keys, by a fused kernel. A mask by position cuts the stretch to the window of each query. Global queries see all keys
-and are a chunk of their own.
+Queries are taken in chunks of neighbours, each with the stretch of keys that its windows reach and
+the leading global keys, by a fused kernel. A mask by position cuts the stretch to the window of
+each query. Global queries see all keys and are a chunk of their own.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from tsattn.kernels import fused
 from tsattn.kernels.dense import Passes, differentiable
 from tsattn.kernels.geometry import Geometry
 
-# Least and most queries of a chunk, and how many there are to a window in between: few waste no pairs outside the
-# windows, many keep the kernel busy.
+# Least and most queries of a chunk, and how many there are to a window in between: few waste no
+# pairs outside the windows, many keep the kernel busy.
 CHUNKS = (64, 256)
 CHUNKS_PER_WINDOW = 4
 # Masks that differ by sequence are made for so much at a time.
@@ -35,20 +36,26 @@ def window_refusal(geometry: Geometry) -> str | None:
     """
     levels = geometry.levels
     if geometry.grouped:
-        return "the windowed backend needs contiguous blocks; got levels by groups; use the reference or masked backend"
+        return (
+            "the windowed backend needs contiguous blocks; got levels by groups; use the reference"
+            " or masked backend"
+        )
     if geometry.pattern.window is None:
         return "the windowed backend needs a window; got None; give one, or use auto"
     if asked := geometry.pattern.beyond("causal", "window", "n_global"):
-        return f"the windowed backend serves no other pattern; got {asked}; use the reference backend"
+        return (
+            f"the windowed backend serves no other pattern; got {asked}; use the reference backend"
+        )
     if not geometry.one_level:
         return (
-            f"the windowed backend serves one level that all pairs share; got ranks {levels.ranks} with blocks of "
-            f"{geometry.block_sizes} tokens; use the reference, expanded or masked backend"
+            f"the windowed backend serves one level that all pairs share; got ranks {levels.ranks}"
+            f" with blocks of {geometry.block_sizes} tokens; use the reference, expanded or masked"
+            " backend"
         )
     if geometry.n_queries != geometry.n_keys:
         return (
-            f"the windowed backend needs as many queries as keys; got {geometry.n_queries} and {geometry.n_keys}; use"
-            " auto"
+            f"the windowed backend needs as many queries as keys; got {geometry.n_queries} and"
+            f" {geometry.n_keys}; use auto"
         )
     return None
 
@@ -70,17 +77,20 @@ def attention_windowed(
         key_mask: True where a key may be seen.
 
     Returns:
-        Attended values in the type of q, computed in float32 at least; rows with no visible key are zero.
+        Attended values in the type of q, computed in float32 at least; rows with no visible key are
+        zero.
 
     Raises:
         ValueError: If there is no window, more than one level, or not as many queries as keys.
 
     Cost:
-        B H L (W + c + G) (K + V) multiply-adds, the window counted on both sides unless causal, for W keys of a
-        window, chunks of c queries and G global tokens, and B H G L (K + V) more for these; memory O(B H L (K + V)).
+        B H L (W + c + G) (K + V) multiply-adds, the window counted on both sides unless causal, for
+        W keys of a window, chunks of c queries and G global tokens, and B H G L (K + V) more for
+        these; memory O(B H L (K + V)).
     """
     if torch.compiler.is_compiling():
-        # A loop over chunks and a choice of kernels at run time are nothing for a compiler: it goes around them.
+        # A loop over chunks and a choice of kernels at run time are nothing for a compiler: it goes
+        # around them.
         return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
     return _attend(q, k, v, key_mask, geometry)
 
@@ -89,7 +99,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     reason = window_refusal(geometry)
     if reason is not None:
         raise ValueError(reason)
-    dtype, width = q.dtype, v.shape[3]
+    dtype = q.dtype
+    width = v.shape[3]
     if not len(q):
         return q.sum() + k.sum() + v.new_empty(*q.shape[:3], width) * v.sum()
     if dtype == torch.float16:
@@ -131,7 +142,8 @@ class _Chunk:
 
 def _chunks(geometry: Geometry, window: int) -> Iterator[_Chunk]:
     """All queries, each once."""
-    causal, length = geometry.pattern.causal, geometry.n_queries
+    causal = geometry.pattern.causal
+    length = geometry.n_queries
     n_global = min(geometry.pattern.n_global, length)
     if n_global:
         everything = slice(0, n_global if causal else length)
@@ -162,28 +174,34 @@ class _Masks:
 
     def __init__(self, geometry: Geometry, window: int, like: Tensor) -> None:
         self.window, causal = window, geometry.pattern.causal
-        # Of the first query of a chunk and its successors, to the first key it sees and its successors.
+        # Of the first query of a chunk and its successors, to the first key it sees and its
+        # successors.
         size = min(chunk_length(window), geometry.n_queries)
         reach = size + window - 1 if causal else size + 2 * window - 2
         ahead = torch.arange(reach, device=like.device) - (window - 1)
         distance = ahead - torch.arange(size, device=like.device)[:, None]
         unseen = (distance <= -window) | (distance > 0 if causal else distance >= window)
-        self.band = torch.zeros(size, reach, dtype=like.dtype, device=like.device).masked_fill_(unseen, fused.HIDDEN)
+        self.band = torch.zeros(size, reach, dtype=like.dtype, device=like.device).masked_fill_(
+            unseen, fused.HIDDEN
+        )
 
     def of(self, chunk: _Chunk, key_mask: Tensor | None) -> Tensor | None:
         """Zeros and :data:`fused.HIDDEN`, [1 or b 1 1 or rows keys]."""
         band = None
         if chunk.banded:
             first = chunk.rows.start - self.window + 1
-            band = self.band[: chunk.rows.stop - chunk.rows.start, chunk.near.start - first : chunk.near.stop - first]
+            band = self.band[
+                : chunk.rows.stop - chunk.rows.start,
+                chunk.near.start - first : chunk.near.stop - first,
+            ]
             band = torch.nn.functional.pad(band, (chunk.n_global, 0))[None, None]
         if key_mask is None:
             return band
         unseen = ~chunk.keys(key_mask[:, None, :, None]).transpose(2, 3)
         if band is None:
-            return torch.zeros(unseen.shape, dtype=self.band.dtype, device=unseen.device).masked_fill_(
-                unseen, fused.HIDDEN
-            )
+            return torch.zeros(
+                unseen.shape, dtype=self.band.dtype, device=unseen.device
+            ).masked_fill_(unseen, fused.HIDDEN)
         return band.masked_fill(unseen, fused.HIDDEN)
 
 
@@ -206,16 +224,24 @@ def _walk(
         n_batch = max(1, MASK_BYTES // (pairs * masks.band.element_size()))
         for first in range(0, batch, n_batch):
             some = slice(first, first + n_batch)
-            yield chunk, [x[some] for x in rows], [x[some] for x in keys], masks.of(chunk, key_mask[some])
+            yield (
+                chunk,
+                [x[some] for x in rows],
+                [x[some] for x in keys],
+                masks.of(chunk, key_mask[some]),
+            )
 
 
 class _Chunks(Passes):
     """The loop over chunks."""
 
     def __init__(self, geometry: Geometry, scale: float) -> None:
-        self.geometry, self.scale = geometry, scale
+        self.geometry = geometry
+        self.scale = scale
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         work = torch.promote_types(q.dtype, torch.float32)
         out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
         lse = torch.empty(*q.shape[:3], 1, dtype=work, device=q.device)
@@ -230,7 +256,14 @@ class _Chunks(Passes):
         return out, lse
 
     def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, kept: Tensor | None
+        self,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        out: Tensor,
+        kept: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         assert kept is not None  # log-sum-exps
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -239,7 +272,10 @@ class _Chunks(Passes):
         steps = _walk(self.geometry, mask, [q, grad, out, kept, dq], [k, v, dk, dv])
         for chunk, (a, g, o, s, to_q), (b, c, to_k, to_v), bias in steps:
             part_q, *parts = fused.backward(
-                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)), scale=self.scale, causal=chunk.causal, bias=bias
+                *(g, a, chunk.keys(b), chunk.keys(c), o, s.squeeze(3)),
+                scale=self.scale,
+                causal=chunk.causal,
+                bias=bias,
             )
             to_q.copy_(part_q)
             for target, part in zip((to_k, to_v), parts, strict=True):

@@ -1,4 +1,6 @@
-"""Structured matrices: products with fewer numbers than entries, as modules that act on the last axis."""
+"""Structured matrices: products with fewer numbers than entries, as modules that act on the last
+axis.
+"""
 
 from tsattn.matrices.family import BTT, MLBTC, MLR, STRUCTURES, LowRank, Monarch, make_matrix
 from tsattn.matrices.levels import Level

@@ -45,20 +45,24 @@ class LowRank(LeveledMatrix):
 
 
 class MLR(LeveledMatrix):
-    """Multi-level low rank, contiguous: level l adds a block-diagonal matrix of p_l blocks of rank r_l.
+    """Multi-level low rank, contiguous: level l adds a block-diagonal matrix of p_l blocks of rank
+    r_l.
 
-    ``(n_in + n_out) sum(ranks)`` numbers (Parshakova et al. 2023). Sizes need not divide by the numbers of blocks:
-    block k of p holds rows ``k n // p`` to ``(k + 1) n // p``, which differ by one row at most.
+    ``(n_in + n_out) sum(ranks)`` numbers (Parshakova et al. 2023). Sizes need not divide by the
+    numbers of blocks: block k of p holds rows ``k n // p`` to ``(k + 1) n // p``, which differ by
+    one row at most.
 
     Args:
         n_in: Columns.
         n_out: Rows.
-        ranks: r_l, coarse to fine; ``None`` shares a quarter of the smaller side as a half, a quarter and the rest.
+        ranks: r_l, coarse to fine; ``None`` shares a quarter of the smaller side as a half, a
+            quarter and the rest.
         n_blocks: p_l; ``None`` is 1, 2, 4, ...
         heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
-        ValueError: If a rank or number of blocks is below 1, a level has more blocks than rows, or lengths differ.
+        ValueError: If a rank or number of blocks is below 1, a level has more blocks than rows, or
+            lengths differ.
     """
 
     options = ("ranks", "n_blocks")
@@ -76,18 +80,26 @@ class MLR(LeveledMatrix):
     ) -> None:
         for name, given in (("ranks", ranks), ("n_blocks", n_blocks)):
             if given is not None and np.ndim(given) != 1:
-                raise ValueError(f"{name} must be a list of numbers, one a level; got {given!r}; write [{given!r}]")
+                raise ValueError(
+                    f"{name} must be a list of numbers, one a level; got {given!r}; write"
+                    f" [{given!r}]"
+                )
         if ranks is None:
             whole = _default_rank(n_in, n_out)
-            half, quarter = -(-whole // 2), whole // 4
+            half = -(-whole // 2)
+            quarter = whole // 4
             shares = (half, quarter, whole - half - quarter)
-            ranks = tuple(share for share in shares if share) if n_blocks is None else (1,) * len(n_blocks)
+            ranks = (
+                tuple(share for share in shares if share)
+                if n_blocks is None
+                else (1,) * len(n_blocks)
+            )
         if n_blocks is None:
             n_blocks = tuple(2**level for level in range(len(ranks)))
         if len(ranks) != len(n_blocks):
             raise ValueError(
-                f"ranks and n_blocks must have one number a level; got {len(ranks)} and {len(n_blocks)}; "
-                "leave n_blocks out for 1, 2, 4, ..."
+                f"ranks and n_blocks must have one number a level; got {len(ranks)} and"
+                f" {len(n_blocks)}; leave n_blocks out for 1, 2, 4, ..."
             )
         levels = tuple(Level(p, p, r) for r, p in zip(ranks, n_blocks, strict=True))
         super().__init__(n_in, n_out, levels, heads=heads, generator=generator, dtype=dtype)
@@ -96,9 +108,9 @@ class MLR(LeveledMatrix):
 class BTT(LeveledMatrix):
     """Block tensor train of two cores: ``P_L blockdiag(L) P_R blockdiag(R^T)`` (Qiu et al. 2024).
 
-    With ``n_out = a b`` and ``n_in = c d``, entry ``(i b + j, k d + l)`` is the sum over ``m < tt_rank`` of
-    ``L[j, i, k, m] R[k, l, j, m]``: each a x d block (j, k) has rank ``tt_rank``, in all ``(n_out c + n_in b) tt_rank``
-    numbers.
+    With ``n_out = a b`` and ``n_in = c d``, entry ``(i b + j, k d + l)`` is the sum over
+    ``m < tt_rank`` of ``L[j, i, k, m] R[k, l, j, m]``: each a x d block (j, k) has rank
+    ``tt_rank``, in all ``(n_out c + n_in b) tt_rank`` numbers.
 
     Args:
         n_in: Columns, ``c d``; need not be a square.
@@ -127,7 +139,8 @@ class BTT(LeveledMatrix):
         chosen = check_factors(factors, n_in, n_out)
         level = Level(chosen[1], chosen[2], tt_rank, shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
-        self.factors, self.tt_rank = chosen, tt_rank
+        self.factors = chosen
+        self.tt_rank = tt_rank
 
 
 class Monarch(LeveledMatrix):
@@ -136,8 +149,8 @@ class Monarch(LeveledMatrix):
     Args:
         n_in: Columns, ``c d``.
         n_out: Rows, ``a b``.
-        factors: (a, b, c, d): b left blocks of a x c and c right blocks of b x d; ``None`` is :func:`default_factors`,
-            square blocks for a square number.
+        factors: (a, b, c, d): b left blocks of a x c and c right blocks of b x d; ``None`` is
+            :func:`default_factors`, square blocks for a square number.
         heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
@@ -163,16 +176,18 @@ class Monarch(LeveledMatrix):
 
 
 class MLBTC(LeveledMatrix):
-    """Multi-level block tensor contraction, the family that holds all others: a sum of :class:`tsattn.matrices.Level`.
+    """Multi-level block tensor contraction, the family that holds all others: a sum of
+    :class:`tsattn.matrices.Level`.
 
-    ``sum_l alpha_l P_L (blockdiag_k' L_lk') P_R (blockdiag_k R_lk^T)`` (Kuang et al. 2025). ``left[l]`` is
-    ``[*H, n_out, features]``: row i is row i of the block-diagonal L, in the order before ``P_L``; ``right[l]`` is
-    ``[*H, n_in, features]``, row i that of the block-diagonal R.
+    ``sum_l alpha_l P_L (blockdiag_k' L_lk') P_R (blockdiag_k R_lk^T)`` (Kuang et al. 2025).
+    ``left[l]`` is ``[*H, n_out, features]``: row i is row i of the block-diagonal L, in the order
+    before ``P_L``; ``right[l]`` is ``[*H, n_in, features]``, row i that of the block-diagonal R.
 
     Args:
         n_in: Columns.
         n_out: Rows.
-        levels: The terms; ``None`` is low rank (an eighth of the smaller side) plus a block tensor train of rank 1.
+        levels: The terms; ``None`` is low rank (an eighth of the smaller side) plus a block tensor
+            train of rank 1.
         heads, generator, dtype: As in :class:`tsattn.matrices.Dense`.
 
     Raises:
@@ -246,7 +261,9 @@ def make_matrix(
         1536
     """
     if name not in STRUCTURES:
-        raise ValueError(f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them")
+        raise ValueError(
+            f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them"
+        )
     structure: Any = STRUCTURES[name]
     given: dict[str, Any] = {"rank": rank, "ranks": ranks, "n_blocks": n_blocks, "tt_rank": tt_rank}
     given |= {"factors": factors, "levels": levels}
@@ -255,7 +272,10 @@ def make_matrix(
     if foreign:
         known = ", ".join(structure.options) or "none"
         raise ValueError(
-            f"{foreign[0]} is no option of {name!r}, which has {known}; got {options[foreign[0]]}; leave it out"
+            f"{foreign[0]} is no option of {name!r}, which has {known}; got {options[foreign[0]]};"
+            " leave it out"
         )
-    matrix: StructuredMatrix = structure(n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options)
+    matrix: StructuredMatrix = structure(
+        n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options
+    )
     return matrix

@@ -13,11 +13,12 @@ from torch import Tensor
 class Level:
     """One term ``alpha * P_L (blockdiag L) P_R (blockdiag R^T)`` of a multi-level block matrix.
 
-    ``R`` has ``right_blocks`` blocks and takes the input apart, ``L`` has ``left_blocks`` and puts the output together.
-    Not shuffled, both permutations are the identity: block k of the output sees block k of the input through ``rank``
-    features (a level of MLR; with one block, low rank). Shuffled, they are transpositions: *every* pair of blocks is
-    joined by ``rank`` features of its own, ``P_R`` hands feature (k, k') of the right side to left block k', and
-    ``P_L`` interleaves the left blocks, so that output ``i`` lies in left block ``i mod left_blocks`` (BTT).
+    ``R`` has ``right_blocks`` blocks and takes the input apart, ``L`` has ``left_blocks`` and puts
+    the output together. Not shuffled, both permutations are the identity: block k of the output
+    sees block k of the input through ``rank`` features (a level of MLR; with one block, low rank).
+    Shuffled, they are transpositions: *every* pair of blocks is joined by ``rank`` features of its
+    own, ``P_R`` hands feature (k, k') of the right side to left block k', and ``P_L`` interleaves
+    the left blocks, so that output ``i`` lies in left block ``i mod left_blocks`` (BTT).
 
     Args:
         left_blocks: Blocks over the output.
@@ -39,14 +40,20 @@ class Level:
     def __post_init__(self) -> None:
         for name in ("left_blocks", "right_blocks", "rank"):
             if not isinstance(value := getattr(self, name), Integral) or value < 1:
-                raise ValueError(f"{name} of a level must be a whole number, at least 1; got {value!r}; drop the level")
+                raise ValueError(
+                    f"{name} of a level must be a whole number, at least 1; got {value!r}; drop the"
+                    " level"
+                )
         if not self.shuffled and self.left_blocks != self.right_blocks:
             raise ValueError(
-                f"a level without shuffle needs as many left as right blocks; got {self.left_blocks} and "
-                f"{self.right_blocks}; make them equal or set shuffled=True"
+                "a level without shuffle needs as many left as right blocks; got"
+                f" {self.left_blocks} and {self.right_blocks}; make them equal or set shuffled=True"
             )
         if not math.isfinite(self.alpha) or self.alpha == 0:
-            raise ValueError(f"alpha of a level must be finite and not 0; got {self.alpha}; drop the level instead")
+            raise ValueError(
+                f"alpha of a level must be finite and not 0; got {self.alpha}; drop the level"
+                " instead"
+            )
 
     @property
     def left_features(self) -> int:
@@ -67,25 +74,31 @@ class Level:
         """Refuse sizes that this level cannot cut.
 
         Raises:
-            ValueError: If there are more blocks than rows, or a shuffled level does not divide them evenly.
+            ValueError: If there are more blocks than rows, or a shuffled level does not divide them
+                evenly.
         """
-        for name, n_blocks, size in (("n_out", self.left_blocks, n_out), ("n_in", self.right_blocks, n_in)):
+        for name, n_blocks, size in (
+            ("n_out", self.left_blocks, n_out),
+            ("n_in", self.right_blocks, n_in),
+        ):
             if n_blocks > size:
                 raise ValueError(
-                    f"a level must have at most {name} blocks; got {n_blocks} for {name} = {size}; take fewer blocks"
+                    f"a level must have at most {name} blocks; got {n_blocks} for {name} = {size};"
+                    " take fewer blocks"
                 )
             if self.shuffled and size % n_blocks:
                 raise ValueError(
-                    f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} = {size}; "
-                    f"take a divisor, such as {math.gcd(n_blocks, size)}"
+                    f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} ="
+                    f" {size}; take a divisor, such as {math.gcd(n_blocks, size)}"
                 )
 
 
 def block_starts(size: int, n_blocks: int) -> list[int]:
-    """Where contiguous blocks begin: block k holds rows ``k size // p`` up to ``(k + 1) size // p``.
+    """Where contiguous blocks begin: block k holds rows ``k size // p`` up to
+    ``(k + 1) size // p``.
 
-    Sizes need not divide: blocks differ by one row at most, none is empty, and the blocks of one level nest in those
-    of another whenever their numbers divide each other.
+    Sizes need not divide: blocks differ by one row at most, none is empty, and the blocks of one
+    level nest in those of another whenever their numbers divide each other.
 
     Returns:
         ``n_blocks + 1`` numbers, the last one ``size``.
@@ -98,21 +111,27 @@ def block_starts(size: int, n_blocks: int) -> list[int]:
 
 
 def split_blocks(x: Tensor, n_blocks: int, dim: int = -1) -> Tensor:
-    """Cut axis ``dim`` (negative) into blocks, a new axis before it; shorter blocks end in zeros."""
+    """Cut axis ``dim`` (negative) into blocks, a new axis before it; shorter blocks end
+    in zeros.
+    """
     size = x.shape[dim]
     if size % n_blocks == 0:
         return x.unflatten(dim, (n_blocks, size // n_blocks))
     starts = torch.arange(n_blocks + 1, device=x.device) * size // n_blocks
-    places = starts[:-1, None] + torch.arange(-(-size // n_blocks), device=x.device)  # [blocks, longest]
+    places = starts[:-1, None] + torch.arange(
+        -(-size // n_blocks), device=x.device
+    )  # [blocks, longest]
     last = starts[1:, None] - 1
-    # A place of padding repeats the block's own last row, so that a NaN cannot travel between blocks.
+    # A place of padding repeats the block's own last row, so that a NaN cannot travel between
+    # blocks.
     picked = x.index_select(dim, torch.minimum(places, last).flatten()).unflatten(dim, places.shape)
     return picked * (places <= last).to(x.dtype).view(*places.shape, *[1] * (-dim - 1))
 
 
 def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     """Undo :func:`split_blocks`: blocks on the axis before ``dim``, padding dropped."""
-    n_blocks, longest = x.shape[dim - 1], x.shape[dim]
+    n_blocks = x.shape[dim - 1]
+    longest = x.shape[dim]
     flat = x.flatten(dim - 1, dim)
     if size % n_blocks == 0:
         return flat
@@ -121,9 +140,15 @@ def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     return flat.index_select(dim, block * longest + row - block * size // n_blocks)
 
 
-def contract(x: Float[Tensor, "... n"], core: Float[Tensor, "*H n q"], n_blocks: int) -> Float[Tensor, "... p q"]:
-    """Product with the transpose of a block-diagonal matrix whose row i is ``core[i]`` in its block's columns."""
-    return torch.einsum("...ki,...kiq->...kq", split_blocks(x, n_blocks), split_blocks(core, n_blocks, -2))
+def contract(
+    x: Float[Tensor, "... n"], core: Float[Tensor, "*H n q"], n_blocks: int
+) -> Float[Tensor, "... p q"]:
+    """Product with the transpose of a block-diagonal matrix whose row i is ``core[i]`` in its
+    block's columns.
+    """
+    return torch.einsum(
+        "...ki,...kiq->...kq", split_blocks(x, n_blocks), split_blocks(core, n_blocks, -2)
+    )
 
 
 def expand(z: Float[Tensor, "... p q"], core: Float[Tensor, "*H n q"]) -> Float[Tensor, "... n"]:
@@ -137,15 +162,21 @@ def _transposed(z: Tensor, n_blocks: int) -> Tensor:
     return z.unflatten(-1, (n_blocks, -1)).transpose(-3, -2).flatten(-2)
 
 
-def left_features(level: Level, x: Float[Tensor, "... n"], left: Float[Tensor, "*H n t"]) -> Float[Tensor, "... b t"]:
+def left_features(
+    level: Level, x: Float[Tensor, "... n"], left: Float[Tensor, "*H n t"]
+) -> Float[Tensor, "... b t"]:
     """What the left side sees of ``x``: ``(blockdiag L)^T P_L^T x``."""
     if level.shuffled:
         x = x.unflatten(-1, (-1, level.left_blocks)).transpose(-1, -2).flatten(-2)
     return contract(x, left, level.left_blocks)
 
 
-def right_features(level: Level, x: Float[Tensor, "... n"], right: Float[Tensor, "*H n q"]) -> Float[Tensor, "... b t"]:
-    """What the right side sees of ``x``, in the order of the left blocks: ``P_R (blockdiag R^T) x``."""
+def right_features(
+    level: Level, x: Float[Tensor, "... n"], right: Float[Tensor, "*H n q"]
+) -> Float[Tensor, "... b t"]:
+    """What the right side sees of ``x``, in the order of the left blocks:
+    ``P_R (blockdiag R^T) x``.
+    """
     z = contract(x, right, level.right_blocks)
     return _transposed(z, level.left_blocks) if level.shuffled else z
 
@@ -158,7 +189,9 @@ def apply_level(level: Level, x: Tensor, left: Tensor, right: Tensor) -> Float[T
     return y if level.alpha == 1 else y * level.alpha
 
 
-def apply_transpose(level: Level, x: Tensor, left: Tensor, right: Tensor) -> Float[Tensor, "... n_in"]:
+def apply_transpose(
+    level: Level, x: Tensor, left: Tensor, right: Tensor
+) -> Float[Tensor, "... n_in"]:
     """Product of the level's transpose with ``x`` on the last axis."""
     z = left_features(level, x, left)
     y = expand(_transposed(z, level.right_blocks) if level.shuffled else z, right)

@@ -10,15 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.matrices.levels import Level, apply_level, apply_transpose, block_starts, left_features, right_features
+from tsattn.matrices.levels import (
+    Level,
+    apply_level,
+    apply_transpose,
+    block_starts,
+    left_features,
+    right_features,
+)
 
 
 class StructuredMatrix(nn.Module, ABC):
     """A matrix of ``n_out`` rows and ``n_in`` columns, or one a head, known by its cores.
 
-    ``forward`` acts on the last axis like ``nn.Linear`` without bias. With ``heads`` every core has a leading axis of
-    that length, and so has the axis before the last of every vector: ``x`` is [..., H, n_in], or [..., 1, n_in] to give
-    all heads the same vector (``x.unsqueeze(-2)``); results are [..., H, n_out]. Nothing is guessed from sizes.
+    ``forward`` acts on the last axis like ``nn.Linear`` without bias. With ``heads`` every core has
+    a leading axis of that length, and so has the axis before the last of every vector: ``x`` is
+    [..., H, n_in], or [..., 1, n_in] to give all heads the same vector (``x.unsqueeze(-2)``);
+    results are [..., H, n_out]. Nothing is guessed from sizes.
 
     A subclass must have ``forward`` and ``fan_in``; the other methods have defaults, slow ones.
 
@@ -38,9 +46,14 @@ class StructuredMatrix(nn.Module, ABC):
         for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
             if value is not None and (not isinstance(value, Integral) or value < 1):
                 raise ValueError(
-                    f"{name} of a structured matrix must be a whole number, at least 1; got {value!r}; give one"
+                    f"{name} of a structured matrix must be a whole number, at least 1; got"
+                    f" {value!r}; give one"
                 )
-        self.n_in, self.n_out, self.heads = int(n_in), int(n_out), None if heads is None else int(heads)
+        self.n_in, self.n_out, self.heads = (
+            int(n_in),
+            int(n_out),
+            None if heads is None else int(heads),
+        )
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
@@ -74,7 +87,9 @@ class StructuredMatrix(nn.Module, ABC):
         return self.n_out
 
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
-        """What ``x`` becomes so that its dot product with :meth:`key_features` of y is ``x^T M y``."""
+        """What ``x`` becomes so that its dot product with :meth:`key_features` of y is
+        ``x^T M y``.
+        """
         self.check_input(x, "n_out")
         return x
 
@@ -82,7 +97,9 @@ class StructuredMatrix(nn.Module, ABC):
         """The other side of :meth:`query_features`."""
         return self(y)
 
-    def bilinear(self, x: Float[Tensor, "... n_out"], y: Float[Tensor, "... n_in"]) -> Float[Tensor, "..."]:
+    def bilinear(
+        self, x: Float[Tensor, "... n_out"], y: Float[Tensor, "... n_in"]
+    ) -> Float[Tensor, "..."]:
         """The form ``x^T M y``, one number a pair of vectors (and a head)."""
         return (self.query_features(x) * self.key_features(y)).sum(dim=-1)
 
@@ -93,17 +110,21 @@ class StructuredMatrix(nn.Module, ABC):
 
     @property
     def flops(self) -> int:
-        """Multiply-adds of one product, by formula, all heads together; fixed factors alpha are not counted."""
+        """Multiply-adds of one product, by formula, all heads together; fixed factors alpha are not
+        counted.
+        """
         return (self.heads or 1) * self.n_in * self.n_out
 
     def lr_multipliers(self, base_width: int) -> dict[str, float]:
-        """Factor on the learning rate of each parameter, for Adam and its kin: ``base_width / fan_in``.
+        """Factor on the learning rate of each parameter, for Adam and its kin:
+        ``base_width / fan_in``.
 
-        The maximal-update rule for a dense map starts its entries with variance 1 / fan-in and moves them at a rate
-        proportional to 1 / fan-in (Yang et al. 2022, Tensor Programs V, table 3). Qiu et al. 2024 (Compute Better
-        Spent, section 3) apply it to structured layers: each core is a batch of dense maps, with a fan-in of its own.
-        So a rate found for a dense layer of ``base_width`` inputs serves the core after multiplication with this
-        factor, at any width. Levels that add up share one left map, whose fan-in is the sum of their features.
+        The maximal-update rule for a dense map starts its entries with variance 1 / fan-in and
+        moves them at a rate proportional to 1 / fan-in (Yang et al. 2022, Tensor Programs V, table
+        3). Qiu et al. 2024 (Compute Better Spent, section 3) apply it to structured layers: each
+        core is a batch of dense maps, with a fan-in of its own. So a rate found for a dense layer
+        of ``base_width`` inputs serves the core after multiplication with this factor, at any
+        width. Levels that add up share one left map, whose fan-in is the sum of their features.
 
         Args:
             base_width: Inputs of the dense layer at which the rate was found, at least 1.
@@ -115,12 +136,16 @@ class StructuredMatrix(nn.Module, ABC):
             ValueError: If ``base_width`` is below 1.
         """
         if base_width < 1:
-            raise ValueError(f"base_width must be at least 1; got {base_width}; give the width the rate was found at")
+            raise ValueError(
+                f"base_width must be at least 1; got {base_width}; give the width the rate was"
+                " found at"
+            )
         return {name: base_width / fan for name, fan in self.fan_in().items()}
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw every core anew, normal with variance 1 / fan-in: independent inputs of variance 1 give such outputs.
+        """Draw every core anew, normal with variance 1 / fan-in: independent inputs of variance 1
+        give such outputs.
 
         Args:
             generator: Source of the draws; ``None`` is torch's global one.
@@ -151,8 +176,8 @@ class StructuredMatrix(nn.Module, ABC):
             )
         if self.heads is not None and (x.dim() < 2 or x.shape[-2] not in (1, self.heads)):
             raise ValueError(
-                f"the axis before the last must be heads = {self.heads} or 1; got shape {tuple(x.shape)}; "
-                "x.unsqueeze(-2) gives every head the same vector"
+                f"the axis before the last must be heads = {self.heads} or 1; got shape"
+                f" {tuple(x.shape)}; x.unsqueeze(-2) gives every head the same vector"
             )
 
 
@@ -216,12 +241,18 @@ class LeveledMatrix(StructuredMatrix):
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
         if not levels:
-            raise ValueError("a multi-level matrix needs at least one level; got none; give a Level or a rank")
+            raise ValueError(
+                "a multi-level matrix needs at least one level; got none; give a Level or a rank"
+            )
         for level in levels:
             level.check(n_out, n_in)
         self.levels = tuple(levels)
-        self.left = nn.ParameterList([self._core(n_out, each.left_features, dtype=dtype) for each in levels])
-        self.right = nn.ParameterList([self._core(n_in, each.right_features, dtype=dtype) for each in levels])
+        self.left = nn.ParameterList(
+            [self._core(n_out, each.left_features, dtype=dtype) for each in levels]
+        )
+        self.right = nn.ParameterList(
+            [self._core(n_in, each.right_features, dtype=dtype) for each in levels]
+        )
         self.reset_parameters(generator)
 
     @property
@@ -235,7 +266,9 @@ class LeveledMatrix(StructuredMatrix):
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         self.check_input(x, "n_out")
-        first, *others = (apply_transpose(level, x, left, right) for level, left, right in self._parts)
+        first, *others = (
+            apply_transpose(level, x, left, right) for level, left, right in self._parts
+        )
         return sum(others, start=first)
 
     @property
@@ -249,12 +282,18 @@ class LeveledMatrix(StructuredMatrix):
         return sum(level.n_features for level in self.levels) if self.splits else self.n_out
 
     def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
-        """Per-level projections side by side, or ``x`` itself where a shuffled level would make them wide."""
+        """Per-level projections side by side, or ``x`` itself where a shuffled level would make
+        them wide.
+        """
         self.check_input(x, "n_out")
         if not self.splits:
             return x
         return torch.cat(
-            [left_features(level, x, left).flatten(-2) * level.alpha for level, left, _ in self._parts], -1
+            [
+                left_features(level, x, left).flatten(-2) * level.alpha
+                for level, left, _ in self._parts
+            ],
+            -1,
         )
 
     def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
@@ -262,7 +301,9 @@ class LeveledMatrix(StructuredMatrix):
         if not self.splits:
             return self(y)
         self.check_input(y, "n_in")
-        return torch.cat([right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1)
+        return torch.cat(
+            [right_features(level, y, right).flatten(-2) for level, _, right in self._parts], -1
+        )
 
     @property
     def flops(self) -> int:
@@ -278,9 +319,13 @@ class LeveledMatrix(StructuredMatrix):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw as the base class does, with each right block's own number of rows where blocks are uneven."""
+        """Draw as the base class does, with each right block's own number of rows where blocks are
+        uneven.
+        """
         super().reset_parameters(generator)
         for level, right in zip(self.levels, self.right, strict=True):
             starts = block_starts(self.n_in, level.right_blocks)
             for start, stop in itertools.pairwise(starts):
-                right[..., start:stop, :] *= (self.n_in / level.right_blocks / (stop - start)) ** 0.5
+                right[..., start:stop, :] *= (
+                    self.n_in / level.right_blocks / (stop - start)
+                ) ** 0.5

@@ -30,7 +30,8 @@ class TokenCache(Protocol):
 
 
 class Attention(nn.Module):
-    """Multi-head attention: ``score`` gives features, ``pattern`` says who sees whom, the kernel does the rest.
+    """Multi-head attention: ``score`` gives features, ``pattern`` says who sees whom, the kernel
+    does the rest.
 
     Args:
         d_model: Token width.
@@ -75,7 +76,8 @@ class Attention(nn.Module):
             n_last: With places: only so many last tokens look, and only they are answered.
 
         Raises:
-            ValueError: If ``context`` is given and the score or the pattern has no meaning for two sequences.
+            ValueError: If ``context`` is given and the score or the pattern has no meaning for two
+                sequences.
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
             q, k = self.score.features_at(x, places, n_last)
@@ -118,7 +120,9 @@ class Attention(nn.Module):
         Raises:
             ValueError: If the pattern is not causal.
         """
-        return self._make_cache(batch=n_sequences, max_length=max_length, dtype=dtype, device=device)
+        return self._make_cache(
+            batch=n_sequences, max_length=max_length, dtype=dtype, device=device
+        )
 
     def _make_cache(self, **sizes: Any) -> TokenCache:
         cache: TokenCache = self._cache_for(self.pattern, self.score.d_key, **sizes)
@@ -126,7 +130,8 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
-        """The next tokens of each sequence, given what the cache holds of those before; equals the causal full pass.
+        """The next tokens of each sequence, given what the cache holds of those before; equals the
+        causal full pass.
 
         Args:
             cache: From :meth:`make_cache`; the new tokens are added to it.
@@ -152,20 +157,28 @@ class Attention(nn.Module):
         self.score.check_context()
         if self.pattern != Pattern():
             raise ValueError(
-                "causal and windowed patterns compare positions of one sequence, and queries and keys here come from"
-                f" two; got {self.pattern}; use Pattern() for cross-attention"
+                "causal and windowed patterns compare positions of one sequence, and queries and"
+                f" keys here come from two; got {self.pattern}; use Pattern() for cross-attention"
             )
 
     def _values(self, x: Tensor) -> Tensor:
         return self.value(x).unflatten(2, (self.n_value_heads, self.d_value)).transpose(1, 2)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any) -> Tensor:
-        how: dict[str, Any] = {"levels": self.score.levels, "pattern": self.pattern, "scale": self.score.scale}
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any
+    ) -> Tensor:
+        how: dict[str, Any] = {
+            "levels": self.score.levels,
+            "pattern": self.pattern,
+            "scale": self.score.scale,
+        }
         return attend(q, k, v, **how, key_mask=key_mask, **parts)
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
         score = self.score
-        return weigh(q, k, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale)
+        return weigh(
+            q, k, levels=score.levels, pattern=self.pattern, key_mask=key_mask, scale=score.scale
+        )
 
     def _join(self, seen: Tensor) -> Tensor:
         return self.out(seen.transpose(1, 2).flatten(2))
@@ -184,11 +197,12 @@ class Attention(nn.Module):
 
 
 class GlobalLocalAttention(Attention):
-    """Two softmaxes over the same values: half of each head's features sees everything, the other half a window.
+    """Two softmaxes over the same values: half of each head's features sees everything, the other
+    half a window.
 
-    A baseline of Kuang et al. 2025: ``(softmax(S_global) + softmax(S_local)) V``. Rows of the weights sum to **two**.
-    The layer's linear output map can undo the factor; the plain sum is kept because it is what the paper compares
-    with.
+    A baseline of Kuang et al. 2025: ``(softmax(S_global) + softmax(S_local)) V``. Rows of the
+    weights sum to **two**. The layer's linear output map can undo the factor; the plain sum is kept
+    because it is what the paper compares with.
 
     Args:
         d_model: Token width.
@@ -216,22 +230,28 @@ class GlobalLocalAttention(Attention):
     ) -> None:
         score = DotScore(d_model, n_heads, n_key_heads=n_key_heads, norm=norm, generator=generator)
         pattern = Pattern(causal=causal)
-        super().__init__(d_model, score=score, pattern=pattern, n_value_heads=n_key_heads, generator=generator)
+        super().__init__(
+            d_model, score=score, pattern=pattern, n_value_heads=n_key_heads, generator=generator
+        )
         if score.d_key < 2:
-            raise ValueError(f"both halves of a head need features; got {score.d_key} a head; widen the heads")
+            raise ValueError(
+                f"both halves of a head need features; got {score.d_key} a head; widen the heads"
+            )
         self.d_global = (score.d_key + 1) // 2  # features of the global half
         self.local = Pattern(causal=causal, window=window)
 
     def _check_context(self) -> None:
         raise ValueError(
-            "global+local attention has a window over one sequence, and queries and keys here come from two; use"
-            " Attention with DotScore or BilinearScore for cross-attention"
+            "global+local attention has a window over one sequence, and queries and keys here come"
+            " from two; use Attention with DotScore or BilinearScore for cross-attention"
         )
 
     def _halves(self, x: Tensor) -> list[Tensor]:
         return list(x.split([self.d_global, x.shape[3] - self.d_global], dim=3))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **parts: Any
+    ) -> Tensor:
         (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
         far = attend(q_far, k_far, v, pattern=self.pattern, key_mask=key_mask, **parts)
         return far + attend(q_near, k_near, v, pattern=self.local, key_mask=key_mask, **parts)
@@ -246,4 +266,6 @@ class GlobalLocalAttention(Attention):
         from tsattn.nn.cache import HalvesCache
 
         far = self._cache_for(self.pattern, self.d_global, **sizes)
-        return HalvesCache(far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes))
+        return HalvesCache(
+            far, self._cache_for(self.local, self.score.d_key - self.d_global, **sizes)
+        )

@@ -22,7 +22,9 @@ class TransformerBlock(nn.Module):
         dropout: Rate on what is added to the stream.
     """
 
-    def __init__(self, attention: Attention, feed_forward: FeedForward, *, d_model: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, attention: Attention, feed_forward: FeedForward, *, d_model: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
@@ -45,7 +47,9 @@ class TransformerBlock(nn.Module):
             places: Where the tokens stand, for a score by groups.
             n_last: With places: answer so many last tokens only.
         """
-        seen = self.attention(self.norm_attention(x), key_mask=key_mask, places=places, n_last=n_last)
+        seen = self.attention(
+            self.norm_attention(x), key_mask=key_mask, places=places, n_last=n_last
+        )
         return self._then_feed_forward(x if n_last is None else x[:, x.shape[1] - n_last :], seen)
 
     def weights(
@@ -64,10 +68,12 @@ class TransformerBlock(nn.Module):
 
 
 class ChannelMixer(nn.Module):
-    """Each channel looks at all channels of its window at the same token, and adds what it sees (pre-norm).
+    """Each channel looks at all channels of its window at the same token, and adds what it sees
+    (pre-norm).
 
-    Channels are known by their place: each has a learned vector, added to its normalised tokens before anybody looks,
-    so that one channel may listen to a certain other one. Time does not mix here.
+    Channels are known by their place: each has a learned vector, added to its normalised tokens
+    before anybody looks, so that one channel may listen to a certain other one. Time does not mix
+    here.
 
     Args:
         n_channels: Channels C of every window.
@@ -88,8 +94,11 @@ class ChannelMixer(nn.Module):
     ) -> None:
         super().__init__()
         self.n_channels = n_channels
-        self.attention = Attention(d_model, score=DotScore(d_model, n_heads, generator=generator), generator=generator)
-        # As large as the normalised tokens: otherwise channels of one kind could not be told apart for long.
+        self.attention = Attention(
+            d_model, score=DotScore(d_model, n_heads, generator=generator), generator=generator
+        )
+        # As large as the normalised tokens: otherwise channels of one kind could not be told apart
+        # for long.
         start = torch.empty(n_channels, d_model, device="cpu").normal_(generator=generator)
         self.places = nn.Parameter(start)
         self.norm = nn.LayerNorm(d_model, device="cpu")
@@ -105,9 +114,15 @@ class ChannelMixer(nn.Module):
             key_mask: True where a token may be looked at.
         """
         by_token = self.norm(x).unflatten(0, (-1, self.n_channels)).transpose(1, 2)
-        seen = None if key_mask is None else key_mask.unflatten(0, (-1, self.n_channels)).transpose(1, 2).flatten(0, 1)
+        seen = (
+            None
+            if key_mask is None
+            else key_mask.unflatten(0, (-1, self.n_channels)).transpose(1, 2).flatten(0, 1)
+        )
         mixed = self.attention((by_token + self.places).flatten(0, 1), key_mask=seen)
-        return x + self.dropout(mixed.unflatten(0, by_token.shape[:2]).transpose(1, 2).flatten(0, 1))
+        return x + self.dropout(
+            mixed.unflatten(0, by_token.shape[:2]).transpose(1, 2).flatten(0, 1)
+        )
 
 
 class TransformerStack(nn.Module):
@@ -116,11 +131,16 @@ class TransformerStack(nn.Module):
     Args:
         blocks: The blocks, first to last.
         d_model: Token width.
-        mixers: What lets channels look at one another after each block; none keeps them independent.
+        mixers: What lets channels look at one another after each block; none keeps them
+            independent.
     """
 
     def __init__(
-        self, blocks: Sequence[TransformerBlock], *, d_model: int, mixers: Sequence[ChannelMixer] = ()
+        self,
+        blocks: Sequence[TransformerBlock],
+        *,
+        d_model: int,
+        mixers: Sequence[ChannelMixer] = (),
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
@@ -163,7 +183,10 @@ class TransformerStack(nn.Module):
     ) -> list[TokenCache]:
         """One cache a block, as in :meth:`tsattn.nn.attention.Attention.make_cache`."""
         blocks = self._blocks
-        return [b.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device) for b in blocks]
+        return [
+            b.attention.make_cache(n_sequences, max_length, dtype=dtype, device=device)
+            for b in blocks
+        ]
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], caches: list[TokenCache]) -> Float[Tensor, "B n D"]:
@@ -177,7 +200,9 @@ class TransformerStack(nn.Module):
         return self.norm(x)
 
     def _mix(self, layer: int, x: Tensor, key_mask: Tensor | None) -> Tensor:
-        return cast(ChannelMixer, self.mixers[layer])(x, key_mask=key_mask) if len(self.mixers) else x
+        return (
+            cast(ChannelMixer, self.mixers[layer])(x, key_mask=key_mask) if len(self.mixers) else x
+        )
 
     @property
     def _blocks(self) -> list[TransformerBlock]:

@@ -1,4 +1,6 @@
-"""Networks in plain values: the settings of a user, the whole description, and what each attention takes."""
+"""Networks in plain values: the settings of a user, the whole description, and what each attention
+takes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -36,12 +38,22 @@ READS: dict[str, tuple[str, ...]] = {
 }
 # Settings that older versions wrote; no forecaster ever gave them another value than the default.
 _GONE = {"head_dropout"}
-_SIZES = ("context", "horizon", "d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+_SIZES = (
+    "context",
+    "horizon",
+    "d_model",
+    "n_heads",
+    "n_layers",
+    "d_ff",
+    "patch_len",
+    "patch_stride",
+)
 
 
 @dataclass(frozen=True, repr=False)
 class Network(Settings):
-    """How a patch transformer looks: what :class:`ModelConfig` holds, but for what ``fit`` derives from the data.
+    """How a patch transformer looks: what :class:`ModelConfig` holds, but for what ``fit`` derives
+    from the data.
 
     Args:
         d_model: Token width.
@@ -51,23 +63,26 @@ class Network(Settings):
         patch_len: Rows in a patch.
         patch_stride: Rows between patch starts.
         dropout: Rate in [0, 1), rounded to a multiple of 1/256.
-        ranks: Features per level, coarse to fine: for ``"mlr"`` summing to ``d_model // n_heads``, for
-            ``"bilinear_mlr"`` those of the matrix. Default: half of a head's features, a quarter, the rest.
-        block_sizes: Patches per block at each level. Default: halving from the whole context. ``"calendar"``: the
-            whole context, then a week and a day as far as the frequency has them and the context is longer.
-        offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or ``"heads"`` shifts
-            every second layer or head by a third of the second level's block, rounded down, so that borders of one grid
-            lie inside blocks of the other.
-        scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys, each level
-            divided by its rank, each score by the number of levels that its pair shares.
-        window: Patches seen in layers with a window, the patch itself included. Default: a quarter of all, so that
-            half of them are in view.
-        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window, such as ``"GWW"``.
+        ranks: Features per level, coarse to fine: for ``"mlr"`` summing to ``d_model // n_heads``,
+            for ``"bilinear_mlr"`` those of the matrix. Default: half of a head's features, a
+            quarter, the rest.
+        block_sizes: Patches per block at each level. Default: halving from the whole context.
+            ``"calendar"``: the whole context, then a week and a day as far as the frequency has
+            them and the context is longer.
+        offset: Shift of the block grid in patches, one number or one a head; ``"layers"`` or
+            ``"heads"`` shifts every second layer or head by a third of the second level's block,
+            rounded down, so that borders of one grid lie inside blocks of the other.
+        scaling: ``"default"``: one factor for all levels. ``"paper"``: normalised queries and keys,
+            each level divided by its rank, each score by the number of levels that its pair shares.
+        window: Patches seen in layers with a window, the patch itself included. Default: a quarter
+            of all, so that half of them are in view.
+        layer_pattern: Layers in turn, ``"G"`` sees everything and ``"W"`` a window, such as
+            ``"GWW"``.
         rotary: Turn queries and keys by their positions (needs even ranks).
-        head_rank: Numbers through which the states reach the horizon, fewer to learn on short series. Default: all
-            states reach every step by themselves.
-        channel_mixing: Let the channels of a wide frame look at one another: an attention over channels at each token,
-            after each block.
+        head_rank: Numbers through which the states reach the horizon, fewer to learn on short
+            series. Default: all states reach every step by themselves.
+        channel_mixing: Let the channels of a wide frame look at one another: an attention over
+            channels at each token, after each block.
 
     Settings that an attention does not have are refused when a network is made of them.
 
@@ -110,7 +125,9 @@ class Network(Settings):
             ValueError: As :class:`ModelConfig`.
         """
         left_out = ("channel_mixing", *derived)
-        own = {name: _plain(value) for name, value in self.get_params().items() if name not in left_out}
+        own = {
+            name: _plain(value) for name, value in self.get_params().items() if name not in left_out
+        }
         return ModelConfig(context=context, horizon=horizon, **own, **derived)
 
 
@@ -121,13 +138,14 @@ class ModelConfig:
     Args:
         context: Rows a window reads.
         horizon: Rows it answers for.
-        backbone: The attention of a patch transformer (``"standard"``, ``"sliding_window"``, ``"global_local"``,
-            ``"mlr"``, ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``), or a linear model (``"nlinear"``,
-            ``"dlinear"``, ``"rlinear"``).
-        equivariant: The forecast follows any shift and positive scale of the window, so that series of
-            different size need no scaler at prediction time. Patch transformers and ``"rlinear"`` always do.
-        architecture: ``"encoder"`` maps all patches to the horizon at once; ``"decoder"`` forecasts the next patch
-            from those before, again and again.
+        backbone: The attention of a patch transformer (``"standard"``, ``"sliding_window"``,
+            ``"global_local"``, ``"mlr"``, ``"bilinear_mlr"``, ``"bilinear_btt"``, ``"mlbtc"``), or
+            a linear model (``"nlinear"``, ``"dlinear"``, ``"rlinear"``).
+        equivariant: The forecast follows any shift and positive scale of the window, so that series
+            of different size need no scaler at prediction time. Patch transformers and
+            ``"rlinear"`` always do.
+        architecture: ``"encoder"`` maps all patches to the horizon at once; ``"decoder"`` forecasts
+            the next patch from those before, again and again.
         n_kv_heads: Heads of keys and values, a divisor of ``n_heads``; default as many.
         learn_scales: Train a factor for each head and level.
         tt_rank: Rank of the block tensor train of ``"bilinear_btt"``; default 1.
@@ -141,11 +159,12 @@ class ModelConfig:
         n_known: Covariates that are known through the horizon, those of the calendar among them.
         n_static: Covariates with one value in a series.
         mixed_channels: Channels that look at one another; 0 keeps them independent.
-        Others: As in :class:`Network`; a token is a patch, and the patches of a decoder do not overlap.
+        Others: As in :class:`Network`; a token is a patch, and the patches of a decoder do not
+            overlap.
 
     Raises:
-        ValueError: If a value is out of its range, the backbone is unknown, or it does not take a setting or cannot
-            read covariates (:data:`READS`).
+        ValueError: If a value is out of its range, the backbone is unknown, or it does not take a
+            setting or cannot read covariates (:data:`READS`).
     """
 
     context: int
@@ -193,8 +212,8 @@ class ModelConfig:
         if self.masked and self.kind != "encoder":
             kind = self.backbone if self.backbone in LINEAR_KINDS else self.architecture
             raise ValueError(
-                f"missing='mask' is for attention encoders, which can look past missing values; got {kind!r}; use"
-                " missing='interpolate' or 'ffill'"
+                "missing='mask' is for attention encoders, which can look past missing values; got"
+                f" {kind!r}; use missing='interpolate' or 'ffill'"
             )
         if self.backbone in LINEAR_KINDS:
             return
@@ -213,38 +232,49 @@ class ModelConfig:
         return "linear" if self.backbone in LINEAR_KINDS else self.architecture
 
     def _check_reads(self) -> None:
-        counts = {"n_past": "past", "n_known": "future", "n_static": "static", "mixed_channels": "mixing"}
+        counts = {
+            "n_past": "past",
+            "n_known": "future",
+            "n_static": "static",
+            "mixed_channels": "mixing",
+        }
         for name, what in counts.items():
             value = getattr(self, name)
             if check_whole(name, value, 0) and what not in READS.get(self.kind, ()):
                 raise ValueError(
-                    f"a {self.kind} network reads no covariates and mixes no channels; got {name} = {value}; use an"
-                    " attention encoder, or leave them out"
+                    f"a {self.kind} network reads no covariates and mixes no channels; got {name} ="
+                    f" {value}; use an attention encoder, or leave them out"
                 )
         if self.mixed_channels == 1:
-            raise ValueError("mixed_channels must be at least 2, or 0 for independent channels; got 1")
+            raise ValueError(
+                "mixed_channels must be at least 2, or 0 for independent channels; got 1"
+            )
 
     def _check_head(self) -> None:
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}; got {self.head!r}")
         if self.head_rank is not None and self.kind != "encoder":
             raise ValueError(
-                f"head_rank is for attention encoders; got {self.head_rank} for a {self.kind} network; drop it"
+                f"head_rank is for attention encoders; got {self.head_rank} for a {self.kind}"
+                " network; drop it"
             )
         if self.head != "point" and self.kind != "encoder":
             raise ValueError(
-                f"a decoder feeds on points and a linear model gives points; got head = {self.head!r}; use an attention"
-                " encoder, or calibrate intervals around the forecaster"
+                "a decoder feeds on points and a linear model gives points; got head ="
+                f" {self.head!r}; use an attention encoder, or calibrate intervals around the"
+                " forecaster"
             )
         if self.masked and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
-                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill missing values, or use"
-                " another head"
+                f"missing='mask' and head={self.head!r} need windows measured in two ways; fill"
+                " missing values, or use another head"
             )
 
     def _check_architecture(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}")
+            raise ValueError(
+                f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
+            )
         if self.architecture == "decoder" and self.patch_stride != self.patch_len:
             raise ValueError(
                 "a decoder's patches must not overlap; got patch_stride ="
@@ -252,7 +282,8 @@ class ModelConfig:
             )
         if self.architecture == "decoder" and self.linear_skip:
             raise ValueError(
-                "a decoder has no map from the whole window to the horizon; got linear_skip = True; set False"
+                "a decoder has no map from the whole window to the horizon; got linear_skip = True;"
+                " set False"
             )
 
     def _check_options(self) -> None:
@@ -261,24 +292,28 @@ class ModelConfig:
             if getattr(self, name) != neutral[name] and name not in _TAKES[self.backbone]:
                 takers = ", ".join(kind for kind, options in _TAKES.items() if name in options)
                 raise ValueError(
-                    f"attention {self.backbone!r} does not take {name}; got {getattr(self, name)!r}; leave it out, or"
-                    f" use one of {takers}"
+                    f"attention {self.backbone!r} does not take {name}; got"
+                    f" {getattr(self, name)!r}; leave it out, or use one of {takers}"
                 )
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}; got {self.scaling!r}")
         if isinstance(self.offset, str) and self.offset not in ("layers", "heads"):
-            raise ValueError(f"offset must be whole numbers, 'layers' or 'heads'; got {self.offset!r}")
+            raise ValueError(
+                f"offset must be whole numbers, 'layers' or 'heads'; got {self.offset!r}"
+            )
 
     def _check_pattern(self) -> None:
         pattern = self.layer_pattern
         if pattern is not None and (not pattern or set(pattern) - set("GW")):
-            raise ValueError(f"layer_pattern must be made of G and W, such as 'GWW'; got {pattern!r}")
+            raise ValueError(
+                f"layer_pattern must be made of G and W, such as 'GWW'; got {pattern!r}"
+            )
         windowed = self.backbone in ("sliding_window", "global_local") or "W" in (pattern or "")
         for name in ("window", "n_global"):
             if getattr(self, name) and not windowed:
                 raise ValueError(
-                    f"{name} needs a layer with a window; got {name} = {getattr(self, name)} without one; add"
-                    " layer_pattern='W' or leave it out"
+                    f"{name} needs a layer with a window; got {name} = {getattr(self, name)}"
+                    " without one; add layer_pattern='W' or leave it out"
                 )
 
     @property
@@ -307,7 +342,9 @@ class ModelConfig:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known - _GONE):
-            raise ValueError(f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"a model has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         return cls(**{name: _plain(value) for name, value in values.items() if name not in _GONE})
 
 

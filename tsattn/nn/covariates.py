@@ -1,4 +1,6 @@
-"""Layers for covariates: tokens of the context, and what the known ones of each step ahead add to its forecast."""
+"""Layers for covariates: tokens of the context, and what the known ones of each step ahead add to
+its forecast.
+"""
 
 import torch
 from jaxtyping import Float
@@ -12,8 +14,8 @@ from tsattn.nn.patching import patchify
 class CovariateTokens(nn.Module):
     """Covariates of the context as tokens to be added to those of the series.
 
-    Past and known covariates are cut into the same patches as the series and mapped by one matrix; static ones give
-    one vector, added to every token.
+    Past and known covariates are cut into the same patches as the series and mapped by one matrix;
+    static ones give one vector, added to every token.
 
     Args:
         config: Sizes of patches and tokens, and how many covariates there are.
@@ -23,10 +25,19 @@ class CovariateTokens(nn.Module):
     def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        moving, width = config.n_past + config.n_known, config.d_model
+        moving = config.n_past + config.n_known
+        width = config.d_model
         # No constants: the embedding of the series has one.
-        self.project = linear(moving * config.patch_len, width, bias=False, generator=generator) if moving else None
-        self.static = linear(config.n_static, width, bias=False, generator=generator) if config.n_static else None
+        self.project = (
+            linear(moving * config.patch_len, width, bias=False, generator=generator)
+            if moving
+            else None
+        )
+        self.static = (
+            linear(config.n_static, width, bias=False, generator=generator)
+            if config.n_static
+            else None
+        )
 
     def forward(
         self,
@@ -35,10 +46,13 @@ class CovariateTokens(nn.Module):
         static: Float[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B L D"]:
         """Tokens of each window; only the context of the known covariates is read."""
-        config, parts = self.config, []
+        config = self.config
+        parts = []
         moving = [rows[:, : config.context] for rows in (past, known) if rows is not None]
         if self.project is not None:
-            patches = patchify(torch.cat(moving, -1).transpose(1, 2), config.patch_len, config.patch_stride)
+            patches = patchify(
+                torch.cat(moving, -1).transpose(1, 2), config.patch_len, config.patch_stride
+            )
             parts.append(self.project(patches.transpose(1, 2).flatten(2)))
         if self.static is not None and static is not None:
             parts.append(self.static(static)[:, None].expand(-1, config.n_tokens, -1))
@@ -46,10 +60,12 @@ class CovariateTokens(nn.Module):
 
 
 class StepNetwork(nn.Module):
-    """What the known covariates of each step ahead add to its forecast, as in TiDE's temporal decoder.
+    """What the known covariates of each step ahead add to its forecast, as in TiDE's temporal
+    decoder.
 
-    A residual network of one hidden layer, the same for all steps, that sees the covariates of the step beside the
-    mean state of the encoder (Das et al., TMLR 2023). A step sees no other step's covariates.
+    A residual network of one hidden layer, the same for all steps, that sees the covariates of the
+    step beside the mean state of the encoder (Das et al., TMLR 2023). A step sees no other step's
+    covariates.
 
     Args:
         n_known: Covariates of a step.
@@ -59,7 +75,12 @@ class StepNetwork(nn.Module):
     """
 
     def __init__(
-        self, n_known: int, d_model: int, n_parameters: int, *, generator: torch.Generator | None = None
+        self,
+        n_known: int,
+        d_model: int,
+        n_parameters: int,
+        *,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         hidden = 2 * d_model
@@ -68,13 +89,17 @@ class StepNetwork(nn.Module):
         self.narrow = linear(hidden, n_parameters, generator=generator)
         self.skip = linear(n_known, n_parameters, bias=False, generator=generator)
 
-    def forward(self, known: Float[Tensor, "B F K"], states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
+    def forward(
+        self, known: Float[Tensor, "B F K"], states: Float[Tensor, "B L D"]
+    ) -> Float[Tensor, "B F P"]:
         """What to add to the head's output at each step."""
         hidden = self.widen_step(known) + self.widen_state(states.mean(1, keepdim=True))
         return self.narrow(nn.functional.gelu(hidden)) + self.skip(known)
 
 
-def require(config: ModelConfig, past: Tensor | None, known: Tensor | None, static: Tensor | None) -> None:
+def require(
+    config: ModelConfig, past: Tensor | None, known: Tensor | None, static: Tensor | None
+) -> None:
     """Refuse covariates that a network was not built for, and their absence.
 
     Raises:
@@ -87,4 +112,6 @@ def require(config: ModelConfig, past: Tensor | None, known: Tensor | None, stat
         got = None if given is None else tuple(given.shape[1:])
         if got != wanted:
             kind = "no" if wanted is None else f"windows of shape {wanted} as"
-            raise ValueError(f"the network reads {kind} {name} covariates; got {'none' if got is None else got}")
+            raise ValueError(
+                f"the network reads {kind} {name} covariates; got {'none' if got is None else got}"
+            )

@@ -11,12 +11,14 @@ from tsattn.nn.variants import make_stack
 
 
 class PatchDecoder(nn.Module):
-    """Channel-independent causal transformer: each patch forecasts the next one, from itself and those before.
+    """Channel-independent causal transformer: each patch forecasts the next one, from itself and
+    those before.
 
-    A window is normalised by its own statistics and cut into patches that do not overlap and end with its last row
-    (rows at its start that fill no patch are left out). Forecast patches are appended until the horizon is covered.
-    Without gradients the keys and values of earlier patches come from caches, one a layer; with gradients, and under
-    an autocast, every step is a full pass over the patches so far, which gives the same numbers.
+    A window is normalised by its own statistics and cut into patches that do not overlap and end
+    with its last row (rows at its start that fill no patch are left out). Forecast patches are
+    appended until the horizon is covered. Without gradients the keys and values of earlier patches
+    come from caches, one a layer; with gradients, and under an autocast, every step is a full pass
+    over the patches so far, which gives the same numbers.
 
     Args:
         config: Sizes and attention, ``architecture="decoder"``.
@@ -27,8 +29,11 @@ class PatchDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.revin = RevIN("mean")
-        length, width = config.patch_len, config.d_model
-        self.embedding = PatchEmbedding(config.n_tokens, length, width, dropout=config.dropout, generator=generator)
+        length = config.patch_len
+        width = config.d_model
+        self.embedding = PatchEmbedding(
+            config.n_tokens, length, width, dropout=config.dropout, generator=generator
+        )
         self.stack = make_stack(config, generator=generator)
         self.head = linear(width, length, generator=generator)
 
@@ -74,7 +79,8 @@ class PatchDecoder(nn.Module):
         caches = self.stack.make_caches(
             len(patches), patches.shape[1] + n_steps - 1, dtype=patches.dtype, device=patches.device
         )
-        done, forecast = 0, []
+        done = 0
+        forecast = []
         for _ in range(n_steps):
             states = self.stack.step(self.embedding(patches, start=done), caches)
             done += patches.shape[1]

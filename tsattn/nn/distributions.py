@@ -20,10 +20,11 @@ class DistributionOutput(ABC):
 
     Attributes:
         name: What users call it.
-        args_dim: Its arguments in order, each with the count of raw numbers it takes, as in gluonts.
+        args_dim: Its arguments in order, each with the count of raw numbers it takes, as in
+            gluonts.
         location: The argument that a linear skip connection adds to, before :meth:`domain_map`.
-        shifts: Whether the family is closed under any shift. A family that is not lives on a support that begins
-            at zero and follows a change of scale only.
+        shifts: Whether the family is closed under any shift. A family that is not lives on a
+            support that begins at zero and follows a change of scale only.
         inside: A value of the support; it stands in for missing ones.
     """
 
@@ -54,7 +55,9 @@ class DistributionOutput(ABC):
         """One draw for each element of the arguments, which are on the generator's device."""
 
     def without_density(self, args: Args) -> Tensor | None:
-        """Where the distribution is a single point (scale zero), or ``None`` where that cannot happen."""
+        """Where the distribution is a single point (scale zero), or ``None`` where that cannot
+        happen.
+        """
         return args[-1] == 0 if self.shifts else None
 
     def outside(self, y: Tensor) -> Tensor:
@@ -64,13 +67,15 @@ class DistributionOutput(ABC):
     def _refuse_shift(self, loc: Tensor | None) -> None:
         if loc is not None:
             raise ValueError(
-                f"{self.name} begins at zero and cannot be moved by a level; got one; pass level=None and normalise"
-                " windows by MeanScale"
+                f"{self.name} begins at zero and cannot be moved by a level; got one; pass"
+                " level=None and normalise windows by MeanScale"
             )
 
 
 class NormalOutput(DistributionOutput):
-    """Normal; the mean is any number, the standard deviation a softplus that stays above the machine epsilon."""
+    """Normal; the mean is any number, the standard deviation a softplus that stays above the
+    machine epsilon.
+    """
 
     name = "normal"
     args_dim: ClassVar[dict[str, int]] = {"loc": 1, "scale": 1}
@@ -96,9 +101,13 @@ class NormalOutput(DistributionOutput):
 
 
 class StudentT(distributions.StudentT):
-    """torch's, but its inner chi-square too heeds ``validate_args``: no check, no wait for the device, NaN passes."""
+    """torch's, but its inner chi-square too heeds ``validate_args``: no check, no wait for the
+    device, NaN passes.
+    """
 
-    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None
+    ) -> None:
         self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
         self._chi2 = distributions.Chi2(self.df, validate_args=validate_args)
         distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
@@ -134,16 +143,19 @@ class StudentTOutput(DistributionOutput):
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         df, loc, scale = args
-        # A normal over the root of an independent chi-square (twice a gamma of half the degrees) per degree.
+        # A normal over the root of an independent chi-square (twice a gamma of half the degrees)
+        # per degree.
         chi_square = 2 * torch._standard_gamma(df / 2, generator=generator)
         return loc + scale * _standard_normal(loc, generator) * (df / chi_square).sqrt()
 
 
 class NegativeBinomialOutput(DistributionOutput):
-    """Counts: failures with odds ``exp(logits)`` before ``total_count`` successes; mean total_count * exp(logits).
+    """Counts: failures with odds ``exp(logits)`` before ``total_count`` successes; mean total_count
+    * exp(logits).
 
-    Counts have no exact change of scale. As in gluonts the scale multiplies the odds, which multiplies the mean and
-    keeps ``total_count``, hence the part of the squared coefficient of variation that does not fade for large means.
+    Counts have no exact change of scale. As in gluonts the scale multiplies the odds, which
+    multiplies the mean and keeps ``total_count``, hence the part of the squared coefficient of
+    variation that does not fade for large means.
     """
 
     name = "negative_binomial"
@@ -167,13 +179,17 @@ class NegativeBinomialOutput(DistributionOutput):
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
         total_count, logits = args
         odds = logits.exp().clamp(max=torch.finfo(logits.dtype).max)
-        count, odds_, q_ = np.broadcast_arrays(total_count[..., None].numpy(), odds[..., None].numpy(), q.numpy())
+        count, odds_, q_ = np.broadcast_arrays(
+            total_count[..., None].numpy(), odds[..., None].numpy(), q.numpy()
+        )
         return torch.as_tensor(count_quantiles(q_, count, odds_))
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         total_count, logits = args
         # Poisson counts whose rate is gamma distributed.
-        rate = torch._standard_gamma(total_count, generator=generator) * logits.exp().clamp(max=_LAST_WHOLE)
+        rate = torch._standard_gamma(total_count, generator=generator) * logits.exp().clamp(
+            max=_LAST_WHOLE
+        )
         return torch.poisson(rate.clamp(max=_LAST_WHOLE), generator=generator)
 
     def outside(self, y: Tensor) -> Tensor:
@@ -181,7 +197,9 @@ class NegativeBinomialOutput(DistributionOutput):
 
 
 class LogNormalOutput(NormalOutput):
-    """Positive values whose logarithm is normal with mean ``loc`` and standard deviation ``scale``."""
+    """Positive values whose logarithm is normal with mean ``loc`` and standard deviation
+    ``scale``.
+    """
 
     name = "log_normal"
     shifts = False
@@ -208,9 +226,10 @@ class LogNormalOutput(NormalOutput):
 class MeanScale(nn.Module):
     """A window over its mean absolute value: what networks see whose forecasts begin at zero.
 
-    Takes the place of :class:`tsattn.nn.patching.RevIN` for families that no shift maps to themselves, like the mean
-    scaler of gluonts; heads undo it. Values keep their sign and zeros stay zeros. A window of zeros
-    alone has scale 1 / T, the least that T counts with one event could have, whatever else is in the batch.
+    Takes the place of :class:`tsattn.nn.patching.RevIN` for families that no shift maps to
+    themselves, like the mean scaler of gluonts; heads undo it. Values keep their sign and zeros
+    stay zeros. A window of zeros alone has scale 1 / T, the least that T counts with one event
+    could have, whatever else is in the batch.
     """
 
     def statistics(self, x: Float[Tensor, "*B T"]) -> tuple[None, Float[Tensor, "*B 1"]]:
@@ -218,22 +237,27 @@ class MeanScale(nn.Module):
         mean = x.abs().mean(-1, keepdim=True)
         return None, torch.where(mean == 0, torch.full_like(mean, 1 / x.shape[-1]), mean)
 
-    def forward(self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B T"]:
+    def forward(
+        self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]
+    ) -> Float[Tensor, "*B T"]:
         """Divide by the scale given."""
         return x / spread
 
 
 FAMILIES: dict[str, DistributionOutput] = {
-    family.name: family for family in (StudentTOutput(), NormalOutput(), NegativeBinomialOutput(), LogNormalOutput())
+    family.name: family
+    for family in (StudentTOutput(), NormalOutput(), NegativeBinomialOutput(), LogNormalOutput())
 }
 
 
 def count_quantiles(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Least whole numbers that a negative binomial variable does not exceed with probability ``q`` or more.
+    """Least whole numbers that a negative binomial variable does not exceed with probability ``q``
+    or more.
 
-    P(X <= k) is the regularised incomplete beta function I(total_count, k + 1) at 1 / (1 + odds). The search starts
-    at a gamma variable of the same mean and variance, widens until it has passed the number, and halves. Beyond 2^53,
-    where neighbours are no longer told apart, the limit for large odds answers: odds times a gamma variable.
+    P(X <= k) is the regularised incomplete beta function I(total_count, k + 1) at 1 / (1 + odds).
+    The search starts at a gamma variable of the same mean and variance, widens until it has passed
+    the number, and halves. Beyond 2^53, where neighbours are no longer told apart, the limit for
+    large odds answers: odds times a gamma variable.
 
     Args:
         q: Probabilities in (0, 1).
@@ -261,10 +285,12 @@ def _search(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray, high: np.n
     def reached(index: np.ndarray, k: np.ndarray) -> np.ndarray:
         return _at_most(k, total_count[index], odds[index], q[index])
 
-    low, width = np.full(high.size, -1.0), 1.0
+    low = np.full(high.size, -1.0)
+    width = 1.0
     everything = np.arange(high.size)
     first = reached(everything, high)
-    up, down = everything[~first & (high < _LAST_WHOLE)], everything[first]
+    up = everything[~first & (high < _LAST_WHOLE)]
+    down = everything[first]
     while up.size or down.size:
         low[up] = high[up]
         high[up] = np.minimum(high[up] + width, _LAST_WHOLE)
@@ -273,7 +299,8 @@ def _search(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray, high: np.n
         below = high[down] - width
         yes = reached(down, below)
         high[down[yes]], low[down[~yes]] = below[yes], below[~yes]
-        down, width = down[yes], 2 * width
+        down = down[yes]
+        width = 2 * width
     between = everything[(high - low > 1) & (high < _LAST_WHOLE)]
     while between.size:
         middle = np.floor((low[between] + high[between]) / 2)
@@ -286,7 +313,8 @@ def _at_most(k: np.ndarray, total_count: np.ndarray, odds: np.ndarray, q: np.nda
     """Whether P(X <= k) >= q. Of two spellings the one whose small probability keeps its digits."""
     from scipy.special import betainc  # torch has no incomplete beta function
 
-    yes, many = np.empty(k.size, dtype=bool), odds > 1
+    yes = np.empty(k.size, dtype=bool)
+    many = odds > 1
     few = ~many
     yes[many] = betainc(total_count[many], k[many] + 1, 1 / (1 + odds[many])) >= q[many]
     yes[few] = 1 - betainc(k[few] + 1, total_count[few], odds[few] / (1 + odds[few])) >= q[few]
@@ -294,7 +322,9 @@ def _at_most(k: np.ndarray, total_count: np.ndarray, odds: np.ndarray, q: np.nda
 
 
 def _positive(x: Tensor) -> Tensor:
-    """Softplus, held at the machine epsilon from below so that no division or logarithm meets zero."""
+    """Softplus, held at the machine epsilon from below so that no division or logarithm
+    meets zero.
+    """
     return nn.functional.softplus(x).clamp_min(torch.finfo(x.dtype).eps)
 
 
@@ -302,7 +332,8 @@ def _move(args: Args, loc: Tensor | None, scale: Tensor | None) -> Args:
     """Location and scale of a location-scale family after an affine map."""
     centre, width = args
     if scale is not None:
-        centre, width = centre * scale, width * scale
+        centre = centre * scale
+        width = width * scale
     return centre if loc is None else centre + loc, width
 
 
@@ -317,10 +348,14 @@ def check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
     except (TypeError, ValueError):
         raise ValueError(f"quantiles must be numbers; got {shown(q)}; write [0.1, 0.9]") from None
     if asked.ndim != 1 or not len(asked):
-        raise ValueError(f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]")
+        raise ValueError(
+            f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]"
+        )
     wrong = asked[~((asked > 0) & (asked < 1))]
     if len(wrong):
-        raise ValueError(f"quantiles must lie between 0 and 1; got {float(wrong[0]):g}; write 0.9 for 90%")
+        raise ValueError(
+            f"quantiles must lie between 0 and 1; got {float(wrong[0]):g}; write 0.9 for 90%"
+        )
     return asked
 
 

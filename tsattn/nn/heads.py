@@ -1,9 +1,10 @@
-"""How do token states become a forecast? Point, quantile and distribution heads behind one interface.
+"""How do token states become a forecast? Point, quantile and distribution heads behind one
+interface.
 
-A head's ``forward`` gives raw numbers on the scale of the normalised window. ``denormalise`` turns them into the
-parameters of the forecast on the scale of the data, and everything else works on those: ``point``, ``quantiles``,
-``sample``, ``loss``. Parameters have the shape of the target and one more axis, the last; a point head has none. What
-stands before is up to the model.
+A head's ``forward`` gives raw numbers on the scale of the normalised window. ``denormalise`` turns
+them into the parameters of the forecast on the scale of the data, and everything else works on
+those: ``point``, ``quantiles``, ``sample``, ``loss``. Parameters have the shape of the target and
+one more axis, the last; a point head has none. What stands before is up to the model.
 """
 
 import math
@@ -41,7 +42,8 @@ class Head(nn.Module):
 
     Attributes:
         losses: What the head can be trained by; the first is the default.
-        shifts: Whether its forecasts follow a shift of the window; otherwise windows are normalised without one.
+        shifts: Whether its forecasts follow a shift of the window; otherwise windows are normalised
+            without one.
     """
 
     losses: ClassVar[tuple[str, ...]]
@@ -58,14 +60,18 @@ class Head(nn.Module):
         super().__init__()
         self.n_parameters = n_parameters
         self.shifts = True
-        self.project: nn.Module = linear(n_tokens * d_model, horizon * n_parameters, generator=generator)
+        self.project: nn.Module = linear(
+            n_tokens * d_model, horizon * n_parameters, generator=generator
+        )
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
         return self.project(states.flatten(1)).unflatten(1, (-1, self.n_parameters))
 
     def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
-        """Let the states speak to the future through ``rank`` numbers only: two thin maps for the wide one."""
+        """Let the states speak to the future through ``rank`` numbers only: two thin maps for the
+        wide one.
+        """
         wide = cast(nn.Linear, self.project)
         thin = linear(wide.in_features, rank, bias=False, generator=generator)
         self.project = nn.Sequential(thin, linear(rank, wide.out_features, generator=generator))
@@ -77,7 +83,9 @@ class Head(nn.Module):
             nn.init.zeros_(parameter)
 
     def normaliser(self) -> nn.Module:
-        """How windows should be normalised for this head: by mean and deviation, or by the mean absolute value."""
+        """How windows should be normalised for this head: by mean and deviation, or by the mean
+        absolute value.
+        """
         return RevIN("mean") if self.shifts else MeanScale()
 
     def check_support(self, y: Tensor) -> None:
@@ -89,7 +97,9 @@ class Head(nn.Module):
 
     def _check_kind(self, kind: str | None) -> str:
         if kind not in (None, *self.losses):
-            raise ValueError(f"loss must be one of {', '.join(self.losses)} for this head; got {kind!r}")
+            raise ValueError(
+                f"loss must be one of {', '.join(self.losses)} for this head; got {kind!r}"
+            )
         return kind or self.losses[0]
 
 
@@ -113,7 +123,8 @@ class PointHead(Head):
 
         Args:
             raw: What the head gave; the other heads' has one more axis, the last.
-            level: Shift of each window, ``[*B, 1]`` or anything that fits ``raw``; ``None`` is no shift.
+            level: Shift of each window, ``[*B, 1]`` or anything that fits ``raw``; ``None`` is no
+                shift.
             spread: Scale of each window, at least 0; ``None`` is 1.
         """
         y = raw if spread is None else raw * spread
@@ -130,8 +141,8 @@ class PointHead(Head):
             ValueError: A point head knows none.
         """
         raise ValueError(
-            f"a point head has no quantiles; got {shown(q)}; train head='quantile' or 'student_t', or calibrate"
-            " intervals around the forecaster"
+            f"a point head has no quantiles; got {shown(q)}; train head='quantile' or 'student_t',"
+            " or calibrate intervals around the forecaster"
         )
 
     def sample(self, parameters: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -141,7 +152,8 @@ class PointHead(Head):
             ValueError: A point head has no distribution.
         """
         raise ValueError(
-            f"a point head has no distribution; got n = {n} samples to draw; train head='quantile' or 'student_t'"
+            f"a point head has no distribution; got n = {n} samples to draw; train head='quantile'"
+            " or 'student_t'"
         )
 
     def loss(
@@ -157,7 +169,8 @@ class PointHead(Head):
         Args:
             parameters: The forecast.
             y: Truth; whatever stands where ``mask`` is False, NaN too, changes nothing.
-            mask: True where ``y`` counts; all of it by default. With nothing to count the loss is 0.
+            mask: True where ``y`` counts; all of it by default. With nothing to count the loss is
+                0.
             kind: ``"mse"`` (default), ``"mae"`` or ``"huber"`` (threshold 1).
 
         Raises:
@@ -171,15 +184,17 @@ class PointHead(Head):
 
 
 class QuantileHead(Head):
-    """Quantiles that cannot cross: the median, and steps up and down from it that are never negative.
+    """Quantiles that cannot cross: the median, and steps up and down from it that are never
+    negative.
 
-    A step is the softplus of a raw number, scaled so that raw zeros give the quantiles of the standard normal
-    distribution. Trained by the mean pinball loss. Between trained quantiles the forecast is interpolated linearly
-    in the probability; beyond the outermost ones nothing is known, and asking is an error. Arguments as in
-    :class:`Head`, and:
+    A step is the softplus of a raw number, scaled so that raw zeros give the quantiles of the
+    standard normal distribution. Trained by the mean pinball loss. Between trained quantiles the
+    forecast is interpolated linearly in the probability; beyond the outermost ones nothing is
+    known, and asking is an error. Arguments as in :class:`Head`, and:
 
     Args:
-        quantiles: Those to train, between 0 and 1, rising; 0.5 is put among them where it is missing.
+        quantiles: Those to train, between 0 and 1, rising; 0.5 is put among them where it is
+            missing.
 
     Raises:
         ValueError: If a quantile is not between 0 and 1, or they do not rise.
@@ -198,7 +213,9 @@ class QuantileHead(Head):
     ) -> None:
         given = [float(q) for q in check_quantiles(quantiles)]
         if any(b - a <= _SAME for a, b in pairwise(given)):
-            raise ValueError(f"quantiles must rise; got {shown(given)}; sort them and drop repeated ones")
+            raise ValueError(
+                f"quantiles must rise; got {shown(given)}; sort them and drop repeated ones"
+            )
         trained = given if any(abs(q - 0.5) <= _SAME for q in given) else sorted([*given, 0.5])
         super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
@@ -215,7 +232,8 @@ class QuantileHead(Head):
         self, raw: Float[Tensor, "*N P"], level: Tensor | None = None, spread: Tensor | None = None
     ) -> Float[Tensor, "*N P"]:
         """The trained quantiles, lowest first, scaled and shifted."""
-        raw, middle = _at_least_float32(raw), self._median
+        raw = _at_least_float32(raw)
+        middle = self._median
         gaps = raw.new_tensor([*self._gaps[:middle], 0.0, *self._gaps[middle:]])
         steps = (nn.functional.softplus(raw) * gaps).unbind(-1)
         # One addition after another: sums of a parallel scan may round so that neighbours cross.
@@ -235,31 +253,41 @@ class QuantileHead(Head):
     def quantiles(
         self, parameters: Float[Tensor, "*N P"], q: Sequence[float] | Float[Tensor, " Q"]
     ) -> Float[Tensor, "*N Q"]:
-        """Trained quantiles as they are, others between their neighbours, linearly in the probability.
+        """Trained quantiles as they are, others between their neighbours, linearly in the
+        probability.
 
         Raises:
             ValueError: If one is outside the trained range.
         """
         asked = check_quantiles(q)
-        low, high = self.trained[0], self.trained[-1]
+        low = self.trained[0]
+        high = self.trained[-1]
         beyond = (asked < low - _SAME) | (asked > high + _SAME)
         if beyond.any():
             raise ValueError(
-                f"this head was trained for quantiles from {low:g} to {high:g}; got {float(asked[beyond][0]):g}; ask"
-                " for one between, or train with quantiles= that reach it"
+                f"this head was trained for quantiles from {low:g} to {high:g}; got"
+                f" {float(asked[beyond][0]):g}; ask for one between, or train with quantiles= that"
+                " reach it"
             )
-        return self._interpolate(parameters, asked.to(parameters.device)[(None,) * (parameters.ndim - 1)])
+        return self._interpolate(
+            parameters, asked.to(parameters.device)[(None,) * (parameters.ndim - 1)]
+        )
 
     @torch.no_grad()
-    def sample(self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator) -> Float[Tensor, "*N n"]:
-        """Draws by inversion, steps independent of one another; arguments as in :meth:`DistributionHead.sample`.
+    def sample(
+        self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "*N n"]:
+        """Draws by inversion, steps independent of one another; arguments as in
+        :meth:`DistributionHead.sample`.
 
-        What would fall beyond the outermost trained quantiles is set to them: inside the range the draws have the
-        quantiles of the forecast, outside it nothing was learnt.
+        What would fall beyond the outermost trained quantiles is set to them: inside the range the
+        draws have the quantiles of the forecast, outside it nothing was learnt.
         """
         shape = (*parameters.shape[:-1], n)
         u = torch.rand(shape, dtype=torch.float64, device=generator.device, generator=generator)
-        return self._interpolate(parameters, u.to(parameters.device).clamp(self.trained[0], self.trained[-1]))
+        return self._interpolate(
+            parameters, u.to(parameters.device).clamp(self.trained[0], self.trained[-1])
+        )
 
     def loss(
         self,
@@ -275,7 +303,8 @@ class QuantileHead(Head):
         """
         self._check_kind(kind)
         y = y if mask is None else torch.where(mask, y, torch.zeros_like(y))
-        error, levels = y[..., None] - parameters, parameters.new_tensor(self.trained)
+        error = y[..., None] - parameters
+        levels = parameters.new_tensor(self.trained)
         terms = (error * (levels - (error < 0).to(error.dtype))).mean(-1)
         return terms.mean() if mask is None else _masked_mean(terms, mask)
 
@@ -289,19 +318,23 @@ class QuantileHead(Head):
         left = (torch.bucketize(q, levels, right=True) - 1).clamp(0, len(self.trained) - 2)
         share = ((q - levels[left]) / (levels[left + 1] - levels[left])).to(parameters.dtype)
         index = left.expand(*parameters.shape[:-1], q.shape[-1])
-        below, above = parameters.gather(-1, index), parameters.gather(-1, index + 1)
-        # A share is 1 or clearly below, so that rounding cannot carry a value past the next quantile.
+        below = parameters.gather(-1, index)
+        above = parameters.gather(-1, index + 1)
+        # A share is 1 or clearly below, so that rounding cannot carry a value past the next
+        # quantile.
         return torch.where(share >= 1, above, below + share * (above - below))
 
 
 class DistributionHead(Head):
-    """The arguments of a parametric distribution for each future step, trained by its negative log-likelihood.
+    """The arguments of a parametric distribution for each future step, trained by its negative
+    log-likelihood.
 
-    Names, order and domains of the arguments are those of gluonts (:mod:`tsattn.nn.distributions`). The families
-    ``"student_t"`` and ``"normal"`` follow any shift and scale of the window. ``"negative_binomial"`` (counts) and
-    ``"log_normal"`` (positive values) begin at zero: the network must see windows over their mean absolute value
-    (:class:`tsattn.nn.distributions.MeanScale`), data that were not shifted before, and, for counts, not scaled.
-    Arguments as in :class:`Head`, and:
+    Names, order and domains of the arguments are those of gluonts (:mod:`tsattn.nn.distributions`).
+    The families ``"student_t"`` and ``"normal"`` follow any shift and scale of the window.
+    ``"negative_binomial"`` (counts) and ``"log_normal"`` (positive values) begin at zero: the
+    network must see windows over their mean absolute value
+    (:class:`tsattn.nn.distributions.MeanScale`), data that were not shifted before, and, for
+    counts, not scaled. Arguments as in :class:`Head`, and:
 
     Args:
         family: ``"student_t"``, ``"normal"``, ``"negative_binomial"`` or ``"log_normal"``.
@@ -313,10 +346,18 @@ class DistributionHead(Head):
     losses: ClassVar[tuple[str, ...]] = ("nll",)
 
     def __init__(
-        self, n_tokens: int, d_model: int, horizon: int, *, family: str, generator: torch.Generator | None = None
+        self,
+        n_tokens: int,
+        d_model: int,
+        horizon: int,
+        *,
+        family: str,
+        generator: torch.Generator | None = None,
     ) -> None:
         if family not in FAMILIES:
-            raise ValueError(f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}")
+            raise ValueError(
+                f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}"
+            )
         n_parameters = sum(FAMILIES[family].args_dim.values())
         super().__init__(n_tokens, d_model, horizon, n_parameters, generator=generator)
         self.family = FAMILIES[family]
@@ -332,8 +373,9 @@ class DistributionHead(Head):
     ) -> Float[Tensor, "*N P"]:
         """The arguments of the distribution on the scale of the data.
 
-        Exact for all families but counts, whose mean is scaled and whose ``total_count`` stays. A spread of zero (a
-        constant window) gives a distribution at one point: quantiles and draws are the level.
+        Exact for all families but counts, whose mean is scaled and whose ``total_count`` stays. A
+        spread of zero (a constant window) gives a distribution at one point: quantiles and draws
+        are the level.
 
         Raises:
             ValueError: If a level is given to a family that cannot be shifted.
@@ -362,7 +404,9 @@ class DistributionHead(Head):
         return self.family.icdf(args, check_quantiles(q)).to(parameters)
 
     @torch.no_grad()
-    def sample(self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator) -> Float[Tensor, "*N n"]:
+    def sample(
+        self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "*N n"]:
         """Draws, steps independent of one another.
 
         Args:
@@ -384,8 +428,9 @@ class DistributionHead(Head):
     ) -> Float[Tensor, ""]:
         """Mean negative log-likelihood, in nats.
 
-        Where the scale is exactly zero (a constant window) there is no density; such values are left out. Log-gamma
-        terms of large counts and many degrees of freedom cancel, so the sum is in float64.
+        Where the scale is exactly zero (a constant window) there is no density; such values are
+        left out. Log-gamma terms of large counts and many degrees of freedom cancel, so the sum is
+        in float64.
 
         Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"nll"``.
         """
@@ -396,13 +441,18 @@ class DistributionHead(Head):
         if degenerate is not None:
             seen = seen & ~degenerate
         args = tuple(torch.where(seen, part, torch.ones_like(part)) for part in args)
-        y = torch.where(seen, y.double(), torch.full_like(y, self.family.inside, dtype=torch.float64))
+        y = torch.where(
+            seen, y.double(), torch.full_like(y, self.family.inside, dtype=torch.float64)
+        )
         return _masked_mean(-self.family.base(args).log_prob(y), seen).to(parameters.dtype)
 
     def check_support(self, y: Tensor) -> None:
         outside = self.family.outside(y)
         if outside.any():
-            need = {"negative_binomial": "whole numbers of at least 0", "log_normal": "numbers above 0"}
+            need = {
+                "negative_binomial": "whole numbers of at least 0",
+                "log_normal": "numbers above 0",
+            }
             raise ValueError(
                 f"{self.family.name} needs {need.get(self.family.name, 'finite numbers')}; got"
                 f" {float(y[outside][0]):g}; use another head or transform the target"
@@ -428,7 +478,8 @@ def make_head(
 
     Args:
         kind: ``"point"``, ``"quantile"`` or the name of a distribution.
-        quantiles: Those a quantile head trains; default :data:`QUANTILES`. No other head takes them.
+        quantiles: Those a quantile head trains; default :data:`QUANTILES`. No other head takes
+            them.
 
     Raises:
         ValueError: If the head is unknown or does not train quantiles.
@@ -439,7 +490,10 @@ def make_head(
         chosen = QUANTILES if quantiles is None else quantiles
         return QuantileHead(n_tokens, d_model, horizon, quantiles=chosen, generator=generator)
     if quantiles is not None:
-        raise ValueError(f"head {kind!r} trains no quantiles; got {shown(quantiles)}; leave them out or use 'quantile'")
+        raise ValueError(
+            f"head {kind!r} trains no quantiles; got {shown(quantiles)}; leave them out or use"
+            " 'quantile'"
+        )
     if kind == "point":
         return PointHead(n_tokens, d_model, horizon, generator=generator)
     return DistributionHead(n_tokens, d_model, horizon, family=kind, generator=generator)
@@ -447,7 +501,9 @@ def make_head(
 
 def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:
     """``raw`` with ``skip`` added to one number of its last axis."""
-    return torch.cat((raw[..., :index], raw[..., index, None] + skip[..., None], raw[..., index + 1 :]), -1)
+    return torch.cat(
+        (raw[..., :index], raw[..., index, None] + skip[..., None], raw[..., index + 1 :]), -1
+    )
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Layers that treat each token by itself: linear maps, dropout and feed-forward, drawn from explicit generators."""
+"""Layers that treat each token by itself: linear maps, dropout and feed-forward, drawn from
+explicit generators.
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,10 +15,11 @@ from tsattn.kernels.reference import traced
 
 # Masks are drawn a byte a number, so a rate is rounded to a multiple of 1/256.
 _BYTES = 256
-# Hidden numbers of one step of a feed-forward layer: with their masks and gradients they fit into the second cache of
-# a core.
+# Hidden numbers of one step of a feed-forward layer: with their masks and gradients they fit into
+# the second cache of a core.
 _HIDDEN = 2**17
-# Whether torch has oneDNN's product, and from how many tokens on it costs less than MKL's, its call included.
+# Whether torch has oneDNN's product, and from how many tokens on it costs less than MKL's, its call
+# included.
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _ONEDNN_TOKENS = 64
 
@@ -49,7 +52,8 @@ class _Affine(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
-        # Themselves differentiable, for second derivatives. An autocast around backward() must not narrow them.
+        # Themselves differentiable, for second derivatives. An autocast around backward() must not
+        # narrow them.
         with torch.autocast("cpu", enabled=False):
             return (
                 affine(grad, weight.t()) if needs_x else None,
@@ -59,7 +63,8 @@ class _Affine(torch.autograd.Function):
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can and should: on a CPU, in float32, for some tokens, where nobody traces, counts or narrows.
+    """Whether oneDNN can and should: on a CPU, in float32, for some tokens, where nobody traces,
+    counts or narrows.
 
     torch gives float32 products to MKL, which is half as fast on processors of AMD.
     """
@@ -80,7 +85,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none")
     return made
 
 
-def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None) -> nn.Linear:
+def linear(
+    n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None
+) -> nn.Linear:
     """A linear map with torch's usual start, U(-n_in^-1/2, n_in^-1/2), drawn from ``generator``.
 
     Args:
@@ -89,11 +96,14 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
         bias: Whether a constant is added.
         generator: Source of the draws; ``None`` is torch's global one.
     """
-    # What is made on the meta device draws nothing. torch.nn.utils.skip_init does the same, and loads sympy for it.
+    # What is made on the meta device draws nothing. torch.nn.utils.skip_init does the same, and
+    # loads sympy for it.
     layer = Linear(n_in, n_out, bias=bias, device="meta")
     bound = 1 / math.sqrt(n_in)
     for name, empty in list(layer.named_parameters()):
-        start = torch.empty(empty.shape, dtype=empty.dtype, device="cpu").uniform_(-bound, bound, generator=generator)
+        start = torch.empty(empty.shape, dtype=empty.dtype, device="cpu").uniform_(
+            -bound, bound, generator=generator
+        )
         setattr(layer, name, nn.Parameter(start))
     return layer
 
@@ -101,14 +111,16 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
 class Dropout(nn.Module):
     """Dropout whose masks are raw random bytes of an explicit generator.
 
-    Eight bytes come from one 64-bit draw: torch's own masks, a draw a number, are the largest part of a small model's
-    step. The rate is rounded to a multiple of 1/256, at most 255/256, with the factor that keeps the mean exactly.
+    Eight bytes come from one 64-bit draw: torch's own masks, a draw a number, are the largest part
+    of a small model's step. The rate is rounded to a multiple of 1/256, at most 255/256, with the
+    factor that keeps the mean exactly.
 
     Args:
         p: Share of numbers set to zero in training, at least 0 and below 1.
 
     Attributes:
-        generator: Source of the masks; ``None`` is torch's global one. :func:`set_generator` sets it for a model.
+        generator: Source of the masks; ``None`` is torch's global one. :func:`set_generator` sets
+            it for a model.
         n_dropped: Numbers of 256 that are set to zero.
 
     Raises:
@@ -157,8 +169,9 @@ def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
 class FeedForward(nn.Module):
     """Two linear maps with a GELU between, for each token by itself.
 
-    On a CPU the hidden features, the widest tensor of a block, are made, used and forgotten a few tokens at a time and
-    made again for the gradient: carrying them through memory costs more. The numbers are those of the plain formula.
+    On a CPU the hidden features, the widest tensor of a block, are made, used and forgotten a few
+    tokens at a time and made again for the gradient: carrying them through memory costs more. The
+    numbers are those of the plain formula.
 
     Args:
         d_model: Token width.
@@ -187,27 +200,47 @@ class FeedForward(nn.Module):
         # A compiler fuses by itself, and an autocast wants to choose the types of the products.
         if x.device.type != "cpu" or traced() or torch.is_autocast_enabled("cpu"):
             return self.narrow(self.dropout(nn.functional.gelu(self.widen(x))))
-        noise, tokens = None, x.reshape(-1, x.shape[-1])
+        noise = None
+        tokens = x.reshape(-1, x.shape[-1])
         if self.training and self.dropout.n_dropped:
             noise = self.dropout.noise((len(tokens), self.widen.out_features), x.device)
-        widen, narrow, n_dropped = self.widen, self.narrow, self.dropout.n_dropped
-        out: Tensor = _InSteps.apply(tokens, widen.weight, widen.bias, narrow.weight, narrow.bias, noise, n_dropped)
+        widen = self.widen
+        narrow = self.narrow
+        n_dropped = self.dropout.n_dropped
+        out: Tensor = _InSteps.apply(
+            tokens, widen.weight, widen.bias, narrow.weight, narrow.bias, noise, n_dropped
+        )
         return out.view(*x.shape[:-1], out.shape[-1])
 
 
 class _InSteps(torch.autograd.Function):
-    """``gelu(x W1' + b1) * mask W2' + b2``; the factor of the mask is in W2, so that a mask is ones and zeros."""
+    """``gelu(x W1' + b1) * mask W2' + b2``; the factor of the mask is in W2, so that a mask is ones
+    and zeros.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, noise: Tensor | None, n_dropped: int
+        ctx: Any,
+        x: Tensor,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+        noise: Tensor | None,
+        n_dropped: int,
     ) -> Tensor:
         steps = _Steps(x, w1, b1, noise, n_dropped)
-        out, scaled, fast = x.new_empty(len(x), len(w2)), w2 * steps.factor, _by_onednn(x, w1)
+        out = x.new_empty(len(x), len(w2))
+        scaled = w2 * steps.factor
+        fast = _by_onednn(x, w1)
         for here in steps:
-            hidden = _product(x[here], w1, b1, "gelu") if fast else nn.functional.gelu(steps.widen(here))
+            hidden = (
+                _product(x[here], w1, b1, "gelu") if fast else nn.functional.gelu(steps.widen(here))
+            )
             steps.drop(here, hidden)
-            out[here] = _product(hidden, scaled, b2) if fast else torch.addmm(b2, hidden, scaled.t())
+            out[here] = (
+                _product(hidden, scaled, b2) if fast else torch.addmm(b2, hidden, scaled.t())
+            )
         ctx.save_for_backward(x, w1, b1, w2, noise)
         ctx.n_dropped = n_dropped
         return out
@@ -217,13 +250,17 @@ class _InSteps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w1, b1, w2, noise = ctx.saved_tensors
         steps = _Steps(x, w1, b1, noise, ctx.n_dropped)
-        dx, dw1, db1, dw2 = torch.empty_like(x), torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2)
+        dx = torch.empty_like(x)
+        dw1 = torch.zeros_like(w1)
+        db1 = torch.zeros_like(b1)
+        dw2 = torch.zeros_like(w2)
         scaled = w2 * steps.factor
         # The products must not be narrowed by an autocast around the call of backward().
         with torch.autocast("cpu", enabled=False):
             for here in steps:
                 before = steps.widen(here)
-                hidden, slope = nn.functional.gelu(before), affine(grad[here], scaled.t())
+                hidden = nn.functional.gelu(before)
+                slope = affine(grad[here], scaled.t())
                 steps.drop(here, hidden, slope)
                 dw2.add_(affine(grad[here].t(), hidden.t()))
                 slope = torch.ops.aten.gelu_backward(slope, before)
@@ -236,7 +273,9 @@ class _InSteps(torch.autograd.Function):
 class _Steps:
     """Slices of the tokens, and the room for their hidden features, which every step uses again."""
 
-    def __init__(self, x: Tensor, w1: Tensor, b1: Tensor, noise: Tensor | None, n_dropped: int) -> None:
+    def __init__(
+        self, x: Tensor, w1: Tensor, b1: Tensor, noise: Tensor | None, n_dropped: int
+    ) -> None:
         self.x, self.w1, self.b1, self.noise, self.n_dropped = x, w1.t(), b1, noise, n_dropped
         self.factor = 1.0 if noise is None else Dropout.factor(n_dropped)
         self.size = max(_HIDDEN // len(w1), 1)
@@ -244,7 +283,10 @@ class _Steps:
         self.mask_room = self.room if noise is None else torch.empty_like(self.room)
 
     def __iter__(self) -> Iterator[slice]:
-        return (slice(first, min(first + self.size, len(self.x))) for first in range(0, len(self.x), self.size))
+        return (
+            slice(first, min(first + self.size, len(self.x)))
+            for first in range(0, len(self.x), self.size)
+        )
 
     def widen(self, here: slice) -> Tensor:
         """Hidden features of some tokens before the GELU."""
@@ -256,6 +298,8 @@ class _Steps:
         """Set to zero, in place, what the mask of some tokens drops."""
         if self.noise is None:
             return
-        keep = torch.ge(self.noise[here], self.n_dropped, out=self.mask_room[: here.stop - here.start])
+        keep = torch.ge(
+            self.noise[here], self.n_dropped, out=self.mask_room[: here.stop - here.start]
+        )
         for each in hidden:
             each.mul_(keep)

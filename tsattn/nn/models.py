@@ -1,4 +1,6 @@
-"""Whole networks: the patch encoder, the linear models, and the builder that makes one of a description."""
+"""Whole networks: the patch encoder, the linear models, and the builder that makes one of a
+description.
+"""
 
 from typing import cast
 
@@ -16,16 +18,18 @@ from tsattn.nn.variants import make_stack
 
 
 class PatchEncoder(nn.Module):
-    """Channel-independent transformer over patches: every channel is a sequence of its own, weights are shared.
+    """Channel-independent transformer over patches: every channel is a sequence of its own, weights
+    are shared.
 
-    Window -> reversible normalisation -> overlapping patches -> blocks -> all states to the horizon -> back
-    to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm blocks. With
-    ``config.masked`` missing values (NaN) are left out of the normalisation and count as its mean after it, and no
-    patch looks at one that holds nothing else.
+    Window -> reversible normalisation -> overlapping patches -> blocks -> all states to the horizon
+    -> back to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm
+    blocks. With ``config.masked`` missing values (NaN) are left out of the normalisation and count
+    as its mean after it, and no patch looks at one that holds nothing else.
 
-    Covariates of the context are added to the tokens, those of the horizon to the output of the head, step by step
-    (:mod:`tsattn.nn.covariates`); all channels of a window share them. With ``config.mixed_channels`` the channels
-    look at one another (:class:`tsattn.nn.blocks.ChannelMixer`).
+    Covariates of the context are added to the tokens, those of the horizon to the output of the
+    head, step by step (:mod:`tsattn.nn.covariates`); all channels of a window share them. With
+    ``config.mixed_channels`` the channels look at one another
+    (:class:`tsattn.nn.blocks.ChannelMixer`).
 
     Args:
         config: Sizes and attention.
@@ -35,20 +39,31 @@ class PatchEncoder(nn.Module):
     def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        length, width = config.n_tokens, config.d_model
-        self.embedding = PatchEmbedding(length, config.patch_len, width, dropout=config.dropout, generator=generator)
+        length = config.n_tokens
+        width = config.d_model
+        self.embedding = PatchEmbedding(
+            length, config.patch_len, width, dropout=config.dropout, generator=generator
+        )
         self.stack = make_stack(config, generator=generator)
         sizes = (length, width, config.horizon)
         self.head = make_head(config.head, *sizes, quantiles=config.quantiles, generator=generator)
         if config.head_rank is not None:
             self.head.narrow(config.head_rank, generator=generator)
         self.revin: nn.Module = self.head.normaliser()
-        self.skip = linear(config.context, config.horizon, generator=generator) if config.linear_skip else None
+        self.skip = (
+            linear(config.context, config.horizon, generator=generator)
+            if config.linear_skip
+            else None
+        )
         # Drawn last, so that the rest starts as it would without covariates.
         reads = config.n_past or config.n_known or config.n_static
         self.beside = CovariateTokens(config, generator=generator) if reads else None
         parameters = self.head.n_parameters
-        self.ahead = StepNetwork(config.n_known, width, parameters, generator=generator) if config.n_known else None
+        self.ahead = (
+            StepNetwork(config.n_known, width, parameters, generator=generator)
+            if config.n_known
+            else None
+        )
 
     def forward(
         self,
@@ -58,7 +73,8 @@ class PatchEncoder(nn.Module):
         known: Float[Tensor, "B TF K"] | None = None,
         static: Float[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B F C *Q"]:
-        """Forecast every channel of every window: a point a step, or what the head's parameters are.
+        """Forecast every channel of every window: a point a step, or what the head's parameters
+        are.
 
         Args:
             past: Covariates over the context.
@@ -75,19 +91,28 @@ class PatchEncoder(nn.Module):
         states = self.stack(tokens, key_mask=self._key_mask(seen))
         y = self.head(states)
         if self.ahead is not None and known is not None:
-            steps = self.ahead(known[:, self.config.context :].repeat_interleave(x.shape[2], 0), states)
+            steps = self.ahead(
+                known[:, self.config.context :].repeat_interleave(x.shape[2], 0), states
+            )
             y = y + steps.reshape(y.shape)
         if self.skip is not None:
             y = self.head.shift(y, self.skip(series))
-        return self.head.denormalise(y, level, spread).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        return (
+            self.head.denormalise(y, level, spread)
+            .unflatten(0, (x.shape[0], x.shape[2]))
+            .transpose(1, 2)
+        )
 
     @torch.no_grad()
-    def attention_maps(self, x: Float[Tensor, "B T C"], **beside: Tensor) -> Float[Tensor, "N B C H L L"]:
-        """How much each patch looks at each other one, in every layer; covariates ``beside`` as in :meth:`forward`.
+    def attention_maps(
+        self, x: Float[Tensor, "B T C"], **beside: Tensor
+    ) -> Float[Tensor, "N B C H L L"]:
+        """How much each patch looks at each other one, in every layer; covariates ``beside`` as in
+        :meth:`forward`.
 
         Returns:
-            Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and to two for
-            ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
+            Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and
+            to two for ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
         series, seen = self._series(x)
         series = self._normal(series, seen, *self._statistics(series, seen))
@@ -96,7 +121,11 @@ class PatchEncoder(nn.Module):
         return maps.unflatten(1, (x.shape[0], x.shape[2]))
 
     def _beside(
-        self, n_channels: int, past: Tensor | None = None, known: Tensor | None = None, static: Tensor | None = None
+        self,
+        n_channels: int,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        static: Tensor | None = None,
     ) -> Tensor | None:
         """What the covariates add to the tokens of each channel."""
         require(self.config, past, known, static)
@@ -114,7 +143,9 @@ class PatchEncoder(nn.Module):
             return cast(RevIN, self.revin).statistics(series)
         return cast(RevIN, self.revin).statistics(series, seen=seen)
 
-    def _normal(self, series: Tensor, seen: Tensor | None, level: Tensor | None, spread: Tensor) -> Tensor:
+    def _normal(
+        self, series: Tensor, seen: Tensor | None, level: Tensor | None, spread: Tensor
+    ) -> Tensor:
         normal = self.revin(series, level, spread)
         return normal if seen is None else normal.where(seen, 0.0)
 
@@ -125,14 +156,17 @@ class PatchEncoder(nn.Module):
         return patchify(seen, self.config.patch_len, self.config.patch_stride).any(-1)
 
     def _embed(self, series: Tensor, beside: Tensor | None) -> Tensor:
-        return self.embedding(patchify(series, self.config.patch_len, self.config.patch_stride), beside=beside)
+        return self.embedding(
+            patchify(series, self.config.patch_len, self.config.patch_stride), beside=beside
+        )
 
 
 class LinearModel(nn.Module):
     """One linear map from window to horizon, shared by the channels, in three classic dresses.
 
-    ``nlinear`` takes the last value off and adds it back; ``dlinear`` maps a moving average and its remainder
-    by a matrix each (both Zeng et al., AAAI 2023); ``rlinear`` normalises reversibly (Li et al. 2023).
+    ``nlinear`` takes the last value off and adds it back; ``dlinear`` maps a moving average and its
+    remainder by a matrix each (both Zeng et al., AAAI 2023); ``rlinear`` normalises reversibly (Li
+    et al. 2023).
 
     Args:
         config: Context, horizon, kind.
@@ -150,7 +184,8 @@ class LinearModel(nn.Module):
             "dlinear": RevIN("mean" if local else "none", scale=local),
             "rlinear": RevIN("mean"),
         }[config.backbone]
-        sizes, dlinear = (config.context, config.horizon), config.backbone == "dlinear"
+        sizes = (config.context, config.horizon)
+        dlinear = config.backbone == "dlinear"
         self.map = linear(*sizes, generator=generator)
         self.trend = linear(*sizes, generator=generator) if dlinear else None
 
@@ -170,12 +205,15 @@ class LinearModel(nn.Module):
 def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C T"]:
     """Centred mean of ``width`` (odd) rows; the ends are repeated so that the length stays."""
     reach = width // 2
-    padded = torch.cat((x[..., :1].expand(*x.shape[:-1], reach), x, x[..., -1:].expand(*x.shape[:-1], reach)), -1)
+    padded = torch.cat(
+        (x[..., :1].expand(*x.shape[:-1], reach), x, x[..., -1:].expand(*x.shape[:-1], reach)), -1
+    )
     return nn.functional.avg_pool1d(padded, width, stride=1)
 
 
 def build_model(config: ModelConfig, *, generator: torch.Generator | None = None) -> nn.Module:
-    """The network that ``config`` describes; it maps windows ``[B, T, C]`` to forecasts ``[B, F, C]``.
+    """The network that ``config`` describes; it maps windows ``[B, T, C]`` to forecasts
+    ``[B, F, C]``.
 
     Args:
         config: Sizes and backbone.
@@ -188,7 +226,8 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
 
 
 def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
-    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one channel costs.
+    """Multiply-adds of one sequence that passes forward, in matrix products: what one window of one
+    channel costs.
 
     Args:
         network: Built by ``config``.
@@ -196,7 +235,8 @@ def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
     """
     if config.backbone not in ATTENTION_KINDS:
         return sum(p.numel() for p in network.parameters() if p.ndim > 1)
-    tokens, total = config.n_tokens, 2 * config.n_layers * config.n_tokens**2 * config.d_model
+    tokens = config.n_tokens
+    total = 2 * config.n_layers * config.n_tokens**2 * config.d_model
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1 and name != "embedding.positions":
             # An encoder's head reads all tokens at once, and the map beside it the window.

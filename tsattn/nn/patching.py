@@ -12,11 +12,12 @@ Shift = Literal["mean", "last", "none"]
 
 
 class RevIN(nn.Module):
-    """Reversible instance normalisation: a window is shifted and scaled by its own statistics, and back.
+    """Reversible instance normalisation: a window is shifted and scaled by its own statistics, and
+    back.
 
-    After Kim et al., ICLR 2022, without learned factors and without a constant in the denominator, so that a
-    network inside follows any shift and positive scale of its input exactly. A window that does not vary has
-    scale 0: it enters as zeros and its forecast is the shift itself.
+    After Kim et al., ICLR 2022, without learned factors and without a constant in the denominator,
+    so that a network inside follows any shift and positive scale of its input exactly. A window
+    that does not vary has scale 0: it enters as zeros and its forecast is the shift itself.
 
     Args:
         shift: What is taken off: the window's ``"mean"``, its ``"last"`` value, or ``"none"``.
@@ -40,12 +41,15 @@ class RevIN(nn.Module):
             return self._seen_statistics(x, seen)
         mean = x.mean(-1, keepdim=True)
         level = {"mean": mean, "last": x[..., -1:], "none": torch.zeros_like(mean)}[self.shift]
-        return level, _root(x, (x - mean).square().mean(-1, keepdim=True)) if self.scale else torch.ones_like(mean)
+        return level, _root(
+            x, (x - mean).square().mean(-1, keepdim=True)
+        ) if self.scale else torch.ones_like(mean)
 
     @staticmethod
     def _seen_statistics(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         # NaN times zero is NaN: what is missing is replaced before it is summed.
-        x, count = x.where(seen, 0.0), seen.sum(-1, keepdim=True).clamp(min=1)
+        x = x.where(seen, 0.0)
+        count = seen.sum(-1, keepdim=True).clamp(min=1)
         mean = x.sum(-1, keepdim=True) / count
         return mean, _root(x, (x - mean).where(seen, 0.0).square().sum(-1, keepdim=True) / count)
 
@@ -66,7 +70,9 @@ class RevIN(nn.Module):
 
 
 def _root(x: Tensor, variance: Tensor) -> Tensor:
-    """Standard deviations of windows; below rounding dust a window counts as constant, with gradient zero."""
+    """Standard deviations of windows; below rounding dust a window counts as constant, with
+    gradient zero.
+    """
     constant = variance.sqrt() <= 4 * torch.finfo(x.dtype).eps * x.abs().amax(-1, keepdim=True)
     # The slope of a root is infinite at zero, and NaN times zero is NaN.
     return variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
@@ -77,8 +83,11 @@ def n_patches(context: int, patch_len: int, patch_stride: int) -> int:
     return (context + patch_stride - patch_len) // patch_stride + 1
 
 
-def patchify(x: Shaped[Tensor, "*B T"], patch_len: int, patch_stride: int) -> Shaped[Tensor, "*B L P"]:
-    """Overlapping patches; the last value is repeated for one stride, so that no recent row is lost.
+def patchify(
+    x: Shaped[Tensor, "*B T"], patch_len: int, patch_stride: int
+) -> Shaped[Tensor, "*B L P"]:
+    """Overlapping patches; the last value is repeated for one stride, so that no recent row is
+    lost.
 
     The end padding is that of PatchTST (Nie et al., ICLR 2023): L = (T - P) // stride + 2 patches.
     """
@@ -108,12 +117,18 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.project = linear(patch_len, d_model, generator=generator)
-        start = torch.empty(n_tokens, d_model, device="cpu").uniform_(-0.02, 0.02, generator=generator)
+        start = torch.empty(n_tokens, d_model, device="cpu").uniform_(
+            -0.02, 0.02, generator=generator
+        )
         self.positions = nn.Parameter(start)
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, patches: Float[Tensor, "B L P"], *, start: int = 0, beside: Float[Tensor, "B L D"] | None = None
+        self,
+        patches: Float[Tensor, "B L P"],
+        *,
+        start: int = 0,
+        beside: Float[Tensor, "B L D"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Embed and mark with positions.
 

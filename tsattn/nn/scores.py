@@ -1,4 +1,6 @@
-"""Scores, which turn tokens into queries and keys for the kernel, and the rotary embedding of both."""
+"""Scores, which turn tokens into queries and keys for the kernel, and the rotary
+embedding of both.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,17 +16,21 @@ from tsattn.nn.layers import affine, linear
 
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
-# A matrix that does not split is multiplied entry by entry up to this width, where there are so many tokens a column:
-# one large product is then faster than many small ones with fewer multiplications (measured on a CPU).
-DENSE_WIDTH, DENSE_TOKENS = 128, 4
+# A matrix that does not split is multiplied entry by entry up to this width, where there are so
+# many tokens a column: one large product is then faster than many small ones with fewer
+# multiplications (measured on a CPU).
+DENSE_WIDTH = 128
+DENSE_TOKENS = 4
 
 
 class RotaryEmbedding(nn.Module):
-    """Turns pairs of features by angles that grow with the position, so that dot products depend on distances.
+    """Turns pairs of features by angles that grow with the position, so that dot products depend on
+    distances.
 
-    After Su et al. 2021 (RoFormer): feature i of the first half of a slice and feature i of its second half are one
-    pair, turned by ``position * base^(-2 i / r)``. Each level's slice of r features is turned by itself: pairs over
-    the whole head would mix features of different levels, and what a far key shows would depend on hidden ones.
+    After Su et al. 2021 (RoFormer): feature i of the first half of a slice and feature i of its
+    second half are one pair, turned by ``position * base^(-2 i / r)``. Each level's slice of r
+    features is turned by itself: pairs over the whole head would mix features of different levels,
+    and what a far key shows would depend on hidden ones.
 
     Args:
         ranks: Features per slice, each even.
@@ -41,15 +47,20 @@ class RotaryEmbedding(nn.Module):
         self.ranks = tuple(ranks)
         if odd := [rank for rank in ranks if rank % 2]:
             raise ValueError(
-                f"rotary embedding turns pairs of features, so every rank must be even; got {odd[0]} in {ranks};"
-                " change the ranks or the width of a head"
+                "rotary embedding turns pairs of features, so every rank must be even; got"
+                f" {odd[0]} in {ranks}; change the ranks or the width of a head"
             )
         self._halves = [rank // 2 for rank in ranks]
-        rates = [base ** (-torch.arange(half, dtype=torch.float64, device="cpu") / half) for half in self._halves]
+        rates = [
+            base ** (-torch.arange(half, dtype=torch.float64, device="cpu") / half)
+            for half in self._halves
+        ]
         self.register_buffer("rates", torch.cat(rates), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
-        """Move with the network, but keep the digits of the rates: far positions need them in any type."""
+        """Move with the network, but keep the digits of the rates: far positions need them in any
+        type.
+        """
         rates = self.rates
         super()._apply(fn, recurse)
         self.rates = rates.to(self.rates.device)
@@ -63,25 +74,35 @@ class RotaryEmbedding(nn.Module):
     def angles(
         self, positions: Sequence[Float[Tensor, "... L"]], *, dtype: torch.dtype = torch.float32
     ) -> tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]:
-        """Cosines and signed sines for :meth:`turn`, so that layers with the same positions share them.
+        """Cosines and signed sines for :meth:`turn`, so that layers with the same positions share
+        them.
 
         Args:
-            positions: Where each token stands, one tensor a slice: time for most, the cycle for a slice that
-                compares the same phase of different cycles. [L] for all sequences, or [B L].
+            positions: Where each token stands, one tensor a slice: time for most, the cycle for a
+                slice that compares the same phase of different cycles. [L] for all sequences, or [B
+                L].
             dtype: Type of the result.
         """
         # Angles of far positions need more digits than float32 has.
         rates = self.rates.to(torch.float64).split(self._halves)
-        places = torch.broadcast_tensors(*(place.to(torch.float64)[..., None] for place in positions))
-        angles = torch.cat([place * rate for place, rate in zip(places, rates, strict=True)], dim=-1)
-        cosines, sines = (part.to(dtype).split(self._halves, dim=-1) for part in (angles.cos(), angles.sin()))
+        places = torch.broadcast_tensors(
+            *(place.to(torch.float64)[..., None] for place in positions)
+        )
+        angles = torch.cat(
+            [place * rate for place, rate in zip(places, rates, strict=True)], dim=-1
+        )
+        cosines, sines = (
+            part.to(dtype).split(self._halves, dim=-1) for part in (angles.cos(), angles.sin())
+        )
         return (
             torch.cat([part for part in cosines for _ in range(2)], dim=-1),
             torch.cat([part for sine in sines for part in (-sine, sine)], dim=-1),
         )
 
     def turn(
-        self, x: Float[Tensor, "B H L K"], angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]
+        self,
+        x: Float[Tensor, "B H L K"],
+        angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]],
     ) -> Float[Tensor, "B H L K"]:
         """Turn the features by angles of :meth:`angles`."""
         cos, sin = (part if part.ndim == 2 else part[:, None] for part in angles)
@@ -118,7 +139,11 @@ class Score(nn.Module, ABC):
 
     @abstractmethod
     def features(
-        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries of ``x`` and keys of ``context``, which is ``x`` itself if nothing is given.
 
@@ -129,21 +154,23 @@ class Score(nn.Module, ABC):
 
 
 class DotScore(Score):
-    """Ordinary score: queries and keys are linear maps of the tokens, their dot product is the score.
+    """Ordinary score: queries and keys are linear maps of the tokens, their dot product is the
+    score.
 
     Args:
         d_model: Token width.
         n_heads: Heads.
         d_head: Features a head; default ``d_model // n_heads``.
-        n_key_heads: Heads of the keys, a divisor of ``n_heads`` (grouped queries); default ``n_heads``.
+        n_key_heads: Heads of the keys, a divisor of ``n_heads`` (grouped queries); default
+            ``n_heads``.
         norm: Normalise queries and keys over the features of each head (layer norm).
         rotary: Turn queries and keys by their positions.
         scale: Factor of the scores; default ``d_head ** -0.5``.
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If no ``d_head`` is given and ``n_heads`` does not divide ``d_model``, or ``n_key_heads`` does
-            not divide ``n_heads``.
+        ValueError: If no ``d_head`` is given and ``n_heads`` does not divide ``d_model``, or
+            ``n_key_heads`` does not divide ``n_heads``.
     """
 
     def __init__(
@@ -164,7 +191,9 @@ class DotScore(Score):
         self.d_key = head_width(d_model, n_heads) if d_head is None else d_head
         self.scale = scale
         # One map for both: queries first, then keys.
-        self.project = linear(d_model, (n_heads + self.n_key_heads) * self.d_key, generator=generator)
+        self.project = linear(
+            d_model, (n_heads + self.n_key_heads) * self.d_key, generator=generator
+        )
         self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm else None
         self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm else None
         self.rotary = RotaryEmbedding((self.d_key,)) if rotary else None
@@ -177,33 +206,43 @@ class DotScore(Score):
         """
         if self.rotary is not None:
             raise ValueError(
-                "rotary embedding compares positions of one sequence, and queries and keys here come from two;"
-                " build the score with rotary=False"
+                "rotary embedding compares positions of one sequence, and queries and keys here"
+                " come from two; build the score with rotary=False"
             )
 
     def features(
-        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries and keys."""
         if context is not None:
             self.check_context()
         q, k = self._by_head(x, context)
         if self.rotary is not None:
-            q, k = self.rotary(q, start=start), self.rotary(k, start=start)
+            q = self.rotary(q, start=start)
+            k = self.rotary(k, start=start)
         return q, k
 
     def _by_head(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries of ``x`` and keys of ``context``, else of ``x``, [B H L K], normalised where that was asked for."""
+        """Queries of ``x`` and keys of ``context``, else of ``x``, [B H L K], normalised where that
+        was asked for.
+        """
         width = self.n_heads * self.d_key
         if context is None:
             q, k = self.project(x).split([width, self.n_key_heads * self.d_key], dim=2)
         else:
-            weight, bias = self.project.weight, self.project.bias
-            q, k = affine(x, weight[:width], bias[:width]), affine(context, weight[width:], bias[width:])
+            weight = self.project.weight
+            bias = self.project.bias
+            q = affine(x, weight[:width], bias[:width])
+            k = affine(context, weight[width:], bias[width:])
         q = q.unflatten(2, (self.n_heads, self.d_key)).transpose(1, 2)
         k = k.unflatten(2, (self.n_key_heads, self.d_key)).transpose(1, 2)
         if self.norm_query is not None and self.norm_key is not None:
-            q, k = self.norm_query(q), self.norm_key(k)
+            q = self.norm_query(q)
+            k = self.norm_key(k)
         return q, k
 
 
@@ -216,10 +255,11 @@ class LevelScore(DotScore):
         d_model: Token width.
         n_heads: Heads.
         length: Longest sequence; it fixes the default block sizes.
-        levels: Ranks, which sum to ``d_head``, blocks and offset. Default: :func:`default_ranks`, halving blocks.
-        scaling: ``"default"``: one factor ``d_head ** -0.5`` for all levels. ``"paper"``: queries and keys are
-            normalised in each head, level l is divided by ``r_l``, and every score by the number of levels that its
-            pair shares.
+        levels: Ranks, which sum to ``d_head``, blocks and offset. Default: :func:`default_ranks`,
+            halving blocks.
+        scaling: ``"default"``: one factor ``d_head ** -0.5`` for all levels. ``"paper"``: queries
+            and keys are normalised in each head, level l is divided by ``r_l``, and every score by
+            the number of levels that its pair shares.
         learn_scales: A trained factor for each head and level besides, at first 1.
         d_head: Features a head; default ``d_model // n_heads``.
         n_key_heads: Heads of the keys; default ``n_heads``.
@@ -227,8 +267,8 @@ class LevelScore(DotScore):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If ranks do not sum to ``d_head``, the first block does not cover the length, or ``scaling`` is
-            unknown.
+        ValueError: If ranks do not sum to ``d_head``, the first block does not cover the length, or
+            ``scaling`` is unknown.
     """
 
     def __init__(
@@ -250,7 +290,13 @@ class LevelScore(DotScore):
         paper = scaling == "paper"
         scale = 1.0 if paper else None
         super().__init__(
-            d_model, n_heads, d_head=d_head, n_key_heads=n_key_heads, norm=paper, scale=scale, generator=generator
+            d_model,
+            n_heads,
+            d_head=d_head,
+            n_key_heads=n_key_heads,
+            norm=paper,
+            scale=scale,
+            generator=generator,
         )
         levels = Levels(default_ranks(self.d_key)) if levels is None else levels
         if paper:
@@ -267,12 +313,16 @@ class LevelScore(DotScore):
             ValueError: Always.
         """
         raise ValueError(
-            "level scores compare blocks of one sequence, and queries and keys here come from two; use DotScore or"
-            " BilinearScore for cross-attention"
+            "level scores compare blocks of one sequence, and queries and keys here come from two;"
+            " use DotScore or BilinearScore for cross-attention"
         )
 
     def features(
-        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries and keys; learned factors are part of the queries."""
         q, k = super().features(x, context, start=start)
@@ -283,62 +333,87 @@ class LevelScore(DotScore):
         return q * factors[:, None, :], k
 
     def extra_repr(self) -> str:
-        return f"ranks={self.levels.ranks}, block_sizes={self.levels.block_sizes}, offset={self.levels.offset}"
+        return (
+            f"ranks={self.levels.ranks}, block_sizes={self.levels.block_sizes},"
+            f" offset={self.levels.offset}"
+        )
 
 
 class BilinearScore(Score):
-    """Bilinear score ``x^T M_h y`` with one structured matrix a head (docs/mathematics.md, section 2).
+    """Bilinear score ``x^T M_h y`` with one structured matrix a head (docs/mathematics.md, section
+    2).
 
-    The scores are plain dot products of transformed tokens, so every kernel serves them. ``side`` says where the
-    product is done, and with it what a cache holds of a token: ``"split"`` puts half of each low-rank level on
-    either side (``sum r_l p_l`` numbers a head), ``"key"`` compares ``x`` with ``M y`` (D numbers a head) and
-    ``"query"`` compares ``M^T x`` with ``y`` (D numbers for all heads together).
+    The scores are plain dot products of transformed tokens, so every kernel serves them. ``side``
+    says where the product is done, and with it what a cache holds of a token: ``"split"`` puts half
+    of each low-rank level on either side (``sum r_l p_l`` numbers a head), ``"key"`` compares ``x``
+    with ``M y`` (D numbers a head) and ``"query"`` compares ``M^T x`` with ``y`` (D numbers for all
+    heads together).
 
     Args:
         matrix: D x D, with a head axis.
         side: ``None`` is ``"split"`` where the matrix can be split and ``"key"`` elsewhere.
-        norm: Normalise what was transformed over the features of each head (layer norm); the paper's block tensor
-            trains do so on the side of the keys.
-        scale: Factor of the scores; default ``D ** -0.5``, or ``K ** -0.5`` for normalised K features on both sides.
+        norm: Normalise what was transformed over the features of each head (layer norm); the
+            paper's block tensor trains do so on the side of the keys.
+        scale: Factor of the scores; default ``D ** -0.5``, or ``K ** -0.5`` for normalised K
+            features on both sides.
 
     Raises:
         ValueError: If the matrix is not square, has no head axis, or cannot be split.
     """
 
-    def __init__(self, matrix: Any, *, side: str | None = None, norm: bool = False, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        matrix: Any,
+        *,
+        side: str | None = None,
+        norm: bool = False,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
         if matrix.heads is None or matrix.n_in != matrix.n_out:
             raise ValueError(
-                "a bilinear score needs one square matrix a head; got"
-                f" {matrix.n_out} x {matrix.n_in} with heads = {matrix.heads}; build it with n_in = n_out and heads="
+                f"a bilinear score needs one square matrix a head; got {matrix.n_out} x"
+                f" {matrix.n_in} with heads = {matrix.heads}; build it with n_in = n_out and heads="
             )
         if side not in (None, *SIDES):
             raise ValueError(f"side must be key, query or split; got {side!r}")
         if side == "split" and not matrix.splits:
             raise ValueError(
-                f"side='split' needs levels without shuffle; {type(matrix).__name__} has none; use 'key' or 'query'"
+                f"side='split' needs levels without shuffle; {type(matrix).__name__} has none; use"
+                " 'key' or 'query'"
             )
         self.matrix = matrix
         self.side = side or ("split" if matrix.splits else "key")
         self.n_heads = matrix.heads
         self.n_key_heads = 1 if self.side == "query" else matrix.heads
         self.d_key = matrix.n_features if self.side == "split" else matrix.n_in
-        self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "key" else None
-        self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "query" else None
+        self.norm_query = (
+            nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "key" else None
+        )
+        self.norm_key = (
+            nn.LayerNorm(self.d_key, device="cpu") if norm and self.side != "query" else None
+        )
         both = self.norm_query is not None and self.norm_key is not None
         self.scale = (self.d_key if both else matrix.n_in) ** -0.5 if scale is None else scale
 
     def features(
-        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Queries and keys."""
         x, y = x.unsqueeze(2), (x if context is None else context).unsqueeze(2)  # [B L 1 D]
         if self.side == "split":
-            q, k = self.matrix.query_features(x), self.matrix.key_features(y)
+            q = self.matrix.query_features(x)
+            k = self.matrix.key_features(y)
         elif self.side == "key":
-            q, k = x.expand(-1, -1, self.n_heads, -1), self._transform(y, self.matrix)
+            q = x.expand(-1, -1, self.n_heads, -1)
+            k = self._transform(y, self.matrix)
         else:
-            q, k = self._transform(x, self.matrix.rmatmul), y
+            q = self._transform(x, self.matrix.rmatmul)
+            k = y
         # Before heads become an axis of their own, so that rows are normalised where they lie.
         if self.norm_query is not None:
             q = self.norm_query(q)
@@ -347,7 +422,9 @@ class BilinearScore(Score):
         return q.transpose(1, 2), k.transpose(1, 2)
 
     def _transform(self, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a product with the matrix or its transpose makes of tokens: [B L 1 D] -> [B L H D]."""
+        """What a product with the matrix or its transpose makes of tokens: [B L 1 D] ->
+        [B L H D].
+        """
         width = x.shape[3]
         if self.matrix.splits or width > DENSE_WIDTH or torch.compiler.is_compiling():
             return product(x)
@@ -369,7 +446,8 @@ def head_width(d_model: int, n_heads: int) -> int:
     """
     if n_heads < 1 or d_model % n_heads:
         raise ValueError(
-            f"n_heads must divide d_model; got n_heads = {n_heads} for d_model = {d_model}; change one of them"
+            f"n_heads must divide d_model; got n_heads = {n_heads} for d_model = {d_model}; change"
+            " one of them"
         )
     return d_model // n_heads
 
@@ -384,13 +462,15 @@ def group_heads(n_heads: int, n_key_heads: int | None) -> int:
         return n_heads
     if n_key_heads < 1 or n_heads % n_key_heads:
         raise ValueError(
-            f"heads of keys and values must divide n_heads; got {n_key_heads} for n_heads = {n_heads}; take a divisor"
+            f"heads of keys and values must divide n_heads; got {n_key_heads} for n_heads ="
+            f" {n_heads}; take a divisor"
         )
     return n_key_heads
 
 
 def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
-    """Half of the head's features for the coarsest level, a quarter for the next, ..., the rest for the finest.
+    """Half of the head's features for the coarsest level, a quarter for the next, ..., the rest for
+    the finest.
 
     Heads of fewer than four features get as many levels as leave none empty.
 
@@ -398,13 +478,17 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
         >>> default_ranks(64), default_ranks(8, n_levels=2)
         ((32, 16, 16), (4, 4))
     """
-    ranks = [max(d_head // 2, 1) if level == 0 else d_head // 2 ** (level + 1) for level in range(n_levels - 1)]
+    ranks = [
+        max(d_head // 2, 1) if level == 0 else d_head // 2 ** (level + 1)
+        for level in range(n_levels - 1)
+    ]
     return tuple(rank for rank in (*ranks, d_head - sum(ranks)) if rank > 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the tokens of each sequence of a batch stand, the same for all layers (:meth:`GroupLevelScore.place`).
+    """Where the tokens of each sequence of a batch stand, the same for all layers
+    (:meth:`GroupLevelScore.place`).
 
     Args:
         groups: Parts of the levels after the first, [L] or [B L] each.
@@ -416,21 +500,25 @@ class Places:
 
 
 class GroupLevelScore(DotScore):
-    """MLR score over parts that each sequence brings along: feature slice l counts where two tokens share a part.
+    """MLR score over parts that each sequence brings along: feature slice l counts where two tokens
+    share a part.
 
-    Parts may be near tokens, tokens of one cycle of a season, or tokens of one phase (docs/mathematics.md, section
-    3). With one rank it is the ordinary score, turned by the given positions.
+    Parts may be near tokens, tokens of one cycle of a season, or tokens of one phase
+    (docs/mathematics.md, section 3). With one rank it is the ordinary score, turned by the given
+    positions.
 
     Args:
         d_model: Token width.
         n_heads: Heads.
         ranks: Features per level, summing to ``d_model // n_heads``; the first counts everywhere.
-        rotary_base: Longest wave length of the rotary embedding over 2 pi, in tokens; ``None`` turns nothing.
+        rotary_base: Longest wave length of the rotary embedding over 2 pi, in tokens; ``None``
+            turns nothing.
         norm: Normalise queries and keys over the features of each head (layer norm).
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If ranks do not sum to the width of a head, or one is odd where there is a rotary embedding.
+        ValueError: If ranks do not sum to the width of a head, or one is odd where there is a
+            rotary embedding.
     """
 
     def __init__(
@@ -449,13 +537,17 @@ class GroupLevelScore(DotScore):
         self.rotary = None if rotary_base is None else RotaryEmbedding(ranks, base=rotary_base)
 
     def place(
-        self, groups: Sequence[Int[Tensor, "... L"]], positions: Sequence[Float[Tensor, "... L"]] | None = None
+        self,
+        groups: Sequence[Int[Tensor, "... L"]],
+        positions: Sequence[Float[Tensor, "... L"]] | None = None,
     ) -> Places:
         """What every layer of these ranks needs to know about the tokens.
 
         Args:
-            groups: Parts of the levels after the first, [L] or [B L] each; a negative number is in no part.
-            positions: Where each level's features turn to, one tensor a level; not read without rotary embedding.
+            groups: Parts of the levels after the first, [L] or [B L] each; a negative number is in
+                no part.
+            positions: Where each level's features turn to, one tensor a level; not read without
+                rotary embedding.
 
         Raises:
             ValueError: If there are not as many groups or positions as the levels need.
@@ -463,12 +555,15 @@ class GroupLevelScore(DotScore):
         ranks = self.levels.ranks
         if len(groups) != len(ranks) - 1:
             raise ValueError(
-                f"levels after the first need one group each; got {len(groups)} for ranks {ranks}; give each one"
+                f"levels after the first need one group each; got {len(groups)} for ranks {ranks};"
+                " give each one"
             )
         if self.rotary is None:
             return Places(tuple(groups))
         if positions is None or len(positions) != len(ranks):
-            raise ValueError(f"a rotary embedding of ranks {ranks} needs one tensor of positions a level")
+            raise ValueError(
+                f"a rotary embedding of ranks {ranks} needs one tensor of positions a level"
+            )
         return Places(tuple(groups), self.rotary.angles(positions, dtype=self.project.weight.dtype))
 
     def check_context(self) -> None:
@@ -478,29 +573,40 @@ class GroupLevelScore(DotScore):
             ValueError: Always.
         """
         raise ValueError(
-            "level scores compare parts of one sequence, and queries and keys here come from two; use DotScore or"
-            " BilinearScore for cross-attention"
+            "level scores compare parts of one sequence, and queries and keys here come from two;"
+            " use DotScore or BilinearScore for cross-attention"
         )
 
     def features_at(
         self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
         """Queries of the last tokens (default: of all) and keys of all."""
-        q, k = self._by_head(x, None) if n_last is None else self._by_head(x[:, x.shape[1] - n_last :], x)
+        q, k = (
+            self._by_head(x, None)
+            if n_last is None
+            else self._by_head(x[:, x.shape[1] - n_last :], x)
+        )
         if self.rotary is not None and places.angles is not None:
             here = tuple(part[..., part.shape[-2] - q.shape[2] :, :] for part in places.angles)
-            q, k = self.rotary.turn(q, (here[0], here[1])), self.rotary.turn(k, places.angles)
+            q = self.rotary.turn(q, (here[0], here[1]))
+            k = self.rotary.turn(k, places.angles)
         return q, k
 
     def features(
-        self, x: Float[Tensor, "B Lq D"], context: Float[Tensor, "B Lk D"] | None = None, *, start: int = 0
+        self,
+        x: Float[Tensor, "B Lq D"],
+        context: Float[Tensor, "B Lk D"] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
         """Refused: the parts of the tokens have to be told.
 
         Raises:
             ValueError: Always.
         """
-        raise ValueError("a score by groups needs to know the parts of its tokens; call the layer with places=")
+        raise ValueError(
+            "a score by groups needs to know the parts of its tokens; call the layer with places="
+        )
 
     def extra_repr(self) -> str:
         return f"ranks={self.levels.ranks}"

@@ -1,1 +1,3 @@
-"""The pretrained forecaster: synthetic series, season detection, network, pretraining and shipped weights."""
+"""The pretrained forecaster: synthetic series, season detection, network, pretraining and shipped
+weights.
+"""

@@ -1,4 +1,6 @@
-"""Families of synthetic series: each a function (rng, n, length) -> [n, length], not yet scaled, nothing missing."""
+"""Families of synthetic series: each a function (rng, n, length) -> [n, length], not yet scaled,
+nothing missing.
+"""
 
 import numpy as np
 
@@ -42,13 +44,23 @@ def _piecewise(rng: Rng, n: int, length: int) -> np.ndarray:
 
 def _exponential(rng: Rng, n: int, length: int) -> np.ndarray:
     """exp(c t), c such that the ends differ by a factor of e^.5 to e^4, rising or falling."""
-    return unit(np.exp(uniform(rng, n, 0.5, 4) * rng.choice([-1, 1], (n, 1)) * np.linspace(0, 1, length)))
+    return unit(
+        np.exp(uniform(rng, n, 0.5, 4) * rng.choice([-1, 1], (n, 1)) * np.linspace(0, 1, length))
+    )
 
 
 def _logistic(rng: Rng, n: int, length: int) -> np.ndarray:
     """1 / (1 + exp(-(t - c) / w)) with the middle inside or near the series."""
     t = np.linspace(0, 1, length)
-    return unit(1 / (1 + np.exp(-np.clip((t - uniform(rng, n, -0.1, 1.1)) / log_uniform(rng, n, 0.02, 0.3), -50, 50))))
+    return unit(
+        1
+        / (
+            1
+            + np.exp(
+                -np.clip((t - uniform(rng, n, -0.1, 1.1)) / log_uniform(rng, n, 0.02, 0.3), -50, 50)
+            )
+        )
+    )
 
 
 def _integrated(rng: Rng, n: int, length: int) -> np.ndarray:
@@ -57,9 +69,19 @@ def _integrated(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def trend(rng: Rng, n: int, length: int) -> np.ndarray:
-    """None, a line, lines, an exponential, a random walk, a logistic curve, an integrated walk, a smooth curve."""
+    """None, a line, lines, an exponential, a random walk, a logistic curve, an integrated walk, a
+    smooth curve.
+    """
     none = 1.5, lambda rng, n, length: np.zeros((n, length))
-    curves = (2, _line), (2, _piecewise), (1, _exponential), (2, walk), (1, _logistic), (1, _integrated), (1.5, smooth)
+    curves = (
+        (2, _line),
+        (2, _piecewise),
+        (1, _exponential),
+        (2, walk),
+        (1, _logistic),
+        (1, _integrated),
+        (1.5, smooth),
+    )
     return mix(rng, n, length, none, *curves)
 
 
@@ -70,10 +92,13 @@ def autoregression(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def oscillation(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Second-order autoregression with roots r exp(+-i w0): cycles whose length and height wander."""
+    """Second-order autoregression with roots r exp(+-i w0): cycles whose length and
+    height wander.
+    """
     center = 2 * np.pi / log_uniform(rng, n, 3, max(6, length / 2))
     r = 1 - log_uniform(rng, n, 0.002, 0.3) * np.minimum(1, 4 * center)
-    a, b = 2 * r * np.cos(center), -r * r
+    a = 2 * r * np.cos(center)
+    b = -r * r
 
     def density(w: np.ndarray) -> np.ndarray:
         real = 1 - a * np.cos(w) - b * np.cos(2 * w)
@@ -83,28 +108,54 @@ def oscillation(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def heavy(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Student noise, 2.5 to 8 degrees of freedom, drawn as a normal over the root of a gamma variable."""
+    """Student noise, 2.5 to 8 degrees of freedom, drawn as a normal over the root of a gamma
+    variable.
+    """
     half = uniform(rng, n, 1.25, 4)
-    return unit(normal(rng, n, length) / np.sqrt(rng.standard_gamma(np.broadcast_to(half, (n, length))) / half))
+    return unit(
+        normal(rng, n, length)
+        / np.sqrt(rng.standard_gamma(np.broadcast_to(half, (n, length))) / half)
+    )
 
 
 def noise(rng: Rng, n: int, length: int) -> np.ndarray:
-    """White, first or second order, heavy-tailed; in a fifth of the series with a deviation that changes."""
-    x = mix(rng, n, length, (4, normal), (2.5, autoregression), (1, oscillation), (0.5, rough), (2, heavy))
+    """White, first or second order, heavy-tailed; in a fifth of the series with a deviation that
+    changes.
+    """
+    x = mix(
+        rng,
+        n,
+        length,
+        (4, normal),
+        (2.5, autoregression),
+        (1, oscillation),
+        (0.5, rough),
+        (2, heavy),
+    )
     rows = np.flatnonzero(rng.random(n) < 0.2)
-    volatility = mix(rng, rows.size, length, (1, smooth), (1, lambda rng, n, length: unit(pieces(rng, n, length))))
+    volatility = mix(
+        rng,
+        rows.size,
+        length,
+        (1, smooth),
+        (1, lambda rng, n, length: unit(pieces(rng, n, length))),
+    )
     x[rows] *= np.exp(uniform(rng, rows.size, 0.3, 1) * volatility)
     return unit(x)
 
 
 def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> np.ndarray:
-    """Sum of up to three seasons; later ones are mostly multiples of the first as calendars have; some scale it."""
+    """Sum of up to three seasons; later ones are mostly multiples of the first as calendars have;
+    some scale it.
+    """
     first = periods(rng, n, length)
     x = season(rng, first, length)
     for share in (0.45, 0.12):
         rows = np.flatnonzero(rng.random(n) < share)
         ratio = rng.choice(MULTIPLES, (rows.size, 1), p=MULTIPLE_WEIGHTS / MULTIPLE_WEIGHTS.sum())
-        second = np.where(chance(rng, rows.size, 0.8), first[rows] * ratio, periods(rng, rows.size, length))
+        second = np.where(
+            chance(rng, rows.size, 0.8), first[rows] * ratio, periods(rng, rows.size, length)
+        )
         fits = np.where(second > 4 * length, first[rows] / 2, second)
         more = season(rng, np.maximum(fits, 2), length) * log_uniform(rng, rows.size, 0.2, 2)
         scaled = x[rows] * np.exp(0.5 * np.clip(more, -3, 3))
@@ -114,12 +165,15 @@ def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> np.nd
 
 def _growing(x: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """exp(x), where x is stretched so that its largest value is e^spread times its smallest."""
-    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
+    low = x.min(1, keepdims=True)
+    high = x.max(1, keepdims=True)
     return np.exp(spread * (x - low) / np.maximum(high - low, 1e-6))
 
 
 def structural(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Trend + seasons + noise, or (70 : 30) exp(trend) (1 + seasons) with noise in proportion to the level."""
+    """Trend + seasons + noise, or (70 : 30) exp(trend) (1 + seasons) with noise in proportion to
+    the level.
+    """
     level = trend(rng, n, length) * log_uniform(rng, n, 0.1, 3)
     cycle = seasons(rng, n, length) * log_uniform(rng, n, 0.5, 3)
     rest = noise(rng, n, length) * log_uniform(rng, n, 0.02, 1)
@@ -128,7 +182,9 @@ def structural(rng: Rng, n: int, length: int) -> np.ndarray:
     k = rows.size
     level = _growing(level[rows], log_uniform(rng, k, 0.1, 4))
     depth = uniform(rng, k, 0.05, 0.9) / np.maximum(np.abs(cycle[rows]).max(1, keepdims=True), 1e-6)
-    x[rows] = level * (1 + depth * cycle[rows]) * (1 + log_uniform(rng, k, 0.005, 0.3) * unit(rest[rows]))
+    x[rows] = (
+        level * (1 + depth * cycle[rows]) * (1 + log_uniform(rng, k, 0.005, 0.3) * unit(rest[rows]))
+    )
     return x
 
 
@@ -138,7 +194,9 @@ def _periodic(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def gaussian_process(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Sums and products of one to four draws: squared exponential, rational, periodic, resonant, linear, white."""
+    """Sums and products of one to four draws: squared exponential, rational, periodic, resonant,
+    linear, white.
+    """
     kernels = (3, smooth), (2, rough), (5, _periodic), (1, oscillation), (1, _line), (0.6, normal)
     x = mix(rng, n, length, *kernels)
     for share in (0.75, 0.5, 0.3):
@@ -151,8 +209,9 @@ def gaussian_process(rng: Rng, n: int, length: int) -> np.ndarray:
 def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
     """Innovations form of exponential smoothing with additive errors.
 
-    y_t = l + phi b + s_(t-m) + e_t, then l += phi b + alpha e_t, b = phi b + beta e_t, s_(t-m) += gamma e_t; alpha,
-    beta / alpha and gamma log-uniform, beta = 0 in 45%, no season in 35%, phi from .8 to 1; exp(y) in 30%.
+    y_t = l + phi b + s_(t-m) + e_t, then l += phi b + alpha e_t, b = phi b + beta e_t, s_(t-m) +=
+    gamma e_t; alpha, beta / alpha and gamma log-uniform, beta = 0 in 45%, no season in 35%, phi
+    from .8 to 1; exp(y) in 30%.
     """
     alpha = log_uniform(rng, n, 0.002, 0.8)[:, 0]
     beta = alpha * log_uniform(rng, n, 0.001, 0.3)[:, 0] * (rng.random(n) < 0.55)
@@ -165,11 +224,14 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> np.ndarray:
     states = table.ravel()
     offset = np.arange(n) * table.shape[1]
     errors = np.ascontiguousarray(mix(rng, n, length, (4, normal), (1, heavy)).T)
-    level, b = np.zeros(n), rng.standard_normal(n) * log_uniform(rng, n, 0.005, 0.3)[:, 0] * (beta > 0)
+    level = np.zeros(n)
+    b = rng.standard_normal(n) * log_uniform(rng, n, 0.005, 0.3)[:, 0] * (beta > 0)
     y = np.empty((length, n), np.float32)
     for t in range(length):
-        e, place = errors[t], offset + t % m
-        drift, s = phi * b, states[place]
+        e = errors[t]
+        place = offset + t % m
+        drift = phi * b
+        s = states[place]
         y[t] = level + drift + s + e
         level = level + drift + alpha * e
         b = drift + beta * e
@@ -201,7 +263,9 @@ def _rates(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def _poisson(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Poisson counts of mean .1 to 100, in half of the series with gamma mixed rates (negative binomial)."""
+    """Poisson counts of mean .1 to 100, in half of the series with gamma mixed rates (negative
+    binomial).
+    """
     rate = np.exp(_rates(rng, n, length)) * log_uniform(rng, n, 0.1, 100)
     rows = np.flatnonzero(rng.random(n) < 0.5)
     shape = log_uniform(rng, rows.size, 0.5, 20)
@@ -223,9 +287,13 @@ def counts(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def regimes(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Ornstein-Uhlenbeck x += k (mu - x) + sigma e; k, mu, sigma are those of one of two to four regimes at a time."""
+    """Ornstein-Uhlenbeck x += k (mu - x) + sigma e; k, mu, sigma are those of one of two to four
+    regimes at a time.
+    """
     n_states = rng.integers(2, 5, (n, 1))
-    state = hold(rng.integers(0, 1 << 16, (n, length)) % n_states, changes(rng, n, length, 10, length))
+    state = hold(
+        rng.integers(0, 1 << 16, (n, length)) % n_states, changes(rng, n, length, 10, length)
+    )
 
     def of_state(values: np.ndarray) -> np.ndarray:
         return np.take_along_axis(values, state, 1)
@@ -233,12 +301,18 @@ def regimes(rng: Rng, n: int, length: int) -> np.ndarray:
     k = of_state(np.exp(rng.uniform(np.log(0.005), 0, (n, 4))))
     mean = of_state(rng.standard_normal((n, 4)) * uniform(rng, n, 0.2, 4))
     sigma = of_state(np.exp(rng.normal(0, 0.8, (n, 4)))) * np.sqrt(k)
-    return leak(1 - k, k * mean + sigma * normal(rng, n, length)) + seasons(rng, n, length, none=0.7)
+    return leak(1 - k, k * mean + sigma * normal(rng, n, length)) + seasons(
+        rng, n, length, none=0.7
+    )
 
 
 def _bursts(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Events with heavy-tailed sizes that decay at once or over some hundred steps, over a floor."""
-    events = changes(rng, n, length, 5, 300) * np.exp(normal(rng, n, length) * uniform(rng, n, 0.3, 1))
+    """Events with heavy-tailed sizes that decay at once or over some hundred steps, over
+    a floor.
+    """
+    events = changes(rng, n, length, 5, 300) * np.exp(
+        normal(rng, n, length) * uniform(rng, n, 0.3, 1)
+    )
     x = leak(1 - log_uniform(rng, n, 0.01, 1), events)
     return unit(x) + normal(rng, n, length) * log_uniform(rng, n, 0.01, 0.5)
 
@@ -246,13 +320,17 @@ def _bursts(rng: Rng, n: int, length: int) -> np.ndarray:
 def _usage(rng: Rng, n: int, length: int) -> np.ndarray:
     """Usage of a processor in percent: idle and busy levels with noise, cut at 0 and 100."""
     load = uniform(rng, n, 5, 60) + uniform(rng, n, 10, 50) * unit(pieces(rng, n, length))
-    wander = mix(rng, n, length, (1, autoregression), (1, heavy), (1, oscillation)) * uniform(rng, n, 1, 20)
+    wander = mix(rng, n, length, (1, autoregression), (1, heavy), (1, oscillation)) * uniform(
+        rng, n, 1, 20
+    )
     return np.clip(load + wander * np.exp(0.3 * unit(pieces(rng, n, length))), 0, 100)
 
 
 def _latency(rng: Rng, n: int, length: int) -> np.ndarray:
     """Response times: log-normal around a drifting level, with a tail."""
-    level = mix(rng, n, length, (1, autoregression), (1, pieces), (1, smooth)) * uniform(rng, n, 0.1, 0.6)
+    level = mix(rng, n, length, (1, autoregression), (1, pieces), (1, smooth)) * uniform(
+        rng, n, 0.1, 0.6
+    )
     return np.exp(np.clip(level + heavy(rng, n, length) * uniform(rng, n, 0.05, 0.5), -4, 4))
 
 
@@ -264,41 +342,56 @@ def _leakage(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def telemetry(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Measures of machines in seconds: bursts, usage in percent, response times, memory; a season in half of them."""
+    """Measures of machines in seconds: bursts, usage in percent, response times, memory; a season
+    in half of them.
+    """
     x = unit(mix(rng, n, length, (1, _bursts), (1.5, _usage), (1, _latency), (0.5, _leakage)))
     return x + seasons(rng, n, length, none=0.5) * log_uniform(rng, n, 0.1, 5)
 
 
 def bounded(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Shares: a latent series through a logistic curve, or cut at 0 and 1, some with long times at the bounds."""
+    """Shares: a latent series through a logistic curve, or cut at 0 and 1, some with long times at
+    the bounds.
+    """
     x = unit(mix(rng, n, length, (2, structural), (1, gaussian_process), (1, autoregression)))
-    center, spread = uniform(rng, n, -1.5, 1.5), log_uniform(rng, n, 0.3, 3)
+    center = uniform(rng, n, -1.5, 1.5)
+    spread = log_uniform(rng, n, 0.3, 3)
     soft = 1 / (1 + np.exp(-np.clip(center + spread * x, -30, 30)))
     hard = np.clip(0.5 + 0.3 * center + 0.2 * spread * x, 0, 1)
     return np.where(chance(rng, n, 0.5), soft, hard)
 
 
 def audio(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Up to four oscillations a(t) sin(f(t)), chirping, with envelopes that decay from one stroke to the next."""
+    """Up to four oscillations a(t) sin(f(t)), chirping, with envelopes that decay from one stroke
+    to the next.
+    """
     x = normal(rng, n, length) * log_uniform(rng, n, 0.003, 0.2)
     t = np.arange(length, dtype=np.float32)
     for share in (1.0, 0.7, 0.4, 0.2):
         rows = np.flatnonzero(rng.random(n) < share)
         k = rows.size
         rate = 2 * np.pi / log_uniform(rng, k, 4, max(8, length / 4))
-        angle = rate * t * (1 + uniform(rng, k, -0.4, 0.8) * chance(rng, k, 0.5) * t / length) + uniform(rng, k, 0, 6.3)
+        angle = rate * t * (
+            1 + uniform(rng, k, -0.4, 0.8) * chance(rng, k, 0.5) * t / length
+        ) + uniform(rng, k, 0, 6.3)
         every = log_uniform(rng, k, 16, max(32, 2 * length))
         since = (t + every * uniform(rng, k, 0, 1)) % every
-        envelope = np.exp(-since / every * np.where(chance(rng, k, 0.6), uniform(rng, k, 0.5, 6), 0))
+        envelope = np.exp(
+            -since / every * np.where(chance(rng, k, 0.6), uniform(rng, k, 0.5, 6), 0)
+        )
         x[rows] += np.sin(angle.astype(np.float32)) * envelope * log_uniform(rng, k, 0.3, 1)
     return x
 
 
 def self_exciting(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Hawkes counts: rate_t = base_t + a (1 - d) sum_k d^(k-1) count_(t-k), branching ratio a from .2 to .95."""
-    d, a = 1 - log_uniform(rng, n, 0.01, 0.7)[:, 0], rng.uniform(0.2, 0.95, n)
+    """Hawkes counts: rate_t = base_t + a (1 - d) sum_k d^(k-1) count_(t-k), branching ratio a from
+    .2 to .95.
+    """
+    d = 1 - log_uniform(rng, n, 0.01, 0.7)[:, 0]
+    a = rng.uniform(0.2, 0.95, n)
     base = np.exp(_rates(rng, n, length)) * log_uniform(rng, n, 0.02, 5) * (1 - a[:, None])
-    base, heat = np.ascontiguousarray(base.T), np.zeros(n)
+    base = np.ascontiguousarray(base.T)
+    heat = np.zeros(n)
     y = np.empty((length, n), np.float32)
     for t in range(length):
         y[t] = rng.poisson(np.minimum(base[t] + a * (1 - d) * heat, 1e5))
@@ -307,11 +400,16 @@ def self_exciting(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def random_walks(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Levels that add up steps, normal or heavy-tailed, of changing volatility in 40%; in most without a drift.
+    """Levels that add up steps, normal or heavy-tailed, of changing volatility in 40%; in most
+    without a drift.
 
     25% are pulled back to a level, 40% read with noise, 30% exponentials.
     """
-    volatility = mix(rng, n, length, (1, autoregression), (1, pieces)) * uniform(rng, n, 0.1, 1) * chance(rng, n, 0.4)
+    volatility = (
+        mix(rng, n, length, (1, autoregression), (1, pieces))
+        * uniform(rng, n, 0.1, 1)
+        * chance(rng, n, 0.4)
+    )
     steps = mix(rng, n, length, (2, normal), (1, heavy)) * np.exp(np.clip(volatility, -4, 3))
     steps += normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.2) * chance(rng, n, 0.4)
     x = leak(1 - log_uniform(rng, n, 0.002, 0.2) * chance(rng, n, 0.25), steps)
@@ -320,8 +418,12 @@ def random_walks(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def finance(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Stochastic volatility: log prices add up exp(h_t) e_t, h persistent; prices, some pulled back, or returns."""
-    volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces)) * uniform(rng, n, 0.1, 1)
+    """Stochastic volatility: log prices add up exp(h_t) e_t, h persistent; prices, some pulled
+    back, or returns.
+    """
+    volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces)) * uniform(
+        rng, n, 0.1, 1
+    )
     returns = np.exp(np.clip(volatility, -4, 3)) * mix(rng, n, length, (1, normal), (1, heavy))
     returns += normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.1)
     pull = log_uniform(rng, n, 0.001, 0.1) * chance(rng, n, 0.3)
@@ -332,28 +434,46 @@ def finance(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def cumulative(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Totals, or increments, of up to eight waves that rise fast and fall slower, reported with noise and a week."""
-    t, x = np.arange(length), np.full((n, length), 1e-3)
+    """Totals, or increments, of up to eight waves that rise fast and fall slower, reported with
+    noise and a week.
+    """
+    t = np.arange(length)
+    x = np.full((n, length), 1e-3)
     for share in (1.0, 0.7, 0.6, 0.5, 0.5, 0.4, 0.4, 0.3):
-        at, width = uniform(rng, n, -0.1, 1.1) * length, log_uniform(rng, n, max(2, length / 200), length / 6)
+        at = uniform(rng, n, -0.1, 1.1) * length
+        width = log_uniform(rng, n, max(2, length / 200), length / 6)
         side = np.where(t < at, width, width * log_uniform(rng, n, 1, 3))
-        x += chance(rng, n, share) * log_uniform(rng, n, 0.1, 1) / np.cosh(np.clip((t - at) / side, -20, 20))
-    week = season(rng, np.full((n, 1), 7.0), length) * uniform(rng, n, 0, 0.25) * chance(rng, n, 0.6)
+        x += (
+            chance(rng, n, share)
+            * log_uniform(rng, n, 0.1, 1)
+            / np.cosh(np.clip((t - at) / side, -20, 20))
+        )
+    week = (
+        season(rng, np.full((n, 1), 7.0), length) * uniform(rng, n, 0, 0.25) * chance(rng, n, 0.6)
+    )
     x *= np.exp(np.clip(week + normal(rng, n, length) * log_uniform(rng, n, 0.01, 0.4), -3, 3))
     return np.where(chance(rng, n, 0.5), np.cumsum(x, 1), x)
 
 
 def _drifts(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Drift a step: constant, piecewise constant, or damped towards 0 from shocks; deviation about 1."""
+    """Drift a step: constant, piecewise constant, or damped towards 0 from shocks; deviation about
+    1.
+    """
     constant = rng.standard_normal((n, 1)) * uniform(rng, n, 0.05, 1)
-    piecewise = np.where(chance(rng, n, 0.3), constant, pieces(rng, n, length) + uniform(rng, n, -1, 1))
+    piecewise = np.where(
+        chance(rng, n, 0.3), constant, pieces(rng, n, length) + uniform(rng, n, -1, 1)
+    )
     shocks = changes(rng, n, length, 15, length) * normal(rng, n, length) * 2
     return np.where(chance(rng, n, 0.3), leak(uniform(rng, n, 0.7, 0.995), shocks), piecewise)
 
 
 def low_frequency(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Yearly to monthly series: a walking level, strong, at times damped drift, a weak season of 4 or 12; half exp."""
-    level = np.cumsum(_drifts(rng, n, length) * log_uniform(rng, n, 0.05, 2) + normal(rng, n, length), 1)
+    """Yearly to monthly series: a walking level, strong, at times damped drift, a weak season of 4
+    or 12; half exp.
+    """
+    level = np.cumsum(
+        _drifts(rng, n, length) * log_uniform(rng, n, 0.05, 2) + normal(rng, n, length), 1
+    )
     m = rng.choice([4.0, 12.0, 6.0, 3.0], (n, 1), p=[0.45, 0.45, 0.05, 0.05])
     weak = season(rng, m, length) * log_uniform(rng, n, 0.2, 5) * chance(rng, n, 0.5)
     x = level + weak + normal(rng, n, length) * log_uniform(rng, n, 0.05, 2)
@@ -371,7 +491,9 @@ def _damped(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def _changing(rng: Rng, cycle: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """A season that turns into another, along a logistic curve, and grows or shrinks; in two fifths of the series."""
+    """A season that turns into another, along a logistic curve, and grows or shrinks; in two fifths
+    of the series.
+    """
     n, length = cycle.shape
     share = (_logistic(rng, n, length) + 2) / 4
     size = np.exp(uniform(rng, n, -1, 1) * np.linspace(-0.7, 0.7, length))
@@ -380,11 +502,20 @@ def _changing(rng: Rng, cycle: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def growth(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Growth with a season on top, exp(trend) (1 + depth season), and in a fifth a new level from some step on.
+    """Growth with a season on top, exp(trend) (1 + depth season), and in a fifth a new level from
+    some step on.
 
     The period is mostly 12 or 4; the season changes in some.
     """
-    curves = (2, _line), (2, _piecewise), (1.5, _damped), (1, _integrated), (1, walk), (1, _logistic), (2, _swings)
+    curves = (
+        (2, _line),
+        (2, _piecewise),
+        (1.5, _damped),
+        (1, _integrated),
+        (1, walk),
+        (1, _logistic),
+        (2, _swings),
+    )
     curve = mix(rng, n, length, *curves)
     m = rng.choice([12.0, 4.0, 7.0, 52.0, 24.0, 6.0], (n, 1), p=[0.5, 0.25, 0.1, 0.06, 0.05, 0.04])
     cycle = _changing(rng, season(rng, m, length), season(rng, m, length))
@@ -396,22 +527,36 @@ def growth(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def solar(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Power of the sun: max(0, cos(day) - c(t)) times the share that clouds let through; 0 at night."""
-    m, t = days(rng, n, length), np.arange(length)
+    """Power of the sun: max(0, cos(day) - c(t)) times the share that clouds let through; 0 at
+    night.
+    """
+    m = days(rng, n, length)
+    t = np.arange(length)
     day = np.cos(2 * np.pi * ((t / m + uniform(rng, n, 0, 1)) % 1).astype(np.float32))
     year = np.sin(2 * np.pi * (t / m / 365.25 + uniform(rng, n, 0, 1)).astype(np.float32))
     night = uniform(rng, n, -0.2, 0.2) + uniform(rng, n, 0, 0.4) * year
-    clouds = unit(leak(1 - 1 / np.maximum(2, m * log_uniform(rng, n, 0.05, 2)), normal(rng, n, length)))
-    through = 1 / (1 + np.exp(-np.clip(uniform(rng, n, 0, 3) + uniform(rng, n, 0.3, 2) * clouds, -30, 30)))
+    clouds = unit(
+        leak(1 - 1 / np.maximum(2, m * log_uniform(rng, n, 0.05, 2)), normal(rng, n, length))
+    )
+    through = 1 / (
+        1 + np.exp(-np.clip(uniform(rng, n, 0, 3) + uniform(rng, n, 0.3, 2) * clouds, -30, 30))
+    )
     return np.maximum(0, day - night) * through
 
 
 def weather(rng: Rng, n: int, length: int) -> np.ndarray:
-    """Fronts that last from half a day to twenty days, a day whose height follows them, and a year; cut off in some."""
-    m, t = days(rng, n, length), np.arange(length)
+    """Fronts that last from half a day to twenty days, a day whose height follows them, and a year;
+    cut off in some.
+    """
+    m = days(rng, n, length)
+    t = np.arange(length)
     decay = np.exp(-1 / (m * log_uniform(rng, n, 0.5, 20)))
-    fronts = unit(leak(decay, leak(decay * chance(rng, n, 0.5), mix(rng, n, length, (3, normal), (1, heavy)))))
-    height = np.exp(np.clip(fronts * uniform(rng, n, -0.8, 0.8), -3, 3)) * log_uniform(rng, n, 0.05, 3)
+    fronts = unit(
+        leak(decay, leak(decay * chance(rng, n, 0.5), mix(rng, n, length, (3, normal), (1, heavy))))
+    )
+    height = np.exp(np.clip(fronts * uniform(rng, n, -0.8, 0.8), -3, 3)) * log_uniform(
+        rng, n, 0.05, 3
+    )
     year = np.sin(2 * np.pi * (t / m / 365.25 + uniform(rng, n, 0, 1)).astype(np.float32))
     x = fronts + season(rng, m, length) * height + year * log_uniform(rng, n, 0.1, 4)
     x += noise(rng, n, length) * log_uniform(rng, n, 0.01, 0.5)
@@ -419,7 +564,9 @@ def weather(rng: Rng, n: int, length: int) -> np.ndarray:
 
 
 def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
-    """A day's profile on workdays, another on days off, a walking level; days of 24 to 288 steps."""
+    """A day's profile on workdays, another on days off, a walking level; days of 24 to
+    288 steps.
+    """
     m = days(rng, n, length)
     day = (np.arange(length) + 0.5 + np.floor(rng.uniform(0, 7, (n, 1)) * m)) / m
     work, smoothly = profile(rng, m)
@@ -428,7 +575,9 @@ def workdays(rng: Rng, n: int, length: int) -> np.ndarray:
     holiday = hold(rng.random((n, length), dtype=np.float32), day % 1 < 1.0001 / m) < 0.02
     off = (np.floor(day) % 7 >= np.where(chance(rng, n, 0.8), 5, 6)) | holiday
     x = np.where(off, read(rest, day, smoothly), read(work, day, smoothly))
-    x += mix(rng, n, length, (1, smooth), (1, walk), (1, autoregression)) * log_uniform(rng, n, 0.03, 0.8)
+    x += mix(rng, n, length, (1, smooth), (1, walk), (1, autoregression)) * log_uniform(
+        rng, n, 0.03, 0.8
+    )
     x += noise(rng, n, length) * log_uniform(rng, n, 0.03, 1.2)
     return np.where(chance(rng, n, 0.3), np.exp(np.clip(0.5 * x, -4, 3)), x)
 
@@ -455,11 +604,14 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 }
 
 # Series of up to so many steps are yearly to monthly more often than others.
-SHORT, _IN_SHORT = 170, {"low_frequency": 5.0, "growth": 4.0, "random_walks": 2.0, "exponential_smoothing": 1.2}
+SHORT = 170
+_IN_SHORT = {"low_frequency": 5.0, "growth": 4.0, "random_walks": 2.0, "exponential_smoothing": 1.2}
 
 
 def shares(length: int) -> np.ndarray:
-    """Shares of the families, in their order, among series of so many steps; some are larger in short ones."""
+    """Shares of the families, in their order, among series of so many steps; some are larger in
+    short ones.
+    """
     more = _IN_SHORT if length <= SHORT else {}
     weights = np.array([weight * more.get(name, 1) for name, (_, weight) in FAMILIES.items()])
     return weights / weights.sum()

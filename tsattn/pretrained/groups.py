@@ -1,4 +1,6 @@
-"""Synthetic groups for training: a target and columns beside it, which act on it in ways that are known, or do not."""
+"""Synthetic groups for training: a target and columns beside it, which act on it in ways that are
+known, or do not.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,12 +42,15 @@ UNIVARIATE = "none"
 _UNIVARIATE_SHARE = 0.30
 _ACTIVE_SHARE = 0.70
 _PAST_ONLY_SHARE = 0.08
-_WEAKEST, _STRONGEST = 0.15, 6.0
+_WEAKEST = 0.15
+_STRONGEST = 6.0
 # Rows before a row whose values act at most, apart from leading columns and a season.
 _LONGEST_LAG = 6
 # Steps before and after an event in which it acts at most.
-_BEFORE, _AFTER = 2, 3
-# Values of a column beyond so many deviations are cut: a slipped decimal point would be all of its effect.
+_BEFORE = 2
+_AFTER = 3
+# Values of a column beyond so many deviations are cut: a slipped decimal point would be all of its
+# effect.
 _FAR = 5.0
 # Groups drawn at once.
 _BLOCK_GROUPS = 512
@@ -56,9 +61,10 @@ class Groups:
     """N targets of T steps of the past and F of the future, each with up to K columns.
 
     Args:
-        target: ``[N, T + F]``; NaN is missing. It is something that knows no column, and the effect.
-        columns: ``[N, K, T + F]``, 0 beyond the columns that a group has; NaN over the horizon where a column is known
-            for the past only.
+        target: ``[N, T + F]``; NaN is missing. It is something that knows no column, and the
+            effect.
+        columns: ``[N, K, T + F]``, 0 beyond the columns that a group has; NaN over the horizon
+            where a column is known for the past only.
         n_columns: ``[N]``, 0 where the target is alone.
         known_ahead: ``[N, K]``, whether a column is known over the horizon.
         coupling: ``[N]`` names: ``"none"`` of a target alone, else one of ``COUPLINGS``.
@@ -87,18 +93,20 @@ def make_groups(
 ) -> Groups:
     """Draw n synthetic groups.
 
-    30% of the targets are alone. Others have 1 to 6 columns, fewer more often, 70% of which act on the target, one at
-    least; in 10% of these groups none does (decoys). The deviation of the effect is .15 to 6 times that of the rest
-    of the target, log-uniform. Columns are series as those of :func:`tsattn.pretrained.synthetic.make` (40%), waves of
-    one season that the group shares (30%), coloured noise (12%), levels that hold (8%), and 0 or 1: rare events (5%),
-    calendars of the season (5%). Half of the targets have the shared season, too, so that decoys look like causes.
+    30% of the targets are alone. Others have 1 to 6 columns, fewer more often, 70% of which act on
+    the target, one at least; in 10% of these groups none does (decoys). The deviation of the effect
+    is .15 to 6 times that of the rest of the target, log-uniform. Columns are series as those of
+    :func:`tsattn.pretrained.synthetic.make` (40%), waves of one season that the group shares (30%),
+    coloured noise (12%), levels that hold (8%), and 0 or 1: rare events (5%), calendars of the
+    season (5%). Half of the targets have the shared season, too, so that decoys look like causes.
 
-    Active columns act ``linear`` (20%), ``bent`` (14%: square, hinge, tanh, threshold, exponential, sigmoid, size,
-    signed square), after ``lags`` (10%: 1 to 6 steps, three in ten times a season), with a gain that depends on the
-    phase of the ``season`` (10%), with coefficients that ``drift`` (10%: smoothly, or switch), as a ``product`` of two
-    columns (6%; of one column, its square), as rare ``events`` with effects before and after (6%), ``leading`` the
-    target (6%: known for the past only, half of them with at least one horizon of lead), or each column in a way of
-    its own (``all``, 8%). 8% of other columns are known for the past only, too.
+    Active columns act ``linear`` (20%), ``bent`` (14%: square, hinge, tanh, threshold, exponential,
+    sigmoid, size, signed square), after ``lags`` (10%: 1 to 6 steps, three in ten times a season),
+    with a gain that depends on the phase of the ``season`` (10%), with coefficients that ``drift``
+    (10%: smoothly, or switch), as a ``product`` of two columns (6%; of one column, its square), as
+    rare ``events`` with effects before and after (6%), ``leading`` the target (6%: known for the
+    past only, half of them with at least one horizon of lead), or each column in a way of its own
+    (``all``, 8%). 8% of other columns are known for the past only, too.
 
     Args:
         n: Groups, at least 0.
@@ -117,17 +125,25 @@ def make_groups(
     """
     if n < 0 or length < 16 or horizon < 1:
         raise ValueError(
-            f"n must be at least 0, length 16 and horizon 1; got {n}, {length} and {horizon}; raise what is too small"
+            f"n must be at least 0, length 16 and horizon 1; got {n}, {length} and {horizon}; raise"
+            " what is too small"
         )
     if unknown := sorted(set(couplings) - set(COUPLINGS)):
         raise ValueError(f"there is no coupling {unknown[0]!r}; choose from {', '.join(COUPLINGS)}")
     rng = np.random.default_rng(seed)
     sizes = [min(_BLOCK_GROUPS, n - first) for first in range(0, n, _BLOCK_GROUPS)] or [0]
     blocks = [_block(rng, size, length, horizon, couplings) for size in sizes]
-    return Groups(**{name: np.concatenate([vars(block)[name] for block in blocks]) for name in vars(blocks[0])})
+    return Groups(
+        **{
+            name: np.concatenate([vars(block)[name] for block in blocks])
+            for name in vars(blocks[0])
+        }
+    )
 
 
-def _block(rng: np.random.Generator, n: int, length: int, horizon: int, couplings: Mapping[str, float]) -> Groups:
+def _block(
+    rng: np.random.Generator, n: int, length: int, horizon: int, couplings: Mapping[str, float]
+) -> Groups:
     n_steps = length + horizon
     weights = np.array(list(couplings.values()), float)
     coupling = rng.choice(np.array(list(couplings), dtype="U8"), n, p=weights / weights.sum())
@@ -147,7 +163,9 @@ def _block(rng: np.random.Generator, n: int, length: int, horizon: int, coupling
     for name, act in _WAYS.items():
         rows = np.flatnonzero(way == name)
         if rows.size:
-            acting[rows] = act(rng, values[rows], _Beside(values[partner[rows]], period[group[rows]], horizon))
+            acting[rows] = act(
+                rng, values[rows], _Beside(values[partner[rows]], period[group[rows]], horizon)
+            )
     acting = unit(acting) * _coefficients(rng, group, place, coupling)
 
     rest = _rest(rng, n, n_steps, period)
@@ -155,7 +173,9 @@ def _block(rng: np.random.Generator, n: int, length: int, horizon: int, coupling
     np.add.at(effect, group, acting)
     effect = unit(effect) * _deviation(rest) * log_uniform(rng, n, _WEAKEST, _STRONGEST)
     columns = np.zeros((n, MAX_COLUMNS, n_steps), np.float32)
-    columns[group, place] = values * log_uniform(rng, len(group), 0.1, 100) + 3 * normal(rng, len(group), 1)
+    columns[group, place] = values * log_uniform(rng, len(group), 0.1, 100) + 3 * normal(
+        rng, len(group), 1
+    )
     ahead = np.ones((n, MAX_COLUMNS), bool)
     ahead[group, place] = known_ahead
     columns[..., length:][~ahead] = np.nan
@@ -171,14 +191,18 @@ def _rest(rng: np.random.Generator, n: int, n_steps: int, period: np.ndarray) ->
     """What the target is without columns; in half of the groups with the shared season."""
     x = make(n, n_steps, seed=rng)
     rows = np.flatnonzero(rng.random(n) < 0.5)
-    x[rows] += uniform(rng, rows.size, 0.3, 2) * unit(season(rng, period[rows].astype(float), n_steps))
+    x[rows] += uniform(rng, rows.size, 0.3, 2) * unit(
+        season(rng, period[rows].astype(float), n_steps)
+    )
     # Of a constant rest the target would be a copy of its effect.
     still = np.flatnonzero(_deviation(x)[:, 0] < 1e-3)
     x[still] += normal(rng, still.size, n_steps)
     return x
 
 
-def _coefficients(rng: np.random.Generator, group: np.ndarray, place: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+def _coefficients(
+    rng: np.random.Generator, group: np.ndarray, place: np.ndarray, coupling: np.ndarray
+) -> np.ndarray:
     """Weights [M, 1] of the columns; 0 of those that do not act."""
     active = rng.random(len(group)) < _ACTIVE_SHARE
     # The first is active where no other one is.
@@ -205,7 +229,9 @@ def _partners(group: np.ndarray, n_columns: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(index + 1 < first + n_columns[group], index + 1, first))
 
 
-def _columns(rng: np.random.Generator, period: np.ndarray, n_steps: int, way: np.ndarray) -> np.ndarray:
+def _columns(
+    rng: np.random.Generator, period: np.ndarray, n_steps: int, way: np.ndarray
+) -> np.ndarray:
     """Columns [M, T + F] with mean 0 and deviation 1, none missing."""
     n = len(period)
     kind = rng.choice(6, n, p=[0.40, 0.30, 0.12, 0.08, 0.05, 0.05])
@@ -253,7 +279,8 @@ def _events(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.nd
 
 def _calendar(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
     """0 or 1: a part of each season, or whole seasons of five, six or seven, such as weekends."""
-    n, step = len(period), np.arange(n_steps) + rng.integers(0, 1000, (len(period), 1))
+    n = len(period)
+    step = np.arange(n_steps) + rng.integers(0, 1000, (len(period), 1))
     part = step % period < np.maximum(np.round(uniform(rng, n, 0.1, 0.6) * period), 1)
     rest_days = step // period % rng.integers(5, 8, (n, 1)) < rng.integers(1, 3, (n, 1))
     return np.where(chance(rng, n, 0.5), part, rest_days).astype(np.float32)
@@ -261,7 +288,9 @@ def _calendar(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.
 
 @dataclass(frozen=True, eq=False)
 class _Beside:
-    """What a way of acting may read beside the column: a partner, the season [M, 1], the horizon."""
+    """What a way of acting may read beside the column: a partner, the season [M, 1], the
+    horizon.
+    """
 
     partner: np.ndarray
     period: np.ndarray
@@ -274,7 +303,8 @@ def _linear(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndar
 
 def _bent(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
     n = len(x)
-    at, slope = uniform(rng, n, -0.7, 0.7), uniform(rng, n, 0.7, 2)
+    at = uniform(rng, n, -0.7, 0.7)
+    slope = uniform(rng, n, 0.7, 2)
     curves = [
         x**2,
         np.maximum(x - at, 0),
@@ -303,8 +333,11 @@ def _lagged(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndar
 
 
 def _by_season(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    """A gain of 1 in one part of the season and less, or the other sign, in the other; with sharp or soft ends."""
-    n, angle = len(x), 2 * np.pi * np.arange(x.shape[1]) / beside.period
+    """A gain of 1 in one part of the season and less, or the other sign, in the other; with sharp
+    or soft ends.
+    """
+    n = len(x)
+    angle = 2 * np.pi * np.arange(x.shape[1]) / beside.period
     wave = np.cos(angle - uniform(rng, n, 0, 2 * np.pi)) - uniform(rng, n, -0.6, 0.6)
     day = _sigmoid(log_uniform(rng, n, 2, 50) * wave)
     other = uniform(rng, n, -0.6, 0.3)
@@ -325,7 +358,9 @@ def _product(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.nda
 
 
 def _around(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    """Effects of own size in each of the steps before, at and after an event, most of them small."""
+    """Effects of own size in each of the steps before, at and after an event, most of
+    them small.
+    """
     n, n_steps = x.shape
     total = np.zeros_like(x)
     for offset in range(-_BEFORE, _AFTER + 1):
@@ -336,7 +371,8 @@ def _around(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndar
 
 
 def _leading(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    n, horizon = len(x), beside.horizon
+    n = len(x)
+    horizon = beside.horizon
     far = horizon + rng.integers(0, _LONGEST_LAG + 1, (n, 1))
     near = np.ceil(log_uniform(rng, n, 1, max(horizon, 2))).astype(int)
     return _delayed(x, np.where(chance(rng, n, 0.5), far, near))

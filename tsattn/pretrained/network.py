@@ -1,4 +1,6 @@
-"""The network of the pretrained forecaster: tokens cut at the season, levels by season, quantiles of the future."""
+"""The network of the pretrained forecaster: tokens cut at the season, levels by season, quantiles
+of the future.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,19 +25,43 @@ from tsattn.pretrained.period import (
 )
 from tsattn.settings import check_whole
 
-QUANTILES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99)
+QUANTILES = (
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.75,
+    0.8,
+    0.9,
+    0.95,
+    0.975,
+    0.99,
+)
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FAR = 9.0
 # Numbers about a whole series that every token gets.
 _N_FACTS = 4
-# Steps of the past that are searched for seasons, eight times those that tokens of the usual length hold.
+# Steps of the past that are searched for seasons, eight times those that tokens of the usual length
+# hold.
 _LONG_PAST = 8
-# Steps that are searched for a season, and numbers of tokens that go through the blocks, together, about: what is
-# computed of them stays in the caches, and threads seldom wait for one another.
-_PART_STEPS, _PART_NUMBERS = 2**18, 2**20
-# What is read of a long past has a deviation of so many mean changes from step to step at most, or is its last part of
-# the fewest of these steps that holds so many seasons, and so many times the horizon.
-_MOST_CHANGES, _PARTS, _SEASONS, _HORIZONS = 24.0, (1024, 512, 256), 4, 16
+# Steps that are searched for a season, and numbers of tokens that go through the blocks, together,
+# about: what is computed of them stays in the caches, and threads seldom wait for one another.
+_PART_STEPS = 2**18
+_PART_NUMBERS = 2**20
+# What is read of a long past has a deviation of so many mean changes from step to step at most, or
+# is its last part of the fewest of these steps that holds so many seasons, and so many times the
+# horizon.
+_MOST_CHANGES = 24.0
+_PARTS = (1024, 512, 256)
+_SEASONS = 4
+_HORIZONS = 16
 
 
 @dataclass(frozen=True)
@@ -51,8 +77,8 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
-        encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show those before as they
-            were embedded. Default all.
+        encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show
+            those before as they were embedded. Default all.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -73,11 +99,13 @@ class ZeroConfig:
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads or self.d_model // self.n_heads % 8:
             raise ValueError(
-                f"a head's width must be a multiple of 8, for half and two quarters in pairs; got d_model ="
-                f" {self.d_model} for {self.n_heads} heads; change one of them"
+                "a head's width must be a multiple of 8, for half and two quarters in pairs; got"
+                f" d_model = {self.d_model} for {self.n_heads} heads; change one of them"
             )
         if not 1.5 * self.token_len <= self.max_len:
-            raise ValueError(f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}")
+            raise ValueError(
+                f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}"
+            )
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
         if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
@@ -95,7 +123,9 @@ class ZeroConfig:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from the origin on."""
+        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from
+        the origin on.
+        """
         width = self.d_model // self.n_heads
         return width // 2, width // 4, width // 4
 
@@ -112,22 +142,26 @@ class ZeroConfig:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"the network has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"the network has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         return cls(**{**values, "quantiles": tuple(values.get("quantiles", QUANTILES))})
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """How the steps around an origin are cut into tokens; step 0 is the first of the future, -1 the last known one.
+    """How the steps around an origin are cut into tokens; step 0 is the first of the future, -1 the
+    last known one.
 
-    A season of ``steps`` steps has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat
-    with the season.
+    A season of ``steps`` steps has ``count`` tokens, token j starts at step
+    ``floor(j steps / count)``, so cuts repeat with the season.
 
     Args:
         steps: Steps of a season of each series.
         count: Tokens of a season.
         n_seasons: Seasons of a cycle, 1 where there is none.
-        index: Number j of each token, the same for all series, consecutive; those below 0 are the context.
+        index: Number j of each token, the same for all series, consecutive; those below 0 are the
+            context.
         max_len: Steps of the longest token.
     """
 
@@ -161,7 +195,8 @@ class Tokens:
     def find(self, n_steps: int) -> tuple[Int[Tensor, "B F"], Int[Tensor, "B F"]]:
         """Token number and slot of each of the first steps of the future."""
         step = torch.arange(n_steps, device=self.index.device)[None]
-        steps, count = self.steps[:, None], self.count[:, None]
+        steps = self.steps[:, None]
+        count = self.count[:, None]
         token = -floor(-(step + 1) * count, steps) - 1
         return token, step - floor(token * steps, count)
 
@@ -170,20 +205,24 @@ class Tokens:
 
 
 class ZeroNetwork(nn.Module):
-    """An encoder over the tokens of a context and of the future, which answers quantiles of every future step at once.
+    """An encoder over the tokens of a context and of the future, which answers quantiles of every
+    future step at once.
 
-    Of a past that moved far in small steps the recent part is read (:func:`read_recent`). A window is measured by the
-    mean and deviation of what is known of it and squeezed by the arcsinh. Tokens of about ``token_len`` steps are cut
-    at the season that :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
-    future has tokens without values. Attention has three levels of features: for all pairs, for tokens of one phase,
-    for near tokens (docs/mathematics.md, section 3). The last block answers future tokens only.
+    Of a past that moved far in small steps the recent part is read (:func:`read_recent`). A window
+    is measured by the mean and deviation of what is known of it and squeezed by the arcsinh. Tokens
+    of about ``token_len`` steps are cut at the season that
+    :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
+    future has tokens without values. Attention has three levels of features: for all pairs, for
+    tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
+    future tokens only.
 
     Args:
         config: Sizes and kinds.
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
-    # What the network is told of each slot of a token: value, whether it is known, whether the token is so long.
+    # What the network is told of each slot of a token: value, whether it is known, whether the
+    # token is so long.
     _n_slot_inputs = 3
 
     def __init__(self, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
@@ -194,7 +233,9 @@ class ZeroNetwork(nn.Module):
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
-        self.stack = TransformerStack([self._block(generator) for _ in range(config.n_layers)], d_model=width)
+        self.stack = TransformerStack(
+            [self._block(generator) for _ in range(config.n_layers)], d_model=width
+        )
         # Beside the quantiles, the share of the last known value.
         self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
         with torch.no_grad():
@@ -205,7 +246,12 @@ class ZeroNetwork(nn.Module):
     def _block(self, generator: torch.Generator | None) -> TransformerBlock:
         config = self.config
         score = GroupLevelScore(
-            config.d_model, config.n_heads, ranks=config.ranks, rotary_base=1000.0, norm=True, generator=generator
+            config.d_model,
+            config.n_heads,
+            ranks=config.ranks,
+            rotary_base=1000.0,
+            norm=True,
+            generator=generator,
         )
         attention = Attention(config.d_model, score=score, generator=generator)
         feed_forward = FeedForward(config.d_model, config.d_ff, generator=generator)
@@ -233,15 +279,16 @@ class ZeroNetwork(nn.Module):
         """Quantiles of the future in the space of the arcsinh, slot by slot.
 
         Args:
-            x: Contexts; NaN is missing, at the left also a history that begins later. A series is cut to its recent
-                part, and to what fits into the context's tokens.
+            x: Contexts; NaN is missing, at the left also a history that begins later. A series is
+                cut to its recent part, and to what fits into the context's tokens.
             horizon: Steps ahead, at least 1.
             max_tokens: Tokens of the context at most; default that of the settings.
-            seasons: Those of each series, whose contexts are then read as they are; default what is detected.
+            seasons: Those of each series, whose contexts are then read as they are; default what is
+                detected.
 
         Returns:
-            Quantiles of the slots of M future tokens; those tokens; level and deviation that the windows were
-            measured by, float64.
+            Quantiles of the slots of M future tokens; those tokens; level and deviation that the
+            windows were measured by, float64.
         """
         x, seasons = self.look(x, horizon) if seasons is None else (x, seasons)
         tokens = self._cut(seasons, x.shape[1], horizon, max_tokens or self.config.max_tokens)
@@ -249,7 +296,12 @@ class ZeroNetwork(nn.Module):
         values, known = read_slots(x, index, inside)
         scaled, level, spread = _measure(values, known)
         known = known.to(scaled.dtype)
-        inputs = [scaled, known, inside.to(scaled.dtype), *self._more(x, seasons.period, index, level, spread)]
+        inputs = [
+            scaled,
+            known,
+            inside.to(scaled.dtype),
+            *self._more(x, seasons.period, index, level, spread),
+        ]
         facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
         states = self._embed(torch.cat([*inputs, facts], dim=2), tokens)
         n_future = int((tokens.index >= 0).sum())
@@ -260,15 +312,17 @@ class ZeroNetwork(nn.Module):
         return self._answer(states, last_value(scaled, known)), future, level, spread
 
     @torch.inference_mode()
-    def forecast(self, x: Float[Tensor, "B T"], horizon: int, *, likely: int = 0) -> Float[Tensor, "B F Q"]:
+    def forecast(
+        self, x: Float[Tensor, "B T"], horizon: int, *, likely: int = 0
+    ) -> Float[Tensor, "B F Q"]:
         """Quantiles of the next steps in the units of the series.
 
         Args:
-            x: Contexts in any units; NaN is missing, at the left also a history that begins later. Every row must hold
-                a value.
+            x: Contexts in any units; NaN is missing, at the left also a history that begins later.
+                Every row must hold a value.
             horizon: Steps ahead, at least 1.
-            likely: The season that the frequency of the series usually has, which is then taken on less evidence; 0
-                where nothing is known of it.
+            likely: The season that the frequency of the series usually has, which is then taken on
+                less evidence; 0 where nothing is known of it.
 
         Returns:
             Ascending quantiles, float64; the constant itself for a constant series.
@@ -281,7 +335,9 @@ class ZeroNetwork(nn.Module):
         if long.any():
             answer[long] = self._forecast_long(x[long], steps[long], horizon)
         if not long.all():
-            answer[~long] = self._forecast_read(x[~long, -self.config.token_context :], seasons.rows(~long), horizon)
+            answer[~long] = self._forecast_read(
+                x[~long, -self.config.token_context :], seasons.rows(~long), horizon
+            )
         return answer
 
     def _forecast_read(self, x: Tensor, seasons: Seasons, horizon: int) -> Tensor:
@@ -290,7 +346,9 @@ class ZeroNetwork(nn.Module):
         n_steps = x.shape[1] - first_known(~x.isnan())
         for rows in self._alike(seasons, n_steps, horizon):
             part = seasons.rows(rows)
-            slots, tokens, level, spread = self(x[rows, -int(n_steps[rows].max()) :], horizon, seasons=part)
+            slots, tokens, level, spread = self(
+                x[rows, -int(n_steps[rows].max()) :], horizon, seasons=part
+            )
             token, slot = tokens.find(horizon)
             flat = slots.flatten(1, 2)
             at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
@@ -301,9 +359,10 @@ class ZeroNetwork(nn.Module):
     def _forecast_long(self, x: Tensor, steps: Tensor, horizon: int) -> Tensor:
         """Quantiles [B F Q] of series whose longest cycle is not twice among the tokens.
 
-        Means of ``steps [B]`` steps are forecast, which show the cycle, and beside them what these means, on straight
-        lines between their middles, leave of the series. The point is the sum of both, and the distance of a quantile
-        to it the root of the sum of squares, as if the two were independent.
+        Means of ``steps [B]`` steps are forecast, which show the cycle, and beside them what these
+        means, on straight lines between their middles, leave of the series. The point is the sum of
+        both, and the distance of a quantile to it the root of the sum of squares, as if the two
+        were independent.
         """
         answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
         middle = self.config.quantiles.index(0.5)
@@ -320,15 +379,23 @@ class ZeroNetwork(nn.Module):
             repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
             far = repeated - repeated[..., middle, None]
             near = fine - fine[..., middle, None]
-            distance = (far.square() + near.square()).sqrt() * near.sign().where(near != 0, far.sign())
+            distance = (far.square() + near.square()).sqrt() * near.sign().where(
+                near != 0, far.sign()
+            )
             point = lines[:, n_past : n_past + horizon, None] + fine[..., middle, None]
             answer[rows] = point + distance
         return answer
 
     def squeeze(
-        self, y: Float[Tensor, "B F"], tokens: Tokens, level: Float[Tensor, "B 1"], spread: Float[Tensor, "B 1"]
+        self,
+        y: Float[Tensor, "B F"],
+        tokens: Tokens,
+        level: Float[Tensor, "B 1"],
+        spread: Float[Tensor, "B 1"],
     ) -> Float[Tensor, "B M P"]:
-        """Future values slot by slot in the space of the arcsinh, what training compares with; NaN where none is."""
+        """Future values slot by slot in the space of the arcsinh, what training compares with; NaN
+        where none is.
+        """
         index, inside = tokens.slots()
         at = index.clamp(0, y.shape[1] - 1)
         values = y.gather(1, at.flatten(1)).view(at.shape).to(torch.float64)
@@ -340,8 +407,12 @@ class ZeroNetwork(nn.Module):
         size = max(_PART_STEPS // max(x.shape[1], 1), 1)
         return Seasons.joined([detect_seasons(part, likely) for part in x.split(size)])
 
-    def look(self, x: Float[Tensor, "B T"], horizon: int, likely: int = 0) -> tuple[Float[Tensor, "B T"], Seasons]:
-        """Contexts, NaN where a value is taken for wrong and before what is read of them, and their seasons."""
+    def look(
+        self, x: Float[Tensor, "B T"], horizon: int, likely: int = 0
+    ) -> tuple[Float[Tensor, "B T"], Seasons]:
+        """Contexts, NaN where a value is taken for wrong and before what is read of them, and their
+        seasons.
+        """
         recent = x[:, -self.config.token_context :]
         recent = torch.where(find_outliers(recent), torch.nan, recent)
         seasons = self._seasons(recent, likely)
@@ -359,7 +430,9 @@ class ZeroNetwork(nn.Module):
         return x, seasons
 
     def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:
-        """Rows that go through the network together: as many tokens, about, and no more than the caches hold."""
+        """Rows that go through the network together: as many tokens, about, and no more than the
+        caches hold.
+        """
         cut = self._cut(seasons, int(n_steps.max()), horizon, self.config.max_tokens)
         n_context = (-floor(-n_steps * cut.count, cut.steps)).clamp_max(self.config.max_tokens)
         n_tokens = n_context - floor(-horizon * cut.count, cut.steps)
@@ -385,12 +458,18 @@ class ZeroNetwork(nn.Module):
         return Tokens(steps, count, n_seasons, index, config.max_len)
 
     def _facts(self, seasons: Seasons, x: Tensor) -> Tensor:
-        """Season or none, the length of its cycle, how well it repeats, and how much is known of a series, [B 4]."""
+        """Season or none, the length of its cycle, how well it repeats, and how much is known of a
+        series, [B 4].
+        """
         known = (~x[:, -self.config.token_context :].isnan()).sum(1).clamp_min(1).log() / 8
         length = seasons.clear_cycle().clamp_min(1).log() / 8
-        return torch.stack([(seasons.period > 0).to(known), length, seasons.strength.to(known), known], 1)
+        return torch.stack(
+            [(seasons.period > 0).to(known), length, seasons.strength.to(known), known], 1
+        )
 
-    def _more(self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor) -> list[Tensor]:
+    def _more(
+        self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor
+    ) -> list[Tensor]:
         """Further inputs of each slot, for networks that have some."""
         return []
 
@@ -403,8 +482,9 @@ class ZeroNetwork(nn.Module):
         config = self.config
         time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
         score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
-        # A block lies across the origin, so that the first future token has near ones before it. Those of the past have
-        # negative numbers, which are no parts: the weights learnt so, and a study saw no difference.
+        # A block lies across the origin, so that the first future token has near ones before it.
+        # Those of the past have negative numbers, which are no parts: the weights learnt so, and a
+        # study saw no difference.
         near = floor(tokens.index + config.near // 2, config.near)
         wide = floor(tokens.index + 2 * config.near, 4 * config.near)
         seasonal = (period > 0)[:, None]
@@ -413,17 +493,25 @@ class ZeroNetwork(nn.Module):
         return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
-        blocks, held = list(self.stack.blocks), self.config.encode
+        blocks = list(self.stack.blocks)
+        held = self.config.encode
         for layer, block in enumerate(blocks, 1):
-            final, n_tokens = layer == len(blocks), states.shape[1]
+            final = layer == len(blocks)
+            n_tokens = states.shape[1]
             last = n_future if final else None if held is None else min(n_future + held, n_tokens)
             seen = block(states, key_mask=key_mask, places=places, n_last=last)
-            states = seen if final or last is None else torch.cat([states[:, : n_tokens - last], seen], dim=1)
+            states = (
+                seen
+                if final or last is None
+                else torch.cat([states[:, : n_tokens - last], seen], dim=1)
+            )
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
     def _answer(self, states: Tensor, last: Tensor) -> Tensor:
-        """Quantiles of future slots: the head's own, and a learned share of the last known value."""
+        """Quantiles of future slots: the head's own, and a learned share of the last
+        known value.
+        """
         answer = self.head(states)
         slots = answer[..., :-1].unflatten(2, (self.config.max_len, -1))
         return slots + (answer[..., -1] * last[:, None])[..., None, None]
@@ -431,12 +519,17 @@ class ZeroNetwork(nn.Module):
 
 def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S"]:
     """Values of every step on straight lines between the middles of blocks of so many steps."""
-    return torch.nn.functional.interpolate(means[:, None], scale_factor=step, mode="linear", align_corners=False)[:, 0]
+    return torch.nn.functional.interpolate(
+        means[:, None], scale_factor=step, mode="linear", align_corners=False
+    )[:, 0]
 
 
-def last_value(scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]) -> Float[Tensor, " B"]:
+def last_value(
+    scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]
+) -> Float[Tensor, " B"]:
     """The last known value of each window; 0 where none is known."""
-    values, flags = scaled.flatten(1), known.flatten(1)
+    values = scaled.flatten(1)
+    flags = known.flatten(1)
     where = torch.arange(values.shape[1], device=values.device)
     return values.gather(1, (flags * (where + 1)).argmax(1, keepdim=True))[:, 0]
 
@@ -444,12 +537,14 @@ def last_value(scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]) ->
 def read_recent(
     x: Float[Tensor, "B T"], period: Int[Tensor, " B"], horizon: int
 ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
-    """Contexts without what makes their recent changes too small to be seen, and which of them lost something.
+    """Contexts without what makes their recent changes too small to be seen, and which of them lost
+    something.
 
-    A context is kept whole where its deviation is at most 24 times the mean absolute change from one known step to the
-    next. Of others the last 1,024, 512 or 256 steps are kept, the most of which that holds, else the fewest of which
-    something varies; a part holds four seasons and sixteen horizons at least. A window is measured by its deviation,
-    beside which the last steps of a price, or of a concentration that rises for decades, would hardly be seen.
+    A context is kept whole where its deviation is at most 24 times the mean absolute change from
+    one known step to the next. Of others the last 1,024, 512 or 256 steps are kept, the most of
+    which that holds, else the fewest of which something varies; a part holds four seasons and
+    sixteen horizons at least. A window is measured by its deviation, beside which the last steps of
+    a price, or of a concentration that rises for decades, would hardly be seen.
 
     Args:
         x: Contexts; NaN is missing, at the left also a history that begins later.
@@ -464,12 +559,16 @@ def read_recent(
         >>> read_recent(walk, torch.tensor([0]), 12)[0].isfinite().sum()
         tensor(256)
     """
-    values, n_steps = x - x.nanmean(1, keepdim=True), x.shape[1]
+    values = x - x.nanmean(1, keepdim=True)
+    n_steps = x.shape[1]
     values = values / values.abs().nan_to_num(0.0).amax(1, keepdim=True).clamp_min(1e-300)
-    changes, least = values.diff(dim=1).abs(), (_SEASONS * period).clamp_min(_HORIZONS * horizon)
-    keep, settled = torch.full_like(period, n_steps), torch.zeros_like(period, dtype=torch.bool)
+    changes = values.diff(dim=1).abs()
+    least = (_SEASONS * period).clamp_min(_HORIZONS * horizon)
+    keep = torch.full_like(period, n_steps)
+    settled = torch.zeros_like(period, dtype=torch.bool)
     for length in (n_steps, *(part for part in _PARTS if part < n_steps)):
-        part, change = values[:, -length:], changes[:, n_steps - length :].nanmean(1).nan_to_num(torch.inf)
+        part = values[:, -length:]
+        change = changes[:, n_steps - length :].nanmean(1).nan_to_num(torch.inf)
         spread = (part - part.nanmean(1, keepdim=True)).square().nanmean(1).sqrt()
         usable = (spread > 0) & ((least <= length) | (length == n_steps))
         keep = torch.where(usable & ~settled, length, keep)
@@ -494,16 +593,24 @@ def read_slots(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor
 
 
 def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were measured by."""
-    values, count = values.to(torch.float64), known.sum((1, 2)).clamp_min(1)
+    """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were
+    measured by.
+    """
+    values = values.to(torch.float64)
+    count = known.sum((1, 2)).clamp_min(1)
     size = values.abs().amax((1, 2))
-    size = torch.where(size > 0, size, 1.0)  # squares of what is very large or small leave the numbers
+    size = torch.where(
+        size > 0, size, 1.0
+    )  # squares of what is very large or small leave the numbers
     part = values / size[:, None, None]
     level = part.sum((1, 2)) / count
-    spread = torch.where(known, part - level[:, None, None], 0.0).square().sum((1, 2)).div(count).sqrt()
+    spread = (
+        torch.where(known, part - level[:, None, None], 0.0).square().sum((1, 2)).div(count).sqrt()
+    )
     # A constant series has a deviation of rounding errors.
     spread = torch.where(spread > 1e-14, spread, 0.0)
-    level, spread = (size * level)[:, None], (size * spread)[:, None]
+    level = (size * level)[:, None]
+    spread = (size * spread)[:, None]
     return scale(values, known, level, spread), level, spread
 
 

@@ -1,4 +1,6 @@
-"""Wrong values of a past: few, isolated and far from their neighbours, such as sentinels and slipped decimal points."""
+"""Wrong values of a past: few, isolated and far from their neighbours, such as sentinels and
+slipped decimal points.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,29 +8,33 @@ from torch import Tensor
 
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
-# A value is far if its distance to the running median is so many times the usual change from step to step.
+# A value is far if its distance to the running median is so many times the usual change from step
+# to step.
 _FAR = 20.0
 # The same for the last value, which no later value contradicts: a new level looks alike.
 _FAR_AT_THE_END = 200.0
 # Share of the largest changes that the usual change leaves out.
 _TRIMMED = 0.02
-# At most this share of the values of a series is wrong, but three may always be, and one in sixteen of a short series.
+# At most this share of the values of a series is wrong, but three may always be, and one in sixteen
+# of a short series.
 _FEW_SHARE = 0.01
 _FEW_COUNT = 3
 _SHORT_SHARE = 1 / 16
-# Only series whose farthest value is so many deviations from the mean are searched, as a share of what is possible.
+# Only series whose farthest value is so many deviations from the mean are searched, as a share of
+# what is possible.
 _SUSPICIOUS = 0.5
 
 
 def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     """Values that are taken for wrong.
 
-    The distance of a value to the running median of nine steps, at the ends that of the first or last nine, is compared
-    with the usual change: the mean of the absolute changes from one step to the next that are not zero, without the
-    largest fiftieth. A value is far if its distance is more than 20 times the usual change and a later value is near
-    again, or if the last value alone is farther than 200 times. The far values of a series are wrong if they are few:
-    at most a hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a season
-    are, is not wrong.
+    The distance of a value to the running median of nine steps, at the ends that of the first or
+    last nine, is compared with the usual change: the mean of the absolute changes from one step to
+    the next that are not zero, without the largest fiftieth. A value is far if its distance is more
+    than 20 times the usual change and a later value is near again, or if the last value alone is
+    farther than 200 times. The far values of a series are wrong if they are few: at most a
+    hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a
+    season are, is not wrong.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
@@ -75,7 +81,8 @@ def _find(x: Tensor) -> Tensor:
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
     inner = x.unfold(1, _WINDOW, 1).nanmedian(2).values
-    # At the ends the nearest whole window serves: half a window would take a new level for the usual one.
+    # At the ends the nearest whole window serves: half a window would take a new level for the
+    # usual one.
     place = torch.arange(x.shape[1], device=x.device) - _WINDOW // 2
     median = inner[:, place.clamp(0, inner.shape[1] - 1)]
     distance = torch.where(observed, (x - median).abs(), 0.0)
@@ -100,4 +107,6 @@ def _usual_change(x: Tensor, count: Tensor) -> Tensor:
     ordered = changes.sort(dim=1, descending=True).values
     kept = torch.arange(changes.shape[1], device=changes.device) >= n_largest
     kept &= ordered > 0
-    return torch.where(kept, ordered, 0.0).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
+    return torch.where(kept, ordered, 0.0).sum(1, keepdim=True) / kept.sum(
+        1, keepdim=True
+    ).clamp_min(1)

@@ -24,7 +24,8 @@ from tsattn.pretrained.weights import save_network
 from tsattn.storage import write_atomic
 from tsattn.terminal import in_words
 
-# Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any machine.
+# Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any
+# machine.
 STEPS_A_MINUTE = 150
 # Targets beyond this many deviations, in the space of the arcsinh, teach no more than those at it.
 _FARTHEST = 3.5
@@ -82,11 +83,12 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network learns: the rates rise, fall with the root of the steps, and decay to zero at the end.
+    """How the network learns: the rates rise, fall with the root of the steps, and decay to zero at
+    the end.
 
-    A run of many days is one of phases, each of which begins with fresh optimizers: then weights and their average are
-    all that the next phase needs, and they are small enough to be kept. Runs of one recipe but for the number of steps
-    are the same up to the decay of the shorter one.
+    A run of many days is one of phases, each of which begins with fresh optimizers: then weights
+    and their average are all that the next phase needs, and they are small enough to be kept. Runs
+    of one recipe but for the number of steps are the same up to the decay of the shorter one.
 
     Args:
         n_steps: Steps in all.
@@ -94,7 +96,8 @@ class Recipe:
         rate: Of Muon, which moves the matrices inside the blocks.
         other_rate: Of AdamW, which moves the rest.
         warmup: Share of the steps in which the rates rise from zero, 1,000 steps at most.
-        half: Steps after which the rates are ``2**-0.5`` of what they were, falling as ``(1 + step / half)**-0.5``.
+        half: Steps after which the rates are ``2**-0.5`` of what they were, falling as
+            ``(1 + step / half)**-0.5``.
         decay: Share of the steps, the last ones, in which the rates fall to zero.
         average: Share of the steps so far that the running average of weights looks back on.
         phase: Steps of a phase.
@@ -118,7 +121,8 @@ class Recipe:
         return (1 + step / self.half) ** -0.5 * min((step + 1) / rise, 1.0, left, fresh)
 
 
-# What the shipped weights are made by, from nothing; a release before the end of a long recipe is a shorter one.
+# What the shipped weights are made by, from nothing; a release before the end of a long recipe is a
+# shorter one.
 RECIPES = {
     "zero-5a": Recipe(40_000),
     "zero-5": Recipe(400_000),
@@ -131,7 +135,8 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     Three in ten contexts are shortened to a random length from 8 steps up, as short series come.
     """
     series = make(shape.n_windows, shape.n_steps + shape.horizon, seed=rng)
-    x, y = series[:, : shape.n_steps].copy(), series[:, shape.n_steps :]
+    x = series[:, : shape.n_steps].copy()
+    y = series[:, shape.n_steps :]
     keep = np.exp(rng.uniform(math.log(8), math.log(shape.n_steps), len(x))).astype(int)
     first = np.where(rng.random(len(x)) < 0.3, shape.n_steps - keep, 0)
     x[np.arange(shape.n_steps) < first[:, None]] = np.nan
@@ -139,23 +144,32 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
 
 
 def pinball(
-    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, *, weighed: bool = False
+    network: ZeroNetwork,
+    x: Tensor,
+    y: Tensor,
+    n_tokens: int | None = None,
+    *,
+    weighed: bool = False,
 ) -> Tensor:
-    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by :func:`weigh` where asked."""
+    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says, and by :func:`weigh`
+    where asked.
+    """
     x, seasons = network.look(x, y.shape[1])
     losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
     if weighed:
         importance = weigh(x, seasons.period)[:, None, None]
-        losses, weight = losses * importance, weight * importance
+        losses = losses * importance
+        weight = weight * importance
     return losses.sum() / weight.sum().clamp_min(1e-6)
 
 
 def weigh(x: Tensor, period: Tensor) -> Tensor:
-    """Importance of contexts [B T] of these seasons [B]: 1 / (c + .05), c the mean absolute change from one step to the
-    next, or from one season to the next where that is less, in the space of the arcsinh.
+    """Importance of contexts [B T] of these seasons [B]: 1 / (c + .05), c the mean absolute change
+    from one step to the next, or from one season to the next where that is less, in the space of
+    the arcsinh.
 
-    Errors are told in units of such changes (MASE). Without weights a series of small changes around a level that
-    moved far would teach next to nothing.
+    Errors are told in units of such changes (MASE). Without weights a series of small changes
+    around a level that moved far would teach next to nothing.
     """
     known = x.isfinite().sum(1, keepdim=True).clamp_min(1)
     apart = x - x.nan_to_num(0.0).sum(1, keepdim=True) / known
@@ -169,12 +183,17 @@ def weigh(x: Tensor, period: Tensor) -> Tensor:
 
 
 def pinball_terms(
-    network: ZeroNetwork, x: Tensor, y: Tensor, n_tokens: int | None = None, seasons: Seasons | None = None
+    network: ZeroNetwork,
+    x: Tensor,
+    y: Tensor,
+    n_tokens: int | None = None,
+    seasons: Seasons | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted pinball losses of a batch in the space of the arcsinh, and their weights, ``[B M P]`` each.
+    """Weighted pinball losses of a batch in the space of the arcsinh, and their weights,
+    ``[B M P]`` each.
 
-    A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are known, or whose
-    context does not vary, teach nothing.
+    A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are
+    known, or whose context does not vary, teach nothing.
     """
     slots, tokens, level, spread = network(x, y.shape[1], n_tokens, seasons)
     target = network.squeeze(y, tokens, level, spread).clamp(-_FARTHEST, _FARTHEST)
@@ -187,9 +206,15 @@ def pinball_terms(
     return losses * weight, weight
 
 
-def make_optimizers(network: ZeroNetwork, rate: float, other_rate: float) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(
+    network: ZeroNetwork, rate: float, other_rate: float
+) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the matrices inside the blocks, AdamW for the rest, with their rates."""
-    inside = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("stack.blocks.")]
+    inside = [
+        p
+        for name, p in network.named_parameters()
+        if p.ndim == 2 and name.startswith("stack.blocks.")
+    ]
     others = [p for p in network.parameters() if all(p is not q for q in inside)]
     return (
         torch.optim.Muon(inside, lr=rate, weight_decay=0.0),
@@ -200,8 +225,8 @@ def make_optimizers(network: ZeroNetwork, rate: float, other_rate: float) -> tup
 class Pretraining:
     """A run that can be stopped after any step and goes on to the same weights.
 
-    The windows of a step depend on the seed and the step alone, so the state is weights, their running average, the
-    optimizers and a count; between two phases the optimizers do not count.
+    The windows of a step depend on the seed and the step alone, so the state is weights, their
+    running average, the optimizers and a count; between two phases the optimizers do not count.
 
     Args:
         config: The network.
@@ -214,7 +239,12 @@ class Pretraining:
     """
 
     def __init__(
-        self, config: ZeroConfig, recipe: Recipe, *, device: str = "cpu", start: ZeroNetwork | None = None
+        self,
+        config: ZeroConfig,
+        recipe: Recipe,
+        *,
+        device: str = "cpu",
+        start: ZeroNetwork | None = None,
     ) -> None:
         self.config, self.recipe, self.device = config, recipe, torch.device(device)
         keep_memory()
@@ -222,7 +252,10 @@ class Pretraining:
         self.network = self._make(generator).to(self.device)
         if start is not None:
             if start.config != config:
-                raise ValueError(f"a run starts from weights of its own settings; got {start.config} for {config}")
+                raise ValueError(
+                    f"a run starts from weights of its own settings; got {start.config} for"
+                    f" {config}"
+                )
             self.network.load_state_dict(start.state_dict())
         self.average = self._make(generator).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
@@ -236,7 +269,9 @@ class Pretraining:
     def advance(self) -> float:
         """One step; its loss."""
         if self.step % self.recipe.phase == 0:
-            self.optimizers = make_optimizers(self.network, self.recipe.rate, self.recipe.other_rate)
+            self.optimizers = make_optimizers(
+                self.network, self.recipe.rate, self.recipe.other_rate
+            )
         rng = np.random.default_rng([self.recipe.seed, self.step])
         shape = SHAPES[rng.choice(len(SHAPES), p=[shape.share for shape in SHAPES])]
         x, y = (part.to(self.device) for part in draw_batch(shape, rng))
@@ -290,7 +325,8 @@ class Pretraining:
         """Go on from a state.
 
         Raises:
-            ValueError: If it is of another network or another recipe, the number of steps and the decay aside.
+            ValueError: If it is of another network or another recipe, the number of steps and the
+                decay aside.
         """
         mine = {**self.config.to_dict(), **asdict(self.recipe)}
         free = ("n_steps", "decay", "warmup")
@@ -298,8 +334,8 @@ class Pretraining:
         for name in mine:
             if name not in free and mine[name] != theirs.get(name):
                 raise ValueError(
-                    f"the state was trained with {name} = {theirs.get(name)!r}; got {mine[name]!r}; give the same, or"
-                    " another --state folder"
+                    f"the state was trained with {name} = {theirs.get(name)!r}; got {mine[name]!r};"
+                    " give the same, or another --state folder"
                 )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -309,10 +345,18 @@ class Pretraining:
 
     def phase_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and facts from which the next phase goes on."""
-        tensors = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in self.average.state_dict().items()}
+        tensors = {
+            f"network.{name}": tensor.contiguous()
+            for name, tensor in self.network.state_dict().items()
+        }
+        tensors |= {
+            f"average.{name}": tensor.contiguous()
+            for name, tensor in self.average.state_dict().items()
+        }
         facts = {
-            name: value for name, value in self.state().items() if name not in ("network", "average", "optimizers")
+            name: value
+            for name, value in self.state().items()
+            if name not in ("network", "average", "optimizers")
         }
         return tensors, facts
 
@@ -324,27 +368,43 @@ class Pretraining:
         """
         if facts["step"] % self.recipe.phase:
             raise ValueError(
-                f"a kept state lies between two phases of {self.recipe.phase} steps; got step {facts['step']}"
+                f"a kept state lies between two phases of {self.recipe.phase} steps; got step"
+                f" {facts['step']}"
             )
         parts = {
-            part: {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+            part: {
+                name.removeprefix(f"{part}."): t
+                for name, t in tensors.items()
+                if name.startswith(f"{part}.")
+            }
             for part in ("network", "average")
         }
-        self.restore({**facts, **parts, "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]})
+        self.restore(
+            {
+                **facts,
+                **parts,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            }
+        )
 
 
 def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> None:
     """Train to the end of the recipe, or to step ``until``; state and curve lie in ``folder``.
 
-    Progress is shown on a terminal only. Killed at any moment, the next call goes on from the last state to the same
-    weights. The state after a phase is kept as ``phase.safetensors`` and ``phase.json``, from which a run goes on where
-    there is no other state.
+    Progress is shown on a terminal only. Killed at any moment, the next call goes on from the last
+    state to the same weights. The state after a phase is kept as ``phase.safetensors`` and
+    ``phase.json``, from which a run goes on where there is no other state.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _restore(pretraining, folder)
-    curve = [point for point in _read_curve(folder / "curve.jsonl") if point["step"] <= pretraining.step]
+    curve = [
+        point for point in _read_curve(folder / "curve.jsonl") if point["step"] <= pretraining.step
+    ]
     stop = pretraining.recipe.n_steps if until is None else min(until, pretraining.recipe.n_steps)
-    started, spent, before, losses = time.monotonic(), time.process_time(), pretraining.seconds, []
+    started = time.monotonic()
+    spent = time.process_time()
+    before = pretraining.seconds
+    losses = []
     while pretraining.step < stop:
         losses.append(pretraining.advance())
         pretraining.seconds = before + time.process_time() - spent
@@ -368,7 +428,9 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
 
 
 def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -> None:
-    """Put the curve and the state on disk, each in one step; a curve that is ahead is cut when it is read."""
+    """Put the curve and the state on disk, each in one step; a curve that is ahead is cut when it
+    is read.
+    """
 
     def write_curve(path: Path) -> None:
         path.write_text("".join(json.dumps(point) + "\n" for point in curve))
@@ -381,7 +443,9 @@ def _keep_phase(pretraining: Pretraining, folder: Path) -> None:
     """Put the state between two phases on disk."""
     tensors, facts = pretraining.phase_state()
     write_atomic(folder / "phase.safetensors", lambda path: save_file(tensors, path))
-    write_atomic(folder / "phase.json", lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))
+    write_atomic(
+        folder / "phase.json", lambda path: path.write_text(json.dumps(facts, indent=2) + "\n")
+    )
 
 
 def _restore(pretraining: Pretraining, folder: Path) -> None:
@@ -401,7 +465,11 @@ def _read_curve(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _show(
-    pretraining: Pretraining, stop: int, losses: list[float], curve: list[dict[str, Any]], started: float
+    pretraining: Pretraining,
+    stop: int,
+    losses: list[float],
+    curve: list[dict[str, Any]],
+    started: float,
 ) -> None:
     """One line on a terminal: step of how many, losses, windows a second, time gone and left."""
     if not sys.stderr.isatty() or len(losses) % 10:
@@ -412,29 +480,45 @@ def _show(
     validation = f"{curve[-1]['validation']:.4f}" if curve else "-"
     rate = pretraining.windows / max(pretraining.step * pace, 1e-9)
     sys.stderr.write(
-        f"\rstep {pretraining.step} of {stop}  loss {np.mean(losses[-100:]):.4f}  validation {validation}"
-        f"  {rate:.0f} windows/s  {in_words(int(gone))} gone  {in_words(left)} left  "
+        f"\rstep {pretraining.step} of {stop}  loss {np.mean(losses[-100:]):.4f}  validation"
+        f" {validation}  {rate:.0f} windows/s  {in_words(int(gone))} gone  {in_words(left)} left  "
     )
     sys.stderr.flush()
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tsattn.pretrained.pretraining", description=__doc__)
-    parser.add_argument("--state", type=Path, required=True, help="folder of the state and the curve")
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="zero-5", help="how the network learns")
+    parser = argparse.ArgumentParser(
+        prog="python -m tsattn.pretrained.pretraining", description=__doc__
+    )
+    parser.add_argument(
+        "--state", type=Path, required=True, help="folder of the state and the curve"
+    )
+    parser.add_argument(
+        "--recipe", choices=sorted(RECIPES), default="zero-5", help="how the network learns"
+    )
     parser.add_argument("--size", choices=sorted(SIZES), default="base", help="of the network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes",
         type=float,
-        help=f"stop after so many minutes in all, {STEPS_A_MINUTE} steps each; a later call goes on; default the whole"
-        " recipe",
+        help=(
+            f"stop after so many minutes in all, {STEPS_A_MINUTE} steps each; a later call goes on;"
+            " default the whole recipe"
+        ),
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--export", type=Path, help="write weights and card of the state into this folder and stop")
+    parser.add_argument(
+        "--export", type=Path, help="write weights and card of the state into this folder and stop"
+    )
     parser.add_argument("--name", default="zero-5", help="name of the exported weights")
-    parser.add_argument("--facts", type=Path, help="JSON file of what the card tells besides: commit, scores, bad_at")
-    parser.add_argument("--picture", type=Path, help="draw the curve of the state into this file and stop")
+    parser.add_argument(
+        "--facts",
+        type=Path,
+        help="JSON file of what the card tells besides: commit, scores, bad_at",
+    )
+    parser.add_argument(
+        "--picture", type=Path, help="draw the curve of the state into this file and stop"
+    )
     return parser.parse_args(argv)
 
 
@@ -452,7 +536,11 @@ def main(argv: list[str] | None = None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        run(Pretraining(SIZES[options.size], recipe, device=options.device), options.state, until=until)
+        run(
+            Pretraining(SIZES[options.size], recipe, device=options.device),
+            options.state,
+            until=until,
+        )
     finally:
         torch.set_num_threads(before)
 

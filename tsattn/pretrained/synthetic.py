@@ -1,8 +1,20 @@
-"""Synthetic series for pretraining: drawn from families, mixed, disturbed, standardised; random numbers alone."""
+"""Synthetic series for pretraining: drawn from families, mixed, disturbed, standardised; random
+numbers alone.
+"""
 
 import numpy as np
 
-from tsattn.pretrained.draws import chance, changes, hold, leak, log_uniform, normal, periods, uniform, unit
+from tsattn.pretrained.draws import (
+    chance,
+    changes,
+    hold,
+    leak,
+    log_uniform,
+    normal,
+    periods,
+    uniform,
+    unit,
+)
 from tsattn.pretrained.families import FAMILIES, shares
 
 MAX_LENGTH = 8192
@@ -14,9 +26,10 @@ _BLOCK_SERIES = 1024
 def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     """Draw n synthetic series.
 
-    Families are drawn with the shares that their module gives to the length. 15% of the series join two draws. Then
-    level shifts (12%), spikes (15%), regular events (5%), floors (5%), bends (5%), stuck values (3%), rounding (6%), a
-    change of sign (20%), a reversal of time (3%), wrong values (3%) and missing values (8%) are laid on top.
+    Families are drawn with the shares that their module gives to the length. 15% of the series join
+    two draws. Then level shifts (12%), spikes (15%), regular events (5%), floors (5%), bends (5%),
+    stuck values (3%), rounding (6%), a change of sign (20%), a reversal of time (3%), wrong values
+    (3%) and missing values (8%) are laid on top.
 
     Args:
         n: Series, at least 0.
@@ -24,8 +37,8 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
         seed: A number, or a generator, which moves on.
 
     Returns:
-        [n, length] float32, NaN where missing. What is observed of a series has mean 0 and deviation 1, or is 0 where
-        it does not vary.
+        [n, length] float32, NaN where missing. What is observed of a series has mean 0 and
+        deviation 1, or is 0 where it does not vary.
 
     Raises:
         ValueError: If n is negative or length is not from 16 to 8,192.
@@ -37,7 +50,9 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     if n < 0:
         raise ValueError(f"n must be at least 0; got {n}")
     if not 16 <= length <= MAX_LENGTH:
-        raise ValueError(f"length must be from 16 to {MAX_LENGTH}; got {length}: cut longer series into pieces")
+        raise ValueError(
+            f"length must be from 16 to {MAX_LENGTH}; got {length}: cut longer series into pieces"
+        )
     rng = np.random.default_rng(seed)
     out = np.empty((n, length), np.float32)
     size = min(_BLOCK_SERIES, max(_BLOCK_VALUES // length, 1))
@@ -47,7 +62,9 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
 
 
 def standardise(x: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 of what is observed [N, T]; series that do not vary become 0, missing values stay."""
+    """Mean 0 and deviation 1 of what is observed [N, T]; series that do not vary become 0, missing
+    values stay.
+    """
     seen = ~np.isnan(x)
     count = np.maximum(seen.sum(1, keepdims=True), 1)
     filled = np.where(seen, x, 0)
@@ -76,12 +93,18 @@ def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
 def _draw(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
     """Series of all families with deviation 1, in random order."""
     counts = rng.multinomial(n, shares(length))
-    blocks = [unit(family(rng, int(k), length)) for k, (family, _) in zip(counts, FAMILIES.values(), strict=True) if k]
+    blocks = [
+        unit(family(rng, int(k), length))
+        for k, (family, _) in zip(counts, FAMILIES.values(), strict=True)
+        if k
+    ]
     return np.concatenate(blocks)[rng.permutation(n)]
 
 
 def _join(rng: np.random.Generator, x: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two draws as one: the sum (70%), the product x (1 + c other) (12%), or the other from a random step on (18%)."""
+    """Two draws as one: the sum (70%), the product x (1 + c other) (12%), or the other from a
+    random step on (18%).
+    """
     n, length = x.shape
     weight = log_uniform(rng, n, 0.1, 1)
     late = np.arange(length) >= uniform(rng, n, 0.1, 0.9) * length
@@ -100,11 +123,21 @@ def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def _spikes(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Outliers of 2 to 8 deviations, in a tenth ten times as far, at random steps; gone at once or decaying."""
+    """Outliers of 2 to 8 deviations, in a tenth ten times as far, at random steps; gone at once or
+    decaying.
+    """
     n, length = x.shape
     at = changes(rng, n, length, 20, length)
-    sign = np.where(chance(rng, n, 0.3), rng.choice([-1, 1], (n, length)), rng.choice([-1, 1], (n, 1)))
-    size = at * sign * rng.uniform(2, 8, (n, length)) * uniform(rng, n, 0.3, 1) * np.where(chance(rng, n, 0.1), 10, 1)
+    sign = np.where(
+        chance(rng, n, 0.3), rng.choice([-1, 1], (n, length)), rng.choice([-1, 1], (n, 1))
+    )
+    size = (
+        at
+        * sign
+        * rng.uniform(2, 8, (n, length))
+        * uniform(rng, n, 0.3, 1)
+        * np.where(chance(rng, n, 0.1), 10, 1)
+    )
     return x + leak(uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3), size)
 
 
@@ -118,14 +151,18 @@ def _events(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def _floor(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Values below a quantile from .02 to .5 become that quantile; those above it in a third of the series."""
+    """Values below a quantile from .02 to .5 become that quantile; those above it in a third of the
+    series.
+    """
     x = x * np.where(chance(rng, len(x), 1 / 3), -1, 1)
     place = (rng.uniform(0.02, 0.5, (len(x), 1)) * x.shape[1]).astype(int)
     return np.maximum(x, np.take_along_axis(np.sort(x, 1), place, 1))
 
 
 def _bend(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """A function of the values: tanh, a square with the sign or without, a hinge, a soft exponential."""
+    """A function of the values: tanh, a square with the sign or without, a hinge, a soft
+    exponential.
+    """
     x, kind = x * uniform(rng, len(x), 0.5, 2), rng.integers(0, 5, (len(x), 1))
     bent = [np.tanh(x), x * np.abs(x), x * x, np.maximum(x, 0) + 0.1 * x, np.logaddexp(2 * x, 0)]
     return np.choose(kind, bent)
@@ -155,13 +192,17 @@ def _reverse(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def _wrong(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """One to three values of a series replaced: a slipped decimal point, or one sentinel of 30 to 10,000 deviations."""
+    """One to three values of a series replaced: a slipped decimal point, or one sentinel of 30 to
+    10,000 deviations.
+    """
     n, length = x.shape
     row = np.repeat(np.arange(n), 3)
     step = rng.integers(0, length, 3 * n)
     step[1::3] = np.where(rng.random(n) < 0.5, step[0::3], step[1::3])
     step[2::3] = np.where(rng.random(n) < 0.5, step[1::3], step[2::3])
-    sentinel = np.repeat(rng.choice([-1, 1], n) * np.exp(rng.uniform(np.log(30), np.log(1e4), n)), 3)
+    sentinel = np.repeat(
+        rng.choice([-1, 1], n) * np.exp(rng.uniform(np.log(30), np.log(1e4), n)), 3
+    )
     slipped = x[row, step] * np.repeat(10.0 ** rng.integers(2, 5, n), 3)
     x = x.copy()
     x[row, step] = np.where(np.repeat(rng.random(n) < 0.5, 3), sentinel, slipped)
@@ -172,7 +213,9 @@ def _missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Values missing at random (1 to 30%), in blocks, or both; two values at least stay."""
     n, length = x.shape
     single = rng.random((n, length)) < log_uniform(rng, n, 0.01, 0.3)
-    blocks = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3)) < uniform(rng, n, 0.02, 0.3)
+    blocks = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3)) < uniform(
+        rng, n, 0.02, 0.3
+    )
     kind = rng.integers(0, 3, (n, 1))
     gone = np.where(kind == 0, single, np.where(kind == 1, blocks, single | blocks))
     gone &= gone.mean(1, keepdims=True) < 0.6

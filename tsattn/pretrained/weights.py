@@ -1,7 +1,8 @@
-"""Weights of the pretrained network: shipped files that are checked before they are used, and how to write them.
+"""Weights of the pretrained network: shipped files that are checked before they are used, and how
+to write them.
 
-A set of weights is two files: ``<name>.safetensors`` and its card ``<name>.json``, which names the network's settings,
-the digest of the tensors, and how they came about.
+A set of weights is two files: ``<name>.safetensors`` and its card ``<name>.json``, which names the
+network's settings, the digest of the tensors, and how they came about.
 """
 
 import hashlib
@@ -30,23 +31,25 @@ _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError)
 
 @lru_cache(maxsize=4)
 def load_network(name: str = SHIPPED) -> ZeroNetwork:
-    """The network with the weights that are shipped under a name; read once in a process, and shared.
+    """The network with the weights that are shipped under a name; read once in a process, and
+    shared.
 
     Args:
         name: Name of shipped weights.
 
     Returns:
-        The network in evaluation mode on the CPU, its weights without gradients. Whoever wants to change it takes a
-        copy.
+        The network in evaluation mode on the CPU, its weights without gradients. Whoever wants to
+        change it takes a copy.
 
     Raises:
-        ValueError: If no such weights are shipped, or a file is missing or is not the one that was shipped.
+        ValueError: If no such weights are shipped, or a file is missing or is not the one that was
+            shipped.
     """
     known = {each.name.rpartition(".")[0] for each in _shipped().iterdir()} - {""}
     if name not in known:
         raise ValueError(
-            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(known))}; a path, such as"
-            f" './{name}', names others"
+            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(known))};"
+            f" a path, such as './{name}', names others"
         )
     return _read(_shipped(), name, _REINSTALL)
 
@@ -55,27 +58,31 @@ def read_network(path: str | Path) -> ZeroNetwork:
     """The network that :func:`save_network` wrote, read anew at each call.
 
     Args:
-        path: The file of tensors, whose card stands beside it, or a folder that holds one set of weights.
+        path: The file of tensors, whose card stands beside it, or a folder that holds one set of
+            weights.
 
     Returns:
         As :func:`load_network`.
 
     Raises:
-        ValueError: If a file is missing or damaged, or the folder holds no set of weights or several.
+        ValueError: If a file is missing or damaged, or the folder holds no set of weights or
+            several.
     """
     path = Path(path)
     if path.is_dir():
         found = sorted(each.stem for each in path.glob("*.safetensors"))
         if len(found) != 1:
             raise ValueError(
-                f"{path} must hold one set of weights, NAME.safetensors and NAME.json; got {found}; name the file"
+                f"{path} must hold one set of weights, NAME.safetensors and NAME.json; got {found};"
+                " name the file"
             )
         return _read(path, found[0], _ANEW)
     return _read(path.parent, path.name.removesuffix(".safetensors"), _ANEW)
 
 
 def load_card(name: str = SHIPPED) -> dict[str, Any]:
-    """What is known of shipped weights: settings of the network, training, scores, what it is bad at, licence.
+    """What is known of shipped weights: settings of the network, training, scores, what it is bad
+    at, licence.
 
     Args:
         name: Name of shipped weights.
@@ -86,17 +93,20 @@ def load_card(name: str = SHIPPED) -> dict[str, Any]:
     return _read_card(_shipped(), name, _REINSTALL)
 
 
-def save_network(network: ZeroNetwork, folder: str | Path, name: str, facts: Mapping[str, Any]) -> None:
+def save_network(
+    network: ZeroNetwork, folder: str | Path, name: str, facts: Mapping[str, Any]
+) -> None:
     """Write ``<name>.safetensors`` and ``<name>.json`` into a folder, each whole or not at all.
 
-    The card is written last and names the digest of the tensors, so whatever ends the process in between, a reader
-    finds a pair that belongs together, or refuses it.
+    The card is written last and names the digest of the tensors, so whatever ends the process in
+    between, a reader finds a pair that belongs together, or refuses it.
 
     Args:
         network: Its weights are written in float32.
         folder: Made if need be.
         name: Such as ``"zero-4"``.
-        facts: What the card shall tell, with all of :data:`FACTS` at least, in values that JSON can hold.
+        facts: What the card shall tell, with all of :data:`FACTS` at least, in values that JSON can
+            hold.
 
     Raises:
         ValueError: If a fact is missing, or a weight is not finite.
@@ -105,11 +115,15 @@ def save_network(network: ZeroNetwork, folder: str | Path, name: str, facts: Map
 
     missing = [fact for fact in FACTS if fact not in facts]
     if missing:
-        raise ValueError(f"a card must tell {', '.join(FACTS)}; got none of {missing}; add them to facts=")
+        raise ValueError(
+            f"a card must tell {', '.join(FACTS)}; got none of {missing}; add them to facts="
+        )
     tensors = {key: value.detach().float() for key, value in network.state_dict().items()}
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"weights must be finite; got NaN or inf in {key!r}; do not keep this training")
+            raise ValueError(
+                f"weights must be finite; got NaN or inf in {key!r}; do not keep this training"
+            )
     path = Path(folder) / f"{name}.safetensors"
     settings = network.config.to_dict()
     write_tensors(path, tensors, {"network": settings})
@@ -126,15 +140,16 @@ def save_network(network: ZeroNetwork, folder: str | Path, name: str, facts: Map
 
 
 def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> ZeroNetwork:
-    """A network from the settings of its configuration and its weights, to be used and not to be changed.
+    """A network from the settings of its configuration and its weights, to be used and not to be
+    changed.
 
     Args:
         settings: As ``network.config.to_dict()``.
         tensors: As ``network.state_dict()``.
 
     Raises:
-        ValueError: If they do not fit one another; also TypeError, LookupError or RuntimeError for settings that are
-            none.
+        ValueError: If they do not fit one another; also TypeError, LookupError or RuntimeError for
+            settings that are none.
     """
     from tsattn.limits import IN_SINGLE
 
@@ -159,8 +174,8 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
     content = _bytes(file, remedy)
     if hashlib.sha256(content).hexdigest() != card.get("sha256"):
         raise ValueError(
-            f"{file} is damaged: its sha256 must be the one that {name}.json names, and changed weights are not used;"
-            f" {remedy}"
+            f"{file} is damaged: its sha256 must be the one that {name}.json names, and changed"
+            f" weights are not used; {remedy}"
         )
     try:
         # Among the tensors too, so that the digest speaks for the settings as well.
@@ -173,7 +188,9 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
         from tsattn.storage import one_line
 
         told = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{file} does not fit the network that {name}.json describes ({told}); {remedy}") from None
+        raise ValueError(
+            f"{file} does not fit the network that {name}.json describes ({told}); {remedy}"
+        ) from None
 
 
 def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
@@ -185,7 +202,9 @@ def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
 
         raise ValueError(f"{file} holds no valid JSON ({one_line(error)}); {remedy}") from None
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        raise ValueError(f"{file} must be a card of format {_FORMAT}; got another one; {remedy}, or upgrade it")
+        raise ValueError(
+            f"{file} must be a card of format {_FORMAT}; got another one; {remedy}, or upgrade it"
+        )
     return card
 
 
@@ -193,4 +212,6 @@ def _bytes(file: Traversable, remedy: str) -> bytes:
     try:
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{file} is missing, and there is no forecast without weights; {remedy}") from None
+        raise ValueError(
+            f"{file} is missing, and there is no forecast without weights; {remedy}"
+        ) from None

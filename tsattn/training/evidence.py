@@ -1,9 +1,9 @@
 """Whether a trained network is better than what training started from, or chance made it look so.
 
-Early stopping takes the epoch with the smallest validation loss, whose lead over the start may be no more than luck:
-errors of neighbouring windows are alike, so a thousand windows of a long horizon hold a few independent trials only.
-Blocks of windows as long as the horizon stand for such trials here, and Student's t over their differences for the
-evidence.
+Early stopping takes the epoch with the smallest validation loss, whose lead over the start may be
+no more than luck: errors of neighbouring windows are alike, so a thousand windows of a long horizon
+hold a few independent trials only. Blocks of windows as long as the horizon stand for such trials
+here, and Student's t over their differences for the evidence.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,10 +24,11 @@ Judge = Callable[..., tuple[Tensor, int]]
 def block_of_windows(first: np.ndarray, horizon: int) -> np.ndarray:
     """Number of the block that each window belongs to, ``[W]``, from 0 without gaps.
 
-    Windows of a series that begin one row apart are cut into blocks of ``horizon`` windows, longer ones where there
-    would be more than 64; the earliest block takes what is left over. Blocks are counted from the end of each series,
-    so that those of different series which end together lie side by side and count as one. Where the series are too
-    short for two blocks, each series is a block.
+    Windows of a series that begin one row apart are cut into blocks of ``horizon`` windows, longer
+    ones where there would be more than 64; the earliest block takes what is left over. Blocks are
+    counted from the end of each series, so that those of different series which end together lie
+    side by side and count as one. Where the series are too short for two blocks, each series is a
+    block.
 
     Args:
         first: Row at which each window begins, ``[W]``, ascending.
@@ -57,8 +58,9 @@ def check_blocks(windows: WindowBatches | None, level: float) -> None:
         n = int(block_of_windows(windows.first, windows.spec.horizon).max()) + 1
     if n < 2:
         raise ValueError(
-            f"skip_level = {level} compares errors over blocks of validation windows as long as the horizon, two at"
-            f" least; got {n}; raise val_size to three horizons or leave skip_level out"
+            f"skip_level = {level} compares errors over blocks of validation windows as long as the"
+            f" horizon, two at least; got {n}; raise val_size to three horizons or leave"
+            " skip_level out"
         )
 
 
@@ -67,7 +69,8 @@ def block_losses(judge: Judge, windows: WindowBatches) -> Tensor:
     """Sum of the losses of each block and the number of values behind it, ``[2, blocks]``, float64.
 
     Args:
-        judge: Maps context, truth and perhaps covariates of some windows to their mean loss and its number of values.
+        judge: Maps context, truth and perhaps covariates of some windows to their mean loss and its
+            number of values.
         windows: In their order, perhaps the share of one process.
     """
     blocks = torch.as_tensor(block_of_windows(windows.first, windows.spec.horizon))
@@ -88,8 +91,8 @@ def _choose(beside: Mapping[str, Any], chosen: Tensor) -> dict[str, Any]:
 def clearly_lower(losses: Tensor, others: Tensor, level: float) -> bool:
     """Whether the interval of the mean difference over blocks lies below zero.
 
-    Student's t interval of ``level`` percent for the differences of the mean losses of each block. Blocks in which
-    nothing is known have no part.
+    Student's t interval of ``level`` percent for the differences of the mean losses of each block.
+    Blocks in which nothing is known have no part.
 
     Args:
         losses: What is to be lower, as of :func:`block_losses`.

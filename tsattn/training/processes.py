@@ -1,4 +1,6 @@
-"""How do several processes train one network together? Who they are, how they start, what they agree on."""
+"""How do several processes train one network together? Who they are, how they start, what they
+agree on.
+"""
 
 import os
 import pickle
@@ -26,25 +28,29 @@ _TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _RELAYED = (ValueError, TypeError, OSError, RuntimeError)
 _GRACE = 10  # seconds in which a process may leave by itself
 _CPU = torch.device("cpu")
-_JOB, _ANSWER = "job.pt", "answer.pt"
+_JOB = "job.pt"
+_ANSWER = "answer.pt"
 
 
 @dataclass(frozen=True)
 class DDPSettings:
-    """Training in several processes by Lightning's DDP: ``Training(trainer=DDPSettings(2))``; it starts nothing itself.
+    """Training in several processes by Lightning's DDP: ``Training(trainer=DDPSettings(2))``; it
+    starts nothing itself.
 
-    Each process takes its share of every batch and of every validation batch, and the gradients are those of the
-    whole batch: windows and steps are those of one process, and so is the result, but for the rounding of sums, as
-    long as nothing is drawn in a step. With ``dropout`` above 0 each process draws masks of its own; a fit then
-    repeats itself under the same seed and number of processes, and differs from one process as another seed would.
-    ``batch_size`` stays the size of the whole batch. Early stopping, time limits and best weights are decided
-    together; checkpoints are written by the first process alone.
+    Each process takes its share of every batch and of every validation batch, and the gradients are
+    those of the whole batch: windows and steps are those of one process, and so is the result, but
+    for the rounding of sums, as long as nothing is drawn in a step. With ``dropout`` above 0 each
+    process draws masks of its own; a fit then repeats itself under the same seed and number of
+    processes, and differs from one process as another seed would. ``batch_size`` stays the size of
+    the whole batch. Early stopping, time limits and best weights are decided together; checkpoints
+    are written by the first process alone.
 
     Args:
-        n_processes: Processes that each fit starts on this machine, one a GPU or core; 1 is training as usual.
-            ``None``: the script runs under a launcher such as torchrun, on one machine or several; every process
-            calls ``fit`` with the same data, and each has the fitted model afterwards. Scripts that let ``fit`` start
-            processes need the guard ``if __name__ == "__main__":``.
+        n_processes: Processes that each fit starts on this machine, one a GPU or core; 1 is
+            training as usual. ``None``: the script runs under a launcher such as torchrun, on one
+            machine or several; every process calls ``fit`` with the same data, and each has the
+            fitted model afterwards. Scripts that let ``fit`` start processes need the guard
+            ``if __name__ == "__main__":``.
         backend: ``"gloo"`` or ``"nccl"``; ``None`` is gloo on CPUs and nccl on GPUs.
         timeout: Seconds after which a process that waits for another one gives up.
 
@@ -64,12 +70,18 @@ class DDPSettings:
         n = self.n_processes
         if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
             raise ValueError(
-                f"n_processes must be a whole number of at least 1, or None under torchrun; got {n!r}; one a core or"
-                " GPU is the most that helps"
+                "n_processes must be a whole number of at least 1, or None under torchrun; got"
+                f" {n!r}; one a core or GPU is the most that helps"
             )
         if self.backend not in (None, *_BACKENDS):
-            raise ValueError(f"backend must be None, {' or '.join(map(repr, _BACKENDS))}; got {self.backend!r}")
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not self.timeout > 0:
+            raise ValueError(
+                f"backend must be None, {' or '.join(map(repr, _BACKENDS))}; got {self.backend!r}"
+            )
+        if (
+            isinstance(self.timeout, bool)
+            or not isinstance(self.timeout, int | float)
+            or not self.timeout > 0
+        ):
             raise ValueError(f"timeout must be seconds above 0; got {self.timeout!r}")
 
     @property
@@ -93,42 +105,52 @@ class DDPSettings:
             device: Where the network is to be trained.
 
         Raises:
-            ValueError: If there are too few GPUs, nccl is to work without one, or a launcher is there or missing.
+            ValueError: If there are too few GPUs, nccl is to work without one, or a launcher is
+                there or missing.
         """
         told = [name for name in _TOLD if name in os.environ]
         if self.joins_some and len(told) < len(_TOLD):
             missing = next(name for name in _TOLD if name not in told)
             raise ValueError(
-                f"DDPSettings() without n_processes needs a launcher such as torchrun, and {missing} is not set; start"
-                " the script with torchrun, or give n_processes"
+                "DDPSettings() without n_processes needs a launcher such as torchrun, and"
+                f" {missing} is not set; start the script with torchrun, or give n_processes"
             )
         if self.starts_some and len(told) == len(_TOLD):
             raise ValueError(
-                f"n_processes = {self.n_processes} would start processes in each of the {os.environ['WORLD_SIZE']} that"
-                " a launcher started already; use DDPSettings() under torchrun"
+                f"n_processes = {self.n_processes} would start processes in each of the"
+                f" {os.environ['WORLD_SIZE']} that a launcher started already; use DDPSettings()"
+                " under torchrun"
             )
         if device.type != "cuda" and self.backend == "nccl":
-            raise ValueError("backend 'nccl' works between GPUs only; use device='cuda', or leave backend out")
-        here = int(os.environ["LOCAL_WORLD_SIZE"]) if self.joins_some else int(self.n_processes or 1)
+            raise ValueError(
+                "backend 'nccl' works between GPUs only; use device='cuda', or leave backend out"
+            )
+        here = (
+            int(os.environ["LOCAL_WORLD_SIZE"]) if self.joins_some else int(self.n_processes or 1)
+        )
         if device.type == "cuda" and here > torch.cuda.device_count():
             raise ValueError(
-                f"{here} processes need as many GPUs, and this machine has {torch.cuda.device_count()}; lower"
-                " n_processes, or use device='cpu'"
+                f"{here} processes need as many GPUs, and this machine has"
+                f" {torch.cuda.device_count()}; lower n_processes, or use device='cpu'"
             )
 
     def join(self, device: torch.device) -> "Team":
         """Become one of the processes that a launcher or :func:`run_processes` started."""
-        rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+        rank = int(os.environ["RANK"])
+        local = int(os.environ["LOCAL_RANK"])
         if device.type == "cuda":
             device = torch.device("cuda", local)
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group(self.backend_for(device), timeout=timedelta(seconds=self.timeout))
+            dist.init_process_group(
+                self.backend_for(device), timeout=timedelta(seconds=self.timeout)
+            )
         return Team(rank, dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]), device)
 
 
 def processes_for(trainer: Any, device: torch.device) -> tuple[DDPSettings | None, torch.device]:
-    """Who trains, from a forecaster's ``trainer``, and where windows wait until a process takes its share.
+    """Who trains, from a forecaster's ``trainer``, and where windows wait until a process takes its
+    share.
 
     Args:
         trainer: ``None`` or settings.
@@ -141,7 +163,10 @@ def processes_for(trainer: Any, device: torch.device) -> tuple[DDPSettings | Non
     if trainer is None:
         return None, device
     if not isinstance(trainer, DDPSettings):
-        raise TypeError(f"trainer must be None or a tsattn.distributed.DDPSettings; got {type(trainer).__name__}")
+        raise TypeError(
+            "trainer must be None or a tsattn.distributed.DDPSettings; got"
+            f" {type(trainer).__name__}"
+        )
     trainer.check(device)
     alone = not trainer.starts_some and not trainer.joins_some
     return trainer, device if alone else _CPU
@@ -192,7 +217,9 @@ class Team:
             each.set_state(torch.from_numpy(state.copy()))
 
     def own_seed(self, common: torch.Generator) -> int:
-        """A seed for this process alone, drawn from a generator that all processes hold in the same state."""
+        """A seed for this process alone, drawn from a generator that all processes hold in the same
+        state.
+        """
         drawn = int(torch.randint(2**62, (1,), generator=common, device=common.device))
         return int(np.random.SeedSequence((drawn, self.rank)).generate_state(1, np.uint64)[0])
 
@@ -202,8 +229,8 @@ def run_processes(
 ) -> Any:
     """Run ``target(*args)`` in fresh processes that know one another, and wait for all of them.
 
-    The arguments reach them through a file whose tensors are mapped into memory: what they only read, such as the
-    values of windows, stands there once for all of them.
+    The arguments reach them through a file whose tensors are mapped into memory: what they only
+    read, such as the values of windows, stands there once for all of them.
 
     Args:
         target: A function of a module, by whose name the processes find it.
@@ -218,12 +245,15 @@ def run_processes(
         ValueError: What a process raised; TypeError and OSError come back likewise.
         RuntimeError: If a process ended in another way.
     """
-    context, n = get_context("spawn"), int(settings.n_processes or 1)
+    context = get_context("spawn")
+    n = int(settings.n_processes or 1)
     threads = max(1, torch.get_num_threads() // n)
     with tempfile.TemporaryDirectory(prefix="tsattn-") as folder:
         group = (n, settings.backend_for(device), settings.timeout, threads, Path(folder))
         torch.save((target, args), Path(folder) / _JOB)
-        processes = [context.Process(target=_begin, args=(rank, *group), daemon=True) for rank in range(n)]
+        processes = [
+            context.Process(target=_begin, args=(rank, *group), daemon=True) for rank in range(n)
+        ]
         try:
             for each in processes:
                 each.start()
@@ -234,16 +264,17 @@ def run_processes(
         answer = None if failed else torch.load(Path(folder) / _ANSWER, weights_only=False)
     if failed < 0:
         raise RuntimeError(
-            f"one of {n} processes that train together was ended by signal {-failed}; look whether memory ran out, and"
-            " lower n_processes or batch_size if so"
+            f"one of {n} processes that train together was ended by signal {-failed}; look whether"
+            " memory ran out, and lower n_processes or batch_size if so"
         )
     if errors:
         # One that lost its partner says less than the one that knows why.
         raise min(errors, key=lambda error: isinstance(error, RuntimeError))
     if failed:
         raise RuntimeError(
-            f"one of {n} processes that train together ended with exit code {failed}; if its words on stderr speak of"
-            " bootstrapping, put what the script does under `if __name__ == '__main__':`"
+            f"one of {n} processes that train together ended with exit code {failed}; if its words"
+            " on stderr speak of bootstrapping, put what the script does under `if __name__ =="
+            " '__main__':`"
         )
     return answer
 
@@ -252,12 +283,18 @@ def _begin(rank: int, n: int, backend: str, timeout: float, threads: int, folder
     """What a started process does."""
     threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
     torch.set_num_threads(threads)
-    os.environ.update({name: str(value) for name, value in zip(_TOLD, (rank, rank, n, n), strict=True)})
+    os.environ.update(
+        {name: str(value) for name, value in zip(_TOLD, (rank, rank, n, n), strict=True)}
+    )
     # They meet through a file: a port that is free now may be taken a moment later.
     meeting = (folder / "meeting").as_uri()
     try:
         dist.init_process_group(
-            backend, init_method=meeting, rank=rank, world_size=n, timeout=timedelta(seconds=timeout)
+            backend,
+            init_method=meeting,
+            rank=rank,
+            world_size=n,
+            timeout=timedelta(seconds=timeout),
         )
         # Our own processes wrote it, into a folder that only we may write to.
         target, args = torch.load(folder / _JOB, mmap=True, weights_only=False)
@@ -273,7 +310,9 @@ def _begin(rank: int, n: int, backend: str, timeout: float, threads: int, folder
 
 
 def _leave_with_parent(folder: Path) -> None:
-    """End this process when the one that started it has ended, however that came, and clean up for it."""
+    """End this process when the one that started it has ended, however that came, and clean up for
+    it.
+    """
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -282,7 +321,9 @@ def _leave_with_parent(folder: Path) -> None:
 
 
 def _wait(processes: Mapping[Any, BaseProcess]) -> int:
-    """Wait until all have ended well (0) or one has not: its exit code, a signal's (below 0) before others."""
+    """Wait until all have ended well (0) or one has not: its exit code, a signal's (below 0) before
+    others.
+    """
     waiting = dict(processes)
     while waiting:
         for sentinel in connection.wait(list(waiting)):

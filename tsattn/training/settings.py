@@ -12,7 +12,8 @@ from tsattn.settings import Settings, check_whole
 LOSSES = ("mse", "mae", "huber")
 SKIPS = (True, False, "least_squares")
 # What no max_epochs stands for: epochs, and steps that each of them has at least.
-_EPOCHS, _LEAST_STEPS = 10, 30
+_EPOCHS = 10
+_LEAST_STEPS = 30
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,34 +21,41 @@ class Training(Settings):
     """How long, how fast and on what a network learns.
 
     Args:
-        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale, for points; the other heads
-            are trained by the pinball loss or the likelihood.
-        learning_rate: Highest rate of AdamW; it rises over the first tenth of the steps and falls by a cosine.
-            ``None`` is 0.001, and 0.005 for linear models.
+        loss: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1), on the standardised scale, for
+            points; the other heads are trained by the pinball loss or the likelihood.
+        learning_rate: Highest rate of AdamW; it rises over the first tenth of the steps and falls
+            by a cosine. ``None`` is 0.001, and 0.005 for linear models.
         weight_decay: Decoupled decay, of matrices only.
         batch_size: Windows a step; every window brings all its channels.
-        max_epochs: Epochs at most, each one pass over the training windows. ``None`` is ten, and as what counts is the
-            number of steps, each of as many passes as make up 30 of them.
-        patience: Epochs without a better validation loss before stopping; ``None`` never stops early.
+        max_epochs: Epochs at most, each one pass over the training windows. ``None`` is ten, and as
+            what counts is the number of steps, each of as many passes as make up 30 of them.
+        patience: Epochs without a better validation loss before stopping; ``None`` never stops
+            early.
         linear_skip: Add a linear map from window to horizon to a transformer, learnt with the rest.
-            ``"least_squares"`` solves it once on the training windows and holds it, so that the transformer learns what
-            it leaves over; for points, quantiles, ``"student_t"`` and ``"normal"``.
+            ``"least_squares"`` solves it once on the training windows and holds it, so that the
+            transformer learns what it leaves over; for points, quantiles, ``"student_t"`` and
+            ``"normal"``.
         skip_rate: Factor of the learning rate for a map that is learnt.
-        skip_level: Percent of confidence, such as 95, with which the validation windows must show that the transformer
-            improves on the solved map, by Student's t over blocks of windows as long as the horizon; where they do not,
-            ``fit`` keeps the map alone (``summary_["best_epoch"]`` is 0). ``None`` keeps the epoch with the smallest
-            validation loss, also one behind the map. With ``warm_start`` the fit before has to be improved on.
-        target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original one;
-            ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
-        max_time: Time limit of ``fit``, such as ``"10m"`` or seconds; the best weights until then are kept. How far it
-            gets depends on the machine, so results under a limit are not reproducible.
+        skip_level: Percent of confidence, such as 95, with which the validation windows must show
+            that the transformer improves on the solved map, by Student's t over blocks of windows
+            as long as the horizon; where they do not, ``fit`` keeps the map alone
+            (``summary_["best_epoch"]`` is 0). ``None`` keeps the epoch with the smallest validation
+            loss, also one behind the map. With ``warm_start`` the fit before has to be improved on.
+        target_transform: ``"log1p"`` or ``"sqrt"`` learn on that scale and answer on the original
+            one; ``"nonnegative"`` cuts forecasts off at 0. All three refuse negative values.
+        max_time: Time limit of ``fit``, such as ``"10m"`` or seconds; the best weights until then
+            are kept. How far it gets depends on the machine, so results under a limit are not
+            reproducible.
         precision: ``"bf16"`` multiplies matrices in bfloat16; ``None`` is float32.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``; where a fitted network forecasts, too.
-        n_threads: Threads of torch in ``fit`` and forecasts, after which torch's own number is set again. ``None`` is
-            one for a small network, which more threads make hardly faster, and all of torch's for a large one.
-        trainer: Several processes that train together (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains
-            in this one.
-        checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on; ``None`` writes nothing.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``; where a fitted network
+            forecasts, too.
+        n_threads: Threads of torch in ``fit`` and forecasts, after which torch's own number is set
+            again. ``None`` is one for a small network, which more threads make hardly faster, and
+            all of torch's for a large one.
+        trainer: Several processes that train together
+            (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains in this one.
+        checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on;
+            ``None`` writes nothing.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -74,7 +82,9 @@ class Training(Settings):
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
         if self.linear_skip not in SKIPS:
-            raise ValueError(f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}")
+            raise ValueError(
+                f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}"
+            )
         for name in ("batch_size", "max_epochs", "patience"):
             value = getattr(self, name)
             if value is not None or name == "batch_size":
@@ -83,12 +93,17 @@ class Training(Settings):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
         if seconds is not None and not seconds > 0:
-            raise ValueError(f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit")
+            raise ValueError(
+                f"max_time must be above 0; got {seconds!r} seconds; leave it out for no limit"
+            )
         if self.n_threads is not None:
             check_threads(self.n_threads)
         folder = self.checkpoint_dir
         if not isinstance(folder, str | Path | None) or Path(folder or ".").is_file():
-            raise ValueError(f"checkpoint_dir must be a folder, or a name for one; got {folder!r}; choose another")
+            raise ValueError(
+                f"checkpoint_dir must be a folder, or a name for one; got {folder!r}; choose"
+                " another"
+            )
         self._check_rates()
 
     def _check_rates(self) -> None:
@@ -97,14 +112,19 @@ class Training(Settings):
             raise ValueError(f"skip_level must be None or lie between 0 and 100; got {level!r}")
         if level is not None and self.linear_skip != "least_squares":
             raise ValueError(
-                f"skip_level = {level} asks whether the transformer improves on a solved map, and linear_skip is"
-                f" {self.linear_skip!r}; take linear_skip='least_squares' or leave skip_level out"
+                f"skip_level = {level} asks whether the transformer improves on a solved map, and"
+                f" linear_skip is {self.linear_skip!r}; take linear_skip='least_squares' or leave"
+                " skip_level out"
             )
         rates = {"skip_rate": self.skip_rate, "weight_decay": self.weight_decay}
         if self.learning_rate is not None:
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
-            if not isinstance(value, Real) or not 0 <= value < math.inf or (name.endswith("_rate") and value == 0):
+            if (
+                not isinstance(value, Real)
+                or not 0 <= value < math.inf
+                or (name.endswith("_rate") and value == 0)
+            ):
                 raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
 
     @property
