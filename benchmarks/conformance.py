@@ -2,7 +2,6 @@
 and a table.
 """
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -39,24 +38,13 @@ def read(folder: Path) -> list[Record]:
 
 
 def table(folder: Path) -> str:
-    """What came of each suite, and what was counted in it; measurements stand in the records."""
-
-    def counts(row: Record) -> str:
-        told = {what: value.replace(" of ", "/") for what, value in row["counts"].items()}
-        shown = [
-            f"{what}: {value}"
-            for what, value in told.items()
-            if re.fullmatch(r"\d+(/\d+)?|passed", value)
-        ]
-        return "; ".join(shown)
-
+    """How many tests of each suite of other libraries passed."""
     columns = {
         "suite": lambda row: row["title"],
         "passed": lambda row: f"{row['passed']}/{row['tests']}",
-        "counted": counts,
     }
-    rows = read(folder)
-    return f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE
+    rows = [row for row in read(folder) if row["packages"]]
+    return f"{render.table(rows, columns)}\n\n{records.commits(rows)}" if rows else render.NONE
 
 
 def summary(folder: Path) -> str:
@@ -65,11 +53,7 @@ def summary(folder: Path) -> str:
     if not rows:
         return render.NONE
     passed, tests = (sum(row[name] for row in rows) for name in ("passed", "tests"))
-    foreign = ", ".join(row["title"] for row in rows if row["packages"])
-    return (
-        f"{passed} of {tests} tests of {len(rows)} suites passed, with {foreign}."
-        f" {records.origin(rows)}"
-    )
+    return f"{passed} of {tests} tests of {len(rows)} suites passed."
 
 
 BLOCKS = {("README.md", "conformance"): summary, ("docs/contributing.md", "conformance"): table}

@@ -114,20 +114,27 @@ def rank(model: str) -> tuple[int, str]:
     return (list(MODELS).index(model) if model in MODELS else len(MODELS)), model
 
 
-def origin(rows: Iterable[Record]) -> str:
-    """Commits, versions and machines of rows, in a sentence."""
-    rows = list(rows)
-
-    def names(pick: Callable[[Record], str]) -> str:
-        return ", ".join(sorted({pick(row) for row in rows}))
+def commits(rows: Iterable[Record]) -> str:
+    """Commits of rows, in a sentence."""
 
     def commit(row: Record) -> str:
         return f"`{row['commit'][:12]}`" + (
             " with uncommitted changes" if row.get("uncommitted") else ""
         )
 
-    torch = names(lambda row: row["versions"]["torch"])
-    return f"Commit {names(commit)}; torch {torch}; {names(lambda row: row['machine'])}."
+    return f"Commit {_names(rows, commit)}."
+
+
+def origin(rows: Iterable[Record]) -> str:
+    """Commits, versions and machines of rows, in a sentence."""
+    rows = list(rows)
+    torch = _names(rows, lambda row: row["versions"]["torch"])
+    machines = _names(rows, lambda row: row["machine"])
+    return f"{commits(rows).removesuffix('.')}; torch {torch}; {machines}."
+
+
+def _names(rows: Iterable[Record], pick: Callable[[Record], str]) -> str:
+    return ", ".join(sorted({pick(row) for row in rows}))
 
 
 def parse(

@@ -13,12 +13,31 @@ from tsattn.storage import write_atomic
 NONE = "No run is recorded yet."
 # A panel of a picture: title, labels "x" and "y", "log" axes ("x", "y", "xy"), and "lines" by name,
 # each a list of points [x, y] or [x, y, low, high]; "points" leaves the lines out; "ours" writes
-# each name beside its points, those that it lists in colour; "columns" of the first panel are those
-# of the picture, at most 3 by default.
+# each name beside its points, those that it lists in colour. "columns" and "height" (inches of a
+# panel) of the first panel are those of the picture, by default at most 3 and 2.9. Names move
+# around their points until they overlap neither points nor one another.
 Panel = dict[str, Any]
 
 _COLOURS = ("#0072b2", "#000000", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Where a name may stand beside its point: offset in points, and the corner of the name that lies
+# there.
+_NEAR = (
+    (3, 3, "left", "bottom"),
+    (3, -3, "left", "top"),
+    (-3, 3, "right", "bottom"),
+    (-3, -3, "right", "top"),
+)
+_BESIDE = (
+    (5, 0, "left", "center"),
+    (-5, 0, "right", "center"),
+    (0, 4, "center", "bottom"),
+    (0, -4, "center", "top"),
+)
+_FAR = tuple((4 * x, 4 * y, across, up) for x, y, across, up in (*_NEAR, *_BESIDE))
+_PLACES = (*_NEAR, *_BESIDE, *_FAR)
+_ALONG = (0.5, 0.7, 0.9)  # shares of a line at which it must not cross anything
+_SWEEPS = 5  # times that each name looks for a better place
 
 
 def table(
@@ -120,7 +139,8 @@ def _figure(panels: list[Panel]) -> Any:
 
     columns = min(panels[0].get("columns", 3), len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.1 * columns, 4.2) + 1.6, 2.9 * rows), layout="constrained")
+    size = (max(3.1 * columns, 4.2) + 1.6, panels[0].get("height", 2.9) * rows)
+    figure = Figure(figsize=size, layout="constrained")
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     names = list(dict.fromkeys(chain.from_iterable(panel["lines"] for panel in panels)))
     for axes, panel in zip(every, panels, strict=False):
@@ -137,7 +157,76 @@ def _figure(panels: list[Panel]) -> Any:
         figure.legend(
             [found[name] for name in shown], shown, loc="outside right center", frameon=False
         )
+    else:
+        _separate_names(figure)
     return figure
+
+
+def _separate_names(figure: Any) -> None:
+    """Move the names of points until none overlaps a point, another name or the frame, as far as
+    there is room.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        points = [_box(axes.transData.transform(name.xy)) for name in axes.texts]
+        covered = {name: _covered(name, renderer) for name in axes.texts}
+        for name in list(axes.texts) * _SWEEPS:
+            others = [box for other, boxes in covered.items() if other is not name for box in boxes]
+            costs = []
+            for number, place in enumerate(_PLACES):
+                _move(name, place)
+                text, *line = _covered(name, renderer)
+                cost = _overlap(text, [*points, *others]) + _outside(text, axes.bbox)
+                costs.append(
+                    (cost + sum(_overlap(box, [*points, *others]) for box in line), number)
+                )
+            _move(name, _PLACES[min(costs)[1]])
+            covered[name] = _covered(name, renderer)
+
+
+def _move(name: Any, place: tuple[float, float, str, str]) -> None:
+    """Put a name at an offset from its point; a line joins the two where they are far apart."""
+    x, y, across, up = place
+    name.xyann = (x, y)
+    name.arrow_patch.set_visible(place in _FAR)
+    name.set(ha=across, va=up)
+
+
+def _covered(name: Any, renderer: Any) -> list[Any]:
+    """The pixels of a name, and behind them some of the line to its point."""
+    from matplotlib.text import Text
+
+    name.update_positions(renderer)
+    text = Text.get_window_extent(name, renderer)
+    if not name.arrow_patch.get_visible():
+        return [text]
+    start = name.axes.transData.transform(name.xy)
+    end = name.get_transform().transform(name.xyann)
+    return [text, *(_box(start + share * (end - start), 1.5) for share in _ALONG)]
+
+
+def _box(middle: Any, half: float = 4.0) -> Any:
+    """A square of pixels, by default as large as the mark of a point."""
+    from matplotlib.transforms import Bbox
+
+    x, y = middle
+    return Bbox.from_extents(x - half, y - half, x + half, y + half)
+
+
+def _overlap(box: Any, taken: list[Any]) -> float:
+    """Pixels that a box shares with others."""
+    from matplotlib.transforms import Bbox
+
+    shared = (Bbox.intersection(box, other) for other in taken)
+    return float(sum(both.width * both.height for both in shared if both is not None))
+
+
+def _outside(box: Any, frame: Any) -> float:
+    """Pixels of a box that lie outside a frame."""
+    return float(box.width * box.height) - _overlap(box, [frame])
 
 
 def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
@@ -153,9 +242,15 @@ def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
             high = [point[3] for point in points]
             axes.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
         for place in zip(x, y, strict=True) if "ours" in panel else ():
-            axes.annotate(
-                name, place, (3, 3), textcoords="offset points", color=look["color"], size=6
-            )
+            colour = look["color"]
+            line = {"arrowstyle": "-", "lw": 0.4, "color": look["color"]}
+            options = {
+                "textcoords": "offset points",
+                "color": colour,
+                "size": 7,
+                "arrowprops": line,
+            }
+            axes.annotate(name, place, (3, 3), **options).set_in_layout(False)
     axes.set(title=panel["title"], xlabel=panel["x"], ylabel=panel["y"])
     for axis in panel.get("log", ""):
         axes.set(**{f"{axis}scale": "log"})

@@ -181,11 +181,8 @@ def test_the_table_compares_with_standard_attention_seed_by_seed(tmp_path):
         for arm in ("phase", "standard", "cycle")
     )
     assert lines.index(phase) < lines.index(standard) < lines.index(cycle)
-    assert (
-        "0.3690 ± 0.0090 | -10.0 (-10.0,-10.0) | -20.0 (-20.0,-20.0) | +0.0 (+0.0,+0.0) |"
-        " 0.800/0.700" in phase
-    )
-    assert "0.4100 ± 0.0100" in standard
+    assert "0.3690 | -10.0 (-10.0,-10.0) | -20.0 (-20.0,-20.0) | +0.0 (+0.0,+0.0) |" in phase
+    assert "0.4100" in standard
     assert "%" not in standard
     assert "(" not in cycle  # no seed of its own to compare with
     assert "0.3000" in large

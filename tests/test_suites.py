@@ -74,12 +74,9 @@ def test_what_came_of_each_suite_is_recorded(house, capfd):
     found = recorded(root)
     assert list(found) == ["passing", "failing", "emptied", "renamed"]
     passing = found["passing"]
-    assert [passing[name] for name in ("tests", "passed", "failed", "skipped")] == [
-        2,
-        2,
-        0,
-        0,
-    ], "slow ones count"
+    assert [passing[name] for name in ("tests", "passed", "failed", "skipped")] == [2, 2, 0, 0], (
+        "slow ones count"
+    )
     assert (passing["counts"], passing["failures"]) == ({"checks": "7 of 7"}, [])
     assert passing["versions"]["pytest"] == pytest.__version__
     assert (passing["commit"], passing["uncommitted"]) == ("a" * 40, False)
@@ -129,8 +126,7 @@ def test_unknown_suites_are_named_and_the_real_data_reach_the_tests(house, monke
         "def pytest_addoption(parser):\n    parser.addoption('--data-dir')\n"
     )
     (root / "tests" / "test_passing.py").write_text(
-        "def test_one(request):\n    assert request.config.getoption('--data-dir') =="
-        f" {str(root)!r}\n"
+        f"def test_one(request):\n    assert request.config.getoption('--data-dir') == {str(root)!r}\n"
     )
     found = run_suites.execute(
         run_suites.Suite("data", ("tests/test_passing.py",), least=1), root, str(root)
@@ -178,10 +174,9 @@ def test_every_slow_test_belongs_to_a_suite():
     assert len(found) > 10
     left = [test for test in found if not any(chooses(suite, *test) for suite in suites.values())]
     assert left == [], "add a table to tests/suites.toml"
-    assert (
-        "tests/test_export.py",
-        "test_program_gives_the_same_points",
-    ) in found, "marks on single values are seen"
+    assert ("tests/test_export.py", "test_program_gives_the_same_points") in found, (
+        "marks on single values are seen"
+    )
     assert chooses(suites["sktime"], "tests/test_adapters.py", "test_whole_suite_of_sktime")
     assert not chooses(
         suites["sktime"], "tests/test_adapters.py", "test_evaluator_of_gluonts_gives_our_scores"
@@ -209,21 +204,14 @@ def test_the_pages_have_each_suite_with_versions_and_counts(tmp_path, monkeypatc
     versions = {"torch": "2", "gluonts": "0.1", "dask": "3", "ray": "4"}
     row = {**ORIGIN, "tests": 5, "passed": 4, "failed": 1, "versions": versions, "counts": {}}
     rows = [{**row, "suite": name} for name in ("old", "GluonTS", "kills", "scale")]
-    rows[2]["counts"] = {"checks": "353 of 353", "seconds": "1.5"}
 
     def write(rows):
         (tmp_path / conformance.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
 
     write(rows)
     text = [" ".join(line.split()) for line in conformance.table(tmp_path).splitlines()]
-    assert text[2:5] == [
-        *("| GluonTS 0.1 | 4/5 | |", "| kills | 4/5 | checks: 353/353 |"),
-        "| scale (dask 3, ray 4) | 4/5 | |",
-    ]
-    assert (
-        "12 of 15 tests of 3 suites passed, with GluonTS 0.1, scale (dask 3, ray 4)."
-        in conformance.summary(tmp_path)
-    )
+    assert text[2:5] == ["| GluonTS 0.1 | 4/5 |", "| scale (dask 3, ray 4) | 4/5 |", ""]
+    assert conformance.summary(tmp_path) == "12 of 15 tests of 3 suites passed."
     write(rows[:3])
     with pytest.raises(
         ValueError, match=r"conformance\.jsonl lacks scale; run `make suites SUITE=scale`"

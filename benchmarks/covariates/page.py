@@ -16,30 +16,11 @@ from zero_shot.page import name_of
 FILE = "covariates.jsonl"
 PUBLISHED = "covariates_published.jsonl"
 KEY = ("suite", "task", "split", "model", "columns", "settings", "weights")
+_POINTS = {"ridge", "gbm", "seasonal_naive", "naive"}  # forecasters without intervals
 # Published models of the tables of means, of all kinds, and those of the table by task.
-_BESIDE = (
-    "chronos-2",
-    "tirex-2",
-    "tabpfn-ts-3",
-    "tabpfn-ts",
-    "ts-icl",
-    "citras-fm",
-    "toto-2-2.5b",
-    "toto-2-22m",
-)
-_BESIDE += (
-    "tirex",
-    "timesfm-2.5",
-    "chronos_bolt_base",
-    "tinycast",
-    "tft",
-    "deepar",
-    "patchtst",
-    "lightgbm",
-    "catboost",
-)
-_BESIDE += ("auto_arima", "auto_theta", "auto_ets", "seasonal_naive", "naive")
-_RIVALS = ("chronos-2", "tirex-2", "tabpfn-ts-3", "citras-fm", "lightgbm")
+_BESIDE = ("chronos-2", "tirex-2", "tabpfn-ts-3", "ts-icl", "citras-fm", "tft", "patchtst", "tirex")
+_BESIDE += ("timesfm-2.5", "chronos_bolt_base", "lightgbm", "auto_arima", "seasonal_naive")
+_RIVALS = ("lightgbm",)
 # fev-bench counts the score of the first where a model was trained on the data set, of the second
 # where it failed.
 _FOR_LEAKED = "chronos_bolt_base"
@@ -200,7 +181,7 @@ def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]
     lines = [
         (
             f"**{name}**{_suffix(variants, covariates)}",
-            "known, past" if covariates else "none",
+            "future+past" if covariates else "none",
             relative(by_task),
         )
         for name, variants in ours(rows).items()
@@ -213,17 +194,17 @@ def _lines(rows: list[Record], tasks: set[str]) -> list[tuple[str, str, Scores]]
     for model in _of(rows, "published model"):
         if model["model"] in _BESIDE:
             saw = tasks.intersection(model["leaked"]) or (pooled and model["saw_test_data"])
-            reads = (model["covariates"] or "").removeprefix("reads ")
-            lines.append((model["model"] + (" †" if saw else ""), reads, scores[model["model"]]))
-    for name, by_name in measured(rows).items():
-        model, _, without = name.partition("_without")
-        lines.append(
-            (
-                f"{model}{_OWN_RUN}" + (", without" if without else ""),
-                "none" if without else "known",
-                by_name,
+            reads = (
+                (model["covariates"] or "")
+                .removeprefix("reads ")
+                .replace("known", "future")
+                .replace(", ", "+")
             )
-        )
+            lines.append((model["model"] + (" †" if saw else ""), reads, scores[model["model"]]))
+    for run, by_name in measured(rows).items():
+        model, _, without = run.partition("_without")
+        name = f"{model}{_OWN_RUN}" + (", without" if without else "")
+        lines.append((name, "none" if without else "future", by_name))
     return lines
 
 
@@ -249,12 +230,12 @@ def _sources(rows: list[Record]) -> str:
         f"{row['repository']} at `{row['commit'][:12]}`" for row in _of(rows, "suite")
     )
     own_rows = _of(rows, "task")
-    return f"Published scores: {sources}." + (f" {records.origin(own_rows)}" if own_rows else "")
+    return f"Published scores: {sources}." + (f" {records.commits(own_rows)}" if own_rows else "")
 
 
 def by_task(folder: Path) -> str:
-    """A line a task: our forecasters that read covariates, some published models, and the best
-    published one.
+    """A line for each task that we ran: our forecasters that read covariates, a rival, and the best
+    published model.
     """
     rows = read(folder)
     own_scores = {
@@ -262,25 +243,16 @@ def by_task(folder: Path) -> str:
     }
     scores = published(rows)
     own_runs = measured(rows)
-    beside = {model: {**scores.get(model, {}), **own_runs.get(model, {})} for model in _RIVALS}
-    beside = {model: by_name for model, by_name in beside.items() if by_name}
+    others = {model: {**scores.get(model, {}), **own_runs.get(model, {})} for model in _RIVALS}
+    others = {model: by_name for model, by_name in others.items() if by_name}
     lines = []
     for task in _of(rows, "published task"):
         name = task["task"]
-        n_columns = str(task["known"] + task["past"]) if _has_covariates(task) else ""
-        pairs = [by_name.get(name) for by_name in (*own_scores.values(), *beside.values())]
-        lines.append(
-            [name, task["split"], n_columns, *map(_shown, pairs), _best(rows, scores, task)]
-        )
-    head = [
-        "task",
-        "split",
-        "columns",
-        *(f"**{name}**" for name in own_scores),
-        *beside,
-        "best published",
-    ]
-    return render.lines(head, lines, left=2)
+        if any(name in by_name for by_name in own_scores.values()):
+            pairs = [by_name.get(name) for by_name in (*own_scores.values(), *others.values())]
+            lines.append([name, *map(_shown, pairs), _best(rows, scores, task)])
+    head = ["task", *(f"**{name}**" for name in own_scores), *others, "best published"]
+    return render.lines(head, lines)
 
 
 def _best(rows: list[Record], scores: Mapping[str, Scores], task: Record) -> str:
@@ -349,7 +321,7 @@ def costs(folder: Path) -> str:
     for name, variants in ours(rows).items():
         for covariates, by_task in variants.items():
             judged = [row for task, row in by_task.items() if task in tasks]
-            if judged:
+            if judged and judged[0]["model"] not in _POINTS:
                 held = f"{100 * render.mean(judged, 'coverage80'):.0f}%"
                 seconds = f"{sum(row['cpu_seconds'] for row in judged):.0f}"
                 lines.append(

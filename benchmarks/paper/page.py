@@ -31,7 +31,7 @@ def regression(folder: Path) -> str:
         of = records.by(some, "variant")
         errors = [render.spread(of[name,], "error", 3) if (name,) in of else "" for name in names]
         body.append([_task(some[0]), str(key[-1]), *errors])
-    return f"{render.lines(['task', 'width', *names], body, left=1)}\n\n{records.origin(runs)}"
+    return f"{render.lines(['task', 'width', *names], body, left=1)}\n\n{records.commits(runs)}"
 
 
 def _task(row: Record) -> str:
@@ -138,16 +138,9 @@ def text(folder: Path) -> str:
             )
             equal = at_equal_compute(cells, at) if some and name != "standard" else None
             apart.append("" if equal is None else f"{equal:+.3f}")
-        rate = f"{cells[widths[0], name][0]['rate']:g}" if (widths[0], name) in cells else ""
-        body.append([name, rate, _share(cache.get(name)), *losses, *apart])
-    head = [
-        "variant",
-        "rate",
-        "cache",
-        *(f"width {w}" for w in widths),
-        *(f"apart at {w}" for w in widths),
-    ]
-    return f"{render.lines(head, body)}\n\n{records.origin(rows)}"
+        body.append([name, _share(cache.get(name)), *losses, *apart])
+    head = ["variant", "cache", *(f"width {w}" for w in widths), *(f"apart at {w}" for w in widths)]
+    return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
 
 def _share(row: Record | None) -> str:
@@ -237,7 +230,8 @@ def rates(folder: Path) -> str:
     rows = read_width_sweep(folder)
     if not rows:
         return render.NONE
-    widths = sorted({row["width"] for row in rows})
+    found = sorted({row["width"] for row in rows})
+    widths = [found[0], found[-1]]
     body = []
     for structure in [
         name for name in width_sweep.STRUCTURES if any(row["structure"] == name for row in rows)
@@ -256,7 +250,7 @@ def rates(folder: Path) -> str:
     table = render.lines(["structure", *head], body)
     return (
         f"{table}\n\n{len(rows)} runs, {minutes:.0f} minutes of processor time."
-        f" {records.origin(rows)}"
+        f" {records.commits(rows)}"
     )
 
 
@@ -330,20 +324,9 @@ def forecasting(folder: Path) -> str:
             f"{fmean(percents):+.2f}" if percents else "",
             f"{span[0]:+.2f} to {span[1]:+.2f}" if span else "",
         ]
-        scores = [render.spread(some, name) for name in ("test_mae", "test_mse")]
-        body.append(
-            [str(at[0]), etth1.VARIANTS[at[1]], f"{some[0]['learning_rate']:g}", *scores, *told]
-        )
-    head = [
-        "horizon",
-        "variant",
-        "rate",
-        "test MAE",
-        "test MSE",
-        "MAE, change in %",
-        "95% interval",
-    ]
-    return f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if body else render.NONE
+        body.append([str(at[0]), etth1.VARIANTS[at[1]], render.spread(some, "test_mae"), *told])
+    head = ["horizon", "variant", "test MAE", "change in %", "95% interval"]
+    return f"{render.lines(head, body, left=2)}\n\n{records.commits(rows)}" if body else render.NONE
 
 
 _TABLES = {

@@ -8,7 +8,7 @@ from statistics import fmean
 import records
 import render
 from pretraining_study import floor, groups
-from pretraining_study.run import ARMS, FILE, JUDGED, KEY
+from pretraining_study.run import ARMS, FILE, KEY
 from records import Record
 from suite.page import interval
 
@@ -47,8 +47,8 @@ def _change(both: list[tuple[Record, Record]], metric: int) -> str:
 
 
 def study(folder: Path) -> str:
-    """A line an arm: cost and scores, and how far they are from those of standard attention on the
-    same seeds.
+    """A line an arm: its scores, and how far they are from those of standard attention on the same
+    seeds.
     """
     rows = [row for row in _rows(folder) if row["d_model"] == WIDTH]
     if not rows:
@@ -59,20 +59,17 @@ def study(folder: Path) -> str:
         body = []
         for (arm,), some in records.by(of, "arm").items():
             both = [(row, base[row["seed"]]) for row in some if row["seed"] in base]
-            line = [arm, str(len(some)), f"{render.mean(some, 'multiply_adds') / 1e6:.1f}"]
-            line += [f"{render.mean(some, 'core_seconds'):.0f}", render.spread(some, "validation")]
+            line = [arm, f"{render.mean(some, 'validation'):.4f}"]
             if arm == BASE or not both:
                 line += ["", "", ""]
             else:
                 line += [_percent(a["validation"] / b["validation"] for a, b in both)]
                 line += [_change(both, 0), _change(both, 1)]
-            pairs = [[dict(enumerate(row["columns"][n])) for row in some] for n in range(2)]
-            line += [render.pair(pair, 0, 1) for pair in pairs]
             body.append((render.mean(some, "validation"), line))
-        head = ["attention", "seeds", "million multiply-adds", "core seconds", "validation loss"]
-        head += ["loss, %", "MASE, %", "WQL, %", *(column.suite for column in JUDGED[:2])]
+        head = ["attention", "validation loss"]
+        head += ["loss, %", "MASE, %", "WQL, %"]
         parts.append(f"{steps:,} steps\n\n{render.lines(head, (line for _, line in sorted(body)))}")
-    return "\n\n".join([*parts, records.origin(rows)])
+    return "\n\n".join([*parts, records.commits(rows)])
 
 
 def scaling(folder: Path) -> list[render.Panel]:
@@ -125,7 +122,7 @@ def bounds(folder: Path) -> str:
                 *(f"{100 * (ratios[size] - 1):+.1f}%" if size in ratios else "" for size in sizes),
             ]
         )
-    return f"{render.lines(head, body)}\n\n{records.origin(rows)}"
+    return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
 
 def across(folder: Path) -> str:
@@ -140,7 +137,7 @@ def across(folder: Path) -> str:
         lines = [_across_line(some) for some in records.by(compared(of), "way", "arm").values()]
         head = ["reads", "taken off", "seeds", "million multiply-adds", "core seconds", *COUPLED]
         parts.append(f"{seconds:,} core seconds\n\n{render.lines(head, lines, left=2)}")
-    return "\n\n".join([*parts, records.origin(rows)])
+    return "\n\n".join([*parts, records.commits(rows)])
 
 
 def compared(rows: list[Record]) -> list[Record]:

@@ -10,6 +10,8 @@ from records import Record
 from speed.gate import VARIANTS
 from speed.run import FILE, KEY
 
+_BETWEEN = (128, 512, 2048, 8192)  # lengths that the picture shows and the tables leave out
+
 
 def read(folder: Path) -> list[Record]:
     """The records of run.py by length, all of one machine."""
@@ -17,14 +19,14 @@ def read(folder: Path) -> list[Record]:
     return sorted(rows, key=lambda row: (row["shape"][2:], row["shape"]))
 
 
-def _ratios(folder: Path, variants: tuple[str, ...] = VARIANTS, **wanted: object) -> str:
+def _ratios(folder: Path, **wanted: object) -> str:
     """A line a case, a column a variant: medians of the ratios."""
     rows = [
         r
         for r in read(folder)
         if all(r[name] == value for name, value in {"way": "auto", **wanted}.items())
     ]
-    rows = [row for row in rows if row["variant"] in variants]
+    rows = [row for row in rows if row["shape"][2] not in _BETWEEN]
     if not rows:
         return render.NONE
     names = [name for name in VARIANTS if any(row["variant"] == name for row in rows)]
@@ -45,32 +47,6 @@ def step(folder: Path) -> str:
     )
 
 
-def forward(folder: Path) -> str:
-    """A forward pass of some variants, not causal."""
-    return _ratios(
-        folder,
-        ("standard", "sliding_window", "mlr4", "mlr8"),
-        kind="time",
-        mode="forward",
-        causal=False,
-    )
-
-
-def ways(folder: Path) -> str:
-    """A training step of one variant by each way to compute it."""
-    rows = [
-        r for r in read(folder) if r["kind"] == "time" and r["mode"] == "step" and not r["causal"]
-    ]
-    rows = [row for row in rows if row["variant"] == "mlr4"]
-    cases = {case: cell for case, cell in records.by(rows, "case").items() if len(cell) > 1}
-    names = ["auto", *sorted({row["way"] for cell in cases.values() for row in cell} - {"auto"})]
-    body = []
-    for (case,), cell in cases.items():
-        of = {row["way"]: f"{row['ratio']:.2f}" for row in cell}
-        body.append([case, *(of.get(name, "") for name in names)])
-    return render.lines(["case", *names], body) if body else render.NONE
-
-
 def memory(folder: Path) -> str:
     """By how much a training step raises the peak of memory, beside the baseline, and where all of
     this comes from.
@@ -83,9 +59,8 @@ def memory(folder: Path) -> str:
         "ours [MB]": lambda row: f"{row['increase_mb']:.0f}",
         "ratio": lambda row: f"{row['ratio']:.2f}",
     }
-    weighed = sorted(
-        (row for row in rows if row["kind"] == "memory"), key=lambda row: row["variant"]
-    )
+    weighed = [row for row in rows if row["kind"] == "memory" and row["shape"][2] not in _BETWEEN]
+    weighed = sorted(weighed, key=lambda row: row["variant"])
     if not rows:
         return render.NONE
     worst = max(row["gate_error"] for row in rows)
@@ -117,5 +92,5 @@ def picture(folder: Path) -> list[render.Panel]:
     return panels
 
 
-BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, forward, ways, memory)}
+BLOCKS = {("docs/speed.md", table.__name__): table for table in (step, memory)}
 PICTURES = {"speed.svg": picture}

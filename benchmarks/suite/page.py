@@ -33,6 +33,10 @@ KEPT_WEIGHTS = "kept zero"
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
+# Models that every table leaves out, as one of their kind is better everywhere.
+_LEFT_OUT = {"dlinear", "nlinear", "gbm", "naive"}
+# Models of README's table.
+README = ("mlr", MAP, ZERO, "map + zero", "map + zero + fine-tuned", "seasonal_naive")
 _POINTS = 48  # of a curve: more would be a large file and look the same
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3  # an interval from two numbers would say nothing
@@ -92,9 +96,17 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
     return sorted(rows, key=records.place)
 
 
-def headline(folder: Path) -> str:
-    """README's table: models by data set, MSE and MAE averaged over horizons; fits that kept the
-    map are named so.
+def summary(folder: Path) -> str:
+    """README's table: a few models of the headline."""
+    return headline(folder, README)
+
+
+def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
+    """Models by data set, MSE and MAE averaged over horizons; fits that kept the map are named so.
+
+    Args:
+        folder: Of the records.
+        shown: Models of the table; all of them where it is empty.
 
     Raises:
         ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
@@ -133,16 +145,16 @@ def headline(folder: Path) -> str:
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
-    models = sorted({model for model, _ in found}, key=_rank)
+    models = sorted({model for model, _ in found if not shown or model in shown}, key=_rank)
     text = render.lines(
         ["model", *datasets],
         ([model, *(cell(model, name) for name in datasets)] for model in models),
     )
     told = (
         "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720,"
-        " every test window."
+        " all test windows."
     )
-    return f"{text}\n\n{told} Least MSE bold. {records.origin([*rows, *pretrained])}"
+    return f"{text}\n\n{told} The lowest MSE is bold."
 
 
 def read_pretrained(folder: Path, *without: str) -> list[Record]:
@@ -213,32 +225,29 @@ def datasets(folder: Path) -> str:
         groups = records.by(of, "horizon", "model").items()
         best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
         body = []
+        spreads = []
         for (model,), mine in sorted(
             records.by(of, "model").items(), key=lambda item: _rank(item[0][0])
         ):
             # Further attentions that kept the map say nothing new.
-            if model not in known and kept(mine):
+            if model in _LEFT_OUT or (model not in known and kept(mine)):
                 continue
             by_horizon = records.by(mine, "horizon")
             learnt = [
                 some for some in by_horizon.values() if not kept(some) and not kept_weights(some)
             ]
-            spreads = [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
+            spreads += [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
             texts = []
             for h in horizons:
                 some = by_horizon.get((h,), [])
                 texts.append(
                     f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some)
                 )
-            body.append([model, *texts, f"{max(spreads):.3f}" if spreads else ""])
+            body.append([model, *texts])
         for name, scores in beside(published, dataset, tuple(BEST)).items():
             pairs = [scores.get(str(h)) for h in horizons]
             body.append(
-                [
-                    f"*{name}*",
-                    *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs),
-                    "",
-                ]
+                [f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs)]
             )
         train, valid, test = of[0]["split"]
         same: dict[tuple[str, ...], list[str]] = {}
@@ -246,12 +255,10 @@ def datasets(folder: Path) -> str:
             same.setdefault(tuple(cells), []).append(name)
         body = [[", ".join(names), *cells] for cells, names in same.items()]
         title = f"### {dataset}\n\n{train:,} training, {valid:,} validation and {test:,} test rows."
-        head = ["model", *map(str, horizons), "±"]
-        if not any(line[-1] for line in body):
-            head = head[:-1]
-            body = [line[:-1] for line in body]
-        parts.append(f"{title}\n\n{render.lines(head, body)}")
-    return "\n\n".join([*parts, records.origin([*rows, *pretrained])])
+        if spreads:
+            title += f" Seeds differ by at most {max(spreads):.3f}."
+        parts.append(f"{title}\n\n{render.lines(['model', *map(str, horizons)], body)}")
+    return "\n\n".join([*parts, records.commits([*rows, *pretrained])])
 
 
 def read_published(folder: Path) -> list[Record]:
@@ -349,7 +356,7 @@ def _trained(folder: Path) -> list[Record]:
 
 
 BLOCKS = {
-    ("README.md", "results"): headline,
+    ("README.md", "results"): summary,
     ("docs/benchmarks.md", "suite"): datasets,
 }
 PICTURES = {"suite_cost.svg": cost, "suite_steps.svg": steps}

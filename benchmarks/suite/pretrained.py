@@ -288,11 +288,11 @@ def tables(folder: Path) -> str:
     published = page.read_published(folder)
     if not rows:
         return render.NONE
+    # Standard attention was stopped by the validation rows, so they cannot judge it.
     models = [
-        name
-        for name in (MAP, THEIRS, ZERO, TUNED, *COMBINED)
-        if any(row["model"] == name for row in rows)
+        name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)
     ]
+    n_cells = 0
     apart = []
     spans = []
     lower = dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
@@ -302,26 +302,25 @@ def tables(folder: Path) -> str:
         others = page.beside(published, dataset, tuple(page.BEST))
         for h in horizons:
             cell = {name: found[h, name] for name in models if (h, name) in found}
-            # Standard attention was stopped by the validation rows, so they do not judge it.
-            valid = {
-                name: render.mean(some, "valid_mse")
-                for name, some in cell.items()
-                if name != THEIRS
-            }
+            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items()}
             chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
             beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
-            spans += [span for name, (_, span) in beyond.items() if span and name != THEIRS]
-            apart.append(
-                [dataset, str(h), *(beyond.get(name, ("", None))[0] for name in models[1:]), chosen]
-            )
-    head = ["data set", "horizon", *models[1:], "chosen"]
+            spans += [span for _, span in beyond.values() if span]
+            texts = {
+                name: f"**{text}**" if name == chosen else text
+                for name, (text, _) in beyond.items()
+            }
+            n_cells += 1
+            if h in (horizons[0], horizons[-1]):
+                apart.append([dataset, str(h), *(texts.get(name, "") for name in models[1:])])
+    head = ["data set", "horizon", *models[1:]]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
     sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
     text = (
-        f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In"
-        f" {len(apart)} cells, what the"
+        f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {n_cells}"
+        " cells, what the"
     )
     text += f" validation rows choose has a lower MSE than {counts}."
     if mixed := [row["second_half"] for row in rows if row["model"] in COMBINED]:
@@ -336,7 +335,7 @@ def tables(folder: Path) -> str:
             " of the"
         )
         text += f" validation rows by {', '.join(changes)}."
-    return f"{render.lines(head, apart)}\n\n{text} {records.origin(rows)}"
+    return f"{render.lines(head, apart)}\n\n{text} {records.commits(rows)}"
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:
