@@ -71,12 +71,7 @@ MUTANTS = [
     Mutant(
         FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
     ),
-    Mutant(
-        FITTED,
-        "self.transform.inverse(point), self.transform.inverse(bounds)",
-        "self.transform.inverse(point), bounds",
-        PROBABILISTIC,
-    ),
+    Mutant(FITTED, "bounds = self.transform.inverse(bounds)", "pass", PROBABILISTIC),
     Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
     # what a fit reads, keeps and refuses
     Mutant(
@@ -114,7 +109,12 @@ MUTANTS = [
     ),
     Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
     Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
-    Mutant(FORECASTER, "import numpy as np\n", "import numpy as np\nimport scipy.stats\n", SAVED),
+    Mutant(
+        FORECASTER,
+        "import numpy as np\n\nfrom",
+        "import numpy as np\nimport scipy.stats\nfrom",
+        SAVED,
+    ),
     Mutant(
         "tsattn/forecasters/linear.py",
         'self.kind == "dlinear" or loss',

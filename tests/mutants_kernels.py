@@ -56,8 +56,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "first, last = min(0, self.n_keys - self.n_queries), self.n_keys - 1",
-        "first, last = 0, self.n_keys - 1",
+        "first = min(0, self.n_keys - self.n_queries)",
+        "first = 0",
         KERNELS,
     ),
     Mutant(
@@ -111,8 +111,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/blocks.py",
-        "top, bottom = max(block * size - offset - shift, 0), high - shift",
-        "top, bottom = max(block * size - offset, 0), high - shift",
+        "top = max(block * size - offset - shift, 0)",
+        "top = max(block * size - offset, 0)",
         KERNELS,
     ),
     Mutant(

@@ -1,5 +1,6 @@
 """The list of planted breaks stays in step with the sources."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,31 @@ def test_every_break_finds_its_place_and_its_tests():
     assert len(listed) >= 25
     assert len({(mutant.file, mutant.old, mutant.new) for mutant in listed}) == len(listed)
     for mutant in listed:
-        assert broken(mutant, ROOT) != (ROOT / mutant.file).read_text()
+        text = broken(mutant, ROOT)
+        assert text != (ROOT / mutant.file).read_text()
+        # Any test catches what is no Python.
+        ast.parse(text if mutant.file.endswith(".py") else "")
         assert all((ROOT / name).is_file() for name in mutant.tests.split())
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("    y = f(a, b)\n", "    y = g(a)\n"),
+        ("    y = f(\n        a,\n        b,\n    )\n", "    y = g(a)\n"),
+        ("    y = f( a,b, )\n", "    y = g(a)\n"),
+    ],
+    ids=["same", "broken over lines", "glued"],
+)
+def test_a_change_of_white_space_and_trailing_commas_keeps_the_break(tmp_path, source, result):
+    Path(tmp_path / "a.py").write_text(source)
+    assert broken(Mutant("a.py", "    y = f(a, b)\n", "    y = g(a)\n", ""), tmp_path) == result
+
+
+def test_words_that_are_glued_are_other_words(tmp_path):
+    Path(tmp_path / "a.py").write_text("notx = 1\n")
+    with pytest.raises(ValueError, match="must hold the text once; got 0 of"):
+        broken(Mutant("a.py", "not x", "x", ""), tmp_path)
 
 
 def test_a_text_that_is_gone_is_refused(tmp_path):
