@@ -36,7 +36,7 @@ class Mutant:
         file: Source file, from the root.
         old: Text that occurs once in it.
         new: What takes its place.
-        tests: Files of which one must fail, from the root, separated by spaces.
+        tests: Files, or ``file::test``, of which one must fail, from the root, separated by spaces.
     """
 
     file: str

@@ -19,6 +19,9 @@ DISTRIBUTED = "tests/test_distributed.py"
 ADAPTERS = "tests/test_adapters.py"
 ODD = "tests/test_odd_inputs.py"
 FILES = "tests/test_files.py"
+ANSWERS = "tests/test_covariate_answers.py"
+METRICS = "tests/test_metrics.py"
+PLOTTING = "tests/test_plotting.py"
 COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
@@ -112,7 +115,45 @@ MUTANTS = [
     ),
     Mutant("tsattn/cli.py", "filter(None, map(_without_code, advice))", "advice", ODD),
     Mutant("tsattn/cli.py", 'value == "None" or', "", ODD),
+    # future tables
+    Mutant(
+        COLUMNS,
+        "if found[0] != found[1]:",
+        "if found[0] > found[1]:",
+        f"{ANSWERS}::test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "or zones[0] != zones[1]",
+        "or zones[0] > zones[1]",
+        f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "isinstance(times, pd.DatetimeIndex) != isinstance(",
+        "isinstance(times, pd.DatetimeIndex) < isinstance(",
+        f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
+    ),
+    # scores and pictures
+    Mutant(
+        "tsattn/evaluate/metrics.py",
+        "np.isnan(lower) | np.isnan(upper)",
+        "np.isnan(lower)",
+        f"{METRICS}::test_a_missing_forecast_is_not_forgiven",
+    ),
+    Mutant(
+        "tsattn/plotting.py",
+        "np.fmin.reduce(before.values[: before.n_before], initial",
+        "np.fmin.reduce(before.values, initial",
+        f"{PLOTTING}::test_values_below_zero_after_the_history_leave_the_bands_alone",
+    ),
     # the base class
+    Mutant(
+        "tsattn/forecaster.py",
+        "delattr(fresh, name)",
+        "pass",
+        f"{FORECASTER}::test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not",
+    ),
     Mutant(
         "tsattn/forecaster.py",
         "return check_windows(x, context)[:, -context:]",

@@ -257,6 +257,18 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "length = (x.shape[1] - start[rows])",
+        "length = (x.shape[1] - 0 * start[rows])",
+        f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
+    ),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        ".ceil().clamp_min(0).long()",
+        ".ceil().long()",
+        f"{PERIOD}::test_a_short_series_beside_a_long_one_is_read_step_by_step",
+    ),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
@@ -362,6 +374,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",
+        "pinball(self.average, x",
+        "pinball(self.network, x",
+        f"{PRETRAINING}::test_the_averaged_weights_are_validated",
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
         "change = torch.fmin(",
         "change = torch.fmax(",
         PRETRAINING,
@@ -401,7 +419,31 @@ MUTANTS = [
         "History(panel), History(panel)",
         TUNED,
     ),
+    Mutant(
+        TUNING_FILE,
+        "future[rows >= stops[:, None]] = np.nan",
+        "pass",
+        f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
+    ),
     Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
+    Mutant(
+        AUTO,
+        "(candidate.by_row or trial.seconds <",
+        "(candidate.by_row and trial.seconds <",
+        f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
+    ),
+    Mutant(
+        AUTO,
+        "spread[known][:, 1], -spread[known][:, 0]",
+        "-spread[known][:, 0], spread[known][:, 1]",
+        f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
+    ),
+    Mutant(
+        AUTO,
+        "np.where(np.isnan(errors), np.nan, total[0])",
+        "np.where(False, np.nan, total[0] + 0 * np.nan_to_num(errors))",
+        f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
+    ),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),

@@ -16,6 +16,7 @@ from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters import auto as module
 from tsattn.forecasters.auto import AutoForecaster
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
 
@@ -223,6 +224,36 @@ def test_the_point_is_the_weighted_mean_of_the_members():
     np.testing.assert_allclose(auto.predict()["auto"], expected, rtol=1e-9)
 
 
+def test_a_candidate_that_learns_is_fitted_again_on_all_rows():
+    """Least squares have all the weight on sums of two waves: their forecast is the answer."""
+
+    class Learning(AutoForecaster):
+        def _candidates(self, panel, until):
+            names = ("zero", "least_squares")
+            return (each for each in super()._candidates(panel, until) if each.name in names)
+
+    frame = table(150, 150)
+    time = np.tile(np.arange(150), 2)
+    phase = np.repeat([0.0, 2.0], 150)
+    noise = 0.05 * np.random.default_rng(0).normal(size=300)
+    frame["y"] = np.sin(time / 2.3 + phase) + np.sin(time / 5.1 - phase) + noise
+    auto = Learning(H, max_time="5m").fit(frame)
+    assert auto.leaderboard_.loc["least_squares", "weight"] == 1
+    alone = LinearForecaster(H, "rlinear", closed_form=True).fit(frame)
+    np.testing.assert_allclose(auto.predict()["auto"], alone.predict()["rlinear"], rtol=1e-9)
+
+
+def test_a_candidate_is_compared_on_the_windows_that_it_answers():
+    """Drift and seasonal values cannot answer the windows of short series. Their small sums of
+    errors over the windows of the one long series are no lead.
+    """
+    board = Quick(H).fit(table(90, *[14] * 20)).leaderboard_
+    assert board.index[0] == "naive"
+    assert board.loc["drift", "error"] > board.loc["zero", "error"]
+    assert board.loc["seasonal_naive", "error"] > 1.5 * board.loc["naive", "error"]
+    assert board.loc[["drift", "seasonal_naive"], "weight"].tolist() == [0, 0]
+
+
 def test_series_too_short_for_any_window_get_the_pretrained_forecast():
     frame = table(6, 5)
     auto = Quick(H).fit(frame)
@@ -323,6 +354,15 @@ def test_bands_are_made_to_hold_four_in_five():
     assert module._band_factor(np.zeros_like(truth), spread, np.full_like(truth, np.nan), 0) == 1
     rare = np.where(np.arange(400) % 10 == 0, 3.0, 0.0)[:, None, None] * np.ones_like(truth)
     assert module._band_factor(np.zeros_like(truth), spread, rare, 1e6) == 1
+
+
+def test_each_side_of_a_band_is_measured_by_the_errors_on_that_side():
+    """Upper bounds of skewed series are far away, as the large errors are: such bands hold what
+    they say and stay nearly as they are.
+    """
+    frame = table(*[90] * 8)
+    frame["y"] = 10 * np.random.default_rng(0).exponential(size=len(frame)) ** 2
+    assert 0.8 < Quick(H).fit(frame).band_factor_ < 1.4
 
 
 def test_fits_repeat_and_leave_the_random_state_alone():

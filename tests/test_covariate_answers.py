@@ -194,6 +194,36 @@ def test_an_incomplete_future_is_one_clear_error(model, make, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("layout", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end(
+    model, layout
+):
+    """Days 1 to 4 of July are also months 1 to 4."""
+    future = filled(model.make_future_frame())
+    texts = future.assign(ds=future["ds"].dt.strftime(layout))
+    pd.testing.assert_frame_equal(model.predict(future=texts), model.predict(future=future))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "message"),
+    [
+        (
+            pd.date_range("2024-01-01", periods=70, freq="D", tz="Europe/Berlin"),
+            "holds stamps without a time zone, but the series have stamps in a time zone",
+        ),
+        (np.arange(70), "holds stamps without a time zone, but the series have integers"),
+    ],
+    ids=["zone", "integers"],
+)
+def test_stamps_of_another_kind_than_those_of_the_series_are_refused(stamps, message):
+    frame = wide_frame().set_axis(stamps)
+    fitted = attention(past_cols=["temp"], future_cols=["promo"]).fit(frame)
+    future = filled(fitted.make_future_frame())
+    assert len(fitted.predict(future=future)) == H
+    with pytest.raises(ValueError, match=message):
+        fitted.predict(future=future.set_axis(pd.date_range("2024-03-11", periods=H)))
+
+
 def test_a_future_that_nobody_reads_is_refused():
     for kwargs in ({}, {"calendar": ["weekday"]}):
         own = attention(**kwargs).fit(long_frame())

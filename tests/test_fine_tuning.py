@@ -202,6 +202,24 @@ def test_windows_teach_before_and_judge_within_the_rows_held_out():
     assert set(windows.judges) == {*range(40, 55), *range(90, 94)}
 
 
+def test_steps_after_the_last_training_row_teach_nothing(monkeypatch):
+    frame = table(60, 90)
+    frame["y"] = np.arange(len(frame), dtype=float)
+    futures = []
+    loss = fine_tuning.pinball
+
+    def watch(network, x, y):
+        futures.append(y)
+        return loss(network, x, y)
+
+    monkeypatch.setattr(fine_tuning, "pinball", watch)
+    make().fit(frame)
+    y = torch.cat(futures)
+    assert y.isnan().any()
+    steps = y.diff(dim=1)
+    assert (steps[~steps.isnan()] == 1).all()
+
+
 def test_channels_of_a_wide_table_teach_as_series_do():
     long = waves(120, 120)
     wide = long.pivot(index="ds", columns="unique_id", values="y")

@@ -377,3 +377,14 @@ def test_names_of_a_wide_answer_are_not_compared_each_with_each():
     assert Naive(1).fit(wide).predict().columns.tolist() == [str(name) for name in names]
     levels.refuse_twice(names)
     assert len(compared) < 4 * len(names)
+
+
+def test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not():
+    model = Naive(H).fit(long_frame())
+    model.summary_ = {"steps": 7}
+    with pytest.raises(ValueError, match="the table is empty"):
+        model.fit(long_frame()[:0])
+    assert model.summary_ == {"steps": 7}
+    model.fit(wide_frame())
+    assert "summary_" not in vars(model)
+    assert list(model.predict().columns) == ["load", "heat"]

@@ -163,6 +163,7 @@ def test_nothing_known_is_nan_and_never_zero():
 def test_a_missing_forecast_is_not_forgiven(name):
     assert math.isnan(metrics.METRICS[name]([1.0, 2.0], [np.nan, 2.0]))
     assert math.isnan(metrics.coverage([1.0, 2.0], [np.nan, 2.0], [3.0, 3.0]))
+    assert math.isnan(metrics.coverage([1.0, 2.0], [0.0, 2.0], [np.nan, 3.0]))
 
 
 def test_wql_of_zeros_warns():

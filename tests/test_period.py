@@ -11,6 +11,7 @@ from tsattn.pretrained.period import (
     MAX_PERIOD,
     Seasons,
     _likeness,
+    coarse_steps,
     detect_cycle,
     detect_long_seasons,
     detect_period,
@@ -330,6 +331,18 @@ def test_a_cycle_depends_on_its_own_series_alone():
     assert together.tolist() == [168] * 5 + [24] * 5
 
 
+def test_a_history_that_begins_later_has_no_longer_cycle():
+    """Nearly two weeks show no week clearly, and one and a quarter cannot show it, whatever number
+    of empty steps stand before them.
+    """
+    x = with_cycle(24, 7, 2 * 168 - 1)
+    period = torch.full((len(x),), 24)
+    padded = torch.nn.functional.pad(x, (200, 0), value=torch.nan)
+    assert clear_cycle(padded, period).tolist() == [24] * len(x)
+    shorter = torch.nn.functional.pad(x[:, -210:], (500, 0), value=torch.nan)
+    assert detect_cycle(shorter, period)[0].tolist() == [24] * len(x)
+
+
 def test_a_cycle_that_is_not_clear_is_told_with_its_strength():
     plain = seasonal(24, 1000, n=40)
     changed = with_cycle(24, 7, 1000)
@@ -375,6 +388,17 @@ def test_seasons_of_a_long_past_are_found_in_its_means():
     before = detect_seasons(odd[:, -2048:])
     for kept, now in zip(before.fields(), detect_long_seasons(odd, before).fields(), strict=True):
         assert torch.equal(kept, now)
+
+
+def test_a_short_series_beside_a_long_one_is_read_step_by_step():
+    short = seasonal(24, 700, n=3)
+    padded = torch.nn.functional.pad(short, (5300, 0), value=torch.nan)
+    together = torch.cat([with_cycle(288, 7, 6000, size=0.35, n=1), padded])
+    assert coarse_steps(together).tolist() == [4, 1, 1, 1]
+    assert coarse_steps(short[:, :9]).tolist() == [1, 1, 1]
+    recent = detect_seasons(together[:, -2048:])
+    answer = detect_long_seasons(together, recent)
+    assert answer.rows(torch.arange(1, 4)).period.tolist() == [24] * 3
 
 
 def test_seasons_of_some_series_are_replaced():

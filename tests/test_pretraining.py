@@ -623,6 +623,16 @@ def test_another_seed_gives_other_weights_and_training_helps(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_the_averaged_weights_are_validated():
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(30, seed=0))
+    loss = work.validate(1)
+    work.network.load_state_dict(shaken().state_dict())
+    assert work.validate(1) == loss
+    work.average.load_state_dict(shaken().state_dict())
+    assert work.validate(1) != loss
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_state_of_another_network_is_refused(tmp_path):
     trained(tmp_path, until=4)
     with pytest.raises(ValueError, match="trained with d_ff = 32; got 64"):
