@@ -391,7 +391,7 @@ def test_weights_too_large_or_other_forecasts_are_seen(tmp_path):
 
 # --- rules of the code ----------------------------------------------------------------------------
 
-_FILE_LINES = 700
+_FILE_LINES = 800
 _BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -454,10 +454,9 @@ def long_files(tree: ast.Module, text: str) -> list[str]:
 
 
 def missing_openings(tree: ast.Module, text: str) -> list[str]:
-    """Files that do not open with a sentence on one line."""
-    docstring = ast.get_docstring(tree) or ""
-    first = docstring.splitlines()[0] if docstring else ""
-    return [] if re.search(r"\w.*\.$", first) else ["the file does not open with a statement"]
+    """Files that do not open with a statement."""
+    first = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+    return [] if first.endswith(".") else ["the file does not open with a statement"]
 
 
 def relative_imports(tree: ast.Module, text: str) -> list[str]:
@@ -484,7 +483,7 @@ RULES = {
         asserted_arguments,
         "class A:\n    def f(self, *, x=1):\n        assert isinstance(x, int)\n",
     ),
-    "size": (long_files, "\n" * 701),
+    "size": (long_files, "\n" * 801),
     "opening": (missing_openings, '"""Parts and pieces"""\n'),
     "no opening": (missing_openings, "x = 1\n"),
     "opening question": (missing_openings, '"""Which parts are there?"""\n'),
