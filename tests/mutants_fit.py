@@ -4,33 +4,33 @@ network.
 
 from mutants import Mutant
 
-ESTIMATOR = "tests/test_estimator.py"
-TRAINING = "tests/test_training.py"
-SAVED = "tests/test_safety_saved.py"
-TAMPERING = "tests/test_safety_tampering.py"
-REGRESSOR = "tests/test_regressor.py"
+ESTIMATOR = "tests/forecasters/test_networks.py"
+TRAINING = "tests/training/test_training.py"
+SAVED = "tests/safety/test_saved.py"
+TAMPERING = "tests/safety/test_tampering.py"
+REGRESSOR = "tests/forecasters/test_regressor.py"
 TUNING = "tests/test_tuning.py"
-COVARIATES = "tests/test_covariates.py"
-ANSWERS = "tests/test_covariate_answers.py"
-MASK = "tests/test_mask.py"
-SOLVED = "tests/test_least_squares.py"
-EVIDENCE = "tests/test_evidence.py"
+COVARIATES = "tests/forecasters/test_covariates.py"
+ANSWERS = "tests/forecasters/test_future_columns.py"
+MASK = "tests/forecasters/test_missing_values.py"
+SOLVED = "tests/forecasters/test_least_squares.py"
+EVIDENCE = "tests/training/test_evidence.py"
 LIMITS = "tests/test_limits.py"
-PROBABILISTIC = "tests/test_probabilistic.py"
-MIXING = "tests/test_mixing.py"
-EXPORT = "tests/test_export.py"
-CLI = "tests/test_cli.py"
-CLI_COVARIATES = "tests/test_cli_covariates.py"
-TERMINAL = "tests/test_terminal.py"
-OUTLIERS = "tests/test_outliers.py"
+PROBABILISTIC = "tests/forecasters/test_probabilistic.py"
+MIXING = "tests/forecasters/test_channel_mixing.py"
+EXPORT = "tests/adapters/test_export.py"
+CLI = "tests/command_line/test_commands.py"
+CLI_COVARIATES = "tests/command_line/test_covariates.py"
+TERMINAL = "tests/command_line/test_terminal.py"
+OUTLIERS = "tests/pretrained/test_outliers.py"
 STORAGE = "tests/test_storage.py"
-PERIOD = "tests/test_period.py"
-CONFORMAL = "tests/test_conformal.py"
-PRETRAINING = "tests/test_pretraining.py"
-SYNTHETIC = "tests/test_synthetic.py"
-CONTRACTS = "tests/test_contract.py"
-COMBINED = "tests/test_auto.py"
-TUNED = "tests/test_fine_tuning.py"
+PERIOD = "tests/pretrained/test_period.py"
+CONFORMAL = "tests/evaluate/test_conformal.py"
+PRETRAINING = "tests/pretrained/test_pretraining.py"
+SYNTHETIC = "tests/pretrained/test_synthetic.py"
+CONTRACTS = "tests/forecasters/test_contract.py"
+COMBINED = "tests/forecasters/test_auto.py"
+TUNED = "tests/forecasters/test_fine_tuning.py"
 
 FITTED = "tsattn/forecasters/fitted.py"
 NETWORK = "tsattn/forecasters/network.py"
@@ -346,19 +346,28 @@ MUTANTS = [
         "tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING
     ),
     Mutant(
-        "tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "axis=1) <= _GRID",
+        "axis=1) < _GRID",
+        "tests/data/test_windows.py",
     ),
     Mutant(
-        "tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "& (quarter == k)",
+        "& (quarter <= k)",
+        "tests/data/test_windows.py",
     ),
     Mutant(
-        "tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "np.minimum(_GRID, count / 2)",
+        "_GRID",
+        "tests/data/test_windows.py",
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
         "made if values is None",
         "made if values",
-        "tests/test_pretrained.py",
+        "tests/forecasters/test_pretrained.py",
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",
