@@ -39,6 +39,11 @@ def long_table(
     return pd.concat(parts, ignore_index=True)
 
 
+def series_table(values: Any, name: Any = "a", **index: Any) -> pd.DataFrame:
+    """A long table of one series; ``index`` as for :func:`long_table`."""
+    return long_table([values], [name], **index)
+
+
 def wide_table(
     values: np.ndarray, columns: Sequence[Any], *, freq: str = "h", **index: Any
 ) -> pd.DataFrame:
@@ -55,7 +60,7 @@ def wide_of(frame: pd.DataFrame) -> pd.DataFrame:
 # --- series with a season -------------------------------------------------------------------------
 
 
-def waves(
+def seasonal_table(
     lengths: Iterable[int],
     *,
     rate: float,
@@ -93,7 +98,9 @@ def waves(
 
 def long_frame(n_series=3, n=160, *, scale=10.0, freq="D"):
     """Yearly seasons of 12 steps in series of equal length."""
-    return waves([n] * n_series, rate=2 * np.pi / 12, noise=0.1, lag=1.0, scale=scale, freq=freq)
+    return seasonal_table(
+        [n] * n_series, rate=2 * np.pi / 12, noise=0.1, lag=1.0, scale=scale, freq=freq
+    )
 
 
 def wide_frame(n=160):

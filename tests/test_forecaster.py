@@ -5,6 +5,7 @@ import doctest
 import numpy as np
 import pandas as pd
 import pytest
+from tables import long_table, wide_table
 
 from tsattn import forecaster as module
 from tsattn import levels
@@ -21,27 +22,15 @@ from tsattn.training.settings import Training
 H = 3
 
 
-def long_frame(n_series=2, n_rows=30, names=("unique_id", "ds", "y"), freq="D", tz=None):
+def long_frame(n_series=2, n_rows=30, **index):
     rng = np.random.default_rng(0)
-    stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq, tz=tz)
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {names[0]: f"s{i}", names[1]: stamps, names[2]: rng.normal(size=n_rows) + 10 * i}
-            )
-            for i in range(n_series)
-        ],
-        ignore_index=True,
-    )
+    values = [rng.normal(size=n_rows) + 10 * i for i in range(n_series)]
+    return long_table(values, **index)
 
 
 def wide_frame(n_rows=30, **index):
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        rng.normal(size=(n_rows, 2)),
-        columns=["load", "heat"],
-        index=pd.date_range("2024-01-01", periods=n_rows, freq="h", **index),
-    )
+    values = np.random.default_rng(0).normal(size=(n_rows, 2))
+    return wide_table(values, ["load", "heat"], **index)
 
 
 @pytest.mark.parametrize("level", [1, 50, 80, 90, 95, 97.5, 99, 99.9])

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from checkout import ORIGIN, ROOT
+from checkout import ORIGIN, ROOT, lines_of
 from covariates import page, published, run
 from covariates.pack import POOLED, Case, Pack, Task, score
 from packs import SPLITS, relative
@@ -522,16 +522,12 @@ def start(folder, tmp_path, monkeypatch):
     return call
 
 
-def records(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_a_record_holds_scores_relative_to_the_suites_naive_rule(start, folder, capsys):
     assert start("--model", "ridge", "--task", "long", "--task", "alone") == 0
     out, err = capsys.readouterr()
     assert out.startswith("ridge long: mase ")
     assert (err, out.count("\n")) == ("", 2)
-    first, second = records(start.out)
+    first, second = lines_of(start.out)
     pack = Pack(folder)
     task = pack.tasks["long"]
     wanted = score(task, pack.cases(task), run.forecast("ridge", task, pack.cases(task), True))
@@ -578,7 +574,7 @@ def test_weights_tell_runs_apart(start):
     start("--model", "zero", "--task", "long")
     start("--model", "zero", "--task", "long", "--weights", "zero-small-2")
     assert start.runs == [("zero", "long", True)]
-    assert len({row["weights"] for row in records(start.out)}) == 2
+    assert len({row["weights"] for row in lines_of(start.out)}) == 2
 
 
 def test_report_tasks_are_run_on_demand_alone(start, capsys):
@@ -608,7 +604,7 @@ def test_what_others_scored_is_taken_from_the_pack(folder, tmp_path, capsys):
     told["tasks"][0]["published"]["rival"] = scores | {"leaked": True}
     (folder / "tasks.json").write_text(json.dumps(told))
     assert published.main(["--pack", str(folder), "--out", str(tmp_path / "p.jsonl")]) == 0
-    rows = records(tmp_path / "p.jsonl")
+    rows = lines_of(tmp_path / "p.jsonl")
     suite = {"kind": "suite", "suite": FEV, "repository": "of/fev-bench", "commit": "0" * 40}
     task = {
         "kind": "published task",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chance import seeded
 from checkout import ORIGIN
 from paper import etth1, in_context, language_model, page, shared, width_sweep
 from paper.rates import maximal_update_groups
@@ -34,10 +35,6 @@ SCORES = (
     "butterfly",
     "kronecker",
 )
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make(score, *, width=16, **options):

@@ -11,7 +11,7 @@ import packs
 import pandas as pd
 import pytest
 import torch
-from checkout import ORIGIN, ROOT
+from checkout import ORIGIN, ROOT, lines_of
 from records import Records
 from zero_shot import page, run
 from zero_shot.pack import (
@@ -411,17 +411,13 @@ def start(folder, tmp_path, models, monkeypatch):
     return call
 
 
-def records(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folder, capsys):
     assert start("--model", "reader") == 0
     assert start.runs == [("reader", name) for name in ("short", "long", "wide")]
     out, err = capsys.readouterr()
     assert out.startswith("reader short: mase ")
     assert (err, out.count("\n")) == ("", 3)
-    first = records(start.out)[0]
+    first = lines_of(start.out)[0]
     pack = Pack(folder)
     task = pack.tasks["short"]
     asked = pack.instances(pack.tasks["short"])
@@ -457,7 +453,7 @@ def test_what_is_on_record_is_not_run_again_but_for_other_weights(start):
     Reader.start = 1.0
     start("--model", "reader", "--model", "naive")
     assert start.runs == [("reader", "short"), ("reader", "long"), ("reader", "wide")]
-    rows = records(start.out)
+    rows = lines_of(start.out)
     assert len({row["weights"] for row in rows if row["task"] == "short"}) == 4
     assert not any("weights" in row["settings"] for row in rows)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tables import long_table, wide_of
 
 from tsattn import cli, demo
 from tsattn.data.frames import to_panel
@@ -27,21 +28,14 @@ COMMANDS = ["", "demo", "fit", "forecast", "backtest", "benchmark", "datasets"] 
 
 def long_frame(rows=ROWS):
     """Two daily series, as text would hold them."""
-    days = pd.date_range("2024-01-01", periods=rows, freq="D").astype(str)
     noise = np.random.default_rng(0).normal(size=2 * rows).round(3)
-    wave = np.sin(np.arange(2 * rows))
-    return pd.DataFrame(
-        {"unique_id": np.repeat(["a", "b"], rows), "ds": [*days, *days], "y": 5 + wave + noise}
-    )
+    values = 5 + np.sin(np.arange(2 * rows)) + noise
+    frame = long_table(values.reshape(2, rows), "ab")
+    return frame.assign(ds=frame["ds"].astype(str))
 
 
 def wide_frame(rows=ROWS):
-    long = long_frame(rows)
-    return (
-        long.pivot(index="ds", columns="unique_id", values="y")
-        .reset_index()
-        .rename(columns={"ds": "date"})
-    )
+    return wide_of(long_frame(rows)).reset_index(names="date")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from tables import long_table
 
 from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
@@ -42,10 +43,7 @@ ARGV = ["--horizon", "2", "--model", "naive"]
 
 
 def long_frame(tz=None):
-    days = pd.date_range("2024-01-01", periods=12, freq="D", tz=tz)
-    return pd.DataFrame(
-        {"unique_id": ["a"] * 12 + ["b"] * 12, "ds": [*days, *days], "y": np.arange(24) / 8}
-    )
+    return long_table(np.arange(24).reshape(2, 12) / 8, "ab", tz=tz)
 
 
 @pytest.fixture

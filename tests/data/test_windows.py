@@ -4,26 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tables import long_table, wide_table
 
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.windows import History, Split, Values, WindowBatches, WindowSpec, make_scaler
 
 
 def wide(values, **kwargs):
-    times = pd.date_range("2024-01-01", periods=len(values), freq="h")
-    values = np.asarray(values, dtype=float).reshape(len(times), -1)
-    columns = [f"c{i}" for i in range(values.shape[1])]
-    return from_wide(pd.DataFrame(values, index=times, columns=columns), **kwargs)
+    values = np.asarray(values, dtype=float).reshape(len(values), -1)
+    return from_wide(wide_table(values, [f"c{i}" for i in range(values.shape[1])]), **kwargs)
 
 
 def long(*series, **kwargs):
-    frames = [
-        pd.DataFrame(
-            {"unique_id": i, "ds": pd.date_range("2024-01-01", periods=len(y), freq="D"), "y": y}
-        )
-        for i, y in enumerate(series)
-    ]
-    return from_long(pd.concat(frames), **kwargs)
+    return from_long(long_table(series, range(len(series))), **kwargs)
 
 
 def test_split_of_published_shares():

@@ -6,6 +6,7 @@ import loops
 import numpy as np
 import pandas as pd
 import pytest
+from tables import wide_table
 
 from tsattn.catalogue import forecast
 from tsattn.data.frames import to_panel
@@ -37,10 +38,8 @@ def long_frame(lengths=(30, 41, 25), freq="D", names=NAMES, seed=0):
 
 
 def wide_frame(n_rows=60, n_channels=3, seed=0):
-    rng = np.random.default_rng(seed)
-    stamps = pd.date_range("2024-01-01", periods=n_rows, freq="h")
-    values = rng.normal(size=(n_rows, n_channels)) * 10.0 ** np.arange(n_channels)
-    return pd.DataFrame(values, index=stamps, columns=["load", "heat", "cold"][:n_channels])
+    noise = np.random.default_rng(seed).normal(size=(n_rows, n_channels))
+    return wide_table(noise * 10.0 ** np.arange(n_channels), ["load", "heat", "cold"][:n_channels])
 
 
 def splits_by_hand(frame, n_windows, horizon, step_size, names=NAMES):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 from sklearn.base import clone
+from tables import long_table, wide_table
 
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import History
@@ -37,14 +38,11 @@ class Zero(Naive):
 
 
 def wide(values):
-    stamps = pd.date_range("2024-01-01", periods=len(values), freq="h")
-    return pd.DataFrame(values, index=stamps, columns=[f"c{i}" for i in range(values.shape[1])])
+    return wide_table(values, [f"c{i}" for i in range(values.shape[1])])
 
 
 def long(series):
-    stamps = pd.date_range("2024-01-01", periods=len(next(iter(series.values()))), freq="h")
-    frames = [pd.DataFrame({"unique_id": name, "ds": stamps, "y": y}) for name, y in series.items()]
-    return pd.concat(frames, ignore_index=True)
+    return long_table(series.values(), list(series), freq="h")
 
 
 @pytest.mark.parametrize("n", [4, 5, 9, 19, 20, 99, 100])

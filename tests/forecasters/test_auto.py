@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.optimize import linprog
+from tables import long_table
 
 from tsattn.catalogue import load_forecaster
 from tsattn.data.frames import to_panel
@@ -45,19 +46,12 @@ class Slow(Naive):
 def table(*lengths, kind="walk", seed=0):
     """Monthly series of these lengths: walks, or years that repeat with little noise."""
     rng = np.random.default_rng(seed)
-    parts = []
-    for n, length in enumerate(lengths):
-        walk = np.cumsum(rng.normal(size=length))
-        year = (
-            np.tile(rng.normal(size=12), -(-length // 12))[:length] + rng.normal(size=length) / 20
-        )
-        months = pd.date_range("1990-01-01", periods=length, freq="MS")
-        parts.append(
-            pd.DataFrame(
-                {"unique_id": f"s{n}", "ds": months, "y": walk if kind == "walk" else 50 + 9 * year}
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    values = []
+    for n in lengths:
+        walk = np.cumsum(rng.normal(size=n))
+        year = np.tile(rng.normal(size=12), -(-n // 12))[:n] + rng.normal(size=n) / 20
+        values.append(walk if kind == "walk" else 50 + 9 * year)
+    return long_table(values, start="1990-01-01", freq="MS")
 
 
 # --- weights

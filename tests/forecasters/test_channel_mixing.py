@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chance import seeded
 from covariate_forecasters import attention
 from tables import covariate_frame, fill_future, wide_covariate_frame
 
@@ -28,10 +29,6 @@ SIZES = {
     "patch_len": 8,
     "patch_stride": 4,
 }
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def network(channels=3, **kwargs):

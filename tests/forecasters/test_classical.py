@@ -14,6 +14,7 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from statsmodels.tsa.forecasting.stl import STLForecast
 from statsmodels.tsa.forecasting.theta import ThetaModel
 from statsmodels.tsa.statespace.sarimax import SARIMAX
+from tables import series_table
 
 from tsattn.data.frames import to_panel
 from tsattn.evaluate.backtest import backtest
@@ -30,12 +31,6 @@ def series(n_rows=ROWS, seed=0):
     t = np.arange(n_rows)
     noise = np.random.default_rng(seed).normal(size=n_rows)
     return 50 + 10 * np.sin(2 * np.pi * t / SEASON) + 0.2 * t + 2 * noise
-
-
-def frame(y, freq="D"):
-    return pd.DataFrame(
-        {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=len(y), freq=freq), "y": y}
-    )
 
 
 def make(model, **settings):
@@ -83,7 +78,7 @@ def direct(model, y, alpha):
 @pytest.mark.parametrize("model", MODELS)
 def test_forecasts_and_intervals_are_statsmodels_own(model, n_rows):
     y = series(n_rows)
-    forecaster = make(model, context=n_rows).fit(frame(y))
+    forecaster = make(model, context=n_rows).fit(series_table(y))
     found = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[1][0, :, 0]
     mean, bounds = direct(model, y, alpha=0.1)
     np.testing.assert_allclose(found[:, 1], y.mean() + y.std() * np.asarray(mean), rtol=1e-6)
@@ -104,7 +99,7 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
     bounds = ThetaModel(standard(y), deseasonalize=False).fit().prediction_intervals(H, alpha=0.1)
     found = (
         make("theta", season_length=1)
-        .fit(frame(y))
+        .fit(series_table(y))
         .predict_windows(y[None, :, None], quantiles=(0.05, 0.95))[1]
     )
     np.testing.assert_allclose(found[0, :, 0], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
@@ -113,7 +108,11 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
     theirs = np.asarray(
         ThetaModel(z, period=SEASON, method="additive").fit().prediction_intervals(1, alpha=0.2)
     )
-    ours = make("theta").fit(frame(y)).predict_windows(y[None, :, None], quantiles=(0.1, 0.9))[1]
+    ours = (
+        make("theta")
+        .fit(series_table(y))
+        .predict_windows(y[None, :, None], quantiles=(0.1, 0.9))[1]
+    )
     assert np.ptp(ours[0, 0, 0]) < 0.5 * y.std() * np.ptp(theirs)
     residual = 2 * 1.28 * 2  # bounds of 80% for noise of standard deviation 2
     assert residual / 2 < np.ptp(ours[0, 0, 0]) < 2 * residual
@@ -124,11 +123,11 @@ def test_they_see_seasons_and_beat_those_who_do_not(model):
     x = np.stack([series(ROWS + H, seed) for seed in range(4)])
     y = x[:, ROWS:]
     error = np.abs(
-        make(model).fit(frame(series())).predict_windows(x[:, :ROWS, None])[0][..., 0] - y
+        make(model).fit(series_table(series())).predict_windows(x[:, :ROWS, None])[0][..., 0] - y
     ).mean()
     blind = np.abs(
         make(model, season_length=1, lags=1, order=(0, 1, 1))
-        .fit(frame(series()))
+        .fit(series_table(series()))
         .predict_windows(x[:, :ROWS, None])[0][..., 0]
         - y
     ).mean()
@@ -140,7 +139,7 @@ def test_they_see_seasons_and_beat_those_who_do_not(model):
 def test_forecasts_follow_shift_and_scale(model):
     y = series()
     x = np.stack([y, 1e6 + 1e3 * y, -1e-6 * y])[..., None]
-    plain, moved, small = make(model).fit(frame(y)).predict_windows(x)[0][..., 0]
+    plain, moved, small = make(model).fit(series_table(y)).predict_windows(x)[0][..., 0]
     np.testing.assert_allclose(moved, 1e6 + 1e3 * plain, rtol=1e-5)
     np.testing.assert_allclose(small, -1e-6 * plain, rtol=1e-2)
 
@@ -165,7 +164,7 @@ def test_no_window_gives_a_missing_forecast(model):
         (-1.0) ** t,
     ]
     x = np.stack(hard)[..., None]
-    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
+    found = make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=-1) >= 0).all()
     ramp = found[0, :, 0, 1]
@@ -177,13 +176,13 @@ def test_no_window_gives_a_missing_forecast(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, ROWS, 1))
-    found = make(model).fit(frame(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
+    found = make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
 
 
 def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
     x = np.stack([np.sin(2 * np.pi * np.arange(ROWS) / SEASON), series()])[..., None]
-    forecaster = make("ets").fit(frame(series()))
+    forecaster = make("ets").fit(series_table(series()))
     before = list(warnings.filters)
     with pytest.warns(
         RuntimeWarning,
@@ -209,7 +208,7 @@ def broken(how):
 def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypatch):
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": broken(how)})
     y = series()
-    forecaster = make("ets").fit(frame(y))
+    forecaster = make("ets").fit(series_table(y))
     with pytest.warns(
         RuntimeWarning, match="of 1 windows, 0 had .* and 0 too few rows and 1 a model that broke"
     ):
@@ -228,7 +227,7 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
         return np.zeros(setting.steps), None
 
     monkeypatch.setattr(classical, "_MODELS", {**classical._MODELS, "ets": loud})
-    forecaster = make("ets").fit(frame(series()))
+    forecaster = make("ets").fit(series_table(series()))
     with (
         pytest.warns(UserWarning, match="look at me"),
         pytest.warns(RuntimeWarning, match="1 had an optimiser"),
@@ -244,25 +243,27 @@ def test_other_warnings_and_errors_are_the_users(monkeypatch):
 
 
 def test_context_and_season_follow_the_data():
-    daily = StatsmodelsForecaster(2).fit(frame(series(300)))
+    daily = StatsmodelsForecaster(2).fit(series_table(series(300)))
     assert (daily.context, daily.context_, daily.season_length_) == (None, 100, 7)
-    assert StatsmodelsForecaster(2).fit(frame(series(300), "h")).context_ == 240
+    assert StatsmodelsForecaster(2).fit(series_table(series(300), freq="h")).context_ == 240
     assert (daily.min_context, daily.max_context) == (1, 100)
     # Ten rows and a week do not fit into fifteen: no season.
     for n_rows, same in ((15, True), (16, False)):
         plain = (
-            StatsmodelsForecaster(2, season_length=1).fit(frame(series(n_rows))).predict()["ets"]
+            StatsmodelsForecaster(2, season_length=1)
+            .fit(series_table(series(n_rows)))
+            .predict()["ets"]
         )
-        weekly = StatsmodelsForecaster(2).fit(frame(series(n_rows))).predict()["ets"]
+        weekly = StatsmodelsForecaster(2).fit(series_table(series(n_rows))).predict()["ets"]
         assert np.array_equal(plain, weekly) == same
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_short_series_does_not_cut_the_others(model):
     parts = {
-        "a": frame(series(150)),
-        "b": frame(series(20, seed=1)),
-        "c": frame(series(60, seed=2)),
+        "a": series_table(series(150)),
+        "b": series_table(series(20, seed=1)),
+        "c": series_table(series(60, seed=2)),
     }
     both = pd.concat([part.assign(unique_id=name) for name, part in parts.items()])
     found = (
@@ -282,7 +283,7 @@ def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
     x[0, :, 0] = series(30)
     x[1, -4:, 0] = [3.0, 5.0, 1.0, 2.0]
     x[2, -1:, 0] = 7.0
-    forecaster = StatsmodelsForecaster(2, season_length=1).fit(frame(series(30)))
+    forecaster = StatsmodelsForecaster(2, season_length=1).fit(series_table(series(30)))
     with pytest.warns(
         RuntimeWarning,
         match="ets: of 3 windows, 0 had .* and 1 too few rows and 0 a model that broke",
@@ -300,20 +301,22 @@ def test_a_window_with_a_hole_is_refused(hole):
         ValueError,
         match="windows must be finite from their first value on; got NaN or inf after it",
     ):
-        StatsmodelsForecaster(2).fit(frame(series(30))).predict_windows(x)
+        StatsmodelsForecaster(2).fit(series_table(series(30))).predict_windows(x)
 
 
 @pytest.mark.parametrize(("n_rows", "season"), [(10, 1), (12, 2), (14, 4), (28, 12), (66, 31)])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_shortest_history_that_is_taken_is_forecast(model, n_rows, season):
     """A warning that the last value holds would be an error here."""
-    forecaster = StatsmodelsForecaster(3, model, season_length=season).fit(frame(series(n_rows)))
+    forecaster = StatsmodelsForecaster(3, model, season_length=season).fit(
+        series_table(series(n_rows))
+    )
     assert forecaster.season_length_ == season
     assert np.isfinite(forecaster.predict(level=80).iloc[:, 2:].to_numpy()).all()
 
 
 def test_a_backtest_judges_their_intervals():
-    result = backtest(make("autoreg"), frame(series(200)), n_windows=60, level=[80])
+    result = backtest(make("autoreg"), series_table(series(200)), n_windows=60, level=[80])
     assert list(result.frame.columns[-3:]) == ["autoreg", "autoreg-lo-80", "autoreg-hi-80"]
     assert 0.6 < result.scores.loc["autoreg", "coverage-80"] < 0.95
 
@@ -373,14 +376,14 @@ def test_bad_settings_are_refused(settings, message):
 )
 def test_a_history_that_is_too_short_is_one_clear_error(settings, n_rows, message):
     with pytest.raises(ValueError, match=message):
-        StatsmodelsForecaster.from_settings(horizon=2, **settings).fit(frame(series(n_rows)))
+        StatsmodelsForecaster.from_settings(horizon=2, **settings).fit(series_table(series(n_rows)))
 
 
 def test_it_must_be_fitted():
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted; call fit"):
         StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))[0]
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted"):
-        StatsmodelsForecaster(2, context=20).predict(to_panel(frame(series())))
+        StatsmodelsForecaster(2, context=20).predict(to_panel(series_table(series())))
 
 
 @pytest.mark.parametrize("model", ["sarimax", "autoreg", "ets", "theta", "stl_ets"])

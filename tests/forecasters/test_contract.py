@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
+from tables import seasonal_table, wide_of
 from tiny_network import tiny_network
 
 from tsattn.data.frames import to_panel
@@ -128,20 +129,15 @@ def long_frame(lengths=(120, 96, 150), holes=()):
     """Daily series of unlike size and length that end on one day; ``holes`` are rows from the end
     without value.
     """
-    rng = np.random.default_rng(7)
-    frames = []
-    for i, n in enumerate(lengths):
-        t = np.arange(n)
-        y = 10.0**i * (3 + np.sin(2 * np.pi * t / 6) + 0.3 * rng.normal(size=n) + 0.02 * t)
-        y[[n - row for row in holes]] = np.nan
-        stamps = pd.date_range(end="2024-06-30", periods=n, freq="D")
-        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
-    return pd.concat(frames, ignore_index=True)
+    frame = seasonal_table(
+        lengths, rate=2 * np.pi / 6, noise=0.3, level=3, slope=0.02, seed=7, end="2024-06-30"
+    )
+    row_from_end = frame.groupby("unique_id").cumcount(ascending=False) + 1
+    return frame.assign(y=frame["y"].mask(row_from_end.isin(holes)))
 
 
 def wide_frame(n_rows=130):
-    series = long_frame((n_rows, n_rows))
-    return series.pivot(index="ds", columns="unique_id", values="y").rename_axis(None, axis=1)
+    return wide_of(long_frame((n_rows, n_rows)))
 
 
 @functools.cache

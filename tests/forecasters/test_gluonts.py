@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from tables import seasonal_table
 
 from tsattn.data.frames import to_panel
 from tsattn.evaluate.backtest import backtest
@@ -36,13 +37,7 @@ FEW = {"num_batches_per_epoch": 3, "batch_size": 8}
 
 
 def long(lengths=(60, 45), seed=0):
-    rng = np.random.default_rng(seed)
-    frames = []
-    for i, n in enumerate(lengths):
-        y = 10.0**i * (np.sin(2 * np.pi * np.arange(n) / 6) + 0.2 * rng.normal(size=n)) + 5
-        stamps = pd.date_range("2024-01-01", periods=n, freq="D")
-        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
-    return pd.concat(frames, ignore_index=True)
+    return seasonal_table(lengths, rate=2 * np.pi / 6, noise=0.2, shift=5, seed=seed)
 
 
 def make(model, *, estimator_args=FEW, **settings):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from tables import wide_table
 
 from tsattn import AttentionForecaster, LinearForecaster, make_forecaster
 from tsattn.data.frames import to_panel
@@ -54,11 +55,7 @@ def table(rows=140, seed=0):
         * (np.sin(2 * np.pi * t / np.array([6, 9])) + 0.3 * noise.cumsum(0) / 4)
         + 7
     )
-    return pd.DataFrame(
-        values,
-        index=pd.date_range("2024-01-01", periods=rows, freq="h", name="ds"),
-        columns=["a", "b"],
-    )
+    return wide_table(values, ["a", "b"], name="ds")
 
 
 def solved(df, centre):

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from tables import long_table
 
 from tsattn import (
     AttentionForecaster,
@@ -28,17 +29,14 @@ FEW = Training(max_epochs=2)
 def monthly(lengths, seed=0):
     """Seasonal series with a level, a trend and noise of their own, one after another."""
     rng = np.random.default_rng(seed)
-    frames = []
-    for n, length in enumerate(lengths):
-        t = np.arange(length)
-        level = rng.uniform(1e3, 8e3)
-        y = (
-            level * (1 + rng.normal(0, 0.08, 12)[t % 12] + rng.normal(0, 0.03, length))
-            + rng.normal(0, 3) * t
-        )
-        stamps = pd.date_range("2000-01-31", periods=length, freq="ME")
-        frames.append(pd.DataFrame({"unique_id": f"s{n:04d}", "ds": stamps, "y": y}))
-    return pd.concat(frames, ignore_index=True)
+    values = []
+    for n in lengths:
+        t = np.arange(n)
+        level = rng.uniform(1000.0, 8000.0)
+        wave = 1 + rng.normal(0, 0.08, 12)[t % 12] + rng.normal(0, 0.03, n)
+        values.append(level * wave + rng.normal(0, 3) * t)
+    ids = [f"s{i:04d}" for i in range(len(values))]
+    return long_table(values, ids, start="2000-01-31", freq="ME")
 
 
 def small(name="mlr", horizon=6, **settings):

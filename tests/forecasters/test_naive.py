@@ -5,6 +5,7 @@ import doctest
 import numpy as np
 import pandas as pd
 import pytest
+from tables import series_table
 
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecasters import naive
@@ -60,8 +61,7 @@ def test_rows_before_the_context_do_not_matter(make):
 
 
 def frame_of(freq, n_rows=40):
-    stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq)
-    return pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.arange(n_rows, dtype=float)})
+    return series_table(np.arange(n_rows, dtype=float), freq=freq)
 
 
 @pytest.mark.parametrize(("freq", "season"), [("h", 24), ("D", 7), ("MS", 12), ("YS", 1)])

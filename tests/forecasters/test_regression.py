@@ -15,6 +15,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
+from tables import seasonal_table, wide_table
 
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
@@ -26,20 +27,12 @@ from tsattn.forecasters.step_features import StepFeatures
 
 
 def long(lengths=(60, 45), freq="D", seed=0):
-    rng = np.random.default_rng(seed)
-    frames = []
-    for i, n in enumerate(lengths):
-        y = 10.0**i * (np.sin(np.arange(n) / 2) + 0.2 * rng.normal(size=n)) + 5
-        stamps = pd.date_range("2024-01-01", periods=n, freq=freq)
-        frames.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
-    return pd.concat(frames, ignore_index=True)
+    return seasonal_table(lengths, rate=0.5, noise=0.2, shift=5, seed=seed, freq=freq)
 
 
 def wide(n_rows=50, n_channels=3):
     values = np.random.default_rng(1).normal(size=(n_rows, n_channels)).cumsum(axis=0)
-    return pd.DataFrame(
-        values, index=pd.date_range("2024-01-01", periods=n_rows), columns=list("abc")[:n_channels]
-    )
+    return wide_table(values, list("abc")[:n_channels], freq="D")
 
 
 def windows_by_hand(panel, context, horizon):

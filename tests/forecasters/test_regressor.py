@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, check_n_features_in_after_fitting
+from tables import seasonal_table
 
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
@@ -292,16 +293,7 @@ def test_pipeline_cross_validation_and_search():
 
 
 def long_frame(n_series=1, n=120):
-    t = np.arange(n)
-    rng = np.random.default_rng(0)
-    days = pd.date_range("2024-01-01", periods=n, freq="D")
-    parts = [
-        pd.DataFrame(
-            {"unique_id": f"s{i}", "ds": days, "y": np.sin(t / 2 + i) + 0.1 * rng.normal(size=n)}
-        )
-        for i in range(n_series)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    return seasonal_table([n] * n_series, rate=0.5, noise=0.1, lag=1.0, scale=1.0)
 
 
 def time_pairs(df, cuts, held):

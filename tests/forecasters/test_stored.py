@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import Ridge
+from tables import seasonal_table
 
 from tsattn.catalogue import MODELS, load_forecaster, make_forecaster, settings_for
 from tsattn.data.frames import to_panel
@@ -31,14 +32,7 @@ DEMAND = ("croston", "tsb", "adida")
 
 
 def frame(lengths=(60, 50), shift=0.0):
-    rng = np.random.default_rng(7)
-    parts = []
-    for i, n in enumerate(lengths):
-        t = np.arange(n)
-        y = 10.0**i * (5 + shift + np.sin(2 * np.pi * t / 6) + 0.3 * rng.normal(size=n))
-        stamps = pd.date_range("2024-01-01", periods=n, freq="D")
-        parts.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": y}))
-    return pd.concat(parts, ignore_index=True)
+    return seasonal_table(lengths, rate=2 * np.pi / 6, noise=0.3, level=5 + shift, seed=7)
 
 
 def fitted(name, **more):

@@ -10,7 +10,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from calls import DOUBLE, answers, by_reference, check, draw, draw_mask, geometry
+from calls import (
+    DOUBLE,
+    answers,
+    by_reference,
+    check,
+    draw_mask,
+    draw_square,
+    geometry,
+    peak_bytes,
+)
 from conftest import assert_close as compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,11 +56,6 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-def same(batch, n_heads, length, width, n_values=None, **options):
-    """q, k, v and a gradient of the result, as many queries as keys."""
-    return draw(batch, n_heads, length, length, width, n_values or width, **options)
-
-
 # --- against the loops
 
 
@@ -59,7 +63,7 @@ def same(batch, n_heads, length, width, n_values=None, **options):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("options", [HALVING, CALENDAR], ids=["halving", "calendar"])
 def test_lengths_match_the_loops(length, causal, options, dense_block, assert_close):
-    check(assert_close, same(1, 2, length, 6), ["bands"], causal=causal, **options)
+    check(assert_close, draw_square(1, 2, length, 6), ["bands"], causal=causal, **options)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +79,10 @@ def test_masks_scales_and_widths_match_the_loops(
         "scale": 0.3,
     }
     options |= {"causal": causal, "offset": 13, "key_mask": draw_mask(3, 45) if masked else None}
-    check(assert_close, same(3, 2, 45, 4, n_values), ["bands"], **options)
+    check(assert_close, draw_square(3, 2, 45, 4, n_values), ["bands"], **options)
     if masked:
         assert not any(
-            x[0].any() for x in answers(by_bands, *same(3, 2, 45, 4, n_values), **options)
+            x[0].any() for x in answers(by_bands, *draw_square(3, 2, 45, 4, n_values), **options)
         )
 
 
@@ -91,7 +95,7 @@ def test_an_offset_per_head_matches_the_loops(
     options = {"offset": offset, "causal": bool(causal), "mean_levels": bool(mean_levels)}
     check(
         assert_close,
-        same(2, 4, 41, 6, 3),
+        draw_square(2, 4, 41, 6, 3),
         ["bands"],
         key_mask=draw_mask(2, 41),
         **SHIFTED,
@@ -107,7 +111,7 @@ def test_mean_levels_match_the_loops(length, causal, options, dense_block, asser
     # Levels that every pair shares count too, and so do those of one size.
     sizes = {"block_sizes": (1000, 168, 168, 12)} if "block_sizes" in options else {}
     options = {"ranks": (6,), **options, **sizes, "mean_levels": True, "causal": causal}
-    check(assert_close, same(1, 1, length, 6), ["bands"], **options)
+    check(assert_close, draw_square(1, 1, length, 6), ["bands"], **options)
 
 
 @settings(max_examples=50, deadline=None)
@@ -140,7 +144,7 @@ def test_any_nested_blocks_match_the_loops(data):
     }
     n_values = data.draw(st.integers(1, 5), label="V")
     by_token = data.draw(st.booleans(), label="by token")
-    tensors = same(
+    tensors = draw_square(
         2, 3, length, sum(ranks), n_values, by_token=by_token, seed=data.draw(st.integers(0, 99))
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +168,7 @@ def test_any_nested_blocks_match_the_loops(data):
 def test_long_sequences_match_the_reference(
     length, causal, masked, options, dense_block, kernel, assert_close
 ):
-    tensors = same(2, 2, length, 6, 5)
+    tensors = draw_square(2, 2, length, 6, 5)
     options = options | {"causal": causal, "key_mask": draw_mask(2, length) if masked else None}
     expected = answers(by_reference, *tensors, **options)
     for actual, right in zip(answers(by_bands, *tensors, **options), expected, strict=True):
@@ -173,7 +177,7 @@ def test_long_sequences_match_the_reference(
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_heads_of_long_sequences_match_the_reference(causal, assert_close):
-    tensors = same(2, 4, 770, 6, 5)
+    tensors = draw_square(2, 4, 770, 6, 5)
     options = CALENDAR | {
         "offset": (0, 84, 0, 84),
         "mean_levels": True,
@@ -188,7 +192,7 @@ def test_heads_of_long_sequences_match_the_reference(causal, assert_close):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_float32_matches_the_reference(masked, dense_block, assert_close):
-    tensors = same(2, 2, 500, 16)
+    tensors = draw_square(2, 2, 500, 16)
     options = {
         "ranks": (8, 4, 2, 2),
         "causal": masked,
@@ -223,7 +227,7 @@ def plain(q, k, v, *, ranks, block_sizes, causal, key_mask=None, **_):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("masked", [False, True])
 def test_half_precision_is_no_worse_than_plain_torch(dtype, masked, dense_block):
-    tensors = same(2, 2, 256, 32, dtype=dtype)
+    tensors = draw_square(2, 2, 256, 32, dtype=dtype)
     options = {"ranks": (16, 8, 4, 4), "block_sizes": (256, 128, 64, 32), "causal": not masked}
     if masked:
         options["key_mask"] = (
@@ -248,7 +252,7 @@ def test_half_precision_is_no_worse_than_plain_torch(dtype, masked, dense_block)
 @pytest.mark.parametrize(("batch", "room"), [(1, 2**12), (2, 2**22), (7, 2**12), (3, 1)])
 def test_layouts_and_pieces_change_nothing(batch, room, dense_block, monkeypatch, assert_close):
     options = {"ranks": (2, 1, 1), "block_sizes": (120, 24, 8), "offset": 5, "causal": batch == 2}
-    tensors = same(batch, 3, 101, 4)
+    tensors = draw_square(batch, 3, 101, 4)
     expected = answers(by_reference, *tensors, **options)
     monkeypatch.setattr(bands, "SLICE_BYTES", room)
     monkeypatch.setattr(bands, "PIECE_BYTES", room)
@@ -268,7 +272,7 @@ def test_layouts_and_pieces_change_nothing(batch, room, dense_block, monkeypatch
 
 
 def test_expanded_inputs_and_gradients_are_read_right(assert_close):
-    q, k, v, _ = same(1, 2, 60, 4)
+    q, k, v, _ = draw_square(1, 2, 60, 4)
     wide = [x.detach().expand(3, -1, -1, -1).requires_grad_() for x in (q, k, v)]
     for function in (lambda out: out.sum(), lambda out: out[:, :, ::2].mean()):
         ours = torch.autograd.grad(function(by_bands(*wide, ranks=(2, 2))), wide)
@@ -285,7 +289,7 @@ def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypa
 
         return function
 
-    tensors = same(2, 2, 130, 6, 4)
+    tensors = draw_square(2, 2, 130, 6, 4)
     options = CALENDAR | {"key_mask": draw_mask(2, 130), "causal": True}
     expected = answers(by_bands, *tensors, **options)
     for module, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
@@ -295,18 +299,8 @@ def test_room_that_was_never_written_is_never_read(dense_block, kernel, monkeypa
         assert torch.equal(actual, right)
 
 
-def peak_bytes(function, length, **options):
-    """Most memory held at once by a training step, beyond its inputs, as the allocator
-    reports it.
-    """
-    q, k, v, g = same(1, 4, length, 32, dtype=torch.float32)
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        answers(function, q, k, v, g, **options)
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    assert len(events) > 4
-    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+def peak_of(function, length, **options):
+    return peak_bytes(function, *draw_square(1, 4, length, 32, dtype=torch.float32), **options)
 
 
 @pytest.mark.parametrize(
@@ -321,11 +315,11 @@ def test_memory_is_linear(masked, kernel, monkeypatch):
     for length in (512, 1024):
         options = {"ranks": (8,) * 4, "block_sizes": (length, 256, 128, 64)}
         options["key_mask"] = draw_mask(1, length) if masked else None
-        peaks.append(peak_bytes(by_bands, length, **options))
+        peaks.append(peak_of(by_bands, length, **options))
     assert peaks[1] <= 2.1 * peaks[0]
-    assert peaks[1] < 0.5 * peak_bytes(by_reference, 1024, ranks=(8,) * 4)
+    assert peaks[1] < 0.5 * peak_of(by_reference, 1024, ranks=(8,) * 4)
     if kernel == "fused" and not masked:
-        assert peaks[1] <= 1.6 * peak_bytes(torch.nn.functional.scaled_dot_product_attention, 1024)
+        assert peaks[1] <= 1.6 * peak_of(torch.nn.functional.scaled_dot_product_attention, 1024)
 
 
 # --- the plan
@@ -412,7 +406,7 @@ def test_one_level_is_one_call():
 
 
 def test_fine_features_of_a_far_key_change_nothing(dense_block):
-    q, k, v, _ = same(1, 2, 300, 8)
+    q, k, v, _ = draw_square(1, 2, 300, 8)
     options = {"ranks": (4, 2, 2), "block_sizes": (300, 150, 75)}
     before = by_bands(q, k, v, **options)
     moved = k.detach().clone()
@@ -423,7 +417,7 @@ def test_fine_features_of_a_far_key_change_nothing(dense_block):
 
 
 def test_the_future_changes_nothing(dense_block):
-    tensors = [x.detach() for x in same(2, 2, 300, 8)[:3]]
+    tensors = [x.detach() for x in draw_square(2, 2, 300, 8)[:3]]
     options = {"ranks": (4, 2, 2), "causal": True, "offset": 7}
     before = by_bands(*tensors, **options)
     for x in tensors:
@@ -434,7 +428,7 @@ def test_the_future_changes_nothing(dense_block):
 
 
 def test_inputs_stay_as_they_are(dense_block, kernel):
-    tensors = same(1, 2, 150, 6)
+    tensors = draw_square(1, 2, 150, 6)
     copies = [x.detach().clone() for x in tensors]
     for options in ({"ranks": (6,)}, CALENDAR, HALVING):
         answers(by_bands, *tensors, **options)
@@ -442,7 +436,7 @@ def test_inputs_stay_as_they_are(dense_block, kernel):
 
 
 def test_autocast_narrows_nothing():
-    q, k, v, g = same(2, 2, 300, 8, dtype=torch.float32)
+    q, k, v, g = draw_square(2, 2, 300, 8, dtype=torch.float32)
     expected = answers(by_bands, q, k, v, g, ranks=(4, 2, 1, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = by_bands(q, k, v, ranks=(4, 2, 1, 1))
@@ -451,14 +445,14 @@ def test_autocast_narrows_nothing():
 
 
 def test_second_derivatives_are_refused():
-    q, k, v, g = same(1, 1, 200, 4)
+    q, k, v, g = draw_square(1, 1, 200, 4)
     (first,) = torch.autograd.grad(by_bands(q, k, v, ranks=(2, 2)), q, g, create_graph=True)
     with pytest.raises(RuntimeError, match=r"first derivatives only; .* backend='reference'"):
         torch.autograd.grad(first.sum() + q.sum(), q)
 
 
 def test_no_sequence_at_all_gives_nothing():
-    q, k, v, g = same(0, 2, 9, 4, 3)
+    q, k, v, g = draw_square(0, 2, 9, 4, 3)
     out, *gradients = answers(by_bands, q, k, v, g, ranks=(2, 2))
     assert out.shape == (0, 2, 9, 3)
     assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
@@ -505,14 +499,14 @@ def test_a_compiler_goes_around_the_long_backends_and_through_the_reference():
     ],
 )
 def test_refusals_name_the_way_out(options, message):
-    q, k, v, _ = same(1, 2, 64, 6)
+    q, k, v, _ = draw_square(1, 2, 64, 6)
     with pytest.raises(ValueError, match=message) as error:
         by_bands(q, k, v, **({"ranks": (2, 2, 2)} | options))
     assert "\n" not in str(error.value)
 
 
 def test_unequal_lengths_are_refused():
-    q, k, v, _ = same(1, 2, 64, 6)
+    q, k, v, _ = draw_square(1, 2, 64, 6)
     with pytest.raises(
         ValueError, match=r"as many queries as keys; got 10 and 64; use the reference"
     ):
@@ -520,7 +514,7 @@ def test_unequal_lengths_are_refused():
 
 
 def test_the_bands_themselves_refuse_what_they_cannot_do():
-    q, k, v, g = same(1, 2, 64, 4)
+    q, k, v, g = draw_square(1, 2, 64, 4)
     good = geometry(64, 64, Levels((2, 2), (64, 16), (0, 3), (0.5, 0.5)))
     expected = answers(by_reference, q, k, v, g, ranks=(2, 2), block_sizes=(64, 16), offset=(0, 3))
     assert all(map(torch.allclose, answers(attention_bands, q, k, v, g, geometry=good), expected))
@@ -538,7 +532,7 @@ def test_what_can_be_computed_is_not_refused(assert_close):
     # Sizes of levels that every pair shares have no part in the nesting, and equal offsets are one.
     assert bands_refusal(geometry(20, 20, Levels((1, 1, 1), (33, 25, 7)))) is None
     options = {"ranks": (1, 1, 1), "block_sizes": (33, 25, 7), "offset": (4, 4)}
-    check(assert_close, same(1, 2, 20, 3), ["bands"], **options)
+    check(assert_close, draw_square(1, 2, 20, 3), ["bands"], **options)
 
 
 # --- other devices
@@ -554,7 +548,7 @@ def test_a_gpu_gives_the_same(dtype, n_values, causal, masked):
     """Float32 may be multiplied in a narrower format there, so it is held to the rule of half
     precision.
     """
-    tensors = same(2, 2, 700, 32, n_values, dtype=dtype)
+    tensors = draw_square(2, 2, 700, 32, n_values, dtype=dtype)
     options = {"ranks": (16, 8, 4, 4), "causal": causal, "offset": 3}
     mask = draw_mask(2, 700) if masked else None
     expected = answers(

@@ -8,7 +8,17 @@ import itertools
 import oracles
 import pytest
 import torch
-from calls import DOUBLE, answers, by_reference, check, draw, draw_mask, fit, geometry
+from calls import (
+    DOUBLE,
+    answers,
+    by_reference,
+    check,
+    draw_mask,
+    draw_square,
+    fit,
+    geometry,
+    peak_bytes,
+)
 from conftest import assert_close as compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,11 +45,6 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-def same(batch, n_heads, length, width, n_values=None, **options):
-    """q, k, v and a gradient of the result, as many queries as keys."""
-    return draw(batch, n_heads, length, length, width, n_values or width, **options)
-
-
 # --- against the loops
 
 
@@ -59,7 +64,7 @@ def test_lengths_and_windows_match_the_loops(
     length, window, causal, n_global, chunks, assert_close
 ):
     options = {"window": window, "causal": bool(causal), "n_global": n_global}
-    check(assert_close, same(1, 2, length, 4, 3), ["windowed"], **options)
+    check(assert_close, draw_square(1, 2, length, 4, 3), ["windowed"], **options)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def test_masked_keys_match_the_loops(
     causal, n_global, mask_bytes, chunks, kernel, monkeypatch, assert_close
 ):
     monkeypatch.setattr(windowed, "MASK_BYTES", mask_bytes)
-    tensors = same(3, 2, 37, 4, 5)
+    tensors = draw_square(3, 2, 37, 4, 5)
     options = {
         "window": 6,
         "causal": bool(causal),
@@ -99,7 +104,13 @@ def test_masked_keys_match_the_loops(
 )
 def test_levels_that_all_pairs_share_match_the_loops(options, assert_close):
     check(
-        assert_close, same(2, 2, 30, 4), ["windowed"], window=7, causal=True, n_global=2, **options
+        assert_close,
+        draw_square(2, 2, 30, 4),
+        ["windowed"],
+        window=7,
+        causal=True,
+        n_global=2,
+        **options,
     )
 
 
@@ -115,7 +126,9 @@ def test_any_window_matches_the_loops(data):
     }
     n_values = data.draw(st.integers(1, 5), label="V")
     by_token = data.draw(st.booleans(), label="by token")
-    tensors = same(2, 2, length, 3, n_values, by_token=by_token, seed=data.draw(st.integers(0, 99)))
+    tensors = draw_square(
+        2, 2, length, 3, n_values, by_token=by_token, seed=data.draw(st.integers(0, 99))
+    )
     with pytest.MonkeyPatch.context() as patch:
         least = data.draw(st.integers(1, 9), label="least chunk")
         patch.setattr(
@@ -140,7 +153,7 @@ def test_any_window_matches_the_loops(data):
     ],
 )
 def test_long_sequences_match_the_reference(length, window, causal, n_global, masked, assert_close):
-    tensors = same(2, 2, length, 6, 5, by_token=bool(masked))
+    tensors = draw_square(2, 2, length, 6, 5, by_token=bool(masked))
     options = {"window": window, "causal": bool(causal), "n_global": n_global}
     options["key_mask"] = draw_mask(2, length) if masked else None
     expected = answers(by_reference, *tensors, **options)
@@ -149,7 +162,7 @@ def test_long_sequences_match_the_reference(length, window, causal, n_global, ma
 
 
 def test_float32_matches_the_reference(chunks, assert_close):
-    tensors = same(2, 2, 300, 16)
+    tensors = draw_square(2, 2, 300, 16)
     options = {"window": 40, "n_global": 3, "key_mask": draw_mask(2, 300)}
     expected = answers(by_reference, *tensors, **options)
     narrow = [x.detach().float().requires_grad_(x.requires_grad) for x in tensors]
@@ -161,7 +174,7 @@ def test_float32_matches_the_reference(chunks, assert_close):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("masked", [False, True])
 def test_half_precision_is_no_worse_than_plain_torch(dtype, masked):
-    tensors = same(2, 2, 200, 32, dtype=dtype)
+    tensors = draw_square(2, 2, 200, 32, dtype=dtype)
     seen = Pattern(causal=True, window=40).mask(200, 200)
     mask = (
         torch.arange(400).view(2, 200) % 5 != 3 if masked else None
@@ -192,7 +205,7 @@ def test_half_precision_is_no_worse_than_plain_torch(dtype, masked):
 
 def test_any_memory_layout_gives_the_same(chunks, assert_close):
     options = {"window": 9, "n_global": 2}
-    tensors = same(3, 2, 50, 4, 4)
+    tensors = draw_square(3, 2, 50, 4, 4)
     expected = answers(by_reference, *tensors, **options)
     by_token = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
     one_row = [
@@ -218,7 +231,7 @@ def test_room_that_was_never_written_is_never_read(chunks, kernel, monkeypatch):
 
         return function
 
-    tensors = same(2, 2, 130, 6, 4)
+    tensors = draw_square(2, 2, 130, 6, 4)
     options = {"window": 11, "n_global": 4, "key_mask": draw_mask(2, 130), "causal": True}
     expected = answers(by_windows, *tensors, **options)
     for module, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
@@ -229,24 +242,14 @@ def test_room_that_was_never_written_is_never_read(chunks, kernel, monkeypatch):
 
 
 def test_inputs_stay_as_they_are():
-    tensors = same(1, 2, 150, 6)
+    tensors = draw_square(1, 2, 150, 6)
     copies = [x.detach().clone() for x in tensors]
     answers(by_windows, *tensors, window=20, n_global=3, key_mask=draw_mask(1, 150))
     assert all(torch.equal(a, b) for a, b in zip(tensors, copies, strict=True))
 
 
-def peak_bytes(function, length, **options):
-    """Most memory held at once by a training step, beyond its inputs, as the allocator
-    reports it.
-    """
-    q, k, v, g = same(2, 2, length, 32, dtype=torch.float32)
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        answers(function, q, k, v, g, **options)
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    assert len(events) > 4
-    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+def peak_of(function, length, **options):
+    return peak_bytes(function, *draw_square(2, 2, length, 32, dtype=torch.float32), **options)
 
 
 @pytest.mark.parametrize(("masked", "causal"), [(False, True), (True, False)])
@@ -255,10 +258,10 @@ def test_memory_is_linear(masked, causal):
     for length in (512, 1024, 2048):
         mask = draw_mask(2, length) if masked else None
         peaks.append(
-            peak_bytes(by_windows, length, window=64, causal=causal, n_global=2, key_mask=mask)
+            peak_of(by_windows, length, window=64, causal=causal, n_global=2, key_mask=mask)
         )
     assert peaks[2] - peaks[1] <= 2.1 * (peaks[1] - peaks[0])
-    assert peaks[1] < 0.4 * peak_bytes(by_reference, 1024, window=64, causal=causal)
+    assert peaks[1] < 0.4 * peak_of(by_reference, 1024, window=64, causal=causal)
 
 
 # --- the chunks
@@ -301,7 +304,7 @@ def test_chunks_follow_the_window():
 
 
 def test_the_future_and_what_is_far_change_nothing(chunks):
-    tensors = [x.detach() for x in same(2, 2, 300, 8)[:3]]
+    tensors = [x.detach() for x in draw_square(2, 2, 300, 8)[:3]]
     before = by_windows(*tensors, window=20, causal=True)
     for x in tensors[1:]:
         x[:, :, 200] += 5.0
@@ -311,7 +314,7 @@ def test_the_future_and_what_is_far_change_nothing(chunks):
 
 
 def test_autocast_narrows_nothing():
-    q, k, v, g = same(2, 2, 300, 8, dtype=torch.float32)
+    q, k, v, g = draw_square(2, 2, 300, 8, dtype=torch.float32)
     expected = answers(by_windows, q, k, v, g, window=9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = by_windows(q, k, v, window=9)
@@ -320,14 +323,14 @@ def test_autocast_narrows_nothing():
 
 
 def test_second_derivatives_are_refused():
-    q, k, v, g = same(1, 1, 20, 4)
+    q, k, v, g = draw_square(1, 1, 20, 4)
     (first,) = torch.autograd.grad(by_windows(q, k, v, window=3), q, g, create_graph=True)
     with pytest.raises(RuntimeError, match=r"first derivatives only; .* backend='reference'"):
         torch.autograd.grad(first.sum() + q.sum(), q)
 
 
 def test_no_sequence_at_all_gives_nothing():
-    q, k, v, g = same(0, 2, 9, 4, 3)
+    q, k, v, g = draw_square(0, 2, 9, 4, 3)
     out, *gradients = answers(by_windows, q, k, v, g, window=3)
     assert out.shape == (0, 2, 9, 3)
     assert [x.shape for x in gradients] == [x.shape for x in (q, k, v)]
@@ -364,7 +367,7 @@ def test_windows_of_long_sequences_are_chosen_by_shape():
     ],
 )
 def test_refusals_name_the_way_out(options, message):
-    q, k, v, _ = same(1, 2, 20, 4)
+    q, k, v, _ = draw_square(1, 2, 20, 4)
     with pytest.raises(ValueError, match=message) as error:
         by_windows(q, k, v, **options)
     assert "\n" not in str(error.value)
@@ -373,7 +376,7 @@ def test_refusals_name_the_way_out(options, message):
 
 
 def test_unequal_lengths_are_refused():
-    q, k, v, _ = same(1, 2, 64, 6)
+    q, k, v, _ = draw_square(1, 2, 64, 6)
     with pytest.raises(ValueError, match=r"as many queries as keys; got 10 and 64; use auto"):
         by_windows(q[:, :, :10], k, v, window=3)
 
@@ -390,7 +393,7 @@ def test_a_gpu_gives_the_same(dtype, causal, masked):
     """Float32 may be multiplied in a narrower format there, so it is held to the rule of half
     precision.
     """
-    tensors = same(2, 2, 700, 32, dtype=dtype)
+    tensors = draw_square(2, 2, 700, 32, dtype=dtype)
     mask = draw_mask(2, 700) if masked else None
     options = {"window": 90, "causal": causal, "n_global": 3}
     expected = answers(

@@ -11,10 +11,11 @@ import matrix_oracles as oracles
 import numpy as np
 import pytest
 import torch
+from chance import seeded
 from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matrix_rows import DOUBLE, LEVELS, ROWS, build, lists, normal, seeded, terms_of, truth
+from matrix_rows import DOUBLE, LEVELS, ROWS, build, lists, normal, terms_of, truth
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn.matrices import (

@@ -4,15 +4,12 @@ gradients included.
 
 import pytest
 import torch
+from chance import seeded
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsattn.nn import layers
 from tsattn.nn.layers import FeedForward
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def plain(layer, x):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from chance import seeded
 from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,10 +36,6 @@ GLUONTS = {
     "negative_binomial": theirs.NegativeBinomialOutput,
 }
 F64 = torch.float64
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def build(kind, **kwargs):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from chance import seeded
 from fresh import in_fresh_process
 from jaxtyping import TypeCheckError
 from torch import nn
@@ -30,10 +31,6 @@ def small(backbone, **kwargs):
         patch_stride=4,
         **kwargs,
     )
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -4,6 +4,7 @@ no meaning.
 
 import pytest
 import torch
+from chance import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_oracles import dot_features, layer_output, level_score, rows_of_weights
@@ -22,10 +23,6 @@ PATTERNS = [
 WIDTH = 8
 HEADS = 2
 LENGTH = 7
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def tokens(seed=0, length=LENGTH, batch=2):

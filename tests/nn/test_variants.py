@@ -4,6 +4,7 @@ nothing there.
 
 import pytest
 import torch
+from chance import seeded
 
 from tsattn.kernels import Pattern
 from tsattn.nn.attention import Attention, GlobalLocalAttention
@@ -11,10 +12,6 @@ from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore
 from tsattn.nn.variants import default_window, make_attention, make_stack, shifted_offset
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def config(backbone="mlr", **kwargs):

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from tables import series_table
 
 from tsattn import cli, make_forecaster
 from tsattn.adapters.export import export_onnx, export_pt2
@@ -29,8 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def table(n_rows=60):
-    days = pd.date_range("2024-01-01", periods=n_rows)
-    return pd.DataFrame({"unique_id": "a", "ds": days, "y": 5 + np.sin(np.arange(n_rows))})
+    return series_table(5 + np.sin(np.arange(n_rows)))
 
 
 @contextmanager
