@@ -70,12 +70,6 @@ def run(capsys):
     return call
 
 
-@pytest.fixture
-def in_checkout(monkeypatch):
-    """Records name a commit, also in an exported tree, which has none."""
-    monkeypatch.setattr("tsattn.benchmark.current_commit", lambda: "c" * 40)
-
-
 @pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()

@@ -457,7 +457,6 @@ def test_choosing_never_reads_the_test_loss(monkeypatch, tmp_path):
         language_model.choose_rate(cell, options, None, files)
 
 
-@pytest.mark.usefixtures("in_checkout")
 def test_a_grid_is_run_once_and_shown(tmp_path, monkeypatch):
     (tmp_path / "tiny.txt").write_text(TEXT, encoding="utf-8")
     out = tmp_path / language_model.FILE
@@ -585,7 +584,6 @@ def test_the_score_is_the_mean_of_the_last_tenth_or_none(monkeypatch):
     assert 1 < lost["steps_done"] < 6
 
 
-@pytest.mark.usefixtures("in_checkout")
 def test_a_sweep_goes_on_where_it_stopped_and_heads_must_divide(tmp_path, monkeypatch):
     sizes = ["--steps", "2", "--batch", "2", "--length", "8", "--n-layers", "1", "--n-heads", "2"]
     asked = [

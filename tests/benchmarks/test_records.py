@@ -85,7 +85,6 @@ def test_processes_that_add_at_once_lose_no_line(tmp_path):
     assert len(rows) == 80
 
 
-@pytest.mark.usefixtures("in_checkout")
 def test_runs_are_recorded_with_their_origin_and_not_asked_again(tmp_path):
     found = records.Records(tmp_path / "runs.jsonl", ("width", "seed"))
     cells = [{"width": (8, 8), "seed": seed} for seed in (0, 1)]
