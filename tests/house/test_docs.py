@@ -133,6 +133,9 @@ _CHANGE = re.compile(
     r"^`([\w./]+)`, (before|after|instead of) `([^`]+)`:\n\n```python\n(.*?)^```$", re.M | re.S
 )
 
+# A line of its own, indented as the one before it.
+_NEW_LINE = re.compile(r"^`([\w./]+)`, after `([^`]+)`: `([^`]+)`\.$", re.MULTILINE)
+
 
 def walk(title: str) -> str:
     """The section of a walk, without its title."""
@@ -158,6 +161,12 @@ def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedP
         gap = "\n\n" if block.startswith(("class ", "def ", "@")) else ""
         lines[at + (place == "after") : at + (place != "before")] = [block + gap]
         (root / file).write_text("".join(lines), encoding="utf-8")
+        changed.add(file)
+    for file, start, new in _NEW_LINE.findall(section):
+        text = (root / file).read_text(encoding="utf-8")
+        (line,) = re.findall(rf"^ *{re.escape(start)}.*\n", text, re.MULTILINE)
+        indent = " " * (len(line) - len(line.lstrip()))
+        (root / file).write_text(text.replace(line, f"{line}{indent}{new}\n"), encoding="utf-8")
         changed.add(file)
     (command,) = re.findall(r"Run\s`([^`]+)`", section)
     run = [
