@@ -3,6 +3,7 @@ loops.
 """
 
 import functools
+import itertools
 
 import oracles
 import torch
@@ -97,3 +98,21 @@ def lift_hook(monkeypatch):
     """Let ``attention`` check what it is given by itself."""
     for module, name in ((dispatch, "_check_tensors"), (kernels, "attend"), (kernels, "weigh")):
         monkeypatch.setattr(module, name, without_hook(getattr(module, name)))
+
+
+def draw_square(batch, n_heads, length, width, n_values=None, **options):
+    """q, k, v and a gradient of the result, as many queries as keys."""
+    return draw(batch, n_heads, length, length, width, n_values or width, **options)
+
+
+def peak_bytes(function, *tensors, **options):
+    """Most memory held at once by a training step, beyond its inputs, as the allocator reports
+    it.
+    """
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        answers(function, *tensors, **options)
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    assert len(events) > 4
+    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))

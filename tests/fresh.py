@@ -24,8 +24,9 @@ def in_fresh_process(module, call, *, limit=280, variables=None):
         What it wrote on stdout.
     """
     name = Path(module).stem
+    folders = [str(Path(module).parent), str(TESTS)]
     code = (
-        f"import sys, torch; sys.path.insert(0, {str(TESTS)!r}); torch.set_num_threads(1)\n"
+        f"import sys, torch; sys.path[:0] = {folders!r}; torch.set_num_threads(1)\n"
         f"import lightning, {name}\nfrom {name} import *\n{call}"
     )
     found = subprocess.run(

@@ -2,6 +2,7 @@
 
 import matrix_oracles as oracles
 import torch
+from chance import seeded
 
 from tsattn.matrices import BTT, MLBTC, MLR, Butterfly, Dense, Kronecker, Level, LowRank, Monarch
 
@@ -24,11 +25,6 @@ ROWS = {
     "butterfly of one factor": (Butterfly, (2, 2), {}),
     "mlbtc": (MLBTC, (10, 9), {"levels": LEVELS}),
 }
-
-
-def seeded(seed=0):
-    """A generator of one's own."""
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape, seed=1):

@@ -6,7 +6,9 @@
 
 import argparse
 import importlib
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = "not slow and not network and not gpu"
 # A break that hangs is caught.
 SECONDS = 600
+# A string on one line, a word, or one other sign.
+_TOKEN = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|\w+|\S")
+_CLOSERS = (")", "]", "}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Mutant:
         file: Source file, from the root.
         old: Text that occurs once in it.
         new: What takes its place.
-        tests: Files of which one must fail, from the root, separated by spaces.
+        tests: Files, or ``file::test``, of which one must fail, from the root, separated by spaces.
     """
 
     file: str
@@ -52,15 +57,38 @@ def mutants() -> list[Mutant]:
 def broken(mutant: Mutant, folder: Path) -> str:
     """The text of the mutant's file with the break in it.
 
+    White space and trailing commas of the old text need not be those of the file, so that a change
+    of the line length leaves the lists as they are.
+
     Raises:
         ValueError: If the old text does not occur exactly once.
     """
     text = (folder / mutant.file).read_text()
-    if text.count(mutant.old) != 1:
+    places = list(_pattern_of(mutant.old).finditer(text))
+    if len(places) != 1:
         raise ValueError(
-            f"{mutant.file} must hold the text once; got {text.count(mutant.old)} of {mutant.old!r}"
+            f"{mutant.file} must hold the text once; got {len(places)} of {mutant.old!r}"
         )
-    return text.replace(mutant.old, mutant.new)
+    start, end = places[0].span()
+    # The pattern begins and ends with a token: the white space around it is that of the file.
+    before = mutant.old[: len(mutant.old) - len(mutant.old.lstrip())]
+    after = mutant.old[len(mutant.old.rstrip()) :]
+    return text[:start] + mutant.new.removeprefix(before).removesuffix(after) + text[end:]
+
+
+def _pattern_of(source: str) -> re.Pattern[str]:
+    """The tokens of the source with any white space and trailing comma between them."""
+    tokens = _TOKEN.findall(re.sub(r",(\s*[)\]}])", r"\1", source))
+    parts = [re.escape(tokens[0])]
+    for previous, token in itertools.pairwise(tokens):
+        if token in _CLOSERS:
+            gap = r"\s*,?\s*"
+        elif re.fullmatch(r"\w\w", previous[-1] + token[0]):
+            gap = r"\s+"
+        else:
+            gap = r"\s*"
+        parts.append(gap + re.escape(token))
+    return re.compile("".join(parts))
 
 
 def copy_tree(folder: Path) -> None:

@@ -2,26 +2,26 @@
 
 from mutants import Mutant
 
-STUDY = "tests/test_pretraining_study.py"
+STUDY = "tests/benchmarks/test_pretraining_study.py"
 
 MUTANTS = [
     Mutant(
         "tsattn/storage.py",
         "        if same and not again:\n            return same[0]\n",
         "        if same:\n            return same[0]\n",
-        "tests/test_records.py",
+        "tests/benchmarks/test_records.py",
     ),
     Mutant(
         "tsattn/storage.py",
         'with FileLock(path.with_name(f".{path.name}.lock")):',
         "if FileLock:",
-        "tests/test_records.py",
+        "tests/benchmarks/test_records.py",
     ),
     Mutant(
         "tsattn/storage.py",
         "return [row for row in (*rows, _row(last)) if row is not None]",
         "return rows",
-        "tests/test_records.py",
+        "tests/benchmarks/test_records.py",
     ),
     Mutant(
         "tsattn/benchmark.py",
@@ -39,45 +39,46 @@ MUTANTS = [
         "benchmarks/records.py",
         "if again or all(_key(row, self.key) != wanted for row in self.rows()):",
         "if again or wanted:",
-        "tests/test_records.py",
+        "tests/benchmarks/test_records.py",
     ),
-    Mutant("benchmarks/records.py", "        seen.add(place)\n", "", "tests/test_records.py"),
+    Mutant(
+        "benchmarks/records.py", "        seen.add(place)\n", "", "tests/benchmarks/test_records.py"
+    ),
     Mutant(
         "benchmarks/render.py",
         "fmean(row[name] for row in rows)",
         "max(row[name] for row in rows)",
-        "tests/test_report.py",
+        "tests/benchmarks/test_report.py",
     ),
     Mutant(
         "benchmarks/render.py",
-        'return path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not'
-        " path.exists()",
-        "return path.exists() if panels else not path.exists()",
-        "tests/test_report.py",
+        'path.exists() and _mark(panels) in path.read_text("utf-8") if panels',
+        "path.exists() if panels",
+        "tests/benchmarks/test_report.py",
     ),
     Mutant(
         "benchmarks/suite/page.py",
         'if {row["horizon"] for row in mine} < horizons:',
         'if {row["horizon"] for row in mine} > horizons:',
-        "tests/test_report.py",
+        "tests/benchmarks/test_report.py",
     ),
     Mutant(
         "benchmarks/suite/page.py",
         'row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0',
         'row["config"].get("linear_skip") == MAP',
-        "tests/test_report.py",
+        "tests/benchmarks/test_report.py",
     ),
     Mutant(
         "benchmarks/suite/pretrained.py",
         "weights.append(best_weights(products, pick, SHRINK))",
         "weights.append(best_weights(products[-3:], pick, SHRINK))",
-        "tests/test_pretrained_tables.py",
+        "tests/benchmarks/test_pretrained_tables.py",
     ),
     Mutant(
         "benchmarks/suite/pretrained.py",
         "(self.ends + horizon <= (stop if test else valid))",
         "(self.ends + horizon < (stop if test else valid))",
-        "tests/test_pretrained_tables.py",
+        "tests/benchmarks/test_pretrained_tables.py",
     ),
     Mutant("benchmarks/pretraining_study/run.py", "period = self.lent[at]", "pass", STUDY),
     Mutant(
@@ -93,56 +94,68 @@ MUTANTS = [
         STUDY,
     ),
     Mutant("benchmarks/pretraining_study/run.py", "clamp_max(1),", "clamp_max(0),", STUDY),
-    Mutant("benchmarks/paper/page.py", "if len(some) == most:", "if some:", "tests/test_paper.py"),
+    Mutant(
+        "benchmarks/paper/page.py",
+        "if len(some) == most:",
+        "if some:",
+        "tests/benchmarks/test_paper.py",
+    ),
     Mutant(
         "benchmarks/paper/language_model.py",
         'losses = {row["rate"]: row["validation"] for row in found',
         'losses = {row["rate"]: row.get("test") for row in found',
-        "tests/test_paper.py",
+        "tests/benchmarks/test_paper.py",
     ),
     Mutant(
         "benchmarks/paper/shared.py",
         "(at + offset) // (block",
         "at // (block",
-        "tests/test_paper.py",
+        "tests/benchmarks/test_paper.py",
     ),
     Mutant(
         "benchmarks/speed/gate.py",
         '    return max(_compare(found, wanted, f"the reference at {small.name}") +'
         " _check_last(case, candidate))\n",
         '    return max(_compare(found, wanted, f"the reference at {small.name}"))\n',
-        "tests/test_speed.py",
+        "tests/benchmarks/test_speed.py",
     ),
     Mutant(
         "benchmarks/speed/run.py",
         "np.percentile(ours / base, (20, 50, 80))",
         "np.percentile(base / ours, (20, 50, 80))",
-        "tests/test_speed.py",
+        "tests/benchmarks/test_speed.py",
     ),
     Mutant(
         "benchmarks/covariates/pack.py",
         "ahead = frame.iloc[end : end + task.horizon]",
         "ahead = frame.iloc[end - 1 : end - 1 + task.horizon]",
-        "tests/test_covariates_bench.py",
+        "tests/benchmarks/test_covariates.py",
     ),
     Mutant(
         "benchmarks/covariates/page.py",
         '**model["scores"], **stand_ins}',
         '**model["scores"]}',
-        "tests/test_covariates_bench.py",
+        "tests/benchmarks/test_covariates.py",
     ),
     Mutant(
         "benchmarks/zero_shot/pack.py",
         "lag = 1 if season > len(past) and suite != STRICT else season",
         "lag = 1 if season > len(past) else season",
-        "tests/test_zero_shot_bench.py",
+        "tests/benchmarks/test_zero_shot.py",
     ),
     Mutant(
         "tests/run_suites.py",
         "if not failures and passed < suite.least:",
         "if not failures and passed < 0:",
-        "tests/test_suites.py",
+        "tests/house/test_suites.py",
     ),
-    Mutant("docs/benchmarks.md", "In 17 of 20 cells", "In 16 of 20 cells", "tests/test_claims.py"),
-    Mutant("docs/paper.md", "in 6 of 7 pairs", "in 7 of 7 pairs", "tests/test_claims.py"),
+    Mutant(
+        "docs/benchmarks.md",
+        "In 17 of 20 cells",
+        "In 16 of 20 cells",
+        "tests/benchmarks/test_claims.py",
+    ),
+    Mutant(
+        "docs/paper.md", "in 6 of 7 pairs", "in 7 of 7 pairs", "tests/benchmarks/test_claims.py"
+    ),
 ]

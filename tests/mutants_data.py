@@ -3,22 +3,25 @@
 from mutants import Mutant
 
 FORECASTER = "tests/test_forecaster.py"
-BACKTEST = "tests/test_backtest.py"
-ROLLING = "tests/test_rolling.py"
-CONFORMAL = "tests/test_conformal.py"
-BASELINES = "tests/test_baselines.py"
-WINDOWS = "tests/test_windows.py"
-FRAMES = "tests/test_frames.py"
-FITTING = "tests/test_fitting.py"
-PRETRAINED = "tests/test_pretrained.py"
-RECURSIVE = "tests/test_recursive.py"
-STATISTICAL = "tests/test_statistical.py"
-REGRESSION = "tests/test_regression.py"
-DEEP = "tests/test_deep.py"
+BACKTEST = "tests/evaluate/test_backtest.py"
+ROLLING = "tests/evaluate/test_rolling.py"
+CONFORMAL = "tests/evaluate/test_conformal.py"
+BASELINES = "tests/forecasters/test_naive.py"
+WINDOWS = "tests/data/test_windows.py"
+FRAMES = "tests/data/test_frames.py"
+FITTING = "tests/forecasters/test_fitting.py"
+PRETRAINED = "tests/forecasters/test_pretrained.py"
+RECURSIVE = "tests/forecasters/test_recursive.py"
+STATISTICAL = "tests/forecasters/test_classical.py"
+REGRESSION = "tests/forecasters/test_regression.py"
+DEEP = "tests/forecasters/test_gluonts.py"
 DISTRIBUTED = "tests/test_distributed.py"
-ADAPTERS = "tests/test_adapters.py"
-ODD = "tests/test_odd_inputs.py"
-FILES = "tests/test_files.py"
+ADAPTERS = "tests/adapters/test_adapters.py"
+ODD = "tests/data/test_odd_inputs.py"
+FILES = "tests/data/test_files.py"
+ANSWERS = "tests/forecasters/test_future_columns.py"
+METRICS = "tests/evaluate/test_metrics.py"
+PLOTTING = "tests/test_plotting.py"
 COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
@@ -96,7 +99,9 @@ MUTANTS = [
         "names.sort(key=lambda name: SequenceMatcher",
         ODD,
     ),
-    Mutant("tsattn/data/frames.py", 'freq, unit = abs(df.index.step), "integer"', "pass", ODD),
+    Mutant(
+        "tsattn/data/frames.py", 'freq = abs(df.index.step)\n        unit = "integer"', "pass", ODD
+    ),
     Mutant("tsattn/data/files.py", "if _DATE.match(first):", "if not first:", FILES),
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
     Mutant(
@@ -115,7 +120,45 @@ MUTANTS = [
         "return option",
         ODD,
     ),
+    # future tables
+    Mutant(
+        COLUMNS,
+        "if found[0] != found[1]:",
+        "if found[0] > found[1]:",
+        f"{ANSWERS}::test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "or zones[0] != zones[1]",
+        "or zones[0] > zones[1]",
+        f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "isinstance(times, pd.DatetimeIndex) != isinstance(",
+        "isinstance(times, pd.DatetimeIndex) < isinstance(",
+        f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
+    ),
+    # scores and pictures
+    Mutant(
+        "tsattn/evaluate/metrics.py",
+        "np.isnan(lower) | np.isnan(upper)",
+        "np.isnan(lower)",
+        f"{METRICS}::test_a_missing_forecast_is_not_forgiven",
+    ),
+    Mutant(
+        "tsattn/plotting.py",
+        "np.fmin.reduce(before.values[: before.n_before], initial",
+        "np.fmin.reduce(before.values, initial",
+        f"{PLOTTING}::test_values_below_zero_after_the_history_leave_the_bands_alone",
+    ),
     # the base class
+    Mutant(
+        "tsattn/forecaster.py",
+        "delattr(fresh, name)",
+        "pass",
+        f"{FORECASTER}::test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not",
+    ),
     Mutant(
         "tsattn/forecaster.py",
         "return check_windows(x, context)[:, -context:]",
@@ -283,8 +326,8 @@ MUTANTS = [
     Mutant("tsattn/forecasters/network.py", "random.setstate(chance)", "pass", FITTING),
     Mutant(
         "tsattn/forecasters/fitted.py",
-        "self.transform.inverse(point), self.transform.inverse(bounds)",
-        "point, self.transform.inverse(bounds)",
+        "point = self.transform.inverse(point)",
+        "pass",
         FITTING,
     ),
     # other processes, other libraries

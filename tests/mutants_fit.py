@@ -4,33 +4,33 @@ network.
 
 from mutants import Mutant
 
-ESTIMATOR = "tests/test_estimator.py"
-TRAINING = "tests/test_training.py"
-SAVED = "tests/test_safety_saved.py"
-TAMPERING = "tests/test_safety_tampering.py"
-REGRESSOR = "tests/test_regressor.py"
+ESTIMATOR = "tests/forecasters/test_networks.py"
+TRAINING = "tests/training/test_training.py"
+SAVED = "tests/safety/test_saved.py"
+TAMPERING = "tests/safety/test_tampering.py"
+REGRESSOR = "tests/forecasters/test_regressor.py"
 TUNING = "tests/test_tuning.py"
-COVARIATES = "tests/test_covariates.py"
-ANSWERS = "tests/test_covariate_answers.py"
-MASK = "tests/test_mask.py"
-SOLVED = "tests/test_least_squares.py"
-EVIDENCE = "tests/test_evidence.py"
+COVARIATES = "tests/forecasters/test_covariates.py"
+ANSWERS = "tests/forecasters/test_future_columns.py"
+MASK = "tests/forecasters/test_missing_values.py"
+SOLVED = "tests/forecasters/test_least_squares.py"
+EVIDENCE = "tests/training/test_evidence.py"
 LIMITS = "tests/test_limits.py"
-PROBABILISTIC = "tests/test_probabilistic.py"
-MIXING = "tests/test_mixing.py"
-EXPORT = "tests/test_export.py"
-CLI = "tests/test_cli.py"
-CLI_COVARIATES = "tests/test_cli_covariates.py"
-TERMINAL = "tests/test_terminal.py"
-OUTLIERS = "tests/test_outliers.py"
+PROBABILISTIC = "tests/forecasters/test_probabilistic.py"
+MIXING = "tests/forecasters/test_channel_mixing.py"
+EXPORT = "tests/adapters/test_export.py"
+CLI = "tests/command_line/test_commands.py"
+CLI_COVARIATES = "tests/command_line/test_covariates.py"
+TERMINAL = "tests/command_line/test_terminal.py"
+OUTLIERS = "tests/pretrained/test_outliers.py"
 STORAGE = "tests/test_storage.py"
-PERIOD = "tests/test_period.py"
-CONFORMAL = "tests/test_conformal.py"
-PRETRAINING = "tests/test_pretraining.py"
-SYNTHETIC = "tests/test_synthetic.py"
-CONTRACTS = "tests/test_contract.py"
-COMBINED = "tests/test_auto.py"
-TUNED = "tests/test_fine_tuning.py"
+PERIOD = "tests/pretrained/test_period.py"
+CONFORMAL = "tests/evaluate/test_conformal.py"
+PRETRAINING = "tests/pretrained/test_pretraining.py"
+SYNTHETIC = "tests/pretrained/test_synthetic.py"
+CONTRACTS = "tests/forecasters/test_contract.py"
+COMBINED = "tests/forecasters/test_auto.py"
+TUNED = "tests/forecasters/test_fine_tuning.py"
 
 FITTED = "tsattn/forecasters/fitted.py"
 NETWORK = "tsattn/forecasters/network.py"
@@ -72,12 +72,7 @@ MUTANTS = [
     Mutant(
         FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
     ),
-    Mutant(
-        FITTED,
-        "self.transform.inverse(point), self.transform.inverse(bounds)",
-        "self.transform.inverse(point), bounds",
-        PROBABILISTIC,
-    ),
+    Mutant(FITTED, "bounds = self.transform.inverse(bounds)", "pass", PROBABILISTIC),
     Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
     # what a fit reads, keeps and refuses
     Mutant(
@@ -118,7 +113,12 @@ MUTANTS = [
     ),
     Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
     Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
-    Mutant(FORECASTER, "import numpy as np\n", "import numpy as np\nimport scipy.stats\n", SAVED),
+    Mutant(
+        FORECASTER,
+        "import numpy as np\n\nfrom",
+        "import numpy as np\nimport scipy.stats\nfrom",
+        SAVED,
+    ),
     Mutant(
         "tsattn/forecasters/linear.py",
         'self.kind == "dlinear" or loss',
@@ -256,6 +256,18 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
     Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "length = (x.shape[1] - start[rows])",
+        "length = (x.shape[1] - 0 * start[rows])",
+        f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
+    ),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        ".ceil().clamp_min(0).long()",
+        ".ceil().long()",
+        f"{PERIOD}::test_a_short_series_beside_a_long_one_is_read_step_by_step",
+    ),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
@@ -333,19 +345,28 @@ MUTANTS = [
         "tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING
     ),
     Mutant(
-        "tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "axis=1) <= _GRID",
+        "axis=1) < _GRID",
+        "tests/data/test_windows.py",
     ),
     Mutant(
-        "tsattn/data/windows.py", "& (quarter == k)", "& (quarter <= k)", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "& (quarter == k)",
+        "& (quarter <= k)",
+        "tests/data/test_windows.py",
     ),
     Mutant(
-        "tsattn/data/windows.py", "np.minimum(_GRID, count / 2)", "_GRID", "tests/test_windows.py"
+        "tsattn/data/windows.py",
+        "np.minimum(_GRID, count / 2)",
+        "_GRID",
+        "tests/data/test_windows.py",
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
         "made if values is None",
         "made if values",
-        "tests/test_pretrained.py",
+        "tests/forecasters/test_pretrained.py",
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",
@@ -358,6 +379,12 @@ MUTANTS = [
         "shape.n_tokens, weighed=True)",
         "shape.n_tokens)",
         PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
+        "pinball(self.average, x",
+        "pinball(self.network, x",
+        f"{PRETRAINING}::test_the_averaged_weights_are_validated",
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",
@@ -400,7 +427,31 @@ MUTANTS = [
         "History(panel), History(panel)",
         TUNED,
     ),
+    Mutant(
+        TUNING_FILE,
+        "future[rows >= stops[:, None]] = np.nan",
+        "pass",
+        f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
+    ),
     Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
+    Mutant(
+        AUTO,
+        "(candidate.by_row or trial.seconds <",
+        "(candidate.by_row and trial.seconds <",
+        f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
+    ),
+    Mutant(
+        AUTO,
+        "spread[known][:, 1], -spread[known][:, 0]",
+        "-spread[known][:, 0], spread[known][:, 1]",
+        f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
+    ),
+    Mutant(
+        AUTO,
+        "np.where(np.isnan(errors), np.nan, total[0])",
+        "np.where(False, np.nan, total[0] + 0 * np.nan_to_num(errors))",
+        f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
+    ),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),

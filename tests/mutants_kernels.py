@@ -2,19 +2,19 @@
 
 from mutants import Mutant
 
-KERNELS = "tests/test_kernels.py"
-GROUPED = "tests/test_grouped.py"
-GROUPS = "tests/test_groups.py"
-BANDS = "tests/test_bands.py"
-WINDOWED = "tests/test_windowed.py"
-FUSED = "tests/test_fused.py"
-CACHE = "tests/test_cache.py"
-SCORES = "tests/test_scores.py"
-VARIANTS = "tests/test_variants.py"
-NN = "tests/test_nn.py"
-MIXING = "tests/test_mixing.py"
-FEEDFORWARD = "tests/test_feedforward.py"
-MATRICES = "tests/test_matrices.py"
+KERNELS = "tests/kernels/test_backends.py"
+GROUPED = "tests/kernels/test_grouped_queries.py"
+GROUPS = "tests/kernels/test_groups.py"
+BANDS = "tests/kernels/test_bands.py"
+WINDOWED = "tests/kernels/test_windowed.py"
+FUSED = "tests/kernels/test_fused.py"
+CACHE = "tests/nn/test_cache.py"
+SCORES = "tests/nn/test_scores.py"
+VARIANTS = "tests/nn/test_variants.py"
+NN = "tests/nn/test_networks.py"
+MIXING = "tests/forecasters/test_channel_mixing.py"
+FEEDFORWARD = "tests/nn/test_feedforward.py"
+MATRICES = "tests/matrices/test_matrices.py"
 
 MUTANTS = [
     # levels, patterns and the reference

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 
 from tsattn import benchmark
 from tsattn.benchmark import REQUIRED, Suite, current_commit, find_record, read_table, run_suite
@@ -563,7 +564,7 @@ def test_committed_records_are_found_by_the_settings_of_today(name, data_dir):
     """The hash of a configuration must not move with the objects that hold it: recorded runs would
     be run again.
     """
-    root = Path(__file__).resolve().parents[1] / "benchmarks"
+    root = ROOT / "benchmarks"
     suite = Suite.from_toml(
         root / "suite" / f"{name}.toml", datasets=("ETTh1",), horizons=(96, 336)
     )

@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 
-import covariate_tables
+import covariate_forecasters
 import numpy as np
 import pandas as pd
 import pytest
 import ranks
 import torch
+from checkout import ROOT
 from sklearn.base import clone
-from test_estimator import attention, linear, long_frame, wide_frame
+from small_forecasters import attention, linear
+from tables import covariate_frame, fill_future, long_frame, wide_frame
 
 from tsattn import benchmark
 from tsattn.benchmark import Suite, run_suite
@@ -36,7 +37,6 @@ from tsattn.storage import read_rows
 from tsattn.training.processes import DDPSettings, processes_for, run_processes
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).resolve().parents[1]
 # Two processes add up in another order than one: float32 rounding, a little more after many steps.
 LOSS_RTOL = 1e-4
 FORECAST_ATOL = 2e-5
@@ -425,9 +425,9 @@ def test_wide_frames_stay_whole():
 
 
 def test_covariates_go_with_their_series():
-    df = covariate_tables.long_frame()
-    model = covariate_tables.attention(**covariate_tables.EVERY).fit(df)
-    future = covariate_tables.filled(model.make_future_frame())
+    df = covariate_frame()
+    model = covariate_forecasters.attention(**covariate_forecasters.EVERY).fit(df)
+    future = fill_future(model.make_future_frame())
     whole = model.predict(df, future=future)
     for order in (future, future.sample(frac=1, random_state=0)):
         pd.testing.assert_frame_equal(

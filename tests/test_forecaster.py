@@ -11,6 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+from tables import long_table, wide_table
 
 from tsattn import forecaster as module
 from tsattn import levels
@@ -28,27 +29,15 @@ from tsattn.training.settings import Training
 H = 3
 
 
-def long_frame(n_series=2, n_rows=30, names=("unique_id", "ds", "y"), freq="D", tz=None):
+def long_frame(n_series=2, n_rows=30, **index):
     rng = np.random.default_rng(0)
-    stamps = pd.date_range("2024-01-01", periods=n_rows, freq=freq, tz=tz)
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {names[0]: f"s{i}", names[1]: stamps, names[2]: rng.normal(size=n_rows) + 10 * i}
-            )
-            for i in range(n_series)
-        ],
-        ignore_index=True,
-    )
+    values = [rng.normal(size=n_rows) + 10 * i for i in range(n_series)]
+    return long_table(values, **index)
 
 
 def wide_frame(n_rows=30, **index):
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        rng.normal(size=(n_rows, 2)),
-        columns=["load", "heat"],
-        index=pd.date_range("2024-01-01", periods=n_rows, freq="h", **index),
-    )
+    values = np.random.default_rng(0).normal(size=(n_rows, 2))
+    return wide_table(values, ["load", "heat"], **index)
 
 
 @pytest.mark.parametrize("level", [1, 50, 80, 90, 95, 97.5, 99, 99.9])
@@ -460,3 +449,14 @@ def test_names_of_a_wide_answer_are_not_compared_each_with_each():
     assert Naive(1).fit(wide).predict().columns.tolist() == [str(name) for name in names]
     levels.refuse_twice(names)
     assert len(compared) < 4 * len(names)
+
+
+def test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not():
+    model = Naive(H).fit(long_frame())
+    model.summary_ = {"steps": 7}
+    with pytest.raises(ValueError, match="the table is empty"):
+        model.fit(long_frame()[:0])
+    assert model.summary_ == {"steps": 7}
+    model.fit(wide_frame())
+    assert "summary_" not in vars(model)
+    assert list(model.predict().columns) == ["load", "heat"]

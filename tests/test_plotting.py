@@ -308,6 +308,15 @@ def test_bands_stop_at_zero_where_the_history_is_never_negative():
     assert bands(plot_forecast(frame, answer))["80% interval"].min() == -1
 
 
+def test_values_below_zero_after_the_history_leave_the_bands_alone():
+    frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=1)
+    answer["naive-lo-80"] = -1.0
+    later = answer[["unique_id", "ds"]].assign(y=-2.0)
+    ax = plot_forecast(pd.concat([frame, later]), answer)
+    assert line(ax, "truth").get_ydata().min() == -2
+    assert bands(ax)["80% interval"].min() == 0
+
+
 def test_a_history_with_holes_is_drawn_with_holes_and_goes_on_from_what_is_known():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=1)
     frame.loc[[20, 38, 39], "y"] = np.nan

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 
 from tsattn.storage import is_special, write_atomic
 
-ROOT = Path(__file__).parents[1]
 TRAIN = ["--horizon", "4", "--max-epochs", "1", "--context", "16"]
 
 

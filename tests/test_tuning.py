@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from test_estimator import attention, linear, long_frame, wide_frame
+from small_forecasters import attention, linear
+from tables import long_frame, wide_frame
 
 from tsattn.data.frames import from_long
 from tsattn.data.schema import Schema

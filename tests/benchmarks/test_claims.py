@@ -1,0 +1,273 @@
+"""What the pages say in words about records: each figure is computed here and looked for on the
+page.
+"""
+
+import re
+from statistics import fmean, median
+
+import pytest
+import records
+from checkout import ROOT
+from paper import in_context, language_model, width_sweep
+from paper import page as paper
+from pretraining_study import page as study
+from suite import page as suite
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def said(page):
+    """A page as one line, without list marks."""
+    return " ".join(
+        (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\n- ", "\n").split()
+    )
+
+
+def headline():
+    return suite.read_suite(RESULTS, suite.HEADLINE, suite.VARIANTS)
+
+
+def pairs_of_the_suite():
+    found = []
+    for (dataset, _), cell in records.cells(headline(), "dataset", "horizon").items():
+        of = records.by(cell, "model")
+        if ("mlr",) in of and ("standard",) in of:
+            means = [
+                [fmean(row[score] for row in of[name,]) for score in ("mse", "mae")]
+                for name in ("mlr", "standard")
+            ]
+            found.append((dataset, *(ours - theirs for ours, theirs in zip(*means, strict=True))))
+    apart = [each for each in found if any(each[1:])]
+    assert {each[0] for each in apart} == {"weather"}
+    lower = [sum(each[score] < 0 for each in found) for score in (1, 2)]
+    yield f"In {len(found) - len(apart)} of {len(found)} cells `mlr` and `standard` have the same scores"
+    yield f"`mlr` has the lower MSE in {lower[0]} and the lower MAE in {lower[1]}."
+
+
+def beyond_the_map():
+    cells = 0
+    beyond = {}
+    for (dataset, horizon), cell in records.cells(headline(), "dataset", "horizon").items():
+        by_model = records.by(cell, "model")
+        for (name,), runs in by_model.items():
+            if runs[0]["config"].get("linear_skip") == "least_squares":
+                cells += 1
+                if any(row["best_epoch"] for row in runs):
+                    solved = fmean(row["mse"] for row in by_model["least_squares",])
+                    change = f"{100 * (fmean(row['mse'] for row in runs) / solved - 1):.1f}%"
+                    beyond.setdefault(name, {})[dataset, horizon] = change
+    assert {place for of in beyond.values() for place in of} == {
+        ("weather", h) for h in (96, 192, 336)
+    }
+    kept = cells - sum(len(of) for of in beyond.values())
+    yield f"Every seed keeps the map in {kept} of {cells} cells"
+    yield "`mlr` changes the MSE of the map by {}, {} and {}".format(*beyond["mlr"].values())
+    yield "`standard` by {}, {} and {}".format(*beyond["standard"].values())
+
+
+def beside_published():
+    known = suite.read_published(RESULTS)
+    counts = {}
+    for (dataset, horizon), cell in records.cells(headline(), "dataset", "horizon").items():
+        ours = [
+            fmean(row[score] for row in cell if row["model"] == "mlr") for score in ("mse", "mae")
+        ]
+        for who, scores in suite.beside(known, dataset).items():
+            for score, mine, theirs in zip(("MSE", "MAE"), ours, scores[str(horizon)], strict=True):
+                word = (
+                    "level"
+                    if abs(mine - theirs) < 0.0005
+                    else "lower"
+                    if mine < theirs
+                    else "higher"
+                )
+                found = counts.setdefault(who, {}).setdefault(
+                    score, dict.fromkeys(("lower", "level", "higher"), 0)
+                )
+                found[word] += 1
+    rival = counts["PatchTST/42"]
+    best = counts["best published"]
+    assert {sum(of.values()) for each in counts.values() for of in each.values()} == {20}
+    yield "beside PatchTST/42: MSE lower in {lower} cells, level in {level} and higher in {higher} of 20".format(
+        **rival["MSE"]
+    )
+    yield "MAE lower in {lower}, level in {level} and higher in {higher}. Level is".format(
+        **rival["MAE"]
+    )
+    yield "best published: MSE lower in {lower} cells, level in {level} and higher in {higher} of 20".format(
+        **best["MSE"]
+    )
+    yield "MAE lower in {lower}, level in {level} and higher in {higher}.".format(**best["MAE"])
+
+
+def speed():
+    rolled = {
+        row["peer"]: row
+        for row in records.read_rows(RESULTS / "peers.jsonl")
+        if row["kind"] == "rolling"
+    }
+    most = rolled["neuralforecast"]["ratio"] / rolled["bare"]["ratio"]
+    yield f"no evaluation that runs this network can be more than {most:.2f} times as fast as neuralforecast"
+
+
+def regression():
+    runs = paper.read_in_context(RESULTS)
+    errors = {}
+    for key, some in records.by(runs, *in_context.SETTING, "width", "variant").items():
+        errors.setdefault(key[:-1], {})[key[-1]] = fmean(row["error"] for row in some)
+    assert min(error for of in errors.values() for error in of.values()) >= 0.1
+    behind = [
+        key[:2]
+        for key, of in errors.items()
+        if any(of[n] >= of.get("standard_8", 9) for n in of if n[0] != "s")
+    ]
+    assert behind == [("turns", 16)]
+    (last,) = [of for key, of in errors.items() if key[:2] == ("turns", 16) and "standard_8" in of]
+    told = tuple(f"{last[name]:.3f}" for name in ("standard_8", "btt", "mlr"))
+    yield "`standard_8` ends with {}, `btt` with {} and `mlr` with {}.".format(*told)
+    stuck = [(key[1], key[-1]) for key, of in errors.items() if of.get("standard_8", 0) > 1]
+    assert stuck == [(8, 16)]
+    rows = [
+        r
+        for r in records.read_rows(RESULTS / in_context.FILE)
+        if r["variant"] == "standard_8" and r["dim"] == 8
+    ]
+    high = [
+        row["error"] > 1
+        for row in rows
+        if row["width"] == 32 and row["steps"] == 3000 and row["rate"] == 0.003
+    ]
+    low = [
+        row["error"] > 1
+        for row in rows
+        if row["width"] == 32 and row["steps"] == 3000 and row["rate"] == 0.0015
+    ]
+    assert (sum(high), len(high), sum(low), len(low)) == (2, 3, 0, 3)
+    step = {dim: (dim + 1) / (2 * dim - 1 + dim + 1) for dim in (8, 16, 32)}
+    yield f"at best {step[8]:.3f} at d = 8, {step[16]:.3f} at d = 16 and {step[32]:.3f} at d = 32"
+
+
+def text():
+    rows = paper.read_language_model(RESULTS)
+    cells = paper.settled(rows)
+    test = {
+        (w, name, row["seed"]): row["test"] for (w, name), some in cells.items() for row in some
+    }
+
+    def apart(ours, theirs):
+        return [
+            test[at] - test[at[0], theirs, at[2]]
+            for at in test
+            if at[1] == ours and (at[0], theirs, at[2]) in test
+        ]
+
+    for name in language_model.VARIANTS[1:]:
+        found = apart(name, "standard")
+        yield f"`{name}` {sum(each < 0 for each in found)} of {len(found)}"
+    turned = apart("mlr_rotary", "standard_rotary")
+    lower = f"`mlr_rotary` is lower than it in {sum(d < 0 for d in turned)} of {len(turned)} pairs"
+    yield f"{lower}, by {-fmean(turned):.4f} in the mean"
+    choices = [row for row in rows if row["kind"] == "rate"]
+    ends = sum(row["chosen"] in (min(row["rates"]), max(row["rates"])) for row in choices)
+    yield f"in {ends} of {len(choices)} choices it is the lowest or the highest of the three tried"
+    seeds = {at: len(some) for at, some in cells.items()}
+    assert {n for (w, name), n in seeds.items() if w < 128} == {3}
+    assert {name for (w, name), n in seeds.items() if w == 128 and n != 2} == {"mlr_rotary"}
+
+
+def rates():
+    rows = paper.read_width_sweep(RESULTS)
+    moved = {}
+    cost = {}
+    for name in dict.fromkeys(row["structure"] for row in rows):
+        for rule in width_sweep.RULES:
+            narrow, wide = (paper.curve(rows, name, rule, width) for width in (32, 128))
+            moved.setdefault(rule, {})[name] = paper.optimum(wide)[0] - paper.optimum(narrow)[0]
+            cost.setdefault(rule, []).append(paper.price(narrow, wide))
+    told = {
+        r: (
+            *(f"{pick(moved[r].values()):+.1f}" for pick in (min, max, median)),
+            f"{median(cost[r]):.3f}",
+        )
+        for r in cost
+    }
+    moves = "the best rate moves by {} to {} powers of two, median {}; the median price is {} nats."
+    yield "With the rule, from width 32 to 128 " + moves.format(*told["with"])
+    yield "Without it, by {} to {}, median {}; the median price is {} nats.".format(
+        *told["without"]
+    )
+    steadier = sum(abs(moved["with"][name]) < abs(moved["without"][name]) for name in moved["with"])
+    yield f"It moves less with the rule for {steadier} of {len(moved['with'])} structures."
+
+
+def forecasting():
+    cells = paper.chosen(records.read_rows(RESULTS / "paper_etth1.jsonl"))
+    found = {
+        name: [paper.change(cells, (h, name)) for h in (96, 192, 336)] for name in ("mlr2", "mlr4")
+    }
+    below = {name: sum(fmean(each) < 0 for each in of) for name, of in found.items()}
+    spans = [suite.interval(each) for of in found.values() for each in of]
+    yield f"at {below['mlr2']} of 3 horizons with two levels and at {below['mlr4']} of 3 with four"
+    yield f"but {sum(high < 0 for _, high in spans)} of {len(spans)} intervals lie below zero"
+    assert all(fmean(of[2]) > fmean(of[0]) for of in found.values()), (
+        "no gain that grows with the horizon"
+    )
+
+
+def across_series():
+    rows = study.compared(records.read_rows(RESULTS / study.groups.FILE))
+    (solved,), (true,) = (
+        [of for (way, arm), of in records.by(rows, "way", "arm").items() if (way, arm) == wanted]
+        for wanted in (("residual", "none, trained on plain"), ("truth", "none, trained on plain"))
+    )
+    percents = {
+        name: f"{100 * (fmean(row[name] for row in solved) - 1):+.0f}%" for name in study.COUPLED
+    }
+    known = f"{100 * (fmean(row['columns'] for row in true) - 1):+.0f}%"
+    yield (
+        "a regression inside the window changes the loss of the network without columns by "
+        f"{percents['columns']}, and knowledge of the true effect by {known}."
+    )
+    yield (
+        f"The regression changes the loss by {percents['linear']} where columns act linearly, by {percents['season']} "
+        f"where their gain follows the season, by {percents['drift']} where coefficients drift, and by "
+        f"{percents['decoys']} on columns that have no effect"
+    )
+
+
+def means_of_the_map_and_zero():
+    rows = suite.read_pretrained(RESULTS)
+    of = {}
+    for (dataset, model), some in records.by(rows, "dataset", "model").items():
+        of.setdefault(dataset, {})[model] = fmean(row["mse"] for row in some)
+    lower = [
+        name
+        for name, mse in of.items()
+        if mse["map + zero"] < min(mse["least_squares"], mse["zero"])
+    ]
+    assert len(lower) == len(of) == 5
+    yield "mean of `zero` and the map has a lower MSE than both on all five tables."
+
+
+CLAIMS = {
+    "../README.md": (means_of_the_map_and_zero,),
+    "findings.md": (across_series,),
+    "benchmarks.md": (pairs_of_the_suite, beyond_the_map, beside_published),
+    "speed.md": (speed,),
+    "paper.md": (regression, text, rates, forecasting),
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "claims"), [(page, each) for page, of in CLAIMS.items() for each in of]
+)
+def test_the_page_says_what_the_records_say(page, claims):
+    text = said(page)
+    found = list(claims())
+    assert found
+    assert [claim for claim in found if claim not in text] == []
+
+
+def test_a_claim_that_no_record_bears_out_is_seen():
+    claim = next(pairs_of_the_suite())
+    assert re.sub(r"\d+", "18", claim, count=1) not in said("benchmarks.md")

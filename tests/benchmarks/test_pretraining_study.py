@@ -1,0 +1,250 @@
+"""The study of attentions of the pretrained network: its arms and what they look at."""
+
+import dataclasses
+import json
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("records")
+from checkout import ORIGIN
+from pretraining_study import floor, page
+from pretraining_study.run import ARMS, RANKS, StudyNetwork, detect_second, multiply_adds
+
+from tsattn.pretrained.network import QUANTILES, ZeroConfig
+from tsattn.pretrained.period import Seasons
+from tsattn.pretrained.synthetic import make
+
+HOURS = torch.arange(24.0 * 21)
+
+
+def network_of(name, **config):
+    sizes = {"d_model": 48, "n_heads": 2, "n_layers": 2, "d_ff": 32, **config}
+    network = StudyNetwork(
+        ARMS[name], ZeroConfig(**sizes), generator=torch.Generator().manual_seed(0)
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    return network.eval()
+
+
+def seasons_of(period):
+    """Seasons by their length alone, without a cycle."""
+    period = torch.tensor([period])
+    strength = torch.ones(1)
+    return Seasons(period, period, strength, strength, strength < 0)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_each_arm_reads_each_series_by_itself_and_learns(name):
+    network = network_of(name)
+    x = torch.from_numpy(make(6, 500, seed=3)).double()
+    x[1, :100] = torch.nan
+    together = network.forecast(x, 30)
+    assert together.isfinite().all()
+    alone = torch.cat([network.forecast(x[i : i + 1], 30) for i in range(6)])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
+    network.train()
+    network(x, 30)[0].square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_arms_differ_in_what_they_look_at():
+    x = (torch.sin(2 * torch.pi * HOURS / 24) + torch.sin(2 * torch.pi * HOURS / 168))[
+        None
+    ].double()
+    answers = [
+        network_of(name).forecast(x, 24)
+        for name in ("phase", "cycle", "phase and cycle", "halving blocks")
+    ]
+    for i, one in enumerate(answers):
+        assert all((one - other).abs().max() > 1e-4 for other in answers[:i])
+
+
+def test_groups_of_the_levels():
+    network = network_of("phase of two seasons, or near")
+    tokens = network._cut(seasons_of(24), 24 * 21, 24, 64)
+    network.second = torch.tensor([7])
+    network.n_steps = torch.tensor([24 * 21])
+    phase, second = network._places(tokens, torch.tensor([24])).groups
+    assert (phase[0] == tokens.index % 3).all()
+    assert (second[0] == tokens.cycle()[0] % 7).all()
+    network.second = torch.tensor([0])
+    near = network._places(tokens, torch.tensor([24])).groups[1][0]
+    assert near.min() >= 0
+    assert near.diff().count_nonzero() == (len(near) + 4) // 8
+    for name, whole in (("phase", True), ("phase, near from the origin", False)):
+        again = network_of(name)
+        again.n_steps = torch.tensor([24 * 21])
+        mine = again._places(tokens, torch.tensor([24])).groups[1]
+        assert (mine.diff() == near.diff()).all()
+        assert bool(mine.min() >= 0) == whole, (
+            "only those of the shipped weights have negative parts"
+        )
+    halving = network_of("halving blocks")
+    halving.n_steps = torch.tensor([24 * 21])
+    halves = halving._places(tokens, torch.tensor([24])).groups
+    assert [each.unique().tolist() for each in halves] == [[0, 1], [0, 1, 2, 3]]
+
+
+def test_second_season_is_that_of_the_cycles():
+    day = torch.arange(24 * 70) // 24
+    weekly = torch.sin(2 * torch.pi * torch.arange(24.0 * 70) / 24) + 2.0 * (day % 7 > 4)
+    noise = torch.randn(24 * 70, generator=torch.Generator().manual_seed(0))
+    x = torch.stack([weekly, noise + weekly, noise]).double()
+    x[0, 30:90] = torch.nan
+    assert detect_second(x, torch.tensor([24, 24, 0])).tolist() == [7, 7, 0]
+
+
+def test_tokens_of_eight_steps_have_phases_too():
+    network = network_of("phase, plain")
+    seasons = seasons_of(20)
+    network.n_steps = torch.tensor([200])
+    tokens = network._cut(seasons, 200, 24, 64)
+    phase = network._places(tokens, seasons.period).groups[0][0]
+    centre = 8 * tokens.index + 4
+    assert phase.unique().tolist() == [0, 1]
+    assert (phase == (centre % 20 >= 10)).all()
+
+
+def test_borrowed_season_depends_on_the_series_alone_and_is_another_one():
+    own = network_of("phase")
+    lent = network_of("phase of a borrowed season")
+    x = torch.from_numpy(make(64, 300, seed=5)).double()
+    mine = own.look(x, 9)[1].period
+    theirs = lent.look(x, 9)[1].period
+    assert (lent.look(x.flip(0), 9)[1].period == theirs.flip(0)).all()
+    assert (mine != theirs).float().mean() > 0.5
+
+
+def test_multiply_adds_count_the_products():
+    counts = {
+        name: multiply_adds(network_of(name))
+        for name in ("standard", "phase", "phase, bilinear BTT")
+    }
+    assert (
+        counts["standard"]
+        < counts["phase"]
+        < counts["phase, bilinear BTT"]
+        < 2 * counts["standard"]
+    )
+    assert all(sum(ranks) == 24 for ranks in RANKS.values())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        network_of("phase").config.d_model = 3
+
+
+# --- the page
+
+
+def row(arm, seed, validation, mase, **changes):
+    whole = {
+        "kind": "arm",
+        "arm": arm,
+        "d_model": 96,
+        "steps": 200,
+        "seed": seed,
+        "multiply_adds": 29_000_000,
+    }
+    whole |= {
+        "core_seconds": 50.0,
+        "validation": validation,
+        "columns": [[mase, 0.7], [0.8, 0.5], [0.7, 0.6]],
+    }
+    tasks = {
+        name: [factor * mase, 0.5] for name, factor in (("one", 1.0), ("two", 1.1), ("three", 0.9))
+    }
+    return {**whole, "tasks": tasks, **ORIGIN, **changes}
+
+
+def write(folder, rows):
+    (folder / page.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return folder
+
+
+def test_the_table_compares_with_standard_attention_seed_by_seed(tmp_path):
+    assert page.study(tmp_path) == "No run is recorded yet."
+    rows = [row("standard", seed, 0.40 + 0.01 * seed, 1.0) for seed in range(3)]
+    rows += [row("phase", seed, 0.9 * (0.40 + 0.01 * seed), 0.8) for seed in range(3)]
+    rows += [
+        row("cycle", 5, 0.5, 1.0),
+        row("phase", 0, 0.3, 0.7, steps=2000),
+        row("phase", 0, 0.2, 0.7, d_model=48),
+    ]
+    small, large = page.study(write(tmp_path, rows)).split("2,000 steps")
+    lines = small.splitlines()
+    phase, standard, cycle = (
+        next(x for x in lines if x.startswith(f"| {arm} "))
+        for arm in ("phase", "standard", "cycle")
+    )
+    assert lines.index(phase) < lines.index(standard) < lines.index(cycle)
+    assert "0.3690 | -10.0 (-10.0,-10.0) | -20.0 (-20.0,-20.0) | +0.0 (+0.0,+0.0) |" in phase
+    assert "0.4100" in standard
+    assert "%" not in standard
+    assert "(" not in cycle  # no seed of its own to compare with
+    assert "0.3000" in large
+
+
+def test_the_picture_shows_widths_where_both_arms_have_them(tmp_path):
+    rows = [
+        row(arm, 0, 0.4, 1.0, d_model=d, multiply_adds=d * 10**6)
+        for arm in page.SCALED
+        for d in (96, 48)
+    ]
+    (panel,) = page.scaling(write(tmp_path, [*rows, row("phase", 0, 0.4, 1.0, steps=2000)]))
+    assert [point[0] for point in panel["lines"]["standard"]] == [48, 96]
+
+
+def test_a_repeated_record_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="phase"):
+        page.study(write(tmp_path, 2 * [row("phase", 0, 0.3, 0.8)]))
+
+
+# --- the floor of the loss
+
+
+@pytest.mark.parametrize("law", floor.LAWS)
+def test_the_true_quantiles_hold_what_they_promise_and_no_others_lose_less(law):
+    x, mean, deviation = floor.LAWS[law](np.random.default_rng(0), 200, 24)
+    assert x.shape == (floor.N_SERIES, 224)
+    assert mean.shape == deviation.shape == (floor.N_SERIES, 24)
+    errors = (x[:, 200:] - mean) / deviation
+    assert np.abs(errors.mean(0)).max() < 0.25
+    assert errors.std() == pytest.approx(1, abs=0.05)
+    z = torch.tensor([NormalDist().inv_cdf(q) for q in QUANTILES], dtype=torch.float64)
+    context = torch.from_numpy(x[:, :200])
+    truth = torch.from_numpy(x[:, 200:])
+    middle, spread = (
+        torch.from_numpy(np.ascontiguousarray(v))[..., None] for v in (mean, deviation)
+    )
+    least = floor.loss(middle + spread * z, truth, context)
+    for other in (
+        middle + 1.3 * spread * z,
+        middle + 0.7 * spread * z,
+        middle + 0.4 * spread + spread * z,
+    ):
+        assert floor.loss(other, truth, context) > least
+
+
+def test_the_floor_is_recorded_once_and_shown(tmp_path):
+    path = tmp_path / floor.FILE
+    assert page.bounds(tmp_path) == "No run is recorded yet."
+    sizes = {
+        "kind": "floor",
+        "n_steps": 36,
+        "horizon": 12,
+        "weights": "w",
+        "loss": 0.4,
+        "bound": 0.32,
+        "ratio": 1.25,
+    }
+    rows = [
+        {**sizes, "law": "a", **ORIGIN},
+        {**sizes, "law": "a", "n_steps": 256, "ratio": 1.014, **ORIGIN},
+    ]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    cells = [cell.strip() for cell in page.bounds(tmp_path).splitlines()[2].split("|")]
+    assert cells == ["", "a", "+25.0%", "+1.4%", ""]

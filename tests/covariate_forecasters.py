@@ -1,0 +1,49 @@
+"""A small forecaster of tables with covariates, and what it gains from them."""
+
+import numpy as np
+
+from tsattn.evaluate.rolling import roll
+from tsattn.forecasters.attention import AttentionForecaster
+
+TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
+NET = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "d_ff": 8,
+    "patch_len": 4,
+    "patch_stride": 2,
+    "dropout": 0.1,
+}
+# Settings under which it learns what a column does.
+LEARN = {
+    "context": 24,
+    "d_model": 16,
+    "d_ff": 32,
+    "patch_stride": 4,
+    "dropout": 0.0,
+    "learning_rate": 1e-2,
+    "batch_size": 32,
+    "max_epochs": 8,
+    "patience": None,
+}
+EVERY = {
+    "past_cols": ("temp",),
+    "future_cols": ("promo", "price"),
+    "static_cols": ("kind", "size"),
+    "calendar": ("weekday",),
+}
+H = 4
+
+
+def attention(horizon=H, **kwargs):
+    return AttentionForecaster.from_settings(horizon=horizon, **{**TINY, **NET, **kwargs})
+
+
+def rolling_error(frame, **kwargs):
+    """MAE over every window of the last quarter of one series, learnt from the rows before."""
+    model = attention(H, **{**LEARN, **kwargs})
+    cut = len(frame) * 3 // 4
+    model.fit(frame[:cut])
+    panel = model.read(frame)
+    return roll(model, panel, np.arange(cut, len(frame) - H + 1), keep=False).mae_original

@@ -1,0 +1,575 @@
+"""Columns beside the target: read, checked, kept with their series, handed to the network in their
+time.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from checkout import ROOT
+from covariate_forecasters import EVERY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import covariate_frame, wide_covariate_frame
+
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.cycles import CYCLES, choose_cycles, cycle_features
+from tsattn.data.encoding import CovariateEncoder, CovariateHistory
+from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
+from tsattn.data.joining import continued_panel
+from tsattn.data.schema import Schema
+from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.nn.config import ARCHITECTURES, READS, ModelConfig
+from tsattn.nn.covariates import StepNetwork
+from tsattn.nn.heads import HEADS
+from tsattn.nn.models import build_model
+
+MOVING = ("temp", "promo", "price")
+STATIC = ("kind", "size")
+COLUMNS = CovariateColumns.checked(**EVERY)
+
+
+def panel(frame=None, **kwargs):
+    return from_long(
+        covariate_frame() if frame is None else frame,
+        Schema(past_cols=MOVING, static_cols=STATIC),
+        **kwargs,
+    )
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_columns_travel_with_their_rows():
+    frame = covariate_frame()
+    found = panel(frame.sample(frac=1, random_state=0))
+    np.testing.assert_array_equal(found.covariates.values, frame[list(MOVING)].to_numpy(float))
+    assert found.covariates.static.tolist() == [["a", 1.0], ["b", 2.0], ["a", 3.0]]
+    assert found.covariates.columns == MOVING
+    np.testing.assert_array_equal(found.values[:, 0], frame["y"])
+    for part in (
+        found.rows(5, -7),
+        found.last(9),
+        found.until(np.array([8, 9, 10])),
+        found.rows(3, 4),
+    ):
+        at = pd.MultiIndex.from_arrays([np.repeat(part.ids, part.lengths), part.times])
+        wanted = frame.set_index(["unique_id", "ds"]).loc[at, list(MOVING)]
+        np.testing.assert_array_equal(part.covariates.values, wanted.to_numpy(float))
+        assert part.covariates.static is found.covariates.static
+
+
+def test_panels_without_covariates_are_as_they_were():
+    plain = from_long(covariate_frame())
+    assert plain.covariates is None
+    assert plain.fingerprint() != panel().fingerprint()
+    one = replace(panel(), covariates=None)
+    assert one.fingerprint() == plain.fingerprint()
+
+
+@pytest.mark.parametrize("column", [*MOVING, *STATIC])
+def test_every_covariate_is_in_the_fingerprint(column):
+    frame = covariate_frame()
+    changed = frame.copy()
+    if column in STATIC:
+        changed.loc[frame["unique_id"] == "s1", column] = "c" if column == "kind" else 7
+    else:
+        changed.loc[100, column] = not frame.loc[100, column] if column == "promo" else 7
+    assert panel(frame).fingerprint() != panel(changed).fingerprint()
+
+
+def test_tables_come_back():
+    again = from_long(to_long(panel()), Schema(past_cols=MOVING, static_cols=STATIC))
+    assert again.fingerprint() == panel().fingerprint()
+    wide = from_wide(wide_covariate_frame(), Schema(past_cols=["temp", "promo"]))
+    assert wide.ids.tolist() == ["s0", "s1"]
+    pd.testing.assert_frame_equal(
+        to_wide(wide), wide_covariate_frame().astype(float), check_freq=False
+    )
+    melted = to_long(wide)
+    assert melted.columns.tolist() == ["unique_id", "ds", "y", "temp", "promo"]
+    assert (
+        melted[melted["unique_id"] == "s1"]["temp"].tolist()
+        == wide_covariate_frame()["temp"].tolist()
+    )
+
+
+def test_panels_are_continued_with_their_covariates():
+    whole = panel()
+    assert (
+        continued_panel(whole.until(40), whole.rows(35, None)).fingerprint() == whole.fingerprint()
+    )
+    wide = from_wide(
+        wide_covariate_frame().reset_index(names="ds"), Schema(past_cols=["temp", "promo"])
+    )
+    assert continued_panel(wide.until(40), wide.rows(40, None)).fingerprint() == wide.fingerprint()
+    names = {"y": "sold", "temp": "y", "promo": "ds", "ds": "day"}
+    swapped = from_long(
+        covariate_frame().rename(columns=names),
+        Schema(time_col="day", target_col="sold", past_cols=["y", "ds"]),
+    )
+    assert (
+        continued_panel(swapped.until(40), swapped.rows(35, None)).fingerprint()
+        == swapped.fingerprint()
+    )
+    other = panel(covariate_frame().assign(size=9))
+    with pytest.raises(
+        ValueError,
+        match=r"series 's0': static column 'size' holds 1\.0 and 9\.0 .*one value in a series",
+    ):
+        continued_panel(whole.until(40), other.rows(40, None))
+
+
+def spoiled(column, value, row=100):
+    frame = covariate_frame().astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: panel(spoiled("temp", np.nan)),
+            r"series 's1': column 'temp' is missing \(NaN\) at 2024-06-01.*missing='ffill'",
+        ),
+        (
+            lambda: panel(spoiled("price", "cheap")),
+            "series 's1': column 'price' holds 'cheap' at 2024-06-01.*must be numbers",
+        ),
+        (
+            lambda: panel(spoiled("price", np.inf)),
+            "'price' holds inf at 2024-06-01.*must be finite",
+        ),
+        (
+            lambda: panel(spoiled("kind", None)),
+            "series 's1': static column 'kind' holds None in row 100",
+        ),
+        (
+            lambda: panel(spoiled("size", np.nan)),
+            "series 's1': static column 'size' holds nan in row 100",
+        ),
+        (
+            lambda: panel(spoiled("kind", "z")),
+            "series 's1': static column 'kind' holds 'b' and 'z', but must have one",
+        ),
+        (
+            lambda: panel(covariate_frame().assign(kind=pd.Timestamp("2024"))),
+            "'kind' must hold numbers, text or categories; got",
+        ),
+        (
+            lambda: from_long(covariate_frame(), Schema(past_cols=["rain"])),
+            "column 'rain' is missing.*past_cols= or future_cols=",
+        ),
+        (
+            lambda: from_long(covariate_frame(), Schema(static_cols=["rain"])),
+            "column 'rain' is missing.*name it by static_cols=",
+        ),
+        (
+            lambda: from_long(covariate_frame(), Schema(past_cols=["y"])),
+            "'y' is the target_col of the table and cannot be",
+        ),
+        (
+            lambda: from_wide(wide_covariate_frame(), Schema(past_cols=["rain"])),
+            "column 'rain' is missing",
+        ),
+        (
+            lambda: to_panel(wide_covariate_frame(), Schema(static_cols=["temp"])),
+            r"static_cols need a long table, with rows of several series",
+        ),
+        (
+            lambda: to_panel(from_long(covariate_frame()), Schema(past_cols=["temp"])),
+            "the panel has no covariate 'temp'; make it by",
+        ),
+        (
+            lambda: panel(spoiled("temp", np.nan, 70), missing="ffill"),
+            "nothing stands before it that could be carried forward",
+        ),
+        (
+            lambda: replace(panel(), values=np.zeros((3, 1))),
+            "covariates must have the panel's 3 rows and 3 series; got 196 and 3",
+        ),
+    ],
+)
+def test_faulty_covariates_are_named(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["ffill", "interpolate", "mask"])
+def test_under_a_policy_the_last_value_is_carried_forward_and_never_a_later_one(missing):
+    frame = covariate_frame()
+    holed = frame.astype({"temp": float})
+    holed.loc[100:102, "temp"] = np.nan
+    holed = holed.drop(index=[30, 31, 120])
+    found = panel(holed, missing=missing)
+    expected = frame.astype({"promo": float})[list(MOVING)].copy()
+    expected.iloc[[30, 31, 120]] = np.nan
+    expected.iloc[100:103, 0] = np.nan
+    expected = expected.groupby(frame["unique_id"]).ffill()
+    np.testing.assert_array_equal(found.covariates.values, expected.to_numpy(float))
+    assert np.isnan(found.values[[30, 31, 120]]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("category", pd.Categorical(["x", "y", "x"]), ["x", "y", "x"]),
+        ("numbered category", pd.Categorical([3, 1, 3]), ["3", "1", "3"]),
+        ("string", pd.array(["x", "y", "x"], dtype="string"), ["x", "y", "x"]),
+        ("mixed", np.array([1, "y", 1.0], dtype=object), ["1", "y", "1"]),
+        ("Int64", pd.array([3, 1, 3], dtype="Int64"), [3.0, 1.0, 3.0]),
+        ("bool", np.array([True, False, True]), [1.0, 0.0, 1.0]),
+        ("objects", np.array([1, 2.5, True], dtype=object), [1.0, 2.5, 1.0]),
+    ],
+)
+def test_static_columns_of_many_kinds(kind, values, expected):
+    frame = pd.DataFrame({"unique_id": ["a", "b", "c"], "ds": 1, "y": 0.0, "s": values})
+    frame = pd.concat([frame, frame.assign(ds=2)])
+    assert from_long(frame, Schema(static_cols=["s"])).covariates.static[:, 0].tolist() == expected
+
+
+# --- the calendar ---------------------------------------------------------------------------------
+
+
+def test_cycles_follow_the_clock_of_the_time_zone():
+    times = pd.date_range("2024-03-01", periods=800, freq="h", tz="Europe/Berlin")
+    features = cycle_features(times, CYCLES)
+    for row in range(0, 800, 37):
+        stamp = times[row]
+        shares = {
+            "hour": stamp.hour / 24,
+            "weekday": stamp.dayofweek / 7,
+            "monthday": (stamp.day - 1) / stamp.days_in_month,
+            "month": (stamp.month - 1) / 12,
+            "yearday": (stamp.dayofyear - 1) / 366,
+        }
+        expected = [f(2 * np.pi * shares[name]) for name in CYCLES for f in (np.sin, np.cos)]
+        np.testing.assert_allclose(features[row], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("freq", "n", "expected"),
+    [
+        ("h", 24 * 400, ("hour", "weekday", "yearday")),
+        ("15min", 4 * 24 * 10, ("hour", "weekday")),
+        ("D", 100, ("weekday", "monthday")),
+        ("B", 400, ("weekday", "monthday", "yearday")),
+        ("W-MON", 120, ("yearday",)),
+        ("MS", 30, ("month",)),
+        ("QE", 30, ("month",)),
+    ],
+)
+def test_auto_takes_what_fits_and_was_seen_whole(freq, n, expected):
+    times = pd.date_range("2020-01-01", periods=n, freq=freq)
+    assert choose_cycles("auto", freq, times) == expected
+    varied = cycle_features(times, expected).std(axis=0)
+    assert (varied > 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("calendar", "freq", "message"),
+    [
+        (
+            ["hour"],
+            "D",
+            (
+                "calendar 'hour' says nothing about stamps of frequency 'D'; leave it out: it fits"
+                " with weekday"
+            ),
+        ),
+        (["weekday"], "W-MON", "says nothing about stamps of frequency 'W-MON'"),
+        (["weekday"], 1, "integer time has no calendar"),
+        (["moon"], "D", "calendar must be 'auto' or some of hour, weekday.*got 'moon'"),
+        (["weekday", "weekday"], "D", "calendar must name each cycle once"),
+        ("auto", "YS", "calendar='auto' finds no cycle"),
+        ("auto", 1, "calendar='auto' finds no cycle"),
+    ],
+)
+def test_a_calendar_that_does_not_fit_is_refused(calendar, freq, message):
+    times = pd.Index(np.arange(9)) if freq == 1 else pd.date_range("2020", periods=9, freq=freq)
+    with pytest.raises(ValueError, match=message):
+        choose_cycles(calendar, freq, times)
+
+
+# --- what a network gets to see -------------------------------------------------------------------
+
+
+def test_windows_show_past_columns_to_the_cutoff_and_known_ones_to_the_last_step():
+    found = panel()
+    frame = covariate_frame()
+    source = CovariateHistory(found, COLUMNS)
+    ends = np.array([20, 66, 100, 192])
+    windows = source.windows(ends, 6, 3)
+    weekday = cycle_features(found.times, ["weekday"])
+    for i, end in enumerate(ends):
+        np.testing.assert_array_equal(windows.past[i, :, 0], frame["temp"][end - 6 : end])
+        np.testing.assert_array_equal(
+            windows.known[i, :, :2], frame[["promo", "price"]][end - 6 : end + 3].to_numpy(float)
+        )
+        np.testing.assert_array_equal(windows.known[i, :, 2:], weekday[end - 6 : end + 3])
+    assert windows.static[:, 0].tolist() == ["a", "a", "b", "a"]
+    assert source.width(6, 3) * len(ends) == windows.past.size + windows.known.size
+    inner = windows.cut(4, 3)
+    np.testing.assert_array_equal(inner.past, windows.past[:, 2:])
+    np.testing.assert_array_equal(inner.known, windows.known[:, 2:])
+
+
+def test_windows_at_the_end_take_what_is_told_of_the_future():
+    found = panel()
+    ahead = np.random.default_rng(0).normal(size=(3, 2, 2))
+    windows = CovariateHistory(found, COLUMNS, ahead).windows(found.starts[1:], 6, 3)
+    np.testing.assert_array_equal(windows.known[:, 6:8, :2], ahead)
+    days = pd.date_range("2024-07-01", periods=2)
+    np.testing.assert_array_equal(windows.known[0, 6:8, 2:], cycle_features(days, ["weekday"]))
+    assert np.isnan(windows.known[:, 8]).all()
+    inside = CovariateHistory(found, COLUMNS).windows(found.starts[1:] - 3, 6, 3)
+    np.testing.assert_array_equal(inside.known[:, 3:, :2], windows.known[:, :6, :2])
+
+
+def test_scales_are_those_of_the_training_rows():
+    frame = covariate_frame()
+    stops = np.array([50, 40, 46])
+    encoder = CovariateEncoder.fit(COLUMNS, panel(frame), stops)
+    train = frame[
+        frame.groupby("unique_id").cumcount()
+        < frame["unique_id"].map(dict(zip(["s0", "s1", "s2"], stops, strict=True)))
+    ]
+    numbers = train[list(MOVING)].astype(float)
+    np.testing.assert_allclose(encoder.mean, numbers.mean())
+    np.testing.assert_allclose(encoder.scale, numbers.std(ddof=0))
+    late = frame.copy()
+    late.loc[frame.groupby("unique_id").cumcount(ascending=False) < 20, "temp"] *= 100
+    np.testing.assert_array_equal(
+        CovariateEncoder.fit(COLUMNS, panel(late), stops).mean, encoder.mean
+    )
+    rows = encoder.rows(panel(frame))
+    np.testing.assert_allclose(
+        rows["past"][:, 0], (frame["temp"] - encoder.mean[0]) / encoder.scale[0], rtol=1e-6
+    )
+    np.testing.assert_array_equal(rows["static"][:, :2], [[1, 0], [0, 1], [1, 0]])
+    np.testing.assert_allclose(
+        rows["static"][:, 2], (np.array([1, 2, 3]) - 2) / np.std([1, 2, 3]), rtol=1e-6
+    )
+    assert encoder.sizes == {"n_past": 1, "n_known": 4, "n_static": 3}
+    assert {name: part.shape[1] for name, part in rows.items()} == {
+        "past": 1,
+        "known": 4,
+        "static": 3,
+    }
+
+
+def test_constant_columns_are_harmless_and_vast_ones_refused():
+    frame = covariate_frame().assign(temp=3.0)
+    assert CovariateEncoder.fit(COLUMNS, panel(frame), np.array([70, 60, 66])).scale[0] == 1
+    frame["temp"] = np.linspace(-1e200, 1e200, len(frame))
+    with pytest.raises(
+        ValueError,
+        match=r"covariate 'temp': values must have squares within float64; got up to 1e\+200",
+    ):
+        CovariateEncoder.fit(COLUMNS, panel(frame), np.array([70, 60, 66]))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 5), st.integers(1, 7))
+def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
+    """What training gathers from resident tensors is what prediction cuts window by window."""
+    rng = np.random.default_rng(seed)
+    found = panel(covariate_frame(tuple(rng.integers(15, 25, 3))))
+    encoder = CovariateEncoder.fit(COLUMNS, found, found.lengths)
+    spec = WindowSpec(context, horizon)
+    ends = spec.ends(found.starts, np.zeros(3, dtype=np.int64), found.lengths)
+    tensors = {name: torch.as_tensor(rows) for name, rows in encoder.rows(found).items()}
+    values = torch.as_tensor(found.values)
+    order = torch.Generator().manual_seed(seed)
+    batches = WindowBatches(
+        values,
+        ends,
+        spec,
+        batch_size=batch,
+        generator=order,
+        covariates=tensors,
+        starts=found.starts,
+    )
+    shuffled = ends[
+        torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed)).numpy()
+    ]
+    wanted = encoder.encode(
+        CovariateHistory(found, COLUMNS).windows(shuffled, context, horizon), horizon
+    )
+    x, y, parts = zip(*batches, strict=True)
+    np.testing.assert_array_equal(torch.cat(x)[:, -1, 0], found.values[shuffled - 1, 0])
+    np.testing.assert_array_equal(torch.cat(y)[:, 0, 0], found.values[shuffled, 0])
+    for name, whole in wanted.items():
+        np.testing.assert_allclose(torch.cat([part[name] for part in parts]), whole, rtol=1e-6)
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+SIZES = {
+    "context": 20,
+    "horizon": 5,
+    "d_model": 8,
+    "d_ff": 8,
+    "n_layers": 2,
+    "patch_len": 8,
+    "patch_stride": 4,
+}
+COUNTS = {"n_past": 2, "n_known": 3, "n_static": 4}
+
+
+def network(**kwargs):
+    config = ModelConfig(**{**SIZES, "dropout": 0.0, **kwargs})
+    return build_model(config, generator=torch.Generator().manual_seed(0)).eval()
+
+
+def inputs(channels=2, seed=1, **counts):
+    counts = counts or COUNTS
+    source = torch.Generator().manual_seed(seed)
+    shapes = {
+        "past": (20, counts.get("n_past")),
+        "known": (25, counts.get("n_known")),
+        "static": (counts.get("n_static"),),
+    }
+    beside = {k: torch.randn(3, *s, generator=source) for k, s in shapes.items() if s[-1]}
+    return torch.randn(3, 20, channels, generator=torch.Generator().manual_seed(9)), beside
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_without_covariates_a_network_is_what_it_was(head):
+    """Names, draws and, where the new parts add nothing, the numbers of the plain network, bit for
+    bit.
+    """
+    kind = {"head": head}
+    plain = network(**kind)
+    rich = network(**kind, **COUNTS)
+    names = set(plain.state_dict())
+    assert {
+        name for name in rich.state_dict() if name.split(".")[0] not in ("beside", "ahead")
+    } == names
+    assert all(
+        torch.equal(value, rich.state_dict()[name]) for name, value in plain.state_dict().items()
+    )
+    with torch.no_grad():
+        for name, value in rich.named_parameters():
+            if name.split(".")[0] in ("beside", "ahead"):
+                value.zero_()
+    x, beside = inputs()
+    assert torch.equal(rich(x, **beside), plain(x))
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", ["past", "known", "static"])
+def test_every_covariate_reaches_the_forecast_of_every_head(head, name):
+    model = network(head=head, **COUNTS)
+    x, beside = inputs()
+    base = model(x, **beside)
+    changed = {**beside, name: beside[name] + 1}
+    assert not torch.allclose(model(x, **changed), base)
+    assert base.shape[:3] == (3, 5, 2)
+
+
+def test_the_covariates_of_a_step_touch_no_other_step():
+    model = network(**COUNTS)
+    x, beside = inputs()
+    known = beside["known"].clone()
+    known[:, 22] += 1
+    moved = (model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6
+    assert moved.tolist() == [False, False, True, False, False]
+    known = beside["known"].clone()
+    known[:, 3] += 1
+    assert (
+        (model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6
+    ).all()
+
+
+def test_the_step_network_equals_a_loop():
+    step = StepNetwork(3, 8, 2, generator=torch.Generator().manual_seed(0)).double()
+    known = torch.randn(2, 4, 3, dtype=torch.float64)
+    states = torch.randn(2, 6, 8, dtype=torch.float64)
+    found = step(known, states)
+    for b in range(2):
+        for f in range(4):
+            inner = (
+                step.widen_step.weight @ known[b, f]
+                + step.widen_step.bias
+                + step.widen_state.weight @ states[b].mean(0)
+            )
+            out = (
+                step.narrow.weight @ torch.nn.functional.gelu(inner)
+                + step.narrow.bias
+                + step.skip.weight @ known[b, f]
+            )
+            torch.testing.assert_close(found[b, f], out)
+
+
+@pytest.mark.parametrize(
+    "counts", [{"n_past": 2}, {"n_known": 3}, {"n_static": 4}, {"n_past": 1, "n_static": 2}]
+)
+def test_channels_share_covariates_and_stay_apart(counts):
+    model = network(**counts).double()
+    x, beside = inputs(**counts)
+    x = x.double()
+    beside = {k: v.double() for k, v in beside.items()}
+    whole = model(x, **beside)
+    torch.testing.assert_close(model(x[:, :, 1:], **beside), whole[:, :, 1:])
+    torch.testing.assert_close(model(1e3 * x - 7, **beside), 1e3 * whole - 7)
+    assert model.attention_maps(x, **beside).shape[:4] == (2, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "give", "message"),
+    [
+        (
+            {"n_past": 2},
+            {},
+            r"the network reads windows of shape \(20, 2\) as past covariates; got none",
+        ),
+        ({}, {"n_past": 2}, r"the network reads no past covariates; got \(20, 2\)"),
+        (
+            {"n_known": 3},
+            {"n_known": 2},
+            r"windows of shape \(25, 3\) as known covariates; got \(25, 2\)",
+        ),
+        (
+            {"n_static": 3},
+            {"n_static": 2},
+            r"windows of shape \(3,\) as static covariates; got \(2,\)",
+        ),
+    ],
+)
+def test_a_network_takes_what_it_was_built_for(counts, give, message):
+    x, beside = inputs(**give) if give else (inputs()[0], {})
+    with pytest.raises(ValueError, match=message):
+        network(**counts)(x, **beside)
+
+
+@pytest.mark.parametrize("name", [*COUNTS, "mixed_channels"])
+@pytest.mark.parametrize("kind", ["nlinear", "decoder"])
+def test_networks_that_read_nothing_refuse(kind, name):
+    other = (
+        {"backbone": kind}
+        if kind == "nlinear"
+        else {"architecture": kind, "patch_stride": 8, "linear_skip": False}
+    )
+    with pytest.raises(
+        ValueError,
+        match=f"a {'linear' if kind == 'nlinear' else kind} network reads no .* got {name} = 2",
+    ):
+        ModelConfig(**{**SIZES, **other, name: 2})
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 0; got -1"):
+        ModelConfig(**{**SIZES, name: -1})
+
+
+def test_one_kind_of_network_reads_covariates_as_the_guide_says():
+    assert set(READS) == {*ARCHITECTURES, "linear"}
+    assert {kind: len(reads) for kind, reads in READS.items()} == {
+        "encoder": 5,
+        "decoder": 0,
+        "linear": 0,
+    }
+    guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
+    assert '`AttentionForecaster` with the default `architecture="encoder"` does' in guide

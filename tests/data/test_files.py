@@ -1,0 +1,431 @@
+"""Tables in files of every kind are read alike and written by their ending, or refused
+in one line.
+"""
+
+import gzip
+import io
+import os
+import re
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+from tables import long_table
+
+from tsattn.data import files
+from tsattn.data.files import kind_of, read_frame, read_table, write_frame
+from tsattn.data.schema import Schema
+
+ENDINGS = [
+    "csv",
+    "csv.gz",
+    "CSV.GZ",
+    "csv.bz2",
+    "csv.xz",
+    "csv.zip",
+    "parquet",
+    "pq",
+    "feather",
+    "xlsx",
+]
+MAGIC = {
+    "csv.gz": b"\x1f\x8b",
+    "csv.zip": b"PK",
+    "parquet": b"PAR1",
+    "feather": b"ARROW1",
+    "xlsx": b"PK",
+}
+ARGV = ["--horizon", "2", "--model", "naive"]
+
+
+def long_frame(tz=None):
+    return long_table(np.arange(24).reshape(2, 12) / 8, "ab", tz=tz)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_kind_is_written_and_read_alike(folder, run, ending):
+    df = long_frame()
+    write_frame(df, folder / f"t.{ending}", index=False)
+    assert (folder / f"t.{ending}").read_bytes().startswith(MAGIC.get(ending, b""))
+    assert read_table(f"t.{ending}").fingerprint() == read_table_of(df).fingerprint()
+    assert run("forecast", f"t.{ending}", *ARGV, "--out", f"f.{ending}") == (0, "", "")
+    answer = read_frame(f"f.{ending}").astype({"ds": "datetime64[ns]"})
+    days = pd.DatetimeIndex(["2024-01-13", "2024-01-14"] * 2)
+    wanted = pd.DataFrame(
+        {"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]}
+    )
+    assert_frame_equal(answer, wanted)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([f"t.{ending}", f"f.{ending}"])
+
+
+def read_table_of(df):
+    df.to_csv("plain.csv", index=False)
+    panel = read_table("plain.csv")
+    (files.Path("plain.csv")).unlink()
+    return panel
+
+
+def test_a_backtest_and_future_rows_take_every_kind_as_well(folder, run):
+    long_frame().to_parquet("t.parquet")
+    argv = ["backtest", "t.parquet", *ARGV, "--n-windows", "2", "--out", "b.csv.gz", "--json"]
+    assert run(*argv)[::2] == (0, "")
+    with gzip.open("b.csv.gz", "rt") as file:
+        assert file.readline() == "unique_id,ds,cutoff,y,naive\n"
+    argv = ["benchmark", "--data", "t.parquet", "--split", "0.5,0.25,0.25", *ARGV, "--json"]
+    code, out, _ = run(*argv)
+    assert (code, '"dataset": "t"' in out) == (0, True)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "xlsx"])
+def test_stamps_in_the_index_and_in_a_zone_are_written(folder, ending):
+    index = pd.date_range("2024-01-01", periods=3, freq="h", tz="Europe/Berlin", name="when")
+    write_frame(
+        pd.DataFrame({"load": [1.0, 2.0, 4.0]}, index=index), folder / f"t.{ending}", index=True
+    )
+    frame = read_frame(f"t.{ending}").reset_index()
+    assert pd.to_datetime(frame["when"]).tolist() == index.tolist()
+    assert frame["load"].tolist() == [1.0, 2.0, 4.0]
+
+
+def test_standard_input_is_read(folder, run, monkeypatch):
+    def pipe(text):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+
+    pipe(long_frame().to_csv(index=False))
+    code, out, err = run("forecast", "-", *ARGV)
+    assert (code, err, out.splitlines()[1]) == (0, "", "a,2024-01-13,1.375")
+    pipe(long_frame().to_csv(index=False, sep=";", decimal=","))
+    assert run("forecast", "-", *ARGV) == (0, out, "")
+    pipe("")
+    code, out, err = run("forecast", "-", *ARGV)
+    assert (code, out) == (2, "")
+    assert err.startswith("tsattn: standard input is no readable CSV table (No columns")
+
+
+@pytest.mark.parametrize(("mark", "decimal"), [(";", ","), (";", "."), ("\t", ".")])
+def test_other_marks_between_cells_are_seen(folder, mark, decimal):
+    long_frame().to_csv("t.csv", index=False)
+    long_frame().to_csv("marked.csv", index=False, sep=mark, decimal=decimal)
+    assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1.029,62", "993,5", "", "-1.000.000"], [1029.62, 993.5, np.nan, -1e6]),
+        (["1.030", "993", "12", "1.031"], [1030, 993, 12, 1031]),
+        (["1.030.000", "2.125.000", "993.125", ""], [1030000, 2125000, 993125, np.nan]),
+        (["1.030", "0.125", "12", "1.031"], [1.03, 0.125, 12, 1.031]),
+        (["1'029.62", "993.5", "+12", ""], [1029.62, 993.5, 12, np.nan]),
+        (["1\u202f030", "2\u202f040", "3\u202f050", "4\u202f060"], [1030, 2040, 3050, 4060]),
+        (["1,030", "12", "993", "1,031"], [1030, 12, 993, 1031]),
+        (["1,030", "12", "993.25", "1,031"], [1030, 12, 993.25, 1031]),
+        (["1,5", "12,25", "993", "0,125"], [1.5, 12.25, 993, 0.125]),
+        (["1,125", "2,250", "1,5", ""], [1.125, 2.25, 1.5, np.nan]),
+    ],
+)
+def test_thousands_may_be_parted(folder, cells, numbers):
+    mark = "," if any("," in cell for cell in cells) and cells[0] != "1.029,62" else ";"
+    rows = [f'2024-01-0{day}{mark}"{cell}"\n' for day, cell in enumerate(cells, 1)]
+    (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
+    found = read_table("t.csv", missing="mask").values[:, 0]
+    np.testing.assert_array_equal(found, numbers)
+
+
+def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
+    rows = [
+        f"2024-01-0{day};{cell}\n" for day, cell in enumerate(["1.030", "2.125", "", "12.500"], 1)
+    ]
+    (folder / "t.csv").write_text(f"ds;y\n{''.join(rows)}")
+    with pytest.warns(
+        UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"
+    ):
+        found = read_table("t.csv", missing="mask").values[:, 0]
+    np.testing.assert_array_equal(found, [1.03, 2.125, np.nan, 12.5])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.029,62", "993.5", "1", "2"],
+        ["1.23.456", "1", "2", "3"],
+        ["1,030", "993", "x", "2"],
+        ["1,030", "1'030", "2", "993"],
+    ],
+)
+def test_thousands_in_doubt_are_refused(folder, cells):
+    rows = [f'2024-01-0{day},"{cell}"\n' for day, cell in enumerate(cells, 1)]
+    (folder / "t.csv").write_text(f"ds,y\n{''.join(rows)}")
+    with pytest.raises(
+        ValueError,
+        match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers as 10037.72",
+    ):
+        read_table("t.csv")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("name", ["sales, EUR", "a, b, c"])
+def test_commas_in_names_part_no_cells(folder, mark, name):
+    rows = [f"2024-01-0{i}{mark}{i}{',5' * (mark == ';')}" for i in range(1, 9)]
+    (folder / "t.csv").write_text("\n".join([f"ds{mark}{name}", *rows]))
+    panel = read_table("t.csv")
+    assert panel.dialect.columns == (name,)
+    assert panel.values[:, 0].tolist() == [i + 0.5 * (mark == ";") for i in range(1, 9)]
+    (folder / "t.csv").write_text('"time; UTC",y\n2024-01-01,1\n2024-01-02,2\n')
+    assert read_table("t.csv").dialect.columns == ("y",)
+
+
+@pytest.mark.parametrize("first", ["2024-01-01,1", "01.01.2024;1", "1/13/2024\t1"])
+def test_a_table_without_names_is_refused(folder, run, first):
+    (folder / "t.csv").write_text(f"{first}\n" * 3)
+    code, out, err = run("forecast", "t.csv", *ARGV)
+    assert (code, out) == (2, "")
+    date = re.split("[,;\t]", first)[0]
+    assert (
+        f"t.csv is no readable CSV table (its first line holds '{date}', not the names of the"
+        " columns" in err
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+@pytest.mark.parametrize("id_col", ["unique_id", "item_id", "shop"])
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (["001", "002"], ["001", "002"]),
+        (["1", "01"], ["01", "1"]),
+        (["NA", "DE"], ["DE", "NA"]),
+        (["1e5", "True"], ["1e5", "True"]),
+        (["9" * 20, "8"], ["8", "9" * 20]),
+        (["10", "-2"], [-2, 10]),
+    ],
+)
+def test_ids_of_a_file_stay_as_they_are_written(folder, ending, id_col, ids, wanted):
+    frame = long_frame().rename(columns={"unique_id": id_col})
+    frame[id_col] = frame[id_col].map(dict(zip("ab", ids, strict=True)))
+    named = {"item_id": Schema(), "shop": Schema(id_col="shop")}.get(id_col, Schema())
+    if id_col == "item_id":
+        frame = frame.rename(columns={"ds": "timestamp", "y": "target"})
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    assert read_table(f"t.{ending}", named).ids.tolist() == wanted
+    frame.loc[3, id_col] = ""
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    with pytest.raises(ValueError, match=f"column '{id_col}' has no id in row 3, but"):
+        read_table(f"t.{ending}", named)
+
+
+def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
+    long_frame().assign(unique_id=[1] * 12 + [2] * 12).to_excel("t.xlsx", index=False)
+    assert read_table("t.xlsx").ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_static_columns_of_a_file_are_text_unless_they_hold_numbers(folder, ending):
+    frame = long_frame().assign(
+        land=["NA"] * 24, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24
+    )
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    panel = read_table(f"t.{ending}", Schema(static_cols=("land", "shop"), past_cols=("item_id",)))
+    assert panel.covariates.static.tolist() == [["NA", 1000.0], ["NA", 0.1]]
+    assert panel.covariates.values[:, 0].tolist() == [0.1] * 24, (
+        "only ids and static columns are read as text"
+    )
+    frame.loc[0, "shop"] = ""
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    with pytest.raises(
+        ValueError, match="static column 'shop' holds nan in row 0, but needs a finite number"
+    ):
+        read_table(f"t.{ending}", Schema(static_cols=["shop"]))
+
+
+@pytest.mark.parametrize(
+    ("decimal", "areas"), [(",", [1.5, 2.25]), (".", [1.5, 2.25]), (",", ["big", "2,25"])]
+)
+def test_static_numbers_beside_semicolons_may_have_commas(folder, decimal, areas):
+    frame = long_frame().assign(area=[areas[0]] * 12 + [areas[1]] * 12)
+    frame.to_csv("t.csv", index=False, sep=";", decimal=decimal)
+    assert (
+        read_table("t.csv", Schema(static_cols=["area"])).covariates.static[:, 0].tolist() == areas
+    )
+
+
+def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
+    frame = long_frame().replace({"a": "001", "b": "NA"}).assign(p=np.arange(24) % 2)
+    frame.to_csv("t.csv", index=False)
+    days = ["2024-01-13", "2024-01-14"]
+    ahead = pd.DataFrame({"unique_id": ["001"] * 2 + ["NA"] * 2, "ds": [*days, *days], "p": 1})
+    ahead.to_csv("f.csv", index=False)
+    argv = ["--horizon", "2", "--model", "ridge", "--future-col", "p", "--future", "f.csv"]
+    code, out, err = run("forecast", "t.csv", *argv)
+    assert (code, [row.split(",")[0] for row in out.splitlines()]) == (
+        0,
+        ["unique_id", "001", "001", "NA", "NA"],
+    ), err
+
+
+def test_a_closed_standard_input_is_refused(folder, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    wanted = "tsattn: standard input is closed; name a file, or pipe a table in\n"
+    assert run("forecast", "-", *ARGV) == (2, "", wanted)
+
+
+def test_a_pipe_that_has_a_name_is_read_once():
+    pipe, end = os.pipe()
+    os.write(end, long_frame().to_csv(index=False, sep=";").encode())
+    os.close(end)
+    assert read_frame(f"/dev/fd/{pipe}")["y"].tolist() == long_frame()["y"].tolist()
+    os.close(pipe)
+
+
+def test_marks_at_the_end_of_each_row_are_left_out(folder):
+    long_frame().to_csv("t.csv", index=False)
+    head, *rows = (folder / "t.csv").read_text().replace("a,", "01,").splitlines()
+    for ends in (",", ",,"):
+        (folder / "u.csv").write_text("\n".join([head, *(row + ends for row in rows)]))
+        panel = read_table("u.csv")
+        assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (
+            ["01", "b"],
+            long_frame()["y"].tolist(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3), ("{0},7,5", 3)]
+)
+def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
+    (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
+    wanted = (
+        f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the"
+        " rest\n"
+    )
+    assert run("forecast", "t.csv", *ARGV) == (
+        2,
+        "",
+        f"tsattn: t.csv is no readable CSV table {wanted}",
+    )
+
+
+def test_categories_may_have_a_number_among_them_and_one_stray_word_makes_none(folder):
+    prices = ["7", "9", "cheap", "8", "5", "6", "7", "8"]
+    rows = [
+        f"2024-01-{day:02},{day},{'0abc0000'[day % 8]},{prices[day % 8]}" for day in range(1, 17)
+    ]
+    (folder / "t.csv").write_text("\n".join(["ds,y,holiday,price", *rows]))
+    panel = read_table("t.csv", Schema(id_col=None, future_cols=["holiday"]))
+    assert panel.covariates.categories == (("0", "a", "b", "c"),)
+    with pytest.raises(ValueError, match="column 'price' holds 'cheap' at 2024-01-02"):
+        read_table("t.csv", Schema(id_col=None, future_cols=["price"]))
+
+
+def test_row_names_of_r_are_left_out_with_a_word(folder):
+    frame = long_frame().replace({"a": "01"})
+    head, *rows = frame.to_csv(index=False).splitlines()
+    (folder / "t.csv").write_text(
+        "\n".join([head, *(f'"{i}",{row}' for i, row in enumerate(rows, 1))])
+    )
+    with pytest.warns(UserWarning, match="which no name stands above, numbers the rows"):
+        panel = read_table("t.csv")
+    assert (panel.ids.tolist(), panel.values[:, 0].tolist()) == (["01", "b"], frame["y"].tolist())
+
+
+def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
+    (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,5\n2024-01-02;1,5\n")
+    wanted = (
+        "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this"
+        " line\n"
+    )
+    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
+    with zipfile.ZipFile("t.zip", "w") as file:
+        file.writestr("a.csv", "ds,y\n1,2\n")
+        file.writestr("b.csv", "ds,y\n1,2\n")
+    code, out, err = run("forecast", "t.zip", *ARGV)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        r"tsattn: t.zip is no readable CSV table \(Multiple files .*\); leave one file in it\n", err
+    )
+
+
+DAMAGED = {
+    "t.parquet": b"no such thing",
+    "t.feather": b"no such thing",
+    "t.xlsx": b"no such thing",
+    "t.csv.gz": b"no such thing",
+    "u.csv.gz": gzip.compress(b"a,b\n1,2\n" * 99)[:-12],
+    "t.csv.xz": b"no such thing",
+    "t.csv.zip": b"no such thing",
+    "u.parquet": b"PAR1 cut PAR1",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_refused(folder, run, name):
+    (folder / name).write_bytes(DAMAGED[name])
+    code, out, err = run("forecast", name, *ARGV)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"tsattn: {name} is no readable ")
+
+
+def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkeypatch):
+    long_frame().to_csv("t.csv", index=False)
+    code, out, err = run("forecast", "t.csv", *ARGV, "--out", "f.xls")
+    assert (code, out, list(folder.iterdir())) == (2, "", [folder / "t.csv"])
+    assert (
+        err == "tsattn: f.xls: .xls files are neither read nor written; save the table as .xlsx or"
+        " CSV\n"
+    )
+    assert "there is no file none.parquet" in run("forecast", "none.parquet", *ARGV)[2]
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    assert kind_of("t.csv.gz") == "CSV"
+    for name, package in {
+        "t.parquet": "pyarrow",
+        "t.feather": "pyarrow",
+        "t.xlsx": "openpyxl",
+    }.items():
+        wanted = f"need {package}; install it with: pip install 'tsattn[files]'\n"
+        assert run("forecast", name, *ARGV)[2].endswith(wanted)
+        assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(wanted)
+
+
+def test_no_table_takes_the_place_of_one_that_is_read(folder, run):
+    long_frame().assign(p=1.0).to_csv("t.csv", index=False)
+    before = (folder / "t.csv").read_bytes()
+    os.link("t.csv", "u.png")
+    (folder / "w.csv").symlink_to("t.csv")
+    known = ["--horizon", "2", "--model", "ridge", "--future-col", "p"]
+    for argv in (
+        ["forecast", "t.csv", *ARGV, "--out", "t.csv"],
+        ["forecast", "t.csv", *ARGV, "--out", "w.csv"],
+        ["forecast", "t.csv", *ARGV, "--plot", "u.png"],
+        ["forecast", "none.csv", *known, "--future", "t.csv", "--out", "t.csv"],
+        ["backtest", "t.csv", *ARGV, "--out", "t.csv"],
+    ):
+        wanted = f"tsattn: {argv[-1]} is the table that is read; name another file to write to\n"
+        assert run(*argv) == (2, "", wanted)
+    assert (folder / "t.csv").read_bytes() == before
+
+
+def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, monkeypatch):
+    known = ".csv, .gz, .bz2, .xz, .zst, .zip, .parquet, .pq, .feather, .xlsx, .xlsm"
+    for argv in (["forecast", "none.csv", *ARGV], ["backtest", "none.csv", *ARGV]):
+        wanted = f"tsattn: f.json names no kind of table; end it in one of {known}\n"
+        assert run(*argv, "--out", "f.json") == (2, "", wanted)
+        with monkeypatch.context() as without:
+            without.setattr(files, "find_spec", lambda name: None)
+            wanted = (
+                "tsattn: f.csv.zst: .zst files need zstandard; install it with: pip install"
+                " zstandard\n"
+            )
+            assert run(*argv, "--out", "f.csv.zst") == (2, "", wanted)
+    long_frame().to_csv("t.csv", index=False)
+    assert run("forecast", "t.csv", *ARGV, "--out", "f") == (0, "", "")
+    assert (folder / "f").read_text().startswith("unique_id,ds,naive\n")

@@ -1,0 +1,437 @@
+"""The combination: weights against a solver, what is judged and on which rows, time, short series,
+saved folders.
+"""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import linprog
+from tables import long_table
+
+from tsattn.catalogue import load_forecaster
+from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
+from tsattn.forecasters import auto as module
+from tsattn.forecasters.auto import AutoForecaster
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.naive import Naive
+from tsattn.forecasters.pretrained import PretrainedForecaster
+
+H = 6
+QUICK = ("zero", "naive", "seasonal_naive", "drift")
+
+
+def some(self, panel, until):
+    return (each for each in AutoForecaster._candidates(self, panel, until) if each.name in QUICK)
+
+
+# With some of the candidates, and saved under its own name.
+Quick = type("AutoForecaster", (AutoForecaster,), {"_candidates": some})
+
+
+class Slow(Naive):
+    """The naive rule with a pause for each window, or for each that does not end with 3."""
+
+    pause = True
+
+    def _points(self, x):
+        time.sleep(0.05 * len(x) * (self.pause or (x != 3).any()))
+        return super()._points(x)
+
+
+def table(*lengths, kind="walk", seed=0):
+    """Monthly series of these lengths: walks, or years that repeat with little noise."""
+    rng = np.random.default_rng(seed)
+    values = []
+    for n in lengths:
+        walk = np.cumsum(rng.normal(size=n))
+        year = np.tile(rng.normal(size=12), -(-n // 12))[:n] + rng.normal(size=n) / 20
+        values.append(walk if kind == "walk" else 50 + 9 * year)
+    return long_table(values, start="1990-01-01", freq="MS")
+
+
+# --- weights
+
+
+def test_least_absolute_weights_are_those_of_linear_programming():
+    rng = np.random.default_rng(0)
+    errors = rng.normal(size=(4, 300)) * [[1.0], [1.1], [1.3], [2.0]] + rng.normal(size=300) / 2
+    found = module._least_absolute(errors)
+    assert found.min() >= 0
+    assert found.sum() == pytest.approx(1)
+    # min sum(u), u >= w e, u >= -w e, w on the simplex
+    n = errors.shape[1]
+    bounds = np.block([[errors.T, -np.eye(n)], [-errors.T, -np.eye(n)]])
+    cost = np.r_[np.zeros(4), np.ones(n)]
+    simplex = np.r_[np.ones(4), np.zeros(n)][None]
+    best = linprog(cost, A_ub=bounds, b_ub=np.zeros(2 * n), A_eq=simplex, b_eq=[1.0])
+    assert np.abs(found @ errors).sum() < 1.005 * best.fun
+    np.testing.assert_allclose(found, best.x[:4], atol=0.06)
+
+
+def errors_of(*sizes, n=30, seed=0):
+    """Scaled errors ``[M, n, H]`` of candidates with these mean absolute errors, independent of one
+    another.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(size=(len(sizes), n, H))
+    return drawn * np.reshape(sizes, (-1, 1, 1)) / np.abs(drawn).mean(axis=(1, 2), keepdims=True)
+
+
+def test_the_fewer_windows_the_nearer_to_the_first_candidate():
+    errors = errors_of(1.0, 0.97)
+    firsts = [module._weights(errors, evidence)[0] for evidence in (0.5, 4, 30, 300)]
+    assert firsts == sorted(firsts, reverse=True)
+    assert firsts[0] > 0.95
+    assert 0.3 < firsts[-1] < 0.6
+    np.testing.assert_array_equal(module._weights(errors[:, :0], 0.0), [1, 0])
+
+
+def test_a_first_candidate_that_is_clearly_behind_loses_its_place():
+    weights = module._weights(errors_of(2.0, 1.0, 1.02), 30)
+    assert weights[0] == 0
+    assert weights[1:].sum() == pytest.approx(1)
+    assert weights[1:].min() > 0.3
+
+
+def test_a_candidate_far_behind_has_no_weight():
+    weights = module._weights(errors_of(1.0, 1.0, 1.1), 30)
+    assert weights[2] == 0
+    assert weights.sum() == pytest.approx(1)
+
+
+def test_a_weight_too_small_to_matter_is_none():
+    errors = errors_of(*[1.0] * 8)
+    few = module._weights(errors, 1)
+    more = module._weights(errors, 30)
+    np.testing.assert_allclose(
+        few, np.eye(8)[0], atol=1e-12, err_msg="each of the others would have two percent"
+    )
+    assert (more >= module._LEAST_WEIGHT).sum() > 4
+    np.testing.assert_allclose([few.sum(), more.sum()], 1)
+
+
+def test_missing_truths_are_left_out_of_weights():
+    errors = errors_of(1.0, 1.0, 1.04)
+    gaps = np.random.default_rng(1).random(errors.shape[1:]) < 0.2
+    found = module._weights(np.where(gaps, np.nan, errors), 30)
+    np.testing.assert_allclose(found, module._weights(errors, 30), atol=0.1)
+    assert found[2] < found[:2].min()
+
+
+# --- windows
+
+
+def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
+    panel = to_panel(table(120, 40, 7, 6))
+    ends, stops = module._judged(panel, H)
+    each = [
+        ends[(ends > a) & (ends <= b)] - a
+        for a, b in zip(panel.starts, panel.starts[1:], strict=False)
+    ]
+    assert each[0].tolist() == [120 - H * k for k in range(8, 0, -1)]
+    assert each[1].tolist() == [28, 34]
+    assert each[2].tolist() == [1]
+    assert each[3].tolist() == []
+    assert stops.tolist() == [72, 28, 1, 6]
+
+
+def test_of_many_series_some_windows_are_drawn():
+    panel = to_panel(table(*[60] * 300))
+    ends, stops = module._judged(panel, H)
+    assert len(ends) == module._JUDGED
+    assert (np.diff(ends) > 0).all()
+    assert set(np.unique(stops)) == {60 - H, 60 - 2 * H}  # each series' last one, and some before
+    np.testing.assert_array_equal(module._judged(panel, H)[0], ends)
+
+
+@pytest.mark.parametrize(
+    "name", ["zero", "seasonal_naive", "least_squares", "dynamic_theta", "auto_ets", "mlr"]
+)
+def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
+    frame = table(90, 90)
+    panel = to_panel(frame)
+    ends, stops = module._judged(panel, H)
+    ends = ends[[0, len(ends) // 2]]  # the first window of each series
+    after = np.concatenate([np.arange(120) >= stop for stop in [stops[0]]])[
+        : len(panel.values) // 2
+    ]
+    other = to_panel(frame.assign(y=frame["y"] + 1e3 * np.tile(after, 2)))
+    found = []
+    for each in (panel, other):
+        maker = AutoForecaster(H, max_time="10m")
+        if name == "mlr":
+            candidate = module._Candidate(
+                "mlr", maker._network(each, time.monotonic() + 60) or _network(), False
+            )
+        else:
+            candidate = next(
+                c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name
+            )
+        found.append(module._try(candidate, each.until(stops), each, ends, None))
+    np.testing.assert_array_equal(found[0].answer[0], found[1].answer[0])
+    assert np.isfinite(found[0].answer[0]).all()
+
+
+def _network():
+    from tsattn.forecasters.attention import AttentionForecaster
+    from tsattn.nn.config import Network
+    from tsattn.training.settings import Training
+
+    small = Network(d_model=8, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
+    return AttentionForecaster(
+        H, context=12, network=small, training=Training(max_epochs=1), random_state=0
+    )
+
+
+# --- forecasts
+
+
+def test_years_that_repeat_are_left_to_those_who_see_them():
+    frame = table(*[120] * 6, kind="year")
+    auto = Quick(H).fit(frame)
+    board = auto.leaderboard_
+    assert board.index[0] in ("zero", "seasonal_naive")
+    assert board.loc[["naive", "drift"], "weight"].tolist() == [0, 0]
+    assert board["weight"].sum() == pytest.approx(1)
+    assert auto.n_windows_ == 6 * 8
+    assert list(board.columns) == ["error", "weight", "seconds", "note"]
+    assert board["error"].is_monotonic_increasing
+
+
+def test_the_point_is_the_weighted_mean_of_the_members():
+    frame = table(*[90] * 5)
+    auto = Quick(H).fit(frame)
+    weights = auto.leaderboard_["weight"]
+    assert (weights > 0).sum() > 1
+    told = {"zero": PretrainedForecaster, "naive": Naive}
+    told |= {"seasonal_naive": module.SeasonalNaive, "drift": module.Drift}
+    expected = sum(
+        weights[name] * cls(H).fit(frame).predict()[name]
+        for name, cls in told.items()
+        if weights[name] > 0
+    )
+    np.testing.assert_allclose(auto.predict()["auto"], expected, rtol=1e-9)
+
+
+def test_a_candidate_that_learns_is_fitted_again_on_all_rows():
+    """Least squares have all the weight on sums of two waves: their forecast is the answer."""
+
+    class Learning(AutoForecaster):
+        def _candidates(self, panel, until):
+            names = ("zero", "least_squares")
+            return (each for each in super()._candidates(panel, until) if each.name in names)
+
+    frame = table(150, 150)
+    time = np.tile(np.arange(150), 2)
+    phase = np.repeat([0.0, 2.0], 150)
+    noise = 0.05 * np.random.default_rng(0).normal(size=300)
+    frame["y"] = np.sin(time / 2.3 + phase) + np.sin(time / 5.1 - phase) + noise
+    auto = Learning(H, max_time="5m").fit(frame)
+    assert auto.leaderboard_.loc["least_squares", "weight"] == 1
+    alone = LinearForecaster(H, "rlinear", closed_form=True).fit(frame)
+    np.testing.assert_allclose(auto.predict()["auto"], alone.predict()["rlinear"], rtol=1e-9)
+
+
+def test_a_candidate_is_compared_on_the_windows_that_it_answers():
+    """Drift and seasonal values cannot answer the windows of short series. Their small sums of
+    errors over the windows of the one long series are no lead.
+    """
+    board = Quick(H).fit(table(90, *[14] * 20)).leaderboard_
+    assert board.index[0] == "naive"
+    assert board.loc["drift", "error"] > board.loc["zero", "error"]
+    assert board.loc["seasonal_naive", "error"] > 1.5 * board.loc["naive", "error"]
+    assert board.loc[["drift", "seasonal_naive"], "weight"].tolist() == [0, 0]
+
+
+def test_series_too_short_for_any_window_get_the_pretrained_forecast():
+    frame = table(6, 5)
+    auto = Quick(H).fit(frame)
+    zero = PretrainedForecaster(H, alias="auto").fit(frame)
+    pd.testing.assert_frame_equal(auto.predict(level=80), zero.predict(level=80))
+    assert auto.n_windows_ == 0
+    assert auto.band_factor_ == 1
+
+
+def test_the_pretrained_network_stands_in_for_members_whose_context_a_series_lacks():
+    frame = table(*[90] * 5, 4, kind="year")
+    auto = Quick(H).fit(frame)
+    auto._weights[:] = [0, 1] if len(auto._weights) == 2 else auto._weights
+    zero = PretrainedForecaster(H, alias="auto").fit(frame)
+    assert auto.leaderboard_.loc["seasonal_naive", "weight"] > 0
+    mine = auto.predict().set_index("unique_id")
+    theirs = zero.predict().set_index("unique_id")
+    np.testing.assert_allclose(mine.loc["s5", "auto"], theirs.loc["s5", "auto"], rtol=1e-6)
+    assert not np.allclose(mine.loc["s0", "auto"], theirs.loc["s0", "auto"], rtol=1e-3)
+
+
+def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
+    frame = table(*[90] * 4, 9, kind="year")
+    late = (frame["unique_id"] == "s4") & (frame.groupby("unique_id").cumcount() < 5)
+    auto = Quick(H).fit(frame.assign(y=frame["y"].mask(late)))
+    assert {*auto.leaderboard_.index} == {*QUICK}
+    assert (auto.leaderboard_["note"] == "").all()
+    assert np.isfinite(auto.predict()["auto"]).all()
+    wide = table(150, 150, kind="year").pivot(index="ds", columns="unique_id", values="y")
+    for first in (30, 120, 149):
+        holed = wide.assign(s1=wide["s1"].where(np.arange(150) >= first))
+        assert np.isfinite(AutoForecaster(H, max_time=3).fit(holed).predict(level=80)).all(
+            axis=None
+        )
+
+
+def test_a_table_with_gaps_is_forecast():
+    frame = table(*[90] * 4, kind="year")
+    holes = np.random.default_rng(0).random(len(frame)) < 0.1
+    auto = Quick(H).fit(frame.assign(y=frame["y"].mask(holes)))
+    whole = Quick(H).fit(frame)
+    gap = np.abs(auto.predict()["auto"] - whole.predict()["auto"])
+    assert gap.mean() < 0.2 * frame["y"].std()
+
+
+@pytest.mark.parametrize("gap", [2070, 2600])
+def test_windows_in_a_gap_longer_than_the_network_reads_are_not_judged(gap):
+    hours = pd.date_range("2020-01-01", periods=600 + gap, freq="h")
+    y = np.random.default_rng(0).normal(size=len(hours))
+    y[570:-30] = np.nan
+    auto = Quick(H).fit(pd.DataFrame({"ds": hours, "y": y}))
+    assert np.isfinite(auto.band_factor_)
+    assert np.isfinite(auto.predict(level=80).drop(columns="ds")).all(axis=None)
+
+
+def test_what_the_pretrained_network_refuses_is_refused():
+    frame = table(90).assign(more=1e200 * np.arange(90.0))
+    with pytest.raises(
+        ValueError, match="covariate 'more': values must have squares within float64"
+    ):
+        Quick(H, schema=Schema(past_cols=["more"])).fit(frame)
+
+
+def test_channels_of_a_wide_table_are_combined_alike():
+    wide = table(*[90] * 5).pivot(index="ds", columns="unique_id", values="y")
+    auto = Quick(H).fit(wide)
+    long = Quick(H).fit(table(*[90] * 5))
+    assert auto.leaderboard_.index.equals(long.leaderboard_.index)
+    np.testing.assert_allclose(
+        auto.predict().to_numpy(), long.predict()["auto"].to_numpy().reshape(5, H).T, rtol=1e-5
+    )
+
+
+def test_counts_have_no_forecast_below_zero():
+    rng = np.random.default_rng(0)
+    frame = table(*[80] * 3).assign(y=rng.poisson(0.4, 240).astype(float))
+    few = table(*[28] * 3).assign(y=rng.poisson(1.0, 84).astype(float))  # too few to show a bound
+    for counts in (frame, few):
+        found = Quick(H).fit(counts).predict(level=95)
+        assert found[["auto", "auto-lo-95"]].to_numpy().min() >= 0
+    below = Quick(H).fit(frame.assign(y=frame["y"] - 0.5)).predict(level=95)
+    assert below["auto-lo-95"].min() == -0.5  # a bound that `zero` sees
+
+
+def test_bands_are_made_to_hold_four_in_five():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(400, H, 1))
+    spread = np.stack([np.full_like(truth, -4.0), np.full_like(truth, 4.0)], axis=-1)
+    factor = module._band_factor(np.zeros_like(truth), spread, truth, 1e6)
+    assert (np.abs(truth) <= 4 * factor).mean() == pytest.approx(
+        0.8, abs=1e-3
+    ) or factor == module._NARROWEST
+    spread /= 4
+    factor = module._band_factor(np.zeros_like(truth), spread, truth, 1e6)
+    assert (np.abs(truth) <= factor).mean() == pytest.approx(0.8, abs=1e-3)
+    few = module._band_factor(np.zeros_like(truth), spread, truth, 2)
+    assert 1 < few < factor
+    assert module._band_factor(np.zeros_like(truth), spread, np.full_like(truth, np.nan), 0) == 1
+    rare = np.where(np.arange(400) % 10 == 0, 3.0, 0.0)[:, None, None] * np.ones_like(truth)
+    assert module._band_factor(np.zeros_like(truth), spread, rare, 1e6) == 1
+
+
+def test_each_side_of_a_band_is_measured_by_the_errors_on_that_side():
+    """Upper bounds of skewed series are far away, as the large errors are: such bands hold what
+    they say and stay nearly as they are.
+    """
+    frame = table(*[90] * 8)
+    frame["y"] = 10 * np.random.default_rng(0).exponential(size=len(frame)) ** 2
+    assert 0.8 < Quick(H).fit(frame).band_factor_ < 1.4
+
+
+def test_fits_repeat_and_leave_the_random_state_alone():
+    state = torch.get_rng_state()
+    frames = [Quick(H).fit(table(*[60] * 4)).predict(level=[80, 95]) for _ in range(2)]
+    pd.testing.assert_frame_equal(*frames)
+    assert torch.equal(torch.get_rng_state(), state)
+    quantiles = frames[0].filter(like="-").to_numpy()
+    assert (frames[0]["auto-lo-95"] <= frames[0]["auto-lo-80"]).all()
+    assert np.isfinite(quantiles).all()
+
+
+# --- time
+
+
+def test_a_candidate_that_takes_too_long_is_left_out(monkeypatch):
+    monkeypatch.setattr(module, "Drift", Slow)
+    frame = table(*[60] * 30)
+    started = time.monotonic()
+    auto = Quick(H, max_time=4).fit(frame)
+    assert time.monotonic() - started < 4
+    assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
+    assert auto.leaderboard_.loc["drift", "weight"] == 0
+    assert Quick(H, max_time=120).fit(table(60)).leaderboard_.loc["drift", "note"] == ""
+
+
+def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatch):
+    class Sometimes(Slow):
+        pause = False
+
+        def _points(self, x):
+            return np.concatenate([super(Sometimes, self)._points(each[None]) for each in x])
+
+    monkeypatch.setattr(module, "Drift", Sometimes)
+    frame = table(*[60] * 40)
+    frame.loc[frame["unique_id"].isin([f"s{n}" for n in range(10, 20)] + ["s0", "s1"]), "y"] = 3.0
+    auto = Quick(H, max_time=4).fit(frame)
+    assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [(0, "above 0"), (-1.0, "above 0"), ("soon", "'90s'"), (None, "'1m'")]
+)
+def test_a_time_that_is_none_is_refused(given, told):
+    with pytest.raises(ValueError, match=told):
+        AutoForecaster(H, max_time=given)
+    with pytest.raises(ValueError, match="horizon"):
+        AutoForecaster(0)
+
+
+# --- saved folders
+
+
+def test_a_saved_one_forecasts_alike(tmp_path):
+    frame = table(*[80] * 4, kind="year")
+    auto = Quick(H, schema=Schema(freq="MS")).fit(frame)
+    auto.save(tmp_path / "model")
+    again = load_forecaster(tmp_path / "model")
+    assert type(again) is AutoForecaster
+    pd.testing.assert_frame_equal(again.predict(level=80), auto.predict(level=80))
+    new = table(70, kind="year", seed=3)
+    pd.testing.assert_frame_equal(again.predict(new), auto.predict(new))
+    pd.testing.assert_frame_equal(again.leaderboard_, auto.leaderboard_)
+    auto.save(tmp_path / "model")  # over an older one
+
+
+def test_a_member_of_another_model_is_refused(tmp_path):
+    for name, frame in {
+        "a": table(*[80] * 4, kind="year"),
+        "b": table(*[80] * 4, kind="year", seed=1),
+    }.items():
+        Quick(H).fit(frame).save(tmp_path / name)
+    facts = json.loads((tmp_path / "a" / "config.json").read_text())
+    member = facts["members"][0][0]
+    file = tmp_path / "a" / member / "config.json"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ValueError, match="not the one that was saved"):
+        AutoForecaster.load(tmp_path / "a")

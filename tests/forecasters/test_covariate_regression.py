@@ -1,0 +1,582 @@
+"""Columns of forecasters that read none themselves: regressions before and after them, weighed on
+held-out windows.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from tables import wide_covariate_frame
+from tiny_network import tiny_network
+
+import tsattn
+from tsattn import PretrainedForecaster, make_forecaster
+from tsattn.adapters.export import export_program
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateHistory
+from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
+from tsattn.data.windows import History
+from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.conformal import SplitConformal
+from tsattn.evaluate.rolling import roll
+from tsattn.forecasters.boosted_trees import BoostedTrees
+from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+from tsattn.forecasters.covariate_weights import Origins
+from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
+
+H = 4
+ROWS = 420
+TEST = 100
+MAKERS = {
+    "zero": lambda schema: PretrainedForecaster(H, schema=schema, n_threads=1),
+    "least_squares": lambda schema: LinearForecaster(
+        H, "rlinear", closed_form=True, context=28, schema=schema
+    ),
+}
+EACH = pytest.mark.parametrize("name", MAKERS)
+SCHEMA = Schema(id_col="unique_id", missing="interpolate")
+
+
+def series(seed=0, effect=lambda rng, n: (0.0, {}), n=ROWS):
+    """A week, noise, and an effect of columns; ``effect`` gives both."""
+    rng = np.random.default_rng(seed)
+    week = np.sin(2 * np.pi * np.arange(n) / 7)
+    added, columns = effect(rng, n)
+    frame = {
+        "unique_id": "a",
+        "ds": pd.date_range("2022-01-01", periods=n),
+        "y": 20 + week + 0.3 * rng.normal(size=n),
+    }
+    return pd.DataFrame(frame | columns).assign(y=lambda f: f["y"] + added)
+
+
+def promotion(rng, n):
+    promo = rng.random(n) < 0.3
+    return 3.0 * promo, {"promo": promo}
+
+
+def sky(rng, n):
+    told = rng.choice(["clear", "rain", "snow"], n)
+    return pd.Series(told).map({"clear": 0.0, "rain": -2.0, "snow": 2.0}).to_numpy(), {"sky": told}
+
+
+def lagged(rng, n):
+    temp = rng.normal(size=n)
+    return 2 * np.concatenate([np.zeros(H), temp[:-H]]), {"temp": temp}
+
+
+def comfort(rng, n):
+    heat = rng.normal(size=n)
+    return 2 * heat**2, {"heat": heat}
+
+
+def error(name, frame, schema):
+    """MAE over all windows of the last rows, fitted on the rows before, and the forecaster."""
+    model = MAKERS[name](schema).fit(frame[:-TEST])
+    return (
+        roll(
+            model, model.read(frame), np.arange(ROWS - TEST, ROWS - H + 1, 2), keep=False
+        ).mae_original,
+        model,
+    )
+
+
+def regression_of(model):
+    if isinstance(model, PretrainedForecaster):
+        return model.covariate_regression_
+    return model.fitted_.covariate_regression
+
+
+# --- is it used? ----------------------------------------------------------------------------------
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("effect", "columns", "share"),
+    [
+        (promotion, {"future_cols": ["promo"]}, 0.45),
+        (sky, {"future_cols": ["sky"]}, 0.45),
+        (lagged, {"past_cols": ["temp"]}, 0.45),
+        (comfort, {"future_cols": ["heat"]}, 0.45),
+    ],
+)
+def test_a_column_that_the_base_cannot_know_is_used(name, effect, columns, share):
+    frame = series(1, effect)
+    with_columns, model = error(name, frame, SCHEMA.changed(**columns))
+    assert with_columns < share * error(name, frame, SCHEMA)[0]
+    assert regression_of(model).active
+    assert regression_of(model).error_ratio < 0.6
+
+
+def test_a_static_column_is_used():
+    def kind(own):
+        def effect(rng, n):
+            return 5.0 * (np.arange(n) % 7 == 2) * (own == "shop"), {"kind": own}
+
+        return effect
+
+    frame = pd.concat(
+        [series(i, kind("shop" if i % 2 else "mill")).assign(unique_id=f"s{i}") for i in range(6)]
+    )
+    known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
+
+    def judged(schema):
+        model = LinearForecaster(H, "rlinear", closed_form=True, context=14, schema=schema).fit(
+            known
+        )
+        panel = model.read(frame)
+        ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1)
+        return roll(model, panel, ends, keep=False).mae_original
+
+    assert judged(SCHEMA.changed(static_cols=["kind"])) < 0.9 * judged(SCHEMA)
+
+
+def test_a_calendar_alone_is_used():
+    frame = series(3).assign(
+        y=lambda f: f["y"] + 4.0 * np.sin(2 * np.pi * f["ds"].dt.day / f["ds"].dt.days_in_month)
+    )
+    assert (
+        error("zero", frame, SCHEMA.changed(calendar=["monthday"]))[0]
+        < 0.4 * error("zero", frame, SCHEMA)[0]
+    )
+
+
+@EACH
+@pytest.mark.parametrize("kind", ["future_cols", "past_cols"])
+def test_a_column_of_noise_leaves_the_forecast_to_the_bit(name, kind):
+    frame = series(2).assign(noise=np.random.default_rng(5).normal(size=ROWS))
+    known = frame[:-H]
+    after = frame[-H:]
+    plain = MAKERS[name](SCHEMA).fit(known)
+    model = MAKERS[name](SCHEMA.changed(**{kind: ["noise"]})).fit(known)
+    future = after[["unique_id", "ds", "noise"]] if kind == "future_cols" else None
+    pd.testing.assert_frame_equal(
+        model.predict(future=future, level=80), plain.predict(level=80), check_exact=True
+    )
+    assert not regression_of(model).active
+
+
+def decoy(kind, rng, n):
+    """A column that has nothing to do with the target, and moves as some do."""
+    t = np.arange(n)
+    if kind == "noise":
+        return rng.normal(size=n)
+    if kind == "walk":
+        return rng.normal(size=n).cumsum()
+    if kind == "other season":
+        return np.sin(2 * np.pi * t / 11) + 0.1 * rng.normal(size=n)
+    if kind == "same season":
+        return np.cos(2 * np.pi * t / 7) + 0.3 * rng.normal(size=n)
+    if kind == "trend":
+        return t + 5 * rng.normal(size=n)
+    if kind == "rare days":
+        return (rng.random(n) < 0.03).astype(float)
+    return rng.choice(["a", "b", "c", "d"], n)
+
+
+DECOYS = ("noise", "walk", "other season", "same season", "trend", "rare days", "text")
+
+
+@EACH
+@pytest.mark.parametrize("kind", DECOYS)
+def test_columns_that_do_not_matter_do_not_hurt(name, kind):
+    rng = np.random.default_rng(8)
+    parts = []
+    for i in range(3):
+        own = series(10 + i).assign(unique_id=f"s{i}")
+        parts.append(
+            own.assign(y=own["y"] + 0.1 * rng.normal(size=ROWS).cumsum(), a=decoy(kind, rng, ROWS))
+        )
+    frame = pd.concat(parts).assign(b=lambda f: f["a"].sample(frac=1, random_state=0).to_numpy())
+    known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
+
+    def judged(schema):
+        model = MAKERS[name](schema).fit(known)
+        panel = model.read(frame)
+        ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1, 3)
+        return roll(model, panel, ends.ravel(), keep=False).mae_original
+
+    assert judged(SCHEMA.changed(future_cols=["a"], past_cols=["b"])) <= 1.02 * judged(SCHEMA)
+
+
+def test_few_rows_teach_nothing():
+    frame = series(2, promotion)[:30]
+    plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)
+    model = PretrainedForecaster(
+        H, weights=tiny_network(), schema=SCHEMA.changed(future_cols=["promo"])
+    ).fit(frame)
+    answer = model.predict(future=model.make_future_frame().assign(promo=True))
+    pd.testing.assert_frame_equal(answer, plain.predict(), check_exact=True)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-150, 1e150])
+def test_constants_and_values_of_any_size_are_forecast(scale):
+    frame = series(1, promotion).assign(y=lambda f: scale * f["y"] + (scale == 0))
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["promo"])).fit(frame[:-H])
+    point = model.predict(future=frame[-H:])["zero"].to_numpy()
+    np.testing.assert_allclose(point, frame["y"][-H:], rtol=0.1)
+    assert regression_of(model).active == (scale != 0)
+
+
+def test_one_call_reads_the_columns_of_the_future():
+    frame = series(1, promotion)[["ds", "y", "promo"]]
+    future = frame[-H:].drop(columns="y")
+    answer = tsattn.forecast(frame[:-H], H, future=future)
+    expected = (
+        make_forecaster("zero", H, schema=Schema(future_cols=["promo"]))
+        .fit(frame[:-H])
+        .predict(future=future)
+    )
+    pd.testing.assert_frame_equal(answer, expected)
+    assert np.abs(answer["zero"] - frame["y"][-H:].to_numpy()).mean() < 1
+
+
+# --- what exactly is done? ------------------------------------------------------------------------
+
+
+def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 9, 5)) * [1, 10, 0.1, 1, 1] + 3
+    y = rng.normal(size=(6, 9))
+    x[..., 4] = 7.0
+    y[2, 3] = np.nan
+    sums = NormalEquations(5)
+    rest = NormalEquations(5)
+    sums.add(x[:4], y[:4])
+    rest.add(x[4:], y[4:])
+    sums.join(rest)
+    regression = sums.solve(0.3, False)
+    known = np.isfinite(y)
+    a = x[known][:, :4]
+    t = y[known]
+    z = (a - a.mean(0)) / a.std(0)
+    weights = np.linalg.solve(z.T @ z / len(z) + 0.3 * np.eye(4), z.T @ (t - t.mean()) / len(z))
+    assert_close(regression(x)[known], z @ weights + t.mean())
+    assert regression.weights[4] == 0
+
+
+def test_trees_answer_as_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, 4)).astype(np.float32)
+    y = np.where(x[:, 0] > 0.3, 2.0, x[:, 1] * x[:, 2])
+    trees = BoostedTrees.fit(x, y)
+    learner = HistGradientBoostingRegressor(
+        loss="absolute_error",
+        max_iter=200,
+        learning_rate=0.05,
+        min_samples_leaf=40,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
+    )
+    expected = learner.fit(x, y).predict(x)
+    np.testing.assert_allclose(
+        trees(x.reshape(30, 30, 4)).ravel(), expected, rtol=1e-12, atol=1e-12
+    )
+    assert np.abs(trees(x) - y).mean() < 0.3 * np.abs(y).mean()
+
+
+def by_hand():
+    """A regression without weights, and two windows of a daily series with one future column."""
+    frame = series(4, promotion, n=60)
+    panel = to_panel(frame, SCHEMA.changed(future_cols=["promo"]))
+    encoder = make_encoder(CovariateColumns(future=("promo",)), panel)
+    own = CovariateRegression(encoder, H, season=7)
+    ends = np.array([30, 50])
+    x = History(panel).contexts(ends, 24)
+    return own, x, CovariateHistory(panel, encoder.columns).windows(ends, 24, H), frame, ends
+
+
+def base(x, quantiles):
+    """The last value, with a width of two a side."""
+    point = np.repeat(x[:, -1:], H, axis=1)
+    return point, point[..., None] + 5 * (np.array(quantiles) - 0.5)
+
+
+def test_features_are_those_of_a_loop():
+    own, x, covariates, frame, ends = by_hand()
+    point = base(x, ())[0][..., 0] + np.arange(H)
+    effect = np.arange(2.0 * H).reshape(2, H)
+    features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
+    pooled = features.of_point(point, False)
+    trees = features.of_trees(point, effect, (7,))
+    promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
+    day = frame["ds"].dt.dayofweek
+    for b, end in enumerate(ends):
+        recent = frame["y"][end - 10 : end]
+        level = recent.mean()
+        spread = recent.std(ddof=0)
+        for h in range(H):
+            now = promo[end + h]
+            usual = promo[end - 10 : end].mean()
+            scaled = (point[b, h] - level) / spread
+            columns = np.array([now, now - usual])
+            phase = (day[end + h] == np.arange(7)).astype(float)
+            expected = [
+                columns,
+                columns * scaled,
+                [scaled, scaled**2],
+                phase,
+                np.outer(columns, phase).ravel(),
+            ]
+            np.testing.assert_allclose(pooled[b, h], np.concatenate(expected), atol=1e-6)
+            angle = 2 * np.pi * day[end + h] / 7
+            last_week = end + h - 7
+            week = frame["y"][end - 7 : end].mean()
+            expected = [
+                scaled,
+                effect[b, h] / spread,
+                h,
+                now,
+                np.sin(angle),
+                np.cos(angle),
+                now - usual,
+            ]
+            expected += [
+                promo[end + h - 1],
+                promo[end + h - 3],
+                (frame["y"][last_week] - level) / spread,
+            ]
+            expected += [now - promo[last_week], (week - level) / spread]
+            np.testing.assert_allclose(trees[b, h], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_opinions_stand_before_and_after_the_base():
+    own, x, covariates, *_ = by_hand()
+    rng = np.random.default_rng(0)
+    pooled = PooledRegression(rng.normal(size=own.n_features(False)), 0.5, False)
+    table = rng.normal(size=(500, own.n_tree_features()))
+    trees = BoostedTrees.fit(table, table[:, 0] + table[:, 3])
+    effect = own.effects(x, covariates)
+    plain = base(x, ())[0]
+    left = base(x - effect[:, :24], ())[0] + effect[:, 24:]
+    assert np.abs(left - plain).max() > 0.1
+    for share, blend in ((0.0, plain), (0.5, (plain + left) / 2), (1.0, left)):
+        features = own.features(x[..., 0], covariates)
+        errors = 0.25 * pooled(features.of_point(blend[..., 0], False))
+        errors += 0.5 * trees(features.of_trees(blend[..., 0], effect[:, 24:, 0], (7,)))
+        expected = blend[..., 0] + features.spread * errors
+        weights = {"pooled_weight": 0.25, "trees_weight": 0.5, "band_factor": 0.25}
+        made = replace(own, share=share, pooled=pooled, trees=trees, **weights)
+        point, bounds = made.forecast(base, x, (0.1, 0.9), covariates)
+        np.testing.assert_allclose(point[..., 0], expected, rtol=1e-9)
+        np.testing.assert_allclose(
+            bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9
+        )
+
+
+def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
+    panel = to_panel(
+        pd.concat([series(i, n=100 + i).assign(unique_id=f"s{i}") for i in range(3)]), SCHEMA
+    )
+    ends, held, overlap = Origins.of(panel, H, 5, 32)
+    assert overlap == H / 3
+    for n in range(3):
+        own = (ends > panel.starts[n]) & (ends <= panel.starts[n + 1])
+        rows = ends[own] - panel.starts[n]
+        checks = held[own]
+        assert (np.diff(rows) >= 3).all()
+        assert rows.min() >= 100 // 4
+        assert rows.max() == 100 + n - H
+        assert rows[~checks].max() + H <= rows[checks].min()
+        assert abs(checks.mean() - 0.25) < 0.05
+
+
+# --- everywhere -----------------------------------------------------------------------------------
+
+
+@EACH
+def test_no_forecast_knows_what_comes_after_it(name):
+    both = series(
+        1,
+        lambda rng, n: tuple(
+            a | b if isinstance(a, dict) else a + b
+            for a, b in zip(promotion(rng, n), lagged(rng, n), strict=True)
+        ),
+    )
+    model = MAKERS[name](SCHEMA.changed(future_cols=["promo"], past_cols=["temp"])).fit(
+        both[:-TEST]
+    )
+    end = np.array([ROWS - 50])
+    changed = both.assign(
+        y=both["y"].where(both.index < end[0], 99.0),
+        temp=both["temp"].where(both.index < end[0], 9.0),
+        promo=both["promo"].where(both.index < end[0] + H, True),
+    )
+    answers = [roll(model, model.read(frame), end, quantiles=(0.2,)) for frame in (both, changed)]
+    np.testing.assert_array_equal(answers[0].point, answers[1].point)
+    np.testing.assert_array_equal(answers[0].bounds, answers[1].bounds)
+    seen = changed.assign(promo=both["promo"] ^ (both.index == end[0] + 1))
+    assert not np.array_equal(roll(model, model.read(seen), end).point, answers[0].point)
+
+
+@EACH
+def test_saved_models_answer_alike(name, tmp_path):
+    frame = series(1, sky)
+    model = MAKERS[name](SCHEMA.changed(future_cols=["sky"], calendar=["monthday"])).fit(frame)
+    model.save(tmp_path / "m")
+    loaded = type(model).load(tmp_path / "m")
+    assert loaded.covariate_columns_ == model.covariate_columns_
+    assert loaded.covariate_columns_.calendar == ("weekday", "monthday")
+    future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "rain"])
+    expected = model.predict(future=future, level=50)
+    pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
+    facts = json.loads((tmp_path / "m" / "config.json").read_text())
+    for spoil in (
+        lambda f: f.update(covariate_regression=None),
+        lambda f: f.update(leftovers={"rows": 32}),
+        lambda f: f["covariate_regression"].update(season=0),
+        lambda f: f["covariate_regression"].update(cycle=10**9),
+        lambda f: f["covariate_regression"].update(share=0.3),
+        lambda f: f["covariate_regression"].update(band_factor=-1.0),
+    ):
+        changed = json.loads(json.dumps(facts))
+        spoil(changed)
+        (tmp_path / "m" / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match="is not what save") as caught:
+            type(model).load(tmp_path / "m")
+        assert "\n" not in str(caught.value)
+
+
+def with_all_opinions(own):
+    """The same with every regression, whose weights are drawn."""
+    rng = np.random.default_rng(0)
+    pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(True)), 0.5, True)
+    table = rng.normal(size=(300, own.n_tree_features()))
+    trees = BoostedTrees.fit(table, table[:, 0])
+    return replace(
+        own,
+        share=0.5,
+        pooled=pooled,
+        trees=trees,
+        pooled_weight=0.25,
+        trees_weight=0.5,
+        band_factor=1.5,
+    )
+
+
+@EACH
+def test_every_opinion_is_saved(name, tmp_path):
+    frame = series(1, sky).assign(temp=np.arange(ROWS) % 5)
+    model = MAKERS[name](SCHEMA.changed(future_cols=["sky"], past_cols=["temp"])).fit(frame)
+    changed = with_all_opinions(regression_of(model))
+    if name == "zero":
+        model = model.revised(covariate_regression=changed)
+    else:
+        network = replace(model.fitted_, covariate_regression=changed)
+        model = model.revised(model=network)
+    model.save(tmp_path / "m")
+    loaded = type(model).load(tmp_path / "m")
+    future = model.make_future_frame().assign(sky=["rain", "clear", "snow", "rain"])
+    expected = model.predict(future=future, level=50)
+    pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
+    assert regression_of(loaded).trees is not None
+
+
+def test_regressions_over_other_features_are_refused():
+    own = with_all_opinions(by_hand()[0])
+    facts = own.facts()
+    arrays = own.arrays()
+    assert CovariateRegression.rebuilt(own.encoder, facts, arrays).facts() == facts
+    feature, left = (arrays[f"covariate_regression.trees.{name}"] for name in ("feature", "left"))
+    for changes, reason in (
+        ({"pooled": np.zeros(3)}, "weights of shape"),
+        ({"trees.feature": feature + 100}, "over other features"),
+        ({"trees.left": np.zeros_like(left)}, "with loops"),
+        ({"trees.value": arrays["covariate_regression.trees.value"] * np.nan}, "without values"),
+        ({"trees.start": np.zeros(2)}, "of other sizes"),
+        ({"trees.threshold": left}, "with other numbers"),
+        ({"trees.roots": -np.ones(1, dtype=np.int64)}, "without roots"),
+        ({"trees.more": left}, "lack arrays"),
+    ):
+        spoilt = arrays | {f"covariate_regression.{name}": array for name, array in changes.items()}
+        with pytest.raises(ValueError, match=reason):
+            CovariateRegression.rebuilt(own.encoder, facts, spoilt)
+
+
+def test_intervals_stand_around_the_points_and_follow_the_errors():
+    frame = series(1, promotion)
+    schema = SCHEMA.changed(future_cols=["promo"])
+    model = MAKERS["zero"](schema).fit(frame[:-H])
+    plain = MAKERS["zero"](SCHEMA).fit(frame[:-H])
+    asked = {"quantiles": (0.1, 0.5, 0.9)}
+    answer = model.predict(future=frame[-H:], **asked)
+    before = plain.predict(**asked)
+    widths = [f["zero-q0.9"] - f["zero-q0.1"] for f in (answer, before)]
+    assert (0.05 * widths[1] < widths[0]).all()
+    assert (widths[0] < 0.5 * widths[1]).all()
+    np.testing.assert_allclose(answer["zero-q0.5"], answer["zero"])
+
+
+def test_as_many_truths_lie_below_intervals_as_above_where_the_columns_tell_of_rare_events():
+    def rare(rng, n):
+        promo = rng.random(n) < 0.2
+        return 5.0 * promo, {"promo": promo}
+
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["promo"]))
+    frame = pd.concat([series(seed, rare).assign(unique_id=f"s{seed}") for seed in (1, 2)])
+    judged = backtest(model, frame, n_windows=TEST // H, step_size=H, level=80).frame
+    assert (judged["y"] < judged["zero-lo-80"]).mean() < 0.2
+    assert (judged["y"] > judged["zero-hi-80"]).mean() < 0.2
+
+
+def test_series_of_unlike_length_longer_horizons_and_missing_values():
+    parts = [series(i, promotion, n).assign(unique_id=f"s{i}") for i, n in enumerate((420, 200, 9))]
+    frame = pd.concat([part.assign(y=part["y"].mask(part.index % 11 == 5)) for part in parts])
+    model = MAKERS["zero"](Schema(future_cols=["promo"])).fit(frame)
+    assert regression_of(model).active
+    future = model.make_future_frame(horizon=9).assign(promo=True)
+    whole = model.predict(future=future, horizon=9)
+    assert np.isfinite(whole["zero"]).all()
+    alone = model.predict(
+        frame[frame["unique_id"] == "s2"], future=future[future["unique_id"] == "s2"], horizon=9
+    )
+    np.testing.assert_allclose(alone["zero"], whole["zero"][18:], rtol=1e-6)
+
+
+def test_judges_wrappers_and_wide_tables_hand_it_its_columns():
+    frame = series(1, promotion)
+    schema = SCHEMA.changed(future_cols=["promo"])
+    model = MAKERS["zero"](schema)
+    judged = backtest(model, frame, n_windows=2, step_size=H).frame
+    fitted = MAKERS["zero"](schema).fit(frame[: -2 * H])
+    pd.testing.assert_frame_equal(
+        judged[["zero"]][:H],
+        fitted.predict(future=frame[-2 * H : -H])[["zero"]],
+        check_exact=False,
+        rtol=1e-6,
+    )
+    calibrated = (
+        SplitConformal(MAKERS["zero"](schema), n_windows=10)
+        .fit(frame[:-H])
+        .predict(future=frame, level=80)
+    )
+    assert (calibrated["zero-hi-80"] > calibrated["zero-lo-80"]).all()
+    wide = wide_covariate_frame(ROWS)
+    own = MAKERS["zero"](Schema(past_cols=["temp"], future_cols=["promo"])).fit(wide)
+    assert np.isfinite(
+        own.predict(future=own.make_future_frame().assign(promo=1)).to_numpy(float)
+    ).all()
+
+
+def test_what_is_not_there_is_refused_and_what_cannot_carry_it_says_so():
+    frame = series(1, promotion)
+    schema = SCHEMA.changed(future_cols=["promo"])
+    model = MAKERS["least_squares"](schema).fit(frame)
+    with pytest.raises(
+        ValueError, match="future= was not given: series 'a': column 'promo' of future= is missing"
+    ):
+        model.predict()
+    with pytest.raises(ValueError, match="an exported program has no place for covariates"):
+        export_program(model)
+    with pytest.raises(ValueError, match="column 'rain' is missing"):
+        MAKERS["zero"](SCHEMA.changed(future_cols=["rain"])).fit(frame)
+    assert replace(regression_of(model), trees=None).horizon == H
+    plain = MAKERS["zero"](SCHEMA).fit(frame)
+    assert plain.covariate_regression_ is None
+    assert not plain.covariate_columns_

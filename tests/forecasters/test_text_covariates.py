@@ -1,0 +1,423 @@
+"""Text, categories and booleans as past and future columns: read, encoded, used, saved."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from covariate_forecasters import attention, rolling_error
+from tables import covariate_frame, parts_of, wide_covariate_frame
+
+from tsattn import PretrainedForecaster, make_forecaster
+from tsattn.data.columns import plain
+from tsattn.data.covariates import CovariateColumns
+from tsattn.data.encoding import CovariateEncoder, CovariateHistory
+from tsattn.data.frames import from_long, from_wide, to_long, to_wide
+from tsattn.data.joining import continued_panel
+from tsattn.data.schema import Schema
+from tsattn.forecasters.attention import AttentionForecaster
+
+COLUMNS = {"past_cols": ("mood", "temp"), "future_cols": ("price", "sky", "promo")}
+SKIES = ("clear", "rain", "snow")
+MOODS = ("1", "2")
+
+
+def table(seed=5, frame=None):
+    """Text (``sky``), categories of numbers (``mood``) and booleans (``promo``) beside numbers."""
+    frame = covariate_frame() if frame is None else frame
+    rng = np.random.default_rng(seed)
+    mood = pd.Categorical(rng.choice([2, 1], len(frame)))
+    return frame.assign(sky=rng.choice(SKIES, len(frame)), mood=mood)
+
+
+def read(frame=None, **kwargs):
+    return from_long(table() if frame is None else frame, Schema(**COLUMNS), **kwargs)
+
+
+def told(future, seed=3):
+    rng = np.random.default_rng(seed)
+    n = len(future)
+    return future.assign(
+        price=rng.normal(50, 3, n), sky=rng.choice(SKIES, n), promo=rng.random(n) < 0.5
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return attention(**COLUMNS).fit(table())
+
+
+def test_a_text_column_that_drives_the_target_is_used():
+    rng = np.random.default_rng(0)
+    n = 500
+    sky = rng.choice(SKIES, n)
+    y = pd.Series(sky).map({"clear": 0.0, "rain": -3.0, "snow": 3.0}) + 0.05 * rng.normal(size=n)
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2020-01-01", periods=n), "y": y, "sky": sky}
+    )
+    assert rolling_error(frame, future_cols=["sky"]) < rolling_error(frame) / 3
+
+
+def test_categories_become_indicators_and_numbers_stay_what_they_were():
+    found = read()
+    frame = table()
+    stops = np.array([50, 60, 66])
+    encoder = CovariateEncoder.fit(
+        CovariateColumns.checked(**COLUMNS, static_cols=(), calendar=()), found, stops
+    )
+    assert encoder.columns.categories == (MOODS, None, None, SKIES, None)
+    assert encoder.sizes == {"n_past": 3, "n_known": 5, "n_static": 0}
+    rows = encoder.rows(found)
+    for row in (0, 77, 195):
+        cells = frame.iloc[row]
+        moods = [cells["mood"] == int(m) for m in MOODS]
+        skies = [cells["sky"] == s for s in SKIES]
+        np.testing.assert_array_equal(rows["past"][row, :2], np.array(moods, float))
+        np.testing.assert_array_equal(rows["known"][row, 1:4], np.array(skies, float))
+    # Numbers and booleans are standardised as before.
+    numbers = CovariateEncoder.fit(
+        CovariateColumns(("temp",), ("price", "promo")), found, stops
+    ).rows(found)
+    np.testing.assert_array_equal(rows["past"][:, 2:], numbers["past"])
+    np.testing.assert_array_equal(rows["known"][:, [0, 4]], numbers["known"])
+
+
+def test_categories_are_those_of_the_training_rows_and_others_are_zeros():
+    frame = table()
+    late = frame.groupby("unique_id").cumcount(ascending=False) < 4
+    found = read(frame.assign(sky=frame["sky"].mask(late, "fog")))
+    columns = CovariateColumns((), ("sky",))
+    encoder = CovariateEncoder.fit(columns, found, found.lengths - 4)
+    assert encoder.columns.categories == (SKIES,)
+    windows = CovariateHistory(found, encoder.columns).windows(found.starts[1:] - 4, 10, 4)
+    known = encoder.encode(windows, 4)["known"]
+    np.testing.assert_array_equal(known[:, 10:], np.zeros((3, 4, 3)))
+    np.testing.assert_array_equal(known[:, :10].sum(axis=2), np.ones((3, 10)))
+
+
+def test_windows_are_recoded_for_a_member_that_knows_other_categories():
+    found = read()
+    have = CovariateColumns(("mood",), ("price", "sky"), categories=(MOODS, None, SKIES))
+    wanted = CovariateColumns(
+        ("mood",), ("price", "sky"), categories=(("2", "3"), None, ("clear", "snow"))
+    )
+    ends = found.starts[1:] - 4
+    windows = CovariateHistory(found, have).windows(ends, 10, 4)
+    windows.known[0, -1, 1] = np.nan
+    windows.known[1, -1, 1] = -1
+    expected = CovariateHistory(found, wanted).windows(ends, 10, 4)
+    expected.known[0, -1, 1] = np.nan
+    expected.known[1, -1, 1] = -1
+    before = windows.known.copy()
+    recoded = windows.recoded(have, wanted)
+    np.testing.assert_array_equal(recoded.known, expected.known)
+    np.testing.assert_array_equal(recoded.past, expected.past)
+    np.testing.assert_array_equal(windows.known, before)
+
+
+FOG = (
+    r"future= holds categories that no training row has: 'fog' in column 'sky'; each counts as none"
+    r" of those known"
+)
+
+
+def test_a_category_never_seen_has_a_forecast(model):
+    future = told(model.make_future_frame())
+    with pytest.warns(UserWarning, match=FOG):
+        fog = model.predict(future=future.assign(sky="fog"))["mlr"].to_numpy()
+    assert np.isfinite(fog).all()
+    assert not np.array_equal(fog, model.predict(future=future.assign(sky="rain"))["mlr"])
+    frame = table()
+    np.testing.assert_array_equal(
+        model.predict(frame.assign(sky="fog"), future=future)["mlr"],
+        model.predict(frame.assign(sky="dust"), future=future)["mlr"],
+    )
+
+
+def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
+    future = model.make_future_frame()
+    future.loc[:, "sky"] = "rain"
+    future.loc[:, ["price", "promo"]] = 1.0
+    assert len(model.predict(future=future)) == len(future)
+    future.loc[5, "sky"] = None
+    with pytest.raises(
+        ValueError, match=r"series 's1': column 'sky' of future= is missing at 2024-07-02"
+    ):
+        model.predict(future=future)
+
+
+@pytest.mark.parametrize("dtype", [bool, int, float, "boolean", object, "Int8"])
+def test_booleans_are_zero_and_one(model, dtype):
+    frame = table()
+    given = frame.assign(promo=frame["promo"].astype(dtype))
+    future = told(model.make_future_frame())
+    own = attention(**COLUMNS).fit(given)
+    told_alike = future.assign(promo=future["promo"].astype(dtype))
+    pd.testing.assert_frame_equal(own.predict(future=told_alike), model.predict(future=future))
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", object])
+def test_text_of_any_kind_reads_alike(model, dtype):
+    future = told(model.make_future_frame())
+    own = attention(**COLUMNS).fit(table().astype({"sky": dtype}))
+    pd.testing.assert_frame_equal(
+        own.predict(future=future.astype({"sky": dtype})), model.predict(future=future)
+    )
+
+
+def test_tables_come_back_with_their_text():
+    frame = table()
+    back = to_long(read(frame))
+    assert back["sky"].tolist() == frame["sky"].tolist()
+    assert back["mood"].tolist() == [str(plain(value)) for value in frame["mood"]]
+    np.testing.assert_array_equal(back["promo"], frame["promo"].astype(float))
+    wide = wide_covariate_frame().assign(sky=np.resize(SKIES, 70))
+    assert (
+        to_wide(from_wide(wide, Schema(future_cols=["sky"])))["sky"].tolist()
+        == wide["sky"].tolist()
+    )
+
+
+def test_every_category_is_in_the_fingerprint():
+    frame = table()
+    assert read(frame).fingerprint() == read(frame.copy()).fingerprint()
+    renamed = frame.assign(sky=frame["sky"].replace("clear", "blue"))
+    assert read(renamed).fingerprint() != read(frame).fingerprint()
+
+
+def test_missing_text_is_carried_forward_under_a_policy():
+    frame = table()
+    gone = frame.assign(sky=frame["sky"].mask(frame.index == 100))
+    assert to_long(read(gone, missing="ffill"))["sky"].tolist()[99:101] == [frame["sky"][99]] * 2
+    with pytest.raises(
+        ValueError, match=r"series 's1': column 'sky' is missing \(NaN\) at 2024-06-01"
+    ):
+        read(gone)
+
+
+def test_panels_are_continued_with_new_categories():
+    frame = table()
+    before, after = parts_of(frame, 9)
+    after = after.assign(sky="fog")
+    joined = to_long(continued_panel(read(before), read(after)))
+    both = pd.concat([before, after]).sort_values(["unique_id", "ds"])
+    assert joined["sky"].tolist() == both["sky"].tolist()
+
+
+def test_saved_and_updated_models_keep_their_categories(tmp_path):
+    frame = table()
+    before, after = parts_of(frame, 9)
+    model = attention(**COLUMNS).fit(before)
+    model.update(after.assign(sky="fog"))
+    model.save(tmp_path / "m")
+    loaded = AttentionForecaster.load(tmp_path / "m")
+    assert loaded.covariate_columns_ == model.covariate_columns_
+    future = told(loaded.make_future_frame())
+    pd.testing.assert_frame_equal(loaded.predict(future=future), model.predict(future=future))
+    pd.testing.assert_frame_equal(
+        loaded.predict(frame, future=future), model.predict(frame, future=future)
+    )
+    later = told(model.make_future_frame()).assign(y=1.0, mood=1, temp=0.5)
+    pd.testing.assert_frame_equal(
+        loaded.update(later).predict(future=told(loaded.make_future_frame())),
+        model.update(later).predict(future=told(model.make_future_frame())),
+    )
+
+
+TAMPERINGS = {
+    "a category more": lambda f: f["moving"][3].append("zebra"),
+    "categories out of order": lambda f: f["moving"].__setitem__(3, ["snow", "clear", "rain"]),
+    "a column too few": lambda f: f["moving"].pop(),
+    "rows of a category that is none": lambda f: f["rows"].__setitem__(3, ["clear"]),
+    "a category that is a number": lambda f: f["rows"].__setitem__(3, [1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampered_categories_are_refused_in_one_line(name, model, tmp_path):
+    model.save(tmp_path / "m")
+    facts = json.loads((tmp_path / "m" / "config.json").read_text())
+    TAMPERINGS[name](facts["covariates"])
+    (tmp_path / "m" / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="is not what save") as caught:
+        AttentionForecaster.load(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_column_of_text_is_refused(model, monkeypatch):
+    frame = table()
+    with pytest.raises(
+        ValueError, match=r"column 'price' holds 'cheap' at 2024-06-01.*must be numbers"
+    ):
+        read(
+            frame.astype({"price": object}).assign(
+                price=frame["price"].where(frame.index != 100, "cheap")
+            )
+        )
+    with pytest.raises(
+        ValueError, match=r"column 'sky' holds .*Timestamp.* but values must be numbers"
+    ):
+        read(frame.assign(sky=pd.Timestamp("2024")))
+    monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(
+        ValueError,
+        match=r"column 'sky' holds 1\d\d categories such as '0', but at most 100 are read",
+    ):
+        attention(**COLUMNS).fit(frame.assign(sky=[str(row) for row in range(len(frame))]))
+    future = told(model.make_future_frame())
+    with pytest.raises(
+        ValueError, match="column 'temp' held numbers in training; got text such as 'cold'"
+    ):
+        model.predict(frame.assign(temp="cold"), future=future)
+    before = model.panel_
+    with pytest.raises(ValueError, match="column 'temp' held numbers in training"):
+        model.update(future.assign(y=1.0, mood=1, temp="cold"))
+    assert model.panel_ is before
+
+
+# --- categories that no training row has ----------------------------------------------------------
+
+MAKERS = {
+    "zero": lambda schema: PretrainedForecaster(4, schema=schema),
+    "ridge": lambda schema: make_forecaster("ridge", 4, schema=schema, random_state=0),
+    "gbm": lambda schema: make_forecaster("gbm", 4, schema=schema, random_state=0),
+    "least_squares": lambda schema: make_forecaster("least_squares", 4, schema=schema),
+    "mlr": lambda schema: attention(future_cols=schema.future_cols),
+}
+
+
+def skies_that_matter(n=400):
+    """One series that follows the sky of its own day."""
+    rng = np.random.default_rng(0)
+    sky = rng.choice(SKIES, n)
+    y = pd.Series(sky).map({"clear": 0.0, "rain": -3.0, "snow": 3.0}) + 0.2 * rng.normal(size=n)
+    return pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2023-01-01", periods=n), "y": y, "sky": sky}
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_new_category_counts_as_none_in_every_forecaster(name):
+    model = MAKERS[name](Schema(future_cols=["sky"])).fit(skies_that_matter())
+    future = model.make_future_frame()
+    forecasts = {}
+    for sky in ("fog", "dust"):
+        with pytest.warns(
+            UserWarning, match=f"no training row has: '{sky}' in column 'sky'"
+        ) as caught:
+            forecasts[sky] = model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy()
+        assert len(caught) == 1
+    np.testing.assert_array_equal(forecasts["fog"], forecasts["dust"])
+    assert np.isfinite(forecasts["fog"]).all()
+    known = {
+        sky: model.predict(future=future.assign(sky=sky)).iloc[:, 2].to_numpy() for sky in SKIES
+    }
+    assert all(not np.array_equal(forecasts["fog"], known[sky]) for sky in SKIES)
+
+
+def test_one_warning_names_all_columns_and_values():
+    frame = table()
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["sky", "mood"])).fit(frame)
+    future = model.make_future_frame().assign(
+        sky=["fog", "rain", "dust", "fog"] * 3, mood=range(12)
+    )
+    with pytest.warns(UserWarning, match="holds categories") as caught:
+        model.predict(future=future)
+    assert [str(each.message) for each in caught] == [
+        "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4,"
+        " 5, 6 and 5 more in column 'mood'; each counts as none of those known"
+    ]
+
+
+def test_rows_of_future_that_are_not_forecast_are_not_told_of():
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["sky"])).fit(skies_that_matter())
+    future = model.make_future_frame().assign(sky="rain")
+    later = future.assign(ds=future["ds"] + pd.Timedelta("30D"), sky="fog")
+    assert len(model.predict(future=pd.concat([future, later]))) == 4
+
+
+@pytest.mark.parametrize("name", ["zero", "ridge", "gbm", "mlr"])
+def test_wide_tables_have_text_beside_their_channels(name):
+    long = skies_that_matter()
+    wide = pd.DataFrame(
+        {"a": long["y"].to_numpy(), "b": 5 + 2 * long["y"].to_numpy()}, index=long["ds"]
+    ).assign(sky=long["sky"].to_numpy(), open=pd.array(long["sky"] == "clear", dtype="boolean"))
+    model = MAKERS[name](Schema(future_cols=["sky", "open"])).fit(wide)
+    future = model.make_future_frame().assign(sky="rain", open=False)
+    rain = model.predict(future=future)
+    assert rain.columns.tolist() == ["a", "b"]
+    assert not np.array_equal(rain, model.predict(future=future.assign(sky="snow")))
+    with pytest.warns(UserWarning, match="'fog' in column 'sky'"):
+        assert np.isfinite(model.predict(future=future.assign(sky="fog"))).all(axis=None)
+
+
+@pytest.mark.parametrize("dtype", ["boolean", object])
+def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
+    frame = skies_that_matter().assign(promo=lambda f: (f["sky"] == "rain").astype(dtype))
+    gone = frame.assign(promo=frame["promo"].mask(frame.index == 200))
+    schema = Schema(future_cols=["promo"])
+    with pytest.raises(ValueError, match=r"column 'promo' is missing \(NaN\) at 2023-07-20"):
+        make_forecaster("ridge", 4, schema=schema).fit(gone)
+    carried = frame.assign(promo=frame["promo"].mask(frame.index == 200, frame["promo"][199]))
+    expected = make_forecaster("ridge", 4, schema=schema).fit(carried)
+    model = make_forecaster("ridge", 4, schema=schema.changed(missing="ffill")).fit(gone)
+    future = model.make_future_frame().assign(
+        promo=pd.array([True, False, True, None], dtype=dtype)
+    )
+    filled = future.assign(promo=[True, False, True, False])
+    pd.testing.assert_frame_equal(model.predict(future=filled), expected.predict(future=filled))
+    with pytest.raises(ValueError, match=r"column 'promo' of future= is missing at 2024-02-08"):
+        model.predict(future=future)
+
+
+def test_numbers_stored_as_text_are_categories_whatever_the_future_holds():
+    frame = skies_that_matter()
+    frame["size"] = frame["sky"].map({"clear": "1", "rain": "2", "snow": "3"})
+    model = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"]), random_state=0).fit(
+        frame
+    )
+    assert model.covariate_columns_.categories == (("1", "2", "3"),)
+    future = model.make_future_frame()
+    expected = model.predict(future=future.assign(size="2"))
+    pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2)), expected)
+    pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2.0)), expected)
+    numbers = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"])).fit(
+        frame.astype({"size": int})
+    )
+    with pytest.raises(
+        ValueError, match=r"column 'size' of future= holds '2' at 2024-02-05 .* must be finite"
+    ):
+        numbers.predict(future=future.assign(size="2"))
+
+
+@pytest.mark.parametrize("name", ["zero", "ridge"])
+def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(
+    name, tmp_path, monkeypatch, run
+):
+    monkeypatch.chdir(tmp_path)
+    frame = skies_that_matter().assign(promo=lambda f: f["sky"] == "rain")
+    frame.to_csv("table.csv", index=False)
+    days = pd.date_range(frame["ds"].max(), periods=5)[1:]
+    pd.DataFrame(
+        {"unique_id": "a", "ds": days, "sky": ["rain", "fog", "snow", "fog"], "promo": True}
+    ).to_csv("future.csv", index=False)
+    argv = [
+        "forecast",
+        "table.csv",
+        "--horizon",
+        4,
+        "--model",
+        name,
+        "--future-col",
+        "sky",
+        "--future-col",
+        "promo",
+    ]
+    code, out, err = run(*argv, "--future", "future.csv")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    told = (
+        "future= holds categories that no training row has: 'fog' in column 'sky'; each counts as"
+        " none of those known"
+    )
+    assert err.splitlines() == [f"tsattn: warning: {told}"]

@@ -1,0 +1,150 @@
+"""A full disk is told in one line that names the file, and leaves what stood there before."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import series_table
+
+from tsattn import cli, make_forecaster
+from tsattn.adapters.export import export_onnx, export_pt2
+from tsattn.catalogue import load_forecaster
+from tsattn.storage import add_row
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/full")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def table(n_rows=60):
+    return series_table(5 + np.sin(np.arange(n_rows)))
+
+
+@contextmanager
+def little_room(n_bytes=256):
+    """No file of this process may grow beyond so many bytes, as on a disk with no more room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def network():
+    return make_forecaster("nlinear", 4, context=16, max_epochs=1).fit(table())
+
+
+def model(path):
+    make_forecaster("naive", 3).fit(table()).save(path)
+
+
+def record(path):
+    add_row(path, {"run": 2, "words": "x" * 500}, ["run"])
+
+
+WRITERS = {"m": model, "r.jsonl": record, "f.onnx": lambda path: export_onnx(network(), path)}
+WRITERS |= {"f.pt2": lambda path: export_pt2(network(), path)}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_library_call_names_the_file_and_leaves_the_old_one(name, folder):
+    path = folder / name
+    if name == "m":
+        make_forecaster("naive", 2).fit(table()).save(path)
+    elif name == "r.jsonl":
+        add_row(path, {"run": 1}, ["run"])
+    else:
+        path.write_bytes(b"old")
+    before = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    with (
+        pytest.raises(
+            OSError, match=r"cannot be written: .*; make room, or name another place$"
+        ) as told,
+        little_room(),
+    ):
+        WRITERS[name](path)
+    assert str(told.value).startswith(f"{path} cannot")
+    assert told.value.errno == errno.EFBIG
+    assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == before
+    assert sum(each.is_dir() for each in folder.rglob("*")) == (name == "m")
+    if name == "m":
+        assert load_forecaster(path).horizon == 2
+
+
+@pytest.mark.parametrize("written", ["f.csv", "f.parquet", "f.png", "m"])
+def test_a_command_says_so_in_one_line_and_leaves_nothing(written, folder, capsys):
+    table().to_csv("long.csv", index=False)
+    option = {"f.png": "--plot"}.get(written, "--out")
+    command = [
+        "fit" if written == "m" else "forecast",
+        "long.csv",
+        "--model",
+        "naive",
+        "--horizon",
+        "30",
+    ]
+    with little_room():
+        code = cli.main([*command, option, written])
+    out, err = capsys.readouterr()
+    # A picture comes after its table, which is not lost with it.
+    assert (code, len(out.splitlines())) == (2, 31 * (written == "f.png"))
+    assert (
+        err == f"tsattn: {written} cannot be written: File too large; make room, or name another"
+        " place\n"
+    )
+    assert os.listdir(folder) == ["long.csv"]
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--out", str(FULL)],
+            (
+                "/dev/full cannot be written: No space left on device; make room, or name another"
+                " place"
+            ),
+        ),
+        ([], "standard output: No space left on device; make room, or name another place"),
+        (["--json"], "standard output: No space left on device; make room, or name another place"),
+    ],
+)
+def test_a_full_device_is_told(options, told, folder):
+    table().to_csv("long.csv", index=False)
+    command = [
+        sys.executable,
+        "-m",
+        "tsattn",
+        "forecast",
+        "long.csv",
+        "--model",
+        "naive",
+        "--horizon",
+        "2",
+        *options,
+    ]
+    with FULL.open("w") as full:
+        ran = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (2, f"tsattn: {told}\n")
+
+
+def test_other_errors_of_the_system_stay_as_they_are(folder):
+    Path("file").write_text("x")
+    with pytest.raises(FileExistsError):
+        add_row(Path("file/r.jsonl"), {"run": 1}, ["run"])
