@@ -113,7 +113,12 @@ MUTANTS = [
     Mutant(
         "tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES
     ),
-    Mutant("tsattn/checks.py", 'return ""\n', "return self.advice\n", ODD),
+    Mutant(
+        "tsattn/checks.py",
+        '"""Nothing."""\n        return ""',
+        '"""Nothing."""\n        return self.advice',
+        ODD,
+    ),
     Mutant(
         "tsattn/checks.py",
         'return option if self.value is None else f"{option} {self.value}"',
@@ -148,15 +153,15 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/plotting.py",
-        "np.fmin.reduce(before.values[: before.n_before], initial",
-        "np.fmin.reduce(before.values, initial",
+        "np.fmin.reduce(history.values[: history.n_before], initial",
+        "np.fmin.reduce(history.values, initial",
         f"{PLOTTING}::test_values_below_zero_after_the_history_leave_the_bands_alone",
     ),
     # the base class
     Mutant(
         "tsattn/forecaster.py",
-        "delattr(fresh, name)",
-        "pass",
+        "fresh = self.with_state(None)",
+        "fresh = self",
         f"{FORECASTER}::test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not",
     ),
     Mutant(
@@ -221,8 +226,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "cutoffs = np.tile(np.repeat(ends - 1, self.horizon)",
-        "cutoffs = np.tile(np.repeat(ends, self.horizon)",
+        "panel.times[np.repeat(ends - 1, self.horizon)]",
+        "panel.times[np.repeat(ends, self.horizon)]",
         BACKTEST,
     ),
     Mutant(
@@ -263,7 +268,7 @@ MUTANTS = [
     Mutant(
         "tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL
     ),
-    Mutant("tsattn/evaluate/conformal.py", "self._counts & (", "(", CONFORMAL),
+    Mutant("tsattn/evaluate/conformal.py", "of_counts & (", "(", CONFORMAL),
     Mutant(
         "tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL
     ),

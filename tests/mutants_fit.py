@@ -55,19 +55,21 @@ MUTANTS = [
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
     Mutant(
         FITTED,
-        "np.abs(y - point) / self.interval_scale(x)[:, None]",
+        "np.abs(y - point) / self.interval_scale(x, ids)[:, None]",
         "np.abs(y - point)",
         ESTIMATOR,
     ),
-    Mutant(FITTED, "else self.sizes.at(places, typical)", "else typical", CONFORMAL),
+    Mutant(
+        FITTED, "unit * self.sizes.of(ids, len(x))", "unit * self.sizes.of(None, len(x))", CONFORMAL
+    ),
     Mutant(
         FITTED,
         "errors /= found.left_out[at]",
         "errors /= found.per_step + 0 * found.left_out[at]",
         CONFORMAL,
     ),
-    Mutant(NETWORK, "None if places is None else places[enough]", "None", CONFORMAL),
-    Mutant(FITTED, "x.shape[2] != self.n_channels:", "x.shape[2] < 1:", ESTIMATOR),
+    Mutant(NETWORK, "None if ids is None else ids[enough]", "None", CONFORMAL),
+    Mutant(FITTED, "x.shape[2] != n_channels:", "x.shape[2] < 1:", ESTIMATOR),
     Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
     Mutant(
         FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
@@ -86,8 +88,8 @@ MUTANTS = [
     ),
     Mutant(
         NETWORK,
-        "panel.channels != known.channels",
-        "len(panel.channels) != len(known.channels)",
+        "set(panel.ids) != set(self.fitted_.ids)",
+        "len(panel.ids) != len(self.fitted_.ids)",
         ESTIMATOR,
     ),
     Mutant(NETWORK, '"max_time", "n_threads"))}', '"max_time", "learning_rate"))}', ESTIMATOR),
@@ -111,7 +113,7 @@ MUTANTS = [
     Mutant(
         FORECASTER, "if 1 < patches < sizes[-1]:", "if 1 < patches <= sizes[-1] + 9:", ESTIMATOR
     ),
-    Mutant(FORECASTER, "or panel.n_channels < 2:", "and panel.n_channels < 2:", MIXING),
+    Mutant(FORECASTER, "if panel.n_series < 2:", "if panel.n_series < 1:", MIXING),
     Mutant(FORECASTER, 'self._head != "point" and', 'self._head == "point" and', PROBABILISTIC),
     Mutant(
         FORECASTER,
