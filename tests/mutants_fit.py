@@ -377,7 +377,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/synthetic.py",
-        "return np.where(seen, filled, np.float32(np.nan))",
+        "return np.where(observed, filled, np.float32(np.nan))",
         "return filled",
         SYNTHETIC,
     ),
@@ -391,7 +391,10 @@ MUTANTS = [
         SYNTHETIC,
     ),
     Mutant(
-        "tsattn/pretrained/families.py", "0.003, 0.2) * chance(rng, n, 0.4)", "0.03, 2)", SYNTHETIC
+        "tsattn/pretrained/families.py",
+        "0.003, 0.2)\n    steps += drift * chance(rng, n, 0.4)",
+        "0.03, 2)\n    steps += drift",
+        SYNTHETIC,
     ),
     # fine-tuning and the combination
     Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
