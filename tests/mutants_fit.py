@@ -256,40 +256,43 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "x.sqrt() if", "x if", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
-    Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
-        "torch.where(beside & (there >=",
-        "torch.where(beside | (there >=",
+        "torch.where(near & as_good",
+        "torch.where(near | as_good",
         PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "((surplus >= _CLEAR) | repeated)",
-        "((surplus >= -1) | repeated)",
+        "(surplus >= _CLEAR) | repeated",
+        "(surplus >= -1) | repeated",
         PERIOD,
     ),
     Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
     Mutant(
-        "tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD
+        "tsattn/pretrained/period.py",
+        "(correlation >= likeness.at(lag - season)) &",
+        "(correlation >= -1) &",
+        PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "values - (sums / counts",
-        "values - 0 * (sums / counts",
+        "weights > 0, values - mean",
+        "weights > 0, values - 0 * mean",
         PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/network.py",
-        "(self.n_seasons * self.count)[:, None])",
-        "self.count[:, None])",
+        "return (self.n_seasons * self.count)[:, None]",
+        "return self.count[:, None]",
         PRETRAINING,
     ),
     Mutant(
         "tsattn/pretrained/network.py",
-        "seasons.clear_cycle()\n        n_",
-        "seasons.cycle\n        n_",
+        "seasons.clear_cycle()\n        has_",
+        "seasons.cycle\n        has_",
         PRETRAINING,
     ),
     Mutant(
@@ -301,13 +304,18 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "(far.square() + near.square()).sqrt()",
-        "near.abs()",
+        "(coarse_distance.square() + fine_distance.square()).sqrt()",
+        "fine_distance.abs()",
         PRETRAINING,
     ),
-    Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "_near_later(observed, far) |",
+        "_near_later(observed, far) &",
+        OUTLIERS,
+    ),
     Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
-    Mutant("tsattn/pretrained/period.py", "whole & is_season", "whole | is_season", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "whole & is_day", "whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant(
@@ -322,16 +330,19 @@ MUTANTS = [
         "settled |= usable | (",
         PRETRAINING,
     ),
-    Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "rule.n_horizons * horizon)", "horizon)", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "seasons = seasons.where(cut, ",
-        "_ = seasons.where(cut, ",
+        "seasons = seasons.where(is_cut, ",
+        "_ = seasons.where(is_cut, ",
         PRETRAINING,
     ),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant(
-        "tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING
+        "tsattn/pretrained/network.py",
+        "min(n_future + self.config.encode, n_encoded)",
+        "n_future",
+        PRETRAINING,
     ),
     Mutant(
         "tsattn/data/windows.py", "axis=1) <= _GRID", "axis=1) < _GRID", "tests/test_windows.py"
@@ -373,7 +384,10 @@ MUTANTS = [
         PRETRAINING,
     ),
     Mutant(
-        "tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING
+        "tsattn/pretrained/network.py",
+        "observed.any(2) |",
+        "observed.isfinite().any(2) |",
+        PRETRAINING,
     ),
     Mutant(
         "tsattn/pretrained/synthetic.py",

@@ -94,12 +94,13 @@ def mix(rng: Rng, n: int, length: int, *choices: tuple[float | int, Family]) -> 
 def choose(
     rng: Rng,
     size: int | tuple[int, int],
-    values: Sequence[float] | Array,
-    weights: Sequence[float] | Array,
+    values: Sequence[float | int] | Array,
+    weights: Sequence[float | int] | Array,
 ) -> Array:
     """Draw values with weights that need not sum to one."""
+    options = np.asarray(values)
     shares = np.asarray(weights)
-    return rng.choice(values, size, p=shares / shares.sum())
+    return np.asarray(rng.choice(options, size, p=shares / shares.sum()))
 
 
 def uniform(rng: Rng, n: int, low: float | int, high: float | int) -> Array:
@@ -118,7 +119,7 @@ def chance(rng: Rng, n: int, probability: float | int) -> Array:
     return rng.random((n, 1)) < probability
 
 
-def some_rows(rng: Rng, n: int, probability: float) -> Array:
+def some_rows(rng: Rng, n: int, probability: float | int) -> Array:
     """Draw the numbers of some of n series, each with this probability."""
     return np.flatnonzero(rng.random(n) < probability)
 
@@ -137,7 +138,7 @@ def unit(x: Array) -> Array:
     return scaled.astype(np.float32, copy=False)
 
 
-def sigmoid(x: Array, limit: float = _EXPONENT_LIMIT) -> Array:
+def sigmoid(x: Array, limit: float | int = _EXPONENT_LIMIT) -> Array:
     """The logistic function 1 / (1 + exp(-x)), with x cut at plus and minus the limit."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -limit, limit))))
 

@@ -194,7 +194,7 @@ def _block(
     return Groups(rest + effect, columns, n_columns, known_ahead, coupling, effect)
 
 
-def _choose_names(rng: Rng, n: int, names: list[str], weights: list[float]) -> Array:
+def _choose_names(rng: Rng, n: int, names: list[str], weights: list[float | int]) -> Array:
     """Draw names with weights."""
     return choose(rng, n, np.array(names, dtype="U8"), np.array(weights, float))
 
