@@ -340,7 +340,7 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "min(n_future + self.config.encode, n_encoded)",
+        "min(n_future + self.config.encode, n_tokens)",
         "n_future",
         PRETRAINING,
     ),
@@ -411,11 +411,16 @@ MUTANTS = [
         SYNTHETIC,
     ),
     # fine-tuning and the combination
-    Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
     Mutant(
         TUNING_FILE,
-        "History(panel.until(stops)), History(panel)",
-        "History(panel), History(panel)",
+        "if not clearly_lower(best.losses, start.losses, _CONFIDENCE):",
+        "if False:",
+        TUNED,
+    ),
+    Mutant(
+        TUNING_FILE,
+        "self.training_history = History(panel.until(stops))",
+        "self.training_history = History(panel)",
         TUNED,
     ),
     Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),

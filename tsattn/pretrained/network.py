@@ -170,8 +170,9 @@ class ZeroConfig:
 class Tokens:
     """How the steps around an origin are cut into tokens.
 
-    Step 0 is the first of the future, step -1 the last of the context. A season of ``steps`` steps has ``count`` tokens, token j starts at step
-    ``floor(j steps / count)``, so cuts repeat with the season.
+    Step 0 is the first of the future, step -1 the last of the context. A season of ``steps`` steps
+    has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat with the
+    season.
 
     Args:
         steps: Steps of a season of each series.
@@ -234,13 +235,13 @@ class Tokens:
 class ZeroNetwork(nn.Module):
     """An encoder of tokens that answers quantiles of every future step at once.
 
-    It reads the tokens of a context and of the future. Of a past that moved far in small steps the recent part is read (:func:`read_recent`). A window
-    is measured by the mean and deviation of its observed values and squeezed by the arcsinh. Tokens
-    of about ``token_len`` steps are cut at the season that
-    :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
-    future has tokens without values. Attention has three levels of features: for all pairs, for
-    tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
-    future tokens only.
+    It reads the tokens of a context and of the future. Of a past that moved far in small steps the
+    recent part is read (:func:`read_recent`). A window is measured by the mean and deviation of its
+    observed values and squeezed by the arcsinh. Tokens of about ``token_len`` steps are cut at the
+    season that :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase
+    are alike; the future has tokens without values. Attention has three levels of features: for all
+    pairs, for tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block
+    answers future tokens only.
 
     Args:
         config: Sizes and kinds.
@@ -544,12 +545,15 @@ class ZeroNetwork(nn.Module):
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
         """States of the future tokens after all blocks."""
         *first_blocks, last_block = self.stack.blocks
-        n_encoded = states.shape[1]
+        n_tokens = states.shape[1]
+        n_encoded = None
         if self.config.encode is not None:
-            n_encoded = min(n_future + self.config.encode, n_encoded)
+            n_encoded = min(n_future + self.config.encode, n_tokens)
         for block in first_blocks:
-            last_states = block(states, key_mask=key_mask, places=places, n_last=n_encoded)
-            states = torch.cat([states[:, :-n_encoded], last_states], dim=1)
+            encoded = block(states, key_mask=key_mask, places=places, n_last=n_encoded)
+            if n_encoded is not None:
+                encoded = torch.cat([states[:, : n_tokens - n_encoded], encoded], dim=1)
+            states = encoded
         states = last_block(states, key_mask=key_mask, places=places, n_last=n_future)
         mixed: Tensor = self.stack.norm(states)
         return mixed

@@ -1,4 +1,4 @@
-"""Detection of seasons and their cycles from the likeness of a series to itself some steps before."""
+"""Detection of seasons and their cycles by the likeness of a series to itself at a lag."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
