@@ -168,8 +168,8 @@ MUTANTS = [
     # training
     Mutant(LOOP, "_WARMUP = 0.1", "_WARMUP = 0.3", TRAINING),
     Mutant(LOOP, "or score < progress.best_score:", "or score > progress.best_score:", TRAINING),
-    Mutant(LOOP, '"weight_decay": decay if matrices else 0.0', '"weight_decay": decay', TRAINING),
-    Mutant(LOOP, "loss.double() * count, self", "loss.double(), self", TRAINING),
+    Mutant(LOOP, '"weight_decay": 0.0 if is_vector else', '"weight_decay":', TRAINING),
+    Mutant(LOOP, "total = loss.double() * count", "total = loss.double()", TRAINING),
     Mutant(
         LOOP,
         "set_generator(model, None)\n    model.load_state_dict(module.best)",

@@ -249,9 +249,9 @@ class LocalRegression:
         products = []
         counts = []
         for fold_rows in folds:
-            x = rows[:, fold_rows]
-            scatters.append(x.swapaxes(1, 2) @ x)
-            products.append(x.swapaxes(1, 2) @ target[:, fold_rows, None])
+            transposed = rows[:, fold_rows].swapaxes(1, 2)
+            scatters.append(transposed @ rows[:, fold_rows])
+            products.append(transposed @ target[:, fold_rows, None])
             counts.append(observed[:, fold_rows].sum(axis=1))
         count = np.maximum(_without_each(counts), 1)[..., None, None]
         scatter = _without_each(scatters) / count

@@ -176,7 +176,7 @@ def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     is_number: list[bool] = []
     for names in categories:
         # A category has an indicator for each of its names.
-        is_number += [True] if names is None else [False] * len(names)
+        is_number += [True] if names is None else [False] * max(len(names), 1)
     return np.flatnonzero(is_number)
 
 
