@@ -226,12 +226,12 @@ class Team:
         return int(sequence.generate_state(1, np.uint64)[0])
 
 
-# Lightning's strategy "ddp_spawn" is not used to start processes. Measured beside this function, two
-# processes that raise a ValueError: here it came back as that ValueError after 23 s (on a busy
-# machine); there after 38 s as a ProcessRaisedException with a traceback of 40 lines as its message,
-# and with lines on stderr. There the progress of the module stayed in the process that trained. What
-# it did not offer besides: a rendezvous by file, windows that stand in memory once for all processes,
-# and an end of the started processes when the one that started them is killed.
+# Lightning's strategy "ddp_spawn" is not used to start processes. Both ways were measured with two
+# processes that raise a ValueError, on a busy machine. This one raised it after 23 s. Lightning
+# raised a ProcessRaisedException after 38 s, whose message is a traceback, wrote lines to stderr,
+# and left the progress of the module in the process that trained. It does not offer a rendezvous by
+# file, windows that stand in memory once for all processes, or an end of the started processes when
+# the one that started them is killed.
 def run_processes(
     target: Callable[..., Any], args: tuple[Any, ...], settings: DDPSettings, device: torch.device
 ) -> Any:
