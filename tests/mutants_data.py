@@ -162,7 +162,8 @@ MUTANTS = [
         "tsattn/forecaster.py",
         "fresh = self.with_state(None)",
         "fresh = self",
-        f"{FORECASTER}::test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not",
+        "tests/forecasters/test_networks.py"
+        "::test_the_next_fit_decides_whether_missing_values_are_left_out",
     ),
     Mutant(
         "tsattn/forecaster.py",

@@ -174,8 +174,8 @@ MUTANTS = [
     # training
     Mutant(LOOP, "_WARMUP = 0.1", "_WARMUP = 0.3", TRAINING),
     Mutant(LOOP, "or score < progress.best_score:", "or score > progress.best_score:", TRAINING),
-    Mutant(LOOP, '"weight_decay": decay if matrices else 0.0', '"weight_decay": decay', TRAINING),
-    Mutant(LOOP, "loss.double() * count, self", "loss.double(), self", TRAINING),
+    Mutant(LOOP, '"weight_decay": 0.0 if is_vector else', '"weight_decay":', TRAINING),
+    Mutant(LOOP, "total = loss.double() * count", "total = loss.double()", TRAINING),
     Mutant(
         LOOP,
         "set_generator(model, None)\n    model.load_state_dict(module.best)",
@@ -257,11 +257,11 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
-    Mutant("tsattn/pretrained/period.py", "(1.5 * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lags <=", "(0.5 * lags <=", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
-        "length = (x.shape[1] - start[rows])",
-        "length = (x.shape[1] - 0 * start[rows])",
+        "x.shape[1] - first_known(weights)[:, None]",
+        "x.shape[1] - 0 * first_known(weights)[:, None]",
         f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
     ),
     Mutant(
@@ -273,36 +273,39 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
-        "torch.where(beside & (there >=",
-        "torch.where(beside | (there >=",
+        "torch.where(near & as_good",
+        "torch.where(near | as_good",
         PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "((surplus >= _CLEAR) | repeated)",
-        "((surplus >= -1) | repeated)",
+        "(surplus >= _CLEAR) | repeated",
+        "(surplus >= -1) | repeated",
         PERIOD,
     ),
     Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
     Mutant(
-        "tsattn/pretrained/period.py", "at(lag) >= at(lag - season)) &", "at(lag) >= -1) &", PERIOD
+        "tsattn/pretrained/period.py",
+        "(correlation >= likeness.at(lag - season)) &",
+        "(correlation >= -1) &",
+        PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "values - (sums / counts",
-        "values - 0 * (sums / counts",
+        "weights > 0, values - mean",
+        "weights > 0, values - 0 * mean",
         PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/network.py",
-        "(self.n_seasons * self.count)[:, None])",
-        "self.count[:, None])",
+        "return (self.n_seasons * self.count)[:, None]",
+        "return self.count[:, None]",
         PRETRAINING,
     ),
     Mutant(
         "tsattn/pretrained/network.py",
-        "seasons.clear_cycle()\n        n_",
-        "seasons.cycle\n        n_",
+        "seasons.clear_cycle()\n        has_",
+        "seasons.cycle\n        has_",
         PRETRAINING,
     ),
     Mutant(
@@ -314,13 +317,18 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "(far.square() + near.square()).sqrt()",
-        "near.abs()",
+        "(coarse_distance.square() + fine_distance.square()).sqrt()",
+        "fine_distance.abs()",
         PRETRAINING,
     ),
-    Mutant("tsattn/pretrained/outliers.py", "near_again | (", "near_again & (", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "_near_later(observed, far) |",
+        "_near_later(observed, far) &",
+        OUTLIERS,
+    ),
     Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
-    Mutant("tsattn/pretrained/period.py", "whole & is_season", "whole | is_season", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "whole & is_day", "whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant(
@@ -335,16 +343,19 @@ MUTANTS = [
         "settled |= usable | (",
         PRETRAINING,
     ),
-    Mutant("tsattn/pretrained/network.py", "_HORIZONS * horizon)", "horizon)", PRETRAINING),
+    Mutant("tsattn/pretrained/network.py", "rule.n_horizons * horizon)", "horizon)", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "seasons = seasons.where(cut, ",
-        "_ = seasons.where(cut, ",
+        "seasons = seasons.where(is_cut, ",
+        "_ = seasons.where(is_cut, ",
         PRETRAINING,
     ),
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant(
-        "tsattn/pretrained/network.py", "min(n_future + held, n_tokens)", "n_future", PRETRAINING
+        "tsattn/pretrained/network.py",
+        "min(n_future + self.config.encode, n_tokens)",
+        "n_future",
+        PRETRAINING,
     ),
     Mutant(
         "tsattn/data/windows.py",
@@ -401,11 +412,14 @@ MUTANTS = [
         PRETRAINING,
     ),
     Mutant(
-        "tsattn/pretrained/network.py", "(known.sum(2) > 0) |", "(known.sum(2) >= 0) |", PRETRAINING
+        "tsattn/pretrained/network.py",
+        "observed.any(2) |",
+        "observed.isfinite().any(2) |",
+        PRETRAINING,
     ),
     Mutant(
         "tsattn/pretrained/synthetic.py",
-        "return np.where(seen, filled, np.float32(np.nan))",
+        "return np.where(observed, filled, np.float32(np.nan))",
         "return filled",
         SYNTHETIC,
     ),
@@ -419,19 +433,27 @@ MUTANTS = [
         SYNTHETIC,
     ),
     Mutant(
-        "tsattn/pretrained/families.py", "0.003, 0.2) * chance(rng, n, 0.4)", "0.03, 2)", SYNTHETIC
+        "tsattn/pretrained/families.py",
+        "0.003, 0.2)\n    steps += drift * chance(rng, n, 0.4)",
+        "0.03, 2)\n    steps += drift",
+        SYNTHETIC,
     ),
     # fine-tuning and the combination
-    Mutant(TUNING_FILE, "if not clearly_lower(least, first, _LEVEL):", "if False:", TUNED),
     Mutant(
         TUNING_FILE,
-        "History(panel.until(stops)), History(panel)",
-        "History(panel), History(panel)",
+        "if not clearly_lower(best.losses, start.losses, _CONFIDENCE):",
+        "if False:",
         TUNED,
     ),
     Mutant(
         TUNING_FILE,
-        "future[rows >= stops[:, None]] = np.nan",
+        "self.training_history = History(panel.until(stops))",
+        "self.training_history = History(panel)",
+        TUNED,
+    ),
+    Mutant(
+        TUNING_FILE,
+        "future[rows >= stops] = np.nan",
         "pass",
         f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
     ),

@@ -453,10 +453,11 @@ def test_names_of_a_wide_answer_are_not_compared_each_with_each():
 
 def test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not():
     model = Naive(H).fit(long_frame())
-    model.summary_ = {"steps": 7}
+    before = model.state_
     with pytest.raises(ValueError, match="the table is empty"):
         model.fit(long_frame()[:0])
-    assert model.summary_ == {"steps": 7}
+    assert model.state_ is before
     model.fit(wide_frame())
-    assert "summary_" not in vars(model)
+    assert model.state_ is not before
+    assert model.panel_.ids.tolist() == ["heat", "load"]
     assert list(model.predict().columns) == ["load", "heat"]

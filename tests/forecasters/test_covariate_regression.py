@@ -24,7 +24,7 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.boosted_trees import BoostedTrees
-from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
 from tsattn.forecasters.covariate_weights import Origins
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
@@ -580,3 +580,69 @@ def test_what_is_not_there_is_refused_and_what_cannot_carry_it_says_so():
     plain = MAKERS["zero"](SCHEMA).fit(frame)
     assert plain.covariate_regression_ is None
     assert not plain.covariate_columns_
+
+
+# --- series that have ended -----------------------------------------------------------------------
+
+
+def sold(rng, n_dead, n=260):
+    """Sales that fall with the price and end some days before the forecast."""
+    days = pd.date_range("2023-01-02", periods=n + H, freq="D")
+    price = np.repeat(rng.choice([1.0, 1.3, 0.7, 1.6], (n + H) // 4 + 1), 4)[: n + H]
+    promo = (rng.random(n + H) < 0.2).astype(float)
+    y = 20 - 8 * price + 5 * promo + rng.normal(0, 0.3, n + H)
+    y[n - n_dead :] = 0.0
+    return pd.DataFrame({"ds": days, "y": y, "price": price, "promo": promo})
+
+
+def test_columns_have_no_effect_on_series_that_have_ended(monkeypatch):
+    rng = np.random.default_rng(0)
+    series = {f"live{k}": sold(rng, 0) for k in range(3)} | {"dead": sold(rng, 160)}
+    frame = pd.concat(
+        [part.assign(unique_id=name) for name, part in series.items()], ignore_index=True
+    )
+    past = frame[frame["ds"] < frame["ds"].max() - pd.Timedelta(days=H - 1)]
+    future = frame[frame["ds"] > past["ds"].max()].drop(columns="y")
+    schema = Schema(future_cols=("price", "promo"))
+    model = PretrainedForecaster(H, weights="zero-small-2", schema=schema).fit(past)
+    alone = PretrainedForecaster(H, weights="zero-small-2").fit(past[["unique_id", "ds", "y"]])
+
+    def points(forecaster, **columns):
+        forecasts = forecaster.predict(**columns)
+        return {name: part["zero"].to_numpy() for name, part in forecasts.groupby("unique_id")}
+
+    own = points(alone)
+    forecasts = points(model, future=future)
+    np.testing.assert_allclose(forecasts["dead"], own["dead"], rtol=0, atol=1e-6)
+    assert all(np.abs(forecasts[name] - own[name]).max() > 1 for name in series if name != "dead")
+    # Without the rule the effects of the living past go on, and the others are what they were.
+    monkeypatch.setattr(
+        "tsattn.forecasters.covariate_regression.has_ended",
+        lambda x, effect, season: np.zeros((len(x), x.shape[2]), dtype=bool),
+    )
+    followed = points(model, future=future)
+    assert np.abs(followed["dead"] - own["dead"]).max() > 0.1
+    for name in series:
+        assert np.array_equal(followed[name], forecasts[name]) == (name != "dead")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "moves", "expected"),
+    [
+        pytest.param([60 * [1, 2], 40 * [0]], False, True, id="longer than ever"),
+        pytest.param([60 * [1, 2], 27 * [0]], False, False, id="fewer than 28 rows"),
+        pytest.param([60 * [0], [1, 2], 40 * [0]], False, True, id="began late"),
+        pytest.param([[1], 50 * [0], [2], 40 * [0]], False, False, id="a rare promotion"),
+        pytest.param([[1], 50 * [0], [2], 40 * [0]], True, True, id="in spite of promotions"),
+        pytest.param([[1], 30 * [0, np.nan], [2], 40 * [0]], False, True, id="missing rows"),
+        pytest.param([80 * [3]], True, False, id="a constant"),
+    ],
+)
+def test_a_series_has_ended_where_it_is_constant_for_longer_than_ever(sizes, moves, expected):
+    x = np.concatenate(sizes)[None, :, None].astype(float)
+    effect = np.zeros_like(x)
+    effect[:, 0] = 1.0
+    if moves:
+        effect[:, -3] = 1.0
+    assert has_ended(x, effect, 7).tolist() == [[expected]]
+    assert not has_ended(x, effect, 60).any()

@@ -31,7 +31,8 @@ H = 6
 
 def quicken(patch):
     """Rates at which a network of random weights learns in few steps."""
-    patch.setattr(fine_tuning, "_RATES", (0.02, 0.01))
+    patch.setattr(fine_tuning, "_RATE", 0.02)
+    patch.setattr(fine_tuning, "_OTHER_RATE", 0.01)
     patch.setattr(fine_tuning, "_LEAST_STEPS", 30)
     patch.setattr(fine_tuning, "_MOST_STEPS", 30)
 
@@ -126,7 +127,8 @@ def test_a_later_fit_begins_with_the_shipped_weights_again(learnt):
 
 
 def test_weights_stay_where_nothing_is_gained(monkeypatch):
-    monkeypatch.setattr(fine_tuning, "_RATES", (20.0, 20.0))
+    monkeypatch.setattr(fine_tuning, "_RATE", 20.0)
+    monkeypatch.setattr(fine_tuning, "_OTHER_RATE", 20.0)
     tuned = make().fit(waves(120))
     assert tuned.summary_["steps"] == 30
     assert tuned.summary_["best_step"] == 0
@@ -136,7 +138,7 @@ def test_weights_stay_where_nothing_is_gained(monkeypatch):
 
 def test_a_lower_loss_that_may_be_luck_is_not_enough(monkeypatch, learnt):
     frame, tuned = learnt
-    monkeypatch.setattr(fine_tuning, "_LEVEL", 100 - 1e-9)
+    monkeypatch.setattr(fine_tuning, "_CONFIDENCE", 100 - 1e-9)
     doubted = make().fit(before(frame, 40))
     assert doubted.network_ is tiny_network()
     assert doubted.summary_ == tuned.summary_ | {

@@ -304,7 +304,7 @@ def test_most_random_walks_are_best_continued_by_their_last_value():
 
 
 @pytest.mark.parametrize(
-    "change", [change for _, change in synthetic._ON_TOP], ids=lambda change: change.__name__
+    "change", [change for _, change in synthetic._DISTURBANCES], ids=lambda change: change.__name__
 )
 def test_what_is_laid_on_top_changes_series(change):
     x = draws.smooth(rng(), 60, 300)

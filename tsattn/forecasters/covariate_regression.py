@@ -1,4 +1,4 @@
-"""Columns for forecasters that read none: regressions before and after them."""
+"""Regressions that add covariates to a forecaster which reads none."""
 
 from __future__ import annotations
 
@@ -20,13 +20,28 @@ from tsattn.forecasters.pooled_regression import PooledRegression, WindowFeature
 # Points [B, F, C] and quantiles [B, F, C, Q] of contexts [B, T, C], without covariates.
 Base = Callable[[np.ndarray, Sequence[float]], tuple[np.ndarray, np.ndarray]]
 
+# How names of saved arrays begin.
+PREFIX = "covariate_regression."
+# What is wrong with files of the development version before.
+OUTDATED = (
+    "it holds another regression on columns, of a version before 0.1; fit and save the model again"
+)
 # Shares of the local regression that are tried.
 SHARES = (0.0, 0.5, 1.0)
-# A mean and a spread are those of so many seasons, and of so many rows at least.
+# A mean and a spread are those of so many seasons, ...
 _SEASONS = 7
+# ... and of so many rows at least.
 _LEAST_ROWS = 32
+# A series may have ended if its last values have been equal for so many seasons, ...
+_CONSTANT_SEASONS = 2
+# ... and for so many rows at least.
+_CONSTANT_ROWS = 28
+# The effect has moved if its range in some rows is such a share of its range in the window.
+_MOVED_SHARE = 0.5
 # Numbers of the features of windows that are read together.
 CHUNK_VALUES = 2**23
+# Features of a row beside columns and phases, about, for the size of such parts.
+_OTHER_FEATURES = 64
 # Steps of a season, a cycle or a horizon at most in a saved model, so that no file asks for much
 # memory.
 _LONGEST = 2**16
@@ -36,12 +51,13 @@ _LONGEST = 2**16
 class CovariateRegression:
     """What columns add to the forecasts of a base that reads none.
 
-    Three regressions have an opinion. The local one is fitted inside each window
+    Three regressions contribute. The local one is fitted inside each window
     (:class:`tsattn.forecasters.local_regression.LocalRegression`): the base forecasts what its
     effect leaves of the target, and the effect is added. The pooled one, a ridge regression, and
     the trees forecast the error that is left, from the columns, the calendar and the forecast, in
     units of a window's spread, so that all series and channels share them. All weights are 0 where
-    "no columns" forecast as well on windows held out.
+    "no columns" forecast as well on windows held out. A series that has ended has no effect of
+    columns (:func:`has_ended`).
 
     Attributes:
         encoder: How columns are read.
@@ -72,7 +88,7 @@ class CovariateRegression:
 
     @property
     def rows(self) -> int:
-        """Last rows of a window that its level and spread are of."""
+        """Last rows of a window, of which mean and spread are computed."""
         return max(_SEASONS * self.season, _LEAST_ROWS)
 
     @property
@@ -102,72 +118,83 @@ class CovariateRegression:
         if not self.active:
             return base(x, quantiles)
         effect = self.effects(x, covariates)
+        ended = has_ended(x, effect[:, : x.shape[1]], self.season)[:, None]
+        # Products with 0 keep NaN where a column is missing.
+        effect = np.where(ended, 0.0 * effect, effect)
         point, bounds = self.blended(base, x, quantiles, effect)
-        completed = point + self.corrections(point, x, covariates, effect)
-        return completed, completed[..., None] + self.band_factor * (bounds - point[..., None])
+        correction = self.corrections(point, x, covariates, effect)
+        corrected = point + np.where(ended, 0.0 * correction, correction)
+        distance = self.band_factor * (bounds - point[..., None])
+        return corrected, corrected[..., None] + distance
 
     def effects(self, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
         """What columns contribute to all rows by the local regression, ``[B, T + F, C]``."""
-        unknown = np.isnan(covariates.known).any(axis=2)
-        effect = np.zeros((*unknown.shape, x.shape[2]))
+        missing = np.isnan(covariates.known).any(axis=2)
+        effect = np.zeros((*missing.shape, x.shape[2]))
         if self.reads_rows:
-            parts = self.encoder.parts(covariates)
-            n_future = self.encoder.sizes["n_known"] - calendar_width(self.encoder.columns.calendar)
-            columns = parts.get("known", np.empty((*unknown.shape, 0)))[..., :n_future].astype(
-                np.float64
-            )
-            past = parts.get("past", np.empty((*x.shape[:2], 0))).astype(np.float64)
+            future, past = self._row_columns(x, covariates)
             numeric = numeric_columns(self.encoder)
-            local = self.local
             for c in range(x.shape[2]):
-                effect[..., c] = local.effects(x[..., c], columns, past, numeric)
-        effect[unknown] = np.nan
+                effect[..., c] = self.local.effects(x[..., c], future, past, numeric)
+        effect[missing] = np.nan
         return effect
+
+    def _row_columns(
+        self, x: np.ndarray, covariates: CovariateWindows
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Future columns ``[B, T + F, K]`` and past columns ``[B, T, P]``, without the calendar."""
+        parts = self.encoder.parts(covariates)
+        n_future = self.encoder.sizes["n_known"] - calendar_width(self.encoder.columns.calendar)
+        no_future = np.empty((*covariates.known.shape[:2], 0))
+        no_past = np.empty((*x.shape[:2], 0))
+        future = parts.get("known", no_future)[..., :n_future]
+        past = parts.get("past", no_past)
+        return future.astype(np.float64), past.astype(np.float64)
 
     def blended(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], effect: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Forecasts before the correction: the base's own and those of what the effect leaves, by
-        their shares.
+        """Forecasts before the correction.
+
+        They are the mean of the base's own forecast and of that of what the effect leaves, weighted
+        by the share.
         """
+        if self.share == 0:
+            return base(x, quantiles)
         n_rows = x.shape[1]
-        answers = []
-        shares = []
-        if self.share < 1:
-            answers.append(base(x, quantiles))
-            shares.append(1 - self.share)
-        if self.share > 0:
-            point, bounds = base(x - effect[:, :n_rows], quantiles)
-            ahead = effect[:, n_rows : n_rows + point.shape[1]]
-            answers.append((point + ahead, bounds + ahead[..., None]))
-            shares.append(self.share)
-        point, bounds = (
-            sum(share * part for share, part in zip(shares, parts, strict=True))
-            for parts in zip(*answers, strict=True)
-        )
-        return np.asarray(point), np.asarray(bounds)
+        point, bounds = base(x - effect[:, :n_rows], quantiles)
+        ahead = effect[:, n_rows : n_rows + point.shape[1]]
+        point = point + ahead
+        bounds = bounds + ahead[..., None]
+        if self.share == 1:
+            return point, bounds
+        own_point, own_bounds = base(x, quantiles)
+        base_share = 1 - self.share
+        point = base_share * own_point + self.share * point
+        return point, base_share * own_bounds + self.share * bounds
 
     def corrections(
         self, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows, effect: np.ndarray
     ) -> np.ndarray:
-        """What the pooled regression and the trees add to points ``[B, F, C]``; NaN where a column
-        is not known.
+        """What the pooled regression and the trees add to points ``[B, F, C]``.
+
+        It is NaN where a column is missing.
         """
         correction = np.zeros(point.shape)
-        width = (point.shape[1] + x.shape[1]) * max(self.encoder.sizes["n_known"], 1) + point.shape[
-            1
-        ] * 64
+        n_rows = x.shape[1]
+        n_steps = point.shape[1]
+        n_columns = max(self.encoder.sizes["n_known"], 1)
+        width = (n_steps + n_rows) * n_columns + n_steps * _OTHER_FEATURES
         size = max(1, CHUNK_VALUES // width)
         for first in range(0, len(x), size):
             part = slice(first, first + size)
             for c in range(x.shape[2]):
                 features = self.features(x[part, :, c], covariates.of(part))
-                ahead = effect[part, x.shape[1] :][:, : point.shape[1], c]
-                correction[part, :, c] = features.spread * self._errors(
-                    features, point[part, :, c], ahead
-                )
-        unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)[:, : point.shape[1]]
-        correction[:, : unknown.shape[1]][unknown] = np.nan
+                ahead = effect[part, n_rows:][:, :n_steps, c]
+                errors = self._errors(features, point[part, :, c], ahead)
+                correction[part, :, c] = features.spread * errors
+        missing = np.isnan(covariates.known[:, n_rows:]).any(axis=2)[:, :n_steps]
+        correction[:, : missing.shape[1]][missing] = np.nan
         return correction
 
     def features(self, x: np.ndarray, covariates: CovariateWindows) -> WindowFeatures:
@@ -185,9 +212,8 @@ class CovariateRegression:
         """The expected error of points ``[B, F]`` in units of the window."""
         error = np.zeros(point.shape)
         if self.pooled is not None:
-            error += self.pooled_weight * np.nan_to_num(
-                self.pooled(features.of_point(point, self.pooled.squares))
-            )
+            expected = self.pooled(features.of_point(point, self.pooled.squares))
+            error += self.pooled_weight * np.nan_to_num(expected)
         if self.trees is not None:
             error += self.trees_weight * self.trees(features.of_trees(point, effect, self.seasons))
         return error
@@ -202,44 +228,40 @@ class CovariateRegression:
         return int(self._example().of_trees(zero, zero, self.seasons).shape[2])
 
     def _example(self) -> WindowFeatures:
+        """Features of one short window, to count them."""
         columns = self.encoder.columns
         n_rows = max((*self.seasons, 1))
-        nothing = CovariateWindows(
+        n_known = len(columns.future) + calendar_width(columns.calendar)
+        static = [0.0 if names is None else names[0] for names in self.encoder.categories]
+        covariates = CovariateWindows(
             np.zeros((1, n_rows, len(columns.past))),
-            np.zeros((1, n_rows + 1, len(columns.future) + calendar_width(columns.calendar))),
-            np.array(
-                [[0.0 if known is None else known[0] for known in self.encoder.categories]],
-                dtype=object,
-            ),
+            np.zeros((1, n_rows + 1, n_known)),
+            np.array([static], dtype=object),
         )
-        return self.features(np.ones((1, n_rows)), nothing)
+        return self.features(np.ones((1, n_rows)), covariates)
 
     # --- saved folders ----------------------------------------------------------------------------
 
+    _SIZES = ("horizon", "season", "cycle")
     _NUMBERS = ("share", "pooled_weight", "trees_weight", "band_factor", "error_ratio")
 
     def facts(self) -> dict[str, Any]:
-        """What JSON holds of it; the encoder is no part of it."""
-        pooled = (
-            None
-            if self.pooled is None
-            else {"offset": self.pooled.offset, "squares": self.pooled.squares}
-        )
-        sizes = {name: getattr(self, name) for name in ("horizon", "season", "cycle")}
-        return {**sizes, **{name: getattr(self, name) for name in self._NUMBERS}, "pooled": pooled}
+        """Facts for JSON, without the encoder."""
+        facts: dict[str, Any] = {name: getattr(self, name) for name in self._SIZES + self._NUMBERS}
+        facts["pooled"] = None
+        if self.pooled is not None:
+            facts["pooled"] = {"offset": self.pooled.offset, "squares": self.pooled.squares}
+        return facts
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The weights of the pooled regression and the trees, by names that begin with
-        ``covariate_regression.``.
-        """
-        arrays = (
-            {}
-            if self.trees is None
-            else {f"trees.{name}": a for name, a in self.trees.arrays.items()}
-        )
+        """The weights of the pooled regression and the trees, by names that begin with PREFIX."""
+        arrays = {}
+        if self.trees is not None:
+            for name, array in self.trees.arrays.items():
+                arrays[f"{PREFIX}trees.{name}"] = array
         if self.pooled is not None:
-            arrays["pooled"] = self.pooled.weights
-        return {f"{PREFIX}{name}": array for name, array in arrays.items()}
+            arrays[f"{PREFIX}pooled"] = self.pooled.weights
+        return arrays
 
     @classmethod
     def rebuilt(
@@ -250,7 +272,7 @@ class CovariateRegression:
         Raises:
             ValueError: If something is not what they gave; also LookupError or TypeError.
         """
-        sizes: dict[str, Any] = {name: facts[name] for name in ("horizon", "season", "cycle")}
+        sizes: dict[str, Any] = {name: facts[name] for name in cls._SIZES}
         for name, size in sizes.items():
             require(type(size) is int and 0 <= size <= _LONGEST, f"{name} = {size!r:.40}")
         require(sizes["horizon"] >= 1 and sizes["season"] >= 1, f"sizes {sizes}")
@@ -258,40 +280,88 @@ class CovariateRegression:
         for name, number in numbers.items():
             require(0 <= number < np.inf, f"{name} = {number}")
         require(numbers["share"] in SHARES and numbers["band_factor"] > 0, f"numbers {numbers}")
-        own = cls(encoder, **sizes, **numbers)
-        trees = {
-            n.removeprefix(f"{PREFIX}trees."): a
-            for n, a in arrays.items()
-            if n.startswith(f"{PREFIX}trees.")
+        regression = cls(encoder, **sizes, **numbers)
+        prefix = f"{PREFIX}trees."
+        tree_arrays = {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith(prefix)
         }
-        if trees:
-            own = replace(own, trees=BoostedTrees(**trees))
-            assert own.trees is not None
-            own.trees.check(own.n_tree_features())
+        if tree_arrays:
+            trees = BoostedTrees(**tree_arrays)
+            trees.check(regression.n_tree_features())
+            regression = replace(regression, trees=trees)
         if facts["pooled"] is None:
-            return own
+            return regression
+        return replace(regression, pooled=regression._rebuilt_pooled(facts["pooled"], arrays))
+
+    def _rebuilt_pooled(
+        self, facts: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> PooledRegression:
+        """The pooled regression of saved facts and weights, checked."""
         weights = arrays[f"{PREFIX}pooled"]
-        offset = facts["pooled"]["offset"]
-        squares = facts["pooled"]["squares"]
-        require(
-            type(squares) is bool and bool(np.isfinite(offset)),
-            "a pooled regression without numbers",
-        )
-        fits = weights.shape == (own.n_features(squares),) and weights.dtype == np.float64
+        offset = facts["offset"]
+        squares = facts["squares"]
+        are_numbers = type(squares) is bool and bool(np.isfinite(offset))
+        require(are_numbers, "a pooled regression without numbers")
+        fits = weights.shape == (self.n_features(squares),) and weights.dtype == np.float64
         require(fits and bool(np.isfinite(weights).all()), f"weights of shape {weights.shape}")
-        return replace(own, pooled=PooledRegression(weights, float(offset), squares))
+        return PooledRegression(weights, float(offset), squares)
 
 
-# How names of saved arrays begin, and what is wrong with files of the development version before.
-PREFIX = "covariate_regression."
-OUTDATED = (
-    "it holds another regression on columns, of a version before 0.1; fit and save the model again"
-)
+def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:
+    """Whether columns have lost their effect on a series, because it no longer moves.
+
+    That is so where the last values of a window are equal, for two seasons and 28 rows at least,
+    and for longer than any values before that were equal between two changes; or where the effect
+    of the columns has moved in the meantime. A product that is sold during rare promotions alone
+    has not ended as long as there is none.
+
+    Args:
+        x: Contexts ``[B, T, C]``; NaN is missing and does not count as a row.
+        effect: What columns contribute to these rows, ``[B, T, C]``.
+        season: Steps of the season; 1 for none.
+
+    Returns:
+        ``[B, C]``.
+
+    Example:
+        >>> sales = np.append(np.arange(60.0) % 7, np.zeros(40))[None, :, None]
+        >>> has_ended(sales, np.zeros_like(sales), 7).tolist()
+        [[True]]
+    """
+    observed = np.isfinite(x)
+    row = np.arange(x.shape[1])[:, None]
+    last_observed = np.maximum.accumulate(np.where(observed, row, -1), axis=1)
+    filled = np.take_along_axis(x, np.maximum(last_observed, 0), axis=1)
+    changed = np.zeros_like(observed)
+    # The comparison with NaN, before the first value, is no change.
+    changed[:, 1:] = np.abs(np.diff(filled, axis=1)) > 0
+    n_observed = np.cumsum(observed, axis=1)
+    # Observed rows until the last change: the same number for all rows of a run of equal values, 0
+    # before the first change.
+    start = np.maximum.accumulate(np.where(changed, n_observed, 0), axis=1)
+    n_equal = np.where(start > 0, n_observed - start + 1, 0)
+    in_last_run = (start == start[:, -1:]) & (start > 0)
+    n_last = n_equal[:, -1]
+    n_longest_before = np.where(in_last_run, 0, n_equal).max(axis=1)
+    is_long = n_last >= max(_CONSTANT_SEASONS * season, _CONSTANT_ROWS)
+    moved = _range(effect, in_last_run) > _MOVED_SHARE * _range(effect, start >= 0)
+    return is_long & ((n_last > n_longest_before) | moved)
+
+
+def _range(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Largest minus smallest of the values ``[B, T, C]`` in some rows, ``[B, C]``; at least 0."""
+    usable = rows & np.isfinite(values)
+    highest = np.where(usable, values, -np.inf).max(axis=1)
+    lowest = np.where(usable, values, np.inf).min(axis=1)
+    return np.maximum(highest - lowest, 0.0)
 
 
 def make_encoder(columns: CovariateColumns, panel: Panel) -> CovariateEncoder:
-    """How covariates are read; the calendar begins with the season's own cycle, and has the weekday
-    of hours and less.
+    """Decide how covariates are read.
+
+    The calendar begins with the cycle of the season, and has the weekday for hours and less.
 
     Args:
         columns: What is to be read.
@@ -302,6 +372,11 @@ def make_encoder(columns: CovariateColumns, panel: Panel) -> CovariateEncoder:
     """
     encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
     season = season_cycle(panel.freq)
-    first = () if season is None else (season, "weekday") if season == "hour" else (season,)
+    first: tuple[str, ...] = ()
+    if season is not None:
+        first = (season,)
+    if season == "hour":
+        first = (season, "weekday")
+    # Without repetitions, in this order.
     cycles = tuple(dict.fromkeys((*first, *encoder.columns.calendar)))
     return replace(encoder, columns=replace(encoder.columns, calendar=cycles))

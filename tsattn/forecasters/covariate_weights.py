@@ -1,4 +1,4 @@
-"""The weights of regressions on columns, from forecasts of a table's own past."""
+"""Weights of regressions on columns, learnt from forecasts of the past of a table."""
 
 from __future__ import annotations
 
@@ -25,20 +25,25 @@ _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 _WEIGHT_STEP = 0.25
 # Steps of windows that trees learn from at most.
 _MOST_ROWS = 2**16
-# Windows that are forecast, series that they are taken from, and windows without which nothing is
-# learnt.
+# Windows that are forecast at most.
 _MOST_WINDOWS = 1024
+# Windows that are forecast at once at most.
+_WINDOWS_A_PASS = 512
+# Series that they are taken from at most.
 _MOST_SERIES = 128
+# Windows without which nothing is learnt.
 _LEAST_WINDOWS = 32
 # The last windows of a series check: one of so many.
 _HELD_OUT = 4
-# A gain counts if it is so many standard errors above zero, and such a share of the error.
+# A gain counts if it is so many standard errors above zero, ...
 _SURE = 2.0
+# ... and such a share of the error.
 _WORTH = 0.01
-# Quantiles whose band is corrected, the share of truths that it shall hold, and the limits of the
-# correction.
+# Quantiles whose band is corrected.
 _BAND = (0.1, 0.9)
+# Share of truths that the band shall hold.
 _COVERAGE = 0.8
+# Least and largest factor of the distance of the band to the points.
 _NARROWEST = 0.1
 _WIDEST = 3.0
 
@@ -69,7 +74,8 @@ def fit_covariate_regression(
         least: Rows that the base needs before an end.
     """
     season = season_length(panel.freq)
-    cycle = max((length for length in calendar_cycles(panel.freq) if length > season), default=0)
+    longer = [length for length in calendar_cycles(panel.freq) if length > season]
+    cycle = max(longer, default=0)
     regression = CovariateRegression(encoder, horizon, season, cycle)
     origins = Origins.of(panel, horizon, least, regression.rows)
     if not origins.enough(np.ones(len(origins.ends), dtype=bool)):
@@ -94,15 +100,16 @@ class Origins(NamedTuple):
     overlap: float
 
     def enough(self, usable: np.ndarray) -> bool:
-        """Whether enough of the windows ``[W]`` that are usable learn and check."""
+        """Whether enough of the usable windows ``[W]`` learn and check."""
         n_checks = int((self.held_out & usable).sum())
         n_learners = int((~self.held_out & usable).sum())
         return min(n_learners, _HELD_OUT * n_checks) >= _LEAST_WINDOWS
 
     @classmethod
     def of(cls, panel: Panel, horizon: int, least: int, rows: int) -> Origins:
-        """Origins of some series, at most a horizon apart; a window that learns has no row of one
-        that checks.
+        """Choose origins of some series, at most a horizon apart.
+
+        A window that learns has no row of one that checks.
 
         Args:
             panel: The series.
@@ -111,30 +118,33 @@ class Origins(NamedTuple):
             rows: Rows that stand before it where a quarter of the series is as long.
         """
         most = max(_MOST_WINDOWS // panel.n_channels, 2 * _LEAST_WINDOWS)
-        series = np.unique(
-            np.linspace(0, panel.n_series - 1, min(panel.n_series, _MOST_SERIES)).astype(np.int64)
-        )
-        first = np.maximum(np.minimum(panel.lengths[series] // _HELD_OUT, rows), least)
-        rooms = np.maximum(panel.lengths[series] - horizon - first, -1)
+        n_series = min(panel.n_series, _MOST_SERIES)
+        series = np.unique(np.linspace(0, panel.n_series - 1, n_series).astype(np.int64))
+        lengths = panel.lengths[series]
+        first = np.maximum(np.minimum(lengths // _HELD_OUT, rows), least)
+        rooms = np.maximum(lengths - horizon - first, -1)
         step = int(np.clip(rooms.sum() // (2 * _LEAST_WINDOWS), 1, horizon))
         ends = []
         held_out = []
         for n, room in zip(series, rooms, strict=True):
-            stop = panel.starts[n + 1] - horizon
-            series_ends = np.arange(stop, stop - room - 1, -step)[: most // len(series)][::-1]
+            last = panel.starts[n + 1] - horizon
+            series_ends = np.arange(last, last - room - 1, -step)[: most // len(series)][::-1]
             n_checks = len(series_ends) // _HELD_OUT
-            checks = np.arange(len(series_ends)) >= len(series_ends) - n_checks
-            clear = checks | (
-                series_ends + horizon <= series_ends[-n_checks] if n_checks else ~checks
-            )
-            ends.append(series_ends[clear])
-            held_out.append(checks[clear])
+            is_check = np.arange(len(series_ends)) >= len(series_ends) - n_checks
+            usable = np.ones(len(series_ends), dtype=bool)
+            if n_checks:
+                usable = is_check | (series_ends + horizon <= series_ends[-n_checks])
+            ends.append(series_ends[usable])
+            held_out.append(is_check[usable])
         return cls(np.concatenate(ends), np.concatenate(held_out), horizon / step)
 
 
 class _Answer(NamedTuple):
-    """Forecasts of windows: points ``[W, F, C]`` and the bounds of a band ``[W, F, C, 2]``, or
-    none.
+    """Forecasts of windows.
+
+    Attributes:
+        point: ``[W, F, C]``.
+        bounds: Of a band, ``[W, F, C, 2]``, or none, ``[W, F, C, 0]``.
     """
 
     point: np.ndarray
@@ -143,8 +153,7 @@ class _Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PastForecasts:
-    """Forecasts of windows of a panel's own past, with and without the effect of the local
-    regression.
+    """Forecasts of windows of the past of a panel, with and without the local regression.
 
     Attributes:
         regression: The one without any weight.
@@ -179,40 +188,37 @@ class PastForecasts:
         origins: Origins,
     ) -> PastForecasts:
         """Let the base forecast the windows before all origins."""
-        n_windows = len(origins.ends)
         horizon = regression.horizon
-        n_channels = panel.n_channels
         history = History(panel)
         columns = CovariateHistory(panel, regression.encoder.columns)
         truth = history.futures(origins.ends, horizon)
-        level, spread = (np.empty((n_windows, 1, n_channels)) for _ in range(2))
+        level = np.empty((len(origins.ends), 1, panel.n_channels))
+        spread = np.empty(level.shape)
         effect = np.empty(truth.shape)
         answers: dict[float, _Answer] = {}
         past = cls(
             regression, windows, history, columns, origins, truth, level, spread, effect, answers
         )
-        batches: dict[float, list[_Answer]] = {
-            share: [] for share in ((0.0, 1.0) if regression.reads_rows else (0.0,))
-        }
-        for part, x, covariates in past.parts(np.arange(n_windows)):
+        batches: dict[float, list[_Answer]] = {0.0: []}
+        if regression.reads_rows:
+            batches[1.0] = []
+        for part, x, covariates in past.parts(np.arange(len(origins.ends))):
             effects = regression.effects(x, covariates)
             effect[part] = effects[:, x.shape[1] :]
-            for share, answered in batches.items():
-                answered.append(
-                    _Answer(*replace(regression, share=share).blended(base, x, _BAND, effects))
-                )
-            for c in range(n_channels):
+            for share, batch in batches.items():
+                shared = replace(regression, share=share)
+                batch.append(_Answer(*shared.blended(base, x, _BAND, effects)))
+            for c in range(panel.n_channels):
                 features = regression.features(x[..., c], covariates)
-                level[part, :, c], spread[part, :, c] = features.level, features.spread
+                level[part, :, c] = features.level
+                spread[part, :, c] = features.spread
         spread[spread == 0] = np.nan
-        for share, answered in batches.items():
-            answers[share] = _Answer(
-                *(np.concatenate(each) for each in zip(*answered, strict=True))
-            )
+        for share, batch in batches.items():
+            points = np.concatenate([answer.point for answer in batch])
+            answers[share] = _Answer(points, np.concatenate([answer.bounds for answer in batch]))
         if regression.reads_rows:
-            answers[0.5] = _Answer(
-                *((a + b) / 2 for a, b in zip(answers[0.0], answers[1.0], strict=True))
-            )
+            point = (answers[0.0].point + answers[1.0].point) / 2
+            answers[0.5] = _Answer(point, (answers[0.0].bounds + answers[1.0].bounds) / 2)
         return past
 
     @property
@@ -221,48 +227,38 @@ class PastForecasts:
         return np.isfinite(self.truth / self.spread).any(axis=(1, 2))
 
     def parts(self, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, CovariateWindows]]:
-        """Some windows, few at a time: which, their contexts and covariates."""
-        width = self.regression.n_features(True) * self.regression.horizon
+        """Some windows, few at a time: their numbers, contexts and covariates."""
+        horizon = self.regression.horizon
         longest = int(self.history.panel.lengths.max())
-        step = min(
-            max(1, CHUNK_VALUES // (width + self.columns.width(longest, self.regression.horizon))),
-            512,
-        )
-        for first in range(0, len(pick), step):
-            part = pick[first : first + step]
-            x = self.windows(self.history, self.origins.ends[part])
-            yield (
-                part,
-                x,
-                self.columns.windows(self.origins.ends[part], x.shape[1], self.regression.horizon),
-            )
+        n_features = self.regression.n_features(True) * horizon
+        n_values = n_features + self.columns.width(longest, horizon)
+        size = min(max(1, CHUNK_VALUES // n_values), _WINDOWS_A_PASS)
+        for first in range(0, len(pick), size):
+            part = pick[first : first + size]
+            ends = self.origins.ends[part]
+            x = self.windows(self.history, ends)
+            yield part, x, self.columns.windows(ends, x.shape[1], horizon)
 
     def best(self) -> CovariateRegression:
-        """The share and weights with the least error on the windows held out, learnt from all
-        windows.
+        """Choose the share and weights with the least error on the windows held out.
+
+        The pooled regression and the trees are then learnt from all windows.
         """
-        learn, check = (
-            np.flatnonzero(self.usable & part)
-            for part in (~self.origins.held_out, self.origins.held_out)
-        )
+        learn = np.flatnonzero(self.usable & ~self.origins.held_out)
+        check = np.flatnonzero(self.usable & self.origins.held_out)
         rows = self._tree_rows(learn, _MOST_ROWS)
         check_rows = self._tree_rows(check, None)
         options = [self._with_trees(share, rows, check_rows) for share in self.answers]
-        # Of two that are alike, the mean of both forecasts is the safer one.
-        share, trees_errors, _ = min(
-            options, key=lambda option: option.loss * (1 + _WORTH * (option.share != 0.5))
-        )
+        share, trees_errors, _ = min(options, key=_cautious_loss)
         pooled_errors, pooled = self._pooled(share, learn, check)
-        grid = np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
-        weights = [(a, b) for a in grid for b in grid if a + b <= 1]
+        weights = _pairs_of_weights()
         expected = [a * pooled_errors + b * trees_errors for a, b in weights]
         losses = [self.losses(share, errors, check) for errors in expected]
-        k = int(np.argmin([each.mean() for each in losses]))
+        best = int(np.argmin([loss.mean() for loss in losses]))
         plain = self.losses(0.0, 0.0, check)
-        gain, (pooled_weight, trees_weight) = plain - losses[k], weights[k]
-        error = gain.std() * np.sqrt(self.origins.overlap / len(gain))
-        if not gain.mean() > max(_SURE * error, _WORTH * plain.mean()):
+        if not self._clearly_lower(losses[best], plain):
             return self.regression
+        pooled_weight, trees_weight = weights[best]
         rows = rows.join(check_rows)
         return replace(
             self.regression,
@@ -271,32 +267,39 @@ class PastForecasts:
             trees=self._trees(share, rows) if trees_weight else None,
             pooled_weight=float(pooled_weight),
             trees_weight=float(trees_weight),
-            band_factor=self._band_factor(share, expected[k], check),
-            error_ratio=float(losses[k].mean() / plain.mean()),
+            band_factor=self._band_factor(share, expected[best], check),
+            error_ratio=float(losses[best].mean() / plain.mean()),
         )
 
-    def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _Opinion:
-        """The least error on the windows held out with a share of the local regression and trees of
-        any weight.
-        """
+    def _clearly_lower(self, losses: np.ndarray, plain: np.ndarray) -> bool:
+        """Whether losses of windows are lower than plain ones by enough to be no chance."""
+        gain = plain - losses
+        # Windows that share rows count as fewer ones.
+        error = gain.std() * np.sqrt(self.origins.overlap / len(gain))
+        return bool(gain.mean() > max(_SURE * error, _WORTH * plain.mean()))
+
+    def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _TreesOption:
+        """The least loss on the windows held out with a share and trees of any weight."""
         point = self.answers[share].point
         trees = self._trees(share, learn)
         errors = np.full(point.shape, np.nan)
         errors[check.places] = trees(self._tree_features(share, check))
         held_out = np.unique(check.places[0])
-        weights = np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
+        errors = errors[held_out]
         losses = [
-            self.losses(share, weight * errors[held_out], held_out).mean() for weight in weights
+            self.losses(share, weight * errors, held_out).mean() for weight in _tried_weights()
         ]
-        return _Opinion(share, errors[held_out], float(min(losses)))
+        return _TreesOption(share, errors, float(min(losses)))
 
     def _trees(self, share: float, rows: _TreeRows) -> BoostedTrees:
-        target = ((self.truth - self.answers[share].point) / self.spread)[rows.places]
-        known = np.isfinite(target)
-        return BoostedTrees.fit(self._tree_features(share, rows)[known], target[known])
+        """Trees for the error that a share of the local regression leaves."""
+        errors = (self.truth - self.answers[share].point) / self.spread
+        target = errors[rows.places]
+        usable = np.isfinite(target)
+        return BoostedTrees.fit(self._tree_features(share, rows)[usable], target[usable])
 
     def _tree_features(self, share: float, rows: _TreeRows) -> np.ndarray:
-        """Features of rows beside a forecast: the first feature is the forecast itself."""
+        """Features of rows, of which the first is the forecast with this share."""
         scaled = (self.answers[share].point - self.level) / self.spread
         features = rows.features.copy()
         features[:, 0] = np.nan_to_num(scaled[rows.places])
@@ -305,7 +308,9 @@ class PastForecasts:
     def _tree_rows(self, pick: np.ndarray, most: int | None) -> _TreeRows:
         """Features of all steps of some windows, or of about ``most`` that are drawn."""
         shape = self.truth.shape
-        share = 1.0 if most is None else most / max(len(pick) * shape[1] * shape[2], 1)
+        share = 1.0
+        if most is not None:
+            share = most / max(len(pick) * shape[1] * shape[2], 1)
         drawn = np.random.default_rng(0).random(shape) < share
         tables = []
         places = []
@@ -319,36 +324,42 @@ class PastForecasts:
                 tables.append(table[chosen])
                 window, step = np.nonzero(chosen)
                 places.append((part[window], step, np.full(len(step), c)))
-        return _TreeRows(
-            np.concatenate(tables),
-            tuple(np.concatenate(each) for each in zip(*places, strict=True)),
-        )
+        joined_places = tuple(np.concatenate(parts) for parts in zip(*places, strict=True))
+        return _TreeRows(np.concatenate(tables), joined_places)
 
     def _pooled(
         self, share: float, learn: np.ndarray, check: np.ndarray
     ) -> tuple[np.ndarray, PooledRegression]:
-        """Errors expected of the windows that check by the windows that learn, ``[B, F, C]``; a
-        regression of both.
+        """Fit the pooled regression.
+
+        Returns:
+            Errors of the windows that check, as expected by those that learn, ``[B, F, C]``; and
+            the regression of both.
         """
-        sums, more = (NormalEquations(self.regression.n_features(True)) for _ in range(2))
+        n_features = self.regression.n_features(True)
+        learn_sums = NormalEquations(n_features)
+        check_sums = NormalEquations(n_features)
         for features, target, *_ in self._pooled_rows(share, learn):
-            sums.add(features, target)
-        options = [sums.solve(penalty, True) for penalty in _PENALTIES]
+            learn_sums.add(features, target)
+        options = [learn_sums.solve(penalty, True) for penalty in _PENALTIES]
         errors = np.zeros((len(options), len(check), *self.truth.shape[1:]))
         for features, target, part, c in self._pooled_rows(share, check):
-            more.add(features, target)
+            check_sums.add(features, target)
             place = np.searchsorted(check, part)
             for k, option in enumerate(options):
                 errors[k, place, :, c] = option(np.nan_to_num(features))
-        best = int(np.argmin([self.losses(share, each, check).mean() for each in errors]))
-        sums.join(more)
-        return errors[best], sums.solve(_PENALTIES[best], True)
+        losses = [self.losses(share, expected, check).mean() for expected in errors]
+        best = int(np.argmin(losses))
+        learn_sums.join(check_sums)
+        return errors[best], learn_sums.solve(_PENALTIES[best], True)
 
     def _pooled_rows(
         self, share: float, pick: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-        """Features ``[B, F, n]`` and targets ``[B, F]`` of the pooled regression, of which windows
-        and channel.
+        """Rows of the pooled regression.
+
+        Yields:
+            Features ``[B, F, n]``, targets ``[B, F]``, and the windows and the channel of both.
         """
         point = self.answers[share].point
         for part, x, covariates in self.parts(pick):
@@ -358,32 +369,56 @@ class PastForecasts:
                 yield features.of_point(point[part, :, c], True), target[..., c], part, c
 
     def losses(self, share: float, errors: np.ndarray | float, pick: np.ndarray) -> np.ndarray:
-        """Mean absolute error of some windows, whose forecasts have errors taken off, in units of
-        their spread.
+        """Mean absolute error of some windows in units of their spread, ``[B]``.
+
+        Args:
+            share: Of the local regression.
+            errors: Expected ones, which are added to the forecasts.
+            pick: Windows.
         """
-        missed = (self.truth[pick] - self.answers[share].point[pick]) / self.spread[pick] - errors
-        return np.asarray(np.nanmean(np.abs(missed).reshape(len(pick), -1), axis=1))
+        missed = self.truth[pick] - self.answers[share].point[pick]
+        remaining = np.abs(missed / self.spread[pick] - errors)
+        return np.asarray(np.nanmean(remaining.reshape(len(pick), -1), axis=1))
 
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
-        """What the distance of the bounds to the points must be multiplied by for a band to hold
-        80% of the truths.
-        """
-        point, bounds = (part[pick] for part in self.answers[share])
+        """Factor of the distance of bounds to points with which 80% of the truths lie inside."""
+        point = self.answers[share].point[pick]
+        bounds = self.answers[share].bounds[pick]
         if not bounds.shape[3]:
             return 1.0
         gap = self.truth[pick] - point - self.spread[pick] * errors
-        room = np.where(gap > 0, bounds[..., 1] - point, point - bounds[..., 0])
-        known = np.isfinite(gap) & np.isfinite(self.spread[pick])
+        distance = np.where(gap > 0, bounds[..., 1] - point, point - bounds[..., 0])
+        usable = np.isfinite(gap) & np.isfinite(self.spread[pick])
         with np.errstate(divide="ignore", invalid="ignore"):
-            needed = np.where(gap == 0, 0.0, np.abs(gap) / room)[known]
-        if not np.quantile(np.abs(gap[known]), _COVERAGE) > 0:
+            needed = np.where(gap == 0, 0.0, np.abs(gap) / distance)[usable]
+        if not np.quantile(np.abs(gap[usable]), _COVERAGE) > 0:
             return 1.0
-        return float(np.clip(np.quantile(needed, _COVERAGE, method="higher"), _NARROWEST, _WIDEST))
+        factor = np.quantile(needed, _COVERAGE, method="higher")
+        return float(np.clip(factor, _NARROWEST, _WIDEST))
+
+
+def _tried_weights() -> np.ndarray:
+    """Weights from 0 to 1 that are tried."""
+    return np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
+
+
+def _pairs_of_weights() -> list[tuple[float, float]]:
+    """Weights of the pooled regression and of the trees whose sum is at most 1."""
+    weights = _tried_weights()
+    return [(a, b) for a in weights for b in weights if a + b <= 1]
+
+
+def _cautious_loss(option: _TreesOption) -> float:
+    """The loss of an option; of two that are alike the mean of both forecasts is the safer one."""
+    return option.loss * (1 + _WORTH * (option.share != 0.5))
 
 
 class _TreeRows(NamedTuple):
-    """Steps of windows for trees: features ``[R, n]``, and the window, step and channel of each
-    ``[R]``.
+    """Steps of windows for trees.
+
+    Attributes:
+        features: ``[R, n]``.
+        places: Window, step and channel of each, ``[R]``.
     """
 
     features: np.ndarray
@@ -391,13 +426,18 @@ class _TreeRows(NamedTuple):
 
     def join(self, other: _TreeRows) -> _TreeRows:
         """The rows of both."""
-        places = tuple(np.concatenate(each) for each in zip(self.places, other.places, strict=True))
+        pairs = zip(self.places, other.places, strict=True)
+        places = tuple(np.concatenate(parts) for parts in pairs)
         return _TreeRows(np.concatenate([self.features, other.features]), places)
 
 
-class _Opinion(NamedTuple):
-    """A share of the local regression, the errors that trees then expect of windows held out, and
-    the least loss.
+class _TreesOption(NamedTuple):
+    """A share of the local regression, and what trees make of it on windows held out.
+
+    Attributes:
+        share: Of the local regression.
+        errors: That the trees expect.
+        loss: The least one with trees of any weight.
     """
 
     share: float

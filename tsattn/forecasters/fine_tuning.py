@@ -1,11 +1,9 @@
-"""A pretrained network that goes on learning from a table, and is kept where held-out rows show
-that it is better.
-"""
+"""Fine-tuning of a pretrained network on the rows of a table."""
 
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,31 +13,36 @@ from tsattn.data.windows import History
 from tsattn.forecasters.fitting import validation_rows
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.pretrained.network import ZeroNetwork
-from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms
+from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms, take_step
 from tsattn.random import seed_from
-from tsattn.terminal import progress_line
+from tsattn.terminal import ProgressLine, progress_line
 from tsattn.training.evidence import clearly_lower
 
-# Steps of the training: one for so many known values, within bounds; a judgement after each of so
-# many parts.
+# One step is taken for so many observed values, ...
 _VALUES_A_STEP = 100
+# ... within these bounds.
 _LEAST_STEPS = 40
 _MOST_STEPS = 400
-_LOOKS = 10
+# Times that the weights are judged, evenly spread over the steps.
+_N_JUDGEMENTS = 10
 # A training step takes windows that fill about so many rows, history and horizon together.
-_ROWS = 18_000
-# Rates of Muon, which moves the matrices inside the blocks, and of AdamW, which moves the rest; the
-# share of the steps in which they rise from zero.
-_RATES = (1e-3, 1e-4)
+_ROWS_A_STEP = 18_000
+# Rate of Muon, which moves the matrices inside the blocks.
+_RATE = 1e-3
+# Rate of AdamW, which moves the other weights.
+_OTHER_RATE = 1e-4
+# Share of the steps in which the rates rise from zero.
 _WARMUP = 0.1
-# Windows that judge, and the percent of confidence with which they must show that the loss is
-# lower.
+# Windows that judge.
 _JUDGES = 256
-_LEVEL = 80.0
+# Windows that judge at once.
+_JUDGES_A_PASS = 32
+# Percent of confidence with which the judges must show that the loss is lower.
+_CONFIDENCE = 80.0
 # Rows that stand before any window at least.
 _LEAST_ROWS = 8
-# The golden ratio: its multiples, without what is before the point, are spread evenly.
-_SPREAD = 0.618034
+# The golden ratio: the fractional parts of its multiples are spread evenly.
+_GOLDEN_RATIO = 0.618034
 
 
 def fine_tune(
@@ -57,17 +60,17 @@ def fine_tune(
         network: What training starts from; it stays as it is.
         panel: The series.
         horizon: Steps ahead F.
-        val_size: Rows, or share (at least one horizon), at the end of each series that judge and do
-            not teach.
+        val_size: Rows, or share (at least one horizon), at the end of each series that are held
+            out.
         random_state: Seed of the windows that are drawn.
-        title: Of a line on the terminal that tells how far it is; ``None`` shows nothing.
+        title: Name of the progress line on the terminal; ``None`` shows nothing.
 
     Returns:
-        The weights with the smallest loss on windows of the rows held out, or those given where
-        Student's t over blocks of windows a horizon apart does not show that the loss is lower; and
-        what there is to tell: ``parameters``, ``steps`` trained, ``best_step`` (0: those given),
+        The weights with the smallest loss on windows of the rows held out, or the weights of the
+        start where Student's t over blocks of windows a horizon apart does not show that the loss
+        is lower; and facts: ``parameters``, ``steps`` trained, ``best_step`` (0: the start),
         ``valid_windows``, and the loss on these before (``start_loss``) and after (``valid_loss``).
-        One warning says where there are no two blocks, and no steps.
+        Where there are fewer than two blocks, nothing is trained, with a warning.
 
     Raises:
         ValueError: If ``val_size`` or ``random_state`` is not usable.
@@ -79,8 +82,12 @@ def fine_tune(
             f"fine_tune compares losses on held-out rows; got val_size = {val_size}; set it above 0"
         )
     windows = _Windows(panel, panel.lengths - valid, horizon, network.config.token_context)
-    facts: dict[str, Any] = {"parameters": sum(each.numel() for each in network.parameters())}
-    facts |= {"steps": 0, "best_step": 0, "valid_windows": len(windows.judges)}
+    facts: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "steps": 0,
+        "best_step": 0,
+        "valid_windows": len(windows.judges),
+    }
     if not windows.enough:
         warnings.warn(
             "fine_tune compares losses on windows that are held out, a horizon apart, and there are"
@@ -89,120 +96,156 @@ def fine_tune(
             stacklevel=5,
         )
         return network, facts
-    tuned = copy.deepcopy(network).train().requires_grad_(True)
-    n_steps = windows.n_steps
-    optimizers = make_optimizers(tuned, *_RATES)
-    looks = set(np.linspace(0, n_steps, _LOOKS + 1).astype(int)[1:].tolist())
-    with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=n_steps) as line:
-        first = least = _losses(network, windows)
-        best = network
-        best_step = 0
-        for step in range(1, n_steps + 1):
-            factor = min(step / (_WARMUP * n_steps), 1.0, (n_steps + 1 - step) / n_steps)
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            pinball(tuned, *windows.draw(rng)).backward()
-            torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
-            for optimizer, rate in zip(optimizers, _RATES, strict=True):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * factor
-                optimizer.step()
-            if step in looks and _mean(found := _losses(tuned, windows)) < _mean(least):
-                best = copy.deepcopy(tuned).eval().requires_grad_(False)
-                least = found
-                best_step = step
-            if line is not None:
-                line.advance(1, f"step {step} of {n_steps}, validation {_mean(least):.4f}")
-    if not clearly_lower(least, first, _LEVEL):
-        best = network
-        least = first
-        best_step = 0
+    with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=windows.n_steps) as line:
+        start = _Judged(network, 0, _losses(network, windows))
+        best = _train(start, windows, rng, line)
+    if not clearly_lower(best.losses, start.losses, _CONFIDENCE):
+        best = start
     facts |= {
-        "steps": n_steps,
-        "best_step": best_step,
-        "start_loss": _mean(first),
-        "valid_loss": _mean(least),
+        "steps": windows.n_steps,
+        "best_step": best.step,
+        "start_loss": start.mean,
+        "valid_loss": best.mean,
     }
-    return best, facts
+    return best.network, facts
 
 
-def _mean(losses: torch.Tensor) -> float:
-    return float(losses[0].sum() / losses[1].sum().clamp_min(1e-6))
+class _Judged(NamedTuple):
+    """A network after some steps.
+
+    Attributes:
+        network: Its weights are not changed any more.
+        step: Steps that it was trained.
+        losses: Of the windows that judge, as :func:`_losses` gives them.
+    """
+
+    network: ZeroNetwork
+    step: int
+    losses: torch.Tensor
+
+    @property
+    def mean(self) -> float:
+        """Mean loss."""
+        return float(self.losses[0].sum() / self.losses[1].sum().clamp_min(1e-6))
+
+
+def _train(
+    start: _Judged, windows: "_Windows", rng: np.random.Generator, line: ProgressLine | None
+) -> _Judged:
+    """Train a copy of a network; the start or the later weights with the smallest mean loss."""
+    best = start
+    network = copy.deepcopy(start.network).train().requires_grad_(True)
+    optimizers = make_optimizers(network, _RATE, _OTHER_RATE)
+    n_steps = windows.n_steps
+    judgements = np.linspace(0, n_steps, _N_JUDGEMENTS + 1).astype(int)[1:]
+    for step in range(1, n_steps + 1):
+        warmup = step / (_WARMUP * n_steps)
+        decay = (n_steps + 1 - step) / n_steps
+        factor = min(warmup, 1.0, decay)
+        loss = pinball(network, *windows.draw(rng))
+        take_step(network, optimizers, loss, (_RATE * factor, _OTHER_RATE * factor))
+        if step in judgements:
+            judged = _Judged(network, step, _losses(network, windows))
+            if judged.mean < best.mean:
+                weights = copy.deepcopy(network).eval().requires_grad_(False)
+                best = judged._replace(network=weights)
+        if line is not None:
+            line.advance(1, f"step {step} of {n_steps}, validation {best.mean:.4f}")
+    return best
 
 
 @torch.no_grad()
 def _losses(network: ZeroNetwork, windows: "_Windows") -> torch.Tensor:
-    """Sum of the losses of each block of windows that judge, and of their weights, ``[2, blocks]``,
-    float64.
+    """Sums of the losses of each block of windows that judge, and of their weights.
+
+    Returns:
+        ``[2, blocks]``, float64.
     """
-    terms = [torch.stack(pinball_terms(network, x, y)).sum((2, 3)) for x, y in windows.judging()]
+    terms = []
+    for x, y in windows.judging():
+        terms.append(torch.stack(pinball_terms(network, x, y)).sum((2, 3)))
     blocks = torch.from_numpy(windows.blocks)
-    found = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
-    return found.index_add_(1, blocks, torch.cat(terms, dim=1).double())
+    sums = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
+    return sums.index_add_(1, blocks, torch.cat(terms, dim=1).double())
 
 
 class _Windows:
-    """Windows of single channels: of the first ``stops [N]`` rows of each series to teach, and of
-    the rest to judge.
+    """Windows of single channels, some to train on and some to judge.
+
+    Args:
+        panel: The series.
+        stops: Rows of each series that training may read, ``[N]``; later ones judge.
+        horizon: Steps ahead.
+        reach: Rows of a context at most.
     """
 
     def __init__(self, panel: Panel, stops: np.ndarray, horizon: int, reach: int) -> None:
-        # A series without rows to spare teaches with all that it has.
+        # A series without rows to spare trains with all its rows.
         stops = np.where(stops <= _LEAST_ROWS, panel.lengths, stops)
         self.horizon = horizon
         self.reach = reach
-        self.teachers, self.judged = History(panel.until(stops)), History(panel)
-        # A window that teaches has a row to answer for at least.
+        self.training_history = History(panel.until(stops))
+        self.judging_history = History(panel)
+        # A window that trains has at least one row of its future.
         self.counts = np.cumsum(np.maximum(stops - _LEAST_ROWS, 0))
-        first = np.maximum(stops, _LEAST_ROWS)
-        last = panel.lengths - horizon
+        self._choose_judges(panel, np.maximum(stops, _LEAST_ROWS))
+
+    def _choose_judges(self, panel: Panel, first: np.ndarray) -> None:
+        """Choose windows that judge, which end at row ``first`` of their series or later."""
+        last = panel.lengths - self.horizon
         series = np.flatnonzero(last >= first)
-        series = series[
-            np.unique(np.linspace(0, len(series) - 1, min(len(series), _JUDGES)).astype(int))
-        ]
-        each = max(_JUDGES // max(len(series), 1), 1)
+        n_series = min(len(series), _JUDGES)
+        series = series[np.unique(np.linspace(0, len(series) - 1, n_series).astype(int))]
+        n_windows = max(_JUDGES // max(len(series), 1), 1)
         # Evenly spread, and not at the same rows in each series.
-        shares = (np.arange(each) + (np.arange(len(series)) * _SPREAD % 1)[:, None]) / each
-        back = np.floor(shares * (last - first + 1)[series, None]).astype(np.int64)
-        owners = np.repeat(series, each)
+        offsets = np.arange(len(series)) * _GOLDEN_RATIO % 1
+        shares = (np.arange(n_windows) + offsets[:, None]) / n_windows
+        n_ends = (last - first + 1)[series, None]
+        back = np.floor(shares * n_ends).astype(np.int64)
+        owners = np.repeat(series, n_windows)
         ends = (panel.starts[series] + last[series])[:, None] - back
         self.judges, chosen = np.unique(ends, return_index=True)
-        # Windows that end together, or less than a horizon apart, tell the same.
-        blocks = back.ravel()[chosen] // horizon
-        blocks = blocks if blocks.any() else owners[chosen]
+        # Windows that end together, or less than a horizon apart, say the same.
+        blocks = back.ravel()[chosen] // self.horizon
+        if not blocks.any():
+            blocks = owners[chosen]
         self.blocks = np.unique(blocks, return_inverse=True)[1]
 
     @property
     def enough(self) -> bool:
-        """Whether there are windows that teach, and two blocks at least of windows that judge."""
+        """Whether there are windows that train, and at least two blocks of windows that judge."""
         return bool(self.counts[-1] and len(self.blocks) and self.blocks.max())
 
     @property
     def n_steps(self) -> int:
         """Steps of a training."""
-        known = int(np.isfinite(self.teachers.panel.values).sum())
-        return int(np.clip(known // _VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS))
+        n_observed = int(np.isfinite(self.training_history.panel.values).sum())
+        return int(np.clip(n_observed // _VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS))
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Contexts ``[B, T]`` and futures ``[B, F]`` that teach, NaN where there is no value."""
-        panel = self.teachers.panel
+        """Draw contexts ``[B, T]`` and futures ``[B, F]`` that train; NaN where there is none."""
+        panel = self.training_history.panel
         longest = min(self.reach, int(panel.lengths.max()))
-        place = rng.integers(self.counts[-1], size=max(_ROWS // (longest + self.horizon), 1))
+        n_windows = max(_ROWS_A_STEP // (longest + self.horizon), 1)
+        place = rng.integers(self.counts[-1], size=n_windows)
         owner = np.searchsorted(self.counts, place, side="right")
-        ends = panel.starts[owner + 1] - self.counts[owner] + place
-        return self._cut(self.teachers, ends, panel.starts[owner + 1])
+        stops = panel.starts[owner + 1]
+        ends = stops - self.counts[owner] + place
+        return self._cut(self.training_history, ends, stops)
 
     def judging(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Contexts and futures that judge, a few at a time."""
-        for ends in np.array_split(self.judges, -(-len(self.judges) // 32)):
-            yield self._cut(self.judged, ends, ends + self.horizon)
+        n_parts = -(-len(self.judges) // _JUDGES_A_PASS)
+        for ends in np.array_split(self.judges, n_parts):
+            yield self._cut(self.judging_history, ends, ends + self.horizon)
 
     def _cut(
         self, history: History, ends: np.ndarray, stops: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contexts before ends and futures after them, NaN from ``stops`` on."""
         rows = ends[:, None] + np.arange(self.horizon)
-        future = history.panel.values[np.minimum(rows, stops[:, None] - 1), 0]
-        future[rows >= stops[:, None]] = np.nan
-        return torch.from_numpy(history.reaching(ends, self.reach)[..., 0]), torch.from_numpy(
-            future
-        )
+        stops = stops[:, None]
+        future = history.panel.values[np.minimum(rows, stops - 1), 0]
+        future[rows >= stops] = np.nan
+        context = history.reaching(ends, self.reach)[..., 0]
+        return torch.from_numpy(context), torch.from_numpy(future)

@@ -1,4 +1,4 @@
-"""What the columns contribute to each window, by ridge regressions inside that window alone."""
+"""Ridge regressions on columns inside each window."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from tsattn.forecasters.ridge import ridge
 
 # Numbers of the features of the windows that are solved together, so that they stay in the caches.
 _CHUNK_VALUES = 2**20
-# A deviation below this share of the level is rounding error.
+# A variance below this share of the squared mean is rounding error.
 _ROUNDING = 1e-9
+# Features of a future column besides its value and lags: a square and two hinges.
+_N_CURVES = 3
+# The seasonal differences are used where the memory holds more seasons than this.
+_LEAST_SEASONS = 3
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,14 @@ class LocalRegression:
             ``[B, T + F]`` in units of the target, out of fold for the first T rows; NaN where a
             future column is.
         """
-        numbers = (
-            np.arange(columns.shape[2]) if numeric is None else np.asarray(numeric, dtype=np.int64)
-        )
-        effect = np.zeros((len(y), columns.shape[1]))
-        n_features = columns.shape[2] + past.shape[2] + (3 + len(self.lags)) * len(numbers)
-        size = max(1, _CHUNK_VALUES // max(columns.shape[1] * n_features, 1))
+        n_steps = columns.shape[1]
+        numbers = np.arange(columns.shape[2])
+        if numeric is not None:
+            numbers = np.asarray(numeric, dtype=np.int64)
+        effect = np.zeros((len(y), n_steps))
+        n_columns = columns.shape[2] + past.shape[2]
+        n_features = n_columns + (_N_CURVES + len(self.lags)) * len(numbers)
+        size = max(1, _CHUNK_VALUES // max(n_steps * n_features, 1))
         for first in range(0, len(y), size):
             part = slice(first, first + size)
             effect[part] = self._means(y[part], columns[part], past[part], numbers)
@@ -114,9 +120,8 @@ class LocalRegression:
     ) -> np.ndarray:
         """Means of the effects over the memories."""
         reaches = sorted({min(memory, y.shape[1]) for memory in self.memories})
-        effect = np.mean(
-            [self._recent(y, columns, past, numeric, reach) for reach in reaches], axis=0
-        )
+        effects = [self._recent(y, columns, past, numeric, reach) for reach in reaches]
+        effect = np.mean(effects, axis=0)
         effect[np.isnan(columns).any(axis=2)] = np.nan
         return np.asarray(effect)
 
@@ -135,20 +140,22 @@ class LocalRegression:
         features -= _mean(features[:, :n_rows], observed)
         fold = self._folds(n_rows, reach)
         parts = [self._levels(features, target, observed, fold)]
-        lag = self.season if 3 * self.season < reach else 0
-        if lag:
+        lag = 1
+        if _LEAST_SEASONS * self.season < reach:
+            lag = self.season
             parts.append(self._differences(features, target, observed, fold, lag))
         effect = np.mean(parts, axis=0)
-        slope = _slope(effect[:, :n_rows], target, observed, lag or 1, self.fold_rows)
+        slope = _slope(effect[:, :n_rows], target, observed, lag, self.fold_rows)
         return np.asarray(effect * slope * spread)
 
     def _folds(self, n_rows: int, reach: int) -> np.ndarray:
-        """Fold that each row of the context is left out of, ``[T]``; -1 for rows that no regression
-        reads.
+        """Fold that each row of the context is left out of, ``[T]``.
+
+        It is -1 for rows that no regression reads.
         """
         block_rows = max(min(self.fold_rows, reach // (2 * self.n_folds)), 1)
-        back = np.arange(n_rows)[::-1]
-        return np.where(back < reach, back // block_rows % self.n_folds, -1)
+        age = np.arange(n_rows)[::-1]
+        return np.where(age < reach, age // block_rows % self.n_folds, -1)
 
     def _features(
         self, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, memory: slice
@@ -156,28 +163,36 @@ class LocalRegression:
         """Features of all rows ``[B, T + F, n]`` from standardised columns."""
         parts = [columns]
         numbers = columns[..., numeric]
-        n_features = columns.shape[2] + past.shape[2]
-        if n_features + 3 * len(numeric) <= self.most_features:
-            lowest, highest = (
-                end(numbers[:, memory], axis=1, keepdims=True) for end in (np.min, np.max)
-            )
+        n_steps = columns.shape[1]
+        n_features = columns.shape[2] + past.shape[2] + _N_CURVES * len(numeric)
+        if n_features <= self.most_features:
+            # Beyond the values of the memory curves would be extrapolated.
+            lowest = numbers[:, memory].min(axis=1, keepdims=True)
+            highest = numbers[:, memory].max(axis=1, keepdims=True)
             bounded = np.clip(numbers, lowest, highest)
-            hinges = np.maximum(bounded - self.knot, 0), np.maximum(-bounded - self.knot, 0)
-            parts += [self.curved_weight * each for each in (bounded**2 - 1, *hinges)]
-        if n_features + (3 + len(self.lags)) * len(numeric) <= self.most_features:
-            parts += [_delayed(numbers, lag) for lag in self.lags if lag < columns.shape[1]]
+            square = bounded**2 - 1
+            upper_hinge = np.maximum(bounded - self.knot, 0)
+            lower_hinge = np.maximum(-bounded - self.knot, 0)
+            parts += [self.curved_weight * curve for curve in (square, upper_hinge, lower_hinge)]
+        if n_features + len(self.lags) * len(numeric) <= self.most_features:
+            parts += [_delayed(numbers, lag) for lag in self.lags if lag < n_steps]
         if past.shape[2]:
-            ahead = np.repeat(past[:, -1:], columns.shape[1] - past.shape[1], axis=1)
-            parts.append(_delayed(np.concatenate([past, ahead], axis=1), self.horizon))
+            ahead = np.repeat(past[:, -1:], n_steps - past.shape[1], axis=1)
+            continued = np.concatenate([past, ahead], axis=1)
+            parts.append(_delayed(continued, self.horizon))
         return np.concatenate(parts, axis=2)
 
     def _waves(self, n_rows: int, reach: int) -> np.ndarray:
-        """A constant, and waves of the season and of its cycle of which the memory shows two,
-        ``[T, n]``.
+        """A constant, and waves of the season and of its cycle, ``[T, n]``.
+
+        A season or cycle has waves where the memory holds two.
         """
         waves = [np.ones(n_rows)]
-        for length, n_pairs in ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves)):
-            for k in range(1, min(n_pairs, length // 2) + 1 if 2 * length <= reach else 0):
+        for length, most_pairs in ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves)):
+            n_pairs = min(most_pairs, length // 2)
+            if 2 * length > reach:
+                n_pairs = 0
+            for k in range(1, n_pairs + 1):
                 angle = 2 * np.pi * k * (np.arange(n_rows) % length) / length
                 waves += [np.sin(angle), np.cos(angle)]
         return np.stack(waves, axis=1)
@@ -185,12 +200,14 @@ class LocalRegression:
     def _levels(
         self, features: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray
     ) -> np.ndarray:
+        """Effects by the regression of levels, beside waves."""
         n_windows, n_rows = target.shape
         waves = self._waves(n_rows, int((fold >= 0).sum()))
-        beside = np.broadcast_to(waves, (n_windows, *waves.shape))
-        rows = np.concatenate([beside, features[:, :n_rows]], axis=2)
-        weights = self._cross_validated(rows, target, observed, fold, waves.shape[1])
-        return _answers(features, weights[..., waves.shape[1] :], fold)
+        n_waves = waves.shape[1]
+        wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
+        rows = np.concatenate([wave_features, features[:, :n_rows]], axis=2)
+        weights = self._cross_validated(rows, target, observed, fold, n_waves)
+        return _answers(features, weights[..., n_waves:], fold)
 
     def _differences(
         self,
@@ -200,11 +217,13 @@ class LocalRegression:
         fold: np.ndarray,
         lag: int,
     ) -> np.ndarray:
+        """Effects by the regression of differences to ``lag`` rows before."""
         n_rows = target.shape[1]
         both = observed[:, lag:] & observed[:, :-lag]
         change = (target[:, lag:] - target[:, :-lag]) * both
         rows = features[:, lag:n_rows] - features[:, : n_rows - lag]
-        return _answers(features, self._cross_validated(rows, change, both, fold[lag:], 0), fold)
+        weights = self._cross_validated(rows, change, both, fold[lag:], 0)
+        return _answers(features, weights, fold)
 
     def _cross_validated(
         self,
@@ -226,105 +245,113 @@ class LocalRegression:
         """
         rows = rows * observed[..., None]
         folds = [np.flatnonzero(fold == k) for k in range(self.n_folds)]
-        scatter = np.stack([rows[:, own].swapaxes(1, 2) @ rows[:, own] for own in folds], axis=1)
-        products = np.stack(
-            [rows[:, own].swapaxes(1, 2) @ target[:, own, None] for own in folds], axis=1
-        )
-        count = np.stack([observed[:, own].sum(axis=1) for own in folds], axis=1)
-        scatter, products, count = (_without_each(sums) for sums in (scatter, products, count))
-        share = np.maximum(count, 1)[..., None, None]
-        weights = self._solutions(scatter / share, products / share, n_waves)
+        scatters = []
+        products = []
+        counts = []
+        for fold_rows in folds:
+            transposed = rows[:, fold_rows].swapaxes(1, 2)
+            scatters.append(transposed @ rows[:, fold_rows])
+            products.append(transposed @ target[:, fold_rows, None])
+            counts.append(observed[:, fold_rows].sum(axis=1))
+        count = np.maximum(_without_each(counts), 1)[..., None, None]
+        scatter = _without_each(scatters) / count
+        weights = self._solutions(scatter, _without_each(products) / count, n_waves)
         errors = np.zeros((len(rows), weights.shape[3]))
-        for k, own in enumerate(folds):
-            missed = target[:, own, None] - rows[:, own] @ weights[:, k]
-            errors += (missed**2 * observed[:, own, None]).sum(axis=1)
+        for k, fold_rows in enumerate(folds):
+            missed = target[:, fold_rows, None] - rows[:, fold_rows] @ weights[:, k]
+            errors += (missed**2 * observed[:, fold_rows, None]).sum(axis=1)
         best = errors.argmin(axis=1)
         return np.take_along_axis(weights, best[:, None, None, None], axis=3)[..., 0]
 
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
-        """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty, and of waves
-        alone last.
-        """
+        """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
         share = torch.ones(scatter.shape[-1], dtype=torch.float64)
         share[:n_waves] = self.wave_penalty
-        grid = torch.tensor(self.penalties, dtype=torch.float64)[:, None] * share
+        penalties = torch.tensor(self.penalties, dtype=torch.float64)[:, None] * share
         squares = torch.from_numpy(scatter)[:, :, None]
         targets = torch.from_numpy(products)[:, :, None]
-        weights = ridge(squares, targets.expand(-1, -1, len(grid), -1, -1), grid)[..., 0]
-        alone = torch.zeros_like(weights[:, :, :1])
+        repeated = targets.expand(-1, -1, len(penalties), -1, -1)
+        weights = ridge(squares, repeated, penalties)[..., 0]
+        waves_alone = torch.zeros_like(weights[:, :, :1])
         if n_waves:
-            alone[:, :, 0, :n_waves] = ridge(
-                squares[:, :, 0, :n_waves, :n_waves], targets[:, :, 0, :n_waves], grid[0, :n_waves]
-            )[..., 0]
-        return torch.cat([weights, alone], dim=2).movedim(2, 3).numpy()
+            wave_squares = squares[:, :, 0, :n_waves, :n_waves]
+            wave_targets = targets[:, :, 0, :n_waves]
+            solution = ridge(wave_squares, wave_targets, penalties[0, :n_waves])
+            waves_alone[:, :, 0, :n_waves] = solution[..., 0]
+        return torch.cat([weights, waves_alone], dim=2).movedim(2, 3).numpy()
 
 
 def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Means of ``[B, T, n]`` over the observed rows ``[B, T]``, ``[B, 1, n]``."""
     count = np.maximum(observed.sum(axis=1), 1)[:, None]
-    return np.asarray((observed[:, None].astype(np.float64) @ values) / count[..., None])
+    total = observed[:, None].astype(np.float64) @ values
+    return np.asarray(total / count[..., None])
 
 
 def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The target with mean 0 and deviation 1 over the observed rows, 0 in others; the deviation
-    ``[B, 1]``.
+    """The target with mean 0 and deviation 1 over the observed rows, and its deviation.
+
+    Returns:
+        ``[B, T]``, 0 in other rows; ``[B, 1]``.
     """
+    count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
+    # In units of the largest value, so that squares stay within range.
     largest = np.abs(y * observed).max(axis=1, keepdims=True, initial=0.0)
-    scaled = y / np.where(largest > 0, largest, 1.0)  # so that squares stay within range
-    centred = (scaled - _mean(scaled[..., None], observed)[..., 0]) * observed
-    deviation = np.sqrt(
-        (centred**2).sum(axis=1, keepdims=True) / np.maximum(observed.sum(axis=1, keepdims=True), 1)
-    )
+    scaled = y / np.where(largest > 0, largest, 1.0)
+    mean = _mean(scaled[..., None], observed)[..., 0]
+    centred = (scaled - mean) * observed
+    deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
     moving = deviation > _ROUNDING
-    return (
-        np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0),
-        np.where(moving, deviation, 0.0) * largest,
-    )
+    target = centred / np.where(moving, deviation, 1.0)
+    return np.where(moving, target, 0.0), np.where(moving, deviation, 0.0) * largest
 
 
 def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Columns ``[B, T + F, K]`` with mean 0 and deviation 1 over observed rows ``[B, T]``; 0 of a
-    constant one.
+    """Columns ``[B, T + F, K]`` with mean 0 and deviation 1 over observed rows ``[B, T]``.
+
+    A constant column is 0.
     """
     recent = columns[:, : observed.shape[1]]
     mean = _mean(recent, observed)
     variance = _mean(recent**2, observed) - mean**2
     moving = variance > _ROUNDING * (1 + mean**2)
-    return np.where(moving, (columns - mean) / np.sqrt(np.where(moving, variance, 1.0)), 0.0)
+    deviation = np.sqrt(np.where(moving, variance, 1.0))
+    return np.where(moving, (columns - mean) / deviation, 0.0)
 
 
 def _delayed(columns: np.ndarray, lag: int) -> np.ndarray:
     """The values ``lag`` rows before; the first row stands for those before it."""
-    return np.concatenate([np.repeat(columns[:, :1], lag, axis=1), columns[:, :-lag]], axis=1)
+    first = np.repeat(columns[:, :1], lag, axis=1)
+    return np.concatenate([first, columns[:, :-lag]], axis=1)
 
 
-def _without_each(sums: np.ndarray) -> np.ndarray:
-    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``, of ``[B,
-    folds, ...]``.
-    """
+def _without_each(fold_sums: list[np.ndarray]) -> np.ndarray:
+    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``."""
+    sums = np.stack(fold_sums, axis=1)
     total = sums.sum(axis=1, keepdims=True)
     return np.concatenate([total - sums, total], axis=1)
 
 
 def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Answers ``[B, T + F]``: of a row of a fold by the weights without it, of any other by those
-    of all rows.
+    """Answers ``[B, T + F]`` of all rows.
+
+    A row of a fold is answered by the weights without that fold, any other by those of all rows.
     """
     n_folds = weights.shape[1] - 1
     answers = (features @ weights[:, -1, :, None])[..., 0]
     for k in range(n_folds):
-        own = np.flatnonzero(fold == k)
-        answers[:, own] = (features[:, own] @ weights[:, k, :, None])[..., 0]
+        rows = np.flatnonzero(fold == k)
+        answers[:, rows] = (features[:, rows] @ weights[:, k, :, None])[..., 0]
     return np.asarray(answers)
 
 
 def _slope(
     effect: np.ndarray, target: np.ndarray, observed: np.ndarray, lag: int, dependent_rows: int
 ) -> np.ndarray:
-    """Slope ``[B, 1]`` from 0 to 1 of the target's differences to ``lag`` rows before on those of
-    the effect.
+    """Slope ``[B, 1]`` from 0 to 1 of the target's differences on those of the effect.
 
-    It is drawn towards 0 by its uncertainty, where ``dependent_rows`` count as one.
+    Differences are those to ``lag`` rows before. The slope is drawn towards 0 by its uncertainty,
+    where ``dependent_rows`` count as one.
     """
     both = observed[:, lag:] & observed[:, :-lag]
     change = (effect[:, lag:] - effect[:, :-lag]) * both
@@ -337,4 +364,5 @@ def _slope(
     # One minus the inverse of the F statistic, as of so many independent rows.
     n_independent = both.sum(axis=1, keepdims=True) / dependent_rows
     doubt = missed / np.maximum(n_independent * explained, _ROUNDING)
-    return np.where(moving, np.clip(slope, 0.0, 1.0) * np.maximum(1 - doubt, 0.0), 0.0)
+    certain_slope = np.clip(slope, 0.0, 1.0) * np.maximum(1 - doubt, 0.0)
+    return np.where(moving, certain_slope, 0.0)

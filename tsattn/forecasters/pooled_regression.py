@@ -1,6 +1,4 @@
-"""Ridge regressions that all windows of a table share, and the features of windows that
-they read.
-"""
+"""Ridge regressions that all windows of a table share, and the features of windows."""
 
 from __future__ import annotations
 
@@ -19,6 +17,10 @@ _MOST_FEATURES = 600
 _BINS = {"hour": 24, "weekday": 7, "month": 12}
 # A deviation below this share of the largest value is rounding error.
 _ROUNDING = 1e-12
+# A feature does not vary if its variance is below this share of its squared mean.
+_CONSTANT = 1e-9
+# Steps before a step whose values of future columns trees read.
+_TREE_LAGS = (1, 3)
 
 
 class WindowFeatures:
@@ -55,62 +57,70 @@ class WindowFeatures:
         parts = encoder.parts(covariates)
         n_steps = covariates.known.shape[1]
         empty = np.empty((len(x), n_steps, 0))
-        known = parts.get("known", empty).astype(np.float64)
-        known[np.isnan(covariates.known).any(axis=2)] = (
-            np.nan
-        )  # also of text, whose indicators would be zeros
-        n_future = known.shape[2] - calendar_width(encoder.columns.calendar)
-        self.future, self.clock = known[..., :n_future], known[..., n_future:]
+        ahead = parts.get("known", empty).astype(np.float64)
+        # Also where a text is missing, whose indicators would be zeros.
+        ahead[np.isnan(covariates.known).any(axis=2)] = np.nan
+        n_future = ahead.shape[2] - calendar_width(encoder.columns.calendar)
+        self.future = ahead[..., :n_future]
+        self.clock = ahead[..., n_future:]
         self._read_calendar(encoder.columns.calendar)
-        # Rows before the first value stand for none, but lengthen a window beside longer ones.
+        self.numeric = numeric_columns(encoder)
+        self.past = parts.get("past", empty[:, : self.context]).astype(np.float64)
+        self.static = parts.get("static", empty[:, 0]).astype(np.float64)
+        # Rows before the first value do not count, but lengthen a window among longer ones.
         begun = np.maximum.accumulate(np.isfinite(x), axis=1)[:, -rows:, None].astype(np.float64)
         share = begun / np.maximum(begun.sum(axis=1, keepdims=True), 1)
         recent = slice(max(self.context - rows, 0), self.context)
         self.mean = (self.columns[:, recent] * share).sum(axis=1, keepdims=True)
-        self.numeric = numeric_columns(encoder)
-        self.past = parts.get("past", empty[:, : self.context]).astype(np.float64)
         self.past_mean = (self.past[:, recent] * share).sum(axis=1, keepdims=True)
-        self.static = parts.get("static", empty[:, 0]).astype(np.float64)
 
     def _read_calendar(self, calendar: tuple[str, ...] | str) -> None:
-        cycles = {
-            str(name): self.clock[..., place] for name, place in calendar_slices(calendar).items()
-        }
+        """Set phases of the season and the week, and columns with the other cycles."""
+        cycles = {}
+        for name, place in calendar_slices(calendar).items():
+            cycles[str(name)] = self.clock[..., place]
         self.season: np.ndarray | None = None
         self.week: np.ndarray | None = None
         if calendar and calendar[0] in _BINS:
-            name = str(calendar[0])
-            self.season = _indicators(cycles.pop(name), _BINS[name])
+            season = str(calendar[0])
+            self.season = _indicators(cycles.pop(season), _BINS[season])
         if "weekday" in cycles:
             self.week = _indicators(cycles.pop("weekday"), _BINS["weekday"])
         self.columns = np.concatenate([self.future, *cycles.values()], axis=2)
 
     def of_point(self, point: np.ndarray, squares: bool) -> np.ndarray:
         """Features of the steps ahead that a forecast ``[B, F]`` has, ``[B, F, n]``."""
-        at = slice(self.context, self.context + point.shape[1])
-        now = self.columns[:, at]
-        parts = [now, now - self.mean, self._static(point.shape), self.recent(point.shape[1])]
+        n_steps = point.shape[1]
+        ahead = slice(self.context, self.context + n_steps)
+        values = self.columns[:, ahead]
+        parts = [values, values - self.mean, self._static(point.shape), self.recent(n_steps)]
         if squares:
-            parts.append(now[..., self.numeric] ** 2)
+            parts.append(values[..., self.numeric] ** 2)
         columns = np.concatenate(parts, axis=2)
         scaled = self.scaled(point)
         # Effects grow with what they act on.
         features = [columns, columns * scaled, scaled, scaled**2]
-        features += [phases[:, at] for phases in (self.season, self.week) if phases is not None]
+        features += [phases[:, ahead] for phases in (self.season, self.week) if phases is not None]
         if self.season is not None:
-            season = self.season[:, at]
+            season = self.season[:, ahead]
             if columns.shape[2] * season.shape[2] <= _MOST_FEATURES:
                 features.append(_products(columns, season))
             if self.week is not None:
-                features.append(_products(self.week[:, at], season))
+                features.append(_products(self.week[:, ahead], season))
         return np.concatenate(features, axis=2)
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values ``[B, F]`` in units of the window, ``[B, F, 1]``."""
-        return ((values - self.level) / np.where(self.spread > 0, self.spread, 1.0))[..., None]
+        return ((values - self.level) / self._unit())[..., None]
+
+    def _unit(self) -> np.ndarray:
+        """The spread of each window, 1 of a constant one, ``[B, 1]``."""
+        return np.where(self.spread > 0, self.spread, 1.0)
 
     def recent(self, n_steps: int) -> np.ndarray:
-        """Of each past column the last value, its difference to the mean, and the value one horizon
+        """Three values of each past column for each step ahead.
+
+        They are its last value, the difference of that to the mean, and the value one horizon
         before the step.
         """
         rows = self.context - self.horizon + np.arange(n_steps)
@@ -130,47 +140,58 @@ class WindowFeatures:
         """
         n_steps = point.shape[1]
         steps = np.arange(n_steps)
-        at = self.context + steps
-        now = self.columns[:, at]
+        ahead = self.context + steps
         numbers = self.columns[..., self.numeric]
-        change = effect / np.where(self.spread > 0, self.spread, 1.0)
-        ahead = np.broadcast_to(steps[None, :, None], (*point.shape, 1))
-        parts = [self.scaled(point), change[..., None], ahead, now, self.clock[:, at]]
-        parts += [self._static(point.shape), self.recent(n_steps)]
-        parts += [(numbers - self.mean[..., self.numeric])[:, at]]
-        parts += [numbers[:, np.maximum(at - lag, 0)] for lag in (1, 3)]
+        change = effect / self._unit()
+        step = np.broadcast_to(steps[None, :, None], (*point.shape, 1))
+        difference = numbers - self.mean[..., self.numeric]
+        parts = [
+            self.scaled(point),
+            change[..., None],
+            step,
+            self.columns[:, ahead],
+            self.clock[:, ahead],
+            self._static(point.shape),
+            self.recent(n_steps),
+            difference[:, ahead],
+        ]
+        parts += [numbers[:, np.maximum(ahead - lag, 0)] for lag in _TREE_LAGS]
         for season in seasons:
-            rows = at - season * (steps // season + 1)
+            rows = ahead - season * (steps // season + 1)
             if rows[0] >= 0:
-                parts += [self.scaled(self.x[:, rows]), numbers[:, at] - numbers[:, rows]]
-        last = self.x[:, -max(seasons[0] if seasons else 1, 1) :]
-        level = _level_and_spread(last)[0]
-        parts.append(np.broadcast_to(self.scaled(level), (*point.shape, 1)))
+                parts += [self.scaled(self.x[:, rows]), numbers[:, ahead] - numbers[:, rows]]
+        n_last = max(seasons[0] if seasons else 1, 1)
+        last_mean = _level_and_spread(self.x[:, -n_last:])[0]
+        parts.append(np.broadcast_to(self.scaled(last_mean), (*point.shape, 1)))
         return np.nan_to_num(np.concatenate(parts, axis=2)).astype(np.float32)
 
     def _static(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Static columns, repeated for each step."""
         return np.broadcast_to(self.static[:, None], (*shape, self.static.shape[1]))
 
 
 def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     """Which of the encoded future columns are numbers, and no indicators of categories."""
-    kinds = encoder.columns.categories[len(encoder.columns.past) :]
-    return np.flatnonzero(
-        np.repeat([each is None for each in kinds], [len(each or (0,)) for each in kinds])
-    )
+    categories = encoder.columns.categories[len(encoder.columns.past) :]
+    is_number: list[bool] = []
+    for names in categories:
+        # A category has an indicator for each of its names.
+        is_number += [True] if names is None else [False] * max(len(names), 1)
+    return np.flatnonzero(is_number)
 
 
 def _level_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the known values of windows ``[B, T]``, ``[B, 1]`` each."""
-    known = np.isfinite(x)
-    values = np.where(known, x, 0.0)
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    """Mean and deviation of the observed values of windows ``[B, T]``, ``[B, 1]`` each."""
+    observed = np.isfinite(x)
+    values = np.where(observed, x, 0.0)
+    count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
     # In units of the largest value, so that squares stay within range.
-    size = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
-    values = values / np.where(size > 0, size, 1.0)
-    level = values.sum(axis=1, keepdims=True) / count
-    spread = np.sqrt((np.where(known, values - level, 0.0) ** 2).sum(axis=1, keepdims=True) / count)
-    return level * size, np.where(spread > _ROUNDING, spread, 0.0) * size
+    largest = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
+    values = values / np.where(largest > 0, largest, 1.0)
+    mean = values.sum(axis=1, keepdims=True) / count
+    centred = np.where(observed, values - mean, 0.0)
+    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    return mean * largest, np.where(spread > _ROUNDING, spread, 0.0) * largest
 
 
 def _products(columns: np.ndarray, phases: np.ndarray) -> np.ndarray:
@@ -179,10 +200,12 @@ def _products(columns: np.ndarray, phases: np.ndarray) -> np.ndarray:
 
 
 def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
-    """Which part of a cycle a step lies in, from its sine and cosine, ``[B, R, n_bins]``; NaN stays
-    NaN.
+    """Part of the cycle that a step lies in, from its sine and cosine, ``[B, R, n_bins]``.
+
+    NaN stays NaN.
     """
     share = np.arctan2(cycle[..., 0], cycle[..., 1]) / (2 * np.pi) % 1
+    # Rounding must not put the begin of a part into the part before.
     place = np.floor(share * n_bins + 1e-4) % n_bins
     indicators = (place[..., None] == np.arange(n_bins)).astype(np.float64)
     indicators[np.isnan(place)] = np.nan
@@ -216,18 +239,18 @@ class NormalEquations:
     """
 
     def __init__(self, n_features: int) -> None:
-        self.products, self.targets, self.count = (
-            np.zeros((n_features + 1,) * 2),
-            np.zeros(n_features + 1),
-            0,
-        )
+        # The last feature is a constant 1.
+        self.products = np.zeros((n_features + 1, n_features + 1))
+        self.targets = np.zeros(n_features + 1)
+        self.count = 0
 
     def add(self, features: np.ndarray, target: np.ndarray) -> None:
-        """Add rows ``[B, R, n]`` and their targets ``[B, R]``, those that are known."""
-        known = np.isfinite(target) & np.isfinite(features).all(axis=2)
-        rows = np.concatenate([features[known], np.ones((int(known.sum()), 1))], axis=1)
+        """Add rows ``[B, R, n]`` and their targets ``[B, R]``, where none is missing."""
+        usable = np.isfinite(target) & np.isfinite(features).all(axis=2)
+        ones = np.ones((int(usable.sum()), 1))
+        rows = np.concatenate([features[usable], ones], axis=1)
         self.products += rows.T @ rows
-        self.targets += rows.T @ target[known]
+        self.targets += rows.T @ target[usable]
         self.count += len(rows)
 
     def join(self, other: NormalEquations) -> None:
@@ -241,12 +264,13 @@ class NormalEquations:
         mean = self.products[-1, :-1] / self.count
         scatter = self.products[:-1, :-1] / self.count - np.outer(mean, mean)
         variance = scatter.diagonal().copy()
-        live = np.flatnonzero(variance > 1e-9 * (1 + mean**2))
-        scale = np.sqrt(variance[live])
-        middle = self.targets[-1] / self.count
-        matrix = scatter[np.ix_(live, live)] / np.outer(scale, scale)
-        products = (self.targets[live] / self.count - mean[live] * middle) / scale
+        varying = np.flatnonzero(variance > _CONSTANT * (1 + mean**2))
+        scale = np.sqrt(variance[varying])
+        target_mean = self.targets[-1] / self.count
+        correlations = scatter[np.ix_(varying, varying)] / np.outer(scale, scale)
+        products = self.targets[varying] / self.count - mean[varying] * target_mean
+        targets = torch.from_numpy(products / scale)[:, None]
+        solution = ridge(torch.from_numpy(correlations), targets, penalty)
         weights = np.zeros(len(mean))
-        solution = ridge(torch.from_numpy(matrix), torch.from_numpy(products)[:, None], penalty)
-        weights[live] = solution[:, 0].numpy() / scale
-        return PooledRegression(weights, float(middle - mean @ weights), squares)
+        weights[varying] = solution[:, 0].numpy() / scale
+        return PooledRegression(weights, float(target_mean - mean @ weights), squares)

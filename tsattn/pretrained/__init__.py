@@ -1,3 +1,1 @@
-"""The pretrained forecaster: synthetic series, season detection, network, pretraining and shipped
-weights.
-"""
+"""The pretrained forecaster: synthetic series, seasons, network, pretraining and weights."""

@@ -1,30 +1,33 @@
-"""Synthetic groups for training: a target and columns beside it, which act on it in ways that are
-known, or do not.
-"""
+"""Synthetic groups for training: a target, and columns that act on it in a recorded way or not."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from tsattn.pretrained.draws import (
+    Array,
+    Rng,
     chance,
     changes,
+    choose,
     hold,
     log_uniform,
     normal,
     periods,
     rough,
     season,
+    sigmoid,
     smooth,
+    some_rows,
     uniform,
     unit,
 )
-from tsattn.pretrained.synthetic import make
+from tsattn.pretrained.synthetic import MIN_LENGTH, make
 
 MAX_COLUMNS = 6
-# Weights of 1, 2, ... columns.
-_COUNT_WEIGHTS = np.array([6, 5, 4, 3, 2, 1], float)
+# Weights of 1, 2, ... columns: small groups come more often.
+_COUNT_WEIGHTS = (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 # How the active columns of a group act, with the share of groups that have columns.
 COUPLINGS = {
     "decoys": 0.10,
@@ -39,21 +42,30 @@ COUPLINGS = {
     "all": 0.08,
 }
 UNIVARIATE = "none"
+# Share of the targets without columns.
 _UNIVARIATE_SHARE = 0.30
+# Share of the columns that act.
 _ACTIVE_SHARE = 0.70
+# Share of the columns that are not known ahead, apart from leading ones.
 _PAST_ONLY_SHARE = 0.08
+# Share of the targets that have the season which the columns share.
+_SEASONAL_SHARE = 0.5
+# Deviation of the effect, in deviations of the rest of the target.
 _WEAKEST = 0.15
 _STRONGEST = 6.0
 # Rows before a row whose values act at most, apart from leading columns and a season.
 _LONGEST_LAG = 6
 # Steps before and after an event in which it acts at most.
-_BEFORE = 2
-_AFTER = 3
+_STEPS_BEFORE_EVENT = 2
+_STEPS_AFTER_EVENT = 3
 # Values of a column beyond so many deviations are cut: a slipped decimal point would be all of its
 # effect.
-_FAR = 5.0
+_FARTHEST = 5.0
 # Groups drawn at once.
 _BLOCK_GROUPS = 512
+# A rest of a target, and a column, that vary less than this count as constant.
+_CONSTANT_REST = 1e-3
+_CONSTANT_COLUMN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +73,8 @@ class Groups:
     """N targets of T steps of the past and F of the future, each with up to K columns.
 
     Args:
-        target: ``[N, T + F]``; NaN is missing. It is something that knows no column, and the
-            effect.
+        target: ``[N, T + F]``; NaN is missing. It is the sum of a series that depends on no column,
+            and the effect.
         columns: ``[N, K, T + F]``, 0 beyond the columns that a group has; NaN over the horizon
             where a column is known for the past only.
         n_columns: ``[N]``, 0 where the target is alone.
@@ -71,16 +83,16 @@ class Groups:
         effect: ``[N, T + F]``, what the columns contribute to the target; 0 where none is active.
     """
 
-    target: np.ndarray
-    columns: np.ndarray
-    n_columns: np.ndarray
-    known_ahead: np.ndarray
-    coupling: np.ndarray
-    effect: np.ndarray
+    target: Array
+    columns: Array
+    n_columns: Array
+    known_ahead: Array
+    coupling: Array
+    effect: Array
 
-    def rows(self, rows: np.ndarray) -> "Groups":
-        """Those groups."""
-        return Groups(**{name: values[rows] for name, values in vars(self).items()})
+    def rows(self, rows: Array) -> "Groups":
+        """Some of the groups, by their numbers or by flags."""
+        return Groups(*(values[rows] for values in vars(self).values()))
 
 
 def make_groups(
@@ -88,7 +100,7 @@ def make_groups(
     length: int,
     horizon: int,
     *,
-    seed: int | np.random.Generator,
+    seed: int | Rng,
     couplings: Mapping[str, float] = COUPLINGS,
 ) -> Groups:
     """Draw n synthetic groups.
@@ -123,262 +135,319 @@ def make_groups(
         >>> groups.target.shape, groups.columns.shape
         ((4, 120), (4, 6, 120))
     """
-    if n < 0 or length < 16 or horizon < 1:
+    if n < 0 or length < MIN_LENGTH or horizon < 1:
         raise ValueError(
-            f"n must be at least 0, length 16 and horizon 1; got {n}, {length} and {horizon}; raise"
-            " what is too small"
+            f"n must be at least 0, length {MIN_LENGTH} and horizon 1; got {n}, {length} and"
+            f" {horizon}; raise what is too small"
         )
-    if unknown := sorted(set(couplings) - set(COUPLINGS)):
+    unknown = sorted(set(couplings) - set(COUPLINGS))
+    if unknown:
         raise ValueError(f"there is no coupling {unknown[0]!r}; choose from {', '.join(COUPLINGS)}")
     rng = np.random.default_rng(seed)
-    sizes = [min(_BLOCK_GROUPS, n - first) for first in range(0, n, _BLOCK_GROUPS)] or [0]
-    blocks = [_block(rng, size, length, horizon, couplings) for size in sizes]
-    return Groups(
-        **{
-            name: np.concatenate([vars(block)[name] for block in blocks])
-            for name in vars(blocks[0])
-        }
-    )
+    sizes = [min(_BLOCK_GROUPS, n - first) for first in range(0, n, _BLOCK_GROUPS)]
+    blocks = [_block(rng, size, length, horizon, couplings) for size in sizes or [0]]
+    joined = {}
+    for field in fields(Groups):
+        joined[field.name] = np.concatenate([getattr(block, field.name) for block in blocks])
+    return Groups(**joined)
 
 
 def _block(
-    rng: np.random.Generator, n: int, length: int, horizon: int, couplings: Mapping[str, float]
+    rng: Rng,
+    n: int,
+    length: int,
+    horizon: int,
+    couplings: Mapping[str, float],
 ) -> Groups:
+    """Draw one block of groups; in loops over columns, M is the number of columns in all groups."""
     n_steps = length + horizon
-    weights = np.array(list(couplings.values()), float)
-    coupling = rng.choice(np.array(list(couplings), dtype="U8"), n, p=weights / weights.sum())
+    coupling = _choose_names(rng, n, list(couplings), list(couplings.values()))
     alone = rng.random(n) < _UNIVARIATE_SHARE
     coupling[alone] = UNIVARIATE
-    n_columns = rng.choice(MAX_COLUMNS, n, p=_COUNT_WEIGHTS / _COUNT_WEIGHTS.sum()) + 1
+    n_columns = choose(rng, n, np.arange(MAX_COLUMNS), _COUNT_WEIGHTS) + 1
     n_columns[alone] = 0
+    # The group of each column, and its place there, [M] each.
     group, place = np.nonzero(np.arange(MAX_COLUMNS) < n_columns[:, None])
-    # A season that the group shares; whole numbers, as clocks make them.
-    period = np.clip(np.round(periods(rng, n, length)), 2, length // 2).astype(int)
+    # A season that the group shares, [n, 1]; whole numbers, as clocks make them.
+    period = np.round(periods(rng, n, length))
+    period = np.clip(period, 2, length // 2).astype(int)
 
     way = _ways(rng, coupling[group])
     values = _columns(rng, period[group], n_steps, way)
-    known_ahead = (way != "leading") & (rng.random(len(group)) >= _PAST_ONLY_SHARE)
+    is_known_ahead = (way != "leading") & (rng.random(len(group)) >= _PAST_ONLY_SHARE)
     partner = _partners(group, n_columns)
-    acting = np.zeros_like(values)
-    for name, act in _WAYS.items():
-        rows = np.flatnonzero(way == name)
-        if rows.size:
-            acting[rows] = act(
-                rng, values[rows], _Beside(values[partner[rows]], period[group[rows]], horizon)
-            )
+    acting = _acting(rng, way, values, values[partner], period[group], horizon)
     acting = unit(acting) * _coefficients(rng, group, place, coupling)
 
     rest = _rest(rng, n, n_steps, period)
     effect = np.zeros((n, n_steps), np.float32)
     np.add.at(effect, group, acting)
-    effect = unit(effect) * _deviation(rest) * log_uniform(rng, n, _WEAKEST, _STRONGEST)
+    effect = unit(effect) * _deviation(rest)
+    effect = effect * log_uniform(rng, n, _WEAKEST, _STRONGEST)
     columns = np.zeros((n, MAX_COLUMNS, n_steps), np.float32)
-    columns[group, place] = values * log_uniform(rng, len(group), 0.1, 100) + 3 * normal(
-        rng, len(group), 1
-    )
-    ahead = np.ones((n, MAX_COLUMNS), bool)
-    ahead[group, place] = known_ahead
-    columns[..., length:][~ahead] = np.nan
-    return Groups(rest + effect, columns, n_columns, ahead, coupling, effect)
+    # Columns come in any unit and around any level.
+    scaled = values * log_uniform(rng, len(group), 0.1, 100)
+    columns[group, place] = scaled + 3 * normal(rng, len(group), 1)
+    known_ahead = np.ones((n, MAX_COLUMNS), bool)
+    known_ahead[group, place] = is_known_ahead
+    columns[..., length:][~known_ahead] = np.nan
+    return Groups(rest + effect, columns, n_columns, known_ahead, coupling, effect)
 
 
-def _deviation(x: np.ndarray) -> np.ndarray:
+def _choose_names(rng: Rng, n: int, names: list[str], weights: list[float | int]) -> Array:
+    """Draw names with weights."""
+    return choose(rng, n, np.array(names, dtype="U8"), np.array(weights, float))
+
+
+def _acting(
+    rng: Rng,
+    way: Array,
+    values: Array,
+    partners: Array,
+    period: Array,
+    horizon: int,
+) -> Array:
+    """What columns [M, T + F] contribute, each in its way, before they are scaled."""
+    acting = np.zeros_like(values)
+    for name, act in _WAYS.items():
+        rows = np.flatnonzero(way == name)
+        if rows.size:
+            facts = _GroupFacts(partners[rows], period[rows], horizon)
+            acting[rows] = act(rng, values[rows], facts)
+    return acting
+
+
+def _deviation(x: Array) -> Array:
     """Deviations [N, 1] of what is observed."""
-    return np.asarray(np.nanstd(x, axis=1, keepdims=True, dtype=float), dtype=np.float32)
+    deviation = np.nanstd(x, axis=1, keepdims=True, dtype=float)
+    return np.asarray(deviation, dtype=np.float32)
 
 
-def _rest(rng: np.random.Generator, n: int, n_steps: int, period: np.ndarray) -> np.ndarray:
-    """What the target is without columns; in half of the groups with the shared season."""
+def _rest(rng: Rng, n: int, n_steps: int, period: Array) -> Array:
+    """Draw targets without columns; half of them have the shared season."""
     x = make(n, n_steps, seed=rng)
-    rows = np.flatnonzero(rng.random(n) < 0.5)
-    x[rows] += uniform(rng, rows.size, 0.3, 2) * unit(
-        season(rng, period[rows].astype(float), n_steps)
-    )
+    rows = some_rows(rng, n, _SEASONAL_SHARE)
+    size = uniform(rng, rows.size, 0.3, 2)
+    x[rows] += size * unit(season(rng, period[rows].astype(float), n_steps))
     # Of a constant rest the target would be a copy of its effect.
-    still = np.flatnonzero(_deviation(x)[:, 0] < 1e-3)
-    x[still] += normal(rng, still.size, n_steps)
+    constant = np.flatnonzero(_deviation(x)[:, 0] < _CONSTANT_REST)
+    x[constant] += normal(rng, constant.size, n_steps)
     return x
 
 
-def _coefficients(
-    rng: np.random.Generator, group: np.ndarray, place: np.ndarray, coupling: np.ndarray
-) -> np.ndarray:
-    """Weights [M, 1] of the columns; 0 of those that do not act."""
-    active = rng.random(len(group)) < _ACTIVE_SHARE
+def _coefficients(rng: Rng, group: Array, place: Array, coupling: Array) -> Array:
+    """Draw weights [M, 1] of the columns; 0 of those that do not act."""
+    n = len(group)
+    active = rng.random(n) < _ACTIVE_SHARE
     # The first is active where no other one is.
     any_active = np.zeros(len(coupling), bool)
     np.logical_or.at(any_active, group, active)
     active |= (place == 0) & ~any_active[group]
     active &= coupling[group] != "decoys"
-    size = log_uniform(rng, len(group), 0.2, 1) * rng.choice([-1.0, 1.0], (len(group), 1))
+    size = log_uniform(rng, n, 0.2, 1) * rng.choice([-1.0, 1.0], (n, 1))
     return np.asarray(size * active[:, None], dtype=np.float32)
 
 
-def _ways(rng: np.random.Generator, coupling: np.ndarray) -> np.ndarray:
-    """How each column acts: as its group does, or where that says ``all`` in a way of its own."""
+def _ways(rng: Rng, coupling: Array) -> Array:
+    """Draw how each column acts: as its group does, or for ``all`` in a way of its own."""
     way = np.where(coupling == "decoys", "linear", coupling)
-    own = np.flatnonzero(coupling == "all")
-    way[own] = rng.choice(np.array(list(_WAYS), dtype="U8"), own.size)
+    mixed = np.flatnonzero(coupling == "all")
+    way[mixed] = rng.choice(np.array(list(_WAYS), dtype="U8"), mixed.size)
     return np.asarray(way)
 
 
-def _partners(group: np.ndarray, n_columns: np.ndarray) -> np.ndarray:
-    """For each column the next one of its group, after the last one the first."""
+def _partners(group: Array, n_columns: Array) -> Array:
+    """Number of the next column of the same group for each column; the last one has the first."""
     index = np.arange(len(group))
     first = np.searchsorted(group, group)
-    return np.asarray(np.where(index + 1 < first + n_columns[group], index + 1, first))
+    has_next = index + 1 < first + n_columns[group]
+    return np.asarray(np.where(has_next, index + 1, first))
 
 
-def _columns(
-    rng: np.random.Generator, period: np.ndarray, n_steps: int, way: np.ndarray
-) -> np.ndarray:
-    """Columns [M, T + F] with mean 0 and deviation 1, none missing."""
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _columns(rng: Rng, period: Array, n_steps: int, way: Array) -> Array:
+    """Draw columns [M, T + F] with mean 0 and deviation 1, none missing."""
     n = len(period)
-    kind = rng.choice(6, n, p=[0.40, 0.30, 0.12, 0.08, 0.05, 0.05])
-    kind[way == "events"] = 4
+    kind = rng.choice(len(_KINDS), n, p=list(_KINDS.values()))
+    draws = list(_KINDS)
+    kind[way == "events"] = draws.index(_events)
     x = np.empty((n, n_steps), np.float32)
-    for number, draw in enumerate((_any, _seasonal, _coloured, _levels, _events, _calendar)):
+    for number, draw in enumerate(draws):
         rows = np.flatnonzero(kind == number)
         if rows.size:
             x[rows] = draw(rng, period[rows], n_steps)
-    x = unit(np.clip(unit(x), -_FAR, _FAR))
+    x = unit(np.clip(unit(x), -_FARTHEST, _FARTHEST))
     # What does not vary would have no effect.
-    still = np.flatnonzero(np.abs(x).max(axis=1, initial=0) < 1e-6)
-    x[still] = rough(rng, still.size, n_steps)
+    constant = np.flatnonzero(np.abs(x).max(axis=1, initial=0) < _CONSTANT_COLUMN)
+    x[constant] = rough(rng, constant.size, n_steps)
     return x
 
 
-def _any(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
+def _any(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw series as targets have them; missing values repeat the last one."""
     x = make(len(period), n_steps, seed=rng)
     return np.nan_to_num(hold(x, ~np.isnan(x)))
 
 
-def _seasonal(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
-    """The shared season and what deviates from it, such as demand and temperature."""
+def _seasonal(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw the shared season and deviations from it, as demand and temperature have them."""
+    n = len(period)
     waves = unit(season(rng, period.astype(float), n_steps))
-    return waves + log_uniform(rng, len(period), 0.2, 2) * rough(rng, len(period), n_steps)
+    size = log_uniform(rng, n, 0.2, 2)
+    return waves + size * rough(rng, n, n_steps)
 
 
-def _coloured(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
+def _coloured(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw noise of long memory."""
     return rough(rng, len(period), n_steps)
 
 
-def _levels(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
-    """Levels that hold for a time, such as prices."""
-    change = changes(rng, len(period), n_steps, 8, n_steps / 4)
-    return hold(normal(rng, len(period), n_steps), change)
-
-
-def _events(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
-    """0 or 1: 2 to 10% of the steps, alone or in runs."""
+def _levels(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw levels that hold for a time, such as prices."""
     n = len(period)
-    single = rng.random((n, n_steps)) < log_uniform(rng, n, 0.02, 0.1)
+    change = changes(rng, n, n_steps, 8, n_steps / 4)
+    return hold(normal(rng, n, n_steps), change)
+
+
+def _events(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw 0 or 1: events on 2 to 10% of the steps, alone or in runs."""
+    n = len(period)
+    draws = rng.random((n, n_steps))
+    single = draws < log_uniform(rng, n, 0.02, 0.1)
     runs = hold(single, changes(rng, n, n_steps, 3, 24))
     return np.where(chance(rng, n, 0.5), single, runs).astype(np.float32)
 
 
-def _calendar(rng: np.random.Generator, period: np.ndarray, n_steps: int) -> np.ndarray:
-    """0 or 1: a part of each season, or whole seasons of five, six or seven, such as weekends."""
+def _calendar(rng: Rng, period: Array, n_steps: int) -> Array:
+    """Draw 0 or 1: a part of each season, or whole seasons of five, six or seven, as weekends."""
     n = len(period)
-    step = np.arange(n_steps) + rng.integers(0, 1000, (len(period), 1))
-    part = step % period < np.maximum(np.round(uniform(rng, n, 0.1, 0.6) * period), 1)
-    rest_days = step // period % rng.integers(5, 8, (n, 1)) < rng.integers(1, 3, (n, 1))
-    return np.where(chance(rng, n, 0.5), part, rest_days).astype(np.float32)
+    step = np.arange(n_steps) + rng.integers(0, 1000, (n, 1))
+    n_part_steps = np.round(uniform(rng, n, 0.1, 0.6) * period)
+    in_part = step % period < np.maximum(n_part_steps, 1)
+    n_seasons = rng.integers(5, 8, (n, 1))
+    is_rest_day = step // period % n_seasons < rng.integers(1, 3, (n, 1))
+    return np.where(chance(rng, n, 0.5), in_part, is_rest_day).astype(np.float32)
+
+
+# Kinds of columns with their shares.
+_KINDS: dict[Callable[[Rng, Array, int], Array], float] = {
+    _any: 0.40,
+    _seasonal: 0.30,
+    _coloured: 0.12,
+    _levels: 0.08,
+    _events: 0.05,
+    _calendar: 0.05,
+}
+
+
+# --- ways of acting -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Beside:
-    """What a way of acting may read beside the column: a partner, the season [M, 1], the
-    horizon.
+class _GroupFacts:
+    """What a way of acting may read besides the column.
+
+    Args:
+        partners: Another column of the same group, ``[M, T + F]``.
+        period: Steps of the season, ``[M, 1]``.
+        horizon: Steps ahead.
     """
 
-    partner: np.ndarray
-    period: np.ndarray
+    partners: Array
+    period: Array
     horizon: int
 
 
-def _linear(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
+def _linear(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act by the value itself."""
     return x
 
 
-def _bent(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
+def _bent(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act by one of eight curves of the value."""
     n = len(x)
-    at = uniform(rng, n, -0.7, 0.7)
+    knot = uniform(rng, n, -0.7, 0.7)
     slope = uniform(rng, n, 0.7, 2)
     curves = [
         x**2,
-        np.maximum(x - at, 0),
+        np.maximum(x - knot, 0),
         np.tanh(slope * x),
-        (x > at).astype(np.float32),
+        (x > knot).astype(np.float32),
         np.exp(np.minimum(0.7 * slope * x, 4)),
-        _sigmoid(4 * slope * (x - at)),
-        np.abs(x - at),
+        sigmoid(4 * slope * (x - knot), 40),
+        np.abs(x - knot),
         x * np.abs(x),
     ]
     return np.asarray(np.choose(rng.integers(0, len(curves), (n, 1)), curves))
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -40, 40))))
-
-
-def _delayed(x: np.ndarray, lag: np.ndarray) -> np.ndarray:
+def _delayed(x: Array, lag: Array) -> Array:
     """Values ``lag`` [M, 1] steps before; the first value stands for those before it."""
-    return np.take_along_axis(x, np.maximum(np.arange(x.shape[1]) - lag, 0), axis=1)
+    source = np.maximum(np.arange(x.shape[1]) - lag, 0)
+    return np.take_along_axis(x, source, axis=1)
 
 
-def _lagged(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    lag = rng.integers(1, _LONGEST_LAG + 1, (len(x), 1))
-    return _delayed(x, np.where(chance(rng, len(x), 0.3), beside.period, lag))
+def _lagged(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act some steps, or one season, later."""
+    n = len(x)
+    lag = rng.integers(1, _LONGEST_LAG + 1, (n, 1))
+    return _delayed(x, np.where(chance(rng, n, 0.3), facts.period, lag))
 
 
-def _by_season(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    """A gain of 1 in one part of the season and less, or the other sign, in the other; with sharp
-    or soft ends.
+def _by_season(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act with a gain of 1 in one part of the season, and less or the other sign in the other.
+
+    The gain changes at once or smoothly.
     """
     n = len(x)
-    angle = 2 * np.pi * np.arange(x.shape[1]) / beside.period
-    wave = np.cos(angle - uniform(rng, n, 0, 2 * np.pi)) - uniform(rng, n, -0.6, 0.6)
-    day = _sigmoid(log_uniform(rng, n, 2, 50) * wave)
-    other = uniform(rng, n, -0.6, 0.3)
-    return np.asarray(x * (other + (1 - other) * day))
+    angle = 2 * np.pi * np.arange(x.shape[1]) / facts.period
+    phase = uniform(rng, n, 0, 2 * np.pi)
+    wave = np.cos(angle - phase) - uniform(rng, n, -0.6, 0.6)
+    share = sigmoid(log_uniform(rng, n, 2, 50) * wave, 40)
+    other_gain = uniform(rng, n, -0.6, 0.3)
+    return np.asarray(x * (other_gain + (1 - other_gain) * share))
 
 
-def _drifting(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    """A coefficient that moves smoothly, or switches between two or three values."""
+def _drifting(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act with a coefficient that moves smoothly, or switches between two or three values."""
     n, n_steps = x.shape
-    smoothly = smooth(rng, n, n_steps, shortest=n_steps / 8)
-    switching = hold(normal(rng, n, n_steps), changes(rng, n, n_steps, n_steps / 4, n_steps))
-    coefficient = np.where(chance(rng, n, 0.6), smoothly, switching)
+    moving = smooth(rng, n, n_steps, shortest=n_steps / 8)
+    values = normal(rng, n, n_steps)
+    switching = hold(values, changes(rng, n, n_steps, n_steps / 4, n_steps))
+    coefficient = np.where(chance(rng, n, 0.6), moving, switching)
     return np.asarray(x * (uniform(rng, n, 0, 1) + coefficient))
 
 
-def _product(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    return x * beside.partner
+def _product(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act by the product with the partner."""
+    return x * facts.partners
 
 
-def _around(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
-    """Effects of own size in each of the steps before, at and after an event, most of
-    them small.
-    """
+def _around(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act with a size for each of the steps before, at and after an event; most are small."""
     n, n_steps = x.shape
     total = np.zeros_like(x)
-    for offset in range(-_BEFORE, _AFTER + 1):
-        size = rng.normal(0, 1, (n, 1)) * (1.0 if offset == 0 else chance(rng, n, 0.4))
-        at = np.clip(np.arange(n_steps) - offset, 0, n_steps - 1)
-        total += size.astype(np.float32) * x[:, at]
+    for offset in range(-_STEPS_BEFORE_EVENT, _STEPS_AFTER_EVENT + 1):
+        size = rng.normal(0, 1, (n, 1))
+        if offset:
+            size = size * chance(rng, n, 0.4)
+        source = np.clip(np.arange(n_steps) - offset, 0, n_steps - 1)
+        total += size.astype(np.float32) * x[:, source]
     return total
 
 
-def _leading(rng: np.random.Generator, x: np.ndarray, beside: _Beside) -> np.ndarray:
+def _leading(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+    """Act after a lead of at least one horizon, or of any length up to one."""
     n = len(x)
-    horizon = beside.horizon
-    far = horizon + rng.integers(0, _LONGEST_LAG + 1, (n, 1))
-    near = np.ceil(log_uniform(rng, n, 1, max(horizon, 2))).astype(int)
-    return _delayed(x, np.where(chance(rng, n, 0.5), far, near))
+    horizon = facts.horizon
+    long_lead = horizon + rng.integers(0, _LONGEST_LAG + 1, (n, 1))
+    lead = np.ceil(log_uniform(rng, n, 1, max(horizon, 2))).astype(int)
+    return _delayed(x, np.where(chance(rng, n, 0.5), long_lead, lead))
 
 
-_WAYS: dict[str, Callable[[np.random.Generator, np.ndarray, _Beside], np.ndarray]] = {
+_WAYS: dict[str, Callable[[Rng, Array, _GroupFacts], Array]] = {
     "linear": _linear,
     "bent": _bent,
     "lags": _lagged,

@@ -1,6 +1,4 @@
-"""The network of the pretrained forecaster: tokens cut at the season, levels by season, quantiles
-of the future.
-"""
+"""The network of the pretrained forecaster, whose tokens and levels follow the season."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -45,23 +43,43 @@ QUANTILES = (
     0.99,
 )
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
-_FAR = 9.0
+_FARTHEST = 9.0
 # Numbers about a whole series that every token gets.
 _N_FACTS = 4
-# Steps of the past that are searched for seasons, eight times those that tokens of the usual length
-# hold.
+# Logarithms of lengths are divided by this, so that facts are about as large as other inputs.
+_LOG_SCALE = 8
+# Steps of the past that are searched for seasons, in steps that tokens of the usual length hold.
 _LONG_PAST = 8
-# Steps that are searched for a season, and numbers of tokens that go through the blocks, together,
-# about: what is computed of them stays in the caches, and threads seldom wait for one another.
+# Deviations of a window below this, in units of its largest value, are rounding errors.
+_ROUNDING = 1e-14
+# Base of the rotary angles.
+_ROTARY_BASE = 1000.0
+# Steps that are searched for a season together, about. What is computed of them stays in the
+# caches, and threads seldom wait for one another.
 _PART_STEPS = 2**18
+# Numbers of tokens that go through the blocks together, about, for the same reasons.
 _PART_NUMBERS = 2**20
-# What is read of a long past has a deviation of so many mean changes from step to step at most, or
-# is its last part of the fewest of these steps that holds so many seasons, and so many times the
-# horizon.
-_MOST_CHANGES = 24.0
-_PARTS = (1024, 512, 256)
-_SEASONS = 4
-_HORIZONS = 16
+
+
+@dataclass(frozen=True)
+class RecentPart:
+    """Rule that decides how much of a context is read.
+
+    Args:
+        most_changes: A part whose deviation is at most so many mean changes from step to step is
+            read whole: its recent changes can be seen beside its deviation.
+        lengths: Steps of the parts that are tried, descending.
+        n_seasons: Seasons that a part holds at least.
+        n_horizons: Horizons that a part holds at least.
+    """
+
+    most_changes: float = 24.0
+    lengths: tuple[int, ...] = (1024, 512, 256)
+    n_seasons: int = 4
+    n_horizons: int = 16
+
+
+_RECENT_PART = RecentPart()
 
 
 @dataclass(frozen=True)
@@ -77,8 +95,8 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
-        encode: Tokens of the context, the last ones, that pass through the blocks; the blocks show
-            those before as they were embedded. Default all.
+        encode: Last tokens of the context that pass through the blocks. Earlier tokens are used as
+            keys without encoding. Default all.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
 
     Raises:
@@ -123,9 +141,7 @@ class ZeroConfig:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens from
-        the origin on.
-        """
+        """Features of a head by level: for all pairs, for tokens of one phase, for near tokens."""
         width = self.d_model // self.n_heads
         return width // 2, width // 4, width // 4
 
@@ -140,21 +156,23 @@ class ZeroConfig:
         Raises:
             ValueError: If a name is unknown.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        names = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
             raise ValueError(
-                f"the network has no setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+                f"the network has no setting {unknown[0]!r}; known are {', '.join(sorted(names))}"
             )
-        return cls(**{**values, "quantiles": tuple(values.get("quantiles", QUANTILES))})
+        quantiles = tuple(values.get("quantiles", QUANTILES))
+        return cls(**{**values, "quantiles": quantiles})
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """How the steps around an origin are cut into tokens; step 0 is the first of the future, -1 the
-    last known one.
+    """How the steps around an origin are cut into tokens.
 
-    A season of ``steps`` steps has ``count`` tokens, token j starts at step
-    ``floor(j steps / count)``, so cuts repeat with the season.
+    Step 0 is the first of the future, step -1 the last of the context. A season of ``steps`` steps
+    has ``count`` tokens, token j starts at step ``floor(j steps / count)``, so cuts repeat with the
+    season.
 
     Args:
         steps: Steps of a season of each series.
@@ -177,20 +195,22 @@ class Tokens:
 
     def lengths(self) -> Int[Tensor, "B L"]:
         """Steps of each token."""
-        return self._start(self.index + 1) - self._start(self.index)
+        ends = self._start(self.index + 1)
+        return ends - self.starts()
 
     def slots(self) -> tuple[Int[Tensor, "B L P"], Bool[Tensor, "B L P"]]:
         """Step of each slot of each token, and whether the token is long enough to have it."""
         slot = torch.arange(self.max_len, device=self.index.device)
-        return self.starts()[..., None] + slot, slot < self.lengths()[..., None]
+        step = self.starts()[..., None] + slot
+        return step, slot < self.lengths()[..., None]
 
     def cycle(self) -> Int[Tensor, "B L"]:
-        """Which cycle a token is in, counted from the origin."""
-        return floor(self.index[None], (self.n_seasons * self.count)[:, None])
+        """Number of the cycle that a token is in, counted from the origin."""
+        return floor(self.index[None], self._cycle_tokens())
 
     def phase(self) -> Int[Tensor, "B L"]:
-        """Which token of its cycle it is."""
-        return self.index[None] - self.cycle() * (self.n_seasons * self.count)[:, None]
+        """Number of a token in its cycle."""
+        return self.index[None] - self.cycle() * self._cycle_tokens()
 
     def find(self, n_steps: int) -> tuple[Int[Tensor, "B F"], Int[Tensor, "B F"]]:
         """Token number and slot of each of the first steps of the future."""
@@ -200,29 +220,35 @@ class Tokens:
         token = -floor(-(step + 1) * count, steps) - 1
         return token, step - floor(token * steps, count)
 
+    def count_tokens(self, n_steps: Tensor | int) -> Int[Tensor, " B"]:
+        """Tokens that hold so many steps before or after the origin."""
+        return -floor(-n_steps * self.count, self.steps)
+
+    def _cycle_tokens(self) -> Int[Tensor, "B 1"]:
+        """Tokens of a cycle."""
+        return (self.n_seasons * self.count)[:, None]
+
     def _start(self, index: Tensor) -> Tensor:
         return floor(index[None] * self.steps[:, None], self.count[:, None])
 
 
 class ZeroNetwork(nn.Module):
-    """An encoder over the tokens of a context and of the future, which answers quantiles of every
-    future step at once.
+    """An encoder of tokens that answers quantiles of every future step at once.
 
-    Of a past that moved far in small steps the recent part is read (:func:`read_recent`). A window
-    is measured by the mean and deviation of what is known of it and squeezed by the arcsinh. Tokens
-    of about ``token_len`` steps are cut at the season that
-    :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
-    future has tokens without values. Attention has three levels of features: for all pairs, for
-    tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
-    future tokens only.
+    It reads the tokens of a context and of the future. Of a past that moved far in small steps the
+    recent part is read (:func:`read_recent`). A window is measured by the mean and deviation of its
+    observed values and squeezed by the arcsinh. Tokens of about ``token_len`` steps are cut at the
+    season that :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase
+    are alike; the future has tokens without values. Attention has three levels of features: for all
+    pairs, for tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block
+    answers future tokens only.
 
     Args:
         config: Sizes and kinds.
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
-    # What the network is told of each slot of a token: value, whether it is known, whether the
-    # token is so long.
+    # Inputs of each slot of a token: value, whether it is observed, whether the token is so long.
     _n_slot_inputs = 3
 
     def __init__(self, config: ZeroConfig, *, generator: torch.Generator | None = None) -> None:
@@ -236,12 +262,10 @@ class ZeroNetwork(nn.Module):
         self.stack = TransformerStack(
             [self._block(generator) for _ in range(config.n_layers)], d_model=width
         )
-        # Beside the quantiles, the share of the last known value.
-        self.head = linear(width, config.max_len * len(config.quantiles) + 1, generator=generator)
-        with torch.no_grad():
-            for layer in (self.head, self.refine.narrow):
-                layer.weight.zero_()
-                layer.bias.zero_()
+        # The last output is the share of the last observed value.
+        n_outputs = config.max_len * len(config.quantiles) + 1
+        self.head = linear(width, n_outputs, generator=generator)
+        _set_to_zero(self.head, self.refine.narrow)
 
     def _block(self, generator: torch.Generator | None) -> TransformerBlock:
         config = self.config
@@ -249,16 +273,14 @@ class ZeroNetwork(nn.Module):
             config.d_model,
             config.n_heads,
             ranks=config.ranks,
-            rotary_base=1000.0,
+            rotary_base=_ROTARY_BASE,
             norm=True,
             generator=generator,
         )
         attention = Attention(config.d_model, score=score, generator=generator)
         feed_forward = FeedForward(config.d_model, config.d_ff, generator=generator)
-        with torch.no_grad():
-            for layer in (attention.out, feed_forward.narrow):
-                layer.weight.zero_()
-                layer.bias.zero_()
+        # A block begins as the identity.
+        _set_to_zero(attention.out, feed_forward.narrow)
         return TransformerBlock(attention, feed_forward, d_model=config.d_model)
 
     def __repr__(self) -> str:
@@ -287,29 +309,30 @@ class ZeroNetwork(nn.Module):
                 detected.
 
         Returns:
-            Quantiles of the slots of M future tokens; those tokens; level and deviation that the
+            Quantiles of the slots of M future tokens; those tokens; mean and deviation that the
             windows were measured by, float64.
         """
-        x, seasons = self.look(x, horizon) if seasons is None else (x, seasons)
+        if seasons is None:
+            x, seasons = self.look(x, horizon)
         tokens = self._cut(seasons, x.shape[1], horizon, max_tokens or self.config.max_tokens)
         index, inside = tokens.slots()
-        values, known = read_slots(x, index, inside)
-        scaled, level, spread = _measure(values, known)
-        known = known.to(scaled.dtype)
-        inputs = [
-            scaled,
-            known,
-            inside.to(scaled.dtype),
-            *self._more(x, seasons.period, index, level, spread),
-        ]
-        facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        states = self._embed(torch.cat([*inputs, facts], dim=2), tokens)
-        n_future = int((tokens.index >= 0).sum())
+        values, observed = read_slots(x, index, inside)
+        scaled, mean, spread = _measure(values, observed)
+        flags = observed.to(scaled.dtype)
+        inputs = [scaled, flags, inside.to(scaled.dtype)]
+        inputs += self._more(x, seasons.period, index, mean, spread)
+        facts = self._facts(seasons, x)[:, None].to(scaled.dtype)
+        inputs.append(facts.expand(-1, index.shape[1], -1))
+        states = self._embed(torch.cat(inputs, dim=2), tokens)
+        is_future = tokens.index >= 0
+        n_future = int(is_future.sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
-        key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
-        states = self._mix(states, self._places(tokens, seasons.period), key_mask, n_future)
-        future = replace(tokens, index=tokens.index[tokens.index >= 0])
-        return self._answer(states, last_value(scaled, known)), future, level, spread
+        key_mask = observed.any(2) | (is_future & (tokens.starts() < horizon))
+        places = self._places(tokens, seasons.period)
+        states = self._mix(states, places, key_mask, n_future)
+        slots = self._answer(states, last_value(scaled, flags))
+        future_tokens = replace(tokens, index=tokens.index[is_future])
+        return slots, future_tokens, mean, spread
 
     @torch.inference_mode()
     def forecast(
@@ -321,23 +344,22 @@ class ZeroNetwork(nn.Module):
             x: Contexts in any units; NaN is missing, at the left also a history that begins later.
                 Every row must hold a value.
             horizon: Steps ahead, at least 1.
-            likely: The season that the frequency of the series usually has, which is then taken on
-                less evidence; 0 where nothing is known of it.
+            likely: The season that the frequency of the series usually has, which needs less
+                evidence than others; 0 for none.
 
         Returns:
             Ascending quantiles, float64; the constant itself for a constant series.
         """
-        x = x.to(torch.float64)
-        x, seasons = self.look(x, horizon, likely)
+        x, seasons = self.look(x.to(torch.float64), horizon, likely)
         answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
+        context = self.config.token_context
         steps = coarse_steps(x)
-        long = (seasons.longest() > self.config.token_context // 2) & (steps > 1)
+        long = (seasons.longest() > context // 2) & (steps > 1)
         if long.any():
             answer[long] = self._forecast_long(x[long], steps[long], horizon)
         if not long.all():
-            answer[~long] = self._forecast_read(
-                x[~long, -self.config.token_context :], seasons.rows(~long), horizon
-            )
+            recent = x[~long, -context:]
+            answer[~long] = self._forecast_read(recent, seasons.rows(~long), horizon)
         return answer
 
     def _forecast_read(self, x: Tensor, seasons: Seasons, horizon: int) -> Tensor:
@@ -345,203 +367,238 @@ class ZeroNetwork(nn.Module):
         answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
         n_steps = x.shape[1] - first_known(~x.isnan())
         for rows in self._alike(seasons, n_steps, horizon):
-            part = seasons.rows(rows)
-            slots, tokens, level, spread = self(
-                x[rows, -int(n_steps[rows].max()) :], horizon, seasons=part
-            )
+            recent = x[rows, -int(n_steps[rows].max()) :]
+            slots, tokens, mean, spread = self(recent, horizon, seasons=seasons.rows(rows))
             token, slot = tokens.find(horizon)
-            flat = slots.flatten(1, 2)
-            at = (token * self.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
-            squeezed = flat.gather(1, at).clamp(-_FAR, _FAR).sort(dim=2).values.to(torch.float64)
-            answer[rows] = level[..., None] + spread[..., None] * squeezed.sinh()
+            place = token * self.config.max_len + slot
+            by_step = slots.flatten(1, 2)
+            by_step = by_step.gather(1, place[..., None].expand(-1, -1, by_step.shape[2]))
+            # Sorted, so that quantiles ascend.
+            squeezed = by_step.clamp(-_FARTHEST, _FARTHEST).sort(dim=2).values
+            values = spread[..., None] * squeezed.to(torch.float64).sinh()
+            answer[rows] = mean[..., None] + values
         return answer
 
     def _forecast_long(self, x: Tensor, steps: Tensor, horizon: int) -> Tensor:
         """Quantiles [B F Q] of series whose longest cycle is not twice among the tokens.
 
-        Means of ``steps [B]`` steps are forecast, which show the cycle, and beside them what these
-        means, on straight lines between their middles, leave of the series. The point is the sum of
-        both, and the distance of a quantile to it the root of the sum of squares, as if the two
-        were independent.
+        Means of ``steps [B]`` steps are forecast, which show the cycle. What the straight lines
+        between the middles of these means leave of the series is forecast by itself. The point is
+        the sum of both, and the distance of a quantile to it the root of the sum of squares, as if
+        the two were independent.
         """
         answer = x.new_empty(len(x), horizon, len(self.config.quantiles))
-        middle = self.config.quantiles.index(0.5)
         for step in steps.unique().tolist():
             rows = steps == step
-            means = block_means(x[rows], step)
-            coarse = self.forecast(means, -(-horizon // step))
-            past = means[:, -self.config.token_context :]
-            lines = between_blocks(torch.cat([past, coarse[..., middle]], dim=1), step)
-            n_past = past.shape[1] * step
-            recent = x[rows][:, -n_past:] - lines[:, max(n_past - x.shape[1], 0) : n_past]
-            rest, rest_seasons = self.look(recent, horizon, 0)
-            fine = self._forecast_read(rest[:, -self.config.token_context :], rest_seasons, horizon)
-            repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
-            far = repeated - repeated[..., middle, None]
-            near = fine - fine[..., middle, None]
-            distance = (far.square() + near.square()).sqrt() * near.sign().where(
-                near != 0, far.sign()
-            )
-            point = lines[:, n_past : n_past + horizon, None] + fine[..., middle, None]
-            answer[rows] = point + distance
+            answer[rows] = self._forecast_by_means(x[rows], step, horizon)
         return answer
+
+    def _forecast_by_means(self, x: Tensor, step: int, horizon: int) -> Tensor:
+        """Quantiles [B F Q] as the sum of a forecast of means of so many steps, and of the rest."""
+        context = self.config.token_context
+        middle = self.config.quantiles.index(0.5)
+        means = block_means(x, step)
+        coarse = self.forecast(means, -(-horizon // step))
+        past = means[:, -context:]
+        n_past = past.shape[1] * step
+        lines = between_blocks(torch.cat([past, coarse[..., middle]], dim=1), step)
+        # The first block may begin before the series.
+        first = max(n_past - x.shape[1], 0)
+        rest = x[:, -n_past:] - lines[:, first:n_past]
+        rest, seasons = self.look(rest, horizon, 0)
+        fine = self._forecast_read(rest[:, -context:], seasons, horizon)
+        repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
+        coarse_distance = repeated - repeated[..., middle, None]
+        fine_distance = fine - fine[..., middle, None]
+        distance = (coarse_distance.square() + fine_distance.square()).sqrt()
+        sign = fine_distance.sign().where(fine_distance != 0, coarse_distance.sign())
+        line = lines[:, n_past : n_past + horizon, None]
+        point = line + fine[..., middle, None]
+        return point + distance * sign
 
     def squeeze(
         self,
         y: Float[Tensor, "B F"],
         tokens: Tokens,
-        level: Float[Tensor, "B 1"],
+        mean: Float[Tensor, "B 1"],
         spread: Float[Tensor, "B 1"],
     ) -> Float[Tensor, "B M P"]:
-        """Future values slot by slot in the space of the arcsinh, what training compares with; NaN
-        where none is.
+        """Future values slot by slot in the space of the arcsinh, which training compares with.
+
+        Slots without a value are NaN.
         """
         index, inside = tokens.slots()
-        at = index.clamp(0, y.shape[1] - 1)
-        values = y.gather(1, at.flatten(1)).view(at.shape).to(torch.float64)
-        unit = torch.where(spread > 0, spread, 1.0)[..., None]
-        scaled = torch.asinh((values - level[..., None]) / unit)
-        return torch.where(inside & (index < y.shape[1]), scaled, torch.nan).to(torch.float32)
+        n_steps = y.shape[1]
+        place = index.clamp(0, n_steps - 1)
+        values = y.gather(1, place.flatten(1)).view(place.shape).to(torch.float64)
+        scaled = torch.asinh(_in_units(values, mean, spread))
+        usable = inside & (index < n_steps)
+        return torch.where(usable, scaled, torch.nan).to(torch.float32)
 
     def _seasons(self, x: Tensor, likely: int = 0) -> Seasons:
+        """Seasons of contexts, a part of the rows at a time."""
         size = max(_PART_STEPS // max(x.shape[1], 1), 1)
         return Seasons.joined([detect_seasons(part, likely) for part in x.split(size)])
 
     def look(
         self, x: Float[Tensor, "B T"], horizon: int, likely: int = 0
     ) -> tuple[Float[Tensor, "B T"], Seasons]:
-        """Contexts, NaN where a value is taken for wrong and before what is read of them, and their
-        seasons.
+        """Contexts as they are read, and their seasons.
+
+        Contexts are NaN where a value is taken for wrong, and before the part that is read.
         """
         recent = x[:, -self.config.token_context :]
         recent = torch.where(find_outliers(recent), torch.nan, recent)
         seasons = self._seasons(recent, likely)
-        recent, cut = read_recent(recent, seasons.period, horizon)
-        if cut.any():
-            seasons = seasons.where(cut, self._seasons(recent[cut, -max(_PARTS) :], likely))
-        before = x[:, : x.shape[1] - recent.shape[1]]
-        if not before.shape[1]:
+        recent, is_cut = read_recent(recent, seasons.period, horizon)
+        if is_cut.any():
+            longest = max(_RECENT_PART.lengths)
+            seasons = seasons.where(is_cut, self._seasons(recent[is_cut, -longest:], likely))
+        n_before = x.shape[1] - recent.shape[1]
+        if not n_before:
             return recent, seasons
-        before = torch.where(find_outliers(before) | cut[:, None], torch.nan, before)
-        long = before.isfinite().any(1)
+        before = x[:, :n_before]
+        is_unread = find_outliers(before) | is_cut[:, None]
+        before = torch.where(is_unread, torch.nan, before)
         x = torch.cat([before, recent], dim=1)
-        if long.any():
-            seasons = seasons.where(long, detect_long_seasons(x[long], seasons.rows(long)))
+        is_long = before.isfinite().any(1)
+        if is_long.any():
+            long_seasons = detect_long_seasons(x[is_long], seasons.rows(is_long))
+            seasons = seasons.where(is_long, long_seasons)
         return x, seasons
 
     def _alike(self, seasons: Seasons, n_steps: Tensor, horizon: int) -> Iterator[Tensor]:
-        """Rows that go through the network together: as many tokens, about, and no more than the
-        caches hold.
+        """Rows that go through the network together.
+
+        They have about as many tokens, and no more than the caches hold.
         """
-        cut = self._cut(seasons, int(n_steps.max()), horizon, self.config.max_tokens)
-        n_context = (-floor(-n_steps * cut.count, cut.steps)).clamp_max(self.config.max_tokens)
-        n_tokens = n_context - floor(-horizon * cut.count, cut.steps)
+        max_tokens = self.config.max_tokens
+        cut = self._cut(seasons, int(n_steps.max()), horizon, max_tokens)
+        n_context = cut.count_tokens(n_steps).clamp_max(max_tokens)
+        n_tokens = n_context + cut.count_tokens(horizon)
         order = n_tokens.argsort(descending=True, stable=True)
         while len(order):
-            size = max(_PART_NUMBERS // self.config.d_model // int(n_tokens[order[0]]), 1)
+            n_numbers = self.config.d_model * int(n_tokens[order[0]])
+            size = max(_PART_NUMBERS // n_numbers, 1)
             yield order[:size]
             order = order[size:]
 
     def _cut(self, seasons: Seasons, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
-        config = self.config
+        """Tokens of a context of so many steps and of the horizon."""
+        token_len = self.config.token_len
         period = seasons.period
-        steps = torch.where(period >= 2, period, config.token_len)
+        steps = torch.where(period >= 2, period, token_len)
         # Short seasons are taken together until they fill a token.
-        together = steps * floor(config.token_len + steps // 2, steps)
-        steps = torch.where(4 * steps < 3 * config.token_len, together, steps)
-        count = floor(2 * steps + config.token_len, 2 * config.token_len).clamp_min(1)
+        together = steps * floor(token_len + steps // 2, steps)
+        steps = torch.where(4 * steps < 3 * token_len, together, steps)
+        count = floor(2 * steps + token_len, 2 * token_len).clamp_min(1)
         cycle = seasons.clear_cycle()
-        n_seasons = torch.where((cycle > period) & (cycle % steps == 0), floor(cycle, steps), 1)
-        n_context = min(int((-floor(-n_steps * count, steps)).max()), max_tokens)
-        n_future = int((-floor(-horizon * count, steps)).max())
-        index = torch.arange(-n_context, n_future, device=period.device)
-        return Tokens(steps, count, n_seasons, index, config.max_len)
+        has_cycle = (cycle > period) & (cycle % steps == 0)
+        n_seasons = torch.where(has_cycle, floor(cycle, steps), 1)
+        empty = torch.arange(0, device=period.device)
+        tokens = Tokens(steps, count, n_seasons, empty, self.config.max_len)
+        n_context = min(int(tokens.count_tokens(n_steps).max()), max_tokens)
+        n_future = int(tokens.count_tokens(horizon).max())
+        return replace(tokens, index=torch.arange(-n_context, n_future, device=period.device))
 
     def _facts(self, seasons: Seasons, x: Tensor) -> Tensor:
-        """Season or none, the length of its cycle, how well it repeats, and how much is known of a
-        series, [B 4].
+        """Four numbers about a series, [B 4].
+
+        They are whether it has a season, the length of its cycle, how well the season repeats, and
+        how many values are observed.
         """
-        known = (~x[:, -self.config.token_context :].isnan()).sum(1).clamp_min(1).log() / 8
-        length = seasons.clear_cycle().clamp_min(1).log() / 8
-        return torch.stack(
-            [(seasons.period > 0).to(known), length, seasons.strength.to(known), known], 1
-        )
+        observed = ~x[:, -self.config.token_context :].isnan()
+        amount = observed.sum(1).clamp_min(1).log() / _LOG_SCALE
+        length = seasons.clear_cycle().clamp_min(1).log() / _LOG_SCALE
+        has_season = (seasons.period > 0).to(amount)
+        strength = seasons.strength.to(amount)
+        return torch.stack([has_season, length, strength, amount], 1)
 
     def _more(
-        self, x: Tensor, period: Tensor, index: Tensor, level: Tensor, spread: Tensor
+        self, x: Tensor, period: Tensor, index: Tensor, mean: Tensor, spread: Tensor
     ) -> list[Tensor]:
         """Further inputs of each slot, for networks that have some."""
         return []
 
     def _embed(self, inputs: Tensor, tokens: Tokens) -> Tensor:
+        """States of tokens from their inputs."""
         states = self.embed(inputs) + self.refine(inputs)
-        return states + (tokens.index >= 0).to(states.dtype)[:, None] * self.future
+        is_future = (tokens.index >= 0).to(states.dtype)
+        return states + is_future[:, None] * self.future
 
     def _places(self, tokens: Tokens, period: Tensor) -> Places:
         """Parts and positions of the tokens for the levels: all pairs, one phase, near."""
-        config = self.config
-        time = (tokens.starts() + tokens.lengths() / 2) / config.token_len
-        score = cast(GroupLevelScore, cast(TransformerBlock, self.stack.blocks[0]).attention.score)
+        near_tokens = self.config.near
+        time = (tokens.starts() + tokens.lengths() / 2) / self.config.token_len
         # A block lies across the origin, so that the first future token has near ones before it.
         # Those of the past have negative numbers, which are no parts: the weights learnt so, and a
         # study saw no difference.
-        near = floor(tokens.index + config.near // 2, config.near)
-        wide = floor(tokens.index + 2 * config.near, 4 * config.near)
+        near = floor(tokens.index + near_tokens // 2, near_tokens)
+        wide = floor(tokens.index + 2 * near_tokens, 4 * near_tokens)
         seasonal = (period > 0)[:, None]
         phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
         turn = torch.where(seasonal, tokens.cycle().to(time), time)
+        block = cast(TransformerBlock, self.stack.blocks[0])
+        score = cast(GroupLevelScore, block.attention.score)
         return score.place((phase, near), (time, turn, time))
 
     def _mix(self, states: Tensor, places: Places, key_mask: Tensor, n_future: int) -> Tensor:
-        blocks = list(self.stack.blocks)
-        held = self.config.encode
-        for layer, block in enumerate(blocks, 1):
-            final = layer == len(blocks)
-            n_tokens = states.shape[1]
-            last = n_future if final else None if held is None else min(n_future + held, n_tokens)
-            seen = block(states, key_mask=key_mask, places=places, n_last=last)
-            states = (
-                seen
-                if final or last is None
-                else torch.cat([states[:, : n_tokens - last], seen], dim=1)
-            )
+        """States of the future tokens after all blocks."""
+        *first_blocks, last_block = self.stack.blocks
+        n_tokens = states.shape[1]
+        n_encoded = None
+        if self.config.encode is not None:
+            n_encoded = min(n_future + self.config.encode, n_tokens)
+        for block in first_blocks:
+            encoded = block(states, key_mask=key_mask, places=places, n_last=n_encoded)
+            if n_encoded is not None:
+                encoded = torch.cat([states[:, : n_tokens - n_encoded], encoded], dim=1)
+            states = encoded
+        states = last_block(states, key_mask=key_mask, places=places, n_last=n_future)
         mixed: Tensor = self.stack.norm(states)
         return mixed
 
     def _answer(self, states: Tensor, last: Tensor) -> Tensor:
-        """Quantiles of future slots: the head's own, and a learned share of the last
-        known value.
-        """
+        """Quantiles of future slots: the head's output and a learned share of the last value."""
         answer = self.head(states)
         slots = answer[..., :-1].unflatten(2, (self.config.max_len, -1))
-        return slots + (answer[..., -1] * last[:, None])[..., None, None]
+        shared = answer[..., -1] * last[:, None]
+        return slots + shared[..., None, None]
+
+
+def _set_to_zero(*layers: nn.Linear) -> None:
+    """Set weights and biases to 0."""
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.zero_()
+            layer.bias.zero_()
 
 
 def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S"]:
     """Values of every step on straight lines between the middles of blocks of so many steps."""
-    return torch.nn.functional.interpolate(
+    lines = torch.nn.functional.interpolate(
         means[:, None], scale_factor=step, mode="linear", align_corners=False
-    )[:, 0]
+    )
+    return lines[:, 0]
 
 
 def last_value(
-    scaled: Float[Tensor, "B L P"], known: Float[Tensor, "B L P"]
+    scaled: Float[Tensor, "B L P"], observed: Float[Tensor, "B L P"]
 ) -> Float[Tensor, " B"]:
-    """The last known value of each window; 0 where none is known."""
+    """The last observed value of each window; 0 where there is none."""
     values = scaled.flatten(1)
-    flags = known.flatten(1)
-    where = torch.arange(values.shape[1], device=values.device)
-    return values.gather(1, (flags * (where + 1)).argmax(1, keepdim=True))[:, 0]
+    place = torch.arange(values.shape[1], device=values.device)
+    last = (observed.flatten(1) * (place + 1)).argmax(1, keepdim=True)
+    return values.gather(1, last)[:, 0]
 
 
 def read_recent(
     x: Float[Tensor, "B T"], period: Int[Tensor, " B"], horizon: int
 ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
-    """Contexts without what makes their recent changes too small to be seen, and which of them lost
-    something.
+    """Remove the old part of contexts that makes their recent changes too small to be seen.
 
-    A context is kept whole where its deviation is at most 24 times the mean absolute change from
-    one known step to the next. Of others the last 1,024, 512 or 256 steps are kept, the most of
+    A context is read whole where its deviation is at most 24 times the mean absolute change from
+    one observed step to the next. Of others the last 1,024, 512 or 256 steps are read, the most of
     which that holds, else the fewest of which something varies; a part holds four seasons and
     sixteen horizons at least. A window is measured by its deviation, beside which the last steps of
     a price, or of a concentration that rises for decades, would hardly be seen.
@@ -552,29 +609,34 @@ def read_recent(
         horizon: Steps ahead.
 
     Returns:
-        Contexts, NaN before the part that is kept; whether there is less of one than before.
+        Contexts, NaN before the part that is read; whether there is less of one than before.
 
     Example:
         >>> walk = torch.arange(2048.0)[None]
         >>> read_recent(walk, torch.tensor([0]), 12)[0].isfinite().sum()
         tensor(256)
     """
-    values = x - x.nanmean(1, keepdim=True)
+    rule = _RECENT_PART
     n_steps = x.shape[1]
-    values = values / values.abs().nan_to_num(0.0).amax(1, keepdim=True).clamp_min(1e-300)
+    values = x - x.nanmean(1, keepdim=True)
+    # In units of the largest value, so that squares stay within range.
+    largest = values.abs().nan_to_num(0.0).amax(1, keepdim=True)
+    values = values / largest.clamp_min(1e-300)
     changes = values.diff(dim=1).abs()
-    least = (_SEASONS * period).clamp_min(_HORIZONS * horizon)
-    keep = torch.full_like(period, n_steps)
+    least_steps = (rule.n_seasons * period).clamp_min(rule.n_horizons * horizon)
+    n_read = torch.full_like(period, n_steps)
     settled = torch.zeros_like(period, dtype=torch.bool)
-    for length in (n_steps, *(part for part in _PARTS if part < n_steps)):
+    for length in (n_steps, *(part for part in rule.lengths if part < n_steps)):
         part = values[:, -length:]
         change = changes[:, n_steps - length :].nanmean(1).nan_to_num(torch.inf)
         spread = (part - part.nanmean(1, keepdim=True)).square().nanmean(1).sqrt()
-        usable = (spread > 0) & ((least <= length) | (length == n_steps))
-        keep = torch.where(usable & ~settled, length, keep)
-        settled |= usable & (spread <= _MOST_CHANGES * change)
-    old = torch.arange(n_steps, 0, -1, device=x.device) > keep[:, None]
-    return torch.where(old, torch.nan, x), (old & ~x.isnan()).any(1)
+        long_enough = (least_steps <= length) | (length == n_steps)
+        usable = (spread > 0) & long_enough
+        n_read = torch.where(usable & ~settled, length, n_read)
+        settled |= usable & (spread <= rule.most_changes * change)
+    age = torch.arange(n_steps, 0, -1, device=x.device)
+    is_old = age > n_read[:, None]
+    return torch.where(is_old, torch.nan, x), (is_old & ~x.isnan()).any(1)
 
 
 def floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
@@ -583,39 +645,58 @@ def floor(numerator: Tensor, denominator: Tensor | int) -> Tensor:
 
 
 def read_slots(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Values of slots of the context [B L P], 0 where there is none, and whether there is one."""
+    """Values of slots of the context, and whether each has one.
+
+    Args:
+        x: Contexts, ``[B, T]``.
+        index: Steps of the slots, ``[B, L, P]``; -1 is the last of the context.
+        inside: Whether a token is long enough to have the slot.
+
+    Returns:
+        Values, 0 where there is none, and whether one is observed, ``[B, L, P]`` each.
+    """
     n_steps = x.shape[1]
     place = index + n_steps
-    held = inside & (place >= 0) & (place < n_steps)
-    values = x.gather(1, place.clamp(0, n_steps - 1).flatten(1)).view(index.shape)
-    known = held & ~values.isnan()
-    return torch.where(known, values, 0.0), known
+    in_context = inside & (place >= 0) & (place < n_steps)
+    nearest = place.clamp(0, n_steps - 1).flatten(1)
+    values = x.gather(1, nearest).view(index.shape)
+    observed = in_context & ~values.isnan()
+    return torch.where(observed, values, 0.0), observed
 
 
-def _measure(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of a window in the space of the arcsinh, and the level and deviation [B 1] they were
-    measured by.
+def _measure(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of a window in the space of the arcsinh, and the mean and deviation of the window.
+
+    Args:
+        values: ``[B, L, P]``, 0 where none is observed.
+        observed: Of the same shape.
+
+    Returns:
+        Values, ``[B, L, P]``; mean and deviation, ``[B, 1]`` each, float64.
     """
     values = values.to(torch.float64)
-    count = known.sum((1, 2)).clamp_min(1)
-    size = values.abs().amax((1, 2))
-    size = torch.where(
-        size > 0, size, 1.0
-    )  # squares of what is very large or small leave the numbers
-    part = values / size[:, None, None]
-    level = part.sum((1, 2)) / count
-    spread = (
-        torch.where(known, part - level[:, None, None], 0.0).square().sum((1, 2)).div(count).sqrt()
-    )
+    count = observed.sum((1, 2)).clamp_min(1)
+    # In units of the largest value: squares of very large or small ones leave the range of floats.
+    largest = values.abs().amax((1, 2))
+    largest = torch.where(largest > 0, largest, 1.0)
+    part = values / largest[:, None, None]
+    mean = part.sum((1, 2)) / count
+    centred = torch.where(observed, part - mean[:, None, None], 0.0)
+    spread = centred.square().sum((1, 2)).div(count).sqrt()
     # A constant series has a deviation of rounding errors.
-    spread = torch.where(spread > 1e-14, spread, 0.0)
-    level = (size * level)[:, None]
-    spread = (size * spread)[:, None]
-    return scale(values, known, level, spread), level, spread
+    spread = torch.where(spread > _ROUNDING, spread, 0.0)
+    mean = (largest * mean)[:, None]
+    spread = (largest * spread)[:, None]
+    return scale(values, observed, mean, spread), mean, spread
 
 
-def scale(values: Tensor, known: Tensor, level: Tensor, spread: Tensor) -> Tensor:
-    """Values in the space of the arcsinh, 0 where none is known, float32."""
-    unit = torch.where(spread > 0, spread, 1.0)[..., None]
-    scaled = ((values - level[..., None]) / unit).to(torch.float32).asinh_()
-    return torch.where(known, scaled, 0.0)
+def scale(values: Tensor, observed: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    """Values in the space of the arcsinh, 0 where none is observed, float32."""
+    scaled = _in_units(values, mean, spread).to(torch.float32).asinh_()
+    return torch.where(observed, scaled, 0.0)
+
+
+def _in_units(values: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    """Distances of values ``[B, L, P]`` to the mean in deviations; a deviation of 0 counts as 1."""
+    unit = torch.where(spread > 0, spread, 1.0)
+    return (values - mean[..., None]) / unit[..., None]

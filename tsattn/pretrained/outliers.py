@@ -1,5 +1,6 @@
-"""Wrong values of a past: few, isolated and far from their neighbours, such as sentinels and
-slipped decimal points.
+"""Detection of wrong values, which are few, isolated and far from their neighbours.
+
+Sentinels and slipped decimal points are such values.
 """
 
 import torch
@@ -14,15 +15,18 @@ _FAR = 20.0
 # The same for the last value, which no later value contradicts: a new level looks alike.
 _FAR_AT_THE_END = 200.0
 # Share of the largest changes that the usual change leaves out.
-_TRIMMED = 0.02
-# At most this share of the values of a series is wrong, but three may always be, and one in sixteen
-# of a short series.
-_FEW_SHARE = 0.01
-_FEW_COUNT = 3
-_SHORT_SHARE = 1 / 16
+_TRIMMED_SHARE = 0.02
+# At most this share of the values of a series is wrong, ...
+_WRONG_SHARE = 0.01
+# ... but so many values may always be, ...
+_WRONG_COUNT = 3
+# ... and at most this share of the values of a short series.
+_WRONG_SHARE_OF_SHORT = 1 / 16
 # Only series whose farthest value is so many deviations from the mean are searched, as a share of
 # what is possible.
-_SUSPICIOUS = 0.5
+_SUSPICIOUS_SHARE = 0.5
+# Series with fewer values are not searched: a running median needs neighbours.
+_LEAST_VALUES = 2 * _WINDOW
 
 
 def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
@@ -59,42 +63,60 @@ def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
     """Series with a value so far from the mean, in deviations, as a few wrong ones would be."""
     observed = x.isfinite()
     count = observed.sum(1).clamp_min(1)
-    centred = torch.where(observed, x, 0.0)
+    values = torch.where(observed, x, 0.0)
     # In units of the largest value, so that squares stay within range.
-    centred = centred / centred.abs().amax(1, keepdim=True).clamp_min(1e-300)
-    mean = centred.sum(1, keepdim=True) / count[:, None]
-    centred = torch.where(observed, centred - mean, 0.0)
+    scaled = values / values.abs().amax(1, keepdim=True).clamp_min(1e-300)
+    mean = scaled.sum(1, keepdim=True) / count[:, None]
+    centred = torch.where(observed, scaled - mean, 0.0)
     deviation = (centred.square().sum(1) / count).sqrt()
     farthest = centred.abs().amax(1)
     # k equal values out of n lie (n / k)^1/2 deviations away.
     possible = (count / _most_wrong(count)).sqrt()
-    return (count >= 2 * _WINDOW) & (farthest > _SUSPICIOUS * possible * deviation)
+    is_far = farthest > _SUSPICIOUS_SHARE * possible * deviation
+    return (count >= _LEAST_VALUES) & is_far
 
 
 def _most_wrong(count: Tensor) -> Tensor:
     """Wrong values that a series of so many values may have."""
-    few = (_FEW_SHARE * count).clamp_min(_FEW_COUNT)
-    return torch.minimum(few, _SHORT_SHARE * count).floor().clamp_min(1)
+    few = (_WRONG_SHARE * count).clamp_min(_WRONG_COUNT)
+    few_of_short = _WRONG_SHARE_OF_SHORT * count
+    return torch.minimum(few, few_of_short).floor().clamp_min(1)
 
 
 def _find(x: Tensor) -> Tensor:
+    """Values of suspicious series that are taken for wrong."""
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
+    distance = torch.where(observed, (x - _running_median(x)).abs(), 0.0)
+    usual = _usual_change(x, count)
+    # Where nothing but the largest changes differs from zero, no change is usual.
+    unit = torch.where(usual > 0, usual, torch.inf)
+    far = distance > _FAR * unit
+    far &= _near_later(observed, far) | _far_end(observed, far, distance > _FAR_AT_THE_END * unit)
+    return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
+
+
+def _running_median(x: Tensor) -> Tensor:
+    """Median of the nine steps around each step."""
     inner = x.unfold(1, _WINDOW, 1).nanmedian(2).values
     # At the ends the nearest whole window serves: half a window would take a new level for the
     # usual one.
     place = torch.arange(x.shape[1], device=x.device) - _WINDOW // 2
-    median = inner[:, place.clamp(0, inner.shape[1] - 1)]
-    distance = torch.where(observed, (x - median).abs(), 0.0)
-    usual = _usual_change(x, count)
-    # Where nothing but the largest changes differs from zero, nothing tells what is usual.
-    unit = torch.where(usual > 0, usual, torch.inf)
-    far = distance > _FAR * unit
-    near_again = (observed & ~far).flip(1).cummax(1).values.flip(1)
+    return inner[:, place.clamp(0, inner.shape[1] - 1)]
+
+
+def _near_later(observed: Tensor, far: Tensor) -> Tensor:
+    """Steps at which, or after which, a value is not far."""
+    near = observed & ~far
+    return near.flip(1).cummax(1).values.flip(1)
+
+
+def _far_end(observed: Tensor, far: Tensor, very_far: Tensor) -> Tensor:
+    """The last value of a series where it is very far and the step before is not far."""
     after_near = torch.nn.functional.pad(~far, (1, 0))[:, :-1]
-    is_last = observed & (observed.flip(1).cumsum(1).flip(1) == 1)
-    far &= near_again | (is_last & after_near & (distance > _FAR_AT_THE_END * unit))
-    return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
+    n_later = observed.flip(1).cumsum(1).flip(1)
+    is_last = observed & (n_later == 1)
+    return is_last & after_near & very_far
 
 
 def _usual_change(x: Tensor, count: Tensor) -> Tensor:
@@ -103,10 +125,9 @@ def _usual_change(x: Tensor, count: Tensor) -> Tensor:
     Twice as many changes are left out as values may be wrong, at least: a wrong value makes two.
     """
     changes = x.diff(dim=1).abs().nan_to_num(0.0)
-    n_largest = torch.maximum((_TRIMMED * count).ceil(), 2 * _most_wrong(count)).long()
+    n_largest = torch.maximum((_TRIMMED_SHARE * count).ceil(), 2 * _most_wrong(count)).long()
     ordered = changes.sort(dim=1, descending=True).values
-    kept = torch.arange(changes.shape[1], device=changes.device) >= n_largest
-    kept &= ordered > 0
-    return torch.where(kept, ordered, 0.0).sum(1, keepdim=True) / kept.sum(
-        1, keepdim=True
-    ).clamp_min(1)
+    rank = torch.arange(changes.shape[1], device=changes.device)
+    usual = (rank >= n_largest) & (ordered > 0)
+    total = torch.where(usual, ordered, 0.0).sum(1, keepdim=True)
+    return total / usual.sum(1, keepdim=True).clamp_min(1)

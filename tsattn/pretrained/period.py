@@ -1,16 +1,18 @@
-"""Detection of seasons: the lag at which a series, its slow movement taken off, is most like
-itself, and its cycle.
-"""
+"""Detection of seasons and their cycles by the likeness of a series to itself at a lag."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Longest season that is tried, in steps.
 MAX_PERIOD = 1440
+# Cycles of a season that must be in the context for its lag to be tried.
+_LEAST_CYCLES = 1.5
 # Least number of pairs of values that judge a lag.
 _MIN_PAIRS = 4
 # What a correlation is charged for chance, in standard errors of n pairs, n^-1/2.
@@ -21,23 +23,27 @@ _CALENDAR_CHANCE = 1.2
 _LIKELY_CHANCE = 0.6
 # The least correlation of that season, chance taken off.
 _LIKELY_CONVINCING = 0.05
-# A season's correlation, chance taken off, is at least this, and this much above the least at a
-# shorter lag.
+# The least correlation of any other season, chance taken off.
 _CONVINCING = 0.1
+# The correlation of a season is at least this much above the least at a shorter lag.
 _PROMINENT = 0.2
 # A shorter season is preferred whose correlation is lower by at most this.
 _TOLERANCE = 0.05
+# A season of the calendar is near a lag within this share of it, and within one step.
+_CALENDAR_WIDTH = 0.02
 # Values this many deviations from the slow movement count as much as those at it.
 _FARTHEST = 3.0
 # What remains is rounding error if it is smaller than this, in deviations of the series.
 _ROUNDING = 1e-6
+# Days of a week, of which a season is also the cycle.
+_WEEK = 7
 # A season's cycle has so many of them: a week of days, a year of weeks.
-_CYCLES = (7, 52)
+_CYCLES = (_WEEK, 52)
 # Steps of the shortest day that goes before its week.
 _SHORTEST_DAY = 4
-# A clear cycle repeats so well, chance taken off, or so well in the mean of one, two and three
-# cycles.
+# A clear cycle has at least this correlation, chance taken off, ...
 _CLEAR = 0.3
+# ... or this one in the mean of one, two and three cycles.
 _CLEAR_THRICE = 0.15
 # Steps of a long past, or means of several of them, that are searched.
 _LONG_STEPS = 2048
@@ -67,25 +73,24 @@ class Seasons:
 
     @classmethod
     def joined(cls, parts: Sequence["Seasons"]) -> "Seasons":
-        """Those of all parts, in their order."""
-        return cls(
-            *(torch.cat(values) for values in zip(*(part.fields() for part in parts), strict=True))
-        )
+        """The seasons of all parts, in their order."""
+        columns = zip(*(part.fields() for part in parts), strict=True)
+        return cls(*(torch.cat(values) for values in columns))
 
     def fields(self) -> tuple[Tensor, ...]:
         """The five tensors."""
         return self.period, self.cycle, self.strength, self.cycle_strength, self.clear
 
     def rows(self, rows: Tensor) -> "Seasons":
-        """Those of some series, by their numbers or by flags."""
+        """The seasons of some series, by their numbers or by flags."""
         return Seasons(*(values[rows] for values in self.fields()))
 
     def where(self, rows: Bool[Tensor, " B"], others: "Seasons") -> "Seasons":
-        """The same with others for the series that are flagged."""
-        pairs = zip(self.fields(), others.fields(), strict=True)
-        return Seasons(
-            *(values.masked_scatter(rows, other.to(values.dtype)) for values, other in pairs)
-        )
+        """The same seasons, with others for the series that are flagged."""
+        merged = []
+        for values, other in zip(self.fields(), others.fields(), strict=True):
+            merged.append(values.masked_scatter(rows, other.to(values.dtype)))
+        return Seasons(*merged)
 
     def longest(self) -> Int[Tensor, " B"]:
         """Steps of the season or of its clear cycle, whichever is longer."""
@@ -132,38 +137,36 @@ def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons) -> Seasons:
 
 
 def coarse_steps(x: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
-    """Steps that are read as one mean: the least power of two that leaves 2,048 means of a series
-    at most.
+    """Steps that are read as one mean.
+
+    It is the least power of two that leaves 2,048 means of a series at most.
     """
     n_steps = x.shape[1] - first_known(~x.isnan())
     return 2 ** (n_steps / _LONG_STEPS).log2().ceil().clamp_min(0).long()
 
 
 def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
-    """Means of blocks of so many steps, the last of which ends with the series; NaN where nothing
-    is known.
+    """Means of blocks of so many steps, NaN where nothing is observed.
+
+    The last block ends with the series.
     """
-    padded = torch.nn.functional.pad(x, (-x.shape[1] % step, 0), value=torch.nan)
+    padded = pad(x, (-x.shape[1] % step, 0), value=torch.nan)
     return padded.unflatten(1, (-1, step)).nanmean(2)
 
 
 def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
-    """Seasons, with those that means of so many steps show where they are clearer."""
+    """Seasons, replaced by those of means of so many steps where these are clearer."""
     coarse = detect_seasons(means)
     period = coarse.period * step
-    too_long = 2 * torch.maximum(period, coarse.cycle * step) > _LONG_STEPS
+    cycle = coarse.cycle * step
+    too_long = 2 * torch.maximum(period, cycle) > _LONG_STEPS
     convincing = coarse.strength >= _CLEAR
     # What the recent part can show twice it has judged better: weeks of weather are chance.
     clearer = coarse.clear & ~seasons.clear & too_long
     clearer |= convincing & (seasons.period == 0)
     clearer |= convincing & (2 * period > _LONG_STEPS) & (coarse.strength > seasons.strength)
-    return Seasons(
-        torch.where(clearer, period, seasons.period),
-        torch.where(clearer, coarse.cycle * step, seasons.cycle),
-        torch.where(clearer, coarse.strength, seasons.strength),
-        torch.where(clearer, coarse.cycle_strength, seasons.cycle_strength),
-        torch.where(clearer, coarse.clear, seasons.clear),
-    )
+    in_steps = replace(coarse, period=period, cycle=cycle)
+    return seasons.where(clearer, in_steps.rows(clearer))
 
 
 def detect_period(
@@ -197,30 +200,36 @@ def detect_period(
         >>> detect_period(torch.arange(60.0).remainder(7)[None])[0].tolist()
         [7]
     """
-    n_lags = min(int((x.shape[1] - 1) / 1.5), MAX_PERIOD)
+    n_lags = _longest_lag(x)
     if n_lags < 2:
         return x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x))
-    likeness, chance, tried = _likeness(x, n_lags)
-    convincing = torch.full_like(chance, _CONVINCING)
+    likeness = _likeness(x, n_lags)
+    chance = likeness.chance
+    least = torch.full_like(chance, _CONVINCING)
     if 2 <= likely <= n_lags:
         chance[:, likely - 1] *= _LIKELY_CHANCE / _CALENDAR_CHANCE
-        convincing[:, likely - 1] = _LIKELY_CONVINCING
-    beside = torch.nn.functional.pad(likeness, (1, 1), value=-1.0)
-    peak = (likeness >= beside[:, :-2]) & (likeness >= beside[:, 2:])
-    least = torch.nn.functional.pad(
-        torch.where(tried, likeness, 1.0).cummin(1).values, (1, 0), value=1.0
-    )[:, :-1]
-    score = likeness - chance
-    good = tried & peak & (score >= convincing) & (likeness - least >= _PROMINENT)
-    good[:, 0] = False
-    score = torch.where(good, score, -1.0)
-    near_best = good & (score >= score.amax(1, keepdim=True) - _TOLERANCE)
-    shortest = near_best.to(torch.int8).argmax(1)
-    found = good.any(1)
-    period = _by_calendar(shortest + 1, likeness - chance)
-    period = _day_of_week(period, good)
-    strength = (likeness - chance).gather(1, period[:, None] - 1)[:, 0]
-    return torch.where(found, period, 0), torch.where(found, strength, 0.0).to(x.dtype)
+        least[:, likely - 1] = _LIKELY_CONVINCING
+    surplus = likeness.correlation - chance
+    is_season = likeness.tried & _peaks(likeness) & (surplus >= least)
+    is_season[:, 0] = False
+    score = torch.where(is_season, surplus, -1.0)
+    near_best = is_season & (score >= score.amax(1, keepdim=True) - _TOLERANCE)
+    shortest = near_best.to(torch.int8).argmax(1) + 1
+    period = _by_calendar(shortest, surplus)
+    period = _day_of_week(period, is_season)
+    strength = surplus.gather(1, period[:, None] - 1)[:, 0]
+    has_season = is_season.any(1)
+    period = torch.where(has_season, period, 0)
+    return period, torch.where(has_season, strength, 0.0).to(x.dtype)
+
+
+def _peaks(likeness: "Likeness") -> Bool[Tensor, "B M"]:
+    """Lags whose correlation is not below that of its neighbours, and above the least before it."""
+    correlation = likeness.correlation
+    padded = pad(correlation, (1, 1), value=-1.0)
+    highest = (correlation >= padded[:, :-2]) & (correlation >= padded[:, 2:])
+    lowest_before = pad(likeness.lowest(), (1, 0), value=1.0)[:, :-1]
+    return highest & (correlation - lowest_before >= _PROMINENT)
 
 
 def detect_cycle(
@@ -252,127 +261,168 @@ def detect_cycle(
         ([14], [True])
     """
     cycle = period.clone()
-    start = first_known(~x.isnan())
     strength = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     is_clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    rows = ((period > 0) & (3 * _CYCLES[0] * period <= 2 * (x.shape[1] - start))).nonzero()[:, 0]
+    length = x.shape[1] - first_known(~x.isnan())
+    long_enough = 2 * length >= 3 * _CYCLES[0] * period
+    rows = ((period > 0) & long_enough).nonzero()[:, 0]
     if not len(rows):
         return cycle, strength, is_clear
     season = period[rows, None]
-    length = (x.shape[1] - start[rows])[:, None]
-    n_lags = min(int((x.shape[1] - 1) / 1.5), MAX_PERIOD)
-    likeness, chance, tried = _likeness(_without_season(x[rows], season), n_lags)
+    n_lags = _longest_lag(x)
+    likeness = _likeness(_without_season(x[rows], season), n_lags)
     lag = season * torch.tensor(_CYCLES, device=x.device)
-
-    def at(lags: Tensor) -> Tensor:
-        return likeness.gather(1, lags.clamp(1, n_lags) - 1)
-
-    low = torch.where(tried, likeness, 1.0).cummin(1).values.gather(1, lag.clamp(1, n_lags) - 1)
-    surplus = at(lag) - chance.gather(1, lag.clamp(1, n_lags) - 1)
-    judged = (lag <= n_lags) & tried.gather(1, lag.clamp(1, n_lags) - 1)
-    # Weeks of weather that are chance do not come back after two and three weeks.
-    later = [at(k * lag) - chance.gather(1, (k * lag).clamp(1, n_lags) - 1) for k in (2, 3)]
-    repeated = (3 * lag <= n_lags) & (surplus + later[0] + later[1] >= 3 * _CLEAR_THRICE)
-    clear = (
-        judged
-        & (2 * lag <= length)
-        & ((surplus >= _CLEAR) | repeated)
-        & (at(lag) - low >= _PROMINENT)
-    )
-    clear &= (at(lag) >= at(lag - season)) & (
-        at(lag) >= torch.where(lag + season <= n_lags, at(lag + season), -1.0)
-    )
+    judged = (lag <= n_lags) & likeness.at(lag, likeness.tried)
+    surplus = likeness.surplus(lag)
+    clear = judged & _clear_cycles(likeness, lag, season, length[rows, None])
     # A clear cycle goes before all others: correlations are at most 1.
     rank = torch.where(judged, surplus, -torch.inf) + 4.0 * clear
     best = rank.argmax(1, keepdim=True)
-    some = judged.any(1)
-    cycle[rows] = torch.where(some, lag.gather(1, best)[:, 0], period[rows])
-    strength[rows] = torch.where(some, surplus.gather(1, best)[:, 0], 0.0).to(x.dtype)
+    any_judged = judged.any(1)
+    cycle[rows] = torch.where(any_judged, lag.gather(1, best)[:, 0], period[rows])
+    strength[rows] = torch.where(any_judged, surplus.gather(1, best)[:, 0], 0.0).to(x.dtype)
     is_clear[rows] = clear.any(1)
     return cycle, strength, is_clear
 
 
-def first_known(known: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
-    """Steps before the first known one of each series; 0 where there is none."""
-    return known.to(torch.uint8).argmax(1)
+def _clear_cycles(
+    likeness: "Likeness", lag: Tensor, season: Tensor, length: Tensor
+) -> Bool[Tensor, "B K"]:
+    """Whether each of K cycles of ``lag [B K]`` steps is clear, of those that can be judged."""
+    n_lags = likeness.correlation.shape[1]
+    correlation = likeness.at(lag)
+    surplus = likeness.surplus(lag)
+    # Weeks of weather that are chance do not come back after two and three weeks.
+    thrice = surplus + likeness.surplus(2 * lag) + likeness.surplus(3 * lag)
+    repeated = (3 * lag <= n_lags) & (thrice >= 3 * _CLEAR_THRICE)
+    convincing = (surplus >= _CLEAR) | repeated
+    prominent = correlation - likeness.at(lag, likeness.lowest()) >= _PROMINENT
+    later = torch.where(lag + season <= n_lags, likeness.at(lag + season), -1.0)
+    highest = (correlation >= likeness.at(lag - season)) & (correlation >= later)
+    return (2 * lag <= length) & convincing & prominent & highest
+
+
+def first_known(observed: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
+    """Steps before the first observed one of each series; 0 where there is none."""
+    return observed.to(torch.uint8).argmax(1)
+
+
+def _longest_lag(x: Tensor) -> int:
+    """The longest lag that is tried."""
+    return min(int((x.shape[1] - 1) / _LEAST_CYCLES), MAX_PERIOD)
 
 
 def _without_season(x: Tensor, season: Tensor) -> Tensor:
-    """Series less a straight line and the mean of each phase of the season [B 1], NaN where
-    missing.
+    """Series less a straight line and the mean of each phase of the season [B 1].
+
+    Missing values are NaN.
     """
-    values, known = _detrended(x)
+    values, weights = _detrended(x)
     phase = torch.arange(x.shape[1] - 1, -1, -1, device=x.device) % season
-    sums, counts = (
-        values.new_zeros(len(x), int(season.max())).scatter_add(1, phase, part)
-        for part in (values, known)
-    )
-    return torch.where(known > 0, values - (sums / counts.clamp_min(1)).gather(1, phase), torch.nan)
+    empty = values.new_zeros(len(x), int(season.max()))
+    sums = empty.scatter_add(1, phase, values)
+    counts = empty.scatter_add(1, phase, weights)
+    mean = (sums / counts.clamp_min(1)).gather(1, phase)
+    return torch.where(weights > 0, values - mean, torch.nan)
 
 
-def _day_of_week(period: Tensor, good: Bool[Tensor, "B M"]) -> Tensor:
+def _day_of_week(period: Tensor, is_season: Bool[Tensor, "B M"]) -> Tensor:
     """A seventh of the period, where that is a season by itself."""
-    seventh = period // _CYCLES[0]
-    whole = (period % _CYCLES[0] == 0) & (seventh >= _SHORTEST_DAY)
-    is_season = good.gather(1, seventh.clamp_min(1)[:, None] - 1)[:, 0]
-    return torch.where(whole & is_season, seventh, period)
+    seventh = period // _WEEK
+    whole = (period % _WEEK == 0) & (seventh >= _SHORTEST_DAY)
+    is_day = is_season.gather(1, seventh.clamp_min(1)[:, None] - 1)[:, 0]
+    return torch.where(whole & is_day, seventh, period)
 
 
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
-    """The season of the calendar beside a period, by one step or 2 percent, where it is as good."""
-    known = torch.tensor(
-        [season for season in _CALENDAR if season <= score.shape[1]], device=period.device
-    )
-    if not len(known):
+    """The season of the calendar near a period, by one step or 2 percent, where it is as good."""
+    fitting = [season for season in _CALENDAR if season <= score.shape[1]]
+    if not fitting:
         return period
-    own = score.gather(1, period[:, None] - 1)
-    there = score[:, known - 1]
-    beside = (period[:, None] - known).abs() <= (0.02 * known).round().clamp_min(1)
-    # 360 and 365 are both beside 362: the better one is taken.
-    fit, best = torch.where(beside & (there >= own - _TOLERANCE), there, -torch.inf).max(1)
-    return torch.where(fit.isfinite(), known[best], period)
+    calendar = torch.tensor(fitting, device=period.device)
+    period_score = score.gather(1, period[:, None] - 1)
+    calendar_score = score[:, calendar - 1]
+    width = (_CALENDAR_WIDTH * calendar).round().clamp_min(1)
+    near = (period[:, None] - calendar).abs() <= width
+    as_good = calendar_score >= period_score - _TOLERANCE
+    # 360 and 365 are both near 362: the better one is taken.
+    fit, best = torch.where(near & as_good, calendar_score, -torch.inf).max(1)
+    return torch.where(fit.isfinite(), calendar[best], period)
 
 
-def _likeness(
-    x: Tensor, n_lags: int
-) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
-    """Correlation at lags 1 to n_lags, what it is charged for chance, and whether a lag can be
-    judged.
+class Likeness(NamedTuple):
+    """How much B series are like themselves at lags 1 to M.
+
+    Attributes:
+        correlation: At each lag; -1 where it was not tried.
+        chance: What a correlation is charged for chance.
+        tried: Whether a lag can be judged.
     """
-    values, known = _detrended(x)
-    pairs = _products(known, n_lags).round_()
-    judged = pairs.clamp_min(1)
-    likeness = torch.zeros_like(pairs[:, 1:])
+
+    correlation: Float[Tensor, "B M"]
+    chance: Float[Tensor, "B M"]
+    tried: Bool[Tensor, "B M"]
+
+    def at(self, lags: Tensor, values: Tensor | None = None) -> Tensor:
+        """Values, by default correlations, at lags [B K]; those out of range are the nearest."""
+        table = self.correlation if values is None else values
+        return table.gather(1, lags.clamp(1, table.shape[1]) - 1)
+
+    def surplus(self, lags: Tensor) -> Tensor:
+        """Correlations less chance at lags [B K]."""
+        return self.at(lags) - self.at(lags, self.chance)
+
+    def lowest(self) -> Float[Tensor, "B M"]:
+        """The least correlation up to each lag."""
+        return torch.where(self.tried, self.correlation, 1.0).cummin(1).values
+
+
+def _likeness(x: Tensor, n_lags: int) -> Likeness:
+    """Likeness of series to themselves at lags 1 to ``n_lags``."""
+    values, weights = _detrended(x)
+    pairs = _products(weights, n_lags).round_()
+    n_pairs = pairs.clamp_min(1)
+    correlation = torch.zeros_like(pairs[:, 1:])
     extent = torch.ones_like(pairs[:, 1:])
     # Sums over two steps, later over each window, from those over its halves; steps on either side
     # for windows that reach beyond.
     reach = 2 ** max((n_lags - 1).bit_length() - 1, 1)
-    padded = [torch.nn.functional.pad(part, (reach, reach)) for part in (values, known)]
+    padded = [pad(part, (reach, reach)) for part in (values, weights)]
     sums = [part[:, 1:] + part[:, :-1] for part in padded]
     half = 2
     first = 1
     while first <= n_lags:
         last = min(2 * half, n_lags)
         sums = [part[:, half:] + part[:, :-half] for part in sums]
-        slow = [part[:, reach - half :][:, : x.shape[1]] for part in sums]
-        alike = _products(_without_slow(values, known, *slow), last).div_(judged[:, : last + 1])
-        alike = alike[:, 1:].div_(alike[:, :1].clamp_min(1e-9)).clamp_(-1, 1)
-        likeness[:, first - 1 : last] = alike[:, first - 1 :]
+        total, count = (part[:, reach - half :][:, : x.shape[1]] for part in sums)
+        rest = _without_slow(values, weights, total, count)
+        covariance = _products(rest, last).div_(n_pairs[:, : last + 1])
+        variance = covariance[:, :1].clamp_min(1e-9)
+        alike = covariance[:, 1:].div_(variance).clamp_(-1, 1)
+        correlation[:, first - 1 : last] = alike[:, first - 1 :]
         # Bartlett: neighbours that are alike bring less news.
-        extent[:, first - 1 : last] = 1 + 2 * alike[:, : first // 2].square().sum(1, keepdim=True)
+        squares = alike[:, : first // 2].square().sum(1, keepdim=True)
+        extent[:, first - 1 : last] = 1 + 2 * squares
         half = 2 * half
         first = last + 1
     lags = torch.arange(1, n_lags + 1, device=x.device)
-    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (1.5 * lags <= x.shape[1] - first_known(known)[:, None])
-    charge = torch.full((n_lags,), _CHANCE, dtype=pairs.dtype, device=x.device)
+    length = x.shape[1] - first_known(weights)[:, None]
+    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (_LEAST_CYCLES * lags <= length)
+    chance = _charges(n_lags, pairs) * (extent / n_pairs[:, 1:]).sqrt()
+    return Likeness(torch.where(tried, correlation, -1.0), chance, tried)
+
+
+def _charges(n_lags: int, like: Tensor) -> Tensor:
+    """What the correlation at each lag is charged for chance, in standard errors, [M]."""
+    charge = torch.full((n_lags,), _CHANCE, dtype=like.dtype, device=like.device)
     charge[[season - 1 for season in _CALENDAR if season <= n_lags]] = _CALENDAR_CHANCE
-    chance = charge * (extent / judged[:, 1:]).sqrt()
-    return torch.where(tried, likeness, -1.0), chance, tried
+    return charge
 
 
 def _products(x: Tensor, n_lags: int) -> Tensor:
-    """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms of a length
-    with small factors.
+    """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms.
+
+    The length of the transforms has small factors.
     """
     least = x.shape[1] + n_lags
     unit = 2 ** max(least.bit_length() - 4, 0)
@@ -382,31 +432,44 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
 
 
 def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values less their straight line, in units of what remains, 0 where missing; and 1 where
-    known. In float32.
+    """Values less their straight line, and weights, in float32.
+
+    Returns:
+        Values in units of what remains, 0 where missing; 1 where a value is observed, else 0.
     """
     missing = x.isnan()
-    known = (~missing).to(torch.float32)
+    weights = (~missing).to(torch.float32)
+    count = weights.sum(1, keepdim=True).clamp_min_(1)
     values = x.to(torch.float64).masked_fill(missing, 0.0)
-    count = known.sum(1, keepdim=True).clamp_min_(1)
-    # Large levels leave in float64.
-    values = values.sub_(values.sum(1, keepdim=True) / count).masked_fill_(missing, 0.0)
-    scale = values.abs().amax(1, keepdim=True)
-    values = values.div_(torch.where(scale > 0, scale, 1.0)).to(torch.float32)
+    # A large mean is taken off in float64.
+    mean = values.sum(1, keepdim=True) / count
+    values = values.sub_(mean).masked_fill_(missing, 0.0)
+    largest = values.abs().amax(1, keepdim=True)
+    values = values.div_(torch.where(largest > 0, largest, 1.0)).to(torch.float32)
     time = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)
-    time = (time - (time * known).sum(1, keepdim=True) / count).mul_(known)
-    slope = (time * values).sum(1, keepdim=True) / time.square().sum(1, keepdim=True).clamp_min_(1)
+    mean_time = (time * weights).sum(1, keepdim=True) / count
+    time = (time - mean_time).mul_(weights)
+    extent = time.square().sum(1, keepdim=True).clamp_min_(1)
+    slope = (time * values).sum(1, keepdim=True) / extent
     values = values.sub_(time.mul_(slope))
-    spread = (values.square().sum(1, keepdim=True) / count).sqrt_()
-    return values.div_(torch.where(spread > _ROUNDING, spread, torch.inf)), known
+    return _in_deviations(values, count), weights
 
 
-def _without_slow(values: Tensor, known: Tensor, total: Tensor, count: Tensor) -> Tensor:
-    """Values less their centred moving average of known ones, in units of what remains and bounded;
-    0 where missing.
+def _without_slow(values: Tensor, weights: Tensor, total: Tensor, count: Tensor) -> Tensor:
+    """Values less their centred moving average, in units of what remains and bounded.
+
+    Args:
+        values: 0 where missing.
+        weights: 1 where a value is observed.
+        total: Sum of the values in the window around each step.
+        count: Observed values in it.
     """
-    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1).mul_(known)
-    spread = (rest.square().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)).sqrt()
-    return rest.div_(torch.where(spread > _ROUNDING, spread, torch.inf)).clamp_(
-        -_FARTHEST, _FARTHEST
-    )
+    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1).mul_(weights)
+    n_values = weights.sum(1, keepdim=True).clamp_min(1)
+    return _in_deviations(rest, n_values).clamp_(-_FARTHEST, _FARTHEST)
+
+
+def _in_deviations(values: Tensor, count: Tensor) -> Tensor:
+    """Values in units of their deviation, changed in place; 0 where only rounding errors are."""
+    deviation = (values.square().sum(1, keepdim=True) / count).sqrt_()
+    return values.div_(torch.where(deviation > _ROUNDING, deviation, torch.inf))

@@ -1,10 +1,12 @@
-"""Synthetic series for pretraining: drawn from families, mixed, disturbed, standardised; random
-numbers alone.
-"""
+"""Synthetic series for pretraining: drawn from families, joined, disturbed and standardised."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from tsattn.pretrained.draws import (
+    Array,
+    Rng,
     chance,
     changes,
     hold,
@@ -12,18 +14,28 @@ from tsattn.pretrained.draws import (
     log_uniform,
     normal,
     periods,
+    some_rows,
     uniform,
     unit,
 )
 from tsattn.pretrained.families import FAMILIES, shares
 
 MAX_LENGTH = 8192
+MIN_LENGTH = 16
 # Values made at once: enough for loops over time, little enough for memory.
 _BLOCK_VALUES = 2**22
 _BLOCK_SERIES = 1024
+# Share of the series that join two draws.
+_JOINED_SHARE = 0.15
+# A deviation below this share of the mean is rounding error.
+_ROUNDING = 1e-6
+# At most this share of a series is missing.
+_MOST_MISSING = 0.6
+# Wrong values of a series at most.
+_N_WRONG = 3
 
 
-def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
+def make(n: int, length: int, *, seed: int | Rng) -> Array:
     """Draw n synthetic series.
 
     Families are drawn with the shares that their module gives to the length. 15% of the series join
@@ -49,181 +61,208 @@ def make(n: int, length: int, *, seed: int | np.random.Generator) -> np.ndarray:
     """
     if n < 0:
         raise ValueError(f"n must be at least 0; got {n}")
-    if not 16 <= length <= MAX_LENGTH:
+    if not MIN_LENGTH <= length <= MAX_LENGTH:
         raise ValueError(
-            f"length must be from 16 to {MAX_LENGTH}; got {length}: cut longer series into pieces"
+            f"length must be from {MIN_LENGTH} to {MAX_LENGTH}; got {length}: cut longer series"
+            " into pieces"
         )
     rng = np.random.default_rng(seed)
-    out = np.empty((n, length), np.float32)
+    x = np.empty((n, length), np.float32)
     size = min(_BLOCK_SERIES, max(_BLOCK_VALUES // length, 1))
     for start in range(0, n, size):
-        out[start : start + size] = _block(rng, min(size, n - start), length)
-    return out
+        x[start : start + size] = _block(rng, min(size, n - start), length)
+    return x
 
 
-def standardise(x: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 of what is observed [N, T]; series that do not vary become 0, missing
-    values stay.
+def standardise(x: Array) -> Array:
+    """Scale the observed values of series [N, T] to mean 0 and deviation 1.
+
+    Series that do not vary become 0; missing values stay.
     """
-    seen = ~np.isnan(x)
-    count = np.maximum(seen.sum(1, keepdims=True), 1)
-    filled = np.where(seen, x, 0)
+    observed = ~np.isnan(x)
+    count = np.maximum(observed.sum(1, keepdims=True), 1)
+    filled = np.where(observed, x, 0)
     mean = filled.sum(1, keepdims=True, dtype=float) / count
-    filled = np.where(seen, (filled - mean).astype(np.float32), np.float32(0))
-    deviation = np.sqrt(np.einsum("nt,nt->n", filled, filled)[:, None] / count)
-    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1)
-    filled *= np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32)
-    return np.where(seen, filled, np.float32(np.nan))
+    filled = np.where(observed, (filled - mean).astype(np.float32), np.float32(0))
+    squares = np.einsum("nt,nt->n", filled, filled)[:, None]
+    deviation = np.sqrt(squares / count)
+    constant = deviation <= _ROUNDING * np.maximum(np.abs(mean), 1)
+    factor = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
+    filled *= factor.astype(np.float32)
+    return np.where(observed, filled, np.float32(np.nan))
 
 
-def _block(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
-    """One block of finished series."""
-    n_pairs = round(0.15 * n)
-    x = _draw(rng, n + n_pairs, length)
-    x, other = x[:n], x[n:]
-    x[:n_pairs] = _join(rng, x[:n_pairs], other)
+def _block(rng: Rng, n: int, length: int) -> Array:
+    """Draw one block of finished series."""
+    n_pairs = round(_JOINED_SHARE * n)
+    drawn = _draw(rng, n + n_pairs, length)
+    x = drawn[:n]
+    partners = drawn[n:]
+    x[:n_pairs] = _join(rng, x[:n_pairs], partners)
     x = x[rng.permutation(n)]
-    for share, change in _ON_TOP:
-        rows = np.flatnonzero(rng.random(n) < share)
+    for share, disturb in _DISTURBANCES:
+        rows = some_rows(rng, n, share)
         if rows.size:
-            x[rows] = change(rng, x[rows])
+            x[rows] = disturb(rng, x[rows])
     return standardise(x)
 
 
-def _draw(rng: np.random.Generator, n: int, length: int) -> np.ndarray:
-    """Series of all families with deviation 1, in random order."""
+def _draw(rng: Rng, n: int, length: int) -> Array:
+    """Draw series of all families with deviation 1, in random order."""
     counts = rng.multinomial(n, shares(length))
-    blocks = [
-        unit(family(rng, int(k), length))
-        for k, (family, _) in zip(counts, FAMILIES.values(), strict=True)
-        if k
-    ]
+    blocks = []
+    for count, (family, _) in zip(counts, FAMILIES.values(), strict=True):
+        if count:
+            blocks.append(unit(family(rng, int(count), length)))
     return np.concatenate(blocks)[rng.permutation(n)]
 
 
-def _join(rng: np.random.Generator, x: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two draws as one: the sum (70%), the product x (1 + c other) (12%), or the other from a
-    random step on (18%).
+def _join(rng: Rng, x: Array, other: Array) -> Array:
+    """Make one series of two draws.
+
+    It is the sum (70%), the product x (1 + c other) (12%), or the other from a random step on
+    (18%).
     """
     n, length = x.shape
     weight = log_uniform(rng, n, 0.1, 1)
-    late = np.arange(length) >= uniform(rng, n, 0.1, 0.9) * length
+    is_late = np.arange(length) >= uniform(rng, n, 0.1, 0.9) * length
     kind = rng.random((n, 1))
-    joined = np.where(kind < 0.82, x * (1 + weight * other), np.where(late, other, x))
+    product = x * (1 + weight * other)
+    replaced = np.where(is_late, other, x)
+    joined = np.where(kind < 0.82, product, replaced)
     return np.where(kind < 0.7, x + weight * other, joined)
 
 
-def _shift(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """The level changes at about one to five random steps; in 40% every second change goes back."""
+# --- disturbances ---------------------------------------------------------------------------------
+
+
+def _shift(rng: Rng, x: Array) -> Array:
+    """Change the level at about one to five random steps; in 40% every second change goes back."""
     n, length = x.shape
-    at = rng.random((n, length), dtype=np.float32) < rng.integers(1, 6, (n, 1)) / length
+    draws = rng.random((n, length), dtype=np.float32)
+    is_change = draws < rng.integers(1, 6, (n, 1)) / length
     size = uniform(rng, n, 0.5, 3)
-    back = np.cumsum(at, 1) % 2 * rng.choice([-1, 1], (n, 1))
-    return x + size * np.where(chance(rng, n, 0.4), back, np.cumsum(at * normal(rng, n, length), 1))
+    alternating = np.cumsum(is_change, 1) % 2 * rng.choice([-1, 1], (n, 1))
+    goes_back = chance(rng, n, 0.4)
+    walking = np.cumsum(is_change * normal(rng, n, length), 1)
+    return x + size * np.where(goes_back, alternating, walking)
 
 
-def _spikes(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Outliers of 2 to 8 deviations, in a tenth ten times as far, at random steps; gone at once or
-    decaying.
+def _spikes(rng: Rng, x: Array) -> Array:
+    """Add outliers of 2 to 8 deviations at random steps, gone at once or decaying.
+
+    In a tenth of the series they are ten times as far.
     """
     n, length = x.shape
-    at = changes(rng, n, length, 20, length)
-    sign = np.where(
-        chance(rng, n, 0.3), rng.choice([-1, 1], (n, length)), rng.choice([-1, 1], (n, 1))
-    )
-    size = (
-        at
-        * sign
-        * rng.uniform(2, 8, (n, length))
-        * uniform(rng, n, 0.3, 1)
-        * np.where(chance(rng, n, 0.1), 10, 1)
-    )
-    return x + leak(uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3), size)
+    is_spike = changes(rng, n, length, 20, length)
+    both_signs = chance(rng, n, 0.3)
+    signs = rng.choice([-1, 1], (n, length))
+    sign = np.where(both_signs, signs, rng.choice([-1, 1], (n, 1)))
+    size = is_spike * sign * rng.uniform(2, 8, (n, length))
+    size = size * uniform(rng, n, 0.3, 1)
+    size = size * np.where(chance(rng, n, 0.1), 10, 1)
+    decay = uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3)
+    return x + leak(decay, size)
 
 
-def _events(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """An event of some steps that comes back regularly and adds or takes a fixed amount."""
+def _events(rng: Rng, x: Array) -> Array:
+    """Add or take a fixed amount during an event of some steps that comes back regularly."""
     n, length = x.shape
-    every = np.maximum(4, np.round(periods(rng, n, length)))
-    place = (np.arange(length) + rng.integers(0, 10_000, (n, 1))) % every
-    lasting = np.maximum(1, np.round(every * uniform(rng, n, 0, 0.15)))
-    return x + (place < lasting) * rng.choice([-1, 1], (n, 1)) * uniform(rng, n, 1, 5)
+    steps_between = np.maximum(4, np.round(periods(rng, n, length)))
+    step = (np.arange(length) + rng.integers(0, 10_000, (n, 1))) % steps_between
+    n_steps = np.maximum(1, np.round(steps_between * uniform(rng, n, 0, 0.15)))
+    signed = (step < n_steps) * rng.choice([-1, 1], (n, 1))
+    return x + signed * uniform(rng, n, 1, 5)
 
 
-def _floor(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Values below a quantile from .02 to .5 become that quantile; those above it in a third of the
-    series.
-    """
-    x = x * np.where(chance(rng, len(x), 1 / 3), -1, 1)
-    place = (rng.uniform(0.02, 0.5, (len(x), 1)) * x.shape[1]).astype(int)
-    return np.maximum(x, np.take_along_axis(np.sort(x, 1), place, 1))
-
-
-def _bend(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """A function of the values: tanh, a square with the sign or without, a hinge, a soft
-    exponential.
-    """
-    x, kind = x * uniform(rng, len(x), 0.5, 2), rng.integers(0, 5, (len(x), 1))
-    bent = [np.tanh(x), x * np.abs(x), x * x, np.maximum(x, 0) + 0.1 * x, np.logaddexp(2 * x, 0)]
-    return np.choose(kind, bent)
-
-
-def _stuck(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Stretches in which the last value stays, on 2 to 30% of the steps."""
+def _floor(rng: Rng, x: Array) -> Array:
+    """Raise values below a quantile from .02 to .5 to it; in a third lower those above one."""
     n, length = x.shape
-    stuck = hold(rng.random((n, length), dtype=np.float32), changes(rng, n, length, 3, length / 3))
-    return hold(x, stuck >= uniform(rng, n, 0.02, 0.3))
+    x = x * np.where(chance(rng, n, 1 / 3), -1, 1)
+    place = (rng.uniform(0.02, 0.5, (n, 1)) * length).astype(int)
+    quantile = np.take_along_axis(np.sort(x, 1), place, 1)
+    return np.maximum(x, quantile)
 
 
-def _round(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Rounded to a step from .02 to 1 deviation."""
+def _bend(rng: Rng, x: Array) -> Array:
+    """Apply tanh, a square with the sign or without, a hinge, or a soft exponential."""
+    x = x * uniform(rng, len(x), 0.5, 2)
+    kind = rng.integers(0, 5, (len(x), 1))
+    curves = [
+        np.tanh(x),
+        x * np.abs(x),
+        x * x,
+        np.maximum(x, 0) + 0.1 * x,
+        np.logaddexp(2 * x, 0),
+    ]
+    return np.choose(kind, curves)
+
+
+def _stuck(rng: Rng, x: Array) -> Array:
+    """Repeat the last value for stretches on 2 to 30% of the steps."""
+    n, length = x.shape
+    draws = rng.random((n, length), dtype=np.float32)
+    stretches = hold(draws, changes(rng, n, length, 3, length / 3))
+    is_new = stretches >= uniform(rng, n, 0.02, 0.3)
+    return hold(x, is_new)
+
+
+def _round(rng: Rng, x: Array) -> Array:
+    """Round to a step from .02 to 1 deviation."""
     step = log_uniform(rng, len(x), 0.02, 1)
     return np.round(x / step) * step
 
 
-def _negate(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """The other sign."""
+def _negate(rng: Rng, x: Array) -> Array:
+    """Change the sign."""
     return -x
 
 
-def _reverse(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Time runs backwards."""
+def _reverse(rng: Rng, x: Array) -> Array:
+    """Reverse time."""
     return x[:, ::-1]
 
 
-def _wrong(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """One to three values of a series replaced: a slipped decimal point, or one sentinel of 30 to
-    10,000 deviations.
+def _wrong(rng: Rng, x: Array) -> Array:
+    """Replace one to three values of a series.
+
+    They are values with a slipped decimal point, or one sentinel of 30 to 10,000 deviations.
     """
     n, length = x.shape
-    row = np.repeat(np.arange(n), 3)
-    step = rng.integers(0, length, 3 * n)
-    step[1::3] = np.where(rng.random(n) < 0.5, step[0::3], step[1::3])
-    step[2::3] = np.where(rng.random(n) < 0.5, step[1::3], step[2::3])
-    sentinel = np.repeat(
-        rng.choice([-1, 1], n) * np.exp(rng.uniform(np.log(30), np.log(1e4), n)), 3
-    )
-    slipped = x[row, step] * np.repeat(10.0 ** rng.integers(2, 5, n), 3)
+    row = np.repeat(np.arange(n), _N_WRONG)
+    step = rng.integers(0, length, _N_WRONG * n)
+    # Half of the second and third values fall onto the one before them, so that there are fewer.
+    for place in range(1, _N_WRONG):
+        is_same = rng.random(n) < 0.5
+        step[place::_N_WRONG] = np.where(
+            is_same, step[place - 1 :: _N_WRONG], step[place::_N_WRONG]
+        )
+    sign = rng.choice([-1, 1], n)
+    size = np.exp(rng.uniform(np.log(30), np.log(1e4), n))
+    sentinel = np.repeat(sign * size, _N_WRONG)
+    factor = np.repeat(10.0 ** rng.integers(2, 5, n), _N_WRONG)
+    slipped = x[row, step] * factor
+    has_sentinel = np.repeat(rng.random(n) < 0.5, _N_WRONG)
     x = x.copy()
-    x[row, step] = np.where(np.repeat(rng.random(n) < 0.5, 3), sentinel, slipped)
+    x[row, step] = np.where(has_sentinel, sentinel, slipped)
     return x
 
 
-def _missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Values missing at random (1 to 30%), in blocks, or both; two values at least stay."""
+def _missing(rng: Rng, x: Array) -> Array:
+    """Remove values at random (1 to 30%), in blocks, or both; the first two stay."""
     n, length = x.shape
     single = rng.random((n, length)) < log_uniform(rng, n, 0.01, 0.3)
-    blocks = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3)) < uniform(
-        rng, n, 0.02, 0.3
-    )
+    draws = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3))
+    blocks = draws < uniform(rng, n, 0.02, 0.3)
     kind = rng.integers(0, 3, (n, 1))
-    gone = np.where(kind == 0, single, np.where(kind == 1, blocks, single | blocks))
-    gone &= gone.mean(1, keepdims=True) < 0.6
+    gone = np.choose(kind, [single, blocks, single | blocks])
+    gone &= gone.mean(1, keepdims=True) < _MOST_MISSING
     gone[:, :2] = False
     return np.where(gone, np.nan, x)
 
 
-_ON_TOP = (
+# Disturbances in the order in which they are applied, with the share of series that get each.
+_DISTURBANCES: tuple[tuple[float, Callable[[Rng, Array], Array]], ...] = (
     (0.12, _shift),
     (0.15, _spikes),
     (0.05, _events),

@@ -1,5 +1,4 @@
-"""Weights of the pretrained network: shipped files that are checked before they are used, and how
-to write them.
+"""Weights of the pretrained network: reading shipped and saved files, and writing them.
 
 A set of weights is two files: ``<name>.safetensors`` and its card ``<name>.json``, which names the
 network's settings, the digest of the tensors, and how they came about.
@@ -20,19 +19,22 @@ from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
 SHIPPED = "zero-4"
 LICENCE = "Apache-2.0"
-# What a card tells of the training, beside what is known from the network itself.
+# Facts of a card that the network itself does not hold.
 FACTS = ("steps", "windows", "core_hours", "commit", "scores", "learnt_from", "bad_at")
 
 _FORMAT = 1
+# Remedies for damaged files.
 _REINSTALL = "reinstall tsattn: pip install --force-reinstall tsattn"
-_ANEW = "save the network anew"
+_SAVE_AGAIN = "save the network anew"
+# Errors that a file of other settings or tensors raises.
 _DAMAGES = (LookupError, TypeError, ValueError, RuntimeError, AttributeError)
 
 
 @lru_cache(maxsize=4)
 def load_network(name: str = SHIPPED) -> ZeroNetwork:
-    """The network with the weights that are shipped under a name; read once in a process, and
-    shared.
+    """Load the network with the weights that are shipped under a name.
+
+    It is read once in a process, and shared.
 
     Args:
         name: Name of shipped weights.
@@ -45,17 +47,18 @@ def load_network(name: str = SHIPPED) -> ZeroNetwork:
         ValueError: If no such weights are shipped, or a file is missing or is not the one that was
             shipped.
     """
-    known = {each.name.rpartition(".")[0] for each in _shipped().iterdir()} - {""}
-    if name not in known:
+    folder = _shipped()
+    names = {file.name.rpartition(".")[0] for file in folder.iterdir()} - {""}
+    if name not in names:
         raise ValueError(
-            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(known))};"
+            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(names))};"
             f" a path, such as './{name}', names others"
         )
-    return _read(_shipped(), name, _REINSTALL)
+    return _read(folder, name, _REINSTALL)
 
 
 def read_network(path: str | Path) -> ZeroNetwork:
-    """The network that :func:`save_network` wrote, read anew at each call.
+    """Read the network that :func:`save_network` wrote, anew at each call.
 
     Args:
         path: The file of tensors, whose card stands beside it, or a folder that holds one set of
@@ -70,19 +73,20 @@ def read_network(path: str | Path) -> ZeroNetwork:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(each.stem for each in path.glob("*.safetensors"))
-        if len(found) != 1:
+        names = sorted(file.stem for file in path.glob("*.safetensors"))
+        if len(names) != 1:
             raise ValueError(
-                f"{path} must hold one set of weights, NAME.safetensors and NAME.json; got {found};"
+                f"{path} must hold one set of weights, NAME.safetensors and NAME.json; got {names};"
                 " name the file"
             )
-        return _read(path, found[0], _ANEW)
-    return _read(path.parent, path.name.removesuffix(".safetensors"), _ANEW)
+        return _read(path, names[0], _SAVE_AGAIN)
+    return _read(path.parent, path.name.removesuffix(".safetensors"), _SAVE_AGAIN)
 
 
 def load_card(name: str = SHIPPED) -> dict[str, Any]:
-    """What is known of shipped weights: settings of the network, training, scores, what it is bad
-    at, licence.
+    """Load the card of shipped weights.
+
+    It holds settings of the network, training, scores, what it is bad at, and the licence.
 
     Args:
         name: Name of shipped weights.
@@ -105,8 +109,7 @@ def save_network(
         network: Its weights are written in float32.
         folder: Made if need be.
         name: Such as ``"zero-4"``.
-        facts: What the card shall tell, with all of :data:`FACTS` at least, in values that JSON can
-            hold.
+        facts: Facts of the card in values that JSON can hold, all of :data:`FACTS` among them.
 
     Raises:
         ValueError: If a fact is missing, or a weight is not finite.
@@ -118,12 +121,14 @@ def save_network(
         raise ValueError(
             f"a card must tell {', '.join(FACTS)}; got none of {missing}; add them to facts="
         )
-    tensors = {key: value.detach().float() for key, value in network.state_dict().items()}
-    for key, tensor in tensors.items():
+    tensors = {}
+    for key, parameter in network.state_dict().items():
+        tensor = parameter.detach().float()
         if not torch.isfinite(tensor).all():
             raise ValueError(
                 f"weights must be finite; got NaN or inf in {key!r}; do not keep this training"
             )
+        tensors[key] = tensor
     path = Path(folder) / f"{name}.safetensors"
     settings = network.config.to_dict()
     write_tensors(path, tensors, {"network": settings})
@@ -140,8 +145,7 @@ def save_network(
 
 
 def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> ZeroNetwork:
-    """A network from the settings of its configuration and its weights, to be used and not to be
-    changed.
+    """Build a network from its settings and weights, which is not to be changed.
 
     Args:
         settings: As ``network.config.to_dict()``.
@@ -161,11 +165,12 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
 
 
 def _shipped() -> Traversable:
+    """The folder of shipped weights."""
     return files("tsattn.pretrained") / "weights"
 
 
 def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
-    """The network of a card, once the tensors are known to be those that the card names."""
+    """Read a network whose tensors are those that its card names."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -178,22 +183,33 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
             f" weights are not used; {remedy}"
         )
     try:
-        # Among the tensors too, so that the digest speaks for the settings as well.
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        settings = json.loads(header["__metadata__"]["facts"])["network"]
+        # The settings stand among the tensors too, so that the digest holds for them as well.
+        settings = _settings(content)
         if settings != card["network"]:
             raise ValueError("the settings are not those that the weights were written with")
         return build_network(settings, load(content))
     except (*_DAMAGES, SafetensorError) as error:
         from tsattn.storage import one_line
 
-        told = f"{type(error).__name__}: {one_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise ValueError(
-            f"{file} does not fit the network that {name}.json describes ({told}); {remedy}"
+            f"{file} does not fit the network that {name}.json describes ({reason}); {remedy}"
         ) from None
 
 
+def _settings(content: bytes) -> dict[str, Any]:
+    """Settings of the network in the header of a file of tensors.
+
+    The first eight bytes of such a file are the length of the header, which is JSON.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    settings: dict[str, Any] = json.loads(header["__metadata__"]["facts"])["network"]
+    return settings
+
+
 def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
+    """Read a card of the present format."""
     file = folder / f"{name}.json"
     try:
         card = json.loads(_bytes(file, remedy).decode("utf-8"))
@@ -209,6 +225,7 @@ def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
 
 
 def _bytes(file: Traversable, remedy: str) -> bytes:
+    """Read a file that must be there."""
     try:
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,1 +1,1 @@
-"""How networks learn: the loop, its state on disk, the evidence for it, several processes."""
+"""Training of networks: settings, loop, checkpoints, evidence and several processes."""

@@ -1,9 +1,9 @@
-"""Whether a trained network is better than what training started from, or chance made it look so.
+"""Evidence that a trained network is better than what training started from.
 
 Early stopping takes the epoch with the smallest validation loss, whose lead over the start may be
 no more than luck: errors of neighbouring windows are alike, so a thousand windows of a long horizon
-hold a few independent trials only. Blocks of windows as long as the horizon stand for such trials
-here, and Student's t over their differences for the evidence.
+hold a few independent trials only. Blocks of windows as long as the horizon count as such trials,
+and Student's t over their differences as the evidence.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Judge = Callable[..., tuple[Tensor, int]]
 
 
 def block_of_windows(first: np.ndarray, horizon: int) -> np.ndarray:
-    """Number of the block that each window belongs to, ``[W]``, from 0 without gaps.
+    """Give each window the number of its block, ``[W]``, from 0 without gaps.
 
     Windows of a series that begin one row apart are cut into blocks of ``horizon`` windows, longer
     ones where there would be more than 64; the earliest block takes what is left over. Blocks are
@@ -34,8 +34,8 @@ def block_of_windows(first: np.ndarray, horizon: int) -> np.ndarray:
         first: Row at which each window begins, ``[W]``, ascending.
         horizon: Rows that a window forecasts.
     """
-    new = np.diff(first, prepend=-2) != 1
-    series = np.cumsum(new) - 1
+    is_new = np.diff(first, prepend=-2) != 1
+    series = np.cumsum(is_new) - 1
     n_windows = np.bincount(series)
     longest = int(n_windows.max())
     length = max(horizon, -(-longest // _MOST_BLOCKS))
@@ -53,57 +53,68 @@ def check_blocks(windows: WindowBatches | None, level: float) -> None:
     Raises:
         ValueError: If they are fewer than two blocks.
     """
-    n = 0
+    n_blocks = 0
     if windows is not None and len(windows.first):
-        n = int(block_of_windows(windows.first, windows.spec.horizon).max()) + 1
-    if n < 2:
+        blocks = block_of_windows(windows.first, windows.spec.horizon)
+        n_blocks = int(blocks.max()) + 1
+    if n_blocks < 2:
         raise ValueError(
             f"skip_level = {level} compares errors over blocks of validation windows as long as the"
-            f" horizon, two at least; got {n}; raise val_size to three horizons or leave"
+            f" horizon, two at least; got {n_blocks}; raise val_size to three horizons or leave"
             " skip_level out"
         )
 
 
 @torch.no_grad()
 def block_losses(judge: Judge, windows: WindowBatches) -> Tensor:
-    """Sum of the losses of each block and the number of values behind it, ``[2, blocks]``, float64.
+    """Sums of the losses of each block, and the numbers of values behind them.
 
     Args:
         judge: Maps context, truth and perhaps covariates of some windows to their mean loss and its
             number of values.
         windows: In their order, perhaps the share of one process.
+
+    Returns:
+        ``[2, blocks]``, float64.
     """
     blocks = torch.as_tensor(block_of_windows(windows.first, windows.spec.horizon))
-    found = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
-    for (x, y, *rest), mine in zip(windows.in_order(), windows.deal(blocks), strict=True):
-        for block in mine.unique().tolist():
-            chosen = (mine == block).to(x.device)
-            loss, count = judge(x[chosen], y[chosen], *[_choose(beside, chosen) for beside in rest])
+    sums = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
+    batches = zip(windows.in_order(), windows.deal(blocks), strict=True)
+    for (x, y, *covariates), batch_blocks in batches:
+        for block in batch_blocks.unique().tolist():
+            rows = (batch_blocks == block).to(x.device)
+            block_covariates = [_choose(tables, rows) for tables in covariates]
+            loss, count = judge(x[rows], y[rows], *block_covariates)
             if count:
-                found[:, block] += torch.tensor([float(loss) * count, count], dtype=torch.float64)
-    return found
+                sums[:, block] += torch.tensor([float(loss) * count, count], dtype=torch.float64)
+    return sums
 
 
-def _choose(beside: Mapping[str, Any], chosen: Tensor) -> dict[str, Any]:
-    return {name: values[chosen] for name, values in beside.items()}
+def _choose(covariates: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """Covariates of some windows."""
+    return {name: values[rows] for name, values in covariates.items()}
 
 
 def clearly_lower(losses: Tensor, others: Tensor, level: float) -> bool:
     """Whether the interval of the mean difference over blocks lies below zero.
 
-    Student's t interval of ``level`` percent for the differences of the mean losses of each block.
-    Blocks in which nothing is known have no part.
+    It is Student's t interval of ``level`` percent for the differences of the mean losses of each
+    block. Blocks without observed values do not count.
 
     Args:
         losses: What is to be lower, as of :func:`block_losses`.
         others: What it is compared with, of the same windows.
         level: Percent.
     """
-    known = (losses[1] > 0) & (others[1] > 0)
-    gap = (losses[0] / losses[1] - others[0] / others[1])[known].numpy()
-    if len(gap) < 2:
+    usable = (losses[1] > 0) & (others[1] > 0)
+    differences = losses[0] / losses[1] - others[0] / others[1]
+    gap = differences[usable].numpy()
+    n_blocks = len(gap)
+    if n_blocks < 2:
         return False
-    from scipy.special import stdtrit  # torch has no quantiles of Student's t
+    # torch has no quantiles of Student's t.
+    from scipy.special import stdtrit
 
-    reach = stdtrit(len(gap) - 1, (1 + level / 100) / 2) * gap.std(ddof=1) / len(gap) ** 0.5
+    quantile = stdtrit(n_blocks - 1, (1 + level / 100) / 2)
+    reach = quantile * gap.std(ddof=1) / n_blocks**0.5
     return bool(gap.mean() + reach < 0)

@@ -1,4 +1,4 @@
-"""Training: a thin Lightning module, its data and early stopping, in one process or several."""
+"""Training of a network by Lightning, in one process or several."""
 
 import copy
 import math
@@ -28,12 +28,31 @@ from tsattn.training.state import Checkpoint, Progress
 # Share of all steps in which the learning rate rises from zero; after them it falls by a half
 # cosine.
 _WARMUP = 0.1
+# Learning rate where the settings name none.
 _RATE = 1e-3
+# Largest norm of the gradient of a step.
+_GRADIENT_NORM = 1.0
+# Parts of Lightning that are switched off. Its logger and checkpoints write files that nobody asked
+# for, its progress bar wrote 3,700 characters in three epochs to a stdout that was no terminal, and
+# the summary and the first validation batches print as well.
+_SWITCHED_OFF: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
 
 
 class ForecastModule(lightning.LightningModule):
-    """One network, one loss, AdamW with warm-up and decay; remembers the best weights on the
-    validation span.
+    """One network with its loss and AdamW; keeps the best weights on the validation windows.
+
+    Args:
+        model: The network.
+        config: How it learns.
+        steps_per_epoch: Steps of an epoch.
+        team: The processes that train together; default this one alone.
+        masks: Source of dropout masks.
     """
 
     def __init__(
@@ -56,53 +75,52 @@ class ForecastModule(lightning.LightningModule):
         self._masks = masks
         self._loss = POINT_LOSSES[config.loss]
         head = getattr(model, "head", None)
+        # In a list, so that torch does not register it a second time.
         self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
         self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
         self.highest_rate = _RATE if config.learning_rate is None else config.learning_rate
-        self._deadline = (
-            None if config.max_seconds is None else time.monotonic() + config.max_seconds
-        )
+        self._deadline = math.inf
+        if config.max_seconds is not None:
+            self._deadline = time.monotonic() + config.max_seconds
         self.n_steps = steps_per_epoch * config.n_epochs
-        self._train_sum, self._valid_sum = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
+        # Sum of losses and number of values of an epoch.
+        self._train_sum = torch.zeros(2)
+        self._valid_sum = torch.zeros(2, dtype=torch.float64)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; vectors and scalars (norms, biases) are not decayed."""
-        decay = self.config.weight_decay
-        skip = self.config.skip_rate
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            groups.setdefault((name.startswith("skip."), parameter.ndim > 1), []).append(parameter)
-        described = [
-            {
-                "params": group,
-                "weight_decay": decay if matrices else 0.0,
-                "factor": skip if beside else 1.0,
+            key = (name.startswith("skip."), parameter.ndim <= 1)
+            parameters.setdefault(key, []).append(parameter)
+        groups = []
+        for is_skip, is_vector in sorted(parameters):
+            group = {
+                "params": parameters[is_skip, is_vector],
+                "weight_decay": 0.0 if is_vector else self.config.weight_decay,
+                "factor": self.config.skip_rate if is_skip else 1.0,
             }
-            for (beside, matrices), group in sorted(
-                groups.items(), key=lambda each: (each[0][0], not each[0][1])
-            )
-        ]
-        return torch.optim.AdamW(described, lr=self.highest_rate, fused=True)
+            groups.append(group)
+        return torch.optim.AdamW(groups, lr=self.highest_rate, fused=True)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        rise = max(round(_WARMUP * self.n_steps), 1)
-        if step < rise:
-            share = (step + 1) / rise
-        else:
-            share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(self.n_steps - rise, 1)))
-        return self.highest_rate * share
+        n_warmup = max(round(_WARMUP * self.n_steps), 1)
+        if step < n_warmup:
+            return self.highest_rate * ((step + 1) / n_warmup)
+        angle = math.pi * (step - n_warmup) / max(self.n_steps - n_warmup, 1)
+        return self.highest_rate * (0.5 * (1 + math.cos(angle)))
 
     def on_train_epoch_start(self) -> None:
         self._train_sum = torch.zeros(2, device=self.device)
-        if self._masks is not None and (
-            self.team.size > 1 or self._masks.device.type != self.device.type
-        ):
+        if self._masks is None:
+            return
+        if self.team.size > 1 or self._masks.device.type != self.device.type:
             # Masks of its own for each process, anew at each pass, so that a resumed fit draws the
             # same ones; and for a single one that a launcher started, whose generator waits on the
             # CPU for a GPU's network.
-            own = torch.Generator(self.device).manual_seed(self.team.own_seed(self._masks))
-            set_generator(self.model, own)
+            generator = torch.Generator(self.device).manual_seed(self.team.own_seed(self._masks))
+            set_generator(self.model, generator)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
@@ -114,19 +132,21 @@ class ForecastModule(lightning.LightningModule):
 
         A third part holds covariates by name, as the network takes them.
         """
-        x, y, *rest = batch
-        loss, count = self.judge(x, y, *rest) if len(x) else (self._nothing(), 0)
+        x, y, *covariates = batch
+        if len(x):
+            loss, count = self.judge(x, y, *covariates)
+        else:
+            loss, count = self._nothing(), 0
         self._train_sum += torch.stack((loss.detach() * count, loss.new_tensor(count)))
         self.progress.step += 1
-        late = self._deadline is not None and time.monotonic() > self._deadline
+        late = time.monotonic() > self._deadline
         if self.team.size > 1:
-            whole = self.team.total(
-                torch.tensor([count, late], dtype=torch.float64, device=self.device)
-            )
+            both = torch.tensor([count, late], dtype=torch.float64, device=self.device)
+            total_count, total_late = self.team.total(both)
             # DDP takes the mean over processes: the sum over values, whoever has them, is what one
             # process gets.
-            loss = loss * (count * self.team.size / whole[0]).to(loss.dtype)
-            late = self._deadline is not None and bool(whole[1] > 0)
+            loss = loss * (count * self.team.size / total_count).to(loss.dtype)
+            late = self._deadline < math.inf and bool(total_late > 0)
         if late:
             # Lightning validates and books the epoch that it ends early.
             self.progress.timed_out = self.trainer.should_stop = True
@@ -136,37 +156,30 @@ class ForecastModule(lightning.LightningModule):
         progress = self.progress
         if self.line is not None and self.line.due:
             valid = progress.history[-1]["valid_loss"] if progress.history else None
-            self.line.draw(
-                progress.epoch + 1,
-                progress.step,
-                float(self._train_sum[0] / self._train_sum[1]),
-                valid,
-            )
+            loss = float(self._train_sum[0] / self._train_sum[1])
+            self.line.draw(progress.epoch + 1, progress.step, loss, valid)
 
     def _nothing(self) -> Tensor:
-        """A loss of 0 that still has a gradient for every weight: the other processes
-        wait for it.
-        """
+        """A loss of 0 that has a gradient for every weight: the other processes wait for it."""
         return 0.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
 
     def judge(
         self, x: Tensor, y: Tensor, covariates: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, int]:
-        """Mean loss of a batch and the number of values behind it; missing ones have no part in
-        either.
-        """
+        """Mean loss of a batch and the number of values behind it, without missing ones."""
         forecast = self._network(x, covariates or {})
         head = self._head[0]
         if head is None:
             return self._loss(forecast, y), y.numel()
-        # A channel of which the context shows nothing has no forecast.
-        known = y.isfinite() & x.isfinite().any(1, keepdim=True) if self.masked else None
         kind = self.config.loss if isinstance(head, PointHead) else None
-        return head.loss(forecast, y, known, kind=kind), (
-            y.numel() if known is None else int(known.sum())
-        )
+        if not self.masked:
+            return head.loss(forecast, y, None, kind=kind), y.numel()
+        # A channel of which the context shows nothing has no forecast.
+        usable = y.isfinite() & x.isfinite().any(1, keepdim=True)
+        return head.loss(forecast, y, usable, kind=kind), int(usable.sum())
 
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
+        """Forecasts in the precision of the settings."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             y: Tensor = self.model(x, **covariates)
         return y.to(x.dtype)
@@ -175,16 +188,15 @@ class ForecastModule(lightning.LightningModule):
         self._valid_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
-        """Add up the loss so that every known value counts the same, whatever the batch size."""
-        x, y, *rest = batch
+        """Add up the loss so that every value counts the same, whatever the batch size."""
+        x, y, *covariates = batch
         if len(x):
-            loss, count = self.judge(x, y, *rest)
-            self._valid_sum += torch.stack(
-                (loss.double() * count, self._valid_sum.new_tensor(count))
-            )
+            loss, count = self.judge(x, y, *covariates)
+            total = loss.double() * count
+            self._valid_sum += torch.stack((total, self._valid_sum.new_tensor(count)))
 
     def on_train_epoch_end(self) -> None:
-        """Book the epoch, keep the best weights, stop when patience is over."""
+        """Record the epoch, keep the best weights, stop when patience is over."""
         progress = self.progress
         score = None
         train_sum = self.team.total(self._train_sum)
@@ -192,36 +204,42 @@ class ForecastModule(lightning.LightningModule):
         train_loss = float(train_sum[0] / train_sum[1])
         if valid_sum[1] > 0:
             score = float(valid_sum[0] / valid_sum[1])
-        if not math.isfinite(train_loss) or not math.isfinite(0.0 if score is None else score):
+        if not math.isfinite(train_loss) or not math.isfinite(score or 0.0):
             raise ValueError(
                 f"the loss became {train_loss} in epoch {progress.epoch + 1}; lower learning_rate"
                 f" ({self.highest_rate}) or look for extreme values in the data"
             )
         rate = self.rate(progress.step - 1)
         progress.epoch += 1
-        progress.history.append(
-            {
-                "epoch": progress.epoch,
-                "train_loss": train_loss,
-                "valid_loss": score,
-                "learning_rate": rate,
-            }
-        )
+        record = {
+            "epoch": progress.epoch,
+            "train_loss": train_loss,
+            "valid_loss": score,
+            "learning_rate": rate,
+        }
+        progress.history.append(record)
+        self._keep_best(score)
+        if self.line is not None:
+            self.line.draw(progress.epoch, progress.step, train_loss, score)
+        for action in self.after_epoch:
+            action(self)
+
+    # Lightning's EarlyStopping takes as long (40 epochs: .326 s with it, .329 s without). It would
+    # make the comparison a second time, keeps no weights, ends on a loss of NaN without an error,
+    # and has a state of its own, which a resumed fit would have to restore. ModelCheckpoint keeps
+    # the best weights in files, which a fit writes only where it is asked to.
+    def _keep_best(self, score: float | None) -> None:
+        """Keep weights that are better than all before, and stop when patience is over."""
+        progress = self.progress
         if score is None or progress.best_score is None or score < progress.best_score:
             progress.best_epoch = progress.epoch
             progress.best_score = score
             self.best = copy.deepcopy(self.model.state_dict())
         patience = self.config.patience
-        if (
-            score is not None
-            and patience is not None
-            and progress.epoch - progress.best_epoch >= patience
-        ):
+        if score is None or patience is None:
+            return
+        if progress.epoch - progress.best_epoch >= patience:
             self.trainer.should_stop = True
-        if self.line is not None:
-            self.line.draw(progress.epoch, progress.step, train_loss, score)
-        for action in self.after_epoch:
-            action(self)
 
 
 def train(
@@ -237,8 +255,7 @@ def train(
     processes: DDPSettings | None = None,
     after_epoch: Callable[[ForecastModule], None] | None = None,
 ) -> Progress:
-    """Train ``model`` in place and leave the weights that were best on the validation windows in
-    it.
+    """Train ``model`` in place; it then holds the weights with the least validation loss.
 
     Args:
         model: Maps ``[B, T, C]`` to ``[B, F, C]``, or to the parameters of its head,
@@ -269,22 +286,20 @@ def train(
     if config.skip_level is not None:
         check_blocks(valid_windows, config.skip_level)
     if processes is not None and processes.starts_some:
-        told = {
+        options = {
             "generators": generators,
             "device": device,
             "checkpoint": checkpoint,
             "title": title,
         }
-        job = (model, (train_windows, valid_windows, config), told)
+        job = (model, (train_windows, valid_windows, config), options)
         weights, progress = run_processes(_train_here, job, processes, device)
         model.load_state_dict(weights)
         model.to(device).eval()
         return cast(Progress, progress)
-    team = (
-        Team(device=device)
-        if processes is None or not processes.joins_some
-        else processes.join(device)
-    )
+    team = Team(device=device)
+    if processes is not None and processes.joins_some:
+        team = processes.join(device)
     train_windows = train_windows.repeated(config.n_passes(len(train_windows)))
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
     if valid_windows is not None:
@@ -303,7 +318,8 @@ def train(
         _run(module, (train_windows, valid_windows), title, processes)
     set_generator(model, None)
     model.load_state_dict(module.best)
-    model.to(team.device).eval()  # Lightning leaves the network on the CPU
+    # Lightning leaves the network on the CPU.
+    model.to(team.device).eval()
     if config.skip_level is not None and valid_windows is not None:
         _keep_start_unless_better(module, start, valid_windows, config.skip_level)
     return module.progress
@@ -312,11 +328,10 @@ def train(
 def _keep_start_unless_better(
     module: ForecastModule, start: Mapping[str, Tensor], windows: WindowBatches, level: float
 ) -> None:
-    """Put the weights of the start back where the best ones, which the network holds, are not
-    clearly better.
+    """Restore the weights of the start where the best ones are not clearly better.
 
-    They are judged on validation windows, or one process's share of them: all processes come to the
-    same end.
+    The network holds the best ones. Both are judged on validation windows, or one process's share
+    of them: all processes come to the same end.
     """
     team = module.team
     progress = module.progress
@@ -330,12 +345,15 @@ def _keep_start_unless_better(
     if clearly_lower(best, first, level):
         module.model.load_state_dict(module.best)
     else:
-        progress.best_epoch, progress.best_score = 0, float(first[0].sum() / first[1].sum())
+        progress.best_epoch = 0
+        progress.best_score = float(first[0].sum() / first[1].sum())
 
 
 def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
-    """Go on from where a checkpoint stands, and keep it; True when training had already stopped
-    there.
+    """Go on from a checkpoint, and write each epoch there.
+
+    Returns:
+        Whether training had already stopped.
     """
     optimiser = module.configure_optimizers()
     done = checkpoint.resume(module, optimiser)
@@ -351,10 +369,10 @@ def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
 
 
 def _train_here(
-    model: nn.Module, given: tuple[Any, ...], told: dict[str, Any]
+    model: nn.Module, windows_and_config: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[dict[str, Tensor], Progress]:
-    """What each process of a training in several does."""
-    progress = train(model, *given, **told, processes=DDPSettings())
+    """Train as one of several processes."""
+    progress = train(model, *windows_and_config, **options, processes=DDPSettings())
     return model.cpu().state_dict(), progress
 
 
@@ -364,10 +382,10 @@ def _run(
     title: str | None,
     processes: DDPSettings | None,
 ) -> None:
-    """Hand the epochs that are left to Lightning, without its words and without its way to end the
-    process.
-    """
-    config, progress, (train, valid) = module.config, module.progress, windows
+    """Train the epochs that are left, silently, and without Lightning's way to end the process."""
+    config = module.config
+    progress = module.progress
+    train_windows, valid_windows = windows
     shown = progress_line(
         title if module.team.rank == 0 else None,
         n_epochs=config.n_epochs,
@@ -377,55 +395,51 @@ def _run(
     with silenced(*LIGHTNING), _ONE_WARNING, shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
+            **_SWITCHED_OFF,
             max_epochs=config.n_epochs - progress.epoch,
-            gradient_clip_val=1.0,
-            limit_val_batches=0 if valid is None else 1.0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
+            gradient_clip_val=_GRADIENT_NORM,
+            limit_val_batches=0 if valid_windows is None else 1.0,
         )
         with interruptible():
-            trainer.fit(module, train, [] if valid is None else valid)  # Lightning warns of None
+            # Lightning warns of None.
+            trainer.fit(module, train_windows, [] if valid_windows is None else valid_windows)
         if module.line is not None:
-            early = (
-                "stopped by max_time"
-                if progress.timed_out
-                else f"stopped, best was epoch {progress.best_epoch}"
-            )
-            module.line.finish("done" if progress.epoch == config.n_epochs else early)
+            module.line.finish(_ending(progress, config.n_epochs))
+
+
+def _ending(progress: Progress, n_epochs: int) -> str:
+    """Words that end the progress line."""
+    if progress.epoch == n_epochs:
+        return "done"
+    if progress.timed_out:
+        return "stopped by max_time"
+    return f"stopped, best was epoch {progress.best_epoch}"
 
 
 def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
-    """Where Lightning computes: on this process's device, beside the other processes if there are
-    some.
-    """
+    """Device and processes on which Lightning computes."""
     device = team.device
-    accelerator = "gpu" if device.type == "cuda" else device.type
+    is_cuda = device.type == "cuda"
+    places: dict[str, Any] = {"accelerator": "gpu" if is_cuda else device.type}
     if processes is None or not processes.joins_some:
-        return {
-            "accelerator": accelerator,
-            "devices": [device.index or 0] if device.type == "cuda" else 1,
-        }
-    return {
-        "accelerator": accelerator,
-        "devices": team.local_size,
-        "num_nodes": team.size // team.local_size,
-        "strategy": DDPStrategy(
-            cluster_environment=TorchElasticEnvironment(),
-            process_group_backend=processes.backend_for(device),
-        ),
-        "use_distributed_sampler": False,  # batches are shared out before they get here
-    }
+        places["devices"] = [device.index or 0] if is_cuda else 1
+        return places
+    places["devices"] = team.local_size
+    places["num_nodes"] = team.size // team.local_size
+    places["strategy"] = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(),
+        process_group_backend=processes.backend_for(device),
+    )
+    # Batches are shared out before they get here.
+    places["use_distributed_sampler"] = False
+    return places
 
 
 class _OneWarning:
-    """Ignores one known warning while any fit runs, in any thread, and leaves the user's filters as
-    they were.
+    """Ignores one warning while any fit runs, in any thread.
 
-    ``warnings.catch_warnings`` would restore a stale list when two threads leave it in another
-    order.
+    The filters of the user stay as they were. ``warnings.catch_warnings`` would restore a stale
+    list when two threads leave it in another order.
     """
 
     # Lightning up to 2.6 asks torch 2.9 and later for a class they call deprecated (its issue

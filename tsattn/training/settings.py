@@ -1,4 +1,4 @@
-"""How a network learns: the settings of a fit."""
+"""Settings that decide how a network learns."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from tsattn.settings import Settings
 LOSSES = ("mse", "mae", "huber")
 SCALES = ("window", "series")
 SKIPS = (True, False, "least_squares")
-# What no max_epochs stands for: epochs, and steps that each of them has at least.
+# Epochs where max_epochs is None.
 _EPOCHS = 10
+# Steps of each of these epochs at least.
 _LEAST_STEPS = 30
 
 
@@ -38,7 +39,7 @@ class Training(Settings):
             early.
         linear_skip: Add a linear map from window to horizon to a transformer, learnt with the rest.
             ``"least_squares"`` solves it once on the training windows and holds it, so that the
-            transformer learns what it leaves over; for points, quantiles, ``"student_t"`` and
+            transformer learns the rest; for points, quantiles, ``"student_t"`` and
             ``"normal"``.
         skip_rate: Factor of the learning rate for a map that is learnt.
         skip_level: Percent of confidence, such as 95, with which the validation windows must show
@@ -93,10 +94,10 @@ class Training(Settings):
             raise ValueError(
                 f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}"
             )
-        for name in ("batch_size", "max_epochs", "patience"):
-            value = getattr(self, name)
-            if value is not None or name == "batch_size":
-                check_whole(name, value)
+        check_whole("batch_size", self.batch_size)
+        for name in ("max_epochs", "patience"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if self.precision not in (None, "bf16"):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
@@ -129,11 +130,8 @@ class Training(Settings):
         if self.learning_rate is not None:
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
-            if (
-                not isinstance(value, Real)
-                or not 0 <= value < math.inf
-                or (name.endswith("_rate") and value == 0)
-            ):
+            is_finite = isinstance(value, Real) and 0 <= value < math.inf
+            if not is_finite or (name.endswith("_rate") and value == 0):
                 raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
 
     @property
