@@ -33,7 +33,7 @@ _MILLIONS |= {
     "toto-2-22m": 22,
 }
 _MILLIONS |= {"kairos_10m": 10, "yinglong_6m": 6, "timesfm-2.5": 200, "sundial_base": 128}
-_MILLIONS |= {"reverso": 2.6, "reverso_small": 0.55, "reverso_nano": 0.2, "flowstate-r1.1": 9}
+_MILLIONS |= {"reverso": 2.6, "flowstate-r1.1": 9}
 # Shipped weights by the digits that a record has of their numbers.
 NAMES = {"5b2e9a": "zero-4", "db49cd": "zero-small-2"}
 _SAW = "† saw test data or was trained on some tasks."
