@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -295,9 +295,9 @@ def _wall(times: pd.DatetimeIndex) -> np.ndarray:
 
 def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
     """Days since 1970 of the day that the rule names, in months since 1970-01."""
+    roll: Literal["forward", "backward"] = "forward"
     if rule.endswith("S"):
         day = month.astype("M8[M]").astype("M8[D]")
-        roll = "forward"
     else:
         next_month = (month + 1).astype("M8[M]")
         day = next_month.astype("M8[D]") - 1
