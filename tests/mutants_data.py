@@ -79,24 +79,24 @@ MUTANTS = [
     Mutant(
         COLUMNS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD
     ),
-    Mutant(COLUMNS, "if stamps.notna().mean() > 0.9:", "if stamps.notna().all():", ODD),
-    Mutant(COLUMNS, "(years or digits > 4)", "digits > 4", ODD),
-    Mutant(COLUMNS, "3 * int(m[2] or m[3]) - 2:02", "3 * int(m[2] or m[3]):02", ODD),
+    Mutant(COLUMNS, "if stamps.notna().mean() > _DATE_SHARE:", "if stamps.notna().all():", ODD),
+    Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
+    Mutant(COLUMNS, "3 * number - 2:02", "3 * number:02", ODD),
     Mutant(
         COLUMNS,
-        'None if numbers is None or unit == "integer" else',
-        "None if numbers is None else",
+        'if unit != "integer":',
+        "if True:",
         ODD,
     ),
-    Mutant(COLUMNS, "< 0.002", "< 0.05", ODD),
-    Mutant(COLUMNS, "(called or (rising and _is_even(", "(called or rising or (_is_even(", ODD),
-    Mutant(COLUMNS, "return inside and (", "return inside and not (", ODD),
-    Mutant(COLUMNS, "pd.Index(numbers).is_unique if", "True if", ODD),
-    Mutant(COLUMNS, "len(levels) != 2 or len(dated) != 1", "len(dated) < 1", ODD),
+    Mutant(COLUMNS, "_DECIMAL_YEAR_ERROR = 0.002", "_DECIMAL_YEAR_ERROR = 0.05", ODD),
+    Mutant(COLUMNS, "return rising and _is_even(", "return rising or _is_even(", ODD),
+    Mutant(COLUMNS, 'return part == "year" or', 'return part != "year" and', ODD),
+    Mutant(COLUMNS, "return pd.Index(numbers).is_unique", "return True", ODD),
+    Mutant(COLUMNS, "len(levels) != 2 or len(time_levels) != 1", "len(time_levels) < 1", ODD),
     Mutant(
         COLUMNS,
-        "names.sort(key=lambda name: -SequenceMatcher",
-        "names.sort(key=lambda name: SequenceMatcher",
+        "pattern).ratio(), reverse=True",
+        "pattern).ratio(), reverse=False",
         ODD,
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = [
     # future tables
     Mutant(
         COLUMNS,
-        "if found[0] != found[1]:",
-        "if found[0] > found[1]:",
+        "if n_matches[0] != n_matches[1]:",
+        "if n_matches[0] > n_matches[1]:",
         f"{ANSWERS}::test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end",
     ),
     Mutant(

@@ -96,8 +96,8 @@ MUTANTS = [
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
     Mutant(
         "tsattn/data/windows.py",
-        "known = (places >= 0)[:, None]",
-        "known = (places >= -1)[:, None]",
+        "has_place = (places >= 0)[:, None]",
+        "has_place = (places >= -1)[:, None]",
         ESTIMATOR,
     ),
     Mutant(
@@ -365,8 +365,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "& (quarter == k)",
-        "& (quarter <= k)",
+        "& (part == k)",
+        "& (part <= k)",
         "tests/data/test_windows.py",
     ),
     Mutant(

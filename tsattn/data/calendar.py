@@ -1,4 +1,4 @@
-"""The frequency that stamps follow, and the stamps that come next.
+"""Functions that read or infer a frequency, check stamps against it and continue them.
 
 A frequency is a :class:`Grid`: stamps become whole positions on it (:func:`locate`) and positions
 become stamps (:func:`stamps_at`), both for whole arrays. Days and longer steps are counted on the
@@ -12,25 +12,35 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, Name
 
-_DAY = 86_400_000_000_000  # nanoseconds
-_LAST = 2**63 - 86_400_000_000_000  # so that no rounding of a float and no time zone leaves int64
-_CLOCK = {
-    "D": _DAY,
-    "h": _DAY // 24,
-    "min": _DAY // 1440,
+_DAY_NANOSECONDS = 86_400_000_000_000
+# Last stamp in nanoseconds since 1970: neither a rounded float nor a time zone leaves int64 then.
+_LAST_TICK = 2**63 - _DAY_NANOSECONDS
+# The shortest day of a time zone, in hours: clocks go forward by one hour.
+_SHORTEST_DAY_HOURS = 23
+# The shortest month is 28 days; its last business day can come two days earlier.
+_SHORTEST_MONTH_DAYS = 26
+# Least share of stamps on the same day of the month, for steps of unequal length in days.
+_MONTH_SHARE = 0.5
+# Weekday (Monday 0) of 1970-01-01, a Thursday.
+_FIRST_WEEKDAY = 3
+_UNIT_NANOSECONDS = {
+    "D": _DAY_NANOSECONDS,
+    "h": _DAY_NANOSECONDS // 24,
+    "min": _DAY_NANOSECONDS // 1440,
     "s": 10**9,
     "ms": 10**6,
     "us": 10**3,
     "ns": 1,
 }
-_OLD = {  # spellings of older pandas
+# Spellings of older pandas.
+_OLD_ALIASES = {
     "H": "h",
     "T": "min",
     "S": "s",
@@ -53,9 +63,10 @@ _OLD = {  # spellings of older pandas
 }
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_SPAN = {"M": 1, "Q": 3, "Y": 12}  # months
-_RULES = ("S", "E", "BS", "BE")  # first day, last day, first and last business day of the month
-_PIECE = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Za-z]{3}))?")
+_UNIT_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+# First day, last day, first business day and last business day of the month.
+_RULES = ("S", "E", "BS", "BE")
+_ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Za-z]{3}))?")
 
 
 @dataclass(frozen=True)
@@ -81,49 +92,65 @@ class Grid:
     rule: str = ""
 
 
-def _named(count: int, name: str) -> str:
-    return name if count == 1 else f"{count}{name}"
+def _multiple(count: int, alias: str) -> str:
+    return alias if count == 1 else f"{count}{alias}"
 
 
 def _tick_grid(nanoseconds: int) -> Grid:
-    if nanoseconds % _DAY == 0:
-        return Grid(_named(nanoseconds // _DAY, "D"), "day", nanoseconds // _DAY)
-    unit, size = next((u, s) for u, s in _CLOCK.items() if nanoseconds % s == 0)
-    return Grid(_named(nanoseconds // size, unit), "tick", nanoseconds)
+    """Grid of whole days, or of elapsed time in the largest unit that divides the step."""
+    days, rest = divmod(nanoseconds, _DAY_NANOSECONDS)
+    if rest == 0:
+        return Grid(_multiple(days, "D"), "day", days)
+    units = _UNIT_NANOSECONDS.items()
+    unit, size = next(pair for pair in units if nanoseconds % pair[1] == 0)
+    alias = _multiple(nanoseconds // size, unit)
+    return Grid(alias, "tick", nanoseconds)
 
 
 def _week_grid(count: int, weekday: int) -> Grid:
-    return Grid(_named(count, f"W-{_WEEKDAYS[weekday]}"), "day", 7 * count, 7, weekday)
+    alias = _multiple(count, f"W-{_WEEKDAYS[weekday]}")
+    return Grid(alias, "day", 7 * count, 7, weekday)
 
 
 def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
-    """Months, quarters or years; ``month`` (January 0) is one of those that carry a stamp."""
-    span = _SPAN[unit]
-    name = rule[:-1] + unit + rule[-1]
+    """Grid of months, quarters or years; ``month`` (January 0) is one of those with a stamp."""
+    span = _UNIT_MONTHS[unit]
+    alias = rule[:-1] + unit + rule[-1]
     anchor = month % span
-    if unit == "Q":  # the default quarters of pandas start in January and end in December
-        name += f"-{_MONTHS[11 if rule.endswith('E') and anchor == 2 else anchor]}"
-    if unit == "Y":
-        name += f"-{_MONTHS[anchor]}"
-    return Grid(_named(count, name), "month", span * count, span, anchor, rule)
+    if unit != "M":
+        named_month = anchor
+        # The default quarters of pandas end in December, not in March.
+        if unit == "Q" and anchor == 2 and rule.endswith("E"):
+            named_month = 11
+        alias += f"-{_MONTHS[named_month]}"
+    return Grid(_multiple(count, alias), "month", span * count, span, anchor, rule)
 
 
 def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
-    """Grid of one alias that is no clock time, or None when there is no such alias."""
+    """Grid of an alias that is no clock time; None if there is no such alias."""
     if name == "B" and not anchor:
-        return Grid(_named(count, "B"), "business", count)
-    if name == "W" and (anchor or "SUN") in _WEEKDAYS:
-        return _week_grid(count, _WEEKDAYS.index(anchor or "SUN"))
+        return Grid(_multiple(count, "B"), "business", count)
+    if name == "W":
+        weekday = anchor or "SUN"
+        if weekday in _WEEKDAYS:
+            return _week_grid(count, _WEEKDAYS.index(weekday))
     unit = name.removeprefix("B")[:-1]
-    rule = ("B" if name.startswith("B") else "") + name[-1]
-    if unit not in _SPAN or rule not in _RULES or (unit == "M" and anchor):
+    rule = name[-1]
+    if name.startswith("B"):
+        rule = "B" + rule
+    if unit not in _UNIT_MONTHS or rule not in _RULES:
         return None
-    month = anchor or ("DEC" if rule.endswith("E") else "JAN")
-    return _month_grid(count, unit, rule, _MONTHS.index(month)) if month in _MONTHS else None
+    if unit == "M" and anchor:
+        return None
+    default = "DEC" if rule.endswith("E") else "JAN"
+    month = anchor or default
+    if month not in _MONTHS:
+        return None
+    return _month_grid(count, unit, rule, _MONTHS.index(month))
 
 
 def parse_freq(freq: Any) -> Grid:
-    """Read a frequency as people write it, in old and new spellings, without warnings.
+    """Read a frequency in old or new spelling, without warnings.
 
     Args:
         freq: Positive integer (integer time), pandas alias with an optional whole multiple (``"h"``
@@ -140,27 +167,22 @@ def parse_freq(freq: Any) -> Grid:
         >>> parse_freq("60T").alias, parse_freq("QS").alias, parse_freq("M").alias
         ('h', 'QS-JAN', 'ME')
     """
-    text = freq
+    value = freq
     if isinstance(freq, timedelta | np.timedelta64):
-        text = f"{pd.Timedelta(freq).value}ns"
+        value = f"{pd.Timedelta(freq).value}ns"
     elif isinstance(freq, pd.DateOffset | pd.offsets.BaseOffset):
-        text = freq.freqstr
-    if isinstance(text, str) and text.strip().isdigit():
-        text = int(text)
+        value = freq.freqstr
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
     grid = None
-    if isinstance(text, int | np.integer) and not isinstance(text, bool):
-        grid = Grid(int(text), "integer", int(text))
-    elif isinstance(text, str):
-        text = text.strip()
-        found = list(_PIECE.finditer(text))
-        pieces = [(int(m[1] or 1), _OLD.get(m[2], m[2]), (m[3] or "").upper()) for m in found]
-        if "".join(m[0] for m in found) == text and pieces:
-            if all(name in _CLOCK and not anchor for _, name, anchor in pieces):
-                total = sum(count * _CLOCK[name] for count, name, _ in pieces)
-                grid = _tick_grid(total) if total > 0 else None
-            elif len(pieces) == 1:
-                grid = _anchored_grid(*pieces[0])
-    if grid is None or not 0 < grid.step < 2**63 // (_DAY if grid.unit == "day" else 1):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        step = int(value)
+        grid = Grid(step, "integer", step)
+    elif isinstance(value, str):
+        grid = _alias_grid(value.strip())
+    # A step of days is counted in nanoseconds too, which must fit into int64.
+    step_nanoseconds = _DAY_NANOSECONDS if grid is not None and grid.unit == "day" else 1
+    if grid is None or not 0 < grid.step < 2**63 // step_nanoseconds:
         raise InputError(
             Name("freq"),
             " must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
@@ -168,6 +190,25 @@ def parse_freq(freq: Any) -> Grid:
             " number rows of other rules as integer time",
         )
     return grid
+
+
+def _alias_grid(text: str) -> Grid | None:
+    """Grid of a pandas alias, or of clock times in a row such as ``1h30min``; None for others."""
+    matches = list(_ALIAS.finditer(text))
+    if not matches or "".join(match[0] for match in matches) != text:
+        return None
+    parts = []
+    for match in matches:
+        count = int(match[1] or 1)
+        name = _OLD_ALIASES.get(match[2], match[2])
+        anchor = (match[3] or "").upper()
+        parts.append((count, name, anchor))
+    if all(name in _UNIT_NANOSECONDS and not anchor for _, name, anchor in parts):
+        total = sum(count * _UNIT_NANOSECONDS[name] for count, name, _ in parts)
+        return _tick_grid(total) if total > 0 else None
+    if len(parts) > 1:
+        return None
+    return _anchored_grid(*parts[0])
 
 
 def season_length(freq: str | int) -> int:
@@ -182,10 +223,16 @@ def season_length(freq: str | int) -> int:
         1; 1 where no whole number of steps makes a season, below a minute, and for integer time.
     """
     grid = parse_freq(freq)
-    if grid.unit == "tick":
-        return _DAY // grid.step if grid.step >= _CLOCK["min"] and _DAY % grid.step == 0 else 1
-    season = {"day": 364 if grid.modulus == 7 else 7, "business": 5, "month": 12}.get(grid.unit, 1)
-    return max(1, season // grid.step) if season % grid.step == 0 else 1
+    if grid.unit == "tick" and grid.step < _UNIT_NANOSECONDS["min"]:
+        return 1
+    seasons = {"tick": _DAY_NANOSECONDS, "day": 7, "business": 5, "month": 12}
+    season = seasons.get(grid.unit, 1)
+    if grid.modulus == 7:
+        # The season of weeks is a year of 52 of them.
+        season = 364
+    if season % grid.step != 0:
+        return 1
+    return season // grid.step
 
 
 def calendar_cycles(freq: str | int) -> tuple[int, ...]:
@@ -203,25 +250,29 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
         (672, 96)
     """
     grid = parse_freq(freq)
-    week = {"tick": 7 * _DAY, "day": 7 if grid.modulus == 1 else 0, "business": 5}.get(grid.unit, 0)
-    day = _DAY if grid.unit == "tick" else 0
-    return tuple(
-        cycle // grid.step for cycle in (week, day) if cycle > grid.step and cycle % grid.step == 0
-    )
+    lengths: tuple[int, ...] = ()
+    if grid.unit == "tick":
+        lengths = (7 * _DAY_NANOSECONDS, _DAY_NANOSECONDS)
+    elif grid.unit == "day" and grid.modulus == 1:
+        lengths = (7,)
+    elif grid.unit == "business":
+        lengths = (5,)
+    step = grid.step
+    return tuple(length // step for length in lengths if length > step and length % step == 0)
 
 
 def ticks(times: pd.Index) -> np.ndarray:
     """Stamps as nanoseconds since 1970 in UTC, integers as they are; int64, to be read only."""
     if not isinstance(times, pd.DatetimeIndex):
         return times.to_numpy(dtype=np.int64)
-    times = times if times.unit == "ns" else times.as_unit("ns")  # which would make a copy
+    if times.unit != "ns":
+        # as_unit copies even where the unit is the same.
+        times = times.as_unit("ns")
     return times.to_numpy(dtype="datetime64[ns]").view(np.int64)
 
 
 def clock_of(times: pd.Index, grid: Grid) -> np.ndarray:
-    """The int64 coordinate on which the grid is even: integers, elapsed or wall-clock
-    nanoseconds.
-    """
+    """Integers, elapsed or wall-clock nanoseconds, in which the grid has equal steps."""
     if not isinstance(times, pd.DatetimeIndex) or grid.unit == "tick":
         return ticks(times)
     return _wall(times.as_unit("ns"))
@@ -237,38 +288,51 @@ def _wall(times: pd.DatetimeIndex) -> np.ndarray:
         return ticks(times)
     wall = ticks(times.tz_localize(None))
     before = ticks((times - pd.Timedelta(1, "ns")).tz_localize(None))
-    opens_day = before // _DAY != wall // _DAY
-    return np.where(opens_day, wall // _DAY * _DAY, wall)
+    day = wall // _DAY_NANOSECONDS
+    opens_day = before // _DAY_NANOSECONDS != day
+    return np.where(opens_day, day * _DAY_NANOSECONDS, wall)
 
 
 def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
-    """Days since 1970 of the rule's day in months since 1970-01."""
+    """Days since 1970 of the day that the rule names, in months since 1970-01."""
+    roll: Literal["forward", "backward"] = "forward"
     if rule.endswith("S"):
         day = month.astype("M8[M]").astype("M8[D]")
     else:
-        day = (month + 1).astype("M8[M]").astype("M8[D]") - 1
+        next_month = (month + 1).astype("M8[M]")
+        day = next_month.astype("M8[D]") - 1
+        roll = "backward"
     if rule.startswith("B"):
-        day = np.busday_offset(day, 0, roll="forward" if rule == "BS" else "backward")
+        day = np.busday_offset(day, 0, roll=roll)
     return day.astype(np.int64)
 
 
+def _weekday(day: np.ndarray) -> np.ndarray:
+    """Weekday (Monday 0) of days since 1970."""
+    return (day + _FIRST_WEEKDAY) % 7
+
+
 def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970 as the grid's own units since 1970, and whether the calendar allows a stamp
-    there.
+    """Convert days since 1970 to units of the grid since 1970.
+
+    Returns:
+        The units, and whether the calendar allows a stamp on the day.
     """
     if grid.unit == "day":
-        return day, (
-            (day + 3) % 7 == grid.anchor if grid.modulus == 7 else np.ones(len(day), dtype=bool)
-        )
+        if grid.modulus == 7:
+            return day, _weekday(day) == grid.anchor
+        return day, np.ones(len(day), dtype=bool)
     date = day.astype("M8[D]")
     if grid.unit == "business":
         return np.busday_count(np.datetime64(0, "D"), date), np.is_busday(date)
     month = date.astype("M8[M]").astype(np.int64)
-    return month, (month % grid.modulus == grid.anchor) & (_rule_day(month, grid.rule) == day)
+    allowed = month % grid.modulus == grid.anchor
+    allowed &= _rule_day(month, grid.rule) == day
+    return month, allowed
 
 
 def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Where stamps lie on a grid that starts at the first stamp of their series.
+    """Positions of stamps on a grid that starts at the first stamp of their series.
 
     Args:
         times: [rows] stamps.
@@ -283,31 +347,28 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     if grid.unit in ("integer", "tick"):
         position, rest = np.divmod(clock - clock[firsts], grid.step)
         return position, rest == 0
-    day, hour = np.divmod(clock, _DAY)
+    day, hour = np.divmod(clock, _DAY_NANOSECONDS)
     count, allowed = _count(day, grid)
     position, rest = np.divmod(count - count[firsts], grid.step)
     allowed &= rest == 0
     exact = allowed & (hour == hour[firsts])
+    # A stamp in an hour that clocks skip is moved to the moment at which they resume.
     retry = np.flatnonzero(allowed & ~exact)
     stamps = cast(pd.DatetimeIndex, times)
-    if (
-        len(retry) and stamps.tz is not None
-    ):  # an hour that the clock skipped stands where the clock resumed
+    if len(retry) and stamps.tz is not None:
         built = stamps_at(clock[firsts[retry]], position[retry], grid, stamps)
         exact[retry] = built == stamps[retry]
     return position, exact
 
 
 def _check_reach(last: float, limit: int, grid: Grid) -> None:
-    """Refuse stamps after the last one that int64 can count: sums would come out as stamps of the
-    past.
-    """
+    """Refuse stamps after the last one that int64 can count; sums beyond it become negative."""
     if last > limit:
-        end, kind = (
-            (limit, "integer time")
-            if grid.unit == "integer"
-            else ("2262-04-10", "stamps in nanoseconds")
-        )
+        end = "2262-04-10"
+        kind = "stamps in nanoseconds"
+        if grid.unit == "integer":
+            end = str(limit)
+            kind = "integer time"
         raise ValueError(
             f"the rows asked for reach beyond {end}, where {kind} must end; shorten the horizon, or"
             f" correct the last stamp or the frequency {grid.alias!r}"
@@ -319,28 +380,34 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
     of ``like``.
 
     Raises:
-        ValueError: If they reach beyond the last stamp that there is.
+        ValueError: If a stamp lies after the last one that int64 can count.
     """
     if grid.unit in ("integer", "tick") and len(clock):
-        _check_reach((clock + position * float(grid.step)).max(), _LAST, grid)
+        # A float does not overflow.
+        last = (clock + position * float(grid.step)).max()
+        _check_reach(last, _LAST_TICK, grid)
     if grid.unit == "integer":
         return pd.Index(clock + position * grid.step)
     like = cast(pd.DatetimeIndex, like)
     if grid.unit == "tick":
-        built = pd.DatetimeIndex((clock + position * grid.step).view("M8[ns]"))
-        built = built if like.tz is None else built.tz_localize("UTC").tz_convert(like.tz)
+        nanoseconds = clock + position * grid.step
+        built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
+        if like.tz is not None:
+            built = built.tz_localize("UTC").tz_convert(like.tz)
         return built.as_unit(like.unit)
-    day, hour = np.divmod(clock, _DAY)
-    count = _count(day, grid)[0] + position * grid.step
+    start_day, hour = np.divmod(clock, _DAY_NANOSECONDS)
+    start_count, _ = _count(start_day, grid)
+    count = start_count + position * grid.step
+    day = count
     if grid.unit == "business":
         day = np.busday_offset(np.datetime64(0, "D"), count, roll="forward").astype(np.int64)
-    else:
-        day = _rule_day(count, grid.rule) if grid.unit == "month" else count
-    _check_reach(day.max(initial=0), _LAST // _DAY, grid)
-    built = pd.DatetimeIndex((day * _DAY + hour).view("M8[ns]"))
-    if (
-        like.tz is not None
-    ):  # an hour that comes twice means the first, a skipped one the moment clocks resume
+    elif grid.unit == "month":
+        day = _rule_day(count, grid.rule)
+    _check_reach(day.max(initial=0), _LAST_TICK // _DAY_NANOSECONDS, grid)
+    nanoseconds = day * _DAY_NANOSECONDS + hour
+    built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
+    if like.tz is not None:
+        # A repeated hour means its first occurrence, a skipped hour the moment clocks resume.
         first = np.ones(len(built), dtype=bool)
         built = built.tz_localize(like.tz, ambiguous=first, nonexistent="shift_forward")
     return built.as_unit(like.unit)
@@ -348,12 +415,10 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
 
 def check_kind(times: pd.Index, grid: Grid) -> None:
     """Refuse a calendar frequency on integer time, and the reverse."""
-    if isinstance(times, pd.DatetimeIndex) == (grid.unit == "integer"):
-        kind, fix = (
-            ("stamps", "an alias such as 'h'")
-            if grid.unit == "integer"
-            else ("integers", "the integer step")
-        )
+    counts_integers = grid.unit == "integer"
+    if isinstance(times, pd.DatetimeIndex) == counts_integers:
+        kind = "stamps" if counts_integers else "integers"
+        fix = "an alias such as 'h'" if counts_integers else "the integer step"
         raise InputError(
             f"freq {grid.alias!r} does not fit a time column of {kind}; pass {fix}",
             InPython(", or freq=None to infer"),
@@ -391,20 +456,24 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
             f"the stamp {distinct[~exact][0]} does not lie on frequency {grid.alias!r}, so nothing"
             " follows it there; pass the frequency of the data"
         )
-    ahead = np.tile(np.arange(1, n_steps + 1), len(distinct))
-    built = stamps_at(np.repeat(clock_of(distinct, grid), n_steps), ahead, grid, distinct)
-    return built[(codes[:, None] * n_steps + np.arange(n_steps)).ravel()]
+    # Many series end at the same stamp, so the steps after a distinct one are computed once.
+    steps = np.tile(np.arange(1, n_steps + 1), len(distinct))
+    clock = np.repeat(clock_of(distinct, grid), n_steps)
+    built = stamps_at(clock, steps, grid, distinct)
+    rows = codes[:, None] * n_steps + np.arange(n_steps)  # [N F]
+    return built[rows.ravel()]
 
 
 def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
-    """Series that have steps, and the lower median step of each: neither gaps nor strays
-    move it.
+    """Series that have steps, and the lower median of their steps, which gaps and single wrong
+    stamps do not change.
     """
     counts = np.bincount(owner, minlength=n_series)
-    has = np.flatnonzero(counts)
+    series = np.flatnonzero(counts)
     ordered = steps[np.lexsort((steps, owner))]
     first = np.cumsum(counts) - counts
-    return has, ordered[first[has] + (counts[has] - 1) // 2]
+    middle = first + (counts - 1) // 2
+    return series, ordered[middle[series]]
 
 
 def _commonest(values: np.ndarray) -> int:
@@ -414,12 +483,12 @@ def _commonest(values: np.ndarray) -> int:
 
 
 def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) -> Grid:
-    """The frequency that most series follow; :func:`place` then holds all of them to it.
+    """The frequency that most series follow; :func:`place` then checks all of them.
 
     Args:
         times: [rows] stamps, ascending within each series and without duplicates.
         starts: [N + 1] rows at which series start.
-        name: What to call series n in an error.
+        name: Function that names series n in an error.
 
     Raises:
         ValueError: If no series has two stamps.
@@ -435,58 +504,75 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
         )
 
     def common(clock: np.ndarray) -> int:
-        return _commonest(_typical(np.diff(clock)[inner], owner[1:][inner], n_series)[1])
+        steps = np.diff(clock)
+        _, medians = _typical(steps[inner], owner[1:][inner], n_series)
+        return _commonest(medians)
 
     if not isinstance(times, pd.DatetimeIndex):
         step = common(times.to_numpy(dtype=np.int64))
         return Grid(step, "integer", step)
     elapsed = common(ticks(times))
-    if elapsed < 23 * _CLOCK["h"]:  # the shortest day of a time zone
+    if elapsed < _SHORTEST_DAY_HOURS * _UNIT_NANOSECONDS["h"]:
         return _tick_grid(elapsed)
     wall = _wall(times.as_unit("ns"))
-    days, rest = divmod(common(wall), _DAY)
+    days, rest = divmod(common(wall), _DAY_NANOSECONDS)
     if rest:
         return _tick_grid(elapsed)
-    day = wall // _DAY
-    months = _infer_months(day, common, np.diff(day)[inner]) if days >= 26 else None
-    if months is not None:
-        return months
+    day = wall // _DAY_NANOSECONDS
+    if days >= _SHORTEST_MONTH_DAYS:
+        steps = np.diff(day)
+        months = _infer_months(day, common, steps[inner])
+        if months is not None:
+            return months
     if days % 7 == 0:
-        return _week_grid(days // 7, _commonest((day + 3) % 7))
+        return _week_grid(days // 7, _commonest(_weekday(day)))
     if days == 1 and _is_business(day, starts, inner):
         return Grid("B", "business", 1)
-    return _tick_grid(days * _DAY)
+    return _tick_grid(days * _DAY_NANOSECONDS)
 
 
 def _infer_months(
     day: np.ndarray, common: Callable[[np.ndarray], int], steps: np.ndarray
 ) -> Grid | None:
+    """Grid of months, quarters or years that fits most days; None if none does."""
     month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
     shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
     best = int(np.argmax(shares))
     # Equal steps are those of days, unless they fit months without exception.
-    if shares[best] < (1 if (steps == steps[0]).all() else 0.5):
+    equal_steps = (steps == steps[0]).all()
+    least_share = 1.0 if equal_steps else _MONTH_SHARE
+    if shares[best] < least_share:
         return None
     step = max(1, common(month))
-    unit = "Y" if step % 12 == 0 else "Q" if step % 3 == 0 else "M"
-    anchor = _commonest(month % _SPAN[unit])
-    return _month_grid(step // _SPAN[unit], unit, _RULES[best], anchor)
+    unit = "M"
+    if step % 12 == 0:
+        unit = "Y"
+    elif step % 3 == 0:
+        unit = "Q"
+    span = _UNIT_MONTHS[unit]
+    anchor = _commonest(month % span)
+    return _month_grid(step // span, unit, _RULES[best], anchor)
 
 
 def _is_business(day: np.ndarray, starts: np.ndarray, inner: np.ndarray) -> bool:
-    """Whether more series step from Friday to Monday and know no weekend than have one."""
-    weekday = (day + 3) % 7
-    weekend = np.add.reduceat(weekday > 4, starts[:-1], dtype=np.int64) > 0
+    """Whether more series skip all weekends than have stamps on one.
+
+    A series skips weekends if it has none and steps from a Friday to a Monday.
+    """
+    weekday = _weekday(day)
+    n_weekend = np.add.reduceat(weekday > 4, starts[:-1], dtype=np.int64)
+    has_weekend = n_weekend > 0
     jumps = np.zeros(len(day), dtype=bool)
     jumps[1:] = inner & (np.diff(day) == 3) & (weekday[1:] == 0)
-    jumping = np.add.reduceat(jumps, starts[:-1], dtype=np.int64) > 0
-    return int((jumping & ~weekend).sum()) > int(weekend.sum())
+    n_jumps = np.add.reduceat(jumps, starts[:-1], dtype=np.int64)
+    skips_weekends = (n_jumps > 0) & ~has_weekend
+    return int(skips_weekends.sum()) > int(has_weekend.sum())
 
 
 def place(
     times: pd.Index, starts: np.ndarray, grid: Grid, *, inferred: bool, name: Callable[[int], str]
 ) -> np.ndarray:
-    """Hold every stamp to the grid and return its whole steps since the series began, int64 [rows].
+    """Check that every stamp lies on the grid.
 
     Args:
         times: [rows] stamps, ascending within each series and without duplicates.
@@ -494,29 +580,33 @@ def place(
         grid: The frequency.
         inferred: Whether the grid was read off the stamps, so that a series may follow another
             frequency.
-        name: What to call series n in an error.
+        name: Function that names series n in an error.
+
+    Returns:
+        Whole steps since the first stamp of the series, int64 [rows].
 
     Raises:
         ValueError: If series follow other frequencies, or a stamp does not lie on the grid.
     """
     if _is_even(times, starts, grid):
-        position = np.arange(len(times))
-        position -= np.repeat(starts[:-1], np.diff(starts))
-        return position
+        first_rows = np.repeat(starts[:-1], np.diff(starts))
+        return np.arange(len(times)) - first_rows
     owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     position, exact = locate(times, starts[owner], grid)
     inner = owner[1:] == owner[:-1]
-    exact[1:] &= ~inner | (np.diff(position) > 0)  # an hour that comes twice holds one step only
+    # Both occurrences of a repeated hour have the same position; only the first is allowed.
+    exact[1:] &= ~inner | (np.diff(position) > 0)
     if inferred and inner.any():
         _check_inferred(times, starts, grid, position, exact, name)
     if not exact.all():
         bad = np.flatnonzero(~exact)
         n = owner[bad[0]]
         others = more(len(bad), len(np.unique(owner[bad])))
+        adjective = "inferred " if inferred else ""
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
         raise InputError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
-            f" {'inferred ' if inferred else ''}frequency {grid.alias!r} that starts at"
+            f" {adjective}frequency {grid.alias!r} that starts at"
             f" {times[starts[n]]}, but all stamps must lie on it{doubt};{_zone(times)} correct or"
             " resample them, or pass another ",
             Argument("freq"),
@@ -525,15 +615,17 @@ def place(
 
 
 def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
-    """Whether every step is the same on the clock: the common case, told faster than by
-    :func:`locate`.
+    """Whether every step is the same on the clock, the common case, for which :func:`locate` is
+    slower.
     """
-    day = grid.unit == "day" and grid.modulus == 1 and getattr(times, "tz", None) is None
-    if not day and grid.unit not in ("integer", "tick"):
+    step = grid.step
+    if grid.unit == "day" and grid.modulus == 1 and getattr(times, "tz", None) is None:
+        step *= _DAY_NANOSECONDS
+    elif grid.unit not in ("integer", "tick"):
         return False
     steps = np.diff(ticks(times))
-    step = grid.step * (_DAY if day else 1)
-    steps[starts[1:-1] - 1] = step  # from one series to the next
+    # Steps from one series to the next do not count.
+    steps[starts[1:-1] - 1] = step
     return bool((steps == step).all())
 
 
@@ -549,8 +641,8 @@ def _check_inferred(
     owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     inner = owner[1:] == owner[:-1]
     steps = np.diff(position)
-    has, typical = _typical(steps[inner], owner[1:][inner], len(starts) - 1)
-    other = has[typical != 1]
+    series, typical = _typical(steps[inner], owner[1:][inner], len(starts) - 1)
+    other = series[typical != 1]
     if len(other) and len(starts) > 2:
         row = starts[other[0]]
         raise InputError(
@@ -561,7 +653,8 @@ def _check_inferred(
             ", or part them",
         )
     regular = (steps == 1) & exact[1:] & exact[:-1]
-    if (inner & regular).sum() * 2 < inner.sum():
+    n_regular = (inner & regular).sum()
+    if n_regular < inner.sum() / 2:
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
         raise InputError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
@@ -572,10 +665,13 @@ def _check_inferred(
 
 
 def _zone(times: pd.Index) -> str:
-    return "" if getattr(times, "tz", None) is None else " convert them to the zone of their days,"
+    """Remedy of an error where the stamps have a time zone, perhaps UTC for local days."""
+    if getattr(times, "tz", None) is None:
+        return ""
+    return " convert them to the zone of their days,"
 
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:
-    """How many other bad places there are: `` (and 3 more, 2 series in all)``, or nothing."""
+    """The number of further bad places as `` (and 3 more, 2 series in all)``, or nothing."""
     where = f", {n_owners} {unit} in all" if n_owners > 1 else ""
     return f" (and {count - 1} more{where})" if count > 1 else ""

@@ -1,4 +1,4 @@
-"""The published data sets that are known, and their files, checked against their cards."""
+"""Published data sets: cards that describe them, and files checked against their cards."""
 
 import gzip
 import hashlib
@@ -22,17 +22,23 @@ from tsattn.data.windows import Split
 from tsattn.storage import one_line
 
 StrPath = str | os.PathLike[str]
-Policy = Literal["keep", "ffill", "interpolate"]  # what becomes of sentinel numbers
+# Treatment of sentinel numbers.
+Policy = Literal["keep", "ffill", "interpolate"]
+# Bytes that are read at once while downloading.
+_CHUNK_BYTES = 1 << 16
+# Seconds without an answer from the server after which a download fails.
+_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from: a page for people, and ``base/path`` for programs."""
+    """Source of a file: its web page, and ``base/path`` as the address of the file."""
 
     url: str
     base: str
     path: str
-    commit: str = ""  # "" where the source is not pinned; the checksum then is the only pin
+    # "" if the source has no fixed version; then only the checksum fixes the content.
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,7 @@ class Licence:
 
 @dataclass(frozen=True)
 class Columns:
-    """The header: the time column, the values in order, and the names that are replaced
-    when read.
-    """
+    """The header: the time column, the value columns in order, and new names for some of them."""
 
     time: str
     target: tuple[str, ...]
@@ -55,13 +59,13 @@ class Columns:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the value columns as a panel carries them."""
+        """Names of the value columns in the panel."""
         return tuple(self.renamed.get(name, name) for name in self.target)
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """What the file's stamps are, and whether the panel takes them or counts rows instead.
+    """The stamps of the file, and whether the panel takes them or counts rows instead.
 
     Args:
         stamps: With ``"own"`` the panel takes the file's stamps, which must be regular; with
@@ -81,10 +85,10 @@ class Stamps:
 
 @dataclass(frozen=True)
 class Sentinel:
-    """A number that stands for "not measured", how often it occurs, and what becomes of it.
+    """A number that means "not measured", its count in each column, and its treatment.
 
-    ``"keep"`` leaves the number in place; ``"ffill"`` and ``"interpolate"`` make it missing, to be
-    filled by the panel's policy of that name.
+    ``"keep"`` leaves the number in place; ``"ffill"`` and ``"interpolate"`` make it a missing value
+    under the panel's policy of that name.
     """
 
     value: float
@@ -94,9 +98,7 @@ class Sentinel:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How published tables judge on this set; scores made otherwise are not comparable
-    with them.
-    """
+    """The protocol of published results on this data set; other scores are not comparable."""
 
     context: int
     horizons: tuple[int, ...]
@@ -137,8 +139,11 @@ class Card:
     def __post_init__(self) -> None:
         if self.split.bounds[-1] > self.rows:
             raise ValueError(f"split needs {self.split.bounds[-1]} rows, the file has {self.rows}")
-        if stray := sorted(set(self.columns.renamed) - set(self.columns.target)):
-            raise ValueError(f"columns.renamed names {stray[0]!r}, which is not in columns.target")
+        unknown = sorted(set(self.columns.renamed) - set(self.columns.target))
+        if unknown:
+            raise ValueError(
+                f"columns.renamed names {unknown[0]!r}, which is not in columns.target"
+            )
 
     @property
     def file(self) -> str:
@@ -147,20 +152,16 @@ class Card:
 
     @property
     def checked_by(self) -> str:
-        """``"sha256"``, or ``"structure"`` (header, rows, stamps) when the card knows no
-        checksum.
-        """
+        """``"sha256"``, or ``"structure"`` (header, rows, stamps) if the card has no checksum."""
         return "sha256" if self.sha256 else "structure"
 
     def download_url(self, base_url: str | None = None) -> str:
         """Address of the file, at the card's source or below ``base_url``, a mirror of the same
         layout.
         """
-        base = (
-            self.source.base.replace("{commit}", self.source.commit)
-            if base_url is None
-            else base_url
-        )
+        base = base_url
+        if base is None:
+            base = self.source.base.replace("{commit}", self.source.commit)
         return f"{base.rstrip('/')}/{self.source.path}"
 
 
@@ -169,7 +170,7 @@ class Dataset:
     """A checked file, read.
 
     Args:
-        card: What is known about the set.
+        card: Description of the data set.
         panel: One series of ``[rows, C]`` values, float64, exactly the decimals of the file.
         split: The published training, validation and test rows.
         path: The file that was read.
@@ -214,10 +215,11 @@ def read_card(name: str) -> Card:
     Raises:
         ValueError: If no such card exists (the message lists those that do) or a field is wrong.
     """
-    known = list_cards()
-    if str(name).lower() not in known:
-        raise ValueError(f"no data set is called {name!r}; known are {', '.join(known)}")
-    path = _cards_folder() / f"{str(name).lower()}.toml"
+    names = list_cards()
+    file_name = str(name).lower()
+    if file_name not in names:
+        raise ValueError(f"no data set is called {name!r}; known are {', '.join(names)}")
+    path = _cards_folder() / f"{file_name}.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         table["split"] = _split(table.get("split"), table.get("rows"))
@@ -241,13 +243,13 @@ def load_dataset(
 ) -> Dataset:
     """Read a published data set, checked against its card.
 
-    The file is looked for in ``data_dir``, then in the cache, and is downloaded into the cache at
-    last.
+    The file is searched in ``data_dir``, then in the cache. If neither has it, it is downloaded
+    into the cache.
 
     Args:
         name: Name of the data set; case does not matter.
         data_dir: Folder that may hold the file, plain or gzipped, under its usual name in any case.
-        sentinels: What becomes of the card's sentinel numbers. ``None`` takes the card's policy,
+        sentinels: Treatment of the card's sentinel numbers. ``None`` takes the card's policy,
             ``"ffill"`` and ``"interpolate"`` make them missing values under that policy.
         base_url: Mirror to download from, laid out like the card's source.
         cache_dir: Cache folder; ``None`` is the user's cache folder of this library.
@@ -277,10 +279,12 @@ def find_file(card: Card, folder: StrPath) -> Path | None:
     if not Path(folder).is_dir():
         return None
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    for wanted in (card.file, f"{card.file}.gz"):
-        same = [name for name in names if name.lower() == wanted.lower()]
-        if same:
-            return Path(folder) / (wanted if wanted in same else same[0])
+    for exact_name in (card.file, f"{card.file}.gz"):
+        matches = [name for name in names if name.lower() == exact_name.lower()]
+        if exact_name in matches:
+            return Path(folder) / exact_name
+        if matches:
+            return Path(folder) / matches[0]
     return None
 
 
@@ -291,7 +295,7 @@ def fetch(
     base_url: str | None = None,
     cache_dir: StrPath | None = None,
 ) -> dict[str, Any]:
-    """Make sure that a data set is here, downloading it if need be, and report what was checked.
+    """Download a data set unless a folder has it already, and report the checks.
 
     Arguments and errors as in :func:`load_dataset`; the report as in :meth:`Dataset.report`.
     """
@@ -301,7 +305,7 @@ def fetch(
 def verify(
     name: str, data_dir: StrPath | None = None, *, cache_dir: StrPath | None = None
 ) -> dict[str, Any]:
-    """Check a file that is here, in ``data_dir`` or in the cache, without downloading anything.
+    """Check a file in ``data_dir`` or in the cache, without downloading anything.
 
     Raises:
         ValueError: If the file is not the one the card describes.
@@ -319,7 +323,7 @@ def verify(
 
 
 def _cards_folder() -> Path:
-    # An installed wheel carries the cards inside the package; a checkout has them beside it.
+    # An installed wheel has the cards inside the package; a checkout has them next to it.
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_datasets", package.parent / "datasets"):
         if any(folder.glob("*.toml")):
@@ -336,12 +340,15 @@ def _split(table: Any, rows: Any) -> Split:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Turn a value read from TOML into the annotated type, or say which field is wrong and how."""
+    """Convert a value of a TOML file to the annotated type of its field.
+
+    Raises:
+        ValueError: Naming the field and the rule.
+    """
     origin = get_origin(kind)
     inner = get_args(kind)
-    if (
-        origin is types.UnionType
-    ):  # an optional field: TOML has no null, so what is there is not None
+    if origin is types.UnionType:
+        # The field is optional. TOML has no null, so a value is not None.
         return _convert(inner[0], value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(inner[0], item, where) for item in value)
@@ -351,41 +358,43 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return _fill(kind, value, where)
     if kind is float and type(value) is int:
         return float(value)
-    if value in inner if origin is Literal else type(value) is kind:
-        return value
-    rule = (
-        f"one of {', '.join(map(repr, inner))}"
-        if origin is Literal
-        else f"of type {getattr(kind, '__name__', kind)}"
-    )
-    raise ValueError(f"{where} is {value!r}; it must be {rule}")
+    if origin is Literal:
+        valid = value in inner
+        rule = f"one of {', '.join(map(repr, inner))}"
+    else:
+        valid = type(value) is kind
+        rule = f"of type {getattr(kind, '__name__', kind)}"
+    if not valid:
+        raise ValueError(f"{where} is {value!r}; it must be {rule}")
+    return value
 
 
 def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
+    """A dataclass with the values of a TOML table."""
     hints = get_type_hints(kind)
-    known = fields(kind)
-    required = [
-        f.name for f in known if f.default is NO_DEFAULT and f.default_factory is NO_DEFAULT
-    ]
-    if unknown := sorted(set(table) - set(hints)):
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
         raise ValueError(
             f"{where} has an unknown field {unknown[0]!r}; known are {', '.join(hints)}"
         )
-    if absent := [name for name in required if name not in table]:
-        raise ValueError(f"{where} lacks the field {absent[0]!r}")
-    return kind(
-        **{key: _convert(hints[key], value, f"{where}.{key}") for key, value in table.items()}
-    )
+    for field_ in fields(kind):
+        required = field_.default is NO_DEFAULT and field_.default_factory is NO_DEFAULT
+        if required and field_.name not in table:
+            raise ValueError(f"{where} lacks the field {field_.name!r}")
+    values = {}
+    for name, value in table.items():
+        values[name] = _convert(hints[name], value, f"{where}.{name}")
+    return kind(**values)
 
 
-def _sentinel_policy(card: Card, asked: Policy | None) -> Policy:
-    if asked is None:
+def _sentinel_policy(card: Card, policy: Policy | None) -> Policy:
+    if policy is None:
         return card.sentinel.policy if card.sentinel else "keep"
-    if asked not in get_args(Policy):
+    if policy not in get_args(Policy):
         raise ValueError(
-            f"sentinels must be None (the card's) or one of {get_args(Policy)}; got {asked!r}"
+            f"sentinels must be None (the card's) or one of {get_args(Policy)}; got {policy!r}"
         )
-    return asked
+    return policy
 
 
 def _cache_folder(cache_dir: StrPath | None) -> Path:
@@ -402,13 +411,14 @@ def _look(card: Card, data_dir: StrPath | None, cache: Path) -> Path | None:
             raise FileNotFoundError(
                 f"{str(data_dir)!r} is no folder; name the one with {card.file}"
             )
-        if (path := find_file(card, data_dir)) is not None:
+        path = find_file(card, data_dir)
+        if path is not None:
             return path
     return find_file(card, cache)
 
 
 def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
-    """Check and read one file; ``named`` is what messages call it."""
+    """Check and read one file; ``named`` is its name in errors."""
     packed = path.read_bytes()
     try:
         raw = gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed
@@ -418,21 +428,23 @@ def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
                 f"its sha256 is {digest} instead of {card.sha256}{_size_hint(card, raw)}"
             )
         frame = _table(card, raw)
-        own, times = _stamps(card, frame)
+        stamps, times = _stamps(card, frame)
         panel = _panel(card, frame, times, policy)
     except (ValueError, TypeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         remedy = f"remove it and {_by_hand(card)}" if named == str(path) else _by_hand(card)
         raise ValueError(
             f"{named} is not what card {card.name} describes: {one_line(error)}; {remedy}"
         ) from error
-    return Dataset(card, panel, card.split, path, own, digest)
+    return Dataset(card, panel, card.split, path, stamps, digest)
 
 
 def _size_hint(card: Card, raw: bytes) -> str:
-    found = "crlf" if raw.partition(b"\n")[0].endswith(b"\r") else "lf"
-    if found != card.line_ends:
+    """A reason for another checksum, if the line ends or the size show one."""
+    first_line = raw.partition(b"\n")[0]
+    line_ends = "crlf" if first_line.endswith(b"\r") else "lf"
+    if line_ends != card.line_ends:
         return (
-            f" (its line ends are {found}, the published file's are {card.line_ends}: a tool"
+            f" (its line ends are {line_ends}, the published file's are {card.line_ends}: a tool"
             " rewrote it)"
         )
     if card.bytes is not None and len(raw) != card.bytes:
@@ -441,25 +453,29 @@ def _size_hint(card: Card, raw: bytes) -> str:
 
 
 def _table(card: Card, raw: bytes) -> pd.DataFrame:
-    # The default parser may miss by the last bit; round_trip gives the very float that the decimals
-    # name.
+    """The rows of the file, with the header, the number of rows and the numbers checked."""
+    # The default parser may differ in the last bit; round_trip gives the float nearest to the
+    # decimals.
     frame = pd.read_csv(
         io.BytesIO(raw), encoding="utf-8", float_precision="round_trip", low_memory=False
     )
     expected = [card.columns.time, *card.columns.target]
-    found = [str(name) for name in frame.columns]
-    if found != expected:
-        pairs = zip(found, expected, strict=False)
-        odd = next((f", the first odd one {a!r} instead of {b!r}" for a, b in pairs if a != b), "")
-        raise ValueError(f"it has {len(found)} columns instead of {len(expected)}{odd}")
+    names = [str(name) for name in frame.columns]
+    if names != expected:
+        example = ""
+        for name, expected_name in zip(names, expected, strict=False):
+            if name != expected_name:
+                example = f", the first odd one {name!r} instead of {expected_name!r}"
+                break
+        raise ValueError(f"it has {len(names)} columns instead of {len(expected)}{example}")
     if len(frame) != card.rows:
         raise ValueError(f"it has {len(frame)} rows instead of {card.rows}; get the whole file")
     for name in card.columns.target:
-        # One foreign cell turns a whole column into text: name that cell, not the first one.
+        # One cell of text turns a whole column into text; the error names that cell.
         if not pd.api.types.is_numeric_dtype(frame[name]):
-            bad = frame[name][
-                pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
-            ]
+            column = frame[name]
+            numbers = pd.to_numeric(column, errors="coerce")
+            bad = column[numbers.isna() & column.notna()]
             raise ValueError(
                 f"column {name!r} holds {bad.iloc[0]!r} in row {bad.index[0]}, which is no number"
             )
@@ -467,18 +483,19 @@ def _table(card: Card, raw: bytes) -> pd.DataFrame:
 
 
 def _stamps(card: Card, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """The file's own stamps, and the panel's."""
-    own = pd.DatetimeIndex(pd.to_datetime(frame[card.columns.time], format="ISO8601"), name=None)
-    for row, stamp in ((0, card.time.first), (-1, card.time.last)):
-        if own[row] != pd.Timestamp(stamp):
-            raise ValueError(
-                f"its {'last' if row else 'first'} stamp is {own[row]} instead of {stamp}"
-            )
+    """The stamps of the file, and those of the panel."""
+    column = pd.to_datetime(frame[card.columns.time], format="ISO8601")
+    stamps = pd.DatetimeIndex(column, name=None)
+    ends = (("first", stamps[0], card.time.first), ("last", stamps[-1], card.time.last))
+    for position, stamp, expected in ends:
+        if stamp != pd.Timestamp(expected):
+            raise ValueError(f"its {position} stamp is {stamp} instead of {expected}")
     if card.time.stamps == "own":
-        if not own.is_monotonic_increasing:
+        if not stamps.is_monotonic_increasing:
             raise ValueError("its rows are not in the order of time")
-        return own, own
-    step, unit = own[1:] - own[:-1], pd.Timedelta(to_offset(card.frequency))  # type: ignore[arg-type]
+        return stamps, stamps
+    step = stamps[1:] - stamps[:-1]
+    unit = pd.Timedelta(to_offset(card.frequency))  # type: ignore[arg-type]
     repeats = int((step == pd.Timedelta(0)).sum())
     gaps = int((step > unit).sum())
     odd = int((step < unit).sum()) - repeats
@@ -487,7 +504,7 @@ def _stamps(card: Card, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, pd.Datet
             f"its stamps have {repeats} repeats, {gaps} gaps and {odd} other irregular steps"
             f" instead of {card.time.repeats}, {card.time.gaps} and 0"
         )
-    return own, pd.date_range(own[0], periods=len(own), freq=card.frequency)
+    return stamps, pd.date_range(stamps[0], periods=len(stamps), freq=card.frequency)
 
 
 def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> Panel:
@@ -496,15 +513,17 @@ def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Pol
         value = card.sentinel.value
         counts = card.sentinel.counts
         marked = table == value
-        if (found := {str(name): int(n) for name, n in marked.sum().items() if n}) != counts:
-            raise ValueError(f"{value:g} stands in its columns {found} instead of {counts} times")
+        file_counts = {str(name): int(count) for name, count in marked.sum().items() if count}
+        if file_counts != counts:
+            raise ValueError(
+                f"{value:g} stands in its columns {file_counts} instead of {counts} times"
+            )
         if policy != "keep":
             table = table.mask(marked)
     table.insert(0, card.columns.time, times)
     missing = "error" if policy == "keep" else policy
-    return from_wide(
-        table, Schema(time_col=card.columns.time, freq=card.frequency, missing=missing)
-    )
+    schema = Schema(time_col=card.columns.time, freq=card.frequency, missing=missing)
+    return from_wide(table, schema)
 
 
 def _download(
@@ -516,9 +535,8 @@ def _download(
     path = cache / card.file
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        part.touch(
-            exist_ok=False
-        )  # readable by whom the umask lets: several users may share a cache
+        # The file gets the rights of the umask, since several users may share a cache.
+        part.touch(exist_ok=False)
     except OSError as error:
         raise OSError(
             f"cannot write to the cache folder {cache} ({error.strerror}); name another with"
@@ -526,17 +544,20 @@ def _download(
         ) from error
     try:
         try:
-            pooch.HTTPDownloader(chunk_size=1 << 16, timeout=30)(url, str(part), None)
-        except OSError as error:  # all errors of the HTTP library are among them
+            download = pooch.HTTPDownloader(chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_SECONDS)
+            download(url, str(part), None)
+        except OSError as error:
+            # All errors of the HTTP library are an OSError.
             answer = getattr(error, "response", None)
             cause = error.strerror or type(error).__name__
-            cause = cause if answer is None else f"the server answers {answer.status_code}"
+            if answer is not None:
+                cause = f"the server answers {answer.status_code}"
             raise FileNotFoundError(
                 f"{_nowhere(card, data_dir, cache)}, and {url} cannot be downloaded ({cause});"
                 f" {_by_hand(card)}"
             ) from error
         dataset = _open(card, part, policy, url)
-        # Nobody ever sees a half or a wrong file under the real name.
+        # Only a complete, checked file gets the real name.
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Columns of a frame that hold ids, stamps and numbers, found and read."""
+"""Functions that find and read the id, time and value columns of a table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from difflib import SequenceMatcher
+from itertools import product
 from numbers import Real
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -30,18 +31,24 @@ _PARTS = {
     "hour": (0, 24),
     "minute": (0, 59),
 }
-_INDEX_NAMES = (
-    "",
-    "Unnamed: 0",
-    "rownames",
-    "index",
-    "level_0",
-)  # of the column that an index becomes in a file
-_NUMBERS = (Real, Decimal, np.bool_)
-_REACH = 2**61  # so that differences and future steps of integer time fit into int64
-_YEARS = (1678, 2261)  # whole years that nanoseconds in int64 can count
-_OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
-_DATES = (
+# Names of the column that pandas or R makes of an index in a file.
+_WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
+# Names that reset_index gives; a real column may carry them too.
+_RESET_INDEX_NAMES = ("index", "level_0")
+_NUMBER_TYPES = (Real, Decimal, np.bool_)
+# Differences and future steps of integer time up to this one fit into int64.
+_LARGEST_INTEGER_TIME = 2**61
+# Whole years that nanoseconds in int64 can count.
+_FIRST_YEAR = 1678
+_LAST_YEAR = 2261
+# Four digits are a year from here on; smaller numbers are no stamps.
+_LEAST_STAMP = 1000
+# Share of the distinct numbers that must read as dates, so that one typing error is named as such.
+_DATE_SHARE = 0.9
+# Rounding of a decimal year to three digits, in years.
+_DECIMAL_YEAR_ERROR = 0.002
+_UTC_OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
+_DATE_LAYOUTS = (
     "%Y/%m/%d",
     "%Y.%m.%d",
     "%m/%d/%Y",
@@ -69,13 +76,33 @@ _DATES = (
     "%Y-%b",
     "%Y %b",
 )
-_HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
-_DIGITS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_EPOCH = (10**8, 42 * 10**8)  # seconds since 1970 of the years 1973 to 2103
-_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_READ = ("integer", "floating", "datetime64", "datetime", "date", "period", "string", "empty")
+# Layout of an integer that spells a date, by its number of digits.
+_DIGIT_LAYOUTS = {
+    4: "%Y",
+    6: "%Y%m",
+    8: "%Y%m%d",
+    10: "%Y%m%d%H",
+    12: "%Y%m%d%H%M",
+    14: "%Y%m%d%H%M%S",
+}
+# Integers that count from 1970 are read as stamps of the years 1973 to 2103, in seconds.
+_FIRST_EPOCH_SECOND = 10**8
+_LAST_EPOCH_SECOND = 42 * 10**8
+_UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# Kinds of pandas' infer_dtype whose missing stamps are named by their row.
+_KINDS_WITH_MISSING = (
+    "integer",
+    "floating",
+    "datetime64",
+    "datetime",
+    "date",
+    "period",
+    "string",
+    "empty",
+)
 
 
 class _ToPandas(Protocol):
@@ -86,7 +113,7 @@ class _Interchange(Protocol):
     def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> Any: ...
 
 
-# What becomes a frame by as_frame; polars, pyarrow and narwhals are among it.
+# Tables that as_frame converts, among them those of polars, pyarrow and narwhals.
 TableLike: TypeAlias = (
     pd.DataFrame | pd.Series | np.ndarray | Sequence[float] | _ToPandas | _Interchange
 )
@@ -94,7 +121,7 @@ TableLike: TypeAlias = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the frame that came in looked, so that the answer looks alike.
+    """Layout of the table that the user passed, so that forecasts have the same layout.
 
     Attributes:
         kind: ``"long"`` (one row per series and stamp) or ``"wide"`` (one row per stamp, one column
@@ -123,7 +150,7 @@ class Dialect:
         return self.id_col is not None or bool(self.columns)
 
     def restore_ids(self, ids: np.ndarray) -> pd.Series:
-        """Ids as a column of the dtype that came in (categories, strings, integers)."""
+        """Ids as a column of the user's dtype (categories, strings, integers)."""
         return pd.Series(ids, dtype=self.id_dtype, name=self.id_col)
 
 
@@ -133,17 +160,14 @@ def as_frame(data: Any) -> pd.DataFrame:
     Args:
         data: Frame or series of pandas, or of a library whose tables have ``to_pandas`` or speak
             the dataframe interchange protocol, such as polars, pyarrow and narwhals; or a flat list
-            or array of numbers. What is one series becomes the column of its name, ``"y"`` without
-            one.
+            or array of numbers. A single series becomes a column of its name, ``"y"`` if it has
+            none.
 
     Raises:
         TypeError: If it is of another kind.
-        ImportError: If its library needs another one for that.
+        ImportError: If its library needs another library to convert it.
     """
-    flat = isinstance(data, list | tuple) and not any(
-        pd.api.types.is_list_like(each) for each in data
-    )
-    if flat or (isinstance(data, np.ndarray) and data.ndim == 1):
+    if _is_flat(data):
         data = pd.Series(data)
     kind = type(data).__name__
     if not isinstance(data, pd.DataFrame | pd.Series | type):
@@ -160,19 +184,27 @@ def as_frame(data: Any) -> pd.DataFrame:
     if isinstance(data, pd.Series):
         data = data.to_frame("y" if data.name in (None, "") else data.name)
     if not isinstance(data, pd.DataFrame):
-        way = next(
-            (name for name in ("toPandas", "compute", "collect") if hasattr(data, name)), None
-        )
+        remedy = "make a DataFrame of it"
+        for method in ("collect", "compute", "toPandas"):
+            if hasattr(data, method):
+                remedy = f"call its {method}() first"
         raise TypeError(
             "data must be a frame, a series, a Panel or a flat list or array of numbers; got"
-            f" {kind}; {'make a DataFrame of it' if way is None else f'call its {way}() first'}"
+            f" {kind}; {remedy}"
         )
     return data
 
 
+def _is_flat(data: Any) -> bool:
+    """Whether data is a list or an array of single values."""
+    if isinstance(data, list | tuple):
+        return not any(pd.api.types.is_list_like(value) for value in data)
+    return isinstance(data, np.ndarray) and data.ndim == 1
+
+
 def check_frame(data: Any, missing: str) -> pd.DataFrame:
-    """A table as :func:`as_frame` gives it; refuse one without rows or with doubled names, and
-    unknown policies.
+    """Convert a table by :func:`as_frame`, and refuse unknown policies, tables without rows and
+    column names that occur twice.
     """
     if missing not in MISSING:
         raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {missing!r}")
@@ -195,14 +227,16 @@ def check_frame(data: Any, missing: str) -> pd.DataFrame:
     return df
 
 
-def _listed(df: pd.DataFrame, wanted: str | None = None) -> str:
-    """Some column names, those most like a wanted one first."""
+def _listed(df: pd.DataFrame, missing_name: str | None = None) -> str:
+    """The first eight column names, those most similar to the missing one first."""
     names = [str(column) for column in df.columns]
-    if wanted is not None:
+    if missing_name is not None:
+        pattern = missing_name.casefold()
         names.sort(
-            key=lambda name: -SequenceMatcher(None, name.casefold(), wanted.casefold()).ratio()
+            key=lambda name: SequenceMatcher(None, name.casefold(), pattern).ratio(), reverse=True
         )
-    return f"{names[:8]}{' ...' if len(names) > 8 else ''}"
+    ellipsis = " ..." if len(names) > 8 else ""
+    return f"{names[:8]}{ellipsis}"
 
 
 def _alternatives(parameters: str | tuple[str, ...]) -> list[str | Argument]:
@@ -214,9 +248,14 @@ def _alternatives(parameters: str | tuple[str, ...]) -> list[str | Argument]:
     return pieces
 
 
-def require_columns(df: pd.DataFrame, wanted: dict[str | tuple[str, ...], Any]) -> None:
-    """Refuse a frame without one of the columns, given as parameter, or parameters, and name."""
-    for parameter, column in wanted.items():
+def require_columns(df: pd.DataFrame, names: dict[str | tuple[str, ...], Any]) -> None:
+    """Refuse a frame without one of the columns.
+
+    Args:
+        df: The frame.
+        names: Names of the columns by the parameter, or the parameters, that pass them.
+    """
+    for parameter, column in names.items():
         if column not in df.columns:
             raise InputError(
                 f"column {column!r} is missing; the table has columns {_listed(df, str(column))};"
@@ -228,7 +267,10 @@ def require_columns(df: pd.DataFrame, wanted: dict[str | tuple[str, ...], Any]) 
 def long_names(
     df: pd.DataFrame, id_col: Any, time_col: Any, target_col: Any
 ) -> tuple[Any, Any, Any]:
-    """The column names to read, the second dialect and a missing id column resolved."""
+    """Id, time and target column; defaults that are absent become those of the second dialect.
+
+    The id column is None if the table has one nameless series.
+    """
     columns = set(df.columns)
     if (id_col, time_col, target_col) == ("unique_id", "ds", "y"):
         other = "item_id" in columns or columns >= {"timestamp", "target"}
@@ -246,8 +288,7 @@ def long_names(
 def with_time(
     df: pd.DataFrame, names: tuple[Any, Any, Any], taken: Sequence[Any]
 ) -> tuple[pd.DataFrame, tuple[Any, Any, Any]]:
-    """A long frame with its stamps in a column, and the names of its columns; all of them are
-    there.
+    """A long frame with its stamps in a column, and the names of its columns, which all exist.
 
     Args:
         df: The frame; its stamps may stand in the index, or in a column of another name than the
@@ -260,36 +301,37 @@ def with_time(
     """
     id_col, time_col, target_col = names
     if time_col not in df.columns:
-        default = time_col in ("ds", "timestamp")
-        if df.index.name == time_col or (
-            default and isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
-        ):
-            time_col = time_col if df.index.name is None else df.index.name
+        is_default = time_col in ("ds", "timestamp")
+        has_time_index = isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
+        if df.index.name == time_col or (is_default and has_time_index):
+            if df.index.name is not None:
+                time_col = df.index.name
             df = _with_level(df.reset_index(drop=True), time_col, df.index)
-        elif default:
-            codes = (
-                np.zeros(len(df), dtype=np.int64)
-                if id_col not in df.columns
-                else pd.factorize(df[id_col])[0]
-            )
+        elif is_default:
+            codes = np.zeros(len(df), dtype=np.int64)
+            if id_col in df.columns:
+                codes, _ = pd.factorize(df[id_col])
             time_col = find_time_col(df, [*taken, id_col, target_col], codes) or time_col
-    wanted = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    given = {key: name for key, name in wanted.items() if name is not None}
-    defaults = ("ds", "y", "timestamp", "target")  # what somebody named is missed first
-    require_columns(df, dict(sorted(given.items(), key=lambda pair: pair[1] in defaults)))
-    if len(set(wanted.values())) < 3:
+    roles = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+    named_roles = [(role, name) for role, name in roles.items() if name is not None]
+    # An error names a column that the user passed before one that is a default.
+    defaults = ("ds", "y", "timestamp", "target")
+    named_roles.sort(key=lambda pair: pair[1] in defaults)
+    require_columns(df, dict(named_roles))
+    if len(set(roles.values())) < 3:
         raise InputError(
             Name("id_col"),
             ", ",
             Name("time_col"),
             " and ",
             Name("target_col"),
-            f" must be three columns; got {list(wanted.values())!r}",
+            f" must be three columns; got {list(roles.values())!r}",
         )
     return df, (id_col, time_col, target_col)
 
 
 def _with_level(df: pd.DataFrame, name: Any, level: pd.Index) -> pd.DataFrame:
+    """The frame with a level of its former index as first column."""
     if name in df.columns:
         raise ValueError(
             f"column {name!r} stands in the index as well, but names must be unique; drop one of"
@@ -300,43 +342,52 @@ def _with_level(df: pd.DataFrame, name: Any, level: pd.Index) -> pd.DataFrame:
 
 
 def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFrame, Any, Any]:
-    """A frame whose index has the levels id and time, in any order, with both as columns; it and
-    their names.
+    """A frame whose index has the levels id and time, in any order, with both as columns.
+
+    Returns:
+        The frame, and the names of its id and its time column.
 
     Raises:
         ValueError: If there are other levels.
     """
     levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
-    dated = [
-        i for i, level in enumerate(levels) if level.name is not None and level.name == time_col
-    ]
-    dated = dated or [i for i, level in enumerate(levels) if _is_time(level)]
-    if not dated and len(levels) == 2:
-        owner = pd.factorize(levels[0])[0]
-        dated = (
-            [1]
-            if _reads_as_times(levels[1].to_series(), owner) or levels[1].dtype.kind in "iu"
-            else []
-        )
-    if len(levels) != 2 or len(dated) != 1:
+    time_levels = _time_levels(levels, time_col)
+    if len(levels) != 2 or len(time_levels) != 1:
         raise InputError(
             f"an index of several levels must hold ids and times; got {len(levels)} levels"
-            f" {list(df.index.names)!r}, {len(dated) or 'none'} of times; make columns of them by"
-            " reset_index, and name these by ",
+            f" {list(df.index.names)!r}, {len(time_levels) or 'none'} of times; make columns of"
+            " them by reset_index, and name these by ",
             Argument("id_col"),
             " and ",
             Argument("time_col"),
         )
-    time = levels[dated[0]]
-    ids = levels[1 - dated[0]]
-    time_col = time.name if time.name is not None and time_col == "ds" else time_col
-    id_col = (
-        ids.name
-        if ids.name is not None and id_col in (None, "unique_id")
-        else id_col or "unique_id"
-    )
+    time = levels[time_levels[0]]
+    ids = levels[1 - time_levels[0]]
+    if time.name is not None and time_col == "ds":
+        time_col = time.name
+    if ids.name is not None and id_col in (None, "unique_id"):
+        id_col = ids.name
+    elif not id_col:
+        id_col = "unique_id"
     flat = _with_level(df.reset_index(drop=True), time_col, time)
     return _with_level(flat, id_col, ids), id_col, time_col
+
+
+def _time_levels(levels: list[pd.Index], time_col: Any) -> list[int]:
+    """Numbers of the levels that hold times: by name, by type, or the second one by its values."""
+    numbered = list(enumerate(levels))
+    if time_col is not None:
+        named = [i for i, level in numbered if level.name == time_col]
+        if named:
+            return named
+    typed = [i for i, level in numbered if _is_time(level)]
+    if typed or len(levels) != 2:
+        return typed
+    codes, _ = pd.factorize(levels[0])
+    second = levels[1]
+    if _reads_as_times(second.to_series(), codes) or second.dtype.kind in "iu":
+        return [1]
+    return []
 
 
 def _is_time(column: pd.Series | pd.Index) -> bool:
@@ -350,9 +401,9 @@ def find_time_col(
 ) -> Any:
     """The column that holds the stamps, or None.
 
-    It is the one called so (date, ds, timestamp, time, datetime), else the one of datetimes; else,
-    if the index only counts the rows, the one of text that reads as stamps, or of numbers that do
-    and rise evenly.
+    The name decides first (date, ds, timestamp, time, datetime), then the type of datetimes. If the
+    index only counts the rows, a column of text that reads as stamps counts too, and a column of
+    numbers that do and rise evenly.
 
     Args:
         df: The frame.
@@ -363,85 +414,109 @@ def find_time_col(
         ValueError: If several columns could be it.
     """
     columns = [column for column in df.columns if column not in taken]
-    if isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex) or (
-        codes is None and len(columns) < 2
-    ):
+    if isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
         return None
-    found = [column for column in columns if str(column).lower() in _TIME_NAMES]
-    found = found or [column for column in columns if _is_time(df[column])]
-    if not found and df.index.name is None and df.index.dtype.kind in "iu":
-        found = [c for c in columns if _reads_as_times(df[c], codes)]
-    if len(found) > 1:
-        # A day beside the stamps of its hours repeats.
+    if codes is None and len(columns) < 2:
+        return None
+    matches = [column for column in columns if str(column).lower() in _TIME_NAMES]
+    if not matches:
+        matches = [column for column in columns if _is_time(df[column])]
+    if not matches and df.index.name is None and df.index.dtype.kind in "iu":
+        matches = [column for column in columns if _reads_as_times(df[column], codes)]
+    if len(matches) > 1:
+        # A column of days repeats if another column holds the hours.
         series = np.zeros(len(df)) if codes is None else codes
-        once = [
-            c
-            for c in found
-            if not pd.DataFrame({"series": series, "time": df[c].to_numpy()}).duplicated().any()
-        ]
-        found = once or found
-    if len(found) > 1:
+        unique = [column for column in matches if _occur_once(df[column], series)]
+        matches = unique or matches
+    if len(matches) > 1:
         raise InputError(
-            f"columns {found!r} could all hold the stamps, but one must; name it by ",
+            f"columns {matches!r} could all hold the stamps, but one must; name it by ",
             Argument("time_col"),
             ", or join them",
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
+
+
+def _occur_once(column: pd.Series, series: np.ndarray) -> bool:
+    """Whether no series has a stamp twice."""
+    pairs = pd.DataFrame({"series": series, "time": column.to_numpy()})
+    return not pairs.duplicated().any()
 
 
 def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool = True) -> bool:
-    """Whether text reads as stamps, or numbers do and rise evenly, or are called so and occur once
-    in a series.
+    """Whether a column reads as stamps.
+
+    Text must read as stamps in every row. Numbers must occur once in a series; unless the column
+    is named like a part of a time, they must rise evenly too.
     """
     if not pd.api.types.is_numeric_dtype(column.dtype):
-        if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
-            return False
-        try:
-            return all(
-                len(read_stamps(rows, "", lambda row: "")) for rows in (column.iloc[:1], column)
-            )
-        except (ValueError, TypeError):
-            return False
+        return _text_reads_as_times(column)
+    # The first value excludes most columns at little cost.
     first = column.iloc[0]
-    if not isinstance(first, Real) or not float(first) >= 1000:  # most columns, told fast
+    if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
-    called = str(column.name).lower() in _PARTS
+    named_as_part = str(column.name).lower() in _PARTS
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:
-        stamps = spelt_stamps(numbers, years=years and (called or column.dtype.kind in "iu"))
-    elif called and column.dtype.kind == "f":
+        years = years and (named_as_part or column.dtype.kind in "iu")
+        stamps = spelt_stamps(numbers, years=years)
+    elif named_as_part and column.dtype.kind == "f":
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
         return False
+    if codes is None:
+        codes = np.zeros(len(column), dtype=np.int64)
     clock = stamps.astype(np.int64).to_numpy()
-    owner = np.zeros(len(column), dtype=np.int64) if codes is None else codes
-    order = np.lexsort((clock, owner))
-    inner = owner[order][1:] == owner[order][:-1]
-    once = bool((np.diff(clock[order])[inner] > 0).all())
-    rising = np.array_equal(order, np.argsort(owner, kind="stable"))
-    return once and (called or (rising and _is_even(stamps.iloc[order], owner[order])))
+    order = np.lexsort((clock, codes))
+    sorted_codes = codes[order]
+    same_series = sorted_codes[1:] == sorted_codes[:-1]
+    steps = np.diff(clock[order])
+    if not (steps[same_series] > 0).all():
+        return False
+    if named_as_part:
+        return True
+    rows_in_order = np.argsort(codes, kind="stable")
+    rising = np.array_equal(order, rows_in_order)
+    return rising and _is_even(stamps.iloc[order], sorted_codes)
+
+
+def _text_reads_as_times(column: pd.Series) -> bool:
+    """Whether every row of a column is text that reads as a stamp."""
+    if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
+        return False
+    try:
+        # The first row alone excludes most columns of text at little cost.
+        first = read_stamps(column.iloc[:1], "", lambda row: "")
+        return len(first) > 0 and len(read_stamps(column, "", lambda row: "")) > 0
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
+    """Whether the sorted stamps of all series follow one frequency without exception."""
     times = pd.DatetimeIndex(stamps)
-    starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
+    first_rows = np.flatnonzero(np.diff(codes, prepend=-1))
+    starts = np.append(first_rows, len(codes))
     try:
-        place(times, starts, infer_grid(times, starts, str), inferred=True, name=str)
+        grid = infer_grid(times, starts, str)
+        place(times, starts, grid, inferred=True, name=str)
     except ValueError:
         return False
     return True
 
 
 def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
-    """Those columns of a wide frame that can be forecast; the numbers of an index are left out,
-    with a warning.
+    """The columns of a wide frame that can be forecast.
+
+    A column that only numbers the rows is left out with a warning.
 
     Raises:
         ValueError: If a column holds times, or a part of them such as the month.
     """
-    kept = []
-    for column, cells in ((column, df[column]) for column in columns):
+    names = []
+    for column in columns:
+        cells = df[column]
         if _numbers_rows(cells):
             warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
             continue
@@ -456,16 +531,20 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
                 Argument("target_col"),
                 " as well, or drop it",
             )
-        kept.append(column)
-    return kept
+        names.append(column)
+    return names
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
-    """Refuse a wide frame without times whose columns of numbers are named by times: its rows are
-    the series.
+    """Refuse a wide frame without times whose columns of numbers are named by times.
+
+    The rows of such a table are its series.
     """
-    named = [column for column in columns if pd.api.types.is_numeric_dtype(df[column].dtype)]
-    names = [int(text) if text.isdigit() else text for text in map(str, named)]
+    names: list[int | str] = []
+    for column in columns:
+        if pd.api.types.is_numeric_dtype(df[column].dtype):
+            text = str(column)
+            names.append(int(text) if text.isdigit() else text)
     if len(names) > 2 and _reads_as_times(pd.Series(names), None):
         raise ValueError(
             f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a time"
@@ -474,26 +553,30 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
 
 
 def _numbers_rows(column: pd.Series) -> bool:
-    """Whether it is the index that a file was written with."""
+    """Whether the column is the index that a file was written with."""
     name = "" if column.name is None else column.name
-    if name not in _INDEX_NAMES or (numbers := whole_numbers(column)) is None:
+    if name not in _WRITTEN_INDEX_NAMES + _RESET_INDEX_NAMES:
         return False
-    return (
-        pd.Index(numbers).is_unique
-        if name in _INDEX_NAMES[:3]
-        else np.array_equal(numbers, np.arange(len(numbers)))
-    )
+    numbers = whole_numbers(column)
+    if numbers is None:
+        return False
+    if name in _WRITTEN_INDEX_NAMES:
+        return pd.Index(numbers).is_unique
+    return np.array_equal(numbers, np.arange(len(numbers)))
 
 
 def _is_part(column: pd.Series) -> bool:
-    """Whether it holds the year, the month or another part of a time, by its name and
-    its numbers.
+    """Whether the name and the numbers of a column are those of a year, a month or another part of
+    a time.
     """
-    bounds = _PARTS.get(str(column.name).lower())
-    if bounds is None or not pd.api.types.is_numeric_dtype(column.dtype):
+    part = str(column.name).lower()
+    if part not in _PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
-    inside = bool(column.between(*bounds).all())
-    return inside and (bounds == _PARTS["year"] or whole_numbers(column) is not None)
+    low, high = _PARTS[part]
+    if not column.between(low, high).all():
+        return False
+    # Years may have decimals (1949.083).
+    return part == "year" or whole_numbers(column) is not None
 
 
 def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -514,7 +597,7 @@ def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """A copy as float64 with NaN where missing, and where a cell is no number."""
+    """A copy as float64 with NaN for missing cells, and a mask of the cells that are no number."""
     kind = column.dtype
     if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
@@ -523,25 +606,24 @@ def read_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     present = column.notna().to_numpy()
     if kind != np.dtype(object):
         return numbers, present
-    number = (
-        np.fromiter((isinstance(cell, _NUMBERS) for cell in column), dtype=bool, count=len(column))
-        & present
-    )
-    numbers[number] = [_float(cell) for cell in column[number]]
-    return numbers, present & ~number
+    numeric = np.array([isinstance(cell, _NUMBER_TYPES) for cell in column], dtype=bool)
+    numeric &= present
+    numbers[numeric] = [_float(cell) for cell in column[numeric]]
+    return numbers, present & ~numeric
 
 
 def plain(name: Any) -> Any:
-    """A numpy scalar as the Python value that people typed."""
+    """A numpy scalar as a Python value, which reads better in an error."""
     if isinstance(name, np.datetime64):
         return str(pd.Timestamp(name))
     return name.item() if isinstance(name, np.generic) else name
 
 
 def _float(number: Any) -> float:
+    """The number as a float; an integer beyond float64 becomes infinite."""
     try:
         return float(number)
-    except OverflowError:  # an integer beyond float64
+    except OverflowError:
         return np.inf
 
 
@@ -550,7 +632,7 @@ def read_stamps(
     label: str,
     name: Callable[[int], str],
     unit: str | None = None,
-    wanted: pd.Index | None = None,
+    candidates: pd.Index | None = None,
 ) -> pd.Index:
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
@@ -562,22 +644,24 @@ def read_stamps(
 
     Args:
         column: The stamps as they came.
-        label: What to call the column in an error.
-        name: What to call the series of a row in an error.
+        label: Name of the column in an error.
+        name: Function that names the series of a row in an error.
         unit: Unit of the frequency (see :class:`tsattn.data.calendar.Grid`) if it is known:
             ``"integer"`` leaves integers as they are, any other takes years for stamps as well.
-        wanted: Stamps of which those that are meant are some; they tell days from months.
+        candidates: Stamps among which those of the column are expected. They decide whether the
+            day or the month comes first where both are possible.
 
     Raises:
         TypeError: If the column holds neither stamps, text nor integers.
         ValueError: If a stamp is missing, cannot be read, or could be read day first or month
             first.
     """
-    series = pd.Series(column.array, copy=False)  # rows by number; nothing is written to it
+    # A new index numbers the rows; nothing is written to the shared values.
+    series = pd.Series(column.array, copy=False)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(series, skipna=True)
-    if kind in _READ:
+    if kind in _KINDS_WITH_MISSING:
         gone = np.flatnonzero(series.isna())
         if len(gone):
             raise ValueError(
@@ -585,51 +669,59 @@ def read_stamps(
                 " every row needs one; fill in or drop these rows"
             )
     if kind == "integer":
-        far = np.flatnonzero((series < -_REACH) | (series > _REACH))
+        limit = _LARGEST_INTEGER_TIME
+        far = np.flatnonzero((series < -limit) | (series > limit))
         if len(far):
             raise ValueError(
                 f"{name(far[0])}: {label} holds {series[far[0]]} in row {far[0]}{more(len(far))},"
-                f" but integer time must stay within ±{_REACH}; correct it"
+                f" but integer time must stay within ±{limit}; correct it"
             )
         series = series.astype(np.int64)
     numbers = whole_numbers(series) if kind in ("integer", "floating") else None
-    stamps = (
-        None
-        if numbers is None or unit == "integer"
-        else spelt_stamps(numbers, years=unit is not None)
-    )
-    if numbers is not None and stamps is None:
-        return pd.Index(numbers.copy())
-    stamps = _stamps(series, kind, label, wanted) if stamps is None else stamps
+    if numbers is None:
+        stamps = _stamps(series, kind, label, candidates)
+    else:
+        dates = None
+        if unit != "integer":
+            dates = spelt_stamps(numbers, years=unit is not None)
+        if dates is None:
+            return pd.Index(numbers.copy())
+        stamps = dates
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
         raise InputError(
             f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
-            f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years {_YEARS[0]}"
-            f" to {_YEARS[1]}; correct it",
+            f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years"
+            f" {_FIRST_YEAR} to {_LAST_YEAR}; correct it",
             InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)"),
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
-def _stamps(series: pd.Series, kind: str, label: str, wanted: pd.Index | None) -> pd.Series:
+def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
-    years = decimal_years(series.to_numpy(dtype=np.float64)) if kind == "floating" else None
-    if years is not None:
-        return years
+    if kind == "floating":
+        years = decimal_years(series.to_numpy(dtype=np.float64))
+        if years is not None:
+            return years
     if kind == "string":
-        return _read_text(series.astype(object), label, wanted)
+        return _read_text(series.astype(object), label, candidates)
     if kind == "period":
         return pd.Series(pd.PeriodIndex(series).to_timestamp())
-    if kind == "date":  # those of pyarrow have no unit
+    if kind == "date":
+        # Dates of pyarrow have no unit, which to_datetime needs.
         series = series.astype(object)
     elif pd.api.types.is_datetime64_any_dtype(series.dtype):
-        return series if series.dt.unit == "ns" else series.where(series.dt.year.between(*_YEARS))
+        if series.dt.unit == "ns":
+            return series
+        # Coarser units reach years that nanoseconds do not.
+        return series.where(series.dt.year.between(_FIRST_YEAR, _LAST_YEAR))
     if kind in ("datetime", "date", "datetime64"):
         zones = series.map(lambda cell: getattr(cell, "tzinfo", None))
         _refuse_half_zoned(series, zones.notna(), label)
         if len(set(zones)) > 1:
-            return _of_changing_offsets(series, series.map(lambda cell: cell.replace(tzinfo=None)))
+            local = series.map(lambda cell: cell.replace(tzinfo=None))
+            return _of_changing_offsets(series, local)
         return pd.to_datetime(series, errors="coerce")
     raise TypeError(
         f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it"
@@ -639,46 +731,46 @@ def _stamps(series: pd.Series, kind: str, label: str, wanted: pd.Index | None) -
 
 def whole_numbers(column: pd.Series) -> np.ndarray | None:
     """Numbers as int64 if all are whole."""
-    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_complex_dtype(
-        column.dtype
-    ):
+    kind = column.dtype
+    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
         return None
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    whole = bool(
-        (np.isfinite(numbers) & (np.abs(numbers) <= _REACH) & (numbers == np.rint(numbers))).all()
-    )
-    return column.to_numpy(dtype=np.int64) if whole else None
+    whole = np.isfinite(numbers)
+    whole &= np.abs(numbers) <= _LARGEST_INTEGER_TIME
+    whole &= numbers == np.rint(numbers)
+    if not whole.all():
+        return None
+    return column.to_numpy(dtype=np.int64)
 
 
 def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:
-    """Stamps that integers spell: 20240131, 202401 and the like, or seconds or finer units since
-    1970.
+    """Stamps of integers such as 20240131 and 202401, or of seconds or finer units since 1970.
 
     Args:
         numbers: Integers, ``[rows]``.
         years: Whether four digits are years.
 
     Returns:
-        ``[rows]``, NaT where a few do not fit; None if the numbers are nothing of the kind.
+        ``[rows]``, NaT where a few do not fit; None if the numbers are no stamps.
 
     Example:
         >>> spelt_stamps(np.array([202401, 202402])).dt.month.tolist()
         [1, 2]
     """
-    if not len(numbers) or numbers.min() < 1000:
+    if not len(numbers) or numbers.min() < _LEAST_STAMP:
         return None
     distinct, row = np.unique(numbers, return_inverse=True)
-    digits = len(str(distinct[0]))
     low = int(distinct[0])
     high = int(distinct[-1])
-    if digits == len(str(high)) and digits in _DIGITS and (years or digits > 4):
-        stamps = pd.to_datetime(
-            pd.Series(distinct).astype(str), format=_DIGITS[digits], errors="coerce"
-        )
-        if stamps.notna().mean() > 0.9:
+    n_digits = len(str(low))
+    same_length = n_digits == len(str(high))
+    if same_length and n_digits in _DIGIT_LAYOUTS and (years or n_digits > 4):
+        text = pd.Series(distinct).astype(str)
+        stamps = pd.to_datetime(text, format=_DIGIT_LAYOUTS[n_digits], errors="coerce")
+        if stamps.notna().mean() > _DATE_SHARE:
             return stamps.iloc[row].reset_index(drop=True)
-    for unit, size in _UNITS.items():
-        if _EPOCH[0] * size <= low and high < _EPOCH[1] * size:
+    for unit, size in _UNITS_PER_SECOND.items():
+        if _FIRST_EPOCH_SECOND * size <= low and high < _LAST_EPOCH_SECOND * size:
             return pd.Series(numbers.astype(f"M8[{unit}]").astype("M8[ns]"))
     return None
 
@@ -686,49 +778,52 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
 def decimal_years(numbers: np.ndarray) -> pd.Series | None:
     """Months of years such as 1949.083, if all numbers are years and months."""
     months = np.rint((numbers - 1970) * 12)
-    near = np.abs(numbers - 1970 - months / 12) < 0.002
-    inside = (numbers > _YEARS[0]) & (numbers < _YEARS[1] + 1)
-    return pd.Series(months.astype("M8[M]").astype("M8[ns]")) if (near & inside).all() else None
+    error = np.abs(numbers - 1970 - months / 12)
+    valid = error < _DECIMAL_YEAR_ERROR
+    valid &= numbers > _FIRST_YEAR
+    valid &= numbers < _LAST_YEAR + 1
+    if not valid.all():
+        return None
+    return pd.Series(months.astype("M8[M]").astype("M8[ns]"))
 
 
 def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
+    """Refuse a column in which only some stamps carry a UTC offset."""
     if zoned.any() and not zoned.all():
-        row = int(np.flatnonzero(~zoned if zoned.iloc[0] else zoned)[0])
+        differs = zoned != zoned.iloc[0]
+        row = int(np.flatnonzero(differs)[0])
         raise ValueError(
             f"{label}: {str(cells[row])!r} in row {row} and {str(cells[0])!r} in row 0 cannot be"
             " compared, since only some stamps carry a UTC offset; give all of them one or none"
         )
 
 
-def _read_text(text: pd.Series, label: str, wanted: pd.Index | None) -> pd.Series:
+def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
     if text.iloc[0].endswith(("UTC", "GMT")):
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
-    offsets = text.str.extract(_OFFSET, expand=False)
+    offsets = text.str.extract(_UTC_OFFSET, expand=False)
     _refuse_half_zoned(text, offsets.notna(), label)
     if _QUARTER.fullmatch(text.iloc[0]):
-        text = text.str.replace(
-            _QUARTER, lambda m: f"{m[1] or m[4]}-{3 * int(m[2] or m[3]) - 2:02}", regex=True
-        )
+        text = text.str.replace(_QUARTER, _first_month, regex=True)
     if _WEEK.fullmatch(text.iloc[0]):
-        return pd.to_datetime(
-            text.str.replace(_WEEK, r"\1-\2-1", regex=True), format="%G-%V-%u", errors="coerce"
-        )
+        mondays = text.str.replace(_WEEK, r"\1-\2-1", regex=True)
+        return pd.to_datetime(mondays, format="%G-%V-%u", errors="coerce")
     if offsets.nunique() > 1:
-        local = text.str.replace(_OFFSET, lambda m: m[0].removesuffix(m[1]).rstrip(), regex=True)
+        local = text.str.replace(_UTC_OFFSET, _without_offset, regex=True)
         return _of_changing_offsets(text, local)
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
         return stamps
-    layouts = [
-        date + hour for date in _DATES for hour in _HOURS if _fits(text.iloc[0], date + hour)
-    ]
+    layouts = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
+    layouts = [layout for layout in layouts if _fits(text.iloc[0], layout)]
     readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
     whole = [reading for reading in readings if reading.notna().all()]
     if len(whole) > 1 and not whole[0].equals(whole[1]):
-        found = [reading.isin([] if wanted is None else wanted).sum() for reading in whole]
-        if found[0] != found[1]:
-            return whole[int(np.argmax(found))]
+        expected = [] if candidates is None else candidates
+        n_matches = [reading.isin(expected).sum() for reading in whole]
+        if n_matches[0] != n_matches[1]:
+            return whole[int(np.argmax(n_matches))]
         raise InputError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
             " first; write them as 2024-01-31",
@@ -737,19 +832,31 @@ def _read_text(text: pd.Series, label: str, wanted: pd.Index | None) -> pd.Serie
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
 
 
+def _first_month(quarter: re.Match[str]) -> str:
+    """The first month of a quarter as ``2024-04``."""
+    year = quarter[1] or quarter[4]
+    number = int(quarter[2] or quarter[3])
+    return f"{year}-{3 * number - 2:02}"
+
+
+def _without_offset(stamp: re.Match[str]) -> str:
+    return stamp[0].removesuffix(stamp[1]).rstrip()
+
+
 def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:
-    """Days and longer steps by the clock on the wall, which is even where the offset changes; all
-    others in UTC.
+    """Local times of days and longer steps, which are even where the offset changes; all others in
+    UTC.
     """
     wall = pd.to_datetime(local, format="ISO8601", errors="coerce")
     utc = pd.to_datetime(stamps, format="ISO8601", errors="coerce", utc=True)
-    days = (
-        wall - wall.dt.normalize()
-    ).nunique() == 1 and wall.nunique() == utc.nunique()  # no hour that occurs twice
-    return wall if days else utc
+    hours = wall - wall.dt.normalize()
+    # Local times are ambiguous if an hour occurs twice.
+    unique = wall.nunique() == utc.nunique()
+    return wall if unique and hours.nunique() == 1 else utc
 
 
 def _fits(text: str, layout: str) -> bool:
+    """Whether the text has that layout."""
     try:
         datetime.strptime(text, layout)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Covariates of windows, and what a network gets to see of them."""
+"""Covariates of windows, and the features that a network reads of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from tsattn.data.covariates import CovariateColumns, label, places_among
 from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
 from tsattn.data.frames import Panel
 
-_MOST_CATEGORIES = 100  # of one column
+# Categories of one column at most; each of them is a feature of the network.
+_MOST_CATEGORIES = 100
+# A deviation below this multiple of the mean is rounding of a constant column.
+_ROUNDING = 1e-12
+# A mean of zero must not make that limit zero, since a constant column has deviation zero.
+_LEAST_MAGNITUDE = 1e-300
+# Mean and scale of categories, whose numbers are labels.
+_NOT_SCALED = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +31,10 @@ class CovariateWindows:
     """Covariates of B windows in the units of the table: T rows of context, F steps ahead.
 
     Attributes:
-        past: float64 [B, T, P], the past columns; a category is its place among those of the
-            columns, or -1.
+        past: float64 [B, T, P], the past columns; a category is its number in the column's list of
+            categories, or -1.
         known: float64 [B, T + F, K], the future columns, then those of the calendar (see
-            :func:`tsattn.data.cycles.cycle_features`). A step
-            with NaN has no forecast: it comes back as NaN.
+            :func:`tsattn.data.cycles.cycle_features`). The forecast of a step with NaN is NaN.
         static: object [B, S], the static columns: numbers, or categories as text.
     """
 
@@ -40,52 +46,58 @@ class CovariateWindows:
         """The last ``context`` rows of history and the steps after them, of windows with
         ``horizon`` steps.
         """
-        known = self.known[:, max(self.known.shape[1] - horizon - context, 0) :]
-        return replace(self, past=self.past[:, max(self.past.shape[1] - context, 0) :], known=known)
+        first_past = max(self.past.shape[1] - context, 0)
+        first_future = max(self.known.shape[1] - horizon - context, 0)
+        return replace(self, past=self.past[:, first_past:], known=self.known[:, first_future:])
 
     def lengthened(self, context: int) -> CovariateWindows:
-        """The same windows with ``context`` rows of history: the first row stands for those before
-        it.
-        """
+        """The same windows with ``context`` rows of history, of which the first is repeated."""
+        n_missing = max(context - self.past.shape[1], 0)
 
         def repeat(rows: np.ndarray) -> np.ndarray:
-            lacking = context - self.past.shape[1]
-            return np.concatenate([np.repeat(rows[:, :1], max(lacking, 0), axis=1), rows], axis=1)
+            padding = np.repeat(rows[:, :1], n_missing, axis=1)
+            return np.concatenate([padding, rows], axis=1)
 
         return replace(self, past=repeat(self.past), known=repeat(self.known))
 
-    def recoded(self, have: CovariateColumns, wanted: CovariateColumns) -> CovariateWindows:
-        """The same windows of the same columns with the places of categories among those of
-        ``wanted``, else -1.
+    def recoded(self, have: CovariateColumns, target: CovariateColumns) -> CovariateWindows:
+        """The same windows with categories numbered as in ``target``, -1 for categories that it
+        lacks.
+
+        Args:
+            have: The columns of these windows.
+            target: The same columns with other categories.
         """
-        parts = {"past": self.past, "known": self.known}
-        p = len(have.past)
-        for k, (own, known) in enumerate(zip(have.categories, wanted.categories, strict=True)):
-            if own is None or known is None or own == known:
+        past = self.past.copy()
+        known = self.known.copy()
+        n_past = len(have.past)
+        pairs = zip(have.categories, target.categories, strict=True)
+        for k, (categories, new_categories) in enumerate(pairs):
+            if categories is None or new_categories is None or categories == new_categories:
                 continue
-            name, column = ("past", k) if k < p else ("known", k - p)
-            places = np.append(
-                places_among(own, known), [np.nan, -1.0]
-            )  # the last two: not known, none of these
-            codes = np.nan_to_num(parts[name][..., column], nan=len(own)).astype(np.int64)
-            parts[name] = parts[name].copy()
-            parts[name][..., column] = places[codes]
-        return replace(self, **parts)
+            cells = past[..., k] if k < n_past else known[..., k - n_past]  # a view
+            # Codes index the new places. NaN gets the code after the last category, and the code
+            # -1 of an unknown category reads the last place.
+            places = places_among(categories, new_categories)
+            places = np.append(places, [np.nan, -1.0])
+            codes = np.nan_to_num(cells, nan=len(categories)).astype(np.int64)
+            cells[...] = places[codes]
+        return replace(self, past=past, known=known)
 
     def of(self, windows: np.ndarray | slice) -> CovariateWindows:
-        """Those of some of the windows."""
+        """The covariates of some of the windows."""
         return replace(
             self, past=self.past[windows], known=self.known[windows], static=self.static[windows]
         )
 
 
 class CovariateHistory:
-    """What each window of a panel may show: past columns to its cutoff, known ones to its last
-    step, not beyond.
+    """Covariates of the windows of a panel: past columns up to the cutoff, future columns up to the
+    last step.
 
     Args:
         panel: The series, with the columns among its covariates.
-        columns: What is read; its calendar names cycles.
+        columns: The columns to read; their calendar names cycles.
         ahead: Future columns after the last row of each series, ``[N, F, K]`` with K = 0 where
             there are none. Windows then end with their series. ``None``: windows lie inside the
             panel, steps ahead included.
@@ -94,66 +106,68 @@ class CovariateHistory:
     def __init__(
         self, panel: Panel, columns: CovariateColumns, ahead: np.ndarray | None = None
     ) -> None:
-        here = panel.covariates
-        self._starts = panel.starts
         n_rows = len(panel.values)
-        n_series = panel.n_series
-        moving = np.empty((n_rows, 0)) if here is None else here.coded(columns)
-        self._past, self._known = moving[:, : len(columns.past)], moving[:, len(columns.past) :]
-        self._static = (
-            np.empty((n_series, 0), dtype=object)
-            if here is None
-            else here.pick_static(columns.static)
-        )
+        moving = np.empty((n_rows, 0))
+        static = np.empty((panel.n_series, 0), dtype=object)
+        if panel.covariates is not None:
+            moving = panel.covariates.coded(columns)
+            static = panel.covariates.pick_static(columns.static)
+        n_past = len(columns.past)
+        self._starts = panel.starts
+        self._past = moving[:, :n_past]
+        self._future = moving[:, n_past:]
+        self._static = static
+        self._ahead = ahead
+        self._stamps = np.zeros(n_rows, dtype=np.int64)
+        self._cycles = np.empty((1, 0))
         cycles = tuple(columns.calendar)
-        # Many series share their stamps: each is looked up once.
-        self._stamps, self._cycles = np.zeros(n_rows, dtype=np.int64), np.empty((1, 0))
-        if cycles:
-            self._stamps, distinct = pd.factorize(panel.times)
-            self._cycles = cycle_features(pd.DatetimeIndex(distinct), cycles)
-        self._ahead = None
+        if not cycles:
+            return
+        # Many series share their stamps, so features are computed once for a distinct stamp.
+        self._stamps, distinct = pd.factorize(panel.times)
+        self._cycles = cycle_features(pd.DatetimeIndex(distinct), cycles)
         if ahead is not None:
-            self._ahead = ahead
-            if cycles:
-                stamps, distinct = pd.factorize(
-                    future_times(panel.last_times(), panel.freq, ahead.shape[1])
-                )
-                cycled = cycle_features(pd.DatetimeIndex(distinct), cycles)[stamps].reshape(
-                    *ahead.shape[:2], -1
-                )
-                self._ahead = np.concatenate([ahead, cycled], axis=2)
+            times = future_times(panel.last_times(), panel.freq, ahead.shape[1])
+            stamps, distinct = pd.factorize(times)
+            features = cycle_features(pd.DatetimeIndex(distinct), cycles)
+            cycles_ahead = features[stamps].reshape(*ahead.shape[:2], -1)
+            self._ahead = np.concatenate([ahead, cycles_ahead], axis=2)
 
     def width(self, context: int, horizon: int) -> int:
-        """Numbers of one window, for those who bound their memory."""
-        known = self._known.shape[1] + self._cycles.shape[1]
-        return context * self._past.shape[1] + (context + horizon) * known
+        """Count of numbers in one window, by which callers limit their memory."""
+        n_past = self._past.shape[1]
+        n_future = self._future.shape[1] + self._cycles.shape[1]
+        return context * n_past + (context + horizon) * n_future
 
     def rows(self) -> CovariateWindows:
-        """Past columns and known ones of all rows, ``[rows, features]``, and the static ones,
-        ``[N, S]``.
-        """
-        known = np.concatenate([self._known, self._cycles[self._stamps]], axis=1)
-        return CovariateWindows(self._past, known, self._static)
+        """Past and future columns of all rows, ``[rows, features]``; static ones, ``[N, S]``."""
+        future = np.concatenate([self._future, self._cycles[self._stamps]], axis=1)
+        return CovariateWindows(self._past, future, self._static)
 
     def windows(self, ends: np.ndarray, context: int, horizon: int) -> CovariateWindows:
         """Covariates of the windows whose contexts end before rows ``ends [B]``.
 
         Args:
             ends: Absolute rows just after each context.
-            context: Rows of history T; before the first row of a series, that row stands for them.
-            horizon: Steps ahead F. Those beyond what ``ahead`` holds are NaN.
+            context: Rows of history T. The first row of a series is repeated before it.
+            horizon: Steps ahead F; NaN after the last step of ``ahead``.
         """
         series = np.searchsorted(self._starts, ends - 1, side="right") - 1
-        rows = ends[:, None] + np.arange(-context, 0 if self._ahead is not None else horizon)
+        # Steps ahead are rows of the panel, unless they are passed separately.
+        n_steps = horizon if self._ahead is None else 0
+        rows = ends[:, None] + np.arange(-context, n_steps)
         rows = np.maximum(rows, self._starts[series, None])
-        known = self._known[rows]
+        future = self._future[rows]
         if self._cycles.shape[1]:
-            known = np.concatenate([known, self._cycles[self._stamps[rows]]], axis=2)
+            cycles = self._cycles[self._stamps[rows]]
+            future = np.concatenate([future, cycles], axis=2)
         if self._ahead is not None:
-            steps = self._ahead[series, :horizon]
-            unknown = np.full((len(ends), horizon - steps.shape[1], steps.shape[2]), np.nan)
-            known = np.concatenate([known, steps, unknown], axis=1)
-        return CovariateWindows(self._past[rows[:, :context]], known, self._static[series])
+            ahead = self._ahead[series, :horizon]
+            n_missing = horizon - ahead.shape[1]
+            missing = np.full((len(ends), n_missing, ahead.shape[2]), np.nan)
+            future = np.concatenate([future, ahead, missing], axis=1)
+        past = self._past[rows[:, :context]]
+        return CovariateWindows(past, future, self._static[series])
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +176,14 @@ class CovariateEncoder:
     indicators.
 
     Attributes:
-        columns: What is read, with its categories; its calendar names cycles, whose features stay
-            as they are.
-        mean: Of the past, then the future columns over the training rows of all series, [P + K]; 0
-            for categories.
+        columns: The columns to read, with their categories. Their calendar names cycles, whose
+            features are not scaled.
+        mean: Means of the past, then the future columns over the training rows of all series,
+            [P + K]; 0 for categories.
         scale: Their population standard deviation, 1 where that is 0 and for categories.
-        static_mean: Of the static columns over the training series, [S]; 0 for categories.
-        static_scale: Likewise; 1 for categories.
-        categories: For each static column its categories, sorted, or None for a column of numbers.
+        static_mean: Means of the static columns over the training series, [S]; 0 for categories.
+        static_scale: Their population standard deviation; 1 for categories.
+        categories: Sorted categories of each static column, or None for a column of numbers.
     """
 
     columns: CovariateColumns
@@ -184,9 +198,10 @@ class CovariateEncoder:
         """Learn scales and categories, and choose the cycles of the calendar.
 
         Args:
-            columns: What is to be read.
+            columns: The columns to read.
             panel: All rows, with the columns among the covariates.
-            stops: Rows of each series that count, ``[N]``; categories are those of all series.
+            stops: Number of training rows of each series, ``[N]``. Categories are those of all
+                series.
 
         Raises:
             ValueError: If the calendar does not fit, a column of text has more than 100 categories,
@@ -194,44 +209,49 @@ class CovariateEncoder:
         """
         part = panel.until(stops)
         columns = learn_columns(columns, part)
-        moving: list[tuple[float, float]] = []
-        static: list[tuple[float, float]] = []
-        categories: list[tuple[str, ...] | None] = []
+        moving_moments: list[tuple[float, float]] = []
+        static_moments: list[tuple[float, float]] = []
+        static_categories: list[tuple[str, ...] | None] = []
         if part.covariates is not None:
-            for name, known in zip(columns.moving, columns.categories, strict=True):
-                moving.append(
-                    (0.0, 1.0) if known else _moments(part.covariates.pick([name])[:, 0], name)
-                )
+            for name, categories in zip(columns.moving, columns.categories, strict=True):
+                moments = _NOT_SCALED
+                if not categories:
+                    moments = _moments(part.covariates.pick([name])[:, 0], name)
+                moving_moments.append(moments)
             for name in columns.static:
                 values = part.covariates.pick_static([name])[:, 0]
-                numeric = not any(isinstance(value, str) for value in values)
-                categories.append(
-                    None if numeric else tuple(sorted({label(value) for value in values}))
-                )
-                static.append(_moments(values.astype(np.float64), name) if numeric else (0.0, 1.0))
-        (mean, scale), (static_mean, static_scale) = (
-            np.array(m).reshape(-1, 2).T for m in (moving, static)
-        )
+                if any(isinstance(value, str) for value in values):
+                    labels = {label(value) for value in values}
+                    static_categories.append(tuple(sorted(labels)))
+                    static_moments.append(_NOT_SCALED)
+                else:
+                    static_categories.append(None)
+                    static_moments.append(_moments(values.astype(np.float64), name))
+        moving = np.array(moving_moments).reshape(-1, 2)
+        static = np.array(static_moments).reshape(-1, 2)
         return cls(
-            columns,
-            mean.copy(),
-            scale.copy(),
-            static_mean.copy(),
-            static_scale.copy(),
-            tuple(categories),
+            columns=columns,
+            mean=moving[:, 0].copy(),
+            scale=moving[:, 1].copy(),
+            static_mean=static[:, 0].copy(),
+            static_scale=static[:, 1].copy(),
+            categories=tuple(static_categories),
         )
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Features that the network reads: ``n_past`` and ``n_known`` a row,
-        ``n_static`` a series.
+        """Features that the network reads: ``n_past`` and ``n_known`` for a row, ``n_static`` for a
+        series.
         """
-        widths = [len(known or (0,)) for known in self.columns.categories]
-        p = len(self.columns.past)
+        widths = [len(categories) if categories else 1 for categories in self.columns.categories]
+        static_widths = [
+            1 if categories is None else len(categories) for categories in self.categories
+        ]
+        n_past = len(self.columns.past)
         return {
-            "n_past": sum(widths[:p]),
-            "n_known": sum(widths[p:]) + calendar_width(self.columns.calendar),
-            "n_static": sum(1 if each is None else len(each) for each in self.categories),
+            "n_past": sum(widths[:n_past]),
+            "n_known": sum(widths[n_past:]) + calendar_width(self.columns.calendar),
+            "n_static": sum(static_widths),
         }
 
     def check(self, panel: Panel) -> None:
@@ -239,16 +259,17 @@ class CovariateEncoder:
         numbers.
 
         Raises:
-            ValueError: Naming the series, the column, the value and what was known.
+            ValueError: Naming the series, the column, the value and the values of training.
         """
         if panel.covariates is None:
             return
         panel.covariates.coded(self.columns)
         if not self.columns.static:
             return
-        _, bad = self._static(panel.covariates.pick_static(self.columns.static))
-        if bad is not None:
-            raise ValueError(f"series {plain(panel.ids[bad[0]])!r}: {bad[1]}")
+        _, problem = self._static(panel.covariates.pick_static(self.columns.static))
+        if problem is not None:
+            series, message = problem
+            raise ValueError(f"series {plain(panel.ids[series])!r}: {message}")
 
     def rows(self, panel: Panel) -> dict[str, np.ndarray]:
         """All rows of a panel as float32: ``past`` and ``known`` ``[rows, features]``, ``static``
@@ -257,133 +278,128 @@ class CovariateEncoder:
         return self.parts(CovariateHistory(panel, self.columns).rows())
 
     def encode(self, windows: CovariateWindows, horizon: int) -> dict[str, np.ndarray]:
-        """Windows as the network reads them, in float32; steps beyond those given, or not known,
-        are zeros.
+        """Features of windows in float32; steps that are absent or NaN become zeros.
 
         Args:
             windows: Covariates in the units of the table.
             horizon: Steps ahead that the network reads.
 
         Raises:
-            ValueError: If a static value was not seen in training.
+            ValueError: If a static value did not occur in training.
         """
         encoded = self.parts(windows)
         if "known" in encoded:
-            known = encoded["known"]
-            beyond = windows.past.shape[1] + horizon - known.shape[1]
-            padding = np.zeros((len(known), max(beyond, 0), known.shape[2]), dtype=np.float32)
-            encoded["known"] = np.nan_to_num(np.concatenate([known, padding], axis=1), copy=False)
+            future = encoded["known"]
+            n_missing = max(windows.past.shape[1] + horizon - future.shape[1], 0)
+            padding = np.zeros((len(future), n_missing, future.shape[2]), dtype=np.float32)
+            padded = np.concatenate([future, padding], axis=1)
+            encoded["known"] = np.nan_to_num(padded, copy=False)
         return encoded
 
     def parts(self, windows: CovariateWindows) -> dict[str, np.ndarray]:
-        """The same parts of windows, those that have a feature, with the steps that they have; NaN
-        is not known.
+        """Features of windows in float32 as ``past``, ``known`` and ``static``, without parts that
+        have no feature; missing values stay NaN.
 
         Raises:
-            ValueError: If a static value was not seen in training.
+            ValueError: If a static value did not occur in training.
         """
-        past = windows.past
-        known = windows.known
-        p = len(self.columns.past)
-        k = len(self.columns.future)
-        kinds = self.columns.categories
+        n_past = len(self.columns.past)
+        n_future = len(self.columns.future)
+        categories = self.columns.categories
         parts = {}
-        with np.errstate(
-            over="ignore"
-        ):  # what leaves float32 becomes a forecast that is not finite, and is refused
-            if p:
-                parts["past"] = indicators(
-                    (past - self.mean[:p]) / self.scale[:p], kinds[:p]
-                ).astype(np.float32)
+        # A value beyond float32 becomes infinite, and the forecast from it is refused.
+        with np.errstate(over="ignore"):
+            if n_past:
+                past = (windows.past - self.mean[:n_past]) / self.scale[:n_past]
+                parts["past"] = indicators(past, categories[:n_past]).astype(np.float32)
             if self.sizes["n_known"]:
-                scaled = known.copy()
-                scaled[..., :k] = (known[..., :k] - self.mean[p:]) / self.scale[p:]
-                parts["known"] = indicators(scaled, kinds[p:]).astype(np.float32)
+                # Features of the calendar follow the future columns and are not scaled.
+                future = windows.known.copy()
+                columns = future[..., :n_future]
+                future[..., :n_future] = (columns - self.mean[n_past:]) / self.scale[n_past:]
+                parts["known"] = indicators(future, categories[n_past:]).astype(np.float32)
         if self.categories:
-            parts["static"], bad = self._static(windows.static)
-            if bad is not None:
-                raise ValueError(bad[1])
+            parts["static"], problem = self._static(windows.static)
+            if problem is not None:
+                raise ValueError(problem[1])
         return parts
 
     def _static(self, values: np.ndarray) -> tuple[np.ndarray, tuple[int, str] | None]:
-        """Features ``[B, features]``, and the first row that has a value never seen, with what is
-        wrong about it.
+        """Features ``[B, features]``; the first row with a value that did not occur in training,
+        with the message of the error, or None.
         """
         parts = []
-        for s, (column, known) in enumerate(zip(self.columns.static, self.categories, strict=True)):
+        columns = zip(self.columns.static, self.categories, strict=True)
+        for s, (column, categories) in enumerate(columns):
             cells = values[:, s]
-            if known is None:
+            if categories is None:
                 wrong = np.array([isinstance(value, str) for value in cells], dtype=bool)
                 numbers = np.where(wrong, 0.0, cells).astype(np.float64)
-                parts.append(((numbers - self.static_mean[s]) / self.static_scale[s])[:, None])
+                scaled = (numbers - self.static_mean[s]) / self.static_scale[s]
+                parts.append(scaled[:, None])
                 rule = "held numbers in training"
             else:
-                codes = pd.Index(known).get_indexer(
-                    pd.Index([label(value) for value in cells], dtype=object)
-                )
+                labels = pd.Index([label(value) for value in cells], dtype=object)
+                codes = pd.Index(categories).get_indexer(labels)
                 wrong = codes < 0
-                parts.append(codes[:, None] == np.arange(len(known)))
-                rule = (
-                    f"was {', '.join(map(repr, known[:8]))}{' ...' if len(known) > 8 else ''} in"
-                    " training"
-                )
+                parts.append(codes[:, None] == np.arange(len(categories)))
+                examples = ", ".join(map(repr, categories[:8]))
+                ellipsis = " ..." if len(categories) > 8 else ""
+                rule = f"was {examples}{ellipsis} in training"
             if wrong.any():
                 row = int(np.argmax(wrong))
-                return np.zeros((len(values), 0), dtype=np.float32), (
-                    row,
-                    (
-                        f"static column {column!r} {rule}; got {plain(cells[row])!r:.60}; fit again"
-                        " with such a series, or leave it out"
-                    ),
+                message = (
+                    f"static column {column!r} {rule}; got {plain(cells[row])!r:.60}; fit again"
+                    " with such a series, or leave it out"
                 )
+                return np.zeros((len(values), 0), dtype=np.float32), (row, message)
         return np.concatenate(parts, axis=1).astype(np.float32), None
 
 
 def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
-    """The same columns with the cycles that fit and the categories that the rows of a panel show.
+    """The same columns with the cycles and the categories that the rows of a panel have.
 
     Raises:
         ValueError: If the calendar does not fit, or a column of text has too many categories.
     """
-    cycles = choose_cycles(columns.calendar, panel.freq, panel.times) if columns.calendar else ()
-    if (here := panel.covariates) is None:
-        return replace(columns, calendar=cycles, categories=())
-    found: list[tuple[str, ...] | None] = []
-    for name in columns.moving:
-        own = here.kind(name)
-        if own is None:
-            found.append(None)
-            continue
-        seen = np.unique(here.pick([name]))
-        if len(seen) > _MOST_CATEGORIES:
-            raise InputError(
-                f"column {name!r} holds {len(seen)} categories such as {own[0]!r:.60}, but at most"
-                f" {_MOST_CATEGORIES} are read; group the rare ones",
-                InPython(", or convert numbers with pd.to_numeric"),
-            )
-        found.append(tuple(own[int(code)] for code in seen))
-    return replace(columns, calendar=cycles, categories=tuple(found))
+    cycles: tuple[str, ...] = ()
+    if columns.calendar:
+        cycles = choose_cycles(columns.calendar, panel.freq, panel.times)
+    categories: list[tuple[str, ...] | None] = []
+    if panel.covariates is not None:
+        for name in columns.moving:
+            names = panel.covariates.kind(name)
+            if names is None:
+                categories.append(None)
+                continue
+            codes = np.unique(panel.covariates.pick([name]))
+            if len(codes) > _MOST_CATEGORIES:
+                raise InputError(
+                    f"column {name!r} holds {len(codes)} categories such as {names[0]!r:.60}, but"
+                    f" at most {_MOST_CATEGORIES} are read; group the rare ones",
+                    InPython(", or convert numbers with pd.to_numeric"),
+                )
+            categories.append(tuple(names[int(code)] for code in codes))
+    return replace(columns, calendar=cycles, categories=tuple(categories))
 
 
 def indicators(values: np.ndarray, kinds: Sequence[tuple[str, ...] | None]) -> np.ndarray:
-    """Columns side by side, one of categories as an indicator for each of them, all zero for
-    another.
+    """Replace a column of categories by one indicator for each category, all zero for others.
 
     Args:
-        values: ``[..., K]``, and columns after them that stay.
-        kinds: For each of the K columns its categories, or None for one of numbers.
+        values: ``[..., K]``, and further columns that stay as they are.
+        kinds: Categories of each of the K columns, or None for a column of numbers.
     """
     if not any(kinds):
         return values
-    parts = [
-        (
-            values[..., [k]]
-            if known is None
-            else (values[..., [k]] == np.arange(len(known))).astype(values.dtype)
-        )
-        for k, known in enumerate(kinds)
-    ]
-    return np.concatenate([*parts, values[..., len(kinds) :]], axis=-1)
+    parts = []
+    for k, categories in enumerate(kinds):
+        column = values[..., [k]]
+        if categories is not None:
+            column = (column == np.arange(len(categories))).astype(values.dtype)
+        parts.append(column)
+    parts.append(values[..., len(kinds) :])
+    return np.concatenate(parts, axis=-1)
 
 
 def _moments(values: np.ndarray, name: Hashable) -> tuple[float, float]:
@@ -396,7 +412,9 @@ def _moments(values: np.ndarray, name: Hashable) -> tuple[float, float]:
             f"covariate {name!r}: values must have squares within float64; got up to"
             f" {np.abs(values).max():.3g}; give them in a larger unit"
         )
-    return mean, scale if scale > 1e-12 * max(abs(mean), 1e-300) else 1.0
+    if scale <= _ROUNDING * max(abs(mean), _LEAST_MAGNITUDE):
+        scale = 1.0
+    return mean, scale
 
 
 def check_windows_of(
@@ -414,19 +432,23 @@ def check_windows_of(
             " tsattn.data.encoding.CovariateHistory cuts them from a panel"
         )
     n_known = len(columns.future) + calendar_width(columns.calendar)
-    wanted = {
-        "past": (*shape[:2], len(columns.past)),
-        "known": (shape[0], shape[1] + horizon, n_known),
-        "static": (shape[0], len(columns.static)),
+    n_windows = shape[0]
+    context = shape[1]
+    sizes = {
+        "past": (n_windows, context, len(columns.past)),
+        "known": (n_windows, context + horizon, n_known),
+        "static": (n_windows, len(columns.static)),
     }
-    for name, size in wanted.items():
+    for name, size in sizes.items():
         got = getattr(windows, name).shape
         if got != size:
             raise ValueError(
                 f"covariates.{name} must have shape {size} beside windows of shape {shape} and"
                 f" {horizon} steps ahead; got {got}"
             )
-    here = np.isfinite(windows.past).all() and np.isfinite(windows.known[:, : shape[1]]).all()
-    if not here or np.isinf(windows.known).any():
+    finite = np.isfinite(windows.past).all()
+    finite &= np.isfinite(windows.known[:, :context]).all()
+    # NaN marks a future step without a value; infinity is never allowed.
+    if not finite or np.isinf(windows.known).any():
         raise ValueError("covariates must be finite up to the cutoff; got NaN or inf; fill them in")
     return windows

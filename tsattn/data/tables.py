@@ -1,6 +1,4 @@
-"""Rules that a table must keep, and refusals that name the series, stamp and value that
-break them.
-"""
+"""Checks of a table, with errors that name the series, the stamp and the value."""
 
 from __future__ import annotations
 
@@ -24,13 +22,14 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.columns import Dialect, plain
 
-# a table may grow this much by inserted rows: beyond that a stamp or the frequency is wrong
-_MOST = 100
+# Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
+# means that a stamp or the frequency is wrong.
+_LARGEST_GROWTH = 100
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a frame as arrays, row for row, before anything but their types was checked.
+    """Columns of a frame as arrays, of which only the types were checked.
 
     The C channels come first, the K covariates last.
     """
@@ -44,50 +43,44 @@ class Table:
     columns: tuple[Any, ...]  # their names
     dialect: Dialect
     n_covariates: int = 0
-    categories: tuple[
-        tuple[str, ...] | None, ...
-    ] = ()  # of the covariates, empty where all are numbers
+    # Categories of the covariates; empty if all are numbers.
+    categories: tuple[tuple[str, ...] | None, ...] = ()
 
     @property
     def targets(self) -> np.ndarray:
         """The values without the covariates, [rows, C]."""
-        return (
-            self.values[:, : len(self.columns) - self.n_covariates]
-            if self.n_covariates
-            else self.values
-        )
+        n_targets = len(self.columns) - self.n_covariates
+        return self.values[:, :n_targets]
 
     def series(self, n: int) -> str:
-        """What to call series n in an error."""
+        """Name of series n in an error."""
         if self.dialect.id_col is not None:
             return f"series {plain(self.ids[n])!r}"
         return "the table" if self.dialect.kind == "wide" else "the series"
 
     def place(self, n: int, column: int) -> str:
-        """What to call a value's series in an error."""
-        wide = self.dialect.kind == "wide"
-        return (
-            f"column {self.columns[column]!r}"
-            if wide
-            else f"{self.series(n)}: column {self.columns[column]!r}"
-        )
+        """Name of the series and the column of a value in an error."""
+        name = f"column {self.columns[column]!r}"
+        if self.dialect.kind == "wide":
+            return name
+        return f"{self.series(n)}: {name}"
 
     def count(self, mask: np.ndarray) -> str:
-        """How many values a mask [rows, columns] holds beyond the first, and of how many series or
-        columns.
+        """The number of further values in a mask [rows, columns], and of their series or columns,
+        for an error.
         """
         row, column = np.nonzero(mask)
-        wide = self.dialect.kind == "wide"
-        owners = len(np.unique(column if wide else self.codes[row]))
-        return more(len(row), owners, "columns" if wide else "series")
+        if self.dialect.kind == "wide":
+            return more(len(row), len(np.unique(column)), "columns")
+        return more(len(row), len(np.unique(self.codes[row])), "series")
 
     def sorted(self) -> Table:
         """Rows by series and time; equal stamps keep their order."""
         clock = ticks(self.times)
         codes = self.codes
-        if (
-            (codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1]))
-        ).all():
+        next_series = codes[1:] > codes[:-1]
+        later = (codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1])
+        if (next_series | later).all():
             return self
         order = np.lexsort((clock, codes))
         return replace(
@@ -101,7 +94,7 @@ class Table:
 
 
 def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, str | int]:
-    """Sort the rows, check everything, insert absent rows when a policy asks for it.
+    """Sort the rows, check them, and insert absent rows if the policy allows it.
 
     Args:
         table: Rows in any order.
@@ -113,18 +106,20 @@ def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, s
         frequency's alias.
 
     Raises:
-        ValueError: At the first rule that is broken.
+        ValueError: At the first check that fails.
     """
     table = table.sorted()
-    starts = np.concatenate([[0], np.cumsum(np.bincount(table.codes))]).astype(np.int64)
+    stops = np.cumsum(np.bincount(table.codes))
+    starts = np.concatenate([[0], stops]).astype(np.int64)
     _check_numbers(table)
     _check_duplicates(table)
     grid = infer_grid(table.times, starts, table.series) if freq is None else parse_freq(freq)
     check_kind(table.times, grid)
     position = place(table.times, starts, grid, inferred=freq is None, name=table.series)
-    absent = (table.codes[1:] == table.codes[:-1]) & (position[1:] != position[:-1] + 1)
-    if absent.any():
-        gaps = np.where(absent, np.diff(position) - 1, 0)
+    same_series = table.codes[1:] == table.codes[:-1]
+    n_absent = np.diff(position) - 1
+    gaps = np.where(same_series, n_absent, 0)
+    if gaps.any():
         if missing == "error":
             _refuse_gap(table, starts, position, gaps, grid)
         table, starts = _insert_rows(table, starts, position, grid)
@@ -135,9 +130,10 @@ def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, s
 def _refuse_gap(
     table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
 ) -> NoReturn:
-    """Name the first absent stamp; ``gaps`` are the rows absent after each row but the last."""
+    """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
     row = int(np.flatnonzero(gaps)[0])
-    clock = clock_of(table.times, grid)[starts[table.codes[[row]]]]
+    first_row = starts[table.codes[[row]]]
+    clock = clock_of(table.times, grid)[first_row]
     absent = stamps_at(clock, position[[row]] + 1, grid, table.times)[0]
     others = more(int(gaps.sum()), len(np.unique(table.codes[1:][gaps > 0])))
     raise InputError(
@@ -153,28 +149,31 @@ def _refuse_gap(
 def _insert_rows(
     table: Table, starts: np.ndarray, position: np.ndarray, grid: Grid
 ) -> tuple[Table, np.ndarray]:
-    """Put a row of NaN at every absent stamp; positions count the steps since each series began."""
+    """Insert a row of NaN at every absent stamp; positions count steps since the first stamp."""
     lengths = position[starts[1:] - 1] + 1
-    if lengths.sum() > _MOST * len(position):
+    if lengths.sum() > _LARGEST_GROWTH * len(position):
         n = int(np.argmax(lengths))
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
         raise InputError(
             f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency"
-            f" {grid.alias!r}, but a table may grow {_MOST} times at most by inserted rows; correct"
-            " the stamps or pass another ",
+            f" {grid.alias!r}, but a table may grow {_LARGEST_GROWTH} times at most by inserted"
+            " rows; correct the stamps or pass another ",
             Argument("freq"),
         )
-    begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    new_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n_rows = new_starts[-1]
     codes = np.repeat(np.arange(len(lengths)), lengths)
-    values = np.full((begins[-1], len(table.columns)), np.nan)
-    values[begins[table.codes] + position] = table.values
-    clock = clock_of(table.times, grid)[starts[codes]]
-    times = stamps_at(clock, np.arange(begins[-1]) - begins[codes], grid, table.times)
-    return replace(table, codes=codes, values=values, times=times), begins
+    values = np.full((n_rows, len(table.columns)), np.nan)
+    values[new_starts[table.codes] + position] = table.values
+    first_clock = clock_of(table.times, grid)[starts[codes]]
+    new_position = np.arange(n_rows) - new_starts[codes]
+    times = stamps_at(first_clock, new_position, grid, table.times)
+    return replace(table, codes=codes, values=values, times=times), new_starts
 
 
 def _check_numbers(table: Table) -> None:
+    """Refuse cells that are no number, and infinite values."""
     convert: list[Piece] = [InPython("convert it with pd.to_numeric or "), "drop it"]
     if table.dialect.kind == "wide":
         convert += [
@@ -189,21 +188,21 @@ def _check_numbers(table: Table) -> None:
         "correct it, or make it NaN and choose a policy by ",
         Argument("missing"),
     ]
-    for mask, rule, remedy in (
+    checks = (
         (table.foreign, "values must be numbers", convert),
         (np.isinf(table.values), "values must be finite", finite),
-    ):
+    )
+    for mask, rule, remedy in checks:
         if mask.any():
-            row, column = (int(i) for i in np.argwhere(mask)[0])
+            row, column = _first_cell(mask)
             cell = plain(table.cells[column].iloc[row])
-            if isinstance(cell, str) and not any(
-                map(str.isalpha, cell)
-            ):  # 1,5 and $10.04, or - where nothing is known
-                remedy = [
+            # Text without a letter is a number with separators or signs, or - for a missing one.
+            if isinstance(cell, str) and not any(map(str.isalpha, cell)):
+                spelling = (
                     "write numbers as 10037.72, without separators or signs, and - as an empty"
-                    " cell, or ",
-                    *remedy,
-                ]
+                    " cell, or "
+                )
+                remedy = [spelling, *remedy]
             raise InputError(
                 f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
                 f"{table.count(mask)}, but {rule}; ",
@@ -211,7 +210,14 @@ def _check_numbers(table: Table) -> None:
             )
 
 
+def _first_cell(mask: np.ndarray) -> tuple[int, int]:
+    """Row and column of the first True of a mask, row by row."""
+    row, column = np.argwhere(mask)[0]
+    return int(row), int(column)
+
+
 def _check_duplicates(table: Table) -> None:
+    """Refuse a series with the same stamp twice."""
     clock = ticks(table.times)
     codes = table.codes
     same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])
@@ -233,73 +239,69 @@ def _check_duplicates(table: Table) -> None:
 
 
 def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
+    """Refuse missing values that the policy does not allow or cannot fill."""
     gone = np.isnan(table.targets)
     if not gone.any():
         return
-    row, channel = (int(i) for i in np.argwhere(gone)[0])
+    row, column = _first_cell(gone)
     if missing == "error":
         raise InputError(
-            f"{table.place(table.codes[row], channel)} is missing (NaN) at"
+            f"{table.place(table.codes[row], column)} is missing (NaN) at"
             f" {table.times[row]}{table.count(gone)}, but ",
             Argument("missing", "error"),
             " allows no missing values; fill them in, or pass ",
             Argument("missing", "interpolate"),
             " or 'ffill'",
         )
-    leading = gone[starts[:-1]]
     if missing == "mask":
-        leading = np.logical_and.reduceat(
-            gone, starts[:-1], axis=0
-        )  # only a series without any value
+        # Masked values need no fill, so only a series without any value is refused.
+        leading = np.logical_and.reduceat(gone, starts[:-1], axis=0)
+        rule = "needs some value"
+    else:
+        leading = gone[starts[:-1]]
+        rule = "fills only from values known before"
     if leading.any():
-        n, channel = (int(i) for i in np.argwhere(leading)[0])
-        empty = bool(gone[starts[n] : starts[n + 1], channel].all())
+        n, column = _first_cell(leading)
+        problem = "is missing (NaN) at its first stamp"
+        remedy = "drop the rows before its first value"
+        if gone[starts[n] : starts[n + 1], column].all():
+            problem = "has no value at all from"
+            remedy = "leave it out"
         mask = np.zeros_like(gone)
         mask[starts[:-1]] = leading
-        what, remedy = (
-            ("has no value at all from", "leave it out")
-            if empty
-            else ("is missing (NaN) at its first stamp", "drop the rows before its first value")
-        )
-        rule = "needs some value" if missing == "mask" else "fills only from values known before"
         raise InputError(
-            f"{table.place(n, channel)} {what} {table.times[starts[n]]}{table.count(mask)}, but ",
+            f"{table.place(n, column)} {problem} {table.times[starts[n]]}{table.count(mask)}, but ",
             Argument("missing", missing),
             f" {rule}; {remedy}",
         )
 
 
 def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
-    """Covariates that are missing take the last value before them, if a policy for missing values
-    was chosen.
-    """
+    """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
     n_targets = len(table.columns) - table.n_covariates
     covariates = table.values[:, n_targets:]
     gone = np.isnan(covariates)
     if not gone.any():
         return table
-    row, column = (int(i) for i in np.argwhere(gone)[0])
-    where = (
-        f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
-        f" {table.times[row]}"
-    )
-    where += table.count(gone)
     if missing == "error":
+        row, column = _first_cell(gone)
         raise InputError(
-            f"{where}, but a covariate needs a value in every row; fill it in, or have the last"
-            " value carried forward by ",
+            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
+            f" {table.times[row]}{table.count(gone)}, but a covariate needs a value in"
+            " every row; fill it in, or have the last value carried forward by ",
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
         )
-    known = np.where(gone, -1, np.arange(len(gone))[:, None])
-    before = np.maximum.accumulate(known, axis=0)
-    early = before < starts[table.codes][:, None]
+    # Row of the last value up to each row; it may lie in the series before.
+    rows = np.arange(len(gone))[:, None]
+    last_rows = np.maximum.accumulate(np.where(gone, -1, rows), axis=0)
+    early = last_rows < starts[table.codes][:, None]
     if early.any():
-        row, column = (int(i) for i in np.argwhere(early)[0])
+        row, column = _first_cell(early)
         raise ValueError(
             f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
             f" {table.times[row]}{table.count(early)}, but nothing stands before it that could be"
             " carried forward; fill it in, or drop the rows before its first value"
         )
-    carried = np.take_along_axis(covariates, before, axis=0)
+    carried = np.take_along_axis(covariates, last_rows, axis=0)
     return replace(table, values=np.concatenate([table.targets, carried], axis=1))

@@ -1,6 +1,4 @@
-"""Which rows does a forecast see, and which does it answer for? Splits, windows, filling and
-scaling.
-"""
+"""Splits of a series into parts, windows of rows, and the filling and scaling of their values."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +12,29 @@ import torch
 from tsattn.checks import Argument, InputError
 from tsattn.data.frames import Panel
 
-# A chunk of windows holds at most this many values (32 MB in float64), so memory follows the chunk.
+# Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
-# Statistics are taken of blocks of channels with about so many values: 8 MB in float64.
+# Values in a block of channels whose statistics are computed at once: 8 MB in float64.
 _SCALER_VALUES = 2**20
-# Steps of a grid that forecasts are moved to, at most.
+# A deviation below this multiple of the mean is rounding of a constant series.
+_ROUNDING = 1e-12
+# A mean of zero must not make that limit zero, since a constant series has deviation zero.
+_LEAST_MAGNITUDE = 1e-300
+# Largest range of a grid that forecasts are moved to, in steps.
 _GRID = 64
+# Fewest values of a window from which bounds and grids are read.
+_LEAST_VALUES = 32
+# One value in so many equals a bound.
+_BOUND_PERIOD = 20
+# Parts of a window, each of which must touch a bound that often.
+_N_PARTS = 4
+# A gap below this multiple of the range is rounding, no step between two values.
+_EQUAL_VALUES = 1e-9
+# Largest distance of a value from its grid, in steps.
+_OFF_GRID = 1e-6
+# Rounding of three shares that sum to 1.
+_SHARE_ROUNDING = 1e-9
 # Rows of history from which a network forecasts, if its context is not shorter.
 _LEAST_ROWS = 8
 
@@ -30,9 +44,9 @@ class Split:
     """Contiguous training, validation and test rows, from the first row on.
 
     Args:
-        train: Rows to learn from; scalers see these only.
+        train: Rows of training, from which scalers take their statistics.
         valid: Rows for early stopping and calibration.
-        test: Rows to be judged on. Rows after them stay unused.
+        test: Rows of the test. Rows after them are unused.
 
     Raises:
         ValueError: If a part is negative or train or test is empty.
@@ -52,12 +66,15 @@ class Split:
     @property
     def bounds(self) -> tuple[int, int, int]:
         """First row after the training, validation and test span."""
-        return self.train, self.train + self.valid, self.train + self.valid + self.test
+        train_stop = self.train
+        valid_stop = train_stop + self.valid
+        test_stop = valid_stop + self.test
+        return train_stop, valid_stop, test_stop
 
     @classmethod
     def from_shares(cls, n_rows: int, shares: str | Sequence[float]) -> "Split":
-        """Split ``n_rows`` as the published protocol does: int(a n) train, int(c n) test, the rest
-        validation.
+        """Split ``n_rows`` as the published protocol does: int(a n) rows of training, int(c n) of
+        the test, the rest of validation.
 
         Args:
             n_rows: Rows of the table.
@@ -71,11 +88,9 @@ class Split:
             parts = [float(field) for field in fields]
         except (TypeError, ValueError):
             parts = []
-        if (
-            len(parts) != 3
-            or any(not 0 <= part < 1 for part in parts)
-            or abs(sum(parts) - 1) > 1e-9
-        ):
+        inside = all(0 <= part < 1 for part in parts)
+        complete = abs(sum(parts) - 1) <= _SHARE_ROUNDING
+        if len(parts) != 3 or not inside or not complete:
             raise ValueError(
                 f"split needs three shares that sum to 1, such as 0.7,0.1,0.2; got {shares!r}"
             )
@@ -85,12 +100,12 @@ class Split:
 
 
 class History:
-    """Contexts and futures of a panel, missing values filled with what was known at each cutoff.
+    """Contexts and futures of a panel, with missing values filled from values before each cutoff.
 
-    A value that is missing between two known ones lies on the line through them (``interpolate``)
-    only if the later one stands before the cutoff; otherwise, and always under ``ffill``, the last
-    known value holds. So no forecast depends on a row after its cutoff. Under ``mask`` nothing is
-    filled: contexts have NaN where a value is missing, for forecasters that can look past them.
+    Under ``interpolate`` a missing value lies on the line through the values around it if the later
+    one is before the cutoff. Otherwise, and always under ``ffill``, it takes the last value before
+    it. So no forecast depends on a row after its cutoff. Under ``mask`` nothing is filled: contexts
+    have NaN for missing values, for forecasters that leave them out.
 
     Args:
         panel: The series; ``panel.missing`` is the policy.
@@ -98,9 +113,11 @@ class History:
 
     def __init__(self, panel: Panel) -> None:
         self.panel = panel
-        # All rows filled with what is known at the end of each series, [rows, C].
+        # All rows, filled from the values up to the end of each series, [rows, C].
         self.filled = panel.values
-        self._held: np.ndarray | None = None
+        # Under interpolation: the last value up to each row, and the row of the next value. A
+        # context whose cutoff lies before that row takes the last value.
+        self._last: np.ndarray | None = None
         self._next: np.ndarray | None = None
         missing = np.isnan(panel.values)
         if missing.any() and panel.missing != "mask":
@@ -118,20 +135,25 @@ class History:
         first = np.repeat(self.panel.starts[:-1], lengths)[:, None]
         stop = np.repeat(self.panel.starts[1:], lengths)[:, None]
         row = np.arange(n_rows)[:, None]
+        # Rows of the last value up to each row and of the next value from it on, [rows, C].
         before = np.maximum.accumulate(np.where(missing, -1, row), axis=0)
-        after = np.minimum.accumulate(np.where(missing, n_rows, row)[::-1], axis=0)[::-1]
-        unknown_before = before < first
-        unknown_after = after >= stop
-        # A slice may begin with missing values: its first known one stands in for them.
-        before = np.where(unknown_before, np.where(unknown_after, row, after), before)
-        held = np.take_along_axis(values, before, axis=0)
-        self.filled = held
+        reversed_rows = np.where(missing, n_rows, row)[::-1]
+        after = np.minimum.accumulate(reversed_rows, axis=0)[::-1]
+        none_before = before < first
+        none_after = after >= stop
+        # A slice of a series may begin with missing values, which take its first value.
+        first_value = np.where(none_after, row, after)
+        before = np.where(none_before, first_value, before)
+        last = np.take_along_axis(values, before, axis=0)
+        self.filled = last
         if self.panel.missing == "interpolate":
-            later = np.where(unknown_after, before, after)
+            later = np.where(none_after, before, after)
             gap = np.maximum(later - before, 1)
-            slope = (np.take_along_axis(values, later, axis=0) - held) / gap
-            self.filled = np.where(missing, held + slope * np.clip(row - before, 0, None), values)
-            self._held, self._next = held, np.where(unknown_after, n_rows, after)
+            slope = (np.take_along_axis(values, later, axis=0) - last) / gap
+            line = last + slope * np.clip(row - before, 0, None)
+            self.filled = np.where(missing, line, values)
+            self._last = last
+            self._next = np.where(none_after, n_rows, after)
 
     def contexts(self, ends: np.ndarray, context: int) -> np.ndarray:
         """The ``context`` rows before each end.
@@ -146,7 +168,7 @@ class History:
         return self._at(ends[:, None] + np.arange(-context, 0), ends)
 
     def reaching(self, ends: np.ndarray, reach: int) -> np.ndarray:
-        """The rows before each end, as many as its series has there, ``reach`` at most.
+        """The rows of the same series before each end, ``reach`` at most.
 
         Args:
             ends: Absolute rows just after the last row of each context, ``[B]``; each has a row
@@ -159,19 +181,18 @@ class History:
         """
         owner = self.panel.owners(ends)
         first = np.maximum(self.panel.starts[owner], ends - reach)
-        rows = ends[:, None] + np.arange(-int((ends - first).max(initial=0)), 0)
+        longest = int((ends - first).max(initial=0))
+        rows = ends[:, None] + np.arange(-longest, 0)
         before = rows < first[:, None]
         x = self._at(np.where(before, first[:, None], rows), ends)
         x[before] = np.nan
         return x
 
     def _at(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Values of ``rows [B, T]`` filled with what is known before ``ends [B]``, ``[B,
-        T, C]``.
-        """
+        """Values of ``rows [B, T]``, filled from values before ``ends [B]``, ``[B, T, C]``."""
         x = self.filled[rows]
-        if self._held is not None and self._next is not None:
-            x = np.where(self._next[rows] >= ends[:, None, None], self._held[rows], x)
+        if self._last is not None and self._next is not None:
+            x = np.where(self._next[rows] >= ends[:, None, None], self._last[rows], x)
         return x
 
     def futures(self, ends: np.ndarray, horizon: int) -> np.ndarray:
@@ -191,18 +212,19 @@ def known_rows(x: np.ndarray) -> np.ndarray:
         >>> known_rows(np.array([[[np.nan], [2.0], [np.nan]]]))
         array([2])
     """
-    known = ~np.isnan(x).all(axis=2)
-    return (
-        np.where(known.any(axis=1), x.shape[1] - known.argmax(axis=1), 0)
-        if x.shape[1]
-        else np.zeros(len(x), int)
-    )
+    if not x.shape[1]:
+        return np.zeros(len(x), int)
+    observed = ~np.isnan(x).all(axis=2)
+    first = observed.argmax(axis=1)
+    return np.where(observed.any(axis=1), x.shape[1] - first, 0)
 
 
 def known_lengths(panel: Panel) -> np.ndarray:
     """Rows of each series from the first one with a value on, ``[N]``."""
-    seen = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
-    first = np.append(seen, len(panel.values))[np.searchsorted(seen, panel.starts[:-1])]
+    observed = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
+    places = np.searchsorted(observed, panel.starts[:-1])
+    # The entry after the last one is for series without a value.
+    first = np.append(observed, len(panel.values))[places]
     return np.maximum(panel.starts[1:] - first, 0)
 
 
@@ -218,10 +240,12 @@ def require_known(panel: Panel, reach: int) -> None:
     """
     if not np.isnan(panel.values).any():
         return
-    known = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
-    np.cumsum(~np.isnan(panel.values), axis=0, out=known[1:])
+    # Number of values before each row, by which two rows show whether one lies between them.
+    n_values = np.zeros((len(panel.values) + 1, panel.values.shape[1]), dtype=np.int64)
+    np.cumsum(~np.isnan(panel.values), axis=0, out=n_values[1:])
     stops = panel.starts[1:]
-    empty = known[stops] == known[np.maximum(stops - reach, panel.starts[:-1])]
+    first = np.maximum(stops - reach, panel.starts[:-1])
+    empty = n_values[stops] == n_values[first]
     if empty.any():
         n = int(np.argwhere(empty)[0, 0])
         others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
@@ -233,11 +257,11 @@ def require_known(panel: Panel, reach: int) -> None:
 
 
 def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
-    """Windows ``[B, T, C]`` with ``context`` rows: those that are lacking stand at the front.
+    """Windows ``[B, T, C]`` with ``context`` rows; absent rows are added at the front.
 
     Args:
         x: Windows with a value in each channel, T at most ``context``.
-        context: Rows wanted.
+        context: Rows of the result.
         fill: Give the mean of the window and channel for missing values; otherwise the rows at the
             front are NaN.
 
@@ -245,12 +269,15 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
         >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
         array([2., 1., 3.])
     """
-    if lacking := context - x.shape[1]:
-        x = np.concatenate([np.full((len(x), lacking, x.shape[2]), np.nan), x], axis=1)
+    n_absent = context - x.shape[1]
+    if n_absent:
+        padding = np.full((len(x), n_absent, x.shape[2]), np.nan)
+        x = np.concatenate([padding, x], axis=1)
     gone = np.isnan(x)
-    return (
-        np.where(gone, x.mean(axis=1, keepdims=True, where=~gone), x) if fill and gone.any() else x
-    )
+    if not fill or not gone.any():
+        return x
+    mean = x.mean(axis=1, keepdims=True, where=~gone)
+    return np.where(gone, mean, x)
 
 
 def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.ndarray:
@@ -270,12 +297,14 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
             f"windows must have shape [B, T, C] with T >= {context} rows of history; got {x.shape}:"
             " give longer windows, or a forecaster with a smaller context"
         )
-    known = np.isfinite(x)
-    if padded and not known.all():
-        front = np.logical_and.accumulate(np.isnan(x).all(axis=2, keepdims=True), axis=1)
+    valid = np.isfinite(x)
+    if padded and not valid.all():
+        empty_rows = np.isnan(x).all(axis=2, keepdims=True)
+        front = np.logical_and.accumulate(empty_rows, axis=1)
+        # A window without any value is never valid.
         front[:, -1] = False
-        known |= front
-    if not known.all():
+        valid |= front
+    if not valid.all():
         raise InputError(
             "windows must be finite; got NaN or inf: fill missing values first, or pass a frame and"
             " ",
@@ -286,14 +315,14 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
 
 
 class Values(NamedTuple):
-    """What values may follow windows, ``[B, 1, C]`` each: bounds, infinite where there are none,
-    and a grid.
+    """Bounds and grid of the values that may follow windows, ``[B, 1, C]`` each.
 
-    A bound is a value that a series touches again and again and never passes: one known value in
-    twenty is the very same, in each quarter of 32 or more. Sales, rain and sunshine have one at
-    zero, relative humidity at its hundred. A grid is where all known values lie, 32 or more, if
-    their range is 64 of its steps at most, and half as many as there are values: small counts are
-    whole numbers. Its step is 0 where there is none.
+    A bound is the least or the largest value if it often repeats: at least 32 values are known, and
+    in each quarter of them one in twenty equals it. Sales, rain and sunshine have a lower bound of
+    zero, relative humidity an upper bound of 100. Without a bound ``lower`` and ``upper`` are
+    infinite. A grid has equal steps, such as the whole numbers of small counts. All values must lie
+    on it, at least 32; their range is at most 64 steps, and at most half as many as there are
+    values. Without a grid ``step`` is 0.
     """
 
     lower: np.ndarray
@@ -303,49 +332,63 @@ class Values(NamedTuple):
 
     @classmethod
     def after(cls, x: np.ndarray) -> Self:
-        """Those of windows ``[B, T, C]``; NaN is missing."""
+        """Bounds and grid of windows ``[B, T, C]``; NaN is missing."""
         least = np.fmin.reduce(x, axis=1, keepdims=True)
         most = np.fmax.reduce(x, axis=1, keepdims=True)
-        found = cls(
-            np.full_like(least, -np.inf), np.full_like(most, np.inf), least, np.zeros_like(least)
+        values = cls(
+            lower=np.full_like(least, -np.inf),
+            upper=np.full_like(most, np.inf),
+            origin=least,
+            step=np.zeros_like(least),
         )
-        # Most windows have neither: none whose last values are many, and whose ends are no
-        # twentieth of its values.
-        with np.errstate(over="ignore", invalid="ignore"):  # values of any size
-            apart = np.diff(np.sort(x[:, -2 * _GRID - 2 :], axis=1), axis=1) > 1e-9 * (most - least)
-        some = apart.sum(axis=1) <= _GRID
+        # Most windows have neither bounds nor a grid. These cheap tests exclude them: the last
+        # values are many different ones, and few values equal the least or the largest one.
+        ordered = np.sort(x[:, -2 * _GRID - 2 :], axis=1)
+        # Differences of very large values overflow, which the comparisons allow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = np.diff(ordered, axis=1) > _EQUAL_VALUES * (most - least)
+        candidates = apart.sum(axis=1) <= _GRID
         count = x.shape[1] - np.isnan(x).sum(axis=1)
         for end in (least, most):
-            some |= 20 * (x == end).sum(axis=1) >= count
-        some = some.any(axis=1)
-        if some.any():
-            for mine, theirs in zip(found, cls._among(x[some]), strict=True):
-                mine[some] = theirs
-        return found
+            n_equal = (x == end).sum(axis=1)
+            candidates |= _BOUND_PERIOD * n_equal >= count
+        windows = candidates.any(axis=1)
+        if windows.any():
+            for array, part in zip(values, cls._among(x[windows]), strict=True):
+                array[windows] = part
+        return values
 
     @classmethod
     def _among(cls, x: np.ndarray) -> Self:
-        known = np.isfinite(x)
-        count = known.sum(axis=1, keepdims=True)
-        quarter = 4 * (known.cumsum(axis=1) - 1) // np.maximum(count, 1)
+        """Bounds and grid of windows that may have some."""
+        observed = np.isfinite(x)
+        count = observed.sum(axis=1, keepdims=True)
+        enough = count >= _LEAST_VALUES
         least = np.fmin.reduce(x, axis=1, keepdims=True)
         most = np.fmax.reduce(x, axis=1, keepdims=True)
+        number = observed.cumsum(axis=1) - 1
+        part = _N_PARTS * number // np.maximum(count, 1)
 
-        def often(end: np.ndarray) -> np.ndarray:
-            times = [((x == end) & (quarter == k)).sum(axis=1, keepdims=True) for k in range(4)]
-            return (80 * np.minimum.reduce(times) >= count) & (count >= 32)
+        def repeats(end: np.ndarray) -> np.ndarray:
+            equal = x == end
+            counts = [(equal & (part == k)).sum(axis=1, keepdims=True) for k in range(_N_PARTS)]
+            fewest = np.minimum.reduce(counts)
+            return enough & (_BOUND_PERIOD * _N_PARTS * fewest >= count)
 
-        with np.errstate(over="ignore", invalid="ignore"):  # values of any size
+        # Differences of very large values overflow, which the comparisons allow.
+        with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.diff(np.sort(x, axis=1), axis=1)
-            reach = most - least
-            gaps[~(gaps > 1e-9 * reach)] = np.inf
+            value_range = most - least
+            gaps[~(gaps > _EQUAL_VALUES * value_range)] = np.inf
             step = gaps.min(axis=1, keepdims=True, initial=np.inf)
-            place = (x - least) / step
-            off = (np.abs(place - np.rint(place)) > 1e-6).any(axis=1, keepdims=True)
-            even = ~off & (reach <= step * np.minimum(_GRID, count / 2)) & (count >= 32)
-        lower = np.where(often(least), least, -np.inf)
-        upper = np.where(often(most), most, np.inf)
-        return cls(lower, upper, least, np.where(even & (step < np.inf), step, 0.0))
+            position = (x - least) / step
+            distance = np.abs(position - np.rint(position))
+            off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
+            small = value_range <= step * np.minimum(_GRID, count / 2)
+        has_grid = enough & small & ~off_grid & (step < np.inf)
+        lower = np.where(repeats(least), least, -np.inf)
+        upper = np.where(repeats(most), most, np.inf)
+        return cls(lower, upper, least, np.where(has_grid, step, 0.0))
 
     def above_zero(self, where: np.ndarray) -> Self:
         """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
@@ -353,7 +396,9 @@ class Values(NamedTuple):
 
     def nearest(self, forecast: np.ndarray) -> np.ndarray:
         """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
-        lower, upper, origin, step = (each[(..., *[None] * (forecast.ndim - 3))] for each in self)
+        # Axes after the channels, such as quantiles, share the values.
+        index = (..., *[None] * (forecast.ndim - 3))
+        lower, upper, origin, step = (array[index] for array in self)
         origin = np.where(step > 0, origin, 0.0)
         unit = np.where(step > 0, step, 1.0)
         on_grid = origin + unit * np.rint((forecast - origin) / unit)
@@ -361,7 +406,7 @@ class Values(NamedTuple):
 
 
 def chunk_size(n_values: int) -> int:
-    """Windows in one call when each holds ``n_values`` values: bounded in number and in memory.
+    """Windows in one call if a window has ``n_values`` values, limited in number and in memory.
 
     Example:
         >>> chunk_size(100), chunk_size(2**20), chunk_size(2**30)
@@ -386,11 +431,10 @@ class Scaler:
 
     def at(self, places: np.ndarray, others: "Scaler") -> "Scaler":
         """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""
-        known = (places >= 0)[:, None]
-        return Scaler(
-            np.where(known, self.mean[places], others.mean),
-            np.where(known, self.scale[places], others.scale),
-        )
+        has_place = (places >= 0)[:, None]
+        mean = np.where(has_place, self.mean[places], others.mean)
+        scale = np.where(has_place, self.scale[places], others.scale)
+        return Scaler(mean, scale)
 
     @staticmethod
     def _pick(table: np.ndarray, series: np.ndarray | int) -> np.ndarray:
@@ -402,17 +446,19 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
 
     Args:
         panel: The series.
-        stops: Rows that count, one number or one per series ``[N]``; ``None`` takes all rows.
+        stops: Number of rows, the same or one per series ``[N]``; ``None`` takes all rows.
 
     Raises:
         ValueError: If values are so large that their squares leave float64.
     """
     part = panel if stops is None else panel.until(np.broadcast_to(stops, (panel.n_series,)))
-    mean, scale = (np.empty((panel.n_series, panel.n_channels)) for _ in range(2))
-    # A few channels at a time, so that a wide table is not held several times over.
-    few = max(1, _SCALER_VALUES // max(len(part.values), 1))
-    for first in range(0, panel.n_channels, few):
-        block = slice(first, first + few)
+    n_channels = part.values.shape[1]
+    mean = np.empty((panel.n_series, n_channels))
+    scale = np.empty((panel.n_series, n_channels))
+    # Blocks of channels avoid several copies of a table with many of them.
+    block_size = max(1, _SCALER_VALUES // max(len(part.values), 1))
+    for first in range(0, n_channels, block_size):
+        block = slice(first, first + block_size)
         mean[:, block], scale[:, block] = _moments(part.values[:, block], part.starts)
     if not np.isfinite(scale).all():
         n = int(np.argwhere(~np.isfinite(scale))[0, 0])
@@ -420,8 +466,8 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
             f"{panel.series_label(n)}: values must have squares within float64; got up to"
             f" {np.nanmax(np.abs(part.values)):.3g}; give them in a larger unit"
         )
-    # A constant series leaves rounding dust, not zero; dividing by it would blow noise up.
-    constant = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
+    # A constant series may have a rounding error as deviation, which would amplify noise.
+    constant = scale <= _ROUNDING * np.maximum(np.abs(mean), _LEAST_MAGNITUDE)
     return Scaler(mean, np.where(constant, 1.0, scale))
 
 
@@ -429,27 +475,32 @@ def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
     """Mean and population standard deviation of the rows of each series, ``[N, C]``; they may be
     infinite.
     """
-    seen = ~np.isnan(values)
-    zeroed = np.where(seen, values, 0.0)
-    cuts = starts[:-1]
+    observed = ~np.isnan(values)
+    zeroed = np.where(observed, values, 0.0)
+    first_rows = starts[:-1]
     lengths = np.diff(starts)
-    count = np.maximum(np.add.reduceat(seen.astype(float), cuts, axis=0), 1.0)
+    count = np.add.reduceat(observed.astype(float), first_rows, axis=0)
+    count = np.maximum(count, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.add.reduceat(zeroed, cuts, axis=0) / count
-        centred = np.where(seen, zeroed - np.repeat(mean, lengths, axis=0), 0.0)
-        return mean, np.sqrt(np.add.reduceat(np.square(centred, out=centred), cuts, axis=0) / count)
+        mean = np.add.reduceat(zeroed, first_rows, axis=0) / count
+        row_mean = np.repeat(mean, lengths, axis=0)
+        centred = np.where(observed, zeroed - row_mean, 0.0)
+        np.square(centred, out=centred)
+        variance = np.add.reduceat(centred, first_rows, axis=0) / count
+        return mean, np.sqrt(variance)
 
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Rows a window reads (``context``) and answers for (``horizon``).
+    """Rows that a window reads (``context``) and forecasts (``horizon``).
 
     Args:
         context: Rows before the cutoff.
         horizon: Rows after it.
-        least: Fewest rows before the cutoff where several series stand together: the windows of
-            each begin at half of what it leaves beside a horizon, if that is less than the context,
-            and what they lack is padded at the front. ``None``: no window lacks a row.
+        least: Fewest rows before the cutoff if there are several series. The first window of a
+            series then has half of the rows that remain without a horizon before its cutoff, if
+            that is less than the context, and is padded at the front. ``None``: every window has
+            all rows.
     """
 
     context: int
@@ -476,28 +527,29 @@ class WindowSpec:
         Returns:
             Row numbers in the stacked table, ascending, ``[W]``.
         """
-        needed: np.ndarray | int = self.context
+        n_before: np.ndarray | int = self.context
         if self.least is not None and len(starts) > 2:
-            needed = np.minimum(self.context, np.maximum(self.least, (stop - self.horizon) // 2))
-        lowest = np.maximum(first, needed)
+            half = (stop - self.horizon) // 2
+            n_before = np.minimum(self.context, np.maximum(self.least, half))
+        lowest = np.maximum(first, n_before)
         counts = np.maximum(stop - self.horizon - lowest + 1, 0)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(starts[:-1] + lowest, counts) + within
+        windows_before = np.cumsum(counts) - counts
+        offset = np.arange(counts.sum()) - np.repeat(windows_before, counts)
+        return np.repeat(starts[:-1] + lowest, counts) + offset
 
 
 class WindowBatches:
-    """Batches of windows in one pass or several, gathered from one resident tensor when they are
-    asked for.
+    """Batches of windows in one pass or several, gathered from one resident tensor.
 
-    Windows are an ``unfold`` view; nothing is copied but the batch in hand. Covariates are gathered
-    in the same way.
+    Windows are an ``unfold`` view, so only the current batch is a copy. Covariates are gathered in
+    the same way.
 
     Args:
         values: The stacked series, ``[rows, C]``.
         ends: Row after each context, ``[W]``.
         spec: Lengths of a window.
-        batch_size: Windows a batch; the last batch may be short, none is dropped.
-        generator: Shuffles anew at each pass; ``None`` keeps the order.
+        batch_size: Windows in a batch; the last batch may have fewer.
+        generator: Generator of a new order at each pass; ``None`` keeps the order.
         covariates: Resident tensors: ``past`` and ``known`` ``[rows, features]``, ``static``
             ``[N, features]``.
         starts: Rows at which series start, ``[N + 1]``; needed where there are static covariates.
@@ -535,28 +587,20 @@ class WindowBatches:
 
     @property
     def first(self) -> np.ndarray:
-        """Row at which each window of a pass begins, in their order, ``[W]``; whole, also of a
-        share.
-        """
+        """First row of each window of a pass, in order, ``[W]``; those of all shares together."""
         rows: np.ndarray = self._first.numpy()
         return rows
 
     def deal(self, values: torch.Tensor) -> Iterator[torch.Tensor]:
-        """What belongs to the windows of each batch in order, of ``values`` with one entry a
-        window, ``[W]``.
-        """
+        """The entries of ``values [W]``, one for each window, batch by batch without shuffling."""
         return (chunk[self._part] for chunk in values.split(self.batch_size))
 
     def share(self, rank: int, size: int) -> Self:
-        """The same batches, of which only every ``size``-th window from ``rank`` on is handed out,
-        perhaps none.
-        """
+        """The same batches with only every ``size``-th window from ``rank`` on, perhaps none."""
         return self._with(_part=slice(rank, None, size))
 
     def repeated(self, passes: int) -> Self:
-        """The same windows so many times, each time in an order of its own where they
-        are shuffled.
-        """
+        """The same windows several times; shuffled windows have a new order each time."""
         return self._with(_passes=passes)
 
     def in_order(self) -> Self:
@@ -577,16 +621,15 @@ class WindowBatches:
         return self._passes * -(-self.n_windows // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Yield ``(x [B, T, C], y [B, F, C])``, and covariates as a third part where there are any.
+        """Yield ``(x [B, T, C], y [B, F, C])``, and covariates as a third part if there are any.
 
-        They are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static`` ``[B, S]``, by
-        name.
+        Covariates are ``past`` ``[B, T, P]``, ``known`` ``[B, T + F, K]`` and ``static``
+        ``[B, S]``, by name.
         """
-        windows = (
-            self._values.unfold(0, self.spec.length, 1)
-            if self.n_windows
-            else self._values[:0, :, None]
-        )
+        # Tables shorter than a window cannot be unfolded.
+        windows = self._values[:0, :, None]
+        if self.n_windows:
+            windows = self._values.unfold(0, self.spec.length, 1)
         for chunk in self._chunks():
             first = chunk[self._part].to(windows.device)
             window = windows[first].transpose(1, 2)
@@ -594,7 +637,10 @@ class WindowBatches:
             y = window[:, self.spec.context :]
             if self._fill:
                 x = x.where(x.isfinite(), x.nanmean(1, keepdim=True))
-            yield (x, y, self._gather(first)) if self._covariates else (x, y)
+            if self._covariates:
+                yield x, y, self._gather(first)
+            else:
+                yield x, y
 
     def _chunks(self) -> Iterator[torch.Tensor]:
         """First rows of the windows of each batch, pass by pass."""
@@ -606,17 +652,13 @@ class WindowBatches:
 
     def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:
         """Covariates of the windows that start at rows ``first``."""
-        found = {}
+        parts = {}
         for name, rows in self._covariates.items():
             if name == "static":
-                owner = (
-                    torch.searchsorted(
-                        self._starts.to(first.device), first.contiguous(), right=True
-                    )
-                    - 1
-                )
-                found[name] = rows[owner]
+                starts = self._starts.to(first.device)
+                series = torch.searchsorted(starts, first.contiguous(), right=True) - 1
+                parts[name] = rows[series]
             else:
                 length = self.spec.context if name == "past" else self.spec.length
-                found[name] = rows.unfold(0, length, 1)[first].transpose(1, 2)
-        return found
+                parts[name] = rows.unfold(0, length, 1)[first].transpose(1, 2)
+        return parts

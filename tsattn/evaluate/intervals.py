@@ -1,4 +1,4 @@
-"""How wide is an interval, given the errors of the past? No forecaster."""
+"""Widths of prediction intervals from past errors."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,18 @@ from tsattn.data.frames import Panel
 from tsattn.evaluate.rolling import ratios
 from tsattn.levels import check_request, quantile_to_level
 
-# An adaptive width doubles for each so much that its share of misses lies below what the errors can
-# hold, and not more often than floats can bear.
-_DOUBLING = 0.05
+# An adaptive width beyond the largest error doubles each time its share of misses falls by this.
+_DOUBLING_SHARE = 0.05
+# More doublings could overflow.
 _MOST_DOUBLINGS = 64
+# Decimals of a rank before it is rounded up: a rounding error would otherwise raise it by one.
+_RANK_DECIMALS = 9
+# A movement below this multiple of the largest value is a rounding error.
+_ROUNDING = 1e-12
+# An error below this multiple of the steps of the history is a rounding error.
+_ERROR_ROUNDING = 1e-9
+# Least variance between series by which the noise is divided.
+_LEAST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +30,8 @@ class StepIntervals:
     """Split conformal intervals, one width per step ahead and channel.
 
     Args:
-        errors: Absolute calibration errors, ``[n, F, C]``, in any order, NaN where a truth was
-            missing. They are kept sorted along n.
+        errors: Absolute calibration errors, ``[n, F, C]``, in any order, NaN for a missing truth.
+            The attribute is sorted along n.
 
     Raises:
         ValueError: If the shape is not ``[n, F, C]``, or an error is negative or infinite.
@@ -47,6 +55,7 @@ class StepIntervals:
                 f"calibration errors are absolute and finite, [n, F, C]; got shape {errors.shape}:"
                 " pass |y - forecast|"
             )
+        # The class is frozen.
         object.__setattr__(self, "errors", np.sort(errors, axis=0))
         object.__setattr__(self, "_counts", np.sum(~np.isnan(errors), axis=0))
 
@@ -64,16 +73,18 @@ class StepIntervals:
 
     def _widths(self, level: float) -> np.ndarray:
         n: np.ndarray = vars(self)["_counts"]
-        # Rounded, or dust would lift 99.9% of 1000 from the 999th error to the 1000th.
-        k = np.ceil(np.round((n + 1) * level / 100, 9)).astype(np.int64)
+        # Without the rounding, 99.9% of 1000 could be the 1000th error instead of the 999th.
+        rank = np.round((n + 1) * level / 100, _RANK_DECIMALS)
+        k = np.ceil(rank).astype(np.int64)
         if (k > n).any():
             fewest = int(n.min())
-            least = math.ceil(round(level / (100 - level), 9))
+            least = math.ceil(round(level / (100 - level), _RANK_DECIMALS))
+            remedy = "use more calibration windows"
+            if fewest > 0:
+                remedy += f", or a level of at most {100 * fewest / (fewest + 1):.4g}"
             raise ValueError(
                 f"level {level} needs at least {least} calibration errors at every step; got n ="
-                f" {fewest}: use more calibration windows"
-                + f", or a level of at most {100 * fewest / (fewest + 1):.4g}"
-                * (fewest > 0)
+                f" {fewest}: {remedy}"
             )
         return np.take_along_axis(self.errors, k[None] - 1, axis=0)[0]
 
@@ -91,43 +102,45 @@ class StepIntervals:
             ``[B, F, C, Q]``.
 
         Raises:
-            ValueError: If a quantile is out of range or asks for more errors than there are.
+            ValueError: If a quantile is out of range or needs more errors than there are.
         """
         factor = np.asarray(scale, dtype=np.float64)
-        factor = factor[:, None, :] if factor.ndim else factor
+        if factor.ndim:
+            factor = factor[:, None, :]
         bounds = np.empty((*point.shape, len(quantiles)))
         for i, q in enumerate(quantiles):
             if q == 0.5:
                 bounds[..., i] = point
                 continue
             level = quantile_to_level(float(q))
-            bounds[..., i] = point + math.copysign(1.0, q - 0.5) * self._widths(level) * factor
+            width = math.copysign(1.0, q - 0.5) * self._widths(level)
+            bounds[..., i] = point + width * factor
         return bounds
 
 
 def scale_of(x: np.ndarray) -> np.ndarray:
     """Size of the movements in each window, ``[B, C]`` from ``x [B, T, C]``, always positive.
 
-    The standard deviation over the values that are known along T; for a constant window its
-    absolute value; 1 where that is 0 as well.
+    The standard deviation along T without missing values; the absolute value of a constant window;
+    1 if that is 0.
 
     Example:
         >>> scale_of(np.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]])).ravel()
         array([1., 5., 1.])
     """
-    known = ~np.isnan(x)
-    deviation = x.std(axis=1, where=known)
-    size = np.abs(x).max(axis=1, where=known, initial=0.0)
-    # A constant window leaves rounding dust, not zero.
-    return np.where(deviation > 1e-12 * size, deviation, np.where(size > 0, size, 1.0))
+    observed = ~np.isnan(x)
+    deviation = x.std(axis=1, where=observed)
+    size = np.abs(x).max(axis=1, where=observed, initial=0.0)
+    fallback = np.where(size > 0, size, 1.0)
+    return np.where(deviation > _ROUNDING * size, deviation, fallback)
 
 
 def step_of(x: np.ndarray) -> np.ndarray:
     """Median step from one row to the next in each window, ``[B, C]`` from ``x [B, T, C]``, always
     positive.
 
-    Missing values are left out. Where most steps are 0 it is their mean, without any the largest
-    absolute value, and 1 where that is 0 as well.
+    Missing values are left out. If most steps are 0, the result is their mean; if all are, the
+    largest absolute value; if that is 0, 1.
 
     Example:
         >>> errors = [[[1.0], [3.0], [2.0]], [[0.0], [0.0], [6.0]], [[0.0], [0.0], [0.0]]]
@@ -135,34 +148,33 @@ def step_of(x: np.ndarray) -> np.ndarray:
         array([1.5, 3. , 1. ])
     """
     steps = np.abs(np.diff(x, axis=1))
-    steps = np.where(
-        np.isfinite(steps).any(axis=1, keepdims=True), steps, 0.0
-    )  # no median of nothing
+    # The median of NaN alone would warn.
+    has_step = np.isfinite(steps).any(axis=1, keepdims=True)
+    steps = np.where(has_step, steps, 0.0)
     size = np.fmax.reduce(np.abs(x), axis=1, initial=0.0)
-    least = 1e-12 * size  # a constant window leaves rounding dust, not zero
+    least = _ROUNDING * size
     if steps.shape[1]:
         median = np.nanmedian(steps, axis=1)
         mean = np.nanmean(steps, axis=1)
-        size = np.where(median > least, median, np.where(mean > least, mean, size))
+        fallback = np.where(mean > least, mean, size)
+        size = np.where(median > least, median, fallback)
     return np.where(size > 0, size, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class SeriesScales:
-    """Size of the errors of each series, so that series of different size may share them.
+    """Size of the errors of each series, by which series of different size share their errors.
 
-    The size of a series is its mean absolute error, drawn to what the steps of its history suggest:
-    as much as the means would differ from these by the chance of few windows, and not at all where
-    they differ far more.
+    The size of a series is its mean absolute error, shrunk towards a multiple of the steps of its
+    history that all series have in common. The fewer the windows, and the less the series differ
+    from this multiple, the stronger is the shrinkage.
 
     Attributes:
         scales: Size of each series, ``[N, C]``, positive.
-        left_out: The same without each of its windows, ``[N, W, C]``: what a window's own error is
-            to be held against, for the error to come is not part of the size either. One series has
-            the same size throughout. NaN for a series without errors beside others that have some:
-            those of a dead series are no share of theirs.
-        per_step: Typical size of an error beside a step of the history, ``[C]``; 1 where no error
-            tells.
+        left_out: Size without the errors of one window, ``[N, W, C]``, by which the errors of that
+            window are divided, since a future error is not part of the size either. A single series
+            has the same size for all windows. NaN for a series without errors if others have some.
+        per_step: Typical ratio of an error to a step of the history, ``[C]``; 1 without errors.
     """
 
     scales: np.ndarray
@@ -176,51 +188,54 @@ class SeriesScales:
         Args:
             errors: Absolute errors, ``[N, W, F, C]``, NaN where a truth was missing.
             steps: Steps in the history of each series, as :func:`step_of` gives them, ``[N, C]``.
-            overlap: Share of each window that its neighbours do not judge as well.
+            overlap: Share of the rows of a window that are in no neighbouring window.
         """
-        known = ~np.isnan(errors)
-        count = known.sum(axis=2)  # [N, W, C]
-        total = np.where(known, errors, 0.0).sum(axis=2)
+        observed = ~np.isnan(errors)
+        count = observed.sum(axis=2)  # [N, W, C]
+        total = np.where(observed, errors, 0.0).sum(axis=2)  # [N, W, C]
         mean = ratios(total.sum(axis=1), count.sum(axis=1))
-        told = mean > 1e-9 * steps  # without dust
-        ratio = np.log(np.where(told, mean / steps, 1.0))
-        n_told = np.maximum(told.sum(axis=0), 1)
-        centre = ratio.sum(axis=0) / n_told
-        spread = np.square(np.where(told, ratio - centre, 0.0)).sum(axis=0) / np.maximum(
-            n_told - 1, 1
-        )
-        noise = _noise(ratios(total, count), np.where(told, mean, np.nan), overlap)
-        trust = np.clip(1 - noise / np.maximum(spread, 1e-12), 0.0, 1.0)
-        trust[n_told == 1] = 1.0
+        has_errors = mean > _ERROR_ROUNDING * steps
+        ratio = np.where(has_errors, mean / steps, 1.0)
+        log_ratio = np.log(ratio)
+        n_series = np.maximum(has_errors.sum(axis=0), 1)
+        centre = log_ratio.sum(axis=0) / n_series
+        deviation = np.where(has_errors, log_ratio - centre, 0.0)
+        spread = np.square(deviation).sum(axis=0) / np.maximum(n_series - 1, 1)
+        noise = _noise(ratios(total, count), np.where(has_errors, mean, np.nan), overlap)
+        weight = np.clip(1 - noise / np.maximum(spread, _LEAST_SPREAD), 0.0, 1.0)
+        # One series has no others towards which its size could be shrunk.
+        weight[n_series == 1] = 1.0
 
-        def drawn(own: np.ndarray, beside: np.ndarray) -> np.ndarray:
-            gap = np.log(np.where(own > 0, own / beside, np.exp(centre))) - centre
-            size: np.ndarray = beside * np.exp(centre + trust * gap)
-            return size
+        def shrink(size: np.ndarray, steps: np.ndarray) -> np.ndarray:
+            gap = np.log(np.where(size > 0, size / steps, np.exp(centre))) - centre
+            shrunk: np.ndarray = steps * np.exp(centre + weight * gap)
+            return shrunk
 
-        scales = drawn(np.where(told, mean, 0.0), steps)
+        scales = shrink(np.where(has_errors, mean, 0.0), steps)
         left_out = np.broadcast_to(scales[:, None], total.shape)
         if len(errors) > 1:
-            others = ratios(
-                total.sum(axis=1, keepdims=True) - total, count.sum(axis=1, keepdims=True) - count
-            )
-            others = np.maximum(
-                others, mean[:, None] / errors.shape[1]
-            )  # a lone error is no outlier without bound
-            left_out = drawn(np.where(told[:, None], np.nan_to_num(others), 0.0), steps[:, None])
-            left_out = np.where(told[:, None] | ~told.any(axis=0), left_out, np.nan)
-        per_step = np.where(told, mean / steps, 0.0).sum(axis=0) / n_told
+            other_total = total.sum(axis=1, keepdims=True) - total
+            other_count = count.sum(axis=1, keepdims=True) - count
+            other_mean = ratios(other_total, other_count)
+            # A single error would otherwise be divided by almost nothing.
+            other_mean = np.maximum(other_mean, mean[:, None] / errors.shape[1])
+            other_mean = np.where(has_errors[:, None], np.nan_to_num(other_mean), 0.0)
+            left_out = shrink(other_mean, steps[:, None])
+            valid = has_errors[:, None] | ~has_errors.any(axis=0)
+            left_out = np.where(valid, left_out, np.nan)
+        step_ratios = np.where(has_errors, mean / steps, 0.0)
+        per_step = step_ratios.sum(axis=0) / n_series
         return cls(scales, left_out, np.where(per_step > 0, per_step, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
 class KnownScales:
-    """Sizes of the errors of series that are known by their ids.
+    """Sizes of the errors of series, found by the ids of the series.
 
     Args:
-        ids: Of the N series.
-        scales: Size of each, ``[N, C]``, as in :class:`SeriesScales`.
-        per_step: Typical size, ``[C]``, likewise.
+        ids: Ids of the N series.
+        scales: Sizes, ``[N, C]``, as in :class:`SeriesScales`.
+        per_step: Typical size, ``[C]``, as in :class:`SeriesScales`.
     """
 
     ids: pd.Index
@@ -228,22 +243,22 @@ class KnownScales:
     per_step: np.ndarray
 
     def places(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
-        """Which of the N series the windows before rows ``ends [B]`` of a panel are of, ``[B]``; -1
-        for another.
+        """Number among the N series of the windows before rows ``ends [B]`` of a panel, ``[B]``; -1
+        for other series.
         """
-        owners = panel.owners(ends)
-        known: np.ndarray = self.ids.get_indexer(pd.Index(panel.ids[owners]))
-        return known
+        window_ids = pd.Index(panel.ids[panel.owners(ends)])
+        places: np.ndarray = self.ids.get_indexer(window_ids)
+        return places
 
     def at(self, places: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, for
-        those at -1.
+        """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, at
+        place -1.
         """
         return np.where(places[:, None] >= 0, self.scales[places], other)
 
     def of(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
-        """Sizes of the series that ``ids [B]`` name, ``[B, C]``; the typical one for others, and
-        where no series are named.
+        """Sizes of the series with ``ids [B]``, ``[B, C]``; the typical size for other series and
+        without ids.
         """
         if ids is None:
             return np.broadcast_to(self.per_step, (n_windows, len(self.per_step)))
@@ -251,42 +266,44 @@ class KnownScales:
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
-    """Variance of the logarithm of a series' mean error ``[N, C]`` by the chance of its few
-    windows, ``[C]``.
+    """Sampling variance of the logarithm of the mean error of a series, ``[C]``.
 
-    The mean errors of these are ``windows [N, W, C]``; ``overlap`` is that of
-    :meth:`SeriesScales.of`.
+    Args:
+        windows: Mean error of each window, ``[N, W, C]``.
+        mean: Mean error of each series, ``[N, C]``.
+        overlap: As for :meth:`SeriesScales.of`.
     """
-    gaps = np.square(windows / mean[:, None] - 1)
-    seen = ~np.isnan(gaps)
-    free = np.maximum(seen.sum(axis=1) - 1, 0)  # [N, C]
-    each = ratios(np.where(seen, gaps, 0.0).sum(axis=1), free) / (np.maximum(free, 1) * overlap)
-    told = ~np.isnan(each)
-    return np.where(
-        told.any(axis=0), ratios(np.where(told, each, 0.0).sum(axis=0), told.sum(axis=0)), np.inf
-    )
+    squares = np.square(windows / mean[:, None] - 1)
+    observed = ~np.isnan(squares)
+    degrees = np.maximum(observed.sum(axis=1) - 1, 0)  # of freedom, [N, C]
+    variance = ratios(np.where(observed, squares, 0.0).sum(axis=1), degrees)
+    # Overlapping windows count as fewer independent ones.
+    variance = variance / (np.maximum(degrees, 1) * overlap)
+    has_variance = ~np.isnan(variance)
+    total = np.where(has_variance, variance, 0.0).sum(axis=0)
+    mean_variance = ratios(total, has_variance.sum(axis=0))
+    return np.where(has_variance.any(axis=0), mean_variance, np.inf)
 
 
 class AdaptiveIntervals:
-    """Half widths that follow the misses seen so far, one level a step ahead and channel (Gibbs and
-    Candès, 2021).
+    """Half widths that adapt to the share of misses (Gibbs and Candès, 2021).
 
-    The share of misses aimed at starts from ``alpha = 1 - level / 100`` and moves with what
-    happened, ``alpha_t+1 = alpha_t + gamma * (alpha - missed_t)``: too many misses lower it and so
-    widen the intervals. The width is the ``ceil((n + 1) (1 - alpha_t))``-th smallest of the n
-    calibration errors, 0 where that is below the first. Where it is beyond the last, theory asks
-    for an unbounded interval; here the largest error known so far is doubled for each 0.05 that
-    ``alpha_t`` lies below ``1 / (n + 1)``. That grows without bound as well, so on a stream of
-    bounded errors the share of misses over T updates is within a constant over ``gamma * T`` of the
-    one aimed at, whatever the stream does.
+    Every level, step ahead and channel has a target share of misses. It starts from
+    ``alpha = 1 - level / 100`` and moves by ``alpha_t+1 = alpha_t + gamma * (alpha - missed_t)``:
+    too many misses lower it, which widens the intervals. The width is the
+    ``ceil((n + 1) (1 - alpha_t))``-th smallest of the n calibration errors, or 0 if that rank is
+    below the first. If the rank is beyond the last, the theory has an unbounded interval; here the
+    largest error so far is doubled for each 0.05 that ``alpha_t`` lies below ``1 / (n + 1)``. The
+    width is then not bounded either. For any stream of bounded errors, the share of misses over T
+    updates therefore differs from the target by at most a constant over ``gamma * T``.
 
     Args:
         intervals: Calibration errors.
         levels: Central levels in percent, ascending.
-        gamma: How fast the levels follow, above 0.
+        gamma: Step size of the target shares, above 0.
 
     Attributes:
-        alphas: Shares of misses aimed at now, ``[L, F, C]``.
+        alphas: Current target shares of misses, ``[L, F, C]``.
 
     Raises:
         ValueError: If there are too few calibration errors for a level at the start.
@@ -308,7 +325,8 @@ class AdaptiveIntervals:
 
     def __init__(self, intervals: StepIntervals, levels: Sequence[float], gamma: float) -> None:
         for level in levels:
-            intervals.widths(level)  # refuses what the errors do not suffice for
+            # Raises the error if there are too few.
+            intervals.widths(level)
         self.levels = tuple(levels)
         self.gamma = gamma
         self._errors = intervals.errors
@@ -318,34 +336,39 @@ class AdaptiveIntervals:
         self.alphas = np.broadcast_to(self._aims, (len(self.levels), *self._count.shape)).copy()
 
     def widths(self) -> np.ndarray:
-        """Half widths now, ``[L, F, C]``, in the unit of the errors; a higher level is never
+        """Current half widths, ``[L, F, C]``, in the unit of the errors; a higher level is never
         narrower.
         """
         n = self._count
         # Rounded as in StepIntervals.widths, so that both give the same rank.
-        k = np.ceil(np.round((n + 1) * (1 - self.alphas), 9)).astype(np.int64)
-        found = np.take_along_axis(self._errors, np.clip(k, 1, n) - 1, axis=0)
-        beyond = np.clip((1 / (n + 1) - self.alphas) / _DOUBLING, 0.0, _MOST_DOUBLINGS)
-        widths = np.where(k > n, self._largest * 2.0**beyond, np.where(k < 1, 0.0, found))
+        rank = np.round((n + 1) * (1 - self.alphas), _RANK_DECIMALS)
+        k = np.ceil(rank).astype(np.int64)
+        widths = np.take_along_axis(self._errors, np.clip(k, 1, n) - 1, axis=0)
+        widths = np.where(k < 1, 0.0, widths)
+        excess = 1 / (n + 1) - self.alphas
+        n_doublings = np.clip(excess / _DOUBLING_SHARE, 0.0, _MOST_DOUBLINGS)
+        widths = np.where(k > n, self._largest * 2.0**n_doublings, widths)
         return np.maximum.accumulate(widths, axis=0)
 
     def update(self, errors: np.ndarray, widths: np.ndarray | None = None) -> None:
-        """Follow the errors of one moment.
+        """Update the target shares by the errors at one stamp.
 
         Args:
-            errors: Absolute errors of the B windows (series) of one moment, ``[B, F, C]``, NaN
-                where the truth is not known (yet); together they count as one miss in part.
-            widths: Half widths that these forecasts were given, ``[L, F, C]``; ``None`` takes
-                today's.
+            errors: Absolute errors of the B windows (series) at one stamp, ``[B, F, C]``, NaN for a
+                truth that is missing (so far). Their share of misses counts as one observation.
+            widths: Half widths of these forecasts, ``[L, F, C]``; ``None`` takes the current ones.
         """
-        self.follow(*tally_misses(errors, self.widths() if widths is None else widths))
+        if widths is None:
+            widths = self.widths()
+        missed, largest = tally_misses(errors, widths)
+        self.follow(missed, largest)
 
     def follow(self, missed: np.ndarray, largest: np.ndarray) -> None:
-        """Follow shares of misses ``[L, F, C]`` and the largest errors ``[F, C]``, NaN where
-        nothing is known.
+        """Update by shares of misses ``[L, F, C]`` and the largest errors ``[F, C]``, NaN without
+        errors.
         """
-        known = ~np.isnan(missed)
-        self.alphas = self.alphas + self.gamma * np.where(known, self._aims - missed, 0.0)
+        observed = ~np.isnan(missed)
+        self.alphas = self.alphas + self.gamma * np.where(observed, self._aims - missed, 0.0)
         self._largest = np.fmax(self._largest, largest)
 
 
@@ -353,12 +376,12 @@ def tally_misses(errors: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np
     """Share of misses ``[L, F, C]`` and largest error ``[F, C]`` of ``errors [B, F, C]``, NaN where
     all are NaN.
     """
-    known = ~np.isnan(errors)
-    count = known.sum(axis=0)
-    missed = (errors > widths[:, None]).sum(axis=1)  # NaN is no miss
-    return ratios(missed, count), np.where(
-        count > 0, np.where(known, errors, 0.0).max(axis=0), np.nan
-    )
+    observed = ~np.isnan(errors)
+    count = observed.sum(axis=0)
+    # A comparison with NaN is false, so a missing error is no miss.
+    n_missed = (errors > widths[:, None]).sum(axis=1)
+    largest = np.where(observed, errors, 0.0).max(axis=0)
+    return ratios(n_missed, count), np.where(count > 0, largest, np.nan)
 
 
 def bounds_around(
@@ -373,8 +396,10 @@ def bounds_around(
     ``places`` are the level and side of each quantile, as :meth:`AdaptiveConformal.places` gives
     them.
     """
-    sides = [
-        point if level is None else point + side * widths[level] * scale[:, None, :]
-        for level, side in places
-    ]
-    return np.stack(sides, axis=-1)
+    bounds = []
+    for level, side in places:
+        bound = point
+        if level is not None:
+            bound = point + side * widths[level] * scale[:, None, :]
+        bounds.append(bound)
+    return np.stack(bounds, axis=-1)
