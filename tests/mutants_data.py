@@ -301,14 +301,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pooled.py",
-        "else np.isnan(y).any(axis=1))",
-        "else np.isnan(y).all(axis=1))",
+        "else missing.any(axis=1))",
+        "else missing.all(axis=1))",
         REGRESSION,
     ),
     Mutant(
         "tsattn/forecasters/regression.py",
-        "point = level + spread * answer",
-        "point = spread * answer",
+        "return level + spread * answer",
+        "return spread * answer",
         REGRESSION,
     ),
     Mutant(

@@ -377,8 +377,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "made if values is None",
-        "made if values",
+        "if values is not None:",
+        "if values is None:",
         "tests/forecasters/test_pretrained.py",
     ),
     Mutant(
@@ -457,34 +457,36 @@ MUTANTS = [
         "pass",
         f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
     ),
-    Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
+    Mutant(
+        AUTO, "near = means <= _ERROR_TOLERANCE * means.min()", "near = means < np.inf", COMBINED
+    ),
     Mutant(
         AUTO,
-        "(candidate.by_row or trial.seconds <",
-        "(candidate.by_row and trial.seconds <",
+        "in_time = candidate.by_row or trial.seconds",
+        "in_time = candidate.by_row and trial.seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
         AUTO,
-        "spread[known][:, 1], -spread[known][:, 0]",
-        "-spread[known][:, 0], spread[known][:, 1]",
+        "upper_spread, -lower_spread",
+        "-lower_spread, upper_spread",
         f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
     ),
     Mutant(
         AUTO,
-        "np.where(np.isnan(errors), np.nan, total[0])",
-        "np.where(False, np.nan, total[0] + 0 * np.nan_to_num(errors))",
+        "np.where(np.isnan(errors), np.nan, absolute[0])",
+        "np.where(False, np.nan, absolute[0] + 0 * np.nan_to_num(errors))",
         f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
     ),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
-    Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
+    Mutant(AUTO, "factor**trust", "factor", COMBINED),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,
-        "    if not forecaster.masks:\n        # All",
-        "    if False:\n        # All",
+        "    if not forecaster.masks:\n        # Rows",
+        "    if False:\n        # Rows",
         COMBINED,
     ),
 ]
