@@ -173,17 +173,17 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        "given[:, :steps], spread[:, :steps]",
-        "given[:, -steps:], spread[:, -steps:]",
+        "part_point[:, :steps]",
+        "part_point[:, -steps:]",
         FORECASTER,
     ),
     Mutant(
         "tsattn/forecaster.py",
         "x = np.concatenate([x, point], axis=1)",
-        "x = np.concatenate([x, x[:, -own:]], axis=1)",
+        "x = np.concatenate([x, x[:, -horizon:]], axis=1)",
         RECURSIVE,
     ),
-    Mutant("tsattn/forecaster.py", "type(self)(**{**known, **plain})", "known", FORECASTER),
+    Mutant("tsattn/forecaster.py", "type(self)(**{**current, **plain})", "current", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
         "inside.setdefault(homes[name], {})[name] = value",

@@ -48,8 +48,8 @@ MUTANTS = [
     # answers of a fitted network: one pass, scales, intervals, windows
     Mutant(
         FITTED,
-        "passed = self.forward(scaled, beside)",
-        "self.forward(scaled, beside)\n        passed = self.forward(scaled, beside)",
+        "passed = self.forward(scaled, encoded)",
+        "self.forward(scaled, encoded)\n        passed = self.forward(scaled, encoded)",
         ESTIMATOR,
     ),
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
@@ -64,16 +64,14 @@ MUTANTS = [
     ),
     Mutant(
         FITTED,
-        "errors /= found.left_out[at]",
-        "errors /= found.per_step + 0 * found.left_out[at]",
+        "errors /= scales.left_out[series, window]",
+        "errors /= scales.per_step + 0 * scales.left_out[series, window]",
         CONFORMAL,
     ),
     Mutant(NETWORK, "None if ids is None else ids[enough]", "None", CONFORMAL),
     Mutant(FITTED, "x.shape[2] != n_channels:", "x.shape[2] < 1:", ESTIMATOR),
     Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
-    Mutant(
-        FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
-    ),
+    Mutant(FITTED, "point[:, :n_steps][incomplete] = np.nan", "pass", ANSWERS),
     Mutant(FITTED, "bounds = self.transform.inverse(bounds)", "pass", PROBABILISTIC),
     Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
     # what a fit reads, keeps and refuses
@@ -151,12 +149,11 @@ MUTANTS = [
     Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
     Mutant(
         FITTING,
-        "rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) &"
-        " (rows.isfinite().diff(dim=1).sum(1) < 2)]",
+        "rows = rows[ends_finite & (n_changes < 2)]",
         "rows = rows.nan_to_num()",
         SOLVED,
     ),
-    Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
+    Mutant(FITTING, "if current != previous:", "if current and not previous:", COVARIATES),
     Mutant(
         "tsattn/tuning.py",
         "panel.until(panel.lengths - test_size)",
