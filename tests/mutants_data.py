@@ -173,17 +173,17 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        "given[:, :steps], spread[:, :steps]",
-        "given[:, -steps:], spread[:, -steps:]",
+        "part_point[:, :steps]",
+        "part_point[:, -steps:]",
         FORECASTER,
     ),
     Mutant(
         "tsattn/forecaster.py",
         "x = np.concatenate([x, point], axis=1)",
-        "x = np.concatenate([x, x[:, -own:]], axis=1)",
+        "x = np.concatenate([x, x[:, -horizon:]], axis=1)",
         RECURSIVE,
     ),
-    Mutant("tsattn/forecaster.py", "type(self)(**{**known, **plain})", "known", FORECASTER),
+    Mutant("tsattn/forecaster.py", "type(self)(**{**current, **plain})", "current", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
         "inside.setdefault(homes[name], {})[name] = value",
@@ -301,14 +301,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pooled.py",
-        "else np.isnan(y).any(axis=1))",
-        "else np.isnan(y).all(axis=1))",
+        "else missing.any(axis=1))",
+        "else missing.all(axis=1))",
         REGRESSION,
     ),
     Mutant(
         "tsattn/forecasters/regression.py",
-        "point = level + spread * answer",
-        "point = spread * answer",
+        "return level + spread * answer",
+        "return spread * answer",
         REGRESSION,
     ),
     Mutant(

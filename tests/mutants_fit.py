@@ -48,8 +48,8 @@ MUTANTS = [
     # answers of a fitted network: one pass, scales, intervals, windows
     Mutant(
         FITTED,
-        "passed = self.forward(scaled, beside)",
-        "self.forward(scaled, beside)\n        passed = self.forward(scaled, beside)",
+        "passed = self.forward(scaled, encoded)",
+        "self.forward(scaled, encoded)\n        passed = self.forward(scaled, encoded)",
         ESTIMATOR,
     ),
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
@@ -64,16 +64,14 @@ MUTANTS = [
     ),
     Mutant(
         FITTED,
-        "errors /= found.left_out[at]",
-        "errors /= found.per_step + 0 * found.left_out[at]",
+        "errors /= scales.left_out[series, window]",
+        "errors /= scales.per_step + 0 * scales.left_out[series, window]",
         CONFORMAL,
     ),
     Mutant(NETWORK, "None if ids is None else ids[enough]", "None", CONFORMAL),
     Mutant(FITTED, "x.shape[2] != n_channels:", "x.shape[2] < 1:", ESTIMATOR),
     Mutant(FITTED, "return x[:, -context:]", "return x[:, :context]", ANSWERS),
-    Mutant(
-        FITTED, "point[:, :steps][unknown], bounds", "bounds[:, :steps][unknown], bounds", ANSWERS
-    ),
+    Mutant(FITTED, "point[:, :n_steps][incomplete] = np.nan", "pass", ANSWERS),
     Mutant(FITTED, "bounds = self.transform.inverse(bounds)", "pass", PROBABILISTIC),
     Mutant(FITTED, "        if strict:", "        if not strict:", SAVED),
     # what a fit reads, keeps and refuses
@@ -151,12 +149,11 @@ MUTANTS = [
     Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
     Mutant(
         FITTING,
-        "rows = rows[rows[:, [length - 1, -1]].isfinite().all(1) &"
-        " (rows.isfinite().diff(dim=1).sum(1) < 2)]",
+        "rows = rows[ends_finite & (n_changes < 2)]",
         "rows = rows.nan_to_num()",
         SOLVED,
     ),
-    Mutant(FITTING, "if now != before:", "if now and not before:", COVARIATES),
+    Mutant(FITTING, "if current != previous:", "if current and not previous:", COVARIATES),
     Mutant(
         "tsattn/tuning.py",
         "panel.until(panel.lengths - test_size)",
@@ -377,8 +374,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "made if values is None",
-        "made if values",
+        "if values is not None:",
+        "if values is None:",
         "tests/forecasters/test_pretrained.py",
     ),
     Mutant(
@@ -457,34 +454,36 @@ MUTANTS = [
         "pass",
         f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
     ),
-    Mutant(AUTO, "near = means <= _WITHIN * means.min()", "near = means < np.inf", COMBINED),
+    Mutant(
+        AUTO, "near = means <= _ERROR_TOLERANCE * means.min()", "near = means < np.inf", COMBINED
+    ),
     Mutant(
         AUTO,
-        "(candidate.by_row or trial.seconds <",
-        "(candidate.by_row and trial.seconds <",
+        "in_time = candidate.by_row or trial.seconds",
+        "in_time = candidate.by_row and trial.seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
         AUTO,
-        "spread[known][:, 1], -spread[known][:, 0]",
-        "-spread[known][:, 0], spread[known][:, 1]",
+        "upper_spread, -lower_spread",
+        "-lower_spread, upper_spread",
         f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
     ),
     Mutant(
         AUTO,
-        "np.where(np.isnan(errors), np.nan, total[0])",
-        "np.where(False, np.nan, total[0] + 0 * np.nan_to_num(errors))",
+        "np.where(np.isnan(errors), np.nan, absolute[0])",
+        "np.where(False, np.nan, absolute[0] + 0 * np.nan_to_num(errors))",
         f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
     ),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
-    Mutant(AUTO, "factor ** (evidence / (evidence + _HALF))", "factor", COMBINED),
+    Mutant(AUTO, "factor**trust", "factor", COMBINED),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,
-        "    if not forecaster.masks:\n        # All",
-        "    if False:\n        # All",
+        "    if not forecaster.masks:\n        # Rows",
+        "    if False:\n        # Rows",
         COMBINED,
     ),
 ]

@@ -1,4 +1,4 @@
-"""What every forecaster does, and what its answer looks like as arrays and as a frame."""
+"""The base class of all forecasters, and forecasts as arrays and as a frame."""
 
 import copy
 import inspect
@@ -30,13 +30,13 @@ if TYPE_CHECKING:  # what only covariates need is imported by the forecasters th
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
-    """What one fit learnt; a family of forecasters adds its own fields.
+    """The result of one fit; a family of forecasters adds fields.
 
     Args:
         panel: The series of the fit, or as much of them as a forecast needs.
-        from_panel: Whether they were given as a ``Panel``; set by ``fit``.
+        from_panel: Whether ``fit`` was given a ``Panel``; set by ``fit``.
         bound: Settings that the fit is bound to, by name; set by ``fit``.
-        context: Rows of history that a forecast needs; ``None`` where a setting says it.
+        context: Rows of history that a forecast needs; ``None`` where a setting has the number.
         encoder: How covariates are read; ``None`` where there are none.
     """
 
@@ -48,15 +48,15 @@ class Fitted:
 
     @property
     def columns(self) -> CovariateColumns | None:
-        """What was read beside the target; ``None`` is what the settings say."""
+        """The covariates that were read; ``None`` stands for those of the settings."""
         return None if self.encoder is None else self.encoder.columns
 
     def tensors(self) -> "dict[str, Tensor]":
-        """What a saved folder holds as tensors, beside the series and covariates."""
+        """The tensors of a saved folder, without the series and covariates."""
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What a saved folder holds as JSON, beside settings, series and covariates."""
+        """The JSON values of a saved folder, without settings, series and covariates."""
         return {}
 
     def inside(self) -> "dict[str, Forecaster]":
@@ -80,7 +80,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What accompanies a fit and is no setting of the forecaster.
+    """Options of one fit that are no settings of the forecaster.
 
     Args:
         verbose: Whether progress is shown on stderr where that is a terminal.
@@ -112,10 +112,10 @@ def learnt(name: str, doc: str) -> Any:
 class Forecaster(ABC):
     """Anything that forecasts ``horizon`` rows from the rows before them.
 
-    A forecaster of one's own is a subclass with a constructor that stores its arguments under their
-    names, ``horizon``, ``alias`` and ``schema`` among them, and these two methods: :meth:`_fit`,
-    which learns from a panel and returns a :class:`Fitted`, and :meth:`_forecast`, which answers
-    windows. Tables, covariates, chunks, intervals, frames, folders and errors are done here.
+    A new forecaster is a subclass with a constructor and two methods. The constructor stores its
+    arguments under their names, ``horizon``, ``alias`` and ``schema`` among them. :meth:`_fit`
+    learns from a panel and returns a :class:`Fitted`; :meth:`_forecast` forecasts windows. This
+    class handles tables, covariates, chunks, intervals, frames, folders and errors.
 
     Attributes:
         horizon: Rows forecast ahead.
@@ -125,19 +125,20 @@ class Forecaster(ABC):
         schema: How tables are read.
         nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value;
             networks, for all.
-        state_: What the last ``fit`` learnt, one object that nobody changes; ``None`` before.
+        state_: The result of the last ``fit``, an object that does not change; ``None`` before.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
-        panel_in_: Whether they were given as a ``Panel``.
+        panel_in_: Whether ``fit`` was given a ``Panel``.
     """
 
-    # What is done about missing values where the schema says nothing.
+    # Policy for missing values where the schema names none.
     default_missing: ClassVar[str] = "error"
-    # Settings that a fit is bound to: after a change it has to be made anew.
+    # Settings that a fit is bound to: after a change the forecaster must be fitted again.
     bound: ClassVar[tuple[str, ...]] = ()
-    # What ``fit`` learns, and arguments of the constructor that are saved with it instead.
+    # Class of the fit's result.
     fitted_class: ClassVar[type[Fitted]] = Fitted
+    # Arguments of the constructor that are saved with the result, not with the settings.
     unsaved: ClassVar[tuple[str, ...]] = ()
-    # Whether a fit can go on from the one before.
+    # Whether a fit can go on from the last one.
     warm_starts: ClassVar[bool] = False
 
     horizon: int
@@ -151,7 +152,7 @@ class Forecaster(ABC):
     panel_in_: bool = learnt("from_panel", "Whether they were given as a ``Panel``.")
     encoder_: "CovariateEncoder | None" = learnt("encoder", "How covariates are read.")
 
-    # --- what a subclass says ---------------------------------------------------------------------
+    # --- what a subclass defines ------------------------------------------------------------------
 
     @abstractmethod
     def _fit(self, panel: Panel, context: FitContext) -> Fitted:
@@ -167,19 +168,17 @@ class Forecaster(ABC):
 
     @property
     def name(self) -> str:
-        """Its own name: what its columns are called without an alias."""
+        """Name of the columns without an alias."""
         return type(self).__name__
 
     @property
     def covariate_columns(self) -> CovariateColumns:
-        """What the next ``fit`` reads beside the target; nothing, if a forecaster does not say
-        otherwise.
-        """
+        """The covariates that the next ``fit`` reads; none by default."""
         return CovariateColumns()
 
     @property
     def covariate_columns_(self) -> CovariateColumns:
-        """What the last ``fit`` read beside the target, its calendar and categories known."""
+        """The covariates that the last ``fit`` read, with calendar and categories."""
         columns = None if self.state_ is None else self.state_.columns
         return self.covariate_columns if columns is None else columns
 
@@ -190,7 +189,7 @@ class Forecaster(ABC):
 
     @property
     def masks(self) -> bool:
-        """Whether missing values are left out of account."""
+        """Whether missing values are left out."""
         return False
 
     # --- settings ---------------------------------------------------------------------------------
@@ -219,23 +218,26 @@ class Forecaster(ABC):
             ValueError: If a name is unknown or a value out of its range.
         """
         parameters = inspect.signature(cls).parameters
-        groups = {
-            name: p.default for name, p in parameters.items() if isinstance(p.default, Settings)
-        }
-        homes = {key: name for name, group in groups.items() for key in group.get_params()}
-        given = {name: value for name, value in settings.items() if name in parameters}
+        groups: dict[str, Settings] = {}  # settings objects among the arguments, by argument
+        homes: dict[str, str] = {}  # argument of each field of these objects
+        for name, parameter in parameters.items():
+            if isinstance(parameter.default, Settings):
+                groups[name] = parameter.default
+                homes.update(dict.fromkeys(parameter.default.get_params(), name))
+        arguments: dict[str, Any] = {}
         inside: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
-            if name not in parameters and name not in homes:
-                raise ValueError(
-                    f"{cls.__name__} has no setting {name!r}; it has"
-                    f" {', '.join((*parameters, *homes))}"
-                )
-            if name not in parameters:
+            if name in parameters:
+                arguments[name] = value
+            elif name in homes:
                 inside.setdefault(homes[name], {})[name] = value
+            else:
+                names = ", ".join((*parameters, *homes))
+                raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {names}")
         for name, values in inside.items():
-            given[name] = given.get(name, groups[name]).changed(**values)
-        return given
+            group = arguments.get(name, groups[name])
+            arguments[name] = group.changed(**values)
+        return arguments
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor and their values.
@@ -243,12 +245,15 @@ class Forecaster(ABC):
         Args:
             deep: Also those inside of settings, as ``network__d_model``.
         """
-        found = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        params = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        if not deep:
+            return params
         inside: dict[str, Any] = {}
-        for name, value in found.items():
-            if deep and isinstance(value, Settings | Forecaster):
-                inside |= {f"{name}__{key}": each for key, each in value.get_params().items()}
-        return found | inside
+        for name, value in params.items():
+            if isinstance(value, Settings | Forecaster):
+                for key, inner_value in value.get_params().items():
+                    inside[f"{name}__{key}"] = inner_value
+        return params | inside
 
     def set_params(self, **params: Any) -> Self:
         """Change arguments of the constructor; they count from the next ``fit`` or ``predict`` on.
@@ -260,33 +265,35 @@ class Forecaster(ABC):
         Raises:
             ValueError: If a name is unknown or a value out of its range; nothing is changed then.
         """
-        known = self.get_params(deep=False)
+        current = self.get_params(deep=False)
         inside: dict[str, dict[str, Any]] = {}
         plain = {}
-        held = []
+        class_name = type(self).__name__
         for name, value in params.items():
             group, _, key = name.partition("__")
-            if group not in known:
+            if group not in current:
                 raise ValueError(
-                    f"{type(self).__name__} has no parameter {group!r}; it takes {', '.join(known)}"
+                    f"{class_name} has no parameter {group!r}; it takes {', '.join(current)}"
                 )
             if key:
                 inside.setdefault(group, {})[key] = value
             else:
                 plain[name] = value
+        inner_changes = []  # of forecasters inside, which are changed in place
         for group, values in inside.items():
-            given = plain.get(group, known[group])
-            if isinstance(given, Forecaster):
-                held.append((given, values))
-            elif isinstance(given, Settings):
-                plain[group] = given.changed(**values)
+            owner = plain.get(group, current[group])
+            if isinstance(owner, Forecaster):
+                inner_changes.append((owner, values))
+            elif isinstance(owner, Settings):
+                plain[group] = owner.changed(**values)
             else:
-                told = f"{group}__{next(iter(values))}"
+                name = f"{group}__{next(iter(values))}"
                 raise ValueError(
-                    f"{group} of {type(self).__name__} has no parameters of its own; got {told}"
+                    f"{group} of {class_name} has no parameters of its own; got {name}"
                 )
-        type(self)(**{**known, **plain})  # refuses what a constructor refuses
-        for forecaster, values in held:
+        # The constructor refuses bad values before anything is changed.
+        type(self)(**{**current, **plain})
+        for forecaster, values in inner_changes:
             forecaster.set_params(**values)
         for name, value in plain.items():
             setattr(self, name, value)
@@ -294,18 +301,18 @@ class Forecaster(ABC):
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
-        told = [
-            f"{n}={v!r}"
-            for n, v in self.get_params(deep=False).items()
-            if not _same(v, defaults[n].default)
+        arguments = [
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if not _same(value, defaults[name].default)
         ]
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
-    # --- what everybody may ask -------------------------------------------------------------------
+    # --- fits, forecasts and files ----------------------------------------------------------------
 
     @property
     def alias_(self) -> str:
-        """Name of the forecast columns: the alias, else the forecaster's own name."""
+        """Name of the forecast columns: the alias, else the forecaster's name."""
         return self.name if self.alias is None else str(self.alias)
 
     @property
@@ -317,7 +324,8 @@ class Forecaster(ABC):
         """
         fitted = None if self.state_ is None else self.state_.context
         context = self.context if fitted is None else fitted
-        if isinstance(context, bool) or not isinstance(context, Integral) or context < 1:
+        is_whole = isinstance(context, Integral) and not isinstance(context, bool)
+        if not is_whole or context < 1:
             raise InputError(
                 f"{type(self).__name__} must say how many rows of history it needs, at least 1; got"
                 f" context = {context!r}: fit it first, or set ",
@@ -374,7 +382,8 @@ class Forecaster(ABC):
             ValueError: As there.
             TypeError: If ``_fit`` returns something else than a :class:`Fitted`.
         """
-        fresh = self.with_state(None)  # what was learnt before has no say in how a table is read
+        # The last fit must not decide how the table is read.
+        fresh = self.with_state(None)
         panel = fresh.read(data)
         fitted = fresh._fit(panel, context)
         if not isinstance(fitted, Fitted):
@@ -481,15 +490,20 @@ class Forecaster(ABC):
                 complete, or more is asked than the forecaster can give.
         """
         self.check_fitted()
-        asked: dict[str, Any] = {"level": level, "quantiles": quantiles, "horizon": horizon}
         forecast = forecast_panel(
-            self, self.series(data), **asked, future=future, recursive=recursive
+            self,
+            self.series(data),
+            level=level,
+            quantiles=quantiles,
+            horizon=horizon,
+            future=future,
+            recursive=recursive,
         )
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return forecast if from_panel else forecast.to_frame()
 
     def reaching(self, steps: int) -> Self:
-        """Itself, or what gives so many steps without feeding forecasts back."""
+        """Itself, or a forecaster that gives so many steps without feeding forecasts back."""
         return self
 
     def predict_windows(
@@ -522,29 +536,27 @@ class Forecaster(ABC):
         x: np.ndarray,
         quantiles: Sequence[float],
         covariates: "CovariateWindows | None",
-        **known: Any,
+        **options: Any,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What :meth:`predict_windows` answers; ``known`` of the windows goes on to
-        :meth:`_forecast`.
-        """
-        asked = check_request(None, tuple(quantiles))[2]
+        """The forecasts of :meth:`predict_windows`; ``options`` go on to :meth:`_forecast`."""
+        _, _, probabilities = check_request(None, tuple(quantiles))
         columns = self.covariate_columns_
         shape = np.shape(x)
         x = self._checked(x)
         if columns:
             from tsattn.data.encoding import check_windows_of
 
-            covariates = check_windows_of(covariates, columns, shape, self.horizon).cut(
-                x.shape[1], self.horizon
-            )
+            covariates = check_windows_of(covariates, columns, shape, self.horizon)
+            covariates = covariates.cut(x.shape[1], self.horizon)
         elif covariates is not None:
             raise ValueError(
                 f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with"
                 " some"
             )
-        point, bounds = self._forecast(x, asked, covariates, **known)
+        point, bounds = self._forecast(x, probabilities, covariates, **options)
         shape = (x.shape[0], self.horizon, x.shape[2])
-        return self._shaped(point, shape), self._shaped(bounds, (*shape, len(asked)))
+        point = self._shaped(point, shape)
+        return point, self._shaped(bounds, (*shape, len(probabilities)))
 
     def predict_before(
         self,
@@ -554,11 +566,10 @@ class Forecaster(ABC):
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Forecast from rows of a panel: what :meth:`predict_windows` answers to the windows before
+        """Forecast from rows of a panel, as :meth:`predict_windows` does from the windows before
         them.
 
-        A forecaster that knows its series by their ids may make use of that here, where it sees
-        whose windows they are.
+        A forecaster with values of its own for each series may use the ids of the panel here.
 
         Args:
             history: Of the panel.
@@ -573,8 +584,9 @@ class Forecaster(ABC):
             ValueError: As :meth:`predict_windows`.
         """
         x = self.windows(history, ends)
-        given = covariates and covariates.cut(x.shape[1], self.horizon)
-        return self.predict_windows(x, quantiles=quantiles, covariates=given)
+        if covariates is not None:
+            covariates = covariates.cut(x.shape[1], self.horizon)
+        return self.predict_windows(x, quantiles=quantiles, covariates=covariates)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         """Windows as :meth:`_forecast` takes them."""
@@ -583,7 +595,7 @@ class Forecaster(ABC):
         if most == context:
             return check_windows(x, context)[:, -context:]
         x = np.asarray(x, dtype=np.float64)
-        # What lies before the rows that are needed may be missing.
+        # Rows before the needed ones may be missing.
         check_windows(x[:, -context:] if x.ndim == 3 else x, context)
         return x[:, -most:]
 
@@ -625,7 +637,8 @@ class Forecaster(ABC):
         if self.state_ is None:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
         for name, fitted in self.state_.bound.items():
-            if (value := getattr(self, name)) != fitted:
+            value = getattr(self, name)
+            if value != fitted:
                 raise ValueError(
                     f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it"
                     " back"
@@ -720,8 +733,11 @@ class Forecaster(ABC):
 
 
 def _same(value: Any, default: Any) -> bool:
-    plain = isinstance(value, Settings | str | int | float | tuple) and type(value) is type(default)
-    return value is default or (plain and value == default)
+    if value is default:
+        return True
+    # Other objects, such as arrays, may not compare to one truth value.
+    comparable = isinstance(value, Settings | str | int | float | tuple)
+    return comparable and type(value) is type(default) and value == default
 
 
 @dataclass(frozen=True, eq=False)
@@ -768,10 +784,11 @@ class Forecast:
             ValueError: If a column would have the name of another one.
         """
         dialect = self.dialect
-        asked = interval_columns(self.levels, self.asked_quantiles)
+        suffixes = interval_columns(self.levels, self.asked_quantiles)
         columns: list[tuple[Any, Any]] = []
         if dialect.id_col is not None:
-            columns.append((dialect.id_col, dialect.restore_ids(np.repeat(self.ids, self.horizon))))
+            ids = np.repeat(self.ids, self.horizon)
+            columns.append((dialect.id_col, dialect.restore_ids(ids)))
         times = self.times[: self.horizon] if dialect.kind == "wide" else self.times
         if dialect.time_col is not None:
             columns.append((dialect.time_col, times))
@@ -782,33 +799,32 @@ class Forecast:
             shown = [(self.alias, slice(None))]
         for name, rows in shown:
             columns.append((name, self.point[rows].ravel()))
-            columns += [
-                (f"{name}-{suffix}", self.quantiles[q][rows].ravel()) for suffix, q in asked
-            ]
+            for suffix, q in suffixes:
+                columns.append((f"{name}-{suffix}", self.quantiles[q][rows].ravel()))
         refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else times.rename(dialect.index_name)
         return pd.DataFrame(dict(columns), index=index)
 
 
-def check_forecaster(given: object) -> None:
+def check_forecaster(candidate: object) -> None:
     """Refuse what is not a forecaster, such as a name or a class.
 
     Args:
-        given: What stands where a forecaster is asked.
+        candidate: The object that should be a forecaster.
 
     Raises:
         TypeError: Saying how to make one.
     """
-    if isinstance(given, Forecaster):
+    if isinstance(candidate, Forecaster):
         return
-    if isinstance(given, str):
-        kind = repr(given)
-        how = f"make_forecaster({given!r}, horizon)"
-    elif isinstance(given, type):
-        kind = f"the class {given.__name__}"
-        how = f"{given.__name__}(...)"
+    if isinstance(candidate, str):
+        kind = repr(candidate)
+        how = f"make_forecaster({candidate!r}, horizon)"
+    elif isinstance(candidate, type):
+        kind = f"the class {candidate.__name__}"
+        how = f"{candidate.__name__}(...)"
     else:
-        kind = f"a {type(given).__name__}"
+        kind = f"a {type(candidate).__name__}"
         how = "make_forecaster(name, horizon)"
     raise TypeError(
         f"a forecaster is needed, made by its class or by make_forecaster; got {kind}: write {how}"
@@ -827,17 +843,18 @@ def refuse_covariates(forecaster: Forecaster, where: str) -> None:
         ValueError: Naming what it reads.
     """
     check_forecaster(forecaster)
-    for each in (forecaster.covariate_columns, forecaster.covariate_columns_):
-        if each:
-            reads = [
-                f"{name} {getattr(each, name)!r}"
-                for name in ("past", "future", "static", "calendar")
-            ]
-            told = ", ".join(text for text in reads if not text.endswith(" ()"))
-            raise ValueError(
-                f"{where} has no place for covariates, and {forecaster.alias_} reads some ({told});"
-                " use one that was made without, or call it directly"
-            )
+    columns = forecaster.covariate_columns or forecaster.covariate_columns_
+    if not columns:
+        return
+    parts = []
+    for name in ("past", "future", "static", "calendar"):
+        names = getattr(columns, name)
+        if names != ():
+            parts.append(f"{name} {names!r}")
+    raise ValueError(
+        f"{where} has no place for covariates, and {forecaster.alias_} reads some"
+        f" ({', '.join(parts)}); use one that was made without, or call it directly"
+    )
 
 
 def forecast_panel(
@@ -854,10 +871,10 @@ def forecast_panel(
 
     Args:
         forecaster: Fitted; it is not fitted again.
-        panel: Series, known to the forecaster or not.
+        panel: Series, those of the fit or new ones.
         level: Central levels in percent.
         quantiles: Quantiles; ``(0.1, 0.9)`` are the bounds of level 80, bit for bit.
-        horizon: Steps wanted; fewer than the forecaster's are the first of its steps. ``None``
+        horizon: Number of steps; fewer than the forecaster's are the first of its steps. ``None``
             takes all.
         future: Values of the future columns after each series' end, as
             :func:`tsattn.data.future.read_future` takes them, for a forecaster that reads some.
@@ -869,41 +886,49 @@ def forecast_panel(
             longer than the forecaster's and ``recursive`` is not set, ``future`` is not complete,
             or a forecast is not finite.
     """
-    levels, asked, every = check_request(level, quantiles)
+    levels, asked_quantiles, probabilities = check_request(level, quantiles)
     steps = forecaster.horizon if horizon is None else check_whole("horizon", horizon)
     forecaster = forecaster.reaching(steps)
     if steps > forecaster.horizon:
-        _check_recursive(forecaster, steps, recursive, every)
+        _check_recursive(forecaster, steps, recursive, probabilities)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history = History(panel)
     ends = panel.starts[1:]
-    reach = -(-steps // forecaster.horizon) * forecaster.horizon
+    n_rounds = -(-steps // forecaster.horizon)  # rounded up
+    reach = n_rounds * forecaster.horizon
     ahead = None
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
 
         ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach)
-    beside = forecaster.covariate_history(panel, ahead)
+    covariate_history = forecaster.covariate_history(panel, ahead)
     point = np.empty((panel.n_series, steps, 1))
-    bounds = np.empty((*point.shape, len(every)))
-    read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    width = read + reach * (1 + len(every))
-    chunk = chunk_size(width if beside is None else width + beside.width(read, reach))
+    bounds = np.empty((*point.shape, len(probabilities)))
+    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
+    width = n_read + reach * (1 + len(probabilities))
+    if covariate_history is not None:
+        width += covariate_history.width(n_read, reach)
+    chunk = chunk_size(width)
     for first in range(0, panel.n_series, chunk):
         part = slice(first, first + chunk)
-        covariates = None if beside is None else beside.windows(ends[part], read, reach)
+        covariates = None
+        if covariate_history is not None:
+            covariates = covariate_history.windows(ends[part], n_read, reach)
         if steps > forecaster.horizon:
             x = forecaster.windows(history, ends[part])
-            fed = _fed_back(forecaster, x, covariates and covariates.cut(x.shape[1], reach), steps)
-            point[part] = forecaster.own_series(
-                fed, panel.some(first, min(first + chunk, panel.n_series))
-            )
+            if covariates is not None:
+                covariates = covariates.cut(x.shape[1], reach)
+            window_points = _fed_back(forecaster, x, covariates, steps)
+            stop = min(first + chunk, panel.n_series)
+            point[part] = forecaster.own_series(window_points, panel.some(first, stop))
         else:
-            given, spread = forecaster.predict_before(
-                history, ends[part], quantiles=every, covariates=covariates
+            part_point, part_bounds = forecaster.predict_before(
+                history, ends[part], quantiles=probabilities, covariates=covariates
             )
-            point[part], bounds[part] = given[:, :steps], spread[:, :steps]
-    if (n := first_not_finite(point, bounds)) is not None:
+            point[part] = part_point[:, :steps]
+            bounds[part] = part_bounds[:, :steps]
+    n = first_not_finite(point, bounds)
+    if n is not None:
         raise ValueError(
             f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
             " look at the scale of its values and fit again"
@@ -915,35 +940,36 @@ def forecast_panel(
         cutoffs=panel.last_times(),
         alias=forecaster.alias_,
         dialect=panel.dialect,
-        quantiles={q: bounds[..., 0, i] for i, q in enumerate(every)},
+        quantiles={q: bounds[..., 0, i] for i, q in enumerate(probabilities)},
         levels=levels,
-        asked_quantiles=asked,
+        asked_quantiles=asked_quantiles,
     )
 
 
 def _check_recursive(
     forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]
 ) -> None:
-    """Refuse more steps than a forecaster's where feeding forecasts back was not asked for, or is
-    not honest.
+    """Refuse more steps than a forecaster's without ``recursive``, with intervals, or with past
+    columns.
     """
     name = forecaster.alias_
-    own = forecaster.horizon
+    horizon = forecaster.horizon
     if not recursive:
         raise InputError(
-            f"horizon = {steps} is longer than the {own} steps that {name} was made for; make and"
-            " fit one with ",
+            f"horizon = {steps} is longer than the {horizon} steps that {name} was made for; make"
+            " and fit one with ",
             Argument("horizon", steps),
             InPython(", or let its points be fed back by recursive=True"),
         )
     if len(quantiles):
         raise InputError(
-            f"intervals reach {own} steps ahead, as far as {name} was trained, and horizon ="
+            f"intervals reach {horizon} steps ahead, as far as {name} was trained, and horizon ="
             f" {steps} is beyond: what is fed back brings errors that nobody measured; ask for"
             " points, or make and fit one with ",
             Argument("horizon", steps),
         )
-    if past := forecaster.covariate_columns_.past:
+    past = forecaster.covariate_columns_.past
+    if past:
         raise InputError(
             f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive"
             " forecast would need; make and fit one with ",
@@ -955,18 +981,19 @@ def _check_recursive(
 def _fed_back(
     forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int
 ) -> np.ndarray:
-    """Points ``[B, steps, C]``: each stretch is forecast from the context ``x [B, T, C]`` and the
-    stretches before.
+    """Points ``[B, steps, C]``, one horizon after the other, from the context ``x [B, T, C]`` and
+    the points before.
     """
-    own = forecaster.horizon
+    horizon = forecaster.horizon
     context = x.shape[1]
-    for first in range(0, steps, own):
-        rows = context + first
-        past = np.empty((len(x), rows, 0))
-        beside = covariates and replace(
-            covariates, past=past, known=covariates.known[:, : rows + own]
-        )
-        point = forecaster.predict_windows(x, covariates=beside)[0]
+    for first in range(0, steps, horizon):
+        n_rows = context + first
+        round_covariates = None
+        if covariates is not None:
+            future = covariates.known[:, : n_rows + horizon]
+            no_past = np.empty((len(x), n_rows, 0))
+            round_covariates = replace(covariates, past=no_past, known=future)
+        point, _ = forecaster.predict_windows(x, covariates=round_covariates)
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]
 
@@ -975,7 +1002,8 @@ def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
     """The first of forecasts ``[B, F, C]`` with quantiles ``[B, F, C, Q]`` that is not finite, if
     there is one.
     """
-    if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):  # told fast
+    # A finite sum is the fast proof that all values are finite.
+    if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):
         return None
-    bad = ~(np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3)))
-    return int(np.argmax(bad)) if bad.any() else None
+    finite = np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3))
+    return None if finite.all() else int(np.argmin(finite))

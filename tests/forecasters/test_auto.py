@@ -143,7 +143,7 @@ def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
 def test_of_many_series_some_windows_are_drawn():
     panel = to_panel(table(*[60] * 300))
     ends, stops = module._judged(panel, H)
-    assert len(ends) == module._JUDGED
+    assert len(ends) == module._MAX_JUDGED_WINDOWS
     assert (np.diff(ends) > 0).all()
     assert set(np.unique(stops)) == {60 - H, 60 - 2 * H}  # each series' last one, and some before
     np.testing.assert_array_equal(module._judged(panel, H)[0], ends)

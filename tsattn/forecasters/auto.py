@@ -1,6 +1,4 @@
-"""The default for any table: candidates judged on the table's own past, and a combination of the
-best.
-"""
+"""The default forecaster judges candidates on the table's own past and combines the best."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -36,41 +34,54 @@ from tsattn.terminal import ProgressLine, progress_line
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# Windows judged: a horizon apart, the last one always, others while so large a share of the rows
-# stands before them. Every series has up to _FEWEST of them, and up to _MOST where the table has
-# few series; _JUDGED are drawn in all.
-_FEWEST = 4
-_MOST = 12
-_BEFORE = 0.6
-_FEW = 240
-_JUDGED = 400
+# Judged windows of a series, a horizon apart: at least so many where the series is long enough.
+_MIN_SERIES_WINDOWS = 4
+# Judged windows of a series, at most.
+_MAX_SERIES_WINDOWS = 12
+# Judged windows of all series that a table of few series aims at.
+_AIMED_WINDOWS = 240
+# Judged windows of all series, at most; more would cost time and hardly change the weights.
+_MAX_JUDGED_WINDOWS = 400
+# Share of a series' rows before its judged windows. The last window is judged in any case.
+_HISTORY_SHARE = 0.6
 # Quantiles whose band is corrected.
-_LEVEL = (0.1, 0.9)
-# Values that weights are fitted on at most.
-_VALUES = 20_000
-# A candidate counts if its error is at most so many times the smallest one.
-_WITHIN = 1.05
-# Weights that fit best are mixed with equal ones, then with those believed before, which count as
-# so many windows.
-_EQUAL = 0.3
-_BELIEF = 8
+_BAND_QUANTILES = (0.1, 0.9)
+# Errors that the weights are fitted on, at most.
+_MAX_FITTED_ERRORS = 20_000
+# A candidate has a weight if its error is at most so many times the smallest one.
+_ERROR_TOLERANCE = 1.05
+# Share of equal weights in the mix with the weights that fit best: the best ones overfit.
+_EQUAL_SHARE = 0.3
+# Windows that the prior weights count as.
+_PRIOR_WINDOWS = 8
+# A smaller weight becomes zero.
 _LEAST_WEIGHT = 0.03
-# Bands are made to hold so large a share of the truths; with so many windows the correction counts
-# by half.
-_HELD = 0.8
-_HALF = 12
+# Share of the truths that a band should hold: that of level 80.
+_COVERAGE = 0.8
+# Windows with which the correction of the bands counts by half.
+_HALF_CORRECTION_WINDOWS = 12
+# Factors of the bands' width, at least and at most.
 _NARROWEST = 0.4
 _WIDEST = 2.5
-# Series that a candidate forecasts before its time is told, and seconds that are always there.
-_TIMED = 8
-_ALWAYS = 1.0
-# Rows from which on a classical model is asked for a series.
-_LEAST_ROWS = 12
-# A network is trained where there are so many windows to learn from, and so many seconds for it.
-_LEAST_WINDOWS = 1000
-_LEAST_SECONDS = 10.0
-# Candidates, as progress counts them.
-_CANDIDATES = 8
+# Windows on which the speed of a candidate is measured.
+_TIMED_WINDOWS = 8
+# Seconds that a candidate may take under any limit.
+_FREE_SECONDS = 1.0
+# Rows that a series needs for a classical model.
+_CLASSICAL_ROWS = 12
+# Training windows from which on a network is trained.
+_LEAST_TRAINING_WINDOWS = 1000
+# Seconds that the training of a network needs.
+_LEAST_TRAINING_SECONDS = 10.0
+# Share of the remaining time that the training of a network may take.
+_TRAINING_SHARE = 0.4
+# Rows of history that a trained network reads, at least and at most.
+_MIN_NETWORK_CONTEXT = 96
+_MAX_NETWORK_CONTEXT = 512
+# Number of candidates, for the progress line.
+_N_CANDIDATES = 8
+# Steps of the search for weights.
+_SEARCH_STEPS = 400
 # Classes that a saved combination may hold.
 _MEMBER_CLASSES = (
     "Naive",
@@ -91,23 +102,24 @@ class _Candidate(NamedTuple):
 
     name: str  # as in the catalogue
     forecaster: Forecaster
-    # Whether it answers each series and channel from its own rows and learns nothing but the
-    # season, so that its time is told by a few.
+    # Whether it forecasts each window from its own rows and learns nothing but the season, so that
+    # its speed can be measured on a few windows.
     by_row: bool = False
     # Whether its quantiles count. Those of a network are calibrated on few windows of a short
     # table, and refused where there are too few.
     banded: bool = False
-    least: int = 1  # rows of a series from which on it is asked; 0 stands for half of what it reads
+    # Rows that a series needs; 0 stands for half of the rows that the forecaster reads.
+    least: int = 1
 
 
-# Points [B, F, C], NaN where there is none, and quantiles [B, F, C, Q], NaN too of a forecaster
-# that gives points only.
+# Points [B, F, 1], NaN where there is none, and quantiles [B, F, 1, Q], NaN for a forecaster that
+# gives points only.
 _Answer = tuple[np.ndarray, np.ndarray]
 
 
 class _Trial(NamedTuple):
-    """What a candidate, fitted on the rows before the judged windows, said of them, and in how many
-    seconds.
+    """The forecasts of a candidate for the judged windows, and the seconds that they took; it was
+    fitted on the rows before these windows.
     """
 
     candidate: _Candidate
@@ -135,7 +147,7 @@ class AutoFitted(Fitted):
 
     @property
     def columns(self) -> CovariateColumns:
-        """What the members read beside the target, the cycles of all among it."""
+        """The covariates that the members read, with the cycles of all members."""
         return _joined(self.members)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -152,7 +164,7 @@ class AutoFitted(Fitted):
         return {
             "learnt": {"n_windows_": self.n_windows},
             "members": [[member.name, *member[2:]] for member in self.members],
-            # Without NaN, which JSON lacks.
+            # JSON has no NaN.
             "leaderboard": [[None if x != x else x for x in row] for row in board],
         }
 
@@ -189,7 +201,7 @@ class AutoFitted(Fitted):
 def _member_from(
     saved: Saved, horizon: int, name: str, by_row: bool, banded: bool, least: int
 ) -> _Candidate:
-    """A member out of the files of a combination."""
+    """A member from the files of a combination."""
     folder = saved.inner_folder(name)
     kind = saved_class(folder)
     require(kind in _MEMBER_CLASSES, f"a member of class {kind:.40}")
@@ -303,66 +315,75 @@ class AutoForecaster(GapForecaster):
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
         title = self.alias_ if context.verbose else None
         seconds = seconds_from(self.max_time)
-        with progress_line(title, n_steps=_CANDIDATES, seconds=seconds) as line:
+        with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
             return self._judge(panel, line)
 
     def _judge(self, panel: Panel, line: ProgressLine | None) -> AutoFitted:
-        """The candidates judged and combined; ``line`` shows how far that is."""
+        """Judge the candidates and combine the best; ``line`` shows the progress."""
         until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
         ends, stops = _judged(panel, self.horizon)
-        past = panel.until(stops)
-        owners = np.searchsorted(panel.starts, ends, side="right") - 1
-        trials: list[_Trial] = []
-        notes: dict[str, str] = {}
-        for number, candidate in enumerate(self._candidates(panel, until)):
-            if line is not None:
-                line.show(number, f"judging {candidate.name}")
-            found = _try(candidate, past, panel, ends, until if trials and len(ends) else None)
-            if not isinstance(found, str):
-                trials.append(found)
-            elif not trials:
-                raise ValueError(
-                    found
-                )  # what the pretrained network refuses, nobody could stand in for
-            else:
-                notes[candidate.name] = found
-            if not len(ends):
-                break
-        # [M, W C, F], in units of each series' seasonal differences; NaN where a truth, the unit or
-        # an answer lacks.
-        scale = _scale(panel)[owners][:, None]
+        trials, notes = self._trials(panel, ends, stops, until, line)
+        owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
         truth = History(panel).futures(ends, self.horizon)
-        answers = [trial.answer for trial in trials]
-        errors = np.moveaxis((np.stack([point for point, _ in answers]) - truth) / scale, 2, 3)
-        errors = errors.reshape(len(trials), -1, self.horizon)
-        told = ~np.isnan(errors[0]).all(axis=1)
-        rows = np.repeat(owners, panel.n_channels) * panel.n_channels + np.tile(
-            np.arange(panel.n_channels), len(ends)
-        )
-        errors = errors[:, told]
-        n_rows = len(np.unique(rows[told]))
-        # Windows of different series end at the same time, and tell less than as many of one
-        # series.
-        evidence = told.sum() / np.sqrt(max(n_rows, 1))
+        errors = _scaled_errors(trials, truth, _scale(panel)[owners][:, None])
+        scored = ~np.isnan(errors[0]).all(axis=1)
+        errors = errors[:, scored]
+        n_series = len(np.unique(owners[scored]))
+        # Windows of different series end at the same time. Together they are less evidence than as
+        # many windows of one series.
+        evidence = scored.sum() / np.sqrt(max(n_series, 1))
         weights = _weights(errors, evidence)
+        first = trials[0].answer
+        answers = [_completed(trial.answer, first) for trial in trials]
+        point, spread = _combined(answers, weights)
+        # The pretrained network stays a member, since it stands in for the others.
+        chosen = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
+        # Before the members are fitted again, which changes their forecasters.
         board = _leaderboard(trials, notes, errors, weights)
-        factor = _band_factor(
-            *_combined([_completed(each, answers[0]) for each in answers], weights), truth, evidence
-        )
-        kept = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
-        members = tuple(_refitted(trials[m], panel, until) for m in kept)
+        factor = _band_factor(point, spread, truth, evidence)
+        members = tuple(_refitted(trials[m], panel, until) for m in chosen)
         return AutoFitted(
             panel=panel,
             encoder=members[0].forecaster.encoder_,
             members=members,
-            weights=weights[kept],
+            weights=weights[chosen],
             leaderboard=board,
             n_windows=len(ends),
             band_factor=factor,
         )
 
+    def _trials(
+        self,
+        panel: Panel,
+        ends: np.ndarray,
+        stops: np.ndarray,
+        until: float,
+        line: ProgressLine | None,
+    ) -> tuple[list[_Trial], dict[str, str]]:
+        """The trials of the candidates on the windows of :func:`_judged`, and notes on those that
+        take no part.
+        """
+        past = panel.until(stops)
+        trials: list[_Trial] = []
+        notes: dict[str, str] = {}
+        for number, candidate in enumerate(self._candidates(panel, until)):
+            if line is not None:
+                line.show(number, f"judging {candidate.name}")
+            limit = until if trials and len(ends) else None
+            trial = _try(candidate, past, panel, ends, limit)
+            if not isinstance(trial, str):
+                trials.append(trial)
+            elif not trials:
+                # No candidate could stand in for the pretrained network.
+                raise ValueError(trial)
+            else:
+                notes[candidate.name] = trial
+            if not len(ends):
+                break
+        return trials, notes
+
     def _candidates(self, panel: Panel, until: float) -> Iterator[_Candidate]:
-        """The candidates, the pretrained network first and the others from cheap to dear."""
+        """The candidates, the pretrained network first, the others from fast to slow."""
         steps = self.horizon
         schema = self.schema
         yield _Candidate("zero", PretrainedForecaster(steps, schema=schema), banded=True)
@@ -374,21 +395,24 @@ class AutoForecaster(GapForecaster):
         yield _Candidate("least_squares", least_squares, least=0)
         for forecaster in _classical(steps):
             yield _Candidate(
-                forecaster.name, forecaster, by_row=True, banded=True, least=_LEAST_ROWS
+                forecaster.name, forecaster, by_row=True, banded=True, least=_CLASSICAL_ROWS
             )
         network = self._network(panel, until)
         if network is not None:
             yield _Candidate("mlr", network, least=0)
 
     def _network(self, panel: Panel, until: float) -> Forecaster | None:
-        """A network to be trained in a part of the time that is left, if it is worth while."""
+        """A network to be trained in a part of the remaining time; ``None`` where windows or time
+        are too few.
+        """
         from tsattn.forecasters.attention import AttentionForecaster
         from tsattn.training.settings import Training
 
-        seconds = 0.4 * (until - time.monotonic())
-        context = min(512, max(96, 7 * self.horizon // 2))
-        windows = np.maximum(panel.lengths - context - self.horizon + 1, 0).sum() * panel.n_channels
-        if windows < _LEAST_WINDOWS or seconds < _LEAST_SECONDS:
+        seconds = _TRAINING_SHARE * (until - time.monotonic())
+        wished_context = max(_MIN_NETWORK_CONTEXT, 7 * self.horizon // 2)
+        context = min(_MAX_NETWORK_CONTEXT, wished_context)
+        n_windows = np.maximum(panel.lengths - context - self.horizon + 1, 0).sum()
+        if n_windows < _LEAST_TRAINING_WINDOWS or seconds < _LEAST_TRAINING_SECONDS:
             return None
         training = Training(max_time=seconds, linear_skip="least_squares")
         return AttentionForecaster(
@@ -398,67 +422,87 @@ class AutoForecaster(GapForecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        own = [
-            covariates and _share(covariates, self.covariate_columns_, each)
-            for each in self._members
-        ]
-        answers = [
-            _answer(each, x, quantiles, beside)
-            for each, beside in zip(self._members, own, strict=True)
-        ]
-        point, spread = _combined([_completed(each, answers[0]) for each in answers], self._weights)
+        n_windows, n_rows, n_channels = x.shape
+        # Channels are independent: every member forecasts windows of one channel, [B C, T, 1].
+        series = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows, 1)
+        if covariates is not None:
+            covariates = covariates.of(np.repeat(np.arange(n_windows), n_channels))
+        point, bounds = self._forecast_series(series, quantiles, covariates)
+        shape = (n_windows, n_channels, self.horizon)
+        point = np.moveaxis(point.reshape(shape), 1, 2)
+        bounds = np.moveaxis(bounds.reshape(*shape, len(quantiles)), 1, 2)
+        return point, bounds
+
+    def _forecast_series(
+        self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
+    ) -> _Answer:
+        """The combined forecasts of windows of one channel, ``[B, T, 1]``."""
+        answers = []
+        for member in self._members:
+            columns = covariates and _share(covariates, self.covariate_columns_, member)
+            answers.append(_answer(member, x, quantiles, columns))
+        answers = [_completed(answer, answers[0]) for answer in answers]
+        point, spread = _combined(answers, self._weights)
         bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
+        # A history of counts allows no forecast below zero.
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
         values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
         return values.nearest(point), values.nearest(bounds)
 
 
 def _classical(horizon: int) -> tuple[Forecaster, ...]:
-    """The theta method and exponential smoothing, compiled and searched for where statsforecast is
-    installed.
+    """The theta method and exponential smoothing; statsforecast's are compiled and choose their
+    form, and are taken where it is installed.
     """
     if find_spec("statsforecast") is None:
         return StatsmodelsForecaster(horizon, "theta"), StatsmodelsForecaster(horizon, "ets")
-    return StatsforecastForecaster(horizon, "dynamic_theta"), StatsforecastForecaster(
-        horizon, "auto_ets"
-    )
+    theta = StatsforecastForecaster(horizon, "dynamic_theta")
+    smoothing = StatsforecastForecaster(horizon, "auto_ets")
+    return theta, smoothing
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     """Absolute rows just after the contexts of the judged windows ``[W]``, ascending, and the rows
-    of each series that stand before its first one, ``[N]``; all rows of a series without any.
+    of each series before its first judged window, ``[N]``: all its rows where it has none.
     """
     lengths = panel.lengths
-    rows = panel.n_series * panel.n_channels
-    most = min(max(_FEW // rows, _FEWEST), _MOST)
-    counts = np.clip(((1 - _BEFORE) * lengths / horizon).astype(np.int64), 1, most)
+    most = min(max(_AIMED_WINDOWS // panel.n_series, _MIN_SERIES_WINDOWS), _MAX_SERIES_WINDOWS)
+    room = ((1 - _HISTORY_SHARE) * lengths / horizon).astype(np.int64)
+    counts = np.clip(room, 1, most)
     counts[lengths <= horizon] = 0
-    owner = np.repeat(np.arange(panel.n_series), counts)
-    back = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    owner = np.repeat(np.arange(panel.n_series), counts)  # series of each window
+    first = np.cumsum(counts) - counts
+    back = np.arange(len(owner)) - np.repeat(first, counts)  # windows after it, of its series
     ends = panel.starts[owner + 1] - horizon * (back + 1)
-    # Before a window, every channel has shown a value to the pretrained network, which stands in
-    # for all others.
-    count = np.zeros((len(panel.values) + 1, panel.n_channels), dtype=np.int64)
-    np.cumsum(~np.isnan(panel.values), axis=0, out=count[1:])
+    # The pretrained network stands in for all others, so it must have a value before each window.
+    values_before = np.zeros(len(panel.values) + 1, dtype=np.int64)
+    np.cumsum(~np.isnan(panel.values[:, 0]), out=values_before[1:])
     reach = load_network().config.token_context
-    told = (count[ends] > count[np.maximum(ends - reach, panel.starts[owner])]).all(axis=1)
-    ends = ends[told]
-    owner = owner[told]
-    back = back[told]
-    wanted = max(_JUDGED // panel.n_channels, 1)
-    if len(ends) > wanted:
-        # The last windows first, so that short series count as long ones do.
-        chosen = np.lexsort((np.random.default_rng(0).random(len(ends)), back))[:wanted]
-        ends = ends[chosen]
-        owner = owner[chosen]
+    read_from = np.maximum(ends - reach, panel.starts[owner])
+    chosen = np.flatnonzero(values_before[ends] > values_before[read_from])
+    if len(chosen) > _MAX_JUDGED_WINDOWS:
+        # The last windows of all series come first, so that short series count as long ones do.
+        draw = np.random.default_rng(0).random(len(chosen))
+        order = np.lexsort((draw, back[chosen]))
+        chosen = chosen[order[:_MAX_JUDGED_WINDOWS]]
+    ends = ends[chosen]
+    owner = owner[chosen]
     stops = lengths.copy()
     np.minimum.at(stops, owner, ends - panel.starts[owner])
     return np.sort(ends), stops
 
 
+def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Errors ``[M, W, F]`` in units of each series' seasonal differences; NaN where the truth, the
+    unit or a forecast is missing.
+    """
+    points = np.stack([trial.answer[0] for trial in trials])
+    return np.asarray((points - truth) / scale)[..., 0]
+
+
 def _scale(panel: Panel) -> np.ndarray:
-    """Mean absolute seasonal difference of each series and channel, ``[N, C]``; that of neighbours
-    where there is none, NaN where that is none either.
+    """Mean absolute seasonal difference of each series, ``[N, 1]``; that of neighbouring rows where
+    the seasonal one is zero or missing, NaN where both are.
     """
     season = season_length(panel.freq)
     scale = seasonal_errors(panel, panel.lengths, season)
@@ -470,10 +514,10 @@ def _scale(panel: Panel) -> np.ndarray:
 def _try(
     candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None
 ) -> _Trial | str:
-    """Answers to windows that end before ``ends`` in ``panel``, learnt from ``past``, or why there
-    are none.
+    """Fit a candidate on ``past`` and forecast the windows of ``panel`` before ``ends``; the reason
+    where it is left out.
 
-    ``until`` is the time at which all must be done; ``None`` asks for no limit.
+    ``until`` is the time at which all must be done; ``None`` sets no limit.
     """
     started = time.monotonic()
     try:
@@ -481,27 +525,33 @@ def _try(
     except ValueError as error:
         return str(error)
     forecaster = candidate.forecaster
-    history = History(panel)
-    x = (
-        history.reaching(ends, forecaster.max_context)
-        if len(ends)
-        else np.empty((0, 1, panel.n_channels))
-    )
-    beside = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
+    x = np.empty((0, 1, 1))
+    if len(ends):
+        x = History(panel).reaching(ends, forecaster.max_context)
+    history = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
     if candidate.by_row and until is not None:
-        few = x[np.linspace(0, len(x) - 1, min(len(x), _TIMED)).astype(np.int64)]
-        _answer(candidate, few[:1], _LEVEL, None)
-        before = time.monotonic()
-        _answer(candidate, few, _LEVEL, None)
-        now = time.monotonic()
-        seconds = (now - before) / len(few) * (len(ends) + panel.n_series)
-        if seconds > max((until - now) / 2, _ALWAYS):
-            return (
-                f"would take {seconds:.0f} of the {max(until - now, 0):.0f} seconds that are left"
-            )
-    covariates = None if beside is None else beside.windows(ends, x.shape[1], forecaster.horizon)
-    answer = _answer(candidate, x, _LEVEL, covariates)
+        n_forecasts = len(ends) + panel.n_series  # the judged windows, and one ``predict``
+        seconds = _seconds_per_window(candidate, x) * n_forecasts
+        left = until - time.monotonic()
+        if seconds > max(left / 2, _FREE_SECONDS):
+            return f"would take {seconds:.0f} of the {max(left, 0):.0f} seconds that are left"
+    covariates = None
+    if history is not None:
+        covariates = history.windows(ends, x.shape[1], forecaster.horizon)
+    answer = _answer(candidate, x, _BAND_QUANTILES, covariates)
     return _Trial(candidate, answer, time.monotonic() - started)
+
+
+def _seconds_per_window(candidate: _Candidate, x: np.ndarray) -> float:
+    """Seconds that a candidate takes for one of the windows ``x [B, T, 1]``, from a few of them."""
+    n_timed = min(len(x), _TIMED_WINDOWS)
+    places = np.linspace(0, len(x) - 1, n_timed).astype(np.int64)
+    sample = x[places]
+    # The first call may compile, which says nothing about the speed of the others.
+    _answer(candidate, sample[:1], _BAND_QUANTILES, None)
+    started = time.monotonic()
+    _answer(candidate, sample, _BAND_QUANTILES, None)
+    return (time.monotonic() - started) / n_timed
 
 
 def _fit(candidate: _Candidate, panel: Panel) -> None:
@@ -517,20 +567,19 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
 
 
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
-    """The candidate after learning from all rows; one that is trained, or takes more time than is
-    left, stays.
+    """The candidate fitted on all rows; a trained network, and one that takes more time than is
+    left, stay as they are.
     """
     candidate = trial.candidate
-    forecaster = trial.candidate.forecaster
-    if candidate.name != "mlr" and (candidate.by_row or trial.seconds < until - time.monotonic()):
+    forecaster = candidate.forecaster
+    in_time = candidate.by_row or trial.seconds < until - time.monotonic()
+    if candidate.name != "mlr" and in_time:
         _fit(candidate, panel)
-    # The series themselves are kept once.
-    whole = candidate.name == "zero"
-    tail = (
-        panel.keep(forecaster.covariate_columns_)
-        if whole
-        else forecaster.panel_.last(forecaster.min_context)
-    )
+    # The rows of the series are stored once, with the pretrained network.
+    if candidate.name == "zero":
+        tail = panel.keep(forecaster.covariate_columns_)
+    else:
+        tail = forecaster.panel_.last(forecaster.min_context)
     return candidate._replace(forecaster=forecaster.revised(panel=tail))
 
 
@@ -540,139 +589,157 @@ def _answer(
     quantiles: Sequence[float],
     covariates: "CovariateWindows | None",
 ) -> _Answer:
-    """What a member says of windows ``x [B, T, C]`` that may begin with NaN and miss values."""
-    forecaster, (n_windows, _, n_channels) = candidate.forecaster, x.shape
-    if candidate.by_row:
-        x = np.moveaxis(x, 2, 1).reshape(-1, x.shape[1], 1)
+    """The forecasts of a member for windows ``x [B, T, 1]`` that may begin with NaN and miss
+    values.
+    """
+    forecaster = candidate.forecaster
     if not forecaster.masks:
-        # All channels begin together, where the last of them does.
-        begun = np.logical_or.accumulate(~np.isnan(x), axis=1).all(axis=2, keepdims=True)
+        # Rows before the first value stay NaN: they stand for a shorter history.
+        begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
         x = np.where(begun, _filled(x), np.nan)
-    rows = known_rows(x)
-    able = rows >= max(forecaster.min_context, candidate.least or forecaster.max_context // 2)
-    point = np.full((len(x), forecaster.horizon, x.shape[2]), np.nan)
+    least = candidate.least or forecaster.max_context // 2
+    able = known_rows(x) >= max(forecaster.min_context, least)
+    point = np.full((len(x), forecaster.horizon, 1), np.nan)
     bounds = np.full((*point.shape, len(quantiles)), np.nan)
-    if able.any():
-        asked = tuple(quantiles) if candidate.banded else ()
-        beside = covariates and covariates.of(able).cut(
-            min(x.shape[1], forecaster.max_context), forecaster.horizon
+    if not able.any():
+        return point, bounds
+    member_quantiles = tuple(quantiles) if candidate.banded else ()
+    rows = x[able][:, -forecaster.max_context :]
+    columns = covariates and covariates.of(able).cut(rows.shape[1], forecaster.horizon)
+    # The user did not choose this model, so a warning about its windows would not help.
+    with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
+        member_point, member_bounds = forecaster.predict_windows(
+            rows, quantiles=member_quantiles, covariates=columns
         )
-        # How many windows a model broke down on is for a user who chose that model.
-        with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
-            rows_read = x[able][:, -forecaster.max_context :]
-            point[able], found = forecaster.predict_windows(
-                rows_read, quantiles=asked, covariates=beside
-            )
-        if asked:
-            bounds[able] = found
-    if candidate.by_row:
-        shape = (n_windows, n_channels, forecaster.horizon)
-        point = np.moveaxis(point.reshape(shape), 1, 2)
-        bounds = np.moveaxis(bounds.reshape(*shape, len(quantiles)), 1, 2)
+    point[able] = member_point
+    if member_quantiles:
+        bounds[able] = member_bounds
     return point, bounds
 
 
 def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
-    """The columns that members read, with the categories of the first, which has seen all rows, and
-    all cycles.
+    """The columns that members read, with the categories of the first, which was fitted on all
+    rows, and the cycles of all.
     """
-    found = [
-        each.forecaster.covariate_columns_ for each in members if each.forecaster.covariate_columns_
-    ]
-    cycles = tuple(dict.fromkeys(name for each in found for name in each.calendar))
-    return replace(found[0], calendar=cycles) if found else CovariateColumns()
+    columns = [member.forecaster.covariate_columns_ for member in members]
+    columns = [member_columns for member_columns in columns if member_columns]
+    if not columns:
+        return CovariateColumns()
+    # Each cycle once, in the order of the members.
+    cycles = dict.fromkeys(name for member_columns in columns for name in member_columns.calendar)
+    return replace(columns[0], calendar=tuple(cycles))
 
 
 def _share(
-    covariates: "CovariateWindows", have: CovariateColumns, member: _Candidate
+    covariates: "CovariateWindows", columns: CovariateColumns, member: _Candidate
 ) -> "CovariateWindows | None":
-    """Those covariates that a member reads."""
-    wanted = member.forecaster.covariate_columns_
-    if not wanted:
+    """The part of the covariates, which hold ``columns``, that a member reads."""
+    member_columns = member.forecaster.covariate_columns_
+    if not member_columns:
         return None
-    n = len(have.future)
-    places = calendar_slices(have.calendar)
-    cycles = [
-        n + k for name in wanted.calendar for k in range(places[name].start, places[name].stop)
-    ]
-    covariates = covariates.recoded(have, wanted)
-    return replace(covariates, known=covariates.known[..., [*range(n), *cycles]])
+    n_future = len(columns.future)
+    places = list(range(n_future))
+    # The calendar follows the future columns, some places to a cycle.
+    slices = calendar_slices(columns.calendar)
+    for name in member_columns.calendar:
+        places.extend(range(n_future + slices[name].start, n_future + slices[name].stop))
+    covariates = covariates.recoded(columns, member_columns)
+    return replace(covariates, known=covariates.known[..., places])
 
 
 def _filled(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` without gaps between values: lines through them, and the last one to
-    the end.
+    """Windows ``[B, T, 1]`` without gaps: a line between the values at both sides, and the last
+    value up to the end.
     """
-    flat = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
-    missing = np.isnan(flat)
+    series = x[..., 0].T  # pandas interpolates down the rows
+    missing = np.isnan(series)
+    # Rows before the first value are no gap.
     if not (missing[1:] > missing[:-1]).any():
         return x
-    whole = pd.DataFrame(flat).interpolate(limit_direction="forward").to_numpy()
-    return np.moveaxis(whole.reshape(x.shape[1], x.shape[0], x.shape[2]), 0, 1)
+    whole = pd.DataFrame(series).interpolate(limit_direction="forward").to_numpy()
+    return whole.T[..., None]
 
 
 def _completed(answer: _Answer, first: _Answer) -> _Answer:
-    """What is not answered taken from another answer."""
-    lacking = np.isnan(answer[0])
-    return np.where(lacking, first[0], answer[0]), np.where(lacking[..., None], first[1], answer[1])
+    """An answer whose missing forecasts are those of the first one."""
+    point, bounds = answer
+    first_point, first_bounds = first
+    missing = np.isnan(point)
+    point_or_first = np.where(missing, first_point, point)
+    bounds_or_first = np.where(missing[..., None], first_bounds, bounds)
+    return point_or_first, bounds_or_first
 
 
 def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
-    """Weighted point, and how far the quantiles are from it: the weighted mean of those members
-    that give some, or what the first one says.
+    """Weighted point, and the distance of the quantiles from it: the weighted mean of the members
+    with quantiles, or that of the first one.
     """
-    point = sum(weight * each for weight, (each, _) in zip(weights, answers, strict=True))
+    combined_point = np.zeros_like(answers[0][0])
     total = np.zeros_like(answers[0][1])
     shares = np.zeros_like(answers[0][1])
-    for weight, (each, bounds) in zip(weights, answers, strict=True):
-        spread = bounds - each[..., None]
-        told = weight * ~np.isnan(spread)
-        total += told * np.nan_to_num(spread)
-        shares += told
-    own = answers[0][1] - answers[0][0][..., None]
-    return np.asarray(point), np.where(shares > 0, total / np.where(shares > 0, shares, 1.0), own)
+    for weight, (point, bounds) in zip(weights, answers, strict=True):
+        combined_point = combined_point + weight * point
+        spread = bounds - point[..., None]
+        share = weight * ~np.isnan(spread)
+        total += share * np.nan_to_num(spread)
+        shares += share
+    first_point, first_bounds = answers[0]
+    first_spread = first_bounds - first_point[..., None]
+    mean_spread = total / np.where(shares > 0, shares, 1.0)
+    return combined_point, np.where(shares > 0, mean_spread, first_spread)
 
 
 def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
-    """Weights of the candidates, ``[M]``, the first one being believed in before, from scaled
-    errors ``[M, W, F]``.
+    """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; the first candidate is
+    preferred where there is little evidence.
 
-    An error is NaN where it is not known. The first candidate has some in each window; where
-    another has none, it stands in. ``evidence`` is the number of windows that would tell as much if
-    they were independent.
+    An error is NaN where a forecast or the truth is missing. The first candidate forecasts every
+    window and stands in where another has no forecast. ``evidence`` is the number of independent
+    windows that would tell as much.
     """
     prior = np.eye(len(errors))[0]
     if not errors.shape[1]:
         return prior
     means = _means(errors)
-    near = means <= _WITHIN * means.min()
+    near = means <= _ERROR_TOLERANCE * means.min()
     errors = np.where(np.isnan(errors), errors[0], errors)
-    each = np.nanmean(np.abs(errors), axis=2)
-    flat = errors[near].reshape(int(near.sum()), -1)
-    flat = flat[:, ~np.isnan(flat[0])]
     best = np.zeros(len(errors))
-    best[near] = (1 - _EQUAL) * _least_absolute(
-        flat[:, :: -(-flat.shape[1] // _VALUES)]
-    ) + _EQUAL / near.sum()
-    behind = each[0] - each[means.argmin()]
+    best[near] = _best_weights(errors[near])
+    window_errors = np.nanmean(np.abs(errors), axis=2)
+    behind = window_errors[0] - window_errors[means.argmin()]
+    # Two standard errors: the first candidate is clearly worse, so it is no longer preferred.
     if evidence >= 2 and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
         prior = near / near.sum()
-    weights = (evidence * best + _BELIEF * prior) / (evidence + _BELIEF)
+    weights = (evidence * best + _PRIOR_WINDOWS * prior) / (evidence + _PRIOR_WINDOWS)
     weights[weights < _LEAST_WEIGHT] = 0.0
     return np.asarray(weights / weights.sum())
 
 
+def _best_weights(errors: np.ndarray) -> np.ndarray:
+    """The weights that fit errors ``[M, W, F]`` best, mixed with equal ones."""
+    n_candidates = len(errors)
+    flat = errors.reshape(n_candidates, -1)
+    flat = flat[:, ~np.isnan(flat[0])]
+    stride = -(-flat.shape[1] // _MAX_FITTED_ERRORS)  # rounded up
+    fitted = _least_absolute(flat[:, ::stride])
+    return (1 - _EQUAL_SHARE) * fitted + _EQUAL_SHARE / n_candidates
+
+
 def _means(errors: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each candidate, ``[M]``; over the windows that it answered, as it
-    would be over all if it kept its lead or lag on the first one. Infinite where it answered none.
+    """Mean absolute error of each candidate, ``[M]``, infinite where it forecast no window.
+
+    A candidate is compared with the first one on the windows that it forecast; the ratio of both
+    errors is then taken to hold on all windows.
     """
-    total = np.abs(errors)
-    beside = np.where(np.isnan(errors), np.nan, total[0])
-    own, first = (np.nansum(each, axis=(1, 2)) for each in (total, beside))
-    ratio = np.where(
-        (~np.isnan(errors)).any(axis=(1, 2)), own / np.where(first > 0, first, 1.0), np.inf
-    )
-    return np.asarray(ratio * np.nanmean(np.nanmean(total[0], axis=1)))
+    absolute = np.abs(errors)
+    first_absolute = np.where(np.isnan(errors), np.nan, absolute[0])
+    candidate_sums = np.nansum(absolute, axis=(1, 2))
+    first_sums = np.nansum(first_absolute, axis=(1, 2))
+    ratio = candidate_sums / np.where(first_sums > 0, first_sums, 1.0)
+    has_forecast = (~np.isnan(errors)).any(axis=(1, 2))
+    ratio = np.where(has_forecast, ratio, np.inf)
+    first_mean = np.nanmean(np.nanmean(absolute[0], axis=1))
+    return np.asarray(ratio * first_mean)
 
 
 def _least_absolute(errors: np.ndarray) -> np.ndarray:
@@ -684,34 +751,36 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
     """
     log = np.zeros(len(errors))
     total = np.zeros(len(errors))
-    n_steps = 400
-    unit = np.abs(errors).mean()
-    for step in range(n_steps):
+    unit = max(np.abs(errors).mean(), 1e-300)  # errors may all be zero
+    for step in range(_SEARCH_STEPS):
         weights = np.exp(log - log.max())
         weights /= weights.sum()
-        if step >= n_steps // 2:
+        if step >= _SEARCH_STEPS // 2:
             total += weights
         gradient = errors @ np.sign(weights @ errors) / errors.shape[1]
-        log -= gradient / max(unit, 1e-300) / np.sqrt(1 + step)
+        log -= gradient / unit / np.sqrt(1 + step)
     return total / total.sum()
 
 
 def _band_factor(
     point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float
 ) -> float:
-    """What the spread ``[W, F, C, 2]`` must be multiplied by for the bounds to hold so large a
-    share of the truths.
+    """The factor of the spread ``[W, F, 1, 2]`` with which the bounds hold 80% of the truths, drawn
+    towards 1 where evidence is little.
     """
-    known = ~np.isnan(truth)
-    gap = (truth - point)[known]
-    # Where so many truths, such as zeros, are the very points, any width holds them.
-    if not gap.size or np.quantile(np.abs(gap), _HELD, method="higher") == 0:
+    observed = ~np.isnan(truth)
+    gap = (truth - point)[observed]
+    # Any width holds the truths where most are equal to the points, as zeros often are.
+    if not gap.size or np.quantile(np.abs(gap), _COVERAGE, method="higher") == 0:
         return 1.0
-    room = np.where(gap > 0, spread[known][:, 1], -spread[known][:, 0])
+    lower_spread = spread[observed][:, 0]
+    upper_spread = spread[observed][:, 1]
+    room = np.where(gap > 0, upper_spread, -lower_spread)
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(gap == 0, 0.0, np.abs(gap) / room)
-    factor = float(np.quantile(needed, _HELD, method="higher"))
-    return float(np.clip(factor ** (evidence / (evidence + _HALF)), _NARROWEST, _WIDEST))
+    factor = float(np.quantile(needed, _COVERAGE, method="higher"))
+    trust = evidence / (evidence + _HALF_CORRECTION_WINDOWS)
+    return float(np.clip(factor**trust, _NARROWEST, _WIDEST))
 
 
 def _leaderboard(
@@ -719,13 +788,10 @@ def _leaderboard(
 ) -> pd.DataFrame:
     means = _means(errors) if errors.shape[1] else np.full(len(trials), np.nan)
     means[np.isinf(means)] = np.nan
-    rows = [
-        (t.candidate.name, e, w, t.seconds, "")
-        for t, e, w in zip(trials, means, weights, strict=True)
-    ]
-    rows += [(name, np.nan, 0.0, np.nan, note) for name, note in notes.items()]
-    return (
-        pd.DataFrame(rows, columns=["model", *_COLUMNS])
-        .set_index("model")
-        .sort_values("error", kind="stable")
-    )
+    rows = []
+    for trial, mean, weight in zip(trials, means, weights, strict=True):
+        rows.append((trial.candidate.name, mean, weight, trial.seconds, ""))
+    for name, note in notes.items():
+        rows.append((name, np.nan, 0.0, np.nan, note))
+    board = pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model")
+    return board.sort_values("error", kind="stable")

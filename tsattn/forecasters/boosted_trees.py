@@ -1,4 +1,4 @@
-"""Boosted trees as arrays: learnt by scikit-learn, and answering without it."""
+"""Boosted trees as arrays, which scikit-learn fits and which predict without it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ import numpy as np
 
 from tsattn.data.stored import require
 
-# Boosting steps, their rate, leaves of a tree, rows of a leaf at least, and the penalty of a leaf's
-# value.
+# Boosting steps.
 _N_TREES = 200
-_RATE = 0.05
-_LEAVES = 31
+# Share of a tree's values that is added.
+_LEARNING_RATE = 0.05
+# Leaves of a tree, at most.
+_MAX_LEAVES = 31
+# Training rows of a leaf, at least.
 _LEAF_ROWS = 40
+# Penalty of the squared value of a leaf.
 _PENALTY = 1.0
-# Rows that descend together, so that they stay in the caches.
+# Rows that descend together. So few stay in the caches of a processor.
 _CHUNK_ROWS = 4096
-_NAMES = ("feature", "threshold", "left", "right", "value", "roots", "start")
+_INTEGER_ARRAYS = ("feature", "left", "right", "roots")
+_FLOAT_ARRAYS = ("threshold", "value", "start")
+_NODE_ARRAYS = ("feature", "threshold", "left", "right", "value")
 
 
 class BoostedTrees:
     """The sum of regression trees and a constant.
 
     Args:
-        **arrays: Of the nodes of all trees, one tree after the other, ``feature``, ``left`` and
-            ``right`` (int64; a leaf has itself below it), ``threshold`` and ``value`` (float64);
+        **arrays: ``feature``, ``left`` and ``right`` (int64) and ``threshold`` and ``value``
+            (float64) of the nodes of all trees, where both children of a leaf are the leaf;
             ``roots [trees]`` (int64) and ``start [1]`` (float64).
     """
 
@@ -34,7 +39,7 @@ class BoostedTrees:
 
     @classmethod
     def fit(cls, features: np.ndarray, target: np.ndarray) -> BoostedTrees:
-        """Trees with a small mean absolute error.
+        """Fit trees to a small mean absolute error.
 
         Args:
             features: ``[rows, n]``, finite.
@@ -46,15 +51,15 @@ class BoostedTrees:
         learner = HistGradientBoostingRegressor(
             loss="absolute_error",
             max_iter=_N_TREES,
-            learning_rate=_RATE,
-            max_leaf_nodes=_LEAVES,
+            learning_rate=_LEARNING_RATE,
+            max_leaf_nodes=_MAX_LEAVES,
             min_samples_leaf=_LEAF_ROWS,
             l2_regularization=_PENALTY,
             early_stopping=False,
             random_state=0,
         )
-        # Threads of OpenMP spin while they wait for one another: beside other processes two take
-        # far longer than one.
+        # Threads of OpenMP spin while they wait for one another. Where other processes run, two
+        # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
             learner.fit(features, target)
         return cls._of(learner)
@@ -62,51 +67,55 @@ class BoostedTrees:
     @classmethod
     def _of(cls, learner: Any) -> BoostedTrees:
         trees = [tree.nodes for (tree,) in learner._predictors]
+        sizes = [len(tree) for tree in trees]
         nodes = np.concatenate(trees)
-        roots = np.cumsum([0, *(len(tree) for tree in trees[:-1])]).astype(np.int64)
-        first = np.repeat(roots, [len(tree) for tree in trees])
-        own = np.arange(len(nodes))
+        roots = np.cumsum([0, *sizes[:-1]]).astype(np.int64)
+        first = np.repeat(roots, sizes)  # children are numbered within a tree
+        numbers = np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
-        left, right = (
-            np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right")
-        )
+        left = np.where(leaf, numbers, first + nodes["left"])
+        right = np.where(leaf, numbers, first + nodes["right"])
         return cls(
             feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
             threshold=nodes["num_threshold"].astype(np.float64),
-            left=left,
-            right=right,
+            left=left.astype(np.int64),
+            right=right.astype(np.int64),
             value=nodes["value"].astype(np.float64),
             roots=roots,
             start=np.array([float(learner._baseline_prediction.item())]),
         )
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """``[...]`` of features ``[..., n]``."""
+        """Predictions ``[...]`` from features ``[..., n]``."""
         rows = features.reshape(-1, features.shape[-1])
-        answers = [
-            self._descend(rows[first : first + _CHUNK_ROWS])
-            for first in range(0, len(rows), _CHUNK_ROWS)
-        ]
-        return np.concatenate([np.empty(0), *answers]).reshape(features.shape[:-1])
+        firsts = range(0, len(rows), _CHUNK_ROWS)
+        predictions = [self._descend(rows[first : first + _CHUNK_ROWS]) for first in firsts]
+        return np.concatenate([np.empty(0), *predictions]).reshape(features.shape[:-1])
 
     def _descend(self, x: np.ndarray) -> np.ndarray:
-        feature, threshold, left, right, value, roots, start = (
-            self.arrays[name] for name in _NAMES
-        )
+        value = self.arrays["value"]
         columns = np.ascontiguousarray(x.T)
-        total = np.full(len(x), start[0])
-        for root in roots:
-            node = np.full(len(x), root)
-            rows = np.arange(len(x))
-            while len(rows):
-                here = node[rows]
-                below = np.where(
-                    columns[feature[here], rows] <= threshold[here], left[here], right[here]
-                )
-                node[rows] = below
-                rows = rows[left[below] != below]
-            total += value[node]
+        total = np.full(len(x), self.arrays["start"][0])
+        for root in self.arrays["roots"]:
+            total += value[self._leaves(columns, root)]
         return total
+
+    def _leaves(self, columns: np.ndarray, root: int) -> np.ndarray:
+        """The leaf that each row reaches in one tree, ``[rows]``."""
+        feature = self.arrays["feature"]
+        threshold = self.arrays["threshold"]
+        left = self.arrays["left"]
+        right = self.arrays["right"]
+        n_rows = columns.shape[1]
+        node = np.full(n_rows, root)
+        rows = np.arange(n_rows)  # rows that have not reached a leaf
+        while len(rows):
+            parent = node[rows]
+            goes_left = columns[feature[parent], rows] <= threshold[parent]
+            child = np.where(goes_left, left[parent], right[parent])
+            node[rows] = child
+            rows = rows[left[child] != child]
+        return node
 
     def check(self, n_features: int) -> None:
         """Refuse arrays that are no trees over so many features, or in which a descent would not
@@ -115,22 +124,28 @@ class BoostedTrees:
         Raises:
             ValueError: Naming what is wrong.
         """
-        require(set(self.arrays) == set(_NAMES), "trees lack arrays")
-        feature, threshold, left, right, value, roots, start = (
-            self.arrays[name] for name in _NAMES
-        )
-        own = np.arange(len(feature))
-        for array in (feature, left, right, roots):
-            require(array.dtype == np.int64 and array.ndim == 1, "trees with other numbers")
-        for array in (threshold, value, start):
-            require(array.dtype == np.float64 and array.ndim == 1, "trees with other numbers")
-        sizes = {len(array) for array in (feature, threshold, left, right, value)}
-        require(
-            sizes == {len(own)} and len(roots) > 0 and start.shape == (1,), "trees of other sizes"
-        )
-        require(bool(((feature >= 0) & (feature < n_features)).all()), "trees over other features")
-        require(bool(((roots >= 0) & (roots < len(own))).all()), "trees without roots")
-        for side in (left, right):
-            require(bool(((side >= own) & (side < len(own))).all()), "trees with loops")
-        require(bool(((left == own) == (right == own)).all()), "trees with loops")
-        require(bool(np.isfinite(value).all() and np.isfinite(start).all()), "trees without values")
+        arrays = self.arrays
+        require(set(arrays) == {*_INTEGER_ARRAYS, *_FLOAT_ARRAYS}, "trees lack arrays")
+        for name, array in arrays.items():
+            dtype = np.int64 if name in _INTEGER_ARRAYS else np.float64
+            require(array.dtype == dtype and array.ndim == 1, "trees with other numbers")
+        n_nodes = len(arrays["feature"])
+        same_length = all(len(arrays[name]) == n_nodes for name in _NODE_ARRAYS)
+        has_trees = len(arrays["roots"]) > 0 and len(arrays["start"]) == 1
+        require(same_length and has_trees, "trees of other sizes")
+        require(_within(arrays["feature"], 0, n_features), "trees over other features")
+        require(_within(arrays["roots"], 0, n_nodes), "trees without roots")
+        numbers = np.arange(n_nodes)
+        left = arrays["left"]
+        right = arrays["right"]
+        # A child after its parent cannot lead back, and a leaf has no other child.
+        require(_within(left, numbers, n_nodes), "trees with loops")
+        require(_within(right, numbers, n_nodes), "trees with loops")
+        same_leaves = (left == numbers) == (right == numbers)
+        require(bool(same_leaves.all()), "trees with loops")
+        finite = np.isfinite(arrays["value"]).all() and np.isfinite(arrays["start"]).all()
+        require(bool(finite), "trees without values")
+
+
+def _within(numbers: np.ndarray, least: np.ndarray | int, stop: int) -> bool:
+    return bool(((numbers >= least) & (numbers < stop)).all())

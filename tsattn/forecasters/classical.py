@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
     from tsattn.store import Saved
 
-# statsmodels' starting values for exponential smoothing need ten rows, and a season more where
-# there are seasons; its decompositions need two seasons.
+# Rows that an estimation needs: statsmodels' starting values for exponential smoothing need ten,
+# and a season more where there are seasons.
 _LEAST_ROWS = 10
-# How much history a model reads when nobody says: more costs time and tells little about the next
-# rows.
+# Rows of history by default, at least. More rows cost time and add little.
 _CONTEXT_ROWS = 100
+# Seasons of history by default.
 _CONTEXT_SEASONS = 10
 
 
 class _Setting(NamedTuple):
-    """What a model of one window needs to know beside its values."""
+    """Settings of the model of one window."""
 
     steps: int
     season: int
@@ -41,8 +41,8 @@ class _Setting(NamedTuple):
     seasonal_order: tuple[int, int, int]
 
 
-# Values [T] -> mean [F] and standard error [F] of the forecast; the errors only where they are
-# asked.
+# Mean [F] and standard error [F] of a forecast; the errors may be left out where they are not
+# needed.
 Answer = tuple[np.ndarray, np.ndarray | None]
 _Model = Callable[[np.ndarray, _Setting, bool], Answer]
 
@@ -52,45 +52,46 @@ def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
     result = ETSModel(pd.Series(y), **_ets_terms(setting.season)).fit(disp=False)
-    return (
-        _predicted(result, len(y), setting.steps)
-        if with_errors
-        else (np.asarray(result.forecast(setting.steps)), None)
-    )
+    if with_errors:
+        return _predicted(result, len(y), setting.steps)
+    return np.asarray(result.forecast(setting.steps)), None
 
 
 def _ets_terms(season: int) -> dict[str, Any]:
     """Additive errors, a damped additive trend, and additive seasons where there are seasons."""
-    seasonal = {"seasonal": "add", "seasonal_periods": season} if season > 1 else {}
-    return {
+    terms: dict[str, Any] = {
         "error": "add",
         "trend": "add",
         "damped_trend": True,
         "initialization_method": "heuristic",
-        **seasonal,
     }
+    if season > 1:
+        terms["seasonal"] = "add"
+        terms["seasonal_periods"] = season
+    return terms
 
 
 def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.forecasting.theta import ThetaModel
 
-    # Taken off here and not by ThetaModel, whose standard error would count the seasons as noise.
-    seasonal = _seasons(y, setting.season)
-    result = ThetaModel(y - np.resize(seasonal, len(y)), deseasonalize=False).fit()
-    ahead = seasonal[(len(y) + np.arange(setting.steps)) % len(seasonal)]
+    # ThetaModel could subtract the seasons, but its standard error would count them as noise.
+    seasons = _seasons(y, setting.season)
+    result = ThetaModel(y - np.resize(seasons, len(y)), deseasonalize=False).fit()
+    ahead = seasons[(len(y) + np.arange(setting.steps)) % len(seasons)]
     mean = np.asarray(result.forecast(setting.steps), dtype=np.float64) + ahead
     if not with_errors:
         return mean, None
-    bounds = np.asarray(result.prediction_intervals(setting.steps, alpha=0.05), dtype=np.float64)
-    return mean, (bounds[:, 1] - bounds[:, 0]) / (2 * NormalDist().inv_cdf(0.975))
+    bounds = result.prediction_intervals(setting.steps, alpha=0.05)
+    lower, upper = np.asarray(bounds, dtype=np.float64).T
+    z = NormalDist().inv_cdf(0.975)
+    return mean, (upper - lower) / (2 * z)
 
 
 def _seasons(y: np.ndarray, season: int) -> np.ndarray:
-    """Additive seasons by classical decomposition, from the first row on; a single zero where there
-    are none.
+    """Additive seasons by classical decomposition, from the first row on; one zero where there are
+    none.
 
-    There are some where the autocorrelation one season apart is outside its 90% band under those
-    before it.
+    A series has seasons where the autocorrelation at the season's lag lies outside its 90% band.
     """
     from statsmodels.tsa.seasonal import seasonal_decompose
     from statsmodels.tsa.stattools import acf
@@ -98,23 +99,27 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
     if season == 1:
         return np.zeros(1)
     r = acf(y, nlags=season)
-    if abs(r[season]) <= NormalDist().inv_cdf(0.95) * math.sqrt(
-        (1 + 2 * np.sum(r[1:season] ** 2)) / len(y)
-    ):
+    # Bartlett's formula: the autocorrelations at shorter lags widen the band.
+    error = math.sqrt((1 + 2 * np.sum(r[1:season] ** 2)) / len(y))
+    if abs(r[season]) <= NormalDist().inv_cdf(0.95) * error:
         return np.zeros(1)
-    return np.asarray(seasonal_decompose(y, model="additive", period=season).seasonal[:season])
+    decomposition = seasonal_decompose(y, model="additive", period=season)
+    return np.asarray(decomposition.seasonal[:season])
 
 
 def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.ar_model import AutoReg
 
-    return _predicted(AutoReg(y, lags=setting.lags, trend="c").fit(), len(y), setting.steps)
+    result = AutoReg(y, lags=setting.lags, trend="c").fit()
+    return _predicted(result, len(y), setting.steps)
 
 
 def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.statespace.sarimax import SARIMAX
 
-    seasonal = (*setting.seasonal_order, setting.season) if setting.season > 1 else (0, 0, 0, 0)
+    seasonal = (0, 0, 0, 0)
+    if setting.season > 1:
+        seasonal = (*setting.seasonal_order, setting.season)
     result = SARIMAX(y, order=setting.order, seasonal_order=seasonal).fit(disp=False)
     return _predicted(result, len(y), setting.steps)
 
@@ -131,9 +136,10 @@ def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
 
 def _predicted(result: Any, n_rows: int, steps: int) -> Answer:
-    """Mean and standard error out of sample, as statsmodels' own intervals are made of."""
+    """Mean and standard error of a forecast, from which statsmodels computes its intervals."""
     prediction = result.get_prediction(start=n_rows, end=n_rows + steps - 1)
     mean = np.asarray(prediction.predicted_mean, dtype=np.float64)
+    # Only exponential smoothing gives a variance.
     variance = getattr(prediction, "forecast_variance", None)
     errors = prediction.se_mean if variance is None else np.sqrt(variance)
     return mean, np.asarray(errors, dtype=np.float64)
@@ -166,7 +172,7 @@ class LocalFitted(Fitted):
 
 
 class LocalForecaster(Forecaster):
-    """A classical model, estimated anew on each window; a subclass says which."""
+    """A classical model, estimated anew on each window; a subclass defines it."""
 
     fitted_class = LocalFitted
 
@@ -185,27 +191,27 @@ class LocalForecaster(Forecaster):
 
     @property
     def max_context(self) -> int:
-        """Rows of history read where there are so many; known once it is fitted, one before."""
+        """Rows of history that are read where there are so many; 1 before ``fit``."""
         return 1 if self.state_ is None else self.context_
 
     @abstractmethod
     def _seasonal_rows(self, season: int) -> int:
-        """Rows from which seasons can be told."""
+        """Rows that a window needs for a model with seasons."""
 
     @abstractmethod
     def _least_rows(self, season: int) -> int:
-        """Rows that an estimation needs; with fewer, the last value holds."""
+        """Rows that an estimation needs; a shorter window is forecast by its last value."""
 
     @abstractmethod
     def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
-        """The model's answer to values ``[T]``, at least so many as it needs, not all alike."""
+        """The forecast after values ``[T]``, which are enough for the model and not constant."""
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-        """Values as the model reads them, and the level and spread that undo it; no spread of a
-        constant window.
+        """Values as the model reads them, and the level and spread that undo the scaling; the
+        spread of a constant window is 0.
         """
-        values, level, spread = standardise(y[None, :, None], centre="mean")
-        return values[0, :, 0], float(level[0, 0, 0]), float(spread[0, 0, 0])
+        values, level, spread = standardise(y[None], centre="mean")
+        return values[0], level.item(), spread.item()
 
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
@@ -226,8 +232,9 @@ class LocalForecaster(Forecaster):
         """The last rows of windows of which shorter ones begin with NaN."""
         self.check_fitted()
         x = super()._checked(x)
-        known = np.isfinite(x)
-        if (known[:, :-1] & ~known[:, 1:]).any() or np.isinf(x).any():
+        finite = np.isfinite(x)
+        ends_early = finite[:, :-1] & ~finite[:, 1:]
+        if ends_early.any() or np.isinf(x).any():
             raise ValueError(
                 "windows must be finite from their first value on; got NaN or inf after it: fill"
                 " missing values first"
@@ -237,55 +244,55 @@ class LocalForecaster(Forecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        mean, errors = self._each(x, with_errors=len(quantiles) > 0)
+        mean, errors = self._estimates(x, with_errors=len(quantiles) > 0)
+        # Exactly 0, so that the median is the mean to the bit.
         z = np.array([0.0 if q == 0.5 else NormalDist().inv_cdf(q) for q in quantiles])
         return mean, mean[..., None] + errors[..., None] * z
 
-    def _each(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _estimates(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard error, ``[B, F, C]`` each, one window and channel after the other."""
-        mean, errors = (np.zeros((x.shape[0], self.horizon, x.shape[2])) for _ in range(2))
-        counts = dict.fromkeys(("stopped", "short", "broken"), 0)
-        for b, c in np.ndindex(x.shape[0], x.shape[2]):
-            y = x[b, np.isnan(x[b, :, c]).sum() :, c]
+        n_windows, _, n_channels = x.shape
+        mean = np.zeros((n_windows, self.horizon, n_channels))
+        errors = np.zeros_like(mean)
+        counts = {"stopped": 0, "short": 0, "broken": 0}
+        for b, c in np.ndindex(n_windows, n_channels):
+            n_missing = np.isnan(x[b, :, c]).sum()
+            y = x[b, n_missing:, c]
             values, level, spread = self._scaled(y)
             if spread == 0:
                 mean[b, :, c] = y[-1]
                 continue
-            season = (
-                self.season_length_ if len(y) >= self._seasonal_rows(self.season_length_) else 1
-            )
-            found = None
+            season = self.season_length_
+            if len(y) < self._seasonal_rows(season):
+                season = 1
+            forecast = None
             if len(y) < self._least_rows(season):
                 counts["short"] += 1
             else:
-                found, stopped = self._estimated(values, season, with_errors)
+                forecast, stopped = self._estimated(values, season, with_errors)
                 counts["stopped"] += stopped
-                counts["broken"] += found is None
-            centre, error = _random_walk(values, self.horizon) if found is None else found
-            mean[b, :, c] = level + spread * centre
-            errors[b, :, c] = spread * error
-        self._warn(x.shape[0] * x.shape[2], **counts)
+                counts["broken"] += forecast is None
+            if forecast is None:
+                forecast = _random_walk(values, self.horizon)
+            window_mean, window_errors = forecast
+            mean[b, :, c] = level + spread * window_mean
+            errors[b, :, c] = spread * window_errors
+        self._warn(n_windows * n_channels, **counts)
         return mean, errors
 
     def _estimated(
         self, y: np.ndarray, season: int, with_errors: bool
     ) -> tuple[tuple[np.ndarray, np.ndarray] | None, bool]:
-        """The model's answer, ``None`` where it broke down, and whether its optimiser stopped
+        """The forecast, ``None`` where the model broke down, and whether its optimiser stopped
         early.
         """
         from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
+        # Warnings about starting values and equal lags would not help the user.
         rules = (
             (ConvergenceWarning, ""),
-            # Where the optimiser starts, and that lags of a regular window tell the same, is no
-            # matter of the user's.
-            (
-                UserWarning,
-                (
-                    "Non-(stationary|invertible) (starting|seasonal)|Too few observations to"
-                    " estimate starting"
-                ),
-            ),
+            (UserWarning, "Non-(stationary|invertible) (starting|seasonal)"),
+            (UserWarning, "Too few observations to estimate starting"),
             (UserWarning, "The design matrix is rank-deficient"),
             (UserWarning, "Computing fitted values for CrostonOptimized is very expensive"),
         )
@@ -294,11 +301,11 @@ class LocalForecaster(Forecaster):
                 mean, errors = self._answer(y, season, with_errors)
         except np.linalg.LinAlgError:
             return None, False
-        errors = np.zeros_like(mean) if errors is None else errors
+        if errors is None:
+            errors = np.zeros_like(mean)
         stopped = any("converge" in text for text in texts)
-        if not (np.isfinite(mean).all() and np.isfinite(errors).all()):
-            return None, stopped
-        return (mean, errors), stopped
+        finite = np.isfinite(mean).all() and np.isfinite(errors).all()
+        return (mean, errors) if finite else None, stopped
 
     def _warn(self, total: int, *, stopped: int, short: int, broken: int) -> None:
         if stopped or short or broken:
@@ -391,31 +398,38 @@ class StatsmodelsForecaster(LocalForecaster):
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         least = self._least_rows(1)
         rows = int(panel.lengths.max())
-        rows = rows if self.context is None else min(rows, self.context)
+        if self.context is not None:
+            rows = min(rows, self.context)
         if rows < least and least > _LEAST_ROWS:
-            what = (
-                f"lags = {self.lags} need"
-                if self.model == "autoreg"
-                else f"order {self.order} needs"
-            )
+            subject = f"order {self.order} needs"
+            if self.model == "autoreg":
+                subject = f"lags = {self.lags} need"
             raise ValueError(
-                f"{what} a context of at least {least} rows; got {rows}: ask for less, or give a"
+                f"{subject} a context of at least {least} rows; got {rows}: ask for less, or give a"
                 " longer context or longer series"
             )
         return super()._fit(panel, context)
 
     def _seasonal_rows(self, season: int) -> int:
+        # Decompositions need two seasons; the starting values of "ets" need the other number.
         least = max(2 * season, _LEAST_ROWS + 2 * (season // 2))
-        return max(least, self._degrees(season)) if self.model == "sarimax" else least
+        if self.model == "sarimax":
+            return max(least, self._degrees(season))
+        return least
 
     def _least_rows(self, season: int) -> int:
         if self.model == "autoreg" and self.lags is not None:
             return max(_LEAST_ROWS, 2 * self.lags + 2)
-        return max(_LEAST_ROWS, self._degrees(season)) if self.model == "sarimax" else _LEAST_ROWS
+        if self.model == "sarimax":
+            return max(_LEAST_ROWS, self._degrees(season))
+        return _LEAST_ROWS
 
     def _degrees(self, season: int) -> int:
-        """Rows that SARIMAX loses or spends on parameters, and two more to tell the spread from."""
-        return sum(self.order) + (sum(self.seasonal_order) * season if season > 1 else 0) + 2
+        """Rows lost by differences or needed for parameters of SARIMAX, and two for the spread."""
+        degrees = sum(self.order)
+        if season > 1:
+            degrees += sum(self.seasonal_order) * season
+        return degrees + 2
 
     def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
         lags = self.lags or min(max(season, 3), len(y) // 4)
@@ -424,20 +438,20 @@ class StatsmodelsForecaster(LocalForecaster):
 
 
 def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """The last value, and how far a walk with steps as large as the window's strays from it."""
-    return np.full(steps, y[-1]), math.sqrt(np.mean(np.diff(y) ** 2)) * np.sqrt(
-        np.arange(1, steps + 1)
-    )
+    """The last value, and the standard error of a random walk with steps like the window's."""
+    step_error = math.sqrt(np.mean(np.diff(y) ** 2))
+    mean = np.full(steps, y[-1])
+    return mean, step_error * np.sqrt(np.arange(1, steps + 1))
 
 
 def _check_order(name: str, order: object) -> tuple[int, int, int]:
-    if (
-        not isinstance(order, Sequence)
-        or len(order) != 3
-        or any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in order)
-    ):
+    if not isinstance(order, Sequence) or len(order) != 3 or not all(map(_is_count, order)):
         raise ValueError(
             f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}"
         )
-    # A tuple stays the one that it is, or scikit-learn could not clone its owner.
+    # scikit-learn's clone needs the same object back, so a tuple is not copied.
     return order if isinstance(order, tuple) else (order[0], order[1], order[2])
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0

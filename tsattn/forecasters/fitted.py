@@ -1,6 +1,4 @@
-"""A fitted network and how it answers windows: on its own scale, in few passes, as points,
-quantiles and samples.
-"""
+"""A fitted network, and its points, quantiles and samples for windows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,17 +24,19 @@ from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import DistributionHead, QuantileHead
 from tsattn.nn.models import PatchEncoder, multiply_adds
 
-# Sequences (windows x channels) in one forward pass: large enough to be fast, small enough for any
-# laptop.
-_CHUNK = 4096
-# Heads for counts and positive values see them as they are.
+# Sequences (windows times channels) in one forward pass, at most. More would need much memory and
+# be no faster.
+_PASS_SEQUENCES = 4096
+# Deviation of a window, in units of its largest value, that counts as none.
+_ROUNDING_DEVIATION = 1e-12
+# Heads for counts and positive values, whose distributions have no shift.
 UNSCALED_HEADS = ("negative_binomial", "log_normal")
 
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """A trained network with everything that its answers need; estimators, saved models and exports
-    have one.
+    """A trained network with everything that its forecasts need; estimators, saved models and
+    exports have one.
 
     Args:
         network: In evaluation mode.
@@ -51,8 +51,8 @@ class FittedNetwork:
             group, whose series look at one another, and of a regressor.
         covariate_regression: What covariates add to a network that reads none; ``None`` where there
             are none.
-        sizes: Size of the errors of each series beside the movements of a window, where several
-            share the intervals.
+        sizes: Size of the errors of each series, relative to the movements of a window, where
+            several series share the intervals.
     """
 
     network: nn.Module
@@ -68,50 +68,52 @@ class FittedNetwork:
 
     @property
     def columns(self) -> CovariateColumns:
-        """What is read beside the target, the calendar chosen."""
-        encoder = (
-            self.encoder if self.covariate_regression is None else self.covariate_regression.encoder
-        )
+        """The covariates that are read, with the chosen calendar."""
+        encoder = self.encoder
+        if self.covariate_regression is not None:
+            encoder = self.covariate_regression.encoder
         return CovariateColumns() if encoder is None else encoder.columns
 
     @property
     def head(self) -> QuantileHead | DistributionHead | None:
-        """The network's head, if it knows more than points."""
+        """The network's head, if it gives more than points."""
         head = getattr(self.network, "head", None)
         return head if isinstance(head, QuantileHead | DistributionHead) else None
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
-    def choose_threads(self, asked: int | None, n_windows: int, n_channels: int) -> int:
-        """Threads for windows that pass the network together: as many as asked for, or by their
+    def choose_threads(self, n_threads: int | None, n_windows: int, n_channels: int) -> int:
+        """Threads for windows that pass the network together: the user's number, or by their
         work.
         """
-        return choose_threads(
-            asked, n_windows * n_channels * multiply_adds(self.network, self.config)
-        )
+        work = n_windows * n_channels * multiply_adds(self.network, self.config)
+        return choose_threads(n_threads, work)
 
     def check(self, x: np.ndarray) -> np.ndarray:
         """The last rows of windows ``[B, T, C]``, as many as the network reads where there are so
         many.
 
-        Rows without a value at the front of a window stand for a history that is shorter.
+        Missing rows at the front of a window stand for a shorter history.
 
         Raises:
             ValueError: If shape, channels or values are unfit.
         """
         x = np.asarray(x, dtype=np.float64)
-        gone = np.isnan(x)
-        check_windows(np.where(gone, 0.0, x) if self.config.masked else x, 1, padded=True)
+        missing = np.isnan(x)
+        # A masked network leaves missing values out, so they need no check.
+        checked = np.where(missing, 0.0, x) if self.config.masked else x
+        check_windows(checked, 1, padded=True)
         n_channels = self.scaler.mean.shape[1]
         if self.by_place and x.shape[2] != n_channels:
             raise ValueError(
                 f"windows must have the {n_channels} fitted channels; got {x.shape[2]}"
             )
         context = self.config.context
-        if (empty := gone[:, -context:].all(axis=1)).any():
+        empty = missing[:, -context:].all(axis=1)
+        if empty.any():
             window, channel = np.argwhere(empty)[0]
             raise ValueError(
                 f"the last {context} rows of window {window}, channel {channel} hold no value to"
@@ -140,7 +142,7 @@ class FittedNetwork:
                 "val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0"
             )
         x = self.transform.windows(x)
-        learnt = partial(self.learnt, beside=self.encode(covariates), ids=ids)
+        learnt = partial(self.learnt, encoded=self.encode(covariates), ids=ids)
         if self.covariate_regression is not None and covariates is not None:
             point, bounds = self.covariate_regression.forecast(learnt, x, quantiles, covariates)
         else:
@@ -148,27 +150,30 @@ class FittedNetwork:
         point = self.transform.inverse(point)
         bounds = self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
-            unknown = np.isnan(covariates.known[:, x.shape[1] :]).any(axis=2)
-            steps = unknown.shape[1]
-            point[:, :steps][unknown], bounds[:, :steps][unknown] = np.nan, np.nan
+            future = covariates.known[:, x.shape[1] :]
+            incomplete = np.isnan(future).any(axis=2)
+            n_steps = future.shape[1]
+            point[:, :n_steps][incomplete] = np.nan
+            bounds[:, :n_steps][incomplete] = np.nan
         return point, bounds
 
     def learnt(
         self,
         x: np.ndarray,
         quantiles: Sequence[float],
-        beside: Mapping[str, np.ndarray] = MappingProxyType({}),
+        encoded: Mapping[str, np.ndarray] = MappingProxyType({}),
         ids: pd.Index | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same on the scale of learning."""
         head = self.head
         scaled, level, spread = self.standardise(x, ids)
-        passed = self.forward(scaled, beside)
+        passed = self.forward(scaled, encoded)
         if head is None:
             point = passed * spread + level
             if self.intervals is None or not len(quantiles):
                 return point, np.empty((*point.shape, 0))
-            return point, self.intervals.apply(point, quantiles, scale=self.interval_scale(x, ids))
+            unit = self.interval_scale(x, ids)
+            return point, self.intervals.apply(point, quantiles, scale=unit)
         parameters = torch.as_tensor(passed)
         point = head.point(parameters).numpy() * spread + level
         if not len(quantiles):
@@ -196,12 +201,13 @@ class FittedNetwork:
         another.
         """
         network = cast(PatchEncoder | PatchDecoder, self.network)
-        beside = {
+        encoded = {
             name: torch.as_tensor(rows).to(self.device)
             for name, rows in self.encode(covariates).items()
         }
-        scaled = torch.as_tensor(self.standardise(self.transform.windows(x))[0]).to(self.device)
-        maps: np.ndarray = network.attention_maps(scaled, **beside).cpu().numpy()
+        scaled, _, _ = self.standardise(self.transform.windows(x))
+        scaled_tensor = torch.as_tensor(scaled).to(self.device)
+        maps: np.ndarray = network.attention_maps(scaled_tensor, **encoded).cpu().numpy()
         return maps
 
     def encode(self, covariates: CovariateWindows | None) -> dict[str, np.ndarray]:
@@ -213,38 +219,40 @@ class FittedNetwork:
     def standardise(
         self, x: np.ndarray, ids: pd.Index | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Contexts as the network reads them, and the level and spread ``[B, 1, C]`` that were
-        taken off.
+        """Contexts as the network reads them, and their level and spread ``[B, 1, C]``.
 
-        A context with fewer rows than the network reads is padded at the front: with missing values
-        for a network that leaves them out, with the mean of the context for another one.
+        A short context is padded at the front: with missing values for a network that leaves them
+        out, with the mean of the context for another one.
+        """
+        level, spread = self._scale(x, ids)
+        scaled = (x - level) / np.where(spread > 0, spread, 1.0)
+        padded = pad_front(scaled, self.config.context, fill=not self.config.masked)
+        double = next(self.network.parameters()).dtype == torch.float64
+        return padded.astype(np.float64 if double else np.float32), level, spread
 
-        Under ``Training(scale="window")`` each window is its own measure; the network is then
-        equivariant and no series needs a stored scale. Under ``"series"`` the scale is that of the
-        training rows of the series that ``ids [B]`` name, and of a series that is not known the
-        window's own. The channels of a group are known by their place.
+    def _scale(self, x: np.ndarray, ids: pd.Index | None) -> tuple[np.ndarray, np.ndarray]:
+        """Level and spread of contexts, ``[B, 1, C]`` each.
+
+        Under ``Training(scale="window")`` each window has its own scale. The network is then
+        equivariant, and no series needs a stored scale. Under ``"series"`` the scale is that of the
+        training rows of the series that ``ids [B]`` name; a new series has that of its window. The
+        channels of a group are known by their place.
         """
         shape = (len(x), 1, x.shape[2])
         if self.config.head in UNSCALED_HEADS:
-            level = np.zeros(shape)
-            spread = np.ones(shape)
-        elif self.by_place:
+            return np.zeros(shape), np.ones(shape)
+        if self.by_place:
             level = np.broadcast_to(self.scaler.mean, shape)
             spread = np.broadcast_to(self.scaler.scale, shape)
-        else:
-            level, spread = _window_scale(x)
-            if not self.config.equivariant:
-                places = self._places(ids, len(x))
-                fitted = (places >= 0)[:, None, None]
-                level = np.where(fitted, self.scaler.mean[places][:, None], level)
-                spread = np.where(fitted, self.scaler.scale[places][:, None], spread)
-        dtype = np.float64 if next(self.network.parameters()).dtype == torch.float64 else np.float32
-        scaled = (x - level) / np.where(spread > 0, spread, 1.0)
-        return (
-            pad_front(scaled, self.config.context, fill=not self.config.masked).astype(dtype),
-            level,
-            spread,
-        )
+            return level, spread
+        level, spread = _window_scale(x)
+        if self.config.equivariant:
+            return level, spread
+        places = self._places(ids, len(x))
+        fitted = (places >= 0)[:, None, None]
+        level = np.where(fitted, self.scaler.mean[places][:, None], level)
+        spread = np.where(fitted, self.scaler.scale[places][:, None], spread)
+        return level, spread
 
     def _places(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
         """Place of each window's series in the scaler, ``[B]``; -1 where it is not known."""
@@ -285,57 +293,64 @@ class FittedNetwork:
         errors = np.abs(y - point) / self.interval_scale(x, ids)[:, None]
         sizes = self.sizes
         if len(self.scaler.mean) > 1:
-            series = ids.factorize()[0]
+            # One row of errors for each series, [N, windows, F, C], NaN where it has fewer windows.
+            series, _ = ids.factorize()
             first = np.flatnonzero(np.diff(series, prepend=-1))
-            at = series, np.arange(len(series)) - first[series]
-            own = np.full((len(first), int(at[1].max()) + 1, *errors.shape[1:]), np.nan)
-            own[at] = errors
-            found = SeriesScales.of(own, np.ones((len(first), x.shape[2])), overlap)
-            sizes = KnownScales(ids[first], found.scales, found.per_step)
-            errors /= found.left_out[at][:, None]
+            window = np.arange(len(series)) - first[series]
+            n_most = int(window.max()) + 1
+            series_errors = np.full((len(first), n_most, *errors.shape[1:]), np.nan)
+            series_errors[series, window] = errors
+            units = np.ones((len(first), x.shape[2]))
+            scales = SeriesScales.of(series_errors, units, overlap)
+            sizes = KnownScales(ids[first], scales.scales, scales.per_step)
+            # A window is measured by the other windows of its series.
+            errors /= scales.left_out[series, window][:, None]
         return replace(self, intervals=StepIntervals(errors), sizes=sizes)
 
-    def forward(self, x: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The network's answer ``[B, F, C]``, or parameters of its head, to windows and covariates
-        on its own scale.
+    def forward(self, x: np.ndarray, encoded: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The network's output ``[B, F, C]``, or parameters of its head, for windows and encoded
+        covariates on its own scale.
         """
-        rows = max(_CHUNK // max(x.shape[2], 1), 1)
-        extra = () if self.head is None else (self.head.n_parameters,)
-        parts = [np.zeros((0, self.config.horizon, x.shape[2], *extra))]
+        n_channels = x.shape[2]
+        size = max(_PASS_SEQUENCES // max(n_channels, 1), 1)
+        parameters = () if self.head is None else (self.head.n_parameters,)
+        outputs = [np.zeros((0, self.config.horizon, n_channels, *parameters))]
         with torch.inference_mode():
-            for first in range(0, len(x), rows):
-                part = slice(first, first + rows)
-                given = {
+            for first in range(0, len(x), size):
+                part = slice(first, first + size)
+                windows = torch.as_tensor(x[part]).to(self.device)
+                covariates = {
                     name: torch.as_tensor(values[part]).to(self.device)
-                    for name, values in beside.items()
+                    for name, values in encoded.items()
                 }
-                y = self.network(torch.as_tensor(x[part]).to(self.device), **given)
-                parts.append(y.cpu().numpy().astype(np.float64))
-        return np.concatenate(parts)
+                output = self.network(windows, **covariates)
+                outputs.append(output.cpu().numpy().astype(np.float64))
+        return np.concatenate(outputs)
 
 
 def _window_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the known values of windows ``[B, T, C]``, ``[B, 1, C]`` each;
-    the deviation of a constant one is 0.
+    """Mean and standard deviation of the observed values of windows ``[B, T, C]``, ``[B, 1, C]``
+    each; the deviation of a constant window is 0.
     """
-    known = np.isfinite(x)
-    level = x.mean(1, keepdims=True, where=known)
-    deviation = x.std(1, keepdims=True, where=known)
-    size = np.abs(x).max(1, keepdims=True, where=known, initial=0)
-    # A constant window leaves rounding dust, not zero.
-    return level, np.where(deviation <= 1e-12 * size, 0.0, deviation)
+    observed = np.isfinite(x)
+    level = x.mean(1, keepdims=True, where=observed)
+    deviation = x.std(1, keepdims=True, where=observed)
+    size = np.abs(x).max(1, keepdims=True, where=observed, initial=0)
+    # Rounding leaves a tiny deviation of a constant window.
+    constant = deviation <= _ROUNDING_DEVIATION * size
+    return level, np.where(constant, 0.0, deviation)
 
 
 def resolve_device(name: str, *, strict: bool = False) -> torch.device:
-    """The device asked for.
+    """The device of a name.
 
     Args:
         name: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``.
-        strict: Refuse one that is missing, as a fit does; otherwise the CPU takes its place, as for
-            a loaded model.
+        strict: Refuse a missing device, as a fit does; otherwise the CPU takes its place, as for a
+            loaded model.
 
     Raises:
-        ValueError: If it is none, or missing.
+        ValueError: If there is no device of the name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -351,8 +366,9 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
 
 
 def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, or all; but for the first, gaps stay: a later row
-    may tell them.
+    """The last ``context`` rows of every series, or all its rows, without a gap in the first row.
+
+    Other gaps stay, since later rows may decide how they are filled.
     """
     filled = replace(panel, values=History(panel).filled).last(context)
     tail = panel.last(context)

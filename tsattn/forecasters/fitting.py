@@ -1,6 +1,4 @@
-"""What a fit learns from: training and validation rows, their windows and scale, a solved linear
-map.
-"""
+"""The plan of a fit: training and validation rows, their windows and scale, and a solved map."""
 
 import dataclasses
 from typing import Any, cast
@@ -20,11 +18,14 @@ from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
 from tsattn.nn.patching import RevIN
 
-# Windows kept to calibrate intervals: neighbours overlap and say nearly the same.
+# Windows that calibrate intervals, at most. Neighbours overlap, so more add little.
 _CALIBRATION_WINDOWS = 500
-# Penalty of a least-squares map, as a share of the mean square of what it reads. It settles
-# directions in which no window moves, and hardly touches the others.
+# Penalty of a least-squares map, as a share of the mean square of its inputs. It settles directions
+# in which no window moves, and hardly changes the others.
 _RIDGE = 1e-3
+# Rows of history by default, at least and at most.
+_MIN_CONTEXT = 96
+_MAX_CONTEXT = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +34,10 @@ class FitPlan:
 
     Args:
         panel: All rows given to ``fit``.
-        stops: Rows of each series that teach; the rest checks. ``[N]``
+        stops: Training rows of each series, ``[N]``; the validation rows follow them.
         spec: Lengths of a window.
-        scaler: Statistics of the rows that teach.
-        encoder: How covariates are read, learnt from the rows that teach; ``None`` where there are
+        scaler: Statistics of the training rows.
+        encoder: How covariates are read, fitted on the training rows; ``None`` where there are
             none.
     """
 
@@ -53,27 +54,26 @@ class FitPlan:
 
     @property
     def padding(self) -> int:
-        """Rows that the shortest context of a window lacks."""
+        """Rows that are missing in the shortest context."""
         ends = np.concatenate([self._learn_ends(), self._check_ends()])
-        return max(
-            self.spec.context - int((ends - self._first_rows(ends)).min(initial=self.spec.context)),
-            0,
-        )
+        histories = ends - self._first_rows(ends)
+        shortest = int(histories.min(initial=self.spec.context))
+        return self.spec.context - shortest
 
     def batches(
         self, batch_size: int, order: torch.Generator, device: torch.device, *, masked: bool
     ) -> tuple[WindowBatches, WindowBatches | None]:
-        """Shuffled windows to learn from and ordered ones to check on (None without validation
+        """Shuffled training windows and ordered validation windows (``None`` without validation
         rows).
 
-        The rows live on ``device`` once; batches are gathered there.
+        The rows are on ``device`` once; batches are gathered there.
 
         Args:
             batch_size: Windows a batch.
-            order: Shuffles.
-            device: Where they are gathered.
-            masked: Whether the network leaves missing values out; otherwise those that pad short
-                contexts at the front are given the mean of the context.
+            order: Shuffles the training windows.
+            device: Where batches are gathered.
+            masked: Whether the network leaves missing values out; otherwise the mean of the context
+                stands for the missing rows of a short one.
         """
         learn = self._learn_ends()
         check = self._check_ends()
@@ -87,75 +87,69 @@ class FitPlan:
         encoded = {} if self.encoder is None else self.encoder.rows(self.panel)
         starts = self.panel.starts
         if front:
-            rows, before = self._behind(front)
+            rows, before = self._padded_rows(front)
             values = np.where(before[:, None], np.float32(np.nan), values[rows])
-            encoded = {
-                name: each if name == "static" else each[rows] for name, each in encoded.items()
-            }
+            for name, columns in encoded.items():
+                # Static columns have one row a series.
+                encoded[name] = columns if name == "static" else columns[rows]
             starts = starts + front * np.arange(len(starts))
-        beside: dict[str, Any] = {
-            "batch_size": batch_size,
-            "covariates": {
-                name: torch.as_tensor(each).to(device) for name, each in encoded.items()
-            },
-            "starts": starts,
-            "fill": front > 0 and not masked,
-        }
-
-        def batches(ends: np.ndarray, **how: Any) -> WindowBatches:
-            moved = ends + front * (self._owners(ends) + 1)
-            return WindowBatches(resident, moved, self.spec, **beside, **how)
-
         resident = torch.as_tensor(values).to(device)
-        return batches(learn, generator=order), batches(check) if len(check) else None
+        covariates = {name: torch.as_tensor(rows).to(device) for name, rows in encoded.items()}
 
-    def _behind(self, front: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the table when ``front`` rows stand before each series, and which those are; its
-        first is theirs.
+        def batches(ends: np.ndarray, generator: torch.Generator | None) -> WindowBatches:
+            padded_ends = ends + front * (self._owners(ends) + 1)
+            return WindowBatches(
+                resident,
+                padded_ends,
+                self.spec,
+                batch_size=batch_size,
+                generator=generator,
+                covariates=covariates,
+                starts=starts,
+                fill=front > 0 and not masked,
+            )
+
+        return batches(learn, order), batches(check, None) if len(check) else None
+
+    def _padded_rows(self, front: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers of the table with ``front`` more rows before each series, and a mask of these
+        rows, which repeat the number of the first row.
         """
         lengths = self.panel.lengths + front
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return (
-            np.repeat(self.panel.starts[:-1], lengths) + np.maximum(within - front, 0),
-            within < front,
-        )
+        first = np.cumsum(lengths) - lengths
+        within = np.arange(lengths.sum()) - np.repeat(first, lengths)
+        rows = np.repeat(self.panel.starts[:-1], lengths) + np.maximum(within - front, 0)
+        return rows, within < front
 
     def calibration(
         self,
     ) -> tuple[np.ndarray, np.ndarray, CovariateWindows | None, pd.Index, float]:
-        """Evenly spread windows that check.
+        """Evenly spread validation windows.
 
         Returns:
             Contexts ``[n, T, C]``, true futures ``[n, F, C]``, covariates, ids ``[n]``, and the
-            share of a window that its neighbours do not judge as well.
+            share of a window that its neighbours do not contain.
         """
         ends = self._check_ends()
-        chosen = ends[
-            np.unique(np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64))
-        ]
+        places = np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64)
+        chosen = ends[np.unique(places)]
         history = History(self.panel)
         context = self.spec.context
         horizon = self.spec.horizon
         covariates = None
         if self.encoder is not None:
-            reach = min(context, int((chosen - self._first_rows(chosen)).max()))
-            covariates = CovariateHistory(self.panel, self.encoder.columns).windows(
-                chosen, reach, horizon
-            )
+            longest = int((chosen - self._first_rows(chosen)).max())
+            columns = CovariateHistory(self.panel, self.encoder.columns)
+            covariates = columns.windows(chosen, min(context, longest), horizon)
         ids = pd.Index(self.panel.ids)[self._owners(chosen)]
         overlap = min(1.0, len(ends) / len(chosen) / horizon)
-        return (
-            history.reaching(chosen, context),
-            history.futures(chosen, horizon),
-            covariates,
-            ids,
-            overlap,
-        )
+        contexts = history.reaching(chosen, context)
+        futures = history.futures(chosen, horizon)
+        return contexts, futures, covariates, ids, overlap
 
     def _learn_ends(self) -> np.ndarray:
-        return self._usable(
-            self.spec.ends(self.panel.starts, np.zeros_like(self.stops), self.stops)
-        )
+        ends = self.spec.ends(self.panel.starts, np.zeros_like(self.stops), self.stops)
+        return self._usable(ends)
 
     def _check_ends(self) -> np.ndarray:
         return self._usable(self.spec.ends(self.panel.starts, self.stops, self.panel.lengths))
@@ -172,24 +166,24 @@ class FitPlan:
         """Windows that show a value in the context and one in the horizon of the same channel."""
         if self.panel.missing != "mask":
             return ends
-        known = np.zeros((len(self.panel.values) + 1, self.panel.n_channels), dtype=np.int64)
-        np.cumsum(~np.isnan(self.panel.values), axis=0, out=known[1:])
-        before = known[ends] - known[np.maximum(ends - self.spec.context, self._first_rows(ends))]
-        after = known[ends + self.spec.horizon] - known[ends]
+        n_rows, n_channels = self.panel.values.shape
+        counts = np.zeros((n_rows + 1, n_channels), dtype=np.int64)  # values before each row
+        np.cumsum(~np.isnan(self.panel.values), axis=0, out=counts[1:])
+        read_from = np.maximum(ends - self.spec.context, self._first_rows(ends))
+        before = counts[ends] - counts[read_from]
+        after = counts[ends + self.spec.horizon] - counts[ends]
         return ends[((before > 0) & (after > 0)).any(axis=1)]
 
     def _standardised(self) -> np.ndarray:
-        """All rows on the standardised scale in float32; teaching rows are filled without a look
-        past their end.
-        """
+        """All rows on the standardised scale in float32."""
         panel = self.panel
         values = History(panel).filled
         if np.isnan(panel.values).any() and panel.missing != "mask":
+            # Validation rows must not decide how gaps in the training rows are filled.
             within = np.arange(len(values)) - np.repeat(panel.starts[:-1], panel.lengths)
+            training_values = History(panel.until(self.stops)).filled
             values = values.copy()
-            values[within < np.repeat(self.stops, panel.lengths)] = History(
-                panel.until(self.stops)
-            ).filled
+            values[within < np.repeat(self.stops, panel.lengths)] = training_values
         mean = np.repeat(self.scaler.mean, panel.lengths, axis=0)
         scale = np.repeat(self.scaler.scale, panel.lengths, axis=0)
         return ((values - mean) / scale).astype(np.float32)
@@ -215,27 +209,26 @@ def start_from(
 
 
 def hold_linear(network: nn.Module) -> bool:
-    """Hold the map beside a transformer as it is; False where there is no transformer."""
-    if isinstance(network, PatchEncoder):
-        cast(nn.Module, network.skip).requires_grad_(False)
-    return isinstance(network, PatchEncoder)
+    """Freeze the linear map of a transformer; False where there is no transformer."""
+    if not isinstance(network, PatchEncoder):
+        return False
+    cast(nn.Module, network.skip).requires_grad_(False)
+    return True
 
 
 @torch.no_grad()
 def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
-    """Give the linear map of a network its least-squares solution over all windows, and hold it
-    there.
+    """Give the linear map of a network its least-squares solution over all windows, and freeze it.
 
-    The sum of squared errors on the standardised scale is least, up to a small penalty (ridge
-    regression). Dividing a window and its forecast by the same number changes nothing in a linear
-    map, so windows are only shifted here. A transformer beside the map starts by adding nothing to
-    it. What pads a short context counts as its mean, as in the network; other windows with a
-    missing value are left out.
+    The solution has the least sum of squared errors on the standardised scale, up to a small
+    penalty (ridge regression). A linear map does not depend on the scale of a window, so windows
+    are only shifted. A transformer adds nothing to the map before its training. The rows that pad a
+    short context count as its mean, as in the network; other windows with a missing value are left
+    out.
 
     Args:
-        network: A patch encoder with a map beside it, or a linear model of one map; changed in
-            place.
-        windows: What to learn from; their order is not drawn.
+        network: A patch encoder with a linear map, or a linear model of one map; changed in place.
+        windows: Training windows; their order is not drawn.
 
     Raises:
         ValueError: If every window misses a value.
@@ -248,14 +241,16 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     count = 0
     for x, y, *_ in windows.in_order():
         rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
-        # Only the front may be missing: once something is known, all is.
-        rows = rows[
-            rows[:, [length - 1, -1]].isfinite().all(1) & (rows.isfinite().diff(dim=1).sum(1) < 2)
-        ]
-        seen = rows[:, :length].isfinite()
-        level = cast(RevIN, model.revin).statistics(
-            rows[:, :length], **({} if seen.all() else {"seen": seen})
-        )[0]
+        # Missing values are allowed at the front only: the last rows of context and horizon are
+        # finite, and missing changes to finite once at most.
+        ends_finite = rows[:, [length - 1, -1]].isfinite().all(1)
+        n_changes = rows.isfinite().diff(dim=1).sum(1)
+        rows = rows[ends_finite & (n_changes < 2)]
+        context = rows[:, :length]
+        observed = context.isfinite()
+        revin = cast(RevIN, model.revin)
+        options = {} if observed.all() else {"seen": observed}
+        level = revin.statistics(context, **options)[0]
         rows = (rows - level).nan_to_num(0.0).double()
         products += rows[:, :length].T @ rows
         count += len(rows)
@@ -269,10 +264,11 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
         )
     scatter = products[:, :length]
     targets = products[:, length:]
-    # A table of constants has no scatter: any penalty then gives the map that forecasts the shift
-    # itself.
     penalty = _RIDGE * scatter.trace() / length
-    layer.weight.copy_(ridge(scatter, targets, penalty if penalty > 0 else 1.0).T)
+    if not penalty > 0:
+        # The table is constant. Any penalty then gives the map that forecasts the level.
+        penalty = 1.0
+    layer.weight.copy_(ridge(scatter, targets, penalty).T)
     layer.bias.zero_()
     layer.requires_grad_(False)
     if isinstance(network, PatchEncoder):
@@ -280,18 +276,17 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
 
 
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:
-    """Refuse a warm start under which weights would be given other covariates.
+    """Refuse a warm start with other covariates than those of the weights.
 
     Raises:
         ValueError: If columns, cycles or categories are not those of the last fit.
     """
-    now, before = (
-        None if each is None else (each.columns, each.categories) for each in (ours, theirs)
-    )
-    if now != before:
+    current = None if ours is None else (ours.columns, ours.categories)
+    previous = None if theirs is None else (theirs.columns, theirs.categories)
+    if current != previous:
         raise ValueError(
-            f"warm_start needs the covariates of the last fit; they were {before} and are {now}"
-            " now; set warm_start=False to begin anew"
+            f"warm_start needs the covariates of the last fit; they were {previous} and are"
+            f" {current} now; set warm_start=False to begin anew"
         )
 
 
@@ -305,17 +300,17 @@ def plan_fit(
     scaled: bool = True,
     columns: CovariateColumns | None = None,
 ) -> FitPlan:
-    """Decide what teaches and what checks, before anything is trained.
+    """Choose training and validation rows, before anything is trained.
 
     Args:
         panel: All rows.
         horizon: Future steps.
         context: Rows of history; ``None`` takes 3.5 horizons, at least 96 and at most 512, and not
-            more than the median series leaves beside a horizon and the rows that check, half of it
-            where there is one series alone.
+            more than the median series has without a horizon and the validation rows, half of it
+            where there is only one series.
         shortest_context: Rows the network reads at least.
-        val_size: Rows, or share of each series (at least one horizon), that check.
-        scaled: Whether values are standardised; otherwise they are learnt as they are.
+        val_size: Validation rows, or their share of each series (at least one horizon).
+        scaled: Whether values are standardised.
         columns: Covariates to read, all of them in the panel.
 
     Raises:
@@ -335,28 +330,32 @@ def plan_fit(
         require_length(panel, least + horizon + int(valid.max()), reason)
     whole = context is not None and int(rooms.min()) >= context
     if context is None:
-        typical = int(np.median(rooms[rooms >= least_rows(int(rooms.max()))]))
-        wish = min(max(7 * horizon // 2, 96), 512)
-        context = max(min(wish, typical if panel.n_series > 1 else typical // 2), shortest_context)
-    # A series without rows to spare for checks teaches with all that it has.
+        context = max(_default_context(rooms, horizon), shortest_context)
+    # A series that is too short for validation rows has training rows only.
     stops = np.where(stops < least_rows(context), panel.lengths, stops)
     scaler = make_scaler(panel, stops)
     if not scaled:
         scaler = Scaler(np.zeros_like(scaler.mean), np.ones_like(scaler.scale))
     encoder = CovariateEncoder.fit(columns, panel, stops) if columns else None
-    return FitPlan(
-        panel,
-        stops,
-        WindowSpec(int(context), int(horizon), None if whole else least_rows(context)),
-        scaler,
-        encoder,
-    )
+    least_context = None if whole else least_rows(context)
+    spec = WindowSpec(int(context), int(horizon), least_context)
+    return FitPlan(panel, stops, spec, scaler, encoder)
+
+
+def _default_context(rooms: np.ndarray, horizon: int) -> int:
+    """Rows of history, where the series have ``rooms`` rows for them."""
+    long_enough = rooms >= least_rows(int(rooms.max()))
+    median_room = int(np.median(rooms[long_enough]))
+    if len(rooms) == 1:
+        median_room //= 2  # one series would have too few windows otherwise
+    wished_context = min(max(7 * horizon // 2, _MIN_CONTEXT), _MAX_CONTEXT)
+    return min(wished_context, median_room)
 
 
 def validation_rows(
     panel: Panel, *, horizon: int, context: int | None, val_size: int | float
 ) -> np.ndarray:
-    """Rows at the end of each series that check, ``[N]``; the arguments are those of
+    """Number of validation rows of each series, ``[N]``; the arguments are those of
     :func:`plan_fit`.
 
     Raises:
@@ -370,10 +369,10 @@ def validation_rows(
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
-    for name, value in {
-        "horizon": horizon,
-        **({} if context is None else {"context": context}),
-    }.items():
+    sizes = {"horizon": horizon}
+    if context is not None:
+        sizes["context"] = context
+    for name, value in sizes.items():
         if check_whole(name, value) >= 2**31:
             raise ValueError(f"{name} must be below 2**31 rows; got {value!r}")
     if _is_whole(val_size) and 0 < val_size < horizon:
@@ -381,9 +380,9 @@ def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
             f"val_size must hold at least one horizon; got {val_size} rows for horizon = {horizon};"
             " enlarge it, or use 0 for none"
         )
-    if not (_is_whole(val_size) and val_size >= 0) and not (
-        isinstance(val_size, float) and 0 <= val_size < 1
-    ):
+    is_count = _is_whole(val_size) and val_size >= 0
+    is_share = isinstance(val_size, float) and 0 <= val_size < 1
+    if not (is_count or is_share):
         raise ValueError(
             f"val_size must be a number of rows or a share in [0, 1); got {val_size!r}"
         )

@@ -1,7 +1,7 @@
-"""Windows that teach one model for all series and channels, and their scale."""
+"""Training windows of one model for all series, and their scale."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from tsattn.data.windows import (
 )
 from tsattn.forecaster import Forecaster, learnt
 
+# Deviation of a window, in units of its largest value, that counts as none.
+_ROUNDING_DEVIATION = 1e-12
+
 
 class PooledForecaster(Forecaster):
-    """A forecaster that learns one model from windows of all series; what a window lacks is padded
-    by its mean.
+    """A forecaster that learns one model from windows of all series; short windows are padded with
+    their mean.
     """
 
     min_context = 1
@@ -40,47 +43,54 @@ class PooledForecaster(Forecaster):
 
 
 def choose_context(
-    panel: Panel, horizon: int, given: int | None, *, least: int = 1, season: int | None = None
+    panel: Panel,
+    horizon: int,
+    context: int | None,
+    *,
+    least: int = 1,
+    season: int | None = None,
 ) -> int:
     """Rows of history for a pooled model.
 
     Args:
         panel: The series.
         horizon: Rows forecast ahead.
-        given: The user's choice; ``None`` takes the longer of two horizons and one season, at most
-            half of what the median series leaves beside one horizon.
+        context: The user's choice; ``None`` takes the longer of two horizons and one season, at
+            most half of the median series without one horizon.
         least: Rows that the model reads at least.
         season: Rows of the season; ``None`` is that of the frequency.
 
     Raises:
         ValueError: If no series has room for one whole window.
     """
-    context = least if given is None else given
+    needed = least if context is None else context
     rooms = panel.lengths - horizon
-    if rooms.max() < context:
+    if rooms.max() < needed:
         require_length(
             panel,
-            context + horizon,
-            f"one window of {context} rows of context and {horizon} of horizon",
+            needed + horizon,
+            f"one window of {needed} rows of context and {horizon} of horizon",
         )
-    if given is not None:
-        return given
-    typical = int(np.median(rooms[rooms >= least]))
-    season = season_length(panel.freq) if season is None else season
-    return max(least, min(max(2 * horizon, season), typical // 2))
+    if context is not None:
+        return context
+    median_room = int(np.median(rooms[rooms >= least]))
+    if season is None:
+        season = season_length(panel.freq)
+    wished_context = max(2 * horizon, season)
+    return max(least, min(wished_context, median_room // 2))
 
 
 def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Put each window on its own scale, so that series of any size, seen or not, share one model.
+    """Put each window on its own scale, so that series of any size share one model.
 
     Args:
-        x: ``[B, T, C]``.
-        centre: ``"last"`` takes the last value off, ``"mean"`` the mean.
+        x: Windows ``[B, T]`` or ``[B, T, C]``.
+        centre: ``"last"`` subtracts the last value, ``"mean"`` the mean.
 
     Returns:
-        ``(x - level) / spread``, level and spread ``[B, 1, C]``. The spread is the standard
-        deviation, and 0 of a constant window, which is divided by 1: forecasts multiplied by it are
-        then the level itself.
+        ``(x - level) / spread``, and level and spread ``[B, 1]`` or ``[B, 1, C]``. The spread is
+        the standard deviation. It is 0 for a constant window, which is divided by 1: a forecast
+        multiplied by the spread is then the level.
 
     Example:
         >>> x = np.array([[[1.0], [3.0]], [[5.0], [5.0]]])
@@ -88,15 +98,16 @@ def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, 
         >>> z[0].ravel(), level.ravel(), spread.ravel()
         (array([-2.,  0.]), array([3., 5.]), array([1., 0.]))
     """
-    # In units of the largest value, so that the squares of tiny and huge values stay within range.
+    # In units of the largest value, the squares of tiny and huge values stay within range.
     size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
     size = np.where(size > 0, size, 1.0)
     u = x / size
     level = x[:, -1:] if centre == "last" else u.mean(axis=1, keepdims=True) * size
     deviation = u.std(axis=1, keepdims=True)
-    # A constant window leaves rounding dust, not zero.
-    spread = np.where(deviation > 1e-12, deviation, 0.0) * size
-    return (x - level) / np.where(spread > 0, spread, 1.0), level, spread
+    # Rounding leaves a tiny deviation of a constant window.
+    spread = np.where(deviation > _ROUNDING_DEVIATION, deviation, 0.0) * size
+    z = (x - level) / np.where(spread > 0, spread, 1.0)
+    return z, level, spread
 
 
 def training_windows(
@@ -107,24 +118,30 @@ def training_windows(
     max_windows: int,
     generator: np.random.Generator,
     centre: str,
-    beside: Callable[[np.ndarray], np.ndarray] | None = None,
+    features: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`drawn_windows` without their ends, covariates beside the contexts.
+    """The contexts and futures of :func:`drawn_windows`, with further features of the windows.
 
     Args:
         panel, context, horizon, max_windows, generator, centre: As there.
-        beside: More features ``[n, K]`` of the windows that end before n rows.
+        features: Gives K more features ``[n, K]`` of the windows before the rows ``[n]``.
 
     Returns:
-        ``[n, T + K]`` and ``[n, F]``, in the order of series, time and channel.
+        ``[n, T + K]`` and ``[n, F]``, in the order of series and time.
 
     Raises:
         ValueError: As there.
     """
-    how: dict[str, Any] = {"context": context, "horizon": horizon, "max_windows": max_windows}
-    z, future, ends = drawn_windows(panel, **how, generator=generator, centre=centre)
-    if beside is not None:
-        z = np.concatenate([z, beside(ends)], axis=1)
+    z, future, ends = drawn_windows(
+        panel,
+        context=context,
+        horizon=horizon,
+        max_windows=max_windows,
+        generator=generator,
+        centre=centre,
+    )
+    if features is not None:
+        z = np.concatenate([z, features(ends)], axis=1)
     return z, future
 
 
@@ -138,12 +155,11 @@ def drawn_windows(
     centre: str,
     gaps: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised contexts and futures of all series and channels, at most ``max_windows`` of
-    them.
+    """Standardised contexts and futures of all series, at most ``max_windows`` of them.
 
-    Windows whose future misses a value, and constant ones while there are others, teach nothing and
-    are left out. Where a series has no room for a whole window, the windows of each begin at half
-    of what it has, and what they lack at the front is the mean of the window. Memory follows
+    Windows with a missing value in the future are left out, and so are constant ones while there
+    are others. Where a series has no room for a whole window, the first windows of every series are
+    shorter, from half of its rows on; their mean stands for the missing rows. Memory follows
     ``max_windows``, not the panel.
 
     Args:
@@ -153,51 +169,51 @@ def drawn_windows(
         max_windows: Most windows; where there are more, so many are drawn without replacement.
         generator: Draws them.
         centre: As in :func:`standardise`.
-        gaps: Whether a future that misses some of its values teaches, with NaN there.
+        gaps: Whether a future with some missing values, which stay NaN, is a training window too.
 
     Returns:
         ``[n, T]``, ``[n, F]`` and the rows before which the windows end, ``[n]``, in the order of
-        series, time and channel.
+        series and time.
 
     Raises:
         ValueError: If no series has room for a window, or no future is complete.
     """
+    ends = _window_ends(panel, context, horizon)
+    if len(ends) > max_windows:
+        picked = generator.choice(len(ends), max_windows, replace=False, shuffle=False)
+        picked.sort()
+        ends = ends[picked]
     history = History(panel)
-    n_channels = panel.n_channels
-    whole = int(panel.lengths.min()) >= context + horizon
-    spec = WindowSpec(context, horizon, None if whole else least_rows(context))
-    ends = spec.ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
-    if not len(ends):
-        require_length(
-            panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon"
-        )
-    total = len(ends) * n_channels
-    drawn = total > max_windows
-    picked = (
-        generator.choice(total, max_windows, replace=False, shuffle=False)
-        if drawn
-        else np.arange(total)
-    )
-    picked.sort()
-    window, channel = np.divmod(picked, n_channels)
-    x = np.empty((len(picked), context))
-    y = np.empty((len(picked), horizon))
-    used = np.unique(window)
-    step = chunk_size((context + horizon) * n_channels)
-    for first in range(0, len(used), step):
-        part = used[first : first + step]
-        rows = slice(*np.searchsorted(window, [part[0], part[-1] + 1]))
-        at = np.searchsorted(part, window[rows]), slice(None), channel[rows]
-        contexts = pad_front(history.reaching(ends[part], context), context, fill=True)
-        x[rows], y[rows] = contexts[at], history.futures(ends[part], horizon)[at]
-    z, level, spread = standardise(x[..., None], centre=centre)
-    complete = ~(np.isnan(y).all(axis=1) if gaps else np.isnan(y).any(axis=1))
+    x = np.empty((len(ends), context))
+    y = np.empty((len(ends), horizon))
+    size = chunk_size(context + horizon)
+    for first in range(0, len(ends), size):
+        part = slice(first, first + size)
+        contexts = history.reaching(ends[part], context)
+        x[part] = pad_front(contexts, context, fill=True)[..., 0]
+        y[part] = history.futures(ends[part], horizon)[..., 0]
+    missing = np.isnan(y)
+    complete = ~(missing.all(axis=1) if gaps else missing.any(axis=1))
     if not complete.any():
         raise ValueError(
             f"no window has {horizon} rows in a row that are all known after its cutoff; give a"
             " table with fewer missing values, or a shorter horizon"
         )
-    moving = complete & (spread[:, 0, 0] > 0)
-    keep = moving if moving.any() else complete
-    scale = np.where(spread > 0, spread, 1.0)[:, 0]
-    return z[keep, :, 0], ((y - level[:, 0]) / scale)[keep], ends[window[keep]]
+    z, level, spread = standardise(x, centre=centre)
+    moving = complete & (spread[:, 0] > 0)
+    used = moving if moving.any() else complete
+    future = (y - level) / np.where(spread > 0, spread, 1.0)
+    return z[used], future[used], ends[used]
+
+
+def _window_ends(panel: Panel, context: int, horizon: int) -> np.ndarray:
+    """Absolute rows just after the contexts of all windows, ascending."""
+    has_short_series = int(panel.lengths.min()) < context + horizon
+    least = least_rows(context) if has_short_series else None
+    spec = WindowSpec(context, horizon, least)
+    ends = spec.ends(panel.starts, np.zeros_like(panel.lengths), panel.lengths)
+    if not len(ends):
+        require_length(
+            panel, spec.length, f"one window of {context} rows of context and {horizon} of horizon"
+        )
+    return ends

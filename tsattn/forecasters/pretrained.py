@@ -1,6 +1,4 @@
-"""The pretrained forecaster: any table, any horizon and no training, with weights that
-are shipped.
-"""
+"""The pretrained forecaster forecasts any table without training, with weights that are shipped."""
 
 import copy
 import itertools
@@ -30,33 +28,34 @@ if TYPE_CHECKING:
     from tsattn.forecasters.covariate_regression import CovariateRegression
     from tsattn.store import Saved
 
+# Steps of a forecast, at most.
 MAX_HORIZON = 1024
 
-# Steps of a pass of the network, history and horizon together, at most and at least, where there
-# are so many: in large passes threads seldom wait for one another. So many may be of rows of unlike
-# length: a short row padded to a long one is wasted work, and so is a pass for a few short rows.
+# Steps of one pass of the network, history and horizon together, at most. More need much memory.
 _PASS_STEPS = 2**19
+# Steps of one pass, at least, where there are so many. In large passes threads seldom wait for one
+# another.
 _LEAST_STEPS = 2**16
+# Steps of a pass whose rows may differ much in length. Padding wastes work in a large pass; in a
+# small one it costs less than another pass.
 _MIXED_STEPS = 2**12
-# In a larger pass, no row is shorter than this share of the longest.
+# Length of the shortest row of a larger pass, as a share of the longest.
 _LEAST_SHARE = 0.75
 # Fields of the network's settings that are sizes of tensors.
 _SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
-# Levels and quantiles are decimal numbers; two of them are one if they differ by less.
-_SAME = 1e-9
+# Two probabilities are equal if they differ by less: decimal numbers are rounded.
+_SAME_PROBABILITY = 1e-9
 
 
 class GapForecaster(Forecaster):
-    """A forecaster that leaves missing values out of account, and needs one value of
-    each series.
-    """
+    """A forecaster that leaves missing values out, and needs one value of each series."""
 
     default_missing = "mask"
     masks = True
     context = 1
 
     covariate_columns = property(
-        attrgetter("schema.columns"), doc="What the next fit reads beside the target."
+        attrgetter("schema.columns"), doc="Covariates that the next fit reads."
     )
 
     @property
@@ -107,7 +106,9 @@ class PretrainedFitted(Fitted):
 
         facts = {"learnt": {}, "network": self.network.config.to_dict(), "season": self.season}
         facts |= regression_facts(self.covariate_regression)
-        return facts | ({"summary": dict(self.summary)} if self.summary else {})
+        if self.summary:
+            facts["summary"] = dict(self.summary)
+        return facts
 
     @classmethod
     def restored(cls, forecaster: "PretrainedForecaster", saved: "Saved", **common: Any) -> Self:
@@ -139,26 +140,24 @@ class PretrainedFitted(Fitted):
 
 
 class PretrainedForecaster(GapForecaster):
-    """A network that has learnt to forecast from synthetic series, and forecasts any series without
-    training.
+    """A network trained on synthetic series, which forecasts any series without training.
 
-    ``fit`` only remembers the table. Each series, and each channel of a wide table, is forecast by
-    itself from its last ``max_context`` values; series of any lengths, from one value up, stand in
-    one table, and none is cut because another is short. Missing values are left out of account,
-    wherever they are, unless the schema says otherwise. The point is the median. Quantiles between
-    two levels of the network lie on the line through them over the quantiles of the normal
-    distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save``
-    writes the weights too, so that it forecasts alike under every later version.
+    ``fit`` only stores the table. Each series, and each channel of a wide table, is forecast by
+    itself from its last ``max_context`` values. Series may have any lengths, from one value up; a
+    short one does not shorten the others. Missing values are left out, wherever they are, unless
+    the schema says otherwise. The point is the median. Quantiles between two levels of the network
+    lie on the line through them over the quantiles of the normal distribution:
+    ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save`` writes the weights
+    too, so that forecasts stay the same under every later version.
 
-    Columns that the schema names are read by regressions before and after the network: inside each
+    Regressions before and after the network read the covariates that the schema names: inside each
     window, pooled over the table, and by boosted trees. Their weights come from forecasts of the
-    panel's own past, and are 0 where windows held out do not clearly show a smaller error
+    panel's own past, and are 0 where held-out windows do not clearly show a smaller error
     (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
 
-    With ``fine_tune`` a copy of the network goes on learning from windows of the table's own rows.
-    Windows of the last ``val_size`` rows of each series, which teach nothing, choose among its
-    weights, and those it began with are kept where these windows do not clearly show a smaller
-    loss.
+    ``fine_tune`` trains a copy of the network on windows of the table. Validation windows from the
+    last ``val_size`` rows of each series choose among its weights. The first weights stay where
+    these windows do not clearly show a smaller loss.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
@@ -228,21 +227,17 @@ class PretrainedForecaster(GapForecaster):
 
     @property
     def max_context(self) -> int:
-        """Rows of history that are read where there are so many; known once it is fitted, one
-        before.
-
-        Beside columns only those that tokens hold are read: a window of columns is many times as
-        wide.
-        """
+        """Rows of history that are read where there are so many; 1 before ``fit``."""
         if self.state_ is None:
             return 1
         config = self.network_.config
+        # A window with covariates is many times as wide, so only the rows of the tokens are read.
         return config.token_context if self.covariate_columns else config.max_context
 
     @property
     def least_context(self) -> int:
-        """Rows at the end of a series among which it must have a value; those before count for its
-        seasons alone.
+        """Rows at the end of a series among which it must have a value; earlier rows only show its
+        seasons.
         """
         return self.network_.config.token_context
 
@@ -274,9 +269,9 @@ class PretrainedForecaster(GapForecaster):
 
         panel = fitted.panel
         encoder = make_encoder(self.covariate_columns, panel)
-        # A wrong value would be followed by the regressions, and decide what is held to be the
-        # better one.
-        clean = replace(panel, values=_clean_values(panel, fitted.network.config.token_context))
+        # The regressions would follow an outlier, and it would decide which weights seem best.
+        clean_values = _clean_values(panel, fitted.network.config.token_context)
+        clean = replace(panel, values=clean_values)
         plain = self.with_state(fitted)
         regression = fit_covariate_regression(
             plain._answer, plain.windows, clean, encoder, horizon=self.horizon, least=1
@@ -284,13 +279,13 @@ class PretrainedForecaster(GapForecaster):
         return replace(fitted, covariate_regression=regression, encoder=encoder)
 
     def with_network(self, network: ZeroNetwork) -> Self:
-        """A copy that forecasts windows by a network and has seen no table.
+        """A copy that forecasts windows by a network and was fitted on no table.
 
         Args:
             network: The network.
         """
-        nothing = to_panel([0.0], Schema())
-        return self.with_state(PretrainedFitted(panel=nothing, network=network))
+        empty_panel = to_panel([0.0], Schema())
+        return self.with_state(PretrainedFitted(panel=empty_panel, network=network))
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a copy that forecasts so many steps at once."""
@@ -301,7 +296,7 @@ class PretrainedForecaster(GapForecaster):
         return longer
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
-        """The last rows of windows that may miss values, but not all of a channel's."""
+        """The last rows of windows; each channel must have a value."""
         self.check_fitted()
         return check_histories(x, self.max_context, self.least_context)
 
@@ -318,7 +313,7 @@ class PretrainedForecaster(GapForecaster):
         return values.nearest(point), values.nearest(bounds)
 
     def _values(self, x: np.ndarray) -> Values:
-        """What may follow windows."""
+        """The values that may follow windows ``[B, T, C]``."""
         values = Values.after(x[:, -self.least_context :])
         return values.above_zero(values.origin >= 0) if self.nonnegative else values
 
@@ -328,30 +323,34 @@ class PretrainedForecaster(GapForecaster):
         quantiles: Sequence[float],
         values: Callable[[np.ndarray], Values] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points and quantiles of the network alone, moved to the nearest of the values that may
-        follow, if given.
+        """Points and quantiles of the network alone; with ``values``, moved to the nearest value
+        that may follow.
         """
         n_windows, n_rows, n_channels = x.shape
+        # Each channel is a series for itself, [B C, T].
         series = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows)
         lengths = n_rows - (~np.isnan(series)).argmax(axis=1)
-        wanted = _Between(self.network_.quantile_levels, (*quantiles, 0.5), self.alias_)
-        found = np.empty((len(series), self.horizon, len(quantiles) + 1))
-
+        # The median is the point.
+        between = _Between(self.network_.quantile_levels, (*quantiles, 0.5), self.alias_)
+        bounds = np.empty((len(series), self.horizon, len(quantiles) + 1))
         least = self.least_context
 
         def forecast(rows: np.ndarray) -> None:
-            part = series[rows, n_rows - lengths[rows[0]] :]
+            longest = lengths[rows[0]]
+            part = series[rows, n_rows - longest :]
             levels = self.network_.forecast(
                 torch.from_numpy(part), self.horizon, likely=self.season_
             )
-            made = wanted(levels.numpy())[:, :, None]
-            found[rows] = (
-                made if values is None else values(part[:, -least:, None]).nearest(made)
-            )[:, :, 0]
+            part_bounds = between(levels.numpy())
+            if values is not None:
+                allowed = values(part[:, -least:, None])
+                part_bounds = allowed.nearest(part_bounds[:, :, None])[:, :, 0]
+            bounds[rows] = part_bounds
 
         _in_threads(forecast, list(_passes(lengths, self.horizon)), self._threads())
-        made = np.moveaxis(found.reshape(n_windows, n_channels, *found.shape[1:]), 1, 2)
-        return made[..., -1], made[..., :-1]
+        by_channel = bounds.reshape(n_windows, n_channels, *bounds.shape[1:])
+        answer = np.moveaxis(by_channel, 1, 2)
+        return answer[..., -1], answer[..., :-1]
 
     def _threads(self) -> int:
         if self.n_threads is None:
@@ -363,20 +362,19 @@ class _Between:
     """Quantiles between the levels of a network.
 
     Args:
-        levels: Of the network, ascending.
-        wanted: The Q quantiles.
-        name: Of the forecaster, for an error.
+        levels: Probabilities of the network's K quantiles, ascending.
+        quantiles: The Q probabilities to answer.
+        name: The forecaster's name, for an error.
 
     Raises:
         ValueError: If a quantile lies outside the levels.
     """
 
-    def __init__(self, levels: Sequence[float], wanted: Sequence[float], name: str) -> None:
+    def __init__(self, levels: Sequence[float], quantiles: Sequence[float], name: str) -> None:
         low = levels[0]
         high = levels[-1]
-        z = statistics.NormalDist().inv_cdf
-        for q in wanted:
-            if not low - _SAME <= q <= high + _SAME:
+        for q in quantiles:
+            if not low - _SAME_PROBABILITY <= q <= high + _SAME_PROBABILITY:
                 raise InputError(
                     f"{name} knows the quantiles from {low} to {high}, so levels up to"
                     f" {round(100 * (high - low), 6):g}; got the quantile {q}; ask for one within",
@@ -386,58 +384,59 @@ class _Between:
                     ),
                 )
         at = np.asarray(levels)
-        lower = np.clip(
-            np.searchsorted(at, np.asarray(wanted) + _SAME, side="right") - 1, 0, len(at) - 1
-        )
-        self.lower, self.upper = lower, np.minimum(lower + 1, len(at) - 1)
-        # On a level, its own value is taken to the bit.
-        on = [
-            abs(at[k] - q) <= _SAME or k == len(at) - 1 for k, q in zip(lower, wanted, strict=True)
-        ]
-        self.share = np.array(
-            [
-                0.0 if same else (z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))
-                for k, q, same in zip(lower, wanted, on, strict=True)
-            ]
-        )
+        last = len(at) - 1
+        beyond = np.searchsorted(at, np.asarray(quantiles) + _SAME_PROBABILITY, side="right")
+        self.lower = np.clip(beyond - 1, 0, last)
+        self.upper = np.minimum(self.lower + 1, last)
+        self.share = np.zeros(len(quantiles))  # of the way from the lower to the upper level
+        z = statistics.NormalDist().inv_cdf
+        for place, (k, q) in enumerate(zip(self.lower, quantiles, strict=True)):
+            # A quantile on a level takes the level's value to the bit.
+            if abs(at[k] - q) > _SAME_PROBABILITY and k < last:
+                self.share[place] = (z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """``[..., Q]`` from values at the levels, ``[..., K]``, which ascend."""
         low = values[..., self.lower]
         high = values[..., self.upper]
-        # Rounding must not lift one beyond the level above.
+        # Rounding must not lift a value beyond the level above.
         return np.minimum(low + self.share * (high - low), high)
 
 
 def _passes(lengths: np.ndarray, horizon: int) -> Iterator[np.ndarray]:
-    """Rows that go through the network together, the longest first; fours of passes, that all
-    threads have as many.
-    """
+    """Rows that pass the network together, the longest first."""
     total = int((lengths + horizon).sum())
-    number = (
-        4 * -(-total // (4 * _PASS_STEPS))
-        if total > 4 * _LEAST_STEPS
-        else max(-(-total // _LEAST_STEPS), 1)
-    )
+    if total > 4 * _LEAST_STEPS:
+        # A multiple of four passes keeps two or four threads equally busy.
+        n_passes = 4 * _ceil_div(total, 4 * _PASS_STEPS)
+    else:
+        n_passes = max(_ceil_div(total, _LEAST_STEPS), 1)
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
     first = 0
     while first < len(order):
         longest = int(ordered[first])
-        alike = int(np.searchsorted(-ordered, -_LEAST_SHARE * longest, side="right")) - first
-        few = _MIXED_STEPS // (longest + horizon)
-        most = -(-total // (number * (longest + horizon)))
-        count = min(max(alike, few, 1), most)
+        row_steps = longest + horizon
+        n_similar = int(np.searchsorted(-ordered, -_LEAST_SHARE * longest, side="right")) - first
+        n_mixed = _MIXED_STEPS // row_steps
+        most = _ceil_div(total, n_passes * row_steps)
+        count = min(max(n_similar, n_mixed, 1), most)
         yield order[first : first + count]
         first += count
+
+
+def _ceil_div(total: int, size: int) -> int:
+    """The quotient rounded up."""
+    return -(-total // size)
 
 
 def _in_threads(
     work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray], n_threads: int
 ) -> None:
-    """Do the work on each part. Threads with parts of their own wait for none; those that torch
-    would put into one part wait for one another at each of its steps, which is slow where something
-    else is running.
+    """Do the work on each part, one thread a part.
+
+    Torch would put all threads into one part, where they wait for one another at each step. That is
+    slow where other processes run.
     """
     from tsattn.limits import IN_SINGLE, limit_threads
 
@@ -467,10 +466,10 @@ def _network(weights: object) -> ZeroNetwork:
     if isinstance(weights, Path):
         return read_network(weights)
     if isinstance(weights, str):
-        # A bare word is a name where it is none of a file or folder; a path has a separator or an
-        # ending.
-        named = Path(weights).name == weights and "." not in weights and not Path(weights).exists()
-        return load_network(weights) if named else read_network(weights)
+        path = Path(weights)
+        # A name has neither a separator nor an ending; a file or folder of the same name wins.
+        is_name = path.name == weights and "." not in weights and not path.exists()
+        return load_network(weights) if is_name else read_network(weights)
     raise TypeError(
         f"weights must be the name of shipped weights such as {SHIPPED!r}, a path, or a network;"
         f" got {type(weights).__name__}"
@@ -478,15 +477,17 @@ def _network(weights: object) -> ZeroNetwork:
 
 
 def without_outliers(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]``, NaN where a value is taken for wrong: a regression would follow it."""
-    series = np.ascontiguousarray(np.moveaxis(x, 2, 1)).reshape(-1, x.shape[1])
-    wrong = find_outliers(torch.from_numpy(series)).numpy()
-    return np.where(np.moveaxis(wrong.reshape(len(x), x.shape[2], -1), 1, 2), np.nan, x)
+    """Windows ``[B, T, C]`` with NaN in place of outliers, which a regression would follow."""
+    n_windows, n_rows, n_channels = x.shape
+    by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
+    series = torch.from_numpy(by_channel.reshape(-1, n_rows))
+    outliers = find_outliers(series).numpy().reshape(n_windows, n_channels, n_rows)
+    return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
 
 def _clean_values(panel: Panel, n_rows: int) -> np.ndarray:
-    """Values of a panel ``[rows, C]``, NaN where one is taken for wrong among so many rows of its
-    series.
+    """Values of a panel ``[rows, C]`` with NaN in place of outliers, in blocks of ``n_rows`` rows
+    from the end of each series.
     """
     values = panel.values.copy()
     for start, stop in itertools.pairwise(panel.starts):
@@ -523,7 +524,7 @@ def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.n
         )
     empty = np.isnan(x[:, -least:]).all(axis=1)
     if empty.any():
-        window, channel = (int(i) for i in np.argwhere(empty)[0])
+        window, channel = np.argwhere(empty)[0].tolist()
         raise ValueError(
             f"windows must have a finite value in each channel, among the last {least} rows; got"
             f" none in window {window}, channel {channel}: give a longer history, or leave it out"
@@ -532,13 +533,13 @@ def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.n
 
 
 def _check_weights(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
-    """Refuse weights that are no numbers, and sizes that no tensor has, before memory is taken for
-    them.
-    """
+    """Refuse weights that are not finite, and sizes that no tensor has, before memory is taken."""
     from tsattn.data.stored import require
 
     for name, tensor in weights.items():
         require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-    largest = max((len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
+    # No size of a network exceeds the number of tensors (its layers) and the tensors' own sizes.
+    tensor_sizes = [size for tensor in weights.values() for size in tensor.shape]
+    largest = max([len(weights), *tensor_sizes])
     for name in _SIZES:
         require(settings.get(name, 1) <= largest, f"{name} = {settings.get(name)} fits no tensor")

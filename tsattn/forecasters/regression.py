@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from tsattn.store import Saved
 
-# Rows that teach boosted trees at most, each a window and one of its steps.
+# Training rows of boosted trees, at most: pairs of a window and one of its steps.
 _TREE_ROWS = 100_000
-# Nodes looked at in one go by trees out of a file.
+# Nodes that saved trees look at together, at most; it bounds memory.
 _NODES_AT_ONCE = 2**22
 
 
@@ -47,8 +47,8 @@ def _ridge() -> Any:
 def _gbm() -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    # Chosen on four development tasks with covariates (docs/log.md, 2026-11-28). Absolute errors,
-    # since large ones of rare days would bend all others.
+    # Chosen on four development tasks with covariates (docs/log.md, 2026-11-28). Squared errors
+    # would let a few rare days decide the forecasts of all others.
     return HistGradientBoostingRegressor(
         loss="absolute_error",
         learning_rate=0.05,
@@ -60,15 +60,14 @@ def _gbm() -> Any:
 
 
 class _Trees:
-    """Boosted trees as arrays, which answer as scikit-learn's own do, to the bit and in any version
-    of it.
+    """Boosted trees as arrays, with the predictions of scikit-learn's trees to the bit.
 
-    There is one forest for all steps, or, in files written before 2026-11-28, one for each of F
-    steps.
+    Arrays do not depend on the version of scikit-learn. One forest predicts all steps; files
+    written before 2026-11-28 have one for each of F steps.
 
     Args:
-        **arrays: Of all nodes one after the other ``feature``, ``left`` and ``right`` (int64; a
-            leaf has itself below it), ``threshold`` and ``value`` (float64); ``roots [F, trees]``
+        **arrays: ``feature``, ``left`` and ``right`` (int64) and ``threshold`` and ``value``
+            (float64) of all nodes, where both children of a leaf are the leaf; ``roots [F, trees]``
             int64 and ``start [F]`` float64.
     """
 
@@ -77,53 +76,60 @@ class _Trees:
 
     @classmethod
     def of(cls, regressor: Any) -> "_Trees":
-        """Those of a ``HistGradientBoostingRegressor`` without categories."""
-        forests = [[tree.nodes for (tree,) in regressor._predictors]]
-        trees = [tree for forest in forests for tree in forest]
+        """The trees of a ``HistGradientBoostingRegressor`` without categories."""
+        trees = [tree.nodes for (tree,) in regressor._predictors]
+        sizes = [len(tree) for tree in trees]
         nodes = np.concatenate(trees)
-        starts = np.cumsum([0, *map(len, trees[:-1])])
-        first = np.repeat(starts, [len(tree) for tree in trees])
-        own = np.arange(len(nodes))
+        roots = np.cumsum([0, *sizes[:-1]])
+        first = np.repeat(roots, sizes)  # children are numbered within a tree
+        numbers = np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
         feature = nodes["feature_idx"].astype(np.int64)
-        left, right = (
-            np.where(leaf, own, first + nodes[side]).astype(np.int64) for side in ("left", "right")
-        )
+        left = np.where(leaf, numbers, first + nodes["left"])
+        right = np.where(leaf, numbers, first + nodes["right"])
         return cls(
             feature=np.where(leaf, 0, feature),
             threshold=nodes["num_threshold"].astype(np.float64),
-            left=left,
-            right=right,
+            left=left.astype(np.int64),
+            right=right.astype(np.int64),
             value=nodes["value"].astype(np.float64),
-            roots=starts.reshape(len(forests), -1).astype(np.int64),
+            roots=roots[None].astype(np.int64),
             start=np.array([regressor._baseline_prediction.item()]),
         )
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """``[n, F]``, or ``[n, 1]`` of one forest, of features ``[n, features]``."""
-        step = max(1, _NODES_AT_ONCE // self.arrays["roots"].shape[1])
-        return np.concatenate(
-            [self._descend(x[first : first + step]) for first in range(0, max(len(x), 1), step)]
-        )
+        """Predictions ``[n, F]``, or ``[n, 1]`` of one forest, from features ``[n, features]``."""
+        n_trees = self.arrays["roots"].shape[1]
+        size = max(1, _NODES_AT_ONCE // n_trees)
+        firsts = range(0, max(len(x), 1), size)
+        return np.concatenate([self._descend(x[first : first + size]) for first in firsts])
 
     def _descend(self, x: np.ndarray) -> np.ndarray:
-        feature, threshold, left, right, value, roots, start = (
-            self.arrays[name] for name in _TREES
-        )
-        answer = np.empty((len(x), len(roots)))
-        rows = np.arange(len(x))
-        for step, forest in enumerate(roots):
-            node = np.repeat(forest[:, None], len(x), axis=1)  # [trees, n]
-            while True:
-                below = np.where(x[rows, feature[node]] <= threshold[node], left[node], right[node])
-                if np.array_equal(below, node):
-                    break
-                node = below
+        value = self.arrays["value"]
+        start = self.arrays["start"]
+        answer = np.empty((len(x), len(start)))
+        for step, roots in enumerate(self.arrays["roots"]):
             total = np.full(len(x), start[step])
-            for each in value[node]:
-                total += each
+            # One tree after the other, as scikit-learn adds them: a sum rounds otherwise.
+            for tree_values in value[self._leaves(x, roots)]:
+                total += tree_values
             answer[:, step] = total
         return answer
+
+    def _leaves(self, x: np.ndarray, roots: np.ndarray) -> np.ndarray:
+        """The leaf that each row reaches in each tree, ``[trees, n]``."""
+        feature = self.arrays["feature"]
+        threshold = self.arrays["threshold"]
+        left = self.arrays["left"]
+        right = self.arrays["right"]
+        rows = np.arange(len(x))
+        node = np.repeat(roots[:, None], len(x), axis=1)
+        while True:
+            goes_left = x[rows, feature[node]] <= threshold[node]
+            child = np.where(goes_left, left[node], right[node])
+            if np.array_equal(child, node):
+                return node
+            node = child
 
     def check(self, n_forests: int, n_features: int) -> None:
         """Refuse arrays that are no trees over so many features, or in which a descent would not
@@ -131,62 +137,79 @@ class _Trees:
         """
         from tsattn.data.stored import require
 
-        require(set(self.arrays) == set(_TREES), "trees lack arrays")
-        feature, _, left, right, value, roots, start = (self.arrays[name] for name in _TREES)
-        own = np.arange(len(feature))
-        for name in _TREES:
-            whole = self.arrays[name].dtype == (
-                np.float64 if name in ("threshold", "value", "start") else np.int64
-            )
-            require(
-                whole and (name in ("roots", "start") or self.arrays[name].shape == own.shape),
-                f"{name} of trees",
-            )
-        require(
-            roots.ndim == 2 and len(roots) == n_forests and start.shape == (n_forests,),
-            "trees of other steps",
-        )
-        require(bool(((feature >= 0) & (feature < n_features)).all()), "trees over other features")
-        require(bool(((roots >= 0) & (roots < len(own))).all()), "trees without roots")
-        for side in (left, right):
-            require(bool(((side >= own) & (side < len(own))).all()), "trees with loops")
-        require(bool(np.isfinite(value).all() and np.isfinite(start).all()), "trees without values")
+        arrays = self.arrays
+        require(set(arrays) == set(_TREE_TYPES), "trees lack arrays")
+        feature = arrays["feature"]
+        roots = arrays["roots"]
+        value = arrays["value"]
+        start = arrays["start"]
+        n_nodes = len(feature)
+        for name, dtype in _TREE_TYPES.items():
+            of_nodes = name not in ("roots", "start")
+            fits = not of_nodes or arrays[name].shape == (n_nodes,)
+            require(arrays[name].dtype == dtype and fits, f"{name} of trees")
+        one_a_step = roots.ndim == 2 and len(roots) == n_forests and start.shape == (n_forests,)
+        require(one_a_step, "trees of other steps")
+        require(_within(feature, 0, n_features), "trees over other features")
+        require(_within(roots, 0, n_nodes), "trees without roots")
+        numbers = np.arange(n_nodes)
+        for side in ("left", "right"):
+            # A child after its parent cannot lead back.
+            require(_within(arrays[side], numbers, n_nodes), "trees with loops")
+        finite = np.isfinite(value).all() and np.isfinite(start).all()
+        require(bool(finite), "trees without values")
+
+
+def _within(numbers: np.ndarray, least: np.ndarray | int, stop: int) -> bool:
+    return bool(((numbers >= least) & (numbers < stop)).all())
 
 
 class _BySteps:
-    """A regressor of one target, cloned for each step, which reads the covariates of that step
+    """A regressor of one target, cloned for each step; a clone reads the covariates of its step
     only.
 
-    The features that all steps read come first; those of the steps follow, ``n_own`` each.
+    The features that all steps read come first; then come ``n_step`` features for each step.
     """
 
-    def __init__(self, regressor: Any, n_shared: int, n_own: int) -> None:
+    def __init__(self, regressor: Any, n_shared: int, n_step: int) -> None:
         self.regressor = regressor
         self.n_shared = n_shared
-        self.n_own = n_own
+        self.n_step = n_step
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> "_BySteps":
-        """Fit one a column of ``y``."""
+        """Fit one clone for each column of ``y``."""
         from sklearn.base import clone
 
-        self.estimators_ = [
-            clone(self.regressor).fit(self._read(x, step), y[:, step]) for step in range(y.shape[1])
-        ]
+        self.estimators_ = []
+        for step in range(y.shape[1]):
+            estimator = clone(self.regressor).fit(self._features(x, step), y[:, step])
+            self.estimators_.append(estimator)
         return self
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """``[n, F]`` of features ``[n, n_shared + F * n_own]``."""
-        return np.stack(
-            [each.predict(self._read(x, step)) for step, each in enumerate(self.estimators_)],
-            axis=1,
-        )
+        """Predictions ``[n, F]`` from features ``[n, n_shared + F * n_step]``."""
+        predictions = [
+            estimator.predict(self._features(x, step))
+            for step, estimator in enumerate(self.estimators_)
+        ]
+        return np.stack(predictions, axis=1)
 
-    def _read(self, x: np.ndarray, step: int) -> np.ndarray:
-        first = self.n_shared + step * self.n_own
-        return np.concatenate([x[:, : self.n_shared], x[:, first : first + self.n_own]], axis=1)
+    def _features(self, x: np.ndarray, step: int) -> np.ndarray:
+        first = self.n_shared + step * self.n_step
+        return np.concatenate([x[:, : self.n_shared], x[:, first : first + self.n_step]], axis=1)
 
 
-_TREES = ("feature", "threshold", "left", "right", "value", "roots", "start")
+_TREE_TYPES = MappingProxyType(
+    {
+        "feature": np.int64,
+        "threshold": np.float64,
+        "left": np.int64,
+        "right": np.int64,
+        "value": np.float64,
+        "roots": np.int64,
+        "start": np.float64,
+    }
+)
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType(
     {"ridge": _ridge, "gbm": _gbm}
 )
@@ -212,13 +235,14 @@ class RegressionFitted(Fitted):
         """The coefficients or trees."""
         import torch
 
+        regressor = self.regressor
         if self.bound["regressor"] == "ridge":
-            arrays = {"coef": self.regressor.coef_.T, "intercept": self.regressor.intercept_}
+            arrays = {"coef": regressor.coef_.T, "intercept": regressor.intercept_}
         else:
-            trees = self.regressor
-            arrays = dict((trees if isinstance(trees, _Trees) else _Trees.of(trees)).arrays)
+            trees = regressor if isinstance(regressor, _Trees) else _Trees.of(regressor)
+            arrays = dict(trees.arrays)
         if self.steps is not None:
-            # Also the mark by which files with one forest a step are told.
+            # Files with one forest a step lack this array.
             layout = [self.bound["horizon"], self.context, *self.steps.cycles]
             arrays["layout"] = np.array(layout, dtype=np.int64)
         return {f"learnt.{name}": torch.as_tensor(array) for name, array in arrays.items()}
@@ -240,15 +264,12 @@ class RegressionFitted(Fitted):
         steps = None
         if layout is not None:
             steps = _step_features(common["panel"].freq, context, horizon, encoder)
-            require(
-                forecaster.regressor == "gbm"
-                and layout.tolist() == [horizon, context, *steps.cycles],
-                "trees of other steps or windows",
-            )
+            fits = layout.tolist() == [horizon, context, *steps.cycles]
+            require(forecaster.regressor == "gbm" and fits, "trees of other steps or windows")
         n_features = context
         if encoder is not None:
-            n_shared, n_own = _sizes(encoder, context)
-            n_features = n_shared + horizon * n_own
+            n_shared, n_step = _sizes(encoder, context)
+            n_features = n_shared + horizon * n_step
         regressor: Any
         if forecaster.regressor != "gbm":
             regressor = _ridge_from(arrays, n_features, horizon)
@@ -269,17 +290,14 @@ def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int)
     ridge = _ridge()
     coef = arrays["coef"]
     intercept = arrays["intercept"]
-    shape = (n_features, horizon)
-    require(
-        coef.shape in (shape, shape[: 1 if horizon == 1 else 2]),
-        f"coefficients of shape {coef.shape}",
-    )
+    shapes = [(n_features, horizon)]
+    if horizon == 1:
+        shapes.append((n_features,))  # some versions of scikit-learn drop the single target
+    require(coef.shape in shapes, f"coefficients of shape {coef.shape}")
     require(intercept.shape == (horizon,), f"intercepts of shape {intercept.shape}")
     for array in (coef, intercept):
-        require(
-            array.dtype == np.float64 and bool(np.isfinite(array).all()),
-            "coefficients are no numbers",
-        )
+        finite = array.dtype == np.float64 and bool(np.isfinite(array).all())
+        require(finite, "coefficients are no numbers")
     ridge.coef_ = coef.T
     ridge.intercept_ = intercept
     ridge.n_features_in_ = n_features
@@ -287,24 +305,24 @@ def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int)
 
 
 class SklearnForecaster(PooledForecaster, PointForecaster):
-    """A regression of scikit-learn on lags: one answer for each step ahead, none fed back (direct
+    """A regression of scikit-learn on lags, which forecasts each step ahead directly (direct
     multi-step).
 
-    Features are the last ``context`` values, targets the next ``horizon``. Windows of all series
-    and channels teach one model; each has its last value taken off and is divided by its standard
-    deviation, so that series of any size, seen or not, share it, and forecasts follow shifts and
-    changes of scale. A constant window forecasts its value.
+    Features are the last ``context`` values, targets the next ``horizon``. One model learns from
+    windows of all series. The last value of a window is subtracted, and the window is divided by
+    its standard deviation, so that series of any size share the model, and forecasts follow shifts
+    and changes of scale. A constant window forecasts its value.
 
     Covariates are features as well: the past columns as lags, the future ones by their mean in the
     context and their values at the steps ahead, with the calendar; the static ones as they are.
     Text becomes indicators.
 
-    A regressor that takes several targets is fitted once; another is fitted once a step, with the
-    future columns of that step alone. ``"gbm"`` is one regressor for all steps: it reads windows
-    and steps in pairs, their features being those of
-    :class:`tsattn.forecasters.step_features.StepFeatures`, with the mean of the window taken off; a
-    step reads future columns up to its own row, and futures that miss some values teach by the
-    others. It forecasts medians. All give points only; wrap one in
+    A regressor that takes several targets is fitted once. Another is fitted once a step, with the
+    future columns of that step alone. ``"gbm"`` is one regressor for all steps. It reads pairs of a
+    window and a step, with the features of
+    :class:`tsattn.forecasters.step_features.StepFeatures`, and subtracts the mean of the window. A
+    step reads future columns up to its own row. A future with missing values is used for its other
+    steps. ``"gbm"`` forecasts medians. All regressors give points only; wrap one in
     :class:`tsattn.evaluate.conformal.SplitConformal` for intervals.
 
     Args:
@@ -351,15 +369,14 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        named = isinstance(regressor, str)
-        if named and regressor not in _REGRESSORS:
+        is_name = isinstance(regressor, str)
+        if is_name and regressor not in _REGRESSORS:
             raise ValueError(
                 f"regressor must be one of {', '.join(_REGRESSORS)} or a regressor of scikit-learn;"
                 f" got {regressor!r}"
             )
-        if not named and not all(
-            hasattr(regressor, each) for each in ("fit", "predict", "get_params")
-        ):
+        methods = ("fit", "predict", "get_params")
+        if not is_name and not all(hasattr(regressor, method) for method in methods):
             raise TypeError(
                 "regressor must have fit, predict and get_params, as scikit-learn's do; got"
                 f" {type(regressor).__name__}"
@@ -395,8 +412,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         from threadpoolctl import threadpool_limits
 
         regressor = self._make(int(generator.integers(2**31)), n_rows, encoder)
-        # Threads of OpenMP spin while they wait for one another: beside other processes two take
-        # far longer than one.
+        # Threads of OpenMP spin while they wait for one another. Where other processes run, two
+        # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
             regressor = regressor.fit(x, y)
         return RegressionFitted(
@@ -416,19 +433,22 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         generator: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[n, features]`` and targets ``[n, F]`` of whole windows."""
-        beside = None
+        covariate_features = None
         if encoder is not None:
             history = CovariateHistory(panel, encoder.columns)
 
-            def beside(ends: np.ndarray) -> np.ndarray:
+            def covariate_features(ends: np.ndarray) -> np.ndarray:
                 return _features(encoder, history.windows(ends, context, self.horizon))
 
-        how: dict[str, Any] = {
-            "context": context,
-            "horizon": self.horizon,
-            "max_windows": self.max_windows,
-        }
-        return training_windows(panel, **how, generator=generator, centre="last", beside=beside)
+        return training_windows(
+            panel,
+            context=context,
+            horizon=self.horizon,
+            max_windows=self.max_windows,
+            generator=generator,
+            centre="last",
+            features=covariate_features,
+        )
 
     def _pairs(
         self,
@@ -437,21 +457,26 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         encoder: CovariateEncoder | None,
         generator: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, int]:
-        """Features ``[n, features]`` and targets ``[n]`` of windows and some of their steps, and
-        how many windows.
+        """Features ``[n, features]`` and targets ``[n]`` of pairs of a window and a step, and the
+        number of windows.
         """
         context = features.context
-        how: dict[str, Any] = {
-            "context": context,
-            "horizon": self.horizon,
-            "max_windows": self.max_windows,
-        }
-        z, future, ends = drawn_windows(panel, **how, generator=generator, centre="mean", gaps=True)
-        every = np.tile(np.arange(self.horizon), (len(z), 1))
+        z, future, ends = drawn_windows(
+            panel,
+            context=context,
+            horizon=self.horizon,
+            max_windows=self.max_windows,
+            generator=generator,
+            centre="mean",
+            gaps=True,
+        )
+        steps = np.tile(np.arange(self.horizon), (len(z), 1))
         n_steps = int(np.clip(_TREE_ROWS // len(z), 1, self.horizon))
-        steps = generator.permuted(every, axis=1)[:, :n_steps] if n_steps < self.horizon else every
+        if n_steps < self.horizon:
+            steps = generator.permuted(steps, axis=1)[:, :n_steps]
         history = None if encoder is None else CovariateHistory(panel, encoder.columns)
-        size = chunk_size(context if history is None else history.width(context, self.horizon))
+        width = context if history is None else history.width(context, self.horizon)
+        size = chunk_size(width)
         rows = []
         targets = []
         for first in range(0, len(z), size):
@@ -460,13 +485,13 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             if history is not None and encoder is not None:
                 parts = encoder.parts(history.windows(ends[part], context, self.horizon))
             target = np.take_along_axis(future[part], steps[part], axis=1).ravel()
-            known = ~np.isnan(target)
-            rows.append(features.rows(z[part], parts, steps[part])[known])
-            targets.append(target[known])
+            observed = ~np.isnan(target)
+            rows.append(features.rows(z[part], parts, steps[part])[observed])
+            targets.append(target[observed])
         return np.concatenate(rows), np.concatenate(targets), len(z)
 
     covariate_columns = property(
-        attrgetter("schema.columns"), doc="What the next fit reads beside the target."
+        attrgetter("schema.columns"), doc="Covariates that the next fit reads."
     )
 
     def _make(self, seed: int, context: int, encoder: CovariateEncoder | None) -> Any:
@@ -474,18 +499,16 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         from sklearn.multioutput import MultiOutputRegressor
         from sklearn.utils import get_tags
 
-        regressor = (
-            _REGRESSORS[self.regressor]()
-            if isinstance(self.regressor, str)
-            else clone(self.regressor)
-        )
-        params = regressor.get_params()
-        open_seeds = [
-            each
-            for each in params
-            if each.split("__")[-1] == "random_state" and params[each] is None
-        ]
-        regressor.set_params(**dict.fromkeys(open_seeds, seed))
+        if isinstance(self.regressor, str):
+            regressor = _REGRESSORS[self.regressor]()
+        else:
+            regressor = clone(self.regressor)
+        # Seeds of nested estimators, as of a pipeline's last step, end in the same name.
+        seeds = {}
+        for name, value in regressor.get_params().items():
+            if value is None and name.split("__")[-1] == "random_state":
+                seeds[name] = seed
+        regressor.set_params(**seeds)
         if self.regressor == "gbm" or get_tags(regressor).target_tags.multi_output:
             return regressor
         if encoder is not None:
@@ -503,62 +526,63 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         n_windows, context, n_channels = x.shape
         if not x.size:
             return np.zeros((n_windows, self.horizon, n_channels))
-        if self.steps_ is not None:
-            return self._points_of_pairs(self.steps_, x, covariates)
-        z, level, spread = standardise(x, centre="last")
-        flat = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
-        if self.encoder_ is not None and covariates is not None:
-            covariates = covariates.lengthened(context)
-            more = _features(self.encoder_, covariates)
-            flat = np.concatenate([flat, np.repeat(more, n_channels, axis=0)], axis=1)
-        answer = np.asarray(self.regressor_.predict(flat), dtype=np.float64)
-        point = level + spread * answer.reshape(n_windows, n_channels, self.horizon).swapaxes(1, 2)
+        # Channels are independent: each is a window for itself, with the covariates of its window.
+        series = x.swapaxes(1, 2).reshape(n_windows * n_channels, context)
         if covariates is not None:
-            point[np.isnan(covariates.known[:, context:]).any(axis=2)] = np.nan
-        return point
+            covariates = covariates.of(np.repeat(np.arange(n_windows), n_channels))
+            covariates = covariates.lengthened(context)
+        if self.steps_ is None:
+            point = self._points_of_windows(series, covariates)
+        else:
+            point = self._points_of_pairs(self.steps_, series, covariates)
+        if covariates is not None:
+            future = covariates.known[:, context:]
+            point[np.isnan(future).any(axis=2)] = np.nan
+        return point.reshape(n_windows, n_channels, self.horizon).swapaxes(1, 2)
+
+    def _points_of_windows(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
+        """Points ``[B, F]`` of windows ``[B, T]`` by a regressor that reads whole windows."""
+        z, level, spread = standardise(x, centre="last")
+        rows = z
+        if self.encoder_ is not None and covariates is not None:
+            rows = np.concatenate([z, _features(self.encoder_, covariates)], axis=1)
+        answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
+        return level + spread * answer.reshape(len(x), self.horizon)
 
     def _points_of_pairs(
         self, features: StepFeatures, x: np.ndarray, covariates: CovariateWindows | None
     ) -> np.ndarray:
-        """Points ``[B, F, C]`` of trees that read windows and steps in pairs."""
-        n_windows, context, n_channels = x.shape
-        covariates = None if covariates is None else covariates.lengthened(context)
-        point = np.empty((n_windows, self.horizon, n_channels))
-        size = max(1, chunk_size(self.horizon * n_channels * features.width))
-        for first in range(0, n_windows, size):
+        """Points ``[B, F]`` of windows ``[B, T]`` by trees that read pairs of a window and a
+        step.
+        """
+        point = np.empty((len(x), self.horizon))
+        size = max(1, chunk_size(self.horizon * features.width))
+        for first in range(0, len(x), size):
             part = slice(first, first + size)
             z, level, spread = standardise(x[part], centre="mean")
-            flat = z.swapaxes(1, 2).reshape(-1, context)
             parts: Mapping[str, np.ndarray] = {}
             if self.encoder_ is not None and covariates is not None:
-                found = self.encoder_.parts(covariates.of(part))
-                parts = {
-                    name: np.repeat(values, n_channels, axis=0) for name, values in found.items()
-                }
-            steps = np.tile(np.arange(self.horizon), (len(flat), 1))
-            answer = np.asarray(
-                self.regressor_.predict(features.rows(flat, parts, steps)), dtype=np.float64
-            )
-            point[part] = level + spread * answer.reshape(-1, n_channels, self.horizon).swapaxes(
-                1, 2
-            )
-        if covariates is not None:
-            point[np.isnan(covariates.known[:, context:]).any(axis=2)] = np.nan
+                parts = self.encoder_.parts(covariates.of(part))
+            steps = np.tile(np.arange(self.horizon), (len(z), 1))
+            rows = features.rows(z, parts, steps)
+            answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
+            point[part] = level + spread * answer.reshape(len(z), self.horizon)
         return point
 
 
 def _seasons(freq: str | int) -> tuple[int, ...]:
-    """Rows of a week and of a day, or of the season that a frequency has otherwise; the longest
-    first.
-    """
+    """Rows of a week and of a day, the longest first; else of the usual season, if any."""
+    cycles = calendar_cycles(freq)
+    if cycles:
+        return cycles
     season = season_length(freq)
-    return calendar_cycles(freq) or ((season,) if season > 1 else ())
+    return (season,) if season > 1 else ()
 
 
 def _step_features(
     freq: str | int, context: int, horizon: int, encoder: CovariateEncoder | None
 ) -> StepFeatures:
-    """What trees read of windows of a frequency."""
+    """The features that trees read from windows of a frequency."""
     cycles = tuple(cycle for cycle in _seasons(freq) if cycle <= context)
     if encoder is None:
         return StepFeatures(context, horizon, cycles)
@@ -573,7 +597,10 @@ def _step_features(
 def _sizes(encoder: CovariateEncoder, context: int) -> tuple[int, int]:
     """Features that all steps read, lags among them, and those of one step."""
     sizes = encoder.sizes
-    return context * (1 + sizes["n_past"]) + sizes["n_known"] + sizes["n_static"], sizes["n_known"]
+    n_step = sizes["n_known"]
+    n_lags = context * (1 + sizes["n_past"])  # of the target and of the past columns
+    n_shared = n_lags + n_step + sizes["n_static"]  # future columns by their means
+    return n_shared, n_step
 
 
 def _features(encoder: CovariateEncoder, windows: CovariateWindows) -> np.ndarray:
@@ -582,12 +609,15 @@ def _features(encoder: CovariateEncoder, windows: CovariateWindows) -> np.ndarra
     """
     parts = encoder.parts(windows)
     context = windows.past.shape[1]
-    n = len(windows.static)
-    found = [parts["past"].reshape(n, -1)] if "past" in parts else []
+    n_windows = len(windows.static)
+    features = []
+    if "past" in parts:
+        features.append(parts["past"].reshape(n_windows, -1))
     if "known" in parts:
-        found.append(parts["known"][:, :context].mean(axis=1))
+        features.append(parts["known"][:, :context].mean(axis=1))
     if "static" in parts:
-        found.append(parts["static"])
+        features.append(parts["static"])
     if "known" in parts:
-        found.append(np.nan_to_num(parts["known"][:, context:]).reshape(n, -1))
-    return np.concatenate(found, axis=1).astype(np.float64)
+        ahead = np.nan_to_num(parts["known"][:, context:])  # forecasts of such steps become NaN
+        features.append(ahead.reshape(n_windows, -1))
+    return np.concatenate(features, axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The classical models of statsforecast, compiled, and those for intermittent demand."""
+"""Classical models of statsforecast, which are compiled, and models for intermittent demand."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -18,11 +18,14 @@ from tsattn.forecasters.pooled import standardise
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# Largest value of a window as a model reads it: some of the optimisers' bounds and tolerances are
-# absolute.
-_SIZE = 1000.0
-# Smoothing constants among which TSB chooses, for the demand and for its probability.
-_CONSTANTS = (0.05, 0.1, 0.2, 0.3)
+# Largest value of a scaled window. Some bounds and tolerances of the optimisers are absolute.
+_LARGEST_VALUE = 1000.0
+# Smoothing constants that TSB chooses from, for the demand and for its probability.
+_TSB_CONSTANTS = (0.05, 0.1, 0.2, 0.3)
+# Confidence in percent of the bounds that a standard error is computed from.
+_BOUND_CONFIDENCE = 95
+# First residuals of the theta models, which depend on the starting value.
+_STARTING_RESIDUALS = 3
 # Models, and the rows that a window needs at least.
 _MODELS = MappingProxyType(
     {
@@ -40,21 +43,21 @@ _INTERMITTENT = ("croston", "tsb", "adida")
 
 
 def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
-    """Mean, and the standard error that the bounds of one level tell."""
-    found = model.forecast(y=y, h=steps, level=[95] if with_errors else None)
+    """Mean, and the standard error that follows from normal bounds."""
     if not with_errors:
-        return found["mean"], None
-    width = np.asarray(found["hi-95"], dtype=np.float64) - np.asarray(
-        found["lo-95"], dtype=np.float64
-    )
-    return found["mean"], width / (2 * NormalDist().inv_cdf(0.975))
+        return model.forecast(y=y, h=steps)["mean"], None
+    forecast = model.forecast(y=y, h=steps, level=[_BOUND_CONFIDENCE])
+    lower = np.asarray(forecast[f"lo-{_BOUND_CONFIDENCE}"], dtype=np.float64)
+    upper = np.asarray(forecast[f"hi-{_BOUND_CONFIDENCE}"], dtype=np.float64)
+    z = NormalDist().inv_cdf(0.5 + _BOUND_CONFIDENCE / 200)
+    return forecast["mean"], (upper - lower) / (2 * z)
 
 
 def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
     """Mean, and the standard error of its exponential smoothing.
 
-    The library draws its bounds, 200 paths with a fixed seed, and where seasons are added, counts
-    them as noise.
+    The bounds of the library are not used: they come from 200 random paths, and count additive
+    seasons as noise.
     """
     fitted = model.fit(y)
     mean = fitted.predict(steps)["mean"]
@@ -65,40 +68,56 @@ def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answe
     factor = np.ones(steps)
     if facts.get("decompose", False):
         seasons = np.asarray(facts["seas_forecast"]["mean"])
-        past, ahead = (
-            seasons[np.arange(a, b) % len(seasons)] for a, b in ((-len(y), 0), (0, steps))
-        )
-        additive = facts["decomposition_type"] == "additive"
-        residuals, factor = (residuals - past, factor) if additive else (residuals / past, ahead)
-    # The first residuals tell how the level was started.
-    spread = np.std(residuals[3:] if len(residuals) > 4 else residuals, ddof=1)
-    return mean, spread * factor * np.sqrt(1 + np.arange(steps) * facts["par"]["alpha"] ** 2)
+        past_seasons = seasons[np.arange(-len(y), 0) % len(seasons)]
+        if facts["decomposition_type"] == "additive":
+            residuals = residuals - past_seasons
+        else:
+            residuals = residuals / past_seasons
+            factor = seasons[np.arange(steps) % len(seasons)]
+    # Two residuals at least are needed for a deviation.
+    if len(residuals) > _STARTING_RESIDUALS + 1:
+        residuals = residuals[_STARTING_RESIDUALS:]
+    spread = np.std(residuals, ddof=1)
+    # The variance of simple exponential smoothing grows by alpha squared a step.
+    growth = np.sqrt(1 + np.arange(steps) * facts["par"]["alpha"] ** 2)
+    return mean, spread * factor * growth
 
 
-def _of_demand(found: dict[str, np.ndarray], y: np.ndarray) -> Answer:
-    """Mean, and where one-step forecasts of the window are there, the root of their mean squared
-    error.
+def _of_demand(forecast: dict[str, np.ndarray], y: np.ndarray) -> Answer:
+    """Mean, and the root mean squared error of the one-step forecasts of the window, if there are
+    some.
     """
-    if "fitted" not in found:
-        return found["mean"], None
-    gaps = y - found["fitted"]
-    gaps = gaps[np.isfinite(gaps)]
-    return found["mean"], np.full(
-        len(found["mean"]), np.sqrt(np.mean(gaps**2)) if len(gaps) else y.std()
-    )
+    mean = forecast["mean"]
+    if "fitted" not in forecast:
+        return mean, None
+    errors = y - forecast["fitted"]
+    errors = errors[np.isfinite(errors)]
+    error = np.sqrt(np.mean(errors**2)) if len(errors) else y.std()
+    return mean, np.full(len(mean), error)
+
+
+def _of_tsb(y: np.ndarray, steps: int) -> Answer:
+    """The forecast of TSB with the constants that fit the window best."""
+    from statsforecast import models
+
+    forecasts = []
+    for demand in _TSB_CONSTANTS:
+        for probability in _TSB_CONSTANTS:
+            model = models.TSB(demand, probability)
+            forecasts.append(model.forecast(y=y, h=steps, fitted=True))
+    losses = [np.nansum((y - forecast["fitted"]) ** 2) for forecast in forecasts]
+    best = forecasts[losses.index(min(losses))]
+    return _of_demand(best, y)
 
 
 def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
-    """What the model of a name says of the steps after values ``[T]``."""
+    """The forecast of a model, by its name, for the steps after values ``[T]``."""
     from statsforecast import models
 
     if name == "ets":
-        return _with_bounds(
-            models.AutoETS(season, "AAA" if season > 1 else "AAN", damped=True),
-            y,
-            steps,
-            with_errors,
-        )
+        form = "AAA" if season > 1 else "AAN"
+        ets = models.AutoETS(season, form, damped=True)
+        return _with_bounds(ets, y, steps, with_errors)
     if name == "auto_ets":
         return _with_bounds(models.AutoETS(season), y, steps, with_errors)
     if name == "auto_arima":
@@ -108,9 +127,7 @@ def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: b
     if name == "dynamic_theta":
         return _of_theta(models.DynamicOptimizedTheta(season), y, steps, with_errors)
     if name == "tsb":
-        made = [models.TSB(demand, share) for demand in _CONSTANTS for share in _CONSTANTS]
-        tried = (each.forecast(y=y, h=steps, fitted=True) for each in made)
-        return _of_demand(min(tried, key=lambda found: np.nansum((y - found["fitted"]) ** 2)), y)
+        return _of_tsb(y, steps)
     model = models.ADIDA() if name == "adida" else models.CrostonOptimized()
     return _of_demand(model.forecast(y=y, h=steps, fitted=with_errors), y)
 
@@ -211,17 +228,22 @@ class StatsforecastForecaster(LocalForecaster):
     def _seasonal_rows(self, season: int) -> int:
         if self.model in _INTERMITTENT:
             return 1
-        # The seasons of exponential smoothing are parameters, and two rows more must be there than
-        # parameters.
-        return max(2 * season, season + 8, 12) if self.model == "ets" else 2 * season
+        if self.model == "ets":
+            # The seasons of exponential smoothing are parameters; two rows more than parameters
+            # are needed.
+            return max(2 * season, season + 8, 12)
+        return 2 * season
 
     def _least_rows(self, season: int) -> int:
         return _MODELS[self.model]
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-        spread = standardise(y[None, :, None], centre="last")[2].item()
-        size = np.abs(y).max() / _SIZE if spread > 0 else 0.0
-        return (y / size if size > 0 else y), 0.0, size
+        spread = standardise(y[None], centre="last")[2].item()
+        size = np.abs(y).max() / _LARGEST_VALUE if spread > 0 else 0.0
+        if size == 0:
+            return y, 0.0, 0.0
+        # The mean stays: models may multiply, and demand must not become negative.
+        return y / size, 0.0, size
 
     def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
         mean, errors = _estimated(self.model, y, self.horizon, season, with_errors)
@@ -237,8 +259,9 @@ class StatsforecastForecaster(LocalForecaster):
         if self.model in _INTERMITTENT and (panel.values < 0).any():
             row = int(np.argmax(panel.values[:, 0] < 0))
             n = int(np.searchsorted(panel.starts, row, side="right")) - 1
+            label = panel.series_label(n)
             raise ValueError(
-                f"{self.alias_} forecasts demand, which is at least 0; {panel.series_label(n)} has"
+                f"{self.alias_} forecasts demand, which is at least 0; {label} has"
                 f" {panel.values[row, 0]:g}: take another model, such as 'theta'"
             )
         return panel
@@ -247,11 +270,13 @@ class StatsforecastForecaster(LocalForecaster):
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
         point, bounds = super()._forecast(x, quantiles, covariates)
-        return point, np.maximum(bounds, 0.0) if self.model in _INTERMITTENT else bounds
+        if self.model in _INTERMITTENT:
+            bounds = np.maximum(bounds, 0.0)
+        return point, bounds
 
 
-def _require_package(who: str) -> None:
+def _require_package(subject: str) -> None:
     if find_spec("statsforecast") is None:
         raise ImportError(
-            f"{who} needs statsforecast; install it with: pip install 'tsattn[classical]'"
+            f"{subject} needs statsforecast; install it with: pip install 'tsattn[classical]'"
         )
