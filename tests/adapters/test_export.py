@@ -371,7 +371,7 @@ def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, ca
     session, run = served(tmp_path / "model.onnx")
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("windows", "tensor(float)", ["batch", 24, 1])
-    assert (made.name, made.type, made.shape) == ("points", "tensor(float)", ["batch", 4, 2])
+    assert (made.name, made.type, made.shape) == ("points", "tensor(float)", ["batch", 4, 1])
     assert_refused_windows_are_nan(run, model)
     for name in ("model.onnx", "model.pt2"):
         found = re.findall(

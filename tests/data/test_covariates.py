@@ -572,4 +572,6 @@ def test_one_kind_of_network_reads_covariates_as_the_guide_says():
         "linear": 0,
     }
     guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
-    assert '`AttentionForecaster` with the default `architecture="encoder"` does' in guide
+    assert (
+        '`AttentionForecaster` with the default `architecture="encoder"` also read columns' in guide
+    )

@@ -355,7 +355,7 @@ BAD_LONG = {
     ),
     "day or month first": (
         lambda df: df.assign(ds=["01/02/2024"] * 20),
-        r"column 'ds': '01/02/2024' in row 0 .*can be read day first or month first; pass datetimes",
+        r"column 'ds': '01/02/2024' in row 0 .*can be read day first or month first; write them as 2024-01-31",
     ),
     "missing id": (
         lambda df: spoil(df, 13, unique_id=None),

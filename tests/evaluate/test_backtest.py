@@ -552,7 +552,7 @@ def test_a_name_or_a_class_is_no_forecaster(given, message):
 def test_a_share_is_no_level(level):
     wrong = {float(each) for each in np.atleast_1d(level)} - {80.0}
     told = (
-        rf"level is in percent, .*: 80 means 80%, .*; got {min(wrong)}: write"
+        rf"level is in percent, .*: 80 means 80%; got {min(wrong)}: write"
         rf" level={100 * min(wrong):g}$"
     )
     fitted = SplitConformal(Naive(2), n_windows=9).fit(wide_frame())

@@ -820,7 +820,7 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
     readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
     whole = [reading for reading in readings if reading.notna().all()]
     if len(whole) > 1 and not whole[0].equals(whole[1]):
-        expected = [] if candidates is None else candidates
+        expected: Any = [] if candidates is None else candidates
         n_matches = [reading.isin(expected).sum() for reading in whole]
         if n_matches[0] != n_matches[1]:
             return whole[int(np.argmax(n_matches))]

@@ -393,7 +393,8 @@ class AdaptiveFitted(ConformalFitted):
     @classmethod
     def restored(cls, forecaster: "SplitConformal", saved: Saved, **common: Any) -> Self:
         """As :class:`ConformalFitted`, with the levels where they were."""
-        assert isinstance(forecaster, AdaptiveConformal)
+        if not isinstance(forecaster, AdaptiveConformal):
+            raise TypeError(f"levels in motion belong to AdaptiveConformal; got {forecaster!r}")
         fixed = ConformalFitted.restored(forecaster, saved, **common)
         adaptive = forecaster._adaptive(fixed.intervals)
         adaptive.alphas = saved.numbers("learnt.alphas", adaptive.alphas.shape)
