@@ -264,7 +264,7 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
         )
     scatter = products[:, :length]
     targets = products[:, length:]
-    penalty = _RIDGE * scatter.trace() / length
+    penalty = float(_RIDGE * scatter.trace() / length)
     if not penalty > 0:
         # The table is constant. Any penalty then gives the map that forecasts the level.
         penalty = 1.0

@@ -290,7 +290,7 @@ def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int)
     ridge = _ridge()
     coef = arrays["coef"]
     intercept = arrays["intercept"]
-    shapes = [(n_features, horizon)]
+    shapes: list[tuple[int, ...]] = [(n_features, horizon)]
     if horizon == 1:
         shapes.append((n_features,))  # some versions of scikit-learn drop the single target
     require(coef.shape in shapes, f"coefficients of shape {coef.shape}")
