@@ -171,7 +171,7 @@ class Dataset:
 
     Args:
         card: Description of the data set.
-        panel: One series of ``[rows, C]`` values, float64, exactly the decimals of the file.
+        panel: A series for each target column, float64, exactly the decimals of the file.
         split: The published training, validation and test rows.
         path: The file that was read.
         stamps: The file's own stamps, ``[rows]``. They differ from ``panel.times`` only where the

@@ -286,7 +286,7 @@ def from_long(
             inserted as NaN.
 
     Returns:
-        The panel: N series, one channel.
+        The panel: N series.
 
     Raises:
         TypeError: If ``df`` is no DataFrame, or its time column holds no stamps.
@@ -341,11 +341,11 @@ def from_wide(
             called date, ds, timestamp, time or datetime, the only one of datetimes, or the only one
             whose text or numbers read as stamps; else the index, as integers or text. A column of
             numbers that an index became in a file is left out, with a warning.
-        schema: What its columns are; covariates are no channels.
+        schema: What its columns are; covariates are no series.
         freq, missing: As in :func:`from_long`.
 
     Returns:
-        The panel: one series, C channels.
+        The panel: a series for each value column, aligned.
 
     Raises:
         TypeError: As :func:`from_long`.

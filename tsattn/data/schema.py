@@ -49,7 +49,7 @@ class Schema(Settings):
             :func:`tsattn.special_days`; both for steps of a day or less, with the days before and
             after.
 
-    The past, future and static columns of a wide table are no channels, but belong to all of them.
+    The past and future columns of a wide table are no series; all series share them.
     A forecaster that reads no covariates leaves these columns and the calendar unread.
 
     Raises:

@@ -211,7 +211,7 @@ class BacktestResult:
         """Every forecast beside the truth, always long: id, time, ``cutoff`` (last stamp used), y,
         models.
 
-        The names of a long frame stay; a wide frame becomes ``unique_id`` (its channels), ``ds``
+        The names of a long frame stay; a wide frame becomes ``unique_id`` (its columns), ``ds``
         and ``y``. Rows are sorted by id, cutoff and time. Truths that were missing stay missing.
 
         Raises:
@@ -300,7 +300,7 @@ def backtest(
     Args:
         forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
             each reads the covariates that it declares, if any.
-        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no channels of a
+        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no series of a
             wide frame for any.
         n_windows: Windows a series; default 1.
         step_size: Rows between cutoffs.
