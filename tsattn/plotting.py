@@ -298,7 +298,7 @@ def plot_attention(
 
     Args:
         weights: Weight of each key patch for each query patch, ``[L, L]``: one layer, series,
-            channel and head of :meth:`tsattn.AttentionForecaster.attention_maps`.
+            and head of :meth:`tsattn.AttentionForecaster.attention_maps`.
         block_sizes: Patches per block at each level, coarse to fine, as in
             ``summary_["block_sizes"]``. The finest blocks have the thinnest outlines.
         offset: Shift of the block grid in patches.

@@ -48,7 +48,7 @@ def draw(folder: Path) -> None:
     save_plot(
         plot_scores(result, title="MAE over all cutoffs, standardised"), folder / "scores.png"
     )
-    weights = model.attention_maps(known)[0, 0, 0, 0]
+    weights = model.attention_maps(known)[0, 0, 0]
     summary = model.summary_
     title = f"first layer, first head: ranks {summary['ranks']}, blocks {summary['block_sizes']}"
     save_plot(
