@@ -297,7 +297,7 @@ def plot_attention(
     """Draw one attention map and the outlines of the blocks of its levels.
 
     Args:
-        weights: Weight of each key patch for each query patch, ``[L, L]``: one layer, series,
+        weights: Weight of each key patch for each query patch, ``[L, L]``: one layer, series
             and head of :meth:`tsattn.AttentionForecaster.attention_maps`.
         block_sizes: Patches per block at each level, coarse to fine, as in
             ``summary_["block_sizes"]``. The finest blocks have the thinnest outlines.
