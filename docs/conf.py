@@ -36,6 +36,8 @@ autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+# What a fit learns is a property, which has an entry of its own.
+napoleon_use_ivar = True
 napoleon_custom_sections = [("Cost", "notes_style")]
 
 # Examples in docstrings lean on the names of their own module, and the reference is one page: it
@@ -58,6 +60,10 @@ _INSIDES = (
     "tsattn.data.calendar.parse_freq",
     "tsattn.data.columns._Interchange",
     "tsattn.data.columns._ToPandas",
+    "tsattn.distributed._Item",
+    "tsattn.distributed._Result",
+    "tsattn.forecasters.auto.AutoFitted",
+    "tsattn.forecasters.pretrained.PretrainedFitted",
     "tsattn.data.columns.as_frame",
     "tsattn.data.cycles.CYCLES",
     "tsattn.distributed._R",
