@@ -247,7 +247,7 @@ def test_windows_are_answered_alike_in_any_chunk(monkeypatch):
     panel = to_panel(three())
     x = np.stack([panel.grouped().values[end - 12 : end] for end in range(12, 60)])
     whole = model.predict_windows(x)[0]
-    monkeypatch.setattr("tsattn.forecasters.fitted._CHUNK", 7)
+    monkeypatch.setattr("tsattn.forecasters.fitted._PASS_SEQUENCES", 7)
     # Products are rounded by the size of a chunk.
     np.testing.assert_allclose(
         model.predict_windows(x)[0], whole, rtol=1e-5, atol=1e-5 * np.abs(whole).max()

@@ -187,7 +187,7 @@ def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     windows = waves()
     model = regressor().fit(windows[:, :24], windows[:, 24:])
     whole = model.predict(windows[:, :24])
-    monkeypatch.setattr("tsattn.forecasters.fitted._CHUNK", 7)
+    monkeypatch.setattr("tsattn.forecasters.fitted._PASS_SEQUENCES", 7)
     np.testing.assert_allclose(model.predict(windows[:, :24]), whole, rtol=1e-12)
 
 
