@@ -9,6 +9,7 @@ CONFORMAL = "tests/evaluate/test_conformal.py"
 BASELINES = "tests/forecasters/test_naive.py"
 WINDOWS = "tests/data/test_windows.py"
 FRAMES = "tests/data/test_frames.py"
+CLOSED = "tests/data/test_closed.py"
 FITTING = "tests/forecasters/test_fitting.py"
 PRETRAINED = "tests/forecasters/test_pretrained.py"
 RECURSIVE = "tests/forecasters/test_recursive.py"
@@ -34,8 +35,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        'if missing == "error":\n            _refuse_gap',
-        'if missing == "mask":\n            _refuse_gap',
+        "if not holidays:\n                _refuse_gap",
+        "if holidays:\n                _refuse_gap",
         FRAMES,
     ),
     Mutant(
@@ -100,7 +101,29 @@ MUTANTS = [
         ODD,
     ),
     Mutant(
-        "tsattn/data/frames.py", 'freq = abs(df.index.step)\n        unit = "integer"', "pass", ODD
+        "tsattn/data/frames.py",
+        'rules = replace(rules, freq=abs(df.index.step))\n        unit = "integer"',
+        "pass",
+        ODD,
+    ),
+    Mutant(
+        "tsattn/data/grid.py",
+        "few_strays = n_stray <= min(",
+        "few_strays = n_stray <= max(",
+        CLOSED,
+    ),
+    Mutant("tsattn/data/grid.py", "_OPEN_SHARE = 0.25", "_OPEN_SHARE = 0.0", CLOSED),
+    Mutant(
+        "tsattn/data/tables.py",
+        "return bool(ends_day[before].all() and last_of_day(previous, grid).all())",
+        "return True",
+        CLOSED,
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "is_fixed = rules.fitted or (",
+        "is_fixed = rules.gaps == 'no' or (",
+        CLOSED,
     ),
     Mutant("tsattn/data/files.py", "if _DATE.match(first):", "if not first:", FILES),
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
@@ -193,8 +216,8 @@ MUTANTS = [
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
-        "freq = self.panel_.freq if fitted else None",
-        "freq = None",
+        "freq = self.panel_.freq\n",
+        "freq = None\n",
         FORECASTER,
     ),
     # backtests and rolling evaluation

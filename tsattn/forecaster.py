@@ -669,8 +669,13 @@ class Forecaster(ABC):
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
         if not isinstance(data, Panel):
-            freq = self.panel_.freq if fitted else None
-            data = to_panel(data, self.schema, freq=freq, missing=self.default_missing)
+            schema = self.schema
+            freq = None
+            if fitted:
+                freq = self.panel_.freq
+                # Closed hours that the fit has found count, not those of the new rows.
+                schema = schema.changed(freq=None)
+            data = to_panel(data, schema, freq=freq, missing=self.default_missing)
         panel = data.keep(columns)
         if fitted and panel.freq != self.panel_.freq:
             raise ValueError(

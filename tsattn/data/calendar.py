@@ -1,16 +1,15 @@
 """Functions that read or infer a frequency, check stamps against it and continue them.
 
-A frequency is a :class:`Grid`: stamps become whole positions on it (:func:`locate`) and positions
-become stamps (:func:`stamps_at`), both for whole arrays. Days and longer steps are counted on the
-wall clock, so that a daily series in a time zone keeps its hour when clocks change; steps below a
-day are counted in elapsed time.
+A frequency is a :class:`tsattn.data.grid.Grid`: stamps become whole positions on it
+(:func:`locate`) and positions become stamps (:func:`stamps_at`), both for whole arrays. Days,
+longer steps and opening hours are counted on the wall clock, so that a daily series in a time zone
+keeps its hour when clocks change; other steps below a day are counted in elapsed time.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
 
@@ -18,22 +17,41 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.data.grid import (
+    DAY_NANOSECONDS,
+    FIRST_WEEKDAY,
+    MONTHS,
+    UNIT_MONTHS,
+    WEEKDAYS,
+    Grid,
+    find_month_days,
+    find_opening_hours,
+    find_quarters,
+    parse_pattern,
+    pattern_clock,
+    pattern_count,
+    pattern_cycles,
+    pattern_season,
+)
 
-_DAY_NANOSECONDS = 86_400_000_000_000
 # Last stamp in nanoseconds since 1970: neither a rounded float nor a time zone leaves int64 then.
-_LAST_TICK = 2**63 - _DAY_NANOSECONDS
+_LAST_TICK = 2**63 - DAY_NANOSECONDS
 # The shortest day of a time zone, in hours: clocks go forward by one hour.
 _SHORTEST_DAY_HOURS = 23
 # The shortest month is 28 days; its last business day can come two days earlier.
 _SHORTEST_MONTH_DAYS = 26
 # Least share of stamps on the same day of the month, for steps of unequal length in days.
 _MONTH_SHARE = 0.5
-# Weekday (Monday 0) of 1970-01-01, a Thursday.
-_FIRST_WEEKDAY = 3
+# Days between stamps that lie on several days of the month, such as the first and the fifteenth.
+_MONTH_PART_DAYS = range(7, 17)
+# Clocks change before this time of the day, in nanoseconds.
+_CLOCK_CHANGE_END = 4 * 3600 * 10**9
+# The shortest step for which opening hours are looked for: their aliases have minutes.
+_SHORTEST_OPENING_STEP = 60 * 10**9
 _UNIT_NANOSECONDS = {
-    "D": _DAY_NANOSECONDS,
-    "h": _DAY_NANOSECONDS // 24,
-    "min": _DAY_NANOSECONDS // 1440,
+    "D": DAY_NANOSECONDS,
+    "h": DAY_NANOSECONDS // 24,
+    "min": DAY_NANOSECONDS // 1440,
     "s": 10**9,
     "ms": 10**6,
     "us": 10**3,
@@ -61,35 +79,9 @@ _OLD_ALIASES = {
     "BY": "BYE",
     "BAS": "BYS",
 }
-_WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_UNIT_MONTHS = {"M": 1, "Q": 3, "Y": 12}
 # First day, last day, first business day and last business day of the month.
 _RULES = ("S", "E", "BS", "BE")
 _ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Za-z]{3}))?")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A frequency in the form that arithmetic needs.
-
-    Attributes:
-        alias: Canonical pandas alias (``"60min"`` and ``"H"`` are both ``"h"``; quarters are named
-            by the first month that fits, ``"QS-OCT"`` is ``"QS-JAN"``), or the step of integer
-            time.
-        unit: ``"integer"``, ``"tick"`` (elapsed time), ``"day"``, ``"business"`` or ``"month"``.
-        step: Units per step: integers, nanoseconds, days, business days or months.
-        modulus: Anchor's period: 7 for weeks, 3 for quarters, 12 for years, otherwise 1.
-        anchor: Weekday (Monday 0) or month (January 0) modulo ``modulus``.
-        rule: Which day of the month: ``"S"``, ``"E"``, ``"BS"``, ``"BE"``.
-    """
-
-    alias: str | int
-    unit: str
-    step: int
-    modulus: int = 1
-    anchor: int = 0
-    rule: str = ""
 
 
 def _multiple(count: int, alias: str) -> str:
@@ -98,7 +90,7 @@ def _multiple(count: int, alias: str) -> str:
 
 def _tick_grid(nanoseconds: int) -> Grid:
     """Grid of whole days, or of elapsed time in the largest unit that divides the step."""
-    days, rest = divmod(nanoseconds, _DAY_NANOSECONDS)
+    days, rest = divmod(nanoseconds, DAY_NANOSECONDS)
     if rest == 0:
         return Grid(_multiple(days, "D"), "day", days)
     units = _UNIT_NANOSECONDS.items()
@@ -108,13 +100,13 @@ def _tick_grid(nanoseconds: int) -> Grid:
 
 
 def _week_grid(count: int, weekday: int) -> Grid:
-    alias = _multiple(count, f"W-{_WEEKDAYS[weekday]}")
+    alias = _multiple(count, f"W-{WEEKDAYS[weekday]}")
     return Grid(alias, "day", 7 * count, 7, weekday)
 
 
 def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
     """Grid of months, quarters or years; ``month`` (January 0) is one of those with a stamp."""
-    span = _UNIT_MONTHS[unit]
+    span = UNIT_MONTHS[unit]
     alias = rule[:-1] + unit + rule[-1]
     anchor = month % span
     if unit != "M":
@@ -122,7 +114,7 @@ def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
         # The default quarters of pandas end in December, not in March.
         if unit == "Q" and anchor == 2 and rule.endswith("E"):
             named_month = 11
-        alias += f"-{_MONTHS[named_month]}"
+        alias += f"-{MONTHS[named_month]}"
     return Grid(_multiple(count, alias), "month", span * count, span, anchor, rule)
 
 
@@ -132,21 +124,21 @@ def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
         return Grid(_multiple(count, "B"), "business", count)
     if name == "W":
         weekday = anchor or "SUN"
-        if weekday in _WEEKDAYS:
-            return _week_grid(count, _WEEKDAYS.index(weekday))
+        if weekday in WEEKDAYS:
+            return _week_grid(count, WEEKDAYS.index(weekday))
     unit = name.removeprefix("B")[:-1]
     rule = name[-1]
     if name.startswith("B"):
         rule = "B" + rule
-    if unit not in _UNIT_MONTHS or rule not in _RULES:
+    if unit not in UNIT_MONTHS or rule not in _RULES:
         return None
     if unit == "M" and anchor:
         return None
     default = "DEC" if rule.endswith("E") else "JAN"
     month = anchor or default
-    if month not in _MONTHS:
+    if month not in MONTHS:
         return None
-    return _month_grid(count, unit, rule, _MONTHS.index(month))
+    return _month_grid(count, unit, rule, MONTHS.index(month))
 
 
 def parse_freq(freq: Any) -> Grid:
@@ -155,7 +147,8 @@ def parse_freq(freq: Any) -> Grid:
     Args:
         freq: Positive integer (integer time), pandas alias with an optional whole multiple (``"h"``
             or ``"H"``, ``"15min"`` or ``"15T"``, ``"D"``, ``"B"``, ``"W-MON"``, ``"MS"``, ``"M"``,
-            ``"QS-FEB"``, ``"YE"``), a pandas offset or a time difference.
+            ``"QS-FEB"``, ``"YE"``), a pandas offset, a time difference, or a list of times as
+            :mod:`tsattn.data.grid` writes it (``"h[Mon-Fri 07:00-21:00]"``, ``"M[1 15]"``).
 
     Returns:
         The grid; its ``alias`` is canonical, so that equal frequencies compare equal.
@@ -181,19 +174,28 @@ def parse_freq(freq: Any) -> Grid:
     elif isinstance(value, str):
         grid = _alias_grid(value.strip())
     # A step of days is counted in nanoseconds too, which must fit into int64.
-    step_nanoseconds = _DAY_NANOSECONDS if grid is not None and grid.unit == "day" else 1
+    step_nanoseconds = DAY_NANOSECONDS if grid is not None and grid.unit == "day" else 1
     if grid is None or not 0 < grid.step < 2**63 // step_nanoseconds:
         raise InputError(
             Name("freq"),
             " must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
-            f" 'W-MON', 'MS', 'ME', 'QS-FEB', 'YS', with an optional whole multiple; got {freq!r};"
-            " number rows of other rules as integer time",
+            " 'W-MON', 'MS', 'ME', 'QS-FEB', 'YS', with an optional whole multiple, or list times"
+            f" as in 'h[Mon-Fri 07:00-21:00]', 'D[Mon-Sat]', 'M[1 15]'; got {freq!r}; number rows"
+            " of other rules as integer time",
         )
     return grid
 
 
 def _alias_grid(text: str) -> Grid | None:
     """Grid of a pandas alias, or of clock times in a row such as ``1h30min``; None for others."""
+    if text.endswith("]"):
+        base = _alias_grid(text.partition("[")[0])
+        fine_step = None
+        if base is not None and base.step == 1 and base.unit == "day":
+            fine_step = DAY_NANOSECONDS
+        elif base is not None and base.unit == "tick":
+            fine_step = base.step
+        return parse_pattern(text, fine_step)
     matches = list(_ALIAS.finditer(text))
     if not matches or "".join(match[0] for match in matches) != text:
         return None
@@ -221,11 +223,14 @@ def season_length(freq: str | int) -> int:
     Returns:
         For example ``h`` 24, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` 12, ``QE`` 4, ``YS``
         1; 1 where no whole number of steps makes a season, below a minute, and for integer time.
+        Opening hours have those of a day where all open days have as many, else those of a week.
     """
     grid = parse_freq(freq)
+    if grid.slots:
+        return pattern_season(grid)
     if grid.unit == "tick" and grid.step < _UNIT_NANOSECONDS["min"]:
         return 1
-    seasons = {"tick": _DAY_NANOSECONDS, "day": 7, "business": 5, "month": 12}
+    seasons = {"tick": DAY_NANOSECONDS, "day": 7, "business": 5, "month": 12}
     season = seasons.get(grid.unit, 1)
     if grid.modulus == 7:
         # The season of weeks is a year of 52 of them.
@@ -250,9 +255,11 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
         (672, 96)
     """
     grid = parse_freq(freq)
+    if grid.slots:
+        return pattern_cycles(grid)
     lengths: tuple[int, ...] = ()
     if grid.unit == "tick":
-        lengths = (7 * _DAY_NANOSECONDS, _DAY_NANOSECONDS)
+        lengths = (7 * DAY_NANOSECONDS, DAY_NANOSECONDS)
     elif grid.unit == "day" and grid.modulus == 1:
         lengths = (7,)
     elif grid.unit == "business":
@@ -288,9 +295,9 @@ def _wall(times: pd.DatetimeIndex) -> np.ndarray:
         return ticks(times)
     wall = ticks(times.tz_localize(None))
     before = ticks((times - pd.Timedelta(1, "ns")).tz_localize(None))
-    day = wall // _DAY_NANOSECONDS
-    opens_day = before // _DAY_NANOSECONDS != day
-    return np.where(opens_day, day * _DAY_NANOSECONDS, wall)
+    day = wall // DAY_NANOSECONDS
+    opens_day = before // DAY_NANOSECONDS != day
+    return np.where(opens_day, day * DAY_NANOSECONDS, wall)
 
 
 def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
@@ -309,7 +316,7 @@ def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
 
 def _weekday(day: np.ndarray) -> np.ndarray:
     """Weekday (Monday 0) of days since 1970."""
-    return (day + _FIRST_WEEKDAY) % 7
+    return (day + FIRST_WEEKDAY) % 7
 
 
 def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -347,7 +354,13 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     if grid.unit in ("integer", "tick"):
         position, rest = np.divmod(clock - clock[firsts], grid.step)
         return position, rest == 0
-    day, hour = np.divmod(clock, _DAY_NANOSECONDS)
+    if grid.unit == "cycle":
+        count, allowed = pattern_count(clock, grid)
+        return count - count[firsts], allowed
+    day, hour = np.divmod(clock, DAY_NANOSECONDS)
+    if grid.unit == "monthday":
+        count, allowed = pattern_count(clock, grid)
+        return count - count[firsts], allowed & (hour == hour[firsts])
     count, allowed = _count(day, grid)
     position, rest = np.divmod(count - count[firsts], grid.step)
     allowed &= rest == 0
@@ -395,7 +408,27 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
         if like.tz is not None:
             built = built.tz_localize("UTC").tz_convert(like.tz)
         return built.as_unit(like.unit)
-    start_day, hour = np.divmod(clock, _DAY_NANOSECONDS)
+    nanoseconds = _wall_at(clock, position, grid)
+    built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
+    if like.tz is not None:
+        # A repeated hour means its first occurrence, a skipped hour the moment clocks resume.
+        first = np.ones(len(built), dtype=bool)
+        built = built.tz_localize(like.tz, ambiguous=first, nonexistent="shift_forward")
+    return built.as_unit(like.unit)
+
+
+def _wall_at(clock: np.ndarray, position: np.ndarray, grid: Grid) -> np.ndarray:
+    """Wall-clock nanoseconds ``position`` steps after ``clock``, for steps that are no elapsed
+    time.
+    """
+    start_day, hour = np.divmod(clock, DAY_NANOSECONDS)
+    if grid.slots:
+        start_count, _ = pattern_count(clock, grid)
+        # Slots of a cycle have their own times of the day.
+        hour = hour if grid.unit == "monthday" else np.zeros_like(hour)
+        nanoseconds = pattern_clock(start_count + position, grid) + hour
+        _check_reach(nanoseconds.max(initial=0), _LAST_TICK, grid)
+        return nanoseconds
     start_count, _ = _count(start_day, grid)
     count = start_count + position * grid.step
     day = count
@@ -403,14 +436,8 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
         day = np.busday_offset(np.datetime64(0, "D"), count, roll="forward").astype(np.int64)
     elif grid.unit == "month":
         day = _rule_day(count, grid.rule)
-    _check_reach(day.max(initial=0), _LAST_TICK // _DAY_NANOSECONDS, grid)
-    nanoseconds = day * _DAY_NANOSECONDS + hour
-    built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
-    if like.tz is not None:
-        # A repeated hour means its first occurrence, a skipped hour the moment clocks resume.
-        first = np.ones(len(built), dtype=bool)
-        built = built.tz_localize(like.tz, ambiguous=first, nonexistent="shift_forward")
-    return built.as_unit(like.unit)
+    _check_reach(day.max(initial=0), _LAST_TICK // DAY_NANOSECONDS, grid)
+    return day * DAY_NANOSECONDS + hour
 
 
 def check_kind(times: pd.Index, grid: Grid) -> None:
@@ -464,6 +491,26 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
     return built[rows.ravel()]
 
 
+def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
+    """Which stamps lie on closed days or hours of a grid that has such, at whole steps, bool
+    [rows].
+    """
+    if not isinstance(times, pd.DatetimeIndex):
+        return np.zeros(len(times), dtype=bool)
+    clock = clock_of(times, grid)
+    if grid.unit == "business":
+        return _weekday(clock // DAY_NANOSECONDS) > 4
+    _, exact = pattern_count(clock, grid)
+    return ~exact & ((clock - grid.slots[0]) % grid.fine_step == 0)
+
+
+def last_of_day(times: pd.Index, grid: Grid) -> np.ndarray:
+    """Which stamps are followed by one of another day, bool [rows], for a grid that closes."""
+    clock = clock_of(times, grid)
+    following = _wall_at(clock, np.ones(len(clock), dtype=np.int64), grid)
+    return following // DAY_NANOSECONDS != clock // DAY_NANOSECONDS
+
+
 def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
     """Series that have steps, and the lower median of their steps, which gaps and single wrong
     stamps do not change.
@@ -482,13 +529,16 @@ def _commonest(values: np.ndarray) -> int:
     return int(distinct[np.argmax(counts)])
 
 
-def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) -> Grid:
+def infer_grid(
+    times: pd.Index, starts: np.ndarray, name: Callable[[int], str], *, weekends: bool = False
+) -> Grid:
     """The frequency that most series follow; :func:`place` then checks all of them.
 
     Args:
         times: [rows] stamps, ascending within each series and without duplicates.
         starts: [N + 1] rows at which series start.
         name: Function that names series n in an error.
+        weekends: Whether weekends without rows are missing, not closed.
 
     Raises:
         ValueError: If no series has two stamps.
@@ -515,20 +565,89 @@ def infer_grid(times: pd.Index, starts: np.ndarray, name: Callable[[int], str]) 
     if elapsed < _SHORTEST_DAY_HOURS * _UNIT_NANOSECONDS["h"]:
         return _tick_grid(elapsed)
     wall = _wall(times.as_unit("ns"))
-    days, rest = divmod(common(wall), _DAY_NANOSECONDS)
+    days, rest = divmod(common(wall), DAY_NANOSECONDS)
     if rest:
         return _tick_grid(elapsed)
-    day = wall // _DAY_NANOSECONDS
+    day = wall // DAY_NANOSECONDS
     if days >= _SHORTEST_MONTH_DAYS:
         steps = np.diff(day)
         months = _infer_months(day, common, steps[inner])
         if months is not None:
             return months
+    if days >= _MONTH_PART_DAYS.start:
+        pattern = _infer_pattern(day, starts, common)
+        if pattern is not None:
+            return pattern
     if days % 7 == 0:
         return _week_grid(days // 7, _commonest(_weekday(day)))
-    if days == 1 and _is_business(day, starts, inner):
+    if days == 1 and not weekends and _is_business(day, starts, inner):
         return Grid("B", "business", 1)
-    return _tick_grid(days * _DAY_NANOSECONDS)
+    return _tick_grid(days * DAY_NANOSECONDS)
+
+
+def _infer_pattern(
+    day: np.ndarray, starts: np.ndarray, common: Callable[[np.ndarray], int]
+) -> Grid | None:
+    """Days of the month or months of whole weeks that the longest series follows; None if its steps
+    are equal, or follow neither.
+    """
+    longest = int(np.argmax(np.diff(starts)))
+    stamps = day[starts[longest] : starts[longest + 1]]
+    steps = np.diff(stamps)
+    if len(steps) < 2 or (steps == steps[0]).all():
+        return None
+    quarters = find_quarters(stamps)
+    if quarters is not None:
+        return quarters
+    monthly = float(np.median(steps)) >= _SHORTEST_MONTH_DAYS
+    month = stamps.astype("M8[D]").astype("M8[M]").astype(np.int64)
+    pattern = find_month_days(stamps, max(1, int(np.median(np.diff(month)))) if monthly else 1)
+    if pattern is None or (len(pattern.slots) > 1) == monthly:
+        return None
+    # Each day must have come twice before it counts as a rule.
+    return pattern if len(stamps) >= 2 * len(pattern.slots) else None
+
+
+def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None:
+    """The days or hours of the week on which series have rows, where rows are absent on others
+    week after week; None if there is no such rule.
+
+    Args:
+        times: [rows] stamps, ascending within each series and without duplicates.
+        starts: [N + 1] rows at which series start.
+        grid: The step between neighbouring rows, as :func:`infer_grid` finds it.
+    """
+    daily = grid.unit == "business" or (grid.unit == "day" and grid.step < 7)
+    within_day = (
+        grid.unit == "tick"
+        and grid.step >= _SHORTEST_OPENING_STEP
+        and DAY_NANOSECONDS % grid.step == 0
+    )
+    if not daily and not within_day:
+        return None
+    if _is_even(times, starts, grid):
+        return None
+    wall = _wall(cast(pd.DatetimeIndex, times).as_unit("ns"))
+    if (wall % _SHORTEST_OPENING_STEP).any():
+        return None
+    # On the wall clock an hour that occurs twice goes back.
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    if not ((np.diff(wall) > 0) | (owner[1:] != owner[:-1])).all():
+        return None
+    fine_step = DAY_NANOSECONDS if daily else grid.step
+    name = "D" if daily else str(grid.alias)
+    pattern = find_opening_hours(wall, starts, fine_step, name)
+    if pattern is None:
+        return None
+    open_days = [slot // DAY_NANOSECONDS for slot in pattern.slots]
+    if daily and open_days == [0, 1, 2, 3, 4]:
+        return Grid("B", "business", 1)
+    zone = getattr(times, "tz", None)
+    at_night = [slot % DAY_NANOSECONDS < _CLOCK_CHANGE_END for slot in pattern.slots]
+    # Hours that clocks skip or repeat have no place among the hours of a week.
+    if zone is not None and within_day and any(at_night):
+        return None
+    return pattern
 
 
 def _infer_months(
@@ -549,7 +668,7 @@ def _infer_months(
         unit = "Y"
     elif step % 3 == 0:
         unit = "Q"
-    span = _UNIT_MONTHS[unit]
+    span = UNIT_MONTHS[unit]
     anchor = _commonest(month % span)
     return _month_grid(step // span, unit, _RULES[best], anchor)
 
@@ -620,7 +739,7 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
     """
     step = grid.step
     if grid.unit == "day" and grid.modulus == 1 and getattr(times, "tz", None) is None:
-        step *= _DAY_NANOSECONDS
+        step *= DAY_NANOSECONDS
     elif grid.unit not in ("integer", "tick"):
         return False
     steps = np.diff(ticks(times))

@@ -20,6 +20,7 @@ from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.calendar import infer_grid, more, place
 
 MISSING = ("error", "interpolate", "ffill", "mask")
+GAPS = ("closed", "missing")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
 _PARTS = {
     "year": (1678, 2261),
@@ -646,7 +647,7 @@ def read_stamps(
         column: The stamps as they came.
         label: Name of the column in an error.
         name: Function that names the series of a row in an error.
-        unit: Unit of the frequency (see :class:`tsattn.data.calendar.Grid`) if it is known:
+        unit: Unit of the frequency (see :class:`tsattn.data.grid.Grid`) if it is known:
             ``"integer"`` leaves integers as they are, any other takes years for stamps as well.
         candidates: Stamps among which those of the column are expected. They decide whether the
             day or the month comes first where both are possible.

@@ -15,6 +15,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError
 from tsattn.data.calendar import parse_freq, ticks
+from tsattn.data.grid import DAY_NANOSECONDS
 from tsattn.data.special_days import DAY_COLUMNS, check_days, day_features, marks_days
 
 # Shortest cycle first, with its length in days.
@@ -142,7 +143,11 @@ def season_cycle(freq: str | int) -> str | None:
 def _of_freq(table: dict[str, tuple[str, ...]], freq: str | int) -> tuple[str, ...]:
     grid = parse_freq(freq)
     unit = "week" if grid.unit == "day" and grid.step % 7 == 0 else grid.unit
-    if grid.unit == "month" and grid.step % 12 == 0:
+    if grid.is_weekly:
+        unit = "day" if grid.fine_step == DAY_NANOSECONDS else "tick"
+    elif grid.slots:
+        unit = "month"
+    if unit == "month" and grid.step % 12 == 0:
         return ()
     return table.get(unit, ())
 

@@ -38,7 +38,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.schema import Schema
-from tsattn.data.tables import Table, regular
+from tsattn.data.tables import Rules, Table, regular
 
 __all__ = [
     "MISSING",
@@ -294,8 +294,10 @@ def from_long(
             a rule; the message names the series, the first bad stamp, how many others there are,
             the rule and the remedy.
     """
-    schema, freq, unit, missing = _reading(schema, freq, missing)
-    df = check_frame(df, missing)
+    schema = Schema() if schema is None else schema
+    rules = _rules(schema, freq, missing)
+    unit = None if rules.freq is None else parse_freq(rules.freq).unit
+    df = check_frame(df, rules.missing)
     moving = schema.columns.moving
     statics = schema.columns.static
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
@@ -326,7 +328,7 @@ def from_long(
         if statics
         else np.empty((len(ids), 0), dtype=object)
     )
-    return _panel(replace(table, times=times), freq, missing, statics, static)
+    return _panel(replace(table, times=times), rules, statics, static)
 
 
 def from_wide(
@@ -352,8 +354,10 @@ def from_wide(
         ValueError: As :func:`from_long`; if several columns could be the time column, one beside it
             holds times too, or there are static columns.
     """
-    schema, freq, unit, missing = _reading(schema, freq, missing)
-    df = check_frame(df, missing)
+    schema = Schema() if schema is None else schema
+    rules = _rules(schema, freq, missing)
+    unit = None if rules.freq is None else parse_freq(rules.freq).unit
+    df = check_frame(df, rules.missing)
     if schema.columns.static:
         raise InputError(
             Name("static_cols"),
@@ -365,8 +369,8 @@ def from_wide(
     time_col: Any = schema.time_col if named else find_time_col(df, covariates)
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
-    elif freq is None and isinstance(df.index, pd.RangeIndex):
-        freq = abs(df.index.step)
+    elif rules.freq is None and isinstance(df.index, pd.RangeIndex):
+        rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     check_covariate_cols(df, {"time_col": time_col}, covariates)
     apart = {*covariates, *([] if time_col is None else [time_col])}
@@ -396,7 +400,7 @@ def from_wide(
     table = Table(
         codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories
     )
-    return _unstacked(_panel(table, freq, missing))
+    return _unstacked(_panel(table, rules))
 
 
 def to_panel(
@@ -489,14 +493,18 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     return frame, schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
 
 
-def _reading(
-    schema: Schema | None, freq: Any, missing: str | None
-) -> tuple[Schema, Any, str | None, str]:
-    """The schema, the frequency, its unit and the policy that count."""
-    schema = Schema() if schema is None else schema
-    freq = freq if schema.freq is None else schema.freq
-    unit = None if freq is None else parse_freq(freq).unit
-    return schema, freq, unit, schema.missing or missing or "error"
+def _rules(schema: Schema, freq: Any, missing: str | None) -> Rules:
+    """What stamps must follow and what is done about absent values: the schema decides, then a
+    fit, then the forecaster.
+    """
+    fitted = schema.freq is None and freq is not None
+    return Rules(
+        freq=freq if schema.freq is None else schema.freq,
+        missing=schema.missing or missing or "error",
+        gaps=schema.gaps,
+        fitted=fitted,
+        fills_holidays=schema.missing is None,
+    )
 
 
 def to_long(panel: Panel) -> pd.DataFrame:
@@ -610,12 +618,11 @@ def _read_columns(df: pd.DataFrame, columns: Sequence[Any]) -> tuple[np.ndarray,
 
 def _panel(
     table: Table,
-    freq: Any,
-    missing: str,
+    rules: Rules,
     statics: tuple[Hashable, ...] = (),
     static: np.ndarray | None = None,
 ) -> Panel:
-    table, starts, alias = regular(table, freq, missing)
+    table, starts, alias, missing = regular(table, rules)
     n = len(table.columns) - table.n_covariates
     covariates = None
     if table.n_covariates or statics:

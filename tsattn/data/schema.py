@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tsattn.checks import InputError, Name
 from tsattn.data.calendar import parse_freq
-from tsattn.data.columns import MISSING, plain
+from tsattn.data.columns import GAPS, MISSING, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.settings import Settings
 
@@ -30,12 +30,17 @@ class Schema(Settings):
             ``"2000Q1"``, weeks), or of integers: such as 20240131, 202401 or seconds and finer
             units since 1970 are read as stamps, years and all others count steps.
         target_col: Column of values in a long table.
-        freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, or the step of integer stamps;
-            ``None`` infers it over all series.
+        freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, ``"h[Mon-Fri 07:00-21:00]"``,
+            ``"M[1 15]"`` (days of the month), or the step of integer stamps; ``None`` infers it
+            over all series.
         missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and
             ``"ffill"`` fill them at each cutoff with what was known there; ``"mask"`` leaves them
             out of account, for forecasters that can. ``None`` is the forecaster's own choice:
             ``"mask"`` for the pretrained one, ``"error"`` for all others.
+        gaps: What absent rows are. ``"closed"``: nobody counted then, as in a shop on Sundays or in
+            an office at night; rows are continued on the days and hours of the week that the past
+            has. ``"missing"``: values are unknown then, and ``missing`` says what is done. ``None``
+            takes those for closed that come again week after week, with a warning that names them.
         past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
         future_cols: Columns that are known through the horizon as well, such as prices or weather
             forecasts; ``predict`` takes their values as ``future=``.
@@ -65,6 +70,7 @@ class Schema(Settings):
     target_col: Hashable = "y"
     freq: str | int | None = None
     missing: str | None = None
+    gaps: str | None = None
     past_cols: Sequence[Hashable] = ()
     future_cols: Sequence[Hashable] = ()
     static_cols: Sequence[Hashable] = ()
@@ -75,6 +81,8 @@ class Schema(Settings):
             raise InputError(
                 Name("missing"), f" must be one of {', '.join(MISSING)}; got {self.missing!r}"
             )
+        if self.gaps is not None and self.gaps not in GAPS:
+            raise InputError(Name("gaps"), f" must be one of {', '.join(GAPS)}; got {self.gaps!r}")
         if self.freq is not None:
             alias = parse_freq(self.freq).alias
             object.__setattr__(

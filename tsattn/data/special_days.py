@@ -125,7 +125,7 @@ def check_days(entry: str, freq: str | int) -> None:
     """
     grid = parse_freq(freq)
     daily = grid.unit in ("day", "business") and grid.step == 1
-    within_days = grid.unit == "tick" and grid.step <= _DAY_NANOSECONDS
+    within_days = grid.is_weekly or (grid.unit == "tick" and grid.step <= _DAY_NANOSECONDS)
     if grid.unit == "integer":
         raise ValueError(
             f"calendar {entry!r:.60} marks days, but integer time has none; leave it out, or give"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -10,21 +11,28 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, Piece
 from tsattn.data.calendar import (
-    Grid,
     check_kind,
     clock_of,
+    closing_grid,
     infer_grid,
+    last_of_day,
     more,
+    off_hours,
     parse_freq,
     place,
     stamps_at,
     ticks,
 )
 from tsattn.data.columns import Dialect, plain
+from tsattn.data.grid import DAY_NANOSECONDS, Grid
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
 _LARGEST_GROWTH = 100
+# Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
+# policy is set.
+_HOLIDAY_SHARE = 0.1
+_HOLIDAY_POLICY = "interpolate"
 
 
 @dataclass(frozen=True)
@@ -82,49 +90,164 @@ class Table:
         later = (codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1])
         if (next_series | later).all():
             return self
-        order = np.lexsort((clock, codes))
+        return self.at(np.lexsort((clock, codes)))
+
+    def at(self, rows: np.ndarray) -> Table:
+        """The rows of some numbers, in their order."""
         return replace(
             self,
-            codes=codes[order],
-            times=self.times[order],
-            values=self.values[order],
-            foreign=self.foreign[order],
-            cells=[cell.iloc[order] for cell in self.cells],
+            codes=self.codes[rows],
+            times=self.times[rows],
+            values=self.values[rows],
+            foreign=self.foreign[rows],
+            cells=[cell.iloc[rows] for cell in self.cells],
         )
 
 
-def regular(table: Table, freq: Any, missing: str) -> tuple[Table, np.ndarray, str | int]:
+@dataclass(frozen=True)
+class Rules:
+    """What stamps must follow, and what is done about rows and values that are absent.
+
+    Attributes:
+        freq: Frequency for :func:`tsattn.data.calendar.parse_freq`, or None to infer it.
+        missing: Policy for missing values and absent rows.
+        gaps: What absent rows are, ``"closed"`` or ``"missing"``; None decides by the table.
+        fitted: Whether the frequency is that of a fit, which is followed as it is.
+        fills_holidays: Whether whole days without rows may be filled where the rest of the week
+            has a rule, although the policy is to refuse absent rows.
+    """
+
+    freq: Any
+    missing: str
+    gaps: str | None = None
+    fitted: bool = False
+    fills_holidays: bool = False
+
+
+def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, str]:
     """Sort the rows, check them, and insert absent rows if the policy allows it.
 
     Args:
         table: Rows in any order.
-        freq: Frequency for :func:`tsattn.data.calendar.parse_freq`, or None to infer it.
-        missing: Policy for missing values and absent rows.
+        rules: What they must follow.
 
     Returns:
-        The table by series and time, rows at which series start (int64 [N + 1]), and the
-        frequency's alias.
+        The table by series and time, rows at which series start (int64 [N + 1]), the frequency's
+        alias, and the policy for missing values that counts from now on.
 
     Raises:
         ValueError: At the first check that fails.
     """
     table = table.sorted()
-    stops = np.cumsum(np.bincount(table.codes))
-    starts = np.concatenate([[0], stops]).astype(np.int64)
+    starts = _starts(table)
+    missing = rules.missing
     _check_numbers(table)
     _check_duplicates(table)
-    grid = infer_grid(table.times, starts, table.series) if freq is None else parse_freq(freq)
+    grid = _find_grid(table, starts, rules)
     check_kind(table.times, grid)
-    position = place(table.times, starts, grid, inferred=freq is None, name=table.series)
+    table = _without_off_hours(table, grid, rules)
+    starts = _starts(table)
+    inferred = rules.freq is None
+    position = place(table.times, starts, grid, inferred=inferred, name=table.series)
     same_series = table.codes[1:] == table.codes[:-1]
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     if gaps.any():
         if missing == "error":
-            _refuse_gap(table, starts, position, gaps, grid)
+            holidays = rules.fills_holidays and _are_holidays(table, gaps, grid)
+            if not holidays:
+                _refuse_gap(table, starts, position, gaps, grid)
+            _check_missing(table, starts, missing)
+            missing = _HOLIDAY_POLICY
+            _tell_holidays(table, gaps)
         table, starts = _insert_rows(table, starts, position, grid)
     _check_missing(table, starts, missing)
-    return _carry_covariates(table, starts, missing), starts, grid.alias
+    return _carry_covariates(table, starts, missing), starts, grid.alias, missing
+
+
+def _starts(table: Table) -> np.ndarray:
+    """Rows at which the series of a sorted table start, int64 [N + 1]."""
+    stops = np.cumsum(np.bincount(table.codes, minlength=len(table.ids)))
+    return np.concatenate([[0], stops]).astype(np.int64)
+
+
+def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
+    """The frequency that is asked for or that the stamps follow, with closed days and hours left
+    out unless the rules say that they are missing.
+    """
+    if rules.freq is None:
+        keeps_weekends = rules.gaps == "missing"
+        grid = infer_grid(table.times, starts, table.series, weekends=keeps_weekends)
+    else:
+        grid = parse_freq(rules.freq)
+    is_fixed = rules.fitted or (grid.closes and rules.freq is not None)
+    if rules.gaps == "missing" or is_fixed or not isinstance(table.times, pd.DatetimeIndex):
+        return grid
+    closing = closing_grid(table.times, starts, grid)
+    if closing is None:
+        if rules.gaps == "closed" and not grid.closes:
+            raise InputError(
+                "the table has no days or hours of the week that are without rows again and again,"
+                " but ",
+                Argument("gaps", "closed"),
+                " needs such; leave it out, or name the hours by ",
+                Argument("freq", "h[Mon-Fri 07:00-21:00]"),
+            )
+        return grid
+    if closing.alias != grid.alias:
+        warnings.warn(
+            f"rows are absent on the same days or hours of every week, which are read as closed:"
+            f" the frequency is {closing.alias!r}, and forecasts leave the others out;"
+            " gaps='missing' reads them as missing values",
+            stacklevel=2,
+        )
+    return closing
+
+
+def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
+    """The table without the few rows on closed days or hours that were found by its own stamps or
+    by those of a fit, with a warning.
+    """
+    is_named = rules.freq is not None and not rules.fitted
+    if not grid.closes or (is_named and parse_freq(rules.freq).alias == grid.alias):
+        return table
+    closed = off_hours(table.times, grid)
+    left = np.bincount(table.codes[~closed], minlength=len(table.ids))
+    if not closed.any() or (left == 0).any():
+        return table
+    row = int(np.flatnonzero(closed)[0])
+    warnings.warn(
+        f"{table.series(table.codes[row])}: the row at {table.times[row]}{more(int(closed.sum()))}"
+        f" is off the days and hours of {grid.alias!r} and is left out; gaps='missing' keeps it",
+        stacklevel=2,
+    )
+    return table.at(np.flatnonzero(~closed))
+
+
+def _are_holidays(table: Table, gaps: np.ndarray, grid: Grid) -> bool:
+    """Whether absent rows are whole days, and few, of a frequency that leaves out other days or
+    hours of the week.
+    """
+    if not grid.closes or gaps.sum() > _HOLIDAY_SHARE * len(table.codes):
+        return False
+    before = np.flatnonzero(gaps)
+    if grid.unit == "business" or grid.fine_step == DAY_NANOSECONDS:
+        return True
+    ends_day = last_of_day(table.times, grid)
+    # Walking back from the row after a gap: the row before it in time ends another day.
+    clock = clock_of(table.times[before + 1], grid)
+    previous = stamps_at(clock, np.full(len(before), -1), grid, table.times)
+    return bool(ends_day[before].all() and last_of_day(previous, grid).all())
+
+
+def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
+    row = int(np.flatnonzero(gaps)[0])
+    warnings.warn(
+        f"{table.series(table.codes[row])}: the days after {table.times[row]}"
+        f"{more(int((gaps > 0).sum()))} have no rows, as on holidays, and are filled by"
+        " interpolation; missing='error' refuses them",
+        stacklevel=2,
+    )
 
 
 def _refuse_gap(

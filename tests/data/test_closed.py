@@ -1,0 +1,269 @@
+"""Closed hours and days, days of the month and months of weeks: stamps go on as those of the past."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import NAMES
+
+import tsattn
+from tsattn.data.calendar import calendar_cycles, future_times, parse_freq, season_length
+from tsattn.data.frames import from_long, to_panel
+from tsattn.data.schema import Schema
+
+
+def one_series(stamps, values=None):
+    stamps = pd.DatetimeIndex(stamps)
+    y = np.arange(len(stamps), dtype=float) if values is None else values
+    return pd.DataFrame(dict(zip(NAMES, ["a", stamps, y], strict=True)))
+
+
+def hours(first, last, *, freq="h", days=range(5), start=7, end=21):
+    """Stamps within opening hours, the last of a day included."""
+    stamps = pd.date_range(first, f"{last} 23:59", freq=freq)
+    open_days = stamps.dayofweek.isin(days)
+    return stamps[open_days & (stamps.hour >= start) & (stamps.hour <= end)]
+
+
+def days(first, last, open_days):
+    stamps = pd.date_range(first, last)
+    return stamps[stamps.dayofweek.isin(open_days)]
+
+
+CALLS = hours("2024-01-01", "2024-03-31")
+SHOP = days("2023-01-02", "2024-03-30", range(6))
+MONTHS = pd.date_range("2018-01-01", periods=30, freq="MS")
+RETAIL = pd.Timestamp("2020-01-25") + pd.to_timedelta(np.cumsum([0, *[28, 28, 35] * 6]), "D")
+
+PATTERNS = {
+    "office": (CALLS, "h[Mon-Fri 07:00-21:00]"),
+    "shop": (SHOP, "D[Mon-Sat]"),
+    "three days": (days("2023-01-02", "2024-03-30", [0, 2, 4]), "D[Mon; Wed; Fri]"),
+    "weekends": (days("2023-01-02", "2024-03-31", [5, 6]), "D[Sat-Sun]"),
+    "evening": (SHOP + pd.Timedelta(18, "h"), "D[Mon-Sat 18:00-18:00]"),
+    "saturday mornings": (
+        CALLS.append(hours("2024-01-01", "2024-03-31", days=[5], start=8, end=12)).sort_values(),
+        "h[Mon-Fri 07:00-21:00; Sat 08:00-12:00]",
+    ),
+    "noon": (
+        CALLS[CALLS.hour != 12],
+        "h[Mon-Fri 07:00-11:00 13:00-21:00]",
+    ),
+    "half hours": (
+        hours("2024-01-01", "2024-02-15", freq="30min", start=9, end=16),
+        "30min[Mon-Fri 09:00-16:30]",
+    ),
+    "eight days": (hours("2024-01-01", "2024-01-10"), "h[Mon-Fri 07:00-21:00]"),
+    "fifteenth": (MONTHS + pd.Timedelta(14, "D"), "M[15]"),
+    "fifteenth of quarters": (
+        pd.date_range("2010-02-01", periods=30, freq="3MS") + pd.Timedelta(14, "D"),
+        "Q-FEB[15]",
+    ),
+    "twice a month": (MONTHS.append(MONTHS + pd.Timedelta(14, "D")).sort_values(), "M[1 15]"),
+    "fifteenth and last": (
+        (MONTHS + pd.Timedelta(14, "D")).append(MONTHS + pd.offsets.MonthEnd(1)).sort_values(),
+        "M[15 31]",
+    ),
+    "decades": (
+        MONTHS.append(
+            [MONTHS + pd.Timedelta(10, "D"), MONTHS + pd.Timedelta(20, "D")]
+        ).sort_values(),
+        "M[1 11 21]",
+    ),
+    "thirtieth": (
+        pd.DatetimeIndex([m + pd.Timedelta(min(29, m.days_in_month - 1), "D") for m in MONTHS]),
+        "M[30]",
+    ),
+    "retail months": (RETAIL, "W[4 4 5 from 2020-01-25]"),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_stamps_go_on_where_the_past_has_rows(name):
+    stamps, alias = PATTERNS[name]
+    n_left = 13
+    panel = from_long(one_series(stamps[:-n_left]))
+    assert panel.freq == alias
+    assert len(panel.values) == len(stamps) - n_left
+    assert not np.isnan(panel.values).any()
+    after = future_times(panel.last_times(), panel.freq, n_left)
+    assert after.equals(stamps[-n_left:])
+    # The alias says all that is known.
+    assert parse_freq(alias).alias == alias
+    again = from_long(one_series(stamps), Schema(freq=alias))
+    assert again.freq == alias
+    assert again.times.equals(stamps)
+
+
+@pytest.mark.parametrize(
+    ("freq", "season", "cycles"),
+    [
+        ("h[Mon-Fri 07:00-21:00]", 15, (75, 15)),
+        ("h[Mon-Fri 07:00-21:00; Sat 08:00-12:00]", 80, (80,)),
+        ("D[Mon-Sat]", 6, (6,)),
+        ("M[1 15]", 24, ()),
+        ("M[15]", 12, ()),
+        ("Q-FEB[15]", 4, ()),
+        ("W[4 4 5 from 2020-01-25]", 12, ()),
+    ],
+)
+def test_patterns_have_their_seasons(freq, season, cycles):
+    assert season_length(freq) == season
+    assert calendar_cycles(freq) == cycles
+
+
+@pytest.mark.parametrize(
+    "freq",
+    [
+        "h[Mon-Fri 7-21]",
+        "h[Mo-Fr 07:00-21:00]",
+        "h[]",
+        "7h[Mon 07:00-21:00]",
+        "M[0 15]",
+        "M[32]",
+        "W[4 x 5 from 2020-01-25]",
+        "W[4 4 5 from 2020-13-25]",
+        "Q-FOO[15]",
+        "B[Mon]",
+    ],
+)
+def test_faulty_patterns_are_refused(freq):
+    with pytest.raises(ValueError, match="freq must be a positive integer or a pandas alias"):
+        parse_freq(freq)
+
+
+def test_closed_hours_are_told_in_one_line():
+    with pytest.warns(UserWarning, match="read as closed") as caught:
+        forecast = tsattn.forecast(one_series(CALLS), 168)
+    assert [str(each.message) for each in caught] == [
+        "rows are absent on the same days or hours of every week, which are read as closed: the"
+        " frequency is 'h[Mon-Fri 07:00-21:00]', and forecasts leave the others out;"
+        " gaps='missing' reads them as missing values"
+    ]
+    stamps = pd.DatetimeIndex(forecast["ds"])
+    assert len(stamps) == 168
+    assert (stamps.dayofweek < 5).all()
+    assert ((stamps.hour >= 7) & (stamps.hour <= 21)).all()
+
+
+def test_gaps_may_be_called_missing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        panel = from_long(one_series(CALLS), Schema(gaps="missing", missing="mask"))
+        weekdays = from_long(
+            one_series(days("2023-01-02", "2023-02-28", range(5))),
+            Schema(gaps="missing", missing="mask"),
+        )
+    assert panel.freq == "h"
+    assert np.isnan(panel.values).any()
+    assert weekdays.freq == "D"
+
+
+def test_gaps_must_repeat_to_be_called_closed():
+    stamps = pd.date_range("2024-01-01", periods=60).delete([5, 20])
+    with pytest.raises(ValueError, match=r"no days or hours of the week .* gaps='closed' needs"):
+        from_long(one_series(stamps), Schema(gaps="closed"))
+    with pytest.raises(ValueError, match="gaps must be one of closed, missing; got 'shut'"):
+        Schema(gaps="shut")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_at_random_are_missing(seed):
+    rng = np.random.default_rng(seed)
+    daily = pd.date_range("2024-01-01", periods=120)
+    hourly = pd.date_range("2024-01-01", periods=800, freq="h")
+    for stamps, freq in ((daily, "D"), (hourly, "h")):
+        stamps = stamps[rng.random(len(stamps)) > 0.2]
+        panel = from_long(one_series(stamps), missing="mask")
+        assert panel.freq == freq
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_holidays_do_not_spoil_the_rule():
+    holidays = pd.to_datetime(["2024-02-08", "2024-03-22"])
+    frame = one_series(CALLS[~CALLS.normalize().isin(holidays)])
+    masked = from_long(frame, missing="mask")
+    assert masked.freq == "h[Mon-Fri 07:00-21:00]"
+    assert np.isnan(masked.values).sum() == 2 * 15
+    with pytest.warns(UserWarning, match=r"days after 2024-02-07 21:00:00 \(and 1 more\) have no"):
+        filled = from_long(frame)
+    assert filled.missing == "interpolate"
+    with pytest.raises(ValueError, match="gap: there is no row at 2024-02-08 07:00:00"):
+        from_long(frame, Schema(missing="error"))
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_gaps_within_a_day_are_no_holidays():
+    frame = one_series(CALLS.delete(range(20, 24)))
+    with pytest.raises(ValueError, match=r"gap: there is no row at .* \(and 3 more\)"):
+        from_long(frame)
+
+
+def test_missing_cells_are_refused_beside_holidays():
+    stamps = days("2023-01-02", "2023-06-30", range(5)).delete([30])
+    values = np.arange(len(stamps), dtype=float)
+    values[7] = np.nan
+    with pytest.raises(ValueError, match=r"is missing \(NaN\) at 2023-01-11"):
+        from_long(one_series(stamps, values))
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_a_row_off_the_hours_is_left_out_and_named():
+    extra = pd.DatetimeIndex(["2024-02-03 10:00"])
+    stamps = CALLS.append(extra).sort_values()
+    with pytest.warns(UserWarning, match=r"series 'a': the row at 2024-02-03 10:00:00 is off"):
+        panel = from_long(one_series(stamps))
+    assert panel.times.equals(CALLS)
+    # Too many such rows are no exception.
+    many = hours("2024-01-01", "2024-03-31", days=[5], start=8, end=12)[::3]
+    panel = from_long(one_series(CALLS.append(many).sort_values()), missing="mask")
+    assert "Sat" in str(panel.freq)
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_wide_tables_close_too():
+    frame = pd.DataFrame({"a": 1.0, "b": 2.0}, index=SHOP)
+    assert to_panel(frame).freq == "D[Mon-Sat]"
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_opening_hours_in_a_time_zone_follow_its_clock():
+    stamps = hours("2024-02-01", "2024-04-30").tz_localize("Europe/Berlin")
+    panel = from_long(one_series(stamps[:-30]))
+    assert panel.freq == "h[Mon-Fri 07:00-21:00]"
+    assert future_times(panel.last_times(), panel.freq, 30).equals(stamps[-30:])
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.parametrize("schema", [Schema(), Schema(freq="h")])
+def test_a_fit_fixes_the_hours_of_new_rows(schema, tmp_path):
+    forecaster = tsattn.make_forecaster("seasonal_naive", 20, schema=schema).fit(one_series(CALLS))
+    forecaster.save(tmp_path / "model")
+    loaded = type(forecaster).load(tmp_path / "model")
+    # These rows alone would show neither weekends nor nights.
+    recent = hours("2024-04-01", "2024-04-03")
+    answer = loaded.predict(one_series(recent))
+    expected = hours("2024-04-04", "2024-04-05")[:20]
+    assert pd.DatetimeIndex(answer["ds"]).equals(expected)
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_backtests_and_future_columns_follow_the_hours():
+    forecaster = tsattn.make_forecaster("seasonal_naive", 15)
+    scores = tsattn.backtest(forecaster, one_series(CALLS), n_windows=2)
+    assert np.isfinite(scores.scores["mae"]).all()
+    frame = one_series(CALLS).assign(staff=np.arange(len(CALLS)) % 7)
+    ridge = tsattn.make_forecaster("ridge", 15, schema=Schema(future_cols=["staff"])).fit(frame)
+    rows = ridge.make_future_frame()
+    assert pd.DatetimeIndex(rows["ds"]).equals(hours("2024-04-01", "2024-04-01"))
+
+
+def test_business_days_need_no_policy_in_a_backtest():
+    stamps = days("2023-01-02", "2023-06-30", range(5)).delete([30])
+    with pytest.warns(UserWarning, match="have no rows, as on holidays"):
+        scores = tsattn.backtest(
+            tsattn.make_forecaster("naive", 5), one_series(stamps), n_windows=2
+        )
+    assert np.isfinite(scores.scores["mae"]).all()

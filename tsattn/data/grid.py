@@ -1,0 +1,499 @@
+"""Frequencies in the form that arithmetic needs, and those that are lists: opening hours of a week,
+days of the month, weeks of a quarter.
+
+The aliases of lists name them in brackets: ``"h[Mon-Fri 07:00-21:00]"`` and ``"D[Mon-Sat]"`` are
+steps of an hour and of a day within a week, the last stamp of each span included; ``"M[1 15]"`` is
+the first and the fifteenth of each month, 31 its last day; ``"W[4 4 5 from 2023-02-25]"`` is
+quarters of months of four, four and five weeks, one of which begins on that day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+DAY_NANOSECONDS = 86_400_000_000_000
+WEEK_DAYS = 7
+WEEK_NANOSECONDS = WEEK_DAYS * DAY_NANOSECONDS
+# Weekday (Monday 0) of 1970-01-01, a Thursday.
+FIRST_WEEKDAY = 3
+WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+UNIT_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+_MINUTE_NANOSECONDS = 60 * 10**9
+_DAY_NAMES = tuple(name.capitalize() for name in WEEKDAYS)
+# Nanoseconds since 1970 of a Monday, so that weeks begin on Mondays.
+_FIRST_MONDAY = -FIRST_WEEKDAY * DAY_NANOSECONDS
+_PATTERN = re.compile(r"(.+)\[(.+)\]")
+_WEEKS = re.compile(r"([\d ]+) from (\d{4}-\d{2}-\d{2})")
+_SPAN = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})")
+_MONTH_NAME = re.compile(r"([QY])-([A-Z]{3})")
+# Days of the month that a pattern may have at most; more are no rule.
+_MOST_MONTH_DAYS = 4
+# The last day of the shortest month.
+_SHORTEST_MONTH_DAYS = 28
+_LAST_MONTH_DAY = 31
+# Retail calendars have quarters of three months in one of these orders, in weeks.
+_QUARTERS_OF_WEEKS = ((4, 4, 5), (4, 5, 4), (5, 4, 4))
+_QUARTER_WEEKS = 13
+
+# A time of the week is open if at least this share of its weeks has a row.
+_OPEN_SHARE = 0.25
+# Rows at closed times, as a share of all rows and of the closed times, at most.
+_STRAY_SHARE = 0.02
+_STRAY_SLOT_SHARE = 0.05
+# Open times without a row, as a share of all open times, at most: holidays and single gaps.
+_ABSENT_SHARE = 0.2
+# Share of the absent rows that the closed times must explain.
+_LEAST_EXPLAINED = 0.5
+# Days that the times of a day must be seen on before they count as opening hours.
+_LEAST_DAYS = 5
+# Cells of a table of series and times of the week, above which series are counted together.
+_MOST_CELLS = 2 * 10**7
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A frequency: stamps become whole positions on it, and positions become stamps.
+
+    Attributes:
+        alias: Canonical pandas alias (``"60min"`` and ``"H"`` are both ``"h"``; quarters are named
+            by the first month that fits, ``"QS-OCT"`` is ``"QS-JAN"``), or the step of integer
+            time; for a pattern in brackets.
+        unit: ``"integer"``, ``"tick"`` (elapsed time), ``"day"``, ``"business"``, ``"month"``, or
+            of a pattern ``"cycle"`` (times that come again after some days) or ``"monthday"`` (days
+            of the month).
+        step: Units per step: integers, nanoseconds, days, business days or months. Of a cycle the
+            nanoseconds after which it begins again.
+        modulus: Anchor's period: 7 for weeks, 3 for quarters, 12 for years, otherwise 1.
+        anchor: Weekday (Monday 0) or month (January 0) modulo ``modulus``; of a cycle the
+            nanoseconds since 1970 at which one begins.
+        rule: Which day of the month: ``"S"``, ``"E"``, ``"BS"``, ``"BE"``.
+        slots: Of a pattern the times of a cycle, ascending: nanoseconds since it began, or days of
+            the month from 1 to 31, the last of which stands for the last day of every month.
+        fine_step: Nanoseconds between neighbouring times of a cycle of a week; 0 for all others.
+    """
+
+    alias: str | int
+    unit: str
+    step: int
+    modulus: int = 1
+    anchor: int = 0
+    rule: str = ""
+    slots: tuple[int, ...] = ()
+    fine_step: int = 0
+
+    @property
+    def is_weekly(self) -> bool:
+        """Whether it is a list of the times of a week, such as opening hours."""
+        return self.fine_step > 0
+
+    @property
+    def closes(self) -> bool:
+        """Whether it leaves out days or hours of the week, as business days and opening hours
+        do.
+        """
+        return self.unit == "business" or self.is_weekly
+
+
+# --- reading and writing -----------------------------------------------------------------------
+
+
+def parse_pattern(text: str, fine_step: int | None) -> Grid | None:
+    """Grid of the alias of a pattern; None if it is none.
+
+    Args:
+        text: Such as ``"h[Mon-Fri 07:00-21:00]"``.
+        fine_step: Nanoseconds of the part before the bracket, if it is a clock time or a day.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    name = match[1]
+    entries = match[2]
+    if name == "W":
+        return _parse_weeks(entries)
+    if name == "M" or _MONTH_NAME.fullmatch(name):
+        return _parse_month_days(name, entries)
+    if fine_step is None or DAY_NANOSECONDS % fine_step:
+        return None
+    slots = _parse_week(entries, fine_step)
+    return week_grid(slots, fine_step, name) if slots else None
+
+
+def week_grid(slots: Sequence[int], fine_step: int, name: str) -> Grid:
+    """Grid of some times of the week.
+
+    Args:
+        slots: Nanoseconds since Monday 00:00, ascending.
+        fine_step: Nanoseconds between neighbouring times.
+        name: Alias of that step.
+    """
+    alias = f"{name}[{_week_text(slots, fine_step)}]"
+    return Grid(
+        alias,
+        "cycle",
+        WEEK_NANOSECONDS,
+        anchor=_FIRST_MONDAY,
+        slots=tuple(slots),
+        fine_step=fine_step,
+    )
+
+
+def _week_text(slots: Sequence[int], fine_step: int) -> str:
+    """``"Mon-Fri 07:00-21:00; Sat 08:00-12:00"``, days of equal times joined."""
+    spans = []
+    for day in range(WEEK_DAYS):
+        first = day * DAY_NANOSECONDS
+        times = [slot - first for slot in slots if first <= slot < first + DAY_NANOSECONDS]
+        spans.append(_span_text(times, fine_step))
+    parts = []
+    day = 0
+    while day < WEEK_DAYS:
+        stop = day + 1
+        while stop < WEEK_DAYS and spans[stop] == spans[day]:
+            stop += 1
+        if spans[day] is not None:
+            days = _DAY_NAMES[day]
+            if stop - day > 1:
+                days += f"-{_DAY_NAMES[stop - 1]}"
+            parts.append(f"{days} {spans[day]}".rstrip())
+        day = stop
+    return "; ".join(parts)
+
+
+def _span_text(times: Sequence[int], fine_step: int) -> str | None:
+    """``"08:00-12:00 14:00-18:00"``; nothing for the midnight of days, None for a closed day."""
+    if not times:
+        return None
+    if fine_step == DAY_NANOSECONDS and times[0] == 0:
+        return ""
+    texts = []
+    first = times[0]
+    for time, following in zip(times, [*times[1:], None], strict=True):
+        if following is None or following != time + fine_step:
+            texts.append(f"{_clock_text(first)}-{_clock_text(time)}")
+            first = 0 if following is None else following
+    return " ".join(texts)
+
+
+def _clock_text(nanoseconds: int) -> str:
+    hours, minutes = divmod(nanoseconds // _MINUTE_NANOSECONDS, 60)
+    return f"{hours:02}:{minutes:02}"
+
+
+def _parse_week(text: str, fine_step: int) -> list[int]:
+    """Times of the week of a text as :func:`_week_text` writes it; none if it is none."""
+    slots: set[int] = set()
+    for part in text.split(";"):
+        words = part.split()
+        n_names = sum(not word[0].isdigit() for word in words)
+        times = _parse_spans(words[n_names:], fine_step)
+        days = _parse_days(words[:n_names])
+        if not times or not days:
+            return []
+        slots |= {day * DAY_NANOSECONDS + time for day in days for time in times}
+    return sorted(slots)
+
+
+def _parse_days(words: Sequence[str]) -> list[int]:
+    days: list[int] = []
+    for word in words:
+        ends = [name.strip().upper() for name in word.split("-")]
+        if len(ends) > 2 or not set(ends) <= set(WEEKDAYS):
+            return []
+        days += range(WEEKDAYS.index(ends[0]), WEEKDAYS.index(ends[-1]) + 1)
+    return days
+
+
+def _parse_spans(words: Sequence[str], fine_step: int) -> list[int]:
+    if not words:
+        return [0] if fine_step == DAY_NANOSECONDS else list(range(0, DAY_NANOSECONDS, fine_step))
+    times: list[int] = []
+    for word in words:
+        match = _SPAN.fullmatch(word)
+        if match is None:
+            return []
+        hours = [int(group) for group in match.groups()]
+        first = (60 * hours[0] + hours[1]) * _MINUTE_NANOSECONDS
+        last = (60 * hours[2] + hours[3]) * _MINUTE_NANOSECONDS
+        times += range(first, min(last + 1, DAY_NANOSECONDS), fine_step)
+    return times
+
+
+def _parse_month_days(name: str, text: str) -> Grid | None:
+    words = text.split()
+    if not all(word.isdigit() for word in words):
+        return None
+    days = sorted({int(word) for word in words})
+    if not days or days[0] < 1 or days[-1] > _LAST_MONTH_DAY:
+        return None
+    unit = name[0]
+    month = 0
+    if unit != "M":
+        short = name[2:]
+        if short not in MONTHS:
+            return None
+        month = MONTHS.index(short)
+    return month_day_grid(unit, month, days)
+
+
+def month_day_grid(unit: str, month: int, days: Sequence[int]) -> Grid:
+    """Grid of some days of the month.
+
+    Args:
+        unit: ``"M"``, ``"Q"`` or ``"Y"``.
+        month: One of the months that have stamps, January 0.
+        days: Days from 1 to 31, ascending; those after the last day of a month mean that day.
+    """
+    span = UNIT_MONTHS[unit]
+    anchor = month % span
+    name = unit if unit == "M" else f"{unit}-{MONTHS[anchor]}"
+    alias = f"{name}[{' '.join(map(str, days))}]"
+    return Grid(alias, "monthday", span, span, anchor, slots=tuple(days))
+
+
+def _parse_weeks(text: str) -> Grid | None:
+    match = _WEEKS.fullmatch(text)
+    if match is None:
+        return None
+    weeks = [int(word) for word in match[1].split()]
+    try:
+        first = date.fromisoformat(match[2])
+    except ValueError:
+        return None
+    days = first.toordinal() - date(1970, 1, 1).toordinal()
+    return quarter_grid(weeks, days) if weeks and min(weeks) > 0 else None
+
+
+def quarter_grid(weeks: Sequence[int], first_day: int) -> Grid:
+    """Grid of months of whole weeks.
+
+    Args:
+        weeks: Weeks of each month until they come again, such as ``(4, 4, 5)``.
+        first_day: Days since 1970 of the first day of such a round.
+    """
+    starts = np.cumsum([0, *weeks[:-1]]) * WEEK_NANOSECONDS
+    start = date.fromordinal(date(1970, 1, 1).toordinal() + first_day)
+    alias = f"W[{' '.join(map(str, weeks))} from {start}]"
+    slots = tuple(starts.tolist())
+    step = int(sum(weeks)) * WEEK_NANOSECONDS
+    return Grid(alias, "cycle", step, anchor=first_day * DAY_NANOSECONDS, slots=slots)
+
+
+# --- positions ------------------------------------------------------------------------------------
+
+
+def pattern_count(clock: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps of a pattern before some times, since 1970.
+
+    Args:
+        clock: Wall-clock nanoseconds since 1970.
+        grid: Of the unit ``"cycle"`` or ``"monthday"``.
+
+    Returns:
+        The counts, int64, and whether each time is a stamp of the pattern.
+    """
+    slots = np.array(grid.slots)
+    if grid.unit == "cycle":
+        rounds, time = np.divmod(clock - grid.anchor, grid.step)
+        place = np.searchsorted(slots, time)
+        exact = slots[np.minimum(place, len(slots) - 1)] == time
+        return rounds * len(slots) + place, exact
+    day = clock // DAY_NANOSECONDS
+    month = _month_of(day)
+    stamps = _month_stamps(month, grid)
+    place = (stamps < day[:, None]).sum(axis=1)
+    rounds, rest = np.divmod(month - grid.anchor, grid.step)
+    exact = (stamps == day[:, None]).any(axis=1) & (rest == 0)
+    return rounds * len(slots) + place, exact
+
+
+def pattern_clock(count: np.ndarray, grid: Grid) -> np.ndarray:
+    """Wall-clock nanoseconds of the stamps that :func:`pattern_count` counts, the time of day of
+    days of the month not included.
+    """
+    slots = np.array(grid.slots)
+    rounds, place = np.divmod(count, len(slots))
+    if grid.unit == "cycle":
+        return grid.anchor + rounds * grid.step + slots[place]
+    month = grid.anchor + rounds * grid.step
+    stamps = _month_stamps(month, grid)
+    return np.take_along_axis(stamps, place[:, None], axis=1)[:, 0] * DAY_NANOSECONDS
+
+
+def _month_of(day: np.ndarray) -> np.ndarray:
+    """Months since 1970 of days since 1970."""
+    months: np.ndarray = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
+    return months
+
+
+def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
+    """Days since 1970 of the stamps of each month, ``[rows, slots]``."""
+    first = month.astype("M8[M]").astype("M8[D]").astype(np.int64)
+    after = (month + 1).astype("M8[M]").astype("M8[D]").astype(np.int64)
+    offsets = np.minimum(np.array(grid.slots) - 1, (after - first - 1)[:, None])
+    return first[:, None] + offsets
+
+
+def pattern_season(grid: Grid) -> int:
+    """Steps of the season: the day where all open days have as many hours, else the week; the
+    year of months.
+    """
+    n_slots = len(grid.slots)
+    if grid.unit == "monthday":
+        return 12 // grid.step * n_slots
+    if not grid.is_weekly:
+        return round(4 * _QUARTER_WEEKS * WEEK_NANOSECONDS / grid.step * n_slots)
+    n_daily = _daily_slots(grid)
+    return n_daily if n_daily > 1 else n_slots
+
+
+def pattern_cycles(grid: Grid) -> tuple[int, ...]:
+    """Rows of a week and of a day, as far as they are above one."""
+    if not grid.is_weekly:
+        return ()
+    lengths = dict.fromkeys([len(grid.slots), _daily_slots(grid)])
+    return tuple(length for length in lengths if length > 1)
+
+
+def _daily_slots(grid: Grid) -> int:
+    """Times of each open day; 0 if days differ."""
+    counts = np.bincount(np.array(grid.slots) // DAY_NANOSECONDS)
+    distinct = np.unique(counts[counts > 0])
+    return int(distinct[0]) if len(distinct) == 1 else 0
+
+
+# --- inference ------------------------------------------------------------------------------------
+
+
+def find_opening_hours(
+    wall: np.ndarray, starts: np.ndarray, fine_step: int, name: str
+) -> Grid | None:
+    """The times of the week at which series have rows, if the others have none week after week.
+
+    A time of the week is open if a quarter of the weeks of some series has a row there. The closed
+    ones must explain half of the absent rows; few rows may lie on closed times, and few open times
+    may be without a row, such as those of holidays.
+
+    Args:
+        wall: Wall-clock nanoseconds of the rows, ascending within each series.
+        starts: [N + 1] rows at which series start; each has a row.
+        fine_step: Nanoseconds between neighbouring rows, a divisor of a day.
+        name: Alias of that step.
+    """
+    time = wall % fine_step
+    if (time != time[0]).any():
+        return None
+    offset = int(time[0])
+    number = (wall - offset - _FIRST_MONDAY) // fine_step
+    n_slots = WEEK_NANOSECONDS // fine_step
+    slot = number % n_slots
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    if len(starts) * n_slots > _MOST_CELLS:
+        owner = np.zeros_like(owner)
+    n_owners = int(owner[-1]) + 1
+    present = np.bincount(owner * n_slots + slot, minlength=n_owners * n_slots)
+    present = present.reshape(n_owners, n_slots)
+    first = number[starts[:-1]]
+    last = number[starts[1:] - 1]
+    possible = _count_slots(first, last, owner[starts[:-1]], n_owners, n_slots)
+    is_open = _open_slots(present, possible, n_slots * fine_step // DAY_NANOSECONDS)
+    if is_open is None or is_open.all() or is_open.sum() < 2:
+        return None
+    n_absent = (possible - present)[:, is_open].sum()
+    n_closed = possible[:, ~is_open].sum()
+    n_stray = present[:, ~is_open].sum()
+    explained = n_closed - n_stray >= _LEAST_EXPLAINED * (possible - present).sum()
+    regular = n_absent <= _ABSENT_SHARE * possible[:, is_open].sum()
+    few_strays = n_stray <= min(_STRAY_SHARE * len(wall), _STRAY_SLOT_SHARE * n_closed)
+    if not (explained and regular and few_strays):
+        return None
+    slots = np.flatnonzero(is_open) * fine_step + offset
+    return week_grid(slots.tolist(), fine_step, name)
+
+
+def _count_slots(
+    first: np.ndarray, last: np.ndarray, owner: np.ndarray, n_owners: int, n_slots: int
+) -> np.ndarray:
+    """How often each time of the week occurs from the first to the last row of the series of each
+    owner, ``[owners, slots]``.
+    """
+    n_rounds, rest = np.divmod(last - first + 1, n_slots)
+    changes = np.zeros((n_owners, 2 * n_slots + 1), dtype=np.int64)
+    begin = first % n_slots
+    np.add.at(changes, (owner, begin), 1)
+    np.add.at(changes, (owner, begin + rest), -1)
+    partial = np.cumsum(changes, axis=1)[:, : 2 * n_slots].reshape(n_owners, 2, n_slots).sum(axis=1)
+    whole = np.bincount(owner, weights=n_rounds, minlength=n_owners).astype(np.int64)
+    return partial + whole[:, None]
+
+
+def _open_slots(present: np.ndarray, possible: np.ndarray, n_days: int) -> np.ndarray | None:
+    """Which times of the week are open in some series; None if too few days are seen."""
+    long = possible.min(axis=1) >= 2
+    if long.any():
+        share = present[long] / possible[long]
+        open_slots: np.ndarray = (share >= _OPEN_SHARE).any(axis=0)
+        return open_slots
+    # Less than two weeks: times of a day, and weekends if one lies between two rows.
+    present = present.sum(axis=0).reshape(n_days, -1)
+    possible = possible.sum(axis=0).reshape(n_days, -1)
+    by_day = present.sum(axis=1)
+    if (by_day > 0).sum() < _LEAST_DAYS or present.shape[1] == 1:
+        return None
+    # A weekend counts as closed only if a whole one lies between two rows.
+    unseen = possible.min(axis=1) == 0
+    open_days = (by_day > 0) | (np.arange(n_days) < 5) | unseen
+    n_seen = possible[by_day > 0].sum(axis=0)
+    open_times = present.sum(axis=0) >= _OPEN_SHARE * np.maximum(n_seen, 1)
+    return np.outer(open_days, open_times).ravel()
+
+
+def find_month_days(day: np.ndarray, months: int) -> Grid | None:
+    """Days of the month that all stamps have; None if they have more than a few.
+
+    Args:
+        day: Days since 1970.
+        months: Months between neighbouring stamps of the same day of the month.
+    """
+    dates = pd.DatetimeIndex(day.astype("M8[D]").astype("M8[ns]"))
+    numbers = dates.day.to_numpy()
+    is_last = numbers == dates.days_in_month.to_numpy()
+    ends = np.where(is_last, _LAST_MONTH_DAY, numbers)
+    days = min((np.unique(numbers), np.unique(ends)), key=len)
+    if len(days) > 1 and days[-1] > _SHORTEST_MONTH_DAYS:
+        # The 28th of February may stand for a later day of the month.
+        later = numbers == days[-1]
+        clipped = is_last & (dates.month == 2)
+        if (later | clipped | (numbers < _SHORTEST_MONTH_DAYS)).all():
+            days = np.array([n for n in days if n < _SHORTEST_MONTH_DAYS or n == days[-1]])
+    if len(days) > _MOST_MONTH_DAYS:
+        return None
+    unit = next((name for name, span in UNIT_MONTHS.items() if span == months), None)
+    if unit is None:
+        return None
+    return month_day_grid(unit, int(dates.month[0]) - 1, days.tolist())
+
+
+def find_quarters(day: np.ndarray) -> Grid | None:
+    """Months of four or five weeks that all steps have, or None.
+
+    Args:
+        day: Days since 1970 of the stamps of one series, ascending.
+    """
+    weeks, rest = np.divmod(np.diff(day), WEEK_DAYS)
+    if len(weeks) < 3 or rest.any():
+        return None
+    for first in range(3):
+        for order in _QUARTERS_OF_WEEKS:
+            expected = np.resize(np.roll(order, -first), len(weeks))
+            if np.array_equal(expected, weeks):
+                before = sum(order[:first]) * WEEK_DAYS
+                return quarter_grid(order, int(day[0]) - before)
+    return None
