@@ -87,7 +87,9 @@ Names = list[str] | None
 
 
 def _table_options(
-    id_col: Annotated[Text, typer.Option(help="Series column of a long table [unique_id].")] = None,
+    id_col: Annotated[
+        Names, typer.Option(help="Series column of a long table [unique_id]; repeatable.")
+    ] = None,
     time_col: Annotated[
         Text, typer.Option(help="Time column [ds; of a wide table its first].")
     ] = None,
@@ -95,6 +97,12 @@ def _table_options(
     freq: Annotated[Text, typer.Option(help="Frequency, such as h or W-SAT [inferred].")] = None,
     missing: Annotated[
         Text, typer.Option(help="Missing values: error, interpolate, ffill or mask.")
+    ] = None,
+    gaps: Annotated[
+        Text, typer.Option(help="What absent rows are: closed or missing [by their pattern].")
+    ] = None,
+    bad: Annotated[
+        Text, typer.Option(help="Series without values or too short: skip or error [skip].")
     ] = None,
     past_col: Annotated[
         Names, typer.Option(help="Column known up to the cutoff; repeatable.")
@@ -118,6 +126,8 @@ def _table_options(
         "target_col": target_col,
         "freq": freq,
         "missing": missing,
+        "gaps": gaps,
+        "bad": bad,
         "past_cols": past_col,
         "future_cols": future_col,
         "static_cols": static_col,
@@ -682,7 +692,7 @@ def _read_future(
     frame = None
     if path is not None:
         dialect = panel.dialect
-        schema = forecaster.schema.changed(id_col=dialect.id_col, time_col=dialect.time_col)
+        schema = forecaster.schema.changed(id_col=dialect.id_names, time_col=dialect.time_col)
         frame = _read(path, schema)
     read_future(frame, panel, _with_categories(columns, panel, frame), steps)
     return frame

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tsattn.checks import check_installed, check_whole
 from tsattn.data.columns import as_frame
-from tsattn.data.frames import Panel, TableLike, require_length
+from tsattn.data.frames import Panel, TableLike, require_length, skip_short, tell_skipped
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
@@ -106,6 +106,14 @@ def predict_many(
     check_forecaster(forecaster)
     forecaster.check_fitted()
     panel = forecaster.series(data)
+    if not isinstance(data, Panel):
+        reason = f"the context of {forecaster.alias_}"
+        _, panel = skip_short(
+            panel,
+            lambda part: require_length(part, forecaster.min_context, reason),
+            forecaster.schema.bad,
+        )
+        tell_skipped(panel)
     # A forecast does not depend on rows before the context, unless missing values are filled from
     # them.
     short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
@@ -296,7 +304,7 @@ def _future_of(panel: Panel, future: TableLike | None, first: int, stop: int) ->
     id_col = panel.dialect.id_col
     if future is None or id_col is None:
         return future
-    frame = as_frame(future)
+    frame = panel.dialect.with_ids(as_frame(future))
     if id_col not in frame:
         return future
     ids = panel.dialect.restore_ids(panel.ids[first:stop])

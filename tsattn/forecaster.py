@@ -15,7 +15,16 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
+from tsattn.data.frames import (
+    Dialect,
+    Panel,
+    TableLike,
+    future_times,
+    require_length,
+    skip_short,
+    tell_skipped,
+    to_panel,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size
 from tsattn.levels import check_request, interval_columns, refuse_twice
@@ -385,12 +394,16 @@ class Forecaster(ABC):
         # The last fit must not decide how the table is read.
         fresh = self.with_state(None)
         panel = fresh.read(data)
-        fitted = fresh._fit(panel, context)
+        # A panel comes from inside, where all series belong to the work.
+        bad = "error" if isinstance(data, Panel) else self.schema.bad
+        fitted, panel = skip_short(panel, lambda part: fresh._fit(part, context), bad)
         if not isinstance(fitted, Fitted):
             raise TypeError(
                 f"_fit of {type(self).__name__} must return what it learnt; got {fitted!r}: end it"
                 " with return Fitted(panel=panel)"
             )
+        if not isinstance(data, Panel):
+            tell_skipped(panel)
         self.state_ = replace(
             fitted,
             from_panel=isinstance(data, Panel),
@@ -490,17 +503,26 @@ class Forecaster(ABC):
                 complete, or more is asked than the forecaster can give.
         """
         self.check_fitted()
-        forecast = forecast_panel(
-            self,
-            self.series(data),
-            level=level,
-            quantiles=quantiles,
-            horizon=horizon,
-            future=future,
-            recursive=recursive,
-        )
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-        return forecast if from_panel else forecast.to_frame()
+
+        def forecast(panel: Panel) -> Forecast:
+            return forecast_panel(
+                self,
+                panel,
+                level=level,
+                quantiles=quantiles,
+                horizon=horizon,
+                future=future,
+                recursive=recursive,
+            )
+
+        bad = "error" if from_panel else self.schema.bad
+        answer, panel = skip_short(self.series(data), forecast, bad)
+        if from_panel:
+            return answer
+        if data is not None:
+            tell_skipped(panel)
+        return answer.to_frame()
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a forecaster that gives so many steps without feeding forecasts back."""
@@ -675,7 +697,8 @@ class Forecaster(ABC):
                 freq = self.panel_.freq
                 # Closed hours that the fit has found count, not those of the new rows.
                 schema = schema.changed(freq=None)
-            data = to_panel(data, schema, freq=freq, missing=self.default_missing)
+            like = self.panel_.dialect if fitted else None
+            data = to_panel(data, schema, freq=freq, missing=self.default_missing, like=like)
         panel = data.keep(columns)
         if fitted and panel.freq != self.panel_.freq:
             raise ValueError(
@@ -808,7 +831,7 @@ class Forecast:
                 columns.append((f"{name}-{suffix}", self.quantiles[q][rows].ravel()))
         refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else times.rename(dialect.index_name)
-        return pd.DataFrame(dict(columns), index=index)
+        return dialect.with_keys(pd.DataFrame(dict(columns), index=index))
 
 
 def check_forecaster(candidate: object) -> None:
@@ -938,7 +961,7 @@ def forecast_panel(
             f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
             " look at the scale of its values and fit again"
         )
-    return Forecast(
+    forecast = Forecast(
         point=point[..., 0],
         ids=panel.ids,
         times=future_times(panel.last_times(), panel.freq, steps),
@@ -948,6 +971,24 @@ def forecast_panel(
         quantiles={q: bounds[..., 0, i] for i, q in enumerate(probabilities)},
         levels=levels,
         asked_quantiles=asked_quantiles,
+    )
+    return _with_skipped(forecast, panel) if panel.skipped else forecast
+
+
+def _with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
+    """The forecast with rows of NaN for the series that the panel leaves out, after the others."""
+    names = np.empty(len(panel.skipped), dtype=object)
+    names[:] = [series.name for series in panel.skipped]
+    steps = forecast.horizon
+    nothing = np.full((len(names), steps), np.nan)
+    last = panel.skipped_times()
+    return replace(
+        forecast,
+        point=np.concatenate([forecast.point, nothing]),
+        ids=np.concatenate([forecast.ids, names]),
+        times=forecast.times.append(future_times(last, panel.freq, steps)),
+        cutoffs=forecast.cutoffs.append(last),
+        quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
     )
 
 

@@ -491,11 +491,14 @@ def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
 
 
 def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
+    frame = panel.dialect.with_ids(frame)
     id_col = "unique_id" if panel.dialect.id_col is None else panel.dialect.id_col
     time_col = _time_col(panel)
-    name = _point_column(frame, [id_col, time_col])
+    name = _point_column(frame, [id_col, time_col, *panel.dialect.key_cols])
     others = tuple(
-        str(column) for column in frame.columns if column not in {id_col, time_col, name}
+        str(column)
+        for column in frame.columns
+        if column not in {id_col, time_col, name, *panel.dialect.key_cols}
     )
     schema = Schema(id_col, time_col, name, past_cols=others)
     rows = from_long(frame, schema, freq=panel.freq)

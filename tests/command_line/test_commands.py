@@ -170,7 +170,12 @@ def test_more_than_memory_holds_is_one_line(folder, run):
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])
 def test_a_series_too_short_to_be_judged_is_one_line(folder, run, command):
     long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)
-    check_refusal(run(*WRITERS[command]), "'b'.*rows|rows.*'b'|'b' has 2 rows")
+    answer = run(*WRITERS[command], "--bad", "error")
+    check_refusal(answer, "'b'.*rows|rows.*'b'|'b' has 2 rows")
+    if command == "backtest":
+        code, _, err = run(*WRITERS[command])
+        assert code == 0
+        assert err.count("left out: series 'b' has too few rows") == 1
 
 
 @pytest.mark.parametrize("command", ["fit", "forecast"])

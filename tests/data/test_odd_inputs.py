@@ -155,10 +155,7 @@ TABLES = {
     "periods in the index": (lambda: wide().to_period("D"), WIDE),
     "three levels": (
         lambda: levels("k", "unique_id", "ds"),
-        (
-            r"must hold ids and times; got 3 levels \['k', 'unique_id', 'ds'\], 1 of times; make"
-            r" columns of them"
-        ),
+        {"k": ["x", "x"]} | LONG,
     ),
     "levels without times": (
         lambda: levels("k", "unique_id"),

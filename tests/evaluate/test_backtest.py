@@ -466,13 +466,13 @@ def test_several_forecasters_by_alias_or_by_name():
         (
             Naive(2),
             long_frame(),
-            {"n_windows": 24},
+            {"n_windows": 24, "schema": Schema(bad="error")},
             "too short: series 's2'.*a judged span of 25 rows",
         ),
         (
             SeasonalNaive(2, 20),
             long_frame(),
-            {"n_windows": 10},
+            {"n_windows": 10, "schema": Schema(bad="error")},
             "seasonal_naive, fitted on the rows before the 11 judged ones: too short",
         ),
         (

@@ -390,8 +390,13 @@ def test_a_short_series_is_one_clear_error(name, make):
     if context == 1:  # one row suffices: a series of one is no error
         assert len(fitted(name).predict(short)) == 2 * H
         return
+    with pytest.warns(UserWarning, match="left out: series 's1' has too few rows"):
+        answer = fitted(name).predict(short)
+    left_out = answer[answer["unique_id"] == "s1"]
+    assert left_out[left_out.columns[2:]].isna().all(axis=None)
+    alone = short[short["unique_id"] == "s1"]
     with pytest.raises(ValueError, match="too short: series 's1'") as caught:
-        fitted(name).predict(short)
+        fitted(name).predict(alone)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"T >= \d+ rows"):
         fitted(name).predict_windows(np.zeros((1, context - 1, 1)))[0]

@@ -21,6 +21,7 @@ from tsattn.data.calendar import infer_grid, more, place
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
+BAD = ("error", "skip")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
 _PARTS = {
     "year": (1678, 2261),
@@ -135,6 +136,9 @@ class Dialect:
         id_dtype: pandas dtype of the id column, so that categories and strings come back as such.
         columns: Names of the series of a wide frame in the order of its columns; empty for a long
             one.
+        key_cols: Columns that name series together; ``id_col`` then names a column that joins them
+            inside the library, and that the user never sees.
+        key_dtypes: Their dtypes.
     """
 
     kind: Literal["long", "wide"]
@@ -144,6 +148,31 @@ class Dialect:
     index_name: Hashable | None = None
     id_dtype: Any = None
     columns: tuple[str, ...] = ()
+    key_cols: tuple[Hashable, ...] = ()
+    key_dtypes: tuple[Any, ...] = ()
+
+    @property
+    def id_names(self) -> Any:
+        """What names the series in the user's table: a column, several, or nothing."""
+        return self.key_cols or self.id_col
+
+    def with_ids(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A table of the user's with the column that joins its keys, where there are several."""
+        if not self.key_cols:
+            return frame
+        return joined_table(frame, self.key_cols)[0]
+
+    def with_keys(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """An answer with the columns of the keys in the place of the one that joins them."""
+        if not self.key_cols:
+            return frame
+        from tsattn.data.keys import split_ids
+
+        keys = split_ids(frame[self.id_col].tolist(), self.key_cols, self.key_dtypes)
+        columns: dict[Any, Any] = {}
+        for name in frame.columns:
+            columns |= keys if name == self.id_col else {name: frame[name]}
+        return pd.DataFrame(columns, index=frame.index)
 
     @property
     def names_series(self) -> bool:
@@ -153,6 +182,19 @@ class Dialect:
     def restore_ids(self, ids: np.ndarray) -> pd.Series:
         """Ids as a column of the user's dtype (categories, strings, integers)."""
         return pd.Series(ids, dtype=self.id_dtype, name=self.id_col)
+
+
+def joined_table(frame: pd.DataFrame, keys: tuple[Hashable, ...]) -> tuple[pd.DataFrame, str]:
+    """A table with a column that joins several keys, and its name.
+
+    Raises:
+        ValueError: If a key is absent or has no value in some row.
+    """
+    from tsattn.data.keys import join_keys
+
+    for key in keys:
+        require_columns(frame, {"id_col": key})
+    return join_keys(frame, keys)
 
 
 def as_frame(data: Any) -> pd.DataFrame:
@@ -372,6 +414,26 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
         id_col = "unique_id"
     flat = _with_level(df.reset_index(drop=True), time_col, time)
     return _with_level(flat, id_col, ids), id_col, time_col
+
+
+def index_time_col(df: pd.DataFrame, time_col: Any) -> Any:
+    """Name of the only level of an index of several that holds times.
+
+    Raises:
+        ValueError: If none or several do, or a level has no name.
+    """
+    levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
+    time_levels = _time_levels(levels, time_col)
+    if len(time_levels) != 1 or None in df.index.names:
+        raise InputError(
+            f"an index of several levels must hold ids and times; got {len(levels)} levels"
+            f" {list(df.index.names)!r}, {len(time_levels) or 'none'} of times; make columns of"
+            " them by reset_index, and name these by ",
+            Argument("id_col"),
+            " and ",
+            Argument("time_col"),
+        )
+    return df.index.names[time_levels[0]]
 
 
 def _time_levels(levels: list[pd.Index], time_col: Any) -> list[int]:

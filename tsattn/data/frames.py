@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InPython, Name
-from tsattn.data.calendar import future_times, parse_freq, season_length, ticks
+from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.data.calendar import future_times, more, parse_freq, season_length, ticks
 from tsattn.data.columns import (
     MISSING,
     Dialect,
     TableLike,
     check_frame,
     find_time_col,
+    index_time_col,
+    joined_table,
     long_names,
     plain,
     read_ids,
@@ -59,6 +62,45 @@ __all__ = [
 _GROUP = "group"
 
 
+# Series that a warning names.
+_NAMED_SERIES = 3
+# A series that ends so many days and rows before the last one has ended for good.
+_ENDED_DAYS = 730
+_ENDED_ROWS = 12
+
+T = TypeVar("T")
+
+
+class TooShortError(ValueError):
+    """Series have fewer rows than a task needs.
+
+    Args:
+        message: The text.
+        ids: Their names.
+    """
+
+    def __init__(self, message: str, ids: np.ndarray) -> None:
+        super().__init__(message)
+        self.ids = ids
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.ids)
+
+
+class Skipped(NamedTuple):
+    """A series that is left out of a panel.
+
+    Attributes:
+        name: Its name.
+        last_tick: Its last stamp, in nanoseconds or integers.
+        reason: Why, as the end of a sentence: ``"has no value"``.
+    """
+
+    name: Any
+    last_tick: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """N series of regular stamps, stacked row by row; the one form in which data travel inside the
@@ -81,6 +123,7 @@ class Panel:
             here.
         covariates: Columns beside the target, if any were read; those of a wide frame belong to all
             its series.
+        skipped: Series of the table that are no part of the panel, since they cannot be forecast.
 
     Raises:
         ValueError: If there are covariates for other rows or series.
@@ -94,6 +137,7 @@ class Panel:
     dialect: Dialect
     missing: str = "error"
     covariates: Covariates | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if self.covariates is not None:
@@ -215,6 +259,8 @@ class Panel:
     def some(self, first: int, stop: int) -> Panel:
         """Series ``first:stop`` with all their rows."""
         rows = slice(*self.starts[[first, stop]].tolist())
+        # Of parts of a panel the last one knows what was left out, so that it is answered once.
+        skipped = self.skipped if stop == self.n_series else ()
         beside = self.covariates
         return replace(
             self,
@@ -222,12 +268,48 @@ class Panel:
             starts=self.starts[first : stop + 1] - self.starts[first],
             ids=self.ids[first:stop],
             times=self.times[rows],
+            skipped=skipped,
             covariates=(
                 None
                 if beside is None
                 else replace(beside.take(rows), static=beside.static[first:stop])
             ),
         )
+
+    def without(self, ids: np.ndarray, reason: str) -> Panel:
+        """The panel without some series, which it then counts among the skipped.
+
+        Args:
+            ids: Names of the series.
+            reason: Why they are left out.
+        """
+        out = pd.Index(self.ids).isin(ids)
+        owners = np.repeat(np.arange(self.n_series), self.lengths)
+        rows = np.flatnonzero(~out[owners])
+        beside = self.covariates
+        last_ticks = ticks(self.last_times())
+        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(out)]
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=np.concatenate([[0], np.cumsum(self.lengths[~out])]).astype(np.int64),
+            ids=self.ids[~out],
+            times=self.times[rows],
+            covariates=(
+                None if beside is None else replace(beside.take(rows), static=beside.static[~out])
+            ),
+            skipped=(*self.skipped, *skipped),
+        )
+
+    def skipped_times(self) -> pd.Index:
+        """The last stamp of each series that is left out."""
+        clock = np.array([series.last_tick for series in self.skipped], dtype=np.int64)
+        if not isinstance(self.times, pd.DatetimeIndex):
+            return pd.Index(clock)
+        stamps = pd.DatetimeIndex(clock.view("M8[ns]"))
+        if self.times.tz is not None:
+            stamps = stamps.tz_localize("UTC").tz_convert(self.times.tz)
+        return stamps.as_unit(self.times.unit)
 
     def last_times(self) -> pd.Index:
         """The last stamp of each series, [N]; every series must have a row."""
@@ -300,6 +382,11 @@ def from_long(
     df = check_frame(df, rules.missing)
     moving = schema.columns.moving
     statics = schema.columns.static
+    key_cols: tuple[Hashable, ...] = ()
+    if isinstance(schema.id_col, tuple):
+        key_cols = schema.id_col
+        df, joined_name = joined_table(df, key_cols)
+        schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics])
     if id_col is None:
@@ -308,7 +395,13 @@ def from_long(
     else:
         codes, ids = read_ids(df[id_col])
     dialect = Dialect(
-        "long", id_col, time_col, target_col, id_dtype=None if id_col is None else df[id_col].dtype
+        "long",
+        id_col,
+        time_col,
+        target_col,
+        id_dtype=None if id_col is None else df[id_col].dtype,
+        key_cols=key_cols,
+        key_dtypes=tuple(df[key].dtype for key in key_cols),
     )
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, taken, moving, statics)
@@ -323,12 +416,88 @@ def from_long(
     times = read_stamps(
         df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit
     )
+    table = replace(table, times=times)
+    _refuse_hidden_keys(df, table, times, [*moving, *statics])
+    skipped: tuple[Skipped, ...] = ()
+    empty_rows = _rows_of_empty(table)
+    if schema.bad != "error" and empty_rows.any() and not empty_rows.all():
+        table, skipped = _without_rows(table, empty_rows)
+        df = df[~empty_rows]
     static = (
-        read_static(df, statics, codes, table.series)
+        read_static(df, statics, table.codes, table.series)
         if statics
-        else np.empty((len(ids), 0), dtype=object)
+        else np.empty((len(table.ids), 0), dtype=object)
     )
-    return _panel(replace(table, times=times), rules, statics, static)
+    panel = replace(_panel(table, rules, statics, static), skipped=skipped)
+    tell_ended(panel)
+    return panel
+
+
+def _rows_of_empty(table: Table) -> np.ndarray:
+    """Which rows belong to series that have no value at all, bool [rows]."""
+    has_value = ~np.isnan(table.targets).all(axis=1) | table.foreign.any(axis=1)
+    n_values = np.bincount(table.codes, weights=has_value, minlength=len(table.ids))
+    empty: np.ndarray = n_values[table.codes] == 0
+    return empty
+
+
+def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipped, ...]]:
+    """A table without whole series, and what they were."""
+    names = np.unique(table.codes[dropped])
+    clock = ticks(table.times)
+    skipped = tuple(
+        Skipped(table.ids[n], int(clock[table.codes == n].max()), "has no value") for n in names
+    )
+    left = table.at(np.flatnonzero(~dropped))
+    kept, codes = np.unique(left.codes, return_inverse=True)
+    return replace(left, codes=codes, ids=table.ids[kept]), skipped
+
+
+def tell_ended(panel: Panel) -> None:
+    """Warn once of series that end long before the others, which are forecast from there."""
+    if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
+        return
+    last = panel.last_times()
+    step = (last - panel.times[panel.starts[:-1]]).max() / max(panel.lengths.max() - 1, 1)
+    lead = max(pd.Timedelta(_ENDED_DAYS, "D"), _ENDED_ROWS * step)
+    ended = np.flatnonzero(last < last.max() - lead)
+    if not len(ended):
+        return
+    n = int(ended[0])
+    warnings.warn(
+        f"{panel.series_label(n)} ends at {last[n]}{more(len(ended))}, years before the last"
+        f" stamp of the table, {last.max()}, and is forecast from its own end",
+        stacklevel=4,
+    )
+
+
+def _refuse_hidden_keys(
+    df: pd.DataFrame, table: Table, times: pd.Index, covariates: Sequence[Hashable]
+) -> None:
+    """Name the columns that would tell rows of the same series and stamp apart, if there are
+    any.
+    """
+    rows = pd.DataFrame({"series": table.codes, "time": ticks(times)})
+    if not rows.duplicated().any():
+        return
+    from tsattn.data.keys import find_keys
+
+    dialect = table.dialect
+    known = [] if dialect.id_col is None else [dialect.id_col]
+    excluded = {*known, *dialect.key_cols, dialect.time_col, dialect.target_col, *covariates}
+    others = [column for column in df.columns if column not in excluded]
+    present = rows["series"] if known else pd.Series(np.zeros(len(df), dtype=np.int64))
+    stamps = pd.Series(present.to_numpy() * (len(df) + 1) + pd.factorize(times)[0])
+    more_keys = find_keys(df, stamps, others)
+    if not more_keys:
+        return
+    row = int(np.flatnonzero(rows.duplicated())[0])
+    keys = [*(dialect.key_cols or known), *more_keys]
+    raise InputError(
+        f"{table.series(table.codes[row])}: stamp {times[row]} occurs more than once, but a stamp"
+        f" may occur once in a series; {keys!r} tell the rows apart: pass ",
+        Argument("id_col", keys[0] if len(keys) == 1 else keys),
+    )
 
 
 def from_wide(
@@ -385,6 +554,16 @@ def from_wide(
         )
     columns += covariates
     values, foreign = _read_columns(df, columns)
+    empty = (np.isnan(values) & ~foreign).all(axis=0)
+    empty[len(names) :] = False
+    skips_empty = schema.bad != "error" and empty.any() and not empty[: len(names)].all()
+    if not skips_empty:
+        empty[:] = False
+    values = values[:, ~empty]
+    foreign = foreign[:, ~empty]
+    all_names = names
+    names = tuple(name for name, out in zip(names, empty, strict=False) if not out)
+    columns = [column for column, out in zip(columns, empty, strict=True) if not out]
     source, where = (
         (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
     )
@@ -395,12 +574,15 @@ def from_wide(
     titles = (*names, *covariates)
     n = len(names)
     index_name = df.index.name if time_col is None else None
-    dialect = Dialect("wide", None, time_col, None, index_name, columns=names)
+    dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
     categories = read_categories(df, covariates, values[:, n:], foreign[:, n:])
     table = Table(
         codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories
     )
-    return _unstacked(_panel(table, rules))
+    panel = _unstacked(_panel(table, rules), names)
+    last_tick = int(ticks(times).max())
+    gone = [name for name in all_names if name not in names]
+    return replace(panel, skipped=tuple(Skipped(name, last_tick, "has no value") for name in gone))
 
 
 def to_panel(
@@ -409,14 +591,16 @@ def to_panel(
     *,
     freq: Any = None,
     missing: str | None = None,
+    like: Dialect | None = None,
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
     Long are frames that have the id column, or both the time and the target column (by the names
     given or, under the default names, as ``item_id, timestamp, target``), those with ids and times
-    in the levels of their index, and those of one column of text, one of times that occur more than
-    once and one of numbers, whatever their names. A name other than the default must be in the
-    frame.
+    in the levels of their index, those of one column of text, one of times that occur more than
+    once and one of numbers, whatever their names, and those of times that occur more than once and
+    up to three columns of text or whole numbers that tell their rows apart. A name other than the
+    default must be in the frame.
 
     Args:
         data: Panel, or whatever :func:`tsattn.data.columns.as_frame` takes: a frame, a series,
@@ -425,6 +609,8 @@ def to_panel(
             covariates.
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``.
+        like: How the table of a fit looked: the columns that were found there count where the frame
+            has them.
 
     Returns:
         The panel.
@@ -442,17 +628,69 @@ def to_panel(
         frame, schema = _levelled(frame, schema)
     elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
         frame = frame.reset_index()
+    if like is not None:
+        schema = _named_alike(frame, schema, like)
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
     have = [
         name is not None and name in frame.columns for name in names
     ]  # None may be the name of a column
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
     long = have[0] or (have[1] and have[2]) or asked
+    told = None
     if not have[2] and schema.target_col == "y":
         told = _told_apart(frame, schema, names[0] if have[0] else None)
-        long = long or told is not None
-        schema = told or schema
+    if told is None and not have[0] and schema.id_col == "unique_id":
+        told = _with_keys(frame, schema)
+    if told is not None:
+        long = True
+        schema = told
     return (from_long if long else from_wide)(frame, schema, freq=freq, missing=missing)
+
+
+def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
+    """The schema with the names of the columns of an earlier long table, if the frame has them."""
+    if like.kind != "long":
+        return schema
+    ids = like.key_cols or (() if like.id_col is None else (like.id_col,))
+    names = {*ids, like.time_col, like.target_col}
+    if not names <= {*frame.columns}:
+        return schema
+    return schema.changed(id_col=like.id_names, time_col=like.time_col, target_col=like.target_col)
+
+
+def _with_keys(frame: pd.DataFrame, schema: Schema) -> Schema | None:
+    """The schema with the columns that tell rows of one stamp apart, which a warning names; None if
+    no stamp comes more than once, or there are no such columns.
+    """
+    beside = (*schema.columns.moving, *schema.columns.static)
+    columns = [column for column in frame.columns if column not in beside]
+    time_col = schema.time_col
+    is_dated = isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex)
+    if time_col not in columns and not is_dated:
+        time_col = find_time_col(frame, [*beside, schema.target_col])
+    if time_col not in columns and not is_dated:
+        return None
+    times = frame[time_col] if time_col in columns else frame.index
+    if not times.duplicated().any():
+        return None
+    target_col = schema.target_col
+    others = [column for column in columns if column not in (time_col, target_col)]
+    from tsattn.data.keys import find_keys, value_col
+
+    keys = find_keys(frame, times, others)
+    if not keys:
+        return None
+    if target_col not in columns and target_col == "y":
+        target_col = "target" if "target" in columns else value_col(frame, keys, others)
+    named = " and ".join(map(repr, keys))
+    warnings.warn(
+        f"the values of {named} tell series apart, and {target_col!r} is forecast; name other"
+        " columns by id_col and target_col",
+        stacklevel=2,
+    )
+    return schema.changed(
+        id_col=keys[0] if len(keys) == 1 else keys, time_col=time_col, target_col=target_col
+    )
 
 
 def _told_apart(frame: pd.DataFrame, schema: Schema, known: Any) -> Schema | None:
@@ -489,8 +727,17 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     columns = [column for column in frame.columns if column not in beside]
     if target_col == "y" and "y" not in columns and ("target" in columns or len(columns) == 1):
         target_col = "target" if "target" in columns else columns[0]
+    if frame.index.nlevels > 2:
+        return _of_many_levels(frame, schema.changed(target_col=target_col))
     frame, id_col, time_col = with_levels(frame, schema.id_col, schema.time_col)
     return frame, schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
+
+
+def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
+    """A long frame of one with several keys and the times in its index, and how it is read."""
+    time_col = index_time_col(frame, schema.time_col)
+    keys = [name for name in frame.index.names if name != time_col]
+    return frame.reset_index(), schema.changed(id_col=keys, time_col=time_col)
 
 
 def _rules(schema: Schema, freq: Any, missing: str | None) -> Rules:
@@ -527,7 +774,7 @@ def to_long(panel: Panel) -> pd.DataFrame:
         frame[dialect.id_col] = dialect.restore_ids(names)
     frame["ds" if wide else dialect.time_col] = panel.times
     frame["y" if wide else dialect.target_col] = panel.values[:, 0]
-    return pd.DataFrame(frame | covariate_series(panel))
+    return dialect.with_keys(pd.DataFrame(frame | covariate_series(panel)))
 
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
@@ -567,7 +814,7 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     frame = pd.DataFrame(values, index=index, columns=pd.Index(panel.ids))
     if dialect.kind == "long":
         return frame
-    frame = frame[list(dialect.columns)]
+    frame = frame.reindex(columns=list(dialect.columns))
     for name, column in covariate_series(panel.some(0, 1)).items():
         frame[name] = column.to_numpy()
     if dialect.time_col is not None:
@@ -586,7 +833,7 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
             ``"a context of 96 and a horizon of 24"``.
 
     Raises:
-        ValueError: Naming the first short series, where it begins and ends, how many others, and
+        TooShortError: Naming the first short series, where it begins and ends, how many others, and
             the remedy.
     """
     short = np.flatnonzero(panel.lengths < n_rows)
@@ -598,9 +845,49 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         span = f", {rows[0]} to {rows[-1]}" if len(rows) else ""
         shown.append(f"{panel.series_label(n)} ({len(rows)} rows{span})")
     others = f" and {len(short) - 3} more" if len(short) > 3 else ""
-    raise ValueError(
+    raise TooShortError(
         f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every"
-        " series; give more rows, leave these series out, or ask for less"
+        " series; give more rows, leave these series out, or ask for less",
+        panel.ids[short],
+    )
+
+
+def skip_short(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
+    """Do some work, without the series that are too short for it if others are left.
+
+    Args:
+        panel: The series.
+        work: Function of a panel, which refuses short series by :func:`require_length`.
+        bad: ``"error"`` leaves no series out.
+
+    Returns:
+        Its answer, and the panel of which it is.
+
+    Raises:
+        ValueError: If all series are too short, or one is and none may be left out.
+    """
+    while True:
+        try:
+            return work(panel), panel
+        except TooShortError as error:
+            if bad == "error" or len(error.ids) >= panel.n_series:
+                raise
+            panel = panel.without(error.ids, "has too few rows")
+
+
+def tell_skipped(panel: Panel) -> None:
+    """Warn once of the series that are left out."""
+    if not panel.skipped:
+        return
+    named = "; ".join(
+        f"{plain(series.name)!r} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]
+    )
+    n_more = len(panel.skipped) - _NAMED_SERIES
+    others = f" and {n_more} more" if n_more > 0 else ""
+    warnings.warn(
+        f"left out: series {named}{others}; their forecasts are NaN; bad='error' refuses such a"
+        " table",
+        stacklevel=3,
     )
 
 
@@ -633,11 +920,11 @@ def _panel(
     return Panel(values, starts, table.ids, table.times, alias, table.dialect, missing, covariates)
 
 
-def _unstacked(group: Panel) -> Panel:
+def _unstacked(group: Panel, columns: Sequence[str]) -> Panel:
     """The columns of a wide table, read side by side, as series below one another in the order of
     their names.
     """
-    names = np.array(group.dialect.columns, dtype=object)
+    names = np.array(columns, dtype=object)
     order = np.argsort(names, kind="stable")
     n_series = len(names)
     n_rows = len(group.values)

@@ -57,9 +57,8 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
         name: np.full(len(times), np.nan, object if name in text else float)
         for name in columns.future
     }
-    return pd.DataFrame(
-        data, index=None if dialect.time_col is not None else times.rename(dialect.index_name)
-    )
+    index = None if dialect.time_col is not None else times.rename(dialect.index_name)
+    return dialect.with_keys(pd.DataFrame(data, index=index))
 
 
 def _with_rows(panel: Panel) -> Panel:
@@ -131,10 +130,13 @@ def _look_up(
     if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
         return values.reshape(panel.n_series, steps, -1)
     frame = check_frame(future, "error")
-    if frame.index.nlevels > 1:
+    if frame.index.nlevels > 2:
+        frame = frame.reset_index()
+    elif frame.index.nlevels > 1:
         frame = with_levels(frame, panel.dialect.id_col, panel.dialect.time_col)[0]
     elif frame.index.name in {panel.dialect.id_col} - {None, *frame.columns}:
         frame = frame.reset_index()
+    frame = panel.dialect.with_ids(frame)
     after = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, after)
     for column in columns.future:

@@ -65,11 +65,15 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     )
     joined = from_long(table, schema)
     dialect = new.dialect
+    if dialect.key_cols:
+        dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
     if dialect.columns:
         dialect = replace(
             dialect, columns=tuple(dict.fromkeys(old.dialect.columns + dialect.columns))
         )
-    return replace(joined, dialect=dialect)
+    left_out = {series.name: series for series in (*old.skipped, *new.skipped)}
+    skipped = tuple(series for name, series in left_out.items() if name not in {*joined.ids})
+    return replace(joined, dialect=dialect, skipped=skipped)
 
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tsattn.checks import InputError, Name
 from tsattn.data.calendar import parse_freq
-from tsattn.data.columns import GAPS, MISSING, plain
+from tsattn.data.columns import BAD, GAPS, MISSING, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.settings import Settings
 
@@ -25,7 +25,10 @@ class Schema(Settings):
     another name is found by its values.
 
     Args:
-        id_col: Column of the series' names in a long table; ``None`` for a table of one series.
+        id_col: Column of the series' names in a long table, or a list of columns that name them
+            together, such as ``["store", "item"]``; ``None`` for a table of one series. Where
+            several series have the same stamps and no column is called ``unique_id``, columns that
+            tell them apart are found.
         time_col: Column of stamps, of periods, of text that reads as stamps (days, months,
             ``"2000Q1"``, weeks), or of integers: such as 20240131, 202401 or seconds and finer
             units since 1970 are read as stamps, years and all others count steps.
@@ -41,6 +44,9 @@ class Schema(Settings):
             an office at night; rows are continued on the days and hours of the week that the past
             has. ``"missing"``: values are unknown then, and ``missing`` says what is done. ``None``
             takes those for closed that come again week after week, with a warning that names them.
+        bad: What is done about single series that cannot be forecast, since they have no value or
+            too few rows: ``"skip"`` warns of them once, forecasts the others and gives NaN for
+            them; ``"error"`` refuses the table. ``None`` skips them where others are left.
         past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
         future_cols: Columns that are known through the horizon as well, such as prices or weather
             forecasts; ``predict`` takes their values as ``future=``.
@@ -65,12 +71,13 @@ class Schema(Settings):
         Schema(id_col=None, time_col='date', target_col='sales')
     """
 
-    id_col: Hashable | None = "unique_id"
+    id_col: Hashable | Sequence[Hashable] | None = "unique_id"
     time_col: Hashable = "ds"
     target_col: Hashable = "y"
     freq: str | int | None = None
     missing: str | None = None
     gaps: str | None = None
+    bad: str | None = None
     past_cols: Sequence[Hashable] = ()
     future_cols: Sequence[Hashable] = ()
     static_cols: Sequence[Hashable] = ()
@@ -83,11 +90,16 @@ class Schema(Settings):
             )
         if self.gaps is not None and self.gaps not in GAPS:
             raise InputError(Name("gaps"), f" must be one of {', '.join(GAPS)}; got {self.gaps!r}")
+        if self.bad is not None and self.bad not in BAD:
+            raise InputError(Name("bad"), f" must be one of {', '.join(BAD)}; got {self.bad!r}")
         if self.freq is not None:
             alias = parse_freq(self.freq).alias
             object.__setattr__(
                 self, "freq", self.freq if isinstance(self.freq, str | int) else alias
             )
+        if isinstance(self.id_col, list | tuple):
+            names = tuple(map(plain, self.id_col))
+            object.__setattr__(self, "id_col", names[0] if len(names) == 1 else names or None)
         for name in ("past_cols", "future_cols", "static_cols", "calendar"):
             given = getattr(self, name)
             if isinstance(given, Iterable) and not isinstance(

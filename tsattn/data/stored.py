@@ -13,8 +13,8 @@ import pandas as pd
 
 from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import locate, parse_freq, ticks
-from tsattn.data.columns import MISSING
-from tsattn.data.frames import Dialect, Panel
+from tsattn.data.columns import MISSING, plain
+from tsattn.data.frames import Dialect, Panel, Skipped
 
 _ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[(s|ms|us|ns)\]")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
@@ -44,6 +44,10 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
         **time_facts(panel.times),
         "freq": panel.freq,
         "missing": panel.missing,
+        "skipped": [
+            [exact(plain(series.name), "ids"), series.last_tick, series.reason]
+            for series in panel.skipped
+        ],
         "dialect": {
             "kind": dialect.kind,
             **names,
@@ -54,6 +58,8 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
             "id_categories_dtype": None if categories is None else str(categories.dtype),
             "id_ordered": bool(getattr(dialect.id_dtype, "ordered", False)),
             "columns": list(dialect.columns),
+            "key_cols": [exact(name, "id_col") for name in dialect.key_cols],
+            "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
         },
     }
 
@@ -91,7 +97,14 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
         freq=facts["freq"],
         dialect=_dialect(dict(facts["dialect"])),
         missing=facts["missing"],
+        skipped=tuple(_skipped(entry) for entry in facts.get("skipped", ())),
     )
+
+
+def _skipped(entry: list[Any]) -> Skipped:
+    name, last_tick, reason = entry
+    require(type(last_tick) is int and type(reason) is str, "series that are left out are no such")
+    return Skipped(exact(name, "ids"), last_tick, reason)
 
 
 def _dialect(told: dict[str, Any]) -> Dialect:
@@ -104,7 +117,18 @@ def _dialect(told: dict[str, Any]) -> Dialect:
         told["id_dtype"] = pd.api.types.pandas_dtype(told["id_dtype"])
     for name in ("id_col", "time_col", "target_col", "index_name"):
         exact(told[name], name)
-    return Dialect(**told | {"columns": tuple(told.get("columns", ()))})
+    names = {name: tuple(told.get(name, ())) for name in ("columns", "key_cols")}
+    dtypes = tuple(map(_key_dtype, told.get("key_dtypes", ())))
+    require(len(dtypes) == len(names["key_cols"]), "columns of keys do not fit their types")
+    return Dialect(**told | names | {"key_dtypes": dtypes})
+
+
+def _key_dtype(name: str) -> Any:
+    """The dtype of a column of keys; categories come back as text."""
+    if name in ("category", "str", "string"):
+        return np.dtype(object)
+    require(bool(_ID_TYPES.fullmatch(name)), f"keys of {name!r:.40}")
+    return np.dtype(name)
 
 
 def check_panel(panel: Panel) -> None:
@@ -152,7 +176,8 @@ def check_panel(panel: Panel) -> None:
     )
     long = dialect.kind == "long" and None not in (dialect.time_col, dialect.target_col)
     # Rows that were appended may be of new columns.
-    named = set(dialect.columns) == set(panel.ids)
+    left_out = {series.name for series in panel.skipped}
+    named = set(dialect.columns) == {*panel.ids} | left_out
     wide = dialect.kind == "wide" and dialect.id_col is None and named
     require(long or wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
     if dialect.id_col is not None:

@@ -17,7 +17,15 @@ import pandas as pd
 from tsattn.checks import InputError, Name, check_whole, pieces_of
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import Panel, TableLike, require_length, to_panel
+from tsattn.data.frames import (
+    Panel,
+    TableLike,
+    TooShortError,
+    require_length,
+    skip_short,
+    tell_skipped,
+    to_panel,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -230,7 +238,7 @@ class BacktestResult:
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
                 data[column] = values.ravel()
-        return pd.DataFrame(data)
+        return panel.dialect.with_keys(pd.DataFrame(data))
 
     def _ids(self, ids: np.ndarray) -> Any:
         """Names of series as the table has them."""
@@ -327,9 +335,8 @@ def backtest(
         raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
     horizon = next(iter(horizons.values()))
     levels, asked, every = check_request(level, quantiles)
-    panel = to_panel(
-        data, _joint_schema(named) if schema is None else schema, missing=_joint_missing(named)
-    )
+    schema = _joint_schema(named) if schema is None else schema
+    panel = to_panel(data, schema, missing=_joint_missing(named))
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
@@ -344,13 +351,18 @@ def backtest(
     )
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
-    require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
-    origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-    plan = BacktestPlan(
-        named, panel, origins, tuple(fits), make_scaler(panel, origins[:, 0]), every, keep, verbose
-    )
-    rolled = _judge_here(plan) if judge is None else judge(plan)
-    return BacktestResult(panel, origins, rolled, levels, asked, season, horizon, step_size)
+
+    def judged_plan(panel: Panel) -> tuple[np.ndarray, Mapping[str, Rolled]]:
+        require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
+        origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
+        scaler = make_scaler(panel, origins[:, 0])
+        plan = BacktestPlan(named, panel, origins, tuple(fits), scaler, every, keep, verbose)
+        return origins, _judge_here(plan) if judge is None else judge(plan)
+
+    bad = "error" if isinstance(data, Panel) else schema.bad
+    (origins, rolled), panel = skip_short(panel, judged_plan, bad)
+    tell_skipped(panel)
+    return BacktestResult(panel, origins, dict(rolled), levels, asked, season, horizon, step_size)
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
@@ -424,6 +436,8 @@ def fit_copy(
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
+        if isinstance(error, TooShortError):
+            raise TooShortError(f"{where}{error}", error.ids) from error
         raise InputError(where, *pieces_of(error)) from error
 
 
@@ -457,7 +471,7 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     """
     default = Schema()
     found: dict[str, Any] = {}
-    for field in ("id_col", "time_col", "target_col", "freq", "missing"):
+    for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
         said = {name: getattr(each.schema, field) for name, each in named.items()}
         said = {name: value for name, value in said.items() if value != getattr(default, field)}
         if len(set(said.values())) > 1:

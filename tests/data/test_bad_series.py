@@ -1,0 +1,141 @@
+"""One bad series does not stop the others: it is named once and forecast as NaN."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import long_table, wide_of
+
+from tsattn.catalogue import MODELS, forecast, load_forecaster, make_forecaster
+from tsattn.data.frames import from_long, to_panel
+from tsattn.data.schema import Schema
+from tsattn.distributed import predict_many
+from tsattn.evaluate.backtest import backtest
+
+N_ROWS = 60
+Y = 10.0 + np.random.default_rng(0).integers(0, 9, N_ROWS)
+
+
+def table(*, empty=True, short=False, dead=False, static=False):
+    values = {"a": Y, "b": 2 * Y}
+    if empty:
+        values["empty"] = np.full(N_ROWS, np.nan)
+    if dead:
+        values["dead"] = np.r_[Y[:30], np.zeros(N_ROWS - 30)]
+    if short:
+        values["short"] = Y[:3]
+    frame = long_table(values.values(), [*values], end="2024-03-01")
+    return frame.assign(kind=frame["unique_id"].str.len().astype(float)) if static else frame
+
+
+LEFT_OUT = r"left out: series 'empty' has no value; their forecasts are NaN; bad='error' refuses"
+
+
+@pytest.mark.parametrize("model", ["zero", "naive", "ridge", "auto_ets", "theta"])
+def test_the_others_are_forecast_as_without_it(model):
+    with pytest.warns(UserWarning, match=LEFT_OUT):
+        answer = forecast(table(), 2, model=model)
+    pd.testing.assert_frame_equal(answer[:4], forecast(table(empty=False), 2, model=model))
+    odd = answer[4:]
+    assert odd["unique_id"].tolist() == ["empty", "empty"]
+    assert odd["ds"].tolist() == list(pd.date_range("2024-03-02", periods=2))
+    assert odd[model].isna().all()
+
+
+def test_columns_of_a_wide_table_are_left_out_alike():
+    with pytest.warns(UserWarning, match=LEFT_OUT):
+        answer = forecast(wide_of(table()), 2, model="seasonal_naive")
+    assert list(answer) == ["a", "b", "empty"]
+    assert answer["empty"].isna().all()
+    assert answer[["a", "b"]].notna().all(axis=None)
+
+
+def test_short_series_are_left_out_where_they_cannot_be_forecast(tmp_path):
+    frame = table(empty=False, short=True)
+    forecaster = make_forecaster("seasonal_naive", 2)
+    with pytest.warns(UserWarning, match="left out: series 'short' has too few rows"):
+        forecaster.fit(frame)
+    answer = forecaster.predict()
+    assert answer.set_index("unique_id").loc["short", "seasonal_naive"].isna().all()
+    assert answer.set_index("unique_id").loc["b", "seasonal_naive"].notna().all()
+    forecaster.save(tmp_path / "m")
+    loaded = load_forecaster(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), answer)
+    with pytest.warns(UserWarning, match="left out: series 'short' has too few rows"):
+        pd.testing.assert_frame_equal(loaded.predict(frame), answer)
+    with pytest.warns(UserWarning, match="left out: series 'short' has too few rows"):
+        pd.testing.assert_frame_equal(predict_many(loaded, frame, n_chunks=2), answer)
+
+
+def test_backtests_judge_the_others():
+    frame = table(short=True)
+    with pytest.warns(UserWarning, match="'empty' has no value; 'short' has too few rows"):
+        result = backtest(make_forecaster("seasonal_naive", 2), frame, n_windows=2)
+    alone = backtest(make_forecaster("seasonal_naive", 2), table(empty=False), n_windows=2)
+    pd.testing.assert_frame_equal(result.scores, alone.scores)
+    assert set(result.frame["unique_id"]) == {"a", "b"}
+
+
+def test_bad_series_may_stop_the_others():
+    schema = Schema(bad="error")
+    with pytest.raises(ValueError, match="series 'empty': column 'y' has no value at all"):
+        forecast(table(), 2, schema=schema)
+    with pytest.raises(ValueError, match="too short: series 'short'"):
+        forecast(table(empty=False, short=True), 2, schema=schema, model="seasonal_naive")
+    with pytest.raises(ValueError, match="bad must be one of error, skip; got 'drop'"):
+        Schema(bad="drop")
+
+
+def test_tables_of_bad_series_only_are_refused():
+    frame = table()
+    with pytest.raises(ValueError, match="has no value at all"):
+        forecast(frame[frame["unique_id"] == "empty"], 2)
+    only = table(short=True)
+    with pytest.raises(ValueError, match="too short: series 'short'"):
+        forecast(only[only["unique_id"] == "short"], 2, model="seasonal_naive")
+
+
+def test_static_columns_stay_with_their_series():
+    frame = table(static=True).sample(frac=1, random_state=0)
+    panel = to_panel(frame, Schema(static_cols=["kind"]))
+    assert panel.ids.tolist() == ["a", "b"]
+    assert panel.covariates.static.tolist() == [[1.0], [1.0]]
+    assert panel.skipped[0].name == "empty"
+
+
+def test_updates_bring_values_of_a_series_that_had_none():
+    with pytest.warns(UserWarning, match=LEFT_OUT):
+        forecaster = make_forecaster("dlinear", 2).fit(table())
+    later = long_table([Y], ["empty"], start="2024-03-02")
+    forecaster.update(later)
+    answer = forecaster.predict().set_index("unique_id")
+    assert answer.loc["empty", "dlinear"].notna().all()
+    assert len(answer) == 6
+
+
+def test_a_dead_series_is_forecast_as_dead():
+    sales = np.random.default_rng(0).poisson(5, 150)
+    frame = long_table([np.r_[sales, np.zeros(150)], np.r_[sales, sales]], ["dead", "alive"])
+    answer = forecast(frame, 3).set_index("unique_id")
+    assert answer.loc["dead", "zero"].tolist() == [0.0, 0.0, 0.0]
+    assert (answer.loc["alive", "zero"] > 2).all()
+
+
+def test_a_series_that_ended_years_ago_is_told():
+    old = long_table([Y], ["old"], end="2021-03-01")
+    frame = pd.concat([table(empty=False), old])
+    with pytest.warns(UserWarning, match="series 'old' ends at 2021-03-01 .*, years before"):
+        from_long(frame)
+
+
+def test_every_model_of_the_catalogue_passes_over_an_empty_series():
+    # The order of an ARIMA is not at issue here, and its warnings are.
+    names = [name for name in MODELS if not MODELS[name].trained and "arima" not in name]
+    assert len(names) > 5
+    for name in names:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            answer = forecast(table(), 2, model=name)
+        assert sum(str(each.message).startswith("left out: ") for each in caught) == 1, name
+        assert answer[name][:4].notna().all(), name

@@ -1,0 +1,224 @@
+"""Series that several columns name together, given or found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tsattn
+from tsattn.catalogue import load_forecaster, make_forecaster
+from tsattn.data.frames import from_long, to_long, to_panel
+from tsattn.data.keys import find_keys, join_keys, split_ids
+from tsattn.data.schema import Schema
+from tsattn.evaluate.backtest import backtest
+from tsattn.evaluate.conformal import SplitConformal
+
+DAYS = pd.date_range("2024-01-01", periods=30)
+NAMED = Schema(id_col=["store", "item"], time_col="date", target_col="sales")
+FOUND = r"values of 'store' and 'item' tell series apart, and 'sales' is forecast"
+
+
+def shops(*, stores=(1, 2, 10), items=("A", "B/x"), **more):
+    """Sales by store and item; each series has a level of its own."""
+    rows = [
+        (store, item, day, 100 * s + 10 * i + day.dayofweek)
+        for s, store in enumerate(stores)
+        for i, item in enumerate(items)
+        for day in DAYS
+    ]
+    return pd.DataFrame(rows, columns=["store", "item", "date", "sales"]).assign(**more)
+
+
+def promoted():
+    frame = shops()
+    rng = np.random.default_rng(0)
+    return frame.assign(
+        promo=rng.integers(0, 2, len(frame)), price=rng.normal(5, 1, len(frame)).round(2)
+    )
+
+
+def keys_of(panel):
+    return panel.dialect.key_cols or panel.dialect.id_col
+
+
+def test_several_columns_name_series():
+    panel = from_long(shops(), NAMED)
+    assert panel.n_series == 6
+    # In the order of the keys, not of their text.
+    assert panel.ids.tolist() == ["1/A", "1/B\\/x", "2/A", "2/B\\/x", "10/A", "10/B\\/x"]
+    back = to_long(panel)
+    pd.testing.assert_frame_equal(back, shops().astype({"sales": float}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"store": ["a", "a/"], "item": ["/b", "b"]},
+        {"store": ["a\\", "a"], "item": ["b", "\\/b"]},
+        {"store": ["", "x"], "item": ["y", ""]},
+        {"store": [True, False], "item": [1.5, -2.0]},
+        {"store": pd.to_datetime(["2024-01-01", "2024-01-02"]), "item": ["b", "c"]},
+        {"store": pd.Categorical(["b", "a"], ["b", "a", "z"]), "item": [3, 2]},
+    ],
+)
+def test_keys_come_back_as_they_were(values):
+    frame = pd.DataFrame(values)
+    joined, name = join_keys(frame, ("store", "item"))
+    assert joined[name].nunique() == 2
+    back = split_ids(joined[name].tolist(), ("store", "item"), tuple(frame.dtypes))
+    pd.testing.assert_frame_equal(pd.DataFrame(back), frame)
+    assert list(frame) == ["store", "item"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "schema", "keys", "warned"),
+    [
+        (shops(), Schema(), ("store", "item"), FOUND),
+        (shops(items=("A",)).drop(columns="item"), Schema(), "store", "'store' tell series apart"),
+        (promoted(), Schema(target_col="sales"), ("store", "item"), FOUND),
+        (shops().drop(columns="store").iloc[:60], Schema(), "item", None),
+        (shops().rename(columns={"date": "ds", "sales": "y"}), Schema(), ("store", "item"), "'y'"),
+        (shops().set_index("date"), Schema(), ("store", "item"), FOUND),
+        # The number of a row names no series.
+        (shops().assign(nr=range(180)), Schema(target_col="sales"), ("store", "item"), FOUND),
+    ],
+    ids=[
+        "two",
+        "one of integers",
+        "target named",
+        "one of text",
+        "defaults",
+        "index",
+        "row number",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the values of")
+def test_keys_are_found_where_they_make_stamps_unique(frame, schema, keys, warned):
+    if warned is None:
+        panel = to_panel(frame, schema)
+    else:
+        with pytest.warns(UserWarning, match=warned):
+            panel = to_panel(frame, schema)
+    assert keys_of(panel) == keys
+
+
+@pytest.mark.filterwarnings("ignore:the values of")
+def test_the_simplest_keys_are_found():
+    frame = shops().assign(
+        state=lambda f: f["store"].map({1: "CA", 2: "CA", 10: "TX"}),
+        weekday=lambda f: f["date"].dt.day_name(),
+    )
+    panel = to_panel(frame, Schema(target_col="sales"))
+    assert keys_of(panel) == ("store", "item")
+    assert find_keys(frame, frame["date"], ["weekday", "state"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("frame", "schema", "message"),
+    [
+        (
+            promoted(),
+            Schema(),
+            r"'store' and 'item' tell series apart, and \['sales', 'promo', 'price'\] hold numbers",
+        ),
+        (
+            shops(),
+            NAMED.changed(id_col="store"),
+            r"series 1: stamp 2024-01-01 .* more than once.*pass id_col=\['store', 'item'\]",
+        ),
+        (
+            shops(),
+            Schema(id_col=None, time_col="date", target_col="sales"),
+            r"the series: stamp 2024-01-01 .* pass id_col=\['store', 'item'\]",
+        ),
+        (shops(), NAMED.changed(id_col=["store", "goods"]), "column 'goods' is missing"),
+        (
+            shops(item=lambda f: f["item"].where(f.index > 0)),
+            NAMED,
+            "column 'item' has no id in row 0",
+        ),
+        (
+            pd.concat([shops(), shops()[:1]]),
+            NAMED,
+            "series '1/A': duplicate stamp 2024-01-01 00:00:00",
+        ),
+    ],
+    ids=["no target", "one key of two", "one series", "absent", "no value", "twice"],
+)
+def test_what_keys_do_not_tell_is_refused(frame, schema, message):
+    with pytest.raises(ValueError, match=message):
+        to_panel(frame, schema)
+
+
+def test_two_equal_stamps_make_no_keys():
+    # Counts are whole numbers that come again and again, too.
+    frame = pd.DataFrame({"date": DAYS, "a": np.arange(30) % 5, "b": np.arange(30) % 3})
+    with pytest.raises(ValueError, match="duplicate stamp 2024-01-01"):
+        to_panel(pd.concat([frame, frame[:1].assign(a=4)]))
+
+
+def test_answers_have_the_keys_of_the_table(tmp_path):
+    forecaster = make_forecaster("seasonal_naive", 2, schema=NAMED).fit(shops())
+    answer = forecaster.predict()
+    assert list(answer) == ["store", "item", "date", "seasonal_naive"]
+    assert answer["store"].tolist() == np.repeat([1, 2, 10], 4).tolist()
+    assert answer["item"].tolist() == ["A", "A", "B/x", "B/x"] * 3
+    forecaster.save(tmp_path / "m")
+    loaded = load_forecaster(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), answer)
+    one = shops(stores=(7,), items=("C",))
+    assert loaded.predict(one)["store"].tolist() == [7, 7]
+    frame = backtest(forecaster, shops(), n_windows=2, schema=NAMED).frame
+    assert list(frame) == ["store", "item", "date", "cutoff", "sales", "seasonal_naive"]
+    bands = SplitConformal(make_forecaster("seasonal_naive", 2, schema=NAMED), n_windows=4)
+    assert list(bands.fit(shops()).predict(level=80))[:3] == ["store", "item", "date"]
+
+
+@pytest.mark.filterwarnings("ignore:the values of")
+def test_a_fit_fixes_the_columns_of_new_rows():
+    forecaster = make_forecaster("dlinear", 2).fit(shops())
+    # One series alone would be a wide table.
+    one = shops(stores=(2,), items=("A",))
+    answer = forecaster.predict(one)
+    assert answer[["store", "item"]].to_numpy().tolist() == [[2, "A"], [2, "A"]]
+    later = shops(stores=(2,), items=("A",)).assign(
+        date=lambda f: f["date"] + pd.Timedelta(30, "D")
+    )
+    forecaster.update(later)
+    ends = forecaster.predict().groupby(["store", "item"])["date"].max()
+    assert ends[2, "A"] == pd.Timestamp("2024-03-02")
+    assert ends[1, "A"] == pd.Timestamp("2024-02-01")
+
+
+def test_future_columns_are_looked_up_by_all_keys():
+    frame = shops(promo=lambda f: f["date"].dt.dayofweek % 2)
+    schema = NAMED.changed(future_cols=["promo"])
+    forecaster = make_forecaster("ridge", 2, context=4, schema=schema).fit(frame)
+    rows = forecaster.make_future_frame()
+    assert list(rows) == ["store", "item", "date", "promo"]
+    assert len(rows) == 12
+    answer = forecaster.predict(future=rows.assign(promo=1)[::-1])
+    assert len(answer) == 12
+    with pytest.raises(ValueError, match=r"series '10/B.*: column 'promo' of future= is missing"):
+        forecaster.predict(future=rows.assign(promo=1)[:-1])
+
+
+def test_levels_of_an_index_are_keys():
+    frame = shops().set_index(["store", "item", "date"])
+    answer = tsattn.forecast(frame, 1, model="naive")
+    assert list(answer) == ["store", "item", "date", "naive"]
+
+
+def test_the_command_line_takes_several_columns(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shops().assign(item=lambda f: f["item"].map({"A": "007", "B/x": "7"})).to_csv(
+        "t.csv", index=False
+    )
+    columns = ["--id-col", "store", "--id-col", "item", "--time-col", "date"]
+    model = ["--horizon", "1", "--model", "naive"]
+    code, out, err = run("forecast", "t.csv", *columns, "--target-col", "sales", *model)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:3] == [
+        "store,item,date,naive",
+        "1,007,2024-01-31,1.0",
+        "1,7,2024-01-31,11.0",
+    ]

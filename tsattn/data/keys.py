@@ -1,0 +1,235 @@
+"""Series that several columns name together, such as a store and an item."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import Argument, InputError, InPython
+
+# Joins the values of several columns to one name; a value that holds it is escaped.
+_SEPARATOR = "/"
+_ESCAPE = "\\"
+# Columns that are looked at, and joined, at most.
+_MOST_CANDIDATES = 12
+_MOST_KEYS = 3
+# Rows that a series must have on average before columns count as its names.
+_LEAST_ROWS = 3
+# Share of the stamps that each series must have on average.
+_LEAST_OVERLAP = 0.3
+# Words in the names of columns that name series, by preference, before all others.
+_KEY_WORDS = (
+    "id",
+    "key",
+    "code",
+    "name",
+    "store",
+    "shop",
+    "item",
+    "sku",
+    "product",
+    "article",
+    "series",
+    "region",
+    "country",
+    "state",
+    "city",
+    "site",
+    "station",
+    "sensor",
+    "meter",
+    "customer",
+    "family",
+    "dept",
+    "department",
+    "category",
+    "warehouse",
+    "branch",
+    "group",
+    "nbr",
+)
+
+
+def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFrame, str]:
+    """A frame with one more column, which names the series by the values of several.
+
+    Args:
+        frame: The table; it stays as it was.
+        keys: Columns that name series together, all of them in the frame.
+
+    Returns:
+        The frame, and the name of its new column, of categories in the order of the keys.
+
+    Raises:
+        ValueError: If a key has no value in some row.
+    """
+    for key in keys:
+        gone = np.flatnonzero(frame[key].isna())
+        if len(gone):
+            raise ValueError(
+                f"column {key!r} has no id in row {gone[0]}, but every row belongs to a series;"
+                " fill in or drop these rows"
+            )
+    name = joined_name(keys)
+    distinct = frame[[*keys]].drop_duplicates()
+    order = np.lexsort([_ranks(distinct[key]) for key in reversed(keys)])
+    distinct = distinct.iloc[order]
+    ids = joined_ids(distinct, keys)
+    place = pd.MultiIndex.from_frame(distinct).get_indexer(pd.MultiIndex.from_frame(frame[[*keys]]))
+    column = pd.Categorical.from_codes(place.tolist(), categories=pd.Index(ids, dtype=object))
+    return frame.assign(**{name: column}), name
+
+
+def _ranks(column: pd.Series) -> np.ndarray:
+    """Places of values in their order, or in that of their text where they are of several types."""
+    kind = pd.api.types.infer_dtype(column)
+    codes, _ = pd.factorize(column.astype(str) if kind.startswith("mixed") else column, sort=True)
+    return codes
+
+
+def joined_name(keys: Sequence[Hashable]) -> str:
+    """Name of the column that stands for several."""
+    return _SEPARATOR.join(map(str, keys))
+
+
+def joined_ids(frame: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
+    """Names of series by the values of their keys, one a row."""
+    parts = [[_escaped(str(value)) for value in frame[key]] for key in keys]
+    return [_SEPARATOR.join(values) for values in zip(*parts, strict=True)]
+
+
+def _escaped(text: str) -> str:
+    text = text.replace(_ESCAPE, _ESCAPE + _ESCAPE)
+    return text.replace(_SEPARATOR, _ESCAPE + _SEPARATOR)
+
+
+def split_ids(
+    ids: Sequence[str], keys: Sequence[Hashable], dtypes: Sequence[Any]
+) -> dict[Hashable, pd.Series]:
+    """The columns of the keys from names that :func:`joined_ids` gave.
+
+    Args:
+        ids: Names of series, ``[rows]``.
+        keys: The columns.
+        dtypes: Their dtypes.
+    """
+    distinct, row = np.unique(np.asarray(ids, dtype=object).astype(str), return_inverse=True)
+    parts = [_split(text) for text in distinct]
+    columns: dict[Hashable, pd.Series] = {}
+    for k, (key, dtype) in enumerate(zip(keys, dtypes, strict=True)):
+        texts = pd.Series([values[k] for values in parts], dtype=object)
+        values: pd.Series
+        if pd.api.types.is_bool_dtype(dtype):
+            values = texts == "True"
+        elif isinstance(dtype, pd.CategoricalDtype):
+            values = texts.astype(dtype.categories.dtype).astype(dtype)
+        else:
+            values = texts.astype(dtype)
+        columns[key] = values.iloc[row].reset_index(drop=True)
+    return columns
+
+
+def _split(text: str) -> list[str]:
+    parts = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == _ESCAPE:
+            parts[-1] += next(characters, "")
+        elif character == _SEPARATOR:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def find_keys(
+    frame: pd.DataFrame, times: pd.Series | pd.Index, columns: Sequence[Hashable]
+) -> tuple[Hashable, ...]:
+    """The fewest columns whose values, with the stamp, occur once; none if there are no such.
+
+    Among as many columns those count that are named like ids, then those that make the fewest
+    series.
+
+    Args:
+        frame: A long table.
+        times: Its stamps.
+        columns: Columns that may name series; those of text, categories and whole numbers count
+            whose values come again and again.
+    """
+    n_rows = len(frame)
+    stamp = pd.factorize(times)[0]
+    n_stamps = int(stamp.max(initial=-1)) + 1
+    codes: dict[Hashable, np.ndarray] = {}
+    for column in columns:
+        values = _key_codes(frame[column])
+        if values is not None and 1 < values.max() + 1 <= n_rows / _LEAST_ROWS:
+            codes[column] = values
+    candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
+    for n_keys in range(1, _MOST_KEYS + 1):
+        found = []
+        for keys in combinations(candidates, n_keys):
+            series = _joint_codes([codes[key] for key in keys])
+            n_series = int(series.max()) + 1
+            dense = n_rows >= max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps) * n_series
+            if dense and len(np.unique(series * n_stamps + stamp)) == n_rows:
+                found.append((sum(map(_unlike_ids, keys)), n_series, keys))
+        if found:
+            return min(found, key=lambda option: option[:2])[2]
+    return ()
+
+
+def _key_codes(column: pd.Series) -> np.ndarray | None:
+    """Numbers of the distinct values of a column that may name series, or None."""
+    kind = pd.api.types.infer_dtype(column, skipna=False)
+    if kind not in ("string", "integer", "categorical"):
+        return None
+    codes, _ = pd.factorize(column)
+    return None if (codes < 0).any() else codes
+
+
+def _unlike_ids(column: Hashable) -> bool:
+    """Whether no word of the name of a column says that it names series."""
+    name = str(column).casefold()
+    return not any(word in name for word in _KEY_WORDS)
+
+
+def _joint_codes(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Numbers of the distinct pairs, triples and so on."""
+    joint = parts[0].astype(np.int64)
+    for part in parts[1:]:
+        joint = np.unique(joint * (int(part.max()) + 1) + part, return_inverse=True)[1]
+    return joint
+
+
+def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[Hashable]) -> Any:
+    """The only column of numbers beside the keys.
+
+    Args:
+        frame: A long table.
+        keys: Columns that name its series.
+        columns: Columns that are neither stamps nor covariates.
+
+    Raises:
+        ValueError: If there is none or more than one.
+    """
+    numbers = [
+        column
+        for column in columns
+        if column not in keys
+        and pd.api.types.is_numeric_dtype(frame[column].dtype)
+        and not pd.api.types.is_bool_dtype(frame[column].dtype)
+    ]
+    if len(numbers) == 1:
+        return numbers[0]
+    named = " and ".join(map(repr, keys))
+    found = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    raise InputError(
+        f"{named} {'tell' if len(keys) > 1 else 'tells'} series apart, and {found}, but one column"
+        " must hold the values; name it by ",
+        Argument("target_col"),
+        InPython(f", such as Schema(target_col={numbers[0]!r})" if numbers else ""),
+    )
