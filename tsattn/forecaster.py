@@ -3,8 +3,9 @@
 import copy
 import inspect
 import math
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -17,8 +18,10 @@ from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_length, to_panel
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, check_windows, chunk_size
+from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.levels import check_request, interval_columns, refuse_twice
+from tsattn.paths import mean_of
+from tsattn.sampling import PathSource
 from tsattn.settings import Settings, check_settings
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
@@ -138,6 +141,8 @@ class Forecaster(ABC):
     fitted_class: ClassVar[type[Fitted]] = Fitted
     # Arguments of the constructor that are saved with the result, not with the settings.
     unsaved: ClassVar[tuple[str, ...]] = ()
+    # Whether the setting ``point`` is met from the quantiles; otherwise members meet it.
+    derives_point: ClassVar[bool] = True
     # Whether a fit can go on from the last one.
     warm_starts: ClassVar[bool] = False
 
@@ -146,6 +151,9 @@ class Forecaster(ABC):
     context: Any
     schema: Schema
     nonnegative: bool = False
+    # "median" or "mean" of the quantiles; "auto" is the mean for intermittent series, the median
+    # for others; None is the forecaster's own point.
+    point: str | None = None
     state_: Fitted | None = None
 
     panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
@@ -191,6 +199,26 @@ class Forecaster(ABC):
     def masks(self) -> bool:
         """Whether missing values are left out."""
         return False
+
+    @property
+    def gives_quantiles(self) -> bool:
+        """Whether levels and quantiles may be asked for."""
+        return True
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Probabilities of the quantiles through which means and sample paths go, ascending."""
+        return (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+    @property
+    def own_point(self) -> str:
+        """Whether the point without a setting is the median or the mean."""
+        return "mean"
+
+    @property
+    def for_dependence(self) -> "Forecaster":
+        """The forecaster whose past errors show how the steps depend on one another."""
+        return self
 
     # --- settings ---------------------------------------------------------------------------------
 
@@ -502,6 +530,34 @@ class Forecaster(ABC):
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return forecast if from_panel else forecast.to_frame()
 
+    def total(
+        self,
+        span: str | int = "all",
+        data: TableLike | Panel | None = None,
+        *,
+        level: float | Iterable[float] | None = None,
+        horizon: int | None = None,
+        future: TableLike | None = None,
+        random_state: Any = 0,
+    ) -> pd.DataFrame:
+        """Forecast sums over calendar spans, with bands; see :meth:`tsattn.Forecast.total`.
+
+        Args:
+            span: ``"all"`` rows, a number of rows, or a calendar span such as ``"M"``.
+            data: Series to continue; ``None`` continues those of ``fit``.
+            level: Central intervals of the sums in percent.
+            horizon: As for :meth:`predict`.
+            future: As for :meth:`predict`.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: As :meth:`predict`, if a span is unknown, or if levels are asked of a
+                forecaster that gives points only.
+        """
+        self.check_fitted()
+        forecast = forecast_panel(self, self.series(data), horizon=horizon, future=future)
+        return forecast.total(span, level=level, random_state=random_state)
+
     def reaching(self, steps: int) -> Self:
         """Itself, or a forecaster that gives so many steps without feeding forecasts back."""
         return self
@@ -553,10 +609,28 @@ class Forecaster(ABC):
                 f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with"
                 " some"
             )
-        point, bounds = self._forecast(x, probabilities, covariates, **options)
+        is_mean = self.mean_windows(x)
+        differs = is_mean != (self.own_point == "mean")
+        wants_curve = self.derives_point and bool(differs.any())
+        curve = self.sampled_quantiles if wants_curve else ()
+        all_quantiles = tuple(sorted({*probabilities, *curve}))
+        point, bounds = self._forecast(x, all_quantiles, covariates, **options)
         shape = (x.shape[0], self.horizon, x.shape[2])
         point = self._shaped(point, shape)
-        return point, self._shaped(bounds, (*shape, len(probabilities)))
+        bounds = self._shaped(bounds, (*shape, len(all_quantiles)))
+        if wants_curve:
+            curve_values = bounds[..., [all_quantiles.index(q) for q in curve]]
+            point = _chosen_points(point, curve, curve_values, is_mean, self.own_point)
+        return point, bounds[..., [all_quantiles.index(q) for q in probabilities]]
+
+    def mean_windows(self, x: np.ndarray) -> np.ndarray:
+        """Whether the points of windows ``[B, T, C]`` are means, ``[B, 1, C]``; otherwise they are
+        medians.
+        """
+        kind = self.own_point if self.point is None else self.point
+        if kind == "auto":
+            return is_intermittent(x)
+        return np.full((len(x), 1, x.shape[2]), kind == "mean")
 
     def predict_before(
         self,
@@ -740,9 +814,54 @@ def _same(value: Any, default: Any) -> bool:
     return comparable and type(value) is type(default) and value == default
 
 
+def check_point(point: object) -> None:
+    """Refuse a point that is none.
+
+    Args:
+        point: The setting.
+
+    Raises:
+        ValueError: If it is another value than "median", "mean" and "auto".
+    """
+    if point not in ("median", "mean", "auto"):
+        raise ValueError(
+            f"point must be 'median', 'mean' or 'auto'; got {point!r}; take point='mean' for"
+            " forecasts that are to be summed"
+        )
+
+
+def _chosen_points(
+    point: np.ndarray,
+    levels: Sequence[float],
+    curves: np.ndarray,
+    is_mean: np.ndarray,
+    own_point: str,
+) -> np.ndarray:
+    """Points ``[B, F, C]``: means where ``is_mean [B, 1, C]``, and medians elsewhere.
+
+    Args:
+        point: The forecaster's own points.
+        levels: Probabilities of the curves, the median among them.
+        curves: Quantiles, ``[B, F, C, Q]``.
+        is_mean: Where a mean is wanted.
+        own_point: What the forecaster's own points are.
+    """
+    means = point
+    medians = point
+    if own_point == "median":
+        means = mean_of(levels, curves)
+    else:
+        medians = curves[..., levels.index(0.5)]
+    return np.where(is_mean, means, medians)
+
+
 @dataclass(frozen=True, eq=False)
 class Forecast:
     """An immutable answer: N series, F steps.
+
+    The point is what the forecaster gives: a median for ``"zero"`` and heads of quantiles, a mean
+    for the classical models. Medians do not sum to the median of a sum, and the median of rare
+    sales is 0: :meth:`total` sums, and ``point="mean"`` of a forecaster gives means.
 
     Args:
         point: Point forecasts, ``[N, F]``.
@@ -755,6 +874,8 @@ class Forecast:
             ``asked_quantiles`` need.
         levels: Central levels in percent that the frame shows as ``-lo-80`` and ``-hi-80``.
         asked_quantiles: Quantiles that the frame shows as ``-q0.1``.
+        source: Where sample paths come from; ``None`` where the forecaster has none.
+        is_mean: Whether the points of a series are means, ``[N]``; ``None`` is not known.
     """
 
     point: np.ndarray
@@ -766,11 +887,89 @@ class Forecast:
     quantiles: Mapping[float, np.ndarray] = field(default_factory=dict)
     levels: tuple[float, ...] = ()
     asked_quantiles: tuple[float, ...] = ()
+    source: PathSource | None = None
+    is_mean: np.ndarray | None = None
 
     @property
     def horizon(self) -> int:
         """Steps ahead."""
         return self.point.shape[1]
+
+    def draws(self, n_samples: int, random_state: Any) -> Iterator[tuple[slice, np.ndarray]]:
+        """As :meth:`sample`, part by part: the series of a part and their paths, ``[n, F, S]``.
+
+        Args:
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: If the forecaster has no quantiles to draw from.
+        """
+        from tsattn.random import seed_from
+
+        check_whole("n_samples", n_samples)
+        if self.source is None:
+            raise ValueError(
+                f"{self.alias} gives points without quantiles here, so there are no sample paths;"
+                " leave level and quantiles out, or take a forecaster with intervals, such as"
+                " 'zero'"
+            )
+        seed = seed_from(random_state)
+        return self.source.draws(n_samples, secrets.randbits(63) if seed is None else seed)
+
+    def sample(self, n_samples: int = 100, *, random_state: Any = None) -> np.ndarray:
+        """Sample paths, ``[N, F, n_samples]``, whose steps depend on one another as the errors of
+        past forecasts of the same series did.
+
+        At each step the paths have the quantiles of the forecast.
+
+        Args:
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: If the forecaster has no quantiles to draw from.
+        """
+        return np.concatenate([paths for _, paths in self.draws(n_samples, random_state)])
+
+    def total(
+        self,
+        span: str | int = "all",
+        *,
+        level: float | Iterable[float] | None = None,
+        quantiles: float | Iterable[float] | None = None,
+        n_samples: int = 1000,
+        random_state: Any = 0,
+    ) -> pd.DataFrame:
+        """Sums over calendar spans, with bands from sample paths (:meth:`sample`).
+
+        The sum of a series whose points are medians is the median of the sums of its paths, and the
+        sum of its points where these are means. A forecaster without quantiles sums its points.
+
+        Args:
+            span: ``"all"`` rows, a number of rows, or a calendar span as pandas names it, such as
+                ``"W"``, ``"M"`` or ``"Q"``. A row belongs to the span of its stamp.
+            level: Central intervals of the sums in percent.
+            quantiles: Quantiles of the sums.
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Returns:
+            One row a series and span, in the dialect of the data: the first stamp of the span that
+            was forecast, ``rows`` (their number), and the columns of :meth:`to_frame`.
+
+        Raises:
+            ValueError: If a span is unknown, or levels are asked of points without quantiles.
+        """
+        from tsattn.totals import total_frame
+
+        return total_frame(self, span, level, quantiles, n_samples, random_state)
+
+    def sums_of_points(self) -> np.ndarray:
+        """Whether the total of a series is the sum of its points, ``[N]``."""
+        if self.source is None or self.is_mean is None:
+            return np.full(len(self.ids), True)
+        return self.is_mean
 
     def to_frame(self) -> pd.DataFrame:
         """The forecast in the dialect of the data.
@@ -933,6 +1132,11 @@ def forecast_panel(
             f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
             " look at the scale of its values and fit again"
         )
+    source = None
+    is_mean = None
+    if steps <= forecaster.horizon and forecaster.gives_quantiles:
+        source = PathSource(forecaster, panel, steps, future)
+        is_mean = _mean_series(forecaster, history)
     return Forecast(
         point=point[..., 0],
         ids=panel.ids,
@@ -943,7 +1147,19 @@ def forecast_panel(
         quantiles={q: bounds[..., 0, i] for i, q in enumerate(probabilities)},
         levels=levels,
         asked_quantiles=asked_quantiles,
+        source=source,
+        is_mean=is_mean,
     )
+
+
+def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
+    """Whether the points of the series of a panel are means, ``[N]``."""
+    ends = history.panel.starts[1:]
+    if forecaster.point != "auto":
+        ends = ends[:1]
+    x = history.reaching(ends, forecaster.max_context)
+    is_mean = forecaster.mean_windows(x)[:, 0, 0]
+    return np.broadcast_to(is_mean, history.panel.n_series)
 
 
 def _check_recursive(
