@@ -20,6 +20,7 @@ from tsattn.data.frames import Dialect, Panel, TableLike, future_times, require_
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.levels import check_request, interval_columns, refuse_twice
+from tsattn.notebook import forecast_html, forecaster_html
 from tsattn.paths import mean_of
 from tsattn.sampling import PathSource
 from tsattn.settings import Settings, check_settings
@@ -335,6 +336,9 @@ class Forecaster(ABC):
             if not _same(value, defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def _repr_html_(self) -> str:
+        return forecaster_html(self)
 
     # --- fits, forecasts and files ----------------------------------------------------------------
 
@@ -964,6 +968,9 @@ class Forecast:
         from tsattn.totals import total_frame
 
         return total_frame(self, span, level, quantiles, n_samples, random_state)
+
+    def _repr_html_(self) -> str:
+        return forecast_html(self)
 
     def sums_of_points(self) -> np.ndarray:
         """Whether the total of a series is the sum of its points, ``[N]``."""

@@ -236,11 +236,11 @@ class AutoForecaster(GapForecaster):
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
+        max_time: Time limit of ``fit`` and one ``predict``, such as ``"1m"`` or seconds.
+        alias: Name of the columns; default ``"auto"``.
         point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
             half of whose values are 0, and the median for others. The candidates are judged by
             their absolute errors for a median and by their squared errors for a mean.
-        max_time: Time limit of ``fit`` and one ``predict``, such as ``"1m"`` or seconds.
-        alias: Name of the columns; default ``"auto"``.
         schema: How tables are read. Missing values are left out of account unless it says
             otherwise.
         random_state: Seed of the trained network.
@@ -278,9 +278,9 @@ class AutoForecaster(GapForecaster):
         self,
         horizon: int,
         *,
-        point: str = "auto",
         max_time: str | float = "1m",
         alias: str | None = None,
+        point: str = "auto",
         schema: Schema = Schema(),
         random_state: Any = 0,
     ) -> None:
@@ -291,9 +291,9 @@ class AutoForecaster(GapForecaster):
                 Name("max_time"), f" must be above 0, such as '1m' or 60 seconds; got {max_time!r}"
             )
         self.horizon = horizon
-        self.point = point
         self.max_time = max_time
         self.alias = alias
+        self.point = point
         self.schema = schema
         self.random_state = random_state
 

@@ -197,11 +197,11 @@ class PretrainedForecaster(GapForecaster):
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
-        point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
-            half of whose values are 0, and the median for others.
         alias: Name of the columns; default ``"zero"``.
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows
             that are read.
+        point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
+            half of whose values are 0, and the median for others.
         weights: Name of shipped weights (``"zero-small-2"`` for very many series), a file or folder
             that :func:`tsattn.pretrained.weights.save_network` wrote, or a network.
         schema: How tables are read: columns, frequency, missing values, covariates.
@@ -241,9 +241,9 @@ class PretrainedForecaster(GapForecaster):
         self,
         horizon: int,
         *,
-        point: str = "median",
         alias: str | None = None,
         nonnegative: bool = False,
+        point: str = "median",
         weights: str | Path | ZeroNetwork = SHIPPED,
         schema: Schema = Schema(),
         n_threads: int | None = None,
@@ -256,9 +256,9 @@ class PretrainedForecaster(GapForecaster):
         if not isinstance(fine_tune, bool):
             raise ValueError(f"fine_tune must be True or False; got {fine_tune!r}")
         self.horizon = horizon
-        self.point = point
         self.alias = alias
         self.nonnegative = nonnegative
+        self.point = point
         self.weights = weights
         self.schema = schema
         self.n_threads = n_threads
