@@ -110,7 +110,7 @@ def _filled(page: str, piece: str, text: str) -> str:
 
 
 def _summary(panel: Panel, forecast: Forecast) -> str:
-    last = max(panel.last_times())
+    last = _stamp(max(panel.last_times()))
     kind = "" if forecast.is_mean is None else _point_kind(forecast.is_mean)
     return (
         f"{panel.n_series} series, {forecast.horizon} rows ahead, frequency {panel.freq}, last row"
