@@ -471,8 +471,8 @@ MUTANTS = [
     ),
     Mutant(
         AUTO,
-        "np.where(np.isnan(errors), np.nan, absolute[0])",
-        "np.where(False, np.nan, absolute[0] + 0 * np.nan_to_num(errors))",
+        "np.where(np.isnan(errors), np.nan, losses[0])",
+        "np.where(False, np.nan, losses[0] + 0 * np.nan_to_num(errors))",
         f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
     ),
     Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),

@@ -20,9 +20,10 @@ from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import Fitted, Forecast, forecast_panel
+from tsattn.forecaster import Fitted, forecast_panel
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive
+from tsattn.forecasts import Forecast
 from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.training.settings import Training
 

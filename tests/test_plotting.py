@@ -17,8 +17,8 @@ from tsattn.data.frames import future_times, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Drift, Naive
+from tsattn.forecasts import Forecast
 from tsattn.levels import level_to_quantiles
 from tsattn.plotting import (
     check_format,

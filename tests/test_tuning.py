@@ -15,8 +15,8 @@ from tables import long_frame, wide_frame
 from tsattn.data.frames import from_long
 from tsattn.data.schema import Schema
 from tsattn.distributed import DDPSettings
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
+from tsattn.forecasts import Forecast
 from tsattn.tuning import Tuned, tune
 
 RATE = "training__learning_rate"

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-    from tsattn.forecaster import Forecast
     from tsattn.forecasters.attention import AttentionForecaster
     from tsattn.forecasters.auto import AutoForecaster
     from tsattn.forecasters.linear import LinearForecaster
     from tsattn.forecasters.pretrained import PretrainedForecaster
     from tsattn.forecasters.regressor import AttentionRegressor
+    from tsattn.forecasts import Forecast
     from tsattn.kernels import attention, mlr_attention
     from tsattn.matrices import make_matrix
     from tsattn.nn.attention import Attention
@@ -59,7 +59,7 @@ _HOMES = {
     "AttentionForecaster": "tsattn.forecasters.attention",
     "AttentionRegressor": "tsattn.forecasters.regressor",
     "AutoForecaster": "tsattn.forecasters.auto",
-    "Forecast": "tsattn.forecaster",
+    "Forecast": "tsattn.forecasts",
     "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",
     "Network": "tsattn.nn.config",

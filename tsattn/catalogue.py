@@ -15,7 +15,8 @@ from tsattn.checks import Argument, InputError
 from tsattn.data.columns import as_frame, find_time_col
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecast, Forecaster
+from tsattn.forecaster import Forecaster
+from tsattn.forecasts import Forecast
 from tsattn.levels import check_request
 from tsattn.settings import Settings
 

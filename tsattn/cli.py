@@ -441,6 +441,9 @@ def forecast(
     plot: Annotated[
         Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Page of all series, drawn and judged, such as F.html.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -450,6 +453,7 @@ def forecast(
     """
     _check_forecast(saved, horizon, model, plot)
     _check_out(out, as_json, data, future, plot=plot)
+    _check_out(None, False, data, future, plot=report)
     from tsattn.levels import check_request
 
     check_request(level, None)
@@ -470,6 +474,11 @@ def forecast(
         from tsattn.plotting import plot_forecast, save_plot
 
         save_plot(plot_forecast(panel, result), plot)
+    if report is not None:
+        from tsattn.report import write_report
+
+        # A saved model has read the rows that would judge it.
+        write_report(report, forecaster, panel, result, judge=saved is None)
 
 
 @app.command()

@@ -18,7 +18,8 @@ from tsattn.data.frames import Panel, TableLike, require_length, skip_short, tel
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
-from tsattn.forecaster import Forecast, Forecaster, check_forecaster
+from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecasts import Forecast
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]

@@ -16,7 +16,6 @@ import pandas as pd
 from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import (
-    Dialect,
     Panel,
     TableLike,
     future_times,
@@ -26,8 +25,12 @@ from tsattn.data.frames import (
     to_panel,
 )
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, check_windows, chunk_size
-from tsattn.levels import check_request, interval_columns, refuse_twice
+from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
+from tsattn.forecasts import Forecast, with_skipped
+from tsattn.levels import check_request
+from tsattn.notebook import forecaster_html
+from tsattn.paths import chosen_points
+from tsattn.sampling import PathSource
 from tsattn.settings import Settings, check_settings
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
@@ -147,6 +150,8 @@ class Forecaster(ABC):
     fitted_class: ClassVar[type[Fitted]] = Fitted
     # Arguments of the constructor that are saved with the result, not with the settings.
     unsaved: ClassVar[tuple[str, ...]] = ()
+    # Whether the setting ``point`` is met from the quantiles; otherwise members meet it.
+    derives_point: ClassVar[bool] = True
     # Whether a fit can go on from the last one.
     warm_starts: ClassVar[bool] = False
 
@@ -155,6 +160,9 @@ class Forecaster(ABC):
     context: Any
     schema: Schema
     nonnegative: bool = False
+    # "median" or "mean" of the quantiles; "auto" is the mean for intermittent series, the median
+    # for others; None is the forecaster's own point.
+    point: str | None = None
     state_: Fitted | None = None
 
     panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
@@ -200,6 +208,26 @@ class Forecaster(ABC):
     def masks(self) -> bool:
         """Whether missing values are left out."""
         return False
+
+    @property
+    def gives_quantiles(self) -> bool:
+        """Whether levels and quantiles may be asked for."""
+        return True
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Probabilities of the quantiles through which means and sample paths go, ascending."""
+        return (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+    @property
+    def own_point(self) -> str:
+        """Whether the point without a setting is the median or the mean."""
+        return "mean"
+
+    @property
+    def for_dependence(self) -> "Forecaster":
+        """The forecaster whose past errors show how the steps depend on one another."""
+        return self
 
     # --- settings ---------------------------------------------------------------------------------
 
@@ -316,6 +344,9 @@ class Forecaster(ABC):
             if not _same(value, defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def _repr_html_(self) -> str:
+        return forecaster_html(self)
 
     # --- fits, forecasts and files ----------------------------------------------------------------
 
@@ -479,7 +510,7 @@ class Forecaster(ABC):
         horizon: int | None = None,
         future: TableLike | None = None,
         recursive: bool = False,
-    ) -> "pd.DataFrame | Forecast":
+    ) -> pd.DataFrame | Forecast:
         """Forecast the rows after the end of each series, without fitting again; series may be new.
 
         Args:
@@ -502,27 +533,58 @@ class Forecaster(ABC):
             ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
                 complete, or more is asked than the forecaster can give.
         """
+        answer = self._forecast_table(
+            data,
+            level=level,
+            quantiles=quantiles,
+            horizon=horizon,
+            future=future,
+            recursive=recursive,
+        )
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        return answer if from_panel else answer.to_frame()
+
+    def _forecast_table(self, data: TableLike | Panel | None, **request: Any) -> Forecast:
+        """The forecast of a table or panel, as :func:`forecast_panel` takes a request; series of a
+        table that are too short are left out.
+        """
         self.check_fitted()
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-
-        def forecast(panel: Panel) -> Forecast:
-            return forecast_panel(
-                self,
-                panel,
-                level=level,
-                quantiles=quantiles,
-                horizon=horizon,
-                future=future,
-                recursive=recursive,
-            )
-
-        bad = "error" if from_panel else self.schema.bad
-        answer, panel = skip_short(self.series(data), forecast, bad)
-        if from_panel:
-            return answer
-        if data is not None:
+        answer, panel = skip_short(
+            self.series(data),
+            lambda part: forecast_panel(self, part, **request),
+            "error" if from_panel else self.schema.bad,
+        )
+        if data is not None and not from_panel:
             tell_skipped(panel)
-        return answer.to_frame()
+        return answer
+
+    def total(
+        self,
+        span: str | int = "all",
+        data: TableLike | Panel | None = None,
+        *,
+        level: float | Iterable[float] | None = None,
+        horizon: int | None = None,
+        future: TableLike | None = None,
+        random_state: Any = 0,
+    ) -> pd.DataFrame:
+        """Forecast sums over calendar spans, with bands; see :meth:`tsattn.Forecast.total`.
+
+        Args:
+            span: ``"all"`` rows, a number of rows, or a calendar span such as ``"M"``.
+            data: Series to continue; ``None`` continues those of ``fit``.
+            level: Central intervals of the sums in percent.
+            horizon: As for :meth:`predict`.
+            future: As for :meth:`predict`.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: As :meth:`predict`, if a span is unknown, or if levels are asked of a
+                forecaster that gives points only.
+        """
+        forecast = self._forecast_table(data, horizon=horizon, future=future)
+        return forecast.total(span, level=level, random_state=random_state)
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a forecaster that gives so many steps without feeding forecasts back."""
@@ -575,10 +637,28 @@ class Forecaster(ABC):
                 f"covariates= was given, but {self.alias_} reads none; leave it out, or fit with"
                 " some"
             )
-        point, bounds = self._forecast(x, probabilities, covariates, **options)
+        is_mean = self.mean_windows(x)
+        differs = is_mean != (self.own_point == "mean")
+        wants_curve = self.derives_point and bool(differs.any())
+        curve = self.sampled_quantiles if wants_curve else ()
+        all_quantiles = tuple(sorted({*probabilities, *curve}))
+        point, bounds = self._forecast(x, all_quantiles, covariates, **options)
         shape = (x.shape[0], self.horizon, x.shape[2])
         point = self._shaped(point, shape)
-        return point, self._shaped(bounds, (*shape, len(probabilities)))
+        bounds = self._shaped(bounds, (*shape, len(all_quantiles)))
+        if wants_curve:
+            curve_values = bounds[..., [all_quantiles.index(q) for q in curve]]
+            point = chosen_points(point, curve, curve_values, is_mean, self.own_point)
+        return point, bounds[..., [all_quantiles.index(q) for q in probabilities]]
+
+    def mean_windows(self, x: np.ndarray) -> np.ndarray:
+        """Whether the points of windows ``[B, T, C]`` are means, ``[B, 1, C]``; otherwise they are
+        medians.
+        """
+        kind = self.own_point if self.point is None else self.point
+        if kind == "auto":
+            return is_intermittent(x)
+        return np.full((len(x), 1, x.shape[2]), kind == "mean")
 
     def predict_before(
         self,
@@ -768,72 +848,6 @@ def _same(value: Any, default: Any) -> bool:
     return comparable and type(value) is type(default) and value == default
 
 
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """An immutable answer: N series, F steps.
-
-    Args:
-        point: Point forecasts, ``[N, F]``.
-        ids: Series, ``[N]``.
-        times: Stamps of the forecast rows, flattened ``[N * F]``.
-        cutoffs: Last stamp used of each series, ``[N]``.
-        alias: Name of the point column.
-        dialect: How the frame looked that the forecast answers.
-        quantiles: Quantile forecasts, each ``[N, F]``, for all that ``levels`` and
-            ``asked_quantiles`` need.
-        levels: Central levels in percent that the frame shows as ``-lo-80`` and ``-hi-80``.
-        asked_quantiles: Quantiles that the frame shows as ``-q0.1``.
-    """
-
-    point: np.ndarray
-    ids: np.ndarray
-    times: pd.Index
-    cutoffs: pd.Index
-    alias: str
-    dialect: Dialect
-    quantiles: Mapping[float, np.ndarray] = field(default_factory=dict)
-    levels: tuple[float, ...] = ()
-    asked_quantiles: tuple[float, ...] = ()
-
-    @property
-    def horizon(self) -> int:
-        """Steps ahead."""
-        return self.point.shape[1]
-
-    def to_frame(self) -> pd.DataFrame:
-        """The forecast in the dialect of the data.
-
-        Returns:
-            Long: id, time, ``<alias>``, ``<alias>-lo-80``, ``<alias>-hi-80``, ``<alias>-q0.1``, one
-            row a series and step in the order of ``ids``. Wide: ``<series>``, ``<series>-lo-80``,
-            ... by stamp.
-
-        Raises:
-            ValueError: If a column would have the name of another one.
-        """
-        dialect = self.dialect
-        suffixes = interval_columns(self.levels, self.asked_quantiles)
-        columns: list[tuple[Any, Any]] = []
-        if dialect.id_col is not None:
-            ids = np.repeat(self.ids, self.horizon)
-            columns.append((dialect.id_col, dialect.restore_ids(ids)))
-        times = self.times[: self.horizon] if dialect.kind == "wide" else self.times
-        if dialect.time_col is not None:
-            columns.append((dialect.time_col, times))
-        if dialect.kind == "wide":
-            places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
-            shown: list[tuple[str, Any]] = list(zip(dialect.columns, places, strict=True))
-        else:
-            shown = [(self.alias, slice(None))]
-        for name, rows in shown:
-            columns.append((name, self.point[rows].ravel()))
-            for suffix, q in suffixes:
-                columns.append((f"{name}-{suffix}", self.quantiles[q][rows].ravel()))
-        refuse_twice([name for name, _ in columns])
-        index = None if dialect.time_col is not None else times.rename(dialect.index_name)
-        return dialect.with_keys(pd.DataFrame(dict(columns), index=index))
-
-
 def check_forecaster(candidate: object) -> None:
     """Refuse what is not a forecaster, such as a name or a class.
 
@@ -961,6 +975,11 @@ def forecast_panel(
             f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
             " look at the scale of its values and fit again"
         )
+    source = None
+    is_mean = None
+    if steps <= forecaster.horizon and forecaster.gives_quantiles:
+        source = PathSource(forecaster, panel, steps, future)
+        is_mean = _mean_series(forecaster, history)
     forecast = Forecast(
         point=point[..., 0],
         ids=panel.ids,
@@ -971,25 +990,20 @@ def forecast_panel(
         quantiles={q: bounds[..., 0, i] for i, q in enumerate(probabilities)},
         levels=levels,
         asked_quantiles=asked_quantiles,
+        source=source,
+        is_mean=is_mean,
     )
-    return _with_skipped(forecast, panel) if panel.skipped else forecast
+    return with_skipped(forecast, panel) if panel.skipped else forecast
 
 
-def _with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
-    """The forecast with rows of NaN for the series that the panel leaves out, after the others."""
-    names = np.empty(len(panel.skipped), dtype=object)
-    names[:] = [series.name for series in panel.skipped]
-    steps = forecast.horizon
-    nothing = np.full((len(names), steps), np.nan)
-    last = panel.skipped_times()
-    return replace(
-        forecast,
-        point=np.concatenate([forecast.point, nothing]),
-        ids=np.concatenate([forecast.ids, names]),
-        times=forecast.times.append(future_times(last, panel.freq, steps)),
-        cutoffs=forecast.cutoffs.append(last),
-        quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
-    )
+def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
+    """Whether the points of the series of a panel are means, ``[N]``."""
+    ends = history.panel.starts[1:]
+    if forecaster.point != "auto":
+        ends = ends[:1]
+    x = history.reaching(ends, forecaster.max_context)
+    is_mean = forecaster.mean_windows(x)[:, 0, 0]
+    return np.broadcast_to(is_mean, history.panel.n_series)
 
 
 def _check_recursive(

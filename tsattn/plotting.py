@@ -19,7 +19,7 @@ from tsattn.data.columns import check_frame
 from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.forecaster import Forecast
+from tsattn.forecasts import Forecast
 from tsattn.levels import level_to_quantiles, quantile_to_level
 from tsattn.storage import write_atomic
 

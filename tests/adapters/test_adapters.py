@@ -14,10 +14,10 @@ import pytest
 import tsattn.adapters
 from tsattn.data.frames import from_long
 from tsattn.evaluate import metrics
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive, WindowAverage
+from tsattn.forecasts import Forecast
 
 # Networks compute in float32, and where a window lies in memory moves the last digits.
 FLOAT32 = 1e-5

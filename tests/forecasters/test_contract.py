@@ -23,7 +23,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
 from tsattn.evaluate.backtest import backtest, roll
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-from tsattn.forecaster import Fitted, Forecast, forecast_panel
+from tsattn.forecaster import Fitted, forecast_panel
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
@@ -33,6 +33,7 @@ from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive, WindowAverage
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.forecasters.regression import SklearnForecaster
+from tsattn.forecasts import Forecast
 from tsattn.nn.config import Network
 from tsattn.training.settings import Training
 

@@ -21,8 +21,8 @@ from tsattn.data.frames import from_long, from_wide, to_panel
 from tsattn.data.future import future_frame, read_future
 from tsattn.data.schema import Schema
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal, roll_adaptive
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.naive import Naive
+from tsattn.forecasts import Forecast
 
 KNOWN = {"future_cols": ["promo", "price"]}
 DECODER = {"architecture": "decoder", "patch_stride": 4, "linear_skip": False}

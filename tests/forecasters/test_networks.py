@@ -21,10 +21,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tsattn.data.frames import from_wide, to_panel
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasts import Forecast
 from tsattn.nn.config import ATTENTION_KINDS, Network
 from tsattn.training.loop import ForecastModule
 from tsattn.training.settings import Training

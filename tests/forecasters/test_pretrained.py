@@ -30,9 +30,10 @@ from tsattn.data.windows import History
 from tsattn.distributed import predict_many
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.intervals import SeriesScales, step_of
-from tsattn.forecaster import Forecast, forecast_panel
+from tsattn.forecaster import forecast_panel
 from tsattn.forecasters import pretrained as module
 from tsattn.forecasters.naive import Naive
+from tsattn.forecasts import Forecast
 from tsattn.pretrained import network as inner
 from tsattn.pretrained import weights
 from tsattn.pretrained.network import ZeroConfig

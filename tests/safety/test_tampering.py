@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from small_forecasters import attention, linear
 from tables import long_frame, wide_frame
 
-from tsattn.forecaster import Forecast
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasts import Forecast
 from tsattn.storage import file_digest
 
 

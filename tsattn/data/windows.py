@@ -405,6 +405,21 @@ class Values(NamedTuple):
         return np.clip(np.where(step > 0, on_grid, forecast), lower, upper)
 
 
+def is_intermittent(x: np.ndarray) -> np.ndarray:
+    """Whether windows ``[B, T, C]`` hold rare sales, ``[B, 1, C]``: none is negative, and at least
+    half of the known values are 0, but not all.
+
+    Example:
+        >>> is_intermittent(np.array([[[0.0], [0.0], [5.0]], [[0.0], [4.0], [5.0]]])).ravel()
+        array([ True, False])
+    """
+    n_known = (~np.isnan(x)).sum(axis=1, keepdims=True)
+    n_zeros = (x == 0).sum(axis=1, keepdims=True)
+    least = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
+    rare: np.ndarray = (2 * n_zeros >= n_known) & (n_zeros < n_known) & (least >= 0)
+    return rare
+
+
 def chunk_size(n_values: int) -> int:
     """Windows in one call if a window has ``n_values`` values, limited in number and in memory.
 

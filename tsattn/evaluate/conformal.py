@@ -32,7 +32,7 @@ from tsattn.evaluate.intervals import (
 )
 from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
-from tsattn.levels import check_request, quantile_to_level
+from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.store import Saved
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
@@ -194,6 +194,11 @@ class SplitConformal(Forecaster):
     covariate_columns_ = property(
         attrgetter("_inner.covariate_columns_"), doc="What the fitted copy reads."
     )
+
+    @property
+    def own_point(self) -> str:
+        """The middle of symmetric intervals is the median."""
+        return "median"
 
     @property
     def min_context(self) -> int:
@@ -469,6 +474,11 @@ class AdaptiveConformal(SplitConformal):
         """Levels that start where calibration errors put them."""
         gamma = min(0.02, 0.4 / self.horizon) if self.gamma is None else float(self.gamma)
         return AdaptiveIntervals(intervals, self.levels_, gamma)
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """The bounds of the levels, and the median."""
+        return tuple(sorted({*level_to_quantiles(self.levels_), 0.5}))
 
     @property
     def levels_(self) -> tuple[float, ...]:

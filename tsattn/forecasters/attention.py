@@ -13,6 +13,7 @@ from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.limits import limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
+from tsattn.paths import check_point
 from tsattn.training.settings import Training
 
 
@@ -40,6 +41,8 @@ class AttentionForecaster(NetworkForecaster):
             ``"quantile"``, ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts) or
             ``"log_normal"`` (positive values): quantiles and samples of its own, and the median or
             the mean as point.
+        point: ``"median"``, ``"mean"``, or ``"auto"``, the mean for intermittent series and the
+            median for others, from the quantiles; ``None`` is the point of the head.
         quantiles: Those that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
         training: How it learns: loss, rate, epochs, the linear map beside the transformer, device,
             threads.
@@ -83,6 +86,7 @@ class AttentionForecaster(NetworkForecaster):
         network: Network = Network(),
         architecture: str = "encoder",
         head: str | None = None,
+        point: str | None = None,
         quantiles: tuple[float, ...] | None = None,
         training: Training = Training(),
         schema: Schema = Schema(),
@@ -96,6 +100,7 @@ class AttentionForecaster(NetworkForecaster):
         self.network = network
         self.architecture = architecture
         self.head = head
+        self.point = point
         self.quantiles = quantiles
         self.training = training
         self.schema = schema
@@ -163,6 +168,8 @@ class AttentionForecaster(NetworkForecaster):
             raise ValueError(
                 f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
             )
+        if self.point is not None:
+            check_point(self.point)
         if self.training.solved and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
                 f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r}"

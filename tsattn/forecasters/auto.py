@@ -17,7 +17,7 @@ from tsattn.data.cycles import calendar_slices
 from tsattn.data.frames import Panel, season_length
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.data.windows import History, Values, known_rows
+from tsattn.data.windows import History, Values, is_intermittent, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.classical import StatsmodelsForecaster
@@ -80,6 +80,8 @@ _MIN_NETWORK_CONTEXT = 96
 _MAX_NETWORK_CONTEXT = 512
 # Number of candidates, for the progress line.
 _N_CANDIDATES = 8
+# Weight of the equation that the weights sum to 1, in units of the largest error.
+_SUM_WEIGHT = 1e3
 # Steps of the search for weights.
 _SEARCH_STEPS = 400
 # Classes that a saved combination may hold.
@@ -236,14 +238,17 @@ class AutoForecaster(GapForecaster):
         horizon: Rows forecast ahead, 1 to 1,024.
         max_time: Time limit of ``fit`` and one ``predict``, such as ``"1m"`` or seconds.
         alias: Name of the columns; default ``"auto"``.
+        point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
+            half of whose values are 0, and the median for others. The candidates are judged by
+            their absolute errors for a median and by their squared errors for a mean.
         schema: How tables are read. Missing values are left out of account unless it says
             otherwise.
         random_state: Seed of the trained network.
 
     Attributes:
-        leaderboard_: One row a candidate, the best first: ``error`` (mean absolute error, seasonal
-            differences being 1), ``weight``, ``seconds``, and ``note``, which tells why it takes no
-            part.
+        leaderboard_: One row a candidate, the best first: ``error`` (mean absolute error, or the
+            root of the mean squared one for means; seasonal differences are 1), ``weight``,
+            ``seconds``, and ``note``, which tells why it takes no part.
         n_windows_: Windows that were judged, of all series together.
         band_factor_: What the width of the members' bands is multiplied by.
 
@@ -259,7 +264,9 @@ class AutoForecaster(GapForecaster):
 
     name = "auto"
     fitted_class = AutoFitted
-    bound = ("horizon",)
+    bound = ("horizon", "point")
+    # The members do so.
+    derives_point = False
 
     leaderboard_: pd.DataFrame = learnt("leaderboard", "One row a candidate, the best first.")
     n_windows_: int = learnt("n_windows", "Windows that were judged.")
@@ -273,10 +280,11 @@ class AutoForecaster(GapForecaster):
         *,
         max_time: str | float = "1m",
         alias: str | None = None,
+        point: str = "auto",
         schema: Schema = Schema(),
         random_state: Any = 0,
     ) -> None:
-        PretrainedForecaster(horizon)
+        PretrainedForecaster(horizon, point=point)
         seconds = seconds_from(max_time)
         if seconds is None or not seconds > 0:
             raise InputError(
@@ -285,6 +293,7 @@ class AutoForecaster(GapForecaster):
         self.horizon = horizon
         self.max_time = max_time
         self.alias = alias
+        self.point = point
         self.schema = schema
         self.random_state = random_state
 
@@ -296,6 +305,21 @@ class AutoForecaster(GapForecaster):
         if self.state_ is None:
             return 1
         return max(member.forecaster.max_context for member in self._members)
+
+    @property
+    def own_point(self) -> str:
+        """The median, unless the setting says otherwise."""
+        return "median"
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Those of the pretrained network."""
+        return self._members[0].forecaster.sampled_quantiles
+
+    @property
+    def for_dependence(self) -> Forecaster:
+        """The pretrained network, whose forecasts of many windows take little time."""
+        return self._members[0].forecaster
 
     @property
     def least_context(self) -> int:
@@ -326,20 +350,23 @@ class AutoForecaster(GapForecaster):
         owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
         truth = History(panel).futures(ends, self.horizon)
         errors = _scaled_errors(trials, truth, _scale(panel)[owners][:, None])
-        scored = ~np.isnan(errors[0]).all(axis=1)
+        is_mean = _mean_series(panel, str(self.point))[owners]
+        # The larger kind of windows decides, since absolute and squared errors have no common unit.
+        squared = bool(2 * is_mean.sum() > len(is_mean))
+        scored = ~np.isnan(errors[0]).all(axis=1) & (is_mean == squared)
         errors = errors[:, scored]
         n_series = len(np.unique(owners[scored]))
         # Windows of different series end at the same time. Together they are less evidence than as
         # many windows of one series.
         evidence = scored.sum() / np.sqrt(max(n_series, 1))
-        weights = _weights(errors, evidence)
+        weights = _weights(errors, evidence, squared)
         first = trials[0].answer
         answers = [_completed(trial.answer, first) for trial in trials]
         point, spread = _combined(answers, weights)
         # The pretrained network stays a member, since it stands in for the others.
         chosen = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
         # Before the members are fitted again, which changes their forecasters.
-        board = _leaderboard(trials, notes, errors, weights)
+        board = _leaderboard(trials, notes, errors, weights, squared)
         factor = _band_factor(point, spread, truth, evidence)
         members = tuple(_refitted(trials[m], panel, until) for m in chosen)
         return AutoFitted(
@@ -386,7 +413,8 @@ class AutoForecaster(GapForecaster):
         """The candidates, the pretrained network first, the others from fast to slow."""
         steps = self.horizon
         schema = self.schema
-        yield _Candidate("zero", PretrainedForecaster(steps, schema=schema), banded=True)
+        pretrained = PretrainedForecaster(steps, point=str(self.point), schema=schema)
+        yield _Candidate("zero", pretrained, banded=True)
         yield _Candidate("naive", Naive(steps), by_row=True)
         if season_length(panel.freq) > 1:
             yield _Candidate("seasonal_naive", SeasonalNaive(steps), by_row=True)
@@ -447,7 +475,9 @@ class AutoForecaster(GapForecaster):
         # A history of counts allows no forecast below zero.
         counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
         values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
-        return values.nearest(point), values.nearest(bounds)
+        # The mean of counts is no count.
+        step = np.where(self.mean_windows(x), 0.0, values.step)
+        return values._replace(step=step).nearest(point), values.nearest(bounds)
 
 
 def _classical(horizon: int) -> tuple[Forecaster, ...]:
@@ -490,6 +520,14 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     stops = lengths.copy()
     np.minimum.at(stops, owner, ends - panel.starts[owner])
     return np.sort(ends), stops
+
+
+def _mean_series(panel: Panel, point: str) -> np.ndarray:
+    """Whether the points of each series are means, ``[N]``, for a setting of the point."""
+    if point != "auto":
+        return np.full(panel.n_series, point == "mean")
+    parts = np.split(panel.values, panel.starts[1:-1])
+    return np.array([is_intermittent(part[None])[0, 0, 0] for part in parts], dtype=bool)
 
 
 def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -689,23 +727,23 @@ def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
     return combined_point, np.where(shares > 0, mean_spread, first_spread)
 
 
-def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
+def _weights(errors: np.ndarray, evidence: float, squared: bool = False) -> np.ndarray:
     """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; the first candidate is
     preferred where there is little evidence.
 
     An error is NaN where a forecast or the truth is missing. The first candidate forecasts every
     window and stands in where another has no forecast. ``evidence`` is the number of independent
-    windows that would tell as much.
+    windows that would tell as much. ``squared`` errors count where means are forecast.
     """
     prior = np.eye(len(errors))[0]
     if not errors.shape[1]:
         return prior
-    means = _means(errors)
+    means = _means(errors, squared)
     near = means <= _ERROR_TOLERANCE * means.min()
     errors = np.where(np.isnan(errors), errors[0], errors)
     best = np.zeros(len(errors))
-    best[near] = _best_weights(errors[near])
-    window_errors = np.nanmean(np.abs(errors), axis=2)
+    best[near] = _best_weights(errors[near], squared)
+    window_errors = np.nanmean(_losses(errors, squared), axis=2)
     behind = window_errors[0] - window_errors[means.argmin()]
     # Two standard errors: the first candidate is clearly worse, so it is no longer preferred.
     if evidence >= 2 and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
@@ -715,31 +753,53 @@ def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-def _best_weights(errors: np.ndarray) -> np.ndarray:
+def _losses(errors: np.ndarray, squared: bool) -> np.ndarray:
+    losses: np.ndarray = np.square(errors) if squared else np.abs(errors)
+    return losses
+
+
+def _best_weights(errors: np.ndarray, squared: bool) -> np.ndarray:
     """The weights that fit errors ``[M, W, F]`` best, mixed with equal ones."""
     n_candidates = len(errors)
     flat = errors.reshape(n_candidates, -1)
     flat = flat[:, ~np.isnan(flat[0])]
     stride = -(-flat.shape[1] // _MAX_FITTED_ERRORS)  # rounded up
-    fitted = _least_absolute(flat[:, ::stride])
+    fit = _least_squared if squared else _least_absolute
+    fitted = fit(flat[:, ::stride])
     return (1 - _EQUAL_SHARE) * fitted + _EQUAL_SHARE / n_candidates
 
 
-def _means(errors: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each candidate, ``[M]``, infinite where it forecast no window.
+def _means(errors: np.ndarray, squared: bool = False) -> np.ndarray:
+    """Mean absolute error of each candidate, ``[M]``, or the root of its mean squared error;
+    infinite where it forecast no window.
 
     A candidate is compared with the first one on the windows that it forecast; the ratio of both
     errors is then taken to hold on all windows.
     """
-    absolute = np.abs(errors)
-    first_absolute = np.where(np.isnan(errors), np.nan, absolute[0])
-    candidate_sums = np.nansum(absolute, axis=(1, 2))
-    first_sums = np.nansum(first_absolute, axis=(1, 2))
+    losses = _losses(errors, squared)
+    first_losses = np.where(np.isnan(errors), np.nan, losses[0])
+    candidate_sums = np.nansum(losses, axis=(1, 2))
+    first_sums = np.nansum(first_losses, axis=(1, 2))
     ratio = candidate_sums / np.where(first_sums > 0, first_sums, 1.0)
     has_forecast = (~np.isnan(errors)).any(axis=(1, 2))
     ratio = np.where(has_forecast, ratio, np.inf)
-    first_mean = np.nanmean(np.nanmean(absolute[0], axis=1))
-    return np.asarray(ratio * first_mean)
+    first_mean = np.nanmean(np.nanmean(losses[0], axis=1))
+    means = np.asarray(ratio * first_mean)
+    return np.sqrt(means) if squared else means
+
+
+def _least_squared(errors: np.ndarray) -> np.ndarray:
+    """Weights on the simplex ``[M]`` for which the mean squared weighted error is smallest, errors
+    being ``[M, n]``.
+    """
+    from scipy.optimize import nnls
+
+    largest = np.abs(errors).max(initial=0.0)
+    # The heavy last row keeps the sum of the weights at 1. Errors may all be zero.
+    heavy = _SUM_WEIGHT * (largest if largest > 0 else 1.0) * np.sqrt(errors.shape[1])
+    rows = np.vstack([errors.T, np.full(len(errors), heavy)])
+    weights, _ = nnls(rows, np.append(np.zeros(errors.shape[1]), heavy))
+    return np.asarray(weights / weights.sum())
 
 
 def _least_absolute(errors: np.ndarray) -> np.ndarray:
@@ -784,9 +844,13 @@ def _band_factor(
 
 
 def _leaderboard(
-    trials: Sequence[_Trial], notes: dict[str, str], errors: np.ndarray, weights: np.ndarray
+    trials: Sequence[_Trial],
+    notes: dict[str, str],
+    errors: np.ndarray,
+    weights: np.ndarray,
+    squared: bool,
 ) -> pd.DataFrame:
-    means = _means(errors) if errors.shape[1] else np.full(len(trials), np.nan)
+    means = _means(errors, squared) if errors.shape[1] else np.full(len(trials), np.nan)
     means[np.isinf(means)] = np.nan
     rows = []
     for trial, mean, weight in zip(trials, means, weights, strict=True):

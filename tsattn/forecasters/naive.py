@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 class PointForecaster(Forecaster):
     """A forecaster that gives points only and refuses quantiles."""
 
+    @property
+    def gives_quantiles(self) -> bool:
+        """Never."""
+        return False
+
     def _fit(self, panel: Panel, context: FitContext) -> Fitted:
         require_length(panel, self.min_context, f"the context of {self.alias_}")
         return Fitted(panel=panel)

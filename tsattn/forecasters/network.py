@@ -39,6 +39,7 @@ from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_dev
 from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
+from tsattn.nn.heads import QUANTILES, QuantileHead
 from tsattn.random import Generators, seed_from
 from tsattn.store import Saved, plain_value
 from tsattn.training.settings import Training
@@ -160,6 +161,24 @@ class NetworkForecaster(Forecaster):
     def _mixed_channels(self, panel: Panel) -> int:
         """Channels that look at one another, 0 if they are independent."""
         return 0
+
+    @property
+    def gives_quantiles(self) -> bool:
+        """Whether the head knows them, or validation rows were held back for intervals."""
+        return self.fitted_.head is not None or self.fitted_.intervals is not None
+
+    @property
+    def own_point(self) -> str:
+        """A head of quantiles gives the median, another one the mean."""
+        return "median" if self._head == "quantile" else "mean"
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Those that a head of quantiles trained; many for a distribution."""
+        head = self.fitted_.head
+        if head is None:
+            return super().sampled_quantiles
+        return head.trained if isinstance(head, QuantileHead) else QUANTILES
 
     # --- what was fitted --------------------------------------------------------------------------
 

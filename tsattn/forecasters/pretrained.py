@@ -18,7 +18,14 @@ from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
-from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
+from tsattn.forecaster import (
+    FitContext,
+    Fitted,
+    Forecaster,
+    forecast_panel,
+    learnt,
+)
+from tsattn.paths import check_point
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
@@ -62,6 +69,32 @@ class GapForecaster(Forecaster):
     def least_context(self) -> int:
         """Rows at the end of a series among which it must have a value."""
         return self.max_context
+
+    def sample(
+        self,
+        data: TableLike | Panel | None = None,
+        *,
+        n_samples: int = 100,
+        random_state: Any = None,
+        future: TableLike | None = None,
+    ) -> np.ndarray:
+        """Sample paths whose steps depend on one another (:meth:`tsattn.Forecast.sample`).
+
+        Args:
+            data: Series to continue; ``None`` continues those of ``fit``.
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+            future: As in :meth:`predict`.
+
+        Returns:
+            ``[series, horizon, n_samples]`` in original units.
+
+        Raises:
+            ValueError: As :meth:`predict`, or if ``n_samples`` is no whole number above 0.
+        """
+        self.check_fitted()
+        forecast = forecast_panel(self, self.series(data), future=future)
+        return forecast.sample(n_samples, random_state=random_state)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value.
@@ -145,10 +178,13 @@ class PretrainedForecaster(GapForecaster):
     ``fit`` only stores the table. Each series, and each channel of a wide table, is forecast by
     itself from its last ``max_context`` values. Series may have any lengths, from one value up; a
     short one does not shorten the others. Missing values are left out, wherever they are, unless
-    the schema says otherwise. The point is the median. Quantiles between two levels of the network
-    lie on the line through them over the quantiles of the normal distribution:
-    ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save`` writes the weights
-    too, so that forecasts stay the same under every later version.
+    the schema says otherwise.
+
+    The point is the median, which is 0 for rare sales; ``point="mean"`` gives the mean of the
+    quantile curve, whose tails go on as those of a normal distribution. Quantiles between two
+    levels of the network lie on the line through them over the quantiles of the normal
+    distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save``
+    writes the weights too, so that forecasts stay the same under every later version.
 
     Regressions before and after the network read the covariates that the schema names: inside each
     window, pooled over the table, and by boosted trees. Their weights come from forecasts of the
@@ -164,6 +200,8 @@ class PretrainedForecaster(GapForecaster):
         alias: Name of the columns; default ``"zero"``.
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows
             that are read.
+        point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
+            half of whose values are 0, and the median for others.
         weights: Name of shipped weights (``"zero-small-2"`` for very many series), a file or folder
             that :func:`tsattn.pretrained.weights.save_network` wrote, or a network.
         schema: How tables are read: columns, frequency, missing values, covariates.
@@ -184,8 +222,8 @@ class PretrainedForecaster(GapForecaster):
             on these before (``start_loss``) and after (``valid_loss``).
 
     Raises:
-        ValueError: If ``horizon`` is not an integer from 1 to 1,024, or ``fine_tune`` is neither
-            True nor False.
+        ValueError: If ``horizon`` is not an integer from 1 to 1,024, ``point`` is another word, or
+            ``fine_tune`` is neither True nor False.
     """
 
     name = "zero"
@@ -205,6 +243,7 @@ class PretrainedForecaster(GapForecaster):
         *,
         alias: str | None = None,
         nonnegative: bool = False,
+        point: str = "median",
         weights: str | Path | ZeroNetwork = SHIPPED,
         schema: Schema = Schema(),
         n_threads: int | None = None,
@@ -213,17 +252,29 @@ class PretrainedForecaster(GapForecaster):
         random_state: Any = 0,
     ) -> None:
         _check_steps(horizon)
+        check_point(point)
         if not isinstance(fine_tune, bool):
             raise ValueError(f"fine_tune must be True or False; got {fine_tune!r}")
         self.horizon = horizon
         self.alias = alias
         self.nonnegative = nonnegative
+        self.point = point
         self.weights = weights
         self.schema = schema
         self.n_threads = n_threads
         self.fine_tune = fine_tune
         self.val_size = val_size
         self.random_state = random_state
+
+    @property
+    def own_point(self) -> str:
+        """The network knows the median."""
+        return "median"
+
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Those of the network."""
+        return self.network_.quantile_levels
 
     @property
     def max_context(self) -> int:

@@ -1,0 +1,327 @@
+"""Sample paths and sums of forecasts: shapes, seeds, spans, bands, refusals, and the coverage of
+sums on real series.
+"""
+
+import importlib.util
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_forecasters import attention
+from tables import long_table, wide_table
+from tiny_network import tiny_network
+
+from tsattn import AutoForecaster, PretrainedForecaster, SplitConformal, make_forecaster
+from tsattn.catalogue import load_forecaster
+from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
+from tsattn.data.windows import is_intermittent
+from tsattn.evaluate.conformal import AdaptiveConformal
+from tsattn.forecasts import Forecast
+
+DAYS = 40
+
+
+def walks(n_series=3, n_rows=200, seed=0):
+    rng = np.random.default_rng(seed)
+    values = 50 + rng.normal(size=(n_series, n_rows)).cumsum(axis=1)
+    return long_table(values)
+
+
+def rare_sales(share=0.1, size=787, n_rows=300, seed=0):
+    """Days of a shop that seldom sells, and then much."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(n_rows) < share, rng.poisson(size, n_rows), 0).astype(float)
+
+
+# --- the point
+
+
+def test_mean_of_rare_sales_is_near_their_mean_and_the_median_is_zero():
+    table = long_table([rare_sales()])
+    median = PretrainedForecaster(14).fit(table).predict()["zero"].mean()
+    mean = PretrainedForecaster(14, point="mean").fit(table).predict()["zero"].mean()
+    assert median < 5
+    assert 0.5 * 78.7 < mean < 2.2 * 78.7
+
+
+def test_auto_takes_the_mean_for_rare_sales_and_the_median_for_others():
+    table = long_table([rare_sales()])
+    chosen = AutoForecaster(14, max_time=20).fit(table)
+    mean = AutoForecaster(14, point="mean", max_time=20).fit(table)
+    median = AutoForecaster(14, point="median", max_time=20).fit(table)
+    points = [model.predict()["auto"].mean() for model in (chosen, mean, median)]
+    assert points[0] == points[1]
+    assert 0.5 * 78.7 < points[0] < 2.2 * 78.7
+    assert points[2] < 0.3 * 78.7
+    smooth = walks(1)
+    same = [
+        AutoForecaster(7, point=point, max_time=20).fit(smooth).predict()["auto"]
+        for point in ("auto", "median")
+    ]
+    pd.testing.assert_series_equal(*same)
+
+
+@pytest.mark.parametrize("head", ["quantile", "student_t", "normal"])
+def test_heads_give_means_and_medians(head):
+    table = walks(2)
+    plain = attention(head=head).fit(table)
+    frame = plain.predict(quantiles=0.5)
+    column = plain.alias_
+    for point in ("median", "mean"):
+        other = plain.with_state(plain.state_)
+        other.set_params(point=point)
+        answer = other.predict(quantiles=0.5)
+        pd.testing.assert_series_equal(answer[f"{column}-q0.5"], frame[f"{column}-q0.5"])
+        if point == "median":
+            np.testing.assert_allclose(answer[column], frame[f"{column}-q0.5"], rtol=1e-6)
+        elif head != "quantile":
+            np.testing.assert_array_equal(answer[column], frame[column])
+        else:
+            assert (answer[column] != frame[column]).any()
+
+
+def test_unknown_point_is_refused():
+    for make in (PretrainedForecaster, AutoForecaster):
+        with pytest.raises(
+            ValueError, match="point must be 'median', 'mean' or 'auto'; got 'mode'"
+        ):
+            make(3, point="mode")
+    with pytest.raises(ValueError, match="point must be 'median', 'mean' or 'auto'; got 'mode'"):
+        attention(point="mode").fit(walks(1))
+
+
+def test_saved_point_is_that_of_the_model(tmp_path):
+    table = long_table([rare_sales()])
+    for model in (PretrainedForecaster(5, point="mean"), AutoForecaster(5, max_time=20)):
+        model.fit(table).save(tmp_path / model.name)
+        loaded = load_forecaster(tmp_path / model.name)
+        assert loaded.point == model.point
+        pd.testing.assert_frame_equal(loaded.predict(level=80), model.predict(level=80))
+
+
+def test_bands_do_not_move_with_the_point():
+    table = walks(2)
+    median = PretrainedForecaster(5).fit(table).predict(level=[50, 80])
+    mean = PretrainedForecaster(5, point="mean").fit(table).predict(level=[50, 80])
+    pd.testing.assert_frame_equal(median.drop(columns="zero"), mean.drop(columns="zero"))
+    assert (median["zero"] != mean["zero"]).all()
+
+
+def test_intermittent_windows_are_known():
+    rows = [[0, 0, 3, 0], [0, 1, 2, 3], [0, 0, 0, 0], [0, 0, -1, 0], [0, np.nan, np.nan, 4]]
+    x = np.array(rows, dtype=float)[..., None]
+    assert is_intermittent(x).ravel().tolist() == [True, False, False, False, True]
+
+
+# --- paths
+
+
+def test_paths_have_the_quantiles_of_the_forecast_at_each_step():
+    table = walks(2)
+    model = PretrainedForecaster(10).fit(table)
+    draws = model.sample(n_samples=4000, random_state=3)
+    assert draws.shape == (2, 10, 4000)
+    frame = model.predict(quantiles=[0.1, 0.5, 0.9])
+    for q in (0.1, 0.5, 0.9):
+        bound = frame[f"zero-q{q}"].to_numpy().reshape(2, 10)
+        np.testing.assert_allclose((draws <= bound[..., None]).mean(axis=2), q, atol=0.03)
+
+
+def test_paths_depend_on_the_seed_alone():
+    model = PretrainedForecaster(6).fit(walks(2))
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first = model.sample(n_samples=5, random_state=1)
+    np.testing.assert_array_equal(first, model.sample(n_samples=5, random_state=1))
+    assert (first != model.sample(n_samples=5, random_state=2)).any()
+    assert (model.sample(n_samples=5) != model.sample(n_samples=5)).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_steps_of_paths_of_walks_follow_one_another():
+    draws = PretrainedForecaster(12).fit(walks(4, 300)).sample(n_samples=500, random_state=0)
+    correlation = [np.corrcoef(series[4], series[5])[0, 1] for series in draws]
+    assert np.mean(correlation) > 0.7
+
+
+def test_paths_of_counts_are_counts():
+    rng = np.random.default_rng(0)
+    table = long_table([rng.poisson(2, 300).astype(float), rare_sales(0.05, 3)])
+    for model in (PretrainedForecaster(9), AutoForecaster(9, max_time=20)):
+        draws = model.fit(table).sample(n_samples=200, random_state=0)
+        assert draws.min() >= 0
+        np.testing.assert_array_equal(draws[0], draws[0].round())
+        totals = model.total(level=[80, 98])
+        assert (totals.select_dtypes("number") >= 0).all().all()
+
+
+def test_paths_of_series_that_lack_windows_or_values():
+    short = long_table([[3.0], [1.0, 2.0, 5.0], np.arange(60.0)])
+    model = PretrainedForecaster(7, weights=tiny_network()).fit(short)
+    assert np.isfinite(model.sample(n_samples=4, random_state=0)).all()
+    values = np.random.default_rng(0).normal(size=200)
+    values[20:150] = np.nan
+    holed = PretrainedForecaster(7, weights=tiny_network()).fit(long_table([values]))
+    assert np.isfinite(holed.sample(n_samples=4, random_state=0)).all()
+
+
+def test_paths_of_many_series_are_those_of_smaller_parts(monkeypatch):
+    table = walks(5, 60)
+    model = PretrainedForecaster(4, weights=tiny_network()).fit(table)
+    whole = model.sample(n_samples=6, random_state=0)
+    monkeypatch.setattr("tsattn.sampling._CHUNK_VALUES", 4 * 6 * 2)
+    np.testing.assert_array_equal(model.sample(n_samples=6, random_state=0), whole)
+    monkeypatch.setattr("tsattn.sampling._MOST_WINDOWS", 2)
+    few = model.sample(n_samples=6, random_state=0)
+    assert few.shape == whole.shape
+    assert (few != whole).any()
+
+
+def test_bad_numbers_of_samples_are_refused():
+    model = PretrainedForecaster(4, weights=tiny_network()).fit(walks(1, 40))
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=f"n_samples must be a whole number .* got {wrong}"):
+            model.sample(n_samples=wrong)
+
+
+# --- sums
+
+
+def test_sums_by_month_lie_within_their_bands_and_add_up():
+    model = PretrainedForecaster(DAYS).fit(walks(2))
+    frame = model.total("M", level=80)
+    assert frame.columns.tolist() == [
+        "unique_id",
+        "ds",
+        "rows",
+        "zero",
+        "zero-lo-80",
+        "zero-hi-80",
+    ]
+    assert frame.groupby("unique_id")["rows"].sum().eq(DAYS).all()
+    stamps = model.predict()["ds"]
+    assert frame["ds"].isin(stamps).all()
+    assert frame["ds"].dt.to_period("M").groupby(frame["unique_id"]).nunique().eq(2).all()
+    assert (frame["zero-lo-80"] < frame["zero"]).all()
+    assert (frame["zero"] < frame["zero-hi-80"]).all()
+    pd.testing.assert_frame_equal(model.total("ME", level=80), frame)
+
+
+def test_band_of_a_sum_is_wider_than_under_independence_and_narrower_than_the_sum_of_bands():
+    model = PretrainedForecaster(20).fit(walks(3, 400))
+    steps = model.predict(level=80).set_index("unique_id")
+    widths = (steps["zero-hi-80"] - steps["zero-lo-80"]).groupby(level=0)
+    total = model.total(level=80).set_index("unique_id")
+    width = total["zero-hi-80"] - total["zero-lo-80"]
+    assert (width > 1.5 * np.sqrt(widths.agg(lambda w: np.square(w).sum()))).all()
+    assert (width < widths.sum()).all()
+
+
+def test_sum_of_means_is_the_sum_of_the_points():
+    table = long_table([rare_sales(), rare_sales(0.2, seed=1)])
+    model = PretrainedForecaster(30, point="mean").fit(table)
+    sums = model.predict().groupby("unique_id")["zero"].sum()
+    np.testing.assert_allclose(model.total()["zero"], sums)
+    median = PretrainedForecaster(30).fit(table)
+    medians = median.predict().groupby("unique_id")["zero"].sum().to_numpy()
+    assert (median.total()["zero"] > 2 * medians).all()
+
+
+def test_sums_of_wide_tables_stand_by_stamp():
+    rng = np.random.default_rng(0)
+    table = wide_table(rng.normal(size=(90, 2)) + 9, ["b", "a"], freq="D")
+    frame = PretrainedForecaster(14, weights=tiny_network()).fit(table).total(7, level=80)
+    assert frame.columns.tolist()[:4] == ["rows", "b", "b-lo-80", "b-hi-80"]
+    assert frame["rows"].tolist() == [7, 7]
+    assert frame.index[0] == table.index[-1] + pd.Timedelta("1D")
+
+
+def test_series_that_end_at_different_times_have_months_of_their_own():
+    table = long_table([np.arange(50.0), np.arange(70.0)])
+    frame = PretrainedForecaster(20, weights=tiny_network()).fit(table).total("M")
+    assert frame.groupby("unique_id")["rows"].apply(list).to_dict() == {
+        "s0": [10, 10],
+        "s1": [20],
+    }
+
+
+def test_panel_gives_a_forecast_with_paths():
+    panel = to_panel(walks(2), Schema())
+    forecast = PretrainedForecaster(6).fit(panel).predict()
+    assert isinstance(forecast, Forecast)
+    assert forecast.sample(3, random_state=0).shape == (2, 6, 3)
+    assert len(forecast.total("all", quantiles=[0.25])) == 2
+
+
+def test_wrapped_and_classical_forecasters_sum_with_bands():
+    table = walks(2, 120)
+    naive = make_forecaster("naive", 6)
+    models = [
+        SplitConformal(naive, n_windows=12),
+        AdaptiveConformal(naive, n_windows=12, levels=(50, 80)),
+        make_forecaster("ets", 6, season_length=1),
+        attention(6, head="quantile"),
+    ]
+    for model in models:
+        frame = model.fit(table).total(level=80)
+        column = model.alias_
+        assert (frame[f"{column}-lo-80"] < frame[column]).all()
+        assert (frame[column] < frame[f"{column}-hi-80"]).all()
+
+
+def test_points_without_quantiles_are_summed_and_have_no_bands():
+    model = make_forecaster("naive", 6).fit(walks(2))
+    last = walks(2).groupby("unique_id")["y"].last()
+    np.testing.assert_allclose(model.total()["naive"], 6 * last)
+    with pytest.raises(ValueError, match="naive gives points without quantiles here"):
+        model.total(level=80)
+    linear = make_forecaster("least_squares", 6, val_size=0).fit(walks(2))
+    with pytest.raises(ValueError, match="least_squares gives points without quantiles here"):
+        linear.total(level=80)
+
+
+def test_unknown_spans_are_refused():
+    model = PretrainedForecaster(6, weights=tiny_network()).fit(walks(1))
+    with pytest.raises(ValueError, match="a calendar span such as 'W', 'M' or 'Q'; got 'moon'"):
+        model.total("moon")
+    with pytest.raises(ValueError, match="span must be a whole number of at least 1; got 0"):
+        model.total(0)
+    numbers = PretrainedForecaster(6, weights=tiny_network()).fit(np.arange(40.0))
+    with pytest.raises(ValueError, match="no calendar; got 'M'; write span=7"):
+        numbers.total("M")
+    assert len(numbers.total(2)) == 3
+
+
+# --- coverage on real series
+
+# Development tasks, the cutoffs a horizon apart, and the rows of a month.
+COVERAGE_TASKS = {
+    "D": [("us_births/D/short", 12, 30), ("ett1/D/short", 6, 30), ("covid_deaths/D/short", 1, 30)],
+    "W": [("us_births/W/short", 20, 4), ("ett1/W/short", 5, 4), ("m4_weekly/W/short", 1, 4)],
+}
+
+
+@pytest.mark.parametrize("freq", COVERAGE_TASKS)
+def test_bands_of_monthly_sums_hold_their_level_on_real_series(pack_dir, freq):
+    spec = importlib.util.spec_from_file_location("pack_score", pack_dir / "score.py")
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    tasks = theirs.load_tasks()
+    shares = []
+    for name, n_cutoffs, n_rows in COVERAGE_TASKS[freq]:
+        assert tasks[name]["split"] == "development"
+        series = theirs.load_series(tasks[name])
+        # Some of the series are enough.
+        values = [list(series.values())[n] for n in np.linspace(0, len(series) - 1, 40).astype(int)]
+        values = values if len(series) > 40 else list(series.values())
+        hits = []
+        for back in n_rows * np.arange(1, n_cutoffs + 1):
+            truth = [part.iloc[len(part) - back :].iloc[:n_rows].sum() for part in values]
+            past = [part.iloc[: len(part) - back].tail(1500).rename("y") for part in values]
+            frame = pd.concat(past, keys=[f"{n:03}" for n in range(len(past))])
+            frame = frame.rename_axis(["unique_id", "ds"]).reset_index()
+            schema = Schema(freq=tasks[name]["freq"], missing="mask")
+            total = PretrainedForecaster(n_rows, schema=schema).fit(frame).total(level=80)
+            hits.append((total["zero-lo-80"] <= truth) & (truth <= total["zero-hi-80"]))
+        shares.append(np.concatenate(hits).mean())
+    assert 0.75 <= np.mean(shares) <= 0.85, shares

@@ -1,0 +1,189 @@
+"""What a forecaster answers: points, quantiles, sample paths and sums."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import check_whole
+from tsattn.data.frames import Dialect, Panel, future_times
+from tsattn.levels import interval_columns, refuse_twice
+from tsattn.notebook import forecast_html
+from tsattn.sampling import PathSource
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """An immutable answer: N series, F steps.
+
+    The point is what the forecaster gives: a median for ``"zero"`` and heads of quantiles, a mean
+    for the classical models. Medians do not sum to the median of a sum, and the median of rare
+    sales is 0: :meth:`total` sums, and ``point="mean"`` of a forecaster gives means.
+
+    Args:
+        point: Point forecasts, ``[N, F]``.
+        ids: Series, ``[N]``.
+        times: Stamps of the forecast rows, flattened ``[N * F]``.
+        cutoffs: Last stamp used of each series, ``[N]``.
+        alias: Name of the point column.
+        dialect: How the frame looked that the forecast answers.
+        quantiles: Quantile forecasts, each ``[N, F]``, for all that ``levels`` and
+            ``asked_quantiles`` need.
+        levels: Central levels in percent that the frame shows as ``-lo-80`` and ``-hi-80``.
+        asked_quantiles: Quantiles that the frame shows as ``-q0.1``.
+        source: Where sample paths come from; ``None`` where the forecaster has none.
+        is_mean: Whether the points of a series are means, ``[N]``; ``None`` is not known.
+    """
+
+    point: np.ndarray
+    ids: np.ndarray
+    times: pd.Index
+    cutoffs: pd.Index
+    alias: str
+    dialect: Dialect
+    quantiles: Mapping[float, np.ndarray] = field(default_factory=dict)
+    levels: tuple[float, ...] = ()
+    asked_quantiles: tuple[float, ...] = ()
+    source: PathSource | None = None
+    is_mean: np.ndarray | None = None
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead."""
+        return self.point.shape[1]
+
+    def draws(self, n_samples: int, random_state: Any) -> Iterator[tuple[slice, np.ndarray]]:
+        """As :meth:`sample`, part by part: the series of a part and their paths, ``[n, F, S]``.
+
+        Args:
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: If the forecaster has no quantiles to draw from.
+        """
+        from tsattn.random import seed_from
+
+        check_whole("n_samples", n_samples)
+        if self.source is None:
+            raise ValueError(
+                f"{self.alias} gives points without quantiles here, so there are no sample paths;"
+                " leave level and quantiles out, or take a forecaster with intervals, such as"
+                " 'zero'"
+            )
+        seed = seed_from(random_state)
+        return self.source.draws(n_samples, secrets.randbits(63) if seed is None else seed)
+
+    def sample(self, n_samples: int = 100, *, random_state: Any = None) -> np.ndarray:
+        """Sample paths, ``[N, F, n_samples]``, whose steps depend on one another as the errors of
+        past forecasts of the same series did.
+
+        At each step the paths have the quantiles of the forecast.
+
+        Args:
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Raises:
+            ValueError: If the forecaster has no quantiles to draw from.
+        """
+        return np.concatenate([paths for _, paths in self.draws(n_samples, random_state)])
+
+    def total(
+        self,
+        span: str | int = "all",
+        *,
+        level: float | Iterable[float] | None = None,
+        quantiles: float | Iterable[float] | None = None,
+        n_samples: int = 1000,
+        random_state: Any = 0,
+    ) -> pd.DataFrame:
+        """Sums over calendar spans, with bands from sample paths (:meth:`sample`).
+
+        The sum of a series whose points are medians is the median of the sums of its paths, and the
+        sum of its points where these are means. A forecaster without quantiles sums its points.
+
+        Args:
+            span: ``"all"`` rows, a number of rows, or a calendar span as pandas names it, such as
+                ``"W"``, ``"M"`` or ``"Q"``. A row belongs to the span of its stamp.
+            level: Central intervals of the sums in percent.
+            quantiles: Quantiles of the sums.
+            n_samples: Paths of each series.
+            random_state: Seed; ``None`` draws a new one from the operating system.
+
+        Returns:
+            One row a series and span, in the dialect of the data: the first stamp of the span that
+            was forecast, ``rows`` (their number), and the columns of :meth:`to_frame`.
+
+        Raises:
+            ValueError: If a span is unknown, or levels are asked of points without quantiles.
+        """
+        from tsattn.totals import total_frame
+
+        return total_frame(self, span, level, quantiles, n_samples, random_state)
+
+    def _repr_html_(self) -> str:
+        return forecast_html(self)
+
+    def sums_of_points(self) -> np.ndarray:
+        """Whether the total of a series is the sum of its points, ``[N]``."""
+        if self.source is None or self.is_mean is None:
+            return np.full(len(self.ids), True)
+        return self.is_mean
+
+    def to_frame(self) -> pd.DataFrame:
+        """The forecast in the dialect of the data.
+
+        Returns:
+            Long: id, time, ``<alias>``, ``<alias>-lo-80``, ``<alias>-hi-80``, ``<alias>-q0.1``, one
+            row a series and step in the order of ``ids``. Wide: ``<series>``, ``<series>-lo-80``,
+            ... by stamp.
+
+        Raises:
+            ValueError: If a column would have the name of another one.
+        """
+        dialect = self.dialect
+        suffixes = interval_columns(self.levels, self.asked_quantiles)
+        columns: list[tuple[Any, Any]] = []
+        if dialect.id_col is not None:
+            ids = np.repeat(self.ids, self.horizon)
+            columns.append((dialect.id_col, dialect.restore_ids(ids)))
+        times = self.times[: self.horizon] if dialect.kind == "wide" else self.times
+        if dialect.time_col is not None:
+            columns.append((dialect.time_col, times))
+        if dialect.kind == "wide":
+            places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
+            shown: list[tuple[str, Any]] = list(zip(dialect.columns, places, strict=True))
+        else:
+            shown = [(self.alias, slice(None))]
+        for name, rows in shown:
+            columns.append((name, self.point[rows].ravel()))
+            for suffix, q in suffixes:
+                columns.append((f"{name}-{suffix}", self.quantiles[q][rows].ravel()))
+        refuse_twice([name for name, _ in columns])
+        index = None if dialect.time_col is not None else times.rename(dialect.index_name)
+        return dialect.with_keys(pd.DataFrame(dict(columns), index=index))
+
+
+def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
+    """The forecast with rows of NaN for the series that the panel leaves out, after the others."""
+    names = np.empty(len(panel.skipped), dtype=object)
+    names[:] = [series.name for series in panel.skipped]
+    steps = forecast.horizon
+    nothing = np.full((len(names), steps), np.nan)
+    last = panel.skipped_times()
+    is_mean = forecast.is_mean
+    if is_mean is not None:
+        is_mean = np.concatenate([is_mean, np.zeros(len(names), dtype=bool)])
+    return replace(
+        forecast,
+        point=np.concatenate([forecast.point, nothing]),
+        ids=np.concatenate([forecast.ids, names]),
+        times=forecast.times.append(future_times(last, panel.freq, steps)),
+        cutoffs=forecast.cutoffs.append(last),
+        quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
+        is_mean=is_mean,
+    )

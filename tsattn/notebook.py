@@ -1,0 +1,41 @@
+"""Forecasts and forecasters as HTML for notebooks: small, escaped, without scripts."""
+
+from html import escape
+from typing import Any
+
+# Rows of a forecast that are shown.
+_MOST_ROWS = 10
+# Characters of a setting that are shown.
+_MOST_CHARACTERS = 120
+
+
+def forecast_html(forecast: Any) -> str:
+    """A :class:`tsattn.Forecast`: what it is, and its first rows."""
+    n_series = len(forecast.ids)
+    heading = f"Forecast by {forecast.alias}: {n_series} series, {forecast.horizon} rows ahead"
+    frame = forecast.to_frame()
+    has_index = forecast.dialect.time_col is None
+    table = frame.head(_MOST_ROWS).to_html(border=0, index=has_index, float_format="{:.4g}".format)
+    shown = min(len(frame), _MOST_ROWS)
+    more = (
+        "" if shown == len(frame) else f"\n<p>{shown} of {len(frame)} rows; .to_frame() has all</p>"
+    )
+    return f"<p>{escape(heading)}</p>\n{table}{more}"
+
+
+def forecaster_html(forecaster: Any) -> str:
+    """A :class:`tsattn.forecaster.Forecaster`: its name, whether it is fitted, its settings."""
+    kind = type(forecaster).__name__
+    state = "not fitted"
+    if forecaster.state_ is not None:
+        panel = forecaster.state_.panel
+        state = f"fitted to {panel.n_series} series, frequency {panel.freq}"
+    lines = []
+    for name, value in forecaster.get_params(deep=False).items():
+        text = repr(value)
+        if len(text) > _MOST_CHARACTERS:
+            text = f"{text[:_MOST_CHARACTERS]}..."
+        lines.append(f"<tr><th>{escape(name)}</th><td><code>{escape(text)}</code></td></tr>")
+    rows = "\n".join(lines)
+    heading = f"<p><strong>{escape(kind)}</strong>, {escape(state)}</p>"
+    return f"{heading}\n<table>\n{rows}\n</table>"

@@ -1,0 +1,262 @@
+"""Quantile curves: their means, and sample paths whose steps depend on one another.
+
+A quantile curve is a forecast at K probabilities. Between them, and beyond the first and the last,
+the quantile is linear in the quantile of the standard normal distribution, its *score*.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Scores of the past are at most this many standard deviations.
+_LARGEST_SCORE = 3.5
+# Candidates for the dependence of neighbouring steps, and for the part that all steps share.
+_DECAYS = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99])
+_SHARED_PARTS = np.arange(0, 10) / 10
+# The dependence that is taken where there is no past window to tell.
+_USUAL_DECAY = 0.8
+_USUAL_SHARED_PART = 0.1
+# Windows that the usual dependence counts as.
+_USUAL_WINDOWS = 4
+# Windows a step that the fitted form counts as, against the correlations of the whole table.
+_FORM_WINDOWS_PER_STEP = 1.0
+# Windows that the dependence of the table counts as, against that of one series.
+_TABLE_WINDOWS = 8
+# Share of independent noise, which keeps a correlation matrix positive definite.
+_NUGGET = 1e-6
+
+
+def mean_weights(levels: Sequence[float]) -> np.ndarray:
+    """Weights ``[K]`` with which quantiles at ascending probabilities sum to the mean of their
+    curve.
+
+    Each piece of the curve is ``a + b z`` in the score z, whose integral over the normal density is
+    known.
+
+    Example:
+        >>> mean_weights((0.1, 0.5, 0.9)).round(3)
+        array([0.311, 0.377, 0.311])
+    """
+    from scipy.special import ndtri
+
+    scores = ndtri(np.asarray(levels, dtype=np.float64))
+    if len(scores) == 1:
+        return np.ones(1)
+    # The outer pieces reach to infinity.
+    ends = np.concatenate([[-np.inf], scores[1:-1], [np.inf]])
+    probability = np.diff(_normal_cdf(ends))
+    moment = -np.diff(_normal_density(ends))
+    width = np.diff(scores)
+    weights = np.zeros(len(scores))
+    weights[:-1] += (scores[1:] * probability - moment) / width
+    weights[1:] += (moment - scores[:-1] * probability) / width
+    return weights
+
+
+def mean_of(levels: Sequence[float], values: np.ndarray) -> np.ndarray:
+    """Mean of quantile curves ``values [..., K]`` at ``levels [K]``, ``[...]``.
+
+    The mean is not below the first quantile nor above the last one.
+
+    Example:
+        >>> float(mean_of((0.1, 0.5, 0.9), np.array([0.0, 0.0, 10.0])).round(2))
+        array(3.11)
+    """
+    mean = values @ mean_weights(levels)
+    return np.clip(mean, values[..., 0], values[..., -1])
+
+
+def values_at(levels: Sequence[float], values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Values of curves ``[..., K]`` at normal scores ``[..., S]``, ``[..., S]``."""
+    from scipy.special import ndtri
+
+    at = ndtri(np.asarray(levels, dtype=np.float64))
+    if len(at) == 1:
+        return np.broadcast_to(values, scores.shape).copy()
+    piece = np.clip(np.searchsorted(at, scores, side="right") - 1, 0, len(at) - 2)
+    low = np.take_along_axis(values, piece, axis=-1)
+    high = np.take_along_axis(values, piece + 1, axis=-1)
+    share = (scores - at[piece]) / (at[piece + 1] - at[piece])
+    return low + share * (high - low)
+
+
+def scores_of(
+    levels: Sequence[float], values: np.ndarray, truth: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Normal scores of truths ``[...]`` under curves ``[..., K]``, NaN for a missing truth.
+
+    Where several quantiles equal the truth, such as zeros, the score is drawn among theirs.
+
+    Args:
+        levels: Ascending probabilities, ``[K]``.
+        values: The curves, ascending along K.
+        truth: The truths.
+        rng: Draws where quantiles are equal.
+    """
+    from scipy.special import ndtr, ndtri
+
+    probabilities = np.asarray(levels, dtype=np.float64)
+    last = len(probabilities) - 1
+    n_below = (values < truth[..., None]).sum(axis=-1)
+    n_not_above = (values <= truth[..., None]).sum(axis=-1)
+    piece = np.clip(n_below - 1, 0, max(last - 1, 0))
+    low = np.take_along_axis(values, piece[..., None], axis=-1)[..., 0]
+    high = np.take_along_axis(values, np.minimum(piece + 1, last)[..., None], axis=-1)[..., 0]
+    width = high - low
+    share = (truth - low) / np.where(width > 0, width, 1.0)
+    at = ndtri(probabilities)
+    between = at[piece] + share * (at[np.minimum(piece + 1, last)] - at[piece])
+    beyond = np.where(n_below > last, _LARGEST_SCORE, -_LARGEST_SCORE)
+    between = np.where(width > 0, between, beyond)
+    # Quantiles that equal the truth: from the first of them, or from nothing, to the last.
+    is_tied = n_not_above > n_below + 1
+    padded = np.concatenate([[0.0], probabilities, [1.0]])
+    bottom = np.where(n_below == 0, 0.0, padded[n_below + 1])
+    top = np.where(n_not_above > last, 1.0, padded[n_not_above])
+    drawn = bottom + rng.random(truth.shape) * (top - bottom)
+    least = ndtr(-_LARGEST_SCORE)
+    tied = ndtri(np.clip(drawn, least, 1 - least))
+    scores = np.where(is_tied, tied, np.clip(between, -_LARGEST_SCORE, _LARGEST_SCORE))
+    return np.where(np.isnan(truth), np.nan, scores)
+
+
+class Dependence:
+    """How the steps of a forecast depend on one another.
+
+    The correlations of the windows of a series are drawn towards those of all windows, and these
+    towards the form ``c + (1 - c) d^|i - j|``: neighbouring steps are alike, and all steps share a
+    part. The fewer windows there are, the stronger is the pull.
+
+    Args:
+        scores: Normal scores of the truths of past forecasts, ``[W, F]``, NaN where one is missing.
+        owners: Series of each window, ``[W]``.
+    """
+
+    def __init__(self, scores: np.ndarray, owners: np.ndarray) -> None:
+        self._observed = np.isfinite(scores)
+        self._scores = np.where(self._observed, scores, 0.0)
+        self._owners = owners
+        form = _fitted_form(self._scores, self._observed)
+        n_form = _FORM_WINDOWS_PER_STEP * scores.shape[1]
+        self._table = self._mixed(form, slice(None), n_form)
+        self._table_factor = _factor(self._table)
+
+    def correlation(self, series: int) -> np.ndarray:
+        """Correlations of the steps of a series, ``[F, F]``."""
+        rows = self._owners == series
+        return self._mixed(self._table, rows, _TABLE_WINDOWS)
+
+    def draw(self, series: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Normal scores of paths of a series, ``[F, S]``.
+
+        Args:
+            series: Number of the series.
+            n_samples: Number of paths S.
+            rng: Source of the draws.
+        """
+        factor = self._table_factor
+        if (self._owners == series).any():
+            factor = _factor(self.correlation(series))
+        noise = rng.standard_normal((len(factor), n_samples))
+        scores: np.ndarray = factor @ noise
+        return scores
+
+    def _mixed(self, prior: np.ndarray, rows: Any, n_prior: float) -> np.ndarray:
+        """A correlation matrix between a prior one, which counts as ``n_prior`` windows, and that
+        of the windows ``rows``.
+        """
+        scores = self._scores[rows]
+        n_observed = self._observed[rows].sum()
+        size = np.square(scores).sum()
+        if not size > 0:
+            return prior
+        covariance = scores.T @ scores * (n_observed / size) + n_prior * prior
+        deviation = np.sqrt(np.diag(covariance))
+        mixed: np.ndarray = covariance / np.outer(deviation, deviation)
+        return mixed
+
+
+def _factor(correlation: np.ndarray) -> np.ndarray:
+    """A matrix whose product with independent normal draws has the correlations."""
+    n_steps = len(correlation)
+    positive = (1 - _NUGGET) * correlation + _NUGGET * np.eye(n_steps)
+    factor: np.ndarray = np.linalg.cholesky(positive)
+    return factor
+
+
+def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The matrix ``c + (1 - c) d^|i - j|`` that is nearest to the correlations by lag."""
+    n_steps = filled.shape[1]
+    lags = np.arange(n_steps)
+    forms = _SHARED_PARTS[:, None, None] + (1 - _SHARED_PARTS)[:, None, None] * (
+        _DECAYS[:, None] ** lags
+    )
+    usual = _USUAL_SHARED_PART + (1 - _USUAL_SHARED_PART) * _USUAL_DECAY**lags
+    products = np.empty(n_steps)
+    counts = np.empty(n_steps)
+    for lag in lags:
+        products[lag] = (filled[:, lag:] * filled[:, : n_steps - lag]).sum()
+        counts[lag] = (observed[:, lag:] & observed[:, : n_steps - lag]).sum()
+    n_pairs = n_steps - lags
+    size = products[0] / max(counts[0], 1)
+    lag_correlation = usual
+    if size > 0:
+        n_usual = _USUAL_WINDOWS * n_pairs
+        lag_correlation = (products / size + n_usual * usual) / (counts + n_usual)
+    losses = (n_pairs * np.square(forms - lag_correlation))[..., 1:].sum(axis=-1)
+    shared, decay = np.unravel_index(losses.argmin(), losses.shape)
+    form: np.ndarray = forms[shared, decay][np.abs(lags[:, None] - lags)]
+    return form
+
+
+def _normal_cdf(scores: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    probabilities: np.ndarray = ndtr(scores)
+    return probabilities
+
+
+def _normal_density(scores: np.ndarray) -> np.ndarray:
+    return np.exp(-np.square(scores) / 2) / np.sqrt(2 * np.pi)
+
+
+def check_point(point: object) -> None:
+    """Refuse a point that is none.
+
+    Args:
+        point: The setting.
+
+    Raises:
+        ValueError: If it is another value than "median", "mean" and "auto".
+    """
+    if point not in ("median", "mean", "auto"):
+        raise ValueError(
+            f"point must be 'median', 'mean' or 'auto'; got {point!r}; take point='mean' for"
+            " forecasts that are to be summed"
+        )
+
+
+def chosen_points(
+    point: np.ndarray,
+    levels: Sequence[float],
+    curves: np.ndarray,
+    is_mean: np.ndarray,
+    own_point: str,
+) -> np.ndarray:
+    """Points ``[B, F, C]``: means where ``is_mean [B, 1, C]``, and medians elsewhere.
+
+    Args:
+        point: The forecaster's own points.
+        levels: Probabilities of the curves, the median among them.
+        curves: Quantiles, ``[B, F, C, Q]``.
+        is_mean: Where a mean is wanted.
+        own_point: What the forecaster's own points are.
+    """
+    means = point
+    medians = point
+    if own_point == "median":
+        means = mean_of(levels, curves)
+    else:
+        medians = curves[..., levels.index(0.5)]
+    return np.where(is_mean, means, medians)

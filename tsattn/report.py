@@ -1,0 +1,284 @@
+"""One self-contained HTML page of a forecast: its series drawn, scores, and what was chosen."""
+
+import json
+import math
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.frames import Panel
+from tsattn.evaluate.backtest import backtest
+from tsattn.forecaster import Forecaster, forecast_panel
+from tsattn.forecasters.naive import SeasonalNaive
+from tsattn.forecasts import Forecast
+from tsattn.levels import level_to_quantiles
+from tsattn.storage import write_atomic
+
+# Level of the bands that are drawn where the forecast has none.
+_USUAL_LEVEL = 80
+# Rows of history that are drawn, in horizons.
+_HISTORY_HORIZONS = 5
+# Rows of history that are drawn of a series, at least where it has so many, and at most.
+_LEAST_HISTORY = 24
+_MOST_HISTORY = 1000
+# Values of all series in a page, about, which makes some megabytes.
+_PAGE_VALUES = 600_000
+# Significant digits of the values in a page.
+_DIGITS = 6
+# Characters that would end a script, or break it in old browsers, and what JSON writes instead.
+_ESCAPES = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
+
+
+def write_report(
+    path: str | Path,
+    forecaster: Forecaster,
+    panel: Panel,
+    forecast: Forecast | None = None,
+    *,
+    judge: bool = True,
+    title: str | None = None,
+) -> None:
+    """Write a page with the forecasts of a fitted forecaster, whole or not at all.
+
+    The page needs no network and no other file. It has a table of the series, which can be searched
+    and sorted, and draws the series that is chosen or in view. It shows the scores of the
+    forecaster and of the seasonal naive rule on the last window of each series, and what the
+    forecaster chose.
+
+    Args:
+        path: File such as ``page.html``; its folder is made if need be.
+        forecaster: Fitted.
+        panel: The series that are forecast.
+        forecast: Their forecast; ``None`` makes one. One without bands gets those of level 80 in
+            the page where the forecaster gives them and reads no future columns.
+        judge: Fit a copy of the forecaster to the rows before the last window of each series, and
+            judge it there.
+        title: Heading of the page.
+
+    Raises:
+        ValueError: If the forecaster is not fitted, or a series too short.
+        OSError: If the file cannot be written.
+    """
+    forecaster.check_fitted()
+    if forecast is None:
+        forecast = forecast_panel(forecaster, panel)
+    page = report_page(forecaster, panel, forecast, judge=judge, title=title)
+    write_atomic(Path(path), lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+
+def report_page(
+    forecaster: Forecaster,
+    panel: Panel,
+    forecast: Forecast,
+    *,
+    judge: bool = True,
+    title: str | None = None,
+) -> str:
+    """The page of :func:`write_report`, whose arguments these are."""
+    scores, series_scores, note = _judged(forecaster, panel) if judge else (None, None, "")
+    bands = _bands(forecaster, panel, forecast)
+    tables = _tables(forecaster, scores)
+    parts = {
+        "@TITLE@": escape(title or f"Forecast by {forecast.alias}"),
+        "@SUMMARY@": escape(_summary(panel, forecast)),
+        "@NOTE@": escape(note),
+        "@TABLES@": tables,
+        "@DATA@": _script_json(_data(panel, forecast, bands, series_scores)),
+    }
+    page = resources.files("tsattn").joinpath("report.html").read_text(encoding="utf-8")
+    # Each mark is replaced where the template has it, never inside of a text put in before.
+    for piece in ("@TITLE@", "@SUMMARY@", "@NOTE@", "@TABLES@", "@DATA@"):
+        page = _filled(page, piece, parts[piece])
+    return page.replace(_MARK, "@")
+
+
+# Stands for "@" in texts that were put in, until all marks are replaced.
+_MARK = "\ue000"
+
+
+def _filled(page: str, piece: str, text: str) -> str:
+    return page.replace(piece, text.replace("@", _MARK))
+
+
+def _summary(panel: Panel, forecast: Forecast) -> str:
+    last = _stamp(max(panel.last_times()))
+    kind = "" if forecast.is_mean is None else _point_kind(forecast.is_mean)
+    return (
+        f"{panel.n_series} series, {forecast.horizon} rows ahead, frequency {panel.freq}, last row"
+        f" {last}.{kind}"
+    )
+
+
+def _point_kind(is_mean: np.ndarray) -> str:
+    n_means = int(is_mean.sum())
+    if n_means == 0:
+        return " The points are medians."
+    if n_means == len(is_mean):
+        return " The points are means."
+    return f" The points of {n_means} series are means, those of the others medians."
+
+
+def _judged(
+    forecaster: Forecaster, panel: Panel
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None, str]:
+    """Scores of the forecaster and of the seasonal naive rule, those of each series, and a note."""
+    rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
+    if panel.missing == "mask" and np.isnan(panel.values).any():
+        # The rule cannot leave missing values out.
+        judged = {forecaster.alias_: forecaster}
+    else:
+        judged = {forecaster.alias_: forecaster, rule.alias_: rule}
+    try:
+        result = backtest(judged, panel)
+    except ValueError as error:
+        return None, None, f"The forecaster was not judged: {error}."
+    note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."
+    own = result.by_series.loc[[forecaster.alias_]].droplevel(0)
+    return result.scores, own, note
+
+
+def _bands(
+    forecaster: Forecaster, panel: Panel, forecast: Forecast
+) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    """Level and bounds ``[N, F]`` of the bands, the widest first."""
+    levels = forecast.levels
+    source = forecast
+    if not levels and forecaster.gives_quantiles and not forecaster.covariate_columns_.future:
+        quantiles = level_to_quantiles(_USUAL_LEVEL)
+        if set(quantiles) <= {*forecaster.sampled_quantiles} and forecast.source is not None:
+            levels = (_USUAL_LEVEL,)
+            source = forecast_panel(forecaster, panel, level=_USUAL_LEVEL, horizon=forecast.horizon)
+    bands = []
+    for level in sorted(levels, reverse=True):
+        lower, upper = level_to_quantiles(level)
+        bands.append((level, source.quantiles[lower], source.quantiles[upper]))
+    return bands
+
+
+def _tables(forecaster: Forecaster, scores: pd.DataFrame | None) -> str:
+    """The scores, and what the forecaster chose, as HTML."""
+    parts = []
+    if scores is not None:
+        parts.append(_table("Backtest", scores[["mae_original", "smape", "mase"]]))
+    board = getattr(forecaster, "leaderboard_", None)
+    if isinstance(board, pd.DataFrame):
+        parts.append(_table("What was chosen", board))
+    else:
+        parts.append(f"<h2>What was chosen</h2>\n<p><code>{escape(repr(forecaster))}</code></p>")
+    return "\n".join(parts)
+
+
+def _table(heading: str, frame: pd.DataFrame) -> str:
+    """A small table with a heading."""
+    heads = [frame.index.name or "", *frame.columns]
+    cells = "".join(f'<th scope="col">{escape(str(head))}</th>' for head in heads)
+    lines = [f"<tr>{cells}</tr>"]
+    for name, *values in frame.itertuples():
+        row = f"<td>{escape(str(name))}</td>" + "".join(map(_cell, values))
+        lines.append(f"<tr>{row}</tr>")
+    body = "\n".join(lines)
+    return f'<h2>{escape(heading)}</h2>\n<div class="scroll"><table>\n{body}\n</table></div>'
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"<td>{'' if math.isnan(value) else format(value, '.4g')}</td>"
+    return f'<td class="text">{escape(str(value))}</td>'
+
+
+def _data(
+    panel: Panel,
+    forecast: Forecast,
+    bands: list[tuple[float, np.ndarray, np.ndarray]],
+    scores: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """What the page draws."""
+    n_rows = _history_rows(panel, forecast, len(bands))
+    past = panel.last(n_rows)
+    stamps: dict[tuple[Any, int], int] = {}
+    stamp_texts = []
+    stamps_of = []
+    for n, cutoff in enumerate(forecast.cutoffs):
+        rows = slice(past.starts[n], past.starts[n + 1])
+        key = (cutoff, int(past.lengths[n]))
+        if key not in stamps:
+            stamps[key] = len(stamps)
+            ahead = forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon]
+            stamp_texts.append([*map(_stamp, past.times[rows]), *map(_stamp, ahead)])
+        stamps_of.append(stamps[key])
+    bounds = [
+        [_numbers(bound[n]) for _, lower, upper in bands for bound in (lower, upper)]
+        for n in range(panel.n_series)
+    ]
+    return {
+        "idName": str(panel.dialect.id_col or "series"),
+        "ids": [str(name) for name in forecast.ids],
+        "past": [_numbers(part[:, 0]) for part in np.split(past.values, past.starts[1:-1])],
+        "point": [_numbers(row) for row in forecast.point],
+        "bands": bounds,
+        "stamps": stamp_texts,
+        "stampsOf": stamps_of,
+        "columns": _columns(panel, forecast, scores),
+        "legend": _legend(forecast, bands),
+    }
+
+
+def _history_rows(panel: Panel, forecast: Forecast, n_bands: int) -> int:
+    """Rows of history in the page of each series."""
+    room = _PAGE_VALUES // panel.n_series - forecast.horizon * (1 + 2 * n_bands)
+    wished = max(_HISTORY_HORIZONS * forecast.horizon, _LEAST_HISTORY)
+    return int(np.clip(min(wished, room), _LEAST_HISTORY, _MOST_HISTORY))
+
+
+def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Columns of the table of series."""
+    values = np.split(panel.values[:, 0], panel.starts[1:-1])
+    last_values = [
+        part[~np.isnan(part)][-1] if (~np.isnan(part)).any() else np.nan for part in values
+    ]
+    columns: list[tuple[str, list[Any]]] = [
+        ("rows", panel.lengths.tolist()),
+        ("last row", [_stamp(cutoff) for cutoff in forecast.cutoffs]),
+        ("last value", _numbers(np.array(last_values))),
+        ("mean forecast", _numbers(forecast.point.mean(axis=1))),
+    ]
+    if scores is not None:
+        columns.append(("MAE", _numbers(scores["mae_original"].to_numpy())))
+        columns.append(("MASE", _numbers(scores["mase"].to_numpy())))
+    return [{"name": name, "values": values} for name, values in columns]
+
+
+def _legend(forecast: Forecast, bands: list[tuple[float, np.ndarray, np.ndarray]]) -> str:
+    levels = ", ".join(f"{level}%" for level, _, _ in bands)
+    band_text = f"; bands hold {levels}" if bands else ""
+    return f"Dark: the last rows. Blue: {forecast.horizon} rows forecast{band_text}."
+
+
+def _stamp(stamp: Any) -> str:
+    text = str(stamp)
+    return text.removesuffix(" 00:00:00")
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """Numbers with some digits, ``None`` where one is missing."""
+    return [
+        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
+    ]
+
+
+def _script_json(data: dict[str, Any]) -> str:
+    """JSON that no text in it can end."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, escaped in _ESCAPES.items():
+        text = text.replace(character, escaped)
+    return text
