@@ -33,7 +33,7 @@ def test_names_reach_the_right_class_and_kind():
 
 
 def test_unknown_names_and_settings_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="'arima' is unknown; use one of mlr, standard"):
+    with pytest.raises(ValueError, match="'arima' is unknown; did you mean sarimax or auto_arima"):
         find_model("arima")
     with pytest.raises(ValueError, match="'naive' has no setting 'max_epochs'; it takes alias, "):
         make_forecaster("naive", 3, max_epochs=2)

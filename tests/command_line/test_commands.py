@@ -246,7 +246,7 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --from m --model mlr": "give one of the two",
     "forecast long.csv --horizon 4 --context 16": "--context means nothing to zero; .* --model mlr",
     "forecast long.csv --horizon 4 --model naive --past-col x": "--past-col means nothing to naive",
-    "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; use one of mlr, standard",
+    "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; did you mean sarimax or auto_arima",
     "forecast long.csv --horizon 4 --model naive --level 80": "naive gives points only",
     "forecast long.csv --horizon 2000": "horizon must be at most 1024 steps",
     "forecast long.csv --from nowhere": "nowhere.*is missing",

@@ -311,7 +311,7 @@ def from_long(
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, taken, moving, statics)
     columns = [target_col, *moving]
-    values, foreign = _read_columns(df, columns)
+    values, foreign = _read_columns(df, columns, n_targets=1)
     cells = [df[column] for column in columns]
     titles = (str(target_col), *moving)
     categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
@@ -380,7 +380,7 @@ def from_wide(
             f" {list(names)!r}"
         )
     columns += covariates
-    values, foreign = _read_columns(df, columns)
+    values, foreign = _read_columns(df, columns, n_targets=len(names))
     source, where = (
         (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
     )
@@ -596,15 +596,21 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     )
 
 
-def _read_columns(df: pd.DataFrame, columns: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of numbers side by side, and where a cell is no number."""
+def _read_columns(
+    df: pd.DataFrame, columns: Sequence[Any], n_targets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of numbers side by side, and where a cell is no number.
+
+    Text that spells numbers counts as numbers in the targets, which come first. Of covariates it
+    is categories.
+    """
     if len(columns) == 1:
-        values, foreign = read_numbers(df[columns[0]])
+        values, foreign = read_numbers(df[columns[0]], spelt=n_targets > 0)
         return values[:, None], foreign[:, None]
     values = np.empty((len(df), len(columns)))
     foreign = np.empty((len(df), len(columns)), dtype=bool)
     for c, column in enumerate(columns):
-        values[:, c], foreign[:, c] = read_numbers(df[column])
+        values[:, c], foreign[:, c] = read_numbers(df[column], spelt=c < n_targets)
     return values, foreign
 
 
