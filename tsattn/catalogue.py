@@ -278,8 +278,8 @@ def forecast(
     Args:
         data: Long frame (id, time, value), wide frame (one column a series), one series with
             stamps, periods or integers in its index, a dict of columns, a bare list or array of
-            values, or a ``Panel``. Frames and series may be those of pandas, polars, pyarrow, or any library
-            with ``to_pandas`` or the dataframe interchange protocol.
+            values, or a ``Panel``. Frames and series may be those of pandas, polars, pyarrow, or
+            any library with ``to_pandas`` or the dataframe interchange protocol.
         horizon: Rows to forecast.
         level: Central intervals in percent, such as 80 or ``[80, 95]``.
         quantiles: The same by probability, such as ``[0.1, 0.9]``.

@@ -101,8 +101,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary folder, then put it in the place of ``path``.
 
     The old files are removed at the end. If the process is killed, :func:`standing_folder` finds
-    all old files or all new ones, and the next writer removes the rest. Several writers of one folder take turns, and the files of the
-    last one stay.
+    all old files or all new ones, and the next writer removes the rest. Several writers of one
+    folder take turns, and the files of the last one stay.
 
     Args:
         path: The folder to write.
