@@ -280,8 +280,8 @@ def require_columns(df: pd.DataFrame, names: dict[str | tuple[str, ...], Any]) -
     """
     for parameter, column in names.items():
         if column not in df.columns:
-            names = [str(name) for name in df.columns]
-            matches = get_close_matches(str(column), names, n=1, cutoff=0.6)
+            table_columns = [str(name) for name in df.columns]
+            matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
             question = f" (did you mean {matches[0]!r}?)" if matches else ""
             raise InputError(
                 f"column {column!r} is missing{question}; the table has columns"
