@@ -228,7 +228,9 @@ MUTANTS = [
         STORAGE,
     ),
     # the command line
-    Mutant("tsattn/cli.py", "schema=model.schema.changed(**table_options)", "schema=schema", CLI),
+    Mutant(
+        "tsattn/cli.py", "schema=model.schema.changed(**table.named)", "schema=table.schema", CLI
+    ),
     Mutant(
         "tsattn/cli.py",
         "    if saved is not None and model is not None:",
@@ -245,8 +247,8 @@ MUTANTS = [
     Mutant("tsattn/console.py", "or not sys.stderr.isatty():", "or sys.stderr.closed:", CLI),
     Mutant(
         "tsattn/cli.py",
-        "verbose=console.progress(quiet) is not None)\n    forecaster.save",
-        "verbose=True)\n    forecaster.save",
+        "verbose=console.progress(quiet) is not None)\n    _tell_choice(forecaster, quiet)\n    forecaster.save",
+        "verbose=True)\n    _tell_choice(forecaster, quiet)\n    forecaster.save",
         TERMINAL,
     ),
     # exports

@@ -1,8 +1,12 @@
 """Every name of the catalogue makes its forecaster, or is refused in words."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tsattn.catalogue import MODELS, find_model, forecast, make_forecaster, settings_for
+from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
 from tsattn.forecasters.naive import Naive
 
 PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
@@ -33,7 +37,7 @@ def test_names_reach_the_right_class_and_kind():
 
 
 def test_unknown_names_and_settings_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="'arima' is unknown; use one of mlr, standard"):
+    with pytest.raises(ValueError, match="'arima' is unknown; did you mean sarimax or auto_arima"):
         find_model("arima")
     with pytest.raises(ValueError, match="'naive' has no setting 'max_epochs'; it takes alias, "):
         make_forecaster("naive", 3, max_epochs=2)
@@ -54,3 +58,64 @@ def test_a_level_that_is_none_is_refused_before_anything_is_fitted(monkeypatch):
     monkeypatch.setattr(Naive, "fit", lambda *_: pytest.fail("it was fitted"))
     with pytest.raises(ValueError, match="80 means 80%"):
         forecast([1.0, 2.0, 3.0], 2, level=0.8, model="naive")
+
+
+def sold():
+    """Two shops of nine months each, and a month without a value."""
+    months = pd.date_range("2024-01-01", periods=9, freq="MS")
+    frame = pd.DataFrame({"shop": ["a"] * 9 + ["b"] * 9, "month": [*months, *months]})
+    frame["sold"] = [*range(4), np.nan, *range(5, 18)]
+    return frame
+
+
+def test_a_forecast_takes_the_common_settings_as_keywords():
+    names = {"id_col": "shop", "time_col": "month", "target_col": "sold"}
+    schema = Schema(**names, missing="ffill", freq="MS")
+    expected = forecast(sold(), 3, model="naive", schema=schema)
+    answer = forecast(sold(), 3, model="naive", **names, missing="ffill", freq="MS")
+    pd.testing.assert_frame_equal(answer, expected)
+    overridden = schema.changed(missing="error")
+    answer = forecast(sold(), 3, model="naive", schema=overridden, missing="ffill")
+    pd.testing.assert_frame_equal(answer, expected)
+    seasonal = forecast(np.arange(6.0), 3, model="seasonal_naive", season_length=3)
+    assert seasonal["y"].tolist() == [3, 4, 5]
+    assert len(forecast(np.arange(40.0), 2, model="rlinear", max_time="20s")) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"season_length": 3}, "'naive' takes no season_length; .* such as 'seasonal_naive'"),
+        ({"max_time": "1m"}, "'naive' takes no max_time; .* such as 'auto'"),
+        ({"target_col": "y"}, r"column 'y' is missing; the table has columns \['shop', 'month'"),
+        ({"id_col": "unique_id"}, "column 'unique_id' is missing"),
+        ({"time_col": "mont"}, r"column 'mont' is missing \(did you mean 'month'\?\)"),
+        ({"freq": "fortnight"}, "fortnight"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        forecast(sold(), 3, model="naive", **settings)
+
+
+def test_a_panel_has_been_read_already():
+    panel = to_panel(np.arange(9.0))
+    with pytest.raises(ValueError, match="give freq to to_panel, or leave it out"):
+        forecast(panel, 3, model="naive", freq="D")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("seasonalnaive", "seasonal_naive"),
+        ("Zero", "zero"),
+        ("nlinaer", "nlinear"),
+        ("AutoETS", "auto_ets"),
+    ],
+)
+def test_similar_names_are_proposed(typed, meant):
+    with pytest.raises(ValueError, match=f"'{typed}' is unknown; did you mean {meant}") as refusal:
+        find_model(typed)
+    assert len(str(refusal.value)) < 100
+    with pytest.raises(ValueError, match=r"no setting 'max_epoch'; did you mean max_epochs"):
+        make_forecaster("mlr", 3, max_epoch=2)

@@ -377,6 +377,11 @@ def test_unknown_engines_are_refused(engine, message):
             r"engine 'ray' needs ray; install it with: pip install 'tsattn\[distributed\]'$",
         ),
         (
+            "ray",
+            "duckdb",  # as after a bare pip install ray
+            r"engine 'ray' needs duckdb; install it with: pip install 'tsattn\[distributed\]'$",
+        ),
+        (
             "spark",
             "pyspark",
             r"'spark' needs pyspark; install it with: pip install 'tsattn\[distributed\]' pyspark$",

@@ -104,6 +104,25 @@ def test_a_link_stays_and_its_target_is_exchanged(tmp_path, target):
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_the_next_writer_removes_what_killed_writers_left(tmp_path):
+    (tmp_path / ".a.txt.0123456789ab").write_text("half")
+    folder = tmp_path / ".a.txt.ba9876543210"
+    folder.mkdir()
+    (folder / "half").write_text("half")
+    others = [".a.txt.lock", ".a.txt.0123456789abcd", ".b.txt.0123456789ab"]
+    for name in others:
+        (tmp_path / name).write_text("kept")
+
+    def write(aside):
+        # A second writer must leave the file of the first one alone.
+        put(tmp_path / "a.txt", "second")
+        aside.write_text("first")
+
+    write_atomic(tmp_path / "a.txt", write)
+    assert (tmp_path / "a.txt").read_text() == "first"
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.txt", *others])
+
+
 def test_a_link_to_nothing_makes_its_target(tmp_path):
     link = tmp_path / "link"
     link.symlink_to("new/file")

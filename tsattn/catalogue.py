@@ -1,8 +1,9 @@
 """The names of the forecasters, the settings of each, and a forecast in one call."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from tsattn.checks import Argument, InputError
-from tsattn.data.columns import as_frame, find_time_col
-from tsattn.data.frames import Panel, TableLike
+from tsattn.checks import Argument, InputError, Name
+from tsattn.data.columns import as_frame, find_time_col, require_columns
+from tsattn.data.frames import Panel, TableLike, name_columns
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import Forecast
@@ -161,7 +162,23 @@ def find_model(name: str) -> Entry:
     """
     if name in MODELS:
         return MODELS[name]
+    matches = _similar(str(name), MODELS)
+    if matches:
+        raise ValueError(f"model {name!r} is unknown; did you mean {' or '.join(matches)}?")
     raise ValueError(f"model {name!r} is unknown; use one of {', '.join(MODELS)}")
+
+
+def _similar(name: str, names: Collection[str]) -> list[str]:
+    """The names that resemble one, at most three, the most similar first; capitals and separators
+    do not count.
+    """
+    plain_names = {_plain_name(known_name): known_name for known_name in names}
+    matches = get_close_matches(_plain_name(name), plain_names, n=3, cutoff=0.6)
+    return [plain_names[match] for match in matches]
+
+
+def _plain_name(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
@@ -188,9 +205,10 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
     setting_names = entry.settings()
     for setting in params:
         if setting not in setting_names:
-            raise ValueError(
-                f"model {name!r} has no setting {setting!r}; it takes {', '.join(setting_names)}"
-            )
+            matches = _similar(setting, setting_names)
+            advice = f"did you mean {' or '.join(matches)}?" if matches else "it takes "
+            names = "" if matches else ", ".join(setting_names)
+            raise ValueError(f"model {name!r} has no setting {setting!r}; {advice}{names}")
     return entry(horizon, **{"alias": name, **params})
 
 
@@ -248,14 +266,21 @@ def forecast(
     future: TableLike | None = None,
     schema: Schema | None = None,
     model: str = "zero",
+    freq: str | int | None = None,
+    missing: str | None = None,
+    id_col: Hashable | Sequence[Hashable] | None = None,
+    time_col: Hashable | None = None,
+    target_col: Hashable | None = None,
+    season_length: int | None = None,
+    max_time: str | float | None = None,
 ) -> pd.DataFrame | Forecast:
     """Forecast the rows after a table: one call, and with the default model no training.
 
     Args:
         data: Long frame (id, time, value), wide frame (one column a series), one series with
-            stamps, periods or integers in its index, a bare list or array of values, or a
-            ``Panel``. Frames and series may be those of pandas, polars, pyarrow, or any library
-            with ``to_pandas`` or the dataframe interchange protocol.
+            stamps, periods or integers in its index, a dict of columns, a bare list or array of
+            values, or a ``Panel``. Frames and series may be those of pandas, polars, pyarrow, or
+            any library with ``to_pandas`` or the dataframe interchange protocol.
         horizon: Rows to forecast.
         level: Central intervals in percent, such as 80 or ``[80, 95]``.
         quantiles: The same by probability, such as ``[0.1, 0.9]``.
@@ -265,6 +290,10 @@ def forecast(
             :class:`tsattn.Schema`'s.
         model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``. A model
             that needs a fit is fitted.
+        freq, missing, id_col, time_col, target_col: Fields of the schema, which they override where
+            they are given; a column must be in the table.
+        season_length: Rows of a season, for models that take one, such as ``"seasonal_naive"``.
+        max_time: Time limit such as ``"30s"``, for models that take one, such as ``"auto"``.
 
     Returns:
         A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column
@@ -282,9 +311,27 @@ def forecast(
     levels, probabilities, _ = check_request(level, quantiles)
     if schema is None:
         schema = Schema()
+    fields_given = {
+        "freq": freq,
+        "missing": missing,
+        "id_col": id_col,
+        "time_col": time_col,
+        "target_col": target_col,
+    }
+    fields_given = {name: value for name, value in fields_given.items() if value is not None}
+    if fields_given:
+        data = _with_columns(data, fields_given)
+        schema = schema.changed(**fields_given)
     if future is not None and not schema.columns.future:
+        if not isinstance(data, Panel):
+            # Columns that name series are no covariates.
+            data, schema, _ = name_columns(data, schema)
         schema = schema.changed(future_cols=_future_cols(future, schema))
-    forecaster = make_forecaster(model, horizon, schema=schema)
+    settings = {"season_length": season_length, "max_time": max_time}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    for name in settings:
+        _require_setting(model, name)
+    forecaster = make_forecaster(model, horizon, schema=schema, **settings)
     if future is not None and not forecaster.covariate_columns:
         raise InputError(
             f"model {model!r} reads no future columns; leave ",
@@ -294,10 +341,42 @@ def forecast(
     return forecaster.fit(data).predict(level=levels, quantiles=probabilities, future=future)
 
 
+# A model that takes a setting, for advice.
+_EXAMPLES = {"season_length": "seasonal_naive", "max_time": "auto"}
+
+
+def _require_setting(model: str, setting: str) -> None:
+    if setting not in find_model(model).settings():
+        raise InputError(
+            f"model {model!r} takes no ",
+            Name(setting),
+            f"; leave it out, or take another model, such as {_EXAMPLES[setting]!r}",
+        )
+
+
+def _with_columns(data: TableLike | Panel, fields_given: Mapping[str, Any]) -> pd.DataFrame:
+    """The table as a frame that has the columns that were named."""
+    if isinstance(data, Panel):
+        raise InputError(
+            "a Panel is a table that has been read; give ",
+            Name(next(iter(fields_given))),
+            " to to_panel, or leave it out",
+        )
+    frame = as_frame(data)
+    levels = {name for name in frame.index.names if name is not None}
+    for name, columns in fields_given.items():
+        if name.endswith("_col"):
+            for column in columns if isinstance(columns, list | tuple) else [columns]:
+                if column not in levels:
+                    require_columns(frame, {name: column})
+    return frame
+
+
 def _future_cols(future: Any, schema: Schema) -> list[Any]:
     """The columns of a future frame that are neither id, time nor target."""
     frame = as_frame(future)
-    named_columns = {schema.id_col, schema.time_col, schema.target_col}
+    ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
+    named_columns = {*ids, schema.time_col, schema.target_col}
     # The other long dialect is read without being named.
     other_dialect = {"item_id", "timestamp", "target"}
     excluded = named_columns | other_dialect

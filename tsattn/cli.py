@@ -5,7 +5,8 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -42,7 +43,9 @@ _COMMAND_NAMES = {
     "horizons": "horizon",
     "table": "data",
 }
-_DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
+# Models of a backtest: none of them is trained.
+_DEFAULT_MODELS = ("zero", "naive", "seasonal_naive")
+_MAX_LISTED_MEMBERS = 6  # of a combination, in one line
 # Columns of the records that a benchmark prints.
 _BENCHMARK_COLUMNS = [
     "dataset",
@@ -86,6 +89,49 @@ Names = list[str] | None
 # --- options that several commands share ----------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class TableChoice:
+    """How a table is read.
+
+    Args:
+        schema: What its columns are.
+        named: The fields of the schema that are set by options, also where they are the defaults.
+        max_size: Bytes that a packed file may hold unpacked; ``None`` is the library's limit.
+    """
+
+    schema: "Schema"
+    named: Mapping[str, Any] = field(default_factory=dict)
+    max_size: str | None = None
+
+    def read(self, path: Path, schema: "Schema") -> "pd.DataFrame":
+        """Read a file, and refuse one without a column that an option names.
+
+        Args:
+            path: The file.
+            schema: What its columns are, by these options and by the model.
+        """
+        from tsattn.data.columns import require_columns
+
+        frame = self.read_as_is(path, schema)
+        levels = set(frame.index.names)
+        for parameter in ("id_col", "time_col", "target_col"):
+            columns = self.named.get(parameter) or ()
+            for column in [columns] if isinstance(columns, str) else columns:
+                if column not in levels:
+                    require_columns(frame, {parameter: column})
+        return frame
+
+    def read_as_is(self, path: Path, schema: "Schema") -> "pd.DataFrame":
+        """Read a file whatever its columns are.
+
+        Args:
+            path, schema: As :meth:`read` takes them.
+        """
+        from tsattn.data.files import read_frame
+
+        return read_frame(path, schema, max_size=self.max_size)
+
+
 def _table_options(
     id_col: Annotated[
         Names, typer.Option(help="Series column of a long table [unique_id]; repeatable.")
@@ -116,7 +162,10 @@ def _table_options(
     calendar: Annotated[
         Names, typer.Option(help="Cycle such as weekday, auto, or holidays:DE; repeatable.")
     ] = None,
-) -> "Schema":
+    max_size: Annotated[
+        Text, typer.Option(help="Size of a packed file unpacked, such as 4GB [1GB; of Excel 50MB].")
+    ] = None,
+) -> TableChoice:
     """How a table is read."""
     from tsattn.data.schema import Schema
 
@@ -138,7 +187,8 @@ def _table_options(
         settings["freq"] = int(freq)
     if calendar == ["auto"]:
         settings["calendar"] = "auto"
-    return Schema(**_given(settings))
+    named = _given(settings)
+    return TableChoice(Schema(**named), named, max_size)
 
 
 def _fit_options(
@@ -361,7 +411,7 @@ def _root(
         raise ValueError("no command given; see `tsattn --help`")
 
 
-@app.command()
+@app.command(short_help="Forecast an example series, and judge models on it.")
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for forecast.csv, backtest.csv, forecast.png.")
@@ -387,7 +437,7 @@ def fit(
     data: Table,
     horizon: Horizon,
     out: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
-    schema: TableOptions,
+    table: TableOptions,
     settings: FitOptions,
     model: Annotated[str, typer.Option(help="Model.")] = "mlr",
     as_json: Json = False,
@@ -395,9 +445,10 @@ def fit(
 ) -> None:
     """Fit a model to a table and save it in a folder."""
     console.check_target(out, folder=True)
-    forecaster = _new_model(model, horizon, schema, settings)
-    table = _read(data, forecaster.schema)
-    forecaster.fit(table, verbose=console.progress(quiet) is not None)
+    forecaster = _new_model(model, horizon, table.schema, settings)
+    frame = table.read(data, forecaster.schema)
+    forecaster.fit(frame, verbose=console.progress(quiet) is not None)
+    _tell_choice(forecaster, quiet)
     forecaster.save(out)
     panel = forecaster.panel_
     facts = {
@@ -414,11 +465,11 @@ def fit(
         console.print_facts({**facts, "saved in": out})
 
 
-@app.command()
+@app.command(short_help="Forecast the rows after a table.")
 @_with_groups
 def forecast(
     data: Table,
-    schema: TableOptions,
+    table: TableOptions,
     settings: FitOptions,
     horizon: Annotated[
         int | None, typer.Option(help="Rows to forecast [the model's, with --from].")
@@ -458,17 +509,18 @@ def forecast(
 
     check_request(level, None)
     if saved is None:
-        forecaster = _new_model(model or "zero", cast(int, horizon), schema, settings)
+        forecaster = _new_model(model or "zero", cast(int, horizon), table.schema, settings)
     else:
-        forecaster = _saved_model(saved, schema, settings)
-    table = _read(data, forecaster.schema)
-    panel = forecaster.read(table, fitted=saved is not None)
-    future_rows = _read_future(future, panel, forecaster, horizon)
+        forecaster = _saved_model(saved, table, settings)
+    frame = table.read(data, forecaster.schema)
+    panel = forecaster.read(frame, fitted=saved is not None)
+    future_rows = _read_future(future, panel, forecaster, horizon, table)
     if saved is None:
         forecaster.fit(panel, verbose=console.progress(quiet) is not None)
+    _tell_choice(forecaster, quiet)
     steps = None if saved is None else horizon
     result = forecaster.predict(panel, level=level, horizon=steps, future=future_rows)
-    _write_forecast(result, out, as_json)
+    _write_forecast(result, frame, panel, out, as_json)
     # The picture comes last, so that the forecast is not lost where it fails.
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
@@ -481,18 +533,24 @@ def forecast(
         write_report(report, forecaster, panel, result, judge=saved is None)
 
 
-@app.command()
+@app.command(short_help="Judge models on the last windows of a table.")
 @_with_groups
 def backtest(
     data: Table,
     horizon: Horizon,
-    schema: TableOptions,
+    table: TableOptions,
     settings: FitOptions,
     model: Annotated[
-        list[str] | None, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")
+        list[str] | None, typer.Option(help="Model; repeatable [zero, naive, seasonal_naive].")
     ] = None,
     n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
+    refit: Annotated[
+        int | None, typer.Option(help="Fit again before every so many windows [once].")
+    ] = None,
+    level: Annotated[
+        list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for all forecasts and their truth; - is stdout.")
     ] = None,
@@ -503,17 +561,23 @@ def backtest(
     _check_out(out, as_json, data)
     from tsattn.evaluate.backtest import backtest as run_backtest
 
-    forecasters = _models_to_judge(model or _DEFAULT_MODELS, horizon, schema, settings)
+    # The rules give points only.
+    names = model or (_DEFAULT_MODELS if level is None else _DEFAULT_MODELS[:1])
+    forecasters = _models_to_judge(names, horizon, table.schema, settings)
+    frame = table.read(data, table.schema)
     result = run_backtest(
         forecasters,
-        _read(data, schema),
+        frame,
         n_windows=n_windows,
         step_size=step,
+        refit=False if refit is None else refit,
+        level=level,
         season_length=settings["season_length"],
         verbose=console.progress(quiet) is not None,
     )
     if out is not None:
-        console.write_table(result.frame, out, index=False)
+        judged = _as_written(result.frame, frame, result.panel, out)
+        console.write_table(judged, out, index=False)
     if console.is_stdout(out):
         return
     if as_json:
@@ -523,11 +587,11 @@ def backtest(
         console.print_table(result.scores)
 
 
-@app.command()
+@app.command(short_help="Judge models on published data sets.")
 @_with_groups
 def benchmark(
     grid: GridOptions,
-    schema: TableOptions,
+    table: TableOptions,
     suite: Annotated[
         Path | None, typer.Argument(metavar="[SUITE.toml]", help="What to run.")
     ] = None,
@@ -548,7 +612,9 @@ def benchmark(
     from tsattn.benchmark import Suite, run_suite
 
     settings = dict(grid)
-    columns = schema.to_dict()
+    if table.max_size is not None:
+        raise ValueError("--max-size is not for a benchmark; unpack its table first")
+    columns = table.schema.to_dict()
     if columns:
         settings["columns"] = columns
     plan = Suite(**settings) if suite is None else Suite.from_toml(suite, **settings)
@@ -627,22 +693,50 @@ def verify_dataset(
 # --- tables and files -----------------------------------------------------------------------------
 
 
-def _read(path: Path, schema: "Schema") -> "pd.DataFrame":
-    from tsattn.data.files import read_frame
+def _as_written(
+    frame: "pd.DataFrame", source: "pd.DataFrame", panel: "Panel", out: Path | None
+) -> "pd.DataFrame":
+    """Forecasts with stamps in the layout of the table that they continue.
 
-    return read_frame(path, schema)
+    Args:
+        frame: Forecasts, with cutoffs if they are those of a backtest.
+        source: The table as it was read.
+        panel: Its series.
+        out: Where the forecasts go. Files that know stamps get stamps.
+    """
+    from tsattn.data.files import kind_of
+    from tsattn.data.layouts import find_layout
+
+    time_col = panel.dialect.time_col
+    is_text = out is None or console.is_stdout(out) or kind_of(out) == "CSV"
+    if not is_text or time_col not in source.columns:
+        return frame
+    write = find_layout(source[time_col], panel.times)
+    if write is None:
+        return frame
+    written = frame.copy()
+    for name in {time_col, "ds", "cutoff"} & {*frame.columns}:
+        if frame[name].dtype.kind == "M":
+            written[name] = write(frame[name])
+            if written[name].dtype.kind == "M":  # either all columns in this layout, or none
+                return frame
+    return written
 
 
-def _write_forecast(result: Any, out: Path | None, as_json: bool) -> None:
+def _write_forecast(
+    result: Any, source: "pd.DataFrame", panel: "Panel", out: Path | None, as_json: bool
+) -> None:
     """Write a forecast to a file, or print it."""
     frame = result.to_frame()
     stamps_in_index = result.dialect.time_col is None
     if out is not None:
-        console.write_table(frame, out, index=stamps_in_index)
+        written = _as_written(frame, source, panel, out)
+        console.write_table(written, out, index=stamps_in_index)
     if as_json:
         console.print_json(console.frame_rows(frame, stamps_in_index))
     elif out is None:
-        typer.echo(frame.to_csv(index=stamps_in_index), nl=False)
+        written = _as_written(frame, source, panel, None)
+        typer.echo(written.to_csv(index=stamps_in_index), nl=False)
 
 
 def _check_out(
@@ -682,7 +776,11 @@ def _check_forecast(
 
 
 def _read_future(
-    path: Path | None, panel: "Panel", forecaster: Any, horizon: int | None
+    path: Path | None,
+    panel: "Panel",
+    forecaster: Any,
+    horizon: int | None,
+    table: TableChoice,
 ) -> "pd.DataFrame | None":
     """The rows after each series; missing values in them are refused before any training."""
     from tsattn.data.future import read_future
@@ -702,7 +800,7 @@ def _read_future(
     if path is not None:
         dialect = panel.dialect
         schema = forecaster.schema.changed(id_col=dialect.id_names, time_col=dialect.time_col)
-        frame = _read(path, schema)
+        frame = table.read_as_is(path, schema)
     read_future(frame, panel, _with_categories(columns, panel, frame), steps)
     return frame
 
@@ -721,14 +819,14 @@ def _with_categories(
 # --- models ---------------------------------------------------------------------------------------
 
 
-def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
+def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> Any:
     """A fitted model, which remembers how its table was read.
 
     Options of the table overrule what the model remembers.
     """
     from tsattn.catalogue import load_forecaster
 
-    if schema.columns:
+    if table.schema.columns:
         raise ValueError(
             "--from takes a model that knows its columns; leave --past-col and the like out"
         )
@@ -738,14 +836,30 @@ def _saved_model(path: Path, schema: "Schema", settings: dict[str, Any]) -> Any:
                 f"--from takes a fitted model, to which {_option(name)} means nothing: leave it out"
             )
     model: Any = load_forecaster(path)
-    table_options = schema.to_dict()
-    if table_options:
-        model.set_params(schema=model.schema.changed(**table_options))
+    if table.named:
+        model.set_params(schema=model.schema.changed(**table.named))
     threads_setting = "training__n_threads" if hasattr(model, "training") else "n_threads"
     n_threads = settings["n_threads"]
     if n_threads is not None and threads_setting in model.get_params():
         model.set_params(**{threads_setting: n_threads})
     return model
+
+
+def _tell_choice(forecaster: Any, quiet: bool) -> None:
+    """Print on a terminal what a combination of models is made of."""
+    progress = console.progress(quiet)
+    board = getattr(forecaster, "leaderboard_", None) if progress is not None else None
+    if progress is None or board is None:
+        return
+    weights = board["weight"]
+    chosen = weights[weights > 0].sort_values(ascending=False)
+    listed = [f"{name} {weight:.0%}" for name, weight in chosen.items()]
+    ellipsis = " ..." if len(listed) > _MAX_LISTED_MEMBERS else ""
+    members = ", ".join(listed[:_MAX_LISTED_MEMBERS])
+    progress(
+        f"{forecaster.alias_} combines {members}{ellipsis}, judged on"
+        f" {forecaster.n_windows_} windows"
+    )
 
 
 def _new_model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:

@@ -27,7 +27,12 @@ __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 # Engine by name, and the packages that it needs beside fugue.
-_ENGINES = {"native": (), "ray": ("ray",), "dask": ("dask", "distributed"), "spark": ("pyspark",)}
+_ENGINES = {
+    "native": (),
+    "ray": ("ray", "pyarrow", "duckdb"),  # fugue skips Ray in silence without the other two
+    "dask": ("dask", "distributed"),
+    "spark": ("pyspark",),
+}
 # Errors about the input of the caller. They come back from a worker as they were raised there.
 _RELAYED = (ValueError, TypeError, OSError, ImportError)
 _PIECES = ("fold", "series")

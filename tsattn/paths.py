@@ -61,7 +61,7 @@ def mean_of(levels: Sequence[float], values: np.ndarray) -> np.ndarray:
 
     Example:
         >>> float(mean_of((0.1, 0.5, 0.9), np.array([0.0, 0.0, 10.0])).round(2))
-        array(3.11)
+        3.11
     """
     mean = values @ mean_weights(levels)
     return np.clip(mean, values[..., 0], values[..., -1])

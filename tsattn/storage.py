@@ -15,6 +15,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ _FACTS = "facts"
 _MOST_ATTEMPTS = 20
 _MOST_CHARACTERS = 300  # of an error in one line
 _RANDOM_BYTES = 6  # of the name of a temporary file
+# Systems without fcntl have no lock that ends with its process; nothing is cleaned up there.
+_HAS_LOCKS = find_spec("fcntl") is not None
 # Codes of the errors of a full disk, a full quota and a file at its largest size.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -53,14 +56,15 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
                 shutil.copyfileobj(source, device)
         return
     target = path.resolve()
-    temporary = _temporary_path(target)
     with _full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _remove_abandoned(target)
+        with _locked_temporary(target, Path.touch) as temporary:
+            try:
+                write(temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -97,8 +101,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary folder, then put it in the place of ``path``.
 
     The old files are removed at the end. If the process is killed, :func:`standing_folder` finds
-    all old files or all new ones. Several writers of one folder take turns, and the files of the
-    last one stay.
+    all old files or all new ones, and the next writer removes the rest. Several writers of one
+    folder take turns, and the files of the last one stay.
 
     Args:
         path: The folder to write.
@@ -113,19 +117,19 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         raise ValueError(
             f"{target} exists and is no saved model; choose another folder or remove it first"
         )
-    temporary = _temporary_path(target)
     with _full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        try:
-            write(temporary)
-            # Listed before the exchange, so that only folders of killed writers are among them.
-            abandoned = _set_aside(target)
-            replaced = _exchange(temporary, target)
-            for folder in (*abandoned, *replaced):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        _remove_abandoned(target)
+        with _locked_temporary(target, Path.mkdir) as temporary:
+            try:
+                write(temporary)
+                # Listed before the exchange, so that only folders of killed writers are among them.
+                abandoned = _set_aside(target)
+                replaced = _exchange(temporary, target)
+                for folder in (*abandoned, *replaced):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def standing_folder(path: Path) -> Path:
@@ -362,6 +366,12 @@ def read_tensors(
 
 
 def _bytes(path: Path) -> bytes:
+    # A FIFO would be waited for, and a device may have no end.
+    if is_special(path):
+        raise ValueError(
+            f"{path} must be a file; got a FIFO, a socket or a device; name the folder of a saved"
+            " model"
+        )
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -377,6 +387,72 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     printable = "".join(character if character.isprintable() else "?" for character in text)
     return printable[:_MOST_CHARACTERS] or type(error).__name__
+
+
+# --- temporary files ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked_temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new temporary file or folder beside ``path``, locked until its writer ends or dies."""
+    for _ in range(_MOST_ATTEMPTS):
+        temporary = _temporary_path(path)
+        make(temporary)
+        descriptor = _lock(temporary, wait=True)
+        # Another writer may have removed it as an abandoned one before it was locked.
+        if temporary.exists():
+            break
+        _unlock(descriptor)
+    try:
+        yield temporary
+    finally:
+        _unlock(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files and folders for ``path`` whose writers were killed.
+
+    A lock ends with its process, so that one that can be had belongs to nobody.
+    """
+    if not _HAS_LOCKS:
+        return
+    pattern = re.compile(rf"{re.escape(f'.{path.name}.')}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    try:
+        names = os.listdir(path.parent)
+    except PermissionError:  # a folder may be writable without being readable
+        return
+    for temporary in (path.with_name(name) for name in names if pattern.fullmatch(name)):
+        descriptor = _lock(temporary, wait=False)
+        if descriptor is None:
+            continue
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        _unlock(descriptor)
+
+
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock of a file or folder; ``None`` where it cannot be had."""
+    if not _HAS_LOCKS or is_special(path):
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # it has gone, or belongs to somebody else
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another writer has it, or the file system knows no locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _temporary_path(path: Path) -> Path:

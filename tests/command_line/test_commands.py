@@ -16,6 +16,7 @@ from tables import long_table, wide_of
 
 from tsattn import cli, demo
 from tsattn.data.frames import to_panel
+from tsattn.forecasters.naive import Naive
 from tsattn.training import loop
 
 ROWS = 90
@@ -251,7 +252,7 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --from m --model mlr": "give one of the two",
     "forecast long.csv --horizon 4 --context 16": "--context means nothing to zero; .* --model mlr",
     "forecast long.csv --horizon 4 --model naive --past-col x": "--past-col means nothing to naive",
-    "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; use one of mlr, standard",
+    "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; did you mean sarimax or auto_arima",
     "forecast long.csv --horizon 4 --model naive --level 80": "naive gives points only",
     "forecast long.csv --horizon 2000": "horizon must be at most 1024 steps",
     "forecast long.csv --from nowhere": "nowhere.*is missing",
@@ -718,3 +719,64 @@ def test_training_takes_the_threads_asked_for_and_gives_them_back(
         assert torch.get_num_threads() == 2
     assert seen == [used] * 3
     assert run("fit", "long.csv", "--horizon", HORIZON, "--out", "n", "--threads", "0")[0] == 2
+
+
+# --- backtests, and what auto chose ---------------------------------------------------------------
+
+
+def test_a_backtest_judges_the_default_model_and_two_rules(folder, run):
+    code, out, err = run("backtest", "long.csv", "--horizon", HORIZON, "--n-windows", "2", "--json")
+    assert (code, err) == (0, "")
+    assert [row["model"] for row in lines(out)] == ["zero", "naive", "seasonal_naive"]
+
+
+def test_a_backtest_takes_levels_and_refits(folder, run, monkeypatch):
+    fits = []
+    fit = Naive._fit
+
+    def counted(self, panel, context):
+        fits.append(panel.lengths.tolist())
+        return fit(self, panel, context)
+
+    monkeypatch.setattr(Naive, "_fit", counted)
+    judged = ["backtest", "long.csv", "--horizon", HORIZON, "--model", "naive", "--n-windows", "4"]
+    assert run(*judged, "--refit", "2")[::2] == (0, "")
+    assert fits == [[ROWS - HORIZON - 3] * 2, [ROWS - HORIZON - 1] * 2]
+    check_refusal(run(*judged, "--refit", "-1"), "refit")
+    check_refusal(run(*judged, "--level", "0.8"), "80 means 80%")
+    # Without --model, those are judged that give intervals.
+    levels = ["--level", "80", "--level", "50"]
+    assert run(*judged[:4], *levels, "--n-windows", "1", "--out", "b.csv")[::2] == (0, "")
+    columns = pd.read_csv("b.csv").columns.tolist()
+    assert {"zero-lo-80", "zero-hi-80", "zero-lo-50", "zero-hi-50"} < set(columns)
+
+
+def test_stamps_of_a_backtest_are_written_as_they_came(folder, run):
+    months = pd.period_range("1955-01", "1960-12", freq="M").astype(str)
+    pd.DataFrame({"month": months, "y": range(72)}).to_csv("t.csv", index=False)
+    argv = ["t.csv", "--horizon", "2", "--model", "naive"]
+    assert run("backtest", *argv, "--n-windows", "1", "--out", "b.csv")[0] == 0
+    assert Path("b.csv").read_text().splitlines()[1].startswith("y,1960-11,1960-10,70")
+    assert run("forecast", *argv, "--out", "f.csv") == (0, "", "")
+    assert Path("f.csv").read_text() == "month,y\n1961-01,71.0\n1961-02,71.0\n"
+    assert run("forecast", *argv, "--out", "f.parquet") == (0, "", "")
+    assert pd.read_parquet("f.parquet")["month"].dtype.kind == "M"
+
+
+def test_a_terminal_is_told_what_auto_chose(folder, run, monkeypatch):
+    monkeypatch.setattr(cli.console, "progress", lambda quiet: None if quiet else told.append)
+    told = []
+    argv = ["forecast", "long.csv", "--horizon", HORIZON, "--model", "auto", "--max-time", "5s"]
+    code, _, _ = run(*argv)
+    assert code == 0
+    members = r"\w+ \d+%(, \w+ \d+%)*( \.\.\.)?"
+    assert re.fullmatch(rf"auto combines {members}, judged on \d+ windows", told[-1]), told
+    told.clear()
+    assert run(*argv, "--quiet")[0] == 0
+    assert told == []
+
+
+def test_no_help_is_cut(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "..." not in out.replace("[ARGS]...", "")

@@ -168,7 +168,7 @@ def test_thousands_in_doubt_are_refused(folder, cells):
     (folder / "t.csv").write_text(f"ds,y\n{''.join(rows)}")
     with pytest.raises(
         ValueError,
-        match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers as 10037.72",
+        match=f"column 'y' holds '{re.escape(cells[0])}' at .* write numbers with a decimal point only, such as 10037.72",
     ):
         read_table("t.csv")
 
@@ -429,3 +429,76 @@ def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, m
     long_frame().to_csv("t.csv", index=False)
     assert run("forecast", "t.csv", *ARGV, "--out", "f") == (0, "", "")
     assert (folder / "f").read_text().startswith("unique_id,ds,naive\n")
+
+
+# --- first lines of numbers, NUL, and packed files -------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "xlsx"])
+def test_a_first_line_of_numbers_is_read_as_values(folder, ending):
+    frame = pd.DataFrame([[1.5, 7.0], [2.0, 8.0], [3.0, 9.0]])
+    packed = folder / f"t.{ending}"
+    for columns, names in (([0], ["y"]), ([0, 1], ["y1", "y2"])):
+        if ending == "xlsx":
+            frame[columns].to_excel(packed, index=False, header=False)
+        else:
+            frame[columns].to_csv(packed, index=False, header=False)
+        with pytest.warns(UserWarning, match=r"first line of .* holds numbers.* values of y"):
+            panel = read_table(packed)
+        assert panel.ids.tolist() == names
+        assert panel.values[:, 0].tolist() == frame[columns].T.to_numpy().ravel().tolist()
+
+
+@pytest.mark.parametrize("text", ["0,1\n5,6\n7,8\n", "7;1,5\n8;2,5\n9;3,5\n"])
+def test_names_that_pandas_writes_stay_names_and_decimal_commas_are_numbers(folder, text):
+    (folder / "t.csv").write_text(text)
+    if text[0] == "0":
+        assert read_table("t.csv").ids.tolist() == ["0", "1"]
+        return
+    with pytest.warns(UserWarning, match="first line"):
+        assert read_table("t.csv").values[:, 0].tolist() == [7, 8, 9, 1.5, 2.5, 3.5]
+
+
+def test_years_as_names_are_still_refused(folder):
+    (folder / "t.csv").write_text("2000,2001,2002\n1,2,3\n4,5,6\n")
+    with pytest.raises(ValueError, match="named by times"):
+        read_table("t.csv")
+
+
+def test_a_first_line_of_a_month_and_a_value_is_refused(folder):
+    (folder / "t.csv").write_text("1960-11,5\n1960-12,6\n")
+    with pytest.raises(ValueError, match="its first line holds '1960-11', not the names"):
+        read_table("t.csv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_nul_characters_are_refused_before_they_cut_a_cell(folder, ending):
+    content = b"unique_id,ds,y\na\0b,2024-01-01,1\na\0c,2024-01-01,2\n"
+    (folder / f"t.{ending}").write_bytes(gzip.compress(content) if ending[-1] == "z" else content)
+    with pytest.raises(ValueError, match=r"byte 16 is NUL, which would cut a cell"):
+        read_table(f"t.{ending}")
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.bz2", "csv.xz", "csv.zip", "xlsx"])
+def test_packed_files_are_read_up_to_a_size(folder, run, ending):
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=3000), "y": np.arange(3000.0)})
+    path = folder / f"t.{ending}"
+    write_frame(frame, path, index=False)
+    began = path.stat().st_size
+    assert began < 50_000 or ending == "xlsx"
+    with pytest.raises(ValueError, match=r"unpacks to more than 20,000 bytes.*max_size='4GB'"):
+        read_frame(path, max_size="20kB")
+    assert len(read_frame(path, max_size="1MB")) == 3000
+    code, out, err = run("forecast", path, *ARGV, "--max-size", "20kB")
+    assert (code, out) == (2, "")
+    assert "allow more by --max-size 4GB" in err
+    with pytest.raises(ValueError, match="max_size must be bytes or a text such as"):
+        read_frame(path, max_size="many")
+
+
+def test_a_file_of_zeros_without_end_is_not_unpacked(folder, monkeypatch):
+    monkeypatch.setitem(files._MOST_UNPACKED, "CSV", 10**6)
+    (folder / "t.csv.gz").write_bytes(gzip.compress(b"y\n" + b"1\n" * 10**7))
+    monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(ValueError, match="unpacks to more than 1,000,000 bytes"):
+        read_table("t.csv.gz")

@@ -423,7 +423,7 @@ def test_bad_long_tables_are_refused(change, message):
 BAD_WIDE = {
     "duplicate": (
         lambda df: pd.concat([df, df.iloc[[3]]]),
-        r"the table: duplicate stamp 2024-01-01 03:00:00, .* name the id column by id_col= if",
+        r"the table: duplicate stamp 2024-01-01 03:00:00, .* name the column that tells them by id_col=;",
     ),
     "gap": (
         lambda df: df.drop(index=df.index[3]),
@@ -475,8 +475,8 @@ def test_bad_wide_tables_are_refused(change, message):
     ("make", "message"),
     [
         (
-            lambda df: {"y": [1, 2]},
-            r"data must be a frame, a series, .*; got dict; make a DataFrame of it",
+            lambda df: {1, 2},
+            r"data must be a frame, a series, .*; got set; make a DataFrame of it",
         ),
         (
             lambda df: [[1, 2]],
@@ -491,6 +491,15 @@ def test_bad_wide_tables_are_refused(change, message):
 def test_wrong_types_name_the_way_out(make, message):
     with pytest.raises(TypeError, match=message):
         to_panel(make(long_frame()))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", "object"])
+def test_whole_numbers_that_float64_rounds_are_named(dtype):
+    df = long_frame(ids=("a",), periods=3)
+    df["y"] = pd.Series([2**53, 2**60, 2**60 + 1], dtype=dtype)
+    with pytest.warns(UserWarning, match="column 'y' holds 1152921504606846977 in row 2, which"):
+        panel = to_panel(df)
+    assert panel.values[:, 0].tolist() == [2**53, 2**60, 2**60]
 
 
 def test_numbers_and_stamps_beyond_reach():
@@ -624,7 +633,7 @@ def test_a_policy_cannot_fill_what_nothing_is_known_about():
         from_long(spoil(df, [10, 11], y=np.nan), missing="ffill")
     with pytest.raises(
         ValueError,
-        match=r"series 'b': column 'y' has no value at all from 2024-01-01.*leave it out",
+        match=r"series 'b': column 'y' has no value at all from 2024-01-01.*leave the series out",
     ):
         from_long(spoil(df, df.index[10:], y=np.nan), Schema(missing="interpolate", bad="error"))
     with pytest.raises(

@@ -84,9 +84,12 @@ ONE = {"index": ["2024-01-13"], "y": [2.75]}
 COUNTED = {"index": [12], "y": [2.75]}
 PARTS = (
     r"column '{}' holds times, .* in row 0, which cannot be forecast; name the time column by"
-    r" time_col="
+    r" time_col= \(join year, month and day into one column first\)"
 )
-KIND = r"data must be a frame, a series, a Panel or a flat list or array of numbers; got {}; "
+KIND = (
+    "data must be a frame, a series, a dict of columns, a Panel, or a list or array of numbers;"
+    " got {}; "
+)
 
 # What came in -> the first row forecast of each series, or what the error says.
 TABLES = {
@@ -127,8 +130,41 @@ TABLES = {
     "one number": (lambda: [2.75], {"index": [1], "y": [2.75]}),
     "empty list": (list, "the table is empty"),
     "list of lists": (lambda: [[1.0, 2.0]], KIND.format("list") + "make a DataFrame of it"),
-    "square array": (lambda: np.ones((3, 3)), KIND.format("ndarray")),
-    "dict": (lambda: {"y": [1.0]}, KIND.format("dict")),
+    "cubic array": (lambda: np.ones((3, 3, 3)), KIND.format("ndarray")),
+    "array of two columns": (
+        lambda: np.column_stack([Y, -Y]),
+        {"index": [12], "y1": [2.75], "y2": [-2.75]},
+    ),
+    "array of one column": (lambda: Y[:, None], COUNTED),
+    "dict of columns": (lambda: {"when": DAYS, "y": Y.tolist()}, DAY),
+    "dict of one value": (lambda: {"y": [2.75]}, {"index": [1], "y": [2.75]}),
+    "dict of a number": (lambda: {"y": 2.75}, "a dict must hold columns of one length"),
+    "dict of columns of two lengths": (
+        lambda: {"ds": DAYS, "y": [1.0]},
+        "a dict must hold columns of one length .*; give a list or an array a column",
+    ),
+    "numbers as text": (lambda: timed(DAYS, "when", y=Y.astype(str).astype(object)), DAY),
+    "numbers as text of pandas": (
+        lambda: timed(DAYS, "when", y=pd.array(Y.astype(str), dtype="string")),
+        DAY,
+    ),
+    "numbers as text among gaps": (
+        lambda: timed(DAYS, "when", y=["1", None, *Y[2:].astype(str)]),
+        "column 'y' is missing .NaN. at 2024-01-02",
+    ),
+    "codes as text": (
+        lambda: timed(DAYS, "when", y=["007"] * N),
+        "column 'y' holds '007' .*, but values must be numbers; convert the column",
+    ),
+    "array of numbers like times": (
+        lambda: 1_700_000_000 + 60 * np.arange(N),
+        {"index": [12], "y": [1_700_000_660]},
+    ),
+    "list of numbers like days": (lambda: [20240101] * N, {"index": [12], "y": [20240101]}),
+    "an id with NUL": (
+        lambda: long(unique_id=["a\0"] * 6 + ["a"] * 6),
+        r"column 'unique_id' holds the id 'a.x00' with a NUL character",
+    ),
     "path": (lambda: "data.csv", KIND.format("str")),
     "list of words": (
         lambda: ["a", "b"],
@@ -207,11 +243,11 @@ TABLES = {
         lambda: pd.DataFrame(
             {"country": list("aabb"), "year": [2000, 2001] * 2, "y": [1.0, 2, 3, 4]}
         ),
-        PARTS.format("year") + ".*, those of a long table by id_col= and target_col=",
+        PARTS.format("year") + ", of a long table also id_col= and target_col=; or drop the column",
     ),
     "years and months": (
         lambda: timed([2000] * N, "year", month=range(1, 13)),
-        PARTS.format("year") + ", one that joins year, month and the like",
+        PARTS.format("year"),
     ),
     "month beside times": (lambda: wide(month=1), PARTS.format("month")),
     "epoch beside times": (lambda: since_1970("s", date=DAYS), PARTS.format("when")),
@@ -308,7 +344,14 @@ TABLES = {
         lambda: long(y=[np.inf, *Y[1:]]),
         "series 'a': column 'y' holds inf at 2024-01-01",
     ),
-    "duplicates": (lambda: long(unique_id="a"), "series 'a': duplicate stamp 2024-01-01"),
+    "duplicates": (
+        lambda: long(unique_id="a"),
+        "series 'a': duplicate stamp 2024-01-01 .*join a further column to the id",
+    ),
+    "duplicates without ids": (
+        lambda: long().drop(columns="unique_id"),
+        "name the column that tells them by id_col=; else add up, average or drop",
+    ),
 }
 
 
@@ -345,16 +388,16 @@ def test_a_table_is_forecast_or_refused(make, wanted):
 ASKED = {
     "target, nearly": (
         {"target_col": "sale"},
-        r"column 'sale' is missing; the table has columns \['sales', .*\]; name it by target_col=",
+        r"column 'sale' is missing .did you mean 'sales'.*; the table has columns \['sales', .*\]; name it by target_col=",
     ),
     "target, other case": ({"target_col": "Sales"}, r"columns \['sales', "),
     "time": (
         {"time_col": "dates", "target_col": "sales"},
-        r"column 'dates' is missing; the table has columns \['date",
+        r"column 'dates' is missing .did you mean 'date'.*; the table has columns \['date",
     ),
     "id": (
         {"id_col": "shops", "target_col": "sales"},
-        r"column 'shops' is missing; the table has columns \['shop'",
+        r"column 'shops' is missing .did you mean 'shop'.*; the table has columns \['shop'",
     ),
     "seconds that are counted": (
         {"time_col": "s", "freq": 60, "id_col": None, "target_col": "sales"},
@@ -504,12 +547,32 @@ def test_any_list_of_names_is_kept_saved_and_cloned(names, tmp_path):
 
 NAIVE = "--horizon 1 --model naive"
 KNOWN = "--horizon 1 --model mlr --future-col p --future t.csv"
-WRITE = "write numbers as 10037.72, without separators or signs, and - as an empty cell"
+EMPTY = "leave a cell without a value empty, with a policy by --missing"
+WRITE = f"write numbers with a decimal point only, such as 10037.72, and {EMPTY}"
 # CSV, options of forecast -> the last line, or the whole error.
 LINES = {
     "years": (lambda: timed(range(2000, 2012), "year"), NAIVE, "2012,2.75"),
-    "quarters": (lambda: quarters("{}Q{}"), NAIVE, "2003-01-01,2.75"),
-    "YYYYMMDD": (lambda: whole("%Y%m%d"), NAIVE, "2024-01-13,2.75"),
+    "quarters": (lambda: quarters("{}Q{}"), NAIVE, "2003Q1,2.75"),
+    "YYYYMMDD": (lambda: whole("%Y%m%d"), NAIVE, "20240113,2.75"),
+    "months": (lambda: text("%Y-%m", MONTHS), NAIVE, "2013-01,2.75"),
+    "months in words": (lambda: text("%b %Y", MONTHS), NAIVE, "Jan 2013,2.75"),
+    "days of points": (lambda: text("%d.%m.%Y"), NAIVE, "13.01.2024,2.75"),
+    "days and an hour": (lambda: text("%d.%m.%Y %H:%M"), NAIVE, "13.01.2024 00:00,2.75"),
+    "weeks": (
+        lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")),
+        NAIVE,
+        "2024-W13,2.75",
+    ),
+    "a target that is not there": (
+        lambda: timed(DAYS, "ds", sold=Y, y=None).drop(columns="y"),
+        f"{NAIVE} --target-col y",
+        "column 'y' is missing; the table has columns ['ds', 'sold']; name it by --target-col",
+    ),
+    "ids that are not there": (
+        lambda: timed(DAYS, "ds"),
+        f"{NAIVE} --id-col unique_id",
+        "column 'unique_id' is missing; the table has columns ['ds', 'y']; name it by --id-col",
+    ),
     "index beside times": (
         lambda: text("%Y-%m-%d").reset_index(names="Unnamed: 0"),
         NAIVE,
@@ -519,7 +582,7 @@ LINES = {
         lambda: long().rename(columns={"y": "sales"}),
         f"{NAIVE} --target-col sale",
         (
-            "column 'sale' is missing; the table has columns ['sales', 'ds', 'unique_id']; name it"
+            "column 'sale' is missing (did you mean 'sales'?); the table has columns ['sales', 'ds', 'unique_id']; name it"
             " by --target-col"
         ),
     ),
@@ -544,8 +607,8 @@ LINES = {
         lambda: wide(v="pd.f(x=1; y)"),
         NAIVE,
         (
-            "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers; drop"
-            " it; a time column is named by --time-col, the columns of a long table also by"
+            "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers;"
+            f" correct the cell, or {EMPTY}; or drop the column; a time column is named by --time-col, the columns of a long table also by"
             " --id-col and --target-col"
         ),
     ),
@@ -554,15 +617,15 @@ LINES = {
         NAIVE,
         (
             "series 'a': column 'y' holds '10.037,72' at 2024-01-01 00:00:00, but values must be"
-            f" numbers; {WRITE}, or drop it"
+            f" numbers; {WRITE}"
         ),
     ),
     "a currency": (
         lambda: wide(v="$10.04"),
         NAIVE,
         (
-            f"column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; {WRITE}, or drop it; a"
-            " time column is named by --time-col, the columns of a long table also by --id-col and"
+            f"column 'v' holds '$10.04' at 0 (and 11 more), but values must be numbers; {WRITE};"
+            " or drop the column; a time column is named by --time-col, the columns of a long table also by --id-col and"
             " --target-col"
         ),
     ),
@@ -571,7 +634,7 @@ LINES = {
         NAIVE,
         (
             "series 'b': column 'y' holds '-' at 2024-01-06 00:00:00, but values must be numbers;"
-            f" {WRITE}, or drop it"
+            f" {WRITE}"
         ),
     ),
     "no stamp": (
@@ -620,7 +683,7 @@ def test_a_file_is_forecast_or_refused(tmp_path, monkeypatch, run, make, options
     frame = make()
     frame.to_csv("t.csv", index=False)
     code, out, err = run("forecast", "t.csv", *options.split())
-    if wanted[:2] == "20":
+    if wanted.endswith(",2.75"):
         left_out = "tsattn: warning: column 'Unnamed: 0' numbers the rows and is left out\n"
         assert (code, out.splitlines()[-1], err) == (
             0,

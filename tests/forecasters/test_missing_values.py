@@ -197,7 +197,7 @@ def test_saved_models_keep_the_holes(tmp_path):
         ),
         (
             lambda df: masked().fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
-            "'s1': column 'y' has no value at all .* missing='mask' needs some value; leave it out",
+            "'s1': column 'y' has no value at all .* missing='mask' needs a value in every series; leave the series out",
         ),
         (
             lambda df: masked().fit(

@@ -106,6 +106,16 @@ def torch_bomb(folder):
     edited(lambda facts: facts.update(sha256=file_digest(folder / "model.safetensors")))(folder)
 
 
+def fifo_in_place_of(name):
+    """A FIFO that nobody writes to: whoever opens it waits for ever."""
+
+    def apply(folder):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return apply
+
+
 def misnamed(facts):
     facts["class"] = "os.system\n('reboot')"
 
@@ -157,6 +167,15 @@ TAMPERINGS = {
     "a class of the system": (edited(misnamed), "load it with"),
     "missing facts": (edited(lambda f: f.pop("network")), "KeyError: 'network'"),
     "missing parameters": (edited(lambda f: f.update(parameters=[])), "is not what save"),
+    "a FIFO for facts": (fifo_in_place_of("config.json"), "got a FIFO, a socket or a device"),
+    "a FIFO for tensors": (
+        fifo_in_place_of("model.safetensors"),
+        "got a FIFO, a socket or a device",
+    ),
+    "a dropout of all": (
+        edited(lambda f: f["network"].update(dropout=1.0)),
+        "dropout must be at least 0 and below 1; got 1.0",
+    ),
     "a missing tensor": (
         retensored(lambda t: t.pop("network.head.weight", t.pop(sorted(t)[2]))),
         "is not what save",

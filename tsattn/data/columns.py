@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from itertools import product
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -38,6 +38,10 @@ _WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
 # Names that reset_index gives; a real column may carry them too.
 _RESET_INDEX_NAMES = ("index", "level_0")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
+# Attribute of a frame made of bare numbers, none of which is a time.
+_NO_TIMES = "tsattn: no times"
+# Whole numbers up to this one are float64 numbers, too.
+_LARGEST_EXACT_INTEGER = 2**53
 # Differences and future steps of integer time up to this one fit into int64.
 _LARGEST_INTEGER_TIME = 2**61
 # Whole years that nanoseconds in int64 can count.
@@ -50,7 +54,7 @@ _DATE_SHARE = 0.9
 # Rounding of a decimal year to three digits, in years.
 _DECIMAL_YEAR_ERROR = 0.002
 _UTC_OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
-_DATE_LAYOUTS = (
+DATE_LAYOUTS = (
     "%Y/%m/%d",
     "%Y.%m.%d",
     "%m/%d/%Y",
@@ -78,11 +82,12 @@ _DATE_LAYOUTS = (
     "%Y-%b",
     "%Y %b",
 )
-_CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 _QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
 # Layout of an integer that spells a date, by its number of digits.
-_DIGIT_LAYOUTS = {
+DIGIT_LAYOUTS = {
     4: "%Y",
     6: "%Y%m",
     8: "%Y%m%d",
@@ -202,16 +207,25 @@ def as_frame(data: Any) -> pd.DataFrame:
 
     Args:
         data: Frame or series of pandas, or of a library whose tables have ``to_pandas`` or speak
-            the dataframe interchange protocol, such as polars, pyarrow and narwhals; or a flat list
-            or array of numbers. A single series becomes a column of its name, ``"y"`` if it has
-            none.
+            the dataframe interchange protocol, such as polars, pyarrow and narwhals; a dict of
+            columns; a flat list or array of numbers; or an array of rows and columns, which are
+            called ``y1``, ``y2`` and so on. A single series becomes a column of its name, ``"y"``
+            if it has none.
 
     Raises:
         TypeError: If it is of another kind.
+        ValueError: If the columns of a dict are no columns of one length.
         ImportError: If its library needs another library to convert it.
     """
     if _is_flat(data):
-        data = pd.Series(data)
+        frame = pd.Series(data).to_frame("y")
+        frame.attrs[_NO_TIMES] = True
+        return frame
+    if isinstance(data, np.ndarray) and data.ndim == 2:
+        names = ["y"] if data.shape[1] == 1 else [f"y{k + 1}" for k in range(data.shape[1])]
+        return pd.DataFrame(data, columns=names)
+    if isinstance(data, dict):
+        return _frame_of_columns(data)
     kind = type(data).__name__
     if not isinstance(data, pd.DataFrame | pd.Series | type):
         try:
@@ -232,10 +246,19 @@ def as_frame(data: Any) -> pd.DataFrame:
             if hasattr(data, method):
                 remedy = f"call its {method}() first"
         raise TypeError(
-            "data must be a frame, a series, a Panel or a flat list or array of numbers; got"
-            f" {kind}; {remedy}"
+            "data must be a frame, a series, a dict of columns, a Panel, or a list or array of"
+            f" numbers; got {kind}; {remedy}"
         )
     return data
+
+
+def _frame_of_columns(columns: dict[Any, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(columns)
+    except ValueError as error:
+        raise ValueError(
+            f"a dict must hold columns of one length ({error}); give a list or an array a column"
+        ) from None
 
 
 def _is_flat(data: Any) -> bool:
@@ -300,9 +323,12 @@ def require_columns(df: pd.DataFrame, names: dict[str | tuple[str, ...], Any]) -
     """
     for parameter, column in names.items():
         if column not in df.columns:
+            table_columns = [str(name) for name in df.columns]
+            matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
+            question = f" (did you mean {matches[0]!r}?)" if matches else ""
             raise InputError(
-                f"column {column!r} is missing; the table has columns {_listed(df, str(column))};"
-                " name it by ",
+                f"column {column!r} is missing{question}; the table has columns"
+                f" {_listed(df, str(column))}; name it by ",
                 *_alternatives(parameter),
             )
 
@@ -583,16 +609,19 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
         if _numbers_rows(cells):
             warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
             continue
+        if _NO_TIMES in df.attrs:
+            names.append(column)
+            continue
         if _is_part(cells) or _reads_as_times(cells, None, years=False):
             raise InputError(
                 f"column {column!r} holds times, {plain(cells.iloc[0])!r:.60} in row 0, which"
                 " cannot be forecast; name the time column by ",
                 Argument("time_col"),
-                ", one that joins year, month and the like, those of a long table by ",
+                " (join year, month and day into one column first), of a long table also ",
                 Argument("id_col"),
                 " and ",
                 Argument("target_col"),
-                " as well, or drop it",
+                "; or drop the column",
             )
         names.append(column)
     return names
@@ -650,6 +679,7 @@ def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
             f"column {column.name!r} has no id in row {gone[0]}{more(len(gone))}, but every row"
             " belongs to a series; fill in or drop these rows"
         )
+    _refuse_nul(column)
     try:
         codes, ids = pd.factorize(column, sort=True)
     except TypeError as error:
@@ -659,20 +689,62 @@ def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return codes, np.asarray(ids)
 
 
-def read_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """A copy as float64 with NaN for missing cells, and a mask of the cells that are no number."""
+def _refuse_nul(column: pd.Series) -> None:
+    """Refuse ids with a NUL character, at which pandas ends a text when it compares two."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return
+    for name in column.unique():
+        if isinstance(name, str) and "\0" in name:
+            raise ValueError(
+                f"column {column.name!r} holds the id {name!r:.60} with a NUL character, at which"
+                " ids would be cut; remove such characters"
+            )
+
+
+def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """A copy as float64 with NaN for missing cells, and a mask of the cells that are no number.
+
+    Args:
+        column: The cells. Whole numbers that float64 rounds are named in a warning.
+        spelt: Whether a column of text whose cells all spell numbers is one of numbers.
+    """
     kind = column.dtype
     if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        if pd.api.types.is_integer_dtype(kind):
+            _warn_of_rounding(column, numbers)
         return numbers, np.zeros(len(column), dtype=bool)
     numbers = np.full(len(column), np.nan)
     present = column.notna().to_numpy()
+    if spelt and pd.api.types.infer_dtype(column, skipna=True) == "string":
+        spelt_numbers = pd.to_numeric(column.astype(object), errors="coerce")
+        is_number = spelt_numbers.notna()
+        # Zeros in front are those of a code, such as 007.
+        is_number &= ~column.astype(object).str.match(_LEADING_ZERO, na=False).astype(bool)
+        if is_number.to_numpy()[present].all():
+            return spelt_numbers.to_numpy(dtype=np.float64), np.zeros(len(column), dtype=bool)
     if kind != np.dtype(object):
         return numbers, present
     numeric = np.array([isinstance(cell, _NUMBER_TYPES) for cell in column], dtype=bool)
     numeric &= present
     numbers[numeric] = [_float(cell) for cell in column[numeric]]
+    _warn_of_rounding(column, numbers)
     return numbers, present & ~numeric
+
+
+def _warn_of_rounding(integers: pd.Series, numbers: np.ndarray) -> None:
+    """Name the first whole number that float64 does not hold."""
+    large = np.isfinite(numbers) & (np.abs(numbers) > _LARGEST_EXACT_INTEGER)
+    for row in np.flatnonzero(large).tolist():
+        integer = integers.iloc[row]
+        if isinstance(integer, Integral) and int(numbers[row]) != int(integer):
+            warnings.warn(
+                f"column {integers.name!r} holds {integer} in row {row}, which float64 rounds to"
+                f" {int(numbers[row])}; subtract a constant from the column if the difference"
+                " matters",
+                stacklevel=2,
+            )
+            return
 
 
 def plain(name: Any) -> Any:
@@ -827,9 +899,9 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
     high = int(distinct[-1])
     n_digits = len(str(low))
     same_length = n_digits == len(str(high))
-    if same_length and n_digits in _DIGIT_LAYOUTS and (years or n_digits > 4):
+    if same_length and n_digits in DIGIT_LAYOUTS and (years or n_digits > 4):
         text = pd.Series(distinct).astype(str)
-        stamps = pd.to_datetime(text, format=_DIGIT_LAYOUTS[n_digits], errors="coerce")
+        stamps = pd.to_datetime(text, format=DIGIT_LAYOUTS[n_digits], errors="coerce")
         if stamps.notna().mean() > _DATE_SHARE:
             return stamps.iloc[row].reset_index(drop=True)
     for unit, size in _UNITS_PER_SECOND.items():
@@ -878,7 +950,7 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
         return stamps
-    layouts = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
+    layouts = [date + clock for date, clock in product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
     layouts = [layout for layout in layouts if _fits(text.iloc[0], layout)]
     readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
     whole = [reading for reading in readings if reading.notna().all()]

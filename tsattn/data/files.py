@@ -2,6 +2,7 @@
 of the name.
 """
 
+import bz2
 import csv
 import gzip
 import io
@@ -11,15 +12,17 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from tsattn.data.columns import long_names
+from tsattn.checks import Argument, InputError, Name
+from tsattn.data.columns import long_names, spelt_stamps
 from tsattn.data.frames import Panel, to_panel
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
@@ -36,7 +39,15 @@ _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
 _MARK = "'"
-_DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}")
+_DATE = re.compile(
+    r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}|\d{4}([-/]\d\d|-?Q[1-4]|-?W\d\d)$"
+)
+# Bytes that a packed file may hold unpacked. A cell of a spreadsheet takes about 20 bytes and a
+# microsecond each.
+_MOST_UNPACKED = {"CSV": 10**9, "Excel": 50 * 10**6}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMGT]?)B?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_CHUNK_BYTES = 2**20
 # Whole part, what parts its thousands, what stands before the fraction, and that.
 _GROUPED = r"([-+]?(?:\d{1,3}([.,' \u2019\u00a0\u202f])\d{3}(?:\2\d{3})*|\d+))(?:([.,])(\d+))?"
 _DAMAGED = (
@@ -51,19 +62,23 @@ _DAMAGED = (
 
 
 def read_table(
-    path: str | Path, schema: Schema | None = None, *, missing: str | None = None
+    path: str | Path,
+    schema: Schema | None = None,
+    *,
+    missing: str | None = None,
+    max_size: int | str | None = None,
 ) -> Panel:
     """Read a file as :func:`read_frame` does, long or wide, as a panel.
 
     Args:
-        path, schema: As in :func:`read_frame`.
+        path, schema, max_size: As in :func:`read_frame`.
         missing: Policy where the schema names none.
 
     Raises:
         ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
     schema = Schema() if schema is None else schema
-    return to_panel(read_frame(path, schema), schema, missing=missing)
+    return to_panel(read_frame(path, schema, max_size=max_size), schema, missing=missing)
 
 
 def kind_of(path: str | Path) -> str:
@@ -101,24 +116,30 @@ def check_ending(path: Path) -> None:
         raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(known)}")
 
 
-def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
+def read_frame(
+    path: str | Path, schema: Schema | None = None, *, max_size: int | str | None = None
+) -> pd.DataFrame:
     """Read a file as it is; of a spreadsheet its first sheet.
 
     The ids of CSV and spreadsheets are text as it stands there, such as 001 and NA, or integers if
-    all are written as such. Static columns are text unless they hold numbers.
+    all are written as such. Static columns are text unless they hold numbers. A first line of
+    numbers is read as values: the columns are then called y, or y1, y2 and so on.
 
     Args:
         path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by
             semicolons or tabs.
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
+        max_size: Bytes that a packed file may hold unpacked, such as ``"2GB"``; default 1 GB, of a
+            spreadsheet 50 MB.
 
     Raises:
-        ValueError: If the file is no table.
+        ValueError: If the file is no table, or unpacks to more than ``max_size``.
         ImportError, OSError: If the package for such files is not installed, or the file cannot be
             read.
     """
     kind = kind_of(path)
     schema = Schema() if schema is None else schema
+    limit = _MOST_UNPACKED.get(kind, 0) if max_size is None else _parse_size(max_size)
     try:
         if kind == "Parquet":
             return pd.read_parquet(path, engine="pyarrow")
@@ -130,12 +151,12 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            return _read_words(
-                pd.read_excel(path, engine="openpyxl", converters=as_text), schema, as_text
-            )
-        return _split_cells(_read_csv(path, schema, as_text), schema)
+            return _read_words(_read_excel(path, as_text, limit), schema, as_text)
+        return _split_cells(_read_csv(path, schema, as_text, limit), schema)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
+    except InputError:  # of a table that is no damaged file
+        raise
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
         name = "standard input" if str(path) == "-" else path
         fact, _, advice = one_line(error).partition("; ")
@@ -147,7 +168,24 @@ def read_frame(path: str | Path, schema: Schema | None = None) -> pd.DataFrame:
         raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
 
 
-def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.DataFrame:
+def _read_excel(path: str | Path, as_text: dict[Any, Any], limit: int) -> pd.DataFrame:
+    if Path(path).is_file():
+        with zipfile.ZipFile(path) as members:
+            n_bytes = sum(member.file_size for member in members.infolist())
+        if n_bytes > limit:
+            _refuse_size(path, limit)
+
+    def read(**more: Any) -> pd.DataFrame:
+        return pd.read_excel(path, engine="openpyxl", converters=as_text, **more)
+
+    if _begins_with_values(read):
+        return _without_names(read(header=None), path)
+    return read()
+
+
+def _read_csv(
+    path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int
+) -> pd.DataFrame:
     source: Any = path
     if str(path) == "-":
         if sys.stdin is None:
@@ -155,6 +193,7 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
         source = io.BytesIO(sys.stdin.buffer.read())
     elif is_special(Path(path)):  # a pipe can be read once only
         source = io.BytesIO(Path(path).read_bytes())
+    _check_content(source, path, limit)
     options: dict[str, Any] = {
         "float_precision": "round_trip",
         "low_memory": False,
@@ -177,6 +216,8 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
         if mark in first and (head.shape[1] == 1 or mark in "".join(map(str, rows.iloc[:1, 0]))):
             # Where semicolons part the cells, commas may be decimal points.
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
+    if _begins_with_values(read):
+        return _without_names(read(header=None), path)
     frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
@@ -186,6 +227,117 @@ def _read_csv(path: str | Path, schema: Schema, as_text: dict[Any, Any]) -> pd.D
         )
     frame = frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
     return _read_words(frame, schema, as_text, options.get("decimal", "."))
+
+
+# --- the first line -------------------------------------------------------------------------------
+
+
+def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:
+    """Whether the first line holds numbers, and these are no names of columns."""
+    line = read(header=None, nrows=1)
+    is_numeric = line.select_dtypes("number").shape == line.shape and len(line) == 1
+    if not is_numeric or line.isna().any(axis=None):
+        return False
+    return not _are_names(line.iloc[0].tolist())
+
+
+def _are_names(numbers: Sequence[float]) -> bool:
+    """Whether numbers in the first line are names of columns: 0, 1, 2 as pandas writes them, or
+    times, as in a table whose rows are series.
+    """
+    if len(numbers) < 2 or any(number != int(number) for number in numbers):
+        return False
+    if [*numbers] == [*range(len(numbers))]:
+        return True
+    whole = np.array(numbers, dtype=np.int64)
+    rising = len(whole) > 2 and len({*np.diff(whole)}) == 1
+    return rising and spelt_stamps(whole, years=True) is not None
+
+
+def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """A table whose first line holds values, with names for its columns."""
+    n_columns = frame.shape[1]
+    names = ["y"] if n_columns == 1 else [f"y{k}" for k in range(1, n_columns + 1)]
+    listed = names[0] if n_columns == 1 else f"{names[0]} to {names[-1]}"
+    warnings.warn(
+        f"the first line of {path} holds numbers, which are read as values of {listed}; if they"
+        " are the names of the columns, write them with a letter",
+        stacklevel=2,
+    )
+    return frame.set_axis(names, axis=1)
+
+
+# --- packed files ---------------------------------------------------------------------------------
+
+
+def _parse_size(size: int | str) -> int:
+    """Bytes of a number or of a text such as "2GB"."""
+    match = _SIZE.fullmatch(str(size).strip())
+    if match is None or isinstance(size, bool):
+        raise InputError(
+            Name("max_size"), f" must be bytes or a text such as '500MB' or '2GB'; got {size!r}"
+        )
+    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+
+
+def _refuse_size(path: str | Path, limit: int) -> NoReturn:
+    larger = f"{max(4, 4 * limit // 10**9)}GB"
+    raise InputError(
+        f"{path} unpacks to more than {limit:,} bytes, which would take long to read or fill the"
+        " memory; allow more by ",
+        Argument("max_size", larger),
+        ", or write it as Parquet",
+    )
+
+
+def _check_content(source: Any, path: str | Path, limit: int) -> None:
+    """Refuse CSV that unpacks to more than the limit, and text with NUL characters, at which
+    readers cut cells.
+    """
+    suffix = Path(path).suffix.lower()
+    packing = _PACKED.get(suffix)
+    is_local = isinstance(source, io.BytesIO) or Path(path).is_file()
+    if suffix == ".tar" or not is_local:
+        return
+    n_bytes = 0
+    with _unpacked(source, packing) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            if b"\0" in chunk:
+                place = n_bytes + chunk.index(b"\0")
+                raise ValueError(
+                    f"byte {place} is NUL, which would cut a cell in silence; write it again as"
+                    " UTF-8 CSV without such characters"
+                )
+            n_bytes += len(chunk)
+            if packing is not None and n_bytes > limit:
+                _refuse_size(path, limit)
+
+
+@contextmanager
+def _unpacked(source: Any, packing: str | None) -> Iterator[Any]:
+    """The bytes of a file, or of its content, as they are unpacked."""
+    with ExitStack() as stack:
+        if packing == "zip":
+            archive = stack.enter_context(zipfile.ZipFile(source))
+            names = archive.namelist()
+            # pandas refuses an archive with another number of files.
+            yield stack.enter_context(archive.open(names[0])) if len(names) == 1 else io.BytesIO()
+        elif packing == "zstd":
+            import zstandard
+
+            yield stack.enter_context(zstandard.open(source, "rb"))
+        elif packing is not None:
+            openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+            unpack = openers[packing]
+            yield stack.enter_context(unpack(source, "rb"))
+        elif isinstance(source, io.BytesIO):
+            source.seek(0)
+            yield source
+        else:
+            yield stack.enter_context(open(source, "rb"))
+
+
+# --- cells ----------------------------------------------------------------------------------------
 
 
 def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:

@@ -406,7 +406,7 @@ def from_long(
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, taken, moving, statics)
     columns = [target_col, *moving]
-    values, foreign = _read_columns(df, columns)
+    values, foreign = _read_columns(df, columns, n_targets=1)
     cells = [df[column] for column in columns]
     titles = (str(target_col), *moving)
     categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
@@ -553,7 +553,7 @@ def from_wide(
             f" {list(names)!r}"
         )
     columns += covariates
-    values, foreign = _read_columns(df, columns)
+    values, foreign = _read_columns(df, columns, n_targets=len(names))
     empty = (np.isnan(values) & ~foreign).all(axis=0)
     empty[len(names) :] = False
     skips_empty = schema.bad != "error" and empty.any() and not empty[: len(names)].all()
@@ -623,6 +623,19 @@ def to_panel(
     if isinstance(data, Panel):
         data.require(schema.columns)
         return data
+    frame, schema, is_long = name_columns(data, schema, like)
+    return (from_long if is_long else from_wide)(frame, schema, freq=freq, missing=missing)
+
+
+def name_columns(
+    data: TableLike, schema: Schema, like: Dialect | None = None
+) -> tuple[pd.DataFrame, Schema, bool]:
+    """A table as a frame, the schema with the columns that were found in it, and whether it is
+    long.
+
+    Args:
+        data, schema, like: As :func:`to_panel` takes them.
+    """
     frame = check_frame(data, "error")
     if frame.index.nlevels > 1:
         frame, schema = _levelled(frame, schema)
@@ -644,7 +657,7 @@ def to_panel(
     if told is not None:
         long = True
         schema = told
-    return (from_long if long else from_wide)(frame, schema, freq=freq, missing=missing)
+    return frame, schema, long
 
 
 def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
@@ -891,15 +904,21 @@ def tell_skipped(panel: Panel) -> None:
     )
 
 
-def _read_columns(df: pd.DataFrame, columns: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of numbers side by side, and where a cell is no number."""
+def _read_columns(
+    df: pd.DataFrame, columns: Sequence[Any], n_targets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of numbers side by side, and where a cell is no number.
+
+    Text that spells numbers counts as numbers in the targets, which come first. Of covariates it
+    is categories.
+    """
     if len(columns) == 1:
-        values, foreign = read_numbers(df[columns[0]])
+        values, foreign = read_numbers(df[columns[0]], spelt=n_targets > 0)
         return values[:, None], foreign[:, None]
     values = np.empty((len(df), len(columns)))
     foreign = np.empty((len(df), len(columns)), dtype=bool)
     for c, column in enumerate(columns):
-        values[:, c], foreign[:, c] = read_numbers(df[column])
+        values[:, c], foreign[:, c] = read_numbers(df[column], spelt=c < n_targets)
     return values, foreign
 
 

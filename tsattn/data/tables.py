@@ -33,6 +33,7 @@ _LARGEST_GROWTH = 100
 # policy is set.
 _HOLIDAY_SHARE = 0.1
 _HOLIDAY_POLICY = "interpolate"
+_SPELLING = "write numbers with a decimal point only, such as 10037.72, and "
 
 
 @dataclass(frozen=True)
@@ -297,9 +298,41 @@ def _insert_rows(
 
 def _check_numbers(table: Table) -> None:
     """Refuse cells that are no number, and infinite values."""
-    convert: list[Piece] = [InPython("convert it with pd.to_numeric or "), "drop it"]
+    finite: list[Piece] = [
+        "correct it, or make it NaN and choose a policy by ",
+        Argument("missing"),
+    ]
+    checks = (
+        (table.foreign, "values must be numbers", None),
+        (np.isinf(table.values), "values must be finite", finite),
+    )
+    for mask, rule, remedy in checks:
+        if mask.any():
+            row, column = _first_cell(mask)
+            cell = plain(table.cells[column].iloc[row])
+            raise InputError(
+                f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
+                f"{table.count(mask)}, but {rule}; ",
+                *(_advice_on_cell(table, column, cell) if remedy is None else remedy),
+            )
+
+
+def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
+    """What to do about a cell that is no number."""
+    # Text without a letter is a number with separators or signs, or - for a missing one.
+    is_spelling = isinstance(cell, str) and not any(map(str.isalpha, cell))
+    advice: list[Piece] = [
+        InPython("convert the column by pd.to_numeric, or "),
+        _SPELLING if is_spelling else "correct the cell, or ",
+        "leave a cell without a value empty, with a policy by ",
+        Argument("missing"),
+    ]
+    # Without its only value column a table is of no use.
+    n_targets = len(table.columns) - table.n_covariates
+    if n_targets > 1 or column >= n_targets:
+        advice.append("; or drop the column")
     if table.dialect.kind == "wide":
-        convert += [
+        advice += [
             "; a time column is named by ",
             Argument("time_col"),
             ", the columns of a long table also by ",
@@ -307,30 +340,7 @@ def _check_numbers(table: Table) -> None:
             " and ",
             Argument("target_col"),
         ]
-    finite: list[Piece] = [
-        "correct it, or make it NaN and choose a policy by ",
-        Argument("missing"),
-    ]
-    checks = (
-        (table.foreign, "values must be numbers", convert),
-        (np.isinf(table.values), "values must be finite", finite),
-    )
-    for mask, rule, remedy in checks:
-        if mask.any():
-            row, column = _first_cell(mask)
-            cell = plain(table.cells[column].iloc[row])
-            # Text without a letter is a number with separators or signs, or - for a missing one.
-            if isinstance(cell, str) and not any(map(str.isalpha, cell)):
-                spelling = (
-                    "write numbers as 10037.72, without separators or signs, and - as an empty"
-                    " cell, or "
-                )
-                remedy = [spelling, *remedy]
-            raise InputError(
-                f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
-                f"{table.count(mask)}, but {rule}; ",
-                *remedy,
-            )
+    return advice
 
 
 def _first_cell(mask: np.ndarray) -> tuple[int, int]:
@@ -347,13 +357,10 @@ def _check_duplicates(table: Table) -> None:
     if same.any():
         row = int(np.flatnonzero(same)[0])
         others = more(int(same.sum()), len(np.unique(table.codes[1:][same])))
-        remedy: list[Piece] = ["drop the duplicates"]
-        if table.dialect.id_col is None:
-            remedy += [
-                ", or name the id column by ",
-                Argument("id_col"),
-                " if the table holds several series",
-            ]
+        remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
+        if table.dialect.id_col is not None:
+            remedy = ["if ids repeat, join a further column to the id, and name the joined column"]
+        remedy += [" by ", Argument("id_col"), "; else add up, average or drop the further rows"]
         raise InputError(
             f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
             " stamp may occur once in a series; ",
@@ -379,7 +386,7 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
     if missing == "mask":
         # Masked values need no fill, so only a series without any value is refused.
         leading = np.logical_and.reduceat(gone, starts[:-1], axis=0)
-        rule = "needs some value"
+        rule = "needs a value in every series"
     else:
         leading = gone[starts[:-1]]
         rule = "fills only from values known before"
@@ -389,7 +396,7 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         remedy = "drop the rows before its first value"
         if gone[starts[n] : starts[n + 1], column].all():
             problem = "has no value at all from"
-            remedy = "leave it out"
+            remedy = "leave the series out"
         mask = np.zeros_like(gone)
         mask[starts[:-1]] = leading
         raise InputError(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,6 +42,7 @@ READS: dict[str, tuple[str, ...]] = {
 # Settings in files of older versions. They always had their default there, so they are ignored.
 _OLD_SETTINGS = {"head_dropout"}
 _TRANSFORMER_SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+_SWITCHES = ("equivariant", "learn_scales", "rotary", "linear_skip", "masked")
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,8 +105,7 @@ class Network(Settings):
     def __post_init__(self) -> None:
         for name in _TRANSFORMER_SIZES:
             check_whole(name, getattr(self, name))
-        if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout!r}")
+        _check_dropout(self.dropout)
 
     def describe(self, context: int, horizon: int, **derived: Any) -> "ModelConfig":
         """The configuration for a context and a horizon.
@@ -205,6 +204,11 @@ class ModelConfig:
         for name in ("n_kv_heads", "tt_rank", "window", "head_rank"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
+        check_whole("n_global", self.n_global, 0)
+        _check_dropout(self.dropout)
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
         check_backbone(self.backbone)
         self._check_inputs()
         self._check_head()
@@ -389,6 +393,12 @@ class ModelConfig:
                 f"a model has no setting {unknown_names[0]!r}; known are {', '.join(sorted(names))}"
             )
         return cls(**settings)
+
+
+def _check_dropout(rate: Any) -> None:
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not is_number or not 0 <= rate < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1; got {rate!r}")
 
 
 def default_window(n_tokens: int) -> int:

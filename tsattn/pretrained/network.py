@@ -54,6 +54,18 @@ _LONG_PAST = 8
 _ROUNDING = 1e-14
 # Base of the rotary angles.
 _ROTARY_BASE = 1000.0
+# Sizes of a network above this one come from a damaged file.
+_LARGEST_SIZE = 2**20
+_SIZES = (
+    "d_model",
+    "n_heads",
+    "n_layers",
+    "d_ff",
+    "token_len",
+    "max_len",
+    "max_tokens",
+    "near",
+)
 # Steps that are searched for a season together, about. What is computed of them stays in the
 # caches, and threads seldom wait for one another.
 _PART_STEPS = 2**18
@@ -115,6 +127,10 @@ class ZeroConfig:
     quantiles: tuple[float, ...] = QUANTILES
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            size = check_whole(name, getattr(self, name))
+            if size > _LARGEST_SIZE:
+                raise ValueError(f"{name} must be at most {_LARGEST_SIZE}; got {size}")
         if self.d_model % self.n_heads or self.d_model // self.n_heads % 8:
             raise ValueError(
                 "a head's width must be a multiple of 8, for half and two quarters in pairs; got"
@@ -126,8 +142,10 @@ class ZeroConfig:
             )
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
-        if 0.5 not in self.quantiles or tuple(sorted(self.quantiles)) != self.quantiles:
-            raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles}")
+        if not all(type(p) is float and 0 < p < 1 for p in self.quantiles):
+            raise ValueError(f"quantiles must lie between 0 and 1; got {self.quantiles!r:.80}")
+        if 0.5 not in self.quantiles or tuple(sorted(set(self.quantiles))) != self.quantiles:
+            raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles!r:.80}")
 
     @property
     def token_context(self) -> int:
@@ -138,6 +156,12 @@ class ZeroConfig:
     def max_context(self) -> int:
         """Steps of the past that are read at most, those beyond the tokens for seasons alone."""
         return _LONG_PAST * self.token_context
+
+    @property
+    def n_block_weights(self) -> int:
+        """Weights of the large matrices in the blocks: all others together are fewer."""
+        width = self.d_model
+        return self.n_layers * width * (4 * width + 2 * self.d_ff) + self.max_len * width
 
     @property
     def ranks(self) -> tuple[int, ...]:

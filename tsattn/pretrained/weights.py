@@ -157,9 +157,16 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
     """
     from tsattn.limits import IN_SINGLE
 
+    config = ZeroConfig.from_dict(dict(settings))
+    # Checked first, so that wrong settings cannot ask for more memory than the file has weights.
+    n_weights = sum(tensor.numel() for tensor in tensors.values())
+    if config.n_block_weights > n_weights:
+        raise ValueError(
+            f"the settings describe at least {config.n_block_weights} weights; got {n_weights}"
+        )
     # Weights are drawn before they are replaced; the caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]), IN_SINGLE:
-        network = ZeroNetwork(ZeroConfig.from_dict(dict(settings)))
+        network = ZeroNetwork(config)
     network.load_state_dict(dict(tensors))
     return network.eval().requires_grad_(False)
 

@@ -1,0 +1,123 @@
+"""Stamps as text in the layout of the table that they continue."""
+
+import os
+import re
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from tsattn.data.columns import CLOCK_LAYOUTS, DATE_LAYOUTS, DIGIT_LAYOUTS, read_stamps
+
+# ISO 8601 is read as such; this is how it may be written.
+_ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
+_ISO_CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
+_QUARTER = re.compile(r"\d{4}[-:/ ]*Q[1-4]|Q[1-4][-:/ ]*\d{4}", re.IGNORECASE)
+_WEEK = re.compile(r"\d{4}-?W\d{2}", re.IGNORECASE)
+
+# Rows at the end of a column that show its layout.
+_N_ROWS_SHOWN = 500
+# Windows knows no layout of days and months without zeros in front.
+_PADDINGS = (True, False) if os.name == "posix" else (True,)
+
+Writer = Callable[[pd.Series], pd.Series]
+
+
+def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
+    """How the stamps of a column are written.
+
+    Args:
+        column: The time column as it came.
+        times: The stamps that it was read as. They decide whether the day or the month comes first.
+
+    Returns:
+        A function that writes stamps in the same way, and leaves them as they are where that would
+        lose something; None for a column of other values than text and spelt integers, and for
+        layouts that the library does not write.
+
+    Example:
+        >>> months = pd.to_datetime(["1960-11-01", "1960-12-01"])
+        >>> write = find_layout(pd.Series(["1960-11", "1960-12"]), months)
+        >>> write(pd.Series(pd.to_datetime(["1961-01-01"]))).tolist()
+        ['1961-01']
+    """
+    column = column.tail(_N_ROWS_SHOWN)
+    kind = pd.api.types.infer_dtype(column)
+    if kind not in ("string", "integer") or not len(column):
+        return None
+    try:
+        tail = _read(column, times)
+    except (ValueError, TypeError):
+        return None
+    if not isinstance(tail, pd.DatetimeIndex) or tail.tz is not None:
+        return None
+    stamps = pd.Series(tail)
+    text = column.astype(str).reset_index(drop=True)
+    for layout in _writers(text.iloc[0], is_integer=kind == "integer"):
+        # The first row excludes most layouts at little cost.
+        if layout(stamps[:1]).equals(text[:1]) and layout(stamps).equals(text):
+            return _exact(layout, is_integer=kind == "integer")
+    return None
+
+
+def _read(column: pd.Series, candidates: pd.Index) -> pd.Index:
+    return read_stamps(column, "", str, candidates=candidates)
+
+
+def _exact(write: Writer, *, is_integer: bool) -> Writer:
+    """The writer, which leaves stamps alone that it would write with a loss."""
+
+    def write_exactly(stamps: pd.Series) -> pd.Series:
+        text = write(stamps).set_axis(stamps.index)
+        if is_integer:
+            text = text.astype("int64")
+        expected = pd.DatetimeIndex(stamps)
+        try:
+            is_exact = (_read(text, expected) == expected).all()
+        except (ValueError, TypeError):
+            return stamps
+        return text if is_exact else stamps
+
+    return write_exactly
+
+
+def _writers(first: str, *, is_integer: bool) -> list[Writer]:
+    """Writers that may fit the first cell."""
+    if is_integer:
+        layouts = [DIGIT_LAYOUTS[len(first)]] if len(first) in DIGIT_LAYOUTS else []
+    elif _QUARTER.fullmatch(first):
+        return [_quarters_like(first)]
+    elif _WEEK.fullmatch(first):
+        layouts = [f"%G{first[4:-2]}%V"]
+    else:
+        pairs = [*product(_ISO_DATES, _ISO_CLOCKS), *product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
+        layouts = list(dict.fromkeys(date + clock for date, clock in pairs))
+    # 05/01/2024 is padded, 5/1/2024 is not.
+    return [_writer(layout, is_padded) for layout in layouts for is_padded in _PADDINGS]
+
+
+def _writer(layout: str, is_padded: bool) -> Writer:
+    if not is_padded:
+        for code in "mdI":
+            layout = layout.replace(f"%{code}", f"%-{code}")
+
+    def write(stamps: pd.Series) -> pd.Series:
+        return pd.Series(stamps.dt.strftime(layout).to_numpy(), dtype=object)
+
+    return write
+
+
+def _quarters_like(first: str) -> Writer:
+    """A writer of quarters such as ``2000Q1`` or ``Q1 2000``."""
+
+    def write(stamps: pd.Series) -> pd.Series:
+        cells = [re.sub(r"\d+", _number_of(stamp), first) for stamp in stamps]
+        return pd.Series(cells, dtype=object)
+
+    return write
+
+
+def _number_of(stamp: Any) -> Callable[[re.Match[str]], str]:
+    """The year of a stamp in the place of four digits, its quarter in the place of one."""
+    return lambda digits: str(stamp.year if len(digits[0]) == 4 else stamp.quarter)
