@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsattn.answer import Forecast
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
     from tsattn.data.frames import Panel
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
-    from tsattn.forecaster import Forecast
     from tsattn.forecasters.attention import AttentionForecaster
     from tsattn.forecasters.auto import AutoForecaster
     from tsattn.forecasters.linear import LinearForecaster
@@ -59,7 +59,7 @@ _HOMES = {
     "AttentionForecaster": "tsattn.forecasters.attention",
     "AttentionRegressor": "tsattn.forecasters.regressor",
     "AutoForecaster": "tsattn.forecasters.auto",
-    "Forecast": "tsattn.forecaster",
+    "Forecast": "tsattn.answer",
     "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",
     "Network": "tsattn.nn.config",

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.answer import Forecast
 from tsattn.data.frames import Panel
 from tsattn.evaluate.backtest import backtest
-from tsattn.forecaster import Forecast, Forecaster, forecast_panel
+from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive
 from tsattn.levels import level_to_quantiles
 from tsattn.storage import write_atomic
@@ -142,7 +143,9 @@ def _judged(
     except ValueError as error:
         return None, None, f"The forecaster was not judged: {error}."
     note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."
-    return result.scores, result.by_series.loc[forecaster.alias_], note
+    by_series = result.by_series
+    series_scores = by_series[by_series.index.get_level_values("model") == forecaster.alias_]
+    return result.scores, series_scores, note
 
 
 def _bands(

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.answer import check_point
 from tsattn.data.calendar import calendar_cycles
 from tsattn.data.frames import Panel, TableLike
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
-from tsattn.forecaster import check_point
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.limits import limit_threads
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network

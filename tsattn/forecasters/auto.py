@@ -413,7 +413,7 @@ class AutoForecaster(GapForecaster):
         """The candidates, the pretrained network first, the others from fast to slow."""
         steps = self.horizon
         schema = self.schema
-        pretrained = PretrainedForecaster(steps, point=self.point, schema=schema)
+        pretrained = PretrainedForecaster(steps, point=self.point or "median", schema=schema)
         yield _Candidate("zero", pretrained, banded=True)
         yield _Candidate("naive", Naive(steps), by_row=True)
         if season_length(panel.freq) > 1:
@@ -522,7 +522,7 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(ends), stops
 
 
-def _mean_series(panel: Panel, point: str) -> np.ndarray:
+def _mean_series(panel: Panel, point: str | None) -> np.ndarray:
     """Whether the points of each series are means, ``[N]``, for a setting of the point."""
     if point != "auto":
         return np.full(panel.n_series, point == "mean")

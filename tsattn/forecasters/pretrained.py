@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from tsattn.answer import check_point
 from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, require_known
-from tsattn.forecaster import (
-    FitContext,
-    Fitted,
-    Forecaster,
-    check_point,
-    forecast_panel,
-    learnt,
-)
+from tsattn.forecaster import FitContext, Fitted, Forecaster, forecast_panel, learnt
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
