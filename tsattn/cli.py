@@ -220,6 +220,18 @@ def _fit_options(
     }
 
 
+def _picture_options(
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Page of all series, drawn and judged, such as F.html.")
+    ] = None,
+) -> dict[str, Path | None]:
+    """What is drawn."""
+    return {"plot": plot, "report": report}
+
+
 def _grid_options(
     dataset: Annotated[Names, typer.Option(help="Published data set; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Table without a card, such as F.csv.")] = None,
@@ -266,8 +278,9 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 TableOptions = Annotated[Any, _table_options]
 FitOptions = Annotated[Any, _fit_options]
+PictureOptions = Annotated[Any, _picture_options]
 GridOptions = Annotated[Any, _grid_options]
-_GROUPS = (_table_options, _fit_options, _grid_options)
+_GROUPS = (_table_options, _fit_options, _picture_options, _grid_options)
 
 
 def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -471,6 +484,7 @@ def forecast(
     data: Table,
     table: TableOptions,
     settings: FitOptions,
+    pictures: PictureOptions,
     horizon: Annotated[
         int | None, typer.Option(help="Rows to forecast [the model's, with --from].")
     ] = None,
@@ -489,12 +503,6 @@ def forecast(
     out: Annotated[
         Path | None, typer.Option(help="File for the forecast, by its ending [-, CSV on stdout].")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Page of all series, drawn and judged, such as F.html.")
-    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -502,6 +510,8 @@ def forecast(
 
     Without --model the forecast needs no training.
     """
+    plot = pictures["plot"]
+    report = pictures["report"]
     _check_forecast(saved, horizon, model, plot)
     _check_out(out, as_json, data, future, plot=plot)
     _check_out(None, False, data, future, plot=report)
