@@ -391,10 +391,87 @@ def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatc
             return np.concatenate([super(Sometimes, self)._points(each[None]) for each in x])
 
     monkeypatch.setattr(module, "Drift", Sometimes)
-    frame = table(*[60] * 40)
+    frame = table(*[60] * 80)
     frame.loc[frame["unique_id"].isin([f"s{n}" for n in range(10, 20)] + ["s0", "s1"]), "y"] = 3.0
     auto = Quick(H, max_time=4).fit(frame)
     assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
+
+
+def test_windows_of_a_slow_candidate_are_not_forecast_to_measure_its_speed(monkeypatch):
+    """A window of a second, of 12, under a limit of 4 seconds: after two of them it is too slow."""
+    n_windows = []
+
+    class Slowest(Naive):
+        def _points(self, x):
+            n_windows.append(len(x))
+            time.sleep(1.0 * len(x))
+            return super()._points(x)
+
+    monkeypatch.setattr(module, "Drift", Slowest)
+    auto = Quick(H, max_time=4).fit(table(200))
+    assert auto.n_windows_ == 12
+    assert sum(n_windows) <= 3
+    note = auto.leaderboard_.loc["drift", "note"]
+    assert note.startswith("would take ")
+    assert note.endswith(" of max_time=4")
+
+
+def test_no_candidate_begins_without_time(monkeypatch):
+    class Slowest(Naive):
+        def _fit(self, panel, context):
+            time.sleep(2.0)
+            return super()._fit(panel, context)
+
+    monkeypatch.setattr(module, "Naive", Slowest)
+    board = Quick(H, max_time=1.5).fit(table(200)).leaderboard_
+    assert board.loc["drift", "note"] == "was left out: no time is left of max_time=1.5"
+    assert np.isfinite(board.loc["zero", "error"])
+
+
+def test_a_candidate_of_some_windows_is_judged_on_these(monkeypatch):
+    """Half a second a window allows some of 80: the others have no forecast of it."""
+
+    class Slowish(Naive):
+        def _points(self, x):
+            time.sleep(0.1 * len(x))
+            return super()._points(x)
+
+    monkeypatch.setattr(module, "Drift", Slowish)
+    auto = Quick(H, max_time=12).fit(table(*[200] * 10))
+    board = auto.leaderboard_
+    assert auto.n_windows_ == 120
+    assert board.loc["drift", "note"] == ""
+    assert 0 < board.loc["drift", "seconds"] < 8
+    assert board.loc["drift", "error"] == pytest.approx(board.loc["naive", "error"], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("season", "theta", "smoothing"),
+    [(12, (None, None), None), (52, (520, None), 1), (288, (864, None), 1), (1440, (None, 1), 1)],
+)
+def test_classical_models_of_long_seasons_are_bounded(season, theta, smoothing):
+    """A state for each of 288 values of a day takes seconds a window."""
+    first, second = module._classical(H, season)
+    assert (first.context, first.season_length) == theta
+    assert second.season_length == smoothing
+
+
+def test_rows_of_a_table_with_covariates_are_bounded(monkeypatch):
+    """A fit takes a second for 1,000 rows: of 20,000 rows some are read, on both fits."""
+    rows = []
+    fit = PretrainedForecaster._fit
+
+    def slow_fit(self, panel, context):
+        rows.append(len(panel.values))
+        time.sleep(len(panel.values) / 2000)
+        return fit(self, panel, context)
+
+    monkeypatch.setattr(PretrainedForecaster, "_fit", slow_fit)
+    walk = np.cumsum(np.random.default_rng(0).normal(size=20_000))
+    auto = Quick(H, max_time=5).fit(pd.DataFrame({"ds": np.arange(20_000), "y": walk}))
+    assert max(rows) <= 4000
+    assert len(auto.panel_.values) == 20_000
+    assert np.isfinite(auto.predict()["auto"]).all()
 
 
 @pytest.mark.parametrize(

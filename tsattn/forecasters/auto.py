@@ -1,8 +1,10 @@
 """The default forecaster judges candidates on the table's own past and combines the best."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -20,7 +22,14 @@ from tsattn.data.stored import require
 from tsattn.data.windows import History, Values, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
-from tsattn.forecasters.classical import StatsmodelsForecaster
+from tsattn.forecasters.classical import LocalForecaster, StatsmodelsForecaster
+from tsattn.forecasters.deadlines import (
+    Progress,
+    fit_in_time,
+    load_in_time,
+    work_at_once,
+    work_in_time,
+)
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
@@ -63,10 +72,30 @@ _HALF_CORRECTION_WINDOWS = 12
 # Factors of the bands' width, at least and at most.
 _NARROWEST = 0.4
 _WIDEST = 2.5
-# Windows on which the speed of a candidate is measured.
-_TIMED_WINDOWS = 8
+# Name of the candidate that stands in for the others and is therefore never left out.
+_FALLBACK = "zero"
+# Share of the remaining time that one candidate may take.
+_CANDIDATE_SHARE = 0.5
+# Rows and horizons of a series from which on a fit takes its usual time. Regressions on covariates
+# learn nothing from less.
+_LEAST_FIT_ROWS = 256
+_FIT_HORIZONS = 8
+# Share of the remaining time that its first fit may take, and that is kept for the second one.
+_FIT_SHARE = 0.35
+_REFIT_SHARE = 0.25
+# Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
+_RESERVED_SHARE = 0.1
+# Seconds that must be left for a classical model; one estimation may take as long as a second.
+_LEAST_CLASSICAL_SECONDS = 3.0
 # Seconds that a candidate may take under any limit.
 _FREE_SECONDS = 1.0
+# Rows of a season, at most, that exponential smoothing estimates.
+_LONGEST_SMOOTHED_SEASON = 24
+# Rows and seasons that the theta method reads of a series with a longer season.
+_THETA_ROWS = 520
+_THETA_SEASONS = 3
+# Rows that it reads at most; a season that is longer than a third of them is left out.
+_MOST_THETA_ROWS = 1000
 # Rows that a series needs for a classical model.
 _CLASSICAL_ROWS = 12
 # Training windows from which on a network is trained.
@@ -125,6 +154,25 @@ class _Trial(NamedTuple):
     candidate: _Candidate
     answer: _Answer
     seconds: float
+    # Seconds that the last fit took, and what is kept for another fit and one ``predict``.
+    fit_seconds: float = 0.0
+    later_seconds: float = 0.0
+
+
+class _Limit(NamedTuple):
+    """The time at which all must be done."""
+
+    until: float
+    max_time: str | float  # as the user set it
+
+    def words(self, left: float) -> str:
+        """How much time is left, for a note."""
+        amount = "no time is left" if left < 1 else f"{left:.0f} seconds are left"
+        return f"{amount} of max_time={self.max_time!r}"
+
+    def less(self, seconds: float) -> "_Limit":
+        """The limit of others, where so many seconds are needed afterwards."""
+        return self._replace(until=self.until - seconds)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -228,9 +276,9 @@ class AutoForecaster(GapForecaster):
     pretrained network stands in where a series is too short for a member. Counts (whole numbers,
     none negative) have no forecast below zero.
 
-    A candidate that would take more than half of what is left of ``max_time``, for the windows and
-    one forecast of the table together, is left out: under a tight limit the forecast depends on the
-    machine.
+    Each candidate may take a part of what is left of ``max_time``: it learns from as many of the
+    last rows, and is judged on as many of the windows, as that allows. One that would take more
+    than half of it is left out. Under a tight limit the forecast depends on the machine.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
@@ -320,7 +368,8 @@ class AutoForecaster(GapForecaster):
 
     def _judge(self, panel: Panel, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
-        until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
+        seconds = (1 - _RESERVED_SHARE) * (seconds_from(self.max_time) or 0.0)
+        until = time.monotonic() + seconds
         ends, stops = _judged(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
         owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
@@ -366,13 +415,14 @@ class AutoForecaster(GapForecaster):
         past = panel.until(stops)
         trials: list[_Trial] = []
         notes: dict[str, str] = {}
+        limit = _Limit(until, self.max_time)
         for number, candidate in enumerate(self._candidates(panel, until)):
             if line is not None:
                 line.show(number, f"judging {candidate.name}")
-            limit = until if trials and len(ends) else None
             trial = _try(candidate, past, panel, ends, limit)
             if not isinstance(trial, str):
                 trials.append(trial)
+                limit = limit.less(trial.later_seconds)
             elif not trials:
                 # No candidate could stand in for the pretrained network.
                 raise ValueError(trial)
@@ -393,7 +443,7 @@ class AutoForecaster(GapForecaster):
         yield _Candidate("drift", Drift(steps), by_row=True)
         least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
         yield _Candidate("least_squares", least_squares, least=0)
-        for forecaster in _classical(steps):
+        for forecaster in _classical(steps, season_length(panel.freq)):
             yield _Candidate(
                 forecaster.name, forecaster, by_row=True, banded=True, least=_CLASSICAL_ROWS
             )
@@ -450,15 +500,23 @@ class AutoForecaster(GapForecaster):
         return values.nearest(point), values.nearest(bounds)
 
 
-def _classical(horizon: int) -> tuple[Forecaster, ...]:
+def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
     """The theta method and exponential smoothing; statsforecast's are compiled and choose their
     form, and are taken where it is installed.
     """
+    theta_settings: dict[str, Any] = {}
+    smoothing_settings: dict[str, Any] = {}
+    if season > _LONGEST_SMOOTHED_SEASON:
+        # Each value of a season is a state: an estimation takes seconds and follows the noise.
+        smoothing_settings["season_length"] = 1
+        theta_settings["context"] = max(_THETA_ROWS, _THETA_SEASONS * season)
+    if _THETA_SEASONS * season > _MOST_THETA_ROWS:
+        theta_settings = {"season_length": 1}
     if find_spec("statsforecast") is None:
-        return StatsmodelsForecaster(horizon, "theta"), StatsmodelsForecaster(horizon, "ets")
-    theta = StatsforecastForecaster(horizon, "dynamic_theta")
-    smoothing = StatsforecastForecaster(horizon, "auto_ets")
-    return theta, smoothing
+        theta = StatsmodelsForecaster(horizon, "theta", **theta_settings)
+        return theta, StatsmodelsForecaster(horizon, "ets", **smoothing_settings)
+    theta = StatsforecastForecaster(horizon, "dynamic_theta", **theta_settings)
+    return theta, StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -512,46 +570,78 @@ def _scale(panel: Panel) -> np.ndarray:
 
 
 def _try(
-    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None
+    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, limit: _Limit | None
 ) -> _Trial | str:
     """Fit a candidate on ``past`` and forecast the windows of ``panel`` before ``ends``; the reason
     where it is left out.
-
-    ``until`` is the time at which all must be done; ``None`` sets no limit.
     """
     started = time.monotonic()
+    left = math.inf if limit is None else limit.until - started
+    is_fallback = candidate.name == _FALLBACK
+    if limit is not None and not is_fallback and not _can_begin(candidate, left):
+        return f"was left out: {limit.words(limit.until - time.monotonic())}"
     try:
-        _fit(candidate, past)
+        fit_seconds = _fit_until(candidate, past, left * _FIT_SHARE)
     except ValueError as error:
         return str(error)
+    left -= time.monotonic() - started
+    answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
+    predict_seconds = progress.seconds_per_item * panel.n_series
+    if limit is not None and not is_fallback:
+        is_slow = predict_seconds > max(left * _CANDIDATE_SHARE, _FREE_SECONDS)
+        if is_slow or not progress.enough:
+            return f"would take {math.ceil(progress.needed_seconds)} seconds; {limit.words(left)}"
+    if candidate.by_row:
+        fit_seconds = 0.0
+    # Other candidates are worth more than a second fit on some more rows.
+    later_seconds = predict_seconds + min(fit_seconds, left * _REFIT_SHARE)
+    return _Trial(candidate, answer, time.monotonic() - started, fit_seconds, later_seconds)
+
+
+def _can_begin(candidate: _Candidate, left: float) -> bool:
+    """Whether so many seconds are enough to begin with a candidate, whose package is loaded."""
+    package = getattr(candidate.forecaster, "package", None)
+    if package is None:
+        return left > 0
+    return left > _LEAST_CLASSICAL_SECONDS and load_in_time(package, left * _CANDIDATE_SHARE)
+
+
+def _answer_in_time(
+    candidate: _Candidate, panel: Panel, ends: np.ndarray, seconds: float
+) -> tuple[_Answer, Progress]:
+    """The forecasts of a fitted candidate for the windows before ``ends``; where the seconds are
+    too few, for some of them that are spread evenly, and NaN for the others.
+    """
     forecaster = candidate.forecaster
     x = np.empty((0, 1, 1))
     if len(ends):
         x = History(panel).reaching(ends, forecaster.max_context)
     history = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
-    if candidate.by_row and until is not None:
-        n_forecasts = len(ends) + panel.n_series  # the judged windows, and one ``predict``
-        seconds = _seconds_per_window(candidate, x) * n_forecasts
-        left = until - time.monotonic()
-        if seconds > max(left / 2, _FREE_SECONDS):
-            return f"would take {seconds:.0f} of the {max(left, 0):.0f} seconds that are left"
-    covariates = None
-    if history is not None:
-        covariates = history.windows(ends, x.shape[1], forecaster.horizon)
-    answer = _answer(candidate, x, _BAND_QUANTILES, covariates)
-    return _Trial(candidate, answer, time.monotonic() - started)
+    point = np.full((len(ends), forecaster.horizon, 1), np.nan)
+    bounds = np.full((*point.shape, len(_BAND_QUANTILES)), np.nan)
+
+    def forecast(places: np.ndarray) -> None:
+        covariates = None
+        if history is not None:
+            covariates = history.windows(ends[places], x.shape[1], forecaster.horizon)
+        point[places], bounds[places] = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
+
+    if candidate.by_row and not math.isinf(seconds):
+        progress = work_in_time(forecast, len(ends), seconds, n_later=panel.n_series)
+    else:
+        progress = work_at_once(forecast, len(ends), seconds)
+    return (point, bounds), progress
 
 
-def _seconds_per_window(candidate: _Candidate, x: np.ndarray) -> float:
-    """Seconds that a candidate takes for one of the windows ``x [B, T, 1]``, from a few of them."""
-    n_timed = min(len(x), _TIMED_WINDOWS)
-    places = np.linspace(0, len(x) - 1, n_timed).astype(np.int64)
-    sample = x[places]
-    # The first call may compile, which says nothing about the speed of the others.
-    _answer(candidate, sample[:1], _BAND_QUANTILES, None)
-    started = time.monotonic()
-    _answer(candidate, sample, _BAND_QUANTILES, None)
-    return (time.monotonic() - started) / n_timed
+def _fit_until(candidate: _Candidate, panel: Panel, seconds: float) -> float:
+    """Fit a candidate on a panel, or on the last rows of it that can be fitted in time; the seconds
+    that the last fit took.
+    """
+    # A trained network has a time limit of its own; the others of these learn from one series.
+    if candidate.by_row or candidate.name == "mlr":
+        seconds = math.inf
+    least = max(_LEAST_FIT_ROWS, _FIT_HORIZONS * candidate.forecaster.horizon)
+    return fit_in_time(partial(_fit, candidate), panel, seconds, series_rows=least)
 
 
 def _fit(candidate: _Candidate, panel: Panel) -> None:
@@ -572,9 +662,10 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     """
     candidate = trial.candidate
     forecaster = candidate.forecaster
-    in_time = candidate.by_row or trial.seconds < until - time.monotonic()
+    left = until - time.monotonic()
+    in_time = candidate.by_row or trial.fit_seconds < left * _CANDIDATE_SHARE
     if candidate.name != "mlr" and in_time:
-        _fit(candidate, panel)
+        _fit_until(candidate, panel, left * _CANDIDATE_SHARE)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)

@@ -367,6 +367,9 @@ class StatsmodelsForecaster(LocalForecaster):
             model, or for a ``season_length`` that was given.
     """
 
+    # The module that an estimation imports.
+    package = "statsmodels.tsa.api"
+
     def __init__(
         self,
         horizon: int,

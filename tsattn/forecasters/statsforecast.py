@@ -190,6 +190,9 @@ class StatsforecastForecaster(LocalForecaster):
         ImportError: If statsforecast is not installed.
     """
 
+    # The module that an estimation imports.
+    package = "statsforecast.models"
+
     def __init__(
         self,
         horizon: int,
