@@ -14,6 +14,7 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.checks import InputError, Name
+from tsattn.data.calendar import parse_freq
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
 from tsattn.data.frames import Panel, season_length
@@ -33,6 +34,7 @@ from tsattn.forecasters.deadlines import (
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
+from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
@@ -62,7 +64,15 @@ _ERROR_TOLERANCE = 1.05
 # Share of equal weights in the mix with the weights that fit best: the best ones overfit.
 _EQUAL_SHARE = 0.3
 # Windows that the prior weights count as.
-_PRIOR_WINDOWS = 8
+_PRIOR_WINDOWS = 16
+# Candidates with equal prior weights. On short series the mean of these three is better than the
+# one that is best on few windows.
+_PREFERRED = ("zero", "dynamic_theta", "auto_ets", "theta", "ets")
+# Prior weights fall with this power of the error, and with twice that from so many windows on.
+_PRIOR_POWER = 2.0
+_PRIOR_POWER_WINDOWS = 8
+# Windows without which no candidate is clearly behind: the spread of few differences is uncertain.
+_LEAST_EVIDENCE = 6
 # A smaller weight becomes zero.
 _LEAST_WEIGHT = 0.03
 # Share of the truths that a band should hold: that of level 80.
@@ -89,8 +99,12 @@ _RESERVED_SHARE = 0.1
 _LEAST_CLASSICAL_SECONDS = 3.0
 # Seconds that a candidate may take under any limit.
 _FREE_SECONDS = 1.0
+# Share of positive values from which on logarithms are tried.
+_POSITIVE_SHARE = 0.5
 # Rows of a season, at most, that exponential smoothing estimates.
 _LONGEST_SMOOTHED_SEASON = 24
+# Rows that exponential smoothing reads at most.
+_SMOOTHED_ROWS = 500
 # Rows and seasons that the theta method reads of a series with a longer season.
 _THETA_ROWS = 520
 _THETA_SEASONS = 3
@@ -108,7 +122,7 @@ _TRAINING_SHARE = 0.4
 _MIN_NETWORK_CONTEXT = 96
 _MAX_NETWORK_CONTEXT = 512
 # Number of candidates, for the progress line.
-_N_CANDIDATES = 8
+_N_CANDIDATES = 10
 # Steps of the search for weights.
 _SEARCH_STEPS = 400
 # Classes that a saved combination may hold.
@@ -121,6 +135,7 @@ _MEMBER_CLASSES = (
     "AttentionForecaster",
     "StatsmodelsForecaster",
     "StatsforecastForecaster",
+    "SklearnForecaster",
 )
 # Columns of the leaderboard.
 _COLUMNS = ("error", "weight", "seconds", "note")
@@ -139,6 +154,8 @@ class _Candidate(NamedTuple):
     banded: bool = False
     # Rows that a series needs; 0 stands for half of the rows that the forecaster reads.
     least: int = 1
+    # Whether it forecasts the logarithms of the values, of positive windows alone.
+    in_logs: bool = False
 
 
 # Points [B, F, 1], NaN where there is none, and quantiles [B, F, 1, Q], NaN for a forecaster that
@@ -247,7 +264,13 @@ class AutoFitted(Fitted):
 
 
 def _member_from(
-    saved: Saved, horizon: int, name: str, by_row: bool, banded: bool, least: int
+    saved: Saved,
+    horizon: int,
+    name: str,
+    by_row: bool,
+    banded: bool,
+    least: int,
+    in_logs: bool = False,  # files of earlier versions have none
 ) -> _Candidate:
     """A member from the files of a combination."""
     folder = saved.inner_folder(name)
@@ -255,7 +278,7 @@ def _member_from(
     require(kind in _MEMBER_CLASSES, f"a member of class {kind:.40}")
     forecaster = load_forecaster(folder)
     require(forecaster.horizon == horizon, f"horizon of {name}")
-    return _Candidate(name, forecaster, by_row is True, banded is True, int(least))
+    return _Candidate(name, forecaster, by_row is True, banded is True, int(least), in_logs is True)
 
 
 class AutoForecaster(GapForecaster):
@@ -263,18 +286,20 @@ class AutoForecaster(GapForecaster):
     good ones combined.
 
     Candidates are the pretrained network, a map solved by least squares, the theta method and
-    exponential smoothing, the seasonal naive, drift and naive rules, and an attention network where
-    rows and time suffice. ``fit`` lets each learn from the rows before some windows at the end of
-    every series, a horizon apart, and forecast these; absolute errors count in units of each
-    series' seasonal differences.
+    exponential smoothing, the seasonal naive, drift and naive rules, boosted trees where columns
+    are named, the pretrained network on a log scale (``zero_log``) for positive months, quarters
+    and years, and an attention network where rows and time suffice. ``fit`` lets each learn from
+    the rows before some windows at the end of every series, a horizon apart, and forecast these;
+    absolute errors count in units of each series' seasonal differences.
 
     The point is a weighted mean of the candidates whose error is within a twentieth of the
     smallest. The weights are those with the smallest error on the windows, drawn towards equal
-    ones, and, the fewer windows there are, towards the pretrained network alone, unless it is
-    clearly behind. Bands are the members' own around the point, made wider or narrower until those
-    of level 80 hold 80% of the windows' truths, as far as there are windows enough to tell. The
-    pretrained network stands in where a series is too short for a member. Counts (whole numbers,
-    none negative) have no forecast below zero.
+    ones, and, the fewer windows there are, towards the mean of the pretrained network, the theta
+    method and exponential smoothing, each the less the larger its error is. Bands are the members'
+    own around the point, made wider or narrower until those of level 80 hold 80% of the windows'
+    truths, as far as there are windows enough to tell. The pretrained network stands in where a
+    series is too short for a member. Counts (whole numbers, none negative) have no forecast below
+    zero.
 
     Each candidate may take a part of what is left of ``max_time``: it learns from as many of the
     last rows, and is judged on as many of the windows, as that allows. One that would take more
@@ -294,6 +319,8 @@ class AutoForecaster(GapForecaster):
             part.
         n_windows_: Windows that were judged, of all series together.
         band_factor_: What the width of the members' bands is multiplied by.
+        chosen_: One line that says which models forecast, with which weights, and which took no
+            part.
 
     Raises:
         ValueError: If ``horizon`` or ``max_time`` is out of its range.
@@ -335,6 +362,23 @@ class AutoForecaster(GapForecaster):
         self.alias = alias
         self.schema = schema
         self.random_state = random_state
+
+    @property
+    def chosen_(self) -> str:
+        """One line that says which models forecast with which weight, on how many windows they were
+        judged, and which took no part and why.
+        """
+        board = self.leaderboard_
+        members = board[board["weight"] > 0].sort_values("weight", ascending=False)
+        shares = [f"{weight:.0%} {name}" for name, weight in members["weight"].items()]
+        line = f"{' + '.join(shares)}, judged on {self.n_windows_} windows of the past"
+        if not self.n_windows_:
+            line = f"{' + '.join(shares)}, since no series is long enough for a judgement"
+        absent = board.loc[board["note"] != "", "note"]
+        reasons = [f"{name} {note}" for name, note in absent.items()]
+        if reasons:
+            line = f"{line}; without {', '.join(reasons)}"
+        return line
 
     @property
     def max_context(self) -> int:
@@ -381,7 +425,8 @@ class AutoForecaster(GapForecaster):
         # Windows of different series end at the same time. Together they are less evidence than as
         # many windows of one series.
         evidence = scored.sum() / np.sqrt(max(n_series, 1))
-        weights = _weights(errors, evidence)
+        preferred = np.array([trial.candidate.name in _PREFERRED for trial in trials])
+        weights = _weights(errors, evidence, preferred)
         first = trials[0].answer
         answers = [_completed(trial.answer, first) for trial in trials]
         point, spread = _combined(answers, weights)
@@ -437,12 +482,18 @@ class AutoForecaster(GapForecaster):
         steps = self.horizon
         schema = self.schema
         yield _Candidate("zero", PretrainedForecaster(steps, schema=schema), banded=True)
+        if not schema.columns and _grows_by_shares(panel):
+            in_logs = PretrainedForecaster(steps, schema=schema)
+            yield _Candidate("zero_log", in_logs, banded=True, in_logs=True)
         yield _Candidate("naive", Naive(steps), by_row=True)
         if season_length(panel.freq) > 1:
             yield _Candidate("seasonal_naive", SeasonalNaive(steps), by_row=True)
         yield _Candidate("drift", Drift(steps), by_row=True)
         least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
         yield _Candidate("least_squares", least_squares, least=0)
+        if schema.columns:
+            trees = SklearnForecaster(steps, "gbm", schema=schema, random_state=self.random_state)
+            yield _Candidate("gbm", trees, least=0)
         for forecaster in _classical(steps, season_length(panel.freq)):
             yield _Candidate(
                 forecaster.name, forecaster, by_row=True, banded=True, least=_CLASSICAL_ROWS
@@ -505,10 +556,10 @@ def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
     form, and are taken where it is installed.
     """
     theta_settings: dict[str, Any] = {}
-    smoothing_settings: dict[str, Any] = {}
+    smoothing_settings: dict[str, Any] = {"context": _SMOOTHED_ROWS}
     if season > _LONGEST_SMOOTHED_SEASON:
         # Each value of a season is a state: an estimation takes seconds and follows the noise.
-        smoothing_settings["season_length"] = 1
+        smoothing_settings = {"season_length": 1}
         theta_settings["context"] = max(_THETA_ROWS, _THETA_SEASONS * season)
     if _THETA_SEASONS * season > _MOST_THETA_ROWS:
         theta_settings = {"season_length": 1}
@@ -517,6 +568,14 @@ def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
         return theta, StatsmodelsForecaster(horizon, "ets", **smoothing_settings)
     theta = StatsforecastForecaster(horizon, "dynamic_theta", **theta_settings)
     return theta, StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
+
+
+def _grows_by_shares(panel: Panel) -> bool:
+    """Whether the series may grow by percentages: months, quarters or years of positive values."""
+    if parse_freq(panel.freq).unit != "month":
+        return False
+    missing_or_positive = ~(panel.values[:, 0] <= 0)
+    return bool(missing_or_positive.mean() > _POSITIVE_SHARE)
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -688,6 +747,9 @@ def _answer(
         # Rows before the first value stay NaN: they stand for a shorter history.
         begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
         x = np.where(begun, _filled(x), np.nan)
+    if candidate.in_logs:
+        positive = ~(x <= 0).any(axis=1, keepdims=True)
+        x = np.log(np.where(positive & (x > 0), x, np.nan))
     least = candidate.least or forecaster.max_context // 2
     able = known_rows(x) >= max(forecaster.min_context, least)
     point = np.full((len(x), forecaster.horizon, 1), np.nan)
@@ -705,6 +767,10 @@ def _answer(
     point[able] = member_point
     if member_quantiles:
         bounds[able] = member_bounds
+    if candidate.in_logs:
+        # A forecast far beyond the past may be too large for a number.
+        largest = np.log(np.finfo(np.float64).max) - 1
+        return np.exp(np.minimum(point, largest)), np.exp(np.minimum(bounds, largest))
     return point, bounds
 
 
@@ -780,26 +846,39 @@ def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
     return combined_point, np.where(shares > 0, mean_spread, first_spread)
 
 
-def _weights(errors: np.ndarray, evidence: float) -> np.ndarray:
-    """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; the first candidate is
-    preferred where there is little evidence.
+def _weights(
+    errors: np.ndarray, evidence: float, preferred: np.ndarray | None = None
+) -> np.ndarray:
+    """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; preferred candidates
+    share the weight where there is little evidence.
 
     An error is NaN where a forecast or the truth is missing. The first candidate forecasts every
-    window and stands in where another has no forecast. ``evidence`` is the number of independent
-    windows that would tell as much.
+    window and stands in where another has no forecast.
+
+    Args:
+        errors: The errors.
+        evidence: Number of independent windows that would tell as much.
+        preferred: Which candidates are preferred, ``[M]`` of bool; by default the first one.
     """
-    prior = np.eye(len(errors))[0]
+    first_alone = np.eye(len(errors))[0]
     if not errors.shape[1]:
-        return prior
+        return first_alone
     means = _means(errors)
     near = means <= _ERROR_TOLERANCE * means.min()
+    prior = first_alone
+    if preferred is not None:
+        # The more windows there are, the more a lead means.
+        power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
+        ratios = means / max(means[preferred].min(), np.finfo(np.float64).tiny)
+        prior = np.where(preferred, np.maximum(ratios, 1.0) ** -power, 0.0)
+        prior /= prior.sum()
     errors = np.where(np.isnan(errors), errors[0], errors)
     best = np.zeros(len(errors))
     best[near] = _best_weights(errors[near])
-    window_errors = np.nanmean(np.abs(errors), axis=2)
-    behind = window_errors[0] - window_errors[means.argmin()]
-    # Two standard errors: the first candidate is clearly worse, so it is no longer preferred.
-    if evidence >= 2 and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
+    prior_errors = np.tensordot(prior, errors, axes=1)
+    behind = np.nanmean(np.abs(prior_errors) - np.abs(errors[means.argmin()]), axis=1)
+    # Two standard errors: the preferred ones are clearly worse, so they are no longer preferred.
+    if evidence >= _LEAST_EVIDENCE and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
         prior = near / near.sum()
     weights = (evidence * best + _PRIOR_WINDOWS * prior) / (evidence + _PRIOR_WINDOWS)
     weights[weights < _LEAST_WEIGHT] = 0.0

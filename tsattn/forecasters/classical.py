@@ -183,6 +183,8 @@ class LocalForecaster(Forecaster):
     season_length: int | None
 
     min_context = 1
+    # Whether it reads the whole history of the longest series by default.
+    reads_all = False
 
     @property
     def name(self) -> str:
@@ -216,6 +218,8 @@ class LocalForecaster(Forecaster):
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
         most_rows = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        if self.reads_all and self.context is None:
+            most_rows = max(most_rows, int(panel.lengths.max()))
         longest = min(most_rows, int(panel.lengths.max()))
         if longest < self._least_rows(1):
             require_length(panel, self._least_rows(1), self.alias_)
