@@ -183,8 +183,11 @@ class LocalForecaster(Forecaster):
     season_length: int | None
 
     min_context = 1
-    # Whether it reads the whole history of the longest series by default.
-    reads_all = False
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads the whole history of the longest series by default."""
+        return False
 
     @property
     def name(self) -> str:
