@@ -30,6 +30,7 @@ PRETRAINING = "tests/pretrained/test_pretraining.py"
 SYNTHETIC = "tests/pretrained/test_synthetic.py"
 CONTRACTS = "tests/forecasters/test_contract.py"
 COMBINED = "tests/forecasters/test_auto.py"
+DEADLINES_TESTS = "tests/forecasters/test_deadlines.py"
 TUNED = "tests/forecasters/test_fine_tuning.py"
 
 FITTED = "tsattn/forecasters/fitted.py"
@@ -42,6 +43,7 @@ LOOP = "tsattn/training/loop.py"
 REGRESSOR_FILE = "tsattn/forecasters/regressor.py"
 EXPORT_FILE = "tsattn/adapters/export.py"
 AUTO = "tsattn/forecasters/auto.py"
+DEADLINES = "tsattn/forecasters/deadlines.py"
 TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
@@ -461,8 +463,8 @@ MUTANTS = [
     ),
     Mutant(
         AUTO,
-        "in_time = candidate.by_row or trial.seconds",
-        "in_time = candidate.by_row and trial.seconds",
+        "in_time = candidate.by_row or trial.fit_seconds",
+        "in_time = candidate.by_row and trial.fit_seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
@@ -481,6 +483,9 @@ MUTANTS = [
     Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
     Mutant(AUTO, "factor**trust", "factor", COMBINED),
+    Mutant(AUTO, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
+    Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
+    Mutant(DEADLINES, "if seconds_per_row * larger > left:", "if larger < 0:", DEADLINES_TESTS),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,

@@ -45,7 +45,6 @@ _COMMAND_NAMES = {
 }
 # Models of a backtest: none of them is trained.
 _DEFAULT_MODELS = ("zero", "naive", "seasonal_naive")
-_MAX_LISTED_MEMBERS = 6  # of a combination, in one line
 # Columns of the records that a benchmark prints.
 _BENCHMARK_COLUMNS = [
     "dataset",
@@ -858,18 +857,9 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
 def _tell_choice(forecaster: Any, quiet: bool) -> None:
     """Print on a terminal what a combination of models is made of."""
     progress = console.progress(quiet)
-    board = getattr(forecaster, "leaderboard_", None) if progress is not None else None
-    if progress is None or board is None:
-        return
-    weights = board["weight"]
-    chosen = weights[weights > 0].sort_values(ascending=False)
-    listed = [f"{name} {weight:.0%}" for name, weight in chosen.items()]
-    ellipsis = " ..." if len(listed) > _MAX_LISTED_MEMBERS else ""
-    members = ", ".join(listed[:_MAX_LISTED_MEMBERS])
-    progress(
-        f"{forecaster.alias_} combines {members}{ellipsis}, judged on"
-        f" {forecaster.n_windows_} windows"
-    )
+    chosen = getattr(forecaster, "chosen_", None)
+    if progress is not None and chosen is not None:
+        progress(f"{forecaster.alias_}: {chosen}")
 
 
 def _new_model(name: str, horizon: int, schema: "Schema", settings: dict[str, Any]) -> Any:

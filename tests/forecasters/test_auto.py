@@ -98,6 +98,27 @@ def test_a_first_candidate_that_is_clearly_behind_loses_its_place():
     assert weights[1:].min() > 0.3
 
 
+def test_with_few_windows_the_preferred_ones_share_the_weight():
+    errors = errors_of(1.0, 1.02, 1.04, 0.98, n=4)
+    preferred = np.array([True, True, True, False])
+    weights = module._weights(errors, 1, preferred)
+    np.testing.assert_allclose(weights[:3], 1 / 3, atol=0.08)
+    assert weights[3] < 0.06
+    far = errors_of(1.0, 1.02, 4.0, 0.98, n=4)
+    assert module._weights(far, 1, preferred)[2] == 0
+    many = module._weights(errors_of(1.0, 1.3, 1.3, 1.3), 60, preferred)
+    assert many[0] > 0.97
+
+
+def test_two_windows_do_not_show_that_the_preferred_ones_are_behind():
+    errors = np.ones((2, 2, H))
+    errors[1] = 0.9
+    np.testing.assert_allclose(
+        module._weights(errors, 2, np.array([True, False]))[0], 0.9, atol=0.05
+    )
+    assert module._weights(np.repeat(errors, 10, axis=1), 20, np.array([True, False]))[0] < 0.1
+
+
 def test_a_candidate_far_behind_has_no_weight():
     weights = module._weights(errors_of(1.0, 1.0, 1.1), 30)
     assert weights[2] == 0
@@ -248,6 +269,105 @@ def test_a_candidate_is_compared_on_the_windows_that_it_answers():
     assert board.loc[["drift", "seasonal_naive"], "weight"].tolist() == [0, 0]
 
 
+def test_boosted_trees_take_part_where_columns_are_named():
+    """The value is a product of two columns, which no other candidate follows."""
+
+    class Some(AutoForecaster):
+        def _candidates(self, panel, until):
+            return (
+                candidate
+                for candidate in super()._candidates(panel, until)
+                if candidate.name in ("zero", "gbm")
+            )
+
+    frame = table(400)
+    rng = np.random.default_rng(0)
+    frame["first"] = rng.choice([-1.0, 1.0], 400)
+    frame["second"] = rng.choice([-1.0, 1.0], 400)
+    frame["y"] = 5 * frame["first"] * frame["second"] + rng.normal(size=400)
+    schema = Schema(future_cols=["first", "second"])
+    auto = Some(H, max_time="5m", schema=schema).fit(frame)
+    assert "gbm" in auto.leaderboard_.index
+    assert auto.leaderboard_.loc["gbm", "error"] < 0.6
+    plain = AutoForecaster(H)
+    names = [c.name for c in plain._candidates(to_panel(frame[["unique_id", "ds", "y"]]), 0.0)]
+    assert "gbm" not in names
+
+
+def grower(n=120, seed=0):
+    """Months that double every ten months, with a season that grows along."""
+    month = np.arange(n)
+    noise = np.random.default_rng(seed).normal(0, 0.02, n)
+    return 100 * np.exp(month / 15 + 0.4 * np.sin(2 * np.pi * month / 12) + noise)
+
+
+class Logs(AutoForecaster):
+    """With the pretrained network, as it is and on a log scale."""
+
+    def _candidates(self, panel, until):
+        names = ("zero", "zero_log")
+        return (c for c in super()._candidates(panel, until) if c.name in names)
+
+
+Logs.__name__ = "AutoForecaster"
+
+
+def test_series_that_grow_by_shares_are_forecast_in_logarithms(tmp_path):
+    frame = long_table([grower(seed=seed) for seed in range(6)], start="1990-01-01", freq="MS")
+    past = frame[frame.groupby("unique_id").cumcount() < 108]
+    future = frame[frame.groupby("unique_id").cumcount() >= 108]
+    auto = Logs(12).fit(past)
+    board = auto.leaderboard_
+    assert board.loc["zero_log", "error"] < board.loc["zero", "error"]
+    assert board.loc["zero_log", "weight"] > 0
+    zero = PretrainedForecaster(12).fit(past)
+
+    def error(forecaster):
+        forecast = forecaster.predict()[forecaster.name].to_numpy()
+        return np.abs(forecast - future["y"].to_numpy()).mean()
+
+    assert error(auto) < 0.7 * error(zero)
+    auto.save(tmp_path / "model")
+    again = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.predict(level=80), auto.predict(level=80))
+
+
+def test_logarithms_are_tried_on_positive_months_quarters_and_years_alone():
+    def names(values, freq="MS"):
+        panel = to_panel(long_table([values], freq=freq))
+        return [c.name for c in AutoForecaster(H)._candidates(panel, 0.0)]
+
+    assert "zero_log" in names(grower())
+    assert "zero_log" in names(grower(), "QS")
+    assert "zero_log" not in names(grower(), "h")
+    assert "zero_log" not in names(grower() - 1e6)
+    x = np.array([[1.0, 2.0, 4.0], [1.0, -2.0, 4.0]])[:, :, None]
+    forecaster = PretrainedForecaster(H).fit([1.0, 2.0, 3.0])
+    candidate = module._Candidate("zero_log", forecaster, banded=True, in_logs=True)
+    point, bounds = module._answer(candidate, x, (0.1, 0.9), None)
+    assert np.isfinite(point[0]).all()
+    assert np.isnan(point[1]).all()
+    assert np.isnan(bounds[1]).all()
+    expected = np.exp(forecaster.predict_windows(np.log(x[:1]))[0])
+    np.testing.assert_allclose(point[:1], expected)
+
+
+def test_one_line_says_what_was_chosen():
+    auto = Quick(H).fit(table(*[120] * 6, kind="year"))
+    members = auto.leaderboard_["weight"].sort_values(ascending=False)
+    assert auto.chosen_.startswith(f"{members.iloc[0]:.0%} {members.index[0]}")
+    assert auto.chosen_.endswith("judged on 48 windows of the past")
+    assert "naive 0%" not in auto.chosen_
+    short = Quick(H).fit(table(6)).chosen_
+    assert short == "100% zero, since no series is long enough for a judgement"
+    partly = Quick(H).fit(table(90, 20)).chosen_
+    left_out = auto.revised(
+        leaderboard=auto.leaderboard_.assign(note=["", "", "", "would take 9 seconds"])
+    )
+    assert left_out.chosen_.endswith(f"; without {auto.leaderboard_.index[3]} would take 9 seconds")
+    assert "without" not in partly
+
+
 def test_series_too_short_for_any_window_get_the_pretrained_forecast():
     frame = table(6, 5)
     auto = Quick(H).fit(frame)
@@ -391,10 +511,87 @@ def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatc
             return np.concatenate([super(Sometimes, self)._points(each[None]) for each in x])
 
     monkeypatch.setattr(module, "Drift", Sometimes)
-    frame = table(*[60] * 40)
+    frame = table(*[60] * 80)
     frame.loc[frame["unique_id"].isin([f"s{n}" for n in range(10, 20)] + ["s0", "s1"]), "y"] = 3.0
     auto = Quick(H, max_time=4).fit(frame)
     assert auto.leaderboard_.loc["drift", "note"].startswith("would take ")
+
+
+def test_windows_of_a_slow_candidate_are_not_forecast_to_measure_its_speed(monkeypatch):
+    """A window of a second, of 12, under a limit of 4 seconds: after two of them it is too slow."""
+    n_windows = []
+
+    class Slowest(Naive):
+        def _points(self, x):
+            n_windows.append(len(x))
+            time.sleep(1.0 * len(x))
+            return super()._points(x)
+
+    monkeypatch.setattr(module, "Drift", Slowest)
+    auto = Quick(H, max_time=4).fit(table(200))
+    assert auto.n_windows_ == 12
+    assert sum(n_windows) <= 3
+    note = auto.leaderboard_.loc["drift", "note"]
+    assert note.startswith("would take ")
+    assert note.endswith(" of max_time=4")
+
+
+def test_no_candidate_begins_without_time(monkeypatch):
+    class Slowest(Naive):
+        def _fit(self, panel, context):
+            time.sleep(2.0)
+            return super()._fit(panel, context)
+
+    monkeypatch.setattr(module, "Naive", Slowest)
+    board = Quick(H, max_time=1.5).fit(table(200)).leaderboard_
+    assert board.loc["drift", "note"] == "was left out: no time is left of max_time=1.5"
+    assert np.isfinite(board.loc["zero", "error"])
+
+
+def test_a_candidate_of_some_windows_is_judged_on_these(monkeypatch):
+    """Half a second a window allows some of 80: the others have no forecast of it."""
+
+    class Slowish(Naive):
+        def _points(self, x):
+            time.sleep(0.1 * len(x))
+            return super()._points(x)
+
+    monkeypatch.setattr(module, "Drift", Slowish)
+    auto = Quick(H, max_time=12).fit(table(*[200] * 10))
+    board = auto.leaderboard_
+    assert auto.n_windows_ == 120
+    assert board.loc["drift", "note"] == ""
+    assert 0 < board.loc["drift", "seconds"] < 8
+    assert board.loc["drift", "error"] == pytest.approx(board.loc["naive", "error"], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("season", "theta", "smoothing"),
+    [(12, (None, None), None), (52, (520, None), 1), (288, (864, None), 1), (1440, (None, 1), 1)],
+)
+def test_classical_models_of_long_seasons_are_bounded(season, theta, smoothing):
+    """A state for each of 288 values of a day takes seconds a window."""
+    first, second = module._classical(H, season)
+    assert (first.context, first.season_length) == theta
+    assert second.season_length == smoothing
+
+
+def test_rows_of_a_table_with_covariates_are_bounded(monkeypatch):
+    """A fit takes a second for 1,000 rows: of 20,000 rows some are read, on both fits."""
+    rows = []
+    fit = PretrainedForecaster._fit
+
+    def slow_fit(self, panel, context):
+        rows.append(len(panel.values))
+        time.sleep(len(panel.values) / 2000)
+        return fit(self, panel, context)
+
+    monkeypatch.setattr(PretrainedForecaster, "_fit", slow_fit)
+    walk = np.cumsum(np.random.default_rng(0).normal(size=20_000))
+    auto = Quick(H, max_time=5).fit(pd.DataFrame({"ds": np.arange(20_000), "y": walk}))
+    assert max(rows) <= 4000
+    assert len(auto.panel_.values) == 20_000
+    assert np.isfinite(auto.predict()["auto"]).all()
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,13 @@ def test_a_history_that_is_too_short_is_one_clear_error():
         StatsforecastForecaster(2, "theta", season_length=12).fit(series_table(series(23)))
     with pytest.raises(ValueError, match="StatsforecastForecaster is not fitted"):
         StatsforecastForecaster(2, context=20).predict_windows(np.zeros((1, 20, 1)))
+
+
+def test_auto_ets_reads_the_whole_history():
+    """The first years have another level of noise: ten seasons of the end would not show it."""
+    y = np.concatenate([series(90, noise=20.0), series(90, seed=1)])
+    found = make("auto_ets").fit(series_table(y)).predict()["auto_ets"]
+    whole = theirs.AutoETS(SEASON).forecast(y=y / (np.abs(y).max() / 1000), h=H)["mean"]
+    np.testing.assert_allclose(found, whole * np.abs(y).max() / 1000, rtol=1e-6)
+    assert make("auto_ets", context=60).fit(series_table(y)).context_ == 60
+    assert make("theta").fit(series_table(y)).context_ == 100

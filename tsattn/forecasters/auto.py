@@ -1,9 +1,10 @@
 """The default forecaster judges candidates on the table's own past and combines the best."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.checks import InputError, Name
+from tsattn.data.calendar import parse_freq
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
 from tsattn.data.frames import Panel, season_length
@@ -20,10 +22,18 @@ from tsattn.data.stored import require
 from tsattn.data.windows import History, Values, is_intermittent, known_rows
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
-from tsattn.forecasters.classical import StatsmodelsForecaster
+from tsattn.forecasters.classical import LocalForecaster
+from tsattn.forecasters.deadlines import (
+    Progress,
+    fit_in_time,
+    load_in_time,
+    work_at_once,
+    work_in_time,
+)
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
+from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
@@ -53,7 +63,15 @@ _ERROR_TOLERANCE = 1.05
 # Share of equal weights in the mix with the weights that fit best: the best ones overfit.
 _EQUAL_SHARE = 0.3
 # Windows that the prior weights count as.
-_PRIOR_WINDOWS = 8
+_PRIOR_WINDOWS = 16
+# Candidates with equal prior weights. On short series the mean of these three is better than the
+# one that is best on few windows.
+_PREFERRED = ("zero", "dynamic_theta", "auto_ets", "theta", "ets")
+# Prior weights fall with this power of the error, and with twice that from so many windows on.
+_PRIOR_POWER = 2.0
+_PRIOR_POWER_WINDOWS = 8
+# Windows without which no candidate is clearly behind: the spread of few differences is uncertain.
+_LEAST_EVIDENCE = 6
 # A smaller weight becomes zero.
 _LEAST_WEIGHT = 0.03
 # Share of the truths that a band should hold: that of level 80.
@@ -63,10 +81,34 @@ _HALF_CORRECTION_WINDOWS = 12
 # Factors of the bands' width, at least and at most.
 _NARROWEST = 0.4
 _WIDEST = 2.5
-# Windows on which the speed of a candidate is measured.
-_TIMED_WINDOWS = 8
+# Name of the candidate that stands in for the others and is therefore never left out.
+_FALLBACK = "zero"
+# Share of the remaining time that one candidate may take.
+_CANDIDATE_SHARE = 0.5
+# Rows and horizons of a series from which on a fit takes its usual time. Regressions on covariates
+# learn nothing from less.
+_LEAST_FIT_ROWS = 256
+_FIT_HORIZONS = 8
+# Share of the remaining time that its first fit may take, and that is kept for the second one.
+_FIT_SHARE = 0.35
+_REFIT_SHARE = 0.25
+# Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
+_RESERVED_SHARE = 0.1
+# Seconds that must be left for a classical model; one estimation may take as long as a second.
+_LEAST_CLASSICAL_SECONDS = 3.0
 # Seconds that a candidate may take under any limit.
 _FREE_SECONDS = 1.0
+# Share of positive values from which on logarithms are tried.
+_POSITIVE_SHARE = 0.5
+# Rows of a season, at most, that exponential smoothing estimates.
+_LONGEST_SMOOTHED_SEASON = 24
+# Rows that exponential smoothing reads at most.
+_SMOOTHED_ROWS = 500
+# Rows and seasons that the theta method reads of a series with a longer season.
+_THETA_ROWS = 520
+_THETA_SEASONS = 3
+# Rows that it reads at most; a season that is longer than a third of them is left out.
+_MOST_THETA_ROWS = 1000
 # Rows that a series needs for a classical model.
 _CLASSICAL_ROWS = 12
 # Training windows from which on a network is trained.
@@ -79,7 +121,7 @@ _TRAINING_SHARE = 0.4
 _MIN_NETWORK_CONTEXT = 96
 _MAX_NETWORK_CONTEXT = 512
 # Number of candidates, for the progress line.
-_N_CANDIDATES = 8
+_N_CANDIDATES = 10
 # Weight of the equation that the weights sum to 1, in units of the largest error.
 _SUM_WEIGHT = 1e3
 # Steps of the search for weights.
@@ -94,6 +136,7 @@ _MEMBER_CLASSES = (
     "AttentionForecaster",
     "StatsmodelsForecaster",
     "StatsforecastForecaster",
+    "SklearnForecaster",
 )
 # Columns of the leaderboard.
 _COLUMNS = ("error", "weight", "seconds", "note")
@@ -112,6 +155,8 @@ class _Candidate(NamedTuple):
     banded: bool = False
     # Rows that a series needs; 0 stands for half of the rows that the forecaster reads.
     least: int = 1
+    # Whether it forecasts the logarithms of the values, of positive windows alone.
+    in_logs: bool = False
 
 
 # Points [B, F, 1], NaN where there is none, and quantiles [B, F, 1, Q], NaN for a forecaster that
@@ -127,6 +172,25 @@ class _Trial(NamedTuple):
     candidate: _Candidate
     answer: _Answer
     seconds: float
+    # Seconds that the last fit took, and what is kept for another fit and one ``predict``.
+    fit_seconds: float = 0.0
+    later_seconds: float = 0.0
+
+
+class _Limit(NamedTuple):
+    """The time at which all must be done."""
+
+    until: float
+    max_time: str | float  # as the user set it
+
+    def words(self, left: float) -> str:
+        """How much time is left, for a note."""
+        amount = "no time is left" if left < 1 else f"{left:.0f} seconds are left"
+        return f"{amount} of max_time={self.max_time!r}"
+
+    def less(self, seconds: float) -> "_Limit":
+        """The limit of others, where so many seconds are needed afterwards."""
+        return self._replace(until=self.until - seconds)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -201,7 +265,13 @@ class AutoFitted(Fitted):
 
 
 def _member_from(
-    saved: Saved, horizon: int, name: str, by_row: bool, banded: bool, least: int
+    saved: Saved,
+    horizon: int,
+    name: str,
+    by_row: bool,
+    banded: bool,
+    least: int,
+    in_logs: bool = False,  # files of earlier versions have none
 ) -> _Candidate:
     """A member from the files of a combination."""
     folder = saved.inner_folder(name)
@@ -209,7 +279,7 @@ def _member_from(
     require(kind in _MEMBER_CLASSES, f"a member of class {kind:.40}")
     forecaster = load_forecaster(folder)
     require(forecaster.horizon == horizon, f"horizon of {name}")
-    return _Candidate(name, forecaster, by_row is True, banded is True, int(least))
+    return _Candidate(name, forecaster, by_row is True, banded is True, int(least), in_logs is True)
 
 
 class AutoForecaster(GapForecaster):
@@ -217,22 +287,24 @@ class AutoForecaster(GapForecaster):
     good ones combined.
 
     Candidates are the pretrained network, a map solved by least squares, the theta method and
-    exponential smoothing, the seasonal naive, drift and naive rules, and an attention network where
-    rows and time suffice. ``fit`` lets each learn from the rows before some windows at the end of
-    every series, a horizon apart, and forecast these; absolute errors count in units of each
-    series' seasonal differences.
+    exponential smoothing, the seasonal naive, drift and naive rules, boosted trees where columns
+    are named, the pretrained network on a log scale (``zero_log``) for positive months, quarters
+    and years, and an attention network where rows and time suffice. ``fit`` lets each learn from
+    the rows before some windows at the end of every series, a horizon apart, and forecast these;
+    absolute errors count in units of each series' seasonal differences.
 
     The point is a weighted mean of the candidates whose error is within a twentieth of the
     smallest. The weights are those with the smallest error on the windows, drawn towards equal
-    ones, and, the fewer windows there are, towards the pretrained network alone, unless it is
-    clearly behind. Bands are the members' own around the point, made wider or narrower until those
-    of level 80 hold 80% of the windows' truths, as far as there are windows enough to tell. The
-    pretrained network stands in where a series is too short for a member. Counts (whole numbers,
-    none negative) have no forecast below zero.
+    ones, and, the fewer windows there are, towards the mean of the pretrained network, the theta
+    method and exponential smoothing, each the less the larger its error is. Bands are the members'
+    own around the point, made wider or narrower until those of level 80 hold 80% of the windows'
+    truths, as far as there are windows enough to tell. The pretrained network stands in where a
+    series is too short for a member. Counts (whole numbers, none negative) have no forecast below
+    zero.
 
-    A candidate that would take more than half of what is left of ``max_time``, for the windows and
-    one forecast of the table together, is left out: under a tight limit the forecast depends on the
-    machine.
+    Each candidate may take a part of what is left of ``max_time``: it learns from as many of the
+    last rows, and is judged on as many of the windows, as that allows. One that would take more
+    than half of it is left out. Under a tight limit the forecast depends on the machine.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
@@ -251,6 +323,8 @@ class AutoForecaster(GapForecaster):
             ``seconds``, and ``note``, which tells why it takes no part.
         n_windows_: Windows that were judged, of all series together.
         band_factor_: What the width of the members' bands is multiplied by.
+        chosen_: One line that says which models forecast, with which weights, and which took no
+            part.
 
     Raises:
         ValueError: If ``horizon`` or ``max_time`` is out of its range.
@@ -296,6 +370,23 @@ class AutoForecaster(GapForecaster):
         self.point = point
         self.schema = schema
         self.random_state = random_state
+
+    @property
+    def chosen_(self) -> str:
+        """One line that says which models forecast with which weight, on how many windows they were
+        judged, and which took no part and why.
+        """
+        board = self.leaderboard_
+        members = board[board["weight"] > 0].sort_values("weight", ascending=False)
+        shares = [f"{weight:.0%} {name}" for name, weight in members["weight"].items()]
+        line = f"{' + '.join(shares)}, judged on {self.n_windows_} windows of the past"
+        if not self.n_windows_:
+            line = f"{' + '.join(shares)}, since no series is long enough for a judgement"
+        absent = board.loc[board["note"] != "", "note"]
+        reasons = [f"{name} {note}" for name, note in absent.items()]
+        if reasons:
+            line = f"{line}; without {', '.join(reasons)}"
+        return line
 
     @property
     def max_context(self) -> int:
@@ -344,7 +435,8 @@ class AutoForecaster(GapForecaster):
 
     def _judge(self, panel: Panel, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
-        until = time.monotonic() + (seconds_from(self.max_time) or 0.0)
+        seconds = (1 - _RESERVED_SHARE) * (seconds_from(self.max_time) or 0.0)
+        until = time.monotonic() + seconds
         ends, stops = _judged(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
         owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
@@ -359,7 +451,8 @@ class AutoForecaster(GapForecaster):
         # Windows of different series end at the same time. Together they are less evidence than as
         # many windows of one series.
         evidence = scored.sum() / np.sqrt(max(n_series, 1))
-        weights = _weights(errors, evidence, squared)
+        preferred = np.array([trial.candidate.name in _PREFERRED for trial in trials])
+        weights = _weights(errors, evidence, preferred, squared=squared)
         first = trials[0].answer
         answers = [_completed(trial.answer, first) for trial in trials]
         point, spread = _combined(answers, weights)
@@ -393,13 +486,14 @@ class AutoForecaster(GapForecaster):
         past = panel.until(stops)
         trials: list[_Trial] = []
         notes: dict[str, str] = {}
+        limit = _Limit(until, self.max_time)
         for number, candidate in enumerate(self._candidates(panel, until)):
             if line is not None:
                 line.show(number, f"judging {candidate.name}")
-            limit = until if trials and len(ends) else None
             trial = _try(candidate, past, panel, ends, limit)
             if not isinstance(trial, str):
                 trials.append(trial)
+                limit = limit.less(trial.later_seconds)
             elif not trials:
                 # No candidate could stand in for the pretrained network.
                 raise ValueError(trial)
@@ -415,13 +509,19 @@ class AutoForecaster(GapForecaster):
         schema = self.schema
         pretrained = PretrainedForecaster(steps, point=str(self.point), schema=schema)
         yield _Candidate("zero", pretrained, banded=True)
+        if not schema.columns and _grows_by_shares(panel):
+            in_logs = PretrainedForecaster(steps, schema=schema)
+            yield _Candidate("zero_log", in_logs, banded=True, in_logs=True)
         yield _Candidate("naive", Naive(steps), by_row=True)
         if season_length(panel.freq) > 1:
             yield _Candidate("seasonal_naive", SeasonalNaive(steps), by_row=True)
         yield _Candidate("drift", Drift(steps), by_row=True)
         least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
         yield _Candidate("least_squares", least_squares, least=0)
-        for forecaster in _classical(steps):
+        if schema.columns:
+            trees = SklearnForecaster(steps, "gbm", schema=schema, random_state=self.random_state)
+            yield _Candidate("gbm", trees, least=0)
+        for forecaster in _classical(steps, season_length(panel.freq)):
             yield _Candidate(
                 forecaster.name, forecaster, by_row=True, banded=True, least=_CLASSICAL_ROWS
             )
@@ -480,15 +580,26 @@ class AutoForecaster(GapForecaster):
         return values._replace(step=step).nearest(point), values.nearest(bounds)
 
 
-def _classical(horizon: int) -> tuple[Forecaster, ...]:
-    """The theta method and exponential smoothing; statsforecast's are compiled and choose their
-    form, and are taken where it is installed.
-    """
-    if find_spec("statsforecast") is None:
-        return StatsmodelsForecaster(horizon, "theta"), StatsmodelsForecaster(horizon, "ets")
-    theta = StatsforecastForecaster(horizon, "dynamic_theta")
-    smoothing = StatsforecastForecaster(horizon, "auto_ets")
-    return theta, smoothing
+def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
+    """The theta method and exponential smoothing, whose form is chosen."""
+    theta_settings: dict[str, Any] = {}
+    smoothing_settings: dict[str, Any] = {"context": _SMOOTHED_ROWS}
+    if season > _LONGEST_SMOOTHED_SEASON:
+        # Each value of a season is a state: an estimation takes seconds and follows the noise.
+        smoothing_settings = {"season_length": 1}
+        theta_settings["context"] = max(_THETA_ROWS, _THETA_SEASONS * season)
+    if _THETA_SEASONS * season > _MOST_THETA_ROWS:
+        theta_settings = {"season_length": 1}
+    theta = StatsforecastForecaster(horizon, "dynamic_theta", **theta_settings)
+    return theta, StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
+
+
+def _grows_by_shares(panel: Panel) -> bool:
+    """Whether the series may grow by percentages: months, quarters or years of positive values."""
+    if parse_freq(panel.freq).unit != "month":
+        return False
+    missing_or_positive = ~(panel.values[:, 0] <= 0)
+    return bool(missing_or_positive.mean() > _POSITIVE_SHARE)
 
 
 def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -550,46 +661,78 @@ def _scale(panel: Panel) -> np.ndarray:
 
 
 def _try(
-    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, until: float | None
+    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, limit: _Limit | None
 ) -> _Trial | str:
     """Fit a candidate on ``past`` and forecast the windows of ``panel`` before ``ends``; the reason
     where it is left out.
-
-    ``until`` is the time at which all must be done; ``None`` sets no limit.
     """
     started = time.monotonic()
+    left = math.inf if limit is None else limit.until - started
+    is_fallback = candidate.name == _FALLBACK
+    if limit is not None and not is_fallback and not _can_begin(candidate, left):
+        return f"was left out: {limit.words(limit.until - time.monotonic())}"
     try:
-        _fit(candidate, past)
+        fit_seconds = _fit_until(candidate, past, left * _FIT_SHARE)
     except ValueError as error:
         return str(error)
+    left -= time.monotonic() - started
+    answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
+    predict_seconds = progress.seconds_per_item * panel.n_series
+    if limit is not None and not is_fallback:
+        is_slow = predict_seconds > max(left * _CANDIDATE_SHARE, _FREE_SECONDS)
+        if is_slow or not progress.enough:
+            return f"would take {math.ceil(progress.needed_seconds)} seconds; {limit.words(left)}"
+    if candidate.by_row:
+        fit_seconds = 0.0
+    # Other candidates are worth more than a second fit on some more rows.
+    later_seconds = predict_seconds + min(fit_seconds, left * _REFIT_SHARE)
+    return _Trial(candidate, answer, time.monotonic() - started, fit_seconds, later_seconds)
+
+
+def _can_begin(candidate: _Candidate, left: float) -> bool:
+    """Whether so many seconds are enough to begin with a candidate, whose package is loaded."""
+    package = getattr(candidate.forecaster, "package", None)
+    if package is None:
+        return left > 0
+    return left > _LEAST_CLASSICAL_SECONDS and load_in_time(package, left * _CANDIDATE_SHARE)
+
+
+def _answer_in_time(
+    candidate: _Candidate, panel: Panel, ends: np.ndarray, seconds: float
+) -> tuple[_Answer, Progress]:
+    """The forecasts of a fitted candidate for the windows before ``ends``; where the seconds are
+    too few, for some of them that are spread evenly, and NaN for the others.
+    """
     forecaster = candidate.forecaster
     x = np.empty((0, 1, 1))
     if len(ends):
         x = History(panel).reaching(ends, forecaster.max_context)
     history = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
-    if candidate.by_row and until is not None:
-        n_forecasts = len(ends) + panel.n_series  # the judged windows, and one ``predict``
-        seconds = _seconds_per_window(candidate, x) * n_forecasts
-        left = until - time.monotonic()
-        if seconds > max(left / 2, _FREE_SECONDS):
-            return f"would take {seconds:.0f} of the {max(left, 0):.0f} seconds that are left"
-    covariates = None
-    if history is not None:
-        covariates = history.windows(ends, x.shape[1], forecaster.horizon)
-    answer = _answer(candidate, x, _BAND_QUANTILES, covariates)
-    return _Trial(candidate, answer, time.monotonic() - started)
+    point = np.full((len(ends), forecaster.horizon, 1), np.nan)
+    bounds = np.full((*point.shape, len(_BAND_QUANTILES)), np.nan)
+
+    def forecast(places: np.ndarray) -> None:
+        covariates = None
+        if history is not None:
+            covariates = history.windows(ends[places], x.shape[1], forecaster.horizon)
+        point[places], bounds[places] = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
+
+    if candidate.by_row and not math.isinf(seconds):
+        progress = work_in_time(forecast, len(ends), seconds, n_later=panel.n_series)
+    else:
+        progress = work_at_once(forecast, len(ends), seconds)
+    return (point, bounds), progress
 
 
-def _seconds_per_window(candidate: _Candidate, x: np.ndarray) -> float:
-    """Seconds that a candidate takes for one of the windows ``x [B, T, 1]``, from a few of them."""
-    n_timed = min(len(x), _TIMED_WINDOWS)
-    places = np.linspace(0, len(x) - 1, n_timed).astype(np.int64)
-    sample = x[places]
-    # The first call may compile, which says nothing about the speed of the others.
-    _answer(candidate, sample[:1], _BAND_QUANTILES, None)
-    started = time.monotonic()
-    _answer(candidate, sample, _BAND_QUANTILES, None)
-    return (time.monotonic() - started) / n_timed
+def _fit_until(candidate: _Candidate, panel: Panel, seconds: float) -> float:
+    """Fit a candidate on a panel, or on the last rows of it that can be fitted in time; the seconds
+    that the last fit took.
+    """
+    # A trained network has a time limit of its own; the others of these learn from one series.
+    if candidate.by_row or candidate.name == "mlr":
+        seconds = math.inf
+    least = max(_LEAST_FIT_ROWS, _FIT_HORIZONS * candidate.forecaster.horizon)
+    return fit_in_time(partial(_fit, candidate), panel, seconds, series_rows=least)
 
 
 def _fit(candidate: _Candidate, panel: Panel) -> None:
@@ -610,9 +753,10 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     """
     candidate = trial.candidate
     forecaster = candidate.forecaster
-    in_time = candidate.by_row or trial.seconds < until - time.monotonic()
+    left = until - time.monotonic()
+    in_time = candidate.by_row or trial.fit_seconds < left * _CANDIDATE_SHARE
     if candidate.name != "mlr" and in_time:
-        _fit(candidate, panel)
+        _fit_until(candidate, panel, left * _CANDIDATE_SHARE)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)
@@ -635,6 +779,9 @@ def _answer(
         # Rows before the first value stay NaN: they stand for a shorter history.
         begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
         x = np.where(begun, _filled(x), np.nan)
+    if candidate.in_logs:
+        positive = ~(x <= 0).any(axis=1, keepdims=True)
+        x = np.log(np.where(positive & (x > 0), x, np.nan))
     least = candidate.least or forecaster.max_context // 2
     able = known_rows(x) >= max(forecaster.min_context, least)
     point = np.full((len(x), forecaster.horizon, 1), np.nan)
@@ -652,6 +799,10 @@ def _answer(
     point[able] = member_point
     if member_quantiles:
         bounds[able] = member_bounds
+    if candidate.in_logs:
+        # A forecast far beyond the past may be too large for a number.
+        largest = np.log(np.finfo(np.float64).max) - 1
+        return np.exp(np.minimum(point, largest)), np.exp(np.minimum(bounds, largest))
     return point, bounds
 
 
@@ -727,26 +878,45 @@ def _combined(answers: Sequence[_Answer], weights: np.ndarray) -> _Answer:
     return combined_point, np.where(shares > 0, mean_spread, first_spread)
 
 
-def _weights(errors: np.ndarray, evidence: float, squared: bool = False) -> np.ndarray:
-    """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; the first candidate is
-    preferred where there is little evidence.
+def _weights(
+    errors: np.ndarray,
+    evidence: float,
+    preferred: np.ndarray | None = None,
+    *,
+    squared: bool = False,
+) -> np.ndarray:
+    """Weights of the candidates, ``[M]``, from scaled errors ``[M, W, F]``; preferred candidates
+    share the weight where there is little evidence.
 
     An error is NaN where a forecast or the truth is missing. The first candidate forecasts every
-    window and stands in where another has no forecast. ``evidence`` is the number of independent
-    windows that would tell as much. ``squared`` errors count where means are forecast.
+    window and stands in where another has no forecast.
+
+    Args:
+        errors: The errors.
+        evidence: Number of independent windows that would tell as much.
+        preferred: Which candidates are preferred, ``[M]`` of bool; by default the first one.
+        squared: Whether squared errors count, as they do for means.
     """
-    prior = np.eye(len(errors))[0]
+    first_alone = np.eye(len(errors))[0]
     if not errors.shape[1]:
-        return prior
+        return first_alone
     means = _means(errors, squared)
     near = means <= _ERROR_TOLERANCE * means.min()
+    prior = first_alone
+    if preferred is not None:
+        # The more windows there are, the more a lead means.
+        power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
+        ratios = means / max(means[preferred].min(), np.finfo(np.float64).tiny)
+        prior = np.where(preferred, np.maximum(ratios, 1.0) ** -power, 0.0)
+        prior /= prior.sum()
     errors = np.where(np.isnan(errors), errors[0], errors)
     best = np.zeros(len(errors))
     best[near] = _best_weights(errors[near], squared)
-    window_errors = np.nanmean(_losses(errors, squared), axis=2)
-    behind = window_errors[0] - window_errors[means.argmin()]
-    # Two standard errors: the first candidate is clearly worse, so it is no longer preferred.
-    if evidence >= 2 and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
+    prior_errors = np.tensordot(prior, errors, axes=1)
+    leader_losses = _losses(errors[means.argmin()], squared)
+    behind = np.nanmean(_losses(prior_errors, squared) - leader_losses, axis=1)
+    # Two standard errors: the preferred ones are clearly worse, so they are no longer preferred.
+    if evidence >= _LEAST_EVIDENCE and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
         prior = near / near.sum()
     weights = (evidence * best + _PRIOR_WINDOWS * prior) / (evidence + _PRIOR_WINDOWS)
     weights[weights < _LEAST_WEIGHT] = 0.0

@@ -185,6 +185,11 @@ class LocalForecaster(Forecaster):
     min_context = 1
 
     @property
+    def reads_all(self) -> bool:
+        """Whether it reads the whole history of the longest series by default."""
+        return False
+
+    @property
     def name(self) -> str:
         """The model."""
         return self.model
@@ -216,6 +221,8 @@ class LocalForecaster(Forecaster):
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
         most_rows = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        if self.reads_all and self.context is None:
+            most_rows = max(most_rows, int(panel.lengths.max()))
         longest = min(most_rows, int(panel.lengths.max()))
         if longest < self._least_rows(1):
             require_length(panel, self._least_rows(1), self.alias_)
@@ -366,6 +373,9 @@ class StatsmodelsForecaster(LocalForecaster):
         ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the
             model, or for a ``season_length`` that was given.
     """
+
+    # The module that an estimation imports.
+    package = "statsmodels.tsa.api"
 
     def __init__(
         self,

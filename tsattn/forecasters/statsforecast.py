@@ -175,7 +175,8 @@ class StatsforecastForecaster(LocalForecaster):
         season_length: Rows in a season, 1 for none; the models for intermittent demand know none.
             ``None`` takes the frequency's. A window that does not show two seasons is forecast
             without.
-        context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows.
+        context: Most rows of history, at least 10. ``None`` takes ten seasons, at least 100 rows;
+            ``"auto_ets"`` takes all that the longest series has in ``fit``.
         alias: Name of the column; default ``model``.
         schema: How tables are read.
 
@@ -189,6 +190,9 @@ class StatsforecastForecaster(LocalForecaster):
             demand.
         ImportError: If statsforecast is not installed.
     """
+
+    # The module that an estimation imports.
+    package = "statsforecast.models"
 
     def __init__(
         self,
@@ -212,6 +216,11 @@ class StatsforecastForecaster(LocalForecaster):
             None if season_length is None else check_whole("season_length", season_length)
         )
         self.context = None if context is None else check_whole("context", context, 10)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads the whole history by default: ``"auto_ets"`` does."""
+        return self.model == "auto_ets"
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

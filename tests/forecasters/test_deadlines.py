@@ -1,0 +1,143 @@
+"""Work under a time limit, measured by a clock that only the work moves."""
+
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tables import long_table
+
+from tsattn.data.frames import to_panel
+from tsattn.forecasters import deadlines
+from tsattn.forecasters.deadlines import (
+    fit_in_time,
+    load_in_time,
+    recent_rows,
+    spread_order,
+    work_at_once,
+    work_in_time,
+)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock, the seconds of which are an attribute."""
+    clock = SimpleNamespace(seconds=0.0, monotonic=lambda: clock.seconds)
+    monkeypatch.setattr(deadlines, "time", clock)
+    return clock
+
+
+def panel_of(*lengths):
+    return to_panel(long_table([np.arange(n, dtype=float) for n in lengths], freq="D"))
+
+
+def fits(clock, seconds_of):
+    """A fit that takes some seconds, and the rows of its calls."""
+    rows = []
+
+    def fit(panel):
+        rows.append(len(panel.values))
+        clock.seconds += seconds_of(len(panel.values))
+
+    return fit, rows
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5])
+@pytest.mark.parametrize("seconds", [3.0, 10.0, 60.0])
+def test_fits_end_in_time_and_on_as_many_rows_as_time_allows(clock, power, seconds):
+    fit, rows = fits(clock, lambda n: (n / 1000) ** power)
+    fit_in_time(fit, panel_of(20_000), seconds, series_rows=256)
+    # A cost that grows faster than rows is underestimated by its growth over one step.
+    assert clock.seconds <= seconds * 4 ** (power - 1) + 1e-9
+    assert rows == sorted(rows)
+    if power == 1:
+        assert rows[-1] == {3.0: 1000, 10.0: 4000, 60.0: 20_000}[seconds]
+
+
+def test_a_table_that_is_fitted_quickly_is_fitted_whole(clock):
+    fit, rows = fits(clock, lambda n: n / 1e6)
+    fit_in_time(fit, panel_of(20_000), 5.0, series_rows=256)
+    assert rows == [1000, 20_000]
+    fit_in_time(fit, panel_of(1900), 5.0, series_rows=256)
+    fit_in_time(fit, panel_of(20_000), np.inf, series_rows=256)
+    assert rows[2:] == [1900, 20_000]
+
+
+def test_the_time_of_loading_a_package_is_no_time_of_a_fit(clock):
+    fit, rows = fits(clock, lambda n: 6.0 if not rows[1:] else n / 10_000)
+    fit_in_time(fit, panel_of(20_000), 15.0, series_rows=256)
+    assert rows == [1000, 1000, 20_000]
+
+
+def test_a_part_of_a_table_is_the_end_of_series_from_all_over_it():
+    part = recent_rows(panel_of(*[500] * 40), 1000, 256)
+    assert part.n_series == 3
+    assert part.lengths.tolist() == [333] * 3
+    assert (part.values.reshape(3, 333)[:, -1] == 499).all()
+    names = panel_of(*[500] * 40).ids
+    assert [part.ids[0], part.ids[-1]] == [names[0], names[-1]]
+    assert recent_rows(panel_of(500, 900), 1000, 256).lengths.tolist() == [500, 500]
+
+
+def test_every_beginning_of_the_order_is_spread_evenly():
+    order = spread_order(100)
+    assert sorted(order) == list(range(100))
+    assert order[0] == 99
+    for n in (8, 20, 50):
+        gaps = np.diff(np.sort(order[:n]), prepend=-1, append=100)
+        assert gaps.max() <= 3 * 100 / n
+
+
+def items(clock, seconds, first=0.0):
+    """Work that takes some seconds an item, and more on the first call; and its calls."""
+    calls = []
+
+    def work(places):
+        clock.seconds += seconds * len(places) + (first if not calls else 0.0)
+        calls.append(places)
+
+    return work, calls
+
+
+def test_slow_items_are_stopped_after_a_few(clock):
+    work, calls = items(clock, 8.0)
+    progress = work_in_time(work, 200, 20.0, n_later=1)
+    assert clock.seconds <= 20
+    assert sum(map(len, calls)) <= 2
+    assert not progress.enough
+    assert progress.needed_seconds > 1000
+
+
+def test_as_many_items_as_time_allows_are_done(clock):
+    work, calls = items(clock, 0.1, first=3.0)
+    progress = work_in_time(work, 200, 10.0, n_later=20)
+    assert 45 <= progress.done.sum() <= 50
+    assert clock.seconds <= 8
+    assert progress.enough
+    assert progress.seconds_per_item == pytest.approx(0.1)
+    np.testing.assert_array_equal(np.sort(np.concatenate(calls)), np.flatnonzero(progress.done))
+    work, calls = items(clock, 0.001)
+    assert work_in_time(work, 200, 10.0, n_later=20).done.all()
+    assert len(calls) < 12
+
+
+def test_items_that_are_done_together_are_fewer_where_time_is_short(clock):
+    work, calls = items(clock, 0.1)
+    progress = work_at_once(work, 200, 5.0)
+    assert clock.seconds <= 5
+    assert progress.done.sum() == 40
+    work, calls = items(clock, 0.1)
+    assert work_at_once(work, 200, 60.0).done.all()
+    assert [len(places) for places in calls] == [8, 200]
+
+
+def test_a_module_that_loads_slowly_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loads_slowly.py").write_text("import time\ntime.sleep(1.0)\n")
+    started = time.monotonic()
+    assert not load_in_time("loads_slowly", 0.1)
+    assert time.monotonic() - started < 0.9
+    assert load_in_time("loads_slowly", 30.0)
+    assert load_in_time("no_such_module_at_all", 30.0)  # the import there raises the error
+    assert "loads_slowly" in sys.modules

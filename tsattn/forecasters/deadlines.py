@@ -1,0 +1,241 @@
+"""Work that ends in time: fits on as many rows, and forecasts of as many windows, as seconds
+allow.
+"""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from importlib import import_module
+from typing import NamedTuple
+
+import numpy as np
+
+from tsattn.data.frames import Panel
+
+# Rows of the first of the fits that are timed. A table with fewer than twice as many is fitted at
+# once.
+_FIRST_ROWS = 1000
+# Factor between the rows of two timed fits.
+_ROW_GROWTH = 4
+# Factor of the time that a larger fit is expected to take, beside its rows.
+_FIT_MARGIN = 1.2
+# Seconds from which the first fit is timed once more, since it may have loaded packages.
+_SLOW_FIRST_SECONDS = 0.3
+# Seconds of work between two looks at the clock, about.
+_CHUNK_SECONDS = 0.25
+# Windows that must be forecast, at least, where there are so many.
+_LEAST_WINDOWS = 8
+
+
+class Progress(NamedTuple):
+    """How far some work came.
+
+    Attributes:
+        done: Items that were worked on, ``[n]`` of bool.
+        seconds_per_item: Time of one item.
+        needed_seconds: Time that the whole work would take from its start.
+    """
+
+    done: np.ndarray
+    seconds_per_item: float
+    needed_seconds: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether a judgement can rest on the items that were worked on."""
+        return int(self.done.sum()) >= min(len(self.done), _LEAST_WINDOWS)
+
+
+def fit_in_time(
+    fit: Callable[[Panel], None], panel: Panel, seconds: float, *, series_rows: int
+) -> float:
+    """Fit on a panel, or on the last rows of it that can be fitted in time.
+
+    Fits on growing parts of the table are timed until the next one would take too long. The last
+    of them counts.
+
+    Args:
+        fit: Fits on a panel; the last call decides.
+        panel: The table.
+        seconds: Time that all fits may take.
+        series_rows: Rows of a series from which on a fit takes its usual time.
+
+    Returns:
+        The seconds that the last fit took.
+
+    Raises:
+        ValueError: As ``fit`` raises it for the whole table.
+    """
+    started = time.monotonic()
+    series_rows = min(series_rows, max(int(np.median(panel.lengths)), 1))
+    n_rows = max(_FIRST_ROWS, series_rows)
+    if math.isinf(seconds):
+        n_rows = len(panel.values)
+    timed_again = False
+    while 2 * n_rows <= len(panel.values):
+        begun = time.monotonic()
+        try:
+            fit(recent_rows(panel, n_rows, series_rows))
+        except ValueError:
+            # The part is too short for the model.
+            n_rows *= _ROW_GROWTH
+            continue
+        now = time.monotonic()
+        seconds_per_row = (now - begun) * _FIT_MARGIN / n_rows
+        left = seconds - (now - started)
+        if seconds_per_row * len(panel.values) <= left / 2:
+            break
+        larger = min(n_rows * _ROW_GROWTH, len(panel.values))
+        if seconds_per_row * larger > left:
+            may_have_loaded = now - begun > _SLOW_FIRST_SECONDS and not timed_again
+            if may_have_loaded and now - begun < left:
+                timed_again = True
+                # Loading a package takes its time once.
+                started = now
+                continue
+            return now - begun
+        n_rows = larger
+    begun = time.monotonic()
+    fit(panel)
+    return time.monotonic() - begun
+
+
+def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
+    """The last rows of a panel's series, about so many together; of many series some, spread
+    evenly over the ids.
+
+    Args:
+        panel: The series.
+        n_rows: Rows of all series.
+        series_rows: Rows of a series at least, where it has so many.
+    """
+    n_chosen = int(np.clip(n_rows // series_rows, 1, panel.n_series))
+    chosen = np.unique(np.linspace(0, panel.n_series - 1, n_chosen).astype(np.int64))
+    if len(chosen) < panel.n_series:
+        panel = _of_series(panel, chosen)
+    return panel.last(max(n_rows // panel.n_series, 1))
+
+
+def _of_series(panel: Panel, chosen: np.ndarray) -> Panel:
+    """A panel of some of the series, by their places in ascending order."""
+    lengths = panel.lengths[chosen]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = np.arange(starts[-1]) + np.repeat(panel.starts[chosen] - starts[:-1], lengths)
+    covariates = panel.covariates
+    if covariates is not None:
+        covariates = replace(covariates.take(rows), static=covariates.static[chosen])
+    return replace(
+        panel,
+        values=panel.values[rows],
+        starts=starts,
+        ids=panel.ids[chosen],
+        times=panel.times[rows],
+        covariates=covariates,
+    )
+
+
+def load_in_time(module: str, seconds: float) -> bool:
+    """Import a module, unless that takes longer; then it goes on beside other work.
+
+    Args:
+        module: Its dotted name.
+        seconds: Time to wait for it.
+    """
+    if module in sys.modules or math.isinf(seconds):
+        return True
+    # A large package on a slow disk takes half a minute, and an import cannot be stopped.
+    loader = threading.Thread(target=_import_quietly, args=(module,), daemon=True)
+    loader.start()
+    loader.join(max(seconds, 0.0))
+    return not loader.is_alive()
+
+
+def _import_quietly(module: str) -> None:
+    """Import a module; whoever needs it raises the error where there is one."""
+    with suppress(ImportError):
+        import_module(module)
+
+
+def work_in_time(
+    work: Callable[[np.ndarray], None], n_items: int, seconds: float, *, n_later: int = 0
+) -> Progress:
+    """Work on items in small chunks until all are done or the time is over.
+
+    Items are taken in an order in which every part is spread evenly over all of them.
+
+    Args:
+        work: Works on the items at some places ``[k]``.
+        n_items: Number of items.
+        seconds: Time that the work and ``n_later`` further items may take.
+        n_later: Items that have to be worked on at another time.
+    """
+    started = time.monotonic()
+    order = spread_order(n_items)
+    done = np.zeros(n_items, dtype=bool)
+    seconds_per_item = 0.0
+    n_timed = 0
+    timed_seconds = 0.0
+    size = 1
+    while not done.all():
+        chunk = order[done.sum() : done.sum() + size]
+        begun = time.monotonic()
+        work(chunk)
+        now = time.monotonic()
+        first = not done.any()
+        done[chunk] = True
+        # The first call may load packages or compile, which says nothing about the others.
+        if not first:
+            n_timed += len(chunk)
+            timed_seconds += now - begun
+            seconds_per_item = timed_seconds / n_timed
+        left = seconds - (now - started) - n_later * seconds_per_item
+        allowed = min(left, _CHUNK_SECONDS) / max(seconds_per_item, 1e-9)
+        if left <= seconds_per_item:
+            break
+        size = 1 if first else int(np.clip(allowed, 1, 2 * len(chunk)))
+    spent = time.monotonic() - started
+    needed = spent + seconds_per_item * (int((~done).sum()) + n_later)
+    return Progress(done, seconds_per_item, needed)
+
+
+def work_at_once(work: Callable[[np.ndarray], None], n_items: int, seconds: float) -> Progress:
+    """Work on all items together, or on as many as the time allows, spread evenly.
+
+    Args:
+        work: Works on the items at some places ``[k]``.
+        n_items: Number of items.
+        seconds: Time that the work may take.
+    """
+    started = time.monotonic()
+    n_done = n_items
+    if n_items > 4 * _LEAST_WINDOWS and not math.isinf(seconds):
+        work(spread_order(n_items)[:_LEAST_WINDOWS])
+        spent = time.monotonic() - started
+        affordable = int(seconds / max(spent, 1e-9)) * _LEAST_WINDOWS
+        n_done = min(max(affordable, _LEAST_WINDOWS), n_items)
+        if n_done < n_items:
+            n_done = max(n_done - _LEAST_WINDOWS, _LEAST_WINDOWS)
+    begun = time.monotonic()
+    places = np.sort(spread_order(n_items)[:n_done])
+    work(places)
+    now = time.monotonic()
+    seconds_per_item = (now - begun) / max(n_done, 1)
+    done = np.zeros(n_items, dtype=bool)
+    done[places] = True
+    return Progress(done, seconds_per_item, now - started)
+
+
+def spread_order(n_items: int) -> np.ndarray:
+    """The places ``0`` to ``n_items - 1``, the last first, in an order whose every beginning is
+    spread over all of them.
+    """
+    # Multiples of the golden section fill the unit interval evenly (Weyl's sequence).
+    golden = (np.sqrt(5) - 1) / 2
+    position = np.arange(n_items) * golden % 1.0
+    # ``position[k]`` is where the k-th item of the order lies; ranks make places of positions.
+    places = np.argsort(np.argsort(position, kind="stable"), kind="stable")
+    return np.asarray((n_items - 1 - places), dtype=np.int64)
