@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -323,12 +324,10 @@ def _unpacked(source: Any, packing: str | None) -> Iterator[Any]:
             # pandas refuses an archive with another number of files.
             yield stack.enter_context(archive.open(names[0])) if len(names) == 1 else io.BytesIO()
         elif packing == "zstd":
-            import zstandard
-
-            yield stack.enter_context(zstandard.open(source, "rb"))
+            yield stack.enter_context(import_module("zstandard").open(source, "rb"))
         elif packing is not None:
-            unpack = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[packing]
-            yield stack.enter_context(unpack(source, "rb"))
+            openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+            yield stack.enter_context(openers[packing](source, "rb"))
         elif isinstance(source, io.BytesIO):
             source.seek(0)
             yield source

@@ -397,7 +397,7 @@ class ModelConfig:
 
 
 def _check_dropout(rate: Any) -> None:
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ValueError(f"dropout must be at least 0 and below 1; got {rate!r}")
 
 
