@@ -208,6 +208,7 @@ def test_forecast_without_training(seen):
 
 def test_forecast_by_the_combination(seen):
     found, others = trainings(seen["combined"][1])
+    assert others.pop(0).startswith("auto: ")
     assert (found, others[0], len(others)) == ([], "unique_id,ds,auto", 1 + 4 + 1)
     told = judging(seen["combined"][1], "auto")
     assert [each["what"] for each in told][:3] == [

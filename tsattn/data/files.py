@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -147,7 +148,7 @@ def read_frame(
             return pd.read_feather(path)
         words = {
             *schema.static_cols,
-            *(("unique_id", "item_id") if schema.id_col == "unique_id" else _id_names(schema)),
+            *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,)),
         }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
@@ -323,13 +324,10 @@ def _unpacked(source: Any, packing: str | None) -> Iterator[Any]:
             # pandas refuses an archive with another number of files.
             yield stack.enter_context(archive.open(names[0])) if len(names) == 1 else io.BytesIO()
         elif packing == "zstd":
-            import zstandard
-
-            yield stack.enter_context(zstandard.open(source, "rb"))
+            yield stack.enter_context(import_module("zstandard").open(source, "rb"))
         elif packing is not None:
             openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-            unpack = openers[packing]
-            yield stack.enter_context(unpack(source, "rb"))
+            yield stack.enter_context(openers[packing](source, "rb"))
         elif isinstance(source, io.BytesIO):
             source.seek(0)
             yield source
@@ -374,23 +372,16 @@ def _text(cell: Any) -> str:
     return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
 
 
-def _id_names(schema: Schema) -> tuple[Any, ...]:
-    """Columns that name series, one or several."""
-    return schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
-
-
 def _read_words(
     frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = "."
 ) -> pd.DataFrame:
     """Columns that came as text: ids as integers where nothing of them is lost, others as they
     would be read.
     """
-    id_cols = _id_names(schema)
-    if len(id_cols) < 2:
-        id_cols = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[:1]
+    id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
     for name in frame.columns.intersection([*words]):
         text = frame[name].str.removeprefix(_MARK)
-        if name not in id_cols:
+        if name != id_col:
             point = decimal if text.str.contains(decimal, regex=False).any() else "."
             cells = io.StringIO(text.to_csv(index=False))
             plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
@@ -409,7 +400,7 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     the word.
     """
     names = {
-        *_id_names(schema),
+        schema.id_col,
         schema.time_col,
         *schema.static_cols,
         "unique_id",

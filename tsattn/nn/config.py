@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -396,8 +397,7 @@ class ModelConfig:
 
 
 def _check_dropout(rate: Any) -> None:
-    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
-    if not is_number or not 0 <= rate < 1:
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ValueError(f"dropout must be at least 0 and below 1; got {rate!r}")
 
 
