@@ -1,7 +1,7 @@
 """The names of the forecasters, the settings of each, and a forecast in one call."""
 
 import inspect
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -266,13 +266,7 @@ def forecast(
     future: TableLike | None = None,
     schema: Schema | None = None,
     model: str = "zero",
-    freq: str | int | None = None,
-    missing: str | None = None,
-    id_col: Hashable | Sequence[Hashable] | None = None,
-    time_col: Hashable | None = None,
-    target_col: Hashable | None = None,
-    season_length: int | None = None,
-    max_time: str | float | None = None,
+    **settings: Any,
 ) -> pd.DataFrame | Forecast:
     """Forecast the rows after a table: one call, and with the default model no training.
 
@@ -290,10 +284,9 @@ def forecast(
             :class:`tsattn.Schema`'s.
         model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``. A model
             that needs a fit is fitted.
-        freq, missing, id_col, time_col, target_col: Fields of the schema, which they override where
-            they are given; a column must be in the table.
-        season_length: Rows of a season, for models that take one, such as ``"seasonal_naive"``.
-        max_time: Time limit such as ``"30s"``, for models that take one, such as ``"auto"``.
+        **settings: Fields of the schema, which they override, such as ``freq``, ``missing``,
+            ``id_col``, ``time_col``, ``target_col`` or ``gaps``; a column must be in the table. And
+            settings of the model, such as ``season_length``, ``point`` or ``max_time``.
 
     Returns:
         A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column
@@ -311,26 +304,18 @@ def forecast(
     levels, probabilities, _ = check_request(level, quantiles)
     if schema is None:
         schema = Schema()
-    fields_given = {
-        "freq": freq,
-        "missing": missing,
-        "id_col": id_col,
-        "time_col": time_col,
-        "target_col": target_col,
-    }
-    fields_given = {name: value for name, value in fields_given.items() if value is not None}
-    if fields_given:
-        data = _with_columns(data, fields_given)
-        schema = schema.changed(**fields_given)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    schema_fields = {name: settings.pop(name) for name in schema.get_params() if name in settings}
+    if schema_fields:
+        data = _with_columns(data, schema_fields)
+        schema = schema.changed(**schema_fields)
+    for name in settings:
+        _require_setting(model, name)
     if future is not None and not schema.columns.future:
         if not isinstance(data, Panel):
             # Columns that name series are no covariates.
             data, schema, _ = name_columns(data, schema)
         schema = schema.changed(future_cols=_future_cols(future, schema))
-    settings = {"season_length": season_length, "max_time": max_time}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    for name in settings:
-        _require_setting(model, name)
     forecaster = make_forecaster(model, horizon, schema=schema, **settings)
     if future is not None and not forecaster.covariate_columns:
         raise InputError(
@@ -341,30 +326,33 @@ def forecast(
     return forecaster.fit(data).predict(level=levels, quantiles=probabilities, future=future)
 
 
-# A model that takes a setting, for advice.
-_EXAMPLES = {"season_length": "seasonal_naive", "max_time": "auto"}
-
-
 def _require_setting(model: str, setting: str) -> None:
-    if setting not in find_model(model).settings():
-        raise InputError(
-            f"model {model!r} takes no ",
-            Name(setting),
-            f"; leave it out, or take another model, such as {_EXAMPLES[setting]!r}",
-        )
+    """Refuse a setting that neither the schema nor the model has."""
+    setting_names = find_model(model).settings()
+    if setting in setting_names:
+        return
+    matches = _similar(setting, [*setting_names, *Schema().get_params()])
+    names = ("zero", "auto", *MODELS)
+    takers = [name for name in names if setting in MODELS[name].settings()]
+    advice = "leave it out"
+    if takers:
+        advice += f", or take another model, such as {takers[0]!r}"
+    elif matches:
+        advice = f"did you mean {' or '.join(matches)}?"
+    raise InputError(f"model {model!r} takes no ", Name(setting), f"; {advice}")
 
 
-def _with_columns(data: TableLike | Panel, fields_given: Mapping[str, Any]) -> pd.DataFrame:
+def _with_columns(data: TableLike | Panel, schema_fields: Mapping[str, Any]) -> pd.DataFrame:
     """The table as a frame that has the columns that were named."""
     if isinstance(data, Panel):
         raise InputError(
             "a Panel is a table that has been read; give ",
-            Name(next(iter(fields_given))),
+            Name(next(iter(schema_fields))),
             " to to_panel, or leave it out",
         )
     frame = as_frame(data)
     levels = {name for name in frame.index.names if name is not None}
-    for name, columns in fields_given.items():
+    for name, columns in schema_fields.items():
         if name.endswith("_col"):
             for column in columns if isinstance(columns, list | tuple) else [columns]:
                 if column not in levels:

@@ -120,6 +120,11 @@ def test_a_dead_series_is_forecast_as_dead():
     answer = forecast(frame, 3).set_index("unique_id")
     assert answer.loc["dead", "zero"].tolist() == [0.0, 0.0, 0.0]
     assert (answer.loc["alive", "zero"] > 2).all()
+    # Fewer zeros, which the network alone took for a bad month.
+    short = table(empty=False, dead=True)
+    bands = forecast(short, 3, level=80).set_index("unique_id").loc["dead"]
+    assert bands["zero"].tolist() == [0.0, 0.0, 0.0]
+    assert (bands["zero-lo-80"] <= 0).all()
 
 
 def test_a_series_that_ended_years_ago_is_told():

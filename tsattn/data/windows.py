@@ -35,6 +35,10 @@ _EQUAL_VALUES = 1e-9
 _OFF_GRID = 1e-6
 # Rounding of three shares that sum to 1.
 _SHARE_ROUNDING = 1e-9
+# A series may have ended if its last values have been equal for so many seasons, ...
+_CONSTANT_SEASONS = 2
+# ... and for so many rows at least.
+_CONSTANT_ROWS = 28
 # Rows of history from which a network forecasts, if its context is not shorter.
 _LEAST_ROWS = 8
 
@@ -677,3 +681,69 @@ class WindowBatches:
                 length = self.spec.context if name == "past" else self.spec.length
                 parts[name] = rows.unfold(0, length, 1)[first].transpose(1, 2)
         return parts
+
+
+class EqualRuns(NamedTuple):
+    """How long the last values of windows have been equal.
+
+    Attributes:
+        in_last: Rows from the last change on, ``[B, T, C]``; none where nothing ever changed.
+        n_last: Number of values since the last change, ``[B, C]``.
+        is_longest: Whether no values before that were equal for as long between two changes,
+            ``[B, C]``.
+    """
+
+    in_last: np.ndarray
+    n_last: np.ndarray
+    is_longest: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> Self:
+        """Those of windows ``[B, T, C]``; NaN is missing and does not count as a row."""
+        observed = np.isfinite(x)
+        row = np.arange(x.shape[1])[:, None]
+        last_observed = np.maximum.accumulate(np.where(observed, row, -1), axis=1)
+        filled = np.take_along_axis(x, np.maximum(last_observed, 0), axis=1)
+        changed = np.zeros_like(observed)
+        # The comparison with NaN, before the first value, is no change.
+        changed[:, 1:] = np.abs(np.diff(filled, axis=1)) > 0
+        n_observed = np.cumsum(observed, axis=1)
+        # Observed rows until the last change: the same number for all rows of a run of equal
+        # values, 0 before the first change.
+        start = np.maximum.accumulate(np.where(changed, n_observed, 0), axis=1)
+        n_equal = np.where(start > 0, n_observed - start + 1, 0)
+        in_last = (start == start[:, -1:]) & (start > 0)
+        n_last = n_equal[:, -1]
+        n_longest_before = np.where(in_last, 0, n_equal).max(axis=1)
+        return cls(in_last, n_last, n_last > n_longest_before)
+
+    def is_long(self, season: int) -> np.ndarray:
+        """Whether the last values have been equal for long, ``[B, C]``.
+
+        Args:
+            season: Steps of the season; 1 for none.
+        """
+        return self.n_last >= max(_CONSTANT_SEASONS * season, _CONSTANT_ROWS)
+
+
+def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
+    """The last value of windows that no longer move, NaN of all others, ``[B, C]``.
+
+    A window has ended where its last values are equal, for two seasons and 28 rows at least, and
+    for longer than any values before that were equal between two changes.
+
+    Args:
+        x: Windows ``[B, T, C]``; NaN is missing and does not count as a row.
+        season: Steps of the season; 1 for none.
+
+    Example:
+        >>> sales = np.append(np.arange(60.0) % 7, np.zeros(40))[None, :, None]
+        >>> last_of_ended(sales, 7).tolist()
+        [[0.0]]
+    """
+    runs = EqualRuns.of(x)
+    has_ended = runs.is_long(season) & runs.is_longest
+    row = np.arange(x.shape[1])[:, None]
+    last_row = np.where(np.isfinite(x), row, -1).max(axis=1)
+    last = np.take_along_axis(x, np.maximum(last_row, 0)[:, None], axis=1)[:, 0]
+    return np.where(has_ended, last, np.nan)

@@ -13,6 +13,7 @@ from tsattn.data.cycles import calendar_width, season_cycle
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
 from tsattn.data.frames import Panel
 from tsattn.data.stored import require
+from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.local_regression import LocalRegression
 from tsattn.forecasters.pooled_regression import PooledRegression, WindowFeatures, numeric_columns
@@ -32,10 +33,6 @@ SHARES = (0.0, 0.5, 1.0)
 _SEASONS = 7
 # ... and of so many rows at least.
 _LEAST_ROWS = 32
-# A series may have ended if its last values have been equal for so many seasons, ...
-_CONSTANT_SEASONS = 2
-# ... and for so many rows at least.
-_CONSTANT_ROWS = 28
 # The effect has moved if its range in some rows is such a share of its range in the window.
 _MOVED_SHARE = 0.5
 # Numbers of the features of windows that are read together.
@@ -330,24 +327,9 @@ def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:
         >>> has_ended(sales, np.zeros_like(sales), 7).tolist()
         [[True]]
     """
-    observed = np.isfinite(x)
-    row = np.arange(x.shape[1])[:, None]
-    last_observed = np.maximum.accumulate(np.where(observed, row, -1), axis=1)
-    filled = np.take_along_axis(x, np.maximum(last_observed, 0), axis=1)
-    changed = np.zeros_like(observed)
-    # The comparison with NaN, before the first value, is no change.
-    changed[:, 1:] = np.abs(np.diff(filled, axis=1)) > 0
-    n_observed = np.cumsum(observed, axis=1)
-    # Observed rows until the last change: the same number for all rows of a run of equal values, 0
-    # before the first change.
-    start = np.maximum.accumulate(np.where(changed, n_observed, 0), axis=1)
-    n_equal = np.where(start > 0, n_observed - start + 1, 0)
-    in_last_run = (start == start[:, -1:]) & (start > 0)
-    n_last = n_equal[:, -1]
-    n_longest_before = np.where(in_last_run, 0, n_equal).max(axis=1)
-    is_long = n_last >= max(_CONSTANT_SEASONS * season, _CONSTANT_ROWS)
-    moved = _range(effect, in_last_run) > _MOVED_SHARE * _range(effect, start >= 0)
-    return is_long & ((n_last > n_longest_before) | moved)
+    runs = EqualRuns.of(x)
+    moved = _range(effect, runs.in_last) > _MOVED_SHARE * _range(effect, np.ones_like(runs.in_last))
+    return runs.is_long(season) & (runs.is_longest | moved)
 
 
 def _range(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

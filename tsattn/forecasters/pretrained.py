@@ -17,7 +17,7 @@ from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
 from tsattn.data.frames import Panel, TableLike, to_panel
 from tsattn.data.schema import Schema
-from tsattn.data.windows import Values, require_known
+from tsattn.data.windows import Values, last_of_ended, require_known
 from tsattn.forecaster import (
     FitContext,
     Fitted,
@@ -52,6 +52,8 @@ _LEAST_SHARE = 0.75
 _SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
 # Two probabilities are equal if they differ by less: decimal numbers are rounded.
 _SAME_PROBABILITY = 1e-9
+# Rows at the end of a window that are equal where it may no longer move.
+_EQUAL_ROWS = 28
 
 
 class GapForecaster(Forecaster):
@@ -392,7 +394,7 @@ class PretrainedForecaster(GapForecaster):
             levels = self.network_.forecast(
                 torch.from_numpy(part), self.horizon, likely=self.season_
             )
-            part_bounds = between(levels.numpy())
+            part_bounds = _around_last(between(levels.numpy()), part, self.season_)
             if values is not None:
                 allowed = values(part[:, -least:, None])
                 part_bounds = allowed.nearest(part_bounds[:, :, None])[:, :, 0]
@@ -452,6 +454,22 @@ class _Between:
         high = values[..., self.upper]
         # Rounding must not lift a value beyond the level above.
         return np.minimum(low + self.share * (high - low), high)
+
+
+def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
+    """Quantiles ``[B, F, Q]``, the median last, moved to the last value of the windows ``[B, T]``
+    that no longer move: the network has seen few series that end.
+    """
+    # Few windows end in equal values, and only these are looked at as a whole.
+    tail = x[:, -_EQUAL_ROWS:]
+    equal = np.flatnonzero(np.fmax.reduce(tail, axis=1) == np.fmin.reduce(tail, axis=1))
+    if not len(equal):
+        return bounds
+    last = last_of_ended(x[equal][:, :, None], season)[:, 0]
+    ended = equal[~np.isnan(last)]
+    bounds = bounds.copy()
+    bounds[ended] += last[~np.isnan(last), None, None] - bounds[ended][..., -1:]
+    return bounds
 
 
 def _passes(lengths: np.ndarray, horizon: int) -> Iterator[np.ndarray]:
