@@ -935,40 +935,14 @@ def forecast_panel(
         _check_recursive(forecaster, steps, recursive, probabilities)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history = History(panel)
-    ends = panel.starts[1:]
-    n_rounds = -(-steps // forecaster.horizon)  # rounded up
-    reach = n_rounds * forecaster.horizon
+    reach = forecaster.horizon * -(-steps // forecaster.horizon)  # rounded up to whole rounds
     ahead = None
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
 
         ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach)
     covariate_history = forecaster.covariate_history(panel, ahead)
-    point = np.empty((panel.n_series, steps, 1))
-    bounds = np.empty((*point.shape, len(probabilities)))
-    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    width = n_read + reach * (1 + len(probabilities))
-    if covariate_history is not None:
-        width += covariate_history.width(n_read, reach)
-    chunk = chunk_size(width)
-    for first in range(0, panel.n_series, chunk):
-        part = slice(first, first + chunk)
-        covariates = None
-        if covariate_history is not None:
-            covariates = covariate_history.windows(ends[part], n_read, reach)
-        if steps > forecaster.horizon:
-            x = forecaster.windows(history, ends[part])
-            if covariates is not None:
-                covariates = covariates.cut(x.shape[1], reach)
-            window_points = _fed_back(forecaster, x, covariates, steps)
-            stop = min(first + chunk, panel.n_series)
-            point[part] = forecaster.own_series(window_points, panel.some(first, stop))
-        else:
-            part_point, part_bounds = forecaster.predict_before(
-                history, ends[part], quantiles=probabilities, covariates=covariates
-            )
-            point[part] = part_point[:, :steps]
-            bounds[part] = part_bounds[:, :steps]
+    point, bounds = _answer_ends(forecaster, history, covariate_history, steps, probabilities)
     n = first_not_finite(point, bounds)
     if n is not None:
         raise ValueError(
@@ -994,6 +968,47 @@ def forecast_panel(
         is_mean=is_mean,
     )
     return with_skipped(forecast, panel) if panel.skipped else forecast
+
+
+def _answer_ends(
+    forecaster: Forecaster,
+    history: History,
+    covariate_history: "CovariateHistory | None",
+    steps: int,
+    probabilities: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[N, steps, 1]`` and quantiles ``[N, steps, 1, Q]`` after the end of each series, in
+    chunks.
+    """
+    panel = history.panel
+    ends = panel.starts[1:]
+    reach = forecaster.horizon * -(-steps // forecaster.horizon)
+    point = np.empty((panel.n_series, steps, 1))
+    bounds = np.empty((*point.shape, len(probabilities)))
+    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
+    width = n_read + reach * (1 + len(probabilities))
+    if covariate_history is not None:
+        width += covariate_history.width(n_read, reach)
+    chunk = chunk_size(width)
+    for first in range(0, panel.n_series, chunk):
+        stop = min(first + chunk, panel.n_series)
+        part = slice(first, stop)
+        covariates = None
+        if covariate_history is not None:
+            covariates = covariate_history.windows(ends[part], n_read, reach)
+        if steps <= forecaster.horizon:
+            part_point, part_bounds = forecaster.predict_before(
+                history, ends[part], quantiles=probabilities, covariates=covariates
+            )
+            point[part] = part_point[:, :steps]
+            bounds[part] = part_bounds[:, :steps]
+            continue
+        x = forecaster.windows(history, ends[part])
+        if covariates is not None:
+            covariates = covariates.cut(x.shape[1], reach)
+        window_points = _fed_back(forecaster, x, covariates, steps)
+        point[part] = forecaster.own_series(window_points, panel.some(first, stop))
+    return point, bounds
 
 
 def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
