@@ -131,6 +131,8 @@ def identity(model: str, forecaster: Forecaster) -> Record:
     fixed = {*find_model(model).fixed, *_LEFT_OUT}
     if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
         fixed |= {"fine_tune", "val_size", "random_state"}
+        # Older records lack the option, and all of them are of medians.
+        fixed |= {"point"} if forecaster.point == "median" else set()
     settings = {name: value for name, value in config_of(forecaster).items() if name not in fixed}
     told = json.loads(json.dumps(chosen_settings(settings), default=str))
     return {"settings": told, "weights": digest(network(forecaster))}

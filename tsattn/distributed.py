@@ -14,7 +14,7 @@ import pandas as pd
 
 from tsattn.checks import check_installed, check_whole
 from tsattn.data.columns import as_frame
-from tsattn.data.frames import Panel, TableLike, require_length, skip_short, tell_skipped
+from tsattn.data.frames import Panel, TableLike, require_length, skip_bad, tell_skipped
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows
@@ -114,7 +114,7 @@ def predict_many(
     panel = forecaster.series(data)
     if not isinstance(data, Panel):
         reason = f"the context of {forecaster.alias_}"
-        _, panel = skip_short(
+        _, panel = skip_bad(
             panel,
             lambda part: require_length(part, forecaster.min_context, reason),
             forecaster.schema.bad,

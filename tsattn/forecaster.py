@@ -20,7 +20,7 @@ from tsattn.data.frames import (
     TableLike,
     future_times,
     require_length,
-    skip_short,
+    skip_bad,
     tell_skipped,
     to_panel,
 )
@@ -427,7 +427,7 @@ class Forecaster(ABC):
         panel = fresh.read(data)
         # A panel comes from inside, where all series belong to the work.
         bad = "error" if isinstance(data, Panel) else self.schema.bad
-        fitted, panel = skip_short(panel, lambda part: fresh._fit(part, context), bad)
+        fitted, panel = skip_bad(panel, lambda part: fresh._fit(part, context), bad)
         if not isinstance(fitted, Fitted):
             raise TypeError(
                 f"_fit of {type(self).__name__} must return what it learnt; got {fitted!r}: end it"
@@ -550,7 +550,7 @@ class Forecaster(ABC):
         """
         self.check_fitted()
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-        answer, panel = skip_short(
+        answer, panel = skip_bad(
             self.series(data),
             lambda part: forecast_panel(self, part, **request),
             "error" if from_panel else self.schema.bad,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import tsattn
 from tsattn.checks import InputError
-from tsattn.data.frames import TooShortError, future_times
+from tsattn.data.frames import BadSeriesError, future_times
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 
@@ -305,7 +305,7 @@ def assert_clear(error, case):
     assert last.filename.startswith(PACKAGE), (
         f"{type(error).__name__} came out of {last.filename}: {error}"
     )
-    assert type(error) in (ValueError, InputError, TooShortError)
+    assert type(error) in (ValueError, InputError, BadSeriesError)
     assert 30 < len(str(error)) < 900
     assert "\n" not in str(error)
 

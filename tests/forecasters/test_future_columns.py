@@ -238,8 +238,8 @@ def test_a_future_that_nobody_reads_is_refused():
         ):
             own.predict(future=own.make_future_frame())
         assert len(own.predict()) == 3 * H
-    with pytest.raises(TypeError, match=r"data must be a frame, .*; got dict"):
-        attention(**KNOWN).fit(covariate_frame()).predict(future={"promo": 1})
+    with pytest.raises(TypeError, match=r"data must be a frame, .*; got int"):
+        attention(**KNOWN).fit(covariate_frame()).predict(future=1)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

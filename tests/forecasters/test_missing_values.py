@@ -196,7 +196,7 @@ def test_saved_models_keep_the_holes(tmp_path):
             "naive cannot leave missing values out",
         ),
         (
-            lambda df: masked().fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
+            lambda df: masked(bad="error").fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
             "'s1': column 'y' has no value at all .* missing='mask' needs a value in every series; leave the series out",
         ),
         (

@@ -511,25 +511,34 @@ def test_what_the_network_does_not_know_is_refused(ask):
         fitted().predict(**ask)
 
 
-def test_a_series_without_a_value_is_refused_by_name():
+def test_a_series_without_a_value_is_left_out_or_refused_by_name():
     gone = np.full(80, np.nan)
     late = weekly_values(80)
     late[80 - TOKENS :] = np.nan
-    with pytest.raises(
-        ValueError, match=r"series 's01': column 'y' has no value at all from .*leave it out"
-    ):
-        make().fit(daily_table(30, 80, values=[weekly_values(30), gone]))
-    with pytest.raises(
-        ValueError, match=rf"series 's01' has no value among its last {TOKENS} rows.*leave it out"
-    ):
-        make().fit(daily_table(30, 80, values=[weekly_values(30), late]))
-    with pytest.raises(ValueError, match="series 's01' has no value"):
-        fitted().predict(daily_table(30, 80, values=[weekly_values(30), late]))
     wide = pd.DataFrame(
         {"a": weekly_values(80), "b": late}, index=pd.date_range("2024-01-01", periods=80)
     )
+    empty = daily_table(30, 80, values=[weekly_values(30), gone])
+    ended = daily_table(30, 80, values=[weekly_values(30), late])
+    strict = Schema(bad="error")
+    with pytest.raises(
+        ValueError,
+        match=r"series 's01': column 'y' has no value at all from .*leave the series out",
+    ):
+        make(schema=strict).fit(empty)
+    message = rf"series 's01' has no value among its last {TOKENS} rows.*leave it out"
+    with pytest.raises(ValueError, match=message):
+        make(schema=strict).fit(ended)
     with pytest.raises(ValueError, match="series 'b' has no value"):
-        make().fit(wide)
+        make(schema=strict).fit(wide)
+    with pytest.warns(UserWarning, match=f"'s01' has no value among its last {TOKENS} rows"):
+        model = make().fit(ended)
+    assert model.predict().set_index("unique_id").loc["s01", "zero"].isna().all()
+    with pytest.warns(UserWarning, match="left out: series 's01' has no value among"):
+        answer = fitted().predict(ended)
+    assert answer.set_index("unique_id").loc["s00", "zero"].notna().all()
+    with pytest.warns(UserWarning, match="left out: series 'b' has no value among"):
+        assert make().fit(wide).predict()["b"].isna().all()
 
 
 def test_windows_that_cannot_be_read_are_refused():
@@ -789,10 +798,10 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
     assert list(answer.columns) == ["unique_id", "ds", "least_squares"]
 
 
-@pytest.mark.parametrize("data", [{"y": [1.0]}, 3, "a.csv", np.ones((3, 2)), None])
+@pytest.mark.parametrize("data", [3, "a.csv", np.ones((3, 2, 1)), None])
 def test_one_call_refuses_what_is_no_table(data):
     with pytest.raises(
-        TypeError, match="data must be a frame, a series, a Panel or a flat list or array"
+        TypeError, match="data must be a frame, a series, a dict of columns, a Panel, or a list or"
     ):
         forecast(data, 3)
 

@@ -148,7 +148,7 @@ def read_frame(
             return pd.read_feather(path)
         words = {
             *schema.static_cols,
-            *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,)),
+            *(("unique_id", "item_id") if schema.id_col == "unique_id" else _id_names(schema)),
         }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
@@ -372,16 +372,23 @@ def _text(cell: Any) -> str:
     return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
 
 
+def _id_names(schema: Schema) -> tuple[Any, ...]:
+    """Columns that name series, one or several."""
+    return schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
+
+
 def _read_words(
     frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = "."
 ) -> pd.DataFrame:
     """Columns that came as text: ids as integers where nothing of them is lost, others as they
     would be read.
     """
-    id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
+    id_cols = _id_names(schema)
+    if len(id_cols) < 2:
+        id_cols = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[:1]
     for name in frame.columns.intersection([*words]):
         text = frame[name].str.removeprefix(_MARK)
-        if name != id_col:
+        if name not in id_cols:
             point = decimal if text.str.contains(decimal, regex=False).any() else "."
             cells = io.StringIO(text.to_csv(index=False))
             plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
@@ -400,7 +407,7 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     the word.
     """
     names = {
-        schema.id_col,
+        *_id_names(schema),
         schema.time_col,
         *schema.static_cols,
         "unique_id",

@@ -71,20 +71,22 @@ _ENDED_ROWS = 12
 T = TypeVar("T")
 
 
-class TooShortError(ValueError):
-    """Series have fewer rows than a task needs.
+class BadSeriesError(ValueError):
+    """Some series cannot be used for a task.
 
     Args:
         message: The text.
         ids: Their names.
+        reason: Why, as the end of a sentence: ``"has too few rows"``.
     """
 
-    def __init__(self, message: str, ids: np.ndarray) -> None:
+    def __init__(self, message: str, ids: np.ndarray, reason: str = "has too few rows") -> None:
         super().__init__(message)
         self.ids = ids
+        self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.ids)
+        return type(self), (str(self), self.ids, self.reason)
 
 
 class Skipped(NamedTuple):
@@ -458,6 +460,9 @@ def tell_ended(panel: Panel) -> None:
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
         return
     last = panel.last_times()
+    # Series of unlike length are common; one among series that end together has ended.
+    if 2 * (last == last.max()).sum() <= panel.n_series:
+        return
     step = (last - panel.times[panel.starts[:-1]]).max() / max(panel.lengths.max() - 1, 1)
     lead = max(pd.Timedelta(_ENDED_DAYS, "D"), _ENDED_ROWS * step)
     ended = np.flatnonzero(last < last.max() - lead)
@@ -846,8 +851,8 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
             ``"a context of 96 and a horizon of 24"``.
 
     Raises:
-        TooShortError: Naming the first short series, where it begins and ends, how many others, and
-            the remedy.
+        BadSeriesError: Naming the first short series, where it begins and ends, how many others,
+            and the remedy.
     """
     short = np.flatnonzero(panel.lengths < n_rows)
     if not len(short):
@@ -858,19 +863,20 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         span = f", {rows[0]} to {rows[-1]}" if len(rows) else ""
         shown.append(f"{panel.series_label(n)} ({len(rows)} rows{span})")
     others = f" and {len(short) - 3} more" if len(short) > 3 else ""
-    raise TooShortError(
+    raise BadSeriesError(
         f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every"
         " series; give more rows, leave these series out, or ask for less",
         panel.ids[short],
     )
 
 
-def skip_short(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
-    """Do some work, without the series that are too short for it if others are left.
+def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
+    """Do some work, without the series that are no use for it if others are left.
 
     Args:
         panel: The series.
-        work: Function of a panel, which refuses short series by :func:`require_length`.
+        work: Function of a panel, which refuses series by a :class:`BadSeriesError`, as
+            :func:`require_length` does.
         bad: ``"error"`` leaves no series out.
 
     Returns:
@@ -882,10 +888,10 @@ def skip_short(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tup
     while True:
         try:
             return work(panel), panel
-        except TooShortError as error:
+        except BadSeriesError as error:
             if bad == "error" or len(error.ids) >= panel.n_series:
                 raise
-            panel = panel.without(error.ids, "has too few rows")
+            panel = panel.without(error.ids, error.reason)
 
 
 def tell_skipped(panel: Panel) -> None:

@@ -186,7 +186,7 @@ def _tell_new(new: dict[Hashable, list[Any]]) -> None:
     warnings.warn(
         f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as"
         " none of those known",
-        stacklevel=6,
+        stacklevel=9,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tsattn.checks import Argument, InputError
-from tsattn.data.frames import Panel
+from tsattn.data.frames import BadSeriesError, Panel
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -240,7 +240,7 @@ def require_known(panel: Panel, reach: int) -> None:
         reach: Rows at the end of each series that are read.
 
     Raises:
-        ValueError: Naming the first such series, how many others, and the remedy.
+        BadSeriesError: Naming the first such series, how many others, and the remedy.
     """
     if not np.isnan(panel.values).any():
         return
@@ -253,10 +253,12 @@ def require_known(panel: Panel, reach: int) -> None:
     if empty.any():
         n = int(np.argwhere(empty)[0, 0])
         others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
-        raise ValueError(
+        raise BadSeriesError(
             f"{panel.series_label(n)}{others} has no value among its last"
             f" {min(reach, int(panel.lengths[n]))} rows, but a forecast needs one; fill one in, or"
-            " leave it out"
+            " leave it out",
+            panel.ids[empty.any(axis=1)],
+            f"has no value among its last {reach} rows",
         )
 
 

@@ -18,11 +18,11 @@ from tsattn.checks import InputError, Name, check_whole, pieces_of
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import (
+    BadSeriesError,
     Panel,
     TableLike,
-    TooShortError,
     require_length,
-    skip_short,
+    skip_bad,
     tell_skipped,
     to_panel,
 )
@@ -360,7 +360,7 @@ def backtest(
         return origins, _judge_here(plan) if judge is None else judge(plan)
 
     bad = "error" if isinstance(data, Panel) else schema.bad
-    (origins, rolled), panel = skip_short(panel, judged_plan, bad)
+    (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
     return BacktestResult(panel, origins, dict(rolled), levels, asked, season, horizon, step_size)
 
@@ -436,8 +436,8 @@ def fit_copy(
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
-        if isinstance(error, TooShortError):
-            raise TooShortError(f"{where}{error}", error.ids) from error
+        if isinstance(error, BadSeriesError):
+            raise BadSeriesError(f"{where}{error}", error.ids, error.reason) from error
         raise InputError(where, *pieces_of(error)) from error
 
 

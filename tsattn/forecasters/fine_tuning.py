@@ -93,7 +93,7 @@ def fine_tune(
             "fine_tune compares losses on windows that are held out, a horizon apart, and there are"
             " too few of them, or of rows before them; the weights stay as they were: bring more"
             " rows, shorten horizon, or set val_size to three horizons",
-            stacklevel=5,
+            stacklevel=7,
         )
         return network, facts
     with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=windows.n_steps) as line:

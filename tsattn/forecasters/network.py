@@ -532,7 +532,7 @@ class NetworkForecaster(Forecaster):
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
-        self._tell_short(panel, plan.spec.context, stacklevel=6)
+        self._tell_short(panel, plan.spec.context, stacklevel=8)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)

@@ -15,14 +15,13 @@ import torch
 
 from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
-from tsattn.data.frames import Panel, TableLike, to_panel
+from tsattn.data.frames import Panel, TableLike, skip_bad, to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, last_of_ended, require_known
 from tsattn.forecaster import (
     FitContext,
     Fitted,
     Forecaster,
-    forecast_panel,
     learnt,
 )
 from tsattn.paths import check_point
@@ -94,20 +93,21 @@ class GapForecaster(Forecaster):
         Raises:
             ValueError: As :meth:`predict`, or if ``n_samples`` is no whole number above 0.
         """
-        self.check_fitted()
-        forecast = forecast_panel(self, self.series(data), future=future)
+        forecast = self._forecast_table(data, future=future)
         return forecast.sample(n_samples, random_state=random_state)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
-        """A table as it is read; for a fitted forecaster every series must have a value.
+        """A table as it is read; for a fitted forecaster every series must have a value, or is left
+        out.
 
         Raises:
             ValueError: If the table is faulty, or a series has no value among the rows that are
-                read.
+                read and may not be left out.
         """
         panel = super().read(data, fitted=fitted)
         if fitted:
-            require_known(panel, self.least_context)
+            bad = "error" if isinstance(data, Panel) else self.schema.bad
+            _, panel = skip_bad(panel, lambda part: require_known(part, self.least_context), bad)
         return panel
 
 
