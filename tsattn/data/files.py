@@ -148,7 +148,7 @@ def read_frame(
             return pd.read_feather(path)
         words = {
             *schema.static_cols,
-            *(("unique_id", "item_id") if schema.id_col == "unique_id" else (schema.id_col,)),
+            *(("unique_id", "item_id") if schema.id_col == "unique_id" else _id_cols(schema)),
         }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
@@ -365,6 +365,11 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     )
 
 
+def _id_cols(schema: Schema) -> tuple[Any, ...]:
+    """The columns that name series."""
+    return schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
+
+
 def _text(cell: Any) -> str:
     """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter
     returns.
@@ -378,10 +383,12 @@ def _read_words(
     """Columns that came as text: ids as integers where nothing of them is lost, others as they
     would be read.
     """
-    id_col = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[0]
+    ids = _id_cols(schema)
+    if len(ids) == 1:
+        ids = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[:1]
     for name in frame.columns.intersection([*words]):
         text = frame[name].str.removeprefix(_MARK)
-        if name != id_col:
+        if name not in ids:
             point = decimal if text.str.contains(decimal, regex=False).any() else "."
             cells = io.StringIO(text.to_csv(index=False))
             plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
@@ -400,7 +407,7 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     the word.
     """
     names = {
-        schema.id_col,
+        *_id_cols(schema),
         schema.time_col,
         *schema.static_cols,
         "unique_id",
