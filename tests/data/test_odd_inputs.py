@@ -998,6 +998,101 @@ LINES = {
             " series in all), but a forecast needs the future columns at all 1 steps; fill it in"
         ),
     ),
+    "opening days that are named": (
+        lambda: pattern(SHOP, y=2.75),
+        f"{NAIVE} --freq D[Mon-Sat]",
+        "2024-04-01,2.75",
+    ),
+    "opening hours in the file": (
+        lambda: pattern(OFFICE, y=2.75),
+        f"{NAIVE} --quiet",
+        "2024-02-05 07:00:00,2.75",
+    ),
+    "closed days that are missing": (
+        lambda: pattern(SHOP, y=2.75),
+        f"{NAIVE} --gaps missing --missing ffill",
+        "2024-03-31,2.75",
+    ),
+    "closed days that are missing, without a policy": (
+        lambda: pattern(SHOP),
+        f"{NAIVE} --gaps missing",
+        (
+            "the table: gap: there is no row at 2023-01-08 00:00:00 (and 63 more), but stamps must"
+            " follow frequency 'D' without gaps; add the rows, pass another --freq, or have gaps"
+            " filled by --missing interpolate or 'ffill'"
+        ),
+    ),
+    "closed days where there are none": (
+        lambda: timed(DAYS),
+        f"{NAIVE} --gaps closed",
+        (
+            "the table has no days or hours of the week that are without rows again and again, but"
+            " --gaps closed needs such; leave it out, or name the hours by --freq h[Mon-Fri"
+            " 07:00-21:00]"
+        ),
+    ),
+    "monthly on the 15th": (lambda: timed(FIFTEENTHS), NAIVE, "2013-01-15,2.75"),
+    "two id columns": (
+        shops,
+        f"{NAIVE} --id-col store --id-col item --target-col sales",
+        "2,B,2024-01-13,2.75",
+    ),
+    "two id columns without a target": (
+        shops,
+        f"{NAIVE} --id-col store --id-col item",
+        "2,B,2024-01-13,2.75",
+    ),
+    "ids with leading zeros": (
+        lambda: shops(items=["7", "007"]),
+        f"{NAIVE} --id-col store --id-col item --target-col sales",
+        "2,7,2024-01-13,2.75",
+    ),
+    "one id column of two": (
+        shops,
+        f"{NAIVE} --id-col store --target-col sales",
+        (
+            "series 1: stamp 2024-01-01 00:00:00 occurs more than once, but a stamp may occur once"
+            " in a series; ['store', 'item'] tell the rows apart: pass --id-col ['store', 'item']"
+        ),
+    ),
+    "an id column twice": (
+        shops,
+        f"{NAIVE} --id-col store --id-col store --target-col sales",
+        "--id-col must name each column once; got ['store', 'store']",
+    ),
+    "times among the ids": (
+        shops,
+        f"{NAIVE} --id-col store --id-col date --target-col sales",
+        (
+            "--id-col must name other columns than those of stamps, 'date', and values, 'sales';"
+            " got ['store', 'date']"
+        ),
+    ),
+    "two columns of numbers": (
+        lambda: shops(promo=1),
+        NAIVE,
+        (
+            "'store' and 'item' tell series apart, and ['sales', 'promo'] hold numbers, but one"
+            " column must hold the values; name it by --target-col"
+        ),
+    ),
+    "a series without values": (
+        lambda: long(y=[np.nan] * 6 + [*Y[6:]]),
+        f"{NAIVE} --bad error",
+        (
+            "series 'a': column 'y' has no value at all from 2024-01-01 00:00:00, but --missing"
+            " error needs a value in every series; leave the series out"
+        ),
+    ),
+    "a short series": (
+        lambda: long().iloc[4:],
+        "--horizon 1 --model seasonal_naive --season-length 6 --bad error",
+        (
+            "too short: series 'a' (2 rows, 2024-01-05 00:00:00 to 2024-01-06 00:00:00), but the"
+            " context of seasonal_naive needs at least 6 rows in every series; give more rows,"
+            " leave these series out, or ask for less"
+        ),
+    ),
 }
 
 
@@ -1016,3 +1111,44 @@ def test_a_file_is_forecast_or_refused(tmp_path, monkeypatch, run, make, options
         )
     else:
         assert (code, out, err) == (2, "", f"tsattn: {wanted}\n")
+
+
+WARNED = {
+    "a closed day": (
+        lambda: pattern(SHOP),
+        "--horizon 1 --model naive",
+        (
+            "rows are absent on the same days or hours of every week, which are read as closed: the"
+            " frequency is 'D[Mon-Sat]', and forecasts leave the others out; --gaps missing reads"
+            " them as missing values"
+        ),
+        "2024-04-01,389.0",
+    ),
+    "keys": (
+        shops,
+        "--horizon 1 --model naive",
+        (
+            "the values of 'store' and 'item' tell series apart, and 'sales' is forecast; name other"
+            " columns by --id-col and --target-col"
+        ),
+        "2,B,2024-01-13,2.75",
+    ),
+    "a short series": (
+        lambda: long().iloc[4:],
+        "--horizon 1 --model seasonal_naive --season-length 6",
+        (
+            "left out: series 'a' has too few rows; their forecasts are NaN; --bad error refuses"
+            " such a table"
+        ),
+        "a,2024-01-07,",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "options", "warning", "last"), WARNED.values(), ids=WARNED)
+def test_warnings_advise_options(tmp_path, monkeypatch, run, make, options, warning, last):
+    monkeypatch.chdir(tmp_path)
+    make().to_csv("t.csv", index=False)
+    code, out, err = run("forecast", "t.csv", *options.split())
+    assert (code, err) == (0, f"tsattn: warning: {warning}\n")
+    assert out.splitlines()[-1] == last
