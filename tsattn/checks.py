@@ -101,11 +101,31 @@ class InputError(ValueError):
         Args:
             options: Name of each parameter -> option, such as ``{"freq": "--freq"}``.
         """
-        texts = [
-            piece if isinstance(piece, str) else piece.for_command_line(options)
-            for piece in self.args
-        ]
-        return "".join(texts)
+        return _spelt(self.args, options)
+
+
+class InputWarning(UserWarning):
+    """A remark on what the user gave, spelt as :class:`InputError` spells its message.
+
+    Args:
+        *pieces: The message in order. Plain text stands as it is.
+    """
+
+    def __init__(self, *pieces: Piece) -> None:
+        super().__init__(*pieces)
+
+    def __str__(self) -> str:
+        return "".join(map(str, self.args))
+
+    def for_command_line(self, options: Mapping[str, str]) -> str:
+        """The message with options in the place of parameters, as for an :class:`InputError`."""
+        return _spelt(self.args, options)
+
+
+def _spelt(pieces: Iterable[Piece], options: Mapping[str, str]) -> str:
+    return "".join(
+        piece if isinstance(piece, str) else piece.for_command_line(options) for piece in pieces
+    )
 
 
 def pieces_of(error: ValueError) -> tuple[Piece, ...]:

@@ -363,7 +363,7 @@ def _run(arguments: list[str]) -> int:
     if sys.stdout is not None:
         sys.stdout.flush()
     if "--quiet" not in arguments:
-        console.mention(caught)
+        console.mention(caught, _options_of(arguments))
     return code if isinstance(code, int) else 0
 
 
@@ -524,11 +524,18 @@ def forecast(
     frame = table.read(data, forecaster.schema)
     panel = forecaster.read(frame, fitted=saved is not None)
     future_rows = _read_future(future, panel, forecaster, horizon, table)
-    if saved is None:
-        forecaster.fit(panel, verbose=console.progress(quiet) is not None)
+
+    def answer(series: Any) -> Any:
+        if saved is None:
+            forecaster.fit(series, verbose=console.progress(quiet) is not None)
+        steps = None if saved is None else horizon
+        return forecaster.predict(series, level=level, horizon=steps, future=future_rows)
+
+    from tsattn.data.frames import skip_short, tell_skipped
+
+    result, panel = skip_short(panel, answer, forecaster.schema.bad)
+    tell_skipped(panel)
     _tell_choice(forecaster, quiet)
-    steps = None if saved is None else horizon
-    result = forecaster.predict(panel, level=level, horizon=steps, future=future_rows)
     _write_forecast(result, frame, panel, out, as_json)
     # The picture comes last, so that the forecast is not lost where it fails.
     if plot is not None:

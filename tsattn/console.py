@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from tsattn.checks import InputWarning
 from tsattn.storage import FULL, is_special
 
 if TYPE_CHECKING:
@@ -159,11 +160,14 @@ def print_checked(report: Mapping[str, Any], as_json: bool) -> None:
 
 def complain(message: str) -> int:
     """Print a mistake in one line on stderr, and return the exit code."""
-    line = " ".join(message.split())
-    # Control characters of a table must not reach the terminal.
-    printable = "".join(character if character.isprintable() else "?" for character in line)
-    typer.echo(f"tsattn: {printable}", err=True)
+    typer.echo(f"tsattn: {_printable(message)}", err=True)
     return BAD_INPUT
+
+
+def _printable(message: str) -> str:
+    """A message in one line; control characters of a table must not reach the terminal."""
+    line = " ".join(message.split())
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def os_error(error: OSError) -> str:
@@ -178,15 +182,21 @@ def os_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}; check the path and its permissions"
 
 
-def mention(caught: Iterable[warnings.WarningMessage]) -> None:
+def mention(caught: Iterable[warnings.WarningMessage], options: Mapping[str, str]) -> None:
     """Print the warnings of the library, a line each.
 
     Other packages warn programmers by other categories, which are not printed.
+
+    Args:
+        caught: All warnings.
+        options: Parameters of the library and the options that set them.
     """
-    texts = [
-        " ".join(str(warning.message).split())
-        for warning in caught
-        if warning.category in (UserWarning, RuntimeWarning)
-    ]
-    for text in dict.fromkeys(texts):
+    texts = []
+    for warning in caught:
+        message = warning.message
+        if isinstance(message, InputWarning):
+            texts.append(message.for_command_line(options))
+        elif warning.category in (UserWarning, RuntimeWarning):
+            texts.append(str(message))
+    for text in dict.fromkeys(map(_printable, texts)):
         typer.echo(f"tsattn: warning: {text}", err=True)

@@ -81,7 +81,8 @@ class Forecast:
         """Sample paths, ``[N, F, n_samples]``, whose steps depend on one another as the errors of
         past forecasts of the same series did.
 
-        At each step the paths have the quantiles of the forecast.
+        At each step the paths have the quantiles of the forecast. Those of a series that was left
+        out are NaN.
 
         Args:
             n_samples: Paths of each series.
@@ -90,7 +91,9 @@ class Forecast:
         Raises:
             ValueError: If the forecaster has no quantiles to draw from.
         """
-        return np.concatenate([paths for _, paths in self.draws(n_samples, random_state)])
+        paths = np.concatenate([paths for _, paths in self.draws(n_samples, random_state)])
+        n_skipped = len(self.ids) - len(paths)
+        return np.pad(paths, ((0, n_skipped), (0, 0), (0, 0)), constant_values=np.nan)
 
     def total(
         self,
@@ -186,4 +189,23 @@ def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
         cutoffs=forecast.cutoffs.append(last),
         quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
         is_mean=is_mean,
+    )
+
+
+def without_skipped(forecast: Forecast, n_series: int) -> Forecast:
+    """The forecast without the rows of NaN that :func:`with_skipped` adds.
+
+    Args:
+        forecast: Of a panel.
+        n_series: Series of the panel.
+    """
+    is_mean = forecast.is_mean
+    return replace(
+        forecast,
+        point=forecast.point[:n_series],
+        ids=forecast.ids[:n_series],
+        times=forecast.times[: n_series * forecast.horizon],
+        cutoffs=forecast.cutoffs[:n_series],
+        quantiles={q: bound[:n_series] for q, bound in forecast.quantiles.items()},
+        is_mean=None if is_mean is None else is_mean[:n_series],
     )

@@ -75,7 +75,8 @@ def plot_forecast(
             :func:`tsattn.forecaster.forecast_panel` returned.
         schema: How tables are read; default :class:`tsattn.Schema`'s.
         series: Ids of a long table or columns of a wide one, one or several; default all, or the
-            first one with ``ax``. At most twelve are drawn, and the title names the others.
+            first one with ``ax``, without those that were left out of the forecast. At most twelve
+            are drawn, and the title names the others.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
         title: Default: the name of the series.
@@ -549,7 +550,10 @@ def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[i
     if series is None:
         # A wide table is drawn in the order of its columns.
         names = forecast.dialect.columns or forecast.ids
-        indices = pd.Index(forecast.ids).get_indexer(pd.Index(names)).tolist()
+        places = pd.Index(forecast.ids).get_indexer(pd.Index(names))
+        # Series that were left out of the forecast have NaN for points.
+        has_points = ~np.isnan(forecast.point[places]).all(axis=1)
+        indices = places[has_points if has_points.any() else slice(None)].tolist()
         return indices[:1] if only_one else indices
     several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
     chosen = series if several else [series]
@@ -587,6 +591,12 @@ class _Rows:
 def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
     name = forecast.ids[n]
     names = [*panel.ids]
+    reasons = {series.name: series.reason for series in panel.skipped}
+    if name in reasons:
+        raise ValueError(
+            f"series {_plain_text(name)!r} {reasons[name]} and was left out of the forecast; name"
+            " other series"
+        )
     if name not in names or panel.dialect.kind != forecast.dialect.kind:
         raise ValueError(
             f"the history has no series {name!r}, which the forecast has; pass the table that was"

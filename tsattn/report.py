@@ -14,7 +14,7 @@ from tsattn.data.frames import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive
-from tsattn.forecasts import Forecast
+from tsattn.forecasts import Forecast, without_skipped
 from tsattn.levels import level_to_quantiles
 from tsattn.storage import write_atomic
 
@@ -27,6 +27,8 @@ _LEAST_HISTORY = 24
 _MOST_HISTORY = 1000
 # Values of all series in a page, about, which makes some megabytes.
 _PAGE_VALUES = 600_000
+# Series without a forecast that are named.
+_NAMED_SERIES = 10
 # Significant digits of the values in a page.
 _DIGITS = 6
 # Characters that would end a script, or break it in old browsers, and what JSON writes instead.
@@ -85,6 +87,7 @@ def report_page(
     title: str | None = None,
 ) -> str:
     """The page of :func:`write_report`, whose arguments these are."""
+    forecast = without_skipped(forecast, panel.n_series)
     scores, series_scores, note = _judged(forecaster, panel) if judge else (None, None, "")
     bands = _bands(forecaster, panel, forecast)
     tables = _tables(forecaster, scores)
@@ -115,8 +118,18 @@ def _summary(panel: Panel, forecast: Forecast) -> str:
     kind = "" if forecast.is_mean is None else _point_kind(forecast.is_mean)
     return (
         f"{panel.n_series} series, {forecast.horizon} rows ahead, frequency {panel.freq}, last row"
-        f" {last}.{kind}"
+        f" {last}.{kind}{_left_out(panel)}"
     )
+
+
+def _left_out(panel: Panel) -> str:
+    """The series that are not forecast, as a sentence."""
+    if not panel.skipped:
+        return ""
+    named = [f"{series.name} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]]
+    n_more = len(panel.skipped) - _NAMED_SERIES
+    others = f" and {n_more} more" if n_more > 0 else ""
+    return f" Left out: {'; '.join(named)}{others}."
 
 
 def _point_kind(is_mean: np.ndarray) -> str:

@@ -12,6 +12,8 @@ from tsattn.data.frames import from_long, to_panel
 from tsattn.data.schema import Schema
 from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
+from tsattn.plotting import plot_forecast
+from tsattn.report import write_report
 
 N_ROWS = 60
 Y = 10.0 + np.random.default_rng(0).integers(0, 9, N_ROWS)
@@ -144,3 +146,28 @@ def test_every_model_of_the_catalogue_passes_over_an_empty_series():
             answer = forecast(table(), 2, model=name)
         assert sum(str(each.message).startswith("left out: ") for each in caught) == 1, name
         assert answer[name][:4].notna().all(), name
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("shape", [table, lambda: wide_of(table())])
+def test_series_without_a_forecast_are_drawn_nowhere(shape, tmp_path):
+    forecaster = make_forecaster("naive", 2)
+    panel = to_panel(shape())
+    forecast = forecaster.fit(panel).predict(panel)
+    axes = plot_forecast(panel, forecast).figure.axes
+    assert [ax.get_title() for ax in axes if ax.lines] == ["a", "b"]
+    with pytest.raises(ValueError, match="series 'empty' has no value and was left out"):
+        plot_forecast(panel, forecast, series="empty")
+    write_report(tmp_path / "page.html", forecaster, panel, forecast)
+    page = (tmp_path / "page.html").read_text()
+    assert "2 series, 2 rows ahead" in page
+    assert "Left out: empty has no value." in page
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_paths_of_series_without_a_forecast_are_nan():
+    panel = to_panel(table(), missing="mask")
+    forecast = make_forecaster("zero", 2).fit(panel).predict(panel)
+    paths = forecast.sample(3, random_state=0)
+    assert paths.shape == (*forecast.point.shape, 3)
+    assert np.isnan(paths).all(axis=(1, 2)).tolist() == [False, False, True]

@@ -199,6 +199,8 @@ def joined_table(frame: pd.DataFrame, keys: tuple[Hashable, ...]) -> tuple[pd.Da
 
     for key in keys:
         require_columns(frame, {"id_col": key})
+    if len(set(keys)) < len(keys):
+        raise InputError(Name("id_col"), f" must name each column once; got {[*keys]!r}")
     return join_keys(frame, keys)
 
 

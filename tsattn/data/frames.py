@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
 from tsattn.data.calendar import future_times, more, parse_freq, season_length, ticks
 from tsattn.data.columns import (
     MISSING,
@@ -387,10 +387,17 @@ def from_long(
     key_cols: tuple[Hashable, ...] = ()
     if isinstance(schema.id_col, tuple):
         key_cols = schema.id_col
+        require_columns(df, {"target_col": schema.target_col})
         df, joined_name = joined_table(df, key_cols)
         schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics])
+    if {time_col, target_col} & {*key_cols}:
+        raise InputError(
+            Name("id_col"),
+            f" must name other columns than those of stamps, {time_col!r}, and values,"
+            f" {target_col!r}; got {[*key_cols]!r}",
+        )
     if id_col is None:
         codes = np.zeros(len(df), dtype=np.int64)
         ids = np.array(["series"], dtype=object)
@@ -655,7 +662,9 @@ def name_columns(
     asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
     long = have[0] or (have[1] and have[2]) or asked
     told = None
-    if not have[2] and schema.target_col == "y":
+    if isinstance(schema.id_col, tuple) and not have[2] and schema.target_col == "y":
+        schema = _with_target(frame, schema)
+    elif not have[2] and schema.target_col == "y":
         told = _told_apart(frame, schema, names[0] if have[0] else None)
     if told is None and not have[0] and schema.id_col == "unique_id":
         told = _with_keys(frame, schema)
@@ -674,6 +683,24 @@ def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
     if not names <= {*frame.columns}:
         return schema
     return schema.changed(id_col=like.id_names, time_col=like.time_col, target_col=like.target_col)
+
+
+def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
+    """The schema of several keys with the only column of numbers as target."""
+    from tsattn.data.keys import value_col
+
+    keys: tuple[Hashable, ...] = schema.id_col  # type: ignore[assignment]
+    for key in keys:
+        require_columns(frame, {"id_col": key})
+    beside = {*schema.columns.moving, *schema.columns.static, *keys}
+    time_col = schema.time_col
+    if time_col not in frame.columns and not isinstance(
+        frame.index, pd.DatetimeIndex | pd.PeriodIndex
+    ):
+        time_col = find_time_col(frame, [*beside])
+    columns = [column for column in frame.columns if column not in {*beside, time_col}]
+    target_col = "target" if "target" in columns else value_col(frame, keys, columns)
+    return schema.changed(target_col=target_col)
 
 
 def _with_keys(frame: pd.DataFrame, schema: Schema) -> Schema | None:
@@ -702,8 +729,13 @@ def _with_keys(frame: pd.DataFrame, schema: Schema) -> Schema | None:
         target_col = "target" if "target" in columns else value_col(frame, keys, others)
     named = " and ".join(map(repr, keys))
     warnings.warn(
-        f"the values of {named} tell series apart, and {target_col!r} is forecast; name other"
-        " columns by id_col and target_col",
+        InputWarning(
+            f"the values of {named} tell series apart, and {target_col!r} is forecast; name other"
+            " columns by ",
+            Name("id_col"),
+            " and ",
+            Name("target_col"),
+        ),
         stacklevel=2,
     )
     return schema.changed(
@@ -904,8 +936,11 @@ def tell_skipped(panel: Panel) -> None:
     n_more = len(panel.skipped) - _NAMED_SERIES
     others = f" and {n_more} more" if n_more > 0 else ""
     warnings.warn(
-        f"left out: series {named}{others}; their forecasts are NaN; bad='error' refuses such a"
-        " table",
+        InputWarning(
+            f"left out: series {named}{others}; their forecasts are NaN; ",
+            Argument("bad", "error"),
+            " refuses such a table",
+        ),
         stacklevel=3,
     )
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Piece
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
 from tsattn.data.calendar import (
     check_kind,
     clock_of,
@@ -197,9 +197,12 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
         return grid
     if closing.alias != grid.alias:
         warnings.warn(
-            f"rows are absent on the same days or hours of every week, which are read as closed:"
-            f" the frequency is {closing.alias!r}, and forecasts leave the others out;"
-            " gaps='missing' reads them as missing values",
+            InputWarning(
+                "rows are absent on the same days or hours of every week, which are read as closed:"
+                f" the frequency is {closing.alias!r}, and forecasts leave the others out; ",
+                Argument("gaps", "missing"),
+                " reads them as missing values",
+            ),
             stacklevel=2,
         )
     return closing
@@ -217,9 +220,14 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
     if not closed.any() or (left == 0).any():
         return table
     row = int(np.flatnonzero(closed)[0])
+    others = more(int(closed.sum()))
     warnings.warn(
-        f"{table.series(table.codes[row])}: the row at {table.times[row]}{more(int(closed.sum()))}"
-        f" is off the days and hours of {grid.alias!r} and is left out; gaps='missing' keeps it",
+        InputWarning(
+            f"{table.series(table.codes[row])}: the row at {table.times[row]}{others} is off the"
+            f" days and hours of {grid.alias!r} and is left out; ",
+            Argument("gaps", "missing"),
+            " keeps it",
+        ),
         stacklevel=2,
     )
     return table.at(np.flatnonzero(~closed))
@@ -244,9 +252,13 @@ def _are_holidays(table: Table, gaps: np.ndarray, grid: Grid) -> bool:
 def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
     row = int(np.flatnonzero(gaps)[0])
     warnings.warn(
-        f"{table.series(table.codes[row])}: the days after {table.times[row]}"
-        f"{more(int((gaps > 0).sum()))} have no rows, as on holidays, and are filled by"
-        " interpolation; missing='error' refuses them",
+        InputWarning(
+            f"{table.series(table.codes[row])}: the days after {table.times[row]}"
+            f"{more(int((gaps > 0).sum()))} have no rows, as on holidays, and are filled by"
+            " interpolation; ",
+            Argument("missing", "error"),
+            " refuses them",
+        ),
         stacklevel=2,
     )
 
@@ -374,7 +386,9 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
     if not gone.any():
         return
     row, column = _first_cell(gone)
-    if missing == "error":
+    is_empty = np.logical_and.reduceat(gone, starts[:-1], axis=0)
+    # Advice to fill a series leads nowhere where it has no value.
+    if missing == "error" and not is_empty.any():
         raise InputError(
             f"{table.place(table.codes[row], column)} is missing (NaN) at"
             f" {table.times[row]}{table.count(gone)}, but ",
@@ -383,9 +397,9 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             Argument("missing", "interpolate"),
             " or 'ffill'",
         )
-    if missing == "mask":
+    if missing in ("mask", "error"):
         # Masked values need no fill, so only a series without any value is refused.
-        leading = np.logical_and.reduceat(gone, starts[:-1], axis=0)
+        leading = is_empty
         rule = "needs a value in every series"
     else:
         leading = gone[starts[:-1]]
@@ -394,6 +408,8 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         n, column = _first_cell(leading)
         problem = "is missing (NaN) at its first stamp"
         remedy = "drop the rows before its first value"
+        if table.dialect.kind == "wide" and len(table.columns) > 1:
+            remedy += ", or melt the table to a long one and drop only its own rows there"
         if gone[starts[n] : starts[n + 1], column].all():
             problem = "has no value at all from"
             remedy = "leave the series out"
